@@ -1,0 +1,131 @@
+//! What the rest of the region reads of template.yaml: plain values, every intrinsic function already resolved.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One region's stack.
+#[derive(Debug, Clone, Default)]
+pub struct Stack {
+    /// In the order of their logical ids.
+    pub functions: Vec<Function>,
+    /// The HTTP API, if the template has one.
+    pub http_api: Option<HttpApi>,
+    /// The WebSocket API, if the template has one.
+    pub websocket_api: Option<WebSocketApi>,
+    /// Every `AWS::DynamoDB::Table`.
+    pub tables: Vec<Table>,
+    /// Physical names of every `AWS::S3::Bucket`.
+    pub buckets: Vec<String>,
+    /// Every `ScheduleV2` event of a function.
+    pub schedules: Vec<Schedule>,
+    /// Physical names of every `AWS::SecretsManager::Secret`.
+    pub secrets: Vec<String>,
+}
+
+/// An `AWS::Serverless::Function`.
+#[derive(Debug, Clone)]
+pub struct Function {
+    /// Short name, the last segment of `CodeUri`: `api-orders`. Also the name of its cargo binary.
+    pub name: String,
+    /// The function's name in the stack: `sojourn-api-orders`.
+    pub physical_name: String,
+    /// `Timeout`.
+    pub timeout: Duration,
+    /// `MemorySize` in MiB.
+    pub memory_mib: u32,
+    /// `Environment.Variables`, globals merged in.
+    pub environment: BTreeMap<String, String>,
+    /// What its role may do: the inline statements of `Policies`.
+    pub policy: Vec<Statement>,
+}
+
+/// One `Allow` statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// `dynamodb:GetItem`, wildcards allowed.
+    pub actions: Vec<String>,
+    /// ARNs, wildcards allowed.
+    pub resources: Vec<String>,
+}
+
+/// The HTTP API (payload format 2.0).
+#[derive(Debug, Clone, Default)]
+pub struct HttpApi {
+    /// Its routes.
+    pub routes: Vec<HttpRoute>,
+    /// `CorsConfiguration`, if any.
+    pub cors: Option<Cors>,
+}
+
+/// One route: `POST /orders/{orderId}/cancel`.
+#[derive(Debug, Clone)]
+pub struct HttpRoute {
+    /// Upper case, or `ANY`.
+    pub method: String,
+    /// With `{name}` and `{name+}` segments.
+    pub path: String,
+    /// Short name of the function that answers.
+    pub function: String,
+}
+
+/// `CorsConfiguration` of an HTTP API.
+#[derive(Debug, Clone, Default)]
+pub struct Cors {
+    pub allow_origins: Vec<String>,
+    pub allow_methods: Vec<String>,
+    pub allow_headers: Vec<String>,
+    pub expose_headers: Vec<String>,
+    pub allow_credentials: bool,
+    pub max_age: Option<Duration>,
+}
+
+/// The WebSocket API.
+#[derive(Debug, Clone)]
+pub struct WebSocketApi {
+    /// Such as `$request.body.action`.
+    pub route_selection_expression: String,
+    /// Route key (`$connect`, `send`, ...) to route.
+    pub routes: BTreeMap<String, WebSocketRoute>,
+    /// The stage's name.
+    pub stage: String,
+}
+
+/// One WebSocket route.
+#[derive(Debug, Clone)]
+pub struct WebSocketRoute {
+    /// Short name of the function.
+    pub function: String,
+    /// Whether a route response exists, so that the function's answer reaches the client.
+    pub responds: bool,
+}
+
+/// A DynamoDB table.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Logical id: `OrdersTable`.
+    pub logical_id: String,
+    /// Physical name: what `Ref` gives.
+    pub name: String,
+    /// The resource's resolved properties as the CreateTable API takes them (KeySchema, AttributeDefinitions,
+    /// GlobalSecondaryIndexes, StreamSpecification, BillingMode).
+    pub create: serde_json::Value,
+    /// TTL attribute, if enabled.
+    pub ttl_attribute: Option<String>,
+}
+
+/// An EventBridge Scheduler schedule.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// The schedule's name: what `cargo dev -- fire` takes.
+    pub name: String,
+    /// `cron(...)`, `rate(...)` or `at(...)`, in UTC.
+    pub expression: String,
+    /// Short name of the function.
+    pub function: String,
+    /// The `Input` text, with `<aws.scheduler.scheduled-time>` and friends still in it.
+    pub input: String,
+    /// Retries after a failed delivery.
+    pub maximum_retry_attempts: u32,
+    /// False when the template disables it.
+    pub enabled: bool,
+}
