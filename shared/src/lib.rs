@@ -1,1 +1,39 @@
-//! Sojourn.
+//! Sojourn: the capabilities of a commerce backend that remembers nothing between two requests.
+//!
+//! Each module is one capability: its protocol (the module's own documentation), its types, its port, and its
+//! adapters. Dependencies point inward: the domain names neither an AWS SDK nor `lambda_http`; only the modules
+//! called `dynamo`, `s3`, `gateway` and [`http`] do.
+
+// What the shop does.
+pub mod catalog;
+pub mod connections;
+pub mod delivery;
+pub mod idempotency;
+pub mod lock;
+pub mod orders;
+pub mod outbox;
+pub mod payments;
+pub mod reports;
+pub mod sessions;
+pub mod tokens;
+pub mod users;
+
+// What everything is made of.
+pub mod clock;
+pub mod cursor;
+pub mod deadline;
+pub mod env;
+pub mod ids;
+pub mod money;
+pub mod problem;
+pub mod redacted;
+pub mod reply;
+pub mod retry;
+
+// Where it meets AWS.
+pub mod aws;
+pub mod boot;
+pub mod dynamo;
+pub mod http;
+pub mod tables;
+pub mod telemetry;

@@ -1,0 +1,44 @@
+//! The AWS SDK, set up for a function: credentials from the environment only (that is where Lambda puts them), no
+//! profile files, short timeouts, few retries. Endpoints come from `AWS_ENDPOINT_URL_*` when they are set, which is
+//! how the local region stands in for AWS.
+
+use std::time::Duration;
+
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+
+use crate::env::{ConfigError, Env};
+
+/// A TCP and TLS handshake inside a region takes milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// DynamoDB answers in milliseconds; past this a fresh connection is the better bet.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// All tries together. Below the shortest function timeout, so that the caller can still answer.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
+/// First try included.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// The region this process runs in, as Lambda tells it.
+pub fn region(env: &Env) -> Result<String, ConfigError> {
+    env.required("AWS_REGION").map(str::to_owned)
+}
+
+/// Configuration that every client is made from.
+pub async fn sdk_config(env: &Env) -> Result<SdkConfig, ConfigError> {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    let no_files = aws_runtime::env_config::file::EnvConfigFiles::builder().build();
+    Ok(aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(region(env)?))
+        .credentials_provider(EnvironmentVariableCredentialsProvider::new())
+        .profile_files(no_files)
+        .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
+        .timeout_config(timeouts)
+        .load()
+        .await)
+}

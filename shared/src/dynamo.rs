@@ -1,0 +1,183 @@
+//! What every DynamoDB adapter needs: one error, failed conditions as values, cancelled transactions by their
+//! reasons.
+//!
+//! A failed condition is an answer, not an error: with `ReturnValuesOnConditionCheckFailure=ALL_OLD` it even carries
+//! the item that was in the way, so no second read is needed.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+pub use aws_sdk_dynamodb::types::AttributeValue;
+
+/// An item as the SDK has it.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// A DynamoDB call that did not answer the question.
+#[derive(Debug, thiserror::Error)]
+#[error("DynamoDB {operation} on {target} failed{}", code.as_ref().map(|c| format!(" ({c})")).unwrap_or_default())]
+pub struct DynamoError {
+    /// The call.
+    pub operation: &'static str,
+    /// Table and key, in words.
+    pub target: String,
+    /// DynamoDB's error code, when it answered at all.
+    pub code: Option<String>,
+    /// The cause.
+    #[source]
+    pub source: Box<dyn StdError + Send + Sync>,
+}
+
+impl DynamoError {
+    /// Wraps an SDK error.
+    pub fn new<E, R>(operation: &'static str, target: impl Into<String>, error: SdkError<E, R>) -> Self
+    where
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+        R: std::fmt::Debug + Send + Sync + 'static,
+    {
+        let code = error.code().map(str::to_owned);
+        Self { operation, target: target.into(), code, source: Box::new(error) }
+    }
+
+    /// An item that is there and cannot be read.
+    pub fn unreadable(
+        operation: &'static str,
+        target: impl Into<String>,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self { operation, target: target.into(), code: None, source: source.into() }
+    }
+}
+
+/// The single-item writes, by what makes their conditions fail.
+pub trait ConditionalWrite {
+    /// The item that was in the way, if that is why the call failed. An absent item is an empty one.
+    fn into_conflicting_item(self) -> Option<Item>;
+    /// Whether the condition failed.
+    fn is_failed_condition(&self) -> bool;
+    /// Whether a transaction on the same item was in progress: another try makes sense.
+    fn is_conflict(&self) -> bool;
+}
+
+macro_rules! conditional_write {
+    ($($error:ident),*) => {$(
+        impl ConditionalWrite for $error {
+            fn into_conflicting_item(self) -> Option<Item> {
+                match self {
+                    Self::ConditionalCheckFailedException(failed) => Some(failed.item.unwrap_or_default()),
+                    _ => None,
+                }
+            }
+
+            fn is_failed_condition(&self) -> bool {
+                matches!(self, Self::ConditionalCheckFailedException(_))
+            }
+
+            fn is_conflict(&self) -> bool {
+                matches!(self, Self::TransactionConflictException(_) | Self::ReplicatedWriteConflictException(_))
+            }
+        }
+    )*};
+}
+
+conditional_write!(PutItemError, UpdateItemError, DeleteItemError);
+
+/// Outcome of a conditional write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write<T> {
+    /// The write happened.
+    Done(T),
+    /// The condition failed; this is the item as it stands (empty when there is none, or when it was not asked for).
+    Refused(Item),
+    /// Another write to the item was in progress. Nothing happened; try again.
+    Conflict,
+}
+
+/// Reads the outcome of a conditional write from the SDK's answer.
+pub trait WriteOutcome<T> {
+    /// A failed condition becomes [`Write::Refused`]; what is left is an error.
+    fn outcome(self, operation: &'static str, target: &str) -> Result<Write<T>, DynamoError>;
+}
+
+impl<T, E, R> WriteOutcome<T> for Result<T, SdkError<E, R>>
+where
+    E: ConditionalWrite + ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    fn outcome(self, operation: &'static str, target: &str) -> Result<Write<T>, DynamoError> {
+        match self {
+            Ok(output) => Ok(Write::Done(output)),
+            Err(SdkError::ServiceError(answer)) if answer.err().is_failed_condition() => {
+                Ok(Write::Refused(answer.into_err().into_conflicting_item().unwrap_or_default()))
+            }
+            Err(SdkError::ServiceError(answer)) if answer.err().is_conflict() => Ok(Write::Conflict),
+            Err(error) => Err(DynamoError::new(operation, target, error)),
+        }
+    }
+}
+
+/// Why one action of a cancelled transaction is part of the cancellation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CancellationReason {
+    /// This action was fine.
+    None,
+    /// Its condition failed; the item as it stands, empty when there is none.
+    ConditionFailed(Item),
+    /// Another transaction or write was at the same item.
+    Conflict,
+    /// Anything else, by its code: throttling, validation.
+    Other(String),
+}
+
+/// Outcome of a `TransactWriteItems`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Transaction {
+    /// All actions happened.
+    Committed,
+    /// None happened; one reason for each action, in their order.
+    Cancelled(Vec<CancellationReason>),
+}
+
+impl Transaction {
+    /// Reads the outcome from the SDK's answer.
+    pub fn outcome<T, R>(
+        result: Result<T, SdkError<TransactWriteItemsError, R>>,
+        target: &str,
+    ) -> Result<Self, DynamoError>
+    where
+        R: std::fmt::Debug + Send + Sync + 'static,
+    {
+        let Err(error) = result else { return Ok(Self::Committed) };
+        match error.as_service_error() {
+            Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                Ok(Self::Cancelled(cancelled.cancellation_reasons().iter().map(read_reason).collect()))
+            }
+            _ => Err(DynamoError::new("TransactWriteItems", target, error)),
+        }
+    }
+}
+
+fn read_reason(reason: &aws_sdk_dynamodb::types::CancellationReason) -> CancellationReason {
+    match reason.code() {
+        None | Some("None") => CancellationReason::None,
+        Some("ConditionalCheckFailed") => {
+            CancellationReason::ConditionFailed(reason.item().cloned().unwrap_or_default())
+        }
+        Some("TransactionConflict") => CancellationReason::Conflict,
+        Some(other) => CancellationReason::Other(other.to_owned()),
+    }
+}
+
+/// A text attribute.
+pub fn text(value: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(value.into())
+}
+
+/// A number attribute.
+pub fn number(value: impl Into<i128>) -> AttributeValue {
+    AttributeValue::N(value.into().to_string())
+}

@@ -1,0 +1,63 @@
+//! Errors to problems: the one place where a capability's error gets a status and a text for the client. The error
+//! itself, with its causes, goes to the log and no further.
+
+use std::error::Error;
+use std::time::Duration;
+
+use crate::cursor::InvalidCursor;
+use crate::dynamo::DynamoError;
+use crate::ids::InvalidId;
+use crate::money::MoneyError;
+use crate::problem::{Problem, ProblemType};
+
+/// When a client may try again after a passing failure.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// DynamoDB's codes for "too much at once": the client may come back.
+const THROTTLED: &[&str] =
+    &["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"];
+
+/// The whole chain of causes, for one log line.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// 500, or 503 when it will pass.
+impl From<DynamoError> for Problem {
+    fn from(error: DynamoError) -> Self {
+        tracing::error!(error = chain(&error), "DynamoDB call failed");
+        if error.code.as_deref().is_none_or(|code| THROTTLED.contains(&code)) {
+            Self::new(ProblemType::Unavailable, "the store did not answer; try again").retry_after(TRY_AGAIN)
+        } else {
+            Self::new(ProblemType::Internal, "the store refused the request")
+        }
+    }
+}
+
+/// 400.
+impl From<InvalidCursor> for Problem {
+    fn from(error: InvalidCursor) -> Self {
+        Self::new(ProblemType::InvalidRequest, error.to_string())
+    }
+}
+
+/// 400.
+impl From<InvalidId> for Problem {
+    fn from(error: InvalidId) -> Self {
+        Self::new(ProblemType::InvalidRequest, error.to_string())
+    }
+}
+
+/// 422.
+impl From<MoneyError> for Problem {
+    fn from(error: MoneyError) -> Self {
+        Self::new(ProblemType::Unprocessable, error.to_string())
+    }
+}

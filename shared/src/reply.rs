@@ -1,0 +1,48 @@
+//! An answer to a client, as plain data: what the edge sends, and what idempotency stores and sends again.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Status, headers and JSON body of one answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// Header names in lower case.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// `Set-Cookie` values. Never stored: no reply with a cookie is ever replayed.
+    #[serde(skip)]
+    pub cookies: Vec<String>,
+    /// The JSON body, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Value>,
+}
+
+impl Reply {
+    /// An answer with a JSON body.
+    pub fn json(status: u16, body: Value) -> Self {
+        Self { status, headers: BTreeMap::new(), cookies: Vec::new(), body: Some(body) }
+    }
+
+    /// An answer without a body.
+    pub fn empty(status: u16) -> Self {
+        Self { status, headers: BTreeMap::new(), cookies: Vec::new(), body: None }
+    }
+
+    /// This answer with one more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.insert(name.to_ascii_lowercase(), value.into());
+        self
+    }
+
+    /// This answer with one more cookie.
+    #[must_use]
+    pub fn cookie(mut self, cookie: impl Into<String>) -> Self {
+        self.cookies.push(cookie.into());
+        self
+    }
+}

@@ -1,0 +1,163 @@
+//! Logs and metrics, both as JSON lines on standard output, where Lambda collects them.
+//!
+//! A log line carries the request id, the function and the region of the invocation's span. Metrics are CloudWatch
+//! Embedded Metric Format: CloudWatch makes metrics of the lines, so that recording one costs no call.
+//! Dimensions are few and of few values (function, region, an outcome), never an id: each combination is billed.
+
+use std::io::Write as _;
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value, json};
+use tracing_subscriber::EnvFilter;
+
+use crate::clock::{Clock, SystemClock};
+use crate::env::Env;
+
+/// CloudWatch namespace of every metric.
+pub const NAMESPACE: &str = "Sojourn";
+
+/// Where this process runs.
+#[derive(Debug)]
+struct Origin {
+    function: String,
+    region: String,
+}
+
+static ORIGIN: OnceLock<Origin> = OnceLock::new();
+
+/// The metrics, by name. Unit is `Count` unless the name ends with one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// First invocation of a process.
+    ColdStart,
+    /// Orders placed.
+    OrdersPlaced,
+    /// Orders cancelled by their customers.
+    OrdersCancelled,
+    /// Orders cancelled for want of payment.
+    OrdersExpired,
+    /// Payments by outcome.
+    Payments,
+    /// Stored answers given again.
+    IdempotentReplays,
+    /// Transactions that met another one and were tried again.
+    TransactionConflicts,
+    /// Messages posted to sockets, by outcome.
+    Deliveries,
+    /// Connections found gone and removed.
+    GoneConnections,
+    /// Tries to take a lock, by outcome.
+    LockOutcomes,
+    /// Scheduled jobs completed, by job.
+    JobsCompleted,
+    /// Answers of status 500 and above, by error type.
+    Errors,
+}
+
+impl Metric {
+    /// The name in CloudWatch.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ColdStart => "ColdStart",
+            Self::OrdersPlaced => "OrdersPlaced",
+            Self::OrdersCancelled => "OrdersCancelled",
+            Self::OrdersExpired => "OrdersExpired",
+            Self::Payments => "Payments",
+            Self::IdempotentReplays => "IdempotentReplays",
+            Self::TransactionConflicts => "TransactionConflicts",
+            Self::Deliveries => "Deliveries",
+            Self::GoneConnections => "GoneConnections",
+            Self::LockOutcomes => "LockOutcomes",
+            Self::JobsCompleted => "JobsCompleted",
+            Self::Errors => "Errors",
+        }
+    }
+
+    /// The extra dimension that tells cases apart, if the metric has one.
+    const fn dimension(self) -> Option<&'static str> {
+        match self {
+            Self::Payments | Self::Deliveries | Self::LockOutcomes => Some("outcome"),
+            Self::JobsCompleted => Some("job"),
+            Self::Errors => Some("error_type"),
+            _ => None,
+        }
+    }
+}
+
+/// Starts logging. Called once, before anything can fail.
+pub fn start(function: &str, env: &Env) {
+    let filter = EnvFilter::try_new(env.optional("LOG_LEVEL").unwrap_or("info"))
+        .unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(true)
+        .with_span_list(false)
+        .with_target(false)
+        .with_env_filter(filter)
+        .finish();
+    // A second start in one process (a test) keeps the first one's subscriber.
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let region = env.optional("AWS_REGION").unwrap_or("unknown").to_owned();
+        ORIGIN.get_or_init(|| Origin { function: function.to_owned(), region });
+    }
+}
+
+/// Counts `value` of a metric without an extra dimension.
+pub fn count(metric: Metric, value: u64) {
+    emit(metric, None, value);
+}
+
+/// Counts `value` of a metric under a case of its extra dimension.
+pub fn count_case(metric: Metric, case: &str, value: u64) {
+    emit(metric, Some(case), value);
+}
+
+fn emit(metric: Metric, case: Option<&str>, value: u64) {
+    let Some(origin) = ORIGIN.get() else { return };
+    let line = emf_line(metric, case, value, origin, SystemClock.now().as_millisecond());
+    // Standard output gone means nobody collects: there is nobody left to tell.
+    if let Err(error) = writeln!(std::io::stdout().lock(), "{line}") {
+        tracing::debug!(%error, "metric line not written");
+    }
+}
+
+fn emf_line(metric: Metric, case: Option<&str>, value: u64, origin: &Origin, now_ms: i64) -> Value {
+    let mut line = Map::new();
+    let mut dimensions = vec!["function", "region"];
+    line.insert("function".into(), origin.function.clone().into());
+    line.insert("region".into(), origin.region.clone().into());
+    if let (Some(dimension), Some(case)) = (metric.dimension(), case) {
+        dimensions.push(dimension);
+        line.insert(dimension.into(), case.into());
+    }
+    line.insert(metric.name().into(), value.into());
+    line.insert(
+        "_aws".into(),
+        json!({
+            "Timestamp": now_ms,
+            "CloudWatchMetrics": [{
+                "Namespace": NAMESPACE,
+                "Dimensions": [dimensions],
+                "Metrics": [{"Name": metric.name(), "Unit": "Count"}],
+            }],
+        }),
+    );
+    Value::Object(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_line_names_its_values_where_the_format_wants_them() {
+        let origin = Origin { function: "ws-send".into(), region: "local".into() };
+        let line = emf_line(Metric::Deliveries, Some("gone"), 3, &origin, 1_700_000_000_000);
+        let directive = &line["_aws"]["CloudWatchMetrics"][0];
+        assert_eq!(directive["Dimensions"][0], json!(["function", "region", "outcome"]));
+        assert_eq!(line[directive["Metrics"][0]["Name"].as_str().unwrap()], 3);
+        assert_eq!(line["outcome"], "gone");
+        assert_eq!(line["_aws"]["Timestamp"], 1_700_000_000_000_i64);
+    }
+}

@@ -1,0 +1,93 @@
+//! Access tokens: who is calling, proven by a signature.
+//!
+//! A token is a JWT of type `at+jwt` (RFC 9068), signed with Ed25519 by the one function that signs
+//! (`api-sessions`), valid for [`ACCESS_TOKEN_LIFETIME`]. Every other function has the
+//! public keys only, from its configuration, and verifies by itself ([`TokenVerifier`]): that costs less than an
+//! authorizer's extra invocation, and cannot be forgotten, since a handler's caller is a [`Principal`] and only
+//! verification makes one.
+//!
+//! A token is refused unless all of this holds (RFC 8725): `alg` is `EdDSA`, whatever else the header says; `typ` is
+//! `at+jwt`; `kid` names a configured key; the signature verifies; `iss` and `aud` are ours; `exp` has not passed and
+//! `iat` is not in the future, each with [`CLOCK_SKEW`] allowed.
+//!
+//! What a signature cannot tell is whether the session still stands; [`crate::sessions`] answers that.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{SessionId, UserId};
+
+mod verifier;
+
+pub use verifier::{TokenError, TokenVerifier};
+
+/// How long an access token is good for.
+pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_mins(15);
+/// Difference that is allowed between the signer's clock and a verifier's.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(30);
+/// `typ` of an access token (RFC 9068, section 2.1).
+pub const TOKEN_TYPE: &str = "at+jwt";
+/// Longest token that is looked at, in bytes. Ours have about 500.
+pub const MAX_TOKEN_BYTES: usize = 4_096;
+
+/// What a user may do beyond being a customer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Runs the shop: catalogue, stock, broadcasts.
+    Operator,
+}
+
+/// The verified caller of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    user_id: UserId,
+    session_id: SessionId,
+    token_version: u64,
+    roles: BTreeSet<Role>,
+    expires_at: Timestamp,
+}
+
+impl Principal {
+    /// The user.
+    pub fn user_id(&self) -> &UserId {
+        &self.user_id
+    }
+
+    /// The session that the token was issued for.
+    pub fn session_id(&self) -> &SessionId {
+        &self.session_id
+    }
+
+    /// The user's token version when the token was issued; a higher one at the user revokes it.
+    pub fn token_version(&self) -> u64 {
+        self.token_version
+    }
+
+    /// When the token ends.
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    /// Whether the user had the role when the token was issued.
+    pub fn has_role(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+}
+
+/// The claims of an access token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: UserId,
+    sid: SessionId,
+    ver: u64,
+    #[serde(default)]
+    roles: BTreeSet<Role>,
+    iat: i64,
+    exp: i64,
+}

@@ -1,0 +1,106 @@
+//! Verification of access tokens.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+
+use super::{CLOCK_SKEW, Claims, MAX_TOKEN_BYTES, Principal, TOKEN_TYPE};
+use crate::clock::SharedClock;
+use crate::env::{ConfigError, Env};
+
+/// Why a token is refused. One reason for the log; clients are told only that it was.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Longer than any token of ours, or not a JWT at all.
+    #[error("the token is not a JWT")]
+    Malformed,
+    /// `typ` is not `at+jwt`.
+    #[error("the token is not an access token")]
+    WrongType,
+    /// `kid` is absent or names no key of ours.
+    #[error("the token was signed with an unknown key")]
+    UnknownKey,
+    /// Issued in the future.
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// Algorithm, signature, issuer, audience or expiry.
+    #[error("the token does not verify")]
+    Refused(#[source] jsonwebtoken::errors::Error),
+}
+
+/// Verifies access tokens with the configured public keys.
+#[derive(Clone)]
+pub struct TokenVerifier {
+    keys: HashMap<String, DecodingKey>,
+    validation: Validation,
+    clock: SharedClock,
+}
+
+impl std::fmt::Debug for TokenVerifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenVerifier").field("keys", &self.keys.keys()).finish_non_exhaustive()
+    }
+}
+
+impl TokenVerifier {
+    /// Reads `TOKEN_ISSUER`, `TOKEN_AUDIENCE` and `TOKEN_JWKS` (a JWK set of Ed25519 public keys).
+    pub fn from_env(env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        const JWKS: &str = "TOKEN_JWKS";
+        let invalid = |reason: String| ConfigError::Invalid { variable: JWKS, reason };
+        let set: JwkSet = serde_json::from_str(env.required(JWKS)?).map_err(|e| invalid(e.to_string()))?;
+        let mut keys = HashMap::new();
+        for jwk in &set.keys {
+            let kid = jwk.common.key_id.clone().ok_or_else(|| invalid("a key has no kid".into()))?;
+            match &jwk.algorithm {
+                AlgorithmParameters::OctetKeyPair(okp) if okp.curve == EllipticCurve::Ed25519 => {}
+                _ => return Err(invalid(format!("the key {kid} is not an Ed25519 key"))),
+            }
+            let key = DecodingKey::from_jwk(jwk).map_err(|e| invalid(format!("the key {kid}: {e}")))?;
+            keys.insert(kid, key);
+        }
+        if keys.is_empty() {
+            return Err(invalid("the set holds no key".into()));
+        }
+
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_issuer(&[env.required("TOKEN_ISSUER")?]);
+        validation.set_audience(&[env.required("TOKEN_AUDIENCE")?]);
+        validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
+        // Times are held against the injected clock below.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        Ok(Self { keys, validation, clock })
+    }
+
+    /// The caller that `token` proves.
+    pub fn verify(&self, token: &str) -> Result<Principal, TokenError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::Malformed);
+        }
+        let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
+        if !header.typ.is_some_and(|typ| typ.eq_ignore_ascii_case(TOKEN_TYPE)) {
+            return Err(TokenError::WrongType);
+        }
+        let key = header.kid.and_then(|kid| self.keys.get(&kid)).ok_or(TokenError::UnknownKey)?;
+        let claims = decode::<Claims>(token, key, &self.validation).map_err(TokenError::Refused)?.claims;
+
+        let now = self.clock.now().as_second();
+        let skew = i64::try_from(CLOCK_SKEW.as_secs()).unwrap_or(i64::MAX);
+        if claims.iat > now.saturating_add(skew) {
+            return Err(TokenError::NotYetValid);
+        }
+        if claims.exp.saturating_add(skew) <= now {
+            let expired = jsonwebtoken::errors::ErrorKind::ExpiredSignature;
+            return Err(TokenError::Refused(expired.into()));
+        }
+        Ok(Principal {
+            user_id: claims.sub,
+            session_id: claims.sid,
+            token_version: claims.ver,
+            roles: claims.roles,
+            expires_at: Timestamp::from_second(claims.exp).map_err(|_| TokenError::Malformed)?,
+        })
+    }
+}
