@@ -34,12 +34,12 @@ fn client(endpoint: &str) -> Client {
 
 #[tokio::test]
 async fn a_failed_condition_returns_the_old_item() {
-    let dynamodb = Embedded::start(&[table("T")]).unwrap();
+    let dynamodb = Embedded::start(&[table("Things")]).unwrap();
     let client = client(&dynamodb.endpoint_url());
     let put = || {
         client
             .put_item()
-            .table_name("T")
+            .table_name("Things")
             .item("id", AttributeValue::S("a".into()))
             .item("n", AttributeValue::N("1".into()))
             .condition_expression("attribute_not_exists(id)")
