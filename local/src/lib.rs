@@ -1,1 +1,4 @@
-//! x
+//! The region on a laptop: API Gateway, Lambda, DynamoDB, S3 and schedules in one process, driven by template.yaml.
+
+pub mod services;
+pub mod template;

@@ -1,0 +1,157 @@
+//! One DynamoDB request on the embedded database: operation name and JSON body in, JSON body out.
+//!
+//! The database is called by its typed API and not through its own HTTP server, so a request costs no second hop and
+//! the capacity that it consumed is read from the typed answer.
+//!
+//! Limits: a request that no SDK builds (a number where a string belongs, JSON nested thousands deep) is refused as
+//! DynamoDB refuses it, by type and status, but not always in DynamoDB's exact words.
+
+use dynoxide::types::ConsumedCapacity;
+use dynoxide::{Database, DynoxideError, actions};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Whether the capacity that requests consume is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Metering {
+    /// Only what the request itself asks for.
+    Off,
+    /// Asked for on the request's behalf, and taken out of the answer again.
+    On,
+}
+
+/// What an operation answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The JSON body.
+    pub(super) body: String,
+    /// What it consumed, per table; empty when nobody asked.
+    pub(super) consumed: Vec<Consumed>,
+}
+
+/// Capacity units that one request consumed on one table.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Consumed {
+    /// The table.
+    pub(super) table: String,
+    /// Read or write units, by the kind of the operation.
+    pub(super) units: f64,
+}
+
+/// The two shapes in which answers carry their capacity.
+trait Capacity {
+    fn as_list(&self) -> &[ConsumedCapacity];
+}
+
+impl Capacity for Option<ConsumedCapacity> {
+    fn as_list(&self) -> &[ConsumedCapacity] {
+        self.as_slice()
+    }
+}
+
+impl Capacity for Option<Vec<ConsumedCapacity>> {
+    fn as_list(&self) -> &[ConsumedCapacity] {
+        self.as_deref().unwrap_or_default()
+    }
+}
+
+/// Runs `operation`. `None` when DynamoDB has no operation of that name (or this database doesn't).
+///
+/// Blocks the calling thread.
+pub(super) fn run(
+    database: &Database,
+    operation: &str,
+    body: &str,
+    metering: Metering,
+) -> Option<Result<Answer, DynoxideError>> {
+    macro_rules! plain {
+        ($method:ident) => {
+            decode(body).and_then(|request| database.$method(request)).and_then(|answer| encode(&answer, vec![]))
+        };
+    }
+    macro_rules! metered {
+        ($request:ty, $method:ident) => {
+            decode::<$request>(body).and_then(|mut request| {
+                let asked = request.return_consumed_capacity.as_deref().is_some_and(|mode| mode != "NONE");
+                if metering == Metering::On && !asked {
+                    request.return_consumed_capacity = Some("TOTAL".to_owned());
+                }
+                let mut answer = database.$method(request)?;
+                let consumed = consumed(answer.consumed_capacity.as_list());
+                if !asked {
+                    answer.consumed_capacity = None;
+                }
+                encode(&answer, consumed)
+            })
+        };
+    }
+    Some(match operation {
+        "GetItem" => metered!(actions::get_item::GetItemRequest, get_item),
+        "PutItem" => metered!(actions::put_item::PutItemRequest, put_item),
+        "UpdateItem" => metered!(actions::update_item::UpdateItemRequest, update_item),
+        "DeleteItem" => metered!(actions::delete_item::DeleteItemRequest, delete_item),
+        "Query" => metered!(actions::query::QueryRequest, query),
+        "Scan" => metered!(actions::scan::ScanRequest, scan),
+        "BatchGetItem" => metered!(actions::batch_get_item::BatchGetItemRequest, batch_get_item),
+        "BatchWriteItem" => metered!(actions::batch_write_item::BatchWriteItemRequest, batch_write_item),
+        "TransactGetItems" => {
+            metered!(actions::transact_get_items::TransactGetItemsRequest, transact_get_items)
+        }
+        "TransactWriteItems" => {
+            metered!(actions::transact_write_items::TransactWriteItemsRequest, transact_write_items)
+        }
+        "ExecuteStatement" => plain!(execute_statement),
+        "ExecuteTransaction" => plain!(execute_transaction),
+        "BatchExecuteStatement" => plain!(batch_execute_statement),
+        "CreateTable" => plain!(create_table),
+        "DeleteTable" => plain!(delete_table),
+        "DescribeTable" => plain!(describe_table),
+        "ListTables" => plain!(list_tables),
+        "UpdateTable" => plain!(update_table),
+        "UpdateTimeToLive" => plain!(update_time_to_live),
+        "DescribeTimeToLive" => plain!(describe_time_to_live),
+        "TagResource" => plain!(tag_resource),
+        "UntagResource" => plain!(untag_resource),
+        "ListTagsOfResource" => plain!(list_tags_of_resource),
+        "ListStreams" => plain!(list_streams),
+        "DescribeStream" => plain!(describe_stream),
+        "GetShardIterator" => plain!(get_shard_iterator),
+        "GetRecords" => plain!(get_records),
+        _ => return None,
+    })
+}
+
+fn consumed(list: &[ConsumedCapacity]) -> Vec<Consumed> {
+    list.iter()
+        .map(|entry| Consumed { table: entry.table_name.clone(), units: entry.capacity_units })
+        .collect()
+}
+
+fn encode(answer: &impl Serialize, consumed: Vec<Consumed>) -> Result<Answer, DynoxideError> {
+    match serde_json::to_string(answer) {
+        Ok(body) => Ok(Answer { body, consumed }),
+        Err(error) => Err(DynoxideError::InternalServerError(error.to_string())),
+    }
+}
+
+/// The prefixes by which the database's decoders say of which kind a refusal is.
+const VALIDATION_PREFIXES: [&str; 3] = ["VALIDATION:", "VALIDATION_REQUEST:", "VALIDATION_AS_READ:"];
+const SERIALIZATION_PREFIXES: [&str; 2] = ["SERIALIZATION:", "SERIALIZATION_AS_READ:"];
+
+fn decode<T: DeserializeOwned>(body: &str) -> Result<T, DynoxideError> {
+    serde_json::from_str(body).map_err(|error| {
+        let text = error.to_string();
+        // serde_json appends where it stopped, which means nothing to a DynamoDB client.
+        let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+        let after = |prefixes: &[&str]| prefixes.iter().find_map(|prefix| message.strip_prefix(prefix));
+        if let Some(message) = after(&SERIALIZATION_PREFIXES) {
+            DynoxideError::SerializationException(message.to_owned())
+        } else if let Some(message) = after(&VALIDATION_PREFIXES) {
+            DynoxideError::ValidationException(message.to_owned())
+        } else if error.is_data() {
+            DynoxideError::ValidationException(message.to_owned())
+        } else {
+            DynoxideError::SerializationException(message.to_owned())
+        }
+    })
+}

@@ -1,0 +1,3 @@
+//! template.yaml, read.
+
+pub mod model;
