@@ -66,7 +66,9 @@ pub(super) fn run(
 ) -> Option<Result<Answer, DynoxideError>> {
     macro_rules! plain {
         ($method:ident) => {
-            decode(body).and_then(|request| database.$method(request)).and_then(|answer| encode(&answer, vec![]))
+            decode(body)
+                .and_then(|request| database.$method(request))
+                .and_then(|answer| encode(&answer, vec![]))
         };
     }
     macro_rules! metered {

@@ -14,8 +14,13 @@ use serde_json::{Value, json};
 use crate::template::model::Table;
 
 /// Properties of `AWS::DynamoDB::Table` that CreateTable takes under the same name.
-const CREATE_PROPERTIES: [&str; 5] =
-    ["AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes", "LocalSecondaryIndexes", "StreamSpecification"];
+const CREATE_PROPERTIES: [&str; 5] = [
+    "AttributeDefinitions",
+    "KeySchema",
+    "GlobalSecondaryIndexes",
+    "LocalSecondaryIndexes",
+    "StreamSpecification",
+];
 
 /// Why the tables could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +67,8 @@ pub(super) fn ensure(database: &Database, tables: &[Table]) -> Result<(), TableE
 }
 
 fn call<T: serde::de::DeserializeOwned>(request: Value) -> Result<T, String> {
-    serde_json::from_value(request).map_err(|error| error.to_string().trim_start_matches("VALIDATION:").to_owned())
+    serde_json::from_value(request)
+        .map_err(|error| error.to_string().trim_start_matches("VALIDATION:").to_owned())
 }
 
 fn describe(database: &Database, table: &str) -> Result<Option<Value>, String> {
@@ -109,7 +115,9 @@ fn enable_ttl(database: &Database, table: &Table) -> Result<(), String> {
     }
     let specification = json!({"Enabled": true, "AttributeName": attribute});
     database
-        .update_time_to_live(call(json!({"TableName": table.name, "TimeToLiveSpecification": specification}))?)
+        .update_time_to_live(call(
+            json!({"TableName": table.name, "TimeToLiveSpecification": specification}),
+        )?)
         .map(drop)
         .map_err(|error| error.to_string())
 }

@@ -1,0 +1,75 @@
+//! A DynamoDB of its own for each test: embedded, empty, with every table of the library.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its stage stops there")]
+
+use std::collections::BTreeSet;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use serde_json::{Value, json};
+use sojourn::env::Env;
+use sojourn::tables::{self, Key};
+use sojourn_local::services::dynamodb::Embedded;
+use sojourn_local::template::model::Table;
+
+/// The embedded DynamoDB and a client of it. Gone when dropped.
+pub struct Store {
+    /// The server.
+    pub embedded: Embedded,
+    /// The real SDK's client.
+    pub client: Client,
+    /// Table names as a function's environment has them.
+    pub env: Env,
+}
+
+/// Starts an empty store.
+pub fn store() -> Store {
+    let tables: Vec<Table> = tables::ALL.iter().map(definition).collect();
+    let embedded = Embedded::start(&tables).unwrap();
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("local"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .endpoint_url(embedded.endpoint_url())
+        .build();
+    let names = tables::ALL.iter().map(|table| (table.variable, table.logical_id));
+    Store { embedded, client: Client::from_conf(config), env: Env::of(names) }
+}
+
+fn definition(table: &tables::Table) -> Table {
+    let keys = std::iter::once(&table.key).chain(table.indexes.iter().map(|index| &index.key));
+    let attributes: BTreeSet<&str> =
+        keys.flat_map(|key| std::iter::once(key.hash).chain(key.range)).collect();
+    let mut create = json!({
+        "TableName": table.logical_id,
+        "BillingMode": "PAY_PER_REQUEST",
+        "KeySchema": key_schema(table.key),
+        "AttributeDefinitions": attributes.iter()
+            .map(|name| json!({"AttributeName": name, "AttributeType": "S"})).collect::<Vec<_>>(),
+    });
+    if !table.indexes.is_empty() {
+        create["GlobalSecondaryIndexes"] = table
+            .indexes
+            .iter()
+            .map(|index| {
+                json!({
+                    "IndexName": index.name,
+                    "KeySchema": key_schema(index.key),
+                    "Projection": {"ProjectionType": "ALL"},
+                })
+            })
+            .collect();
+    }
+    Table {
+        logical_id: table.logical_id.to_owned(),
+        name: table.logical_id.to_owned(),
+        create,
+        ttl_attribute: table.expires.then(|| tables::EXPIRES_AT.to_owned()),
+    }
+}
+
+fn key_schema(key: Key) -> Value {
+    let mut schema = vec![json!({"AttributeName": key.hash, "KeyType": "HASH"})];
+    schema.extend(key.range.map(|range| json!({"AttributeName": range, "KeyType": "RANGE"})));
+    schema.into()
+}
