@@ -14,6 +14,6 @@ mod shop;
 mod socket;
 
 pub use api::{Answer, Call};
-pub use region::{Options, TestRegion};
+pub use region::{Options, TestRegion, binary, workspace};
 pub use shop::{Customer, fresh_key, order_of};
 pub use socket::Socket;

@@ -136,6 +136,22 @@ impl TestRegion {
         Call::new(&self.http, method, &format!("{}/_sojourn{path}", self.ready.lambda))
     }
 
+    /// Puts a fault in force: what goes wrong, to which requests. Tells its id.
+    pub async fn fault(&self, rule: &Value) -> u64 {
+        let answer = self.control("POST", "/faults").json(rule).send().await.expect(200);
+        answer.body["id"].as_u64().unwrap()
+    }
+
+    /// Begins to count the requests that functions make.
+    pub async fn record(&self) {
+        self.control("POST", "/usage").send().await.expect(200);
+    }
+
+    /// What was counted since [`TestRegion::record`].
+    pub async fn usage(&self) -> Value {
+        self.control("GET", "/usage").send().await.expect(200).body
+    }
+
     /// The region's tables, through the AWS SDK.
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         let config = aws_sdk_dynamodb::Config::builder()
@@ -196,7 +212,7 @@ impl Drop for TestRegion {
 }
 
 /// The folder of the workspace.
-pub(crate) fn workspace() -> PathBuf {
+pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
@@ -205,6 +221,11 @@ fn binaries() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let directory = test.parent().unwrap();
     if directory.ends_with("deps") { directory.parent().unwrap().to_owned() } else { directory.to_owned() }
+}
+
+/// A binary of the workspace. Built once a [`TestRegion`] has been started.
+pub fn binary(name: &str) -> PathBuf {
+    binaries().join(name)
 }
 
 fn is_release() -> bool {

@@ -1,8 +1,12 @@
 //! People in the shop, and what they usually do.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
+use sojourn::clock::{Clock, SystemClock, rfc3339};
+use sojourn::tables;
 use ulid::Ulid;
 
 use crate::api::{Answer, Call};
@@ -90,6 +94,15 @@ impl TestRegion {
     pub async fn pay(&self, who: &Customer, key: &str, order_id: &str, payment_token: &str) -> Answer {
         let call = self.call_as(who, "POST", &format!("/orders/{order_id}/payments")).key(key);
         call.json(&json!({"paymentToken": payment_token})).send().await
+    }
+
+    /// Makes an order `hours` older than it is.
+    pub async fn age_order(&self, order_id: &str, hours: u64) {
+        let then = SystemClock.now().checked_sub(Duration::from_hours(hours)).unwrap();
+        let update = self.dynamodb().update_item().table_name(tables::ORDERS.logical_id);
+        let update = update.key("orderId", AttributeValue::S(order_id.to_owned()));
+        let update = update.update_expression("SET createdAt = :then");
+        update.expression_attribute_values(":then", AttributeValue::S(rfc3339(then))).send().await.unwrap();
     }
 
     /// Opens a socket as `who`.

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt};
 use serde_json::Value;
 use sojourn::clock::{Clock, SystemClock, rfc3339};
@@ -69,18 +68,8 @@ async fn order_cleanup_cancels_what_is_stale_and_gives_the_stock_back_once() {
     // The first eight are two days old, one of them with a charge whose answer was lost.
     let unknown = region.pay(&customer, &fresh_key(), &ids[0], "tok_timeout_after_charge").await;
     unknown.expect_problem(503, "payment-outcome-unknown");
-    let long_ago = SystemClock.now().checked_sub(std::time::Duration::from_hours(48)).unwrap();
     for id in &ids[..8] {
-        region
-            .dynamodb()
-            .update_item()
-            .table_name("OrdersTable")
-            .key("orderId", AttributeValue::S(id.clone()))
-            .update_expression("SET createdAt = :then")
-            .expression_attribute_values(":then", AttributeValue::S(rfc3339(long_ago)))
-            .send()
-            .await
-            .unwrap();
+        region.age_order(id, 48).await;
     }
     assert_eq!(region.available("lamp").await, 10);
 
