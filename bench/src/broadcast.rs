@@ -15,7 +15,7 @@ const SOCKETS: usize = 1_000;
 const ROUNDS: usize = 5;
 
 /// Measures from the broadcast's sending to the last socket's receipt.
-pub async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
+pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
     section("Broadcast", &["deliveries/s"]);
     let mut sockets: Vec<Socket> = stream::iter(0..SOCKETS)
         .map(|_| Socket::open(region.ws_url(), &stage.customer.token))

@@ -33,7 +33,7 @@ const CASES: &[(&str, &str)] = &[
 ];
 
 /// Measures every function.
-pub async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
+pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
     section("Cold start and memory", &["cold ms", "warm ms", "MiB resident"]);
     let mut figures = Figures::new();
     for (function, case) in CASES {

@@ -7,7 +7,7 @@ use crate::stage::Stage;
 use crate::{Figures, row, section};
 
 /// Measures each operation once: these figures do not vary.
-pub async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
+pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
     section("DynamoDB per operation", &["requests", "read units", "write units"]);
     let mut figures = Figures::new();
     let mut note = |name: &str, usage: &Value| {

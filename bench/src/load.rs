@@ -23,7 +23,7 @@ type Http = Client<HttpConnector, Full<Bytes>>;
 type Prepare = dyn Fn(u64) -> Request<Full<Bytes>> + Send + Sync;
 
 /// Measures the four figures.
-pub async fn measure(region: &TestRegion, stage: &Stage, seconds: u64) -> Figures {
+pub(crate) async fn measure(region: &TestRegion, stage: &Stage, seconds: u64) -> Figures {
     section("Throughput", &["requests/s", "median ms", "p99 ms"]);
     let base = region.http_url().to_owned();
     let token = stage.customer.token.clone();

@@ -9,7 +9,7 @@ use zip::write::SimpleFileOptions;
 use crate::{Figures, row, section};
 
 /// Builds and zips every function. Takes minutes: fat LTO.
-pub fn measure() -> Figures {
+pub(crate) fn measure() -> Figures {
     let functions: Vec<String> = std::fs::read_dir("functions")
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -8,21 +8,21 @@ use sojourn_tests::{Customer, TestRegion, fresh_key};
 /// Units on hand; no benchmark sells that many.
 const UNITS: i64 = 1_000_000;
 /// Products that load is spread over, as in a shop: one row would measure contention.
-pub const PRODUCTS: usize = 64;
+pub(crate) const PRODUCTS: usize = 64;
 
 /// The stage.
 #[derive(Debug)]
-pub struct Stage {
+pub(crate) struct Stage {
     /// May do everything.
-    pub operator: Customer,
+    pub(crate) operator: Customer,
     /// Orders.
-    pub customer: Customer,
+    pub(crate) customer: Customer,
     /// An order that is there to be read.
-    pub order_id: String,
+    pub(crate) order_id: String,
 }
 
 /// Sets the stage.
-pub async fn set(region: &TestRegion) -> Stage {
+pub(crate) async fn set(region: &TestRegion) -> Stage {
     let operator = region.operator().await;
     for n in 0..PRODUCTS {
         region.stock(&operator, &product(n), UNITS).await;
@@ -33,13 +33,13 @@ pub async fn set(region: &TestRegion) -> Stage {
 }
 
 /// Id of the n-th product.
-pub fn product(n: usize) -> String {
+pub(crate) fn product(n: usize) -> String {
     format!("p{}", n % PRODUCTS)
 }
 
 impl Stage {
     /// An event of `events/`, with a token that verifies.
-    pub fn event(&self, path: &Path) -> Value {
+    pub(crate) fn event(&self, path: &Path) -> Value {
         let text = std::fs::read_to_string(path).unwrap();
         let text = text
             .replace("${ACCESS_TOKEN}", &self.customer.token)
