@@ -46,8 +46,8 @@ fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
 /// What starts a function, by the name of the function's folder.
 type Triggers = BTreeMap<String, BTreeSet<String>>;
 
-/// `GET /orders` for a route, `$connect` or `send` for a WebSocket route, `schedule` for a schedule. A function without a
-/// trigger is invoked directly.
+/// `GET /orders` for a route, `$connect` or `send` for a WebSocket route, `schedule` for a schedule, `continuation` for a
+/// function that may invoke itself. A function without a trigger is invoked directly.
 fn triggers(template: &Value) -> Triggers {
     let resources = &template["Resources"];
     let mut triggers = Triggers::new();
@@ -63,6 +63,9 @@ fn triggers(template: &Value) -> Triggers {
                 "ScheduleV2" => "schedule".to_owned(),
                 other => panic!("{id} has an event of type {other}, which this test does not know"),
             });
+        }
+        if resource["Properties"]["Policies"].to_string().contains("lambda:InvokeFunction") {
+            of_function.insert("continuation".to_owned());
         }
         names.insert(id.as_str(), name);
     }
@@ -132,8 +135,8 @@ fn asyncapi_describes_exactly_the_actions_of_the_template() {
     }
     let template = yaml("template.yaml");
     let routes = triggers(&template).into_values().flatten();
-    let actions: BTreeSet<String> =
-        routes.filter(|key| !key.contains(' ') && !key.starts_with('$') && key != "schedule").collect();
+    let no_action = |key: &str| key.contains(' ') || key.starts_with('$') || key == "schedule" || key == "continuation";
+    let actions: BTreeSet<String> = routes.filter(|key| !no_action(key)).collect();
     assert_eq!(described, actions);
     assert!(
         triggers(&template)["ws-send"].contains("$default"),
@@ -219,11 +222,13 @@ fn events() -> Vec<(String, PathBuf, Value)> {
 
 /// The trigger that an event comes from; none for a direct invocation.
 fn trigger_of(event: &Value) -> Option<String> {
-    let context = &event["requestContext"];
     if event["scheduledTime"].is_string() {
-        return Some("schedule".to_owned());
+        Some("schedule".to_owned())
+    } else if event["continuation"].is_object() {
+        Some("continuation".to_owned())
+    } else {
+        event["requestContext"]["routeKey"].as_str().map(str::to_owned)
     }
-    context["routeKey"].as_str().map(str::to_owned)
 }
 
 #[test]
