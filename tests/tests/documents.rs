@@ -135,7 +135,8 @@ fn asyncapi_describes_exactly_the_actions_of_the_template() {
     }
     let template = yaml("template.yaml");
     let routes = triggers(&template).into_values().flatten();
-    let no_action = |key: &str| key.contains(' ') || key.starts_with('$') || key == "schedule" || key == "continuation";
+    let no_action =
+        |key: &str| key.contains(' ') || key.starts_with('$') || key == "schedule" || key == "continuation";
     let actions: BTreeSet<String> = routes.filter(|key| !no_action(key)).collect();
     assert_eq!(described, actions);
     assert!(
