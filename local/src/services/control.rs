@@ -12,7 +12,7 @@
 //! | `POST /usage` | 200 `{"recording": true}`; counting begins anew |
 //! | `GET /usage` | 200, a [`Snapshot`](super::usage::Snapshot); with `?reset=true`, counting then begins anew |
 //! | `DELETE /usage` | 200, the last snapshot; counting ends |
-//! | `GET /access` | 200 `{"used": [...], "unused": [...]}`, each a [`Grant`](super::access::Grant) |
+//! | `GET /access` | 200 `{"used": [...], "unused": [...], "denied": [...]}`, [`Grant`](super::access::Grant)s and [`Denied`](super::access::Denied) |
 //!
 //! Errors are `{"message": "..."}`.
 
@@ -93,7 +93,8 @@ async fn stop(State(controls): State<Controls>) -> Response {
 }
 
 async fn access(State(controls): State<Controls>) -> Response {
-    Json(json!({"used": controls.access.used(), "unused": controls.access.unused()})).into_response()
+    let access = &controls.access;
+    Json(json!({"used": access.used(), "unused": access.unused(), "denied": access.denied()})).into_response()
 }
 
 fn found(id: u64, status: Option<Status>) -> Response {
