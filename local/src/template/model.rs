@@ -71,11 +71,17 @@ pub struct HttpRoute {
 /// `CorsConfiguration` of an HTTP API.
 #[derive(Debug, Clone, Default)]
 pub struct Cors {
+    /// `AllowOrigins`: exact origins, `*`, or a scheme and `*`.
     pub allow_origins: Vec<String>,
+    /// `AllowMethods`, `*` allowed.
     pub allow_methods: Vec<String>,
+    /// `AllowHeaders`, `*` allowed.
     pub allow_headers: Vec<String>,
+    /// `ExposeHeaders`.
     pub expose_headers: Vec<String>,
+    /// `AllowCredentials`.
     pub allow_credentials: bool,
+    /// `MaxAge`.
     pub max_age: Option<Duration>,
 }
 
