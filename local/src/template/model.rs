@@ -3,6 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// `AWS::Region` here.
+pub const REGION: &str = "local";
+
+/// `AWS::AccountId` here.
+pub const ACCOUNT: &str = "000000000000";
+
+/// `AWS::StackName` here.
+pub const STACK_NAME: &str = "sojourn";
+
+/// What `Ref` of a secret with this physical name gives. Secrets Manager adds six random characters; here the ARN
+/// follows from the name, so that it is the same after a restart.
+pub fn secret_arn(name: &str) -> String {
+    format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}")
+}
+
 /// One region's stack.
 #[derive(Debug, Clone, Default)]
 pub struct Stack {
@@ -20,6 +35,8 @@ pub struct Stack {
     pub schedules: Vec<Schedule>,
     /// Physical names of every `AWS::SecretsManager::Secret`.
     pub secrets: Vec<String>,
+    /// Resources of types that the local region neither runs nor ignores on purpose, as `LogicalId (Type)`.
+    pub not_run: Vec<String>,
 }
 
 /// An `AWS::Serverless::Function`.
