@@ -1,6 +1,11 @@
 //! The region on a laptop: API Gateway, Lambda, DynamoDB, S3 and schedules in one process, driven by template.yaml.
 
+pub mod build;
+pub mod clock;
+pub mod control;
 pub mod functions;
+pub mod keys;
 pub mod logs;
+pub mod region;
 pub mod services;
 pub mod template;

@@ -1,6 +1,7 @@
 //! The Lambda Invoke API: `POST /2015-03-31/functions/{function}/invocations`.
 //!
-//! The function is named as in AWS: physical name or ARN; the short name works too. Signatures are not checked here.
+//! The function is named as in AWS: physical name or ARN; the short name works too. A function that calls needs
+//! `lambda:InvokeFunction` in its policy; a request without credentials is the operator's (`curl` at this machine).
 
 use std::sync::Arc;
 
@@ -10,24 +11,33 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 
 use super::Functions;
 use super::limits::{EVENT_LIMIT_BYTES, REQUEST_LIMIT_BYTES, RESPONSE_LIMIT_BYTES};
 use super::outcome::{Invoke, Outcome};
+use crate::services::access::Access;
+
+/// What the API serves, and who may call it.
+#[derive(Clone)]
+struct Api {
+    functions: Arc<Functions>,
+    access: Arc<Access>,
+}
 
 /// The API's routes.
-pub fn router(functions: Arc<Functions>) -> Router {
+pub fn router(functions: Arc<Functions>, access: Arc<Access>) -> Router {
     Router::new()
         .route("/2015-03-31/functions/{function}/invocations", post(invoke))
         // The limit is checked by hand: the refusal has a form of its own.
         .layer(DefaultBodyLimit::disable())
-        .with_state(functions)
+        .with_state(Api { functions, access })
 }
 
 async fn invoke(
-    State(functions): State<Arc<Functions>>,
+    State(Api { functions, access }): State<Api>,
     Path(function): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -36,6 +46,9 @@ async fn invoke(
         let message = format!("Function not found: {function}");
         return refusal(StatusCode::NOT_FOUND, "ResourceNotFoundException", &message);
     };
+    if let Err(refused) = authorise(&access, &headers, functions.arn(name)) {
+        return *refused;
+    }
     let kind =
         headers.get("x-amz-invocation-type").map_or("RequestResponse", |value| value.to_str().unwrap_or(""));
     let limit = if kind == "Event" { EVENT_LIMIT_BYTES } else { REQUEST_LIMIT_BYTES };
@@ -64,6 +77,18 @@ async fn invoke(
             refusal(StatusCode::BAD_REQUEST, "InvalidParameterValueException", &message)
         }
     }
+}
+
+fn authorise(access: &Access, headers: &HeaderMap, arn: &str) -> Result<(), Box<Response>> {
+    if !headers.contains_key(AUTHORIZATION) {
+        return Ok(());
+    }
+    let forbidden = |kind, message: &str| Box::new(refusal(StatusCode::FORBIDDEN, kind, message));
+    let caller =
+        access.authenticate(headers).map_err(|error| forbidden(error.error_type(), &error.to_string()))?;
+    access
+        .check(&caller, "lambda:InvokeFunction", arn)
+        .map_err(|denied| forbidden("AccessDeniedException", &denied.to_string()))
 }
 
 fn answer(functions: &Functions, name: &str, outcome: Outcome) -> Response {

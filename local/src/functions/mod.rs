@@ -22,6 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use outcome::{Invoke, Outcome};
 use pool::Pool;
 pub use process::ProcessStatus;
@@ -120,6 +122,11 @@ impl Functions {
         Some(self.events.accept(Arc::clone(self.pool(function)?), payload))
     }
 
+    /// The ARN of a function; empty when there is none of that name.
+    pub fn arn(&self, function: &str) -> &str {
+        self.pool(function).map_or("", |pool| &pool.spec.arn)
+    }
+
     /// `Timeout` of a function.
     pub fn timeout(&self, function: &str) -> Option<Duration> {
         Some(self.pool(function)?.spec.timeout)
@@ -138,7 +145,12 @@ impl Functions {
     /// Ends every process: SIGTERM, then SIGKILL. No invocation succeeds afterwards.
     pub async fn shut_down(&self) {
         self.events.shut_down().await;
-        futures::future::join_all(self.pools.values().map(|pool| pool.shut_down())).await;
+        self.pools
+            .values()
+            .map(|pool| pool.shut_down())
+            .collect::<FuturesUnordered<_>>()
+            .collect::<()>()
+            .await;
     }
 
     fn pool(&self, name: &str) -> Option<&Arc<Pool>> {

@@ -30,6 +30,7 @@ use super::limits::SHUTDOWN_GRACE;
 use super::outcome::Outcome;
 use super::pool::{Job, Pool};
 use super::{output, runtime_api};
+use crate::clock;
 
 /// A process and what it is doing.
 pub(super) struct Process {
@@ -118,7 +119,7 @@ impl Process {
             state: Mutex::new(State {
                 pid: None,
                 phase: Phase::Starting { until },
-                started: jiff::Timestamp::now(),
+                started: clock::now(),
                 invocations: 0,
             }),
             stop: watch::Sender::new(None),
@@ -223,11 +224,8 @@ impl Process {
         let Some(running) = self.take_running() else { return };
         let seconds = self.pool.spec.timeout.as_secs_f64();
         self.answer(running.reply, Outcome::TimedOut);
-        let text = format!(
-            "{} {} Task timed out after {seconds:.2} seconds",
-            jiff::Timestamp::now(),
-            running.request_id
-        );
+        let text =
+            format!("{} {} Task timed out after {seconds:.2} seconds", clock::now(), running.request_id);
         self.pool.platform_log(text).await;
     }
 

@@ -27,6 +27,7 @@ use super::limits::RESPONSE_LIMIT_BYTES;
 use super::outcome::Outcome;
 use super::pool::{Job, Next, Pool};
 use super::process::{Handover, Process};
+use crate::clock;
 
 const RUNTIME: &str = "/2018-06-01/runtime/";
 const REGISTER: &str = "/2020-01-01/extension/register";
@@ -113,7 +114,7 @@ async fn next(process: &Arc<Process>) -> Response<Full<Bytes>> {
 
 fn event(process: &Process, handover: Handover) -> Response<Full<Bytes>> {
     let spec = &process.pool.spec;
-    let now = jiff::Timestamp::now();
+    let now = clock::now();
     let deadline_ms =
         now.as_millisecond() + i64::try_from(handover.timeout.as_millis()).unwrap_or(i64::MAX / 2);
     let trace = format!("Root=1-{:08x}-{:024x};Sampled=0", now.as_second(), rand::random::<u128>() >> 32);

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 
+use crate::clock;
 pub use pretty::Pretty;
 
 /// Lines kept for `cargo dev -- logs`.
@@ -93,7 +94,7 @@ impl Logs {
 
     /// Takes one line in.
     pub async fn push(&self, function: &str, source: Source, pid: Option<u32>, text: String) {
-        let at = jiff::Timestamp::now();
+        let at = clock::now();
         let line = Arc::new(Line { at, function: function.to_owned(), pid, source, text });
         {
             let mut ring = self.0.ring.lock().unwrap_or_else(PoisonError::into_inner);

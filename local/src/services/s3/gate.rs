@@ -109,8 +109,12 @@ impl S3Access for Gate {
         let (fate, answer) = match allowed {
             Err(denied) => (Fate::Answered(Aftermath::default()), Err(denied)),
             Ok(()) => {
-                let call =
-                    Call { caller: &caller, service: Service::S3, operation: &operation, resources: &subject };
+                let call = Call {
+                    caller: &caller,
+                    service: Service::S3,
+                    operation: &operation,
+                    resources: &subject,
+                };
                 match self.controls.faults.before(call).await {
                     Verdict::Proceed(aftermath) => (Fate::Answered(aftermath), Ok(())),
                     Verdict::Fail(failure) => {
@@ -144,7 +148,8 @@ impl S3Access for Gate {
 
 fn s3_failure(failure: &Failure) -> S3Error {
     let named = |name: &str, status| {
-        let mut error = S3Error::new(S3ErrorCode::from_bytes(name.as_bytes()).unwrap_or(S3ErrorCode::InternalError));
+        let mut error =
+            S3Error::new(S3ErrorCode::from_bytes(name.as_bytes()).unwrap_or(S3ErrorCode::InternalError));
         error.set_status_code(status);
         error
     };
@@ -152,7 +157,9 @@ fn s3_failure(failure: &Failure) -> S3Error {
         Failure::ThrottlingException | Failure::ProvisionedThroughputExceededException => {
             s3_error!(SlowDown, "Please reduce your request rate.")
         }
-        Failure::InternalServerError => s3_error!(InternalError, "We encountered an internal error. Please try again."),
+        Failure::InternalServerError => {
+            s3_error!(InternalError, "We encountered an internal error. Please try again.")
+        }
         Failure::TransactionConflict { .. } | Failure::TransactionConflictException => {
             named("OperationAborted", StatusCode::CONFLICT)
         }

@@ -47,7 +47,12 @@ impl Handler for Endpoint {
 }
 
 impl Endpoint {
-    async fn respond(&self, start: Instant, headers: &http::HeaderMap, body: &[u8]) -> Result<Answer, Hangup> {
+    async fn respond(
+        &self,
+        start: Instant,
+        headers: &http::HeaderMap,
+        body: &[u8],
+    ) -> Result<Answer, Hangup> {
         let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
         let Some(operation @ "GetSecretValue") = target.and_then(|target| target.strip_prefix(TARGET)) else {
             return Ok(Answer::refused("UnknownOperationException", "only GetSecretValue is served here"));
@@ -91,8 +96,9 @@ impl Endpoint {
     }
 
     fn get(&self, name: &str, request: &GetSecretValue) -> Answer {
-        let not_found =
-            |what: &str| Answer::refused("ResourceNotFoundException", &format!("Secrets Manager can't find {what}"));
+        let not_found = |what: &str| {
+            Answer::refused("ResourceNotFoundException", &format!("Secrets Manager can't find {what}"))
+        };
         let Some(secret) = self.store.get(name) else {
             return not_found("the specified secret.");
         };

@@ -76,7 +76,9 @@ impl Store {
             for entry in fs::read_dir(folder).map_err(file_error(folder, "read"))? {
                 let path = entry.map_err(file_error(folder, "read"))?.path();
                 // Anything else (a half-written temporary file) was not put by us.
-                let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(name_of) else { continue };
+                let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(name_of) else {
+                    continue;
+                };
                 secrets.insert(name, read(&path)?);
             }
         }
@@ -88,8 +90,11 @@ impl Store {
             let path = folder.join(file_name(name));
             write(folder, &path, value).map_err(file_error(&path, "written"))?;
         }
-        let secret =
-            Secret { value: value.to_owned(), version_id: Ulid::generate().to_string(), created_at: SystemTime::now() };
+        let secret = Secret {
+            value: value.to_owned(),
+            version_id: Ulid::generate().to_string(),
+            created_at: SystemTime::now(),
+        };
         self.secrets.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), secret);
         Ok(())
     }
