@@ -1,0 +1,3 @@
+//! The functions of the stack, as processes.
+
+pub mod outcome;
