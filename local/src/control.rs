@@ -5,7 +5,7 @@
 //! | `GET processes` | 200, a list of [`ProcessStatus`](crate::functions::ProcessStatus) |
 //! | `POST functions/{function}/kill` | 200 `{"killed": [pid]}`; 404 |
 //! | `GET logs?function=…&follow=true` | 200, one [`Line`] as JSON per line; the ring, then (if followed) what comes |
-//! | `POST schedules/{name}/fire?at=…` | 202; 404; 400 for a time that is none |
+//! | `POST schedules/{name}/fire?at=…` | 200, the function's answer; 400 for a time that is none; 404; 502 if the function failed |
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use http::StatusCode;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::broadcast::Receiver;
@@ -24,7 +25,9 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::clock;
 use crate::functions::Functions;
+use crate::functions::outcome::Outcome;
 use crate::logs::{Line, Logs, Source};
+use crate::schedules::{Schedules, SystemClock};
 
 /// The prefix of every path.
 pub const PREFIX: &str = "/_sojourn";
@@ -34,6 +37,8 @@ pub const PREFIX: &str = "/_sojourn";
 pub struct Control {
     /// Their processes.
     pub functions: Arc<Functions>,
+    /// What fires some of them.
+    pub schedules: Arc<Schedules<Functions, SystemClock>>,
     /// Their lines.
     pub logs: Logs,
 }
@@ -46,12 +51,19 @@ struct LogQuery {
     follow: bool,
 }
 
+/// Which slot is fired.
+#[derive(Debug, Default, Deserialize)]
+struct FireQuery {
+    at: Option<String>,
+}
+
 /// The API's routes.
 pub fn router(control: Control) -> Router {
     let routes = Router::new()
         .route("/processes", get(processes))
         .route("/functions/{function}/kill", post(kill))
         .route("/logs", get(logs))
+        .route("/schedules/{name}/fire", post(fire))
         .with_state(control);
     Router::new().nest(PREFIX, routes)
 }
@@ -64,6 +76,36 @@ async fn kill(State(control): State<Control>, Path(function): Path<String>) -> R
     match control.functions.kill(&function) {
         Some(killed) => Json(json!({ "killed": killed })).into_response(),
         None => no_function(&control.functions, &function),
+    }
+}
+
+async fn fire(
+    State(control): State<Control>,
+    Path(name): Path<String>,
+    Query(query): Query<FireQuery>,
+) -> Response {
+    let at = match query.at.as_deref().map(str::parse::<Timestamp>).transpose() {
+        Ok(at) => at,
+        Err(error) => {
+            let message = format!("the time is not RFC 3339: {error}");
+            return (StatusCode::BAD_REQUEST, Json(json!({ "message": message }))).into_response();
+        }
+    };
+    match control.schedules.fire(&name, at).await {
+        Ok(Outcome::Answered(answer)) => {
+            ([("content-type", "application/json")], Body::from(answer)).into_response()
+        }
+        Ok(outcome) => {
+            let why = match outcome {
+                Outcome::FunctionError { payload } => String::from_utf8_lossy(&payload).into_owned(),
+                other => format!("{other:?}"),
+            };
+            let message = format!("the function of {name} failed: {why}");
+            (StatusCode::BAD_GATEWAY, Json(json!({ "message": message }))).into_response()
+        }
+        Err(unknown) => {
+            (StatusCode::NOT_FOUND, Json(json!({ "message": unknown.to_string() }))).into_response()
+        }
     }
 }
 

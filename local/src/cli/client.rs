@@ -3,7 +3,6 @@
 use std::io::Read;
 use std::path::Path;
 
-use futures::StreamExt;
 use reqwest::{Client, RequestBuilder, Response};
 use serde::Deserialize;
 
@@ -43,7 +42,10 @@ pub(super) async fn invoke(target: &Target, function: &str, event: &Path) -> Res
     };
     let url = format!("{}/2015-03-31/functions/{function}/invocations", ready.lambda);
     let response = send(&url, Client::new().post(&url).body(payload)).await?;
-    let error = response.headers().get("x-amz-function-error").map(|kind| kind.to_str().unwrap_or("error").to_owned());
+    let error = response
+        .headers()
+        .get("x-amz-function-error")
+        .map(|kind| kind.to_str().unwrap_or("error").to_owned());
     print(&text(&url, response).await?)?;
     match error {
         None => Ok(()),
@@ -56,12 +58,10 @@ pub(super) async fn fire(
     schedule: &str,
     at: Option<jiff::Timestamp>,
 ) -> Result<(), CliError> {
-    let url = format!("{}{PREFIX}/schedules/{schedule}/fire", region(target)?.lambda);
-    let mut request = Client::new().post(&url);
-    if let Some(at) = at {
-        request = request.query(&[("at", at.to_string())]);
-    }
-    let response = send(&url, request).await?;
+    // A time in RFC 3339 and UTC has no character that a query would have to escape.
+    let at = at.map(|at| format!("?at={at}")).unwrap_or_default();
+    let url = format!("{}{PREFIX}/schedules/{schedule}/fire{at}", region(target)?.lambda);
+    let response = send(&url, Client::new().post(&url)).await?;
     print(&text(&url, response).await?)
 }
 
@@ -75,7 +75,8 @@ pub(super) async fn ps(target: &Target) -> Result<(), CliError> {
     ))?;
     for process in processes {
         let pid = process.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-        let memory = process.resident_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
+        let memory =
+            process.resident_bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
         print(&format!(
             "{:<18} {pid:>8} {:<9} {:>11} {memory:>9}  {:<10}",
             process.function, process.state, process.invocations, process.started_at
@@ -101,13 +102,13 @@ pub(super) async fn logs(
     follow: Follow,
     format: &Format,
 ) -> Result<(), CliError> {
-    let url = format!("{}{PREFIX}/logs", region(target)?.lambda);
-    let mut query = vec![("follow", (follow == Follow::Yes).to_string())];
-    query.extend(function.map(|function| ("function", function.to_owned())));
-    let mut lines = send(&url, Client::new().get(&url).query(&query)).await?.bytes_stream();
+    let follow = follow == Follow::Yes;
+    let function = function.map(|function| format!("&function={function}")).unwrap_or_default();
+    let url = format!("{}{PREFIX}/logs?follow={follow}{function}", region(target)?.lambda);
+    let mut response = send(&url, Client::new().get(&url)).await?;
     let mut rest = Vec::new();
-    while let Some(chunk) = lines.next().await {
-        rest.extend_from_slice(&chunk.map_err(|source| unreachable(&url, source))?);
+    while let Some(chunk) = response.chunk().await.map_err(|source| unreachable(&url, source))? {
+        rest.extend_from_slice(&chunk);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
             let line: Line = serde_json::from_slice(&line).map_err(std::io::Error::from)?;

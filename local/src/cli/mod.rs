@@ -5,6 +5,7 @@ mod progress;
 mod serve;
 mod summary;
 
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::functions::limits::DEFAULT_CONCURRENCY;
 use crate::keys::{KeyError, SigningKey};
+use crate::logs::{Colours, Format, Metrics, Pretty};
 use crate::region::{ReadyError, RegionError};
 
 /// A Sojourn region on this machine.
@@ -208,25 +210,24 @@ fn keygen() -> Result<(), CliError> {
 }
 
 impl LogFormat {
-    fn format(self, metrics: bool) -> crate::logs::Format {
-        use crate::logs::{Colours, Format, Metrics, Pretty};
-        use std::io::IsTerminal;
+    fn format(self, metrics: bool) -> Format {
         match self {
             Self::Json => Format::Raw,
-            Self::Pretty => {
-                let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-                Format::Pretty(Pretty {
-                    colours: if coloured { Colours::On } else { Colours::Off },
-                    metrics: if metrics { Metrics::Shown } else { Metrics::Hidden },
-                })
-            }
+            Self::Pretty => Format::Pretty(Pretty {
+                colours: colours(&std::io::stdout()),
+                metrics: if metrics { Metrics::Shown } else { Metrics::Hidden },
+            }),
         }
     }
 }
 
+/// Colours on a terminal, unless `NO_COLOR` (no-color.org) is set.
+fn colours(output: &impl IsTerminal) -> Colours {
+    if output.is_terminal() && std::env::var_os("NO_COLOR").is_none() { Colours::On } else { Colours::Off }
+}
+
 /// Writes to standard output; a closed pipe (`| head`) is an error like any other and no panic.
 fn print(text: &str) -> Result<(), CliError> {
-    use std::io::Write;
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 

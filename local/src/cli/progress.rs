@@ -4,8 +4,10 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use owo_colors::{OwoColorize, Stream};
+use owo_colors::OwoColorize;
 
+use super::colours;
+use crate::logs::Colours;
 use crate::region::Progress;
 
 /// Fast enough to look alive.
@@ -53,7 +55,10 @@ impl Progress for Terminal {
             bar.finish_and_clear();
         }
         let seconds = self.since.elapsed().as_secs_f64();
-        let mark = "✓".if_supports_color(Stream::Stderr, |mark| mark.green()).to_string();
+        let mark = match colours(&std::io::stderr()) {
+            Colours::On => "✓".green().to_string(),
+            Colours::Off => "✓".to_owned(),
+        };
         if let Err(error) = writeln!(std::io::stderr(), "{mark} {result} in {seconds:.1} s") {
             tracing::debug!(%error, "standard error is closed");
         }

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
-use owo_colors::{OwoColorize, Stream};
+use owo_colors::OwoColorize;
 
+use super::colours;
+use crate::logs::Colours;
 use crate::region::Region;
 
 pub(super) fn of(region: &Region) -> String {
@@ -53,10 +55,17 @@ fn section(text: &mut String, title: &str, rows: &[Vec<String>]) {
     if rows.is_empty() {
         return;
     }
-    line(text, &title.if_supports_color(Stream::Stdout, |title| title.bold()).to_string());
+    match colours(&std::io::stdout()) {
+        Colours::On => line(text, &title.bold().to_string()),
+        Colours::Off => line(text, title),
+    }
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default()
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     for row in rows {
@@ -80,7 +89,11 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_empty_sections_left_out() {
         let mut text = String::new();
-        section(&mut text, "Routes", &[row(["GET", "/health", "api-health"]), row(["POST", "/orders", "api-orders"])]);
+        section(
+            &mut text,
+            "Routes",
+            &[row(["GET", "/health", "api-health"]), row(["POST", "/orders", "api-orders"])],
+        );
         section(&mut text, "Nothing", &[]);
         assert_eq!(text, "Routes\n  GET   /health  api-health\n  POST  /orders  api-orders\n\n");
     }

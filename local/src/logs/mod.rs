@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::clock;
-pub use pretty::Pretty;
+pub use pretty::{Colours, Metrics, Pretty};
 
 /// Lines kept for `cargo dev -- logs`.
 pub const RING_LIMIT: usize = 5_000;
@@ -60,6 +60,17 @@ pub enum Format {
     Raw,
     /// Nothing is printed: for tests.
     Silent,
+}
+
+impl Format {
+    /// The line as it is printed, or nothing if it is not.
+    pub fn format(&self, line: &Line) -> Option<String> {
+        match self {
+            Self::Pretty(pretty) => pretty.format(line),
+            Self::Raw => Some(line.text.clone()),
+            Self::Silent => None,
+        }
+    }
 }
 
 /// The log. Clones share it.
@@ -130,11 +141,7 @@ impl Logs {
 fn print(mut lines: mpsc::Receiver<Arc<Line>>, format: &Format) {
     let mut out = std::io::stdout();
     while let Some(line) = lines.blocking_recv() {
-        let text = match format {
-            Format::Pretty(pretty) => pretty.format(&line),
-            Format::Raw => Some(line.text.clone()),
-            Format::Silent => None,
-        };
+        let text = format.format(&line);
         let Some(text) = text else { continue };
         if let Err(error) = writeln!(out, "{text}") {
             return tracing::debug!(%error, "the terminal is closed");

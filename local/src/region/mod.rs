@@ -8,10 +8,11 @@
 //! 5. To stop: accept nothing new, answer what has begun, end the processes, stop the services.
 
 mod environment;
+mod iam;
 mod ports;
 mod ready;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -25,8 +26,11 @@ use tokio::task::JoinSet;
 use crate::build::{BuildError, Workspace};
 use crate::control::{self, Control};
 use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
+use crate::gateway::http::{HttpApiError, HttpFront};
+use crate::gateway::websocket::{FaultPlan, Hooks, Limits, SelectionError, WebSocketFront};
 use crate::keys::{KeyError, SigningKey};
 use crate::logs::Logs;
+use crate::schedules::{ScheduleError, Schedules, SystemClock, Upcoming};
 use crate::services::Controls;
 use crate::services::access::Access;
 use crate::services::dynamodb::{DynamoDb, DynamoDbError, Storage};
@@ -35,6 +39,7 @@ use crate::services::secrets::{SecretError, Secrets, SecretsError};
 use crate::template::model::{ACCOUNT, Function, REGION, Stack, secret_arn};
 use crate::template::{self, Context, TemplateError, samconfig};
 use environment::Endpoints;
+use iam::Iam;
 use ports::{Port, PortError};
 use ready::Registration;
 pub use ready::{Ready, ReadyError};
@@ -116,6 +121,15 @@ pub enum RegionError {
     /// The signing key can't be stored.
     #[error("the token signing key can't be put into its secret: {0}")]
     Secret(#[from] SecretError),
+    /// The HTTP API.
+    #[error("the HTTP API can't be served: {0}")]
+    Http(#[from] HttpApiError),
+    /// The WebSocket API.
+    #[error("the WebSocket API can't be served: {0}")]
+    WebSocket(#[from] SelectionError),
+    /// A schedule.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
     /// The ready file.
     #[error(transparent)]
     Ready(#[from] ReadyError),
@@ -137,6 +151,8 @@ pub struct Region {
     pub stack: Stack,
     /// Where everything is.
     pub ready: Ready,
+    /// When the schedules fire next, as of the start.
+    pub upcoming: Vec<Upcoming>,
     functions: Arc<Functions>,
     services: Services,
     shutdown: watch::Sender<()>,
@@ -187,11 +203,34 @@ impl Region {
         let specs = specs.collect::<Result<Vec<_>, _>>()?;
         let functions = Functions::new(specs, options.settings.clone(), logs);
 
+        let schedules = Schedules::new(stack.schedules.clone(), Arc::clone(&functions), SystemClock)?;
+        let schedules = Arc::new(schedules);
+        let upcoming = schedules.upcoming();
+
         let shutdown = watch::Sender::new(());
         let mut servers = JoinSet::new();
+        let control = Control {
+            functions: Arc::clone(&functions),
+            schedules: Arc::clone(&schedules),
+            logs: logs.clone(),
+        };
         let api = lambda_api::router(Arc::clone(&functions), Arc::clone(&controls.access))
-            .merge(control::router(Control { functions: Arc::clone(&functions), logs: logs.clone() }));
+            .merge(control::router(control));
         servers.spawn(serve(lambda.listener, api, stopped(&shutdown)));
+        if let Some(api) = &stack.http_api {
+            let front = HttpFront::new(api, Arc::clone(&functions))?;
+            servers.spawn(front.serve(http.listener, stopped(&shutdown)));
+        }
+        if let Some(api) = &stack.websocket_api {
+            let hooks = Hooks {
+                authorize: Arc::new(Iam(Arc::clone(&controls.access))),
+                intercept: Arc::new(FaultPlan::default()),
+            };
+            let front = WebSocketFront::new(api.clone(), Arc::clone(&functions), hooks, Limits::default())?;
+            servers.spawn(front.serve(websocket.listener, stopped(&shutdown)));
+        }
+        let stop_schedules = stopped(&shutdown);
+        servers.spawn(async move { schedules.run(stop_schedules).await });
 
         let operator = controls.access.operator();
         let stage = stack.websocket_api.as_ref().map_or("", |api| api.stage.as_str());
@@ -210,7 +249,19 @@ impl Region {
         if let Some(path) = &options.ready_file {
             ready.write(path)?;
         }
-        Ok(Self { stack, ready, functions, services, shutdown, servers, registration })
+        Ok(Self { stack, ready, upcoming, functions, services, shutdown, servers, registration })
+    }
+
+    /// Functions that nothing in the template triggers.
+    pub fn direct(&self) -> impl Iterator<Item = &str> {
+        let stack = &self.stack;
+        let http = stack.http_api.iter().flat_map(|api| api.routes.iter().map(|route| &route.function));
+        let websocket =
+            stack.websocket_api.iter().flat_map(|api| api.routes.values().map(|route| &route.function));
+        let schedules = stack.schedules.iter().map(|schedule| &schedule.function);
+        let triggered: BTreeSet<&String> = http.chain(websocket).chain(schedules).collect();
+        let names = stack.functions.iter().map(|function| &function.name);
+        names.filter(move |name| !triggered.contains(name)).map(String::as_str)
     }
 
     /// Stops everything. When it returns, no process of the region is left.
