@@ -103,7 +103,12 @@ pub(super) async fn run<I: Invoke>(
         let active = tokio::select! {
             _ = stopping.changed() => break Ending::by_gateway(CloseCode::Away, "Going away"),
             () = session.connection.closing.notified() => {
-                break Ending::by_gateway(CloseCode::Normal, "Connection closed by the service");
+                // What was posted before the call to close was accepted: it goes out first.
+                let rest = std::iter::from_fn(|| session.outgoing.try_recv().ok());
+                match write(&mut socket, rest, limits.write_stall).await {
+                    Ok(()) => break Ending::by_gateway(CloseCode::Normal, "Connection closed by the service"),
+                    Err(ending) => break ending,
+                }
             }
             () = sleep_until(lifetime) => break Ending::by_gateway(CloseCode::Away, "Going away"),
             () = sleep_until(idle) => break Ending::by_gateway(CloseCode::Away, "Going away"),
