@@ -186,8 +186,7 @@ impl Usage {
         // A request from before the recording belongs to nobody's measurement.
         let Some(started) = start.checked_duration_since(state.since) else { return };
         let caller = call.caller.name();
-        let key =
-            (caller.to_owned(), call.service, call.operation.to_owned(), call.resources.to_vec());
+        let key = (caller.to_owned(), call.service, call.operation.to_owned(), call.resources.to_vec());
         let count = state.requests.entry(key).or_default();
         count.requests += 1;
         count.failures += u64::from(ending.status.is_none_or(|status| status >= 400));
@@ -217,14 +216,15 @@ impl Usage {
     /// What was counted so far.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.lock();
-        let requests = state.requests.iter().map(|((caller, service, operation, resources), count)| Requests {
-            caller: caller.clone(),
-            service: *service,
-            operation: operation.clone(),
-            resources: resources.clone(),
-            requests: count.requests,
-            failures: count.failures,
-        });
+        let requests =
+            state.requests.iter().map(|((caller, service, operation, resources), count)| Requests {
+                caller: caller.clone(),
+                service: *service,
+                operation: operation.clone(),
+                resources: resources.clone(),
+                requests: count.requests,
+                failures: count.failures,
+            });
         let capacity = state.capacity.iter().map(|((caller, operation, table), units)| Capacity {
             caller: caller.clone(),
             operation: operation.clone(),

@@ -15,7 +15,10 @@ fn stack(statements: &[(&[&str], &[&str])]) -> Stack {
             environment: std::collections::BTreeMap::new(),
             policy: statements
                 .iter()
-                .map(|(actions, resources)| Statement { actions: owned(actions), resources: owned(resources) })
+                .map(|(actions, resources)| Statement {
+                    actions: owned(actions),
+                    resources: owned(resources),
+                })
                 .collect(),
         }],
         ..Stack::default()

@@ -22,8 +22,8 @@ pub use tables::TableError;
 
 use super::Controls;
 use super::server::{Server, StartError};
-use sweeper::Sweeper;
 use crate::template::model::Table;
+use sweeper::Sweeper;
 
 /// Where the rows live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

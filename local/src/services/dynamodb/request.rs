@@ -55,7 +55,9 @@ impl TransactItem {
             ("ConditionCheckItem", &self.condition_check),
             ("GetItem", &self.get),
         ];
-        parts.into_iter().filter_map(|(action, entry)| Some((action, table_name(&entry.as_ref()?.table_name))))
+        parts
+            .into_iter()
+            .filter_map(|(action, entry)| Some((action, table_name(&entry.as_ref()?.table_name))))
     }
 }
 
@@ -104,7 +106,8 @@ impl Outline {
 
     /// Everything that a caller must be allowed to do, each once.
     pub(super) fn permissions(&self, operation: &str) -> BTreeSet<Permission> {
-        let permission = |action: &str, resource| Permission { action: format!("dynamodb:{action}"), resource };
+        let permission =
+            |action: &str, resource| Permission { action: format!("dynamodb:{action}"), resource };
         if let Some(items) = &self.transact_items {
             let parts = items.iter().flat_map(TransactItem::parts);
             return parts.map(|(action, table)| permission(action, arn::table(table))).collect();
