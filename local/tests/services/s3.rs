@@ -130,7 +130,7 @@ fn checksum() -> String {
 }
 
 async fn presigned(stage: &Stage) -> PresignedRequest {
-    let hour = PresigningConfig::expires_in(Duration::from_secs(3600)).unwrap();
+    let hour = PresigningConfig::expires_in(Duration::from_hours(1)).unwrap();
     let length = i64::try_from(BODY.len()).unwrap();
     let put = stage.job().put_object().bucket(BUCKET).key("reports/upload");
     put.content_length(length)
@@ -174,7 +174,7 @@ async fn a_presigned_upload_is_accepted_as_signed_and_in_no_other_way() {
 async fn a_presigned_download_is_refused_once_tampered_with() {
     let stage = Stage::start(None);
     put(&stage.job(), "reports/a").await.unwrap();
-    let hour = PresigningConfig::expires_in(Duration::from_secs(3600)).unwrap();
+    let hour = PresigningConfig::expires_in(Duration::from_hours(1)).unwrap();
     let request = stage.job().get_object().bucket(BUCKET).key("reports/a").presigned(hour).await.unwrap();
     let answer = reqwest::get(request.uri()).await.unwrap();
     assert_eq!(answer.bytes().await.unwrap(), BODY);

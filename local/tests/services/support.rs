@@ -14,9 +14,9 @@ use sojourn_local::services::dynamodb::Embedded;
 use sojourn_local::template::model::{Function, Stack, Statement, Table};
 
 /// Any free port of this machine.
-pub const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub(crate) const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-pub fn orders() -> Table {
+pub(crate) fn orders() -> Table {
     Table {
         logical_id: "OrdersTable".to_owned(),
         name: "Orders".to_owned(),
@@ -37,7 +37,7 @@ pub fn orders() -> Table {
     }
 }
 
-pub fn stock() -> Table {
+pub(crate) fn stock() -> Table {
     Table {
         logical_id: "StockTable".to_owned(),
         name: "Stock".to_owned(),
@@ -52,7 +52,7 @@ pub fn stock() -> Table {
 }
 
 /// A function that may do `policy`: actions and resources.
-pub fn function(name: &str, policy: &[(&[&str], &[String])]) -> Function {
+pub(crate) fn function(name: &str, policy: &[(&[&str], &[String])]) -> Function {
     Function {
         name: name.to_owned(),
         physical_name: format!("sojourn-{name}"),
@@ -70,30 +70,30 @@ pub fn function(name: &str, policy: &[(&[&str], &[String])]) -> Function {
 }
 
 /// Both tables and the functions.
-pub fn stack(functions: Vec<Function>) -> Stack {
+pub(crate) fn stack(functions: Vec<Function>) -> Stack {
     Stack { functions, tables: vec![orders(), stock()], ..Stack::default() }
 }
 
 /// Both tables, empty, for everybody.
-pub fn embedded() -> Embedded {
+pub(crate) fn embedded() -> Embedded {
     Embedded::start(&[orders(), stock()]).unwrap()
 }
 
-pub fn credentials(key: &Key) -> Credentials {
+pub(crate) fn credentials(key: &Key) -> Credentials {
     Credentials::new(&key.access_key_id, &key.secret_access_key, None, None, "test")
 }
 
 /// A client with a function's key, or the operator's.
-pub fn client_of(embedded: &Embedded, function: Option<&str>) -> aws_sdk_dynamodb::Client {
+pub(crate) fn client_of(embedded: &Embedded, function: Option<&str>) -> aws_sdk_dynamodb::Client {
     client(&embedded.endpoint_url(), key(embedded.access(), function))
 }
 
-pub fn key<'a>(access: &'a Access, function: Option<&str>) -> &'a Key {
+pub(crate) fn key<'a>(access: &'a Access, function: Option<&str>) -> &'a Key {
     function.map_or(access.operator(), |name| access.key_of(name).unwrap())
 }
 
 /// A client that retries as functions do, but without waiting long.
-pub fn client(endpoint: &str, key: &Key) -> aws_sdk_dynamodb::Client {
+pub(crate) fn client(endpoint: &str, key: &Key) -> aws_sdk_dynamodb::Client {
     aws_sdk_dynamodb::Client::from_conf(
         aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -105,21 +105,21 @@ pub fn client(endpoint: &str, key: &Key) -> aws_sdk_dynamodb::Client {
     )
 }
 
-pub fn text(value: &str) -> AttributeValue {
+pub(crate) fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
 }
 
-pub fn number(value: i64) -> AttributeValue {
+pub(crate) fn number(value: i64) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
 /// Puts an order.
-pub fn put_order(client: &aws_sdk_dynamodb::Client, id: &str) -> PutItemFluentBuilder {
+pub(crate) fn put_order(client: &aws_sdk_dynamodb::Client, id: &str) -> PutItemFluentBuilder {
     client.put_item().table_name("Orders").item("orderId", text(id)).item("customerId", text("ada"))
 }
 
 /// An entry that adds an order which must not exist.
-pub fn order_entry(id: &str) -> TransactWriteItem {
+pub(crate) fn order_entry(id: &str) -> TransactWriteItem {
     let put = Put::builder()
         .table_name("Orders")
         .item("orderId", text(id))
@@ -130,7 +130,7 @@ pub fn order_entry(id: &str) -> TransactWriteItem {
 }
 
 /// An entry that changes a product's stock.
-pub fn stock_entry(product: &str, delta: i64) -> TransactWriteItem {
+pub(crate) fn stock_entry(product: &str, delta: i64) -> TransactWriteItem {
     let update = Update::builder()
         .table_name("Stock")
         .key("productId", text(product))
@@ -142,7 +142,7 @@ pub fn stock_entry(product: &str, delta: i64) -> TransactWriteItem {
 }
 
 /// A product's stock.
-pub async fn available(client: &aws_sdk_dynamodb::Client, product: &str) -> i64 {
+pub(crate) async fn available(client: &aws_sdk_dynamodb::Client, product: &str) -> i64 {
     let answer = client.get_item().table_name("Stock").key("productId", text(product)).send().await.unwrap();
     let item = answer.item.unwrap_or_default();
     item.get("available").map_or(0, |value| value.as_n().unwrap().parse().unwrap())

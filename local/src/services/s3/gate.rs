@@ -142,23 +142,16 @@ impl S3Access for Gate {
         } else {
             self.check(&caller, &action, &resource)
         };
-        let (fate, answer) = match allowed {
-            Err(denied) => (Fate::Answered(Aftermath::default()), Err(denied)),
-            Ok(()) => {
-                let call = Call {
-                    caller: &caller,
-                    service: Service::S3,
-                    operation: &operation,
-                    resources: &subject,
-                };
-                match self.controls.faults.before(call).await {
-                    Verdict::Proceed(aftermath) => (Fate::Answered(aftermath), Ok(())),
-                    Verdict::Fail(failure) => {
-                        (Fate::Answered(Aftermath::default()), Err(s3_failure(&failure)))
-                    }
-                    // The error is never seen: the endpoint hangs up instead.
-                    Verdict::Hangup => (Fate::Hangup, Err(s3_error!(InternalError))),
-                }
+        let (fate, answer) = if let Err(denied) = allowed {
+            (Fate::Answered(Aftermath::default()), Err(denied))
+        } else {
+            let call =
+                Call { caller: &caller, service: Service::S3, operation: &operation, resources: &subject };
+            match self.controls.faults.before(call).await {
+                Verdict::Proceed(aftermath) => (Fate::Answered(aftermath), Ok(())),
+                Verdict::Fail(failure) => (Fate::Answered(Aftermath::default()), Err(s3_failure(&failure))),
+                // The error is never seen: the endpoint hangs up instead.
+                Verdict::Hangup => (Fate::Hangup, Err(s3_error!(InternalError))),
             }
         };
         *lock(&slot.passage) = Some(Passage { caller, operation, subject, bucket, fate });

@@ -68,16 +68,15 @@ impl S3 {
         buckets: &[String],
         controls: Controls,
     ) -> Result<Self, S3Error> {
-        let (root, temporary) = match folder {
-            Some(folder) => (folder.to_owned(), None),
-            None => {
-                let path = std::env::temp_dir();
-                let temporary = tempfile::Builder::new()
-                    .prefix("sojourn-s3-")
-                    .tempdir()
-                    .map_err(|source| S3Error::Folder { path, source })?;
-                (temporary.path().to_owned(), Some(temporary))
-            }
+        let (root, temporary) = if let Some(folder) = folder {
+            (folder.to_owned(), None)
+        } else {
+            let path = std::env::temp_dir();
+            let temporary = tempfile::Builder::new()
+                .prefix("sojourn-s3-")
+                .tempdir()
+                .map_err(|source| S3Error::Folder { path, source })?;
+            (temporary.path().to_owned(), Some(temporary))
         };
         for path in std::iter::once(root.clone()).chain(buckets.iter().map(|bucket| root.join(bucket))) {
             std::fs::create_dir_all(&path).map_err(|source| S3Error::Folder { path, source })?;
