@@ -1,6 +1,6 @@
 //! Who may do what: the policies of template.yaml, enforced on this machine.
 //!
-//! 1. Every function gets an access key of its own, so an endpoint knows by the SigV4 `Credential` who calls.
+//! 1. Every function gets an access key of its own, so an endpoint knows by the `SigV4` `Credential` who calls.
 //! 2. A call of a function is held against the `Allow` statements of its own policy. One that is missing in the template
 //!    fails here with AWS's own answer, before it fails in the cloud.
 //! 3. The operator's key may do everything, as the account's administrator may.

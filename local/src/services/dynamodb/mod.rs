@@ -66,7 +66,6 @@ pub enum DynamoDbError {
 pub struct DynamoDb {
     // Dropped in this order: no request and no sweep outlives the database's last handle.
     server: Server,
-    #[expect(dead_code, reason = "held for its Drop")]
     sweeper: Option<Sweeper>,
     database: Database,
 }
