@@ -154,6 +154,8 @@ pub struct Snapshot {
     pub requests: Vec<Requests>,
     /// Capacity by caller, operation and table.
     pub capacity: Vec<Capacity>,
+    /// The length of the longest chain of requests in which each starts after the one before has ended.
+    pub sequential_round_trips: usize,
     /// Every request.
     pub log: Vec<Entry>,
     /// Requests that found the log full.
@@ -236,6 +238,7 @@ impl Usage {
             elapsed_micros: micros(state.since.elapsed()),
             requests: requests.collect(),
             capacity: capacity.collect(),
+            sequential_round_trips: longest_chain(&state.log),
             log: state.log.clone(),
             unlogged: state.unlogged,
         }
@@ -257,22 +260,22 @@ impl Snapshot {
     pub fn count(&self, operation: &str) -> u64 {
         self.requests.iter().filter(|row| row.operation == operation).map(|row| row.requests).sum()
     }
+}
 
-    /// The length of the longest chain of requests in which each starts after the one before has ended.
-    pub fn sequential_round_trips(&self) -> usize {
-        let mut spans: Vec<_> = self.log.iter().map(|entry| (entry.end_micros, entry.start_micros)).collect();
-        spans.sort_unstable();
-        let mut chain = 0;
-        let mut free_from = None;
-        for (end, start) in spans {
-            // The one that ends first leaves the most room for others: the classic greedy choice.
-            if free_from.is_none_or(|free| start >= free) {
-                chain += 1;
-                free_from = Some(end);
-            }
+/// The length of the longest chain of requests in which each starts after the one before has ended.
+fn longest_chain(log: &[Entry]) -> usize {
+    let mut spans: Vec<_> = log.iter().map(|entry| (entry.end_micros, entry.start_micros)).collect();
+    spans.sort_unstable();
+    let mut chain = 0;
+    let mut free_from = None;
+    for (end, start) in spans {
+        // The one that ends first leaves the most room for others: the classic greedy choice.
+        if free_from.is_none_or(|free| start >= free) {
+            chain += 1;
+            free_from = Some(end);
         }
-        chain
     }
+    chain
 }
 
 fn micros(duration: std::time::Duration) -> u64 {

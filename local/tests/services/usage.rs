@@ -64,9 +64,9 @@ async fn two_requests_sent_together_are_one_round_trip_and_two_in_a_row_are_two(
         tokio::join!(put_order(&client, "ord_1").send(), put_order(&client, "ord_2").send());
     first.unwrap();
     second.unwrap();
-    assert_eq!(dynamodb.usage().snapshot().sequential_round_trips(), 1);
+    assert_eq!(dynamodb.usage().snapshot().sequential_round_trips, 1);
     put_order(&client, "ord_3").send().await.unwrap();
-    assert_eq!(dynamodb.usage().snapshot().sequential_round_trips(), 2);
+    assert_eq!(dynamodb.usage().snapshot().sequential_round_trips, 2);
 }
 
 #[tokio::test]
