@@ -37,7 +37,6 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 #[error("the connection was cut on purpose")]
 pub(crate) struct Cut;
 
-
 /// Serves `listener` with one service per connection until `shutdown` is ready.
 pub(crate) async fn serve<S, F>(
     listener: TcpListener,

@@ -7,8 +7,9 @@
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue, ORIGIN,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue,
+    InvalidHeaderValue, ORIGIN,
 };
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
@@ -134,7 +135,12 @@ mod tests {
         .unwrap()
     }
 
-    fn preflight(cors: &Cors, origin: &'static str, method: &'static str, headers: &'static str) -> HeaderMap {
+    fn preflight(
+        cors: &Cors,
+        origin: &'static str,
+        method: &'static str,
+        headers: &'static str,
+    ) -> HeaderMap {
         let request = HeaderMap::from_iter([
             (ORIGIN, HeaderValue::from_static(origin)),
             (ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static(method)),
@@ -147,7 +153,8 @@ mod tests {
 
     #[test]
     fn an_allowed_preflight_says_what_is_allowed() {
-        let headers = preflight(&cors(&["http://localhost:5173"]), "http://localhost:5173", "POST", "Idempotency-Key");
+        let headers =
+            preflight(&cors(&["http://localhost:5173"]), "http://localhost:5173", "POST", "Idempotency-Key");
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_ORIGIN], "http://localhost:5173");
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_METHODS], "GET,POST");
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_HEADERS], "authorization,idempotency-key");

@@ -87,7 +87,8 @@ impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for name in self.0.keys().filter(|name| *name != COOKIE) {
-            let mut values = self.0.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+            let mut values =
+                self.0.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
             if let Some(first) = values.next() {
                 map.serialize_entry(name.as_str(), &values.fold(first, joined))?;
             }
@@ -143,7 +144,9 @@ fn cookies(headers: &HeaderMap) -> Vec<Cow<'_, str>> {
     for header in headers.get_all(COOKIE) {
         match String::from_utf8_lossy(header.as_bytes()) {
             Cow::Borrowed(text) => cookies.extend(text.split(';').map(|cookie| Cow::Borrowed(cookie.trim()))),
-            Cow::Owned(text) => cookies.extend(text.split(';').map(|cookie| Cow::Owned(cookie.trim().to_owned()))),
+            Cow::Owned(text) => {
+                cookies.extend(text.split(';').map(|cookie| Cow::Owned(cookie.trim().to_owned())))
+            }
         }
     }
     cookies.retain(|cookie| !cookie.is_empty());
@@ -199,8 +202,16 @@ mod tests {
         let origin = Origin::of(([192, 0, 2, 1], 50000).into(), &request.headers);
         let at = "2020-03-12T19:03:58.390Z".parse().unwrap();
         let route_key = "POST /path/{parameter1}";
-        let source =
-            Source { request: &request, path, body, route_key, path_parameters, origin: &origin, request_id: "id", at };
+        let source = Source {
+            request: &request,
+            path,
+            body,
+            route_key,
+            path_parameters,
+            origin: &origin,
+            request_id: "id",
+            at,
+        };
         serde_json::from_slice(&write(source).unwrap()).unwrap()
     }
 
@@ -282,7 +293,9 @@ mod tests {
             let event = event(request, "/", PathParameters::new());
             (event["body"].as_str().unwrap().to_owned(), event["isBase64Encoded"].as_bool().unwrap())
         };
-        for text in ["application/json", "text/csv; charset=utf-8", "Application/Problem+JSON", "image/svg+xml"] {
+        for text in
+            ["application/json", "text/csv; charset=utf-8", "Application/Problem+JSON", "image/svg+xml"]
+        {
             assert_eq!(body_of(text, b"{}"), ("{}".into(), false), "{text}");
         }
         for binary in ["application/octet-stream", "image/png", "application/x-www-form-urlencoded"] {

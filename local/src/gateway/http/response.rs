@@ -11,7 +11,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Response, StatusCode};
 use http_body_util::Full;
@@ -122,7 +123,8 @@ fn write_headers(
         }
     }
     for cookie in cookies {
-        let value = HeaderValue::from_str(&cookie).map_err(|_| ResponseError::Header(SET_COOKIE.to_string()))?;
+        let value =
+            HeaderValue::from_str(&cookie).map_err(|_| ResponseError::Header(SET_COOKIE.to_string()))?;
         target.append(SET_COOKIE, value);
     }
     target.entry(CONTENT_TYPE).or_insert(PLAIN);

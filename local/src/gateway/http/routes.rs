@@ -106,10 +106,10 @@ impl Route {
         }
         let method = match route.method.as_str() {
             ANY => None,
-            name => Some(Method::from_bytes(name.as_bytes()).map_err(|_| RouteError::Method {
-                method: name.to_owned(),
-                path: route.path.clone(),
-            })?),
+            name => Some(
+                Method::from_bytes(name.as_bytes())
+                    .map_err(|_| RouteError::Method { method: name.to_owned(), path: route.path.clone() })?,
+            ),
         };
         let pattern =
             Pattern::parse(&route.path).ok_or_else(|| RouteError::Path { path: route.path.clone() })?;
@@ -117,7 +117,10 @@ impl Route {
     }
 
     fn by_precedence(left: &Self, right: &Self) -> Ordering {
-        left.pattern.rank().cmp(&right.pattern.rank()).then(left.method.is_none().cmp(&right.method.is_none()))
+        left.pattern
+            .rank()
+            .cmp(&right.pattern.rank())
+            .then(left.method.is_none().cmp(&right.method.is_none()))
     }
 }
 
@@ -144,8 +147,10 @@ impl Pattern {
     fn rank(&self) -> (u8, Vec<u8>) {
         match self {
             Self::Path { segments, greedy } => {
-                let mut ranks: Vec<u8> =
-                    segments.iter().map(|segment| u8::from(matches!(segment, Segment::Variable(_)))).collect();
+                let mut ranks: Vec<u8> = segments
+                    .iter()
+                    .map(|segment| u8::from(matches!(segment, Segment::Variable(_))))
+                    .collect();
                 ranks.push(2);
                 (u8::from(greedy.is_some()), ranks)
             }

@@ -53,7 +53,10 @@ impl Connection {
     ) -> (Arc<Self>, mpsc::Receiver<Utf8Bytes>) {
         let (outgoing, waiting) = mpsc::channel(outgoing_messages);
         let last_active_ms = AtomicI64::new(connected_at.as_millisecond());
-        (Arc::new(Self { id, origin, connected_at, closing: Notify::new(), last_active_ms, outgoing }), waiting)
+        (
+            Arc::new(Self { id, origin, connected_at, closing: Notify::new(), last_active_ms, outgoing }),
+            waiting,
+        )
     }
 
     /// Notes that a frame went in or out.

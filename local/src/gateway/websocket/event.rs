@@ -101,7 +101,10 @@ pub(super) fn write(
         stage,
         connected_at: connection.connected_at.as_millisecond(),
         request_time_epoch: at.as_millisecond(),
-        identity: Identity { user_agent: &connection.origin.user_agent, source_ip: &connection.origin.source_ip },
+        identity: Identity {
+            user_agent: &connection.origin.user_agent,
+            source_ip: &connection.origin.source_ip,
+        },
         request_id: &request_id,
         domain_name: &connection.origin.domain_name,
         connection_id: &connection.id,
@@ -154,7 +157,9 @@ impl<'a> Event<'a> {
             multiple.entry(name).or_default().push(value);
         }
         if !multiple.is_empty() {
-            let last = |(name, values): (&Cow<'a, str>, &Vec<Cow<'a, str>>)| Some((name.clone(), values.last()?.clone()));
+            let last = |(name, values): (&Cow<'a, str>, &Vec<Cow<'a, str>>)| {
+                Some((name.clone(), values.last()?.clone()))
+            };
             self.query_string_parameters = Some(multiple.iter().filter_map(last).collect());
             self.multi_value_query_string_parameters = Some(multiple);
         }
@@ -184,7 +189,9 @@ fn canonical(name: &str) -> String {
         "websocket" => "WebSocket".to_owned(),
         _ => {
             let mut letters = word.chars();
-            letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
+            letters
+                .next()
+                .map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
         }
     };
     name.split('-').map(word).collect::<Vec<_>>().join("-")
@@ -207,7 +214,8 @@ mod tests {
     }
 
     fn event(route_key: &str, happened: &Happened<'_>) -> Value {
-        serde_json::from_slice(&write(&connection(), "production", route_key, happened).unwrap().json).unwrap()
+        serde_json::from_slice(&write(&connection(), "production", route_key, happened).unwrap().json)
+            .unwrap()
     }
 
     #[test]

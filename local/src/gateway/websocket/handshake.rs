@@ -39,8 +39,14 @@ const UPGRADED: HeaderValue = HeaderValue::from_static("Upgrade");
 /// What `$connect` decided.
 enum Decision {
     /// Accepted, with the function's `Sec-WebSocket-Protocol`.
-    Accepted { protocol: Option<HeaderValue> },
-    Refused { status: StatusCode, message: String, request_id: String },
+    Accepted {
+        protocol: Option<HeaderValue>,
+    },
+    Refused {
+        status: StatusCode,
+        message: String,
+        request_id: String,
+    },
 }
 
 /// The part of a proxy response that a handshake looks at.
@@ -82,7 +88,10 @@ impl<I: Invoke> WebSocketFront<I> {
         // the bookkeeping with it.
         tokio::spawn(self.live(candidate, answer, lifecycle));
         answered.await.unwrap_or_else(|_| {
-            json(StatusCode::INTERNAL_SERVER_ERROR, &serde_json::json!({ "message": "Internal server error" }))
+            json(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                &serde_json::json!({ "message": "Internal server error" }),
+            )
         })
     }
 
@@ -108,7 +117,8 @@ impl<I: Invoke> WebSocketFront<I> {
         self.connections.add(Arc::clone(&connection));
         let ended = match self.establish(accept, protocol, answer, upgrade).await {
             Some(socket) => {
-                let session = Session { front: Arc::clone(&self), connection: Arc::clone(&connection), outgoing };
+                let session =
+                    Session { front: Arc::clone(&self), connection: Arc::clone(&connection), outgoing };
                 session::run(session, socket, lifecycle.stopping.clone()).await
             }
             None => session::Ended { ending: Ending::vanished(), socket: None },
@@ -125,7 +135,8 @@ impl<I: Invoke> WebSocketFront<I> {
         let Some(route) = self.route(CONNECT) else { return Decision::Accepted { protocol: None } };
         let happened =
             Happened::Connect { headers: &parts.headers, query: parts.uri.query().unwrap_or_default() };
-        let Written { json, request_id } = match event::write(connection, &self.api.stage, CONNECT, &happened) {
+        let Written { json, request_id } = match event::write(connection, &self.api.stage, CONNECT, &happened)
+        {
             Ok(written) => written,
             Err(error) => {
                 tracing::error!(%error, "a $connect event could not be written");
@@ -136,7 +147,9 @@ impl<I: Invoke> WebSocketFront<I> {
             invocation::invoke(&*self.functions, &route.function, json, self.limits.integration).await;
         match ended {
             Integration::Answered(payload) => decide(&payload, request_id),
-            Integration::Failed | Integration::Crashed => Decision::failed(StatusCode::BAD_GATEWAY, request_id),
+            Integration::Failed | Integration::Crashed => {
+                Decision::failed(StatusCode::BAD_GATEWAY, request_id)
+            }
             Integration::GatewayTimedOut => Decision::failed(StatusCode::GATEWAY_TIMEOUT, request_id),
             Integration::Throttled => Decision::failed(StatusCode::TOO_MANY_REQUESTS, request_id),
             Integration::EventTooLarge => Decision::failed(StatusCode::PAYLOAD_TOO_LARGE, request_id),
@@ -176,7 +189,8 @@ impl<I: Invoke> WebSocketFront<I> {
                 return;
             }
         };
-        let ended = invocation::invoke(&*self.functions, &route.function, event, self.limits.integration).await;
+        let ended =
+            invocation::invoke(&*self.functions, &route.function, event, self.limits.integration).await;
         if !matches!(ended, Integration::Answered(_)) {
             tracing::warn!(connection = connection.id, ?ended, "$disconnect failed and is not repeated");
         }
@@ -224,7 +238,12 @@ impl ConnectAnswer {
     /// `Sec-WebSocket-Protocol` of the function's answer, exactly as answered.
     fn protocol(&self) -> Result<Option<HeaderValue>, http::header::InvalidHeaderValue> {
         let is_protocol = |name: &String| name.eq_ignore_ascii_case(SEC_WEBSOCKET_PROTOCOL.as_str());
-        let single = self.headers.iter().flatten().find(|(name, _)| is_protocol(name)).and_then(|(_, value)| value.as_str());
+        let single = self
+            .headers
+            .iter()
+            .flatten()
+            .find(|(name, _)| is_protocol(name))
+            .and_then(|(_, value)| value.as_str());
         let multiple = self.multi_value_headers.iter().flatten().find(|(name, _)| is_protocol(name));
         let last = multiple.and_then(|(_, values)| values.last()).map(String::as_str);
         single.or(last).map(HeaderValue::from_str).transpose()

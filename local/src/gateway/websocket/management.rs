@@ -30,7 +30,11 @@ const MAX_READ_BYTES: usize = 16 * 1024 * 1024;
 
 impl<I: Invoke> WebSocketFront<I> {
     /// Answers one call of the management API.
-    pub(super) async fn manage(&self, request: Request<Incoming>, id: &str) -> Result<Response<Full<Bytes>>, Cut> {
+    pub(super) async fn manage(
+        &self,
+        request: Request<Incoming>,
+        id: &str,
+    ) -> Result<Response<Full<Bytes>>, Cut> {
         let operation = match *request.method() {
             Method::POST => "PostToConnection",
             Method::GET => "GetConnection",
@@ -46,7 +50,9 @@ impl<I: Invoke> WebSocketFront<I> {
             self.api.stage,
             request.method()
         );
-        if let Authorization::Denied { reason } = self.hooks.authorize.authorize(access_key_id, ACTION, &resource) {
+        if let Authorization::Denied { reason } =
+            self.hooks.authorize.authorize(access_key_id, ACTION, &resource)
+        {
             tracing::warn!(access_key_id, resource, reason, "a call to @connections was denied");
             return Ok(error(StatusCode::FORBIDDEN, "ForbiddenException", &reason));
         }
@@ -151,7 +157,8 @@ mod tests {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(text))]);
             access_key_id(&headers).map(str::to_owned)
         };
-        let signed = "AWS4-HMAC-SHA256 Credential=AKIDWSSEND/20261120/local/execute-api/aws4_request, Signature=0";
+        let signed =
+            "AWS4-HMAC-SHA256 Credential=AKIDWSSEND/20261120/local/execute-api/aws4_request, Signature=0";
         assert_eq!(of(signed).as_deref(), Some("AKIDWSSEND"));
         for other in ["Bearer x", "AWS4-HMAC-SHA256 Credential=/2026", "AWS4-HMAC-SHA256 Credential=AKID"] {
             assert_eq!(of(other), None, "{other}");

@@ -33,7 +33,8 @@ impl<I: Invoke> WebSocketFront<I> {
             Some(Utf8Bytes::from(error_body(message, &connection.id, request_id).to_string()))
         };
         let Some((key, route)) = self.select(text) else { return error("Forbidden", &short_id()) };
-        let written = match event::write(connection, &self.api.stage, &key, &Happened::Message { body: text }) {
+        let written = match event::write(connection, &self.api.stage, &key, &Happened::Message { body: text })
+        {
             Ok(written) => written,
             Err(failure) => {
                 tracing::error!(%failure, "a message event could not be written");
@@ -41,7 +42,8 @@ impl<I: Invoke> WebSocketFront<I> {
             }
         };
         let ended =
-            invocation::invoke(&*self.functions, &route.function, written.json, self.limits.integration).await;
+            invocation::invoke(&*self.functions, &route.function, written.json, self.limits.integration)
+                .await;
         match ended {
             Integration::Answered(_) if !route.responds => None,
             Integration::Answered(payload) => body(&payload).unwrap_or_else(|| {
@@ -49,9 +51,10 @@ impl<I: Invoke> WebSocketFront<I> {
                 error("Internal server error", &written.request_id)
             }),
             Integration::GatewayTimedOut => error("Endpoint request timed out", &written.request_id),
-            Integration::Failed | Integration::Crashed | Integration::Throttled | Integration::EventTooLarge => {
-                error("Internal server error", &written.request_id)
-            }
+            Integration::Failed
+            | Integration::Crashed
+            | Integration::Throttled
+            | Integration::EventTooLarge => error("Internal server error", &written.request_id),
         }
     }
 
@@ -69,7 +72,9 @@ impl<I: Invoke> WebSocketFront<I> {
 fn body(payload: &[u8]) -> Option<Option<Utf8Bytes>> {
     let answer: Answer<'_> = serde_json::from_slice(payload).ok()?;
     let text = match answer.body {
-        Some(body) if answer.is_base64_encoded => String::from_utf8(STANDARD.decode(body.as_bytes()).ok()?).ok()?,
+        Some(body) if answer.is_base64_encoded => {
+            String::from_utf8(STANDARD.decode(body.as_bytes()).ok()?).ok()?
+        }
         Some(body) => body.into_owned(),
         None => String::new(),
     };

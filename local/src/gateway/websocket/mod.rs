@@ -88,7 +88,12 @@ pub async fn serve<I: Invoke>(
 
 impl<I: Invoke> WebSocketFront<I> {
     /// Checks the API's route selection expression.
-    pub fn new(api: WebSocketApi, functions: Arc<I>, hooks: Hooks, limits: Limits) -> Result<Self, SelectionError> {
+    pub fn new(
+        api: WebSocketApi,
+        functions: Arc<I>,
+        hooks: Hooks,
+        limits: Limits,
+    ) -> Result<Self, SelectionError> {
         let selection = RouteSelection::parse(&api.route_selection_expression)?;
         Ok(Self { api, selection, functions, hooks, limits, connections: Connections::default() })
     }
@@ -129,7 +134,8 @@ impl<I: Invoke> WebSocketFront<I> {
         if stage != self.api.stage {
             return Ok(json(StatusCode::FORBIDDEN, &serde_json::json!({ "message": "Forbidden" })));
         }
-        if let Some(id) = rest.strip_prefix("@connections/").or_else(|| rest.strip_prefix("%40connections/")) {
+        if let Some(id) = rest.strip_prefix("@connections/").or_else(|| rest.strip_prefix("%40connections/"))
+        {
             let id = percent_encoding::percent_decode_str(id).decode_utf8_lossy().into_owned();
             return self.manage(request, &id).await;
         }

@@ -16,14 +16,16 @@ pub(super) struct RouteSelection {
 
 /// An expression other than a field of the message.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("route selection expression `{0}`: only a field of the message can be selected, `$request.body.action`")]
+#[error(
+    "route selection expression `{0}`: only a field of the message can be selected, `$request.body.action`"
+)]
 pub struct SelectionError(String);
 
 impl RouteSelection {
     pub(super) fn parse(expression: &str) -> Result<Self, SelectionError> {
-        let inner = expression.strip_prefix('$').map(|rest| {
-            rest.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(rest)
-        });
+        let inner = expression
+            .strip_prefix('$')
+            .map(|rest| rest.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(rest));
         let path: Vec<String> = inner
             .and_then(|inner| inner.strip_prefix(BODY))
             .map(|path| path.split('.').map(str::to_owned).collect())
@@ -67,7 +69,9 @@ mod tests {
 
     #[test]
     fn what_has_no_such_field_selects_nothing() {
-        for message in ["", "ping", "[]", "{}", r#"{"action":null}"#, r#"{"action":{}}"#, r#"{"action":"send""#] {
+        for message in
+            ["", "ping", "[]", "{}", r#"{"action":null}"#, r#"{"action":{}}"#, r#"{"action":"send""#]
+        {
             assert_eq!(select("$request.body.action", message), None, "{message}");
         }
     }
@@ -80,7 +84,9 @@ mod tests {
 
     #[test]
     fn other_expressions_are_refused() {
-        for expression in ["", "$request.header.x", "request.body.action", "$request.body.", "$request.body.a..b"] {
+        for expression in
+            ["", "$request.header.x", "request.body.action", "$request.body.", "$request.body.a..b"]
+        {
             assert_eq!(RouteSelection::parse(expression), Err(SelectionError(expression.into())));
         }
     }

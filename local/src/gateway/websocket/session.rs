@@ -153,7 +153,9 @@ fn read<I: Invoke>(
             in_flight.spawn(async move { front.message(&connection, &text).await });
             Ok(())
         }
-        Some(Ok(Message::Binary(_))) => Err(Ending::by_gateway(CloseCode::Unsupported, "Binary not supported")),
+        Some(Ok(Message::Binary(_))) => {
+            Err(Ending::by_gateway(CloseCode::Unsupported, "Binary not supported"))
+        }
         // Pings are answered by the protocol's implementation on the next read.
         Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
         Some(Ok(Message::Close(frame))) => Err(Ending::by_client(frame.as_ref())),
