@@ -56,3 +56,45 @@ pub(crate) async fn invoke<I: Invoke>(
         Outcome::FunctionError { .. } | Outcome::TimedOut | Outcome::ResponseTooLarge => Integration::Failed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Gives(Option<Outcome>);
+
+    impl Invoke for Gives {
+        async fn invoke(&self, _function: &str, _payload: Bytes) -> Outcome {
+            match &self.0 {
+                Some(outcome) => outcome.clone(),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    async fn ended(outcome: Option<Outcome>, event_bytes: usize) -> Integration {
+        invoke(&Gives(outcome), "f", vec![b' '; event_bytes], Duration::from_secs(30)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_gateway_waits_no_longer_than_its_limit() {
+        let begun = tokio::time::Instant::now();
+        assert_eq!(ended(None, 2).await, Integration::GatewayTimedOut);
+        assert_eq!(begun.elapsed(), Duration::from_secs(30));
+    }
+
+    #[tokio::test]
+    async fn a_functions_own_timeout_is_a_failure_of_the_function() {
+        assert_eq!(ended(Some(Outcome::TimedOut), 2).await, Integration::Failed);
+        assert_eq!(ended(Some(Outcome::ResponseTooLarge), 2).await, Integration::Failed);
+        assert_eq!(ended(Some(Outcome::Throttled), 2).await, Integration::Throttled);
+        assert_eq!(ended(Some(Outcome::Crashed), 2).await, Integration::Crashed);
+    }
+
+    #[tokio::test]
+    async fn an_event_beyond_lambdas_limit_invokes_nothing() {
+        let answered = Some(Outcome::Answered(Bytes::new()));
+        assert_eq!(ended(answered.clone(), MAX_PAYLOAD_BYTES + 1).await, Integration::EventTooLarge);
+        assert_eq!(ended(answered, MAX_PAYLOAD_BYTES).await, Integration::Answered(Bytes::new()));
+    }
+}

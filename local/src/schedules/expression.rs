@@ -93,9 +93,7 @@ fn cron_of(text: &str, fields: &str) -> Result<Expression, ExpressionError> {
     let with_seconds = format!("0 {minutes} {hours} {day_of_month} {month} {day_of_week} {year}");
     match cron::Schedule::from_str(&with_seconds) {
         Ok(schedule) => Ok(Expression(Kind::Cron(Box::new(schedule)))),
-        Err(error) => {
-            Err(ExpressionError::Cron { expression: text.to_owned(), reason: error.to_string() })
-        }
+        Err(error) => Err(ExpressionError::Cron { expression: text.to_owned(), reason: error.to_string() }),
     }
 }
 
@@ -209,13 +207,21 @@ mod tests {
         for days in ["cron(0 10 * * * *)", "cron(0 10 ? * ? *)", "cron(0 10 1 * MON *)"] {
             assert!(matches!(error(days), ExpressionError::Days(_)), "{days}");
         }
-        for letters in ["cron(0 10 L * ? *)", "cron(0 10 15W * ? *)", "cron(0 10 ? * 6L *)", "cron(0 10 ? * 2#1 *)"] {
+        for letters in
+            ["cron(0 10 L * ? *)", "cron(0 10 15W * ? *)", "cron(0 10 ? * 6L *)", "cron(0 10 ? * 2#1 *)"]
+        {
             assert!(matches!(error(letters), ExpressionError::Unsupported(_)), "{letters}");
         }
         for wrong in ["cron(60 10 * * ? *)", "cron(0 24 * * ? *)", "cron(? 1 * * ? *)", "cron(0 0 ? * 8 *)"] {
             assert!(matches!(error(wrong), ExpressionError::Cron { .. }), "{wrong}");
         }
-        for wrong in ["rate(0 minutes)", "rate(-1 hours)", "rate(5)", "rate(5 seconds)", "rate(9223372036854775807 days)"] {
+        for wrong in [
+            "rate(0 minutes)",
+            "rate(-1 hours)",
+            "rate(5)",
+            "rate(5 seconds)",
+            "rate(9223372036854775807 days)",
+        ] {
             assert!(matches!(error(wrong), ExpressionError::Rate(_)), "{wrong}");
         }
         assert!(matches!(error("at(tomorrow)"), ExpressionError::At(_)));
@@ -226,13 +232,13 @@ mod tests {
     }
 
     fn expressions() -> impl Strategy<Value = String> {
-        let cron = (0..60_u8, 0..24_u8, prop_oneof!["\\*", "[1-9]", "1-5", "\\*/3"], 1..=7_u8, any::<bool>()).prop_map(
-            |(minute, hour, month, day, weekly)| match weekly {
+        let cron = (0..60_u8, 0..24_u8, prop_oneof!["\\*", "[1-9]", "1-5", "\\*/3"], 1..=7_u8, any::<bool>())
+            .prop_map(|(minute, hour, month, day, weekly)| match weekly {
                 true => format!("cron({minute} {hour} ? {month} {day} *)"),
                 false => format!("cron({minute}/7 {hour} {day} {month} ? *)"),
-            },
-        );
-        let rate = (1..500_u16, prop_oneof!["minutes", "hours", "days"]).prop_map(|(n, unit)| format!("rate({n} {unit})"));
+            });
+        let rate = (1..500_u16, prop_oneof!["minutes", "hours", "days"])
+            .prop_map(|(n, unit)| format!("rate({n} {unit})"));
         prop_oneof![cron, rate]
     }
 

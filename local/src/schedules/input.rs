@@ -53,7 +53,10 @@ mod tests {
         assert_eq!(filled["at"], "2026-11-20T09:30:00Z");
         assert_eq!(filled["again"], "2026-11-20T09:30:00Z");
         assert_eq!(filled["n"], "2");
-        assert_eq!(filled["arn"], "arn:aws:scheduler:local:000000000000:schedule/default/sojourn-daily-report");
+        assert_eq!(
+            filled["arn"],
+            "arn:aws:scheduler:local:000000000000:schedule/default/sojourn-daily-report"
+        );
         assert_eq!(filled["id"].as_str().unwrap().len(), 32);
         assert_eq!(attempt.fill(""), "{}");
     }

@@ -177,14 +177,14 @@ impl<I: Invoke, C: Clock> Schedules<I, C> {
 
     fn find(&self, name: &str) -> Result<&Entry, UnknownSchedule> {
         let exactly = self.entries.iter().find(|entry| entry.schedule.name == name);
-        let mut without_prefix =
-            self.entries.iter().filter(|entry| {
-                entry.schedule.name.strip_suffix(name).is_some_and(|prefix| prefix.ends_with('-'))
-            });
+        let mut without_prefix = self.entries.iter().filter(|entry| {
+            entry.schedule.name.strip_suffix(name).is_some_and(|prefix| prefix.ends_with('-'))
+        });
         match (exactly, without_prefix.next(), without_prefix.next()) {
             (Some(entry), ..) | (None, Some(entry), None) => Ok(entry),
             _ => {
-                let known: Vec<&str> = self.entries.iter().map(|entry| entry.schedule.name.as_str()).collect();
+                let known: Vec<&str> =
+                    self.entries.iter().map(|entry| entry.schedule.name.as_str()).collect();
                 Err(UnknownSchedule { name: name.to_owned(), known: known.join(", ") })
             }
         }
@@ -199,7 +199,9 @@ async fn deliver<I: Invoke>(functions: Arc<I>, entry: Arc<Entry>, slot: Timestam
         let outcome = attempt(&*functions, &entry, slot, number).await;
         match outcome {
             Outcome::Answered(_) => return,
-            outcome => tracing::warn!(schedule = name, function, %slot, attempt = number, ?outcome, "a run failed"),
+            outcome => {
+                tracing::warn!(schedule = name, function, %slot, attempt = number, ?outcome, "a run failed")
+            }
         }
         if number <= *maximum_retry_attempts {
             sleep(pause).await;
