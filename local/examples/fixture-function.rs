@@ -39,6 +39,6 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
         "echo": event.payload,
         "requestId": context.request_id,
         "arn": context.invoked_function_arn,
-        "remainingMs": context.deadline().duration_since(std::time::SystemTime::now())?.as_millis(),
+        "deadlineMs": context.deadline,
     }))
 }

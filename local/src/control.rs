@@ -2,15 +2,18 @@
 //!
 //! | call | answer |
 //! |---|---|
-//! | `GET processes` | 200, a list of [`ProcessStatus`](crate::functions::ProcessStatus) |
-//! | `POST functions/{function}/kill` | 200 `{"killed": [pid]}`; 404 |
+//! | `GET ps` | 200 `{"processes": [...]}`, each a [`ProcessStatus`](crate::functions::ProcessStatus) |
+//! | `POST kill`, `{"function"}` | 200 `{"killed": 2, "pids": [...]}` when they are gone; 404 |
 //! | `GET logs?function=…&follow=true` | 200, one [`Line`] as JSON per line; the ring, then (if followed) what comes |
-//! | `POST schedules/{name}/fire?at=…` | 200, the function's answer; 400 for a time that is none; 404; 502 if the function failed |
+//! | `POST fire`, `{"schedule", "at"?}` | 200, the function's answer; 400 for a time that is none; 404; 502 if the function failed |
+//!
+//! Faults, usage and permissions: see [`services::control`](crate::services::control).
 
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -28,6 +31,7 @@ use crate::functions::Functions;
 use crate::functions::outcome::Outcome;
 use crate::logs::{Line, Logs, Source};
 use crate::schedules::{Schedules, SystemClock};
+use crate::services::{self, Controls};
 
 /// The prefix of every path.
 pub const PREFIX: &str = "/_sojourn";
@@ -41,6 +45,8 @@ pub struct Control {
     pub schedules: Arc<Schedules<Functions, SystemClock>>,
     /// Their lines.
     pub logs: Logs,
+    /// What they may do, what goes wrong on purpose, what they asked.
+    pub services: Controls,
 }
 
 /// Which lines are asked for.
@@ -51,47 +57,54 @@ struct LogQuery {
     follow: bool,
 }
 
-/// Which slot is fired.
-#[derive(Debug, Default, Deserialize)]
-struct FireQuery {
-    at: Option<String>,
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KillRequest {
+    function: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FireRequest {
+    schedule: String,
+    /// The slot; the most recent one if absent.
+    at: Option<Timestamp>,
 }
 
 /// The API's routes.
 pub fn router(control: Control) -> Router {
+    let services = services::control::routes(control.services.clone());
     let routes = Router::new()
-        .route("/processes", get(processes))
-        .route("/functions/{function}/kill", post(kill))
+        .route("/ps", get(processes))
+        .route("/kill", post(kill))
         .route("/logs", get(logs))
-        .route("/schedules/{name}/fire", post(fire))
-        .with_state(control);
+        .route("/fire", post(fire))
+        .with_state(control)
+        .merge(services);
     Router::new().nest(PREFIX, routes)
 }
 
 async fn processes(State(control): State<Control>) -> Response {
-    Json(control.functions.ps()).into_response()
+    Json(json!({ "processes": control.functions.ps() })).into_response()
 }
 
-async fn kill(State(control): State<Control>, Path(function): Path<String>) -> Response {
-    match control.functions.kill(&function) {
-        Some(killed) => Json(json!({ "killed": killed })).into_response(),
+async fn kill(State(control): State<Control>, request: Result<Json<KillRequest>, JsonRejection>) -> Response {
+    let Json(KillRequest { function }) = match request {
+        Ok(request) => request,
+        Err(rejection) => return message(StatusCode::BAD_REQUEST, &rejection.body_text()),
+    };
+    match control.functions.kill(&function).await {
+        Some(pids) => Json(json!({ "killed": pids.len(), "pids": pids })).into_response(),
         None => no_function(&control.functions, &function),
     }
 }
 
-async fn fire(
-    State(control): State<Control>,
-    Path(name): Path<String>,
-    Query(query): Query<FireQuery>,
-) -> Response {
-    let at = match query.at.as_deref().map(str::parse::<Timestamp>).transpose() {
-        Ok(at) => at,
-        Err(error) => {
-            let message = format!("the time is not RFC 3339: {error}");
-            return (StatusCode::BAD_REQUEST, Json(json!({ "message": message }))).into_response();
-        }
+async fn fire(State(control): State<Control>, request: Result<Json<FireRequest>, JsonRejection>) -> Response {
+    let Json(FireRequest { schedule, at }) = match request {
+        Ok(request) => request,
+        Err(rejection) => return message(StatusCode::BAD_REQUEST, &rejection.body_text()),
     };
-    match control.schedules.fire(&name, at).await {
+    match control.schedules.fire(&schedule, at).await {
         Ok(Outcome::Answered(answer)) => {
             ([("content-type", "application/json")], Body::from(answer)).into_response()
         }
@@ -100,12 +113,9 @@ async fn fire(
                 Outcome::FunctionError { payload } => String::from_utf8_lossy(&payload).into_owned(),
                 other => format!("{other:?}"),
             };
-            let message = format!("the function of {name} failed: {why}");
-            (StatusCode::BAD_GATEWAY, Json(json!({ "message": message }))).into_response()
+            message(StatusCode::BAD_GATEWAY, &format!("the function of {schedule} failed: {why}"))
         }
-        Err(unknown) => {
-            (StatusCode::NOT_FOUND, Json(json!({ "message": unknown.to_string() }))).into_response()
-        }
+        Err(unknown) => message(StatusCode::NOT_FOUND, &unknown.to_string()),
     }
 }
 
@@ -134,11 +144,11 @@ async fn logs(State(control): State<Control>, Query(query): Query<LogQuery>) -> 
     ([("content-type", "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
-fn following(live: Receiver<Arc<Line>>) -> impl Stream<Item = Arc<Line>> {
-    stream::unfold(live, |mut live| async move {
-        match live.recv().await {
-            Ok(line) => Some((line, live)),
-            Err(RecvError::Lagged(lost)) => Some((gap(lost), live)),
+fn following(incoming: Receiver<Arc<Line>>) -> impl Stream<Item = Arc<Line>> {
+    stream::unfold(incoming, |mut incoming| async move {
+        match incoming.recv().await {
+            Ok(line) => Some((line, incoming)),
+            Err(RecvError::Lagged(lost)) => Some((gap(lost), incoming)),
             Err(RecvError::Closed) => None,
         }
     })
@@ -151,9 +161,9 @@ fn gap(lost: u64) -> Arc<Line> {
 
 fn no_function(functions: &Functions, name: &str) -> Response {
     let known = functions.names().collect::<Vec<_>>().join(", ");
-    (
-        StatusCode::NOT_FOUND,
-        Json(json!({ "message": format!("there is no function {name}; there are {known}") })),
-    )
-        .into_response()
+    message(StatusCode::NOT_FOUND, &format!("there is no function {name}; there are {known}"))
+}
+
+fn message(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "message": text }))).into_response()
 }

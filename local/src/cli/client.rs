@@ -5,6 +5,7 @@ use std::path::Path;
 
 use reqwest::{Client, RequestBuilder, Response};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{CliError, Target, print};
 use crate::control::PREFIX;
@@ -26,8 +27,13 @@ struct Refusal {
 }
 
 #[derive(Deserialize)]
+struct Processes {
+    processes: Vec<ProcessStatus>,
+}
+
+#[derive(Deserialize)]
 struct Killed {
-    killed: Vec<u32>,
+    pids: Vec<u32>,
 }
 
 pub(super) async fn invoke(target: &Target, function: &str, event: &Path) -> Result<(), CliError> {
@@ -58,17 +64,16 @@ pub(super) async fn fire(
     schedule: &str,
     at: Option<jiff::Timestamp>,
 ) -> Result<(), CliError> {
-    // A time in RFC 3339 and UTC has no character that a query would have to escape.
-    let at = at.map(|at| format!("?at={at}")).unwrap_or_default();
-    let url = format!("{}{PREFIX}/schedules/{schedule}/fire{at}", region(target)?.lambda);
-    let response = send(&url, Client::new().post(&url)).await?;
+    let url = format!("{}{PREFIX}/fire", region(target)?.lambda);
+    let request = json!({ "schedule": schedule, "at": at });
+    let response = send(&url, Client::new().post(&url).json(&request)).await?;
     print(&text(&url, response).await?)
 }
 
 pub(super) async fn ps(target: &Target) -> Result<(), CliError> {
-    let url = format!("{}{PREFIX}/processes", region(target)?.lambda);
+    let url = format!("{}{PREFIX}/ps", region(target)?.lambda);
     let response = send(&url, Client::new().get(&url)).await?;
-    let processes: Vec<ProcessStatus> = response.json().await.map_err(|source| unreachable(&url, source))?;
+    let Processes { processes } = response.json().await.map_err(|source| unreachable(&url, source))?;
     print(&format!(
         "{:<18} {:>8} {:<9} {:>11} {:>9}  {:<10}",
         "FUNCTION", "PID", "STATE", "INVOCATIONS", "MEMORY", "STARTED"
@@ -86,13 +91,14 @@ pub(super) async fn ps(target: &Target) -> Result<(), CliError> {
 }
 
 pub(super) async fn kill(target: &Target, function: &str) -> Result<(), CliError> {
-    let url = format!("{}{PREFIX}/functions/{function}/kill", region(target)?.lambda);
-    let response = send(&url, Client::new().post(&url)).await?;
-    let Killed { killed } = response.json().await.map_err(|source| unreachable(&url, source))?;
-    if killed.is_empty() {
+    let url = format!("{}{PREFIX}/kill", region(target)?.lambda);
+    let request = json!({ "function": function });
+    let response = send(&url, Client::new().post(&url).json(&request)).await?;
+    let Killed { pids } = response.json().await.map_err(|source| unreachable(&url, source))?;
+    if pids.is_empty() {
         return print(&format!("{function} has no process"));
     }
-    let pids: Vec<String> = killed.iter().map(u32::to_string).collect();
+    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
     print(&format!("killed {}", pids.join(", ")))
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 pub const INIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// An idle process is stopped after this long. Lambda keeps one for minutes; a laptop wants its memory back.
-pub const IDLE_LIMIT: Duration = Duration::from_secs(60);
+pub const IDLE_LIMIT: Duration = Duration::from_mins(1);
 
 /// Between SIGTERM and SIGKILL, as Lambda grants it at shutdown.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);

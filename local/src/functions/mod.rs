@@ -90,7 +90,7 @@ pub struct Functions {
 
 impl Functions {
     /// Nothing is started before the first invocation.
-    pub fn new(specs: Vec<FunctionSpec>, settings: Settings, logs: &Logs) -> Arc<Self> {
+    pub fn new(specs: Vec<FunctionSpec>, settings: &Settings, logs: &Logs) -> Arc<Self> {
         let mut pools = BTreeMap::new();
         let mut aliases = HashMap::new();
         for spec in specs {
@@ -137,9 +137,10 @@ impl Functions {
         self.pools.values().flat_map(|pool| pool.ps()).collect()
     }
 
-    /// Kills (SIGKILL) all processes of `function`; their pids, or nothing when there is no such function.
-    pub fn kill(&self, function: &str) -> Option<Vec<u32>> {
-        Some(self.pool(function)?.kill())
+    /// Kills (SIGKILL) all processes of `function` and waits until they are gone; their pids, or nothing when there is
+    /// no such function.
+    pub async fn kill(&self, function: &str) -> Option<Vec<u32>> {
+        Some(self.pool(function)?.kill().await)
     }
 
     /// Ends every process: SIGTERM, then SIGKILL. No invocation succeeds afterwards.

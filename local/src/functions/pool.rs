@@ -191,12 +191,21 @@ impl Pool {
         }
     }
 
-    /// Sends SIGKILL to every process; returns their pids.
-    pub(super) fn kill(&self) -> Vec<u32> {
-        let processes: Vec<_> = self.lock().processes.values().cloned().collect();
-        let killed = processes.iter().filter_map(|process| process.status().pid).collect();
-        for process in processes {
+    /// Kills every process; their pids, once they are gone.
+    pub(super) async fn kill(&self) -> Vec<u32> {
+        let processes: Vec<_> = {
+            let mut state = self.lock();
+            // Nothing is given to a process that is about to die.
+            state.idle.clear();
+            state.processes.values().cloned().collect()
+        };
+        let mut killed = Vec::new();
+        for process in &processes {
+            killed.extend(process.status().pid);
             process.ask_to_stop(Stop::Kill);
+        }
+        for process in &processes {
+            process.gone().await;
         }
         killed
     }

@@ -39,6 +39,7 @@ pub(super) struct Process {
     pub(super) pool: Arc<Pool>,
     state: Mutex<State>,
     stop: watch::Sender<Option<Stop>>,
+    gone: watch::Sender<bool>,
 }
 
 struct State {
@@ -123,6 +124,7 @@ impl Process {
                 invocations: 0,
             }),
             stop: watch::Sender::new(None),
+            gone: watch::Sender::new(false),
         })
     }
 
@@ -278,6 +280,14 @@ impl Process {
         self.stop.send_replace(Some(stop));
     }
 
+    /// Waits until the process is no more and its pool knows.
+    pub(super) async fn gone(&self) {
+        // The sender lives in `self`, so waiting ends by the process's end only.
+        if self.gone.subscribe().wait_for(|gone| *gone).await.is_err() {
+            tracing::debug!("a process vanished without an end");
+        }
+    }
+
     pub(super) fn status(&self) -> ProcessStatus {
         let state = self.lock();
         let (name, request_id) = match &state.phase {
@@ -330,6 +340,7 @@ impl Process {
     fn finish(&self, ended: Ended) {
         self.lock().phase = Phase::Gone;
         self.pool.process_gone(self.id, ended);
+        self.gone.send_replace(true);
     }
 
     /// An invoker that went away (its client hung up) is no loss: Lambda drops such an answer too.

@@ -14,11 +14,7 @@ mod listener;
 mod origin;
 pub mod websocket;
 
-/// `requestContext.accountId`, and the account of every ARN in the region.
-pub const ACCOUNT_ID: &str = "000000000000";
-
-/// The region in ARNs.
-pub const REGION: &str = "local";
+use crate::template::model::{ACCOUNT as ACCOUNT_ID, REGION};
 
 /// `requestContext.apiId` of the HTTP API: its logical id, which is what `Ref` gives here.
 pub const HTTP_API_ID: &str = "HttpApi";

@@ -8,7 +8,6 @@
 //! 5. To stop: accept nothing new, answer what has begun, end the processes, stop the services.
 
 mod environment;
-mod iam;
 mod ports;
 mod ready;
 
@@ -27,19 +26,18 @@ use crate::build::{BuildError, Workspace};
 use crate::control::{self, Control};
 use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
 use crate::gateway::http::{HttpApiError, HttpFront};
-use crate::gateway::websocket::{FaultPlan, Hooks, Limits, SelectionError, WebSocketFront};
+use crate::gateway::websocket::{Limits, SelectionError, WebSocketFront};
 use crate::keys::{KeyError, SigningKey};
 use crate::logs::Logs;
 use crate::schedules::{ScheduleError, Schedules, SystemClock, Upcoming};
 use crate::services::Controls;
-use crate::services::access::Access;
+use crate::services::access::{Access, arn};
 use crate::services::dynamodb::{DynamoDb, DynamoDbError, Storage};
 use crate::services::s3::{S3, S3Error};
 use crate::services::secrets::{SecretError, Secrets, SecretsError};
-use crate::template::model::{ACCOUNT, Function, REGION, Stack, secret_arn};
+use crate::template::model::{Function, REGION, Stack};
 use crate::template::{self, Context, TemplateError, samconfig};
 use environment::Endpoints;
-use iam::Iam;
 use ports::{Port, PortError};
 use ready::Registration;
 pub use ready::{Ready, ReadyError};
@@ -51,7 +49,7 @@ const JWKS_PARAMETER: &str = "TokenJwks";
 const SIGNING_KEY_VARIABLE: &str = "TOKEN_SIGNING_KEY_SECRET";
 
 /// How often expired items are deleted. DynamoDB takes days; every read checks the expiry itself anyway.
-const TTL_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How long open connections of the control listener may take to end.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
@@ -201,7 +199,7 @@ impl Region {
         };
         let specs = stack.functions.iter().map(|function| spec(function, &workspace, &controls, &endpoints));
         let specs = specs.collect::<Result<Vec<_>, _>>()?;
-        let functions = Functions::new(specs, options.settings.clone(), logs);
+        let functions = Functions::new(specs, &options.settings, logs);
 
         let schedules = Schedules::new(stack.schedules.clone(), Arc::clone(&functions), SystemClock)?;
         let schedules = Arc::new(schedules);
@@ -213,6 +211,7 @@ impl Region {
             functions: Arc::clone(&functions),
             schedules: Arc::clone(&schedules),
             logs: logs.clone(),
+            services: controls.clone(),
         };
         let api = lambda_api::router(Arc::clone(&functions), Arc::clone(&controls.access))
             .merge(control::router(control));
@@ -222,11 +221,12 @@ impl Region {
             servers.spawn(front.serve(http.listener, stopped(&shutdown)));
         }
         if let Some(api) = &stack.websocket_api {
-            let hooks = Hooks {
-                authorize: Arc::new(Iam(Arc::clone(&controls.access))),
-                intercept: Arc::new(FaultPlan::default()),
-            };
-            let front = WebSocketFront::new(api.clone(), Arc::clone(&functions), hooks, Limits::default())?;
+            let front = WebSocketFront::new(
+                api.clone(),
+                Arc::clone(&functions),
+                controls.clone(),
+                Limits::default(),
+            )?;
             servers.spawn(front.serve(websocket.listener, stopped(&shutdown)));
         }
         let stop_schedules = stopped(&shutdown);
@@ -300,9 +300,12 @@ impl Services {
 /// The secrets that functions are told to take the signing key from.
 fn signing_key_secrets(stack: &Stack) -> impl Iterator<Item = &str> {
     stack.secrets.iter().map(String::as_str).filter(|name| {
-        let arn = secret_arn(name);
+        let by_arn = arn::secret(name);
         stack.functions.iter().any(|function| {
-            function.environment.get(SIGNING_KEY_VARIABLE).is_some_and(|value| *value == arn || value == name)
+            function
+                .environment
+                .get(SIGNING_KEY_VARIABLE)
+                .is_some_and(|value| *value == by_arn || value == name)
         })
     })
 }
@@ -357,7 +360,7 @@ fn spec(
     Ok(FunctionSpec {
         name: function.name.clone(),
         physical_name: function.physical_name.clone(),
-        arn: format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}", function.physical_name),
+        arn: arn::function(&function.physical_name),
         timeout: function.timeout,
         environment: environment::of(function, &binary, key, endpoints),
         binary,
@@ -389,7 +392,7 @@ async fn serve(listener: TcpListener, api: axum::Router, stopped: impl Future<Ou
         }
     };
     tokio::select! {
-        served = server => if let Err(error) = served {
+        result = server => if let Err(error) = result {
             tracing::error!(%error, "Lambda's API stopped");
         },
         () = grace => {}

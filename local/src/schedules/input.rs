@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::gateway::{ACCOUNT_ID, REGION};
+use crate::template::model::{ACCOUNT as ACCOUNT_ID, REGION};
 
 /// What the placeholders of one attempt stand for.
 pub(super) struct Attempt {

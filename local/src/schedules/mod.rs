@@ -19,12 +19,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 pub use self::expression::{Expression, ExpressionError};
 use self::input::Attempt;
+use crate::clock;
 use crate::functions::outcome::{Invoke, Outcome};
 use crate::template::model::Schedule;
 
@@ -53,7 +56,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        clock::now()
     }
 }
 
@@ -123,10 +126,14 @@ impl<I: Invoke, C: Clock> Schedules<I, C> {
     /// Fires the enabled schedules by the clock until `shutdown` is ready. Runs that have begun are left to end.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         let enabled = self.entries.iter().filter(|entry| entry.schedule.enabled);
-        let all = futures::future::join_all(enabled.map(|entry| self.fire_by_the_clock(entry)));
+        // As many as the template has.
+        let all = enabled
+            .map(|entry| self.fire_by_the_clock(entry))
+            .collect::<FuturesUnordered<_>>()
+            .collect::<()>();
         tokio::select! {
             () = shutdown => {}
-            _ = async { all.await; std::future::pending::<()>().await } => {}
+            () = async { all.await; std::future::pending::<()>().await } => {}
         }
     }
 
@@ -200,7 +207,7 @@ async fn deliver<I: Invoke>(functions: Arc<I>, entry: Arc<Entry>, slot: Timestam
         match outcome {
             Outcome::Answered(_) => return,
             outcome => {
-                tracing::warn!(schedule = name, function, %slot, attempt = number, ?outcome, "a run failed")
+                tracing::warn!(schedule = name, function, %slot, attempt = number, ?outcome, "a run failed");
             }
         }
         if number <= *maximum_retry_attempts {

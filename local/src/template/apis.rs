@@ -122,13 +122,12 @@ fn integrations(
         // arn:aws:apigateway:{region}:lambda:path/2015-03-31/functions/{ARN of the function}/invocations
         let arn = uri.split_once("/functions/").map_or(uri.as_str(), |(_, rest)| rest);
         let function = functions.get(arn.trim_end_matches("/invocations"));
-        match (kind.as_str(), function) {
-            ("AWS_PROXY", Some(function)) => found.insert(id.to_owned(), function.clone()),
-            _ => {
-                let what = format!("an integration of type {kind} with {uri}");
-                let instead = "use AWS_PROXY with the ARN of a function of this template";
-                return Err(located(Problem::Unsupported { what, instead }));
-            }
+        if let ("AWS_PROXY", Some(function)) = (kind.as_str(), function) {
+            found.insert(id.to_owned(), function.clone())
+        } else {
+            let what = format!("an integration of type {kind} with {uri}");
+            let instead = "use AWS_PROXY with the ARN of a function of this template";
+            return Err(located(Problem::Unsupported { what, instead }));
         };
     }
     Ok(found)

@@ -22,7 +22,7 @@ const DEFAULT_SCHEDULE_RETRIES: u64 = 185;
 
 /// What the functions of a template amount to.
 #[derive(Default)]
-pub(super) struct Functions {
+pub(super) struct Read {
     pub(super) functions: Vec<Function>,
     pub(super) routes: Vec<HttpRoute>,
     pub(super) schedules: Vec<Schedule>,
@@ -30,9 +30,9 @@ pub(super) struct Functions {
     pub(super) by_arn: BTreeMap<String, String>,
 }
 
-pub(super) fn read(template: &Value, scope: &Scope<'_>) -> Result<Functions, Located> {
+pub(super) fn read(template: &Value, scope: &Scope<'_>) -> Result<Read, Located> {
     let globals = template.get("Globals").and_then(|globals| globals.get("Function")).unwrap_or(&Value::Null);
-    let mut all = Functions::default();
+    let mut all = Read::default();
     for (id, resource) in scope.of_type("AWS::Serverless::Function") {
         let own = resource.get("Properties").unwrap_or(&Value::Null);
         function(id, &merge(globals, own), scope, &mut all).map_err(|problem| (id.to_owned(), problem))?;
@@ -42,7 +42,7 @@ pub(super) fn read(template: &Value, scope: &Scope<'_>) -> Result<Functions, Loc
     Ok(all)
 }
 
-fn function(id: &str, properties: &Value, scope: &Scope<'_>, all: &mut Functions) -> Result<(), Problem> {
+fn function(id: &str, properties: &Value, scope: &Scope<'_>, all: &mut Read) -> Result<(), Problem> {
     let properties = Properties::within(properties, scope);
     let code_uri = properties.text("CodeUri")?;
     let name = code_uri.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();

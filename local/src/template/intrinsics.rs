@@ -10,9 +10,10 @@ use super::scope::{Scope, scalar_text};
 /// `value` with every intrinsic function in it resolved.
 pub(super) fn evaluate(value: &Value, scope: &Scope<'_>) -> Result<Option<Value>, Problem> {
     match value {
-        Value::Object(object) => match function(object) {
-            Some((name, arguments)) => call(name, arguments, scope),
-            None => {
+        Value::Object(object) => {
+            if let Some((name, arguments)) = function(object) {
+                call(name, arguments, scope)
+            } else {
                 let mut resolved = Map::new();
                 for (key, value) in object {
                     if let Some(value) = evaluate(value, scope)? {
@@ -21,7 +22,7 @@ pub(super) fn evaluate(value: &Value, scope: &Scope<'_>) -> Result<Option<Value>
                 }
                 Ok(Some(Value::Object(resolved)))
             }
-        },
+        }
         Value::Array(items) => {
             let mut resolved = Vec::new();
             for item in items {

@@ -1,4 +1,4 @@
-//! template.yaml, read as CloudFormation and SAM would read it, into a [`Stack`].
+//! template.yaml, read as `CloudFormation` and SAM would read it, into a [`Stack`].
 //!
 //! 1. YAML becomes JSON with every intrinsic function in its long form.
 //! 2. Parameters take their values from [`Context::parameters`], then from their defaults.

@@ -12,12 +12,6 @@ pub const ACCOUNT: &str = "000000000000";
 /// `AWS::StackName` here.
 pub const STACK_NAME: &str = "sojourn";
 
-/// What `Ref` of a secret with this physical name gives. Secrets Manager adds six random characters; here the ARN
-/// follows from the name, so that it is the same after a restart.
-pub fn secret_arn(name: &str) -> String {
-    format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}")
-}
-
 /// One region's stack.
 #[derive(Debug, Clone, Default)]
 pub struct Stack {
@@ -129,8 +123,8 @@ pub struct Table {
     pub logical_id: String,
     /// Physical name: what `Ref` gives.
     pub name: String,
-    /// The resource's resolved properties as the CreateTable API takes them (KeySchema, AttributeDefinitions,
-    /// GlobalSecondaryIndexes, StreamSpecification, BillingMode).
+    /// The resource's resolved properties as the `CreateTable` API takes them (`KeySchema`, `AttributeDefinitions`,
+    /// `GlobalSecondaryIndexes`, `StreamSpecification`, `BillingMode`).
     pub create: serde_json::Value,
     /// TTL attribute, if enabled.
     pub ttl_attribute: Option<String>,

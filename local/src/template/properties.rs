@@ -80,7 +80,7 @@ impl<'a> Properties<'a> {
         }
     }
 
-    /// A list of texts; a single text is a list of one, as everywhere in CloudFormation.
+    /// A list of texts; a single text is a list of one, as everywhere in `CloudFormation`.
     pub(super) fn texts(&self, name: &str) -> Result<Vec<String>, Problem> {
         match self.value(name)? {
             None | Some(Value::Null) => Ok(Vec::new()),

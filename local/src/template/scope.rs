@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::model::{ACCOUNT, REGION, STACK_NAME, secret_arn};
+use super::model::{ACCOUNT, REGION, STACK_NAME};
 use super::{Context, Problem, intrinsics};
+use crate::services::access::arn;
 
 /// A problem and where it is.
 pub(super) type Located = (String, Problem);
@@ -95,7 +96,7 @@ impl<'a> Scope<'a> {
         }
         let resource = self.resource(name)?;
         let physical = match resource_type(resource) {
-            "AWS::SecretsManager::Secret" => secret_arn(&self.physical_name(name)?),
+            "AWS::SecretsManager::Secret" => arn::secret(&self.physical_name(name)?),
             "AWS::SQS::Queue" => {
                 format!("http://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{}", self.physical_name(name)?)
             }
@@ -109,16 +110,16 @@ impl<'a> Scope<'a> {
     pub(super) fn attribute(&self, id: &str, attribute: &str) -> Result<String, Problem> {
         let kind = resource_type(self.resource(id)?);
         let name = self.physical_name(id)?;
-        let arn = |service: &str, rest: &str| format!("arn:aws:{service}:{REGION}:{ACCOUNT}:{rest}");
+        let other = |service: &str, rest: &str| format!("arn:aws:{service}:{REGION}:{ACCOUNT}:{rest}");
         Ok(match (kind, attribute) {
-            ("AWS::DynamoDB::Table", "Arn") => arn("dynamodb", &format!("table/{name}")),
-            ("AWS::DynamoDB::Table", "StreamArn") => arn("dynamodb", &format!("table/{name}/stream/local")),
-            ("AWS::S3::Bucket", "Arn") => format!("arn:aws:s3:::{name}"),
-            ("AWS::Serverless::Function", "Arn") => arn("lambda", &format!("function:{name}")),
-            ("AWS::SecretsManager::Secret", "Id") => secret_arn(&name),
-            ("AWS::SQS::Queue", "Arn") => arn("sqs", &name),
+            ("AWS::DynamoDB::Table", "Arn") => arn::table(&name),
+            ("AWS::DynamoDB::Table", "StreamArn") => format!("{}/stream/local", arn::table(&name)),
+            ("AWS::S3::Bucket", "Arn") => arn::bucket(&name),
+            ("AWS::Serverless::Function", "Arn") => arn::function(&name),
+            ("AWS::SecretsManager::Secret", "Id") => arn::secret(&name),
+            ("AWS::SQS::Queue", "Arn") => other("sqs", &name),
             ("AWS::SQS::Queue", "QueueName") => name,
-            ("AWS::Logs::LogGroup", "Arn") => arn("logs", &format!("log-group:{name}:*")),
+            ("AWS::Logs::LogGroup", "Arn") => other("logs", &format!("log-group:{name}:*")),
             ("AWS::IAM::Role", "Arn") => format!("arn:aws:iam::{ACCOUNT}:role/{name}"),
             ("AWS::Serverless::HttpApi", "ApiEndpoint") => self.context.http_url.clone(),
             ("AWS::ApiGatewayV2::Api", "ApiEndpoint") => self.context.websocket_url.clone(),
@@ -195,7 +196,7 @@ fn parameters(section: &Map<String, Value>, context: &Context) -> Result<BTreeMa
     Ok(values)
 }
 
-/// CloudFormation knows no other scalars than texts: `24` and `"24"` are the same.
+/// `CloudFormation` knows no other scalars than texts: `24` and `"24"` are the same.
 pub(super) fn scalar_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,4 +1,4 @@
-//! YAML to JSON, with CloudFormation's tags in their long form: `!Ref X` becomes `{"Ref": "X"}`, `!GetAtt A.B`
+//! YAML to JSON, with `CloudFormation`'s tags in their long form: `!Ref X` becomes `{"Ref": "X"}`, `!GetAtt A.B`
 //! `{"Fn::GetAtt": ["A", "B"]}`. From here on there is one form of everything.
 
 use serde_json::{Map, Number, Value};
@@ -42,7 +42,7 @@ fn number_to_json(number: &serde_yaml_ng::Number) -> Value {
     exact.or_else(|| number.as_f64().and_then(Number::from_f64)).map_or(Value::Null, Value::Number)
 }
 
-/// Keys such as `404:` are numbers to YAML and names to CloudFormation.
+/// Keys such as `404:` are numbers to YAML and names to `CloudFormation`.
 fn key_text(key: Yaml) -> String {
     match to_json(key) {
         Value::String(text) => text,

@@ -11,12 +11,18 @@ use aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectio
 use aws_sdk_apigatewaymanagement::primitives::Blob;
 use futures::StreamExt;
 use sojourn_local::functions::outcome::Outcome;
-use sojourn_local::gateway::websocket::{Fault, InjectedFault, Limits};
+use sojourn_local::gateway::websocket::Limits;
+use sojourn_local::services::Service;
+use sojourn_local::services::faults::{Effect, Failure, Rule};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::support::{Reply, Running, Script, ok, websocket_api};
 use crate::websocket::{connect, echo, next};
+
+/// The keys of the two functions that the front knows.
+const ALLOWED: &str = "AKIALOCAL_FN_ALLOWED";
+const OTHER: &str = "AKIALOCAL_FN_OTHER";
 
 fn management(api: &Running, access_key_id: &str) -> Management {
     let config = aws_sdk_apigatewaymanagement::Config::builder()
@@ -47,7 +53,7 @@ fn connection_id(script: &Script) -> String {
 async fn a_post_reaches_the_client_and_the_connection_can_be_looked_at() {
     let script = echo();
     let (api, _) = websocket_api(script.clone(), Limits::default()).await;
-    let management = management(&api, "AKIDALLOWED");
+    let management = management(&api, ALLOWED);
     let mut client = connect(&api).await;
     let id = connection_id(&script);
     post(&management, &id, "hello").await.unwrap();
@@ -68,7 +74,7 @@ async fn a_connection_that_is_pending_unknown_or_ended_is_gone() {
         _ => ok(),
     });
     let (api, _) = websocket_api(script.clone(), Limits::default()).await;
-    let management = management(&api, "AKIDALLOWED");
+    let management = management(&api, ALLOWED);
     let is_gone = |result: Result<(), SdkError<PostToConnectionError>>| {
         result.unwrap_err().into_service_error().is_gone_exception()
     };
@@ -89,7 +95,7 @@ async fn a_connection_that_is_pending_unknown_or_ended_is_gone() {
 async fn deleting_delivers_what_was_posted_closes_and_disconnects_once() {
     let script = echo();
     let (api, _) = websocket_api(script.clone(), Limits::default()).await;
-    let management = management(&api, "AKIDALLOWED");
+    let management = management(&api, ALLOWED);
     let mut client = connect(&api).await;
     let id = connection_id(&script);
     post(&management, &id, "session.revoked").await.unwrap();
@@ -109,7 +115,7 @@ async fn deleting_delivers_what_was_posted_closes_and_disconnects_once() {
 async fn a_message_may_have_128_kb_and_not_a_byte_more() {
     let script = echo();
     let (api, _) = websocket_api(script.clone(), Limits::default()).await;
-    let management = management(&api, "AKIDALLOWED");
+    let management = management(&api, ALLOWED);
     let mut client = connect(&api).await;
     let id = connection_id(&script);
     post(&management, &id, "a".repeat(128 * 1024)).await.unwrap();
@@ -124,7 +130,7 @@ async fn a_message_may_have_128_kb_and_not_a_byte_more() {
 async fn a_client_that_does_not_read_fills_its_buffer_and_holds_up_nobody_else() {
     let script = echo();
     let (api, _) = websocket_api(script.clone(), Limits { outgoing_messages: 4, ..Limits::default() }).await;
-    let management = management(&api, "AKIDALLOWED");
+    let management = management(&api, ALLOWED);
     let slow = connect(&api).await;
     let slow_id = connection_id(&script);
     let mut other = connect(&api).await;
@@ -152,7 +158,7 @@ async fn a_client_that_never_reads_is_given_up() {
     let limits =
         Limits { outgoing_messages: 1, write_stall: Duration::from_millis(200), ..Limits::default() };
     let (api, _) = websocket_api(script.clone(), limits).await;
-    let management = management(&api, "AKIDALLOWED");
+    let management = management(&api, ALLOWED);
     let _never_read = connect(&api).await;
     let id = connection_id(&script);
     let filled = async {
@@ -172,7 +178,7 @@ async fn only_a_caller_with_the_policy_may_post() {
     let (api, _) = websocket_api(script.clone(), Limits::default()).await;
     let _client = connect(&api).await;
     let id = connection_id(&script);
-    let error = post(&management(&api, "AKIDOTHER"), &id, "x").await.unwrap_err().into_service_error();
+    let error = post(&management(&api, OTHER), &id, "x").await.unwrap_err().into_service_error();
     assert!(error.is_forbidden_exception(), "{error:?}");
     let unsigned = reqwest::get(api.http("/local/@connections/x")).await.unwrap();
     assert_eq!(unsigned.status().as_u16(), 403);
@@ -181,19 +187,20 @@ async fn only_a_caller_with_the_policy_may_post() {
 #[tokio::test]
 async fn injected_faults_hit_the_calls_they_name() {
     let script = echo();
-    let (api, plan) = websocket_api(script.clone(), Limits::default()).await;
-    let management = management(&api, "AKIDALLOWED");
+    let (api, controls) = websocket_api(script.clone(), Limits::default()).await;
+    let management = management(&api, ALLOWED);
     let mut client = connect(&api).await;
     let id = connection_id(&script);
-    for fault in [
-        InjectedFault::Gone,
-        InjectedFault::LimitExceeded,
-        InjectedFault::InternalError,
-        InjectedFault::DropRequest,
-        InjectedFault::LoseAnswer,
+    let failure = |failure| Effect::Error { failure };
+    for effect in [
+        failure(Failure::Gone),
+        failure(Failure::LimitExceeded),
+        failure(Failure::InternalServerError),
+        Effect::Reset,
+        Effect::CommitThenReset,
     ] {
-        let operation = Some("PostToConnection".to_owned());
-        plan.inject(Fault { operation, connection_id: Some(id.clone()), fault, times: 1 });
+        let rule = Rule::new(effect).service(Service::Connections).operation("PostToConnection");
+        controls.faults.add(Rule { times: Some(1), ..rule });
     }
     let mut fail = async |data: &'static str| post(&management, &id, data).await.unwrap_err();
     assert!(fail("1").await.into_service_error().is_gone_exception());
@@ -214,7 +221,7 @@ async fn a_thousand_sockets_all_get_a_broadcast() {
     let (api, _) = websocket_api(script.clone(), Limits::default()).await;
     let mut clients: Vec<_> =
         futures::stream::iter(0..SOCKETS).map(|_| connect(&api)).buffer_unordered(50).collect().await;
-    let management = management(&api, "AKIDALLOWED");
+    let management = management(&api, ALLOWED);
     let ids = script
         .events("connect")
         .into_iter()

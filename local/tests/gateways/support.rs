@@ -1,5 +1,6 @@
 //! The script that stands where Lambda is, and fronts on free ports.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,8 +8,12 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use sojourn_local::functions::outcome::{Invoke, Outcome};
 use sojourn_local::gateway::http::HttpFront;
-use sojourn_local::gateway::websocket::{Authorization, Authorize, FaultPlan, Hooks, Limits, WebSocketFront};
-use sojourn_local::template::model::{Cors, HttpApi, HttpRoute, WebSocketApi, WebSocketRoute};
+use sojourn_local::gateway::websocket::{Limits, WebSocketFront};
+use sojourn_local::services::Controls;
+use sojourn_local::services::access::Access;
+use sojourn_local::template::model::{
+    Cors, Function, HttpApi, HttpRoute, Stack, Statement, WebSocketApi, WebSocketRoute,
+};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -132,23 +137,27 @@ pub(crate) async fn http_api(routes: Vec<HttpRoute>, cors: Option<Cors>, functio
     Running { address, stop: Some(stop), served: tokio::spawn(front.serve(listener, stopped)) }
 }
 
-/// Only the caller `AKIDALLOWED` may use `@connections`.
-struct OneCaller;
-
-impl Authorize for OneCaller {
-    fn authorize(&self, access_key_id: &str, action: &str, resource: &str) -> Authorization {
-        let known = access_key_id == "AKIDALLOWED"
-            && action == "execute-api:ManageConnections"
-            && resource.starts_with("arn:aws:execute-api:local:000000000000:WebSocketApi/local/");
-        match known {
-            true => Authorization::Allowed,
-            false => Authorization::Denied { reason: format!("{access_key_id} may not") },
-        }
-    }
+/// Only the function `allowed` may use `@connections`; the function `other` has a key and no policy.
+fn controls() -> Controls {
+    let resource = "arn:aws:execute-api:local:000000000000:WebSocketApi/local/*";
+    let policy = vec![Statement {
+        actions: vec!["execute-api:ManageConnections".into()],
+        resources: vec![resource.into()],
+    }];
+    let function = |name: &str, policy| Function {
+        name: name.into(),
+        physical_name: format!("sojourn-{name}"),
+        timeout: Duration::from_secs(3),
+        memory_mib: 128,
+        environment: BTreeMap::new(),
+        policy,
+    };
+    let functions = vec![function("allowed", policy), function("other", Vec::new())];
+    Controls::new(Access::new(&Stack { functions, ..Stack::default() }))
 }
 
 /// The WebSocket API of the tests: `send` and `$default` respond, `quiet` doesn't.
-pub(crate) async fn websocket_api(functions: Arc<Script>, limits: Limits) -> (Running, Arc<FaultPlan>) {
+pub(crate) async fn websocket_api(functions: Arc<Script>, limits: Limits) -> (Running, Controls) {
     let route = |function: &str, responds| WebSocketRoute { function: function.into(), responds };
     let routes = [
         ("$connect", route("connect", false)),
@@ -164,15 +173,14 @@ pub(crate) async fn websocket_api_with(
     functions: Arc<Script>,
     limits: Limits,
     routes: impl Iterator<Item = (&'static str, WebSocketRoute)>,
-) -> (Running, Arc<FaultPlan>) {
+) -> (Running, Controls) {
     let (listener, address, stop, stopped) = listen().await;
     let api = WebSocketApi {
         route_selection_expression: "$request.body.action".into(),
         routes: routes.map(|(key, route)| (key.to_owned(), route)).collect(),
         stage: "local".into(),
     };
-    let plan = Arc::new(FaultPlan::default());
-    let hooks = Hooks { authorize: Arc::new(OneCaller), intercept: Arc::clone(&plan) as _ };
-    let front = WebSocketFront::new(api, functions, hooks, limits).unwrap();
-    (Running { address, stop: Some(stop), served: tokio::spawn(front.serve(listener, stopped)) }, plan)
+    let controls = controls();
+    let front = WebSocketFront::new(api, functions, controls.clone(), limits).unwrap();
+    (Running { address, stop: Some(stop), served: tokio::spawn(front.serve(listener, stopped)) }, controls)
 }

@@ -30,7 +30,6 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
-use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use tokio::net::TcpListener;
 
@@ -42,6 +41,7 @@ use super::ids::short_id;
 use super::invocation::{self, Integration};
 use super::listener::{self, Cut};
 use super::origin::{Origin, add_forwarding_headers};
+use crate::clock;
 use crate::functions::outcome::Invoke;
 use crate::template::model::HttpApi;
 
@@ -157,7 +157,7 @@ impl<I: Invoke> HttpFront<I> {
             ReadBody::Broken => return (message(StatusCode::BAD_REQUEST, "Bad Request"), Preflight::No),
         };
 
-        let at = Timestamp::now();
+        let at = clock::now();
         let origin = Origin::of(peer, &request.headers);
         add_forwarding_headers(&mut request.headers, &origin, port, at);
         request.headers.entry(CONTENT_LENGTH).or_insert_with(|| body.len().into());

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::clock;
 use crate::gateway::origin::Origin;
 
 /// Every open connection by id.
@@ -61,7 +62,7 @@ impl Connection {
 
     /// Notes that a frame went in or out.
     pub(super) fn touch(&self) {
-        self.last_active_ms.store(Timestamp::now().as_millisecond(), Ordering::Relaxed);
+        self.last_active_ms.store(clock::now().as_millisecond(), Ordering::Relaxed);
     }
 
     /// When a frame last went in or out.

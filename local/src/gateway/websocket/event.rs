@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use http::HeaderMap;
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::connections::Connection;
+use crate::clock;
 use crate::gateway::WEBSOCKET_API_ID;
 use crate::gateway::ids::{log_time, short_id};
 use crate::gateway::origin::text_of;
@@ -88,7 +88,7 @@ pub(super) fn write(
     happened: &Happened<'_>,
 ) -> Result<Written, serde_json::Error> {
     let request_id = short_id();
-    let at = Timestamp::now();
+    let at = clock::now();
     let context = RequestContext {
         route_key,
         disconnect_status_code: None,
@@ -185,9 +185,10 @@ fn disconnect_headers(domain_name: &str) -> Multiple<'static> {
 
 /// `sec-websocket-key` to `Sec-WebSocket-Key`.
 fn canonical(name: &str) -> String {
-    let word = |word: &str| match word {
-        "websocket" => "WebSocket".to_owned(),
-        _ => {
+    let word = |word: &str| {
+        if word == "websocket" {
+            "WebSocket".to_owned()
+        } else {
             let mut letters = word.chars();
             letters
                 .next()

@@ -15,7 +15,6 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
@@ -27,6 +26,7 @@ use super::connections::Connection;
 use super::event::{self, Happened, Written};
 use super::session::{self, Ending, Session};
 use super::{CONNECT, DISCONNECT, Lifecycle, WebSocketFront, json};
+use crate::clock;
 use crate::functions::outcome::Invoke;
 use crate::gateway::ids::short_id;
 use crate::gateway::invocation::{self, Integration};
@@ -77,7 +77,7 @@ impl<I: Invoke> WebSocketFront<I> {
         };
         let upgrade = hyper::upgrade::on(&mut request);
         let (mut parts, _) = request.into_parts();
-        let connected_at = Timestamp::now();
+        let connected_at = clock::now();
         let origin = Origin::of(peer, &parts.headers);
         add_forwarding_headers(&mut parts.headers, &origin, port, connected_at);
         let (connection, outgoing) =

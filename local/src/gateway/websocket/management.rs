@@ -5,21 +5,26 @@
 //! (403 `ForbiddenException`), injected faults, the size (413 `PayloadTooLargeException`), the connection
 //! (410 `GoneException`), room in the client's buffer (429 `LimitExceededException`).
 //!
-//! Signatures aren't verified: the access key only says which function calls.
+//! Signatures aren't verified: the access key only says which function calls. Every call is counted as usage.
+
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::connections::Posted;
-use super::hooks::{Authorization, InjectedFault};
 use super::{WebSocketFront, json};
 use crate::functions::outcome::Invoke;
 use crate::gateway::listener::Cut;
 use crate::gateway::{ACCOUNT_ID, REGION, WEBSOCKET_API_ID};
+use crate::services::access::Denied;
+use crate::services::faults::{Aftermath, Failure, Verdict};
+use crate::services::usage::Ending;
+use crate::services::{Call, Hangup, Service};
 
 const ACTION: &str = "execute-api:ManageConnections";
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -41,34 +46,42 @@ impl<I: Invoke> WebSocketFront<I> {
             Method::DELETE => "DeleteConnection",
             _ => return Ok(error(StatusCode::FORBIDDEN, "ForbiddenException", "Unsupported method")),
         };
-        let Some(access_key_id) = access_key_id(request.headers()) else {
-            let message = "Missing Authentication Token";
-            return Ok(error(StatusCode::FORBIDDEN, "MissingAuthenticationTokenException", message));
+        let caller = match self.controls.access.authenticate(request.headers()) {
+            Ok(caller) => caller,
+            Err(stranger) => {
+                return Ok(error(StatusCode::FORBIDDEN, stranger.error_type(), &stranger.to_string()));
+            }
         };
+        let start = Instant::now();
+        let resources = [id.to_owned()];
+        let call = Call { caller: &caller, service: Service::Connections, operation, resources: &resources };
+        let (answer, aftermath) = match self.verdict(call, request.method(), id).await {
+            Ok(Verdict::Proceed(aftermath)) => (self.carry_out(request, id).await, aftermath),
+            Ok(Verdict::Fail(failure)) => (injected(&failure), Aftermath::default()),
+            Ok(Verdict::Hangup) => {
+                self.controls.usage.note(call, start, Ending::hangup());
+                return Err(Cut);
+            }
+            Err(denied) => {
+                tracing::warn!(function = caller.name(), "{denied}");
+                let answer = error(StatusCode::FORBIDDEN, "ForbiddenException", &denied.to_string());
+                (answer, Aftermath::default())
+            }
+        };
+        let settled = aftermath.settle().await;
+        let status = settled.is_ok().then_some(answer.status().as_u16());
+        self.controls.usage.note(call, start, Ending { status, consumed: Vec::new() });
+        settled.map(|()| answer).map_err(|Hangup| Cut)
+    }
+
+    /// What the caller's policy and the faults in force say to the call.
+    async fn verdict(&self, call: Call<'_>, method: &Method, id: &str) -> Result<Verdict, Denied> {
+        let stage = &self.api.stage;
         let resource = format!(
-            "arn:aws:execute-api:{REGION}:{ACCOUNT_ID}:{WEBSOCKET_API_ID}/{}/{}/@connections/{id}",
-            self.api.stage,
-            request.method()
+            "arn:aws:execute-api:{REGION}:{ACCOUNT_ID}:{WEBSOCKET_API_ID}/{stage}/{method}/@connections/{id}"
         );
-        if let Authorization::Denied { reason } =
-            self.hooks.authorize.authorize(access_key_id, ACTION, &resource)
-        {
-            tracing::warn!(access_key_id, resource, reason, "a call to @connections was denied");
-            return Ok(error(StatusCode::FORBIDDEN, "ForbiddenException", &reason));
-        }
-        match self.hooks.intercept.intercept(operation, id) {
-            None => Ok(self.carry_out(request, id).await),
-            Some(InjectedFault::Gone) => Ok(gone()),
-            Some(InjectedFault::LimitExceeded) => Ok(limit_exceeded()),
-            Some(InjectedFault::InternalError) => {
-                Ok(error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Internal server error"))
-            }
-            Some(InjectedFault::DropRequest) => Err(Cut),
-            Some(InjectedFault::LoseAnswer) => {
-                self.carry_out(request, id).await;
-                Err(Cut)
-            }
-        }
+        self.controls.access.check(call.caller, ACTION, &resource)?;
+        Ok(self.controls.faults.before(call).await)
     }
 
     async fn carry_out(&self, request: Request<Incoming>, id: &str) -> Response<Full<Bytes>> {
@@ -121,12 +134,13 @@ impl<I: Invoke> WebSocketFront<I> {
     }
 }
 
-/// The access key of `AWS4-HMAC-SHA256 Credential=<access key>/<date>/<region>/...`.
-fn access_key_id(headers: &HeaderMap) -> Option<&str> {
-    let authorization = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (_, credential) = authorization.split_once("Credential=")?;
-    let (access_key_id, _) = credential.split_once('/')?;
-    (!access_key_id.is_empty()).then_some(access_key_id)
+/// A failure on purpose, in this API's shape.
+fn injected(failure: &Failure) -> Response<Full<Bytes>> {
+    match failure {
+        Failure::Gone => gone(),
+        Failure::LimitExceeded | Failure::ThrottlingException => limit_exceeded(),
+        _ => error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Internal server error"),
+    }
 }
 
 fn gone() -> Response<Full<Bytes>> {
@@ -145,23 +159,4 @@ fn error(status: StatusCode, error_type: &'static str, message: &str) -> Respons
     let mut response = json(status, &serde_json::json!({ "message": message }));
     response.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(error_type));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_caller_is_read_from_the_signature() {
-        let of = |text: &'static str| {
-            let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(text))]);
-            access_key_id(&headers).map(str::to_owned)
-        };
-        let signed =
-            "AWS4-HMAC-SHA256 Credential=AKIDWSSEND/20261120/local/execute-api/aws4_request, Signature=0";
-        assert_eq!(of(signed).as_deref(), Some("AKIDWSSEND"));
-        for other in ["Bearer x", "AWS4-HMAC-SHA256 Credential=/2026", "AWS4-HMAC-SHA256 Credential=AKID"] {
-            assert_eq!(of(other), None, "{other}");
-        }
-    }
 }

@@ -16,7 +16,6 @@
 mod connections;
 mod event;
 mod handshake;
-mod hooks;
 mod limits;
 mod management;
 mod messages;
@@ -39,12 +38,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use self::connections::Connections;
-pub use self::hooks::{Authorization, Authorize, Fault, FaultPlan, InjectedFault, Intercept};
 pub use self::limits::Limits;
 use self::selection::RouteSelection;
 pub use self::selection::SelectionError;
 use super::listener::{self, Cut};
 use crate::functions::outcome::Invoke;
+use crate::services::Controls;
 use crate::template::model::{WebSocketApi, WebSocketRoute};
 
 /// How long `$disconnect` functions may take once the region stops.
@@ -54,21 +53,12 @@ const CONNECT: &str = "$connect";
 const DISCONNECT: &str = "$disconnect";
 const DEFAULT: &str = "$default";
 
-/// Who may use `@connections`, and what goes wrong there on purpose.
-#[derive(Clone)]
-pub struct Hooks {
-    /// IAM's part.
-    pub authorize: Arc<dyn Authorize>,
-    /// Fault injection; an empty [`FaultPlan`] for none.
-    pub intercept: Arc<dyn Intercept>,
-}
-
 /// A WebSocket API, ready to serve.
 pub struct WebSocketFront<I> {
     api: WebSocketApi,
     selection: RouteSelection,
     functions: Arc<I>,
-    hooks: Hooks,
+    controls: Controls,
     limits: Limits,
     connections: Connections,
 }
@@ -79,10 +69,10 @@ pub async fn serve<I: Invoke>(
     listener: TcpListener,
     api: WebSocketApi,
     functions: Arc<I>,
-    hooks: Hooks,
+    controls: Controls,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), SelectionError> {
-    WebSocketFront::new(api, functions, hooks, Limits::default())?.serve(listener, shutdown).await;
+    WebSocketFront::new(api, functions, controls, Limits::default())?.serve(listener, shutdown).await;
     Ok(())
 }
 
@@ -91,11 +81,11 @@ impl<I: Invoke> WebSocketFront<I> {
     pub fn new(
         api: WebSocketApi,
         functions: Arc<I>,
-        hooks: Hooks,
+        controls: Controls,
         limits: Limits,
     ) -> Result<Self, SelectionError> {
         let selection = RouteSelection::parse(&api.route_selection_expression)?;
-        Ok(Self { api, selection, functions, hooks, limits, connections: Connections::default() })
+        Ok(Self { api, selection, functions, controls, limits, connections: Connections::default() })
     }
 
     /// Serves `listener` until `shutdown` is ready.
