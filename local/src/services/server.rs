@@ -37,7 +37,7 @@ pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The connection is to be closed without an answer.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the connection was closed without an answer")]
-pub(crate) struct Hangup;
+pub struct Hangup;
 
 /// What answers the requests of one server.
 pub(crate) trait Handler: Send + Sync + 'static {

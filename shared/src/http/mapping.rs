@@ -9,6 +9,7 @@ use crate::dynamo::DynamoError;
 use crate::ids::InvalidId;
 use crate::money::MoneyError;
 use crate::problem::{Problem, ProblemType};
+use crate::sessions::SessionError;
 
 /// When a client may try again after a passing failure.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -59,5 +60,17 @@ impl From<InvalidId> for Problem {
 impl From<MoneyError> for Problem {
     fn from(error: MoneyError) -> Self {
         Self::new(ProblemType::Unprocessable, error.to_string())
+    }
+}
+
+/// 401 for a session that has ended.
+impl From<SessionError> for Problem {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Ended => {
+                Self::new(ProblemType::Unauthenticated, "the session has ended; sign in again")
+            }
+            SessionError::Store(error) => error.into(),
+        }
     }
 }
