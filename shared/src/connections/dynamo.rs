@@ -9,11 +9,14 @@ use serde::de::DeserializeOwned;
 use serde_dynamo::{from_item, to_item};
 
 use super::{
-    Audience, Connection, ConnectionKey, Cursor, Find, Peer, PeerPage, Register, Remove, Removed, Touch, Touched,
+    Audience, Connection, ConnectionKey, Cursor, Find, Peer, PeerPage, Register, Remove, Removed, Touch,
+    Touched,
 };
 use crate::clock::{SharedClock, rfc3339};
 use crate::dynamo::{DynamoError, Item, Write, WriteOutcome, number, text};
+use crate::env::{ConfigError, Env};
 use crate::ids::{ConnectionId, UserId};
+use crate::tables;
 
 /// The row is this very connection's, and its time is not over. A row that has expired and was not yet collected is as
 /// good as none.
@@ -44,9 +47,9 @@ pub struct DynamoConnections {
 }
 
 impl DynamoConnections {
-    /// The registry in `table`.
-    pub fn new(client: Client, table: impl Into<String>, clock: SharedClock) -> Self {
-        Self { client, table: table.into(), clock }
+    /// The registry in the table that `CONNECTIONS_TABLE` names.
+    pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        Ok(Self { client, table: tables::CONNECTIONS.name(env)?, clock })
     }
 
     fn target(&self, key: &ConnectionKey) -> String {
@@ -177,7 +180,11 @@ fn unexpected_conflict(operation: &'static str, target: String) -> DynamoError {
     DynamoError::unreadable(operation, target, "a transaction was at the row")
 }
 
-fn read<T: DeserializeOwned + Debug>(operation: &'static str, target: &str, item: Item) -> Result<T, DynamoError> {
+fn read<T: DeserializeOwned + Debug>(
+    operation: &'static str,
+    target: &str,
+    item: Item,
+) -> Result<T, DynamoError> {
     from_item(item).map_err(|error| DynamoError::unreadable(operation, target, error))
 }
 
@@ -187,8 +194,11 @@ fn read_page(
     items: Option<Vec<Item>>,
     last_key: Option<Item>,
 ) -> Result<PeerPage, DynamoError> {
-    let peers: Vec<Peer> =
-        items.unwrap_or_default().into_iter().map(|item| read(operation, target, item)).collect::<Result<_, _>>()?;
+    let peers: Vec<Peer> = items
+        .unwrap_or_default()
+        .into_iter()
+        .map(|item| read(operation, target, item))
+        .collect::<Result<_, _>>()?;
     let next = last_key.map(|key| read::<LastKey>(operation, target, key)).transpose()?;
     let next = next.map(|last| Cursor::behind(last.connection_id));
     Ok(PeerPage { peers, next })

@@ -1,6 +1,6 @@
 //! One turn of a delivery: from a cursor to the end of the audience, or to the end of the time.
 
-use std::cell::{Cell, RefCell};
+use std::future::ready;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use super::{Frame, Outcome, PostError, PostToConnection, Report};
 use crate::connections::{Audience, Cursor, Find, Peer, Remove, Removed};
 use crate::deadline::Deadline;
 use crate::dynamo::DynamoError;
-use crate::problem::chain;
+use crate::ids::ConnectionId;
 use crate::retry::Backoff;
-use crate::telemetry::{self, Metric};
+use crate::telemetry::{self, Metric, chain};
 
 /// Posts under way at a time. A post takes about 10 ms, so that 64 make the 6,000 a second that leave other callers of
 /// the account's 10,000 requests a second their share; each holds one connection of a process that may have 1,024.
@@ -29,6 +29,24 @@ const MAX_FAILURES: u32 = 2;
 
 /// No post begins later than this before the deadline: patience, and one last try that ends in a timeout.
 pub const LAST_START_MARGIN: Duration = PATIENCE.saturating_add(POST_TIMEOUT);
+
+/// What comes next in an audience.
+enum Step {
+    Serve(Peer),
+    Stop(Stop),
+}
+
+/// Why a turn ends before its audience does.
+enum Stop {
+    OutOfTime,
+    Unreadable(DynamoError),
+}
+
+/// A step that has been taken. Steps end in any order; `place` is where they began.
+enum Done {
+    Served { place: usize, connection_id: ConnectionId, outcome: Outcome },
+    Stopped(Stop),
+}
 
 /// Delivers frames to the sockets that the registry knows.
 #[derive(Debug)]
@@ -61,58 +79,73 @@ impl<R: Find + Remove, P: PostToConnection> Deliverer<R, P> {
         deadline: Deadline,
     ) -> Result<Report, DynamoError> {
         let last_start = deadline.earlier_by(LAST_START_MARGIN);
-        let last_served = RefCell::new(None);
-        let unreadable = RefCell::new(None);
-        let out_of_time = Cell::new(false);
-
-        let outcomes = self
-            .peers(audience, start.clone())
-            .take_while(|peer| {
-                out_of_time.set(last_start.has_passed());
-                std::future::ready(peer.is_err() || !out_of_time.get())
-            })
-            .filter_map(|peer| std::future::ready(peer.map_err(|error| unreadable.replace(Some(error))).ok()))
-            .map(|peer| {
-                last_served.replace(Some(peer.key.connection_id.clone()));
-                self.serve(peer, frame, deadline)
-            })
-            .buffer_unordered(MAX_IN_FLIGHT);
-        let mut outcomes = pin!(outcomes);
+        let steps = self.steps(audience, start.clone(), last_start);
+        let done = steps.enumerate().map(|(place, step)| self.take(place, step, frame, deadline));
+        let mut done = pin!(done.buffer_unordered(MAX_IN_FLIGHT));
 
         let mut report = Report::default();
-        while let Some(outcome) = outcomes.next().await {
-            report.add(outcome);
+        let mut last_served: Option<(usize, ConnectionId)> = None;
+        let mut stop = None;
+        while let Some(done) = done.next().await {
+            match done {
+                Done::Served { place, connection_id, outcome } => {
+                    report.add(outcome);
+                    if last_served.as_ref().is_none_or(|(last, _)| *last < place) {
+                        last_served = Some((place, connection_id));
+                    }
+                }
+                Done::Stopped(why) => stop = Some(why),
+            }
         }
         count(&report);
 
-        let last_served = last_served.take().map(Cursor::behind);
-        match unreadable.take() {
-            Some(error) if last_served.is_none() => return Err(error),
-            Some(error) => {
+        // Peers begin in the audience's order, and each that began has ended: all up to the last one are served.
+        let served = last_served.map(|(_, connection_id)| Cursor::behind(connection_id));
+        report.rest = match (stop, served) {
+            (None, _) => None,
+            (Some(Stop::Unreadable(error)), None) => return Err(error),
+            (Some(Stop::Unreadable(error)), Some(rest)) => {
                 tracing::warn!(error = chain(&error), "a page could not be read; the rest is handed on");
-                report.rest = last_served;
+                Some(rest)
             }
-            None if out_of_time.get() => report.rest = Some(last_served.unwrap_or_else(|| start.clone())),
-            None => {}
-        }
+            (Some(Stop::OutOfTime), served) => Some(served.unwrap_or_else(|| start.clone())),
+        };
         Ok(report)
     }
 
-    /// The audience, a page at a time; ends after the first page that can't be read.
-    fn peers(&self, audience: &Audience, start: Cursor) -> impl Stream<Item = Result<Peer, DynamoError>> {
-        stream::unfold(Some(start), move |cursor| async move {
+    /// The audience, peer by peer, until it ends, can't be read, or there is no time to begin with another one.
+    fn steps(&self, audience: &Audience, start: Cursor, last_start: Deadline) -> impl Stream<Item = Step> {
+        let pages = stream::unfold(Some(start), move |cursor| async move {
             match self.registry.find(audience, &cursor?).await {
-                Ok(page) => Some((page.peers.into_iter().map(Ok).collect::<Vec<_>>(), page.next)),
-                Err(error) => Some((vec![Err(error)], None)),
+                Ok(page) => Some((page.peers.into_iter().map(Step::Serve).collect::<Vec<_>>(), page.next)),
+                Err(error) => Some((vec![Step::Stop(Stop::Unreadable(error))], None)),
             }
+        });
+        pages.flat_map(stream::iter).scan(false, move |stopped, step| {
+            let step = match step {
+                _ if *stopped => None,
+                Step::Serve(_) if last_start.has_passed() => Some(Step::Stop(Stop::OutOfTime)),
+                step => Some(step),
+            };
+            *stopped = !matches!(step, Some(Step::Serve(_)));
+            ready(step)
         })
-        .flat_map(stream::iter)
     }
 
-    async fn serve(&self, peer: Peer, frame: &Frame, deadline: Deadline) -> Outcome {
-        let outcome = self.post(&peer, frame, deadline).await;
+    async fn take(&self, place: usize, step: Step, frame: &Frame, deadline: Deadline) -> Done {
+        match step {
+            Step::Serve(peer) => {
+                let outcome = self.serve(&peer, frame, deadline).await;
+                Done::Served { place, connection_id: peer.key.connection_id, outcome }
+            }
+            Step::Stop(why) => Done::Stopped(why),
+        }
+    }
+
+    async fn serve(&self, peer: &Peer, frame: &Frame, deadline: Deadline) -> Outcome {
+        let outcome = self.post(peer, frame, deadline).await;
         if outcome == Outcome::Gone {
-            self.remove(&peer).await;
+            self.remove(peer).await;
         }
         outcome
     }

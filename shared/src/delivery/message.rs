@@ -119,7 +119,11 @@ impl Frame {
 
     /// A frame of these bytes.
     pub fn from_bytes(bytes: Bytes) -> Result<Self, FrameTooLarge> {
-        if bytes.len() > MAX_FRAME_BYTES { Err(FrameTooLarge { bytes: bytes.len() }) } else { Ok(Self(bytes)) }
+        if bytes.len() > MAX_FRAME_BYTES {
+            Err(FrameTooLarge { bytes: bytes.len() })
+        } else {
+            Ok(Self(bytes))
+        }
     }
 
     /// Its bytes; cheap to clone.
@@ -154,7 +158,10 @@ mod tests {
     #[test]
     fn a_user_cannot_speak_for_the_service() {
         for reserved in ["order.placed", "session.revoked", "export.ready", "ack", "error", "pong", "order"] {
-            assert!(matches!(MessageType::of_user(reserved), Err(InvalidMessageType::Reserved(_))), "{reserved}");
+            assert!(
+                matches!(MessageType::of_user(reserved), Err(InvalidMessageType::Reserved(_))),
+                "{reserved}"
+            );
         }
         assert!(MessageType::of_user("orders.placed").is_ok(), "only the whole first word counts");
     }

@@ -27,16 +27,22 @@ use crate::connections::{CallbackEndpoint, Cursor};
 use crate::ids::ConnectionId;
 
 mod deliver;
+mod dynamo;
 mod fan_out;
 mod gateway;
 mod lambda;
 mod message;
+mod messenger;
 
 pub use deliver::{Deliverer, LAST_START_MARGIN, MAX_IN_FLIGHT};
-pub use fan_out::{Continuation, Continue, FanOut, FanOutError, HAND_ON_MARGIN, MAX_HOPS, NotHandedOn, Progress};
+pub use dynamo::DynamoOrderOwners;
+pub use fan_out::{
+    Continuation, Continue, FanOut, FanOutError, HAND_ON_MARGIN, MAX_HOPS, NotHandedOn, Progress,
+};
 pub use gateway::GatewayPosts;
 pub use lambda::SelfInvocation;
 pub use message::{Frame, FrameTooLarge, InvalidMessageType, MAX_FRAME_BYTES, Message, MessageType};
+pub use messenger::{Ack, Messenger, OrderOwners, Recipient, SendError, SendRequest};
 
 /// Why one post to one socket did not arrive.
 #[derive(Debug, thiserror::Error)]
