@@ -98,7 +98,9 @@ async fn a_touch_says_whose_the_socket_is_and_stamps_it() {
     let registered = stage.register(operator).await;
 
     stage.clock.advance(Duration::from_mins(3));
+    stage.store.embedded.usage().record();
     let touched = stage.registry.touch(&registered.key).await.unwrap();
+    assert_eq!(stage.store.embedded.usage().snapshot().total(), 1, "in a single call");
     let expected = Connection { last_activity: stage.clock.now(), ..registered };
     assert!(expected.has_role(Role::Operator));
     assert_eq!(touched, Touched::Live(expected));

@@ -40,7 +40,7 @@ pub(crate) async fn handle(app: Arc<App>, incoming: Incoming) -> Result<Reply, P
 
     let key = incoming.connection().clone();
     let connection = Connection {
-        expires_at: expiry(key.connected_at, session_end),
+        expires_at: expiry(now, session_end),
         user_id: principal.user_id().clone(),
         session_id: principal.session_id().clone(),
         roles: principal.roles().clone(),

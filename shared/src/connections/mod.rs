@@ -86,9 +86,10 @@ impl Connection {
     }
 }
 
-/// When a connection's row stops to count, in epoch seconds: with the socket or with the session, whichever ends first.
-pub fn expiry(connected_at: Timestamp, session_end: Timestamp) -> i64 {
-    let socket_end = connected_at.checked_add(MAX_CONNECTION_AGE + EXPIRY_GRACE).unwrap_or(Timestamp::MAX);
+/// When the row of a connection that opens at `now` stops to count, in epoch seconds: with the socket or with the
+/// session, whichever ends first. `now` is our clock, since that is what reads compare with.
+pub fn expiry(now: Timestamp, session_end: Timestamp) -> i64 {
+    let socket_end = now.checked_add(MAX_CONNECTION_AGE + EXPIRY_GRACE).unwrap_or(Timestamp::MAX);
     socket_end.min(session_end).as_second()
 }
 

@@ -32,6 +32,7 @@ struct Script {
     always: HashMap<String, u16>,
     next: HashMap<String, VecDeque<u16>>,
     posts: HashMap<String, Vec<(u16, Bytes)>>,
+    order: Vec<String>,
     in_flight: usize,
     most_in_flight: usize,
     events: VecDeque<(String, Value)>,
@@ -106,6 +107,11 @@ impl Gateway {
         self.script().posts[id].last().unwrap().1.clone()
     }
 
+    /// The peers in the order in which they were answered.
+    pub(crate) fn order(&self) -> Vec<String> {
+        self.script().order.clone()
+    }
+
     /// The most posts that were under way at once.
     pub(crate) fn most_in_flight(&self) -> usize {
         self.script().most_in_flight
@@ -140,6 +146,7 @@ async fn take_post(State(script): Shared, Path(id): Path<String>, body: Bytes) -
     script.in_flight -= 1;
     let scripted = script.next.get_mut(&id).and_then(VecDeque::pop_front);
     let status = scripted.or_else(|| script.always.get(&id).copied()).unwrap_or(200);
+    script.order.push(id.clone());
     script.posts.entry(id).or_default().push((status, body));
     let error = match status {
         200 => return StatusCode::OK.into_response(),
