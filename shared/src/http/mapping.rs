@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use crate::cursor::InvalidCursor;
-use crate::delivery::{FanOutError, SendError};
 use crate::dynamo::DynamoError;
 use crate::ids::InvalidId;
 use crate::money::MoneyError;
 use crate::problem::{Problem, ProblemType};
 use crate::sessions::SessionError;
 use crate::telemetry::chain;
+
+mod sockets;
 
 /// When a client may try again after a passing failure.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -60,41 +61,6 @@ impl From<SessionError> for Problem {
                 Self::new(ProblemType::Unauthenticated, "the session has ended; sign in again")
             }
             SessionError::Store(error) => error.into(),
-        }
-    }
-}
-
-/// As its variants say.
-impl From<SendError> for Problem {
-    fn from(error: SendError) -> Self {
-        let detail = error.to_string();
-        match error {
-            SendError::NotConnected => {
-                Self::new(ProblemType::Unauthenticated, "connect again to send messages")
-            }
-            SendError::BroadcastForbidden => Self::new(ProblemType::Forbidden, detail),
-            SendError::NoSuchOrder(id) => Self::new(ProblemType::NotFound, format!("there is no order {id}")),
-            SendError::InProgress { retry_after } => {
-                Self::new(ProblemType::IdempotencyInProgress, detail).retry_after(retry_after)
-            }
-            SendError::MessageIdReused => Self::new(ProblemType::IdempotencyKeyReused, detail),
-            SendError::Store(error) => error.into(),
-            SendError::FanOut(error) => error.into(),
-        }
-    }
-}
-
-/// 413 for what no socket takes, 503 for what can be sent again.
-impl From<FanOutError> for Problem {
-    fn from(error: FanOutError) -> Self {
-        match error {
-            FanOutError::TooLarge(error) => Self::new(ProblemType::BodyTooLarge, error.to_string()),
-            FanOutError::Registry(error) => error.into(),
-            FanOutError::NotHandedOn(error) => {
-                tracing::error!(error = chain(&error), "delivery was cut short");
-                Self::new(ProblemType::Unavailable, "not everybody was reached; send the message again")
-                    .retry_after(TRY_AGAIN)
-            }
         }
     }
 }

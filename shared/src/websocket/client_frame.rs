@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use crate::delivery::{InvalidMessageType, MessageType, Recipient, SendRequest};
 use crate::ids::MessageId;
-use crate::problem::{Problem, ProblemType};
 
 /// A frame from a client.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,12 +49,6 @@ impl ClientFrame {
                 Ok(Self::Send(SendRequest { message_id, to, kind: MessageType::of_user(&kind)?, body }))
             }
         }
-    }
-}
-
-impl From<InvalidFrame> for Problem {
-    fn from(error: InvalidFrame) -> Self {
-        Self::new(ProblemType::InvalidRequest, error.to_string())
     }
 }
 

@@ -4,8 +4,6 @@
 //! `Sec-WebSocket-Protocol: sojourn.v1, <access token>`. Others may send `Authorization: Bearer <access token>`. Never
 //! in the URL, which ends up in logs.
 
-use crate::problem::{Problem, ProblemType};
-
 /// The one subprotocol that is spoken here.
 pub const SUBPROTOCOL: &str = "sojourn.v1";
 
@@ -59,12 +57,6 @@ fn bearer(authorization: Option<&str>) -> Option<&str> {
     let (scheme, token) = authorization?.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
-}
-
-impl From<HandshakeError> for Problem {
-    fn from(error: HandshakeError) -> Self {
-        Self::new(ProblemType::Unauthenticated, error.to_string())
-    }
 }
 
 #[cfg(test)]
