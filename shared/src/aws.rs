@@ -8,6 +8,7 @@ use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 
 use crate::env::{ConfigError, Env};
 
@@ -32,7 +33,8 @@ pub async fn sdk_config(env: &Env) -> Result<SdkConfig, ConfigError> {
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    let no_files = aws_runtime::env_config::file::EnvConfigFiles::builder().build();
+    // An empty file in memory instead of the search for ~/.aws, which a function does not have.
+    let no_files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Config, "").build();
     Ok(aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(region(env)?))
         .credentials_provider(EnvironmentVariableCredentialsProvider::new())
