@@ -33,7 +33,7 @@ pub async fn sdk_config(env: &Env) -> Result<SdkConfig, ConfigError> {
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    // An empty file in memory instead of the search for ~/.aws, which a function does not have.
+    // A set without any file makes the SDK panic; an empty text in place of one reads nothing.
     let no_files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Config, "").build();
     Ok(aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(region(env)?))
@@ -43,4 +43,15 @@ pub async fn sdk_config(env: &Env) -> Result<SdkConfig, ConfigError> {
         .timeout_config(timeouts)
         .load()
         .await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_region_is_all_that_a_configuration_needs() {
+        let config = sdk_config(&Env::of([("AWS_REGION", "ap-northeast-1")])).await.unwrap();
+        assert_eq!(config.region().map(Region::as_ref), Some("ap-northeast-1"));
+    }
 }
