@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// An idle keep-alive connection is closed after this long; also bounds a client that trickles its headers.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE: Duration = Duration::from_mins(1);
 
 /// Pause after a failed accept: the usual cause, no file descriptors left, doesn't pass at once.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);

@@ -140,9 +140,10 @@ impl Authorize for OneCaller {
         let known = access_key_id == "AKIDALLOWED"
             && action == "execute-api:ManageConnections"
             && resource.starts_with("arn:aws:execute-api:local:000000000000:WebSocketApi/local/");
-        match known {
-            true => Authorization::Allowed,
-            false => Authorization::Denied { reason: format!("{access_key_id} may not") },
+        if known {
+            Authorization::Allowed
+        } else {
+            Authorization::Denied { reason: format!("{access_key_id} may not") }
         }
     }
 }

@@ -90,15 +90,14 @@ impl Serialize for Headers<'_> {
             let mut values =
                 self.0.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
             if let Some(first) = values.next() {
-                map.serialize_entry(name.as_str(), &values.fold(first, joined))?;
+                map.serialize_entry(
+                    name.as_str(),
+                    &values.fold(first, |earlier, next| format!("{earlier},{next}").into()),
+                )?;
             }
         }
         map.end()
     }
-}
-
-fn joined<'a>(earlier: Cow<'a, str>, next: Cow<'a, str>) -> Cow<'a, str> {
-    Cow::Owned(format!("{earlier},{next}"))
 }
 
 /// Writes the event as JSON.
@@ -145,7 +144,7 @@ fn cookies(headers: &HeaderMap) -> Vec<Cow<'_, str>> {
         match String::from_utf8_lossy(header.as_bytes()) {
             Cow::Borrowed(text) => cookies.extend(text.split(';').map(|cookie| Cow::Borrowed(cookie.trim()))),
             Cow::Owned(text) => {
-                cookies.extend(text.split(';').map(|cookie| Cow::Owned(cookie.trim().to_owned())))
+                cookies.extend(text.split(';').map(|cookie| Cow::Owned(cookie.trim().to_owned())));
             }
         }
     }

@@ -185,9 +185,10 @@ fn disconnect_headers(domain_name: &str) -> Multiple<'static> {
 
 /// `sec-websocket-key` to `Sec-WebSocket-Key`.
 fn canonical(name: &str) -> String {
-    let word = |word: &str| match word {
-        "websocket" => "WebSocket".to_owned(),
-        _ => {
+    let word = |word: &str| {
+        if word == "websocket" {
+            "WebSocket".to_owned()
+        } else {
             let mut letters = word.chars();
             letters
                 .next()

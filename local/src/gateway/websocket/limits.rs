@@ -35,8 +35,8 @@ impl Default for Limits {
         Self {
             message_bytes: 128 * 1024,
             frame_bytes: 32 * 1024,
-            idle: Duration::from_secs(10 * 60),
-            lifetime: Duration::from_secs(2 * 60 * 60),
+            idle: Duration::from_mins(10),
+            lifetime: Duration::from_hours(2),
             integration: Duration::from_secs(29),
             concurrent_messages: 8,
             outgoing_messages: 256,
