@@ -1,7 +1,7 @@
 //! The seam between what triggers functions (gateways, schedules) and what runs them.
 //!
 //! A trigger knows a function by its short name, hands over the event's bytes and gets an [`Outcome`]: what
-//! Lambda's Invoke API would have told API Gateway or EventBridge Scheduler. How an outcome becomes a status code,
+//! Lambda's Invoke API would have told API Gateway or `EventBridge` Scheduler. How an outcome becomes a status code,
 //! a closed socket or a retry is the trigger's business, so nothing here speaks HTTP.
 
 use std::future::Future;

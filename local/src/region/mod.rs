@@ -184,12 +184,12 @@ impl Region {
         progress.begin("starting tables, buckets and secrets");
         let controls = Controls::new(Access::new(&stack));
         let services = Services::start(&stack, options.data.as_deref(), &controls, &key)?;
-        progress.done(&format!(
-            "{} tables, {} buckets, {} secrets",
-            stack.tables.len(),
-            stack.buckets.len(),
-            stack.secrets.len()
-        ));
+        let counts = [
+            count(stack.tables.len(), "table"),
+            count(stack.buckets.len(), "bucket"),
+            count(stack.secrets.len(), "secret"),
+        ];
+        progress.done(&counts.join(", "));
 
         let endpoints = Endpoints {
             dynamodb: services.dynamodb.endpoint_url(),
@@ -365,6 +365,12 @@ fn spec(
         environment: environment::of(function, &binary, key, endpoints),
         binary,
     })
+}
+
+/// `1 bucket`, `2 buckets`.
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// Ready when the region is to stop.

@@ -5,12 +5,15 @@
 //! was killed is removed by whoever finds it.
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use nix::sys::signal::kill;
-use nix::unistd::{Pid, Uid};
+use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
+
+/// A listener on this machine accepts at once, or there is none.
+const ANSWER_LIMIT: Duration = Duration::from_millis(200);
 
 /// Where a running region is, and the key that may do everything in it.
 #[derive(Clone, Serialize, Deserialize)]
@@ -99,6 +102,12 @@ impl Ready {
         serde_json::from_slice(&bytes).map_err(|source| ReadyError::Form { path: path.to_owned(), source })
     }
 
+    /// Whether somebody listens where the region was: a pid may have gone to another process, a port hardly has.
+    fn answers(&self) -> bool {
+        let address = self.lambda.strip_prefix("http://").and_then(|address| address.parse().ok());
+        address.is_some_and(|address| TcpStream::connect_timeout(&address, ANSWER_LIMIT).is_ok())
+    }
+
     /// The newest region of this user that still runs.
     pub fn newest() -> Result<Self, ReadyError> {
         newest_in(&folder())
@@ -136,8 +145,10 @@ fn folder() -> PathBuf {
 fn newest_in(folder: &Path) -> Result<Ready, ReadyError> {
     let mut newest: Option<(SystemTime, PathBuf)> = None;
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let Some(pid) = region_pid(&entry.path()) else { continue };
-        if kill(Pid::from_raw(pid), None).is_err() {
+        if !is_entry(&entry.path()) {
+            continue;
+        }
+        if !Ready::read(&entry.path()).is_ok_and(|ready| ready.answers()) {
             remove(&entry.path());
             continue;
         }
@@ -150,9 +161,10 @@ fn newest_in(folder: &Path) -> Result<Ready, ReadyError> {
     Ready::read(&newest.ok_or(ReadyError::NoRegion)?.1)
 }
 
-/// The pid in `region-<pid>.json`.
-fn region_pid(path: &Path) -> Option<i32> {
-    path.file_name()?.to_str()?.strip_prefix("region-")?.strip_suffix(".json")?.parse().ok()
+/// Other files in the folder are none of ours.
+fn is_entry(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.strip_prefix("region-").and_then(|rest| rest.strip_suffix(".json")).is_some()
 }
 
 fn remove(path: &Path) {
@@ -163,14 +175,16 @@ fn remove(path: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
-    fn ready(http: &str) -> Ready {
+    fn ready(http: &str, lambda: &str) -> Ready {
         let text = || "x".to_owned();
         Ready {
             http: http.to_owned(),
             ws: text(),
-            lambda: text(),
+            lambda: format!("http://{lambda}"),
             dynamodb: text(),
             s3: text(),
             secrets_manager: text(),
@@ -183,17 +197,18 @@ mod tests {
     #[test]
     fn the_entry_of_a_killed_region_is_not_found_and_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let dead = folder.path().join("region-2147483646.json");
-        ready("dead").write(&dead).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let path = folder.path().join("region-1.json");
+        ready("here", &address).write(&path).unwrap();
+        assert_eq!(newest_in(folder.path()).unwrap().http, "here");
+        drop(listener);
         assert!(matches!(newest_in(folder.path()), Err(ReadyError::NoRegion)));
-        assert!(!dead.exists());
-        let own = folder.path().join(format!("region-{}.json", std::process::id()));
-        ready("alive").write(&own).unwrap();
-        assert_eq!(newest_in(folder.path()).unwrap().http, "alive");
+        assert!(!path.exists());
     }
 
     #[test]
     fn debug_output_holds_no_secret() {
-        assert!(!format!("{:?}", ready("http")).contains("do not show"));
+        assert!(!format!("{:?}", ready("http", "x")).contains("do not show"));
     }
 }

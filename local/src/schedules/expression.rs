@@ -1,4 +1,4 @@
-//! Schedule expressions of EventBridge Scheduler, in UTC.
+//! Schedule expressions of `EventBridge` Scheduler, in UTC.
 //!
 //! - `cron(minutes hours day-of-month month day-of-week year)`: lists, ranges, steps and names; Sunday is 1; exactly
 //!   one of the two day fields is `?`. `L`, `W` and `#` are not supported here.
@@ -160,7 +160,7 @@ mod tests {
         expression.parse::<Expression>().unwrap().next_after(time(after)).unwrap().to_string()
     }
 
-    /// Expressions from the EventBridge Scheduler user guide. 2026-11-20 is a Friday.
+    /// Expressions from the `EventBridge` Scheduler user guide. 2026-11-20 is a Friday.
     #[test]
     fn cron_slots_are_awss() {
         let after = "2026-11-20T09:30:00Z";
@@ -233,9 +233,12 @@ mod tests {
 
     fn expressions() -> impl Strategy<Value = String> {
         let cron = (0..60_u8, 0..24_u8, prop_oneof!["\\*", "[1-9]", "1-5", "\\*/3"], 1..=7_u8, any::<bool>())
-            .prop_map(|(minute, hour, month, day, weekly)| match weekly {
-                true => format!("cron({minute} {hour} ? {month} {day} *)"),
-                false => format!("cron({minute}/7 {hour} {day} {month} ? *)"),
+            .prop_map(|(minute, hour, month, day, weekly)| {
+                if weekly {
+                    format!("cron({minute} {hour} ? {month} {day} *)")
+                } else {
+                    format!("cron({minute}/7 {hour} {day} {month} ? *)")
+                }
             });
         let rate = (1..500_u16, prop_oneof!["minutes", "hours", "days"])
             .prop_map(|(n, unit)| format!("rate({n} {unit})"));

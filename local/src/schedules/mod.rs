@@ -1,4 +1,4 @@
-//! Schedules, as EventBridge Scheduler runs them: by the clock, and by hand.
+//! Schedules, as `EventBridge` Scheduler runs them: by the clock, and by hand.
 //!
 //! 1. Each schedule waits for its next slot by itself, so none is held up by another one's slow function; up to
 //!    [`MAX_OVERLAPPING_RUNS`] runs of one schedule may overlap, later slots are skipped with a warning.
@@ -123,7 +123,8 @@ impl<I: Invoke, C: Clock> Schedules<I, C> {
         self.entries.iter().map(upcoming).collect()
     }
 
-    /// Fires the enabled schedules by the clock until `shutdown` is ready. Runs that have begun are left to end.
+    /// Fires the enabled schedules by the clock until `shutdown` is ready. Runs that have begun then are given up with
+    /// their retries: the functions stop with the region, and their slots are delivered at least once, not surely once.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         let enabled = self.entries.iter().filter(|entry| entry.schedule.enabled);
         // As many as the template has.

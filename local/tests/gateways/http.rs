@@ -138,7 +138,7 @@ async fn a_preflight_is_answered_by_the_gateway_and_cors_headers_are_its_own() {
         allow_headers: vec!["authorization".into(), "idempotency-key".into()],
         expose_headers: vec!["etag".into()],
         allow_credentials: true,
-        max_age: Some(Duration::from_secs(600)),
+        max_age: Some(Duration::from_mins(10)),
     };
     let api = http_api(vec![route("POST", "/orders", "f")], Some(cors), script.clone()).await;
     let client = Client::new();

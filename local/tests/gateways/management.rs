@@ -202,7 +202,7 @@ async fn injected_faults_hit_the_calls_they_name() {
         let rule = Rule::new(effect).service(Service::Connections).operation("PostToConnection");
         controls.faults.add(Rule { times: Some(1), ..rule });
     }
-    let mut fail = async |data: &'static str| post(&management, &id, data).await.unwrap_err();
+    let fail = async |data: &'static str| post(&management, &id, data).await.unwrap_err();
     assert!(fail("1").await.into_service_error().is_gone_exception());
     assert!(fail("2").await.into_service_error().is_limit_exceeded_exception());
     assert_eq!(fail("3").await.raw_response().unwrap().status().as_u16(), 500);

@@ -57,7 +57,7 @@ async fn schedules_fire_at_their_slots() {
     ];
     let schedules =
         Schedules::new(schedules, script.clone(), PausedClock::at("2026-11-20T23:45:00Z")).unwrap();
-    schedules.run(sleep(Duration::from_secs(2 * 60 * 60))).await;
+    schedules.run(sleep(Duration::from_hours(2))).await;
     assert_eq!(slots(&script, "report"), ["2026-11-21T01:00:00Z"]);
     assert_eq!(
         slots(&script, "cleanup"),
@@ -70,25 +70,24 @@ async fn schedules_fire_at_their_slots() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_run_delays_neither_others_nor_its_own_next_slot() {
     let script = Script::new(|call| match call.function.as_str() {
-        "slow" => Reply::After(Duration::from_secs(600), Outcome::Answered(Bytes::from_static(b"{}"))),
+        "slow" => Reply::After(Duration::from_mins(10), Outcome::Answered(Bytes::from_static(b"{}"))),
         _ => ok(),
     });
     let schedules = vec![schedule("slow", "rate(1 minute)", 0), schedule("fast", "rate(1 minute)", 0)];
     let schedules =
         Schedules::new(schedules, script.clone(), PausedClock::at("2026-11-20T09:30:30Z")).unwrap();
-    schedules.run(sleep(Duration::from_secs(5 * 60))).await;
+    schedules.run(sleep(Duration::from_mins(5))).await;
     assert_eq!(slots(&script, "fast").len(), 5);
     assert_eq!(slots(&script, "slow"), slots(&script, "fast"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn runs_of_one_schedule_overlap_up_to_a_bound() {
-    let script = Script::new(|_| {
-        Reply::After(Duration::from_secs(24 * 60 * 60), Outcome::Answered(Bytes::from_static(b"{}")))
-    });
+    let script =
+        Script::new(|_| Reply::After(Duration::from_hours(24), Outcome::Answered(Bytes::from_static(b"{}"))));
     let stuck = vec![schedule("stuck", "rate(1 minute)", 0)];
     let schedules = Schedules::new(stuck, script.clone(), PausedClock::at("2026-11-20T09:30:30Z")).unwrap();
-    schedules.run(sleep(Duration::from_secs(60 * 60))).await;
+    schedules.run(sleep(Duration::from_hours(1))).await;
     assert_eq!(script.calls().len(), MAX_OVERLAPPING_RUNS);
 }
 
@@ -97,7 +96,7 @@ async fn a_failed_run_is_repeated_with_the_same_slot_as_often_as_the_template_sa
     let script = Script::new(|_| Reply::Now(Outcome::Crashed));
     let report = vec![schedule("report", "cron(0 10 * * ? *)", 2)];
     let schedules = Schedules::new(report, script.clone(), PausedClock::at("2026-11-20T09:59:00Z")).unwrap();
-    schedules.run(sleep(Duration::from_secs(60 * 60))).await;
+    schedules.run(sleep(Duration::from_hours(1))).await;
     assert_eq!(slots(&script, "report"), vec!["2026-11-20T10:00:00Z"; 3]);
     let events = script.events("report");
     let attempts: Vec<_> = events.iter().map(|event| event["attempt"].as_str().unwrap()).collect();

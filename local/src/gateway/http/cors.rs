@@ -130,7 +130,7 @@ mod tests {
             allow_headers: list(&["authorization", "idempotency-key"]),
             expose_headers: list(&["etag"]),
             allow_credentials: true,
-            max_age: Some(Duration::from_secs(300)),
+            max_age: Some(Duration::from_mins(5)),
         })
         .unwrap()
     }

@@ -202,8 +202,8 @@ mod tests {
         Routes::new(&routes)
     }
 
-    fn found(routes: &Routes, method: Method, path: &str) -> Option<String> {
-        routes.find(&method, path).map(|(route, _)| route.key.clone())
+    fn found(routes: &Routes, method: &Method, path: &str) -> Option<String> {
+        routes.find(method, path).map(|(route, _)| route.key.clone())
     }
 
     /// The example of "Working with routes for HTTP APIs" in the developer guide, in no helpful order.
@@ -217,12 +217,12 @@ mod tests {
             "GET /pets/dog/1",
         ])
         .unwrap();
-        let get = |path| found(&routes, Method::GET, path).unwrap();
+        let get = |path| found(&routes, &Method::GET, path).unwrap();
         assert_eq!(get("/pets/dog/1"), "GET /pets/dog/1");
         assert_eq!(get("/pets/dog/2"), "GET /pets/dog/{id}");
         assert_eq!(get("/pets/cat/1"), "GET /pets/{proxy+}");
         assert_eq!(get("/stores/1"), "ANY /{proxy+}");
-        assert_eq!(found(&routes, Method::POST, "/pets/dog/1").unwrap(), "ANY /{proxy+}");
+        assert_eq!(found(&routes, &Method::POST, "/pets/dog/1").unwrap(), "ANY /{proxy+}");
         assert_eq!(get("/"), "$default");
     }
 
@@ -230,17 +230,17 @@ mod tests {
     fn a_route_for_another_method_does_not_hide_a_less_specific_one() {
         let routes = routes(&["DELETE /sessions/current", "GET /sessions/{sessionId}"]).unwrap();
         assert_eq!(
-            found(&routes, Method::GET, "/sessions/current").as_deref(),
+            found(&routes, &Method::GET, "/sessions/current").as_deref(),
             Some("GET /sessions/{sessionId}")
         );
-        assert_eq!(found(&routes, Method::PUT, "/sessions/current"), None);
+        assert_eq!(found(&routes, &Method::PUT, "/sessions/current"), None);
     }
 
     #[test]
     fn the_method_itself_goes_before_any() {
         let routes = routes(&["ANY /orders", "POST /orders"]).unwrap();
-        assert_eq!(found(&routes, Method::POST, "/orders").as_deref(), Some("POST /orders"));
-        assert_eq!(found(&routes, Method::PUT, "/orders").as_deref(), Some("ANY /orders"));
+        assert_eq!(found(&routes, &Method::POST, "/orders").as_deref(), Some("POST /orders"));
+        assert_eq!(found(&routes, &Method::PUT, "/orders").as_deref(), Some("ANY /orders"));
     }
 
     #[test]
@@ -251,7 +251,7 @@ mod tests {
         let (_, parameters) = routes.find(&Method::GET, "/files/a/b/").unwrap();
         assert_eq!(parameters, BTreeMap::from([("path", "a/b/".to_owned())]));
         for path in ["/orders", "/orders/", "/orders/1/2", "/files", "/files/", "", "orders/1"] {
-            assert_eq!(found(&routes, Method::GET, path), None, "{path}");
+            assert_eq!(found(&routes, &Method::GET, path), None, "{path}");
         }
     }
 
