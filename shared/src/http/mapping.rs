@@ -9,14 +9,22 @@ use crate::dynamo::DynamoError;
 use crate::ids::InvalidId;
 use crate::money::MoneyError;
 use crate::problem::{Problem, ProblemType};
+
+mod commerce;
 use crate::sessions::SessionError;
 
 /// When a client may try again after a passing failure.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// DynamoDB's codes for "too much at once": the client may come back.
-const THROTTLED: &[&str] =
-    &["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"];
+const THROTTLED: &[&str] = &[
+    "ProvisionedThroughputExceededException",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    // The same among the reasons of a cancelled transaction.
+    "ProvisionedThroughputExceeded",
+    "ThrottlingError",
+];
 
 /// The whole chain of causes, for one log line.
 pub(super) fn chain(error: &dyn Error) -> String {
