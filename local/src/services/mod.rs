@@ -11,6 +11,10 @@
 //! Not here: queues, topics and event buses.
 
 pub mod access;
+<<<<<<< HEAD
+=======
+pub mod control;
+>>>>>>> main
 pub mod dynamodb;
 pub mod faults;
 mod json;

@@ -24,6 +24,7 @@ use super::Controls;
 use super::server::{Server, StartError};
 use sweeper::Sweeper;
 use crate::template::model::Table;
+use sweeper::Sweeper;
 
 /// Where the rows live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +67,10 @@ pub enum DynamoDbError {
 pub struct DynamoDb {
     // Dropped in this order: no request and no sweep outlives the database's last handle.
     server: Server,
+<<<<<<< HEAD
     #[expect(dead_code, reason = "held for its Drop")]
+=======
+>>>>>>> main
     sweeper: Option<Sweeper>,
     database: Database,
 }
