@@ -11,10 +11,7 @@
 //! Not here: queues, topics and event buses.
 
 pub mod access;
-<<<<<<< HEAD
-=======
 pub mod control;
->>>>>>> main
 pub mod dynamodb;
 pub mod faults;
 mod json;

@@ -25,15 +25,9 @@ pub fn object(bucket_name: &str, key: &str) -> String {
     format!("{}/{key}", bucket(bucket_name))
 }
 
-<<<<<<< HEAD
-/// A secret: what `Ref` gives. AWS ends it with six characters of its own choice.
-pub fn secret(name: &str) -> String {
-    format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-aAbBcC")
-=======
 /// A secret: what `Ref` gives. AWS ends it with six characters of its own choice; here it follows from the name.
 pub fn secret(name: &str) -> String {
     format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}")
->>>>>>> main
 }
 
 /// A function, by its physical name.

@@ -22,7 +22,6 @@ pub use tables::TableError;
 
 use super::Controls;
 use super::server::{Server, StartError};
-use sweeper::Sweeper;
 use crate::template::model::Table;
 use sweeper::Sweeper;
 
@@ -67,10 +66,6 @@ pub enum DynamoDbError {
 pub struct DynamoDb {
     // Dropped in this order: no request and no sweep outlives the database's last handle.
     server: Server,
-<<<<<<< HEAD
-    #[expect(dead_code, reason = "held for its Drop")]
-=======
->>>>>>> main
     sweeper: Option<Sweeper>,
     database: Database,
 }

@@ -1,21 +1,11 @@
 //! What the S3 store asks before it acts: whose key that is, whether its owner may, and whether it is to fail.
 
-<<<<<<< HEAD
-use std::sync::{Arc, Mutex, PoisonError};
-=======
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
->>>>>>> main
 
 use http::StatusCode;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
-<<<<<<< HEAD
-use s3s::dto::{CopyObjectInput, CopySource, DeleteObjectsInput, UploadPartCopyInput};
-use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
-
-use super::permissions;
-=======
 use s3s::dto::{
     Checksum, CopyObjectInput, CopySource, DeleteObjectsInput, PutObjectInput, UploadPartCopyInput,
     UploadPartInput,
@@ -24,25 +14,12 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{integrity, permissions};
->>>>>>> main
 use crate::services::access::{Caller, arn};
 use crate::services::faults::{Aftermath, Failure, Verdict};
 use crate::services::{Call, Controls, Service};
 
 /// What the gate learned about a request, for the endpoint that put the slot into it.
 #[derive(Debug, Clone, Default)]
-<<<<<<< HEAD
-pub(super) struct Slot(Arc<Mutex<Option<Passage>>>);
-
-impl Slot {
-    pub(super) fn take(&self) -> Option<Passage> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn fill(&self, passage: Passage) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(passage);
-    }
-=======
 pub(super) struct Slot {
     passage: Arc<Mutex<Option<Passage>>>,
     turn: Arc<Mutex<Option<OwnedMutexGuard<()>>>>,
@@ -68,7 +45,6 @@ impl Slot {
 /// What the lock guards is replaced whole, so a panic elsewhere doesn't spoil it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
->>>>>>> main
 }
 
 /// A request that reached the gate.
@@ -91,20 +67,13 @@ pub(super) enum Fate {
 #[derive(Debug)]
 pub(super) struct Gate {
     controls: Controls,
-<<<<<<< HEAD
-=======
     /// The store looks whether a condition holds and then writes; so conditional writes take turns.
     conditional_writes: Arc<tokio::sync::Mutex<()>>,
->>>>>>> main
 }
 
 impl Gate {
     pub(super) fn new(controls: Controls) -> Self {
-<<<<<<< HEAD
-        Self { controls }
-=======
         Self { controls, conditional_writes: Arc::default() }
->>>>>>> main
     }
 
     fn caller(&self, credentials: Option<&Credentials>) -> S3Result<Caller> {
@@ -129,8 +98,6 @@ impl Gate {
     }
 }
 
-<<<<<<< HEAD
-=======
 /// The checksums in an upload's headers: two input types have the same fields.
 macro_rules! declared {
     ($input:ident) => {
@@ -145,7 +112,6 @@ macro_rules! declared {
     };
 }
 
->>>>>>> main
 fn unknown_key() -> S3Error {
     s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records.")
 }
@@ -176,27 +142,6 @@ impl S3Access for Gate {
         } else {
             self.check(&caller, &action, &resource)
         };
-<<<<<<< HEAD
-        let (fate, answer) = match allowed {
-            Err(denied) => (Fate::Answered(Aftermath::default()), Err(denied)),
-            Ok(()) => {
-                let call =
-                    Call { caller: &caller, service: Service::S3, operation: &operation, resources: &subject };
-                match self.controls.faults.before(call).await {
-                    Verdict::Proceed(aftermath) => (Fate::Answered(aftermath), Ok(())),
-                    Verdict::Fail(failure) => {
-                        (Fate::Answered(Aftermath::default()), Err(s3_failure(&failure)))
-                    }
-                    // The error is never seen: the endpoint hangs up instead.
-                    Verdict::Hangup => (Fate::Hangup, Err(s3_error!(InternalError))),
-                }
-            }
-        };
-        slot.fill(Passage { caller, operation, subject, bucket, fate });
-        answer
-    }
-
-=======
         let (fate, answer) = if let Err(denied) = allowed {
             (Fate::Answered(Aftermath::default()), Err(denied))
         } else {
@@ -234,7 +179,6 @@ impl S3Access for Gate {
         Ok(())
     }
 
->>>>>>> main
     async fn delete_objects(&self, request: &mut S3Request<DeleteObjectsInput>) -> S3Result<()> {
         let caller = self.caller(request.credentials.as_ref())?;
         // One key that may not be deleted refuses the whole request; the cloud refuses that key alone.
@@ -254,12 +198,8 @@ impl S3Access for Gate {
 
 fn s3_failure(failure: &Failure) -> S3Error {
     let named = |name: &str, status| {
-<<<<<<< HEAD
-        let mut error = S3Error::new(S3ErrorCode::from_bytes(name.as_bytes()).unwrap_or(S3ErrorCode::InternalError));
-=======
         let mut error =
             S3Error::new(S3ErrorCode::from_bytes(name.as_bytes()).unwrap_or(S3ErrorCode::InternalError));
->>>>>>> main
         error.set_status_code(status);
         error
     };
@@ -267,13 +207,9 @@ fn s3_failure(failure: &Failure) -> S3Error {
         Failure::ThrottlingException | Failure::ProvisionedThroughputExceededException => {
             s3_error!(SlowDown, "Please reduce your request rate.")
         }
-<<<<<<< HEAD
-        Failure::InternalServerError => s3_error!(InternalError, "We encountered an internal error. Please try again."),
-=======
         Failure::InternalServerError => {
             s3_error!(InternalError, "We encountered an internal error. Please try again.")
         }
->>>>>>> main
         Failure::TransactionConflict { .. } | Failure::TransactionConflictException => {
             named("OperationAborted", StatusCode::CONFLICT)
         }

@@ -8,10 +8,6 @@ use crate::services::access::arn;
 pub(super) fn needed(operation: &str, path: &S3Path) -> (String, String) {
     let action = match operation {
         // A multipart upload is a put in pieces.
-<<<<<<< HEAD
-        "PutObject" | "PostObject" | "CopyObject" | "CreateMultipartUpload" | "UploadPart"
-        | "UploadPartCopy" | "CompleteMultipartUpload" => "PutObject",
-=======
         "PutObject"
         | "PostObject"
         | "CopyObject"
@@ -19,7 +15,6 @@ pub(super) fn needed(operation: &str, path: &S3Path) -> (String, String) {
         | "UploadPart"
         | "UploadPartCopy"
         | "CompleteMultipartUpload" => "PutObject",
->>>>>>> main
         "GetObject" | "HeadObject" => "GetObject",
         "DeleteObject" => "DeleteObject",
         "ListObjects" | "ListObjectsV2" | "HeadBucket" => "ListBucket",
