@@ -14,6 +14,7 @@ use crate::telemetry::chain;
 use crate::tokens::SigningFailed;
 use crate::users::UserError;
 
+mod commerce;
 mod sockets;
 
 /// When a client may try again after a passing failure.

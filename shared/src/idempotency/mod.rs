@@ -4,7 +4,7 @@
 //! the first one's answer again, final refusals included. A record per [`Scope`] (operation, caller, key) keeps the
 //! answer for [`RETENTION`]. There are two forms, by where the effect happens.
 //!
-//! **Atomic**: the effect is in DynamoDB too ([`dynamo::atomic`]).
+//! **Atomic**: the effect is in DynamoDB too ([`dynamo::atomic`], which has the details).
 //! 1. Read the record together with whatever else the effect reads: one round trip. A record answers at once.
 //! 2. Write record, effect and event in one transaction, on the condition that there is no record: one round trip.
 //! 3. If the record was in the way, it came back with the refusal: a duplicate was faster. Give its answer.
@@ -28,10 +28,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
+use crate::dynamo::DynamoError;
 use crate::ids::{AttemptId, UserId};
+use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::telemetry::{self, Metric};
+use crate::tokens::Principal;
 
 pub mod dynamo;
 mod fingerprint;
@@ -42,6 +46,8 @@ pub use key::{IdempotencyKey, KeyError, MAX_KEY_BYTES};
 
 /// How long an answer is kept, and its key must not be used for anything else.
 pub const RETENTION: Duration = Duration::from_hours(24);
+/// Header of a request that names it.
+pub const HEADER: &str = "idempotency-key";
 /// Header of an answer that was given before.
 pub const REPLAYED: &str = "idempotent-replayed";
 /// Shortest `Retry-After` of [`Admission::InProgress`]: headers know whole seconds only.
@@ -79,6 +85,40 @@ pub struct KeyedRequest {
     pub scope: Scope,
     /// Its payload's.
     pub fingerprint: Fingerprint,
+}
+
+impl KeyedRequest {
+    /// `caller`'s use of `operation` under `key`, asking for `payload`: the body, and what the path adds to it.
+    pub fn new(operation: &'static str, caller: &Principal, key: IdempotencyKey, payload: &Value) -> Self {
+        let scope = Scope::new(operation, caller.user_id(), key);
+        Self { scope, fingerprint: Fingerprint::of(payload) }
+    }
+}
+
+/// Why a request with a key got no answer of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyedRequestError {
+    /// The caller's session has ended. 401.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// The key belongs to another payload. 422.
+    #[error("the key was used for another payload")]
+    Mismatch,
+    /// Another attempt is at it. 409.
+    #[error("another attempt is at it")]
+    InProgress {
+        /// When its claim lapses.
+        retry_after: Duration,
+    },
+    /// Others were at the same rows until the deadline; nothing was changed. 503.
+    #[error("others were at the same rows until the deadline")]
+    Contended,
+    /// The request itself was refused. The problem's own status.
+    #[error("refused: {}", .0.detail)]
+    Refused(Problem),
+    /// The store failed. 503 when it will pass, else 500.
+    #[error(transparent)]
+    Store(#[from] DynamoError),
 }
 
 /// What is known of a scope.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
@@ -16,9 +16,12 @@ use crate::dynamo::{AttributeValue, DynamoError, Item, number, text};
 use crate::ids::AttemptId;
 use crate::reply::Reply;
 
+pub mod atomic;
 mod claims;
+mod requests;
 
 pub use claims::DynamoClaims;
+pub use requests::{KeyedRequests, Opening};
 
 /// No record, or one that has expired: the key is new. (TTL may delete days late.)
 pub const IS_FREE: &str = "attribute_not_exists(#key) OR expiresAt <= :nowSeconds";
@@ -179,6 +182,22 @@ pub fn put_completed(
     now: Timestamp,
 ) -> Result<TransactWriteItem, DynamoError> {
     put(table, completed_item(claim, reply, now)?, IS_MINE, is_mine(&claim.attempt))
+}
+
+/// Lets a claim lapse in a transaction with what else letting go changes.
+pub fn lapse(table: &str, claim: &Claim, now: Timestamp) -> Result<TransactWriteItem, DynamoError> {
+    let (names, mut values) = is_mine(&claim.attempt);
+    values.insert(":now".to_owned(), text(rfc3339(now)));
+    let update = Update::builder()
+        .table_name(table)
+        .set_key(Some(key(&claim.request.scope)))
+        .update_expression(LAPSE)
+        .condition_expression(IS_MINE)
+        .set_expression_attribute_names(Some(names))
+        .set_expression_attribute_values(Some(values))
+        .build()
+        .map_err(|error| DynamoError::unreadable("build", table, error))?;
+    Ok(TransactWriteItem::builder().update(update).build())
 }
 
 fn put(
