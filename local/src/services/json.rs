@@ -52,10 +52,9 @@ impl Answer {
         let model = |error_type: &str| format!("com.amazonaws.dynamodb.v20120810#{error_type}");
         match failure {
             Failure::TransactionConflict { positions } => transaction_conflict(positions, entries),
-            Failure::TransactionConflictException => Self::refused(
-                &model("TransactionConflictException"),
-                "Transaction is ongoing for the item",
-            ),
+            Failure::TransactionConflictException => {
+                Self::refused(&model("TransactionConflictException"), "Transaction is ongoing for the item")
+            }
             Failure::ProvisionedThroughputExceededException => Self::refused(
                 &model("ProvisionedThroughputExceededException"),
                 "The level of configured provisioned throughput for the table was exceeded. Consider increasing \

@@ -11,6 +11,7 @@
 //! Not here: queues, topics and event buses.
 
 pub mod access;
+pub mod control;
 pub mod dynamodb;
 pub mod faults;
 mod json;

@@ -154,6 +154,8 @@ pub struct Snapshot {
     pub requests: Vec<Requests>,
     /// Capacity by caller, operation and table.
     pub capacity: Vec<Capacity>,
+    /// The length of the longest chain of requests in which each starts after the one before has ended.
+    pub sequential_round_trips: usize,
     /// Every request.
     pub log: Vec<Entry>,
     /// Requests that found the log full.
@@ -186,8 +188,7 @@ impl Usage {
         // A request from before the recording belongs to nobody's measurement.
         let Some(started) = start.checked_duration_since(state.since) else { return };
         let caller = call.caller.name();
-        let key =
-            (caller.to_owned(), call.service, call.operation.to_owned(), call.resources.to_vec());
+        let key = (caller.to_owned(), call.service, call.operation.to_owned(), call.resources.to_vec());
         let count = state.requests.entry(key).or_default();
         count.requests += 1;
         count.failures += u64::from(ending.status.is_none_or(|status| status >= 400));
@@ -217,14 +218,15 @@ impl Usage {
     /// What was counted so far.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.lock();
-        let requests = state.requests.iter().map(|((caller, service, operation, resources), count)| Requests {
-            caller: caller.clone(),
-            service: *service,
-            operation: operation.clone(),
-            resources: resources.clone(),
-            requests: count.requests,
-            failures: count.failures,
-        });
+        let requests =
+            state.requests.iter().map(|((caller, service, operation, resources), count)| Requests {
+                caller: caller.clone(),
+                service: *service,
+                operation: operation.clone(),
+                resources: resources.clone(),
+                requests: count.requests,
+                failures: count.failures,
+            });
         let capacity = state.capacity.iter().map(|((caller, operation, table), units)| Capacity {
             caller: caller.clone(),
             operation: operation.clone(),
@@ -236,6 +238,7 @@ impl Usage {
             elapsed_micros: micros(state.since.elapsed()),
             requests: requests.collect(),
             capacity: capacity.collect(),
+            sequential_round_trips: longest_chain(&state.log),
             log: state.log.clone(),
             unlogged: state.unlogged,
         }
@@ -257,22 +260,22 @@ impl Snapshot {
     pub fn count(&self, operation: &str) -> u64 {
         self.requests.iter().filter(|row| row.operation == operation).map(|row| row.requests).sum()
     }
+}
 
-    /// The length of the longest chain of requests in which each starts after the one before has ended.
-    pub fn sequential_round_trips(&self) -> usize {
-        let mut spans: Vec<_> = self.log.iter().map(|entry| (entry.end_micros, entry.start_micros)).collect();
-        spans.sort_unstable();
-        let mut chain = 0;
-        let mut free_from = None;
-        for (end, start) in spans {
-            // The one that ends first leaves the most room for others: the classic greedy choice.
-            if free_from.is_none_or(|free| start >= free) {
-                chain += 1;
-                free_from = Some(end);
-            }
+/// The length of the longest chain of requests in which each starts after the one before has ended.
+fn longest_chain(log: &[Entry]) -> usize {
+    let mut spans: Vec<_> = log.iter().map(|entry| (entry.end_micros, entry.start_micros)).collect();
+    spans.sort_unstable();
+    let mut chain = 0;
+    let mut free_from = None;
+    for (end, start) in spans {
+        // The one that ends first leaves the most room for others: the classic greedy choice.
+        if free_from.is_none_or(|free| start >= free) {
+            chain += 1;
+            free_from = Some(end);
         }
-        chain
     }
+    chain
 }
 
 fn micros(duration: std::time::Duration) -> u64 {

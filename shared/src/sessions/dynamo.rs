@@ -74,13 +74,9 @@ pub fn parse(item: Item) -> Result<Session, DynamoError> {
 
 impl SessionReader for DynamoSessions {
     async fn read(&self, id: &SessionId) -> Result<Option<Session>, SessionError> {
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .set_key(Some(key(id)))
-            .consistent_read(true)
-            .send()
+        let request =
+            self.client.get_item().table_name(&self.table).set_key(Some(key(id))).consistent_read(true);
+        let answer = Box::pin(request.send())
             .await
             .map_err(|error| DynamoError::new("GetItem", format!("session {id}"), error))?;
         Ok(answer.item.map(parse).transpose()?)
@@ -93,16 +89,14 @@ impl SessionWriter for DynamoSessions {
         let row = Row::from(session);
         let item = serde_dynamo::to_item(row)
             .map_err(|error| DynamoError::unreadable("PutItem", target.as_str(), error))?;
-        let put = self
+        let request = self
             .client
             .put_item()
             .table_name(&self.table)
             .set_item(Some(item))
             .condition_expression(IS_NEW)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await
-            .outcome("PutItem", &target)?;
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        let put = Box::pin(request.send()).await.outcome("PutItem", &target)?;
         match put {
             Write::Done(_) => Ok(()),
             // The SDK tried again after a lost answer and met the row of its own first try: nobody else has the secret.

@@ -3,7 +3,7 @@
 //! A signature proves who a token was issued for; only the session's row tells whether that sign-in was revoked since.
 //! The row is small and read by key, so the check can ride along with whatever else a request reads.
 //!
-//! 1. Signing in writes one row ([`SessionWriter::create`]): whose session it is, where it began, when it ends
+//! 1. Signing in ([`SessionStarter`]) writes one row: whose session it is, where it began, when it ends
 //!    ([`SESSION_LIFETIME`]), and the hashes of the two secrets that the client takes away ([`SessionSecret`]): the
 //!    refresh token and the browser's cookie. The secrets themselves are stored nowhere.
 //! 2. A function that serves the caller verifies the access token ([`crate::tokens`]) and reads the row: a read-only
@@ -29,9 +29,11 @@ pub mod cookie;
 mod device;
 pub mod dynamo;
 mod secret;
+mod start;
 
 pub use device::{Device, InvalidDevice};
-pub use secret::{InvalidSecret, NoEntropy, SecretHash, SessionSecret};
+pub use secret::{InvalidSecret, SecretHash, SessionSecret};
+pub use start::{SessionStarter, SignedIn, StartError};
 
 /// How long a session lasts after signing in. It is not prolonged by use: after this the password is asked again.
 pub const SESSION_LIFETIME: Duration = Duration::from_hours(30 * 24);

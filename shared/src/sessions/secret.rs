@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::ids::SessionId;
+use crate::random::{self, NoEntropy};
 use crate::redacted::Redacted;
 
 /// Size of the random part.
@@ -24,11 +25,6 @@ pub struct SessionSecret {
     random: Redacted<[u8; SECRET_BYTES]>,
 }
 
-/// The operating system gave no random bytes. Nothing secret can be made then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the operating system gave no random bytes")]
-pub struct NoEntropy;
-
 /// Text that is no session secret. It never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is not a session secret")]
@@ -37,9 +33,7 @@ pub struct InvalidSecret;
 impl SessionSecret {
     /// A new secret of the session.
     pub fn generate(session_id: SessionId) -> Result<Self, NoEntropy> {
-        let mut random = [0; SECRET_BYTES];
-        aws_lc_rs::rand::fill(&mut random).map_err(|_| NoEntropy)?;
-        Ok(Self { session_id, random: Redacted::new(random) })
+        Ok(Self { session_id, random: Redacted::new(random::bytes()?) })
     }
 
     /// The session that the text claims to belong to.

@@ -1,9 +1,8 @@
 //! ARNs of the local region's resources, as template.yaml's policies resolve to.
 
-/// `AWS::AccountId` here.
-pub const ACCOUNT: &str = "000000000000";
-/// `AWS::Region` here.
-pub const REGION: &str = "local";
+use crate::template::model::ACCOUNT;
+/// `AWS::Region` here, as a client has to sign for it.
+pub use crate::template::model::REGION;
 
 /// A table: what `Fn::GetAtt Table.Arn` gives.
 pub fn table(name: &str) -> String {
@@ -25,9 +24,9 @@ pub fn object(bucket_name: &str, key: &str) -> String {
     format!("{}/{key}", bucket(bucket_name))
 }
 
-/// A secret: what `Ref` gives. AWS ends it with six characters of its own choice.
+/// A secret: what `Ref` gives. AWS ends it with six characters of its own choice; here it follows from the name.
 pub fn secret(name: &str) -> String {
-    format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-aAbBcC")
+    format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}")
 }
 
 /// A function, by its physical name.

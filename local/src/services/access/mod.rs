@@ -1,10 +1,11 @@
 //! Who may do what: the policies of template.yaml, enforced on this machine.
 //!
-//! 1. Every function gets an access key of its own, so an endpoint knows by the SigV4 `Credential` who calls.
+//! 1. Every function gets an access key of its own, so an endpoint knows by the `SigV4` `Credential` who calls.
 //! 2. A call of a function is held against the `Allow` statements of its own policy. One that is missing in the template
 //!    fails here with AWS's own answer, before it fails in the cloud.
 //! 3. The operator's key may do everything, as the account's administrator may.
-//! 4. Which statement, action and resource a call needed is remembered, so that a test finds what nothing uses.
+//! 4. Which statement, action and resource a call needed is remembered, and what was refused, so that a test finds what
+//!    nothing uses and what is missing.
 //!
 //! DynamoDB and Secrets Manager look at the key id only and don't verify the signature: everything here listens on
 //! 127.0.0.1, and what is to be found is a missing permission, not a forger. S3 verifies signatures, since presigned URLs
@@ -16,12 +17,13 @@ pub mod arn;
 mod policy;
 mod signature;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
 
 pub use policy::Grant;
 pub(in crate::services) use policy::{Case, matches};
@@ -32,6 +34,10 @@ use policy::Policy;
 
 /// Random bytes of the secret key that all callers of one start share.
 const SECRET_BYTES: usize = 30;
+
+/// Different refusals that are remembered: a function has no more than some hundred calls in its code, but a resource
+/// can be any object or connection.
+const DENIED_CAPACITY: usize = 1_000;
 
 /// An access key: what a client signs with.
 #[derive(Clone, PartialEq, Eq)]
@@ -76,7 +82,8 @@ pub struct Role {
 }
 
 /// A call that the caller's policy does not allow. Its text is AWS's.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, thiserror::Error)]
+#[serde(rename_all = "camelCase")]
 #[error(
     "User: {principal} is not authorized to perform: {action} on resource: {resource} \
      because no identity-based policy allows the {action} action"
@@ -104,6 +111,7 @@ pub struct Access {
     functions: Vec<(Key, Arc<Role>)>,
     callers: HashMap<String, Caller>,
     strangers: Strangers,
+    denied: Mutex<BTreeSet<Denied>>,
 }
 
 impl Access {
@@ -132,7 +140,7 @@ impl Access {
             .map(|(key, role)| (key.access_key_id.clone(), Caller::Function(Arc::clone(role))))
             .chain([(operator.access_key_id.clone(), Caller::Operator)])
             .collect();
-        Self { operator, functions, callers, strangers: Strangers::Refused }
+        Self { operator, functions, callers, strangers: Strangers::Refused, denied: Mutex::default() }
     }
 
     /// Whoever calls is the operator, whatever the key: for library tests, which have no template.
@@ -173,11 +181,26 @@ impl Access {
         if role.policy.allows(action, resource) {
             return Ok(());
         }
-        Err(Denied {
+        let denied = Denied {
             principal: arn::principal(&role.physical_name),
             action: action.to_owned(),
             resource: resource.to_owned(),
-        })
+        };
+        let mut all = self.all_denied();
+        if all.len() < DENIED_CAPACITY {
+            all.insert(denied.clone());
+        }
+        Err(denied)
+    }
+
+    /// What was asked for and refused, each once; the first [`DENIED_CAPACITY`].
+    pub fn denied(&self) -> Vec<Denied> {
+        self.all_denied().iter().cloned().collect()
+    }
+
+    fn all_denied(&self) -> MutexGuard<'_, BTreeSet<Denied>> {
+        // A set is whole between two calls, whatever panicked elsewhere.
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was really needed: function, action and resource as the template has them.

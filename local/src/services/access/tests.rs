@@ -15,7 +15,10 @@ fn stack(statements: &[(&[&str], &[&str])]) -> Stack {
             environment: std::collections::BTreeMap::new(),
             policy: statements
                 .iter()
-                .map(|(actions, resources)| Statement { actions: owned(actions), resources: owned(resources) })
+                .map(|(actions, resources)| Statement {
+                    actions: owned(actions),
+                    resources: owned(resources),
+                })
                 .collect(),
         }],
         ..Stack::default()
@@ -44,7 +47,9 @@ fn a_call_outside_the_policy_is_denied_in_the_words_of_aws() {
     let orders = arn::table("OrdersTable");
     let access = Access::new(&stack(&[(&["dynamodb:GetItem"], &[&orders])]));
     access.check(&caller(&access), "dynamodb:GetItem", &orders).unwrap();
+    assert!(access.denied().is_empty());
     let denied = access.check(&caller(&access), "dynamodb:PutItem", &orders).unwrap_err();
+    assert_eq!(access.denied(), std::slice::from_ref(&denied));
     assert_eq!(
         denied.to_string(),
         "User: arn:aws:sts::000000000000:assumed-role/sojourn-api-orders/sojourn-api-orders is not authorized to \

@@ -68,7 +68,8 @@ impl Endpoint {
             .access
             .authenticate(&head.headers)
             .map_err(|refusal| Answer::refused(refusal.error_type(), &refusal.to_string()))?;
-        let malformed = |message: &str| Answer::refused("com.amazon.coral.service#SerializationException", message);
+        let malformed =
+            |message: &str| Answer::refused("com.amazon.coral.service#SerializationException", message);
         let body = std::str::from_utf8(body).map_err(|_| malformed("the body is not UTF-8"))?;
         let outline: Outline = serde_json::from_str(body).map_err(|error| malformed(&error.to_string()))?;
         let tables = outline.tables();
@@ -111,7 +112,8 @@ impl Endpoint {
             return Ok(());
         }
         for needed in request.outline.permissions(request.operation) {
-            if let Err(denied) = self.controls.access.check(&request.caller, &needed.action, &needed.resource) {
+            if let Err(denied) = self.controls.access.check(&request.caller, &needed.action, &needed.resource)
+            {
                 tracing::warn!(function = request.caller.name(), "{denied}");
                 let error_type = "com.amazon.coral.service#AccessDeniedException";
                 return Err(Answer::refused(error_type, &denied.to_string()));

@@ -22,8 +22,8 @@ pub use tables::TableError;
 
 use super::Controls;
 use super::server::{Server, StartError};
-use sweeper::Sweeper;
 use crate::template::model::Table;
+use sweeper::Sweeper;
 
 /// Where the rows live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,6 @@ pub enum DynamoDbError {
 pub struct DynamoDb {
     // Dropped in this order: no request and no sweep outlives the database's last handle.
     server: Server,
-    #[expect(dead_code, reason = "held for its Drop")]
     sweeper: Option<Sweeper>,
     database: Database,
 }

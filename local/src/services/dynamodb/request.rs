@@ -3,29 +3,31 @@
 //!
 //! - An operation on an item or a table needs the action of its own name on the table.
 //! - Query and Scan on an index need it on the index and not on the table.
-//! - TransactWriteItems and TransactGetItems have no action of their own: every entry needs the action of its kind
-//!   (PutItem, UpdateItem, DeleteItem, ConditionCheckItem, GetItem) on its table.
-//! - BatchGetItem and BatchWriteItem are actions of their own, needed on every table they name.
-//! - What has no resource (ListTables, ListStreams) is needed on `*`.
+//! - `TransactWriteItems` and `TransactGetItems` have no action of their own: every entry needs the action of its kind
+//!   (`PutItem`, `UpdateItem`, `DeleteItem`, `ConditionCheckItem`, `GetItem`) on its table.
+//! - `BatchGetItem` and `BatchWriteItem` are actions of their own, needed on every table they name.
+//! - What has no resource (`ListTables`, `ListStreams`) is needed on `*`.
 //!
-//! Limits: PartiQL statements aren't taken apart, so functions may not use them. A shard iterator doesn't say here whose
-//! stream it is, so GetRecords needs the action on some wildcard that covers all streams.
+//! Limits: `PartiQL` statements aren't taken apart, so functions may not use them. A shard iterator doesn't say here whose
+//! stream it is, so `GetRecords` needs the action on some wildcard that covers all streams.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::fmt;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::services::access::arn;
 
 /// The parts of any request body that say what it is about.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(default, rename_all = "PascalCase")]
 pub(super) struct Outline {
     table_name: Option<String>,
     index_name: Option<String>,
     transact_items: Option<Vec<TransactItem>>,
-    request_items: Option<BTreeMap<String, IgnoredAny>>,
+    #[serde(deserialize_with = "member_names")]
+    request_items: Option<BTreeSet<String>>,
     resource_arn: Option<String>,
     stream_arn: Option<String>,
 }
@@ -55,8 +57,31 @@ impl TransactItem {
             ("ConditionCheckItem", &self.condition_check),
             ("GetItem", &self.get),
         ];
-        parts.into_iter().filter_map(|(action, entry)| Some((action, table_name(&entry.as_ref()?.table_name))))
+        parts
+            .into_iter()
+            .filter_map(|(action, entry)| Some((action, table_name(&entry.as_ref()?.table_name))))
     }
+}
+
+/// The names in a JSON object, its values skipped unread.
+fn member_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTreeSet<String>>, D::Error> {
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = Option<BTreeSet<String>>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an object by table name")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+            let mut names = BTreeSet::new();
+            while let Some((name, IgnoredAny)) = members.next_entry()? {
+                names.insert(name);
+            }
+            Ok(Some(names))
+        }
+    }
+    deserializer.deserialize_map(Names)
 }
 
 /// One permission: an action on a resource.
@@ -87,7 +112,7 @@ impl Outline {
     pub(super) fn tables(&self) -> Vec<String> {
         let mut tables = BTreeSet::new();
         tables.extend(self.table_name.as_deref().map(table_name));
-        tables.extend(self.request_items.iter().flat_map(BTreeMap::keys).map(|name| table_name(name)));
+        tables.extend(self.request_items.iter().flatten().map(|name| table_name(name)));
         tables.extend(
             self.transact_items.iter().flatten().flat_map(TransactItem::parts).map(|(_, table)| table),
         );
@@ -104,13 +129,14 @@ impl Outline {
 
     /// Everything that a caller must be allowed to do, each once.
     pub(super) fn permissions(&self, operation: &str) -> BTreeSet<Permission> {
-        let permission = |action: &str, resource| Permission { action: format!("dynamodb:{action}"), resource };
+        let permission =
+            |action: &str, resource| Permission { action: format!("dynamodb:{action}"), resource };
         if let Some(items) = &self.transact_items {
             let parts = items.iter().flat_map(TransactItem::parts);
             return parts.map(|(action, table)| permission(action, arn::table(table))).collect();
         }
         if let Some(items) = &self.request_items {
-            return items.keys().map(|name| permission(operation, arn::table(table_name(name)))).collect();
+            return items.iter().map(|name| permission(operation, arn::table(table_name(name)))).collect();
         }
         let resource = match (&self.table_name, &self.index_name) {
             (Some(table), Some(index)) => arn::index(table_name(table), index),

@@ -29,7 +29,12 @@ impl Handler for Endpoint {
             tracing::error!(?error, "S3 could not answer");
             Hangup
         })?;
-        let response = response.map(BodyExt::boxed_unsync);
+        slot.end_turn();
+        let response = if slot.was_tampered_with() {
+            error(&method, StatusCode::BAD_REQUEST, "BadDigest", "The body is not what its checksum says.")?
+        } else {
+            response.map(BodyExt::boxed_unsync)
+        };
         // Unsigned, or not an S3 request at all: it never reached the gate.
         let Some(passage) = slot.take() else { return Ok(response) };
         self.finish(start, &method, passage, response).await
@@ -45,7 +50,10 @@ impl Endpoint {
         response: Response<Body>,
     ) -> Result<Response<Body>, Hangup> {
         let response = match self.hides(&passage, &response) {
-            Some(denied) => access_denied(method, &denied)?,
+            Some(denied) => {
+                tracing::warn!(function = passage.caller.name(), "a missing object is hidden: {denied}");
+                error(method, StatusCode::FORBIDDEN, "AccessDenied", &denied.to_string())?
+            }
             None => response,
         };
         let settled = match passage.fate {
@@ -75,20 +83,18 @@ impl Endpoint {
     }
 }
 
-fn access_denied(method: &Method, denied: &Denied) -> Result<Response<Body>, Hangup> {
-    tracing::warn!("a missing object is hidden: {denied}");
+fn error(method: &Method, status: StatusCode, code: &str, message: &str) -> Result<Response<Body>, Hangup> {
     let body = if method == Method::HEAD {
         Empty::new().map_err(|never| match never {}).boxed_unsync()
     } else {
-        // Nothing in it needs escaping: ARNs and action names hold no markup.
+        // Nothing in it needs escaping: ARNs, action names and our own sentences hold no markup.
         let xml = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
-             <Error><Code>AccessDenied</Code><Message>{denied}</Message></Error>"
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
         );
         Full::from(xml).map_err(|never| match never {}).boxed_unsync()
     };
     Response::builder()
-        .status(StatusCode::FORBIDDEN)
+        .status(status)
         .header(header::CONTENT_TYPE, "application/xml")
         .body(body)
         .map_err(|_| Hangup)

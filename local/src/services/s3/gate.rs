@@ -1,30 +1,50 @@
 //! What the S3 store asks before it acts: whose key that is, whether its owner may, and whether it is to fail.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::StatusCode;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
-use s3s::dto::{CopyObjectInput, CopySource, DeleteObjectsInput, UploadPartCopyInput};
+use s3s::dto::{
+    Checksum, CopyObjectInput, CopySource, DeleteObjectsInput, PutObjectInput, UploadPartCopyInput,
+    UploadPartInput,
+};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
+use tokio::sync::OwnedMutexGuard;
 
-use super::permissions;
+use super::{integrity, permissions};
 use crate::services::access::{Caller, arn};
 use crate::services::faults::{Aftermath, Failure, Verdict};
 use crate::services::{Call, Controls, Service};
 
 /// What the gate learned about a request, for the endpoint that put the slot into it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Slot(Arc<Mutex<Option<Passage>>>);
+pub(super) struct Slot {
+    passage: Arc<Mutex<Option<Passage>>>,
+    turn: Arc<Mutex<Option<OwnedMutexGuard<()>>>>,
+    tampered: Arc<AtomicBool>,
+}
 
 impl Slot {
     pub(super) fn take(&self) -> Option<Passage> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.passage).take()
     }
 
-    fn fill(&self, passage: Passage) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(passage);
+    /// Whether the body was not what its checksum says.
+    pub(super) fn was_tampered_with(&self) -> bool {
+        self.tampered.load(Ordering::Relaxed)
     }
+
+    /// The write is done: lets the next conditional one have its turn.
+    pub(super) fn end_turn(&self) {
+        drop(lock(&self.turn).take());
+    }
+}
+
+/// What the lock guards is replaced whole, so a panic elsewhere doesn't spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A request that reached the gate.
@@ -47,11 +67,13 @@ pub(super) enum Fate {
 #[derive(Debug)]
 pub(super) struct Gate {
     controls: Controls,
+    /// The store looks whether a condition holds and then writes; so conditional writes take turns.
+    conditional_writes: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Gate {
     pub(super) fn new(controls: Controls) -> Self {
-        Self { controls }
+        Self { controls, conditional_writes: Arc::default() }
     }
 
     fn caller(&self, credentials: Option<&Credentials>) -> S3Result<Caller> {
@@ -74,6 +96,20 @@ impl Gate {
             _ => Err(s3_error!(NotImplemented, "copying from an access point is not served here")),
         }
     }
+}
+
+/// The checksums in an upload's headers: two input types have the same fields.
+macro_rules! declared {
+    ($input:ident) => {
+        Checksum {
+            checksum_crc32: $input.checksum_crc32.clone(),
+            checksum_crc32c: $input.checksum_crc32c.clone(),
+            checksum_crc64nvme: $input.checksum_crc64nvme.clone(),
+            checksum_sha1: $input.checksum_sha1.clone(),
+            checksum_sha256: $input.checksum_sha256.clone(),
+            checksum_type: None,
+        }
+    };
 }
 
 fn unknown_key() -> S3Error {
@@ -106,23 +142,41 @@ impl S3Access for Gate {
         } else {
             self.check(&caller, &action, &resource)
         };
-        let (fate, answer) = match allowed {
-            Err(denied) => (Fate::Answered(Aftermath::default()), Err(denied)),
-            Ok(()) => {
-                let call =
-                    Call { caller: &caller, service: Service::S3, operation: &operation, resources: &subject };
-                match self.controls.faults.before(call).await {
-                    Verdict::Proceed(aftermath) => (Fate::Answered(aftermath), Ok(())),
-                    Verdict::Fail(failure) => {
-                        (Fate::Answered(Aftermath::default()), Err(s3_failure(&failure)))
-                    }
-                    // The error is never seen: the endpoint hangs up instead.
-                    Verdict::Hangup => (Fate::Hangup, Err(s3_error!(InternalError))),
-                }
+        let (fate, answer) = if let Err(denied) = allowed {
+            (Fate::Answered(Aftermath::default()), Err(denied))
+        } else {
+            let call =
+                Call { caller: &caller, service: Service::S3, operation: &operation, resources: &subject };
+            match self.controls.faults.before(call).await {
+                Verdict::Proceed(aftermath) => (Fate::Answered(aftermath), Ok(())),
+                Verdict::Fail(failure) => (Fate::Answered(Aftermath::default()), Err(s3_failure(&failure))),
+                // The error is never seen: the endpoint hangs up instead.
+                Verdict::Hangup => (Fate::Hangup, Err(s3_error!(InternalError))),
             }
         };
-        slot.fill(Passage { caller, operation, subject, bucket, fate });
+        *lock(&slot.passage) = Some(Passage { caller, operation, subject, bucket, fate });
         answer
+    }
+
+    async fn put_object(&self, request: &mut S3Request<PutObjectInput>) -> S3Result<()> {
+        let Some(slot) = request.extensions.get::<Slot>().cloned() else { return Ok(()) };
+        let input = &mut request.input;
+        if input.if_none_match.is_some() || input.if_match.is_some() {
+            // After the fault rules: a write that is held before its effect must not keep others waiting.
+            let turn = Arc::clone(&self.conditional_writes).lock_owned().await;
+            *lock(&slot.turn) = Some(turn);
+        }
+        let declared = declared!(input);
+        input.body = input.body.take().map(|body| integrity::verified(body, declared, slot.tampered));
+        Ok(())
+    }
+
+    async fn upload_part(&self, request: &mut S3Request<UploadPartInput>) -> S3Result<()> {
+        let Some(slot) = request.extensions.get::<Slot>().cloned() else { return Ok(()) };
+        let input = &mut request.input;
+        let declared = declared!(input);
+        input.body = input.body.take().map(|body| integrity::verified(body, declared, slot.tampered));
+        Ok(())
     }
 
     async fn delete_objects(&self, request: &mut S3Request<DeleteObjectsInput>) -> S3Result<()> {
@@ -144,7 +198,8 @@ impl S3Access for Gate {
 
 fn s3_failure(failure: &Failure) -> S3Error {
     let named = |name: &str, status| {
-        let mut error = S3Error::new(S3ErrorCode::from_bytes(name.as_bytes()).unwrap_or(S3ErrorCode::InternalError));
+        let mut error =
+            S3Error::new(S3ErrorCode::from_bytes(name.as_bytes()).unwrap_or(S3ErrorCode::InternalError));
         error.set_status_code(status);
         error
     };
@@ -152,7 +207,9 @@ fn s3_failure(failure: &Failure) -> S3Error {
         Failure::ThrottlingException | Failure::ProvisionedThroughputExceededException => {
             s3_error!(SlowDown, "Please reduce your request rate.")
         }
-        Failure::InternalServerError => s3_error!(InternalError, "We encountered an internal error. Please try again."),
+        Failure::InternalServerError => {
+            s3_error!(InternalError, "We encountered an internal error. Please try again.")
+        }
         Failure::TransactionConflict { .. } | Failure::TransactionConflictException => {
             named("OperationAborted", StatusCode::CONFLICT)
         }

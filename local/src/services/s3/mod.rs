@@ -3,13 +3,16 @@
 //! 1. Signatures are verified for real, also those of presigned URLs: headers that were signed (length, type, checksum)
 //!    must come as they were signed, and an expired URL is refused.
 //! 2. The function whose key signed is held against its policy; a presigned URL has the rights of who made it.
-//! 3. A missing object is 404 only for a caller that may list the bucket, and 403 for everybody else, as in the cloud.
+//! 3. A body that isn't what its checksum says is refused with `BadDigest` and replaces nothing. Of two conditional
+//!    writes at once, one succeeds.
+//! 4. A missing object is 404 only for a caller that may list the bucket, and 403 for everybody else, as in the cloud.
 //!
-//! Limits of the store: no tagging, CORS, versioning, lifecycle or encryption headers; bucket names follow AWS's rules;
+//! Limits of the store: no tagging, CORS, versioning, lifecycle or encryption; bucket names follow AWS's rules;
 //! path-style addressing only (`force_path_style(true)` in clients, or `AWS_ENDPOINT_URL_S3` with an IP address).
 
 mod endpoint;
 mod gate;
+mod integrity;
 mod permissions;
 
 use std::io;
@@ -65,16 +68,15 @@ impl S3 {
         buckets: &[String],
         controls: Controls,
     ) -> Result<Self, S3Error> {
-        let (root, temporary) = match folder {
-            Some(folder) => (folder.to_owned(), None),
-            None => {
-                let path = std::env::temp_dir();
-                let temporary = tempfile::Builder::new()
-                    .prefix("sojourn-s3-")
-                    .tempdir()
-                    .map_err(|source| S3Error::Folder { path, source })?;
-                (temporary.path().to_owned(), Some(temporary))
-            }
+        let (root, temporary) = if let Some(folder) = folder {
+            (folder.to_owned(), None)
+        } else {
+            let path = std::env::temp_dir();
+            let temporary = tempfile::Builder::new()
+                .prefix("sojourn-s3-")
+                .tempdir()
+                .map_err(|source| S3Error::Folder { path, source })?;
+            (temporary.path().to_owned(), Some(temporary))
         };
         for path in std::iter::once(root.clone()).chain(buckets.iter().map(|bucket| root.join(bucket))) {
             std::fs::create_dir_all(&path).map_err(|source| S3Error::Folder { path, source })?;

@@ -8,8 +8,13 @@ use crate::services::access::arn;
 pub(super) fn needed(operation: &str, path: &S3Path) -> (String, String) {
     let action = match operation {
         // A multipart upload is a put in pieces.
-        "PutObject" | "PostObject" | "CopyObject" | "CreateMultipartUpload" | "UploadPart"
-        | "UploadPartCopy" | "CompleteMultipartUpload" => "PutObject",
+        "PutObject"
+        | "PostObject"
+        | "CopyObject"
+        | "CreateMultipartUpload"
+        | "UploadPart"
+        | "UploadPartCopy"
+        | "CompleteMultipartUpload" => "PutObject",
         "GetObject" | "HeadObject" => "GetObject",
         "DeleteObject" => "DeleteObject",
         "ListObjects" | "ListObjectsV2" | "HeadBucket" => "ListBucket",

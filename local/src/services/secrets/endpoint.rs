@@ -1,14 +1,13 @@
 //! The Secrets Manager JSON protocol over HTTP.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use http::Request;
-use http::Response;
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
-use std::sync::Arc;
 
 use super::store::Store;
 use crate::services::access::arn;
@@ -47,7 +46,7 @@ impl Handler for Endpoint {
 }
 
 impl Endpoint {
-    async fn respond(&self, start: Instant, headers: &http::HeaderMap, body: &[u8]) -> Result<Answer, Hangup> {
+    async fn respond(&self, start: Instant, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Hangup> {
         let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
         let Some(operation @ "GetSecretValue") = target.and_then(|target| target.strip_prefix(TARGET)) else {
             return Ok(Answer::refused("UnknownOperationException", "only GetSecretValue is served here"));
@@ -91,21 +90,23 @@ impl Endpoint {
     }
 
     fn get(&self, name: &str, request: &GetSecretValue) -> Answer {
-        let not_found =
-            |what: &str| Answer::refused("ResourceNotFoundException", &format!("Secrets Manager can't find {what}"));
+        let not_found = |what: &str| {
+            Answer::refused("ResourceNotFoundException", &format!("Secrets Manager can't find {what}"))
+        };
         let Some(secret) = self.store.get(name) else {
             return not_found("the specified secret.");
         };
         if let Some(stage) = request.version_stage.as_deref().filter(|&stage| stage != CURRENT) {
             return not_found(&format!("the specified secret value for staging label: {stage}"));
         }
-        if let Some(version) = request.version_id.as_deref().filter(|&version| version != secret.version_id) {
+        if let Some(version) = request.version_id.as_deref().filter(|&version| version != secret.version_id())
+        {
             return not_found(&format!("the specified secret value for VersionId: {version}"));
         }
         let body = json!({
             "ARN": arn::secret(name),
             "Name": name,
-            "VersionId": secret.version_id,
+            "VersionId": secret.version_id(),
             "VersionStages": [CURRENT],
             "SecretString": secret.value,
             "CreatedDate": secret.created_epoch_seconds(),
@@ -114,11 +115,7 @@ impl Endpoint {
     }
 }
 
-/// The name in an ARN (which ends with a hyphen and six characters), or the name itself.
+/// The name in an ARN, or the name itself.
 fn name(id: &str) -> &str {
-    const SUFFIX: usize = 7;
-    match id.split_once(":secret:") {
-        Some((_, name)) => name.len().checked_sub(SUFFIX).and_then(|end| name.get(..end)).unwrap_or(name),
-        None => id,
-    }
+    id.split_once(":secret:").map_or(id, |(_, name)| name)
 }

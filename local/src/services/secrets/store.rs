@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -36,14 +36,19 @@ pub enum SecretError {
 #[derive(Clone)]
 pub(super) struct Secret {
     pub(super) value: String,
-    pub(super) version_id: String,
-    pub(super) created_at: SystemTime,
+    /// Holds the time of its creation as well.
+    version: Ulid,
 }
 
 impl Secret {
+    /// The API wants 32 characters or more.
+    pub(super) fn version_id(&self) -> String {
+        format!("version-{}", self.version)
+    }
+
     /// Seconds since 1970, as the API writes time.
     pub(super) fn created_epoch_seconds(&self) -> f64 {
-        self.created_at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
+        self.version.datetime().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
     }
 }
 
@@ -76,7 +81,9 @@ impl Store {
             for entry in fs::read_dir(folder).map_err(file_error(folder, "read"))? {
                 let path = entry.map_err(file_error(folder, "read"))?.path();
                 // Anything else (a half-written temporary file) was not put by us.
-                let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(name_of) else { continue };
+                let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(name_of) else {
+                    continue;
+                };
                 secrets.insert(name, read(&path)?);
             }
         }
@@ -88,8 +95,7 @@ impl Store {
             let path = folder.join(file_name(name));
             write(folder, &path, value).map_err(file_error(&path, "written"))?;
         }
-        let secret =
-            Secret { value: value.to_owned(), version_id: Ulid::generate().to_string(), created_at: SystemTime::now() };
+        let secret = Secret { value: value.to_owned(), version: Ulid::generate() };
         self.secrets.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), secret);
         Ok(())
     }
@@ -112,8 +118,11 @@ fn name_of(file_name: &str) -> Option<String> {
 fn read(path: &Path) -> Result<Secret, SecretError> {
     let value = fs::read_to_string(path).map_err(file_error(path, "read"))?;
     let metadata = fs::metadata(path).map_err(file_error(path, "read"))?;
-    let created_at = metadata.modified().map_err(file_error(path, "read"))?;
-    Ok(Secret { value, version_id: Ulid::from_datetime(created_at).to_string(), created_at })
+    let written = metadata.modified().map_err(file_error(path, "read"))?;
+    // The same after every start.
+    let millis = written.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
+    let version = Ulid::from_parts(u64::try_from(millis).unwrap_or(0), 0);
+    Ok(Secret { value, version })
 }
 
 /// Whole or not at all: a crash between the two leaves the old value.

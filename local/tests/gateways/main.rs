@@ -1,0 +1,8 @@
+//! Gateways and schedules, spoken to by real HTTP and WebSocket clients. Where Lambda is in the region, a script
+//! records the events and answers them, so that every kind of outcome can be had on demand.
+
+mod http;
+mod management;
+mod schedules;
+mod support;
+mod websocket;
