@@ -258,6 +258,28 @@ async fn without_time_nothing_is_begun_and_all_is_left() {
     assert_eq!(stage.gateway.posts("a="), 0);
 }
 
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_not_waited_for_past_the_deadline() {
+    let stage = stage().await;
+    stage.connect("gone=", &user()).await;
+    stage.gateway.always("gone=", 410);
+    let frame = Frame::of(&message(json!("hi"))).unwrap();
+    let deliverer = stage.deliverer();
+    let (everyone, start) = (Audience::Everyone(True), Cursor::START);
+    let deliver = async || {
+        let deadline = Deadline::after(LAST_START_MARGIN + Duration::from_millis(500));
+        let turn = deliverer.deliver(&frame, &everyone, &start, deadline);
+        tokio::time::timeout(AMPLE, turn).await.expect("it ends by itself").unwrap()
+    };
+    let faults = stage.store.embedded.faults();
+
+    faults.add(Rule::delay(60_000).operation("Scan"));
+    assert_eq!(deliver().await, Report { rest: Some(Cursor::START), ..Report::default() });
+    faults.clear();
+    faults.add(Rule::delay(60_000).operation("DeleteItem"));
+    assert_eq!(deliver().await, Report { gone: 1, ..Report::default() });
+}
+
 // Turn after turn
 
 #[tokio::test]
