@@ -45,7 +45,7 @@ pub enum Metric {
     TransactionConflicts,
     /// Messages posted to sockets, by outcome.
     Deliveries,
-    /// Connections found gone and removed.
+    /// Connections that a post found gone; their rows are removed.
     GoneConnections,
     /// Tries to take a lock, by outcome.
     LockOutcomes,

@@ -26,6 +26,7 @@ use sojourn::env::Env;
 use sojourn::idempotency::dynamo::DynamoClaims;
 use sojourn::ids::{MessageId, OrderId, UserId, random};
 use sojourn::tokens::Role;
+use sojourn_local::services::faults::{Failure, Rule};
 
 type AwsFanOut = FanOut<DynamoConnections, GatewayPosts, SelfInvocation>;
 type AwsMessenger =
@@ -257,6 +258,28 @@ async fn without_time_nothing_is_begun_and_all_is_left() {
     assert_eq!(stage.gateway.posts("a="), 0);
 }
 
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_not_waited_for_past_the_deadline() {
+    let stage = stage().await;
+    stage.connect("gone=", &user()).await;
+    stage.gateway.always("gone=", 410);
+    let frame = Frame::of(&message(json!("hi"))).unwrap();
+    let deliverer = stage.deliverer();
+    let (everyone, start) = (Audience::Everyone(True), Cursor::START);
+    let deliver = async || {
+        let deadline = Deadline::after(LAST_START_MARGIN + Duration::from_millis(500));
+        let turn = deliverer.deliver(&frame, &everyone, &start, deadline);
+        tokio::time::timeout(AMPLE, turn).await.expect("it ends by itself").unwrap()
+    };
+    let faults = stage.store.embedded.faults();
+
+    faults.add(Rule::delay(60_000).operation("Scan"));
+    assert_eq!(deliver().await, Report { rest: Some(Cursor::START), ..Report::default() });
+    faults.clear();
+    faults.add(Rule::delay(60_000).operation("DeleteItem"));
+    assert_eq!(deliver().await, Report { gone: 1, ..Report::default() });
+}
+
 // Turn after turn
 
 #[tokio::test]
@@ -289,6 +312,53 @@ async fn what_the_deadline_leaves_is_handed_on_until_everybody_is_served_exactly
         assert_eq!(stage.gateway.posts(id), 1, "{id}");
     }
     assert_eq!(stage.gateway.next_event(), None);
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_read_is_left_to_the_next_turn() {
+    let stage = stage().await;
+    let ids = stage.connect_many(300, &user()).await;
+    let faults = stage.store.embedded.faults();
+    let fan_out = stage.fan_out();
+
+    faults.add(Rule::fail(Failure::InternalServerError).operation("Scan").skip(1));
+    let first = fan_out.send(message(json!("hi")), Audience::Everyone(True), soon()).await.unwrap();
+    let Progress::HandedOn { delivered } = first else { panic!("{first:?}") };
+    assert!((1..300).contains(&delivered), "{delivered}");
+
+    faults.clear();
+    let (_, mut event) = stage.gateway.next_event().unwrap();
+    let rest = serde_json::from_value(event["continuation"].take()).unwrap();
+    let second = fan_out.resume(rest, soon()).await.unwrap();
+    assert_eq!(second, Progress::Complete { delivered: 300 - delivered });
+    assert!(ids.iter().all(|id| stage.gateway.posts(id) == 1));
+}
+
+#[tokio::test]
+async fn an_audience_that_cannot_be_read_at_all_is_an_error() {
+    let stage = stage().await;
+    stage.connect("a=", &user()).await;
+    stage.store.embedded.faults().add(Rule::fail(Failure::InternalServerError).operation("Scan"));
+    let failed = stage.fan_out().send(message(json!("hi")), Audience::Everyone(True), soon()).await;
+    assert!(matches!(failed, Err(FanOutError::Registry(_))), "{failed:?}");
+    assert_eq!(stage.gateway.posts("a="), 0);
+}
+
+#[tokio::test]
+async fn a_gone_peer_whose_row_cannot_be_removed_now_fails_nobody() {
+    let stage = stage().await;
+    let to = user();
+    stage.connect("gone=", &to).await;
+    stage.connect("fine=", &to).await;
+    stage.gateway.always("gone=", 410);
+    let faults = stage.store.embedded.faults();
+    faults.add(Rule::fail(Failure::InternalServerError).operation("DeleteItem"));
+
+    let expected = Report { delivered: 1, gone: 1, ..Report::default() };
+    assert_eq!(deliver(&stage, &to).await, expected);
+    faults.clear();
+    assert_eq!(deliver(&stage, &to).await, expected, "it is found gone again");
+    assert_eq!(stage.registered(&to).await, ["fine="]);
 }
 
 #[tokio::test]

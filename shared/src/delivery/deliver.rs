@@ -9,7 +9,7 @@ use futures::stream::{self, Stream, StreamExt};
 use super::gateway::POST_TIMEOUT;
 use super::{Frame, Outcome, PostError, PostToConnection, Report};
 use crate::connections::{Audience, Cursor, Find, Peer, Remove, Removed};
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, DeadlineExceeded};
 use crate::dynamo::DynamoError;
 use crate::ids::ConnectionId;
 use crate::retry::Backoff;
@@ -116,10 +116,14 @@ impl<R: Find + Remove, P: PostToConnection> Deliverer<R, P> {
     /// The audience, peer by peer, until it ends, can't be read, or there is no time to begin with another one.
     fn steps(&self, audience: &Audience, start: Cursor, last_start: Deadline) -> impl Stream<Item = Step> {
         let pages = stream::unfold(Some(start), move |cursor| async move {
-            match self.registry.find(audience, &cursor?).await {
-                Ok(page) => Some((page.peers.into_iter().map(Step::Serve).collect::<Vec<_>>(), page.next)),
-                Err(error) => Some((vec![Step::Stop(Stop::Unreadable(error))], None)),
-            }
+            let stop = match last_start.cut_off(self.registry.find(audience, &cursor?)).await {
+                Ok(Ok(page)) => {
+                    return Some((page.peers.into_iter().map(Step::Serve).collect::<Vec<_>>(), page.next));
+                }
+                Ok(Err(error)) => Stop::Unreadable(error),
+                Err(DeadlineExceeded) => Stop::OutOfTime,
+            };
+            Some((vec![Step::Stop(stop)], None))
         });
         pages.flat_map(stream::iter).scan(false, move |stopped, step| {
             let step = match step {
@@ -145,7 +149,7 @@ impl<R: Find + Remove, P: PostToConnection> Deliverer<R, P> {
     async fn serve(&self, peer: &Peer, frame: &Frame, deadline: Deadline) -> Outcome {
         let outcome = self.post(peer, frame, deadline).await;
         if outcome == Outcome::Gone {
-            self.remove(peer).await;
+            self.remove(peer, deadline).await;
         }
         outcome
     }
@@ -176,9 +180,16 @@ impl<R: Find + Remove, P: PostToConnection> Deliverer<R, P> {
     }
 
     /// A row that can't be removed now is found gone again by the next message: that is no reason to fail this one.
-    async fn remove(&self, peer: &Peer) {
+    async fn remove(&self, peer: &Peer, deadline: Deadline) {
         let connection_id = peer.key.connection_id.as_str();
-        match self.registry.remove(&peer.key).await {
+        let removed = match deadline.cut_off(self.registry.remove(&peer.key)).await {
+            Ok(removed) => removed,
+            Err(passed) => {
+                tracing::warn!(connection_id, error = %passed, "a gone connection's row stays for now");
+                return;
+            }
+        };
+        match removed {
             Ok(Removed::Removed) => tracing::info!(connection_id, "removed a connection that is gone"),
             Ok(Removed::NotThere) => tracing::debug!(connection_id, "the connection was removed already"),
             Err(error) => {
