@@ -13,6 +13,7 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 pub use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::TransactWriteItem;
 
 /// An item as the SDK has it.
 pub type Item = HashMap<String, AttributeValue>;
@@ -160,6 +161,11 @@ impl Transaction {
         }
     }
 }
+
+/// A condition that somebody else puts into a transaction: a lock's fence, so that a holder that was overtaken changes
+/// nothing.
+#[derive(Debug, Clone)]
+pub struct Guard(pub TransactWriteItem);
 
 fn read_reason(reason: &aws_sdk_dynamodb::types::CancellationReason) -> CancellationReason {
     match reason.code() {
