@@ -1,1 +1,76 @@
-fn main() {}
+//! `cargo measure`: what the functions and the local region cost and bear.
+//!
+//! Builds in release, starts a region, measures, prints a table and writes `target/bench.json`. The load generator
+//! runs on the same machine, so throughput includes it; compare ratios within one run, not numbers across machines.
+
+#![expect(clippy::print_stdout, reason = "the table is the product")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark that cannot set its stage stops there"
+)]
+
+use std::collections::BTreeMap;
+
+use clap::Parser;
+use serde_json::json;
+use sojourn_tests::TestRegion;
+
+mod broadcast;
+mod cold_start;
+mod cost;
+mod load;
+mod size;
+mod stage;
+
+/// Measures Sojourn.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Also build every function as it is deployed (fat LTO, minutes) and measure the packages.
+    #[arg(long)]
+    size: bool,
+    /// Seconds of load for each throughput figure.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+}
+
+/// Figures by section and name.
+type Figures = BTreeMap<String, serde_json::Value>;
+
+#[tokio::main]
+async fn main() {
+    let arguments = Arguments::parse();
+    let mut report: BTreeMap<&str, Figures> = BTreeMap::new();
+
+    if arguments.size {
+        report.insert("packages", size::measure());
+    }
+    let region = TestRegion::start().await;
+    let stage = stage::set(&region).await;
+    report.insert("cold start and memory", cold_start::measure(&region, &stage).await);
+    report.insert("cost per operation", cost::measure(&region, &stage).await);
+    report.insert("throughput", load::measure(&region, &stage, arguments.seconds).await);
+    report.insert("broadcast", broadcast::measure(&region, &stage).await);
+
+    let path = "target/bench.json";
+    std::fs::write(path, serde_json::to_vec_pretty(&json!(report)).unwrap()).unwrap();
+    println!("\nwritten to {path}");
+}
+
+/// Prints a heading.
+fn section(title: &str, columns: &[&str]) {
+    println!("\n{title}");
+    row("", columns);
+}
+
+/// Prints a line of the table.
+fn row(name: &str, cells: &[impl AsRef<str>]) {
+    let cells: String = cells.iter().map(|cell| format!("{:>16}", cell.as_ref())).collect();
+    println!("  {name:<24}{cells}");
+}
+
+/// The middle of the given numbers.
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
+}

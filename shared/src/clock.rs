@@ -18,14 +18,16 @@ pub trait Clock: Send + Sync + Debug {
 /// A clock that many owners share.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The machine's clock.
+/// The machine's clock, in whole milliseconds: as precise as what is stored, so that a value in memory and the same
+/// value read back are equal.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else is given")]
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        let now = Timestamp::now();
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
 }
 
@@ -89,5 +91,11 @@ mod tests {
         let fraction: Timestamp = "2026-11-20T09:30:00.0019Z".parse().unwrap();
         assert_eq!(rfc3339(whole), "2026-11-20T09:30:00.000Z");
         assert_eq!(rfc3339(fraction), "2026-11-20T09:30:00.001Z");
+    }
+
+    #[test]
+    fn the_present_survives_being_stored() {
+        let now = SystemClock.now();
+        assert_eq!(rfc3339(now).parse::<Timestamp>().unwrap(), now);
     }
 }

@@ -15,6 +15,12 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 pub use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 
+mod batch;
+mod change;
+
+pub use batch::{RowKey, Rows, read_rows};
+pub use change::Change;
+
 /// An item as the SDK has it.
 pub type Item = HashMap<String, AttributeValue>;
 
@@ -44,7 +50,13 @@ impl DynamoError {
         Self { operation, target: target.into(), code, source: Box::new(error) }
     }
 
-    /// An item that is there and cannot be read.
+    /// A transaction that was cancelled for something else than conditions and conflicts.
+    pub fn cancelled(target: impl Into<String>, code: &str) -> Self {
+        let source = "the transaction was cancelled".into();
+        Self { operation: "TransactWriteItems", target: target.into(), code: Some(code.to_owned()), source }
+    }
+
+    /// An item that is there and cannot be read, or not be written.
     pub fn unreadable(
         operation: &'static str,
         target: impl Into<String>,
@@ -134,6 +146,16 @@ pub enum CancellationReason {
     Other(String),
 }
 
+impl CancellationReason {
+    /// The code of what is neither a condition nor a conflict.
+    pub fn error_code(&self) -> Option<&str> {
+        match self {
+            Self::Other(code) => Some(code),
+            _ => None,
+        }
+    }
+}
+
 /// Outcome of a `TransactWriteItems`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Transaction {
@@ -156,6 +178,10 @@ impl Transaction {
         match error.as_service_error() {
             Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
                 Ok(Self::Cancelled(cancelled.cancellation_reasons().iter().map(read_reason).collect()))
+            }
+            // The same transaction (the SDK's retry of it) has not ended yet: as good as a conflict with itself.
+            Some(TransactWriteItemsError::TransactionInProgressException(_)) => {
+                Ok(Self::Cancelled(vec![CancellationReason::Conflict]))
             }
             _ => Err(DynamoError::new("TransactWriteItems", target, error)),
         }

@@ -26,6 +26,7 @@ pub mod env;
 pub mod ids;
 pub mod money;
 pub mod problem;
+pub mod random;
 pub mod redacted;
 pub mod reply;
 pub mod retry;

@@ -1,1 +1,22 @@
-fn main() {}
+//! Grants and withdraws roles. There is no route to it: whoever may invoke it by IAM may do this.
+//!
+//! `{"grant": {"email": "ann@example.com", "role": "operator"}}`, or `withdraw` in place of `grant`, is answered with
+//! the account as it is now: `{"userId": …, "email": …, "roles": […]}`. Repeating a command changes nothing. What
+//! cannot be done is a function error whose type is `InvalidCommand`, `UnknownEmail` or `Unavailable`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use lambda_runtime::service_fn;
+use sojourn::users::dynamo::DynamoUsers;
+use sojourn::{aws, boot};
+
+mod handler;
+
+fn main() -> ExitCode {
+    boot::run("admin-users", |env| async move {
+        let sdk = aws::sdk_config(&env).await?;
+        let users = Arc::new(DynamoUsers::from_env(aws_sdk_dynamodb::Client::new(&sdk), &env)?);
+        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&users), event))).await
+    })
+}

@@ -1,7 +1,7 @@
 //! A loopback HTTP server on a thread and a runtime of its own.
 //!
 //! 1. The port is bound before [`Server::start`] returns, so a taken port is the caller's error and not a log line.
-//! 2. The handler may block its thread: SQLite is called where the request is parsed. That is why the server never
+//! 2. The handler may block its thread: `SQLite` is called where the request is parsed. That is why the server never
 //!    shares the runtime of the region.
 //! 3. A handler that answers [`Hangup`] closes the connection without a byte: what a client sees of a server that died.
 //! 4. Dropping the server stops it and waits for its thread; requests that are still waiting (held by a fault rule, for
@@ -21,11 +21,11 @@ use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-/// Worker threads of one server. One parses and answers while the other is inside SQLite, which is behind one lock.
+/// Worker threads of one server. One parses and answers while the other is inside `SQLite`, which is behind one lock.
 const WORKERS: usize = 2;
 
 /// The body of an answer: whole for the JSON services, streamed for S3.
@@ -37,7 +37,7 @@ pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The connection is to be closed without an answer.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the connection was closed without an answer")]
-pub(crate) struct Hangup;
+pub struct Hangup;
 
 /// What answers the requests of one server.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -160,7 +160,8 @@ async fn serve<H: Handler>(stream: TcpStream, handler: Arc<H>) {
         async move { handler.answer(request).await }
     });
     let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
+        // A pooled connection stays open however long its client idles: closing it would race with the next request.
+        .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {

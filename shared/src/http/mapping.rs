@@ -9,13 +9,25 @@ use crate::dynamo::DynamoError;
 use crate::ids::InvalidId;
 use crate::money::MoneyError;
 use crate::problem::{Problem, ProblemType};
+use crate::random::NoEntropy;
+use crate::sessions::{SessionError, StartError};
+use crate::tokens::SigningFailed;
+use crate::users::UserError;
+
+mod commerce;
 
 /// When a client may try again after a passing failure.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// DynamoDB's codes for "too much at once": the client may come back.
-const THROTTLED: &[&str] =
-    &["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"];
+const THROTTLED: &[&str] = &[
+    "ProvisionedThroughputExceededException",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    // The same, as reasons of a cancelled transaction.
+    "ProvisionedThroughputExceeded",
+    "ThrottlingError",
+];
 
 /// The whole chain of causes, for one log line.
 pub(super) fn chain(error: &dyn Error) -> String {
@@ -59,5 +71,62 @@ impl From<InvalidId> for Problem {
 impl From<MoneyError> for Problem {
     fn from(error: MoneyError) -> Self {
         Self::new(ProblemType::Unprocessable, error.to_string())
+    }
+}
+
+/// 401 for a session that has ended.
+impl From<SessionError> for Problem {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Ended => {
+                Self::new(ProblemType::Unauthenticated, "the session has ended; sign in again")
+            }
+            SessionError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// 500, or 503 when it will pass.
+impl From<UserError> for Problem {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::Store(error) => error.into(),
+            UserError::NoEntropy(error) => error.into(),
+            UserError::Hashing(error) => {
+                tracing::error!(error = chain(&error), "password not hashed");
+                Self::new(ProblemType::Internal, "the password could not be processed")
+            }
+            UserError::Busy => {
+                tracing::warn!(%error, "account not written");
+                Self::new(ProblemType::Unavailable, "the account is busy; try again").retry_after(TRY_AGAIN)
+            }
+        }
+    }
+}
+
+/// 500.
+impl From<NoEntropy> for Problem {
+    fn from(error: NoEntropy) -> Self {
+        tracing::error!(%error, "no secret made");
+        Self::new(ProblemType::Internal, "something failed on our side")
+    }
+}
+
+/// 500.
+impl From<SigningFailed> for Problem {
+    fn from(error: SigningFailed) -> Self {
+        tracing::error!(error = chain(&error), "no token signed");
+        Self::new(ProblemType::Internal, "something failed on our side")
+    }
+}
+
+/// As its cause.
+impl From<StartError> for Problem {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Session(error) => error.into(),
+            StartError::NoEntropy(error) => error.into(),
+            StartError::Signing(error) => error.into(),
+        }
     }
 }

@@ -20,8 +20,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{SessionId, UserId};
 
+pub mod keys;
+pub mod secrets_manager;
+mod signer;
 mod verifier;
 
+pub use keys::{PublicKeys, SigningKey};
+pub use signer::{AccessToken, SigningFailed, TokenSigner};
 pub use verifier::{TokenError, TokenVerifier};
 
 /// How long an access token is good for.
@@ -39,6 +44,15 @@ pub const MAX_TOKEN_BYTES: usize = 4_096;
 pub enum Role {
     /// Runs the shop: catalogue, stock, broadcasts.
     Operator,
+}
+
+impl Role {
+    /// Its name in tokens, rows and requests.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+        }
+    }
 }
 
 /// The verified caller of a request.

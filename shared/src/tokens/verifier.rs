@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 
+use super::keys::PublicKeys;
 use super::{CLOCK_SKEW, Claims, MAX_TOKEN_BYTES, Principal, TOKEN_TYPE};
 use crate::clock::SharedClock;
 use crate::env::{ConfigError, Env};
@@ -47,22 +47,8 @@ impl std::fmt::Debug for TokenVerifier {
 impl TokenVerifier {
     /// Reads `TOKEN_ISSUER`, `TOKEN_AUDIENCE` and `TOKEN_JWKS` (a JWK set of Ed25519 public keys).
     pub fn from_env(env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
-        const JWKS: &str = "TOKEN_JWKS";
-        let invalid = |reason: String| ConfigError::Invalid { variable: JWKS, reason };
-        let set: JwkSet = serde_json::from_str(env.required(JWKS)?).map_err(|e| invalid(e.to_string()))?;
-        let mut keys = HashMap::new();
-        for jwk in &set.keys {
-            let kid = jwk.common.key_id.clone().ok_or_else(|| invalid("a key has no kid".into()))?;
-            match &jwk.algorithm {
-                AlgorithmParameters::OctetKeyPair(okp) if okp.curve == EllipticCurve::Ed25519 => {}
-                _ => return Err(invalid(format!("the key {kid} is not an Ed25519 key"))),
-            }
-            let key = DecodingKey::from_jwk(jwk).map_err(|e| invalid(format!("the key {kid}: {e}")))?;
-            keys.insert(kid, key);
-        }
-        if keys.is_empty() {
-            return Err(invalid("the set holds no key".into()));
-        }
+        let keys =
+            PublicKeys::from_env(env)?.iter().map(|key| (key.kid().to_owned(), key.decoding_key())).collect();
 
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[env.required("TOKEN_ISSUER")?]);

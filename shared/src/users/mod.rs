@@ -1,1 +1,159 @@
-//! To be written.
+//! Accounts: signing up, proving a password, roles.
+//!
+//! An account is two items of one table: the profile, by user id, and a pointer to it, by e-mail address. DynamoDB
+//! knows no unique attributes, only unique keys; the pointer makes the address one.
+//!
+//! 1. [`sign_up`] hashes the password and writes both items in one transaction, each on condition that it is new. Of
+//!    any number of sign-ups with one address, one creates an account and the others learn [`SignUp::EmailTaken`]; no
+//!    half of an account is left behind.
+//! 2. [`authenticate`] follows the pointer to the profile and verifies the password. An unknown address takes the same
+//!    path with a profile that is not there and a hash that no password has: same answer, same reads, same work.
+//! 3. [`RoleStore`] grants and withdraws roles, each in one update that names only its own role, so that concurrent
+//!    changes all count and repeating one changes nothing. A withdrawal raises the token version. Roles are part of
+//!    access tokens: a change shows with the next token, [`ACCESS_TOKEN_LIFETIME`](crate::tokens::ACCESS_TOKEN_LIFETIME)
+//!    later at the latest.
+//!
+//! There is no proof that an address belongs to whoever signs up with it: no mail is sent.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+
+use jiff::Timestamp;
+
+use crate::clock::SharedClock;
+use crate::deadline::Deadline;
+use crate::dynamo::DynamoError;
+use crate::ids::{SharedIds, UserId};
+use crate::random::NoEntropy;
+use crate::tokens::Role;
+
+pub mod dynamo;
+mod email;
+mod password;
+
+pub use email::{Email, InvalidEmail};
+pub use password::{HashingFailed, NewPassword, Password, PasswordHash, WeakPassword};
+
+/// An account, without its password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Its id.
+    pub id: UserId,
+    /// The address that it signs in with.
+    pub email: Email,
+    /// What it may do beyond being a customer.
+    pub roles: BTreeSet<Role>,
+    /// Rises when tokens that were issued before must no longer count.
+    pub token_version: u64,
+    /// When it signed up.
+    pub created_at: Timestamp,
+}
+
+/// Outcome of signing up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SignUp {
+    /// There is a new account.
+    Created(User),
+    /// There was one with this address already.
+    EmailTaken,
+}
+
+/// Outcome of a sign-in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authentication {
+    /// The password is the account's.
+    Accepted(User),
+    /// It is not, or there is no such account. The caller is not told which.
+    Refused,
+}
+
+/// Outcome of granting or withdrawing a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoleChange {
+    /// The account as it is now. The same when nothing had to be changed.
+    Settled(User),
+    /// No account has this address.
+    UnknownEmail,
+}
+
+/// Why a question about accounts has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// The store failed. 503 when it will pass, else 500.
+    #[error(transparent)]
+    Store(#[from] DynamoError),
+    /// The password could not be hashed or compared. 500.
+    #[error(transparent)]
+    Hashing(#[from] HashingFailed),
+    /// No salt could be made. 500.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+    /// Others kept writing to the same items until the deadline. Nothing was changed. 503.
+    #[error("the account's items were busy until the deadline")]
+    Busy,
+}
+
+/// Creates accounts.
+pub trait UserWriter: Send + Sync {
+    /// Stores a new account, unless its address has one. Conflicts are retried until `deadline`.
+    fn create(
+        &self,
+        user: &User,
+        password: &PasswordHash,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<SignUp, UserError>> + Send;
+}
+
+/// Finds the account to sign in to.
+pub trait CredentialReader: Send + Sync {
+    /// The account of an address, with its password's hash. Reads as much when there is none.
+    fn credentials(
+        &self,
+        email: &Email,
+    ) -> impl Future<Output = Result<Option<(User, PasswordHash)>, UserError>> + Send;
+}
+
+/// Changes roles: what only administration may do.
+pub trait RoleStore: Send + Sync {
+    /// Gives the account of an address a role. It may have it already.
+    fn grant(&self, email: &Email, role: Role) -> impl Future<Output = Result<RoleChange, UserError>> + Send;
+
+    /// Takes a role from the account of an address and, if it had it, raises its token version.
+    fn withdraw(
+        &self,
+        email: &Email,
+        role: Role,
+    ) -> impl Future<Output = Result<RoleChange, UserError>> + Send;
+}
+
+/// Creates an account.
+pub async fn sign_up(
+    store: &impl UserWriter,
+    clock: &SharedClock,
+    ids: &SharedIds,
+    email: Email,
+    password: NewPassword,
+    deadline: Deadline,
+) -> Result<SignUp, UserError> {
+    let hash = password::hash(password).await?;
+    let user =
+        User { id: ids.next(), email, roles: BTreeSet::new(), token_version: 0, created_at: clock.now() };
+    store.create(&user, &hash, deadline).await
+}
+
+/// Holds a password against the account of an address.
+pub async fn authenticate(
+    store: &impl CredentialReader,
+    email: &Email,
+    password: Password,
+) -> Result<Authentication, UserError> {
+    let (user, hash) = match store.credentials(email).await? {
+        Some((user, hash)) => (Some(user), hash),
+        None => (None, PasswordHash::of_nobody()),
+    };
+    let is_right = password::verify(password, hash).await?;
+    Ok(match user {
+        Some(user) if is_right => Authentication::Accepted(user),
+        _ => Authentication::Refused,
+    })
+}

@@ -3,23 +3,58 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{DynamoDb, DynamoDbError, Storage};
-use crate::template::model::Table;
+use crate::services::Controls;
+use crate::services::access::Access;
+use crate::services::faults::Faults;
+use crate::services::usage::Usage;
+use crate::template::model::{Stack, Table};
 
 /// A DynamoDB of one's own. Starting one takes a few milliseconds, so every test has its own.
 #[derive(Debug)]
 pub struct Embedded {
     dynamodb: DynamoDb,
+    controls: Controls,
 }
 
 impl Embedded {
-    /// Starts a DynamoDB that holds exactly `tables`, empty. Any credentials are accepted.
+    /// Starts a DynamoDB that holds exactly `tables`, empty. Any credentials are accepted and may do everything.
     pub fn start(tables: &[Table]) -> Result<Self, DynamoDbError> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Ok(Self { dynamodb: DynamoDb::start(address, Storage::Memory, tables)? })
+        Self::with(tables, Controls::new(Access::unrestricted()))
     }
 
-    /// The endpoint for an SDK client; region and credentials may be anything.
+    /// The same with the stack's tables and its functions' policies: clients need a key of [`Access`].
+    pub fn start_guarded(stack: &Stack) -> Result<Self, DynamoDbError> {
+        Self::with(&stack.tables, Controls::new(Access::new(stack)))
+    }
+
+    fn with(tables: &[Table], controls: Controls) -> Result<Self, DynamoDbError> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let dynamodb = DynamoDb::start(address, Storage::Memory, tables, controls.clone())?;
+        Ok(Self { dynamodb, controls })
+    }
+
+    /// The endpoint for an SDK client; its region may be anything.
     pub fn endpoint_url(&self) -> String {
         self.dynamodb.endpoint_url()
+    }
+
+    /// Who may do what.
+    pub fn access(&self) -> &Access {
+        &self.controls.access
+    }
+
+    /// What goes wrong on purpose.
+    pub fn faults(&self) -> &Faults {
+        &self.controls.faults
+    }
+
+    /// What was asked.
+    pub fn usage(&self) -> &Usage {
+        &self.controls.usage
+    }
+
+    /// Deletes expired items now, as TTL does in its own time; how many there were.
+    pub fn sweep_ttl(&self) -> Result<usize, DynamoDbError> {
+        self.dynamodb.sweep_ttl()
     }
 }

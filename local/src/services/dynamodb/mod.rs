@@ -6,18 +6,24 @@
 mod embedded;
 mod endpoint;
 mod operations;
+mod request;
+mod sweeper;
 mod tables;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dynoxide::Database;
 
 pub use embedded::Embedded;
 pub use tables::TableError;
 
+use super::Controls;
 use super::server::{Server, StartError};
 use crate::template::model::Table;
+use sweeper::Sweeper;
 
 /// Where the rows live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +48,12 @@ pub enum DynamoDbError {
         /// The engine's words.
         reason: String,
     },
+    /// Expired items can't be deleted.
+    #[error("expired items can't be deleted: {reason}")]
+    Sweep {
+        /// The engine's words.
+        reason: String,
+    },
     /// A table can't be made.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -51,18 +63,45 @@ pub enum DynamoDbError {
 }
 
 /// A running DynamoDB. Stops when dropped.
-#[derive(Debug)]
 pub struct DynamoDb {
+    // Dropped in this order: no request and no sweep outlives the database's last handle.
     server: Server,
+    sweeper: Option<Sweeper>,
+    database: Database,
+}
+
+impl fmt::Debug for DynamoDb {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("DynamoDb").field("server", &self.server).finish_non_exhaustive()
+    }
 }
 
 impl DynamoDb {
     /// Opens the database, makes `tables` exist and serves them on `address` (port 0 picks a free one).
-    pub fn start(address: SocketAddr, storage: Storage<'_>, tables: &[Table]) -> Result<Self, DynamoDbError> {
+    pub fn start(
+        address: SocketAddr,
+        storage: Storage<'_>,
+        tables: &[Table],
+        controls: Controls,
+    ) -> Result<Self, DynamoDbError> {
         let database = open(storage)?;
         tables::ensure(&database, tables)?;
-        let server = Server::start("DynamoDB", address, endpoint::Endpoint { database })?;
-        Ok(Self { server })
+        let endpoint = endpoint::Endpoint { database: database.clone(), controls };
+        let server = Server::start("DynamoDB", address, endpoint)?;
+        Ok(Self { server, sweeper: None, database })
+    }
+
+    /// Deletes expired items every so often from now on.
+    pub fn sweep_every(mut self, interval: Duration) -> Result<Self, DynamoDbError> {
+        let sweeper = Sweeper::start(self.database.clone(), interval)
+            .map_err(|source| StartError::Thread { service: "DynamoDB TTL", source })?;
+        self.sweeper = Some(sweeper);
+        Ok(self)
+    }
+
+    /// Deletes expired items now; how many there were.
+    pub fn sweep_ttl(&self) -> Result<usize, DynamoDbError> {
+        self.database.sweep_ttl().map_err(|error| DynamoDbError::Sweep { reason: error.to_string() })
     }
 
     /// What `AWS_ENDPOINT_URL_DYNAMODB` is set to.

@@ -1,6 +1,6 @@
 //! Makes the template's tables exist.
 //!
-//! 1. A table that isn't there is created from its CloudFormation properties, which are CreateTable's own.
+//! 1. A table that isn't there is created from its `CloudFormation` properties, which are `CreateTable`'s own.
 //! 2. A table that is there (kept in a file from an earlier start) is left alone if its keys and indexes are the
 //!    template's, and is an error that names the difference if they aren't: data is never thrown away silently.
 //! 3. TTL is switched on where the template says so.
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::template::model::Table;
 
-/// Properties of `AWS::DynamoDB::Table` that CreateTable takes under the same name.
+/// Properties of `AWS::DynamoDB::Table` that `CreateTable` takes under the same name.
 const CREATE_PROPERTIES: [&str; 5] = [
     "AttributeDefinitions",
     "KeySchema",
@@ -125,13 +125,13 @@ fn enable_ttl(database: &Database, table: &Table) -> Result<(), String> {
 /// What makes a stored table usable by the template's functions, in an order that doesn't matter.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-struct Schema {
+struct Shape {
     key_schema: Vec<Key>,
     attribute_definitions: Vec<Attribute>,
     #[serde(default)]
-    global_secondary_indexes: Vec<Index>,
+    global_secondary_indexes: Vec<SecondaryIndex>,
     #[serde(default)]
-    local_secondary_indexes: Vec<Index>,
+    local_secondary_indexes: Vec<SecondaryIndex>,
     stream_specification: Option<Stream>,
 }
 
@@ -151,7 +151,7 @@ struct Attribute {
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Index {
+struct SecondaryIndex {
     index_name: String,
     key_schema: Vec<Key>,
     projection: Projection,
@@ -176,7 +176,7 @@ fn compare(table: &Table, existing: &Value) -> Result<(), TableError> {
         table: table.name.clone(),
         difference: difference.to_owned(),
     };
-    let schema = |value: &Value| Schema::deserialize(value).map(sorted);
+    let schema = |value: &Value| Shape::deserialize(value).map(sorted);
     let (Ok(wanted), Ok(found)) = (schema(&table.create), schema(existing)) else {
         return Err(differs("a way that can't be read"));
     };
@@ -186,7 +186,7 @@ fn compare(table: &Table, existing: &Value) -> Result<(), TableError> {
     if wanted.attribute_definitions != found.attribute_definitions {
         return Err(differs("the types of its keys"));
     }
-    let indexes = |schema: Schema| -> BTreeMap<String, Index> {
+    let indexes = |schema: Shape| -> BTreeMap<String, SecondaryIndex> {
         let all = schema.global_secondary_indexes.into_iter().chain(schema.local_secondary_indexes);
         all.map(|index| (index.index_name.clone(), index)).collect()
     };
@@ -203,7 +203,7 @@ fn compare(table: &Table, existing: &Value) -> Result<(), TableError> {
     }
 }
 
-fn sorted(mut schema: Schema) -> Schema {
+fn sorted(mut schema: Shape) -> Shape {
     schema.attribute_definitions.sort();
     for index in schema.global_secondary_indexes.iter_mut().chain(&mut schema.local_secondary_indexes) {
         index.projection.non_key_attributes.sort();

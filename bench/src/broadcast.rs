@@ -1,0 +1,44 @@
+//! Deliveries per second of one broadcast.
+
+use std::time::Instant;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde_json::json;
+use sojourn_tests::{Socket, TestRegion};
+
+use crate::stage::Stage;
+use crate::{Figures, median, row, section};
+
+/// Sockets that are open.
+const SOCKETS: usize = 1_000;
+/// Broadcasts.
+const ROUNDS: usize = 5;
+
+/// Measures from the broadcast's sending to the last socket's receipt.
+pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
+    section("Broadcast", &["deliveries/s"]);
+    let mut sockets: Vec<Socket> = stream::iter(0..SOCKETS)
+        .map(|_| Socket::open(region.ws_url(), &stage.customer.token))
+        .buffer_unordered(20)
+        .try_collect()
+        .await
+        .unwrap();
+    let mut sender = region.socket(&stage.operator).await;
+    let message = json!({"action": "send", "to": {"broadcast": true}, "type": "news", "body": {"n": 1}});
+    let mut rates = Vec::new();
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        sender.send(&message).await;
+        for socket in &mut sockets {
+            socket.receive().await;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a thousand is exact")]
+        rates.push(SOCKETS as f64 / began.elapsed().as_secs_f64());
+        // The sender's own copy and the acknowledgement.
+        sender.receive().await;
+        sender.receive().await;
+    }
+    let rate = median(rates);
+    row(&format!("{SOCKETS} sockets"), &[format!("{rate:.0}")]);
+    Figures::from([(format!("{SOCKETS} sockets"), json!({"deliveriesPerSecond": rate}))])
+}

@@ -1,0 +1,96 @@
+//! Commands to answers.
+
+use std::sync::Arc;
+
+use lambda_runtime::{Diagnostic, LambdaEvent};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sojourn::clock::{Clock, SystemClock};
+use sojourn::deadline::{ANSWER_MARGIN, Deadline, DeadlineExceeded};
+use sojourn::tokens::Role;
+use sojourn::users::{Email, RoleChange, RoleStore, User, UserError};
+use tracing::Instrument;
+
+/// What the function is told to do: exactly one of these.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Command {
+    Grant(RoleOfAccount),
+    Withdraw(RoleOfAccount),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoleOfAccount {
+    email: Email,
+    role: Role,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error("the event must be {{\"grant\": {{\"email\", \"role\"}}}} or {{\"withdraw\": …}}: {0}")]
+    Invalid(#[from] serde_json::Error),
+    #[error("no account has the e-mail address {0}")]
+    UnknownEmail(Email),
+    #[error("the account could not be changed; try again: {0}")]
+    Store(#[from] UserError),
+    #[error("this took too long; try again")]
+    TooLate(#[from] DeadlineExceeded),
+}
+
+impl CommandError {
+    /// The stable name of its kind, in answers and logs.
+    fn error_type(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "InvalidCommand",
+            Self::UnknownEmail(_) => "UnknownEmail",
+            Self::Store(_) | Self::TooLate(_) => "Unavailable",
+        }
+    }
+}
+
+impl From<CommandError> for Diagnostic {
+    fn from(error: CommandError) -> Self {
+        Self { error_type: error.error_type().to_owned(), error_message: error.to_string() }
+    }
+}
+
+/// Carries out one command.
+pub(crate) async fn handle(
+    users: Arc<impl RoleStore>,
+    event: LambdaEvent<Value>,
+) -> Result<Value, CommandError> {
+    let deadline =
+        Deadline::of_invocation(event.context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);
+    let span =
+        tracing::info_span!("invocation", request_id = event.context.request_id, function = "admin-users");
+    async {
+        let outcome = match serde_json::from_value(event.payload) {
+            Ok(command) => deadline.cut_off(carry_out(&*users, command)).await?,
+            Err(error) => Err(error.into()),
+        };
+        match &outcome {
+            Ok(user) => tracing::info!(user_id = %user.id, roles = ?user.roles, "roles settled"),
+            // Only what failed inside is worth its text here; the rest is the caller's, with an address in it.
+            Err(CommandError::Store(cause)) => tracing::error!(error = ?cause, "command not carried out"),
+            Err(error) => tracing::warn!(error_type = error.error_type(), "command not carried out"),
+        }
+        outcome.map(|user| json!({ "userId": user.id, "email": user.email, "roles": user.roles }))
+    }
+    .instrument(span)
+    .await
+}
+
+async fn carry_out(users: &impl RoleStore, command: Command) -> Result<User, CommandError> {
+    let (email, change) = match command {
+        Command::Grant(RoleOfAccount { email, role }) => (email.clone(), users.grant(&email, role).await?),
+        Command::Withdraw(RoleOfAccount { email, role }) => {
+            (email.clone(), users.withdraw(&email, role).await?)
+        }
+    };
+    match change {
+        RoleChange::Settled(user) => Ok(user),
+        RoleChange::UnknownEmail => Err(CommandError::UnknownEmail(email)),
+    }
+}

@@ -1,0 +1,117 @@
+//! The statements of one function, compiled.
+//!
+//! A statement is the product of its actions and its resources; each pair is a grant of its own here, so that a pair
+//! that nothing uses is seen even when its statement is used for another one.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Serialize;
+
+use crate::template::model::Statement;
+
+/// One action on one resource that a function's policy allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// Short name of the function.
+    pub function: String,
+    /// Position of the statement in the function's policy.
+    pub statement: usize,
+    /// As in the template, wildcards included.
+    pub action: String,
+    /// As in the template, wildcards included.
+    pub resource: String,
+    /// Whether a call needed it.
+    pub used: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Policy {
+    pairs: Vec<Pair>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    statement: usize,
+    action: String,
+    resource: String,
+    used: AtomicBool,
+}
+
+impl Policy {
+    pub(super) fn new(statements: &[Statement]) -> Self {
+        let pairs = statements
+            .iter()
+            .enumerate()
+            .flat_map(|(position, statement)| {
+                statement.actions.iter().flat_map(move |action| {
+                    statement.resources.iter().map(move |resource| Pair {
+                        statement: position,
+                        action: action.clone(),
+                        resource: resource.clone(),
+                        used: AtomicBool::new(false),
+                    })
+                })
+            })
+            .collect();
+        Self { pairs }
+    }
+
+    /// Whether some pair allows it. Every pair that does counts as used.
+    pub(super) fn allows(&self, action: &str, resource: &str) -> bool {
+        let mut allowed = false;
+        for pair in &self.pairs {
+            // IAM compares actions without case and resources with it.
+            if matches(&pair.action, action, Case::Ignored) && matches(&pair.resource, resource, Case::Kept) {
+                pair.used.store(true, Ordering::Relaxed);
+                allowed = true;
+            }
+        }
+        allowed
+    }
+
+    pub(super) fn grants<'a>(&'a self, function: &'a str) -> impl Iterator<Item = Grant> + 'a {
+        self.pairs.iter().map(|pair| Grant {
+            function: function.to_owned(),
+            statement: pair.statement,
+            action: pair.action.clone(),
+            resource: pair.resource.clone(),
+            used: pair.used.load(Ordering::Relaxed),
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::services) enum Case {
+    Kept,
+    Ignored,
+}
+
+/// IAM's wildcards: `*` is any run of characters, also none; `?` is exactly one.
+pub(in crate::services) fn matches(pattern: &str, text: &str, case: Case) -> bool {
+    let same = |a: u8, b: u8| a == b || (case == Case::Ignored && a.eq_ignore_ascii_case(&b));
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t) = (0, 0);
+    // Where to go on when the characters after the last `*` turn out not to match: one character further.
+    let mut retry: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                retry = Some((p + 1, t));
+                p += 1;
+            }
+            Some(&wanted) if wanted == b'?' || same(wanted, text[t]) => {
+                p += 1;
+                t += 1;
+            }
+            _ => match &mut retry {
+                Some((after_star, from)) => {
+                    *from += 1;
+                    (p, t) = (*after_star, *from);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&rest| rest == b'*')
+}

@@ -1,0 +1,250 @@
+//! A fault rule, in Rust and in JSON.
+//!
+//! ```json
+//! {
+//!   "match": {"service": "dynamodb", "operation": "TransactWriteItems", "resource": "OrdersTable", "caller": "api-*"},
+//!   "skip": 1, "times": 2, "probability": 0.5,
+//!   "effect": {"kind": "error", "error": "TransactionConflict", "positions": [0, 2]}
+//! }
+//! ```
+//!
+//! Everything but `effect` may be left out: an empty match covers every request, `times` without a number is always.
+//! Other effects: `{"kind": "delay", "millis": 50}`, `{"kind": "reset"}`, `{"kind": "commitThenReset"}`,
+//! `{"kind": "hold", "when": "before"}` (or `"after"`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::services::access::{Case, matches};
+use crate::services::{Call, Service};
+
+/// What to do to which requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rule {
+    /// The requests that it is about.
+    #[serde(default, rename = "match")]
+    pub matches: Matcher,
+    /// How many of them pass before the first one is hit.
+    #[serde(default)]
+    pub skip: u64,
+    /// How many are hit; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u64>,
+    /// How likely each of those is hit, 0 to 1.
+    #[serde(default = "always")]
+    pub probability: f64,
+    /// What happens to them.
+    pub effect: Effect,
+}
+
+fn always() -> f64 {
+    1.0
+}
+
+/// Which requests. Absent fields match all; `*` and `?` are wildcards in the texts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Matcher {
+    /// Only requests to this service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Service>,
+    /// Only this operation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
+    /// Only requests about it, among others: a table, `bucket/key`, a secret's name or a connection id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Only requests of this function, or of `operator`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
+}
+
+impl Matcher {
+    pub(super) fn covers(&self, call: Call<'_>) -> bool {
+        let fits = |pattern: &Option<String>, text: &str| {
+            pattern.as_deref().is_none_or(|pattern| matches(pattern, text, Case::Kept))
+        };
+        self.service.is_none_or(|service| service == call.service)
+            && fits(&self.operation, call.operation)
+            && fits(&self.caller, call.caller.name())
+            && (self.resource.is_none() || call.resources.iter().any(|name| fits(&self.resource, name)))
+    }
+}
+
+/// What happens to a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Effect {
+    /// Refused with an error of the service, without any effect.
+    Error {
+        /// Which error.
+        #[serde(flatten)]
+        failure: Failure,
+    },
+    /// Kept waiting before its effect.
+    Delay {
+        /// For how long.
+        millis: u64,
+    },
+    /// Cut off before its effect.
+    Reset,
+    /// Done, and its answer lost.
+    CommitThenReset,
+    /// Kept until the rule is released or removed.
+    Hold {
+        /// Before or after the effect.
+        when: When,
+    },
+}
+
+/// On which side of its effect a request is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum When {
+    /// Nothing has happened yet.
+    Before,
+    /// All has happened, and nobody knows.
+    After,
+}
+
+/// An error of a service. Each service answers it in its own shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "error")]
+pub enum Failure {
+    /// `TransactionCanceledException` whose reasons are `TransactionConflict` at these positions and `None` elsewhere.
+    TransactionConflict {
+        /// Positions in `TransactItems`, from 0.
+        #[serde(default)]
+        positions: Vec<usize>,
+    },
+    /// What a single write gets while a transaction has its item.
+    TransactionConflictException,
+    /// The table or the partition is asked too much.
+    ProvisionedThroughputExceededException,
+    /// The account is asked too much; S3 says `SlowDown`.
+    ThrottlingException,
+    /// 500, and nobody knows whether it happened. (Here it didn't.)
+    InternalServerError,
+    /// 410, the connection is no more.
+    Gone,
+    /// 429, the account or the client's own buffer is full.
+    LimitExceeded,
+}
+
+impl Rule {
+    /// A rule for every request, always.
+    pub fn new(effect: Effect) -> Self {
+        Self { matches: Matcher::default(), skip: 0, times: None, probability: 1.0, effect }
+    }
+
+    /// Refuses with `failure`.
+    pub fn fail(failure: Failure) -> Self {
+        Self::new(Effect::Error { failure })
+    }
+
+    /// Delays by `millis`.
+    pub fn delay(millis: u64) -> Self {
+        Self::new(Effect::Delay { millis })
+    }
+
+    /// Holds before or after the effect.
+    pub fn hold(when: When) -> Self {
+        Self::new(Effect::Hold { when })
+    }
+
+    /// Only requests to `service`.
+    #[must_use]
+    pub fn service(mut self, service: Service) -> Self {
+        self.matches.service = Some(service);
+        self
+    }
+
+    /// Only this operation.
+    #[must_use]
+    pub fn operation(mut self, operation: impl Into<String>) -> Self {
+        self.matches.operation = Some(operation.into());
+        self
+    }
+
+    /// Only requests about it: a table, `bucket/key`, a secret's name or a connection id.
+    #[must_use]
+    pub fn resource(mut self, resource: impl Into<String>) -> Self {
+        self.matches.resource = Some(resource.into());
+        self
+    }
+
+    /// Only requests of this function, or of `operator`.
+    #[must_use]
+    pub fn caller(mut self, caller: impl Into<String>) -> Self {
+        self.matches.caller = Some(caller.into());
+        self
+    }
+
+    /// Lets the first ones pass.
+    #[must_use]
+    pub fn skip(mut self, requests: u64) -> Self {
+        self.skip = requests;
+        self
+    }
+
+    /// Hits no more than these.
+    #[must_use]
+    pub fn times(mut self, requests: u64) -> Self {
+        self.times = Some(requests);
+        self
+    }
+
+    /// Hits each of them with this likelihood, 0 to 1.
+    #[must_use]
+    pub fn probability(mut self, probability: f64) -> Self {
+        self.probability = probability;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_reads_and_writes_the_documented_json() {
+        let json = json!({
+            "match": {"service": "dynamodb", "operation": "TransactWriteItems", "resource": "OrdersTable"},
+            "skip": 1,
+            "times": 2,
+            "probability": 0.5,
+            "effect": {"kind": "error", "error": "TransactionConflict", "positions": [0, 2]},
+        });
+        let rule = Rule::fail(Failure::TransactionConflict { positions: vec![0, 2] })
+            .service(Service::DynamoDb)
+            .operation("TransactWriteItems")
+            .resource("OrdersTable")
+            .skip(1)
+            .times(2)
+            .probability(0.5);
+        assert_eq!(serde_json::from_value::<Rule>(json.clone()).unwrap(), rule);
+        assert_eq!(serde_json::to_value(&rule).unwrap(), json);
+    }
+
+    #[test]
+    fn every_effect_of_the_documentation_is_understood() {
+        for (json, effect) in [
+            (json!({"kind": "delay", "millis": 50}), Effect::Delay { millis: 50 }),
+            (json!({"kind": "reset"}), Effect::Reset),
+            (json!({"kind": "commitThenReset"}), Effect::CommitThenReset),
+            (json!({"kind": "hold", "when": "before"}), Effect::Hold { when: When::Before }),
+            (json!({"kind": "error", "error": "Gone"}), Effect::Error { failure: Failure::Gone }),
+        ] {
+            let rule: Rule = serde_json::from_value(json!({"effect": json})).unwrap();
+            assert_eq!(rule, Rule::new(effect));
+        }
+    }
+
+    #[test]
+    fn a_misspelt_field_is_refused() {
+        let misspelt = json!({"time": 1, "effect": {"kind": "reset"}});
+        assert!(serde_json::from_value::<Rule>(misspelt).is_err());
+    }
+}

@@ -1,0 +1,101 @@
+//! S3 over HTTP: the store's own service, with what the gate decided carried out on its answer.
+
+use std::time::Instant;
+
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::Incoming;
+use s3s::service::S3Service;
+
+use super::gate::{Fate, Passage, Slot};
+use crate::services::access::{Denied, arn};
+use crate::services::server::{Body, Handler, Hangup};
+use crate::services::usage::Ending;
+use crate::services::{Call, Controls, Service};
+
+pub(super) struct Endpoint {
+    pub(super) service: S3Service,
+    pub(super) controls: Controls,
+}
+
+impl Handler for Endpoint {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Hangup> {
+        let start = Instant::now();
+        let slot = Slot::default();
+        let mut request = request.map(s3s::Body::from);
+        request.extensions_mut().insert(slot.clone());
+        let method = request.method().clone();
+        let response = self.service.call(request).await.map_err(|error| {
+            tracing::error!(?error, "S3 could not answer");
+            Hangup
+        })?;
+        slot.end_turn();
+        let response = if slot.was_tampered_with() {
+            error(&method, StatusCode::BAD_REQUEST, "BadDigest", "The body is not what its checksum says.")?
+        } else {
+            response.map(BodyExt::boxed_unsync)
+        };
+        // Unsigned, or not an S3 request at all: it never reached the gate.
+        let Some(passage) = slot.take() else { return Ok(response) };
+        self.finish(start, &method, passage, response).await
+    }
+}
+
+impl Endpoint {
+    async fn finish(
+        &self,
+        start: Instant,
+        method: &Method,
+        passage: Passage,
+        response: Response<Body>,
+    ) -> Result<Response<Body>, Hangup> {
+        let response = match self.hides(&passage, &response) {
+            Some(denied) => {
+                tracing::warn!(function = passage.caller.name(), "a missing object is hidden: {denied}");
+                error(method, StatusCode::FORBIDDEN, "AccessDenied", &denied.to_string())?
+            }
+            None => response,
+        };
+        let settled = match passage.fate {
+            Fate::Answered(aftermath) => aftermath.settle().await,
+            Fate::Hangup => Err(Hangup),
+        };
+        let call = Call {
+            caller: &passage.caller,
+            service: Service::S3,
+            operation: &passage.operation,
+            resources: &passage.subject,
+        };
+        let status = settled.is_ok().then_some(response.status().as_u16());
+        self.controls.usage.note(call, start, Ending { status, consumed: Vec::new() });
+        settled.map(|()| response)
+    }
+
+    /// Whether the caller may not learn that the object is missing.
+    fn hides(&self, passage: &Passage, response: &Response<Body>) -> Option<Denied> {
+        if response.status() != StatusCode::NOT_FOUND
+            || !matches!(passage.operation.as_str(), "GetObject" | "HeadObject")
+        {
+            return None;
+        }
+        let bucket = arn::bucket(passage.bucket.as_deref()?);
+        self.controls.access.check(&passage.caller, "s3:ListBucket", &bucket).err()
+    }
+}
+
+fn error(method: &Method, status: StatusCode, code: &str, message: &str) -> Result<Response<Body>, Hangup> {
+    let body = if method == Method::HEAD {
+        Empty::new().map_err(|never| match never {}).boxed_unsync()
+    } else {
+        // Nothing in it needs escaping: ARNs, action names and our own sentences hold no markup.
+        let xml = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        );
+        Full::from(xml).map_err(|never| match never {}).boxed_unsync()
+    };
+    Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, "application/xml")
+        .body(body)
+        .map_err(|_| Hangup)
+}

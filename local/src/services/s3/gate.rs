@@ -1,0 +1,219 @@
+//! What the S3 store asks before it acts: whose key that is, whether its owner may, and whether it is to fail.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::StatusCode;
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::{Credentials, S3Auth, SecretKey};
+use s3s::dto::{
+    Checksum, CopyObjectInput, CopySource, DeleteObjectsInput, PutObjectInput, UploadPartCopyInput,
+    UploadPartInput,
+};
+use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
+use tokio::sync::OwnedMutexGuard;
+
+use super::{integrity, permissions};
+use crate::services::access::{Caller, arn};
+use crate::services::faults::{Aftermath, Failure, Verdict};
+use crate::services::{Call, Controls, Service};
+
+/// What the gate learned about a request, for the endpoint that put the slot into it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Slot {
+    passage: Arc<Mutex<Option<Passage>>>,
+    turn: Arc<Mutex<Option<OwnedMutexGuard<()>>>>,
+    tampered: Arc<AtomicBool>,
+}
+
+impl Slot {
+    pub(super) fn take(&self) -> Option<Passage> {
+        lock(&self.passage).take()
+    }
+
+    /// Whether the body was not what its checksum says.
+    pub(super) fn was_tampered_with(&self) -> bool {
+        self.tampered.load(Ordering::Relaxed)
+    }
+
+    /// The write is done: lets the next conditional one have its turn.
+    pub(super) fn end_turn(&self) {
+        drop(lock(&self.turn).take());
+    }
+}
+
+/// What the lock guards is replaced whole, so a panic elsewhere doesn't spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request that reached the gate.
+#[derive(Debug)]
+pub(super) struct Passage {
+    pub(super) caller: Caller,
+    pub(super) operation: String,
+    pub(super) subject: Vec<String>,
+    pub(super) bucket: Option<String>,
+    pub(super) fate: Fate,
+}
+
+/// What is to become of its answer.
+#[derive(Debug)]
+pub(super) enum Fate {
+    Answered(Aftermath),
+    Hangup,
+}
+
+#[derive(Debug)]
+pub(super) struct Gate {
+    controls: Controls,
+    /// The store looks whether a condition holds and then writes; so conditional writes take turns.
+    conditional_writes: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Gate {
+    pub(super) fn new(controls: Controls) -> Self {
+        Self { controls, conditional_writes: Arc::default() }
+    }
+
+    fn caller(&self, credentials: Option<&Credentials>) -> S3Result<Caller> {
+        let credentials = credentials.ok_or_else(|| s3_error!(AccessDenied, "Access Denied"))?;
+        self.controls.access.caller(&credentials.access_key).ok_or_else(unknown_key)
+    }
+
+    fn check(&self, caller: &Caller, action: &str, resource: &str) -> S3Result<()> {
+        self.controls.access.check(caller, action, resource).map_err(|denied| {
+            tracing::warn!(function = caller.name(), "{denied}");
+            S3Error::with_message(S3ErrorCode::AccessDenied, denied.to_string())
+        })
+    }
+
+    fn check_source(&self, credentials: Option<&Credentials>, source: &CopySource) -> S3Result<()> {
+        match source {
+            CopySource::Bucket { bucket, key, .. } => {
+                self.check(&self.caller(credentials)?, "s3:GetObject", &arn::object(bucket, key))
+            }
+            _ => Err(s3_error!(NotImplemented, "copying from an access point is not served here")),
+        }
+    }
+}
+
+/// The checksums in an upload's headers: two input types have the same fields.
+macro_rules! declared {
+    ($input:ident) => {
+        Checksum {
+            checksum_crc32: $input.checksum_crc32.clone(),
+            checksum_crc32c: $input.checksum_crc32c.clone(),
+            checksum_crc64nvme: $input.checksum_crc64nvme.clone(),
+            checksum_sha1: $input.checksum_sha1.clone(),
+            checksum_sha256: $input.checksum_sha256.clone(),
+            checksum_type: None,
+        }
+    };
+}
+
+fn unknown_key() -> S3Error {
+    s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records.")
+}
+
+#[async_trait::async_trait]
+impl S3Auth for Gate {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        let access = &self.controls.access;
+        // Every caller of this start signs with the same secret; the key id tells them apart.
+        access.caller(access_key).ok_or_else(unknown_key)?;
+        Ok(SecretKey::from(access.operator().secret_access_key.clone()))
+    }
+}
+
+#[async_trait::async_trait]
+impl S3Access for Gate {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let caller = self.caller(context.credentials())?;
+        let operation = context.s3_op().name().to_owned();
+        let path = context.s3_path();
+        let (action, resource) = permissions::needed(&operation, path);
+        let bucket = path.get_bucket_name().map(str::to_owned);
+        let subject = permissions::subject(path);
+        let slot = context.extensions_mut().get::<Slot>().cloned().unwrap_or_default();
+        let allowed = if operation == "DeleteObjects" {
+            // Its keys are in its body: see `delete_objects`.
+            Ok(())
+        } else {
+            self.check(&caller, &action, &resource)
+        };
+        let (fate, answer) = if let Err(denied) = allowed {
+            (Fate::Answered(Aftermath::default()), Err(denied))
+        } else {
+            let call =
+                Call { caller: &caller, service: Service::S3, operation: &operation, resources: &subject };
+            match self.controls.faults.before(call).await {
+                Verdict::Proceed(aftermath) => (Fate::Answered(aftermath), Ok(())),
+                Verdict::Fail(failure) => (Fate::Answered(Aftermath::default()), Err(s3_failure(&failure))),
+                // The error is never seen: the endpoint hangs up instead.
+                Verdict::Hangup => (Fate::Hangup, Err(s3_error!(InternalError))),
+            }
+        };
+        *lock(&slot.passage) = Some(Passage { caller, operation, subject, bucket, fate });
+        answer
+    }
+
+    async fn put_object(&self, request: &mut S3Request<PutObjectInput>) -> S3Result<()> {
+        let Some(slot) = request.extensions.get::<Slot>().cloned() else { return Ok(()) };
+        let input = &mut request.input;
+        if input.if_none_match.is_some() || input.if_match.is_some() {
+            // After the fault rules: a write that is held before its effect must not keep others waiting.
+            let turn = Arc::clone(&self.conditional_writes).lock_owned().await;
+            *lock(&slot.turn) = Some(turn);
+        }
+        let declared = declared!(input);
+        input.body = input.body.take().map(|body| integrity::verified(body, declared, slot.tampered));
+        Ok(())
+    }
+
+    async fn upload_part(&self, request: &mut S3Request<UploadPartInput>) -> S3Result<()> {
+        let Some(slot) = request.extensions.get::<Slot>().cloned() else { return Ok(()) };
+        let input = &mut request.input;
+        let declared = declared!(input);
+        input.body = input.body.take().map(|body| integrity::verified(body, declared, slot.tampered));
+        Ok(())
+    }
+
+    async fn delete_objects(&self, request: &mut S3Request<DeleteObjectsInput>) -> S3Result<()> {
+        let caller = self.caller(request.credentials.as_ref())?;
+        // One key that may not be deleted refuses the whole request; the cloud refuses that key alone.
+        request.input.delete.objects.iter().try_for_each(|object| {
+            self.check(&caller, "s3:DeleteObject", &arn::object(&request.input.bucket, &object.key))
+        })
+    }
+
+    async fn copy_object(&self, request: &mut S3Request<CopyObjectInput>) -> S3Result<()> {
+        self.check_source(request.credentials.as_ref(), &request.input.copy_source)
+    }
+
+    async fn upload_part_copy(&self, request: &mut S3Request<UploadPartCopyInput>) -> S3Result<()> {
+        self.check_source(request.credentials.as_ref(), &request.input.copy_source)
+    }
+}
+
+fn s3_failure(failure: &Failure) -> S3Error {
+    let named = |name: &str, status| {
+        let mut error =
+            S3Error::new(S3ErrorCode::from_bytes(name.as_bytes()).unwrap_or(S3ErrorCode::InternalError));
+        error.set_status_code(status);
+        error
+    };
+    match failure {
+        Failure::ThrottlingException | Failure::ProvisionedThroughputExceededException => {
+            s3_error!(SlowDown, "Please reduce your request rate.")
+        }
+        Failure::InternalServerError => {
+            s3_error!(InternalError, "We encountered an internal error. Please try again.")
+        }
+        Failure::TransactionConflict { .. } | Failure::TransactionConflictException => {
+            named("OperationAborted", StatusCode::CONFLICT)
+        }
+        Failure::Gone => named("Gone", StatusCode::GONE),
+        Failure::LimitExceeded => named("LimitExceeded", StatusCode::TOO_MANY_REQUESTS),
+    }
+}

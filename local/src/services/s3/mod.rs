@@ -1,0 +1,97 @@
+//! S3 on this machine: the template's buckets, one folder each.
+//!
+//! 1. Signatures are verified for real, also those of presigned URLs: headers that were signed (length, type, checksum)
+//!    must come as they were signed, and an expired URL is refused.
+//! 2. The function whose key signed is held against its policy; a presigned URL has the rights of who made it.
+//! 3. A body that isn't what its checksum says is refused with `BadDigest` and replaces nothing. Of two conditional
+//!    writes at once, one succeeds.
+//! 4. A missing object is 404 only for a caller that may list the bucket, and 403 for everybody else, as in the cloud.
+//!
+//! Limits of the store: no tagging, CORS, versioning, lifecycle or encryption; bucket names follow AWS's rules;
+//! path-style addressing only (`force_path_style(true)` in clients, or `AWS_ENDPOINT_URL_S3` with an IP address).
+
+mod endpoint;
+mod gate;
+mod integrity;
+mod permissions;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use s3s::service::S3ServiceBuilder;
+use s3s_fs::FileSystem;
+use tempfile::TempDir;
+
+use super::Controls;
+use super::server::{Server, StartError};
+use gate::Gate;
+
+/// A running S3. Stops when dropped.
+#[derive(Debug)]
+pub struct S3 {
+    server: Server,
+    #[expect(dead_code, reason = "removes the folder when dropped, after the server")]
+    temporary: Option<TempDir>,
+}
+
+/// Why S3 did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum S3Error {
+    /// The objects' folder can't be used.
+    #[error("the S3 data in {path} can't be used")]
+    Folder {
+        /// Which folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The store refuses the folder.
+    #[error("the S3 data in {path} can't be opened: {reason}")]
+    Open {
+        /// Which folder.
+        path: PathBuf,
+        /// The store's words.
+        reason: String,
+    },
+    /// The endpoint can't be served.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+impl S3 {
+    /// Makes `buckets` exist and serves them on `address` (port 0 picks a free one). Without `folder`, objects are gone
+    /// when the service stops.
+    pub fn start(
+        address: SocketAddr,
+        folder: Option<&Path>,
+        buckets: &[String],
+        controls: Controls,
+    ) -> Result<Self, S3Error> {
+        let (root, temporary) = if let Some(folder) = folder {
+            (folder.to_owned(), None)
+        } else {
+            let path = std::env::temp_dir();
+            let temporary = tempfile::Builder::new()
+                .prefix("sojourn-s3-")
+                .tempdir()
+                .map_err(|source| S3Error::Folder { path, source })?;
+            (temporary.path().to_owned(), Some(temporary))
+        };
+        for path in std::iter::once(root.clone()).chain(buckets.iter().map(|bucket| root.join(bucket))) {
+            std::fs::create_dir_all(&path).map_err(|source| S3Error::Folder { path, source })?;
+        }
+        let store = FileSystem::new(&root)
+            .map_err(|error| S3Error::Open { path: root.clone(), reason: format!("{error:?}") })?;
+        let mut service = S3ServiceBuilder::new(store);
+        service.set_auth(Gate::new(controls.clone()));
+        service.set_access(Gate::new(controls.clone()));
+        let endpoint = endpoint::Endpoint { service: service.build(), controls };
+        Ok(Self { server: Server::start("S3", address, endpoint)?, temporary })
+    }
+
+    /// What `AWS_ENDPOINT_URL_S3` is set to.
+    pub fn endpoint_url(&self) -> String {
+        format!("http://{}", self.server.address())
+    }
+}

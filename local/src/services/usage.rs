@@ -1,0 +1,283 @@
+//! What was asked of the services: counters, capacity units and a log of every request with its instants.
+//!
+//! 1. Nothing is counted until [`Usage::record`], which begins anew; [`Usage::snapshot`] can be read at any time.
+//! 2. Capacity is what DynamoDB itself says (`ReturnConsumedCapacity`), asked for on the request's behalf while
+//!    recording and taken out of the answer again.
+//! 3. [`Snapshot::sequential_round_trips`] tells how many requests can't have been under way at once: the longest chain
+//!    in which each one starts after the one before has ended. Requests to a database on the same machine end within
+//!    microseconds, so two that a function sends together may still be served one after the other. A test that counts
+//!    round trips adds a fault rule that delays every request; then the chain shows what the function waited for.
+//!
+//! Limits: the log keeps the first [`LOG_CAPACITY`] requests and counts the others.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{Call, Service};
+
+/// Requests that the log keeps: enough for any test, and bounded under a benchmark.
+pub const LOG_CAPACITY: usize = 100_000;
+
+/// What is being counted.
+#[derive(Debug, Default)]
+pub struct Usage {
+    recording: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    since: Instant,
+    requests: BTreeMap<(String, Service, String, Vec<String>), Count>,
+    capacity: BTreeMap<(String, String, String), Units>,
+    log: Vec<Entry>,
+    unlogged: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            requests: BTreeMap::new(),
+            capacity: BTreeMap::new(),
+            log: Vec::new(),
+            unlogged: 0,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    requests: u64,
+    failures: u64,
+}
+
+/// Capacity units.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Units {
+    /// Read units.
+    pub read: f64,
+    /// Write units.
+    pub write: f64,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ending {
+    /// HTTP status of the answer; `None` when the connection was cut off.
+    pub status: Option<u16>,
+    /// What it consumed, by table.
+    pub consumed: Vec<(String, Units)>,
+}
+
+impl Ending {
+    /// An ending with a status and without capacity.
+    pub fn status(status: u16) -> Self {
+        Self { status: Some(status), consumed: Vec::new() }
+    }
+
+    /// The connection was cut off.
+    pub fn hangup() -> Self {
+        Self { status: None, consumed: Vec::new() }
+    }
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// In the order in which requests ended, from 1.
+    pub sequence: u64,
+    /// The function's short name, or `operator`.
+    pub caller: String,
+    /// Which service.
+    pub service: Service,
+    /// Which operation.
+    pub operation: String,
+    /// Table names, `bucket/key`, a secret's name or a connection id.
+    pub resources: Vec<String>,
+    /// Microseconds since the recording began.
+    pub start_micros: u64,
+    /// Microseconds since the recording began.
+    pub end_micros: u64,
+    /// HTTP status; absent when the connection was cut off.
+    pub status: Option<u16>,
+}
+
+/// Requests of one kind.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Requests {
+    /// The function's short name, or `operator`.
+    pub caller: String,
+    /// Which service.
+    pub service: Service,
+    /// Which operation.
+    pub operation: String,
+    /// What it was about.
+    pub resources: Vec<String>,
+    /// How many.
+    pub requests: u64,
+    /// How many of them ended with a status of 400 or more, or with none.
+    pub failures: u64,
+}
+
+/// Capacity that one operation of one caller consumed on one table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capacity {
+    /// The function's short name, or `operator`.
+    pub caller: String,
+    /// Which operation.
+    pub operation: String,
+    /// Which table, its indexes included.
+    pub table: String,
+    /// How much.
+    #[serde(flatten)]
+    pub units: Units,
+}
+
+/// All that was counted since the recording began.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// Whether counting goes on.
+    pub recording: bool,
+    /// Microseconds since the recording began.
+    pub elapsed_micros: u64,
+    /// Requests by caller, operation and resources.
+    pub requests: Vec<Requests>,
+    /// Capacity by caller, operation and table.
+    pub capacity: Vec<Capacity>,
+    /// The length of the longest chain of requests in which each starts after the one before has ended.
+    pub sequential_round_trips: usize,
+    /// Every request.
+    pub log: Vec<Entry>,
+    /// Requests that found the log full.
+    pub unlogged: u64,
+}
+
+impl Usage {
+    /// Begins a recording; an earlier one is forgotten.
+    pub fn record(&self) {
+        *self.lock() = State::default();
+        self.recording.store(true, Ordering::Release);
+    }
+
+    /// Ends the recording. What was counted stays readable.
+    pub fn stop(&self) {
+        self.recording.store(false, Ordering::Release);
+    }
+
+    /// Whether requests are being counted.
+    pub fn is_recording(&self) -> bool {
+        self.recording.load(Ordering::Acquire)
+    }
+
+    /// Counts one request that was received at `start`, if somebody measures.
+    pub fn note(&self, call: Call<'_>, start: Instant, ending: Ending) {
+        if !self.is_recording() {
+            return;
+        }
+        let mut state = self.lock();
+        // A request from before the recording belongs to nobody's measurement.
+        let Some(started) = start.checked_duration_since(state.since) else { return };
+        let caller = call.caller.name();
+        let key = (caller.to_owned(), call.service, call.operation.to_owned(), call.resources.to_vec());
+        let count = state.requests.entry(key).or_default();
+        count.requests += 1;
+        count.failures += u64::from(ending.status.is_none_or(|status| status >= 400));
+        for (table, units) in ending.consumed {
+            let total =
+                state.capacity.entry((caller.to_owned(), call.operation.to_owned(), table)).or_default();
+            total.read += units.read;
+            total.write += units.write;
+        }
+        if state.log.len() >= LOG_CAPACITY {
+            state.unlogged += 1;
+            return;
+        }
+        let entry = Entry {
+            sequence: state.log.len() as u64 + 1,
+            caller: caller.to_owned(),
+            service: call.service,
+            operation: call.operation.to_owned(),
+            resources: call.resources.to_vec(),
+            start_micros: micros(started),
+            end_micros: micros(state.since.elapsed()),
+            status: ending.status,
+        };
+        state.log.push(entry);
+    }
+
+    /// What was counted so far.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.lock();
+        let requests =
+            state.requests.iter().map(|((caller, service, operation, resources), count)| Requests {
+                caller: caller.clone(),
+                service: *service,
+                operation: operation.clone(),
+                resources: resources.clone(),
+                requests: count.requests,
+                failures: count.failures,
+            });
+        let capacity = state.capacity.iter().map(|((caller, operation, table), units)| Capacity {
+            caller: caller.clone(),
+            operation: operation.clone(),
+            table: table.clone(),
+            units: *units,
+        });
+        Snapshot {
+            recording: self.is_recording(),
+            elapsed_micros: micros(state.since.elapsed()),
+            requests: requests.collect(),
+            capacity: capacity.collect(),
+            sequential_round_trips: longest_chain(&state.log),
+            log: state.log.clone(),
+            unlogged: state.unlogged,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Plain counters: whole after every statement, whatever panicked elsewhere.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Snapshot {
+    /// How many requests were made.
+    pub fn total(&self) -> u64 {
+        self.requests.iter().map(|row| row.requests).sum()
+    }
+
+    /// How many requests of that operation were made.
+    pub fn count(&self, operation: &str) -> u64 {
+        self.requests.iter().filter(|row| row.operation == operation).map(|row| row.requests).sum()
+    }
+}
+
+/// The length of the longest chain of requests in which each starts after the one before has ended.
+fn longest_chain(log: &[Entry]) -> usize {
+    let mut spans: Vec<_> = log.iter().map(|entry| (entry.end_micros, entry.start_micros)).collect();
+    spans.sort_unstable();
+    let mut chain = 0;
+    let mut free_from = None;
+    for (end, start) in spans {
+        // The one that ends first leaves the most room for others: the classic greedy choice.
+        if free_from.is_none_or(|free| start >= free) {
+            chain += 1;
+            free_from = Some(end);
+        }
+    }
+    chain
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,40 @@
+//! Conditional updates as constants: what is written, and on what condition, side by side.
+
+use aws_sdk_dynamodb::types::{TransactWriteItem, Update};
+
+use super::{AttributeValue, DynamoError, Item};
+
+/// One kind of update of one kind of row. Each is a constant of its adapter, with its reason.
+#[derive(Debug, Clone, Copy)]
+pub struct Change {
+    /// The update expression.
+    pub update: &'static str,
+    /// The condition expression.
+    pub condition: Option<&'static str>,
+    /// Stand-ins for attributes whose names are reserved words.
+    pub names: &'static [(&'static str, &'static str)],
+}
+
+impl Change {
+    /// This change of the row `key`, as an action of a transaction.
+    pub fn action<const N: usize>(
+        &self,
+        table: &str,
+        key: Item,
+        values: [(&str, AttributeValue); N],
+    ) -> Result<TransactWriteItem, DynamoError> {
+        let mut update = Update::builder()
+            .table_name(table)
+            .set_key(Some(key))
+            .update_expression(self.update)
+            .set_condition_expression(self.condition.map(str::to_owned));
+        for (name, attribute) in self.names {
+            update = update.expression_attribute_names(*name, *attribute);
+        }
+        for (name, value) in values {
+            update = update.expression_attribute_values(name, value);
+        }
+        let update = update.build().map_err(|error| DynamoError::unreadable("build", table, error))?;
+        Ok(TransactWriteItem::builder().update(update).build())
+    }
+}

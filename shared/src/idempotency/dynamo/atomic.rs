@@ -1,0 +1,148 @@
+//! The atomic form: record, effect and event in one transaction.
+//!
+//! 1. Read the record, the caller's session and the effect's own rows in one `BatchGetItem`. A session that has ended
+//!    is refused before anything is told; a record answers at once.
+//! 2. The effect decides on its rows: commit, refuse for good, put off, or read again.
+//! 3. Commit is one `TransactWriteItems` with the record at position 0. If it is cancelled, the reasons are read in
+//!    this order:
+//!    - the record was in the way: a duplicate was faster, and this is its answer;
+//!    - somebody is at the record right now: go back to 1, since it may be our duplicate, whose effect (stock taken)
+//!      must not be mistaken for a reason to refuse;
+//!    - a condition of the effect failed: the effect says whether that is final;
+//!    - conflicts: go back to 1; throttling: 503.
+//! 4. Going back waits with jitter inside the deadline; when that leaves no time the answer is 503, and nothing was
+//!    changed.
+//! 5. A final refusal is recorded by a conditional put; if a record is in the way, that one is the answer.
+//!
+//! So a new effect takes two sequential round trips, and a replay one.
+
+use std::future::Future;
+
+use aws_sdk_dynamodb::types::TransactWriteItem;
+use jiff::Timestamp;
+
+use super::requests::{KeyedRequests, Opening};
+use super::{parse, put_done};
+use crate::deadline::Deadline;
+use crate::dynamo::CancellationReason::{ConditionFailed, Conflict};
+use crate::dynamo::{CancellationReason, DynamoError, RowKey, Rows, Transaction};
+use crate::idempotency::{KeyedRequest, KeyedRequestError};
+use crate::problem::Problem;
+use crate::reply::Reply;
+use crate::retry::Backoff;
+use crate::telemetry::{self, Metric};
+use crate::tokens::Principal;
+
+/// One effect that fits into a transaction: at most 99 actions, decided on at most 98 rows.
+pub trait Effect: Sync {
+    /// The rows to decide on.
+    fn rows(&self) -> Vec<RowKey<'_>>;
+
+    /// Decides, on rows that were read consistently just now.
+    fn decide(
+        &self,
+        rows: Rows,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Decision, DynamoError>> + Send;
+
+    /// Says what a failed condition among the effect's own actions means: a final refusal, or `None` to read and
+    /// decide again. The reasons are in the order of the actions.
+    fn explain(&self, reasons: &[CancellationReason]) -> Option<Problem>;
+
+    /// Called when the effect has happened, for its metrics.
+    fn committed(&self);
+}
+
+/// What an effect wants done.
+#[derive(Debug)]
+pub enum Decision {
+    /// These writes, and this answer, recorded with them.
+    Commit(Vec<TransactWriteItem>, Reply),
+    /// A final refusal, recorded.
+    Refuse(Problem),
+    /// A refusal that will pass, not recorded.
+    Defer(Problem),
+    /// Deciding has changed the rows.
+    ReadAgain,
+}
+
+/// What became of one try.
+enum Try {
+    Answered(Reply),
+    Refused(Problem),
+    Again,
+}
+
+impl KeyedRequests {
+    /// The answer to `request`: `effect`'s, if this is the first with its key, else the one that was given.
+    pub async fn run(
+        &self,
+        caller: &Principal,
+        request: &KeyedRequest,
+        effect: &impl Effect,
+        deadline: Deadline,
+    ) -> Result<Reply, KeyedRequestError> {
+        let mut backoff = Backoff::within(deadline);
+        loop {
+            let rows = match self.open(caller, request, effect.rows(), deadline).await? {
+                Opening::Answered(reply) => return Ok(reply),
+                Opening::New(rows) => rows,
+            };
+            let now = self.clock.now();
+            let tried = match effect.decide(rows, now).await? {
+                Decision::Commit(actions, reply) => self.commit(request, effect, actions, reply, now).await?,
+                Decision::Refuse(problem) => Try::Refused(problem),
+                Decision::Defer(problem) => return Err(KeyedRequestError::Refused(problem)),
+                Decision::ReadAgain => Try::Again,
+            };
+            match tried {
+                Try::Answered(reply) => return Ok(reply),
+                Try::Refused(problem) => return self.refuse(request, problem, deadline).await,
+                Try::Again => telemetry::count(Metric::TransactionConflicts, 1),
+            }
+            if !backoff.wait().await {
+                return Err(KeyedRequestError::Contended);
+            }
+        }
+    }
+
+    async fn commit(
+        &self,
+        request: &KeyedRequest,
+        effect: &impl Effect,
+        actions: Vec<TransactWriteItem>,
+        reply: Reply,
+        now: Timestamp,
+    ) -> Result<Try, KeyedRequestError> {
+        let mut items = vec![put_done(&self.records, request, &reply, now)?];
+        items.extend(actions);
+        let sent = self.client.transact_write_items().set_transact_items(Some(items)).send().await;
+        let reasons = match Transaction::outcome(sent, &request.scope.record_key())? {
+            Transaction::Committed => {
+                effect.committed();
+                return Ok(Try::Answered(reply));
+            }
+            Transaction::Cancelled(reasons) => reasons,
+        };
+        let (record, effects) = reasons.split_first().unwrap_or((&CancellationReason::None, &[]));
+        match record {
+            ConditionFailed(item) => {
+                return match self.admitted(Some(parse(item.clone())?), request)? {
+                    Some(reply) => Ok(Try::Answered(reply)),
+                    None => Ok(Try::Again),
+                };
+            }
+            Conflict => return Ok(Try::Again),
+            _ => {}
+        }
+        if effects.iter().any(|reason| matches!(reason, ConditionFailed(_)))
+            && let Some(problem) = effect.explain(effects)
+        {
+            return Ok(Try::Refused(problem));
+        }
+        match reasons.iter().find_map(CancellationReason::error_code) {
+            Some(code) => Err(DynamoError::cancelled(request.scope.record_key(), code).into()),
+            None => Ok(Try::Again),
+        }
+    }
+}

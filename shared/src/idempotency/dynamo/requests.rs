@@ -1,0 +1,136 @@
+//! What both forms begin and end with: the first read, and the record of a final refusal.
+
+use std::fmt;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure::AllOld;
+
+use super::{IS_CLAIMABLE, done_item, is_claimable, key, parse};
+use crate::clock::SharedClock;
+use crate::deadline::Deadline;
+use crate::dynamo::{RowKey, Rows, Write, WriteOutcome, read_rows};
+use crate::env::{ConfigError, Env};
+use crate::idempotency::{Admission, KeyedRequest, KeyedRequestError, Record, count_replay};
+use crate::problem::Problem;
+use crate::reply::Reply;
+use crate::retry::Backoff;
+use crate::sessions::{self, Standing};
+use crate::tables;
+use crate::tokens::Principal;
+
+/// Requests with keys, of callers with sessions.
+///
+/// Calls `BatchGetItem` on records, sessions and the effects' rows; `PutItem` on records; and in transactions what the
+/// effects' actions are.
+#[derive(Clone)]
+pub struct KeyedRequests {
+    pub(super) client: Client,
+    pub(super) records: String,
+    pub(super) clock: SharedClock,
+    sessions: String,
+}
+
+/// What the first read found.
+#[derive(Debug)]
+pub enum Opening {
+    /// The caller's session stands and there is no answer yet; these are the rows that were asked for.
+    New(Rows),
+    /// The answer that was given before.
+    Answered(Reply),
+}
+
+impl KeyedRequests {
+    /// Requests with their records in `IDEMPOTENCY_TABLE` and their callers' sessions in `SESSIONS_TABLE`.
+    pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        let (records, sessions) = (tables::IDEMPOTENCY.name(env)?, tables::SESSIONS.name(env)?);
+        Ok(Self { client, records, clock, sessions })
+    }
+
+    /// Reads `keys` together with the request's record and the caller's session, in one round trip. A session that has
+    /// ended is refused before anything is told.
+    pub async fn open(
+        &self,
+        caller: &Principal,
+        request: &KeyedRequest,
+        mut keys: Vec<RowKey<'_>>,
+        deadline: Deadline,
+    ) -> Result<Opening, KeyedRequestError> {
+        keys.push(RowKey { table: &self.records, key: key(&request.scope) });
+        keys.push(RowKey { table: &self.sessions, key: sessions::dynamo::key(caller.session_id()) });
+        let mut rows = read_rows(&self.client, keys, deadline).await?;
+
+        let session = rows.take_one(&self.sessions).map(sessions::dynamo::parse).transpose()?;
+        if sessions::standing(caller, session.as_ref(), self.clock.now()) == Standing::Ended {
+            return Err(KeyedRequestError::SessionEnded);
+        }
+        let record = rows.take_one(&self.records).map(parse).transpose()?;
+        Ok(self.admitted(record, request)?.map_or(Opening::New(rows), Opening::Answered))
+    }
+
+    /// Records a final refusal, and refuses. If a duplicate has recorded something meanwhile, that is the answer.
+    pub async fn refuse(
+        &self,
+        request: &KeyedRequest,
+        problem: Problem,
+        deadline: Deadline,
+    ) -> Result<Reply, KeyedRequestError> {
+        let reply = problem.clone().into_reply();
+        let mut backoff = Backoff::within(deadline);
+        loop {
+            let now = self.clock.now();
+            // Claimable, not free: the request's own lapsed claim gives way to its refusal.
+            let (names, values) = is_claimable(request, now);
+            let written = self
+                .client
+                .put_item()
+                .table_name(&self.records)
+                .set_item(Some(done_item(request, &reply, now)?))
+                .condition_expression(IS_CLAIMABLE)
+                .set_expression_attribute_names(Some(names))
+                .set_expression_attribute_values(Some(values))
+                .return_values_on_condition_check_failure(AllOld)
+                .send()
+                .await;
+            match written.outcome("PutItem", &request.scope.record_key())? {
+                Write::Done(_) => return Err(KeyedRequestError::Refused(problem)),
+                Write::Refused(item) => {
+                    if let Some(reply) = self.admitted(Some(parse(item)?), request)? {
+                        return Ok(reply);
+                    }
+                }
+                Write::Conflict => {}
+            }
+            if !backoff.wait().await {
+                return Err(KeyedRequestError::Contended);
+            }
+        }
+    }
+
+    /// The answer that a record holds; `None` when the request may start.
+    pub fn admitted(
+        &self,
+        record: Option<Record>,
+        request: &KeyedRequest,
+    ) -> Result<Option<Reply>, KeyedRequestError> {
+        match Record::admit(record, request.fingerprint, self.clock.now()) {
+            Admission::Start(()) => Ok(None),
+            Admission::Replay(reply) => {
+                count_replay(&request.scope);
+                Ok(Some(reply))
+            }
+            Admission::InProgress { retry_after } => Err(KeyedRequestError::InProgress { retry_after }),
+            Admission::Mismatch => Err(KeyedRequestError::Mismatch),
+        }
+    }
+
+    /// The table of records, for transactions of one's own.
+    pub fn records(&self) -> &str {
+        &self.records
+    }
+}
+
+impl fmt::Debug for KeyedRequests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedRequests").field("records", &self.records).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,92 @@
+//! The `Idempotency-Key` header.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest key, in bytes, quotes not counted.
+pub const MAX_KEY_BYTES: usize = 255;
+
+/// A client's name for one write: 1 to 255 visible ASCII characters without `"` and `\`. UUIDs of version 4 are what
+/// we advise.
+///
+/// The header's draft standard has it as a quoted string; most clients send it bare. Both are read, and mean the same
+/// key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(String);
+
+/// Why there is no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The header is absent. 400.
+    #[error("the header Idempotency-Key is missing")]
+    Missing,
+    /// The header is no key. 400.
+    #[error("an Idempotency-Key has 1 to {MAX_KEY_BYTES} visible ASCII characters, bare or quoted")]
+    Malformed,
+}
+
+impl IdempotencyKey {
+    /// Reads the header.
+    pub fn from_header(value: Option<&str>) -> Result<Self, KeyError> {
+        value.ok_or(KeyError::Missing)?.trim().parse()
+    }
+}
+
+impl FromStr for IdempotencyKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+        let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
+        if (1..=MAX_KEY_BYTES).contains(&bare.len()) && bare.bytes().all(plain) {
+            Ok(Self(bare.to_owned()))
+        } else {
+            Err(KeyError::Malformed)
+        }
+    }
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_absent_header_is_told_from_a_bad_one() {
+        assert_eq!(IdempotencyKey::from_header(None), Err(KeyError::Missing));
+        assert_eq!(IdempotencyKey::from_header(Some("")), Err(KeyError::Malformed));
+    }
+
+    #[test]
+    fn half_a_pair_of_quotes_is_no_key() {
+        for bad in ["\"", "\"\"", "\"abc", "abc\"", "a\"b", "a b", "a\\b", "käse"] {
+            assert_eq!(bad.parse::<IdempotencyKey>(), Err(KeyError::Malformed), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn quoted_and_bare_are_the_same_key(key in "[!#-\\[\\]-~]{1,255}") {
+            let bare: IdempotencyKey = key.parse().unwrap();
+            prop_assert_eq!(&bare, &format!("\"{key}\"").parse().unwrap());
+            prop_assert_eq!(bare.to_string(), key);
+        }
+
+        #[test]
+        fn too_long_is_refused(key in "[a-z]{256,300}") {
+            prop_assert_eq!(key.parse::<IdempotencyKey>(), Err(KeyError::Malformed));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,300}") {
+            let visible = |key: IdempotencyKey| key.to_string().bytes().all(|b| b.is_ascii_graphic());
+            prop_assert!(text.parse::<IdempotencyKey>().map_or(true, visible));
+        }
+    }
+}

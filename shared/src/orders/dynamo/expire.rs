@@ -1,0 +1,171 @@
+//! Cancelling orders that stay unpaid, for the clean-up job.
+
+use aws_sdk_dynamodb::Client;
+use jiff::Timestamp;
+
+use super::settle::{Footing, Settling};
+use super::{OrderWrites, key, parse};
+use crate::clock::{SharedClock, rfc3339};
+use crate::deadline::Deadline;
+use crate::dynamo::{CancellationReason, DynamoError, Guard, Item, Transaction, text};
+use crate::env::{ConfigError, Env};
+use crate::ids::{OrderId, SharedIds};
+use crate::orders::{
+    CancelReason, Expiration, Expiry, Order, OrderStatus, PendingCursor, PendingPage, PendingShard,
+};
+use crate::payments::PaymentProvider;
+use crate::retry::Backoff;
+use crate::telemetry::{self, Metric};
+
+/// Orders on a page: as many as a job ends in a few seconds, so that its progress is seen and its deadline kept.
+const PAGE_SIZE: i32 = 100;
+
+/// The orders of a shard that were placed before an instant, oldest first.
+const PLACED_BEFORE: &str = "pendingShard = :shard AND createdAt < :before";
+
+/// Expiry on the orders table.
+///
+/// Calls `Query` on the index `pending`, `GetItem` on orders; in transactions `UpdateItem` on orders and stock,
+/// `PutItem` on outbox, and what the guard is.
+#[derive(Debug, Clone)]
+pub struct DynamoExpiry<P> {
+    settling: Settling<P>,
+    clock: SharedClock,
+}
+
+/// What became of one try.
+enum Try {
+    Over(Expiration),
+    Again,
+}
+
+impl<P: PaymentProvider> DynamoExpiry<P> {
+    /// Expiry in the tables that the environment names.
+    pub fn from_env(
+        client: Client,
+        env: &Env,
+        provider: P,
+        clock: SharedClock,
+        ids: SharedIds,
+    ) -> Result<Self, ConfigError> {
+        let writes = OrderWrites::from_env(env, ids)?;
+        Ok(Self { settling: Settling::new(client, writes, provider), clock })
+    }
+
+    async fn read(&self, order_id: &OrderId) -> Result<Option<Order>, DynamoError> {
+        let answer = self
+            .settling
+            .client()
+            .get_item()
+            .table_name(self.settling.writes().orders())
+            .set_key(Some(key(order_id)))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| DynamoError::new("GetItem", order_id.as_str(), error))?;
+        answer.item.map(parse).transpose()
+    }
+
+    async fn try_expire(
+        &self,
+        order_id: &OrderId,
+        guard: Option<&Guard>,
+        deadline: Deadline,
+    ) -> Result<Try, DynamoError> {
+        let Some(order) = self.read(order_id).await? else { return Ok(Try::Over(Expiration::Unknown)) };
+        match order.status {
+            OrderStatus::PendingPayment => {}
+            OrderStatus::Paid => return Ok(Try::Over(Expiration::Paid)),
+            OrderStatus::Cancelled => return Ok(Try::Over(Expiration::AlreadyCancelled)),
+        }
+        let now = self.clock.now();
+        match self.settling.settle(&order, now, deadline).await? {
+            Footing::Clear => {}
+            Footing::Moved => return Ok(Try::Again),
+            Footing::UnderWay { .. } | Footing::Unknown => {
+                return Ok(Try::Over(Expiration::PaymentUnsettled));
+            }
+        }
+        let (_, mut actions) = self.settling.writes().cancelled(&order, CancelReason::Unpaid, now)?;
+        let guarded = guard.is_some();
+        actions.extend(guard.map(|Guard(action)| action.clone()));
+        Ok(match self.settling.transact(order_id, actions).await? {
+            Transaction::Committed => {
+                telemetry::count(Metric::OrdersExpired, 1);
+                Try::Over(Expiration::Expired)
+            }
+            // The guard is the last action.
+            Transaction::Cancelled(reasons)
+                if guarded && matches!(reasons.last(), Some(CancellationReason::ConditionFailed(_))) =>
+            {
+                Try::Over(Expiration::Fenced)
+            }
+            Transaction::Cancelled(_) => Try::Again,
+        })
+    }
+}
+
+impl<P: PaymentProvider> Expiry for DynamoExpiry<P> {
+    type Error = DynamoError;
+    type Guard = Guard;
+
+    async fn pending(
+        &self,
+        shard: PendingShard,
+        placed_before: Timestamp,
+        after: Option<PendingCursor>,
+    ) -> Result<PendingPage, DynamoError> {
+        let writes = self.settling.writes();
+        let shard = shard.key(&writes.region);
+        let start = after.map(|after| {
+            let mut start: Item = key(&after.order_id);
+            start.insert("pendingShard".to_owned(), text(&shard));
+            start.insert("createdAt".to_owned(), text(rfc3339(after.created_at)));
+            start
+        });
+        let answer = self
+            .settling
+            .client()
+            .query()
+            .table_name(writes.orders())
+            .index_name("pending")
+            .key_condition_expression(PLACED_BEFORE)
+            .expression_attribute_values(":shard", text(&shard))
+            .expression_attribute_values(":before", text(rfc3339(placed_before)))
+            .set_exclusive_start_key(start)
+            .limit(PAGE_SIZE)
+            .send()
+            .await
+            .map_err(|error| DynamoError::new("Query", format!("pending orders of {shard}"), error))?;
+        let cursor = |item: Item| {
+            serde_dynamo::aws_sdk_dynamodb_1::from_item::<PendingCursor>(item)
+                .map_err(|error| DynamoError::unreadable("Query", "a pending order", error))
+        };
+        let next = answer.last_evaluated_key.map(cursor).transpose()?;
+        let order_ids = answer
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .map(|item| cursor(item).map(|found| found.order_id))
+            .collect::<Result<_, _>>()?;
+        Ok(PendingPage { order_ids, next })
+    }
+
+    async fn expire(
+        &self,
+        order_id: &OrderId,
+        guard: Option<Guard>,
+        deadline: Deadline,
+    ) -> Result<Expiration, DynamoError> {
+        let mut backoff = Backoff::within(deadline);
+        loop {
+            if let Try::Over(expiration) = self.try_expire(order_id, guard.as_ref(), deadline).await? {
+                return Ok(expiration);
+            }
+            telemetry::count(Metric::TransactionConflicts, 1);
+            if !backoff.wait().await {
+                return Ok(Expiration::Contended);
+            }
+        }
+    }
+}

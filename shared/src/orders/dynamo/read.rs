@@ -1,0 +1,99 @@
+//! Reading orders: one, or a customer's, newest first.
+
+use aws_sdk_dynamodb::Client;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{key, parse};
+use crate::clock::{as_rfc3339, rfc3339};
+use crate::cursor::{self, Page};
+use crate::dynamo::{DynamoError, Item, text};
+use crate::env::{ConfigError, Env};
+use crate::ids::{OrderId, UserId};
+use crate::orders::{Order, OrderQueryError};
+use crate::tables;
+
+/// Name of the listing in its cursors.
+const LISTING: &str = "orders";
+
+/// Orders of one customer.
+const OF_CUSTOMER: &str = "customerId = :customer";
+
+/// Reads of the orders table. Calls `GetItem`, and `Query` on the index `byCustomer`.
+#[derive(Debug, Clone)]
+pub struct DynamoOrders {
+    client: Client,
+    table: String,
+}
+
+/// The place behind an order in its customer's list. The customer is never part of it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Behind {
+    order_id: OrderId,
+    #[serde(with = "as_rfc3339")]
+    created_at: Timestamp,
+}
+
+impl DynamoOrders {
+    /// Orders in the table that `ORDERS_TABLE` names.
+    pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
+        Ok(Self { client, table: tables::ORDERS.name(env)? })
+    }
+
+    /// The customer's order of that id. Consistent: an order is there as soon as it was answered.
+    pub async fn get(&self, customer_id: &UserId, order_id: &OrderId) -> Result<Option<Order>, DynamoError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(key(order_id)))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| DynamoError::new("GetItem", order_id.as_str(), error))?;
+        let order = answer.item.map(parse).transpose()?;
+        Ok(order.filter(|order| order.customer_id == *customer_id))
+    }
+
+    /// A page of the customer's orders, newest first, behind `cursor`. Eventually consistent, as indexes are: an order
+    /// of a moment ago may be missing.
+    pub async fn list(
+        &self,
+        customer_id: &UserId,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Order>, OrderQueryError> {
+        let start =
+            cursor.map(|cursor| cursor::decode::<Behind>(LISTING, cursor)).transpose()?.map(|behind| {
+                let mut start = key(&behind.order_id);
+                start.insert("customerId".to_owned(), text(customer_id.as_str()));
+                start.insert("createdAt".to_owned(), text(rfc3339(behind.created_at)));
+                start
+            });
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name("byCustomer")
+            .key_condition_expression(OF_CUSTOMER)
+            .expression_attribute_values(":customer", text(customer_id.as_str()))
+            .scan_index_forward(false)
+            .set_exclusive_start_key(start)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .send()
+            .await
+            .map_err(|error| DynamoError::new("Query", format!("orders of {customer_id}"), error))?;
+        let next_cursor = answer.last_evaluated_key.map(next_cursor).transpose()?;
+        let items = answer.items.unwrap_or_default().into_iter().map(parse).collect::<Result<_, _>>()?;
+        Ok(Page { items, next_cursor })
+    }
+}
+
+fn next_cursor(last: Item) -> Result<String, DynamoError> {
+    let unreadable = |error| DynamoError::unreadable("Query", "the end of a page of orders", error);
+    let behind: Behind =
+        serde_dynamo::aws_sdk_dynamodb_1::from_item(last).map_err(|e| unreadable(e.into()))?;
+    cursor::encode(LISTING, &behind)
+        .map_err(|error| unreadable(Box::<dyn std::error::Error + Send + Sync>::from(error)))
+}

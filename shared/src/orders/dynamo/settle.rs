@@ -1,0 +1,98 @@
+//! Before an order may end unpaid: what became of a payment whose outcome is unknown.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use jiff::Timestamp;
+
+use super::OrderWrites;
+use crate::deadline::Deadline;
+use crate::dynamo::{CancellationReason, DynamoError, Transaction};
+use crate::idempotency::time_left;
+use crate::ids::OrderId;
+use crate::orders::Order;
+use crate::payments::{PaymentKey, PaymentProvider, VoidOutcome, void};
+use crate::telemetry::{self, Metric};
+
+/// Settles open payments.
+#[derive(Debug, Clone)]
+pub struct Settling<P> {
+    client: Client,
+    writes: OrderWrites,
+    provider: P,
+}
+
+/// Whether an order may end unpaid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Footing {
+    /// It may: nothing was charged, and nothing can be charged any more. Holds as long as the order is as it was read.
+    Clear,
+    /// Not as it was read: a payment turned out to be captured and the order was paid, or somebody else wrote it.
+    Moved,
+    /// Not now: a payment is under way.
+    UnderWay {
+        /// When its claim lapses.
+        retry_after: Duration,
+    },
+    /// Nobody can tell: the provider does not answer.
+    Unknown,
+}
+
+impl<P: PaymentProvider> Settling<P> {
+    /// Settles with `provider`.
+    pub fn new(client: Client, writes: OrderWrites, provider: P) -> Self {
+        Self { client, writes, provider }
+    }
+
+    pub(super) fn writes(&self) -> &OrderWrites {
+        &self.writes
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Looks after the payment of `order`, which was read as pending.
+    pub(super) async fn settle(
+        &self,
+        order: &Order,
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> Result<Footing, DynamoError> {
+        let Some(payment) = &order.payment else { return Ok(Footing::Clear) };
+        if payment.claim_until > now {
+            return Ok(Footing::UnderWay { retry_after: time_left(payment.claim_until, now) });
+        }
+        match void(&self.provider, &PaymentKey::of(order), deadline).await {
+            Ok(VoidOutcome::Voided) => Ok(Footing::Clear),
+            Ok(VoidOutcome::AlreadyCaptured(payment_id)) => {
+                let paid = self.writes.paid(order, &payment_id, now)?;
+                if self.transact(&order.order_id, paid).await? == Transaction::Committed {
+                    telemetry::count_case(Metric::Payments, "settled", 1);
+                }
+                Ok(Footing::Moved)
+            }
+            Err(error) => {
+                tracing::warn!(order_id = %order.order_id, %error, "payment could not be voided");
+                Ok(Footing::Unknown)
+            }
+        }
+    }
+
+    /// Runs a transaction on an order. What keeps it from committing for another reason than the rows' state is an
+    /// error.
+    pub(super) async fn transact(
+        &self,
+        order_id: &OrderId,
+        actions: Vec<aws_sdk_dynamodb::types::TransactWriteItem>,
+    ) -> Result<Transaction, DynamoError> {
+        let sent = self.client.transact_write_items().set_transact_items(Some(actions)).send().await;
+        let outcome = Transaction::outcome(sent, order_id.as_str())?;
+        if let Transaction::Cancelled(reasons) = &outcome
+            && let Some(code) = reasons.iter().find_map(CancellationReason::error_code)
+        {
+            return Err(DynamoError::cancelled(order_id.as_str(), code));
+        }
+        Ok(outcome)
+    }
+}

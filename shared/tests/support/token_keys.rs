@@ -1,0 +1,38 @@
+//! Keys and tokens for tests: made anew, in the forms that configuration and secrets have.
+
+use aws_lc_rs::encoding::AsBigEndian;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+/// A key pair and its name.
+pub(crate) struct TestKey {
+    pub(crate) pair: Ed25519KeyPair,
+    pub(crate) kid: String,
+}
+
+impl TestKey {
+    pub(crate) fn new(kid: &str) -> Self {
+        Self { pair: Ed25519KeyPair::generate().unwrap(), kid: kid.to_owned() }
+    }
+
+    /// The public JWK.
+    pub(crate) fn public_jwk(&self) -> Value {
+        let x = URL_SAFE_NO_PAD.encode(self.pair.public_key().as_ref());
+        json!({"kty": "OKP", "crv": "Ed25519", "kid": self.kid, "x": x, "alg": "EdDSA", "use": "sig"})
+    }
+
+    /// The private JWK, as the secret holds it.
+    pub(crate) fn private_jwk(&self) -> Value {
+        let mut jwk = self.public_jwk();
+        let seed = self.pair.seed().unwrap().as_be_bytes().unwrap();
+        jwk["d"] = URL_SAFE_NO_PAD.encode::<&[u8]>(seed.as_ref()).into();
+        jwk
+    }
+}
+
+/// The text of `TOKEN_JWKS` with these keys.
+pub(crate) fn jwks(keys: &[&TestKey]) -> String {
+    json!({"keys": keys.iter().map(|key| key.public_jwk()).collect::<Vec<_>>()}).to_string()
+}

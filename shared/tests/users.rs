@@ -1,0 +1,234 @@
+//! Accounts on the embedded DynamoDB: unique addresses, passwords, roles.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where its stage cannot be set")]
+
+mod support;
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use futures::StreamExt;
+use futures::stream;
+use sojourn::clock::{self, Clock, ManualClock, SharedClock};
+use sojourn::deadline::Deadline;
+use sojourn::ids;
+use sojourn::tokens::Role;
+use sojourn::users::dynamo::DynamoUsers;
+use sojourn::users::{
+    self, Authentication, CredentialReader, Email, NewPassword, Password, RoleChange, RoleStore, SignUp, User,
+};
+use support::Store;
+
+const PASSWORD: &str = "correct horse battery staple";
+/// A sign-up hashes a password; many at once share the machine's cores.
+const LONG_ENOUGH: Duration = Duration::from_mins(1);
+
+fn users(store: &Store) -> DynamoUsers {
+    DynamoUsers::from_env(store.client.clone(), &store.env).unwrap()
+}
+
+fn email(text: &str) -> Email {
+    text.parse().unwrap()
+}
+
+fn typed(password: &str) -> Password {
+    Password::new(password.to_owned())
+}
+
+fn chosen(password: &str) -> NewPassword {
+    typed(password).try_into().unwrap()
+}
+
+async fn sign_up(users: &DynamoUsers, address: &str) -> SignUp {
+    let deadline = Deadline::after(LONG_ENOUGH);
+    let (clock, ids) = (clock::system(), ids::random());
+    users::sign_up(users, &clock, &ids, email(address), chosen(PASSWORD), deadline).await.unwrap()
+}
+
+async fn new_user(users: &DynamoUsers, address: &str) -> User {
+    match sign_up(users, address).await {
+        SignUp::Created(user) => user,
+        SignUp::EmailTaken => panic!("{address} was free"),
+    }
+}
+
+async fn settled(change: impl Future<Output = Result<RoleChange, users::UserError>>) -> User {
+    match change.await.unwrap() {
+        RoleChange::Settled(user) => user,
+        RoleChange::UnknownEmail => panic!("the account is there"),
+    }
+}
+
+/// The keys of every item in the table.
+async fn keys(store: &Store) -> BTreeSet<String> {
+    let items = store.client.scan().table_name("UsersTable").send().await.unwrap().items.unwrap();
+    items.iter().map(|item| item["userId"].as_s().unwrap().clone()).collect()
+}
+
+#[tokio::test]
+async fn a_new_account_is_what_was_signed_up_with() {
+    let store = support::store();
+    let clock = ManualClock::at("2026-11-20T09:30:00.123Z".parse().unwrap());
+    let shared: SharedClock = clock.clone();
+    let users = users(&store);
+    let (ids, deadline) = (ids::random(), Deadline::after(LONG_ENOUGH));
+    let outcome = users::sign_up(&users, &shared, &ids, email("Ann@Example.com"), chosen(PASSWORD), deadline);
+    let SignUp::Created(made) = outcome.await.unwrap() else { panic!("the address was free") };
+    assert_eq!(made.email.as_str(), "ann@example.com");
+    assert_eq!((made.created_at, made.token_version, made.roles.len()), (clock.now(), 0, 0));
+    let (stored, _) = users.credentials(&email("ann@example.com")).await.unwrap().unwrap();
+    assert_eq!(stored, made);
+}
+
+#[tokio::test]
+async fn twenty_sign_ups_at_once_with_one_address_make_one_account_and_no_orphan() {
+    let store = support::store();
+    let users = Arc::new(users(&store));
+    let outcomes: Vec<SignUp> = stream::iter(0..20)
+        .map(|n| {
+            let users = Arc::clone(&users);
+            // Spelled in two ways: it is one address all the same.
+            let address = if n % 2 == 0 { "ann@example.com" } else { "ANN@example.com" };
+            async move { tokio::spawn(async move { sign_up(&users, address).await }).await.unwrap() }
+        })
+        .buffer_unordered(20)
+        .collect()
+        .await;
+
+    let winners: Vec<&User> = outcomes
+        .iter()
+        .filter_map(|outcome| match outcome {
+            SignUp::Created(user) => Some(user),
+            SignUp::EmailTaken => None,
+        })
+        .collect();
+    assert_eq!(winners.len(), 1);
+    let expected = ["email#ann@example.com".to_owned(), winners[0].id.to_string()];
+    assert_eq!(keys(&store).await, BTreeSet::from(expected));
+    let (stored, _) = users.credentials(&email("ann@example.com")).await.unwrap().unwrap();
+    assert_eq!(&stored, winners[0]);
+}
+
+#[tokio::test]
+async fn two_addresses_are_two_accounts() {
+    let store = support::store();
+    let users = users(&store);
+    let (ann, bob) = (new_user(&users, "ann@example.com").await, new_user(&users, "bob@example.com").await);
+    assert_ne!(ann.id, bob.id);
+    assert_eq!(keys(&store).await.len(), 4);
+}
+
+#[tokio::test]
+async fn the_right_password_is_accepted_in_any_spelling_of_the_address() {
+    let store = support::store();
+    let users = users(&store);
+    let ann = new_user(&users, "ann@example.com").await;
+    let outcome = users::authenticate(&users, &email(" Ann@EXAMPLE.com"), typed(PASSWORD)).await.unwrap();
+    assert_eq!(outcome, Authentication::Accepted(ann));
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_an_unknown_address_are_refused_alike() {
+    let store = support::store();
+    let users = users(&store);
+    new_user(&users, "ann@example.com").await;
+    for (address, password) in [
+        ("ann@example.com", "correct horse battery stapler"),
+        ("ann@example.com", ""),
+        ("nobody@example.com", PASSWORD),
+        ("nobody@example.com", ""),
+    ] {
+        let outcome = users::authenticate(&users, &email(address), typed(password)).await.unwrap();
+        assert_eq!(outcome, Authentication::Refused, "{address} {password:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_stored_account_holds_a_hash_and_no_password() {
+    let store = support::store();
+    let users = users(&store);
+    let ann = new_user(&users, "ann@example.com").await;
+    let item = store
+        .client
+        .get_item()
+        .table_name("UsersTable")
+        .key("userId", AttributeValue::S(ann.id.to_string()))
+        .send()
+        .await
+        .unwrap()
+        .item
+        .unwrap();
+    assert!(item["passwordHash"].as_s().unwrap().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+    assert!(!format!("{item:?}").contains(PASSWORD));
+    let (user, hash) = users.credentials(&ann.email).await.unwrap().unwrap();
+    assert!(!format!("{user:?} {hash:?}").contains("argon2"));
+}
+
+#[tokio::test]
+async fn granting_twice_is_granting_once() {
+    let store = support::store();
+    let users = users(&store);
+    let ann = new_user(&users, "ann@example.com").await;
+    let first = settled(users.grant(&ann.email, Role::Operator)).await;
+    let second = settled(users.grant(&ann.email, Role::Operator)).await;
+    assert_eq!(first.roles, BTreeSet::from([Role::Operator]));
+    assert_eq!(first, second);
+    assert_eq!(first.token_version, 0, "a new role takes nothing away from older tokens");
+}
+
+#[tokio::test]
+async fn a_withdrawal_raises_the_token_version_once() {
+    let store = support::store();
+    let users = users(&store);
+    let ann = new_user(&users, "ann@example.com").await;
+    let unchanged = settled(users.withdraw(&ann.email, Role::Operator)).await;
+    assert_eq!(unchanged, ann, "there was nothing to withdraw");
+    settled(users.grant(&ann.email, Role::Operator)).await;
+    let first = settled(users.withdraw(&ann.email, Role::Operator)).await;
+    let second = settled(users.withdraw(&ann.email, Role::Operator)).await;
+    assert!(first.roles.is_empty());
+    assert_eq!(first.token_version, 1);
+    assert_eq!(first, second);
+}
+
+#[tokio::test]
+async fn of_many_withdrawals_at_once_one_counts() {
+    let store = support::store();
+    let users = users(&store);
+    let ann = new_user(&users, "ann@example.com").await;
+    let grants: Vec<User> = stream::iter(0..20)
+        .map(|_| settled(users.grant(&ann.email, Role::Operator)))
+        .buffer_unordered(20)
+        .collect()
+        .await;
+    assert!(grants.iter().all(|user| user.roles.contains(&Role::Operator)));
+    let versions: HashSet<u64> = stream::iter(0..20)
+        .map(|_| async { settled(users.withdraw(&ann.email, Role::Operator)).await.token_version })
+        .buffer_unordered(20)
+        .collect()
+        .await;
+    assert_eq!(versions, HashSet::from([1]));
+}
+
+#[tokio::test]
+async fn roles_of_an_unknown_address_change_nothing() {
+    let store = support::store();
+    let users = users(&store);
+    let nobody = email("nobody@example.com");
+    assert_eq!(users.grant(&nobody, Role::Operator).await.unwrap(), RoleChange::UnknownEmail);
+    assert_eq!(users.withdraw(&nobody, Role::Operator).await.unwrap(), RoleChange::UnknownEmail);
+    assert!(keys(&store).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_role_survives_the_store_and_shows_at_the_next_sign_in() {
+    let store = support::store();
+    let users = users(&store);
+    let ann = new_user(&users, "ann@example.com").await;
+    settled(users.grant(&ann.email, Role::Operator)).await;
+    let outcome = users::authenticate(&users, &ann.email, typed(PASSWORD)).await.unwrap();
+    let Authentication::Accepted(user) = outcome else { panic!("the password is right") };
+    assert_eq!(user.roles, BTreeSet::from([Role::Operator]));
+}

@@ -1,0 +1,124 @@
+//! People in the shop, and what they usually do.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use serde_json::{Value, json};
+use sojourn::clock::{Clock, SystemClock, rfc3339};
+use sojourn::tables;
+use ulid::Ulid;
+
+use crate::api::{Answer, Call};
+use crate::region::TestRegion;
+use crate::socket::Socket;
+
+/// A password that the rules accept.
+const PASSWORD: &str = "correct horse battery staple";
+
+/// Somebody who has signed in.
+#[derive(Debug, Clone)]
+pub struct Customer {
+    /// Their id.
+    pub user_id: String,
+    /// Their address.
+    pub email: String,
+    /// Their access token.
+    pub token: String,
+}
+
+impl TestRegion {
+    /// A new customer, signed up and signed in.
+    pub async fn customer(&self) -> Customer {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let email = format!("customer{}@example.com", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.sign_up(&email).await.expect(201);
+        self.sign_in(&email).await
+    }
+
+    /// A new operator, signed in with the role.
+    pub async fn operator(&self) -> Customer {
+        let customer = self.customer().await;
+        let grant = json!({"grant": {"email": customer.email, "role": "operator"}});
+        let granted = self.invoke("admin-users", &grant).await.expect(200);
+        assert_eq!(granted.body["roles"], json!(["operator"]), "{}", granted.text);
+        // Roles are in the token, so they come with the next one.
+        self.sign_in(&customer.email).await
+    }
+
+    /// Signs up.
+    pub async fn sign_up(&self, email: &str) -> Answer {
+        self.call("POST", "/users").json(&json!({"email": email, "password": PASSWORD})).send().await
+    }
+
+    /// Signs in somebody who has signed up.
+    pub async fn sign_in(&self, email: &str) -> Customer {
+        let body = json!({"email": email, "password": PASSWORD});
+        let session = self.call("POST", "/sessions").json(&body).send().await.expect(201);
+        Customer {
+            user_id: session.text_of("userId"),
+            email: email.to_owned(),
+            token: session.text_of("accessToken"),
+        }
+    }
+
+    /// A call with the credentials of `who`.
+    pub fn call_as(&self, who: &Customer, method: &str, path: &str) -> Call {
+        self.call(method, path).bearer(&who.token)
+    }
+
+    /// Puts a product for 129.00 TWD with `units` in stock.
+    pub async fn stock(&self, operator: &Customer, product_id: &str, units: i64) {
+        let product = json!({"name": product_id, "price": {"amount": 12_900, "currency": "TWD"}});
+        let path = format!("/products/{product_id}");
+        let put = self.call_as(operator, "PUT", &path).json(&product).send().await;
+        assert!(matches!(put.status, 200 | 201), "{}", put.text);
+        if units > 0 {
+            let delta = self.call_as(operator, "POST", &format!("{path}/stock")).key(&fresh_key());
+            delta.json(&json!({"delta": units})).send().await.expect(200);
+        }
+    }
+
+    /// Units that this region can sell.
+    pub async fn available(&self, product_id: &str) -> i64 {
+        let product = self.call("GET", &format!("/products/{product_id}")).send().await.expect(200);
+        product.body["available"].as_i64().expect("available is a number")
+    }
+
+    /// Orders `lines` (product and quantity) under `key`.
+    pub async fn order(&self, who: &Customer, key: &str, lines: &[(&str, u32)]) -> Answer {
+        self.call_as(who, "POST", "/orders").key(key).json(&order_of(lines)).send().await
+    }
+
+    /// Pays an order under `key`.
+    pub async fn pay(&self, who: &Customer, key: &str, order_id: &str, payment_token: &str) -> Answer {
+        let call = self.call_as(who, "POST", &format!("/orders/{order_id}/payments")).key(key);
+        call.json(&json!({"paymentToken": payment_token})).send().await
+    }
+
+    /// Makes an order `hours` older than it is.
+    pub async fn age_order(&self, order_id: &str, hours: u64) {
+        let then = SystemClock.now().checked_sub(Duration::from_hours(hours)).unwrap();
+        let update = self.dynamodb().update_item().table_name(tables::ORDERS.logical_id);
+        let update = update.key("orderId", AttributeValue::S(order_id.to_owned()));
+        let update = update.update_expression("SET createdAt = :then");
+        update.expression_attribute_values(":then", AttributeValue::S(rfc3339(then))).send().await.unwrap();
+    }
+
+    /// Opens a socket as `who`.
+    pub async fn socket(&self, who: &Customer) -> Socket {
+        Socket::open(self.ws_url(), &who.token).await.expect("the handshake succeeds")
+    }
+}
+
+/// A key that was never used.
+pub fn fresh_key() -> String {
+    Ulid::generate().to_string()
+}
+
+/// The body of an order.
+pub fn order_of(lines: &[(&str, u32)]) -> Value {
+    let lines: Vec<_> =
+        lines.iter().map(|(id, quantity)| json!({"productId": id, "quantity": quantity})).collect();
+    json!({"lines": lines})
+}

@@ -1,0 +1,104 @@
+//! A WebSocket client.
+
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Response;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+/// Longest wait for a message that must come.
+const RECEIVE_LIMIT: Duration = Duration::from_secs(20);
+
+/// An open socket.
+#[derive(Debug)]
+pub struct Socket {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// The subprotocol that the server chose.
+    pub subprotocol: Option<String>,
+}
+
+impl Socket {
+    /// Opens a socket as a browser does: the token travels as the second subprotocol.
+    pub async fn open(url: &str, token: &str) -> Result<Self, Error> {
+        Self::open_with(url, &[("sec-websocket-protocol", &format!("sojourn.v1, {token}"))]).await
+    }
+
+    /// Opens a socket with the given headers.
+    pub async fn open_with(url: &str, headers: &[(&'static str, &str)]) -> Result<Self, Error> {
+        let mut request = url.into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse()?);
+        }
+        let (stream, response) = connect_async(request).await?;
+        Ok(Self { stream, subprotocol: subprotocol(&response) })
+    }
+
+    /// Sends a JSON message.
+    pub async fn send(&mut self, message: &Value) {
+        self.send_text(&message.to_string()).await;
+    }
+
+    /// Sends a text frame as it is.
+    pub async fn send_text(&mut self, text: &str) {
+        self.stream.send(Message::text(text)).await.expect("the socket takes the message");
+    }
+
+    /// Sends a binary frame.
+    pub async fn send_binary(&mut self, bytes: Vec<u8>) {
+        self.stream.send(Message::binary(bytes)).await.expect("the socket takes the message");
+    }
+
+    /// The next JSON message, which must come.
+    pub async fn receive(&mut self) -> Value {
+        let message =
+            tokio::time::timeout(RECEIVE_LIMIT, self.next_text()).await.expect("a message comes in time");
+        message.expect("the socket is open")
+    }
+
+    /// The next JSON message, or `None` if none comes within `wait`.
+    pub async fn receive_within(&mut self, wait: Duration) -> Option<Value> {
+        tokio::time::timeout(wait, self.next_text()).await.ok().flatten()
+    }
+
+    /// Waits for the server to close; tells code and reason.
+    pub async fn closed(&mut self) -> Option<CloseFrame> {
+        let closing = async {
+            loop {
+                match self.stream.next().await {
+                    Some(Ok(Message::Close(frame))) => return frame,
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return None,
+                }
+            }
+        };
+        tokio::time::timeout(RECEIVE_LIMIT, closing).await.expect("the server closes in time")
+    }
+
+    /// Closes properly.
+    pub async fn close(mut self) {
+        self.stream.close(None).await.expect("the socket closes");
+        while self.stream.next().await.is_some_and(|message| message.is_ok()) {}
+    }
+
+    async fn next_text(&mut self) -> Option<Value> {
+        loop {
+            match self.stream.next().await? {
+                Ok(Message::Text(text)) => {
+                    return Some(serde_json::from_str(&text).expect("messages are JSON"));
+                }
+                Ok(Message::Close(_)) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+fn subprotocol(response: &Response) -> Option<String> {
+    let header = response.headers().get("sec-websocket-protocol")?;
+    header.to_str().ok().map(str::to_owned)
+}

@@ -1,0 +1,146 @@
+//! Function processes die at random under traffic; nothing that was acknowledged is lost or done twice.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, StreamExt};
+use rand::RngExt;
+use serde_json::{Value, json};
+use sojourn_tests::{Answer, Customer, TestRegion, fresh_key, order_of};
+
+/// How long the killing goes on.
+const DURATION: Duration = Duration::from_mins(1);
+/// Clients at once.
+const CLIENTS: usize = 8;
+/// Units at the start; more than a minute of orders takes.
+const UNITS: i64 = 1_000_000;
+
+/// Repeats a call until it has a final answer: what a client does that wants its order.
+async fn until_final(call: impl AsyncFn() -> Result<Answer, reqwest::Error>) -> Answer {
+    loop {
+        match call().await {
+            Ok(answer) if answer.status >= 500 => {}
+            Ok(answer) if answer.body["type"] == "/problems/idempotency-in-progress" => {}
+            Ok(answer) if answer.body["type"] == "/problems/payment-in-progress" => {}
+            Ok(answer) => return answer,
+            Err(_) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_minute_of_kill_nine_under_order_traffic_loses_and_doubles_nothing() {
+    let region = TestRegion::start().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", UNITS).await;
+    let mut customers = Vec::new();
+    for _ in 0..CLIENTS {
+        customers.push(region.customer().await);
+    }
+
+    let over = AtomicBool::new(false);
+    let kills = AtomicU64::new(0);
+    let reaper = async {
+        let end = Instant::now() + DURATION;
+        while Instant::now() < end {
+            let pause = rand::rng().random_range(20..400);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            kills.fetch_add(region.kill("api-orders").await, Ordering::Relaxed);
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    let shoppers = stream::iter(&customers)
+        .map(|customer| shop(&region, customer, &over))
+        .buffer_unordered(CLIENTS)
+        .collect::<Vec<_>>();
+    let ((), acknowledged) = tokio::join!(reaper, shoppers);
+
+    let acknowledged: HashMap<String, (&Customer, &str, u32)> = acknowledged.into_iter().flatten().collect();
+    let kills = kills.into_inner();
+    println!("{kills} processes killed, {} orders acknowledged", acknowledged.len());
+    assert!(kills > 20, "only {kills} processes were killed");
+    assert!(acknowledged.len() > 50, "only {} orders got through", acknowledged.len());
+
+    // Every acknowledged order is there, as it was acknowledged, and there is no other.
+    let rows = every_row(&region, "OrdersTable").await;
+    assert_eq!(rows.len(), acknowledged.len(), "each acknowledged order exists once, and no order else");
+    let mut held = 0;
+    for row in &rows {
+        let (customer, status, quantity) = acknowledged[row["orderId"].as_s().unwrap()];
+        assert_eq!(row["customerId"].as_s().unwrap(), &customer.user_id);
+        assert_eq!(row["status"].as_s().unwrap(), status);
+        if status != "CANCELLED" {
+            held += i64::from(quantity);
+        }
+    }
+    assert_eq!(region.available("lamp").await, UNITS - held, "stock and orders add up");
+
+    // Every paid order was charged once; no other was charged.
+    let ledger = every_row(&region, "PaymentLedgerTable").await;
+    let charges = ledger.iter().filter(|row| row["state"].as_s().unwrap().eq_ignore_ascii_case("captured"));
+    let mut charged: HashMap<&str, u32> = HashMap::new();
+    for row in charges {
+        *charged.entry(row["orderId"].as_s().unwrap()).or_default() +=
+            row["charges"].as_n().unwrap().parse::<u32>().unwrap();
+    }
+    for (order_id, (_, status, _)) in &acknowledged {
+        let expected = u32::from(*status == "PAID");
+        assert_eq!(charged.get(order_id.as_str()).copied().unwrap_or(0), expected, "{order_id} is {status}");
+    }
+}
+
+/// Orders until the time is over; some orders are paid, some cancelled. Tells what was acknowledged.
+async fn shop<'a>(
+    region: &TestRegion,
+    customer: &'a Customer,
+    over: &AtomicBool,
+) -> Vec<(String, (&'a Customer, &'static str, u32))> {
+    let mut acknowledged = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let quantity = rand::rng().random_range(1..4);
+        let key = fresh_key();
+        let body = order_of(&[("lamp", quantity)]);
+        let order = region_call(region, customer, "/orders", &key, &body);
+        let order_id = until_final(order).await.expect(201).text_of("orderId");
+
+        let status = match rand::rng().random_range(0..3) {
+            0 => {
+                let token = if quantity == 1 { "tok_timeout_after_charge" } else { "tok_ok" };
+                let body = json!({"paymentToken": token});
+                let (path, key) = (format!("/orders/{order_id}/payments"), fresh_key());
+                until_final(region_call(region, customer, &path, &key, &body)).await.expect(201);
+                "PAID"
+            }
+            1 => {
+                let (path, key) = (format!("/orders/{order_id}/cancel"), fresh_key());
+                until_final(region_call(region, customer, &path, &key, &json!({}))).await.expect(200);
+                "CANCELLED"
+            }
+            _ => "PENDING_PAYMENT",
+        };
+        acknowledged.push((order_id, (customer, status, quantity)));
+    }
+    acknowledged
+}
+
+fn region_call(
+    region: &TestRegion,
+    who: &Customer,
+    path: &str,
+    key: &str,
+    body: &Value,
+) -> impl AsyncFn() -> Result<Answer, reqwest::Error> {
+    move || region.call_as(who, "POST", path).key(key).json(body).try_send()
+}
+
+async fn every_row(
+    region: &TestRegion,
+    table: &str,
+) -> Vec<HashMap<String, aws_sdk_dynamodb::types::AttributeValue>> {
+    let pages = region.dynamodb().scan().table_name(table).into_paginator().items().send();
+    pages.collect::<Result<Vec<_>, _>>().await.unwrap()
+}

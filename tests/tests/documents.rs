@@ -1,0 +1,302 @@
+//! The documents say the same as the template and the code: routes, actions, events, problem types.
+//!
+//! template.yaml is read here as plain YAML, not by the local region's loader: what both would misread in the same way
+//! would otherwise pass.
+
+#![expect(clippy::unwrap_used, reason = "a document of another shape fails the test where it is read")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use sojourn::problem::ProblemType;
+use sojourn::telemetry::{Metric, NAMESPACE};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// A YAML document as JSON. `!Ref X` becomes `{"!Ref": "X"}`.
+fn yaml(file: &str) -> Value {
+    fn plain(value: serde_yaml_ng::Value) -> Value {
+        use serde_yaml_ng::Value as Yaml;
+        match value {
+            Yaml::Tagged(tagged) => json!({ (tagged.tag.to_string()): plain(tagged.value) }),
+            Yaml::Mapping(map) => map
+                .into_iter()
+                .map(|(key, value)| (key.as_str().unwrap().to_owned(), plain(value)))
+                .collect::<serde_json::Map<_, _>>()
+                .into(),
+            Yaml::Sequence(items) => items.into_iter().map(plain).collect::<Vec<_>>().into(),
+            scalar => serde_json::to_value(scalar).unwrap(),
+        }
+    }
+    plain(serde_yaml_ng::from_str(&fs::read_to_string(root().join(file)).unwrap()).unwrap())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
+}
+
+/// What starts a function, by the name of the function's folder.
+type Triggers = BTreeMap<String, BTreeSet<String>>;
+
+/// `GET /orders` for a route, `$connect` or `send` for a WebSocket route, `schedule` for a schedule, `continuation` for a
+/// function that may invoke itself. A function without a trigger is invoked directly.
+fn triggers(template: &Value) -> Triggers {
+    let resources = &template["Resources"];
+    let mut triggers = Triggers::new();
+    let mut names = BTreeMap::new();
+    for (id, resource) in members(resources).filter(|(_, r)| r["Type"] == "AWS::Serverless::Function") {
+        let name = text(&resource["Properties"]["CodeUri"]).rsplit('/').next().unwrap().to_owned();
+        let of_function = triggers.entry(name.clone()).or_default();
+        for (_, event) in members(&resource["Properties"]["Events"]) {
+            of_function.insert(match text(&event["Type"]) {
+                "HttpApi" => {
+                    format!("{} {}", text(&event["Properties"]["Method"]), text(&event["Properties"]["Path"]))
+                }
+                "ScheduleV2" => "schedule".to_owned(),
+                other => panic!("{id} has an event of type {other}, which this test does not know"),
+            });
+        }
+        if resource["Properties"]["Policies"].to_string().contains("lambda:InvokeFunction") {
+            of_function.insert("continuation".to_owned());
+        }
+        names.insert(id.as_str(), name);
+    }
+    for (id, route) in members(resources).filter(|(_, r)| r["Type"] == "AWS::ApiGatewayV2::Route") {
+        let target = text(&route["Properties"]["Target"]["!Sub"]);
+        let integration = target.trim_start_matches("integrations/${").trim_end_matches('}');
+        let uri = text(&resources[integration]["Properties"]["IntegrationUri"]["!Sub"]);
+        let function = names.iter().find(|(function, _)| uri.contains(&format!("${{{function}.Arn}}")));
+        let (_, name) = function.unwrap_or_else(|| panic!("{id} leads to no function"));
+        triggers.get_mut(name).unwrap().insert(text(&route["Properties"]["RouteKey"]).to_owned());
+    }
+    triggers
+}
+
+fn http_routes(triggers: &Triggers) -> BTreeSet<String> {
+    triggers.values().flatten().filter(|trigger| trigger.contains(" /")).cloned().collect()
+}
+
+/// Every operation of openapi.yaml with its answers, references followed.
+fn operations(openapi: &Value) -> BTreeMap<String, BTreeMap<u16, Value>> {
+    let mut operations = BTreeMap::new();
+    for (path, item) in members(&openapi["paths"]) {
+        for (method, operation) in members(item).filter(|(key, _)| *key != "parameters") {
+            let answers = members(&operation["responses"]).map(|(status, answer)| {
+                let answer = answer["$ref"]
+                    .as_str()
+                    .map_or(answer, |target| openapi.pointer(target.trim_start_matches('#')).unwrap());
+                (status.parse().unwrap(), answer.clone())
+            });
+            operations.insert(format!("{} {path}", method.to_uppercase()), answers.collect());
+        }
+    }
+    operations
+}
+
+fn problem_type(slug: &str) -> Option<ProblemType> {
+    ProblemType::ALL.iter().copied().find(|kind| kind.slug() == slug)
+}
+
+/// The problem types that a description names between backticks.
+fn named_problems(description: &str) -> BTreeSet<&str> {
+    description.split('`').skip(1).step_by(2).filter(|word| problem_type(word).is_some()).collect()
+}
+
+#[test]
+fn openapi_describes_exactly_the_routes_of_the_template() {
+    let described: BTreeSet<String> = operations(&yaml("openapi.yaml")).into_keys().collect();
+    assert_eq!(described, http_routes(&triggers(&yaml("template.yaml"))));
+}
+
+#[test]
+fn asyncapi_describes_exactly_the_actions_of_the_template() {
+    let asyncapi = yaml("asyncapi.yaml");
+    let at = |reference: &Value| {
+        let mut target = reference;
+        while let Some(next) = target["$ref"].as_str() {
+            target = asyncapi.pointer(next.trim_start_matches('#')).unwrap();
+        }
+        target.clone()
+    };
+    let mut described = BTreeSet::new();
+    for (_, operation) in members(&asyncapi["operations"]).filter(|(_, o)| o["action"] == "receive") {
+        for message in operation["messages"].as_array().unwrap() {
+            let payload = at(&at(message)["payload"]);
+            described.insert(text(&payload["properties"]["action"]["const"]).to_owned());
+        }
+    }
+    let template = yaml("template.yaml");
+    let routes = triggers(&template).into_values().flatten();
+    let no_action =
+        |key: &str| key.contains(' ') || key.starts_with('$') || key == "schedule" || key == "continuation";
+    let actions: BTreeSet<String> = routes.filter(|key| !no_action(key)).collect();
+    assert_eq!(described, actions);
+    assert!(
+        triggers(&template)["ws-send"].contains("$default"),
+        "what has no action must reach a function too"
+    );
+}
+
+#[test]
+fn every_error_answer_names_its_problem_types_and_they_have_its_status() {
+    let mut seen = BTreeSet::new();
+    for (operation, answers) in operations(&yaml("openapi.yaml")) {
+        for (status, answer) in answers.into_iter().filter(|(status, _)| *status >= 400) {
+            let description = text(&answer["description"]);
+            let named = named_problems(description);
+            assert!(!named.is_empty(), "{operation} {status} names no problem type");
+            for slug in named {
+                let kind = problem_type(slug).unwrap();
+                assert_eq!(kind.status(), status, "{operation} names {slug} under {status}");
+                seen.insert(slug.to_owned());
+            }
+            let content = &answer["content"]["application/problem+json"];
+            assert!(content.is_object(), "{operation} {status} is not problem+json");
+        }
+    }
+    let all: BTreeSet<String> = ProblemType::ALL.iter().map(|kind| kind.slug().to_owned()).collect();
+    assert_eq!(seen, all, "problem types that no operation answers with, or that do not exist");
+}
+
+#[test]
+fn every_problem_in_an_example_is_one_that_the_code_would_write() {
+    fn visit(value: &Value, found: &mut Vec<Value>) {
+        if value["type"].as_str().is_some_and(|kind| kind.starts_with("/problems/")) {
+            found.push(value.clone());
+        }
+        match value {
+            Value::Object(map) => map.values().for_each(|value| visit(value, found)),
+            Value::Array(items) => items.iter().for_each(|value| visit(value, found)),
+            _ => {}
+        }
+    }
+    let mut examples = Vec::new();
+    visit(&yaml("openapi.yaml"), &mut examples);
+    assert!(examples.len() > 10, "only {} examples found", examples.len());
+    for example in examples {
+        let kind = problem_type(text(&example["type"]).trim_start_matches("/problems/")).unwrap();
+        assert_eq!(example["title"], kind.title(), "{example}");
+        assert_eq!(example["status"], kind.status(), "{example}");
+    }
+}
+
+#[test]
+fn every_problem_type_is_documented_and_no_other() {
+    let slugs: BTreeSet<&str> = ProblemType::ALL.iter().map(|kind| kind.slug()).collect();
+    let guide = fs::read_to_string(root().join("docs/problems.md")).unwrap();
+    let anchors: BTreeSet<&str> = guide.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(anchors, slugs);
+    for kind in ProblemType::ALL {
+        let row = format!("| [{0}](#{0}) | {1} |", kind.slug(), kind.status());
+        assert!(guide.contains(&row), "the table of docs/problems.md has no row {row}");
+    }
+    let openapi = yaml("openapi.yaml");
+    let listed =
+        openapi["components"]["schemas"]["Problem"]["properties"]["type"]["enum"].as_array().unwrap();
+    let listed: BTreeSet<&str> =
+        listed.iter().map(|kind| text(kind).trim_start_matches("/problems/")).collect();
+    assert_eq!(listed, slugs);
+}
+
+/// Every event: function, file, content.
+fn events() -> Vec<(String, PathBuf, Value)> {
+    let mut events = Vec::new();
+    for folder in
+        fs::read_dir(root().join("events")).unwrap().map(Result::unwrap).filter(|e| e.path().is_dir())
+    {
+        for file in fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path()) {
+            let content = fs::read_to_string(&file).unwrap();
+            let event = serde_json::from_str(&content).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+            events.push((folder.file_name().into_string().unwrap(), file, event));
+        }
+    }
+    events
+}
+
+/// The trigger that an event comes from; none for a direct invocation.
+fn trigger_of(event: &Value) -> Option<String> {
+    if event["scheduledTime"].is_string() {
+        Some("schedule".to_owned())
+    } else if event["continuation"].is_object() {
+        Some("continuation".to_owned())
+    } else {
+        event["requestContext"]["routeKey"].as_str().map(str::to_owned)
+    }
+}
+
+#[test]
+fn every_event_belongs_to_a_trigger_and_every_trigger_has_an_event() {
+    let triggers = triggers(&yaml("template.yaml"));
+    let mut covered: Triggers = BTreeMap::new();
+    for (function, file, event) in events() {
+        let expected = triggers.get(&function).unwrap_or_else(|| panic!("there is no function {function}"));
+        let of_function = covered.entry(function).or_default();
+        if let Some(trigger) = trigger_of(&event) {
+            assert!(expected.contains(&trigger), "{} is of {trigger}", file.display());
+            of_function.insert(trigger);
+        } else {
+            assert!(expected.is_empty(), "{} comes from no trigger", file.display());
+        }
+    }
+    assert_eq!(covered, triggers);
+}
+
+#[test]
+fn http_events_are_consistent_in_themselves() {
+    for (_, file, event) in events().into_iter().filter(|(_, _, event)| event["version"] == "2.0") {
+        let file = file.display();
+        let (http, route) = (&event["requestContext"]["http"], text(&event["routeKey"]));
+        assert_eq!(event["requestContext"]["routeKey"], route, "{file}");
+        assert_eq!(http["path"], event["rawPath"], "{file}");
+        let path: String = members(&event["pathParameters"])
+            .fold(route.to_owned(), |path, (name, value)| path.replace(&format!("{{{name}}}"), text(value)));
+        assert_eq!(path, format!("{} {}", text(&http["method"]), text(&event["rawPath"])), "{file}");
+        let query: Vec<String> = members(&event["queryStringParameters"])
+            .map(|(name, value)| format!("{name}={}", text(value)))
+            .collect();
+        assert_eq!(query.join("&"), text(&event["rawQueryString"]), "{file}");
+        if let Some(body) = event["body"].as_str() {
+            assert_eq!(event["headers"]["content-length"], body.len().to_string(), "{file}");
+            assert!(serde_json::from_str::<Value>(body).is_ok(), "{file}");
+        }
+    }
+}
+
+#[test]
+fn websocket_events_carry_the_event_type_of_their_route() {
+    let sockets =
+        events().into_iter().filter(|(_, _, event)| event["requestContext"]["connectionId"].is_string());
+    for (_, file, event) in sockets {
+        let context = &event["requestContext"];
+        let expected = match text(&context["routeKey"]) {
+            "$connect" => "CONNECT",
+            "$disconnect" => "DISCONNECT",
+            _ => "MESSAGE",
+        };
+        assert_eq!(context["eventType"], expected, "{}", file.display());
+        assert_eq!(event["body"].is_string(), expected == "MESSAGE", "{}", file.display());
+    }
+}
+
+#[test]
+fn alarms_on_our_own_metrics_watch_metrics_that_exist() {
+    let template = yaml("template.yaml");
+    let alarms = members(&template["Resources"]).filter(|(_, r)| r["Properties"]["Namespace"] == NAMESPACE);
+    let watched: Vec<(&str, Vec<&str>)> = alarms
+        .map(|(_, alarm)| {
+            let dimensions = alarm["Properties"]["Dimensions"].as_array().unwrap();
+            let names = dimensions.iter().map(|dimension| text(&dimension["Name"])).collect();
+            (text(&alarm["Properties"]["MetricName"]), names)
+        })
+        .collect();
+    // One for each job. The dimensions are those that telemetry writes: CloudWatch matches all of them or none.
+    assert_eq!(watched, vec![(Metric::JobsCompleted.name(), vec!["function", "region", "job"]); 2]);
+}

@@ -1,0 +1,107 @@
+//! Every file in `events/` is answered well by the function it belongs to.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sojourn_tests::{Answer, Customer, TestRegion, fresh_key, workspace};
+
+/// Who and what the placeholders of the files stand for.
+struct Stage {
+    customer: Customer,
+    operator: Customer,
+}
+
+impl Stage {
+    async fn event(&self, region: &TestRegion, path: &Path) -> Value {
+        let mut text = fs::read_to_string(path).unwrap();
+        if text.contains("${ORDER_ID}") {
+            let order = region.order(&self.customer, &fresh_key(), &[("lamp", 1)]).await.expect(201);
+            text = text.replace("${ORDER_ID}", &order.text_of("orderId"));
+        }
+        text = text
+            .replace("${ACCESS_TOKEN}", &self.customer.token)
+            .replace("${OPERATOR_TOKEN}", &self.operator.token);
+        assert!(!text.contains("${"), "{} has a placeholder that nobody fills", path.display());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+}
+
+/// Holds the answer of a function to its kind of trigger.
+fn check(event: &Value, answer: &Answer, name: &str) {
+    assert_eq!(
+        (answer.status, answer.header("x-amz-function-error")),
+        (200, None),
+        "{name}: {}",
+        answer.text
+    );
+    if event["requestContext"]["http"].is_object() || event["requestContext"]["eventType"] == "CONNECT" {
+        let status = answer.body["statusCode"].as_u64().unwrap_or_default();
+        assert!((200..300).contains(&status), "{name}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn every_event_file_is_answered_by_its_function() {
+    let region = TestRegion::start().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 1_000).await;
+    let customer = region.customer().await;
+    let stage = Stage { customer, operator };
+
+    let mut functions: Vec<_> =
+        fs::read_dir(workspace().join("events")).unwrap().map(|entry| entry.unwrap()).collect();
+    functions.retain(|entry| entry.path().is_dir());
+    assert!(!functions.is_empty());
+    functions.sort_by_key(fs::DirEntry::file_name);
+    for function in functions {
+        let name = function.file_name().into_string().unwrap();
+        let mut files: Vec<_> =
+            fs::read_dir(function.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(!files.is_empty(), "{name} has no event");
+        // Signing up comes before signing in, granting before withdrawing.
+        files.sort_by_key(|path| (!path.ends_with("sign-up.json"), path.clone()));
+        for file in files {
+            prepare(&region, &stage, &file).await;
+            let event = stage.event(&region, &file).await;
+            let answer = region.invoke(&name, &event).await;
+            check(&event, &answer, &file.display().to_string());
+        }
+    }
+}
+
+/// What must be there before an event makes sense: the accounts and products that the files name.
+async fn prepare(region: &TestRegion, stage: &Stage, file: &Path) {
+    let text = fs::read_to_string(file).unwrap();
+    let event: Value = serde_json::from_str(&text).unwrap();
+    for change in ["grant", "withdraw"] {
+        if let Some(email) = event[change]["email"].as_str() {
+            let answer = region.sign_up(email).await;
+            assert!(matches!(answer.status, 201 | 409), "{}", answer.text);
+        }
+    }
+    let body: Value =
+        event["body"].as_str().and_then(|body| serde_json::from_str(body).ok()).unwrap_or_default();
+    let lines = body["lines"].as_array().cloned().unwrap_or_default();
+    let ordered = lines.iter().filter_map(|line| line["productId"].as_str());
+    let named = event["pathParameters"]["productId"].as_str();
+    for product in ordered.chain(named) {
+        region.stock(&stage.operator, product, 1_000).await;
+    }
+    // A socket's message comes from a connection that exists.
+    let context = &event["requestContext"];
+    if context["eventType"] == "MESSAGE" {
+        let connect = json!({
+            "headers": {"Authorization": format!("Bearer {}", stage.operator.token)},
+            "requestContext": {
+                "routeKey": "$connect", "eventType": "CONNECT", "connectionId": context["connectionId"],
+                "connectedAt": context["connectedAt"], "requestTimeEpoch": context["requestTimeEpoch"],
+                "domainName": context["domainName"], "stage": context["stage"], "apiId": context["apiId"],
+                "requestId": context["requestId"], "identity": {"sourceIp": "127.0.0.1"},
+            },
+            "isBase64Encoded": false,
+        });
+        let connected = region.invoke("ws-connect", &connect).await;
+        assert_eq!(connected.body["statusCode"], 200, "{}", connected.text);
+    }
+}

@@ -1,0 +1,156 @@
+//! Dependencies that fail: what clients see of it, and what they never see.
+
+use futures::stream::{self, StreamExt};
+use serde_json::{Value, json};
+use sojourn_tests::{Answer, TestRegion, fresh_key};
+
+#[tokio::test]
+async fn transaction_conflicts_are_retried_and_never_surface_as_a_server_error() {
+    let region = TestRegion::start().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 100).await;
+    let customer = region.customer().await;
+    region
+        .fault(&json!({
+            "match": {"service": "dynamodb", "operation": "TransactWriteItems", "caller": "api-orders"},
+            "probability": 0.5,
+            "effect": {"kind": "error", "error": "TransactionConflict", "positions": [1]},
+        }))
+        .await;
+    let answers: Vec<Answer> = stream::iter(0..30)
+        .map(|_| {
+            let (region, customer) = (&region, &customer);
+            async move { region.order(customer, &fresh_key(), &[("lamp", 1)]).await }
+        })
+        .buffer_unordered(10)
+        .collect()
+        .await;
+    assert!(answers.iter().all(|answer| answer.status == 201), "{answers:?}");
+    assert_eq!(region.available("lamp").await, 70);
+}
+
+#[tokio::test]
+async fn an_order_whose_commit_lost_its_answer_is_placed_once() {
+    let region = TestRegion::start().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 10).await;
+    let customer = region.customer().await;
+    region
+        .fault(&json!({
+            "match": {"service": "dynamodb", "operation": "TransactWriteItems", "caller": "api-orders"},
+            "times": 2,
+            "effect": {"kind": "commitThenReset"},
+        }))
+        .await;
+    let key = fresh_key();
+    let order = region.order(&customer, &key, &[("lamp", 1)]).await.expect(201);
+    let again = region.order(&customer, &key, &[("lamp", 1)]).await.expect(201);
+    assert_eq!(again.text, order.text);
+    assert_eq!(region.available("lamp").await, 9);
+}
+
+#[tokio::test]
+async fn a_function_killed_between_charge_and_completion_leaves_one_charge() {
+    let region = TestRegion::start().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 10).await;
+    let customer = region.customer().await;
+    let order_id = region.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201).text_of("orderId");
+    // The claim is the first transaction of a payment; its completion, the second, is held.
+    let rule = region
+        .fault(&json!({
+            "match": {"service": "dynamodb", "operation": "TransactWriteItems", "caller": "api-orders"},
+            "skip": 1,
+            "times": 1,
+            "effect": {"kind": "hold", "when": "before"},
+        }))
+        .await;
+    let key = fresh_key();
+    let (first, ()) = tokio::join!(region.pay(&customer, &key, &order_id, "tok_ok"), async {
+        until_held(&region, rule).await;
+        region.kill("api-orders").await;
+    });
+    assert_eq!(first.status, 502, "{}", first.text);
+    region.control("DELETE", &format!("/faults/{rule}")).send().await.expect(200);
+
+    let paid = loop {
+        let answer = region.pay(&customer, &key, &order_id, "tok_ok").await;
+        if answer.status != 409 {
+            break answer.expect(201);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    };
+    assert_eq!(paid.body["status"], "CAPTURED");
+    let ledger = region.dynamodb().scan().table_name("PaymentLedgerTable").send().await;
+    let rows = ledger.map(|output| output.items.unwrap_or_default()).unwrap_or_default();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0]["charges"].as_n().map(String::as_str), Ok("1"));
+}
+
+async fn until_held(region: &TestRegion, rule: u64) {
+    for _ in 0..800 {
+        let faults = region.control("GET", "/faults").send().await.expect(200);
+        let all = faults.body["rules"].as_array().cloned().unwrap_or_default();
+        if all.iter().any(|status| status["id"] == rule && status["held"].as_u64() > Some(0)) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("nothing was held");
+}
+
+#[tokio::test]
+async fn a_throttled_store_is_503_with_a_time_to_come_back() {
+    let region = TestRegion::start().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 10).await;
+    let customer = region.customer().await;
+    region
+        .fault(&json!({
+            "match": {"service": "dynamodb", "caller": "api-orders"},
+            "effect": {"kind": "error", "error": "ProvisionedThroughputExceededException"},
+        }))
+        .await;
+    let answer =
+        region.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect_problem(503, "unavailable");
+    assert!(answer.header("retry-after").is_some());
+    assert!(!answer.text.contains("Provisioned"), "nothing internal leaks: {}", answer.text);
+}
+
+async fn deliver_under(rule: Value) -> (Value, bool) {
+    let region = TestRegion::start().await;
+    let (alice, bob) = (region.customer().await, region.customer().await);
+    let mut sender = region.socket(&alice).await;
+    let mut receiver = region.socket(&bob).await;
+    region.fault(&rule).await;
+    sender
+        .send(&json!({"action": "send", "to": {"userId": bob.user_id}, "type": "chat.message", "body": {}}))
+        .await;
+    let ack = sender.receive().await;
+    let received = receiver.receive_within(std::time::Duration::from_millis(300)).await.is_some();
+    (ack, received)
+}
+
+#[tokio::test]
+async fn a_throttled_delivery_is_tried_again() {
+    let rule = json!({"match": {"service": "connections", "operation": "PostToConnection"}, "times": 3,
+        "effect": {"kind": "error", "error": "LimitExceeded"}});
+    let (ack, received) = deliver_under(rule).await;
+    assert_eq!(
+        (ack["type"].as_str(), ack["delivered"].as_u64(), received),
+        (Some("ack"), Some(1), true),
+        "{ack}"
+    );
+}
+
+#[tokio::test]
+async fn a_delivery_to_a_gone_socket_is_acknowledged_as_not_delivered() {
+    let rule = json!({"match": {"service": "connections", "operation": "PostToConnection"}, "times": 1,
+        "effect": {"kind": "error", "error": "Gone"}});
+    let (ack, received) = deliver_under(rule).await;
+    assert_eq!(
+        (ack["type"].as_str(), ack["delivered"].as_u64(), received),
+        (Some("ack"), Some(0), false),
+        "{ack}"
+    );
+}

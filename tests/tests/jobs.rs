@@ -1,0 +1,93 @@
+//! Scheduled jobs: once a slot, whatever is delivered.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use futures::stream::{self, StreamExt};
+use serde_json::Value;
+use sojourn::clock::{Clock, SystemClock, rfc3339};
+use sojourn_tests::{Answer, TestRegion, fresh_key};
+
+/// The slot of the daily report that covers today.
+fn tomorrow_at_two() -> (String, String) {
+    let now = SystemClock.now();
+    let tomorrow = now.checked_add(std::time::Duration::from_hours(24)).unwrap();
+    (rfc3339(now)[..10].to_owned(), format!("{}T02:00:00Z", &rfc3339(tomorrow)[..10]))
+}
+
+async fn report(region: &TestRegion, date: &str) -> Value {
+    let bucket = region.s3().list_buckets().send().await.unwrap().buckets()[0].name().unwrap().to_owned();
+    let key = format!("reports/{date}/daily.json");
+    let object = region.s3().get_object().bucket(bucket).key(key).send().await.unwrap();
+    serde_json::from_slice(&object.body.collect().await.unwrap().into_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn the_daily_report_counts_a_day_and_runs_once_however_often_it_is_delivered() {
+    let region = TestRegion::start().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 50).await;
+    region.stock(&operator, "chair", 50).await;
+    let customer = region.customer().await;
+    for quantity in [1, 2, 3] {
+        let placed = region.order(&customer, &fresh_key(), &[("lamp", quantity)]).await.expect(201);
+        region.pay(&customer, &fresh_key(), &placed.text_of("orderId"), "tok_ok").await.expect(201);
+    }
+    region.order(&customer, &fresh_key(), &[("chair", 1)]).await.expect(201);
+
+    let (today, slot) = tomorrow_at_two();
+    let deliveries: Vec<Answer> =
+        stream::iter(0..5).map(|_| region.fire("daily-report", &slot)).buffer_unordered(5).collect().await;
+    assert!(deliveries.iter().all(|answer| answer.status == 200), "{deliveries:?}");
+
+    let written = report(&region, &today).await;
+    assert_eq!(written["date"], today.as_str(), "{written}");
+    assert_eq!(written["orders"]["total"], 4, "{written}");
+    assert_eq!(written["revenue"][0]["currency"], "TWD", "{written}");
+    assert_eq!(written["revenue"][0]["amount"], 6 * 12_900, "{written}");
+    assert_eq!(written["topProducts"][0]["productId"], "lamp", "{written}");
+
+    // A delivery after the fact finds the slot done and changes nothing.
+    region.order(&customer, &fresh_key(), &[("chair", 1)]).await.expect(201);
+    region.fire("daily-report", &slot).await.expect(200);
+    assert_eq!(report(&region, &today).await, written);
+    let lock = region.dynamodb().scan().table_name("LocksTable").send().await.unwrap();
+    assert_eq!(lock.count, 1);
+    assert!(lock.items()[0].contains_key("completedAt"));
+}
+
+#[tokio::test]
+async fn order_cleanup_cancels_what_is_stale_and_gives_the_stock_back_once() {
+    let region = TestRegion::start().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 30).await;
+    let customer = region.customer().await;
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.push(region.order(&customer, &fresh_key(), &[("lamp", 2)]).await.expect(201).text_of("orderId"));
+    }
+    // The first eight are two days old, one of them with a charge whose answer was lost.
+    let unknown = region.pay(&customer, &fresh_key(), &ids[0], "tok_timeout_after_charge").await;
+    unknown.expect_problem(503, "payment-outcome-unknown");
+    for id in &ids[..8] {
+        region.age_order(id, 48).await;
+    }
+    assert_eq!(region.available("lamp").await, 10);
+
+    let slots = ["2026-11-20T10:00:00Z", "2026-11-20T11:00:00Z"];
+    let runs: Vec<Answer> = stream::iter(slots.into_iter().cycle().take(6))
+        .map(|slot| region.fire("order-cleanup", slot))
+        .buffer_unordered(6)
+        .collect()
+        .await;
+    assert!(runs.iter().all(|answer| answer.status == 200), "{runs:?}");
+
+    let mut statuses = Vec::new();
+    for id in &ids {
+        let order = region.call_as(&customer, "GET", &format!("/orders/{id}")).send().await.expect(200);
+        statuses.push(order.text_of("status"));
+    }
+    assert_eq!(statuses[0], "PAID", "what was charged is paid, not cancelled");
+    assert!(statuses[1..8].iter().all(|status| status == "CANCELLED"), "{statuses:?}");
+    assert!(statuses[8..].iter().all(|status| status == "PENDING_PAYMENT"), "{statuses:?}");
+    assert_eq!(region.available("lamp").await, 10 + 7 * 2);
+}

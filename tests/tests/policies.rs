@@ -1,0 +1,75 @@
+//! The IAM policies of template.yaml cover exactly the calls that the functions make.
+//!
+//! The local region enforces them, so every other test shows that nothing is missing. This one drives each function
+//! through everything it does and then asks which permissions nobody used.
+
+use serde_json::json;
+use sojourn_tests::{TestRegion, fresh_key};
+
+#[tokio::test]
+async fn every_permission_in_the_template_is_used() {
+    let region = TestRegion::start().await;
+    use_everything(&region).await;
+    let access = region.control("GET", "/access").send().await.expect(200);
+    assert_eq!(access.body["unused"], json!([]), "permissions that nothing uses: {}", access.body["unused"]);
+    assert_eq!(access.body["denied"], json!([]), "calls that were denied: {}", access.body["denied"]);
+}
+
+async fn use_everything(region: &TestRegion) {
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 100).await;
+    region.stock(&operator, "lamp", 1).await;
+    region.call("GET", "/products").send().await.expect(200);
+    let customer = region.customer().await;
+
+    // Orders: placed, refused, paid, declined, lost, cancelled, listed.
+    let order =
+        async || region.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201).text_of("orderId");
+    region.order(&customer, &fresh_key(), &[("lamp", 999)]).await.expect(409);
+    let paid = order().await;
+    region.pay(&customer, &fresh_key(), &paid, "tok_declined").await.expect(402);
+    region.pay(&customer, &fresh_key(), &paid, "tok_unavailable").await.expect(503);
+    region.pay(&customer, &fresh_key(), &paid, "tok_ok").await.expect(201);
+    let cancelled = order().await;
+    let cancel = |id: String| {
+        region.call_as(&customer, "POST", &format!("/orders/{id}/cancel")).key(&fresh_key()).send()
+    };
+    cancel(cancelled).await.expect(200);
+    let unsettled = order().await;
+    region.pay(&customer, &fresh_key(), &unsettled, "tok_timeout_after_charge").await.expect(503);
+    cancel(unsettled).await.expect(409);
+    region.call_as(&customer, "GET", "/orders").send().await.expect(200);
+    region.call_as(&customer, "GET", &format!("/orders/{paid}")).send().await.expect(200);
+
+    // Sockets: to a user, to an order, to all; repeated; to somebody gone; continued.
+    let mut socket = region.socket(&operator).await;
+    let targets = [json!({"userId": operator.user_id}), json!({"orderId": paid}), json!({"broadcast": true})];
+    for to in targets {
+        let message =
+            json!({"action": "send", "messageId": fresh_key(), "to": to, "type": "chat.message", "body": {}});
+        for _ in 0..2 {
+            socket.send(&message).await;
+            while socket.receive().await["type"] != "ack" {}
+        }
+    }
+    region
+        .fault(&json!({"match": {"service": "connections"}, "times": 1, "effect": {"kind": "error", "error": "Gone"}}))
+        .await;
+    let gone = region.socket(&customer).await;
+    let to_gone =
+        json!({"action": "send", "to": {"userId": customer.user_id}, "type": "chat.message", "body": {}});
+    socket.send(&to_gone).await;
+    while socket.receive().await["type"] != "ack" {}
+    gone.close().await;
+
+    // Jobs, with an order to expire and one whose charge was lost.
+    let (stale, lost) = (order().await, order().await);
+    region.pay(&customer, &fresh_key(), &lost, "tok_timeout_after_charge").await.expect(503);
+    region.age_order(&stale, 48).await;
+    region.age_order(&lost, 48).await;
+    region.fire("daily-report", "2026-11-20T02:00:00Z").await.expect(200);
+    region.fire("order-cleanup", "2026-11-20T02:00:00Z").await.expect(200);
+
+    let withdraw = json!({"withdraw": {"email": operator.email, "role": "operator"}});
+    region.invoke("admin-users", &withdraw).await.expect(200);
+}

@@ -1,0 +1,110 @@
+//! Function processes: started when needed, replaced when they die, stopped with the region.
+
+use std::collections::HashSet;
+use std::process::Command;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use serde_json::json;
+use sojourn_tests::{Options, TestRegion, binary, fresh_key};
+
+#[tokio::test]
+async fn a_function_without_its_configuration_stops_with_a_sentence_that_names_the_variable() {
+    let output = {
+        drop(TestRegion::start().await);
+        Command::new(binary("api-orders")).env_clear().env("AWS_REGION", "local").output().unwrap()
+    };
+    assert!(!output.status.success());
+    let log = String::from_utf8_lossy(&output.stdout);
+    assert!(log.contains("environment variable") && log.contains("_TABLE"), "{log}");
+}
+
+#[tokio::test]
+async fn a_killed_function_is_replaced_by_the_next_request() {
+    let region = TestRegion::start().await;
+    region.call("GET", "/health").send().await.expect(200);
+    assert_eq!(region.kill("api-health").await, 1);
+    region.call("GET", "/health").send().await.expect(200);
+}
+
+#[tokio::test]
+async fn load_is_spread_over_more_processes_and_no_request_fails() {
+    let region = TestRegion::start().await;
+    region.fault(&json!({"match": {"service": "dynamodb"}, "effect": {"kind": "delay", "millis": 50}})).await;
+    let answers: Vec<_> = stream::iter(0..60)
+        .map(|_| region.call("GET", "/products").send())
+        .buffer_unordered(60)
+        .collect()
+        .await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    let processes = region.control("GET", "/ps").send().await.expect(200);
+    let serving =
+        processes.body["processes"].as_array().unwrap().iter().filter(|p| p["function"] == "api-catalog");
+    let pids: HashSet<_> = serving.map(|process| process["pid"].to_string()).collect();
+    assert!((2..=10).contains(&pids.len()), "{} processes", pids.len());
+}
+
+#[tokio::test]
+async fn no_process_outlives_its_region() {
+    let region = TestRegion::start().await;
+    region.customer().await;
+    region.call("GET", "/health").send().await.expect(200);
+    let processes = region.control("GET", "/ps").send().await.expect(200);
+    let pids: Vec<_> =
+        processes.body["processes"].as_array().unwrap().iter().map(|p| p["pid"].to_string()).collect();
+    assert!(pids.len() >= 2);
+    drop(region);
+    for pid in pids {
+        assert!(!std::path::Path::new("/proc").join(&pid).exists(), "{pid} is still there");
+    }
+}
+
+#[tokio::test]
+async fn data_survives_a_restart_and_even_a_kill() {
+    let data = tempfile::tempdir().unwrap();
+    let start =
+        || TestRegion::start_with(Options { data: Some(data.path().to_owned()), ..Options::default() });
+    let region = start().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 5).await;
+    let customer = region.customer().await;
+    let (key, lines) = (fresh_key(), [("lamp", 2)]);
+    let order = region.order(&customer, &key, &lines).await.expect(201);
+    assert!(
+        Command::new("kill").args(["-KILL", &region.process_id().to_string()]).status().unwrap().success()
+    );
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(region);
+
+    // Tokens still verify, the order is there, and its key still replays.
+    let region = start().await;
+    assert_eq!(region.available("lamp").await, 3);
+    let replay = region.order(&customer, &key, &lines).await.expect(201);
+    assert_eq!(
+        (replay.text.as_str(), replay.header("idempotent-replayed")),
+        (order.text.as_str(), Some("true"))
+    );
+}
+
+#[tokio::test]
+async fn no_log_line_holds_a_password_or_a_token() {
+    let region = TestRegion::start().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 5).await;
+    let customer = region.customer().await;
+    let order = region.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201);
+    region.pay(&customer, &fresh_key(), &order.text_of("orderId"), "tok_declined").await.expect(402);
+    region.call("GET", "/orders").bearer(&format!("{}x", customer.token)).send().await.expect(401);
+    region.socket(&customer).await.close().await;
+    let wrong = json!({"email": customer.email, "password": "not the right password"});
+    region.call("POST", "/sessions").json(&wrong).send().await.expect(401);
+
+    let log = region.log();
+    assert!(log.contains("wrong-credentials"), "the log is there");
+    let secrets =
+        ["correct horse", "not the right", "tok_declined", &customer.token, &operator.token, "SESSION="];
+    for secret in secrets {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "a log line holds a secret");
+    }
+}

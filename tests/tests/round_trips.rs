@@ -1,0 +1,64 @@
+//! How many round trips to DynamoDB an answer waits for.
+//!
+//! Every request is delayed by a fault rule, so that requests which a function sends together overlap, and those which
+//! it sends one after the other do not.
+
+use serde_json::json;
+use sojourn_tests::{TestRegion, fresh_key};
+
+/// The delay of each request: far above what the requests themselves take.
+const DELAY_MS: u64 = 40;
+
+async fn delayed() -> TestRegion {
+    let region = TestRegion::start().await;
+    region.fault(&json!({"match": {"service": "dynamodb", "caller": "api-*"}, "effect": {"kind": "delay", "millis": DELAY_MS}})).await;
+    region
+}
+
+async fn sequential(region: &TestRegion) -> u64 {
+    let usage = region.usage().await;
+    usage["sequentialRoundTrips"].as_u64().unwrap_or_else(|| panic!("{usage}"))
+}
+
+#[tokio::test]
+async fn a_new_order_waits_for_two_round_trips_and_its_replay_for_one() {
+    let region = delayed().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 10).await;
+    region.stock(&operator, "chair", 10).await;
+    let customer = region.customer().await;
+    let (key, lines) = (fresh_key(), [("lamp", 1), ("chair", 2)]);
+
+    region.record().await;
+    region.order(&customer, &key, &lines).await.expect(201);
+    assert_eq!(sequential(&region).await, 2);
+
+    region.record().await;
+    let replay = region.order(&customer, &key, &lines).await.expect(201);
+    assert_eq!(replay.header("idempotent-replayed"), Some("true"));
+    assert_eq!(sequential(&region).await, 1);
+}
+
+#[tokio::test]
+async fn reading_an_order_waits_for_one_round_trip_with_its_session_checked() {
+    let region = delayed().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 10).await;
+    let customer = region.customer().await;
+    let location = region.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201);
+    let location = location.header("location").unwrap_or_default().to_owned();
+    region.record().await;
+    region.call_as(&customer, "GET", &location).send().await.expect(200);
+    let usage = region.usage().await;
+    assert!(usage.to_string().contains("SessionsTable"), "the session row was read: {usage}");
+    assert_eq!(sequential(&region).await, 1);
+}
+
+#[tokio::test]
+async fn health_asks_nobody() {
+    let region = TestRegion::start().await;
+    region.record().await;
+    let health = region.call("GET", "/health").send().await.expect(200);
+    assert_eq!((health.body["status"].as_str(), health.body["region"].as_str()), (Some("ok"), Some("local")));
+    assert_eq!(sequential(&region).await, 0);
+}

@@ -1,0 +1,252 @@
+//! Sockets: who gets in, who gets what, and what happens to those who are gone.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde_json::{Value, json};
+use sojourn_tests::{Customer, Socket, TestRegion, fresh_key};
+use tokio_tungstenite::tungstenite::Error;
+
+/// Long enough for a message that is wrongly on its way to arrive.
+const QUIET: Duration = Duration::from_millis(300);
+
+fn to_user(user: &Customer, text: &str) -> Value {
+    json!({"action": "send", "to": {"userId": user.user_id}, "type": "chat.message", "body": {"text": text}})
+}
+
+fn refusal(outcome: Result<Socket, Error>) -> u16 {
+    match outcome {
+        Err(Error::Http(response)) => response.status().as_u16(),
+        Err(other) => panic!("refused without a status: {other}"),
+        Ok(_) => panic!("the handshake succeeded"),
+    }
+}
+
+async fn connections(region: &TestRegion) -> usize {
+    let rows = region.dynamodb().scan().table_name("ConnectionsTable").send().await.unwrap();
+    usize::try_from(rows.count).unwrap()
+}
+
+/// Waits until the number of registered connections is `expected`.
+async fn until_connections(region: &TestRegion, expected: usize) {
+    for _ in 0..400 {
+        if connections(region).await == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("{} connections are registered, not {expected}", connections(region).await);
+}
+
+#[tokio::test]
+async fn a_bad_token_is_refused_with_401_and_leaves_no_row() {
+    let region = TestRegion::start().await;
+    let customer = region.customer().await;
+    assert_eq!(refusal(Socket::open(region.ws_url(), "not.a.token").await), 401);
+    assert_eq!(refusal(Socket::open_with(region.ws_url(), &[]).await), 401);
+    assert_eq!(
+        refusal(Socket::open_with(region.ws_url(), &[("sec-websocket-protocol", "sojourn.v1")]).await),
+        401
+    );
+    let in_the_url = format!("{}?token={}", region.ws_url(), customer.token);
+    assert_eq!(refusal(Socket::open_with(&in_the_url, &[]).await), 401);
+    assert_eq!(connections(&region).await, 0);
+}
+
+#[tokio::test]
+async fn a_foreign_origin_is_refused_and_an_allowed_one_is_not() {
+    let region = TestRegion::start().await;
+    let customer = region.customer().await;
+    let bearer = format!("Bearer {}", customer.token);
+    let with_origin = |origin| vec![("authorization", bearer.as_str()), ("origin", origin)];
+    let foreign = with_origin("https://evil.example");
+    assert_eq!(refusal(Socket::open_with(region.ws_url(), &foreign).await), 403);
+    assert_eq!(connections(&region).await, 0);
+    let allowed = with_origin("http://localhost:5173");
+    Socket::open_with(region.ws_url(), &allowed).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn the_answer_to_the_handshake_names_the_protocol_and_never_the_token() {
+    let region = TestRegion::start().await;
+    let customer = region.customer().await;
+    assert_eq!(region.socket(&customer).await.subprotocol.as_deref(), Some("sojourn.v1"));
+    let bearer = format!("Bearer {}", customer.token);
+    let plain = Socket::open_with(region.ws_url(), &[("authorization", &bearer)]).await.unwrap();
+    assert_eq!(plain.subprotocol, None);
+}
+
+#[tokio::test]
+async fn both_sockets_of_a_user_get_the_message_and_nobody_else_does() {
+    let region = TestRegion::start().await;
+    let (alice, bob, carol) = (region.customer().await, region.customer().await, region.customer().await);
+    let mut from_alice = region.socket(&alice).await;
+    let mut phone = region.socket(&bob).await;
+    let mut laptop = region.socket(&bob).await;
+    let mut bystander = region.socket(&carol).await;
+
+    from_alice.send(&to_user(&bob, "hello")).await;
+    let ack = from_alice.receive().await;
+    assert_eq!((ack["type"].as_str(), ack["delivered"].as_u64()), (Some("ack"), Some(2)));
+    for socket in [&mut phone, &mut laptop] {
+        let message = socket.receive().await;
+        assert_eq!(message["type"], "chat.message");
+        assert_eq!(message["from"], alice.user_id);
+        assert_eq!(message["messageId"], ack["messageId"]);
+        assert_eq!(message["body"], json!({"text": "hello"}));
+    }
+    assert_eq!(bystander.receive_within(QUIET).await, None);
+}
+
+#[tokio::test]
+async fn a_repeated_message_is_acknowledged_again_and_delivered_once() {
+    let region = TestRegion::start().await;
+    let (alice, bob) = (region.customer().await, region.customer().await);
+    let mut sender = region.socket(&alice).await;
+    let mut receiver = region.socket(&bob).await;
+    let mut message = to_user(&bob, "once");
+    message["messageId"] = fresh_key().into();
+    sender.send(&message).await;
+    let first = sender.receive().await;
+    sender.send(&message).await;
+    assert_eq!(sender.receive().await, first);
+    assert_eq!(receiver.receive().await["messageId"], message["messageId"]);
+    assert_eq!(receiver.receive_within(QUIET).await, None);
+}
+
+#[tokio::test]
+async fn a_message_to_an_order_reaches_its_customer_and_only_by_those_who_may() {
+    let region = TestRegion::start().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 1).await;
+    let customer = region.customer().await;
+    let order_id = region.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201).text_of("orderId");
+    let message = json!({"action": "send", "to": {"orderId": order_id}, "type": "chat.message", "body": {}});
+
+    let mut receiver = region.socket(&customer).await;
+    let mut support = region.socket(&operator).await;
+    support.send(&message).await;
+    assert_eq!(support.receive().await["delivered"], 1);
+    assert_eq!(receiver.receive().await["from"], operator.user_id);
+
+    let mut stranger = region.socket(&region.customer().await).await;
+    stranger.send(&message).await;
+    let error = stranger.receive().await;
+    assert_eq!((error["type"].as_str(), error["status"].as_u64()), (Some("error"), Some(404)));
+    assert_eq!(receiver.receive_within(QUIET).await, None);
+}
+
+#[tokio::test]
+async fn a_late_disconnect_removes_its_own_row_only() {
+    let region = TestRegion::start().await;
+    let bob = region.customer().await;
+    let old = region.socket(&bob).await;
+    let mut new = region.socket(&bob).await;
+    assert_eq!(connections(&region).await, 2);
+    old.close().await;
+    until_connections(&region, 1).await;
+
+    let mut alice = region.socket(&region.customer().await).await;
+    alice.send(&to_user(&bob, "still there?")).await;
+    assert_eq!(alice.receive().await["delivered"], 1);
+    assert_eq!(new.receive().await["body"]["text"], "still there?");
+}
+
+#[tokio::test]
+async fn a_dead_peer_is_removed_and_nobody_else() {
+    let region = TestRegion::start().await;
+    let (alice, bob) = (region.customer().await, region.customer().await);
+    let mut sender = region.socket(&alice).await;
+    let mut living = region.socket(&bob).await;
+    // A row whose socket is gone without a $disconnect: what a lost event leaves behind.
+    let row = region.dynamodb().scan().table_name("ConnectionsTable").send().await.unwrap();
+    let mut dead =
+        row.items().iter().find(|row| row["userId"].as_s().unwrap() == &bob.user_id).unwrap().clone();
+    dead.insert("connectionId".into(), aws_sdk_dynamodb::types::AttributeValue::S("ZGVhZHBlZXI=".into()));
+    region.dynamodb().put_item().table_name("ConnectionsTable").set_item(Some(dead)).send().await.unwrap();
+    assert_eq!(connections(&region).await, 3);
+
+    sender.send(&to_user(&bob, "anyone?")).await;
+    assert_eq!(sender.receive().await["delivered"], 1);
+    assert_eq!(living.receive().await["body"]["text"], "anyone?");
+    until_connections(&region, 2).await;
+}
+
+#[tokio::test]
+async fn what_is_no_message_gets_an_error_and_the_socket_stays_open() {
+    let region = TestRegion::start().await;
+    let customer = region.customer().await;
+    let mut socket = region.socket(&customer).await;
+    let wrong = [
+        "hello",
+        "{}",
+        "[]",
+        r#"{"action":"dance"}"#,
+        r#"{"action":"send"}"#,
+        r#"{"action":"send","to":{"userId":"bob"},"type":"chat.message","body":{}}"#,
+        r#"{"action":"send","to":{"userId":"usr_01JD0000000000000000000000","broadcast":true},"type":"chat.message","body":{}}"#,
+        r#"{"action":"send","to":{"broadcast":true},"type":"order.paid","body":{}}"#,
+        r#"{"action":"send","to":{"broadcast":true},"type":"chat.message","body":{},"extra":1}"#,
+    ];
+    for text in wrong {
+        socket.send_text(text).await;
+        let error = socket.receive().await;
+        assert_eq!(error["type"], "error", "{text}: {error}");
+        assert!((400..500).contains(&error["status"].as_u64().unwrap()), "{text}: {error}");
+        assert!(error["title"].is_string() && error["detail"].is_string(), "{text}: {error}");
+    }
+    socket.send(&json!({"action": "ping"})).await;
+    assert_eq!(socket.receive().await, json!({"type": "pong"}));
+}
+
+#[tokio::test]
+async fn a_broadcast_needs_the_operators_role() {
+    let region = TestRegion::start().await;
+    let (customer, operator) = (region.customer().await, region.operator().await);
+    let message =
+        json!({"action": "send", "to": {"broadcast": true}, "type": "news", "body": {"sale": true}});
+    let mut from_customer = region.socket(&customer).await;
+    from_customer.send(&message).await;
+    let error = from_customer.receive().await;
+    assert_eq!((error["type"].as_str(), error["status"].as_u64()), (Some("error"), Some(403)));
+    let mut from_operator = region.socket(&operator).await;
+    from_operator.send(&message).await;
+    assert_eq!(from_customer.receive().await["body"], json!({"sale": true}));
+}
+
+#[tokio::test]
+async fn a_broadcast_reaches_a_thousand_sockets() {
+    let region = TestRegion::start().await;
+    let (customer, operator) = (region.customer().await, region.operator().await);
+    let mut sockets: Vec<Socket> = stream::iter(0..1_000)
+        .map(|_| Socket::open(region.ws_url(), &customer.token))
+        .buffer_unordered(20)
+        .try_collect()
+        .await
+        .unwrap();
+    assert_eq!(connections(&region).await, 1_000);
+    let mut sender = region.socket(&operator).await;
+    let news = json!({"action": "send", "to": {"broadcast": true}, "type": "news", "body": {"n": 1}});
+    sender.send(&news).await;
+    let mut ids = Vec::new();
+    for socket in &mut sockets {
+        let message = socket.receive().await;
+        assert_eq!(message["type"], "news");
+        ids.push(message["messageId"].clone());
+    }
+    assert!(ids.iter().all(|id| *id == ids[0]), "all got the same message");
+}
+
+#[tokio::test]
+async fn the_limits_of_frames_and_messages_are_kept() {
+    let region = TestRegion::start().await;
+    let customer = region.customer().await;
+    let mut too_large = region.socket(&customer).await;
+    too_large.send_text(&"x".repeat(129 * 1024)).await;
+    assert_eq!(too_large.closed().await.map(|frame| u16::from(frame.code)), Some(1009));
+    let mut binary = region.socket(&customer).await;
+    binary.send_binary(vec![0; 8]).await;
+    assert_eq!(binary.closed().await.map(|frame| u16::from(frame.code)), Some(1003));
+}
