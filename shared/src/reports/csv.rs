@@ -57,7 +57,9 @@ mod tests {
         let mut chars = line.chars().peekable();
         while let Some(c) = chars.next() {
             match c {
-                '"' if quoted && chars.peek() == Some(&'"') => fields.last_mut().unwrap().extend(chars.next()),
+                '"' if quoted && chars.peek() == Some(&'"') => {
+                    fields.last_mut().unwrap().extend(chars.next())
+                }
                 '"' => quoted = !quoted,
                 ',' if !quoted => fields.push(String::new()),
                 c => fields.last_mut().unwrap().push(c),

@@ -48,8 +48,7 @@ impl DailyOrders for DynamoDailyOrders {
             .send()
             .await
             .map_err(|error| DynamoError::new("Query", format!("{} byDay {shard}", self.orders), error))?;
-        let mut page =
-            OrdersPage { orders: Vec::new(), unreadable: 0, next: answer.last_evaluated_key };
+        let mut page = OrdersPage { orders: Vec::new(), unreadable: 0, next: answer.last_evaluated_key };
         for item in answer.items.unwrap_or_default() {
             let order_id = item.get("orderId").and_then(|id| id.as_s().ok()).cloned();
             match from_item::<_, ReportedOrder>(item) {

@@ -240,6 +240,22 @@ impl DailyReport {
     }
 }
 
+/// Compiles the report of `day` and publishes it.
+pub async fn make<D: DailyOrders, A: ReportArchive>(
+    orders: &D,
+    archive: &A,
+    day: Date,
+    lease: &Lease,
+    now: Timestamp,
+    deadline: Deadline,
+) -> Result<ReportKeys, ReportError> {
+    let report = compile(orders, day, lease, now).await?;
+    match archive.publish(&report, deadline).await? {
+        Publication::Published(keys) => Ok(keys),
+        Publication::Superseded { by } => Err(ReportError::Superseded { by }),
+    }
+}
+
 /// Adds up the orders of `day`, for the holder of `lease`.
 pub async fn compile<D: DailyOrders>(
     orders: &D,
