@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod connections;
 pub mod delivery;
 pub mod idempotency;
+pub mod jobs;
 pub mod lock;
 pub mod orders;
 pub mod outbox;

@@ -1,1 +1,33 @@
-fn main() {}
+//! The schedule `daily-report`: yesterday's orders in figures, to S3.
+
+use std::process::ExitCode;
+
+use sojourn::lock::{DynamoLocks, LeaseTerms, SlotRunner};
+use sojourn::reports::{DynamoDailyOrders, S3Reports};
+use sojourn::{aws, boot, clock, ids, jobs, tables};
+
+mod handler;
+
+const FUNCTION: &str = "job-daily-report";
+
+fn main() -> ExitCode {
+    boot::run(FUNCTION, |env| async move {
+        let sdk = aws::sdk_config(&env).await?;
+        let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
+        let clock = clock::system();
+        let locks = DynamoLocks::new(
+            dynamo.clone(),
+            tables::LOCKS.name(&env)?,
+            aws::region(&env)?,
+            clock.clone(),
+            LeaseTerms::JOBS,
+        );
+        let app = handler::App {
+            runner: SlotRunner::new(locks, clock.clone(), ids::random()),
+            orders: DynamoDailyOrders::from_env(dynamo, &env)?,
+            archive: S3Reports::from_env(aws::s3_client(&env, &sdk), &env)?,
+            clock,
+        };
+        jobs::serve(FUNCTION, app, handler::handle).await
+    })
+}

@@ -7,6 +7,7 @@
 //! | `dayShard`, `orderId` | index `byDay`: an eighth of a UTC day's orders |
 //! | `pendingShard`, `createdAt` | index `pending`, sparse: only while the order awaits payment |
 //! | `status`, `lines`, `total`, `region`, `updatedAt`, `version` | as in [`Order`] |
+//! | `cancelReason?` | `customer` or `unpaid`, for the daily report |
 //! | `payment?`, `paymentGeneration`, `paymentId?` | see [`crate::payments`] |
 
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
@@ -42,7 +43,8 @@ const IS_AS_READ: &str = "version = :seen";
 
 /// Ends the order unpaid. It leaves the index of pending orders, and has no payment that could still be captured.
 const CANCEL: Change = Change {
-    update: "SET #status = :status, updatedAt = :now, version = version + :one REMOVE pendingShard, payment",
+    update: "SET #status = :status, cancelReason = :reason, updatedAt = :now, version = version + :one \
+             REMOVE pendingShard, payment",
     condition: Some(IS_AS_READ),
     names: &[("#status", "status")],
 };
@@ -122,17 +124,15 @@ impl OrderWrites {
             ..order.clone()
         };
         let mut data = cancelled.summary();
-        data["reason"] = match reason {
+        let reason = match reason {
             CancelReason::Customer => "customer",
             CancelReason::Unpaid => "unpaid",
-        }
-        .into();
+        };
+        data["reason"] = reason.into();
+        let [status, at, one, seen] = transition(order, OrderStatus::Cancelled, now);
+        let values = [status, at, one, seen, (":reason", text(reason))];
         let mut actions = vec![
-            CANCEL.action(
-                &self.orders,
-                key(&order.order_id),
-                transition(order, OrderStatus::Cancelled, now),
-            )?,
+            CANCEL.action(&self.orders, key(&order.order_id), values)?,
             self.event_with(EventType::OrderCancelled, &cancelled, data)?,
         ];
         for line in &order.lines {

@@ -1,0 +1,32 @@
+//! A delivery of the schedule: under the slot's lock, compile the report and publish it.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use sojourn::clock::SharedClock;
+use sojourn::jobs::{self, Delivery, JobError};
+use sojourn::lock::{DynamoLocks, JobSlot, SlotRunner};
+use sojourn::reports::{self, DynamoDailyOrders, S3Reports};
+
+/// What the function works with.
+pub(crate) struct App {
+    pub(crate) runner: SlotRunner<DynamoLocks>,
+    pub(crate) orders: DynamoDailyOrders,
+    pub(crate) archive: S3Reports,
+    pub(crate) clock: SharedClock,
+}
+
+/// Answers a delivery.
+pub(crate) async fn handle(app: Arc<App>, delivery: Delivery) -> Result<Value, JobError> {
+    let slot = JobSlot::of_day("daily-report", delivery.scheduled_at);
+    let day = slot.day_before();
+    let work = |lease| {
+        let app = &app;
+        async move {
+            let now = app.clock.now();
+            reports::make(&app.orders, &app.archive, day, &lease, now, delivery.deadline).await
+        }
+    };
+    let run = app.runner.run(&slot, delivery.deadline, work).await?;
+    jobs::answer(&slot, run)
+}
