@@ -4,6 +4,7 @@
 //! through everything it does and then asks which permissions nobody used.
 
 use serde_json::json;
+use sojourn::clock::{Clock, SystemClock, rfc3339};
 use sojourn_tests::{TestRegion, fresh_key};
 
 #[tokio::test]
@@ -20,6 +21,7 @@ async fn use_everything(region: &TestRegion) {
     region.stock(&operator, "lamp", 100).await;
     region.stock(&operator, "lamp", 1).await;
     region.call("GET", "/products").send().await.expect(200);
+    region.call("GET", "/products/lamp").send().await.expect(200);
     let customer = region.customer().await;
 
     // Orders: placed, refused, paid, declined, lost, cancelled, listed.
@@ -67,8 +69,9 @@ async fn use_everything(region: &TestRegion) {
     region.pay(&customer, &fresh_key(), &lost, "tok_timeout_after_charge").await.expect(503);
     region.age_order(&stale, 48).await;
     region.age_order(&lost, 48).await;
-    region.fire("daily-report", "2026-11-20T02:00:00Z").await.expect(200);
-    region.fire("order-cleanup", "2026-11-20T02:00:00Z").await.expect(200);
+    let now = rfc3339(SystemClock.now());
+    region.fire("daily-report", &now).await.expect(200);
+    region.fire("order-cleanup", &now).await.expect(200);
 
     let withdraw = json!({"withdraw": {"email": operator.email, "role": "operator"}});
     region.invoke("admin-users", &withdraw).await.expect(200);
