@@ -1,4 +1,14 @@
 //! The region on a laptop: API Gateway, Lambda, DynamoDB, S3 and schedules in one process, driven by template.yaml.
 
+pub mod build;
+pub mod cli;
+pub mod clock;
+pub mod control;
+pub mod functions;
+pub mod gateway;
+pub mod keys;
+pub mod logs;
+pub mod region;
+pub mod schedules;
 pub mod services;
 pub mod template;

@@ -8,6 +8,7 @@ use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 
 use crate::env::{ConfigError, Env};
 
@@ -40,7 +41,8 @@ pub async fn sdk_config(env: &Env) -> Result<SdkConfig, ConfigError> {
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    let no_files = aws_runtime::env_config::file::EnvConfigFiles::builder().build();
+    // A set without any file makes the SDK panic; an empty text in place of one reads nothing.
+    let no_files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Config, "").build();
     Ok(aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(region(env)?))
         .credentials_provider(EnvironmentVariableCredentialsProvider::new())
@@ -49,4 +51,15 @@ pub async fn sdk_config(env: &Env) -> Result<SdkConfig, ConfigError> {
         .timeout_config(timeouts)
         .load()
         .await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_region_is_all_that_a_configuration_needs() {
+        let config = sdk_config(&Env::of([("AWS_REGION", "ap-northeast-1")])).await.unwrap();
+        assert_eq!(config.region().map(Region::as_ref), Some("ap-northeast-1"));
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each module is one capability: its protocol (the module's own documentation), its types, its port, and its
 //! adapters. Dependencies point inward: the domain names neither an AWS SDK nor `lambda_http`; only the modules
-//! called `dynamo`, `s3`, `gateway` and [`http`] do.
+//! called `dynamo`, `s3`, `gateway`, `lambda`, [`http`] and [`websocket`] do.
 
 // What the shop does.
 pub mod catalog;
@@ -39,3 +39,4 @@ pub mod dynamo;
 pub mod http;
 pub mod tables;
 pub mod telemetry;
+pub mod websocket;

@@ -4,6 +4,7 @@
 //! Embedded Metric Format: CloudWatch makes metrics of the lines, so that recording one costs no call.
 //! Dimensions are few and of few values (function, region, an outcome), never an id: each combination is billed.
 
+use std::error::Error;
 use std::io::Write as _;
 use std::sync::OnceLock;
 
@@ -44,7 +45,7 @@ pub enum Metric {
     TransactionConflicts,
     /// Messages posted to sockets, by outcome.
     Deliveries,
-    /// Connections found gone and removed.
+    /// Connections that a post found gone; their rows are removed.
     GoneConnections,
     /// Tries to take a lock, by outcome.
     LockOutcomes,
@@ -101,6 +102,18 @@ pub fn start(function: &str, env: &Env) {
         let region = env.optional("AWS_REGION").unwrap_or("unknown").to_owned();
         ORIGIN.get_or_init(|| Origin { function: function.to_owned(), region });
     }
+}
+
+/// An error and the whole chain of its causes, for one log line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// Counts `value` of a metric without an extra dimension.

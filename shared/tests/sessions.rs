@@ -124,7 +124,7 @@ async fn each_secret_matches_its_own_hash_only() {
     let stage = stage();
     let (signed_in, _) = stage.sign_in(&stage.user(0)).await;
     let session = stage.read(&signed_in.session.id).await.unwrap();
-    let [refresh, cookie] = [&signed_in.refresh, &signed_in.cookie].map(|secret| secret.expose());
+    let [refresh, cookie] = [&signed_in.refresh, &signed_in.cookie].map(SessionSecret::expose);
     let [refresh, cookie]: [SessionSecret; 2] = [refresh.parse().unwrap(), cookie.parse().unwrap()];
     assert_eq!(refresh.session_id(), &session.id);
     assert!(session.refresh_hash.matches(&refresh) && session.cookie_hash.matches(&cookie));
@@ -138,7 +138,7 @@ async fn a_session_stands_until_its_end_and_not_a_second_longer() {
     let stage = stage();
     let (signed_in, principal) = stage.sign_in(&stage.user(0)).await;
     assert_eq!(stage.require_live(&principal).await.unwrap(), signed_in.session.expires_at);
-    stage.clock.advance(SESSION_LIFETIME - Duration::from_secs(1));
+    stage.clock.advance(SESSION_LIFETIME.saturating_sub(Duration::from_secs(1)));
     stage.require_live(&principal).await.unwrap();
     stage.clock.advance(Duration::from_secs(1));
     // The row is still there: TTL deletes late.

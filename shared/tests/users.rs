@@ -6,8 +6,13 @@ mod support;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::StreamExt;
 use futures::stream;
@@ -142,6 +147,43 @@ async fn a_wrong_password_and_an_unknown_address_are_refused_alike() {
     ] {
         let outcome = users::authenticate(&users, &email(address), typed(password)).await.unwrap();
         assert_eq!(outcome, Authentication::Refused, "{address} {password:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_address_costs_as_many_reads_as_a_known_one() {
+    let store = support::store();
+    new_user(&users(&store), "ann@example.com").await;
+    let requests = Requests::default();
+    let config = store.client.config().to_builder().interceptor(requests.clone()).build();
+    let users = DynamoUsers::from_env(Client::from_conf(config), &store.env).unwrap();
+    let mut reads = Vec::new();
+    for (address, password) in
+        [("ann@example.com", PASSWORD), ("ann@example.com", "wrong"), ("bob@example.com", "wrong")]
+    {
+        users::authenticate(&users, &email(address), typed(password)).await.unwrap();
+        reads.push(requests.0.swap(0, Ordering::Relaxed));
+    }
+    assert_eq!(reads, [2, 2, 2]);
+}
+
+/// Counts what the SDK sends.
+#[derive(Debug, Clone, Default)]
+struct Requests(Arc<AtomicUsize>);
+
+impl Intercept for Requests {
+    fn name(&self) -> &'static str {
+        "Requests"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 }
 

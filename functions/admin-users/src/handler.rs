@@ -72,8 +72,7 @@ pub(crate) async fn handle(
         };
         match &outcome {
             Ok(user) => tracing::info!(user_id = %user.id, roles = ?user.roles, "roles settled"),
-            // Only what failed inside is worth its text here; the rest is the caller's, with an address in it.
-            Err(CommandError::Store(cause)) => tracing::error!(error = ?cause, "command not carried out"),
+            // By its stable name; the runtime logs the error itself.
             Err(error) => tracing::warn!(error_type = error.error_type(), "command not carried out"),
         }
         outcome.map(|user| json!({ "userId": user.id, "email": user.email, "roles": user.roles }))

@@ -1,1 +1,29 @@
-fn main() {}
+//! `$connect`: verifies the access token and registers the connection.
+
+use std::process::ExitCode;
+
+use sojourn::connections::{CallbackEndpoint, DynamoConnections};
+use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::tokens::TokenVerifier;
+use sojourn::websocket::AllowedOrigins;
+use sojourn::{aws, boot, clock, websocket};
+
+mod handler;
+
+const NAME: &str = "ws-connect";
+
+fn main() -> ExitCode {
+    boot::run(NAME, |env| async move {
+        let dynamo = aws_sdk_dynamodb::Client::new(&aws::sdk_config(&env).await?);
+        let app = handler::App {
+            origins: AllowedOrigins::from_env(&env)?,
+            verifier: TokenVerifier::from_env(&env, clock::system())?,
+            sessions: DynamoSessions::from_env(dynamo.clone(), &env)?,
+            connections: DynamoConnections::from_env(dynamo, &env, clock::system())?,
+            region: aws::region(&env)?,
+            endpoint: env.parse::<CallbackEndpoint>("WEBSOCKET_ENDPOINT")?,
+            clock: clock::system(),
+        };
+        websocket::serve_lifecycle(NAME, app, handler::handle).await
+    })
+}

@@ -1,1 +1,18 @@
-fn main() {}
+//! `$disconnect`: removes exactly the connection that ended.
+
+use std::process::ExitCode;
+
+use sojourn::connections::DynamoConnections;
+use sojourn::{aws, boot, clock, websocket};
+
+mod handler;
+
+const NAME: &str = "ws-disconnect";
+
+fn main() -> ExitCode {
+    boot::run(NAME, |env| async move {
+        let dynamo = aws_sdk_dynamodb::Client::new(&aws::sdk_config(&env).await?);
+        let connections = DynamoConnections::from_env(dynamo, &env, clock::system())?;
+        websocket::serve_lifecycle(NAME, connections, handler::handle).await
+    })
+}

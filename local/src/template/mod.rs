@@ -1,3 +1,108 @@
-//! template.yaml, read.
+//! template.yaml, read as `CloudFormation` and SAM would read it, into a [`Stack`].
+//!
+//! 1. YAML becomes JSON with every intrinsic function in its long form.
+//! 2. Parameters take their values from [`Context::parameters`], then from their defaults.
+//! 3. Conditions drop resources and choose values; `Globals.Function` is merged into every function.
+//! 4. What the region runs is read property by property, each resolved when it is read.
+//!
+//! Run: `AWS::Serverless::Function` (with `HttpApi` and `ScheduleV2` events), `AWS::Serverless::HttpApi`,
+//! `AWS::ApiGatewayV2` (WebSocket), `AWS::DynamoDB::Table`, `AWS::S3::Bucket`, `AWS::SecretsManager::Secret`.
+//!
+//! Ignored on purpose, since a laptop has no use for it: alarms, roles and permissions (a function's own policy is
+//! enforced), log groups, API Gateway's account setting, bucket and queue policies, deployments, and the queue that
+//! dead letters go to (they are logged). Any other type is listed in [`Stack::not_run`], and shown at the start.
 
+mod apis;
+mod data;
+mod error;
+mod functions;
+mod intrinsics;
 pub mod model;
+mod properties;
+pub mod samconfig;
+mod scope;
+#[cfg(test)]
+mod tests;
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+pub use error::{Problem, TemplateError};
+use model::Stack;
+use scope::{Located, Scope};
+
+/// Types that are run.
+const RUN: [&str; 9] = [
+    "AWS::Serverless::Function",
+    "AWS::Serverless::HttpApi",
+    "AWS::ApiGatewayV2::Api",
+    "AWS::ApiGatewayV2::Integration",
+    "AWS::ApiGatewayV2::Route",
+    "AWS::ApiGatewayV2::RouteResponse",
+    "AWS::ApiGatewayV2::Stage",
+    "AWS::DynamoDB::Table",
+    "AWS::S3::Bucket",
+];
+
+/// Types that are read for what they give to others, or ignored on purpose.
+const IGNORED: [&str; 11] = [
+    "AWS::ApiGateway::Account",
+    "AWS::ApiGatewayV2::Deployment",
+    "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::Dashboard",
+    "AWS::IAM::Role",
+    "AWS::Lambda::Permission",
+    "AWS::Logs::LogGroup",
+    "AWS::S3::BucketPolicy",
+    "AWS::SQS::Queue",
+    "AWS::SQS::QueuePolicy",
+    "AWS::SecretsManager::Secret",
+];
+
+/// What the template is evaluated in.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// Values of parameters; those of SSM types must be among them.
+    pub parameters: BTreeMap<String, String>,
+    /// The HTTP API's `ApiEndpoint`: `http://127.0.0.1:3000`.
+    pub http_url: String,
+    /// The WebSocket API's `ApiEndpoint`, without the stage: `ws://127.0.0.1:3001`.
+    pub websocket_url: String,
+}
+
+/// Loads the template at `path`.
+pub fn load(path: &Path, context: &Context) -> Result<Stack, TemplateError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| TemplateError::Read { path: path.to_owned(), source })?;
+    let yaml = serde_yaml_ng::from_str(&text)
+        .map_err(|source| TemplateError::Yaml { path: path.to_owned(), source })?;
+    stack(&yaml::to_json(yaml), context).map_err(|(place, problem)| TemplateError::Invalid {
+        path: path.to_owned(),
+        place,
+        problem,
+    })
+}
+
+fn stack(template: &Value, context: &Context) -> Result<Stack, Located> {
+    let scope = Scope::new(template, context)?;
+    let functions = functions::read(template, &scope)?;
+    let mut not_run: Vec<String> = scope
+        .types()
+        .filter(|(_, kind)| !RUN.contains(kind) && !IGNORED.contains(kind))
+        .map(|(id, kind)| format!("{id} ({kind})"))
+        .collect();
+    not_run.sort();
+    Ok(Stack {
+        http_api: apis::http(&scope, functions.routes)?,
+        websocket_api: apis::websocket(&scope, &functions.by_arn)?,
+        tables: data::tables(&scope)?,
+        buckets: data::names("AWS::S3::Bucket", &scope)?,
+        secrets: data::names("AWS::SecretsManager::Secret", &scope)?,
+        functions: functions.functions,
+        schedules: functions.schedules,
+        not_run,
+    })
+}

@@ -3,6 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// `AWS::Region` here.
+pub const REGION: &str = "local";
+
+/// `AWS::AccountId` here.
+pub const ACCOUNT: &str = "000000000000";
+
+/// `AWS::StackName` here.
+pub const STACK_NAME: &str = "sojourn";
+
 /// One region's stack.
 #[derive(Debug, Clone, Default)]
 pub struct Stack {
@@ -20,6 +29,8 @@ pub struct Stack {
     pub schedules: Vec<Schedule>,
     /// Physical names of every `AWS::SecretsManager::Secret`.
     pub secrets: Vec<String>,
+    /// Resources of types that the local region neither runs nor ignores on purpose, as `LogicalId (Type)`.
+    pub not_run: Vec<String>,
 }
 
 /// An `AWS::Serverless::Function`.
@@ -71,11 +82,17 @@ pub struct HttpRoute {
 /// `CorsConfiguration` of an HTTP API.
 #[derive(Debug, Clone, Default)]
 pub struct Cors {
+    /// `AllowOrigins`: exact origins, `*`, or a scheme and `*`.
     pub allow_origins: Vec<String>,
+    /// `AllowMethods`, `*` allowed.
     pub allow_methods: Vec<String>,
+    /// `AllowHeaders`, `*` allowed.
     pub allow_headers: Vec<String>,
+    /// `ExposeHeaders`.
     pub expose_headers: Vec<String>,
+    /// `AllowCredentials`.
     pub allow_credentials: bool,
+    /// `MaxAge`.
     pub max_age: Option<Duration>,
 }
 
@@ -106,8 +123,8 @@ pub struct Table {
     pub logical_id: String,
     /// Physical name: what `Ref` gives.
     pub name: String,
-    /// The resource's resolved properties as the CreateTable API takes them (KeySchema, AttributeDefinitions,
-    /// GlobalSecondaryIndexes, StreamSpecification, BillingMode).
+    /// The resource's resolved properties as the `CreateTable` API takes them (`KeySchema`, `AttributeDefinitions`,
+    /// `GlobalSecondaryIndexes`, `StreamSpecification`, `BillingMode`).
     pub create: serde_json::Value,
     /// TTL attribute, if enabled.
     pub ttl_attribute: Option<String>,

@@ -1,1 +1,239 @@
-//! To be written.
+//! The connection registry: which sockets are open in this region, and whose they are.
+//!
+//! # Protocol
+//! 1. `$connect` registers a connection with one put ([`Register`]), before the handshake is answered. A user may have
+//!    any number of them.
+//! 2. Every message touches its sender's row ([`Touch`]): one conditional update that says at once who sends, whether
+//!    the connection still counts, and stamps `lastActivity`.
+//! 3. A delivery looks for its audience page by page ([`Find`]). A page ends at a [`Cursor`], so that another
+//!    invocation can go on behind it.
+//! 4. `$disconnect`, or a post that finds the peer gone, removes *that* connection ([`Remove`]) and no other.
+//!
+//! A connection is named by its id *and* the instant at which it was opened ([`ConnectionKey`]); every event of the
+//! connection carries both. All changes are conditional on both: what is said late about an old connection cannot
+//! touch a newer one, even if API Gateway should ever give an id out again.
+//!
+//! # Limits
+//! - The registry is of one region: a connection id means nothing elsewhere.
+//! - `$disconnect` is best effort. A row that it never came for ends with the first post that finds the peer gone, and
+//!   at the latest at `expiresAt`, which every read checks by itself.
+//! - [`Audience::User`] is read from an index that follows the table by milliseconds; a socket registered within them
+//!   may be passed over.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::as_rfc3339;
+use crate::dynamo::DynamoError;
+use crate::ids::{ConnectionId, SessionId, UserId};
+use crate::tokens::Role;
+
+mod dynamo;
+mod endpoint;
+
+pub use dynamo::DynamoConnections;
+pub use endpoint::{CallbackEndpoint, InvalidEndpoint};
+
+/// API Gateway closes every WebSocket connection at this age.
+pub const MAX_CONNECTION_AGE: Duration = Duration::from_hours(2);
+/// How much longer a row counts than its socket can live: clocks differ, and the close takes a moment.
+pub const EXPIRY_GRACE: Duration = Duration::from_mins(5);
+
+/// Names exactly one connection for all time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionKey {
+    /// API Gateway's id.
+    pub connection_id: ConnectionId,
+    /// When it was opened, as API Gateway tells it with each of its events; milliseconds.
+    #[serde(with = "as_rfc3339")]
+    pub connected_at: Timestamp,
+}
+
+/// An open connection, as registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// Which one.
+    #[serde(flatten)]
+    pub key: ConnectionKey,
+    /// Whose.
+    pub user_id: UserId,
+    /// The sign-in it belongs to; ends with it.
+    pub session_id: SessionId,
+    /// What the user may do beyond being a customer, as the token said when the connection was opened.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub roles: BTreeSet<Role>,
+    /// The region that holds the socket.
+    pub region: String,
+    /// Where to post to it.
+    pub endpoint: CallbackEndpoint,
+    /// When its user last sent something.
+    #[serde(with = "as_rfc3339")]
+    pub last_activity: Timestamp,
+    /// When the row stops to count, epoch seconds.
+    pub expires_at: i64,
+}
+
+impl Connection {
+    /// Whether its user had the role when it was opened.
+    pub fn has_role(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+}
+
+/// When the row of a connection that opens at `now` stops to count, in epoch seconds: with the socket or with the
+/// session, whichever ends first. `now` is our clock, since that is what reads compare with.
+pub fn expiry(now: Timestamp, session_end: Timestamp) -> i64 {
+    let socket_end = now.checked_add(MAX_CONNECTION_AGE + EXPIRY_GRACE).unwrap_or(Timestamp::MAX);
+    socket_end.min(session_end).as_second()
+}
+
+/// What a delivery needs to know of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    /// Which one.
+    #[serde(flatten)]
+    pub key: ConnectionKey,
+    /// The sign-in it belongs to.
+    pub session_id: SessionId,
+    /// Where to post to it.
+    pub endpoint: CallbackEndpoint,
+}
+
+/// Whom a message is for. As JSON `{"userId": "usr_…"}` or `{"broadcast": true}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Audience {
+    /// All sockets of one user.
+    #[serde(rename = "userId")]
+    User(UserId),
+    /// All sockets of this region.
+    #[serde(rename = "broadcast")]
+    Everyone(True),
+}
+
+/// The JSON value `true`, and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "bool", into = "bool")]
+pub struct True;
+
+impl From<True> for bool {
+    fn from(_: True) -> Self {
+        true
+    }
+}
+
+impl TryFrom<bool> for True {
+    type Error = &'static str;
+
+    fn try_from(value: bool) -> Result<Self, Self::Error> {
+        if value { Ok(Self) } else { Err("must be true or left out") }
+    }
+}
+
+/// A place in an audience, behind the last peer that was seen. It stays good when that peer is removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cursor(Option<ConnectionId>);
+
+impl Cursor {
+    /// Before the first peer.
+    pub const START: Self = Self(None);
+
+    /// Behind a peer.
+    pub fn behind(connection_id: ConnectionId) -> Self {
+        Self(Some(connection_id))
+    }
+
+    /// The last peer that was seen.
+    pub fn last_seen(&self) -> Option<&ConnectionId> {
+        self.0.as_ref()
+    }
+}
+
+/// A part of an audience.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerPage {
+    /// Live peers. May be none, and yet more follow: expired rows are left out.
+    pub peers: Vec<Peer>,
+    /// Where the next page starts. `None` on the last one.
+    pub next: Option<Cursor>,
+}
+
+/// Outcome of a touch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// The connection counts; this is its row, stamped.
+    Live(Connection),
+    /// No such connection, or its time is over.
+    Unknown,
+}
+
+/// Outcome of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// The connection's row is gone.
+    Removed,
+    /// There was none; a newer connection of the same id, if there is one, was left alone.
+    NotThere,
+}
+
+/// The right to enter connections.
+pub trait Register: Send + Sync {
+    /// Enters `connection`. Entering it twice is entering it once.
+    fn register(&self, connection: &Connection) -> impl Future<Output = Result<(), DynamoError>> + Send;
+}
+
+/// The right to stamp a connection and see whose it is.
+pub trait Touch: Send + Sync {
+    /// Stamps the connection with the present instant if it counts.
+    fn touch(&self, key: &ConnectionKey) -> impl Future<Output = Result<Touched, DynamoError>> + Send;
+}
+
+/// The right to remove connections.
+pub trait Remove: Send + Sync {
+    /// Removes exactly this connection.
+    fn remove(&self, key: &ConnectionKey) -> impl Future<Output = Result<Removed, DynamoError>> + Send;
+}
+
+/// The right to find peers.
+pub trait Find: Send + Sync {
+    /// The part of `audience` that starts behind `cursor`.
+    fn find(
+        &self,
+        audience: &Audience,
+        cursor: &Cursor,
+    ) -> impl Future<Output = Result<PeerPage, DynamoError>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_row_counts_until_the_socket_or_the_session_ends() {
+        let opened = at("2026-11-20T10:00:00Z");
+        assert_eq!(expiry(opened, at("2026-11-21T00:00:00Z")), at("2026-11-20T12:05:00Z").as_second());
+        assert_eq!(expiry(opened, at("2026-11-20T10:30:00Z")), at("2026-11-20T10:30:00Z").as_second());
+    }
+
+    #[test]
+    fn an_audience_is_one_member_and_broadcast_is_true() {
+        let read = serde_json::from_str::<Audience>;
+        assert_eq!(read(r#"{"broadcast":true}"#).unwrap(), Audience::Everyone(True));
+        assert!(matches!(read(r#"{"userId":"usr_01JD0000000000000000000000"}"#), Ok(Audience::User(_))));
+        assert!(read(r#"{"broadcast":false}"#).is_err());
+        assert!(read(r#"{"broadcast":true,"userId":"usr_01JD0000000000000000000000"}"#).is_err());
+        assert!(read("{}").is_err());
+    }
+}

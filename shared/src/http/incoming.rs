@@ -134,15 +134,22 @@ impl Incoming {
 
     /// Runs `work` and gives it up at the deadline. What was given up may have happened or not; the caller's protocol
     /// must survive both.
-    pub async fn in_time<T, E>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, Problem>
+    pub fn in_time<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> impl Future<Output = Result<T, Problem>>
     where
         Problem: From<E>,
     {
-        match self.deadline.cut_off(work).await {
-            Ok(result) => result.map_err(Problem::from),
-            Err(passed) => {
-                tracing::error!(error = %passed, route = self.route, "given up at the deadline");
-                Err(Problem::new(ProblemType::Unavailable, "this took too long; try again"))
+        // SDK calls are futures of many kilobytes, which every layer around them would carry along.
+        let work = self.deadline.cut_off(Box::pin(work));
+        async {
+            match work.await {
+                Ok(result) => result.map_err(Problem::from),
+                Err(passed) => {
+                    tracing::error!(error = %passed, route = self.route, "given up at the deadline");
+                    Err(Problem::new(ProblemType::Unavailable, "this took too long; try again"))
+                }
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Errors to problems: the one place where a capability's error gets a status and a text for the client. The error
 //! itself, with its causes, goes to the log and no further.
 
-use std::error::Error;
 use std::time::Duration;
 
 use crate::cursor::InvalidCursor;
@@ -11,10 +10,12 @@ use crate::money::MoneyError;
 use crate::problem::{Problem, ProblemType};
 use crate::random::NoEntropy;
 use crate::sessions::{SessionError, StartError};
+use crate::telemetry::chain;
 use crate::tokens::SigningFailed;
 use crate::users::UserError;
 
 mod commerce;
+mod sockets;
 
 /// When a client may try again after a passing failure.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -28,18 +29,6 @@ const THROTTLED: &[&str] = &[
     "ProvisionedThroughputExceeded",
     "ThrottlingError",
 ];
-
-/// The whole chain of causes, for one log line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
 
 /// 500, or 503 when it will pass.
 impl From<DynamoError> for Problem {

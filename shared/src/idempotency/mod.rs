@@ -46,6 +46,8 @@ pub use key::{IdempotencyKey, KeyError, MAX_KEY_BYTES};
 
 /// How long an answer is kept, and its key must not be used for anything else.
 pub const RETENTION: Duration = Duration::from_hours(24);
+/// Header of a request that names it.
+pub const HEADER: &str = "idempotency-key";
 /// Header of an answer that was given before.
 pub const REPLAYED: &str = "idempotent-replayed";
 /// Shortest `Retry-After` of [`Admission::InProgress`]: headers know whole seconds only.

@@ -96,19 +96,19 @@ pub fn price(
     lines: &[RequestedLine],
     prices: &BTreeMap<ProductId, Money>,
 ) -> Result<(Vec<OrderLine>, Money), Refusal> {
-    let mut priced = Vec::with_capacity(lines.len());
+    let mut found = Vec::with_capacity(lines.len());
     let mut unknown = Vec::new();
     for RequestedLine { product_id, quantity } in lines {
         match prices.get(product_id) {
             Some(&unit_price) => {
-                priced.push(OrderLine { product_id: product_id.clone(), quantity: *quantity, unit_price });
+                found.push(OrderLine { product_id: product_id.clone(), quantity: *quantity, unit_price });
             }
             None => unknown.push(product_id.clone()),
         }
     }
-    let sums = priced.iter().map(|line| line.unit_price.times(line.quantity.get()));
+    let sums = found.iter().map(|line| line.unit_price.times(line.quantity.get()));
     match sums.reduce(|total, sum| total?.plus(sum?)) {
-        Some(total) if unknown.is_empty() => Ok((priced, total.map_err(Refusal::NoTotal)?)),
+        Some(total) if unknown.is_empty() => Ok((found, total.map_err(Refusal::NoTotal)?)),
         _ => Err(Refusal::UnknownProducts(unknown)),
     }
 }

@@ -171,7 +171,7 @@ impl PaymentStore for DynamoPayments {
                     version: order.version + 1,
                     ..order.clone()
                 };
-                return Ok(Claiming::Claimed(PaymentClaim { claim, order }));
+                return Ok(Claiming::Claimed(Box::new(PaymentClaim { claim, order })));
             }
             Transaction::Cancelled(reasons) => reasons,
         };

@@ -45,7 +45,7 @@ pub enum Opened {
 #[derive(Debug)]
 pub enum Claiming {
     /// It is ours.
-    Claimed(PaymentClaim),
+    Claimed(Box<PaymentClaim>),
     /// A duplicate was faster, and this is its answer.
     Answered(Reply),
     /// Record or order are not as they were read.
@@ -147,10 +147,12 @@ impl<S: PaymentStore, P: PaymentProvider> Payments<S, P> {
             }
             match self.store.claim(request, &order, now).await? {
                 Claiming::Answered(reply) => return Ok(reply),
-                Claiming::Claimed(claim) => match self.act(&claim, token, deadline).await? {
-                    Some(reply) => return Ok(reply),
-                    None => tracing::info!(%order_id, "overtaken while paying"),
-                },
+                Claiming::Claimed(claim) => {
+                    if let Some(reply) = self.act(&claim, token, deadline).await? {
+                        return Ok(reply);
+                    }
+                    tracing::info!(%order_id, "overtaken while paying");
+                }
                 Claiming::Moved => telemetry::count(Metric::TransactionConflicts, 1),
             }
             if !backoff.wait().await {

@@ -86,6 +86,11 @@ impl Principal {
         self.expires_at
     }
 
+    /// The roles that the user had when the token was issued.
+    pub fn roles(&self) -> &BTreeSet<Role> {
+        &self.roles
+    }
+
     /// Whether the user had the role when the token was issued.
     pub fn has_role(&self, role: Role) -> bool {
         self.roles.contains(&role)

@@ -13,17 +13,17 @@ use sojourn_local::services::dynamodb::Embedded;
 use sojourn_local::template::model::Table;
 
 /// The embedded DynamoDB and a client of it. Gone when dropped.
-pub struct Store {
+pub(crate) struct Store {
     /// The server.
-    pub embedded: Embedded,
+    pub(crate) embedded: Embedded,
     /// The real SDK's client.
-    pub client: Client,
+    pub(crate) client: Client,
     /// Table names as a function's environment has them.
-    pub env: Env,
+    pub(crate) env: Env,
 }
 
 /// Starts an empty store.
-pub fn store() -> Store {
+pub(crate) fn store() -> Store {
     let tables: Vec<Table> = tables::ALL.iter().map(definition).collect();
     let embedded = Embedded::start(&tables).unwrap();
     let config = aws_sdk_dynamodb::Config::builder()

@@ -1,9 +1,8 @@
 //! ARNs of the local region's resources, as template.yaml's policies resolve to.
 
-/// `AWS::AccountId` here.
-pub const ACCOUNT: &str = "000000000000";
-/// `AWS::Region` here.
-pub const REGION: &str = "local";
+use crate::template::model::ACCOUNT;
+/// `AWS::Region` here, as a client has to sign for it.
+pub use crate::template::model::REGION;
 
 /// A table: what `Fn::GetAtt Table.Arn` gives.
 pub fn table(name: &str) -> String {

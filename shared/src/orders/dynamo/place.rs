@@ -49,7 +49,7 @@ impl Effect for PlaceOrder<'_> {
             prices.insert(product.product_id, product.draft.price);
         }
         let (lines, total) = match price(self.order.lines(), &prices) {
-            Ok(priced) => priced,
+            Ok(lines_and_total) => lines_and_total,
             Err(refusal) => return Ok(Decision::Refuse(refusal.into())),
         };
         let order = Order {

@@ -1,9 +1,5 @@
 //! Claim, complete, release on the embedded DynamoDB.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where its stage breaks")]
-
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +14,8 @@ use sojourn::idempotency::{
 };
 use sojourn::ids::{self, UserId};
 use sojourn::reply::Reply;
+
+use crate::support;
 
 const LIFETIME: Duration = Duration::from_secs(10);
 

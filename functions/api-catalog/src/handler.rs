@@ -1,0 +1,91 @@
+//! Requests to answers.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sojourn::catalog::dynamo::{AdjustStock, DynamoCatalog, StockTables, Stored};
+use sojourn::catalog::{Product, ProductDraft, StockChange, StockRefusal};
+use sojourn::clock::SharedClock;
+use sojourn::http::{Incoming, no_such_route};
+use sojourn::idempotency::dynamo::KeyedRequests;
+use sojourn::idempotency::{HEADER, IdempotencyKey, KeyedRequest};
+use sojourn::ids::{ProductId, SharedIds};
+use sojourn::problem::Problem;
+use sojourn::reply::Reply;
+use sojourn::sessions::SessionReader;
+use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::tokens::TokenVerifier;
+
+/// What the handler works with.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) verifier: TokenVerifier,
+    pub(crate) sessions: DynamoSessions,
+    pub(crate) catalog: DynamoCatalog,
+    pub(crate) stock: StockTables,
+    pub(crate) requests: KeyedRequests,
+    pub(crate) clock: SharedClock,
+    pub(crate) ids: SharedIds,
+}
+
+/// Answers one request.
+pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+    match request.route() {
+        "GET /products" => list(&app, &request).await,
+        "GET /products/{productId}" => get(&app, &request).await,
+        "PUT /products/{productId}" => put(&app, &request).await,
+        "POST /products/{productId}/stock" => adjust_stock(&app, &request).await,
+        _ => Err(no_such_route(&request)),
+    }
+}
+
+async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let (cursor, limit) = (request.query("cursor"), request.limit()?);
+    let page = request.in_time(app.catalog.list(cursor, limit, request.deadline())).await?;
+    let items: Vec<Value> = page.items.iter().map(|(product, units)| product.document(*units)).collect();
+    Ok(Reply::json(
+        200,
+        match page.next_cursor {
+            Some(cursor) => json!({"items": items, "nextCursor": cursor}),
+            None => json!({"items": items}),
+        },
+    ))
+}
+
+async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let product_id: ProductId = request.path("productId")?;
+    match request.in_time(app.catalog.get(&product_id)).await? {
+        Some((product, available)) => Ok(Reply::json(200, product.document(available))),
+        None => Err(StockRefusal::UnknownProduct(product_id).into()),
+    }
+}
+
+async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.operator(&app.verifier)?;
+    let product_id: ProductId = request.path("productId")?;
+    let draft: ProductDraft = request.json()?;
+    let now = app.clock.now();
+    let product = Product { product_id, draft, updated_at: now };
+    let write = async {
+        let live = async { app.sessions.require_live(&caller, now).await.map_err(Problem::from) };
+        let available = async { app.catalog.available(&product.product_id).await.map_err(Problem::from) };
+        let (_, available) = tokio::try_join!(live, available)?;
+        let status = match app.catalog.put(&product).await? {
+            Stored::Created => 201,
+            Stored::Replaced => 200,
+        };
+        Ok::<_, Problem>(Reply::json(status, product.document(available)))
+    };
+    request.in_time(write).await
+}
+
+async fn adjust_stock(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.operator(&app.verifier)?;
+    let key = IdempotencyKey::from_header(request.header(HEADER))?;
+    let product_id: ProductId = request.path("productId")?;
+    let StockChange { delta } = request.json()?;
+    let payload = json!({"productId": product_id, "body": request.json_value()?});
+    let keyed = KeyedRequest::new("adjust-stock", &caller, key, &payload);
+    let effect = AdjustStock { tables: &app.stock, product_id: &product_id, delta, event_id: app.ids.next() };
+    request.in_time(app.requests.run(&caller, &keyed, &effect, request.deadline())).await
+}

@@ -1,0 +1,126 @@
+//! Requests to answers.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sojourn::clock::SharedClock;
+use sojourn::cursor::Page;
+use sojourn::http::{Incoming, no_such_route};
+use sojourn::idempotency::dynamo::KeyedRequests;
+use sojourn::idempotency::{HEADER, IdempotencyKey, KeyedRequest};
+use sojourn::ids::{OrderId, SharedIds};
+use sojourn::orders::dynamo::{CancelOrder, DynamoOrders, OrderWrites, PlaceOrder, Settling};
+use sojourn::orders::{Order, OrderRequest, Refusal};
+use sojourn::payments::dynamo::DynamoPayments;
+use sojourn::payments::sandbox::SandboxProvider;
+use sojourn::payments::{PaymentRequest, Payments};
+use sojourn::problem::Problem;
+use sojourn::reply::Reply;
+use sojourn::sessions::SessionReader;
+use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::tokens::{Principal, TokenVerifier};
+
+/// What the handler works with.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) verifier: TokenVerifier,
+    pub(crate) sessions: DynamoSessions,
+    pub(crate) orders: DynamoOrders,
+    pub(crate) products: String,
+    pub(crate) payments: Payments<DynamoPayments, SandboxProvider>,
+    pub(crate) settling: Settling<SandboxProvider>,
+    pub(crate) requests: KeyedRequests,
+    pub(crate) writes: OrderWrites,
+    pub(crate) clock: SharedClock,
+    pub(crate) ids: SharedIds,
+}
+
+/// Answers one request.
+pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+    match request.route() {
+        "POST /orders" => place(&app, &request).await,
+        "GET /orders" => list(&app, &request).await,
+        "GET /orders/{orderId}" => get(&app, &request).await,
+        "POST /orders/{orderId}/payments" => pay(&app, &request).await,
+        "POST /orders/{orderId}/cancel" => cancel(&app, &request).await,
+        _ => Err(no_such_route(&request)),
+    }
+}
+
+async fn place(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.verifier)?;
+    let key = IdempotencyKey::from_header(request.header(HEADER))?;
+    let order: OrderRequest = request.json()?;
+    let keyed = KeyedRequest::new("place-order", &caller, key, &request.json_value()?);
+    let effect = PlaceOrder {
+        writes: &app.writes,
+        products: &app.products,
+        customer_id: caller.user_id(),
+        order_id: app.ids.next(),
+        order: &order,
+    };
+    request.in_time(app.requests.run(&caller, &keyed, &effect, request.deadline())).await
+}
+
+async fn pay(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.verifier)?;
+    let key = IdempotencyKey::from_header(request.header(HEADER))?;
+    let order_id: OrderId = request.path("orderId")?;
+    let PaymentRequest { payment_token } = request.json()?;
+    let payload = json!({"orderId": order_id, "body": request.json_value()?});
+    let keyed = KeyedRequest::new("pay-order", &caller, key, &payload);
+    let work = app.payments.pay(&caller, &keyed, &order_id, &payment_token, request.deadline());
+    request.in_time(work).await
+}
+
+async fn cancel(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.verifier)?;
+    let key = IdempotencyKey::from_header(request.header(HEADER))?;
+    let order_id: OrderId = request.path("orderId")?;
+    let keyed = KeyedRequest::new("cancel-order", &caller, key, &json!({"orderId": order_id}));
+    let effect = CancelOrder {
+        settling: &app.settling,
+        customer_id: caller.user_id(),
+        order_id: &order_id,
+        deadline: request.deadline(),
+    };
+    request.in_time(app.requests.run(&caller, &keyed, &effect, request.deadline())).await
+}
+
+async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.verifier)?;
+    let order_id: OrderId = request.path("orderId")?;
+    let order = async { app.orders.get(caller.user_id(), &order_id).await.map_err(Problem::from) };
+    match with_live_session(app, request, &caller, order).await? {
+        Some(order) => Ok(Reply::json(200, order.document())),
+        None => Err(Refusal::NotFound(order_id).into()),
+    }
+}
+
+async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.verifier)?;
+    let (cursor, limit) = (request.query("cursor"), request.limit()?);
+    let page = async { app.orders.list(caller.user_id(), cursor, limit).await.map_err(Problem::from) };
+    let page = with_live_session(app, request, &caller, page).await?;
+    Ok(Reply::json(200, documents(&page)))
+}
+
+/// Reads, and checks the caller's session at the same time.
+async fn with_live_session<T>(
+    app: &App,
+    request: &Incoming,
+    caller: &Principal,
+    read: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    let live = async { app.sessions.require_live(caller, app.clock.now()).await.map_err(Problem::from) };
+    let both = async { tokio::try_join!(live, read) };
+    request.in_time(both).await.map(|(_, found)| found)
+}
+
+fn documents(page: &Page<Order>) -> Value {
+    let items: Vec<Value> = page.items.iter().map(Order::document).collect();
+    match &page.next_cursor {
+        Some(cursor) => json!({"items": items, "nextCursor": cursor}),
+        None => json!({"items": items}),
+    }
+}

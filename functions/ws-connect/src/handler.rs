@@ -1,0 +1,64 @@
+//! One handshake: origin, token, session, row; then the answer that opens the socket.
+
+use std::sync::Arc;
+
+use sojourn::clock::SharedClock;
+use sojourn::connections::{CallbackEndpoint, Connection, DynamoConnections, Register, expiry};
+use sojourn::problem::{Problem, ProblemType};
+use sojourn::reply::Reply;
+use sojourn::sessions::SessionReader;
+use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::tokens::TokenVerifier;
+use sojourn::websocket::{AllowedOrigins, Credentials, Incoming};
+
+/// What a handshake needs.
+pub(crate) struct App {
+    pub(crate) origins: AllowedOrigins,
+    pub(crate) verifier: TokenVerifier,
+    pub(crate) sessions: DynamoSessions,
+    pub(crate) connections: DynamoConnections,
+    pub(crate) region: String,
+    pub(crate) endpoint: CallbackEndpoint,
+    pub(crate) clock: SharedClock,
+}
+
+/// Refuses before anything is written, and answers after the connection is registered: a message may follow at once.
+pub(crate) async fn handle(app: Arc<App>, incoming: Incoming) -> Result<Reply, Problem> {
+    let origin = incoming.header("origin");
+    if !app.origins.allow(origin) {
+        let detail = format!("pages of {} may not connect", origin.unwrap_or_default());
+        return Err(Problem::new(ProblemType::OriginNotAllowed, detail));
+    }
+    let offered = incoming.header_lines("sec-websocket-protocol");
+    let credentials = Credentials::of(&offered, incoming.header("authorization"))?;
+    let principal = app.verifier.verify(credentials.token).map_err(|reason| {
+        tracing::info!(%reason, "access token refused");
+        Problem::new(ProblemType::Unauthenticated, "the access token is not valid, or no longer")
+    })?;
+    let now = app.clock.now();
+    let session_end = app.sessions.require_live(&principal, now).await?;
+
+    let key = incoming.connection().clone();
+    let connection = Connection {
+        expires_at: expiry(now, session_end),
+        user_id: principal.user_id().clone(),
+        session_id: principal.session_id().clone(),
+        roles: principal.roles().clone(),
+        region: app.region.clone(),
+        endpoint: app.endpoint.clone(),
+        last_activity: now,
+        key,
+    };
+    app.connections.register(&connection).await?;
+    tracing::info!(
+        connection_id = connection.key.connection_id.as_str(),
+        user_id = connection.user_id.as_str(),
+        "connected"
+    );
+
+    let opened = Reply::empty(200);
+    Ok(match credentials.subprotocol {
+        Some(subprotocol) => opened.header("sec-websocket-protocol", subprotocol),
+        None => opened,
+    })
+}

@@ -1,0 +1,35 @@
+//! One ended connection.
+
+use std::sync::Arc;
+
+use sojourn::connections::{DynamoConnections, Remove, Removed};
+use sojourn::problem::Problem;
+use sojourn::reply::Reply;
+use sojourn::telemetry::chain;
+use sojourn::websocket::Incoming;
+
+/// Always 200: nobody is left to read another answer, and API Gateway does not ask twice. A row that stays behind ends
+/// with the next message to it, or with its expiry.
+pub(crate) async fn handle(
+    connections: Arc<DynamoConnections>,
+    incoming: Incoming,
+) -> Result<Reply, Problem> {
+    let (code, reason) = incoming.end();
+    let connection_id = incoming.connection().connection_id.as_str();
+    match connections.remove(incoming.connection()).await {
+        Ok(Removed::Removed) => tracing::info!(connection_id, code, reason, "disconnected"),
+        Ok(Removed::NotThere) => {
+            tracing::info!(connection_id, code, reason, "disconnected; it was removed already");
+        }
+        Err(error) => {
+            tracing::error!(
+                connection_id,
+                code,
+                reason,
+                error = chain(&error),
+                "disconnected; the row stays for now"
+            );
+        }
+    }
+    Ok(Reply::empty(200))
+}

@@ -1,0 +1,44 @@
+//! A Lambda function that misbehaves on request. The tests of the process pool run it as a real process.
+//!
+//! The event says what to do: `{"do": "echo"}`, `"error"`, `"crash"`, `"sleep"` with `ms`, `"fill"` with `bytes`,
+//! `"flood"` with `lines`, `"environment"`. `FIXTURE_INIT` makes the start itself fail (`crash`) or hang (`hang`).
+
+#![expect(clippy::print_stdout, reason = "a function logs to standard output")]
+
+use std::time::Duration;
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::{Value, json};
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    match std::env::var("FIXTURE_INIT").as_deref() {
+        Ok("crash") => return Err("init failed as told".into()),
+        Ok("hang") => std::future::pending().await,
+        _ => {}
+    }
+    lambda_runtime::run(service_fn(handle)).await
+}
+
+async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
+    let number = |name: &str| event.payload[name].as_u64().unwrap_or_default();
+    match event.payload["do"].as_str() {
+        Some("error") => return Err("failed as told".into()),
+        Some("crash") => std::process::exit(3),
+        Some("sleep") => tokio::time::sleep(Duration::from_millis(number("ms"))).await,
+        Some("fill") => return Ok(json!("x".repeat(usize::try_from(number("bytes"))?))),
+        Some("flood") => (0..number("lines")).for_each(|line| println!("line {line} {}", "x".repeat(200))),
+        Some("environment") => {
+            return Ok(json!(std::env::vars().collect::<std::collections::BTreeMap<_, _>>()));
+        }
+        _ => {}
+    }
+    let context = &event.context;
+    Ok(json!({
+        "pid": std::process::id(),
+        "echo": event.payload,
+        "requestId": context.request_id,
+        "arn": context.invoked_function_arn,
+        "deadlineMs": context.deadline,
+    }))
+}

@@ -1,0 +1,265 @@
+//! `cargo dev`: serves a region, or asks one that runs.
+
+mod client;
+mod progress;
+mod serve;
+mod summary;
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::functions::limits::DEFAULT_CONCURRENCY;
+use crate::keys::{KeyError, SigningKey};
+use crate::logs::{Colours, Format, Metrics, Pretty};
+use crate::region::{ReadyError, RegionError};
+
+/// A Sojourn region on this machine.
+///
+/// Without a command it builds the functions, serves the region that template.yaml describes, and runs until Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(name = "cargo dev", bin_name = "cargo dev --", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// How a region is served.
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// Address of the HTTP API; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:3000", value_name = "ADDRESS")]
+    http: SocketAddr,
+    /// Address of the WebSocket API; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:3001", value_name = "ADDRESS")]
+    ws: SocketAddr,
+    /// Keep everything in this folder; without it all is gone when the region stops
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Write the region's addresses and the operator's key to this file when all is up
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// The stack to run; by default template.yaml here or in the nearest folder above
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+    /// Processes of one function at once
+    #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_parser = positive, value_name = "N")]
+    concurrency: usize,
+    /// How the functions' log lines are printed
+    #[arg(long, value_enum, default_value_t = LogFormat::Pretty)]
+    log: LogFormat,
+    /// Print metric lines too
+    #[arg(long)]
+    metrics: bool,
+    /// Build and run the functions with the release profile
+    #[arg(long, conflicts_with = "profile")]
+    release: bool,
+    /// Build and run the functions with this cargo profile
+    #[arg(long, default_value = "dev", value_name = "NAME")]
+    profile: String,
+    /// Run what is already built
+    #[arg(long)]
+    no_build: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// Coloured by function, for people
+    Pretty,
+    /// The raw lines
+    Json,
+}
+
+/// Which region is asked.
+#[derive(Debug, Args)]
+struct Target {
+    /// The ready file of the region to ask; by default your newest one that runs
+    #[arg(long, value_name = "FILE")]
+    region_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Invoke a function and print its answer
+    Invoke {
+        /// Short name, such as admin-users
+        function: String,
+        /// The event; - reads it from standard input
+        event: PathBuf,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Fire a schedule now
+    Fire {
+        /// Its name, with or without the stack's prefix
+        schedule: String,
+        /// The slot to fire it for, as RFC 3339; by default the present time
+        #[arg(long, value_name = "TIME")]
+        at: Option<jiff::Timestamp>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// List the function processes
+    Ps {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Kill (SIGKILL) all processes of a function
+    Kill {
+        /// Short name
+        function: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Print the functions' recent log lines
+    Logs {
+        /// Only this function's
+        function: Option<String>,
+        /// Go on with what comes
+        #[arg(short, long)]
+        follow: bool,
+        /// How the lines are printed
+        #[arg(long, value_enum, default_value_t = LogFormat::Pretty)]
+        log: LogFormat,
+        /// Print metric lines too
+        #[arg(long)]
+        metrics: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Make a token signing key for a region in the cloud and print both halves
+    Keygen,
+}
+
+/// Why a command fails. Every one is a sentence for whoever typed it.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The region doesn't start.
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    /// No region to ask.
+    #[error(transparent)]
+    Ready(#[from] ReadyError),
+    /// No key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// There is no template.
+    #[error("there is no template.yaml here or in any folder above; name it with --template")]
+    NoTemplate,
+    /// The event can't be read.
+    #[error("the event {} can't be read: {source}", path.display())]
+    Event {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The region did not answer.
+    #[error("the region at {url} doesn't answer: {source}")]
+    Unreachable {
+        /// What was asked.
+        url: String,
+        /// Why not.
+        source: reqwest::Error,
+    },
+    /// The region said no.
+    #[error("{0}")]
+    Refused(String),
+    /// The function failed; its answer has been printed.
+    #[error("{function} failed: {kind}")]
+    FunctionFailed {
+        /// The function.
+        function: String,
+        /// `X-Amz-Function-Error`.
+        kind: String,
+    },
+    /// The terminal, or a signal handler.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Runs the command.
+pub async fn run(cli: Cli) -> Result<(), CliError> {
+    match cli.command {
+        None => serve::serve(cli.serve).await,
+        Some(Command::Invoke { function, event, target }) => client::invoke(&target, &function, &event).await,
+        Some(Command::Fire { schedule, at, target }) => client::fire(&target, &schedule, at).await,
+        Some(Command::Ps { target }) => client::ps(&target).await,
+        Some(Command::Kill { function, target }) => client::kill(&target, &function).await,
+        Some(Command::Logs { function, follow, log, metrics, target }) => {
+            let follow = if follow { client::Follow::Yes } else { client::Follow::No };
+            client::logs(&target, function.as_deref(), follow, &log.format(metrics)).await
+        }
+        Some(Command::Keygen) => keygen(),
+    }
+}
+
+/// Prints both halves, each with where it goes. The private one is for a secret store and nothing else.
+fn keygen() -> Result<(), CliError> {
+    let key = SigningKey::generate()?;
+    print(&format!(
+        "The private key, for the secret TokenSigningKeySecret of the stack:\n{}\n\n\
+         The public keys, for the SSM parameter that TokenJwks names (every region lists the keys of all):\n{}",
+        key.private_jwk(),
+        key.public_jwks()
+    ))
+}
+
+impl LogFormat {
+    fn format(self, metrics: bool) -> Format {
+        match self {
+            Self::Json => Format::Raw,
+            Self::Pretty => Format::Pretty(Pretty {
+                colours: colours(&std::io::stdout()),
+                metrics: if metrics { Metrics::Shown } else { Metrics::Hidden },
+            }),
+        }
+    }
+}
+
+/// Colours on a terminal, unless `NO_COLOR` (no-color.org) is set.
+fn colours(output: &impl IsTerminal) -> Colours {
+    if output.is_terminal() && std::env::var_os("NO_COLOR").is_none() { Colours::On } else { Colours::Off }
+}
+
+/// Writes to standard output; a closed pipe (`| head`) is an error like any other and no panic.
+fn print(text: &str) -> Result<(), CliError> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least one process is needed".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("not a number".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_serves_with_the_documented_defaults() {
+        let cli = Cli::parse_from(["cargo dev"]);
+        assert!(cli.command.is_none());
+        assert_eq!(cli.serve.http.to_string(), "127.0.0.1:3000");
+        assert_eq!(cli.serve.ws.to_string(), "127.0.0.1:3001");
+        assert_eq!((cli.serve.concurrency, cli.serve.profile.as_str()), (10, "dev"));
+    }
+
+    #[test]
+    fn zero_processes_are_refused() {
+        assert!(Cli::try_parse_from(["cargo dev", "--concurrency", "0"]).is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! The table that the start ends with: where everything is, which function answers what, when schedules fire.
+
+use std::fmt::Write;
+
+use owo_colors::OwoColorize;
+
+use super::colours;
+use crate::logs::Colours;
+use crate::region::Region;
+
+pub(super) fn of(region: &Region) -> String {
+    let ready = &region.ready;
+    let mut text = String::new();
+    section(
+        &mut text,
+        "Endpoints",
+        &[
+            row(["HTTP API", &ready.http]),
+            row(["WebSocket API", &ready.ws]),
+            row(["Lambda", &ready.lambda]),
+            row(["DynamoDB", &ready.dynamodb]),
+            row(["S3", &ready.s3]),
+            row(["Secrets Manager", &ready.secrets_manager]),
+        ],
+    );
+    let routes = region.stack.http_api.iter().flat_map(|api| &api.routes);
+    let routes: Vec<_> = routes.map(|route| row([&route.method, &route.path, &route.function])).collect();
+    section(&mut text, "HTTP routes", &routes);
+    let routes = region.stack.websocket_api.iter().flat_map(|api| &api.routes);
+    let routes: Vec<_> = routes.map(|(key, route)| row([key, &route.function])).collect();
+    section(&mut text, "WebSocket routes", &routes);
+    let schedules: Vec<_> = region
+        .upcoming
+        .iter()
+        .map(|schedule| {
+            let next = schedule.next.map_or_else(|| "never".to_owned(), |next| next.to_string());
+            row([&schedule.name, &schedule.expression, &format!("next {next}")])
+        })
+        .collect();
+    section(&mut text, "Schedules", &schedules);
+    let direct: Vec<_> = region.direct().map(|name| row([name])).collect();
+    section(&mut text, "By direct invocation only (cargo dev -- invoke)", &direct);
+    let not_run: Vec<_> = region.stack.not_run.iter().map(|resource| row([resource])).collect();
+    section(&mut text, "In the template, not run here", &not_run);
+    line(&mut text, "Ctrl-C stops the region.");
+    text
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).into()
+}
+
+/// A heading and its rows, the columns aligned. Nothing without rows.
+fn section(text: &mut String, title: &str, rows: &[Vec<String>]) {
+    if rows.is_empty() {
+        return;
+    }
+    match colours(&std::io::stdout()) {
+        Colours::On => line(text, &title.bold().to_string()),
+        Colours::Off => line(text, title),
+    }
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in rows {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        line(text, format!("  {}", cells.join("  ")).trim_end());
+    }
+    line(text, "");
+}
+
+fn line(text: &mut String, line: &str) {
+    if writeln!(text, "{line}").is_err() {
+        tracing::error!("a String refused to grow");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_empty_sections_left_out() {
+        let mut text = String::new();
+        section(
+            &mut text,
+            "Routes",
+            &[row(["GET", "/health", "api-health"]), row(["POST", "/orders", "api-orders"])],
+        );
+        section(&mut text, "Nothing", &[]);
+        assert_eq!(text, "Routes\n  GET   /health  api-health\n  POST  /orders  api-orders\n\n");
+    }
+}

@@ -1,0 +1,169 @@
+//! The region's own API, for `cargo dev -- ps`, `kill`, `logs` and `fire`: under `/_sojourn/`, beside Lambda's.
+//!
+//! | call | answer |
+//! |---|---|
+//! | `GET ps` | 200 `{"processes": [...]}`, each a [`ProcessStatus`](crate::functions::ProcessStatus) |
+//! | `POST kill`, `{"function"}` | 200 `{"killed": 2, "pids": [...]}` when they are gone; 404 |
+//! | `GET logs?function=…&follow=true` | 200, one [`Line`] as JSON per line; the ring, then (if followed) what comes |
+//! | `POST fire`, `{"schedule", "at"?}` | 200, the function's answer; 400 for a time that is none; 404; 502 if the function failed |
+//!
+//! Faults, usage and permissions: see [`services::control`](crate::services::control).
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::clock;
+use crate::functions::Functions;
+use crate::functions::outcome::Outcome;
+use crate::logs::{Line, Logs, Source};
+use crate::schedules::{Schedules, SystemClock};
+use crate::services::{self, Controls};
+
+/// The prefix of every path.
+pub const PREFIX: &str = "/_sojourn";
+
+/// What the API controls.
+#[derive(Clone)]
+pub struct Control {
+    /// Their processes.
+    pub functions: Arc<Functions>,
+    /// What fires some of them.
+    pub schedules: Arc<Schedules<Functions, SystemClock>>,
+    /// Their lines.
+    pub logs: Logs,
+    /// What they may do, what goes wrong on purpose, what they asked.
+    pub services: Controls,
+}
+
+/// Which lines are asked for.
+#[derive(Debug, Default, Deserialize)]
+struct LogQuery {
+    function: Option<String>,
+    #[serde(default)]
+    follow: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KillRequest {
+    function: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FireRequest {
+    schedule: String,
+    /// The slot; the most recent one if absent.
+    at: Option<Timestamp>,
+}
+
+/// The API's routes.
+pub fn router(control: Control) -> Router {
+    let services = services::control::routes(control.services.clone());
+    let routes = Router::new()
+        .route("/ps", get(processes))
+        .route("/kill", post(kill))
+        .route("/logs", get(logs))
+        .route("/fire", post(fire))
+        .with_state(control)
+        .merge(services);
+    Router::new().nest(PREFIX, routes)
+}
+
+async fn processes(State(control): State<Control>) -> Response {
+    Json(json!({ "processes": control.functions.ps() })).into_response()
+}
+
+async fn kill(State(control): State<Control>, request: Result<Json<KillRequest>, JsonRejection>) -> Response {
+    let Json(KillRequest { function }) = match request {
+        Ok(request) => request,
+        Err(rejection) => return message(StatusCode::BAD_REQUEST, &rejection.body_text()),
+    };
+    match control.functions.kill(&function).await {
+        Some(pids) => Json(json!({ "killed": pids.len(), "pids": pids })).into_response(),
+        None => no_function(&control.functions, &function),
+    }
+}
+
+async fn fire(State(control): State<Control>, request: Result<Json<FireRequest>, JsonRejection>) -> Response {
+    let Json(FireRequest { schedule, at }) = match request {
+        Ok(request) => request,
+        Err(rejection) => return message(StatusCode::BAD_REQUEST, &rejection.body_text()),
+    };
+    match control.schedules.fire(&schedule, at).await {
+        Ok(Outcome::Answered(answer)) => {
+            ([("content-type", "application/json")], Body::from(answer)).into_response()
+        }
+        Ok(outcome) => {
+            let why = match outcome {
+                Outcome::FunctionError { payload } => String::from_utf8_lossy(&payload).into_owned(),
+                other => format!("{other:?}"),
+            };
+            message(StatusCode::BAD_GATEWAY, &format!("the function of {schedule} failed: {why}"))
+        }
+        Err(unknown) => message(StatusCode::NOT_FOUND, &unknown.to_string()),
+    }
+}
+
+async fn logs(State(control): State<Control>, Query(query): Query<LogQuery>) -> Response {
+    let wanted = match &query.function {
+        None => None,
+        Some(name) => match control.functions.resolve(name) {
+            Some(name) => Some(name.to_owned()),
+            None => return no_function(&control.functions, name),
+        },
+    };
+    let (old, live) = control.logs.follow();
+    let old = stream::iter(old);
+    let lines = if query.follow { old.chain(following(live)).boxed() } else { old.boxed() };
+    let lines = lines
+        .filter(move |line| {
+            // A gap in what was followed concerns every function.
+            let shown = wanted.as_ref().is_none_or(|name| *name == line.function || line.function.is_empty());
+            std::future::ready(shown)
+        })
+        .map(|line| {
+            let mut json = serde_json::to_vec(&*line)?;
+            json.push(b'\n');
+            Ok::<_, serde_json::Error>(Bytes::from(json))
+        });
+    ([("content-type", "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+fn following(incoming: Receiver<Arc<Line>>) -> impl Stream<Item = Arc<Line>> {
+    stream::unfold(incoming, |mut incoming| async move {
+        match incoming.recv().await {
+            Ok(line) => Some((line, incoming)),
+            Err(RecvError::Lagged(lost)) => Some((gap(lost), incoming)),
+            Err(RecvError::Closed) => None,
+        }
+    })
+}
+
+fn gap(lost: u64) -> Arc<Line> {
+    let text = format!("{lost} lines were not followed: they came faster than they were read");
+    Arc::new(Line { at: clock::now(), function: String::new(), pid: None, source: Source::Platform, text })
+}
+
+fn no_function(functions: &Functions, name: &str) -> Response {
+    let known = functions.names().collect::<Vec<_>>().join(", ");
+    message(StatusCode::NOT_FOUND, &format!("there is no function {name}; there are {known}"))
+}
+
+fn message(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "message": text }))).into_response()
+}

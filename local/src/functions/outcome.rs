@@ -1,0 +1,43 @@
+//! The seam between what triggers functions (gateways, schedules) and what runs them.
+//!
+//! A trigger knows a function by its short name, hands over the event's bytes and gets an [`Outcome`]: what
+//! Lambda's Invoke API would have told API Gateway or `EventBridge` Scheduler. How an outcome becomes a status code,
+//! a closed socket or a retry is the trigger's business, so nothing here speaks HTTP.
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+/// Largest request or response of a synchronous invocation, in bytes (Lambda quota "Invocation payload").
+pub const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
+
+/// Runs functions by name.
+pub trait Invoke: Send + Sync + 'static {
+    /// Invokes `function` (short name: `api-orders`) synchronously with `payload`, a JSON document.
+    ///
+    /// It always ends: an implementation bounds the wait by the function's own timeout. Dropping the future gives
+    /// up on the answer, not on the invocation, as with Lambda.
+    fn invoke(&self, function: &str, payload: Bytes) -> impl Future<Output = Outcome> + Send;
+}
+
+/// How an invocation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The function returned; its response document.
+    Answered(Bytes),
+    /// The function reported an error through the Runtime API.
+    FunctionError {
+        /// `{"errorType": ..., "errorMessage": ...}`.
+        payload: Bytes,
+    },
+    /// The process ended before it answered.
+    Crashed,
+    /// The function's `Timeout` passed; its process was stopped.
+    TimedOut,
+    /// Every process of the function is busy and no more may be started.
+    Throttled,
+    /// The response exceeded [`MAX_PAYLOAD_BYTES`].
+    ResponseTooLarge,
+    /// No function of that name.
+    NotFound,
+}

@@ -1,0 +1,142 @@
+//! The key pair that access tokens are signed and verified with.
+//!
+//! Made at the first start and kept with the region's data; without a data folder it lives as long as the region.
+//! `cargo dev -- keygen` prints a new pair for a region in the cloud. Form: a private OKP JWK (RFC 8037), and a JWKS
+//! (RFC 7517) with its public half. The `kid` is the key's thumbprint (RFC 7638).
+
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest;
+use aws_lc_rs::encoding::AsBigEndian;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// The file name in the data folder.
+const FILE_NAME: &str = "token-signing-key.json";
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The library refused.
+    #[error("an Ed25519 key pair can't be generated")]
+    Generate,
+    /// The file can't be read or written.
+    #[error("the token signing key {} can't be read or written: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file holds something else.
+    #[error("the token signing key {} is damaged ({source}); remove it to have a new one made", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+}
+
+/// An Ed25519 key pair as a private JWK. Debug shows its id only.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SigningKey {
+    kty: String,
+    crv: String,
+    kid: String,
+    x: String,
+    d: String,
+    alg: String,
+    #[serde(rename = "use")]
+    usage: String,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("SigningKey").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}
+
+impl SigningKey {
+    /// A new pair.
+    pub fn generate() -> Result<Self, KeyError> {
+        let pair = Ed25519KeyPair::generate().map_err(|_| KeyError::Generate)?;
+        let seed = pair.seed().and_then(|seed| seed.as_be_bytes()).map_err(|_| KeyError::Generate)?;
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+        // RFC 7638: the required members, in lexical order, without spaces.
+        let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+        let kid = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+        Ok(Self {
+            kty: "OKP".to_owned(),
+            crv: "Ed25519".to_owned(),
+            kid,
+            x,
+            d: URL_SAFE_NO_PAD.encode(seed.as_ref()),
+            alg: "EdDSA".to_owned(),
+            usage: "sig".to_owned(),
+        })
+    }
+
+    /// The key in `folder`, made if there is none.
+    pub fn load_or_generate(folder: &Path) -> Result<Self, KeyError> {
+        let path = folder.join(FILE_NAME);
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| KeyError::Damaged { path, source }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let key = Self::generate()?;
+                // Readable by the owner only, as a private key's file has to be.
+                let written = std::fs::OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&path)
+                    .and_then(|mut file| file.write_all(key.private_jwk().as_bytes()));
+                written.map_err(|source| KeyError::File { path, source })?;
+                Ok(key)
+            }
+            Err(source) => Err(KeyError::File { path, source }),
+        }
+    }
+
+    /// The private JWK: what the signing function's secret holds.
+    pub fn private_jwk(&self) -> String {
+        json!(self).to_string()
+    }
+
+    /// The JWKS with the public half: what every verifying function gets.
+    pub fn public_jwks(&self) -> String {
+        let Self { kty, crv, kid, x, alg, usage, .. } = self;
+        json!({"keys": [{"kty": kty, "crv": crv, "kid": kid, "x": x, "alg": alg, "use": usage}]}).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+
+    #[test]
+    fn the_public_half_verifies_what_the_private_half_signs_and_holds_no_secret() {
+        let key = SigningKey::generate().unwrap();
+        let seed = URL_SAFE_NO_PAD.decode(&key.d).unwrap();
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
+        let jwks: serde_json::Value = serde_json::from_str(&key.public_jwks()).unwrap();
+        let public = URL_SAFE_NO_PAD.decode(jwks["keys"][0]["x"].as_str().unwrap()).unwrap();
+        UnparsedPublicKey::new(&ED25519, public).verify(b"text", pair.sign(b"text").as_ref()).unwrap();
+        assert!(!key.public_jwks().contains(&key.d));
+        assert!(!format!("{key:?}").contains(&key.d));
+    }
+
+    #[test]
+    fn a_key_is_the_same_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = SigningKey::load_or_generate(folder.path()).unwrap();
+        let second = SigningKey::load_or_generate(folder.path()).unwrap();
+        assert_eq!(first.private_jwk(), second.private_jwk());
+    }
+}

@@ -1,0 +1,406 @@
+//! A running region, put together from the template.
+//!
+//! 1. Bind every port, read the token key, load the template: what can be wrong is found out first.
+//! 2. Build the functions, unless they are built.
+//! 3. Start the services with the template's tables, buckets and secrets; then the functions' pools (processes start
+//!    with the first invocation), Lambda's API and the region's own, the two gateways, the schedules.
+//! 4. Only then write the ready file.
+//! 5. To stop: accept nothing new, answer what has begun, end the processes, stop the services.
+
+mod environment;
+mod ports;
+mod ready;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::build::{BuildError, Workspace};
+use crate::control::{self, Control};
+use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
+use crate::gateway::http::{HttpApiError, HttpFront};
+use crate::gateway::websocket::{Limits, SelectionError, WebSocketFront};
+use crate::keys::{KeyError, SigningKey};
+use crate::logs::Logs;
+use crate::schedules::{ScheduleError, Schedules, SystemClock, Upcoming};
+use crate::services::Controls;
+use crate::services::access::{Access, arn};
+use crate::services::dynamodb::{DynamoDb, DynamoDbError, Storage};
+use crate::services::s3::{S3, S3Error};
+use crate::services::secrets::{SecretError, Secrets, SecretsError};
+use crate::template::model::{Function, REGION, Stack};
+use crate::template::{self, Context, TemplateError, samconfig};
+use environment::Endpoints;
+use ports::{Port, PortError};
+use ready::Registration;
+pub use ready::{Ready, ReadyError};
+
+/// The template's parameter that takes the public keys.
+const JWKS_PARAMETER: &str = "TokenJwks";
+
+/// The variable by which a function is told which secret holds the signing key.
+const SIGNING_KEY_VARIABLE: &str = "TOKEN_SIGNING_KEY_SECRET";
+
+/// How often expired items are deleted. DynamoDB takes days; every read checks the expiry itself anyway.
+const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How long open connections of the control listener may take to end.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
+
+/// What to run, and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// template.yaml.
+    pub template: PathBuf,
+    /// The HTTP API's address.
+    pub http: SocketAddr,
+    /// The WebSocket API's address.
+    pub websocket: SocketAddr,
+    /// Where everything is kept; in memory if nowhere.
+    pub data: Option<PathBuf>,
+    /// Written when all is up.
+    pub ready_file: Option<PathBuf>,
+    /// Cargo's profile of the functions.
+    pub profile: String,
+    /// Whether they are built first.
+    pub build: Build,
+    /// Bounds of the pools.
+    pub settings: Settings,
+}
+
+/// Whether the functions are built before they are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// With cargo.
+    First,
+    /// They are built already.
+    Not,
+}
+
+/// Why a region does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RegionError {
+    /// A port is taken.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The data folder can't be made.
+    #[error("the data folder {} can't be made: {source}", path.display())]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// No token key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The template is wrong.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The functions don't build.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// DynamoDB.
+    #[error(transparent)]
+    DynamoDb(#[from] DynamoDbError),
+    /// S3.
+    #[error(transparent)]
+    S3(#[from] S3Error),
+    /// Secrets Manager.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// The signing key can't be stored.
+    #[error("the token signing key can't be put into its secret: {0}")]
+    Secret(#[from] SecretError),
+    /// The HTTP API.
+    #[error("the HTTP API can't be served: {0}")]
+    Http(#[from] HttpApiError),
+    /// The WebSocket API.
+    #[error("the WebSocket API can't be served: {0}")]
+    WebSocket(#[from] SelectionError),
+    /// A schedule.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The ready file.
+    #[error(transparent)]
+    Ready(#[from] ReadyError),
+}
+
+/// Hears how the start goes on.
+pub trait Progress {
+    /// A phase begins.
+    fn begin(&mut self, phase: &str);
+    /// Within the phase.
+    fn step(&mut self, what: &str);
+    /// The phase is over.
+    fn done(&mut self, result: &str);
+}
+
+/// A running region.
+pub struct Region {
+    /// What the template says.
+    pub stack: Stack,
+    /// Where everything is.
+    pub ready: Ready,
+    /// When the schedules fire next, as of the start.
+    pub upcoming: Vec<Upcoming>,
+    functions: Arc<Functions>,
+    services: Services,
+    shutdown: watch::Sender<()>,
+    servers: JoinSet<()>,
+    registration: Registration,
+}
+
+/// Held for as long as they are to run.
+struct Services {
+    dynamodb: DynamoDb,
+    s3: S3,
+    secrets: Secrets,
+}
+
+impl Region {
+    /// Starts everything.
+    pub async fn start(
+        options: &Options,
+        logs: &Logs,
+        progress: &mut impl Progress,
+    ) -> Result<Self, RegionError> {
+        let http = ports::bind(options.http, "--http").await?;
+        let websocket = ports::bind(options.websocket, "--ws").await?;
+        let lambda = ports::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "another one").await?;
+
+        let key = signing_key(options.data.as_deref())?;
+        let stack = load_template(&options.template, &key, &http, &websocket)?;
+
+        let workspace = build(options, &stack, progress).await?;
+
+        progress.begin("starting tables, buckets and secrets");
+        let controls = Controls::new(Access::new(&stack));
+        let services = Services::start(&stack, options.data.as_deref(), &controls, &key)?;
+        let counts = [
+            count(stack.tables.len(), "table"),
+            count(stack.buckets.len(), "bucket"),
+            count(stack.secrets.len(), "secret"),
+        ];
+        progress.done(&counts.join(", "));
+
+        let endpoints = Endpoints {
+            dynamodb: services.dynamodb.endpoint_url(),
+            s3: services.s3.endpoint_url(),
+            secrets_manager: services.secrets.endpoint_url(),
+            lambda: format!("http://{}", lambda.address),
+        };
+        let specs = stack.functions.iter().map(|function| spec(function, &workspace, &controls, &endpoints));
+        let specs = specs.collect::<Result<Vec<_>, _>>()?;
+        let functions = Functions::new(specs, &options.settings, logs);
+
+        let schedules = Schedules::new(stack.schedules.clone(), Arc::clone(&functions), SystemClock)?;
+        let schedules = Arc::new(schedules);
+        let upcoming = schedules.upcoming();
+
+        let shutdown = watch::Sender::new(());
+        let mut servers = JoinSet::new();
+        let control = Control {
+            functions: Arc::clone(&functions),
+            schedules: Arc::clone(&schedules),
+            logs: logs.clone(),
+            services: controls.clone(),
+        };
+        let api = lambda_api::router(Arc::clone(&functions), Arc::clone(&controls.access))
+            .merge(control::router(control));
+        servers.spawn(serve(lambda.listener, api, stopped(&shutdown)));
+        if let Some(api) = &stack.http_api {
+            let front = HttpFront::new(api, Arc::clone(&functions))?;
+            servers.spawn(front.serve(http.listener, stopped(&shutdown)));
+        }
+        if let Some(api) = &stack.websocket_api {
+            let front = WebSocketFront::new(
+                api.clone(),
+                Arc::clone(&functions),
+                controls.clone(),
+                Limits::default(),
+            )?;
+            servers.spawn(front.serve(websocket.listener, stopped(&shutdown)));
+        }
+        let stop_schedules = stopped(&shutdown);
+        servers.spawn(async move { schedules.run(stop_schedules).await });
+
+        let operator = controls.access.operator();
+        let stage = stack.websocket_api.as_ref().map_or("", |api| api.stage.as_str());
+        let ready = Ready {
+            http: format!("http://{}", http.address),
+            ws: format!("ws://{}/{stage}", websocket.address),
+            lambda: endpoints.lambda,
+            dynamodb: endpoints.dynamodb,
+            s3: endpoints.s3,
+            secrets_manager: endpoints.secrets_manager,
+            region: REGION.to_owned(),
+            access_key_id: operator.access_key_id.clone(),
+            secret_access_key: operator.secret_access_key.clone(),
+        };
+        let registration = Registration::new(&ready)?;
+        if let Some(path) = &options.ready_file {
+            ready.write(path)?;
+        }
+        Ok(Self { stack, ready, upcoming, functions, services, shutdown, servers, registration })
+    }
+
+    /// Functions that nothing in the template triggers.
+    pub fn direct(&self) -> impl Iterator<Item = &str> {
+        let stack = &self.stack;
+        let http = stack.http_api.iter().flat_map(|api| api.routes.iter().map(|route| &route.function));
+        let websocket =
+            stack.websocket_api.iter().flat_map(|api| api.routes.values().map(|route| &route.function));
+        let schedules = stack.schedules.iter().map(|schedule| &schedule.function);
+        let triggered: BTreeSet<&String> = http.chain(websocket).chain(schedules).collect();
+        let names = stack.functions.iter().map(|function| &function.name);
+        names.filter(move |name| !triggered.contains(name)).map(String::as_str)
+    }
+
+    /// Stops everything. When it returns, no process of the region is left.
+    pub async fn stop(self) {
+        let Self { functions, services, shutdown, mut servers, registration, .. } = self;
+        drop(registration);
+        // The gateways answer what has begun while the functions still run.
+        shutdown.send_replace(());
+        while servers.join_next().await.is_some() {}
+        functions.shut_down().await;
+        drop(services);
+    }
+}
+
+impl Services {
+    fn start(
+        stack: &Stack,
+        data: Option<&Path>,
+        controls: &Controls,
+        key: &SigningKey,
+    ) -> Result<Self, RegionError> {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let storage = data.map_or(Storage::Memory, Storage::Folder);
+        let dynamodb = DynamoDb::start(any, storage, &stack.tables, controls.clone())?
+            .sweep_every(TTL_SWEEP_INTERVAL)?;
+        let objects = data.map(|data| data.join("s3"));
+        let s3 = S3::start(any, objects.as_deref(), &stack.buckets, controls.clone())?;
+        let secrets = Secrets::start(any, data, controls.clone())?;
+        for name in signing_key_secrets(stack) {
+            secrets.put(name, &key.private_jwk())?;
+        }
+        Ok(Self { dynamodb, s3, secrets })
+    }
+}
+
+/// The secrets that functions are told to take the signing key from.
+fn signing_key_secrets(stack: &Stack) -> impl Iterator<Item = &str> {
+    stack.secrets.iter().map(String::as_str).filter(|name| {
+        let by_arn = arn::secret(name);
+        stack.functions.iter().any(|function| {
+            function
+                .environment
+                .get(SIGNING_KEY_VARIABLE)
+                .is_some_and(|value| *value == by_arn || value == name)
+        })
+    })
+}
+
+fn signing_key(data: Option<&Path>) -> Result<SigningKey, RegionError> {
+    let Some(folder) = data else { return Ok(SigningKey::generate()?) };
+    std::fs::create_dir_all(folder)
+        .map_err(|source| RegionError::Data { path: folder.to_owned(), source })?;
+    Ok(SigningKey::load_or_generate(folder)?)
+}
+
+fn load_template(
+    path: &Path,
+    key: &SigningKey,
+    http: &Port,
+    websocket: &Port,
+) -> Result<Stack, TemplateError> {
+    let mut parameters: BTreeMap<String, String> = samconfig::overrides(path)?;
+    parameters.insert(JWKS_PARAMETER.to_owned(), key.public_jwks());
+    let context = Context {
+        parameters,
+        http_url: format!("http://{}", http.address),
+        websocket_url: format!("ws://{}", websocket.address),
+    };
+    template::load(path, &context)
+}
+
+async fn build(
+    options: &Options,
+    stack: &Stack,
+    progress: &mut impl Progress,
+) -> Result<Workspace, BuildError> {
+    let root =
+        options.template.parent().filter(|root| !root.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let workspace = Workspace::find(root, &options.profile).await?;
+    if options.build == Build::First {
+        progress.begin("building the functions");
+        workspace.build(|target| progress.step(target)).await?;
+        progress.done(&format!("{} functions built ({})", stack.functions.len(), options.profile));
+    }
+    Ok(workspace)
+}
+
+fn spec(
+    function: &Function,
+    workspace: &Workspace,
+    controls: &Controls,
+    endpoints: &Endpoints,
+) -> Result<FunctionSpec, BuildError> {
+    let binary = workspace.binary(&function.name)?;
+    let key = controls.access.key_of(&function.name);
+    Ok(FunctionSpec {
+        name: function.name.clone(),
+        physical_name: function.physical_name.clone(),
+        arn: arn::function(&function.physical_name),
+        timeout: function.timeout,
+        environment: environment::of(function, &binary, key, endpoints),
+        binary,
+    })
+}
+
+/// `1 bucket`, `2 buckets`.
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+/// Ready when the region is to stop.
+fn stopped(shutdown: &watch::Sender<()>) -> impl Future<Output = ()> + Send + 'static {
+    let mut receiver = shutdown.subscribe();
+    async move {
+        // An error means that the region itself is gone.
+        if receiver.changed().await.is_err() {
+            tracing::debug!("the region was dropped");
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, api: axum::Router, stopped: impl Future<Output = ()> + Send + 'static) {
+    let (stop, mut stopping) = watch::channel(false);
+    let told = async move {
+        stopped.await;
+        stop.send_replace(true);
+    };
+    let server = axum::serve(listener, api).with_graceful_shutdown(told);
+    // Whoever follows the logs would never end.
+    let grace = async move {
+        if stopping.wait_for(|stopping| *stopping).await.is_ok() {
+            tokio::time::sleep(SHUTDOWN_GRACE).await;
+        }
+    };
+    tokio::select! {
+        result = server => if let Err(error) = result {
+            tracing::error!(%error, "Lambda's API stopped");
+        },
+        () = grace => {}
+    }
+}

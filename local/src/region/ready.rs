@@ -1,0 +1,214 @@
+//! What a running region tells others about itself: the ready file, and the list of the user's running regions.
+//!
+//! Both hold the same JSON. A file appears whole (it is renamed into place), only when everything is up, and can be
+//! read by its owner only: it holds the operator's key. A region removes its entry when it stops; the entry of one that
+//! was killed is removed by whoever finds it.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::unistd::Uid;
+use serde::{Deserialize, Serialize};
+
+/// A listener on this machine accepts at once, or there is none.
+const ANSWER_LIMIT: Duration = Duration::from_millis(200);
+
+/// Where a running region is, and the key that may do everything in it.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ready {
+    /// The HTTP API.
+    pub http: String,
+    /// The WebSocket API, with its stage.
+    pub ws: String,
+    /// The Lambda Invoke API, and the region's own control API under `/_sojourn/`.
+    pub lambda: String,
+    /// DynamoDB.
+    pub dynamodb: String,
+    /// S3, path-style.
+    pub s3: String,
+    /// Secrets Manager.
+    pub secrets_manager: String,
+    /// Always `local`.
+    pub region: String,
+    /// The operator's key.
+    pub access_key_id: String,
+    /// Its secret; new at every start.
+    pub secret_access_key: String,
+}
+
+/// The operator's secret is not for logs.
+impl std::fmt::Debug for Ready {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Ready")
+            .field("http", &self.http)
+            .field("ws", &self.ws)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a ready file can't be written, or no region be found.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadyError {
+    /// The file can't be written.
+    #[error("{} can't be written: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file can't be read.
+    #[error("{} can't be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not a region's.
+    #[error("{} doesn't describe a region: {source}", path.display())]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// No region runs.
+    #[error("no region is running; start one with cargo dev, or name its ready file with --region-file")]
+    NoRegion,
+}
+
+impl Ready {
+    /// Writes the file at `path`, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<(), ReadyError> {
+        let failed = |source| ReadyError::Write { path: path.to_owned(), source };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let json = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
+        // A temporary file is made for its owner only, and stays so.
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        file.write_all(&json).map_err(failed)?;
+        file.persist(path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+
+    /// Reads the file at `path`.
+    pub fn read(path: &Path) -> Result<Self, ReadyError> {
+        let bytes =
+            std::fs::read(path).map_err(|source| ReadyError::Read { path: path.to_owned(), source })?;
+        serde_json::from_slice(&bytes).map_err(|source| ReadyError::Form { path: path.to_owned(), source })
+    }
+
+    /// Whether somebody listens where the region was: a pid may have gone to another process, a port hardly has.
+    fn answers(&self) -> bool {
+        let address = self.lambda.strip_prefix("http://").and_then(|address| address.parse().ok());
+        address.is_some_and(|address| TcpStream::connect_timeout(&address, ANSWER_LIMIT).is_ok())
+    }
+
+    /// The newest region of this user that still runs.
+    pub fn newest() -> Result<Self, ReadyError> {
+        newest_in(&folder())
+    }
+}
+
+/// The entry of this process in the list of running regions. Removed when dropped.
+#[derive(Debug)]
+pub(super) struct Registration(PathBuf);
+
+impl Registration {
+    pub(super) fn new(ready: &Ready) -> Result<Self, ReadyError> {
+        let folder = folder();
+        let failed = |source| ReadyError::Write { path: folder.clone(), source };
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let path = folder.join(format!("region-{}.json", std::process::id()));
+        ready.write(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+fn folder() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(folder) => PathBuf::from(folder).join("sojourn"),
+        None => std::env::temp_dir().join(format!("sojourn-{}", Uid::current())),
+    }
+}
+
+fn newest_in(folder: &Path) -> Result<Ready, ReadyError> {
+    let mut newest: Option<(SystemTime, PathBuf)> = None;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !is_entry(&entry.path()) {
+            continue;
+        }
+        if !Ready::read(&entry.path()).is_ok_and(|ready| ready.answers()) {
+            remove(&entry.path());
+            continue;
+        }
+        let written =
+            entry.metadata().and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        if newest.as_ref().is_none_or(|(other, _)| written > *other) {
+            newest = Some((written, entry.path()));
+        }
+    }
+    Ready::read(&newest.ok_or(ReadyError::NoRegion)?.1)
+}
+
+/// Other files in the folder are none of ours.
+fn is_entry(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.strip_prefix("region-").and_then(|rest| rest.strip_suffix(".json")).is_some()
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::debug!(path = %path.display(), %error, "the entry of a region is gone already");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn ready(http: &str, lambda: &str) -> Ready {
+        let text = || "x".to_owned();
+        Ready {
+            http: http.to_owned(),
+            ws: text(),
+            lambda: format!("http://{lambda}"),
+            dynamodb: text(),
+            s3: text(),
+            secrets_manager: text(),
+            region: text(),
+            access_key_id: text(),
+            secret_access_key: "do not show".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_entry_of_a_killed_region_is_not_found_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let path = folder.path().join("region-1.json");
+        ready("here", &address).write(&path).unwrap();
+        assert_eq!(newest_in(folder.path()).unwrap().http, "here");
+        drop(listener);
+        assert!(matches!(newest_in(folder.path()), Err(ReadyError::NoRegion)));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn debug_output_holds_no_secret() {
+        assert!(!format!("{:?}", ready("http", "x")).contains("do not show"));
+    }
+}

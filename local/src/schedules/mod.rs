@@ -1,0 +1,225 @@
+//! Schedules, as `EventBridge` Scheduler runs them: by the clock, and by hand.
+//!
+//! 1. Each schedule waits for its next slot by itself, so none is held up by another one's slow function; up to
+//!    [`MAX_OVERLAPPING_RUNS`] runs of one schedule may overlap, later slots are skipped with a warning.
+//! 2. A run fills the placeholders of `Input` (`<aws.scheduler.scheduled-time>`, `<aws.scheduler.execution-id>`,
+//!    `<aws.scheduler.attempt-number>`, `<aws.scheduler.schedule-arn>`) and invokes the function.
+//! 3. If that fails it tries again, `maximum_retry_attempts` times at most: the same slot, the next attempt number, a
+//!    new execution id. Then the run is given up with a dead-letter line in the log, which carries the input.
+//!
+//! Different from the cloud: pauses between attempts are short (see [`RETRY_PAUSE`]), and slots that pass while the
+//! machine sleeps or the region is down are not made up for. As in the cloud, delivery is at least once: a function
+//! that ran and then failed gets its slot again.
+
+mod expression;
+mod input;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+pub use self::expression::{Expression, ExpressionError};
+use self::input::Attempt;
+use crate::clock;
+use crate::functions::outcome::{Invoke, Outcome};
+use crate::template::model::Schedule;
+
+/// Runs of one schedule at the same time.
+pub const MAX_OVERLAPPING_RUNS: usize = 10;
+
+/// Pause before the first retry; it doubles with each, up to [`MAX_RETRY_PAUSE`]. The cloud waits minutes.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// The longest pause between two attempts.
+pub const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// The clock is looked at again after this long, since a wait doesn't notice that the machine slept or the wall clock
+/// was set.
+const CLOCK_CHECK: Duration = Duration::from_secs(20);
+
+/// The wall clock.
+pub trait Clock: Send + Sync + 'static {
+    /// The present time.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+}
+
+/// A schedule of the template whose expression can't be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("schedule `{name}`: {source}")]
+pub struct ScheduleError {
+    /// The schedule's name.
+    pub name: String,
+    /// What is wrong with it.
+    pub source: ExpressionError,
+}
+
+/// Why a schedule can't be fired by hand.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("there is no schedule `{name}`; there are: {known}")]
+pub struct UnknownSchedule {
+    name: String,
+    known: String,
+}
+
+/// A schedule as start-up shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upcoming {
+    /// The schedule's name.
+    pub name: String,
+    /// Its expression.
+    pub expression: String,
+    /// Its next slot; `None` if it is disabled or has none left.
+    pub next: Option<Timestamp>,
+}
+
+/// The stack's schedules.
+pub struct Schedules<I, C> {
+    entries: Vec<Arc<Entry>>,
+    functions: Arc<I>,
+    clock: C,
+}
+
+#[derive(Debug)]
+struct Entry {
+    schedule: Schedule,
+    expression: Expression,
+}
+
+impl<I: Invoke, C: Clock> Schedules<I, C> {
+    /// Parses the schedules' expressions.
+    pub fn new(schedules: Vec<Schedule>, functions: Arc<I>, clock: C) -> Result<Self, ScheduleError> {
+        let parse = |schedule: Schedule| match schedule.expression.parse() {
+            Ok(expression) => Ok(Arc::new(Entry { schedule, expression })),
+            Err(source) => Err(ScheduleError { name: schedule.name, source }),
+        };
+        Ok(Self { entries: schedules.into_iter().map(parse).collect::<Result<_, _>>()?, functions, clock })
+    }
+
+    /// Every schedule with its next slot.
+    pub fn upcoming(&self) -> Vec<Upcoming> {
+        let now = self.clock.now();
+        let upcoming = |entry: &Arc<Entry>| Upcoming {
+            name: entry.schedule.name.clone(),
+            expression: entry.schedule.expression.clone(),
+            next: entry.schedule.enabled.then(|| entry.expression.next_after(now)).flatten(),
+        };
+        self.entries.iter().map(upcoming).collect()
+    }
+
+    /// Fires the enabled schedules by the clock until `shutdown` is ready. Runs that have begun then are given up with
+    /// their retries: the functions stop with the region, and their slots are delivered at least once, not surely once.
+    pub async fn run(&self, shutdown: impl Future<Output = ()>) {
+        let enabled = self.entries.iter().filter(|entry| entry.schedule.enabled);
+        // As many as the template has.
+        let all = enabled
+            .map(|entry| self.fire_by_the_clock(entry))
+            .collect::<FuturesUnordered<_>>()
+            .collect::<()>();
+        tokio::select! {
+            () = shutdown => {}
+            () = async { all.await; std::future::pending::<()>().await } => {}
+        }
+    }
+
+    async fn fire_by_the_clock(&self, entry: &Arc<Entry>) {
+        let name = &entry.schedule.name;
+        let mut runs = JoinSet::new();
+        let mut last = self.clock.now();
+        while let Some(slot) = entry.expression.next_after(last) {
+            self.wait_until(slot).await;
+            while let Some(ended) = runs.try_join_next() {
+                if let Err(error) = ended {
+                    tracing::error!(schedule = name, %error, "the task of a run failed");
+                }
+            }
+            if runs.len() < MAX_OVERLAPPING_RUNS {
+                runs.spawn(deliver(Arc::clone(&self.functions), Arc::clone(entry), slot));
+            } else {
+                tracing::warn!(schedule = name, %slot, "skipped: too many earlier runs have not ended");
+            }
+            // After a long sleep of the machine: on from now, not through every slot that was missed.
+            last = slot.max(entry.expression.last_before(self.clock.now()).unwrap_or(slot));
+        }
+        // No slot left; what runs may end.
+        while runs.join_next().await.is_some() {}
+    }
+
+    async fn wait_until(&self, slot: Timestamp) {
+        while let Ok(left) = Duration::try_from(slot.duration_since(self.clock.now()))
+            && !left.is_zero()
+        {
+            sleep(left.min(CLOCK_CHECK)).await;
+        }
+    }
+
+    /// Runs the schedule `name` now, once, disabled or not, and gives the function's outcome.
+    ///
+    /// `name` may leave out the stack's prefix (`daily-report`). `at` is the scheduled time that the function is told;
+    /// by default the most recent slot, or for a schedule that had none yet, its first.
+    pub async fn fire(&self, name: &str, at: Option<Timestamp>) -> Result<Outcome, UnknownSchedule> {
+        let entry = self.find(name)?;
+        let now = self.clock.now();
+        let slot = at
+            .or_else(|| entry.expression.last_before(now))
+            .or_else(|| entry.expression.next_after(now))
+            .unwrap_or(now);
+        Ok(attempt(&*self.functions, entry, slot, 1).await)
+    }
+
+    fn find(&self, name: &str) -> Result<&Entry, UnknownSchedule> {
+        let exactly = self.entries.iter().find(|entry| entry.schedule.name == name);
+        let mut without_prefix = self.entries.iter().filter(|entry| {
+            entry.schedule.name.strip_suffix(name).is_some_and(|prefix| prefix.ends_with('-'))
+        });
+        match (exactly, without_prefix.next(), without_prefix.next()) {
+            (Some(entry), ..) | (None, Some(entry), None) => Ok(entry),
+            _ => {
+                let known: Vec<&str> =
+                    self.entries.iter().map(|entry| entry.schedule.name.as_str()).collect();
+                Err(UnknownSchedule { name: name.to_owned(), known: known.join(", ") })
+            }
+        }
+    }
+}
+
+/// One run: attempts until one is answered or none are left.
+async fn deliver<I: Invoke>(functions: Arc<I>, entry: Arc<Entry>, slot: Timestamp) {
+    let Schedule { name, function, maximum_retry_attempts, input, .. } = &entry.schedule;
+    let mut pause = RETRY_PAUSE;
+    for number in 1..=maximum_retry_attempts.saturating_add(1) {
+        let outcome = attempt(&*functions, &entry, slot, number).await;
+        match outcome {
+            Outcome::Answered(_) => return,
+            outcome => {
+                tracing::warn!(schedule = name, function, %slot, attempt = number, ?outcome, "a run failed");
+            }
+        }
+        if number <= *maximum_retry_attempts {
+            sleep(pause).await;
+            pause = MAX_RETRY_PAUSE.min(pause * 2);
+        }
+    }
+    tracing::error!(schedule = name, function, %slot, input, "dead letter: a run was given up");
+}
+
+async fn attempt<I: Invoke>(functions: &I, entry: &Entry, slot: Timestamp, number: u32) -> Outcome {
+    let input = Attempt::new(&entry.schedule.name, slot, number).fill(&entry.schedule.input);
+    functions.invoke(&entry.schedule.function, Bytes::from(input)).await
+}

@@ -1,0 +1,125 @@
+//! Why a template can't be run: always the file, the place in it, what is wrong and what would be right.
+
+use std::path::PathBuf;
+
+/// A template that can't be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// The file is missing or unreadable.
+    #[error("{} can't be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not YAML.
+    #[error("{} is not valid YAML: {source}", path.display())]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_yaml_ng::Error,
+    },
+    /// samconfig.toml is not TOML, or its `parameter_overrides` are neither text nor a list of texts.
+    #[error("{} can't be used: {reason}", path.display())]
+    SamConfig {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// One resource, parameter or condition is wrong.
+    #[error("{}: {place}: {problem}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Logical id, or `Parameters.Name`, `Conditions.Name`.
+        place: String,
+        /// What is wrong.
+        problem: Problem,
+    },
+}
+
+/// What is wrong at one place of a template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A name that nothing has.
+    #[error(
+        "{name} is referred to, but no parameter, resource or condition has that name; add it or correct the name"
+    )]
+    UnknownName {
+        /// The name.
+        name: String,
+    },
+    /// An attribute that the resource has not, or that the local region doesn't know.
+    #[error("{resource} has no attribute {attribute} that the local region knows; use Ref or Arn")]
+    UnknownAttribute {
+        /// Logical id.
+        resource: String,
+        /// The attribute.
+        attribute: String,
+    },
+    /// An intrinsic function outside the supported set.
+    #[error(
+        "the intrinsic function {name} is not supported locally; use Ref, GetAtt, Sub, Join, Select, Split, If, Equals, And, Or, Not or Condition"
+    )]
+    UnknownIntrinsic {
+        /// As in its long form.
+        name: String,
+    },
+    /// An intrinsic function with arguments that don't fit it.
+    #[error("{name} is written wrongly: it takes {wanted}")]
+    Arguments {
+        /// The function.
+        name: &'static str,
+        /// Its arguments.
+        wanted: &'static str,
+    },
+    /// A property that must be there.
+    #[error("the property {property} is missing; add it")]
+    Missing {
+        /// With its path.
+        property: String,
+    },
+    /// A property of another type.
+    #[error("the property {property} must be {wanted}")]
+    Unexpected {
+        /// With its path.
+        property: String,
+        /// `a text`, `a list`, ...
+        wanted: &'static str,
+    },
+    /// A parameter without a value.
+    #[error(
+        "the parameter has no default; give it in parameter_overrides of the [local] section of samconfig.toml"
+    )]
+    NoValue,
+    /// A parameter whose value comes from SSM.
+    #[error(
+        "the parameter is read from SSM, which the local region doesn't run; give its value in parameter_overrides of the [local] section of samconfig.toml"
+    )]
+    NoSsmValue,
+    /// A parameter with a value outside `AllowedValues`.
+    #[error("{value:?} is not one of its AllowedValues ({allowed})")]
+    NotAllowed {
+        /// The value.
+        value: String,
+        /// Comma separated.
+        allowed: String,
+    },
+    /// Something that is right in the cloud and not run here.
+    #[error("{what} can't be run locally; {instead}")]
+    Unsupported {
+        /// What.
+        what: String,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// Names that refer to each other.
+    #[error("{name} refers to itself")]
+    Circular {
+        /// One of them.
+        name: String,
+    },
+}

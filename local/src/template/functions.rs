@@ -1,0 +1,194 @@
+//! `AWS::Serverless::Function`: settings, environment, policy and events, with `Globals.Function` merged in.
+//!
+//! Globals merge as SAM merges them: maps key by key, lists one after the other, everything else by the function's
+//! own value.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Problem;
+use super::model::{Function, HttpRoute, Schedule, Statement};
+use super::properties::{Properties, unexpected};
+use super::scope::{Located, Scope};
+
+/// SAM's own defaults.
+const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
+const DEFAULT_MEMORY_MIB: u64 = 128;
+
+/// Scheduler's default number of retries.
+const DEFAULT_SCHEDULE_RETRIES: u64 = 185;
+
+/// What the functions of a template amount to.
+#[derive(Default)]
+pub(super) struct Read {
+    pub(super) functions: Vec<Function>,
+    pub(super) routes: Vec<HttpRoute>,
+    pub(super) schedules: Vec<Schedule>,
+    /// ARN to short name: integrations name functions by ARN.
+    pub(super) by_arn: BTreeMap<String, String>,
+}
+
+pub(super) fn read(template: &Value, scope: &Scope<'_>) -> Result<Read, Located> {
+    let globals = template.get("Globals").and_then(|globals| globals.get("Function")).unwrap_or(&Value::Null);
+    let mut all = Read::default();
+    for (id, resource) in scope.of_type("AWS::Serverless::Function") {
+        let own = resource.get("Properties").unwrap_or(&Value::Null);
+        function(id, &merge(globals, own), scope, &mut all).map_err(|problem| (id.to_owned(), problem))?;
+    }
+    all.routes.sort_by(|a, b| (&a.path, &a.method).cmp(&(&b.path, &b.method)));
+    all.schedules.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
+}
+
+fn function(id: &str, properties: &Value, scope: &Scope<'_>, all: &mut Read) -> Result<(), Problem> {
+    let properties = Properties::within(properties, scope);
+    let code_uri = properties.text("CodeUri")?;
+    let name = code_uri.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+    let memory_mib = properties.number("MemorySize")?.unwrap_or(DEFAULT_MEMORY_MIB);
+    all.functions.push(Function {
+        name: name.clone(),
+        physical_name: scope.physical_name(id)?,
+        timeout: Duration::from_secs(properties.number("Timeout")?.unwrap_or(DEFAULT_TIMEOUT_SECONDS)),
+        memory_mib: u32::try_from(memory_mib).map_err(|_| unexpected("MemorySize", "a number of MiB"))?,
+        environment: environment(properties, scope)?,
+        policy: policy(properties, scope)?,
+    });
+    all.by_arn.insert(scope.attribute(id, "Arn")?, name.clone());
+    let Some(events) = properties.raw("Events").and_then(Value::as_object) else { return Ok(()) };
+    for (event_id, event) in events {
+        let kind = event.get("Type").and_then(Value::as_str).unwrap_or_default();
+        let event_properties = Properties::of(event, scope);
+        match kind {
+            "HttpApi" => all.routes.push(HttpRoute {
+                method: event_properties.text("Method")?.to_uppercase(),
+                path: event_properties.text("Path")?,
+                function: name.clone(),
+            }),
+            "ScheduleV2" => all.schedules.push(schedule(id, event_id, event_properties, &name)?),
+            other => {
+                return Err(Problem::Unsupported {
+                    what: format!("the event {event_id} of type {other:?}"),
+                    instead: "use HttpApi or ScheduleV2",
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn environment(properties: Properties<'_>, scope: &Scope<'_>) -> Result<BTreeMap<String, String>, Problem> {
+    let Some(Value::Object(variables)) =
+        properties.raw("Environment").and_then(|object| object.get("Variables"))
+    else {
+        return Ok(BTreeMap::new());
+    };
+    let variables = Value::Object(variables.clone());
+    let reader = Properties::within(&variables, scope);
+    let names = variables.as_object().into_iter().flat_map(|object| object.keys());
+    let mut environment = BTreeMap::new();
+    for name in names {
+        let value = reader.optional_text(name).map_err(|problem| match problem {
+            Problem::Unexpected { property, wanted } => {
+                Problem::Unexpected { property: format!("Environment.Variables.{property}"), wanted }
+            }
+            other => other,
+        })?;
+        if let Some(value) = value {
+            environment.insert(name.clone(), value);
+        }
+    }
+    Ok(environment)
+}
+
+fn policy(properties: Properties<'_>, scope: &Scope<'_>) -> Result<Vec<Statement>, Problem> {
+    let documents = match properties.raw("Policies") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(documents)) => documents.as_slice(),
+        Some(document) => std::slice::from_ref(document),
+    };
+    let mut policy = Vec::new();
+    for document in documents {
+        let statements = match document.get("Statement") {
+            Some(Value::Array(statements)) => statements.as_slice(),
+            Some(statement @ Value::Object(_)) => std::slice::from_ref(statement),
+            _ => {
+                return Err(Problem::Unsupported {
+                    what: "a managed policy or policy template in Policies".to_owned(),
+                    instead: "write its statements inline (Version, Statement)",
+                });
+            }
+        };
+        for statement in statements {
+            policy.push(read_statement(Properties::within(statement, scope))?);
+        }
+    }
+    Ok(policy)
+}
+
+fn read_statement(statement: Properties<'_>) -> Result<Statement, Problem> {
+    if statement.text("Effect")? != "Allow" {
+        return Err(Problem::Unsupported {
+            what: "a Deny statement in Policies".to_owned(),
+            instead: "grant less in the Allow statements",
+        });
+    }
+    for unsupported in ["NotAction", "NotResource", "Condition"] {
+        if statement.raw(unsupported).is_some() {
+            return Err(Problem::Unsupported {
+                what: format!("{unsupported} in a statement of Policies"),
+                instead: "name the actions and resources",
+            });
+        }
+    }
+    let (actions, resources) = (statement.texts("Action")?, statement.texts("Resource")?);
+    if actions.is_empty() || resources.is_empty() {
+        let property = "Action and Resource of a statement in Policies".to_owned();
+        return Err(Problem::Missing { property });
+    }
+    Ok(Statement { actions, resources })
+}
+
+fn schedule(id: &str, event_id: &str, event: Properties<'_>, function: &str) -> Result<Schedule, Problem> {
+    if let Some(zone) = event.optional_text("ScheduleExpressionTimezone")?
+        && zone != "UTC"
+    {
+        return Err(Problem::Unsupported {
+            what: format!("the event {event_id} in the time zone {zone}"),
+            instead: "write its expression in UTC",
+        });
+    }
+    let no_policy = Value::Null;
+    let retry = Properties::within(event.raw("RetryPolicy").unwrap_or(&no_policy), event.scope());
+    let attempts = retry.number("MaximumRetryAttempts")?.unwrap_or(DEFAULT_SCHEDULE_RETRIES);
+    Ok(Schedule {
+        name: event.optional_text("Name")?.unwrap_or_else(|| format!("{id}{event_id}")),
+        expression: event.text("ScheduleExpression")?,
+        function: function.to_owned(),
+        input: event.optional_text("Input")?.unwrap_or_else(|| "{}".to_owned()),
+        maximum_retry_attempts: u32::try_from(attempts)
+            .map_err(|_| unexpected("RetryPolicy.MaximumRetryAttempts", "a number of retries"))?,
+        enabled: event.optional_text("State")?.is_none_or(|state| state != "DISABLED"),
+    })
+}
+
+fn merge(globals: &Value, own: &Value) -> Value {
+    match (globals, own) {
+        (Value::Object(globals), Value::Object(own)) if !is_call(own) && !is_call(globals) => {
+            let mut merged = globals.clone();
+            for (key, value) in own {
+                let value = merge(merged.get(key).unwrap_or(&Value::Null), value);
+                merged.insert(key.clone(), value);
+            }
+            Value::Object(merged)
+        }
+        (Value::Array(globals), Value::Array(own)) => globals.iter().chain(own).cloned().collect(),
+        (globals, Value::Null) => globals.clone(),
+        (_, own) => own.clone(),
+    }
+}
+
+fn is_call(object: &serde_json::Map<String, Value>) -> bool {
+    object.len() == 1 && object.keys().all(|key| key == "Ref" || key.starts_with("Fn::"))
+}

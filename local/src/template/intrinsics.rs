@@ -1,0 +1,194 @@
+//! Evaluation of intrinsic functions, in their long form.
+//!
+//! A value of nothing is `AWS::NoValue`: whatever holds it (a property, an item of a list) is left out.
+
+use serde_json::{Map, Value};
+
+use super::Problem;
+use super::scope::{Scope, scalar_text};
+
+/// `value` with every intrinsic function in it resolved.
+pub(super) fn evaluate(value: &Value, scope: &Scope<'_>) -> Result<Option<Value>, Problem> {
+    match value {
+        Value::Object(object) => {
+            if let Some((name, arguments)) = function(object) {
+                call(name, arguments, scope)
+            } else {
+                let mut resolved = Map::new();
+                for (key, value) in object {
+                    if let Some(value) = evaluate(value, scope)? {
+                        resolved.insert(key.clone(), value);
+                    }
+                }
+                Ok(Some(Value::Object(resolved)))
+            }
+        }
+        Value::Array(items) => {
+            let mut resolved = Vec::new();
+            for item in items {
+                resolved.extend(evaluate(item, scope)?);
+            }
+            Ok(Some(Value::Array(resolved)))
+        }
+        scalar => Ok(Some(scalar.clone())),
+    }
+}
+
+/// A condition: `Fn::Equals`, `Fn::Not`, `Fn::And`, `Fn::Or`, `Condition`.
+pub(super) fn condition(expression: &Value, scope: &Scope<'_>) -> Result<bool, Problem> {
+    let wrong = Problem::Arguments { name: "a condition", wanted: "Equals, Not, And, Or or Condition" };
+    let Some((name, arguments)) = expression.as_object().and_then(function) else { return Err(wrong) };
+    match name {
+        "Condition" => scope.condition(arguments.as_str().ok_or(wrong)?),
+        "Fn::Equals" => match list(arguments) {
+            Some([left, right]) => {
+                let text = |value| Ok(evaluate(value, scope)?.as_ref().map(scalar_text));
+                Ok(text(left)? == text(right)?)
+            }
+            _ => Err(Problem::Arguments { name: "Equals", wanted: "a list of two values" }),
+        },
+        "Fn::Not" => match list(arguments) {
+            Some([inner]) => Ok(!condition(inner, scope)?),
+            _ => Err(Problem::Arguments { name: "Not", wanted: "a list of one condition" }),
+        },
+        "Fn::And" | "Fn::Or" => {
+            let items = list(arguments)
+                .ok_or(Problem::Arguments { name: "And/Or", wanted: "a list of conditions" })?;
+            // All are evaluated, so that an error in one is never hidden by another.
+            let values = items.iter().map(|item| condition(item, scope)).collect::<Result<Vec<_>, _>>()?;
+            Ok(if name == "Fn::And" { values.iter().all(|value| *value) } else { values.contains(&true) })
+        }
+        other => Err(Problem::UnknownIntrinsic { name: other.to_owned() }),
+    }
+}
+
+/// The function call that an object is, if it is one.
+fn function(object: &Map<String, Value>) -> Option<(&str, &Value)> {
+    let (name, arguments) = object.iter().next()?;
+    let is_call = object.len() == 1
+        && (name == "Ref" || name.starts_with("Fn::") || (name == "Condition" && arguments.is_string()));
+    is_call.then_some((name.as_str(), arguments))
+}
+
+fn call(name: &str, arguments: &Value, scope: &Scope<'_>) -> Result<Option<Value>, Problem> {
+    match name {
+        "Ref" => {
+            scope.reference(arguments.as_str().ok_or(Problem::Arguments { name: "Ref", wanted: "a name" })?)
+        }
+        "Fn::GetAtt" => get_att(arguments, scope).map(|text| Some(Value::String(text))),
+        "Fn::Sub" => sub(arguments, scope).map(|text| Some(Value::String(text))),
+        "Fn::Join" => join(arguments, scope).map(|text| Some(Value::String(text))),
+        "Fn::Split" => split(arguments, scope).map(Some),
+        "Fn::Select" => select(arguments, scope).map(Some),
+        "Fn::If" => match list(arguments) {
+            Some([Value::String(name), yes, no]) => {
+                evaluate(if scope.condition(name)? { yes } else { no }, scope)
+            }
+            _ => {
+                Err(Problem::Arguments { name: "If", wanted: "a list of a condition's name and two values" })
+            }
+        },
+        "Fn::Equals" | "Fn::Not" | "Fn::And" | "Fn::Or" | "Condition" => {
+            let expression = Value::Object(Map::from_iter([(name.to_owned(), arguments.clone())]));
+            condition(&expression, scope).map(|value| Some(Value::Bool(value)))
+        }
+        other => Err(Problem::UnknownIntrinsic { name: other.to_owned() }),
+    }
+}
+
+fn get_att(arguments: &Value, scope: &Scope<'_>) -> Result<String, Problem> {
+    let wrong =
+        || Problem::Arguments { name: "GetAtt", wanted: "a resource and an attribute: Resource.Attribute" };
+    match arguments {
+        Value::String(text) => {
+            let (resource, attribute) = text.split_once('.').ok_or_else(wrong)?;
+            scope.attribute(resource, attribute)
+        }
+        Value::Array(parts) => match parts.as_slice() {
+            [Value::String(resource), Value::String(attribute)] => scope.attribute(resource, attribute),
+            _ => Err(wrong()),
+        },
+        _ => Err(wrong()),
+    }
+}
+
+/// `${Name}`, `${Resource.Attribute}`, `${!Literal}`, with or without a map of its own names.
+fn sub(arguments: &Value, scope: &Scope<'_>) -> Result<String, Problem> {
+    let none = Map::new();
+    let (text, own) = match arguments {
+        Value::String(text) => (text, &none),
+        Value::Array(parts) => match parts.as_slice() {
+            [Value::String(text)] => (text, &none),
+            [Value::String(text), Value::Object(own)] => (text, own),
+            _ => {
+                return Err(Problem::Arguments {
+                    name: "Sub",
+                    wanted: "a text, or a list of a text and a map",
+                });
+            }
+        },
+        _ => return Err(Problem::Arguments { name: "Sub", wanted: "a text, or a list of a text and a map" }),
+    };
+    let mut result = String::new();
+    let mut rest = text.as_str();
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, after) = after
+            .split_once('}')
+            .ok_or(Problem::Arguments { name: "Sub", wanted: "a closing brace for every ${" })?;
+        result.push_str(before);
+        result.push_str(&substitute(name.trim(), own, scope)?);
+        rest = after;
+    }
+    result.push_str(rest);
+    Ok(result)
+}
+
+fn substitute(name: &str, own: &Map<String, Value>, scope: &Scope<'_>) -> Result<String, Problem> {
+    if let Some(literal) = name.strip_prefix('!') {
+        return Ok(format!("${{{literal}}}"));
+    }
+    let value = match (own.get(name), name.split_once('.')) {
+        (Some(value), _) => evaluate(value, scope)?,
+        (None, Some((resource, attribute))) => return scope.attribute(resource, attribute),
+        (None, None) => scope.reference(name)?,
+    };
+    match value {
+        Some(Value::Array(_) | Value::Object(_)) => {
+            Err(Problem::Arguments { name: "Sub", wanted: "names of texts; a list must be joined first" })
+        }
+        value => Ok(value.as_ref().map(scalar_text).unwrap_or_default()),
+    }
+}
+
+fn join(arguments: &Value, scope: &Scope<'_>) -> Result<String, Problem> {
+    let wrong = Problem::Arguments { name: "Join", wanted: "a separator and a list of texts" };
+    let Some([Value::String(separator), items]) = list(arguments) else { return Err(wrong) };
+    match evaluate(items, scope)? {
+        Some(Value::Array(items)) => Ok(items.iter().map(scalar_text).collect::<Vec<_>>().join(separator)),
+        _ => Err(wrong),
+    }
+}
+
+fn split(arguments: &Value, scope: &Scope<'_>) -> Result<Value, Problem> {
+    let wrong = Problem::Arguments { name: "Split", wanted: "a separator and a text" };
+    let Some([Value::String(separator), text]) = list(arguments) else { return Err(wrong) };
+    match evaluate(text, scope)? {
+        Some(Value::String(text)) => Ok(text.split(separator.as_str()).map(Value::from).collect()),
+        _ => Err(wrong),
+    }
+}
+
+fn select(arguments: &Value, scope: &Scope<'_>) -> Result<Value, Problem> {
+    let wrong = || Problem::Arguments { name: "Select", wanted: "an index inside the list, and a list" };
+    let Some([index, items]) = list(arguments) else { return Err(wrong()) };
+    let index =
+        evaluate(index, scope)?.as_ref().map(scalar_text).and_then(|index| index.parse::<usize>().ok());
+    match (index, evaluate(items, scope)?) {
+        (Some(index), Some(Value::Array(items))) => items.get(index).cloned().ok_or_else(wrong),
+        _ => Err(wrong()),
+    }
+}
+
+fn list(value: &Value) -> Option<&[Value]> {
+    value.as_array().map(Vec::as_slice)
+}

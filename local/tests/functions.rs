@@ -1,0 +1,310 @@
+//! The process pool and the Runtime API, with a real function process (`examples/fixture-function.rs`).
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use sojourn_local::functions::outcome::{Invoke, Outcome};
+use sojourn_local::functions::{FunctionSpec, Functions, Settings};
+use sojourn_local::logs::{Format, Logs};
+
+struct Fixture {
+    functions: Arc<Functions>,
+    logs: Logs,
+}
+
+/// `cargo test` builds the examples beside the tests.
+fn binary() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().unwrap().parent().unwrap().join("examples/fixture-function");
+    assert!(path.exists(), "{} is missing: cargo build -p sojourn-local --examples", path.display());
+    path
+}
+
+fn start(settings: &Settings, timeout: Duration, init: &str) -> Fixture {
+    let environment = [
+        ("AWS_LAMBDA_FUNCTION_NAME", "sojourn-fixture"),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/sojourn-fixture"),
+        ("FIXTURE_INIT", init),
+    ];
+    let spec = FunctionSpec {
+        name: "fixture".to_owned(),
+        physical_name: "sojourn-fixture".to_owned(),
+        arn: "arn:aws:lambda:local:000000000000:function:sojourn-fixture".to_owned(),
+        timeout,
+        binary: binary(),
+        environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+    };
+    let logs = Logs::start(Format::Silent).unwrap();
+    Fixture { functions: Functions::new(vec![spec], settings, &logs), logs }
+}
+
+fn patient() -> Fixture {
+    start(&Settings::default(), Duration::from_secs(20), "")
+}
+
+impl Fixture {
+    async fn invoke(&self, event: Value) -> Outcome {
+        self.functions.invoke("fixture", Bytes::from(event.to_string())).await
+    }
+
+    async fn answer(&self, event: Value) -> Value {
+        match self.invoke(event).await {
+            Outcome::Answered(payload) => serde_json::from_slice(&payload).unwrap(),
+            other => panic!("not answered: {other:?}"),
+        }
+    }
+
+    async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !condition(self) {
+            assert!(Instant::now() < deadline, "still not: {what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn logged(&self, part: &str) -> bool {
+        self.logs.recent().iter().any(|line| line.text.contains(part))
+    }
+}
+
+/// All at once, the results in order.
+async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    futures.into_iter().collect::<FuturesOrdered<F>>().collect().await
+}
+
+fn pid(answer: &Value) -> i32 {
+    i32::try_from(answer["pid"].as_i64().unwrap()).unwrap()
+}
+
+fn is_alive(pid: i32) -> bool {
+    kill(Pid::from_raw(pid), None).is_ok()
+}
+
+#[tokio::test]
+async fn a_function_answers_with_the_context_that_lambda_gives_it() {
+    let fixture = patient();
+    let answer = fixture.answer(json!({"do": "echo", "name": "Ana"})).await;
+    assert_eq!(answer["echo"]["name"], "Ana");
+    assert_eq!(answer["arn"], "arn:aws:lambda:local:000000000000:function:sojourn-fixture");
+    assert_eq!(answer["requestId"].as_str().unwrap().len(), 36);
+    let deadline = answer["deadlineMs"].as_i64().unwrap();
+    let remaining = deadline - sojourn_local::clock::now().as_millisecond();
+    assert!((15_000..=20_000).contains(&remaining), "{remaining}");
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_warm_process_is_used_again_and_shutdown_leaves_none() {
+    let fixture = patient();
+    let first = fixture.answer(json!({})).await;
+    let second = fixture.answer(json!({})).await;
+    assert_eq!(first["pid"], second["pid"]);
+    assert_ne!(first["requestId"], second["requestId"]);
+    fixture.functions.shut_down().await;
+    assert!(!is_alive(pid(&first)));
+    assert!(fixture.functions.ps().is_empty());
+    assert_eq!(fixture.invoke(json!({})).await, Outcome::Throttled);
+}
+
+#[tokio::test]
+async fn nothing_of_the_regions_own_environment_reaches_a_function() {
+    let fixture = patient();
+    let answer = fixture.answer(json!({"do": "environment"})).await;
+    let names: BTreeMap<String, String> = serde_json::from_value(answer).unwrap();
+    assert!(names.contains_key("AWS_LAMBDA_RUNTIME_API"));
+    assert!(!names.contains_key("PATH") && !names.contains_key("HOME"), "{names:?}");
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn one_process_handles_one_invocation_at_a_time_and_load_adds_processes_up_to_the_limit() {
+    let fixture = start(&Settings { concurrency: 3, ..Settings::default() }, Duration::from_secs(20), "");
+    let answers = all((0..12).map(|_| fixture.answer(json!({"do": "sleep", "ms": 60})))).await;
+    let pids: BTreeSet<i32> = answers.iter().map(pid).collect();
+    assert_eq!(pids.len(), 3, "{pids:?}");
+    assert_eq!(fixture.functions.ps().len(), 3);
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_burst_of_300_waits_for_its_turn_and_none_is_lost() {
+    let fixture = patient();
+    let answers = all((0..300).map(|number| fixture.answer(json!({ "number": number })))).await;
+    for (number, answer) in answers.iter().enumerate() {
+        assert_eq!(answer["echo"]["number"], number);
+    }
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn beyond_the_queue_and_beyond_the_wait_an_invocation_is_throttled() {
+    let settings = Settings {
+        concurrency: 1,
+        queue_limit: 1,
+        queue_wait: Duration::from_millis(300),
+        ..Settings::default()
+    };
+    let fixture = start(&settings, Duration::from_secs(20), "");
+    fixture.answer(json!({})).await;
+    let busy = fixture.answer(json!({"do": "sleep", "ms": 1_000}));
+    let others = async {
+        fixture.until("busy", |fixture| fixture.functions.ps()[0].state == "busy").await;
+        let (waiting, refused) = tokio::join!(fixture.invoke(json!({})), async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let asked = Instant::now();
+            (fixture.invoke(json!({})).await, asked.elapsed())
+        });
+        assert_eq!(refused.0, Outcome::Throttled);
+        assert!(
+            refused.1 < Duration::from_millis(200),
+            "refused at once, not after the wait: {:?}",
+            refused.1
+        );
+        assert_eq!(waiting, Outcome::Throttled);
+    };
+    tokio::join!(busy, others);
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_handlers_error_is_told_apart_from_a_crash() {
+    let fixture = patient();
+    let Outcome::FunctionError { payload } = fixture.invoke(json!({"do": "error"})).await else {
+        panic!("not a function error");
+    };
+    let error: Value = serde_json::from_slice(&payload).unwrap();
+    assert_eq!(error["errorMessage"], "failed as told");
+    assert_eq!(fixture.invoke(json!({"do": "crash"})).await, Outcome::Crashed);
+    assert!(fixture.answer(json!({})).await["pid"].is_number(), "a new process serves the next one");
+    assert!(fixture.logged("exit status 3"));
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_timeout_kills_the_process_and_says_so() {
+    let fixture = start(&Settings::default(), Duration::from_millis(500), "");
+    let before = pid(&fixture.answer(json!({})).await);
+    let started = Instant::now();
+    assert_eq!(fixture.invoke(json!({"do": "sleep", "ms": 60_000})).await, Outcome::TimedOut);
+    let took = started.elapsed();
+    assert!((450..1_500).contains(&took.as_millis()), "{took:?}");
+    assert_ne!(pid(&fixture.answer(json!({})).await), before);
+    fixture.until("killed", |_| !is_alive(before)).await;
+    assert!(fixture.logged("Task timed out after 0.50 seconds"));
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_killed_process_fails_its_own_invocation_at_once_and_no_other() {
+    let fixture = patient();
+    let sleeping = (0..3).map(|_| fixture.invoke(json!({"do": "sleep", "ms": 1_500})));
+    let killer = async {
+        let busy =
+            |fixture: &Fixture| fixture.functions.ps().iter().filter(|row| row.state == "busy").count();
+        fixture.until("three busy processes", |fixture| busy(fixture) == 3).await;
+        let victim = fixture.functions.ps()[0].pid.unwrap();
+        kill(Pid::from_raw(i32::try_from(victim).unwrap()), Signal::SIGKILL).unwrap();
+        fixture.until("the victim is gone", |fixture| busy(fixture) == 2).await;
+    };
+    let (outcomes, ()) = tokio::join!(all(sleeping), killer);
+    let crashed = outcomes.iter().filter(|outcome| **outcome == Outcome::Crashed).count();
+    let answered = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Answered(_))).count();
+    assert_eq!((crashed, answered), (1, 2), "{outcomes:?}");
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn idle_processes_killed_from_outside_are_replaced() {
+    let fixture = patient();
+    for _ in 0..20 {
+        let idle = pid(&fixture.answer(json!({})).await);
+        kill(Pid::from_raw(idle), Signal::SIGKILL).unwrap();
+        fixture.until("noticed", |fixture| fixture.functions.ps().is_empty()).await;
+        assert_ne!(pid(&fixture.answer(json!({})).await), idle);
+        assert_eq!(fixture.functions.kill("fixture").await.unwrap().len(), 1);
+        assert!(fixture.functions.ps().is_empty(), "gone when kill returns");
+    }
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_function_that_cannot_start_is_given_up_after_two_attempts() {
+    let fixture = start(&Settings::default(), Duration::from_secs(20), "crash");
+    assert_eq!(fixture.invoke(json!({})).await, Outcome::Crashed);
+    fixture
+        .until("both attempts logged", |fixture| {
+            fixture.logs.recent().iter().filter(|line| line.text.starts_with("Init failed")).count() == 2
+        })
+        .await;
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn an_init_that_hangs_is_ended() {
+    let settings = Settings { init_limit: Duration::from_millis(200), ..Settings::default() };
+    let fixture = start(&settings, Duration::from_secs(20), "hang");
+    assert_eq!(fixture.invoke(json!({})).await, Outcome::Crashed);
+    assert!(fixture.logged("Init timed out after 0.20 seconds"));
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn idle_processes_are_stopped() {
+    let settings = Settings { idle_limit: Duration::from_millis(200), ..Settings::default() };
+    let fixture = start(&settings, Duration::from_millis(400), "");
+    let process = pid(&fixture.answer(json!({})).await);
+    fixture.until("stopped", |fixture| fixture.functions.ps().is_empty()).await;
+    assert!(!is_alive(process));
+    assert_ne!(pid(&fixture.answer(json!({})).await), process);
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn an_answer_over_6_mb_is_refused_and_the_process_goes_on() {
+    let fixture = patient();
+    let fits = fixture.invoke(json!({"do": "fill", "bytes": 6 * 1024 * 1024})).await;
+    assert!(matches!(fits, Outcome::Answered(_)));
+    assert_eq!(
+        fixture.invoke(json!({"do": "fill", "bytes": 7 * 1024 * 1024})).await,
+        Outcome::ResponseTooLarge
+    );
+    assert_eq!(fixture.answer(json!({"name": "next"})).await["echo"]["name"], "next");
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn every_line_that_a_function_writes_is_in_the_log() {
+    let fixture = patient();
+    fixture.answer(json!({"do": "flood", "lines": 2_000})).await;
+    fixture.until("the last line", |fixture| fixture.logged("line 1999 ")).await;
+    let lines = fixture.logs.recent().iter().filter(|line| line.text.starts_with("line ")).count();
+    assert_eq!(lines, 2_000);
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_failed_asynchronous_invocation_is_retried_twice_and_then_logged_as_lost() {
+    let settings = Settings { event_retry_delays: vec![Duration::from_millis(10); 2], ..Settings::default() };
+    let fixture = start(&settings, Duration::from_secs(20), "");
+    fixture.functions.invoke_event("fixture", Bytes::from_static(br#"{"do":"error"}"#)).unwrap().unwrap();
+    fixture.until("lost", |fixture| fixture.logged("Asynchronous invocation lost")).await;
+    assert_eq!(fixture.functions.ps()[0].invocations, 3);
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn an_unknown_function_is_not_found() {
+    assert_eq!(patient().functions.invoke("nobody", Bytes::new()).await, Outcome::NotFound);
+}

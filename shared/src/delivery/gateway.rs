@@ -1,0 +1,90 @@
+//! Posts through API Gateway's `@connections` interface.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_apigatewaymanagement::Client;
+use aws_sdk_apigatewaymanagement::config::{Builder, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_apigatewaymanagement::error::SdkError;
+use aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectionError;
+use aws_sdk_apigatewaymanagement::primitives::Blob;
+
+use super::{Frame, PostError, PostToConnection};
+use crate::connections::CallbackEndpoint;
+use crate::ids::ConnectionId;
+
+/// HTTP 429 without one of the interface's own exceptions is the account's request quota.
+const TOO_MANY_REQUESTS: u16 = 429;
+
+/// A post is one short request to an endpoint of the same region; past this it is lost, and another try is the better
+/// bet. Part of [`super::LAST_START_MARGIN`].
+pub(super) const POST_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// Posts with the AWS SDK; one client, and so one pool of connections, per endpoint.
+///
+/// The map is as small as the number of WebSocket APIs whose connections share a registry: one, or two while a custom
+/// domain is being introduced.
+#[derive(Debug)]
+pub struct GatewayPosts {
+    sdk: SdkConfig,
+    clients: Mutex<HashMap<CallbackEndpoint, Client>>,
+}
+
+impl GatewayPosts {
+    /// Posts with the credentials and region of `sdk`.
+    pub fn new(sdk: SdkConfig) -> Self {
+        Self { sdk, clients: Mutex::default() }
+    }
+
+    fn client(&self, endpoint: &CallbackEndpoint) -> Client {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.entry(endpoint.clone()).or_insert_with(|| self.connect(endpoint)).clone()
+    }
+
+    /// The SDK's own retries are off: they would wait a second for what is over in milliseconds, and count nothing.
+    fn connect(&self, endpoint: &CallbackEndpoint) -> Client {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(POST_TIMEOUT)
+            .operation_attempt_timeout(POST_TIMEOUT)
+            .operation_timeout(POST_TIMEOUT)
+            .build();
+        let config = Builder::from(&self.sdk)
+            .endpoint_url(endpoint.as_str())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .build();
+        Client::from_conf(config)
+    }
+}
+
+impl PostToConnection for GatewayPosts {
+    async fn post(
+        &self,
+        endpoint: &CallbackEndpoint,
+        connection_id: &ConnectionId,
+        frame: &Frame,
+    ) -> Result<(), PostError> {
+        self.client(endpoint)
+            .post_to_connection()
+            .connection_id(connection_id.as_str())
+            .data(Blob::new(frame.bytes().as_ref()))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(read_error)
+    }
+}
+
+fn read_error(error: SdkError<PostToConnectionError>) -> PostError {
+    match error.as_service_error() {
+        Some(PostToConnectionError::GoneException(_)) => PostError::Gone,
+        Some(PostToConnectionError::LimitExceededException(_)) => PostError::Throttled,
+        Some(PostToConnectionError::PayloadTooLargeException(_)) => PostError::TooLarge,
+        _ if error.raw_response().is_some_and(|answer| answer.status().as_u16() == TOO_MANY_REQUESTS) => {
+            PostError::Throttled
+        }
+        _ => PostError::Failed(Box::new(error)),
+    }
+}

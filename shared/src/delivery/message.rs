@@ -1,0 +1,182 @@
+//! What travels: a message's type, the message, and the frame that carries it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::clock::as_rfc3339;
+use crate::ids::{MessageId, UserId};
+
+/// Largest frame, in bytes: API Gateway takes no larger message (128 KB).
+pub const MAX_FRAME_BYTES: usize = 128 * 1024;
+
+/// First segments that users may not send. The first three are the service's own messages, which a receiver has to be
+/// able to trust; the others are its answers to a sender, which share the socket.
+const RESERVED: &[&str] = &["order", "session", "export", "ack", "error", "pong"];
+
+/// Text that is no message type, or one that users may not send.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidMessageType {
+    /// Not of the form.
+    #[error("a message type is words of a-z and 0-9, joined by dots, at most 64 characters")]
+    Malformed,
+    /// The service's own.
+    #[error("message types that start with {0:?} are the service's own")]
+    Reserved(String),
+}
+
+/// What a message is about: `[a-z0-9]+(\.[a-z0-9]+)*`, such as `chat.message`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct MessageType(String);
+
+impl MessageType {
+    /// Longest type, in characters.
+    pub const MAX_CHARS: usize = 64;
+
+    /// A type that a user may send.
+    pub fn of_user(text: &str) -> Result<Self, InvalidMessageType> {
+        let parsed: Self = text.parse()?;
+        match text.split('.').next() {
+            Some(first) if RESERVED.contains(&first) => Err(InvalidMessageType::Reserved(first.to_owned())),
+            _ => Ok(parsed),
+        }
+    }
+
+    /// The type as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for MessageType {
+    type Err = InvalidMessageType;
+
+    fn from_str(text: &str) -> Result<Self, InvalidMessageType> {
+        let is_word = |word: &str| {
+            !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        };
+        if text.len() <= Self::MAX_CHARS && text.split('.').all(is_word) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidMessageType::Malformed)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl fmt::Display for MessageType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A message as its receivers see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Message {
+    /// What it is about.
+    #[serde(rename = "type")]
+    pub kind: MessageType,
+    /// Receivers show a message once, however often it reaches them: this tells repetitions apart.
+    pub message_id: MessageId,
+    /// Who sent it.
+    pub from: UserId,
+    /// When the service took it.
+    #[serde(with = "as_rfc3339")]
+    pub sent_at: Timestamp,
+    /// The sender's own content.
+    pub body: Value,
+}
+
+/// A message would make a frame that no socket takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the message has {bytes} bytes as its receivers get it; at most {MAX_FRAME_BYTES} can be delivered")]
+pub struct FrameTooLarge {
+    /// How large it would be.
+    pub bytes: usize,
+}
+
+/// A message as the bytes that go to each receiver: serialised once, never larger than a socket takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame(Bytes);
+
+impl Frame {
+    /// The message's frame.
+    pub fn of(message: &Message) -> Result<Self, FrameTooLarge> {
+        // A `Value` and text: there is nothing in it that JSON can't hold.
+        Self::from_bytes(serde_json::json!(message).to_string().into())
+    }
+
+    /// A frame of these bytes.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, FrameTooLarge> {
+        if bytes.len() > MAX_FRAME_BYTES {
+            Err(FrameTooLarge { bytes: bytes.len() })
+        } else {
+            Ok(Self(bytes))
+        }
+    }
+
+    /// Its bytes; cheap to clone.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(body_chars: usize) -> Message {
+        Message {
+            kind: "chat.message".parse().unwrap(),
+            message_id: "01JD0000000000000000000000".parse().unwrap(),
+            from: "usr_01JD0000000000000000000000".parse().unwrap(),
+            sent_at: "2026-11-20T09:30:00Z".parse().unwrap(),
+            body: Value::String("a".repeat(body_chars)),
+        }
+    }
+
+    #[test]
+    fn a_frame_of_exactly_128_kib_is_taken_and_one_byte_more_is_not() {
+        let envelope = Frame::of(&message(0)).unwrap().bytes().len();
+        let room = MAX_FRAME_BYTES - envelope;
+        assert_eq!(Frame::of(&message(room)).unwrap().bytes().len(), 131_072);
+        assert_eq!(Frame::of(&message(room + 1)), Err(FrameTooLarge { bytes: 131_073 }));
+    }
+
+    #[test]
+    fn a_user_cannot_speak_for_the_service() {
+        for reserved in ["order.placed", "session.revoked", "export.ready", "ack", "error", "pong", "order"] {
+            assert!(
+                matches!(MessageType::of_user(reserved), Err(InvalidMessageType::Reserved(_))),
+                "{reserved}"
+            );
+        }
+        assert!(MessageType::of_user("orders.placed").is_ok(), "only the whole first word counts");
+    }
+
+    proptest! {
+        #[test]
+        fn types_are_exactly_the_documented_pattern(text in "[a-z0-9.A]{0,70}") {
+            let dots_fit = !text.starts_with('.') && !text.ends_with('.') && !text.contains("..") && !text.is_empty();
+            let fits = dots_fit && !text.contains('A') && text.len() <= 64;
+            prop_assert_eq!(text.parse::<MessageType>().is_ok(), fits);
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,80}") {
+            prop_assert!(MessageType::of_user(&text).map_or(true, |kind| kind.as_str() == text));
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Handshakes, frames, messages and their delivery.
+
+use super::TRY_AGAIN;
+use crate::delivery::{FanOutError, SendError};
+use crate::problem::{Problem, ProblemType};
+use crate::telemetry::chain;
+use crate::websocket::{HandshakeError, InvalidFrame};
+
+/// 401.
+impl From<HandshakeError> for Problem {
+    fn from(error: HandshakeError) -> Self {
+        Self::new(ProblemType::Unauthenticated, error.to_string())
+    }
+}
+
+/// 400.
+impl From<InvalidFrame> for Problem {
+    fn from(error: InvalidFrame) -> Self {
+        Self::new(ProblemType::InvalidRequest, error.to_string())
+    }
+}
+
+/// As its variants say.
+impl From<SendError> for Problem {
+    fn from(error: SendError) -> Self {
+        let detail = error.to_string();
+        match error {
+            SendError::NotConnected => {
+                Self::new(ProblemType::Unauthenticated, "connect again to send messages")
+            }
+            SendError::BroadcastForbidden => Self::new(ProblemType::Forbidden, detail),
+            SendError::NoSuchOrder(id) => Self::new(ProblemType::NotFound, format!("there is no order {id}")),
+            SendError::InProgress { retry_after } => {
+                Self::new(ProblemType::IdempotencyInProgress, detail).retry_after(retry_after)
+            }
+            SendError::MessageIdReused => Self::new(ProblemType::IdempotencyKeyReused, detail),
+            SendError::Store(error) => error.into(),
+            SendError::FanOut(error) => error.into(),
+        }
+    }
+}
+
+/// 413 for what no socket takes, 503 for what can be sent again.
+impl From<FanOutError> for Problem {
+    fn from(error: FanOutError) -> Self {
+        match error {
+            FanOutError::TooLarge(error) => Self::new(ProblemType::BodyTooLarge, error.to_string()),
+            FanOutError::Registry(error) => error.into(),
+            FanOutError::NotHandedOn(error) => {
+                tracing::error!(error = chain(&error), "delivery was cut short");
+                Self::new(ProblemType::Unavailable, "not everybody was reached; send the message again")
+                    .retry_after(TRY_AGAIN)
+            }
+        }
+    }
+}

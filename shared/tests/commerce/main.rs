@@ -1,0 +1,15 @@
+//! Catalogue, orders, payments and the keys that make them idempotent, on the embedded DynamoDB: races are real tasks
+//! against a real server, failures are injected into real requests.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where its stage breaks")]
+
+mod catalog;
+mod expiry;
+mod idempotency;
+mod orders;
+mod payments;
+mod shop;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/token_keys.rs"]
+mod token_keys;

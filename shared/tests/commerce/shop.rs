@@ -1,0 +1,263 @@
+//! A shop to test in: the library's adapters wired as the functions wire them, and a clock that stands still.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sojourn::catalog::dynamo::{AdjustStock, DynamoCatalog, StockTables};
+use sojourn::catalog::{Product, StockChange};
+use sojourn::clock::{Clock, ManualClock};
+use sojourn::deadline::Deadline;
+use sojourn::dynamo::Item;
+use sojourn::env::Env;
+use sojourn::idempotency::KeyedRequest;
+use sojourn::idempotency::dynamo::KeyedRequests;
+use sojourn::ids::{self, OrderId, ProductId, SharedIds};
+use sojourn::orders::dynamo::{CancelOrder, DynamoExpiry, DynamoOrders, OrderWrites, PlaceOrder, Settling};
+use sojourn::orders::{Order, OrderStatus};
+use sojourn::payments::dynamo::DynamoPayments;
+use sojourn::payments::sandbox::SandboxProvider;
+use sojourn::payments::{PaymentProvider, PaymentRequest, Payments};
+use sojourn::problem::{Problem, ProblemType};
+use sojourn::redacted::Redacted;
+use sojourn::reply::Reply;
+use sojourn::sessions::SessionStarter;
+use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::tables;
+use sojourn::tokens::{Principal, SigningKey, TokenSigner, TokenVerifier};
+use sojourn::users::User;
+
+use crate::support::{self, Store};
+use crate::token_keys::{TestKey, jwks};
+
+/// More than any test needs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a client gets: an answer, or a problem.
+pub(crate) type Answer = Result<Reply, Problem>;
+
+pub(crate) struct Shop {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) ids: SharedIds,
+    pub(crate) orders: DynamoOrders,
+    pub(crate) catalog: DynamoCatalog,
+    env: Env,
+    requests: KeyedRequests,
+    writes: OrderWrites,
+    stock: StockTables,
+    sessions: SessionStarter<DynamoSessions>,
+    verifier: TokenVerifier,
+}
+
+impl Shop {
+    pub(crate) fn open() -> Self {
+        let store = support::store();
+        let key = TestKey::new("test");
+        let names = tables::ALL.iter().map(|t| (t.variable.to_owned(), t.logical_id.to_owned()));
+        let env = Env::of(names.chain([
+            ("AWS_REGION".to_owned(), "local".to_owned()),
+            ("TOKEN_ISSUER".to_owned(), "https://issuer.example".to_owned()),
+            ("TOKEN_AUDIENCE".to_owned(), "shop".to_owned()),
+            ("TOKEN_JWKS".to_owned(), jwks(&[&key])),
+        ]));
+        let clock = ManualClock::at("2026-11-20T09:30:00.123Z".parse::<Timestamp>().unwrap());
+        let ids = ids::random();
+        let client = store.client.clone();
+        let signing_key = SigningKey::from_jwk(&Redacted::new(key.private_jwk().to_string())).unwrap();
+        Self {
+            orders: DynamoOrders::from_env(client.clone(), &env).unwrap(),
+            catalog: DynamoCatalog::from_env(client.clone(), &env).unwrap(),
+            requests: KeyedRequests::from_env(client.clone(), &env, clock.clone()).unwrap(),
+            writes: OrderWrites::from_env(&env, ids.clone()).unwrap(),
+            stock: StockTables::from_env(&env).unwrap(),
+            sessions: SessionStarter {
+                store: DynamoSessions::from_env(client, &env).unwrap(),
+                signer: TokenSigner::from_env(&env, signing_key, clock.clone()).unwrap(),
+                clock: clock.clone(),
+                ids: ids.clone(),
+                region: "local".to_owned(),
+            },
+            verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(),
+            store,
+            clock,
+            ids,
+            env,
+        }
+    }
+
+    /// A new customer, signed in.
+    pub(crate) async fn customer(&self) -> Principal {
+        let user = User {
+            id: self.ids.next(),
+            email: "ann@example.com".parse().unwrap(),
+            roles: BTreeSet::new(),
+            token_version: 0,
+            created_at: self.clock.now(),
+        };
+        let signed_in = self.sessions.start(&user, None).await.unwrap();
+        self.verifier.verify(signed_in.access.text.expose()).unwrap()
+    }
+
+    /// Puts a product on sale, with units here.
+    pub(crate) async fn sell(&self, product_id: &str, price: u64, units: i64) {
+        let draft = json!({"name": "Thing", "price": {"amount": price, "currency": "TWD"}});
+        let product = Product {
+            product_id: product_id.parse().unwrap(),
+            draft: serde_json::from_value(draft).unwrap(),
+            updated_at: self.clock.now(),
+        };
+        self.catalog.put(&product).await.unwrap();
+        let operator = self.customer().await;
+        self.adjust(&operator, "first-units", product_id, units).await.unwrap();
+    }
+
+    pub(crate) async fn adjust(&self, caller: &Principal, key: &str, product_id: &str, units: i64) -> Answer {
+        let product_id: ProductId = product_id.parse().unwrap();
+        let body = json!({"delta": units});
+        let StockChange { delta } = serde_json::from_value(body.clone()).unwrap();
+        let payload = json!({"productId": product_id, "body": body});
+        let request = KeyedRequest::new("adjust-stock", caller, key.parse().unwrap(), &payload);
+        let effect =
+            AdjustStock { tables: &self.stock, product_id: &product_id, delta, event_id: self.ids.next() };
+        Ok(self.requests.run(caller, &request, &effect, Deadline::after(PATIENCE)).await?)
+    }
+
+    pub(crate) async fn place(&self, caller: &Principal, key: &str, lines: &[(&str, u32)]) -> Answer {
+        self.place_within(PATIENCE, caller, key, lines).await
+    }
+
+    pub(crate) async fn place_within(
+        &self,
+        patience: Duration,
+        caller: &Principal,
+        key: &str,
+        lines: &[(&str, u32)],
+    ) -> Answer {
+        let lines: Vec<_> = lines.iter().map(|(id, n)| json!({"productId": id, "quantity": n})).collect();
+        let body = json!({"lines": lines});
+        let request = KeyedRequest::new("place-order", caller, key.parse().unwrap(), &body);
+        let effect = PlaceOrder {
+            writes: &self.writes,
+            products: "ProductsTable",
+            customer_id: caller.user_id(),
+            order_id: self.ids.next(),
+            order: &serde_json::from_value(body).unwrap(),
+        };
+        Ok(self.requests.run(caller, &request, &effect, Deadline::after(patience)).await?)
+    }
+
+    /// Places an order that must succeed.
+    pub(crate) async fn placed(&self, caller: &Principal, lines: &[(&str, u32)]) -> OrderId {
+        let key: OrderId = self.ids.next();
+        order_id(&self.place(caller, key.as_str(), lines).await.unwrap())
+    }
+
+    pub(crate) fn sandbox(&self) -> SandboxProvider {
+        SandboxProvider::from_env(self.store.client.clone(), &self.env, self.ids.clone()).unwrap()
+    }
+
+    pub(crate) async fn pay(&self, caller: &Principal, key: &str, order_id: &OrderId, token: &str) -> Answer {
+        self.pay_by(self.sandbox(), caller, key, order_id, token).await
+    }
+
+    pub(crate) async fn pay_by(
+        &self,
+        provider: impl PaymentProvider,
+        caller: &Principal,
+        key: &str,
+        order_id: &OrderId,
+        token: &str,
+    ) -> Answer {
+        let client = self.store.client.clone();
+        let (requests, writes) = (self.requests.clone(), self.writes.clone());
+        let store = DynamoPayments::new(client, requests, writes, self.clock.clone(), self.ids.clone());
+        let payments = Payments::new(store, provider, self.clock.clone());
+        let body = json!({"paymentToken": token});
+        let payload = json!({"orderId": order_id, "body": body});
+        let request = KeyedRequest::new("pay-order", caller, key.parse().unwrap(), &payload);
+        let PaymentRequest { payment_token } = serde_json::from_value(body).unwrap();
+        Ok(payments.pay(caller, &request, order_id, &payment_token, Deadline::after(PATIENCE)).await?)
+    }
+
+    pub(crate) async fn cancel(&self, caller: &Principal, key: &str, order_id: &OrderId) -> Answer {
+        let settling = Settling::new(self.store.client.clone(), self.writes.clone(), self.sandbox());
+        let payload = json!({"orderId": order_id});
+        let request = KeyedRequest::new("cancel-order", caller, key.parse().unwrap(), &payload);
+        let deadline = Deadline::after(PATIENCE);
+        let effect = CancelOrder { settling: &settling, customer_id: caller.user_id(), order_id, deadline };
+        Ok(self.requests.run(caller, &request, &effect, deadline).await?)
+    }
+
+    pub(crate) fn expiry(&self) -> DynamoExpiry<SandboxProvider> {
+        let client = self.store.client.clone();
+        DynamoExpiry::from_env(client, &self.env, self.sandbox(), self.clock.clone(), self.ids.clone())
+            .unwrap()
+    }
+
+    pub(crate) async fn order(&self, caller: &Principal, order_id: &OrderId) -> Order {
+        self.orders.get(caller.user_id(), order_id).await.unwrap().unwrap()
+    }
+
+    pub(crate) async fn status(&self, caller: &Principal, order_id: &OrderId) -> OrderStatus {
+        self.order(caller, order_id).await.status
+    }
+
+    pub(crate) async fn available(&self, product_id: &str) -> u64 {
+        self.catalog.available(&product_id.parse().unwrap()).await.unwrap()
+    }
+
+    /// All rows of a table.
+    pub(crate) async fn rows(&self, table: &str) -> Vec<Item> {
+        self.store
+            .client
+            .scan()
+            .table_name(table)
+            .into_paginator()
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .unwrap()
+    }
+
+    /// How many events of a type there are about something.
+    pub(crate) async fn events(&self, kind: &str, subject: &str) -> usize {
+        let is = |row: &Item, name: &str, text: &str| row[name].as_s().unwrap() == text;
+        let rows = self.rows("OutboxTable").await;
+        rows.iter().filter(|row| is(row, "type", kind) && is(row, "subject", subject)).count()
+    }
+
+    /// How often the provider charged an order.
+    pub(crate) async fn charges(&self, order_id: &OrderId) -> u32 {
+        let of_order =
+            |row: &Item| row.get("orderId").is_some_and(|id| id.as_s().unwrap() == order_id.as_str());
+        let rows = self.rows("PaymentLedgerTable").await;
+        rows.iter()
+            .filter(|row| of_order(row))
+            .map(|row| row["charges"].as_n().unwrap().parse::<u32>().unwrap())
+            .sum()
+    }
+}
+
+pub(crate) fn order_id(reply: &Reply) -> OrderId {
+    member(reply, "orderId").as_str().unwrap().parse().unwrap()
+}
+
+pub(crate) fn member<'a>(reply: &'a Reply, name: &str) -> &'a Value {
+    &reply.body.as_ref().unwrap()[name]
+}
+
+pub(crate) fn kind(answer: Answer) -> ProblemType {
+    match answer {
+        Ok(reply) => panic!("not refused: {reply:?}"),
+        Err(problem) => problem.kind,
+    }
+}
+
+/// Whether an answer is a stored one.
+pub(crate) fn is_replay(reply: &Reply) -> bool {
+    reply.headers.get("idempotent-replayed").is_some_and(|value| value == "true")
+}

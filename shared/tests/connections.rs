@@ -1,0 +1,218 @@
+//! The connection registry on a DynamoDB of its own.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its stage stops there")]
+
+mod support;
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use sojourn::clock::{Clock, ManualClock};
+use sojourn::connections::{
+    Audience, CallbackEndpoint, Connection, ConnectionKey, Cursor, DynamoConnections, Find, PeerPage,
+    Register, Remove, Removed, Touch, Touched, True, expiry,
+};
+use sojourn::ids::{ConnectionId, UserId, random};
+use sojourn::tokens::Role;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+struct Stage {
+    store: support::Store,
+    clock: Arc<ManualClock>,
+    registry: DynamoConnections,
+}
+
+fn stage() -> Stage {
+    let store = support::store();
+    let clock = ManualClock::at("2026-11-20T10:00:00.250Z".parse().unwrap());
+    let registry = DynamoConnections::from_env(store.client.clone(), &store.env, clock.clone()).unwrap();
+    Stage { store, clock, registry }
+}
+
+impl Stage {
+    fn key(&self, id: &str) -> ConnectionKey {
+        ConnectionKey { connection_id: id.parse().unwrap(), connected_at: self.clock.now() }
+    }
+
+    fn connection(&self, id: &str, user: &UserId) -> Connection {
+        let session_end = self.clock.now() + 24 * HOUR;
+        Connection {
+            key: self.key(id),
+            user_id: user.clone(),
+            session_id: random().next(),
+            roles: BTreeSet::new(),
+            region: "local".into(),
+            endpoint: "ws://127.0.0.1:3001/local".parse::<CallbackEndpoint>().unwrap(),
+            last_activity: self.clock.now(),
+            expires_at: expiry(self.clock.now(), session_end),
+        }
+    }
+
+    async fn register(&self, connection: Connection) -> Connection {
+        self.registry.register(&connection).await.unwrap();
+        connection
+    }
+
+    async fn register_many(&self, prefix: &str, count: usize, user: &UserId) {
+        let connections = (0..count).map(|n| self.connection(&format!("{prefix}{n:04}="), user));
+        let puts: Vec<_> =
+            connections.map(|connection| async move { self.registry.register(&connection).await }).collect();
+        stream::iter(puts).buffer_unordered(16).try_collect::<Vec<_>>().await.unwrap();
+    }
+
+    async fn rows(&self) -> usize {
+        let scan = self.store.client.scan().table_name("ConnectionsTable").send().await.unwrap();
+        scan.items().len()
+    }
+
+    async fn page(&self, audience: &Audience, cursor: &Cursor) -> PeerPage {
+        self.registry.find(audience, cursor).await.unwrap()
+    }
+
+    /// Every peer of the audience behind `cursor`, in the order of the pages, and the number of pages.
+    async fn all(&self, audience: &Audience, cursor: Cursor) -> (Vec<ConnectionId>, usize) {
+        let (mut found, mut pages, mut next) = (Vec::new(), 0, Some(cursor));
+        while let Some(cursor) = next {
+            let page = self.page(audience, &cursor).await;
+            found.extend(page.peers.into_iter().map(|peer| peer.key.connection_id));
+            next = page.next;
+            pages += 1;
+        }
+        (found, pages)
+    }
+}
+
+fn user() -> UserId {
+    random().next()
+}
+
+#[tokio::test]
+async fn a_touch_says_whose_the_socket_is_and_stamps_it() {
+    let stage = stage();
+    let mut operator = stage.connection("c1=", &user());
+    operator.roles.insert(Role::Operator);
+    let registered = stage.register(operator).await;
+
+    stage.clock.advance(Duration::from_mins(3));
+    stage.store.embedded.usage().record();
+    let touched = stage.registry.touch(&registered.key).await.unwrap();
+    assert_eq!(stage.store.embedded.usage().snapshot().total(), 1, "in a single call");
+    let expected = Connection { last_activity: stage.clock.now(), ..registered };
+    assert!(expected.has_role(Role::Operator));
+    assert_eq!(touched, Touched::Live(expected));
+}
+
+#[tokio::test]
+async fn an_unknown_connection_is_not_brought_to_life_by_a_touch() {
+    let stage = stage();
+    assert_eq!(stage.registry.touch(&stage.key("c1=")).await.unwrap(), Touched::Unknown);
+    assert_eq!(stage.rows().await, 0);
+}
+
+#[tokio::test]
+async fn an_expired_row_is_neither_touched_nor_found() {
+    let stage = stage();
+    let owner = user();
+    let old = stage.register(stage.connection("old=", &owner)).await;
+    stage.clock.advance(HOUR);
+    let fresh = stage.register(stage.connection("fresh=", &owner)).await;
+    stage.clock.advance(HOUR + Duration::from_mins(5));
+
+    assert_eq!(stage.rows().await, 2, "TTL has not collected it yet");
+    assert_eq!(stage.registry.touch(&old.key).await.unwrap(), Touched::Unknown);
+    for audience in [Audience::User(owner.clone()), Audience::Everyone(True)] {
+        let (found, _) = stage.all(&audience, Cursor::START).await;
+        assert_eq!(found, std::slice::from_ref(&fresh.key.connection_id));
+    }
+}
+
+#[tokio::test]
+async fn a_row_ends_with_its_session_when_that_is_sooner() {
+    let stage = stage();
+    let session_end: Timestamp = stage.clock.now() + Duration::from_mins(10);
+    let connection =
+        Connection { expires_at: expiry(stage.clock.now(), session_end), ..stage.connection("c1=", &user()) };
+    let connection = stage.register(connection).await;
+
+    stage.clock.advance(Duration::from_mins(9));
+    assert!(matches!(stage.registry.touch(&connection.key).await.unwrap(), Touched::Live(_)));
+    stage.clock.advance(Duration::from_mins(1));
+    assert_eq!(stage.registry.touch(&connection.key).await.unwrap(), Touched::Unknown);
+}
+
+#[tokio::test]
+async fn late_disconnect_does_not_remove_the_newer_connection() {
+    let stage = stage();
+    let owner = user();
+    let old = stage.register(stage.connection("reused=", &owner)).await;
+    stage.clock.advance(Duration::from_millis(1));
+    let new = stage.register(stage.connection("reused=", &owner)).await;
+
+    assert_eq!(stage.registry.remove(&old.key).await.unwrap(), Removed::NotThere);
+    assert_eq!(stage.registry.touch(&old.key).await.unwrap(), Touched::Unknown, "nor does it speak for it");
+    assert!(matches!(stage.registry.touch(&new.key).await.unwrap(), Touched::Live(_)));
+    assert_eq!(stage.registry.remove(&new.key).await.unwrap(), Removed::Removed);
+    assert_eq!(stage.rows().await, 0);
+}
+
+#[tokio::test]
+async fn a_disconnect_removes_one_socket_of_several_and_may_come_twice() {
+    let stage = stage();
+    let owner = user();
+    let gone = stage.register(stage.connection("a=", &owner)).await;
+    let kept = stage.register(stage.connection("b=", &owner)).await;
+
+    assert_eq!(stage.registry.remove(&gone.key).await.unwrap(), Removed::Removed);
+    assert_eq!(stage.registry.remove(&gone.key).await.unwrap(), Removed::NotThere);
+    let (found, _) = stage.all(&Audience::User(owner), Cursor::START).await;
+    assert_eq!(found, [kept.key.connection_id]);
+}
+
+#[tokio::test]
+async fn registering_twice_is_registering_once() {
+    let stage = stage();
+    let connection = stage.register(stage.connection("c1=", &user())).await;
+    stage.register(connection.clone()).await;
+    assert_eq!(stage.rows().await, 1);
+    assert_eq!(stage.registry.remove(&connection.key).await.unwrap(), Removed::Removed);
+}
+
+#[tokio::test]
+async fn a_user_finds_all_of_their_sockets_and_nobody_elses_page_by_page() {
+    let stage = stage();
+    let (owner, other) = (user(), user());
+    stage.register_many("mine", 600, &owner).await;
+    stage.register_many("other", 20, &other).await;
+
+    let (found, pages) = stage.all(&Audience::User(owner), Cursor::START).await;
+    let distinct: HashSet<_> = found.iter().collect();
+    assert_eq!((found.len(), distinct.len()), (600, 600));
+    assert!(found.iter().all(|id| id.as_str().starts_with("mine")));
+    assert!(pages >= 3, "pages are bounded: {pages}");
+
+    let (found, _) = stage.all(&Audience::User(other), Cursor::START).await;
+    assert_eq!(found.len(), 20);
+}
+
+#[tokio::test]
+async fn a_cursor_goes_on_behind_a_peer_that_was_removed_meanwhile() {
+    let stage = stage();
+    let owner = user();
+    stage.register_many("c", 300, &owner).await;
+    for audience in [Audience::User(owner), Audience::Everyone(True)] {
+        let first = stage.page(&audience, &Cursor::START).await.peers;
+        let (head, last) = (&first[..100], &first[99]);
+        stage.registry.remove(&last.key).await.unwrap();
+
+        let cursor = Cursor::behind(last.key.connection_id.clone());
+        let (rest, _) = stage.all(&audience, cursor).await;
+        let seen: HashSet<_> = head.iter().map(|peer| &peer.key.connection_id).collect();
+        assert!(rest.iter().all(|id| !seen.contains(id)), "nobody is served twice");
+        let (left, _) = stage.all(&audience, Cursor::START).await;
+        assert_eq!(rest.len() + head.len() - 1, left.len(), "nobody is passed over");
+    }
+}
