@@ -8,6 +8,8 @@
 //!
 //! Each protection is also taken away once, and the checker must find the harm: the model can fail.
 
+#![expect(clippy::print_stdout, reason = "how much was explored is part of the result")]
+
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 /// One part of the protocol that can be taken away.

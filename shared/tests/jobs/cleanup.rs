@@ -134,13 +134,13 @@ const LONG: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn stale_unpaid_orders_are_cancelled_and_no_others() {
-    let (stage, stale) = Stage::with_unpaid(30).await;
+    let (stage, old) = Stage::with_unpaid(30).await;
     let young = stage.place(now() - Duration::from_hours(23), "PENDING_PAYMENT").await;
     let paid = stage.place(now() - Duration::from_hours(48), "PAID").await;
     let lease = stage.lease().await;
     let result = stage.run(&stage.cleanup(&lease, LONG)).await.unwrap();
     assert_eq!((result.expired, result.ended_before, result.failed, result.remaining), (30, 1, 0, false));
-    for order in &stale {
+    for order in &old {
         assert_eq!(stage.status(order).await, "CANCELLED");
     }
     assert_eq!(stage.status(&young).await, "PENDING_PAYMENT");

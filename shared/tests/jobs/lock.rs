@@ -285,7 +285,7 @@ async fn the_heartbeat_keeps_a_lease_longer_than_it_lasts_and_notices_a_takeover
     let locks = DynamoLocks::new(stage.store.client.clone(), "LocksTable", "local", clock::system(), terms);
     let runner = SlotRunner::new(locks.clone(), clock::system(), ids::random());
     let long = |_| async {
-        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         Ok::<_, String>(())
     };
     assert!(matches!(runner.run(&slot(), in_a_minute(), long).await.unwrap(), SlotRun::Completed(())));

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
@@ -262,11 +263,8 @@ async fn a_put_whose_answer_was_lost_counts_as_written() {
 async fn of_many_runs_at_once_the_last_fence_stays() {
     let stage = Stage::new();
     let leases: Vec<Lease> = (1..=6).map(lease).collect();
-    let outcomes = futures::future::try_join_all(leases.iter().map(|lease| async {
-        let report = stage.compile(lease).await;
-        stage.archive().publish(&report, in_a_minute()).await
-    }));
-    let outcomes = outcomes.await.unwrap();
+    let outcomes: Vec<Publication> =
+        stream::iter(&leases).map(|lease| stage.publish(lease)).buffered(leases.len()).collect().await;
     assert!(matches!(outcomes[5], Publication::Published(_)), "{outcomes:?}");
     assert_eq!(stage.latest().await["fence"], 6);
     assert_eq!(stage.latest_csv_fence().await, "6");
