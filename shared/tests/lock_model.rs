@@ -8,6 +8,8 @@
 //! Times are relative to now and stop at [`FLOOR`], so the space is finite without an end of time.
 //! Each protection is also taken away once, and the checker must find the harm: the model can fail.
 
+#![expect(clippy::print_stdout, reason = "how much was explored is part of the result")]
+
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 /// Length of a lease, in ticks.
@@ -63,10 +65,10 @@ struct LockModel {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Item {
     fence: u8,
-    owner: Option<u8>,
+    owner: Option<usize>,
     /// `leaseUntilMs`, as ticks from now.
     until: Option<i8>,
-    completed_by: Option<u8>,
+    completed_by: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,6 +120,7 @@ struct Process {
 }
 
 /// What went wrong, or right, on the way here.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the past")]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Seen {
     last_written_fence: u8,
@@ -172,26 +175,25 @@ impl LockModel {
 
     /// The conditional update that `request` is, applied to the item.
     fn apply(&self, state: &mut State, who: usize, request: Request) -> Answer {
-        let owner = u8::try_from(who).unwrap();
         let fence_before = state.item.fence;
         let held_by =
-            |item: &Item, fence: u8| item.owner == Some(owner) && item.fence == fence && item.until.is_some();
+            |item: &Item, fence: u8| item.owner == Some(who) && item.fence == fence && item.until.is_some();
         let item = &mut state.item;
         let answer = match request {
             Request::Acquire { until, expired_before } => {
                 let absent = item.owner.is_none();
                 let to_be_had = item.completed_by.is_none()
-                    && item.owner != Some(owner)
+                    && item.owner != Some(who)
                     && item.until.is_none_or(|end| end < expired_before);
                 if absent || to_be_had {
-                    item.owner = Some(owner);
+                    item.owner = Some(who);
                     item.fence += 1;
                     item.until = Some(until);
                     Answer::Acquired { fence: item.fence, until }
                 } else if item.completed_by.is_some() {
                     Answer::Done
                 } else if let (Some(holder), Some(until)) = (item.owner, item.until)
-                    && holder == owner
+                    && holder == who
                 {
                     state.seen.own_effect_recognised = true;
                     Answer::Acquired { fence: item.fence, until }
@@ -231,12 +233,12 @@ impl LockModel {
             }
             Request::Complete { fence } if held_by(item, fence) => {
                 item.until = None;
-                item.completed_by = Some(owner);
+                item.completed_by = Some(who);
                 state.seen.completions += 1;
                 Answer::Done
             }
             // Its own effect, found by the second copy of the request.
-            Request::Complete { fence } if item.fence == fence && item.completed_by == Some(owner) => {
+            Request::Complete { fence } if item.fence == fence && item.completed_by == Some(who) => {
                 Answer::Done
             }
             Request::Release { .. } | Request::Renew { .. } | Request::Complete { .. } => Answer::Lost,
@@ -443,7 +445,7 @@ impl Model for LockModel {
             }),
             Property::always("who hears that it completed the slot did", |_, state: &State| {
                 let who = state.processes.iter().position(|process| process.phase == Phase::Completed);
-                who.is_none_or(|who| state.item.completed_by.map(usize::from) == Some(who))
+                who.is_none_or(|who| state.item.completed_by == Some(who))
             }),
             Property::always(
                 "at rest, the slot is done unless nobody is left",

@@ -3,9 +3,15 @@
 //! The local region enforces them, so every other test shows that nothing is missing. This one drives each function
 //! through everything it does and then asks which permissions nobody used.
 
+use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
 use sojourn::clock::{Clock, SystemClock, rfc3339};
-use sojourn_tests::{TestRegion, fresh_key};
+use sojourn_tests::{Socket, TestRegion, fresh_key};
+
+/// Tries of the SDK before it gives up.
+const SDK_ATTEMPTS: u64 = 3;
+/// Connections that a broadcast reads at a time.
+const PAGE: usize = 250;
 
 #[tokio::test]
 async fn every_permission_in_the_template_is_used() {
@@ -63,12 +69,43 @@ async fn use_everything(region: &TestRegion) {
     socket.send(&to_gone).await;
     while socket.receive().await["type"] != "ack" {}
     gone.close().await;
+    // A message that could not be delivered frees its id.
+    let broken = |operation: &str, skip: u64| {
+        json!({
+            "match": {"service": "dynamodb", "operation": operation, "caller": "ws-send"},
+            "skip": skip, "times": SDK_ATTEMPTS, "effect": {"kind": "error", "error": "InternalServerError"},
+        })
+    };
+    region.fault(&broken("Query", 0)).await;
+    let mut named = to_gone.clone();
+    named["messageId"] = fresh_key().into();
+    socket.send(&named).await;
+    while socket.receive().await["type"] != "error" {}
+    // A broadcast that cannot go on hands its second page on to an invocation of its own.
+    let crowd: Vec<Socket> = stream::iter(0..PAGE + 50)
+        .map(|_| Socket::open(region.ws_url(), &customer.token))
+        .buffer_unordered(20)
+        .try_collect()
+        .await
+        .unwrap();
+    region.fault(&broken("Scan", 1)).await;
+    socket.send(&json!({"action": "send", "to": {"broadcast": true}, "type": "news", "body": {}})).await;
+    for mut member in crowd {
+        assert_eq!(member.receive().await["type"], "news");
+    }
 
     // Jobs, with an order to expire and one whose charge was lost.
     let (stale, lost) = (order().await, order().await);
     region.pay(&customer, &fresh_key(), &lost, "tok_timeout_after_charge").await.expect(503);
     region.age_order(&stale, 48).await;
     region.age_order(&lost, 48).await;
+    // The answer to a report's plain name is lost: the run finds its own object there.
+    region
+        .fault(&json!({
+            "match": {"service": "s3", "operation": "PutObject"}, "skip": 2, "times": 1,
+            "effect": {"kind": "commitThenReset"},
+        }))
+        .await;
     let now = rfc3339(SystemClock.now());
     region.fire("daily-report", &now).await.expect(200);
     region.fire("order-cleanup", &now).await.expect(200);

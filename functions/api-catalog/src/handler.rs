@@ -3,30 +3,16 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sojourn::catalog::dynamo::{AdjustStock, DynamoCatalog, StockTables, Stored};
+use sojourn::catalog::dynamo::{AdjustStock, Stored};
 use sojourn::catalog::{Product, ProductDraft, StockChange, StockRefusal};
-use sojourn::clock::SharedClock;
 use sojourn::http::{Incoming, no_such_route};
-use sojourn::idempotency::dynamo::KeyedRequests;
 use sojourn::idempotency::{HEADER, IdempotencyKey, KeyedRequest};
-use sojourn::ids::{ProductId, SharedIds};
+use sojourn::ids::ProductId;
 use sojourn::problem::Problem;
 use sojourn::reply::Reply;
 use sojourn::sessions::SessionReader;
-use sojourn::sessions::dynamo::DynamoSessions;
-use sojourn::tokens::TokenVerifier;
 
-/// What the handler works with.
-#[derive(Debug)]
-pub(crate) struct App {
-    pub(crate) verifier: TokenVerifier,
-    pub(crate) sessions: DynamoSessions,
-    pub(crate) catalog: DynamoCatalog,
-    pub(crate) stock: StockTables,
-    pub(crate) requests: KeyedRequests,
-    pub(crate) clock: SharedClock,
-    pub(crate) ids: SharedIds,
-}
+use crate::app::App;
 
 /// Answers one request.
 pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {

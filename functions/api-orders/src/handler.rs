@@ -3,37 +3,19 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sojourn::clock::SharedClock;
 use sojourn::cursor::Page;
 use sojourn::http::{Incoming, no_such_route};
-use sojourn::idempotency::dynamo::KeyedRequests;
 use sojourn::idempotency::{HEADER, IdempotencyKey, KeyedRequest};
-use sojourn::ids::{OrderId, SharedIds};
-use sojourn::orders::dynamo::{CancelOrder, DynamoOrders, OrderWrites, PlaceOrder, Settling};
+use sojourn::ids::OrderId;
+use sojourn::orders::dynamo::{CancelOrder, PlaceOrder};
 use sojourn::orders::{Order, OrderRequest, Refusal};
-use sojourn::payments::dynamo::DynamoPayments;
-use sojourn::payments::sandbox::SandboxProvider;
-use sojourn::payments::{PaymentRequest, Payments};
+use sojourn::payments::PaymentRequest;
 use sojourn::problem::Problem;
 use sojourn::reply::Reply;
 use sojourn::sessions::SessionReader;
-use sojourn::sessions::dynamo::DynamoSessions;
-use sojourn::tokens::{Principal, TokenVerifier};
+use sojourn::tokens::Principal;
 
-/// What the handler works with.
-#[derive(Debug)]
-pub(crate) struct App {
-    pub(crate) verifier: TokenVerifier,
-    pub(crate) sessions: DynamoSessions,
-    pub(crate) orders: DynamoOrders,
-    pub(crate) products: String,
-    pub(crate) payments: Payments<DynamoPayments, SandboxProvider>,
-    pub(crate) settling: Settling<SandboxProvider>,
-    pub(crate) requests: KeyedRequests,
-    pub(crate) writes: OrderWrites,
-    pub(crate) clock: SharedClock,
-    pub(crate) ids: SharedIds,
-}
+use crate::app::App;
 
 /// Answers one request.
 pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {

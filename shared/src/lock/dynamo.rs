@@ -1,7 +1,6 @@
 //! Locks in DynamoDB: one item each, changed by conditional updates only.
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemOutput;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
     ConditionCheck, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
@@ -128,7 +127,9 @@ impl DynamoLocks {
             let sent_at = self.clock.now();
             let outcome = request(sent_at).send().await.outcome("UpdateItem", &self.target(name));
             match outcome.map_err(|source| LockError::Store { name: name.clone(), source })? {
-                Write::Done(output) => return Ok((sent_at, Answer::Written(output))),
+                Write::Done(output) => {
+                    return Ok((sent_at, Answer::Written(output.attributes.unwrap_or_default())));
+                }
                 Write::Refused(item) => return Ok((sent_at, Answer::Refused(self.read(name, item)?))),
                 Write::Conflict => {
                     if !backoff.wait().await {
@@ -168,7 +169,8 @@ impl DynamoLocks {
 
 /// What an update came to.
 enum Answer {
-    Written(UpdateItemOutput),
+    /// The item's attributes, if the update asks for them.
+    Written(Item),
     Refused(Option<Row>),
 }
 
@@ -208,7 +210,7 @@ impl LockStore for DynamoLocks {
         };
         let (sent_at, answer) = self.send(name, take).await?;
         let row = match answer {
-            Answer::Written(output) => self.read(name, output.attributes.unwrap_or_default())?,
+            Answer::Written(item) => self.read(name, item)?,
             Answer::Refused(row) => row,
         };
         let row = row.ok_or_else(|| self.unreadable(name, "the answer brought no item along"))?;

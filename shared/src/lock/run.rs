@@ -103,7 +103,8 @@ impl<S: LockStore> SlotRunner<S> {
         W: Future<Output = Result<T, E>>,
     {
         let run = match self.locks.acquire(slot.lock_name(), &self.ids.next()).await? {
-            Acquire::Acquired(lease) => self.run_held(lease, deadline, work).await?,
+            // On the heap: the work is whatever a job does.
+            Acquire::Acquired(lease) => Box::pin(self.run_held(lease, deadline, work)).await?,
             Acquire::Held { by, until } => SlotRun::HeldElsewhere { by, until },
             Acquire::Done { at, result } => SlotRun::AlreadyDone { at, result },
         };

@@ -56,16 +56,16 @@ pub struct JobSlot {
 impl JobSlot {
     /// The slot of a job that runs once a day: `daily-report#2026-11-20`.
     pub fn of_day(job: &'static str, scheduled_at: Timestamp) -> Self {
-        Self::named(job, scheduled_at, utc_date(scheduled_at).to_string())
+        Self::named(job, scheduled_at, &utc_date(scheduled_at).to_string())
     }
 
     /// The slot of a job that runs more often: `order-cleanup#2026-11-20T09:00:00Z`. A `rate(…)` schedule does not
     /// begin on the hour, so the slot is the scheduled second.
     pub fn of_second(job: &'static str, scheduled_at: Timestamp) -> Self {
-        Self::named(job, scheduled_at, format!("{scheduled_at:.0}"))
+        Self::named(job, scheduled_at, &format!("{scheduled_at:.0}"))
     }
 
-    fn named(job: &'static str, scheduled_at: Timestamp, turn: String) -> Self {
+    fn named(job: &'static str, scheduled_at: Timestamp, turn: &str) -> Self {
         // Visible ASCII by construction: a job's name is a constant, a date or time is digits and signs.
         Self { job, scheduled_at, name: LockName(format!("{job}#{turn}")) }
     }

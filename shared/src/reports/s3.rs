@@ -106,7 +106,7 @@ impl S3Reports {
     }
 
     async fn put_new(&self, key: &str, document: &Document<'_>) -> Result<Put, ReportError> {
-        outcome(key, self.put(key, document).if_none_match("*").send().await)
+        outcome(key, Box::pin(self.put(key, document).if_none_match("*").send()).await)
     }
 
     /// Step 1. The name is this run's alone, so what is in the way can only be its own object.
@@ -141,7 +141,7 @@ impl S3Reports {
                 Present::Ours => return Ok(None),
                 Present::Later { fence } => return Ok(Some(fence)),
                 Present::Earlier { etag } => {
-                    let replacement = self.put(&key, document).if_match(etag).send().await;
+                    let replacement = Box::pin(self.put(&key, document).if_match(etag).send()).await;
                     if let Put::Written = outcome(&key, replacement)? {
                         return Ok(None);
                     }
@@ -155,7 +155,7 @@ impl S3Reports {
     }
 
     async fn present(&self, key: &str, report: &DailyReport) -> Result<Present, ReportError> {
-        let head = match self.client.head_object().bucket(&self.bucket).key(key).send().await {
+        let head = match Box::pin(self.client.head_object().bucket(&self.bucket).key(key).send()).await {
             Ok(head) => head,
             Err(error) if status(&error) == Some(404) => return Ok(Present::Gone),
             Err(error) => return Err(failed("HeadObject", key, error)),

@@ -35,15 +35,15 @@ fn stage() -> Stage {
 }
 
 impl Stage {
-    fn request(&self, payload: Value) -> KeyedRequest {
+    fn request(&self, payload: &Value) -> KeyedRequest {
         KeyedRequest {
             scope: Scope::new("send", &self.user, "key-1".parse().unwrap()),
-            fingerprint: Fingerprint::of(&payload),
+            fingerprint: Fingerprint::of(payload),
         }
     }
 
     async fn claim(&self, payload: Value) -> Admission<Claim> {
-        self.claims.claim(self.request(payload), LIFETIME).await.unwrap()
+        self.claims.claim(self.request(&payload), LIFETIME).await.unwrap()
     }
 
     async fn started(&self) -> Claim {

@@ -84,7 +84,7 @@ async fn zombie<F: Future<Output = ()>>(
         then.await;
         resume.notify_one();
     };
-    let (answer, ()) = tokio::join!(shop.pay_by(provider, ann, key, id, "tok_ok"), meanwhile);
+    let (answer, ()) = tokio::join!(shop.pay_by(provider, ann, key, id, "tok_ok"), Box::pin(meanwhile));
     answer
 }
 

@@ -56,7 +56,7 @@ impl Shop {
     pub(crate) fn open() -> Self {
         let store = support::store();
         let key = TestKey::new("test");
-        let names = tables::ALL.iter().map(|t| (t.variable.to_owned(), t.logical_id.to_owned()));
+        let names = tables::ALL.iter().map(|t| (t.variable.to_owned(), t.name(&store.env).unwrap()));
         let env = Env::of(names.chain([
             ("AWS_REGION".to_owned(), "local".to_owned()),
             ("TOKEN_ISSUER".to_owned(), "https://issuer.example".to_owned()),
@@ -179,7 +179,8 @@ impl Shop {
         let payload = json!({"orderId": order_id, "body": body});
         let request = KeyedRequest::new("pay-order", caller, key.parse().unwrap(), &payload);
         let PaymentRequest { payment_token } = serde_json::from_value(body).unwrap();
-        Ok(payments.pay(caller, &request, order_id, &payment_token, Deadline::after(PATIENCE)).await?)
+        let work = payments.pay(caller, &request, order_id, &payment_token, Deadline::after(PATIENCE));
+        Ok(Box::pin(work).await?)
     }
 
     pub(crate) async fn cancel(&self, caller: &Principal, key: &str, order_id: &OrderId) -> Answer {
@@ -188,7 +189,7 @@ impl Shop {
         let request = KeyedRequest::new("cancel-order", caller, key.parse().unwrap(), &payload);
         let deadline = Deadline::after(PATIENCE);
         let effect = CancelOrder { settling: &settling, customer_id: caller.user_id(), order_id, deadline };
-        Ok(self.requests.run(caller, &request, &effect, deadline).await?)
+        Ok(Box::pin(self.requests.run(caller, &request, &effect, deadline)).await?)
     }
 
     pub(crate) fn expiry(&self) -> DynamoExpiry<SandboxProvider> {

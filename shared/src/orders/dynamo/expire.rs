@@ -159,7 +159,9 @@ impl<P: PaymentProvider> Expiry for DynamoExpiry<P> {
     ) -> Result<Expiration, DynamoError> {
         let mut backoff = Backoff::within(deadline);
         loop {
-            if let Try::Over(expiration) = self.try_expire(order_id, guard.as_ref(), deadline).await? {
+            // Boxed: a job keeps many of these at once, and SDK calls are futures of many kilobytes.
+            let tried = Box::pin(self.try_expire(order_id, guard.as_ref(), deadline)).await?;
+            if let Try::Over(expiration) = tried {
                 return Ok(expiration);
             }
             telemetry::count(Metric::TransactionConflicts, 1);

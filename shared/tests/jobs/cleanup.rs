@@ -1,0 +1,257 @@
+//! The order clean-up on an embedded DynamoDB: stock comes back exactly once, whatever happens to the run.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::{self, Store};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sojourn::clock::{ManualClock, rfc3339};
+use sojourn::deadline::Deadline;
+use sojourn::dynamo::{Guard, text};
+use sojourn::env::Env;
+use sojourn::ids::{self, OrderId, UserId};
+use sojourn::jobs::order_cleanup::{self, Cleanup, CleanupError, CleanupResult};
+use sojourn::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms, LockStore};
+use sojourn::orders::dynamo::DynamoExpiry;
+use sojourn::orders::{DayShard, PendingShard};
+use sojourn::payments::sandbox::SandboxProvider;
+use sojourn_local::services::faults::{Effect, Failure, Rule, When};
+
+const STOCK: u32 = 1_000;
+const UNITS: u32 = 2;
+
+struct Stage {
+    store: Store,
+    clock: Arc<ManualClock>,
+    env: Env,
+}
+
+fn now() -> Timestamp {
+    "2026-11-20T09:00:00Z".parse().unwrap()
+}
+
+impl Stage {
+    /// A shop with one product, and `orders` orders that were placed two days ago and never paid.
+    async fn with_unpaid(orders: usize) -> (Self, Vec<OrderId>) {
+        let store = support::store();
+        let env = crate::env_of(&store);
+        let stage = Self { store, clock: ManualClock::at(now()), env };
+        let taken = UNITS * u32::try_from(orders).unwrap();
+        stage
+            .put("StockTable", json!({"productId": "tea", "region": "local", "available": STOCK - taken}))
+            .await;
+        let mut placed = Vec::new();
+        for _ in 0..orders {
+            placed.push(stage.place(now() - Duration::from_hours(48), "PENDING_PAYMENT").await);
+        }
+        (stage, placed)
+    }
+
+    async fn place(&self, at: Timestamp, status: &str) -> OrderId {
+        let order_id: OrderId = ids::random().next();
+        let customer_id: UserId = ids::random().next();
+        self.put(
+            "OrdersTable",
+            json!({
+                "orderId": order_id,
+                "customerId": customer_id,
+                "status": status,
+                "lines": [{"productId": "tea", "quantity": UNITS, "unitPrice": {"amount": 50, "currency": "TWD"}}],
+                "total": {"amount": 100, "currency": "TWD"},
+                "region": "local",
+                "createdAt": rfc3339(at),
+                "updatedAt": rfc3339(at),
+                "version": 1,
+                "paymentGeneration": 0,
+                "dayShard": DayShard::of(&order_id, at).to_string(),
+                "pendingShard": PendingShard::of(&order_id).key("local"),
+            }),
+        )
+        .await;
+        order_id
+    }
+
+    async fn put(&self, table: &str, item: Value) {
+        let item = serde_dynamo::to_item(item).unwrap();
+        self.store.client.put_item().table_name(table).set_item(Some(item)).send().await.unwrap();
+    }
+
+    fn locks(&self) -> DynamoLocks {
+        let client = self.store.client.clone();
+        DynamoLocks::new(client, "LocksTable", "local", self.clock.clone(), LeaseTerms::JOBS)
+    }
+
+    async fn lease(&self) -> Lease {
+        match self.locks().acquire(slot().lock_name(), &ids::random().next()).await.unwrap() {
+            Acquire::Acquired(lease) => lease,
+            other => panic!("not acquired but {other:?}"),
+        }
+    }
+
+    fn cleanup(&self, lease: &Lease, time: Duration) -> Cleanup<Guard> {
+        let guard = self.locks().guard(lease).unwrap();
+        // The run stops ten seconds before its deadline.
+        let deadline = Deadline::after(time + Duration::from_secs(10));
+        Cleanup::of_slot(&slot(), "24".parse().unwrap(), deadline, guard)
+    }
+
+    async fn run(
+        &self,
+        cleanup: &Cleanup<Guard>,
+    ) -> Result<CleanupResult, CleanupError<sojourn::dynamo::DynamoError>> {
+        let client = self.store.client.clone();
+        let provider = SandboxProvider::from_env(client.clone(), &self.env, ids::random()).unwrap();
+        let expiry =
+            DynamoExpiry::from_env(client, &self.env, provider, self.clock.clone(), ids::random()).unwrap();
+        order_cleanup::run(&expiry, cleanup).await
+    }
+
+    async fn available(&self) -> u32 {
+        let stock = self.store.client.get_item().table_name("StockTable");
+        let stock = stock.key("productId", text("tea")).key("region", text("local")).send().await.unwrap();
+        stock.item.unwrap()["available"].as_n().unwrap().parse().unwrap()
+    }
+
+    async fn status(&self, order_id: &OrderId) -> String {
+        let order = self.store.client.get_item().table_name("OrdersTable");
+        let order = order.key("orderId", text(order_id.as_str())).send().await.unwrap().item.unwrap();
+        order["status"].as_s().unwrap().clone()
+    }
+
+    async fn cancelled_events(&self) -> usize {
+        let events = self.store.client.scan().table_name("OutboxTable").send().await.unwrap();
+        events.items().len()
+    }
+}
+
+fn slot() -> JobSlot {
+    JobSlot::of_second("order-cleanup", now())
+}
+
+const LONG: Duration = Duration::from_mins(1);
+
+#[tokio::test]
+async fn stale_unpaid_orders_are_cancelled_and_no_others() {
+    let (stage, old) = Stage::with_unpaid(30).await;
+    let young = stage.place(now() - Duration::from_hours(23), "PENDING_PAYMENT").await;
+    let paid = stage.place(now() - Duration::from_hours(48), "PAID").await;
+    let lease = stage.lease().await;
+    let result = stage.run(&stage.cleanup(&lease, LONG)).await.unwrap();
+    assert_eq!((result.expired, result.ended_before, result.failed, result.remaining), (30, 1, 0, false));
+    for order in &old {
+        assert_eq!(stage.status(order).await, "CANCELLED");
+    }
+    assert_eq!(stage.status(&young).await, "PENDING_PAYMENT");
+    assert_eq!(stage.status(&paid).await, "PAID");
+    assert_eq!(stage.available().await, STOCK);
+    assert_eq!(stage.cancelled_events().await, 30);
+}
+
+#[tokio::test]
+async fn two_runs_at_the_same_time_give_the_stock_back_once() {
+    let (stage, _) = Stage::with_unpaid(60).await;
+    let lease = stage.lease().await;
+    // Two slots' runs beside each other: each has its own lock, so neither guard keeps the other out.
+    let other_slot = JobSlot::of_second("order-cleanup", now() - Duration::from_hours(1));
+    let Acquire::Acquired(other) =
+        stage.locks().acquire(other_slot.lock_name(), &ids::random().next()).await.unwrap()
+    else {
+        panic!("the other slot is not free");
+    };
+    let (one, two) = (stage.cleanup(&lease, LONG), stage.cleanup(&other, LONG));
+    let (one, two) = futures::join!(stage.run(&one), stage.run(&two));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!(one.expired + two.expired, 60, "{one:?} {two:?}");
+    assert_eq!(stage.available().await, STOCK);
+    assert_eq!(stage.cancelled_events().await, 60);
+}
+
+#[tokio::test]
+async fn a_run_cut_off_in_the_middle_is_continued_by_the_next_without_doing_anything_twice() {
+    let (stage, _) = Stage::with_unpaid(60).await;
+    let lease = stage.lease().await;
+    // The process dies while its 21st transaction is on its way: done, and nobody hears of it.
+    let faults = stage.store.embedded.faults();
+    faults.add(Rule::hold(When::After).operation("TransactWriteItems").skip(20).times(1));
+    let cut = tokio::time::timeout(Duration::from_secs(2), stage.run(&stage.cleanup(&lease, LONG))).await;
+    assert!(cut.is_err(), "nothing was cut off: {cut:?}");
+    let before = stage.available().await;
+    assert!((STOCK - 120 + 1..STOCK).contains(&before), "{before} units: not in the middle");
+    faults.clear();
+    stage.clock.advance(LeaseTerms::JOBS.lease + LeaseTerms::JOBS.clock_skew + Duration::from_secs(1));
+    let successor = stage.lease().await;
+    stage.run(&stage.cleanup(&successor, LONG)).await.unwrap();
+    assert_eq!(stage.available().await, STOCK);
+    assert_eq!(stage.cancelled_events().await, 60);
+}
+
+#[tokio::test]
+async fn a_run_that_was_overtaken_changes_nothing() {
+    let (stage, orders) = Stage::with_unpaid(3).await;
+    let paused = stage.lease().await;
+    stage.clock.advance(LeaseTerms::JOBS.lease + LeaseTerms::JOBS.clock_skew + Duration::from_secs(1));
+    stage.lease().await;
+    let ended = stage.run(&stage.cleanup(&paused, LONG)).await;
+    assert!(matches!(ended, Err(CleanupError::Overtaken)), "{ended:?}");
+    for order in &orders {
+        assert_eq!(stage.status(order).await, "PENDING_PAYMENT");
+    }
+    assert_eq!(stage.available().await, STOCK - 3 * UNITS);
+}
+
+#[tokio::test]
+async fn a_run_stops_before_its_deadline_and_says_that_work_remains() {
+    let (stage, _) = Stage::with_unpaid(20).await;
+    stage.store.embedded.faults().add(Rule::delay(40).operation("TransactWriteItems"));
+    let lease = stage.lease().await;
+    let result = stage.run(&stage.cleanup(&lease, Duration::from_millis(150))).await.unwrap();
+    assert!(result.remaining && (1..20).contains(&result.expired), "{result:?}");
+    let expired = u32::try_from(result.expired).unwrap();
+    assert_eq!(stage.available().await, STOCK - (20 - expired) * UNITS);
+}
+
+#[tokio::test]
+async fn one_bad_order_does_not_stop_the_rest() {
+    let (stage, orders) = Stage::with_unpaid(10).await;
+    // A row that no order can be read from.
+    let bad = &orders[4];
+    let broken =
+        stage.store.client.update_item().table_name("OrdersTable").key("orderId", text(bad.as_str()));
+    broken
+        .update_expression("REMOVE #lines")
+        .expression_attribute_names("#lines", "lines")
+        .send()
+        .await
+        .unwrap();
+    let lease = stage.lease().await;
+    let result = stage.run(&stage.cleanup(&lease, LONG)).await.unwrap();
+    assert_eq!((result.expired, result.failed, result.remaining), (9, 1, false));
+    assert_eq!(stage.available().await, STOCK - UNITS);
+}
+
+#[tokio::test]
+async fn conflicts_with_other_transactions_are_tried_again() {
+    let (stage, _) = Stage::with_unpaid(8).await;
+    let conflict = Effect::Error { failure: Failure::TransactionConflict { positions: vec![0] } };
+    stage.store.embedded.faults().add(Rule::new(conflict).operation("TransactWriteItems").times(5));
+    let lease = stage.lease().await;
+    let result = stage.run(&stage.cleanup(&lease, LONG)).await.unwrap();
+    assert_eq!((result.expired, result.contended), (8, 0));
+    assert_eq!(stage.available().await, STOCK);
+}
+
+#[tokio::test]
+async fn slots_begin_with_different_shards() {
+    let (stage, _) = Stage::with_unpaid(0).await;
+    let lease = stage.lease().await;
+    let guard = || stage.locks().guard(&lease).unwrap();
+    let first = |hour: u64| {
+        let slot = JobSlot::of_second("order-cleanup", now() + Duration::from_hours(hour));
+        Cleanup::of_slot(&slot, "24".parse().unwrap(), Deadline::after(LONG), guard()).first_shard
+            % PendingShard::all().count()
+    };
+    let firsts: HashSet<usize> = (0..8).map(first).collect();
+    assert_eq!(firsts.len(), PendingShard::all().count());
+}

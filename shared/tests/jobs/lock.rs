@@ -1,0 +1,364 @@
+//! Locks and slots on an embedded DynamoDB, by the real SDK.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::{self, Store};
+use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use proptest::prelude::*;
+use sojourn::clock::{self, Clock, ManualClock};
+use sojourn::deadline::Deadline;
+use sojourn::dynamo::{CancellationReason, Transaction, text};
+use sojourn::ids;
+use sojourn::lock::{
+    Acquire, DynamoLocks, IfHolder, JobSlot, Lease, LeaseTerms, LockName, LockStore, Owner, SlotRun,
+    SlotRunner,
+};
+use sojourn_local::services::faults::{Effect, Failure, Rule};
+
+const TERMS: LeaseTerms = LeaseTerms::JOBS;
+
+struct Stage {
+    store: Store,
+    clock: Arc<ManualClock>,
+}
+
+fn start() -> Timestamp {
+    "2026-11-20T02:00:00.500Z".parse().unwrap()
+}
+
+fn slot() -> JobSlot {
+    JobSlot::of_day("daily-report", start())
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self { store: support::store(), clock: ManualClock::at(start()) }
+    }
+
+    fn locks(&self) -> DynamoLocks {
+        self.locks_by(self.clock.clone())
+    }
+
+    fn locks_by(&self, clock: Arc<ManualClock>) -> DynamoLocks {
+        DynamoLocks::new(self.store.client.clone(), "LocksTable", "local", clock, TERMS)
+    }
+
+    /// Writes an item in a transaction that carries the guard of `lease`.
+    async fn guarded_write(&self, lease: &Lease, key: &str) -> Transaction {
+        let put = Put::builder().table_name("IdempotencyTable").item("key", text(key)).build().unwrap();
+        let result = self
+            .store
+            .client
+            .transact_write_items()
+            .transact_items(TransactWriteItem::builder().put(put).build())
+            .transact_items(self.locks().guard(lease).unwrap().0)
+            .send()
+            .await;
+        Transaction::outcome(result, key).unwrap()
+    }
+
+    fn fail_next(&self, times: u64, effect: Effect) {
+        self.store.embedded.faults().add(Rule::new(effect).operation("UpdateItem").times(times));
+    }
+}
+
+fn fresh() -> Owner {
+    ids::random().next()
+}
+
+async fn take(locks: &DynamoLocks) -> Lease {
+    match locks.acquire(slot().lock_name(), &fresh()).await.unwrap() {
+        Acquire::Acquired(lease) => lease,
+        other => panic!("not acquired but {other:?}"),
+    }
+}
+
+/// Longer than a lease and the clocks' difference.
+fn past_takeover() -> Duration {
+    TERMS.lease + TERMS.clock_skew + Duration::from_millis(1)
+}
+
+#[tokio::test]
+async fn of_fifty_contenders_one_wins_and_the_others_learn_who() {
+    let stage = Stage::new();
+    let locks = stage.locks();
+    let slot = slot();
+    let owners: Vec<Owner> = (0..50).map(|_| fresh()).collect();
+    let outcomes: Vec<Acquire> = owners
+        .iter()
+        .map(|owner| locks.acquire(slot.lock_name(), owner))
+        .collect::<FuturesUnordered<_>>()
+        .map(Result::unwrap)
+        .collect()
+        .await;
+    let leases: Vec<_> = outcomes
+        .iter()
+        .filter_map(|outcome| if let Acquire::Acquired(lease) = outcome { Some(lease) } else { None })
+        .collect();
+    let [winner] = leases[..] else { panic!("{} winners", leases.len()) };
+    assert_eq!(winner.fence.0, 1);
+    assert_eq!(
+        winner.ends_at,
+        Timestamp::from_millisecond((start() + TERMS.lease).as_millisecond()).unwrap()
+    );
+    let held = Acquire::Held { by: winner.owner.clone(), until: winner.ends_at };
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == held).count(), 49);
+}
+
+#[tokio::test]
+async fn a_crashed_holder_is_replaced_when_its_lease_has_run_out_and_not_before() {
+    let stage = Stage::new();
+    let crashed = take(&stage.locks()).await;
+    stage.clock.advance(TERMS.lease + TERMS.clock_skew);
+    let early = stage.locks().acquire(slot().lock_name(), &fresh()).await.unwrap();
+    assert!(matches!(early, Acquire::Held { ref by, .. } if *by == crashed.owner), "{early:?}");
+    stage.clock.advance(Duration::from_millis(1));
+    let successor = take(&stage.locks()).await;
+    assert!(successor.fence > crashed.fence);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_by_the_allowed_skew_takes_nothing_from_a_live_holder() {
+    let stage = Stage::new();
+    let holder = take(&stage.locks()).await;
+    let ahead = ManualClock::at(start() + TERMS.clock_skew);
+    // The holder's own clock still shows the last moment of its lease.
+    ahead.advance(TERMS.lease);
+    let outcome = stage.locks_by(ahead).acquire(slot().lock_name(), &fresh()).await.unwrap();
+    assert_eq!(outcome, Acquire::Held { by: holder.owner, until: holder.ends_at });
+}
+
+#[tokio::test]
+async fn a_paused_holder_that_resumes_after_takeover_changes_nothing() {
+    let stage = Stage::new();
+    let locks = stage.locks();
+    let paused = take(&locks).await;
+    stage.clock.advance(past_takeover());
+    let successor = take(&locks).await;
+
+    assert_eq!(locks.renew(&paused).await.unwrap(), IfHolder::Lost);
+    assert_eq!(locks.release(&paused).await.unwrap(), IfHolder::Lost);
+    assert_eq!(locks.complete(&paused, Some("late")).await.unwrap(), IfHolder::Lost);
+    let Transaction::Cancelled(reasons) = stage.guarded_write(&paused, "late").await else {
+        panic!("the late write was accepted");
+    };
+    assert!(matches!(reasons[1], CancellationReason::ConditionFailed(_)), "{reasons:?}");
+
+    assert_eq!(stage.guarded_write(&successor, "in time").await, Transaction::Committed);
+    assert!(matches!(locks.renew(&successor).await.unwrap(), IfHolder::Done(_)));
+    assert_eq!(locks.complete(&successor, Some("right")).await.unwrap(), IfHolder::Done(()));
+    let found = locks.acquire(slot().lock_name(), &fresh()).await.unwrap();
+    assert!(
+        matches!(found, Acquire::Done { result: Some(ref result), .. } if result == "right"),
+        "{found:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_holder_that_gave_back_or_completed_writes_no_more() {
+    let stage = Stage::new();
+    let locks = stage.locks();
+    let first = take(&locks).await;
+    locks.release(&first).await.unwrap();
+    assert!(matches!(stage.guarded_write(&first, "after release").await, Transaction::Cancelled(_)));
+    let second = take(&locks).await;
+    locks.complete(&second, None).await.unwrap();
+    assert!(matches!(stage.guarded_write(&second, "after completion").await, Transaction::Cancelled(_)));
+    assert_eq!(locks.release(&second).await.unwrap(), IfHolder::Lost);
+}
+
+#[tokio::test]
+async fn an_acquire_whose_answer_was_lost_is_recognised_and_counts_once() {
+    let stage = Stage::new();
+    stage.fail_next(1, Effect::CommitThenReset);
+    let lease = take(&stage.locks()).await;
+    assert_eq!(lease.fence.0, 1, "the repeated request took the lock a second time");
+    assert_eq!(stage.guarded_write(&lease, "mine").await, Transaction::Committed);
+}
+
+#[tokio::test]
+async fn a_completion_or_release_whose_answer_was_lost_is_done() {
+    let stage = Stage::new();
+    let locks = stage.locks();
+    let first = take(&locks).await;
+    stage.fail_next(1, Effect::CommitThenReset);
+    assert_eq!(locks.release(&first).await.unwrap(), IfHolder::Done(()));
+    let second = take(&locks).await;
+    stage.fail_next(1, Effect::CommitThenReset);
+    assert_eq!(locks.complete(&second, None).await.unwrap(), IfHolder::Done(()));
+}
+
+#[tokio::test]
+async fn a_transaction_at_the_same_item_is_waited_for() {
+    let stage = Stage::new();
+    let conflict = Effect::Error { failure: Failure::TransactionConflictException };
+    stage.fail_next(2, conflict);
+    assert_eq!(take(&stage.locks()).await.fence.0, 1);
+}
+
+#[tokio::test]
+async fn an_owner_takes_a_lock_at_most_once() {
+    let stage = Stage::new();
+    let locks = stage.locks();
+    let lease = take(&locks).await;
+    locks.release(&lease).await.unwrap();
+    let again = locks.acquire(slot().lock_name(), &lease.owner).await.unwrap();
+    assert!(matches!(again, Acquire::Held { .. }), "{again:?}");
+}
+
+#[tokio::test]
+async fn ttl_leaves_an_item_alone_for_longer_than_a_delivery_can_be_kept() {
+    let stage = Stage::new();
+    let locks = stage.locks();
+    let lease = take(&locks).await;
+    locks.complete(&lease, None).await.unwrap();
+    let item =
+        stage.store.client.get_item().table_name("LocksTable").key("lockName", text(slot().to_string()));
+    let item = item.send().await.unwrap().item.unwrap();
+    let kept_until: i64 = item["expiresAt"].as_n().unwrap().parse().unwrap();
+    let dead_letters_kept_for = Duration::from_hours(14 * 24);
+    assert!(kept_until > (start() + dead_letters_kept_for).as_second(), "{item:?}");
+}
+
+fn runner(stage: &Stage) -> SlotRunner<DynamoLocks> {
+    SlotRunner::new(stage.locks(), stage.clock.clone(), ids::random())
+}
+
+fn in_a_minute() -> Deadline {
+    Deadline::after(Duration::from_mins(1))
+}
+
+#[tokio::test]
+async fn a_second_delivery_finds_the_slot_done_and_its_result() {
+    let stage = Stage::new();
+    let runner = runner(&stage);
+    let first = runner.run(&slot(), in_a_minute(), |_| async { Ok::<_, String>(41) }).await.unwrap();
+    assert!(matches!(first, SlotRun::Completed(41)), "{first:?}");
+    stage.clock.advance(Duration::from_hours(5));
+    let second = runner
+        .run(&slot(), in_a_minute(), |_| async { Err::<u32, _>("the work was done twice".to_owned()) })
+        .await
+        .unwrap();
+    assert!(
+        matches!(second, SlotRun::AlreadyDone { result: Some(ref result), .. } if result == "41"),
+        "{second:?}"
+    );
+}
+
+#[tokio::test]
+async fn failed_work_frees_the_slot_for_the_retry() {
+    let stage = Stage::new();
+    let runner = runner(&stage);
+    let failed = runner.run(&slot(), in_a_minute(), |_| async { Err::<u32, _>("no luck") }).await.unwrap();
+    assert!(matches!(failed, SlotRun::Failed("no luck")));
+    let retried = runner
+        .run(&slot(), in_a_minute(), |lease| async move { Ok::<_, String>(lease.fence.0) })
+        .await
+        .unwrap();
+    assert!(matches!(retried, SlotRun::Completed(2)), "{retried:?}");
+}
+
+#[tokio::test]
+async fn work_is_cut_off_before_the_invocation_ends_and_the_slot_is_free_again() {
+    let stage = Stage::new();
+    let runner = runner(&stage);
+    let soon = Deadline::after(TERMS.margin + Duration::from_millis(30));
+    let endless = |_| std::future::pending::<Result<(), String>>();
+    assert!(matches!(runner.run(&slot(), soon, endless).await.unwrap(), SlotRun::CutOff));
+    assert!(!soon.has_passed(), "no time was left to give the lock back");
+    assert_eq!(take(&stage.locks()).await.fence.0, 2);
+}
+
+#[tokio::test]
+async fn the_heartbeat_keeps_a_lease_longer_than_it_lasts_and_notices_a_takeover() {
+    let terms = LeaseTerms {
+        lease: Duration::from_millis(400),
+        clock_skew: Duration::ZERO,
+        margin: Duration::from_millis(50),
+    };
+    let stage = Stage::new();
+    let locks = DynamoLocks::new(stage.store.client.clone(), "LocksTable", "local", clock::system(), terms);
+    let runner = SlotRunner::new(locks.clone(), clock::system(), ids::random());
+    let long = |_| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok::<_, String>(())
+    };
+    assert!(matches!(runner.run(&slot(), in_a_minute(), long).await.unwrap(), SlotRun::Completed(())));
+
+    let other = JobSlot::of_second("order-cleanup", start());
+    // Somebody whose clock is an hour ahead takes the slot over while the work goes on.
+    let ahead = stage.locks_by(ManualClock::at(clock::SystemClock.now() + Duration::from_hours(1)));
+    let robbed = |_| {
+        let (ahead, name) = (&ahead, other.lock_name());
+        async move {
+            let taken = ahead.acquire(name, &fresh()).await.map_err(|error| error.to_string())?;
+            assert!(matches!(taken, Acquire::Acquired(_)), "{taken:?}");
+            std::future::pending::<Result<(), String>>().await
+        }
+    };
+    assert!(matches!(runner.run(&other, in_a_minute(), robbed).await.unwrap(), SlotRun::TakenOver));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Acquire,
+    Renew(usize),
+    Release(usize),
+    Pass(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => Just(Step::Acquire),
+        1 => (0..8_usize).prop_map(Step::Renew),
+        2 => (0..8_usize).prop_map(Step::Release),
+        1 => (0..60_u8).prop_map(Step::Pass),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+/// Every acquisition has a larger fence than the one before, and of all leases ever given only the last can be valid.
+async fn fences_only_rise(stage: &Stage, name: &LockName, steps: &[Step]) -> Result<(), TestCaseError> {
+    let locks = stage.locks();
+    let mut leases: Vec<Lease> = Vec::new();
+    let mut lost = HashSet::new();
+    for step in steps {
+        match step {
+            Step::Acquire => {
+                if let Acquire::Acquired(lease) = locks.acquire(name, &fresh()).await.unwrap() {
+                    prop_assert_eq!(lease.fence.0, leases.last().map_or(1, |last| last.fence.0 + 1));
+                    lost.extend(leases.iter().map(|old| old.fence));
+                    leases.push(lease);
+                }
+            }
+            Step::Renew(back) | Step::Release(back) => {
+                let Some(lease) = leases.iter().rev().nth(*back) else { continue };
+                let is_done = match step {
+                    Step::Renew(_) => matches!(locks.renew(lease).await.unwrap(), IfHolder::Done(_)),
+                    _ => matches!(locks.release(lease).await.unwrap(), IfHolder::Done(())),
+                };
+                prop_assert!(!is_done || !lost.contains(&lease.fence), "an old lease was obeyed");
+            }
+            Step::Pass(seconds) => stage.clock.advance(Duration::from_secs(u64::from(*seconds))),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_fence_never_goes_back_whatever_is_done() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let stage = Stage::new();
+    let cases = proptest::test_runner::Config::with_cases(60);
+    proptest::test_runner::TestRunner::new(cases)
+        .run(&(steps(), any::<u64>()), |(steps, tag)| {
+            let name = format!("case-{tag}-{}", steps.len()).parse().unwrap();
+            runtime.block_on(fences_only_rise(&stage, &name, &steps))
+        })
+        .unwrap();
+}
