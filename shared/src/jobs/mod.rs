@@ -2,9 +2,9 @@
 //!
 //! 1. The event is `{"scheduledTime": RFC 3339, "attempt": text}`; template.yaml fills it from the scheduler's context.
 //!    The scheduled time names the slot. The attempt is for the log only: no decision hangs on it.
-//! 2. A delivery succeeds only when it has seen its slot done, by its own run or by an earlier one. Everything else is a
-//!    function error, so that Lambda delivers the event again, and in the end to the dead-letter queue: a slot that is
-//!    held now may be held by a process that is dead already, and the retry comes when that lease has run out.
+//! 2. A delivery succeeds only when it has seen its slot done, by its own run or by another one. Everything else is a
+//!    function error, so that Lambda delivers the event again, and in the end to the dead-letter queue: whoever holds the
+//!    slot may be dead already, and then somebody has to come back.
 //! 3. An error's message is a sentence that tells what to do about it. It is logged once, here.
 
 use std::future::Future;

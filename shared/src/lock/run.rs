@@ -1,6 +1,8 @@
 //! Running a job under its slot's lock.
 //!
-//! 1. Acquire with a fresh owner. Held or done: nothing is run, and the caller learns which.
+//! 1. Acquire with a fresh owner. Done: nothing is run, and the caller gets the result of the run that did it. Held: ask
+//!    again every [`HOLDER_POLL`] as long as time allows, until the holder completes (done), gives back, or lets its
+//!    lease run out (taken over). So one delivery is enough to finish a slot whose holder crashed.
 //! 2. Run the work and the heartbeat side by side in one task. The work is dropped when the lease is lost, and
 //!    [`LeaseTerms::margin`] before the lease or the invocation ends, whichever comes first.
 //! 3. Finished: complete, and leave the work's result with the slot, for deliveries that come later. Failed or cut off:
@@ -21,6 +23,10 @@ use crate::deadline::Deadline;
 use crate::ids::SharedIds;
 use crate::telemetry::{Metric, count_case};
 
+/// How often a delivery looks after another run that holds its slot. Duplicates are rare and runs take seconds, so
+/// asking costs little; each time it is one refused write.
+const HOLDER_POLL: Duration = Duration::from_millis(500);
+
 /// What came of one delivery of a slot.
 #[derive(Debug)]
 pub enum SlotRun<T, E> {
@@ -33,7 +39,7 @@ pub enum SlotRun<T, E> {
         /// Its result, as JSON text.
         result: Option<String>,
     },
-    /// Another run is at it.
+    /// Another run was at it for as long as there was time to wait.
     HeldElsewhere {
         /// Its owner.
         by: Owner,
@@ -102,7 +108,7 @@ impl<S: LockStore> SlotRunner<S> {
         T: Serialize,
         W: Future<Output = Result<T, E>>,
     {
-        let run = match self.locks.acquire(slot.lock_name(), &self.ids.next()).await? {
+        let run = match self.acquire(slot, deadline).await? {
             // On the heap: the work is whatever a job does.
             Acquire::Acquired(lease) => Box::pin(self.run_held(lease, deadline, work)).await?,
             Acquire::Held { by, until } => SlotRun::HeldElsewhere { by, until },
@@ -113,6 +119,20 @@ impl<S: LockStore> SlotRunner<S> {
             count_case(Metric::JobsCompleted, slot.job(), 1);
         }
         Ok(run)
+    }
+
+    /// Asks until the slot is ours or done, or time is up.
+    async fn acquire(&self, slot: &JobSlot, deadline: Deadline) -> Result<Acquire, LockError> {
+        let ask_until = deadline.earlier_by(self.locks.terms().margin);
+        loop {
+            let outcome = self.locks.acquire(slot.lock_name(), &self.ids.next()).await?;
+            let Acquire::Held { by, until } = &outcome else { return Ok(outcome) };
+            if ask_until.remaining() <= HOLDER_POLL {
+                return Ok(outcome);
+            }
+            tracing::debug!(lock = %slot, %by, %until, "held by another run; waiting");
+            tokio::time::sleep(HOLDER_POLL).await;
+        }
     }
 
     async fn run_held<T, E, W>(

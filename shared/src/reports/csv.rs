@@ -17,7 +17,8 @@ pub(super) fn write(report: &DailyReport) -> String {
     row("report", "owner", "", report.owner.as_str());
     row("report", "fence", "", &report.fence.to_string());
     row("report", "generatedAt", "", &rfc3339(report.generated_at));
-    for (status, orders) in &report.orders {
+    row("orders", "total", "orders", &report.orders.total.to_string());
+    for (status, orders) in &report.orders.by_status {
         row("orders", status, "orders", &orders.to_string());
     }
     for revenue in &report.revenue {

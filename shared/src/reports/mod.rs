@@ -182,8 +182,8 @@ pub struct DailyReport {
     /// When the reading began.
     #[serde(with = "as_rfc3339")]
     pub generated_at: Timestamp,
-    /// Orders by status.
-    pub orders: BTreeMap<&'static str, u64>,
+    /// How many orders.
+    pub orders: OrderCounts,
     /// Totals of paid orders, by currency.
     pub revenue: Vec<Revenue>,
     /// The products of which most units were paid for.
@@ -193,6 +193,16 @@ pub struct DailyReport {
     pub top_products_error_units: u64,
     /// What went wrong.
     pub failures: Failures,
+}
+
+/// Orders that could be read, all and by status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderCounts {
+    /// All.
+    pub total: u64,
+    /// By status, as the API has it.
+    pub by_status: BTreeMap<&'static str, u64>,
 }
 
 /// What was earned in one currency. A day's sum may be larger than one order's may.

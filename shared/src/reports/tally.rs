@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-use super::{CancelledFor, Failures, ProductUnits, ReportedOrder, Revenue};
+use super::{CancelledFor, Failures, OrderCounts, ProductUnits, ReportedOrder, Revenue};
 use crate::ids::ProductId;
 use crate::money::Currency;
 use crate::orders::OrderStatus;
@@ -11,7 +11,7 @@ use crate::orders::OrderStatus;
 /// Sums over the orders seen so far.
 #[derive(Debug, Default)]
 pub struct Tally {
-    orders: BTreeMap<&'static str, u64>,
+    orders: OrderCounts,
     revenue: BTreeMap<Currency, u128>,
     units: HashMap<ProductId, u64>,
     /// How many units a product may have had when it was dropped from `units`, all drops together.
@@ -38,7 +38,8 @@ impl Tally {
 
     /// Adds an order.
     pub fn add(&mut self, order: &ReportedOrder) {
-        *self.orders.entry(order.status.as_str()).or_default() += 1;
+        self.orders.total += 1;
+        *self.orders.by_status.entry(order.status.as_str()).or_default() += 1;
         self.failures.declined_payments += u64::from(order.payment_generation);
         match order.status {
             OrderStatus::Paid => self.add_sale(order),
@@ -76,8 +77,8 @@ impl Tally {
         self.error_units += limit;
     }
 
-    /// Orders by status.
-    pub fn orders(&self) -> BTreeMap<&'static str, u64> {
+    /// How many orders.
+    pub fn orders(&self) -> OrderCounts {
         self.orders.clone()
     }
 

@@ -251,6 +251,47 @@ async fn a_second_delivery_finds_the_slot_done_and_its_result() {
 }
 
 #[tokio::test]
+async fn a_delivery_during_a_run_waits_for_its_result() {
+    let stage = Stage::new();
+    let runner = runner(&stage);
+    let work = |lease: Lease| async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Ok::<_, String>(lease.fence.0)
+    };
+    let slot = slot();
+    let (one, two) =
+        futures::join!(runner.run(&slot, in_a_minute(), work), runner.run(&slot, in_a_minute(), work));
+    let runs = [one.unwrap(), two.unwrap()];
+    assert_eq!(runs.iter().filter(|run| matches!(run, SlotRun::Completed(1))).count(), 1, "{runs:?}");
+    let found = |run: &&SlotRun<u64, String>| matches!(run, SlotRun::AlreadyDone { result: Some(result), .. } if result == "1");
+    assert_eq!(runs.iter().filter(found).count(), 1, "{runs:?}");
+}
+
+#[tokio::test]
+async fn a_delivery_during_a_run_that_crashed_takes_over_when_the_lease_has_run_out() {
+    let stage = Stage::new();
+    let crashed = take(&stage.locks()).await;
+    let runner = runner(&stage);
+    let slot = slot();
+    let takeover = runner.run(&slot, in_a_minute(), |lease| async move { Ok::<_, String>(lease.fence.0) });
+    let time_passes = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stage.clock.advance(past_takeover());
+    };
+    let (run, ()) = futures::join!(takeover, time_passes);
+    assert!(matches!(run.unwrap(), SlotRun::Completed(fence) if fence == crashed.fence.0 + 1));
+}
+
+#[tokio::test]
+async fn a_delivery_without_time_to_wait_says_who_holds_the_slot() {
+    let stage = Stage::new();
+    let holder = take(&stage.locks()).await;
+    let soon = Deadline::after(TERMS.margin + Duration::from_millis(100));
+    let run = runner(&stage).run(&slot(), soon, |_| async { Ok::<_, String>(()) }).await.unwrap();
+    assert!(matches!(run, SlotRun::HeldElsewhere { ref by, .. } if *by == holder.owner), "{run:?}");
+}
+
+#[tokio::test]
 async fn failed_work_frees_the_slot_for_the_retry() {
     let stage = Stage::new();
     let runner = runner(&stage);

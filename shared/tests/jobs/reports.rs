@@ -168,7 +168,7 @@ async fn the_report_counts_the_orders_of_its_day_and_no_others() {
             "owner": lease.owner,
             "fence": 3,
             "generatedAt": "2026-11-20T02:00:03.500Z",
-            "orders": {"CANCELLED": 2, "PAID": 21, "PENDING_PAYMENT": 1},
+            "orders": {"total": 24, "byStatus": {"CANCELLED": 2, "PAID": 21, "PENDING_PAYMENT": 1}},
             "revenue": [{"amount": 900, "currency": "JPY"}, {"amount": 2_000, "currency": "TWD"}],
             "topProducts": [{"productId": "tea", "units": 40}, {"productId": "cup", "units": 3}],
             "topProductsErrorUnits": 0,
@@ -188,7 +188,7 @@ async fn a_shard_of_many_pages_is_read_to_its_end() {
             .await;
     }
     let report = stage.compile(&lease(1)).await;
-    assert_eq!(report.orders["PAID"], 40);
+    assert_eq!(report.orders.by_status["PAID"], 40);
     assert_eq!(report.top_products[0].units, 40);
 }
 
