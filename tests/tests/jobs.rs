@@ -52,7 +52,11 @@ async fn the_daily_report_counts_a_day_and_runs_once_however_often_it_is_deliver
 
     let written = report(&region, &today).await;
     assert_eq!(written["date"], today.as_str(), "{written}");
-    assert_eq!(written["orders"], json!({"PAID": 3, "PENDING_PAYMENT": 1}), "{written}");
+    assert_eq!(
+        written["orders"],
+        json!({"total": 4, "byStatus": {"PAID": 3, "PENDING_PAYMENT": 1}}),
+        "{written}"
+    );
     assert_eq!(written["revenue"][0]["currency"], "TWD", "{written}");
     assert_eq!(written["revenue"][0]["amount"], 6 * 12_900, "{written}");
     assert_eq!(written["topProducts"][0]["productId"], "lamp", "{written}");
