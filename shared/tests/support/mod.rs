@@ -1,7 +1,5 @@
 //! A DynamoDB of its own for each test: embedded, empty, with every table of the library.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set its stage stops there")]
-
 use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::Client;
