@@ -7,6 +7,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot set its stage stops there")]
 #![expect(clippy::missing_panics_doc, reason = "everything here panics when the stage falls")]
+#![expect(
+    clippy::return_self_not_must_use,
+    reason = "an expectation may be all that a test wants of an answer"
+)]
 
 mod api;
 mod region;

@@ -17,6 +17,9 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 /// Longest wait for a region to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
+/// Lines of a failed test's region that are shown.
+const LOG_LINES: usize = 60;
+
 /// What a region writes when it is up.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -180,6 +183,15 @@ impl TestRegion {
         std::fs::read_to_string(self.directory.path().join("region.log")).unwrap()
     }
 
+    /// Shows the end of the log, for whoever reads why a test failed.
+    #[expect(clippy::print_stdout, reason = "the output of a failed test is what its reader has")]
+    fn show_log(&self) {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        println!("--- end of the region's log ---");
+        lines[lines.len().saturating_sub(LOG_LINES)..].iter().for_each(|line| println!("{line}"));
+    }
+
     fn credentials(&self) -> Credentials {
         Credentials::new(&self.ready.access_key_id, &self.ready.secret_access_key, None, None, "test")
     }
@@ -188,10 +200,7 @@ impl TestRegion {
 impl Drop for TestRegion {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = self.log();
-            let tail: Vec<&str> = log.lines().rev().take(60).collect();
-            println!("--- end of the region's log ---");
-            tail.iter().rev().for_each(|line| println!("{line}"));
+            self.show_log();
         }
         let pid = self.process.id().to_string();
         // The region stops its functions by itself when it is asked to.

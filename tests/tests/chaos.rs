@@ -81,15 +81,15 @@ async fn a_minute_of_kill_nine_under_order_traffic_loses_and_doubles_nothing() {
 
     // Every paid order was charged once; no other was charged.
     let ledger = every_row(&region, "PaymentLedgerTable").await;
-    let charges = ledger.iter().filter(|row| row["state"].as_s().unwrap().eq_ignore_ascii_case("captured"));
-    let mut charged: HashMap<&str, u32> = HashMap::new();
-    for row in charges {
-        *charged.entry(row["orderId"].as_s().unwrap()).or_default() +=
+    let captured = ledger.iter().filter(|row| row["state"].as_s().unwrap().eq_ignore_ascii_case("captured"));
+    let mut charges: HashMap<&str, u32> = HashMap::new();
+    for row in captured {
+        *charges.entry(row["orderId"].as_s().unwrap()).or_default() +=
             row["charges"].as_n().unwrap().parse::<u32>().unwrap();
     }
     for (order_id, (_, status, _)) in &acknowledged {
         let expected = u32::from(*status == "PAID");
-        assert_eq!(charged.get(order_id.as_str()).copied().unwrap_or(0), expected, "{order_id} is {status}");
+        assert_eq!(charges.get(order_id.as_str()).copied().unwrap_or(0), expected, "{order_id} is {status}");
     }
 }
 

@@ -127,8 +127,8 @@ async fn deliver_under(rule: Value) -> (Value, bool) {
         .send(&json!({"action": "send", "to": {"userId": bob.user_id}, "type": "chat.message", "body": {}}))
         .await;
     let ack = sender.receive().await;
-    let received = receiver.receive_within(std::time::Duration::from_millis(300)).await.is_some();
-    (ack, received)
+    let arrived = receiver.receive_within(std::time::Duration::from_millis(300)).await.is_some();
+    (ack, arrived)
 }
 
 #[tokio::test]

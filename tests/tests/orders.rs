@@ -1,7 +1,5 @@
 //! Placing orders: exactly once, never more than there is.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
-
 use std::collections::HashSet;
 
 use futures::stream::{self, StreamExt};

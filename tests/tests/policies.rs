@@ -3,6 +3,8 @@
 //! The local region enforces them, so every other test shows that nothing is missing. This one drives each function
 //! through everything it does and then asks which permissions nobody used.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
 use sojourn::clock::{Clock, SystemClock, rfc3339};
