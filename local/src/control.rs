@@ -7,7 +7,7 @@
 //! | `GET logs?function=…&follow=true` | 200, one [`Line`] as JSON per line; the ring, then (if followed) what comes |
 //! | `POST fire`, `{"schedule", "at"?}` | 200, the function's answer; 400 for a time that is none; 404; 502 if the function failed |
 //!
-//! Faults, usage and permissions: see [`services::control`](crate::services::control).
+//! Faults, usage and permissions: see [`crate::services::control`].
 
 use std::sync::Arc;
 

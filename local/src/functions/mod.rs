@@ -1,6 +1,6 @@
 //! Lambda: the functions of the stack as processes, one pool each, behind the real Runtime API.
 //!
-//! [`Functions`] is what everything else invokes through, by the trait [`Invoke`](outcome::Invoke). What it
+//! [`Functions`] is what everything else invokes through, by the trait [`Invoke`]. What it
 //! promises:
 //!
 //! 1. One invocation at a time per process; more processes under load, up to a limit; idle ones are stopped.

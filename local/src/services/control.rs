@@ -4,7 +4,7 @@
 //! | call | answer |
 //! |---|---|
 //! | `POST /faults`, a [`Rule`] | 200 `{"id": 1}`; 400 for what is no rule |
-//! | `GET /faults` | 200 `{"rules": [...]}`, each a [`Status`](super::faults::Status) |
+//! | `GET /faults` | 200 `{"rules": [...]}`, each a [`Status`] |
 //! | `GET /faults/{id}` | 200, the status; 404 |
 //! | `POST /faults/{id}/release` | 200, the status; what it holds goes on; 404 |
 //! | `DELETE /faults/{id}` | 200, the last status; what it holds goes on; 404 |

@@ -193,7 +193,7 @@ impl Access {
         Err(denied)
     }
 
-    /// What was asked for and refused, each once; the first [`DENIED_CAPACITY`].
+    /// What was asked for and refused, each once; the first `DENIED_CAPACITY`.
     pub fn denied(&self) -> Vec<Denied> {
         self.all_denied().iter().cloned().collect()
     }
