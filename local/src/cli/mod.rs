@@ -32,10 +32,10 @@ pub struct Cli {
 #[derive(Debug, Args)]
 struct ServeArgs {
     /// Address of the HTTP API; port 0 picks a free one
-    #[arg(long, default_value = "127.0.0.1:3000", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1:3000", value_name = "IP:PORT")]
     http: SocketAddr,
     /// Address of the WebSocket API; port 0 picks a free one
-    #[arg(long, default_value = "127.0.0.1:3001", value_name = "ADDRESS")]
+    #[arg(long, default_value = "127.0.0.1:3001", value_name = "IP:PORT")]
     ws: SocketAddr,
     /// Keep everything in this folder; without it all is gone when the region stops
     #[arg(long, value_name = "DIR")]
@@ -97,7 +97,7 @@ enum Command {
     Fire {
         /// Its name, with or without the stack's prefix
         schedule: String,
-        /// The slot to fire it for, as RFC 3339; by default the present time
+        /// The slot to fire it for, as RFC 3339; by default the last one that was due
         #[arg(long, value_name = "TIME")]
         at: Option<jiff::Timestamp>,
         #[command(flatten)]
@@ -182,6 +182,13 @@ pub enum CliError {
     Io(#[from] std::io::Error),
 }
 
+impl CliError {
+    /// Whether the reader of the output has had enough (`| head`): nothing that anybody wants to be told.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+}
+
 /// Runs the command.
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
@@ -256,6 +263,12 @@ mod tests {
         assert_eq!(cli.serve.http.to_string(), "127.0.0.1:3000");
         assert_eq!(cli.serve.ws.to_string(), "127.0.0.1:3001");
         assert_eq!((cli.serve.concurrency, cli.serve.profile.as_str()), (10, "dev"));
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_is_no_failure() {
+        assert!(CliError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe)).is_closed_pipe());
+        assert!(!CliError::NoTemplate.is_closed_pipe());
     }
 
     #[test]

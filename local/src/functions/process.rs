@@ -301,7 +301,7 @@ impl Process {
             pid: state.pid,
             state: name.to_owned(),
             request_id,
-            started_at: state.started.to_string(),
+            started_at: state.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             invocations: state.invocations,
             resident_bytes: state.pid.and_then(resident_bytes),
         }

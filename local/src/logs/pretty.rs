@@ -28,7 +28,7 @@ const COLOURS: [AnsiColors; 10] = [
 ];
 
 /// Fields that every line has and nobody reads here, or that are shown in a place of their own.
-const NOT_REPEATED: [&str; 13] = [
+const NOT_REPEATED: [&str; 14] = [
     "timestamp",
     "time",
     "level",
@@ -42,6 +42,8 @@ const NOT_REPEATED: [&str; 13] = [
     "span",
     "spans",
     "stage",
+    // The span's: each invocation is one.
+    "name",
 ];
 
 /// How lines are shown.

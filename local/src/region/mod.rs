@@ -7,6 +7,7 @@
 //! 4. Only then write the ready file.
 //! 5. To stop: accept nothing new, answer what has begun, end the processes, stop the services.
 
+mod data;
 mod environment;
 mod ports;
 mod ready;
@@ -37,6 +38,7 @@ use crate::services::s3::{S3, S3Error};
 use crate::services::secrets::{SecretError, Secrets, SecretsError};
 use crate::template::model::{Function, REGION, Stack};
 use crate::template::{self, Context, TemplateError, samconfig};
+use data::{DataError, DataFolder};
 use environment::Endpoints;
 use ports::{Port, PortError};
 use ready::Registration;
@@ -90,14 +92,9 @@ pub enum RegionError {
     /// A port is taken.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// The data folder can't be made.
-    #[error("the data folder {} can't be made: {source}", path.display())]
-    Data {
-        /// The folder.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    /// The data folder can't be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// No token key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -156,6 +153,7 @@ pub struct Region {
     shutdown: watch::Sender<()>,
     servers: JoinSet<()>,
     registration: Registration,
+    data: Option<DataFolder>,
 }
 
 /// Held for as long as they are to run.
@@ -176,7 +174,8 @@ impl Region {
         let websocket = ports::bind(options.websocket, "--ws").await?;
         let lambda = ports::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "another one").await?;
 
-        let key = signing_key(options.data.as_deref())?;
+        let data = options.data.as_deref().map(DataFolder::open).transpose()?;
+        let key = signing_key(data.as_ref())?;
         let stack = load_template(&options.template, &key, &http, &websocket)?;
 
         let workspace = build(options, &stack, progress).await?;
@@ -249,7 +248,7 @@ impl Region {
         if let Some(path) = &options.ready_file {
             ready.write(path)?;
         }
-        Ok(Self { stack, ready, upcoming, functions, services, shutdown, servers, registration })
+        Ok(Self { stack, ready, upcoming, functions, services, shutdown, servers, registration, data })
     }
 
     /// Functions that nothing in the template triggers.
@@ -266,13 +265,15 @@ impl Region {
 
     /// Stops everything. When it returns, no process of the region is left.
     pub async fn stop(self) {
-        let Self { functions, services, shutdown, mut servers, registration, .. } = self;
+        let Self { functions, services, shutdown, mut servers, registration, data, .. } = self;
         drop(registration);
         // The gateways answer what has begun while the functions still run.
         shutdown.send_replace(());
         while servers.join_next().await.is_some() {}
         functions.shut_down().await;
         drop(services);
+        // Last: the next region may have the folder when nothing writes to it any more.
+        drop(data);
     }
 }
 
@@ -310,11 +311,11 @@ fn signing_key_secrets(stack: &Stack) -> impl Iterator<Item = &str> {
     })
 }
 
-fn signing_key(data: Option<&Path>) -> Result<SigningKey, RegionError> {
-    let Some(folder) = data else { return Ok(SigningKey::generate()?) };
-    std::fs::create_dir_all(folder)
-        .map_err(|source| RegionError::Data { path: folder.to_owned(), source })?;
-    Ok(SigningKey::load_or_generate(folder)?)
+fn signing_key(data: Option<&DataFolder>) -> Result<SigningKey, KeyError> {
+    match data {
+        Some(folder) => SigningKey::load_or_generate(folder.path()),
+        None => SigningKey::generate(),
+    }
 }
 
 fn load_template(

@@ -1,0 +1,69 @@
+//! The folder that keeps a region's data across restarts. One region has it at a time: two that write to the same tables
+//! would each believe what the other has changed.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// Locked while a region has the folder. The system lets go of it with the process, however that ends.
+const LOCK_FILE: &str = "region.lock";
+
+/// Why a folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// It can't be made or written to.
+    #[error("the data folder {} can't be used: {source}", path.display())]
+    Refused {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Another region has it.
+    #[error("the data folder {} belongs to a region that still runs; stop it, or choose another with --data", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// A folder that is this region's alone until it is dropped.
+#[derive(Debug)]
+pub(super) struct DataFolder {
+    path: PathBuf,
+    /// Open for its lock.
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder, if it isn't there, and takes it.
+    pub(super) fn open(path: &Path) -> Result<Self, DataError> {
+        let refused = |source| DataError::Refused { path: path.to_owned(), source };
+        std::fs::create_dir_all(path).map_err(refused)?;
+        let lock = File::create(path.join(LOCK_FILE)).map_err(refused)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(DataError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(refused(source)),
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_belongs_to_one_region_until_it_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let first = DataFolder::open(&path).unwrap();
+        assert!(matches!(DataFolder::open(&path), Err(DataError::InUse { .. })));
+        drop(first);
+        DataFolder::open(&path).unwrap();
+    }
+}
