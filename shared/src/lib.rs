@@ -2,7 +2,7 @@
 //!
 //! Each module is one capability: its protocol (the module's own documentation), its types, its port, and its
 //! adapters. Dependencies point inward: the domain names neither an AWS SDK nor `lambda_http`; only the modules
-//! called `dynamo`, `s3`, `gateway`, `lambda`, [`http`] and [`websocket`] do.
+//! called `dynamo`, `s3`, `gateway`, `lambda`, [`http`], [`websocket`] and [`jobs`] do.
 
 // What the shop does.
 pub mod catalog;
