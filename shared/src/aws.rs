@@ -20,6 +20,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 /// First try included.
 const MAX_ATTEMPTS: u32 = 3;
+/// Longest wait before the second try; it doubles for the third. The SDK's own is a second: a lost connection would cost
+/// a customer half a second on average, for a service that answers in milliseconds.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 
 /// The region this process runs in, as Lambda tells it.
 pub fn region(env: &Env) -> Result<String, ConfigError> {
@@ -47,7 +50,9 @@ pub async fn sdk_config(env: &Env) -> Result<SdkConfig, ConfigError> {
         .region(Region::new(region(env)?))
         .credentials_provider(EnvironmentVariableCredentialsProvider::new())
         .profile_files(no_files)
-        .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
+        .retry_config(
+            RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS).with_initial_backoff(INITIAL_BACKOFF),
+        )
         .timeout_config(timeouts)
         .load()
         .await)
@@ -61,5 +66,14 @@ mod tests {
     async fn a_region_is_all_that_a_configuration_needs() {
         let config = sdk_config(&Env::of([("AWS_REGION", "ap-northeast-1")])).await.unwrap();
         assert_eq!(config.region().map(Region::as_ref), Some("ap-northeast-1"));
+    }
+
+    #[tokio::test]
+    async fn no_retry_waits_as_long_as_a_customer_would_notice() {
+        let config = sdk_config(&Env::of([("AWS_REGION", "ap-northeast-1")])).await.unwrap();
+        let retries = config.retry_config().unwrap();
+        let waits: Duration =
+            (1..retries.max_attempts()).map(|n| retries.initial_backoff() * 2_u32.pow(n - 1)).sum();
+        assert!(retries.has_retry() && waits <= Duration::from_millis(200), "{waits:?}");
     }
 }

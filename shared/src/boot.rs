@@ -32,7 +32,11 @@ where
     match runtime.block_on(start(env)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(function = name, error = %error, "{name} cannot start: {error}");
+            tracing::error!(
+                function = name,
+                error = telemetry::chain(&*error),
+                "{name} cannot start: {error}"
+            );
             ExitCode::FAILURE
         }
     }

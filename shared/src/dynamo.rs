@@ -21,6 +21,9 @@ mod change;
 pub use batch::{RowKey, Rows, read_rows};
 pub use change::Change;
 
+/// In place of DynamoDB's code: the request or the item itself is wrong, and stays so however often it is tried.
+pub const UNREADABLE: &str = "Unreadable";
+
 /// An item as the SDK has it.
 pub type Item = HashMap<String, AttributeValue>;
 
@@ -32,7 +35,7 @@ pub struct DynamoError {
     pub operation: &'static str,
     /// Table and key, in words.
     pub target: String,
-    /// DynamoDB's error code, when it answered at all.
+    /// DynamoDB's error code, or [`UNREADABLE`]. `None`: no answer came, and another try may get one.
     pub code: Option<String>,
     /// The cause.
     #[source]
@@ -62,7 +65,7 @@ impl DynamoError {
         target: impl Into<String>,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self { operation, target: target.into(), code: None, source: source.into() }
+        Self { operation, target: target.into(), code: Some(UNREADABLE.to_owned()), source: source.into() }
     }
 }
 

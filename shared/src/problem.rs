@@ -139,6 +139,8 @@ impl Problem {
     pub fn into_reply(self) -> Reply {
         let reply = Reply::json(self.kind.status(), self.document())
             .header("content-type", "application/problem+json");
+        // RFC 9110, section 15.5.2: a 401 names the scheme that would do.
+        let reply = if reply.status == 401 { reply.header("www-authenticate", "Bearer") } else { reply };
         match self.retry_after {
             Some(wait) => reply.header("retry-after", wait.as_secs_f64().ceil().max(1.0).to_string()),
             None => reply,
@@ -155,6 +157,14 @@ mod tests {
     fn slugs_are_unique() {
         let slugs: HashSet<_> = ProblemType::ALL.iter().map(|kind| kind.slug()).collect();
         assert_eq!(slugs.len(), ProblemType::ALL.len());
+    }
+
+    #[test]
+    fn a_401_names_the_scheme_that_would_do_and_no_other_status_does() {
+        for kind in ProblemType::ALL {
+            let challenge = Problem::new(*kind, "").into_reply().headers.get("www-authenticate").cloned();
+            assert_eq!(challenge, (kind.status() == 401).then(|| "Bearer".to_owned()), "{kind:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::io::Write as _;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
+use tracing::{Span, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::clock::{Clock, SystemClock};
 use crate::env::Env;
@@ -89,19 +91,32 @@ impl Metric {
 pub fn start(function: &str, env: &Env) {
     let filter = EnvFilter::try_new(env.optional("LOG_LEVEL").unwrap_or("info"))
         .unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
+    // A second start in one process (a test) keeps the first one's subscriber.
+    if tracing::subscriber::set_global_default(json_lines(filter, std::io::stdout)).is_ok() {
+        let region = env.optional("AWS_REGION").unwrap_or("unknown").to_owned();
+        ORIGIN.get_or_init(|| Origin { function: function.to_owned(), region });
+    }
+}
+
+fn json_lines<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
         .with_current_span(true)
         .with_span_list(false)
         .with_target(false)
         .with_env_filter(filter)
-        .finish();
-    // A second start in one process (a test) keeps the first one's subscriber.
-    if tracing::subscriber::set_global_default(subscriber).is_ok() {
-        let region = env.optional("AWS_REGION").unwrap_or("unknown").to_owned();
-        ORIGIN.get_or_init(|| Origin { function: function.to_owned(), region });
-    }
+        .with_writer(writer)
+        .finish()
+}
+
+/// The span of one invocation: what each of its log lines carries.
+pub fn invocation(function: &str, request_id: &str) -> Span {
+    let region = ORIGIN.get().map_or("unknown", |origin| origin.region.as_str());
+    tracing::info_span!("invocation", request_id, function, region)
 }
 
 /// An error and the whole chain of its causes, for one log line.
@@ -162,6 +177,37 @@ fn emf_line(metric: Metric, case: Option<&str>, value: u64, origin: &Origin, now
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_log_line_of_an_invocation_says_which_where_and_by_what() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        tracing::subscriber::with_default(json_lines(EnvFilter::new("info"), move || writer.clone()), || {
+            invocation("api-orders", "req-1").in_scope(|| tracing::info!(status = 409, "refused"));
+        });
+        let line: Value = serde_json::from_slice(&lines.0.lock().unwrap()).unwrap();
+        assert_eq!(
+            (&line["level"], &line["message"], &line["status"]),
+            (&json!("INFO"), &json!("refused"), &json!(409))
+        );
+        let span = json!({"name": "invocation", "request_id": "req-1", "function": "api-orders", "region": "unknown"});
+        assert_eq!(line["span"], span);
+    }
 
     #[test]
     fn a_metric_line_names_its_values_where_the_format_wants_them() {

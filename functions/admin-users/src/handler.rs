@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sojourn::clock::{Clock, SystemClock};
 use sojourn::deadline::{ANSWER_MARGIN, Deadline, DeadlineExceeded};
+use sojourn::telemetry;
 use sojourn::tokens::Role;
 use sojourn::users::{Email, RoleChange, RoleStore, User, UserError};
 use tracing::Instrument;
@@ -63,8 +64,7 @@ pub(crate) async fn handle(
 ) -> Result<Value, CommandError> {
     let deadline =
         Deadline::of_invocation(event.context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);
-    let span =
-        tracing::info_span!("invocation", request_id = event.context.request_id, function = "admin-users");
+    let span = telemetry::invocation("admin-users", &event.context.request_id);
     async {
         let outcome = match serde_json::from_value(event.payload) {
             Ok(command) => deadline.cut_off(carry_out(&*users, command)).await?,

@@ -47,9 +47,9 @@ impl Incoming {
         self.deadline
     }
 
-    /// A header's value.
+    /// A header's value. One that is not ASCII is there, and counts as empty: no header of ours may be so.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.request.headers().get(name).and_then(|value| value.to_str().ok())
+        self.request.headers().get(name).map(|value| value.to_str().unwrap_or_default())
     }
 
     /// A path parameter, parsed. What does not parse names nothing: 404.
@@ -78,7 +78,7 @@ impl Incoming {
         self.json()
     }
 
-    /// The JSON body.
+    /// The JSON body, which is always an object.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let body = self.request.body();
         let bytes = match body {
@@ -99,6 +99,11 @@ impl Incoming {
         if !is_json {
             let detail = format!("the Content-Type is {essence:?}, not application/json");
             return Err(Problem::new(ProblemType::UnsupportedMediaType, detail));
+        }
+        // Of a text serde would repeat the whole, and a body that was encoded twice may be a text full of secrets; and it
+        // takes an array for an object whose members have no names.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(invalid("the body is not a JSON object"));
         }
         serde_json::from_slice(bytes).map_err(|error| invalid(format!("the body is not valid: {error}")))
     }
@@ -143,15 +148,7 @@ impl Incoming {
     {
         // SDK calls are futures of many kilobytes, which every layer around them would carry along.
         let work = self.deadline.cut_off(Box::pin(work));
-        async {
-            match work.await {
-                Ok(result) => result.map_err(Problem::from),
-                Err(passed) => {
-                    tracing::error!(error = %passed, route = self.route, "given up at the deadline");
-                    Err(Problem::new(ProblemType::Unavailable, "this took too long; try again"))
-                }
-            }
-        }
+        async { work.await?.map_err(Problem::from) }
     }
 }
 
@@ -162,4 +159,72 @@ fn unauthenticated(detail: &str) -> Problem {
 /// A request that cannot be read.
 pub fn invalid(detail: impl Display) -> Problem {
     Problem::new(ProblemType::InvalidRequest, detail.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::idempotency::{HEADER, IdempotencyKey, KeyError};
+    use lambda_http::Context;
+    use serde::Deserialize;
+    use serde_json::json;
+    use std::future::pending;
+    use std::time::Duration;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Credentials {
+        #[expect(dead_code, reason = "only its reading is tested")]
+        password: String,
+    }
+
+    /// A request with this body and key, of which 300 ms are left: 50 for the work.
+    fn request(body: &str, key: &str) -> Incoming {
+        let event = json!({
+            "version": "2.0", "routeKey": "POST /sessions", "rawPath": "/sessions", "rawQueryString": "",
+            "headers": {"content-type": "application/json", HEADER: key},
+            "requestContext": {
+                "routeKey": "POST /sessions", "stage": "$default", "timeEpoch": 0,
+                "http": {"method": "POST", "path": "/sessions", "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1"},
+            },
+            "body": body, "isBase64Encoded": false,
+        });
+        let mut context = Context::default();
+        let left = ANSWER_MARGIN + Duration::from_millis(50);
+        let end_ms =
+            i128::from(SystemClock.now().as_millisecond()) + i128::try_from(left.as_millis()).unwrap();
+        context.deadline = u64::try_from(end_ms).unwrap();
+        Incoming::new(
+            lambda_http::request::from_str(&event.to_string()).unwrap().with_lambda_context(context),
+        )
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_is_refused_and_not_repeated() {
+        let encoded_twice = json!(json!({"password": "hunter2"}).to_string()).to_string();
+        for body in [encoded_twice.as_str(), r#"["hunter2"]"#, r#""hunter2""#, "4711", ""] {
+            let problem = request(body, "k").json::<Credentials>().unwrap_err();
+            assert_eq!(problem.kind, ProblemType::InvalidRequest);
+            assert!(
+                !problem.detail.contains("hunter2") && !problem.detail.contains("4711"),
+                "{}",
+                problem.detail
+            );
+        }
+        assert!(request(" {\"password\": \"hunter2\"}", "k").json::<Credentials>().is_ok());
+    }
+
+    #[test]
+    fn a_key_that_is_not_ascii_is_malformed_and_not_missing() {
+        let request = request("{}", "k\u{e4}se");
+        assert_eq!(IdempotencyKey::from_header(request.header(HEADER)), Err(KeyError::Malformed));
+        assert_eq!(IdempotencyKey::from_header(request.header("absent")), Err(KeyError::Missing));
+    }
+
+    #[tokio::test]
+    async fn work_that_is_given_up_at_the_deadline_may_be_asked_for_again() {
+        let outcome = request("{}", "k").in_time(pending::<Result<(), Problem>>()).await;
+        let reply = outcome.unwrap_err().into_reply();
+        assert_eq!((reply.status, reply.headers["retry-after"].as_str()), (503, "1"));
+    }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::cursor::InvalidCursor;
+use crate::deadline::DeadlineExceeded;
 use crate::dynamo::DynamoError;
 use crate::ids::InvalidId;
 use crate::money::MoneyError;
@@ -20,11 +21,14 @@ mod sockets;
 /// When a client may try again after a passing failure.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// DynamoDB's codes for "too much at once": the client may come back.
-const THROTTLED: &[&str] = &[
+/// DynamoDB's codes for what passes: too much at once, or a failure of its own. The client may come back.
+const PASSING: &[&str] = &[
+    "InternalServerError",
+    "ServiceUnavailable",
     "ProvisionedThroughputExceededException",
     "ThrottlingException",
     "RequestLimitExceeded",
+    "TransactionConflictException",
     // The same, as reasons of a cancelled transaction.
     "ProvisionedThroughputExceeded",
     "ThrottlingError",
@@ -34,11 +38,19 @@ const THROTTLED: &[&str] = &[
 impl From<DynamoError> for Problem {
     fn from(error: DynamoError) -> Self {
         tracing::error!(error = chain(&error), "DynamoDB call failed");
-        if error.code.as_deref().is_none_or(|code| THROTTLED.contains(&code)) {
+        if error.code.as_deref().is_none_or(|code| PASSING.contains(&code)) {
             Self::new(ProblemType::Unavailable, "the store did not answer; try again").retry_after(TRY_AGAIN)
         } else {
             Self::new(ProblemType::Internal, "the store refused the request")
         }
+    }
+}
+
+/// 503.
+impl From<DeadlineExceeded> for Problem {
+    fn from(passed: DeadlineExceeded) -> Self {
+        tracing::error!(error = %passed, "given up");
+        Self::new(ProblemType::Unavailable, "this took too long; try again").retry_after(TRY_AGAIN)
     }
 }
 
@@ -116,6 +128,29 @@ impl From<StartError> for Problem {
             StartError::Session(error) => error.into(),
             StartError::NoEntropy(error) => error.into(),
             StartError::Signing(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_passes_asks_the_client_to_come_back() {
+        let lost = DynamoError { code: None, ..DynamoError::cancelled("a row", "") };
+        let passing = ["InternalServerError", "ThrottlingException", "ThrottlingError"];
+        for error in passing.map(|code| DynamoError::cancelled("a row", code)).into_iter().chain([lost]) {
+            let problem = Problem::from(error);
+            assert_eq!((problem.kind, problem.retry_after), (ProblemType::Unavailable, Some(TRY_AGAIN)));
+        }
+        let lasting = [
+            DynamoError::unreadable("read", "an order", "a number where a text should be"),
+            DynamoError::cancelled("a row", "ValidationError"),
+        ];
+        for error in lasting {
+            let problem = Problem::from(error);
+            assert_eq!((problem.kind, problem.retry_after), (ProblemType::Internal, None));
         }
     }
 }

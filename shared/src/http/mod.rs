@@ -37,7 +37,7 @@ where
         }
         let request_id =
             request.lambda_context_ref().map(|context| context.request_id.clone()).unwrap_or_default();
-        let span = tracing::info_span!("invocation", request_id, function);
+        let span = telemetry::invocation(function, &request_id);
         let incoming = Incoming::new(request);
         let route = incoming.route().to_owned();
         let work = handler(Arc::clone(&app), incoming);

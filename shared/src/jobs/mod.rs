@@ -165,8 +165,7 @@ where
             telemetry::count(Metric::ColdStart, 1);
         }
         let (app, handler) = (Arc::clone(&app), Arc::clone(&handler));
-        let span =
-            tracing::info_span!("invocation", request_id = event.context.request_id.as_str(), function);
+        let span = telemetry::invocation(function, &event.context.request_id);
         async move {
             let deadline =
                 Deadline::of_invocation(event.context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);

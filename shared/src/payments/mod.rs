@@ -28,6 +28,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::deadline::Deadline;
@@ -80,14 +81,21 @@ impl PaymentToken {
 }
 
 impl<'de> Deserialize<'de> for PaymentToken {
+    /// Refuses what is no token without repeating it: serde's own sentence would quote a card number that came as a
+    /// number, and end in a log.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if (1..=Self::MAX_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
-            Ok(Self(Redacted::new(text)))
-        } else {
-            let expected =
-                format_args!("a payment token has 1 to {} visible ASCII characters", Self::MAX_BYTES);
-            Err(serde::de::Error::custom(expected))
+        match Value::deserialize(deserializer)? {
+            Value::String(text)
+                if (1..=Self::MAX_BYTES).contains(&text.len())
+                    && text.bytes().all(|b| b.is_ascii_graphic()) =>
+            {
+                Ok(Self(Redacted::new(text)))
+            }
+            _ => {
+                let expected =
+                    format_args!("a payment token has 1 to {} visible ASCII characters", Self::MAX_BYTES);
+                Err(serde::de::Error::custom(expected))
+            }
         }
     }
 }
@@ -219,6 +227,17 @@ mod tests {
     fn a_payment_token_shows_in_no_debug_output() {
         let request: PaymentRequest = serde_json::from_value(json!({"paymentToken": "tok_s3cret"})).unwrap();
         assert!(!format!("{request:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn no_refusal_repeats_the_payment_token() {
+        for token in
+            [json!(4_242_424_242_424_242_u64), json!("4242 4242"), json!(["4242"]), json!({"4242": 1})]
+        {
+            let refusal = serde_json::from_value::<PaymentRequest>(json!({"paymentToken": token}));
+            let sentence = refusal.unwrap_err().to_string();
+            assert!(!sentence.contains("4242"), "{sentence}");
+        }
     }
 
     proptest! {

@@ -105,7 +105,9 @@ impl SessionWriter for DynamoSessions {
                 _ => Err(DynamoError::unreadable("PutItem", target, "another session has this id").into()),
             },
             Write::Conflict => {
-                Err(DynamoError::unreadable("PutItem", target, "the row is being written").into())
+                let code = Some("TransactionConflictException".to_owned());
+                let source = "the row is being written".into();
+                Err(DynamoError { operation: "PutItem", target, code, source }.into())
             }
         }
     }

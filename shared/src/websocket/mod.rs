@@ -141,7 +141,7 @@ where
         }
         let LambdaEvent { payload, context } = event;
         let deadline = Deadline::of_invocation(context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);
-        let span = tracing::info_span!("invocation", request_id = context.request_id, function);
+        let span = telemetry::invocation(function, &context.request_id);
         handle(payload, deadline).instrument(span)
     })))
     .await
@@ -152,10 +152,7 @@ async fn in_time<T>(
     deadline: Deadline,
     work: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, Problem> {
-    deadline.cut_off(work).await.unwrap_or_else(|passed| {
-        tracing::error!(error = %passed, "given up at the deadline");
-        Err(Problem::new(ProblemType::Unavailable, "this took too long; try again"))
-    })
+    deadline.cut_off(work).await?
 }
 
 fn gateway_answer(reply: Reply) -> Value {
