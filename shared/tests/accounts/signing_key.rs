@@ -1,12 +1,8 @@
 //! The signing key from Secrets Manager: what is there, what is not, and what is no key.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where its stage cannot be set")]
-
-#[path = "support/token_keys.rs"]
-mod token_keys;
-
 use std::net::{Ipv4Addr, SocketAddr};
 
+use crate::token_keys::{TestKey, jwks};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region};
 use sojourn::env::Env;
@@ -15,7 +11,6 @@ use sojourn::tokens::{PublicKeys, SigningKey};
 use sojourn_local::services::Controls;
 use sojourn_local::services::access::Access;
 use sojourn_local::services::secrets::Secrets;
-use token_keys::{TestKey, jwks};
 
 const SECRET: &str = "sojourn-token-signing-key";
 

@@ -1,15 +1,11 @@
 //! Sessions on the embedded DynamoDB: what a sign-in stores and hands out, and when it stops to stand.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where its stage cannot be set")]
-
-mod support;
-#[path = "support/token_keys.rs"]
-mod token_keys;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::Store;
+use crate::token_keys::{TestKey, jwks};
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -25,8 +21,6 @@ use sojourn::sessions::{
 };
 use sojourn::tokens::{Principal, SigningKey, TokenSigner, TokenVerifier};
 use sojourn::users::User;
-use support::Store;
-use token_keys::{TestKey, jwks};
 
 /// Everything that signing in takes.
 struct Stage {
@@ -38,7 +32,7 @@ struct Stage {
 }
 
 fn stage() -> Stage {
-    let store = support::store();
+    let store = crate::support::store();
     let key = TestKey::new("2026-11");
     let keys = jwks(&[&key]);
     let env =

@@ -1,14 +1,10 @@
 //! The stage that the other tests stand on.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set its stage stops there")]
-
-mod support;
-
 use sojourn::tables;
 
 #[tokio::test]
 async fn the_store_has_every_table_of_the_library() {
-    let store = support::store();
+    let store = crate::support::store();
     let names = store.client.list_tables().send().await.unwrap().table_names.unwrap();
     for table in tables::ALL {
         assert!(names.contains(&table.logical_id.to_owned()), "{} is missing", table.logical_id);

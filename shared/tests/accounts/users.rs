@@ -1,18 +1,10 @@
 //! Accounts on the embedded DynamoDB: unique addresses, passwords, roles.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where its stage cannot be set")]
-
-mod support;
-
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
-use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_dynamodb::error::BoxError;
+use crate::support::Store;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::StreamExt;
 use futures::stream;
@@ -24,7 +16,6 @@ use sojourn::users::dynamo::DynamoUsers;
 use sojourn::users::{
     self, Authentication, CredentialReader, Email, NewPassword, Password, RoleChange, RoleStore, SignUp, User,
 };
-use support::Store;
 
 const PASSWORD: &str = "correct horse battery staple";
 /// A sign-up hashes a password; many at once share the machine's cores.
@@ -74,7 +65,7 @@ async fn keys(store: &Store) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn a_new_account_is_what_was_signed_up_with() {
-    let store = support::store();
+    let store = crate::support::store();
     let clock = ManualClock::at("2026-11-20T09:30:00.123Z".parse().unwrap());
     let shared: SharedClock = clock.clone();
     let users = users(&store);
@@ -89,7 +80,7 @@ async fn a_new_account_is_what_was_signed_up_with() {
 
 #[tokio::test]
 async fn twenty_sign_ups_at_once_with_one_address_make_one_account_and_no_orphan() {
-    let store = support::store();
+    let store = crate::support::store();
     let users = Arc::new(users(&store));
     let outcomes: Vec<SignUp> = stream::iter(0..20)
         .map(|n| {
@@ -118,7 +109,7 @@ async fn twenty_sign_ups_at_once_with_one_address_make_one_account_and_no_orphan
 
 #[tokio::test]
 async fn two_addresses_are_two_accounts() {
-    let store = support::store();
+    let store = crate::support::store();
     let users = users(&store);
     let (ann, bob) = (new_user(&users, "ann@example.com").await, new_user(&users, "bob@example.com").await);
     assert_ne!(ann.id, bob.id);
@@ -127,7 +118,7 @@ async fn two_addresses_are_two_accounts() {
 
 #[tokio::test]
 async fn the_right_password_is_accepted_in_any_spelling_of_the_address() {
-    let store = support::store();
+    let store = crate::support::store();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
     let outcome = users::authenticate(&users, &email(" Ann@EXAMPLE.com"), typed(PASSWORD)).await.unwrap();
@@ -136,7 +127,7 @@ async fn the_right_password_is_accepted_in_any_spelling_of_the_address() {
 
 #[tokio::test]
 async fn a_wrong_password_and_an_unknown_address_are_refused_alike() {
-    let store = support::store();
+    let store = crate::support::store();
     let users = users(&store);
     new_user(&users, "ann@example.com").await;
     for (address, password) in [
@@ -152,44 +143,24 @@ async fn a_wrong_password_and_an_unknown_address_are_refused_alike() {
 
 #[tokio::test]
 async fn an_unknown_address_costs_as_many_reads_as_a_known_one() {
-    let store = support::store();
-    new_user(&users(&store), "ann@example.com").await;
-    let requests = Requests::default();
-    let config = store.client.config().to_builder().interceptor(requests.clone()).build();
-    let users = DynamoUsers::from_env(Client::from_conf(config), &store.env).unwrap();
+    let store = crate::support::store();
+    let users = users(&store);
+    new_user(&users, "ann@example.com").await;
+    let usage = store.embedded.usage();
     let mut reads = Vec::new();
     for (address, password) in
         [("ann@example.com", PASSWORD), ("ann@example.com", "wrong"), ("bob@example.com", "wrong")]
     {
+        usage.record();
         users::authenticate(&users, &email(address), typed(password)).await.unwrap();
-        reads.push(requests.0.swap(0, Ordering::Relaxed));
+        reads.push(usage.snapshot().total());
     }
     assert_eq!(reads, [2, 2, 2]);
 }
 
-/// Counts what the SDK sends.
-#[derive(Debug, Clone, Default)]
-struct Requests(Arc<AtomicUsize>);
-
-impl Intercept for Requests {
-    fn name(&self) -> &'static str {
-        "Requests"
-    }
-
-    fn read_before_transmit(
-        &self,
-        _context: &BeforeTransmitInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn the_stored_account_holds_a_hash_and_no_password() {
-    let store = support::store();
+    let store = crate::support::store();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
     let item = store
@@ -210,7 +181,7 @@ async fn the_stored_account_holds_a_hash_and_no_password() {
 
 #[tokio::test]
 async fn granting_twice_is_granting_once() {
-    let store = support::store();
+    let store = crate::support::store();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
     let first = settled(users.grant(&ann.email, Role::Operator)).await;
@@ -222,7 +193,7 @@ async fn granting_twice_is_granting_once() {
 
 #[tokio::test]
 async fn a_withdrawal_raises_the_token_version_once() {
-    let store = support::store();
+    let store = crate::support::store();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
     let unchanged = settled(users.withdraw(&ann.email, Role::Operator)).await;
@@ -237,7 +208,7 @@ async fn a_withdrawal_raises_the_token_version_once() {
 
 #[tokio::test]
 async fn of_many_withdrawals_at_once_one_counts() {
-    let store = support::store();
+    let store = crate::support::store();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
     let grants: Vec<User> = stream::iter(0..20)
@@ -256,7 +227,7 @@ async fn of_many_withdrawals_at_once_one_counts() {
 
 #[tokio::test]
 async fn roles_of_an_unknown_address_change_nothing() {
-    let store = support::store();
+    let store = crate::support::store();
     let users = users(&store);
     let nobody = email("nobody@example.com");
     assert_eq!(users.grant(&nobody, Role::Operator).await.unwrap(), RoleChange::UnknownEmail);
@@ -266,7 +237,7 @@ async fn roles_of_an_unknown_address_change_nothing() {
 
 #[tokio::test]
 async fn a_role_survives_the_store_and_shows_at_the_next_sign_in() {
-    let store = support::store();
+    let store = crate::support::store();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
     settled(users.grant(&ann.email, Role::Operator)).await;

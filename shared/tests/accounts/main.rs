@@ -1,0 +1,14 @@
+//! Who is calling: accounts and sessions on the embedded DynamoDB, tokens, and the key that signs them.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where its stage cannot be set")]
+
+mod sessions;
+mod signing_key;
+mod store;
+mod tokens;
+mod users;
+
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/token_keys.rs"]
+mod token_keys;
