@@ -123,6 +123,8 @@ async fn stock_has_its_refusals() {
     assert_eq!(stage.refusal(stock("b", -1)).await, ProblemType::StockBelowZero);
     assert_eq!(stage.ask(stock("c", 5)).await.unwrap().status, 200);
     assert_eq!(stage.refusal(stock("c", 6)).await, ProblemType::IdempotencyKeyReused);
+    let of_another = stock("c", 5).path("productId", "another");
+    assert_eq!(stage.refusal(of_another).await, ProblemType::IdempotencyKeyReused);
 }
 
 #[tokio::test]

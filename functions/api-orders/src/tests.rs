@@ -131,6 +131,17 @@ async fn a_quoted_key_is_the_same_key_and_another_payload_is_refused() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_used_on_one_order_is_refused_on_another() {
+    let stage = Stage::open().await;
+    let (one, other) = (stage.placed("one").await, stage.placed("other").await);
+    let on = |file: &str, id: &str| stage.event(file).path("orderId", id).header("idempotency-key", "k");
+    assert_eq!(stage.ask(on(PAY, &one)).await.unwrap().status, 201);
+    assert_eq!(stage.refusal(on(PAY, &other)).await, ProblemType::IdempotencyKeyReused);
+    assert_eq!(stage.refusal(on(CANCEL, &one)).await, ProblemType::OrderStateConflict, "another operation");
+    assert_eq!(stage.refusal(on(CANCEL, &other)).await, ProblemType::IdempotencyKeyReused);
+}
+
+#[tokio::test]
 async fn nobody_is_served_without_a_token() {
     let stage = Stage::open().await;
     for file in [PLACE, PAY, CANCEL, GET, LIST] {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::{self, FuturesUnordered};
 use serde_json::{Value, json};
+use sojourn::idempotency::RETENTION;
 use sojourn::orders::{MAX_LINES, OrderStatus};
 use sojourn::problem::ProblemType;
 use sojourn_local::services::Service;
@@ -86,6 +87,20 @@ async fn a_replay_after_the_stock_is_gone_is_still_the_order() {
     let first = shop.place(&ann, "k", &[("tea", 1)]).await.unwrap();
     let again = shop.place(&ann, "k", &[("tea", 1)]).await.unwrap();
     assert_eq!(again, first.header("idempotent-replayed", "true"));
+}
+
+#[tokio::test]
+async fn an_answer_is_given_again_for_a_day_and_then_its_key_is_new() {
+    let shop = Shop::open();
+    shop.sell("tea", 50, 2).await;
+    let ann = shop.customer().await;
+    let first = shop.place(&ann, "k", &[("tea", 1)]).await.unwrap();
+    shop.clock.advance(RETENTION - Duration::from_secs(1));
+    assert_eq!(order_id(&shop.place(&ann, "k", &[("tea", 1)]).await.unwrap()), order_id(&first));
+    // TTL has not deleted the record.
+    shop.clock.advance(Duration::from_secs(1));
+    assert_ne!(order_id(&shop.place(&ann, "k", &[("tea", 1)]).await.unwrap()), order_id(&first));
+    assert_eq!(shop.available("tea").await, 0);
 }
 
 #[tokio::test]
