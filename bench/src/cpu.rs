@@ -14,14 +14,14 @@ use sojourn_tests::TestRegion;
 const DYNAMODB_THREADS: &str = "DynamoDB";
 
 /// Processor time in microseconds, by who spent it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Cpu {
     /// This process.
     pub(crate) generator: f64,
     /// The region's process without its DynamoDB.
     pub(crate) front: f64,
-    /// All function processes.
-    pub(crate) functions: f64,
+    /// Each function process: some end while others are measured.
+    functions: BTreeMap<u32, f64>,
     /// The embedded DynamoDB.
     pub(crate) dynamodb: f64,
 }
@@ -32,11 +32,9 @@ impl Cpu {
         let own = threads(std::process::id());
         let regions = threads(region.process_id());
         let dynamodb = regions.get(DYNAMODB_THREADS).copied().unwrap_or_default();
-        let mut functions = 0.0;
-        for process in region.processes().await {
-            let pid = process["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
-            functions += pid.map_or(0.0, |pid| threads(pid).values().sum());
-        }
+        let processes = region.processes().await;
+        let pids = processes.iter().filter_map(|process| u32::try_from(process["pid"].as_u64()?).ok());
+        let functions = pids.map(|pid| (pid, threads(pid).values().sum())).collect();
         Self {
             generator: own.values().sum(),
             front: regions.values().sum::<f64>() - dynamodb,
@@ -45,14 +43,23 @@ impl Cpu {
         }
     }
 
-    /// What was spent since `earlier`, for each of `requests`.
-    pub(crate) fn per_request(self, earlier: Self, requests: f64) -> Self {
+    /// What was spent since `earlier`.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let functions = self.functions.iter().map(|(pid, micros)| {
+            let before = earlier.functions.get(pid).copied().unwrap_or_default();
+            (*pid, micros - before)
+        });
         Self {
-            generator: (self.generator - earlier.generator) / requests,
-            front: (self.front - earlier.front) / requests,
-            functions: (self.functions - earlier.functions) / requests,
-            dynamodb: (self.dynamodb - earlier.dynamodb) / requests,
+            generator: self.generator - earlier.generator,
+            front: self.front - earlier.front,
+            functions: functions.collect(),
+            dynamodb: self.dynamodb - earlier.dynamodb,
         }
+    }
+
+    /// All function processes together.
+    pub(crate) fn functions(&self) -> f64 {
+        self.functions.values().sum()
     }
 }
 

@@ -59,16 +59,15 @@ pub(crate) async fn measure(region: &TestRegion, stage: &Stage, seconds: u64) ->
         run(&prepare, status, Duration::from_secs(1)).await;
         let before = Cpu::spent(region).await;
         let load = run(&prepare, status, Duration::from_secs(seconds)).await;
-        let cpu = Cpu::spent(region).await.per_request(before, load.requests());
+        let cpu = Cpu::spent(region).await.since(&before);
+        let micros =
+            [cpu.generator, cpu.front, cpu.functions(), cpu.dynamodb].map(|all| all / load.requests());
         let (per_second, middle, p99) = (load.per_second(), at(&load.latencies, 50), at(&load.latencies, 99));
-        let spent =
-            [cpu.generator, cpu.front, cpu.functions, cpu.dynamodb].map(|micros| format!("{micros:.0}"));
         let mut cells = vec![format!("{per_second:.0}"), format!("{middle:.2}"), format!("{p99:.2}")];
-        cells.extend(spent);
+        cells.extend(micros.map(|micros| format!("{micros:.0}")));
         row(name, &cells);
-        let cpu = json!({
-            "client": cpu.generator, "front": cpu.front, "functions": cpu.functions, "dynamodb": cpu.dynamodb,
-        });
+        let [client, front, functions, dynamodb] = micros;
+        let cpu = json!({"client": client, "front": front, "functions": functions, "dynamodb": dynamodb});
         let figure = json!({"perSecond": per_second, "medianMs": middle, "p99Ms": p99, "cpuMicros": cpu});
         figures.insert(name.into(), figure);
     }
