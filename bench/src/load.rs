@@ -14,7 +14,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 use sojourn_tests::{TestRegion, fresh_key, order_of};
 
-use crate::cpu::Cpu;
+use crate::cpu::Threads;
 use crate::stage::{Stage, product};
 use crate::{Figures, at, row, section, sorted};
 
@@ -57,17 +57,14 @@ pub(crate) async fn measure(region: &TestRegion, stage: &Stage, seconds: u64) ->
     for (name, status, prepare) in cases {
         // The first second starts processes and opens connections; it is not counted.
         run(&prepare, status, Duration::from_secs(1)).await;
-        let before = Cpu::spent(region).await;
+        let before = Threads::now(region).await;
         let load = run(&prepare, status, Duration::from_secs(seconds)).await;
-        let cpu = Cpu::spent(region).await.since(&before);
-        let micros =
-            [cpu.generator, cpu.front, cpu.functions(), cpu.dynamodb].map(|all| all / load.requests());
+        let cpu = Threads::now(region).await.spent_since(&before, load.requests());
         let (per_second, middle, p99) = (load.per_second(), at(&load.latencies, 50), at(&load.latencies, 99));
         let mut cells = vec![format!("{per_second:.0}"), format!("{middle:.2}"), format!("{p99:.2}")];
-        cells.extend(micros.map(|micros| format!("{micros:.0}")));
+        let parts = [cpu.client, cpu.front, cpu.functions, cpu.dynamodb];
+        cells.extend(parts.map(|micros| format!("{micros:.0}")));
         row(name, &cells);
-        let [client, front, functions, dynamodb] = micros;
-        let cpu = json!({"client": client, "front": front, "functions": functions, "dynamodb": dynamodb});
         let figure = json!({"perSecond": per_second, "medianMs": middle, "p99Ms": p99, "cpuMicros": cpu});
         figures.insert(name.into(), figure);
     }
