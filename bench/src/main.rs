@@ -76,8 +76,9 @@ fn section(title: &str, columns: &[&str]) {
 
 /// Prints a line of the table.
 fn row(name: &str, cells: &[impl AsRef<str>]) {
-    let cells: String = cells.iter().map(|cell| format!("{:>14}", cell.as_ref())).collect();
-    println!("  {name:<26}{cells}");
+    print!("  {name:<26}");
+    cells.iter().for_each(|cell| print!("{:>14}", cell.as_ref()));
+    println!();
 }
 
 /// The given numbers in order.

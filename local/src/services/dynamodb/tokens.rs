@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    fn request(token: &str, items: Value) -> TransactWriteItemsRequest {
+    fn request(token: &str, items: &Value) -> TransactWriteItemsRequest {
         serde_json::from_value(json!({"TransactItems": items, "ClientRequestToken": token})).unwrap()
     }
 
@@ -129,12 +129,12 @@ mod tests {
             effects.set(effects.get() + 1);
             Ok(TransactWriteItemsResponse::default())
         };
-        tokens.once(request("t1", put("a")), execute).unwrap();
-        tokens.once(request("t1", put("a")), execute).unwrap();
+        tokens.once(request("t1", &put("a")), execute).unwrap();
+        tokens.once(request("t1", &put("a")), execute).unwrap();
         assert_eq!(effects.get(), 1);
-        let refused = tokens.once(request("t1", put("b")), execute).unwrap_err();
+        let refused = tokens.once(request("t1", &put("b")), execute).unwrap_err();
         assert!(matches!(refused, DynoxideError::IdempotentParameterMismatchException(_)), "{refused}");
-        tokens.once(request("t2", put("b")), execute).unwrap();
+        tokens.once(request("t2", &put("b")), execute).unwrap();
         assert_eq!(effects.get(), 2);
     }
 
@@ -142,13 +142,13 @@ mod tests {
     fn a_transaction_that_was_cancelled_is_tried_again() {
         let tokens = Tokens::default();
         let cancelled = |_| Err(DynoxideError::InternalServerError("cancelled".into()));
-        assert!(tokens.once(request("t1", put("a")), cancelled).is_err());
+        assert!(tokens.once(request("t1", &put("a")), cancelled).is_err());
         let tried = Cell::new(false);
         let execute = |_| {
             tried.set(true);
             Ok(TransactWriteItemsResponse::default())
         };
-        tokens.once(request("t1", put("a")), execute).unwrap();
+        tokens.once(request("t1", &put("a")), execute).unwrap();
         assert!(tried.get());
     }
 
