@@ -1,10 +1,11 @@
-//! Requests per second through the whole region: gateway, Runtime API, function processes, DynamoDB.
+//! Requests per second through the whole region: gateway, Runtime API, function processes, DynamoDB; and the processor
+//! time that each of them takes for one request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use http::{Request, StatusCode};
+use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
@@ -13,8 +14,9 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 use sojourn_tests::{TestRegion, fresh_key, order_of};
 
+use crate::cpu::Threads;
 use crate::stage::{Stage, product};
-use crate::{Figures, row, section};
+use crate::{Figures, at, row, section, sorted};
 
 /// Connections of the load generator, one request at a time each.
 const CONNECTIONS: usize = 32;
@@ -24,7 +26,9 @@ type Prepare = dyn Fn(u64) -> Request<Full<Bytes>> + Send + Sync;
 
 /// Measures the four figures.
 pub(crate) async fn measure(region: &TestRegion, stage: &Stage, seconds: u64) -> Figures {
-    section("Throughput", &["requests/s", "median ms", "p99 ms"]);
+    let columns =
+        ["requests/s", "median ms", "p99 ms", "client µs", "front µs", "functions µs", "DynamoDB µs"];
+    section("Throughput, and processor time a request", &columns);
     let base = region.http_url().to_owned();
     let token = stage.customer.token.clone();
     let replayed = fresh_key();
@@ -53,17 +57,41 @@ pub(crate) async fn measure(region: &TestRegion, stage: &Stage, seconds: u64) ->
     for (name, status, prepare) in cases {
         // The first second starts processes and opens connections; it is not counted.
         run(&prepare, status, Duration::from_secs(1)).await;
-        let (per_second, latencies) = run(&prepare, status, Duration::from_secs(seconds)).await;
-        let (middle, p99) = (at(&latencies, 50), at(&latencies, 99));
-        row(name, &[format!("{per_second:.0}"), format!("{middle:.2}"), format!("{p99:.2}")]);
-        figures.insert(name.into(), json!({"perSecond": per_second, "medianMs": middle, "p99Ms": p99}));
+        let before = Threads::now(region).await;
+        let load = run(&prepare, status, Duration::from_secs(seconds)).await;
+        let cpu = Threads::now(region).await.spent_since(&before, load.requests());
+        let (per_second, middle, p99) = (load.per_second(), at(&load.latencies, 50), at(&load.latencies, 99));
+        let mut cells = vec![format!("{per_second:.0}"), format!("{middle:.2}"), format!("{p99:.2}")];
+        let parts = [cpu.client, cpu.front, cpu.functions, cpu.dynamodb];
+        cells.extend(parts.map(|micros| format!("{micros:.0}")));
+        row(name, &cells);
+        let figure = json!({"perSecond": per_second, "medianMs": middle, "p99Ms": p99, "cpuMicros": cpu});
+        figures.insert(name.into(), figure);
     }
     figures
 }
 
-/// Loads for `duration`. Gives requests per second and every latency in milliseconds, sorted.
-async fn run(prepare: &Arc<Prepare>, status: u16, duration: Duration) -> (f64, Vec<f64>) {
-    let http: Http = Client::builder(TokioExecutor::new()).build_http();
+/// What a run of load came to.
+struct Load {
+    elapsed: Duration,
+    /// Of every request, milliseconds, in order.
+    latencies: Vec<f64>,
+}
+
+impl Load {
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    fn requests(&self) -> f64 {
+        self.latencies.len() as f64
+    }
+
+    fn per_second(&self) -> f64 {
+        self.requests() / self.elapsed.as_secs_f64()
+    }
+}
+
+/// Loads for `duration`.
+async fn run(prepare: &Arc<Prepare>, status: u16, duration: Duration) -> Load {
+    let http: Http = Client::builder(TokioExecutor::new()).build(connector());
     let count = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
     let workers: Vec<_> = (0..CONNECTIONS)
@@ -77,12 +105,7 @@ async fn run(prepare: &Arc<Prepare>, status: u16, duration: Duration) -> (f64, V
                     let response = http.request(request).await.unwrap();
                     let answered = response.status();
                     let body = response.into_body().collect().await.unwrap().to_bytes();
-                    assert_eq!(
-                        answered,
-                        StatusCode::from_u16(status).unwrap(),
-                        "{}",
-                        String::from_utf8_lossy(&body)
-                    );
+                    assert_eq!(answered.as_u16(), status, "{}", String::from_utf8_lossy(&body));
                     latencies.push(sent.elapsed().as_secs_f64() * 1_000.0);
                 }
                 latencies
@@ -93,12 +116,11 @@ async fn run(prepare: &Arc<Prepare>, status: u16, duration: Duration) -> (f64, V
     for worker in workers {
         latencies.extend(worker.await.unwrap());
     }
-    latencies.sort_by(f64::total_cmp);
-    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-    let per_second = latencies.len() as f64 / began.elapsed().as_secs_f64();
-    (per_second, latencies)
+    Load { elapsed: began.elapsed(), latencies: sorted(latencies) }
 }
 
-fn at(sorted: &[f64], percent: usize) -> f64 {
-    sorted[(sorted.len() - 1) * percent / 100]
+fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector
 }

@@ -11,50 +11,61 @@
 )]
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::Parser;
 use serde_json::json;
-use sojourn_tests::TestRegion;
+use sojourn_tests::{Options, TestRegion, binary};
 
 mod broadcast;
 mod cold_start;
 mod cost;
+mod cpu;
 mod load;
+mod machine;
 mod size;
 mod stage;
 
 /// Measures Sojourn.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Also build every function as it is deployed (fat LTO, minutes) and measure the packages.
+    /// Also build every function as it is deployed (fat LTO, minutes), measure the packages, and run those
     #[arg(long)]
     size: bool,
-    /// Seconds of load for each throughput figure.
+    /// Seconds of load for each throughput figure
     #[arg(long, default_value_t = 5)]
     seconds: u64,
 }
 
-/// Figures by section and name.
+/// Figures by name.
 type Figures = BTreeMap<String, serde_json::Value>;
 
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
     let mut report: BTreeMap<&str, Figures> = BTreeMap::new();
+    let mut options = Options::default();
 
     if arguments.size {
         report.insert("packages", size::measure());
+        options.profile = Some(size::PROFILE.to_owned());
     }
-    let region = TestRegion::start().await;
+    report.insert("machine", machine::describe());
+    let region = TestRegion::start_with(options).await;
     let stage = stage::set(&region).await;
     report.insert("cold start and memory", cold_start::measure(&region, &stage).await);
     report.insert("cost per operation", cost::measure(&region, &stage).await);
     report.insert("throughput", load::measure(&region, &stage, arguments.seconds).await);
     report.insert("broadcast", broadcast::measure(&region, &stage).await);
 
-    let path = "target/bench.json";
-    std::fs::write(path, serde_json::to_vec_pretty(&json!(report)).unwrap()).unwrap();
-    println!("\nwritten to {path}");
+    let path = target_folder().join("bench.json");
+    std::fs::write(&path, serde_json::to_vec_pretty(&json!(report)).unwrap()).unwrap();
+    println!("\nwritten to {}", path.display());
+}
+
+/// Cargo's target folder.
+fn target_folder() -> PathBuf {
+    binary("sojourn-bench").ancestors().nth(2).unwrap().to_owned()
 }
 
 /// Prints a heading.
@@ -65,12 +76,18 @@ fn section(title: &str, columns: &[&str]) {
 
 /// Prints a line of the table.
 fn row(name: &str, cells: &[impl AsRef<str>]) {
-    let cells: String = cells.iter().map(|cell| format!("{:>16}", cell.as_ref())).collect();
-    println!("  {name:<24}{cells}");
+    print!("  {name:<26}");
+    cells.iter().for_each(|cell| print!("{:>14}", cell.as_ref()));
+    println!();
 }
 
-/// The middle of the given numbers.
-fn median(mut numbers: Vec<f64>) -> f64 {
+/// The given numbers in order.
+fn sorted(mut numbers: Vec<f64>) -> Vec<f64> {
     numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
+    numbers
+}
+
+/// The number that `percent` of the others are not above.
+fn at(sorted: &[f64], percent: usize) -> f64 {
+    sorted[(sorted.len() - 1) * percent / 100]
 }

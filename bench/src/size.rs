@@ -4,24 +4,32 @@ use std::io::Write as _;
 use std::process::Command;
 
 use serde_json::json;
+use sojourn_tests::workspace;
 use zip::write::SimpleFileOptions;
 
-use crate::{Figures, row, section};
+use crate::{Figures, row, section, target_folder};
+
+/// The profile of what is deployed.
+pub(crate) const PROFILE: &str = "deploy";
 
 /// Builds and zips every function. Takes minutes: fat LTO.
 pub(crate) fn measure() -> Figures {
-    let functions: Vec<String> = std::fs::read_dir("functions")
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    let built =
-        Command::new(env!("CARGO")).args(["build", "--workspace", "--bins", "--profile", "deploy"]).status();
-    assert!(built.unwrap().success(), "the functions do not build");
+    let folders = std::fs::read_dir(workspace().join("functions")).unwrap();
+    let mut functions: Vec<String> =
+        folders.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    functions.sort();
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--workspace", "--profile", PROFILE]).current_dir(workspace());
+    // As docs/deployment.md has it: with the crates that are not deployed, their features would come along.
+    for not_deployed in ["sojourn-local", "sojourn-tests", "sojourn-bench"] {
+        build.args(["--exclude", not_deployed]);
+    }
+    assert!(build.status().unwrap().success(), "the functions do not build");
 
     section("Packages", &["binary MB", "zip MB"]);
     let mut figures = Figures::new();
     for function in functions {
-        let binary = std::fs::read(format!("target/deploy/{function}")).unwrap();
+        let binary = std::fs::read(target_folder().join(PROFILE).join(&function)).unwrap();
         let mut package = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
         package.start_file("bootstrap", SimpleFileOptions::default().unix_permissions(0o755)).unwrap();
         package.write_all(&binary).unwrap();

@@ -1,14 +1,17 @@
 //! What is there before anything is measured: people, products, an order.
 
-use std::path::Path;
-
-use serde_json::Value;
-use sojourn_tests::{Customer, TestRegion, fresh_key};
+use serde_json::{Value, json};
+use sojourn::clock::{Clock, SystemClock};
+use sojourn_tests::{Customer, TestRegion, fresh_key, workspace};
 
 /// Units on hand; no benchmark sells that many.
 const UNITS: i64 = 1_000_000;
 /// Products that load is spread over, as in a shop: one row would measure contention.
 pub(crate) const PRODUCTS: usize = 64;
+/// The product that the events name.
+const PRODUCT_OF_EVENTS: &str = "espresso-beans-1kg";
+/// The people whom the events name: one signs in, one becomes an operator.
+const PEOPLE_OF_EVENTS: [&str; 2] = ["ada@example.com", "grace@example.com"];
 
 /// The stage.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(crate) struct Stage {
     pub(crate) customer: Customer,
     /// An order that is there to be read.
     pub(crate) order_id: String,
+    /// When the socket of the events was opened, epoch milliseconds: a recent one, or its row would count as expired.
+    connected_at: i64,
 }
 
 /// Sets the stage.
@@ -27,9 +32,14 @@ pub(crate) async fn set(region: &TestRegion) -> Stage {
     for n in 0..PRODUCTS {
         region.stock(&operator, &product(n), UNITS).await;
     }
+    region.stock(&operator, PRODUCT_OF_EVENTS, UNITS).await;
+    for email in PEOPLE_OF_EVENTS {
+        region.sign_up(email).await.expect(201);
+    }
     let customer = region.customer().await;
     let order = region.order(&customer, &fresh_key(), &[("p0", 1)]).await.expect(201);
-    Stage { operator, customer, order_id: order.text_of("orderId") }
+    let connected_at = SystemClock.now().as_millisecond();
+    Stage { operator, customer, order_id: order.text_of("orderId"), connected_at }
 }
 
 /// Id of the n-th product.
@@ -39,12 +49,17 @@ pub(crate) fn product(n: usize) -> String {
 
 impl Stage {
     /// An event of `events/`, with a token that verifies.
-    pub(crate) fn event(&self, path: &Path) -> Value {
-        let text = std::fs::read_to_string(path).unwrap();
-        let text = text
+    pub(crate) fn event(&self, function: &str, case: &str) -> Value {
+        let path = workspace().join("events").join(function).join(format!("{case}.json"));
+        let text = std::fs::read_to_string(path)
+            .unwrap()
             .replace("${ACCESS_TOKEN}", &self.customer.token)
             .replace("${OPERATOR_TOKEN}", &self.operator.token)
             .replace("${ORDER_ID}", &self.order_id);
-        serde_json::from_str(&text).unwrap()
+        let mut event: Value = serde_json::from_str(&text).unwrap();
+        if let Some(connected_at) = event.pointer_mut("/requestContext/connectedAt") {
+            *connected_at = json!(self.connected_at);
+        }
+        event
     }
 }

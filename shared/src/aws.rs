@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
@@ -54,6 +55,9 @@ pub async fn sdk_config(env: &Env) -> Result<SdkConfig, ConfigError> {
             RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS).with_initial_backoff(INITIAL_BACKOFF),
         )
         .timeout_config(timeouts)
+        // Answers are a few kilobytes and the attempt's timeout covers them: watching each body's throughput as well
+        // would only cost time on every call.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .load()
         .await)
 }

@@ -38,6 +38,8 @@ struct Ready {
 pub struct Options {
     /// Further arguments of `sojourn-local`.
     pub arguments: Vec<String>,
+    /// Cargo's profile of the functions, which are built already; that of this test if absent.
+    pub profile: Option<String>,
     /// Where it keeps its data; a temporary directory that goes with the region if absent.
     pub data: Option<PathBuf>,
 }
@@ -75,8 +77,9 @@ impl TestRegion {
         if let Some(data) = &options.data {
             command.args(["--data".as_ref(), data.as_os_str()]);
         }
-        if is_release() {
-            command.arg("--release");
+        let profile = options.profile.as_deref().or(is_release().then_some("release"));
+        if let Some(profile) = profile {
+            command.args(["--profile", profile]);
         }
         let mut process = command.spawn().expect("sojourn-local starts");
 
@@ -132,6 +135,12 @@ impl TestRegion {
         let answer =
             self.control("POST", "/kill").json(&serde_json::json!({"function": function})).send().await;
         answer.body["killed"].as_u64().unwrap()
+    }
+
+    /// The function processes that run now, as `cargo dev -- ps` lists them.
+    pub async fn processes(&self) -> Vec<Value> {
+        let listed = self.control("GET", "/ps").send().await.expect(200);
+        listed.body["processes"].as_array().expect("a list of processes").clone()
     }
 
     /// A call of the region's control interface.

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -391,6 +392,12 @@ async fn serve(listener: TcpListener, api: axum::Router, stopped: impl Future<Ou
         stopped.await;
         stop.send_replace(true);
     };
+    // Invocations are small requests and small answers: waiting for more to send would only add latency.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY refused");
+        }
+    });
     let server = axum::serve(listener, api).with_graceful_shutdown(told);
     // Whoever follows the logs would never end.
     let grace = async move {

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 
 use super::operations::{self, Consumed, Metering};
 use super::request::Outline;
+use super::tokens::Tokens;
 use crate::services::access::Caller;
 use crate::services::faults::Verdict;
 use crate::services::json::{Answer, Protocol};
@@ -28,6 +29,7 @@ const WRITES: [&str; 5] = ["PutItem", "UpdateItem", "DeleteItem", "BatchWriteIte
 
 pub(super) struct Endpoint {
     pub(super) database: Database,
+    pub(super) tokens: Tokens,
     pub(super) controls: Controls,
 }
 
@@ -125,7 +127,7 @@ impl Endpoint {
     /// Blocks while the engine works, which is why this endpoint has threads of its own.
     fn run(&self, operation: &str, body: &str) -> (Answer, Vec<Consumed>) {
         let metering = if self.controls.usage.is_recording() { Metering::On } else { Metering::Off };
-        match operations::run(&self.database, operation, body, metering) {
+        match operations::run(&self.database, &self.tokens, operation, body, metering) {
             Some(Ok(done)) => (Answer::ok(done.body), done.consumed),
             Some(Err(error)) => {
                 let status =

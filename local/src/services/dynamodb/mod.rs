@@ -5,10 +5,12 @@
 
 mod embedded;
 mod endpoint;
+mod engine;
 mod operations;
 mod request;
 mod sweeper;
 mod tables;
+mod tokens;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,6 +26,7 @@ use super::Controls;
 use super::server::{Server, StartError};
 use crate::template::model::Table;
 use sweeper::Sweeper;
+use tokens::Tokens;
 
 /// Where the rows live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +89,7 @@ impl DynamoDb {
     ) -> Result<Self, DynamoDbError> {
         let database = open(storage)?;
         tables::ensure(&database, tables)?;
-        let endpoint = endpoint::Endpoint { database: database.clone(), controls };
+        let endpoint = endpoint::Endpoint { database: database.clone(), tokens: Tokens::default(), controls };
         let server = Server::start("DynamoDB", address, endpoint)?;
         Ok(Self { server, sweeper: None, database })
     }
@@ -112,10 +115,10 @@ impl DynamoDb {
 
 fn open(storage: Storage<'_>) -> Result<Database, DynamoDbError> {
     let (path, opened) = match storage {
-        Storage::Memory => (PathBuf::from("memory"), Database::memory()),
+        Storage::Memory => (PathBuf::from("memory"), engine::in_memory()),
         Storage::Folder(folder) => {
             let path = folder.join(FILE_NAME);
-            let opened = Database::new(&path.to_string_lossy());
+            let opened = engine::on_file(&path);
             (path, opened)
         }
     };

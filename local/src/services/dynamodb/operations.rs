@@ -11,6 +11,8 @@ use dynoxide::{Database, DynoxideError, actions};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::tokens::Tokens;
+
 /// Whether the capacity that requests consume is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Metering {
@@ -60,6 +62,7 @@ impl Capacity for Option<Vec<ConsumedCapacity>> {
 /// Blocks the calling thread.
 pub(super) fn run(
     database: &Database,
+    tokens: &Tokens,
     operation: &str,
     body: &str,
     metering: Metering,
@@ -73,12 +76,15 @@ pub(super) fn run(
     }
     macro_rules! metered {
         ($request:ty, $method:ident) => {
+            metered!($request, |request| database.$method(request))
+        };
+        ($request:ty, $execute:expr) => {
             decode::<$request>(body).and_then(|mut request| {
                 let asked = request.return_consumed_capacity.as_deref().is_some_and(|mode| mode != "NONE");
                 if metering == Metering::On && !asked {
                     request.return_consumed_capacity = Some("TOTAL".to_owned());
                 }
-                let mut answer = database.$method(request)?;
+                let mut answer = $execute(request)?;
                 let consumed = consumed(answer.consumed_capacity.as_list());
                 if !asked {
                     answer.consumed_capacity = None;
@@ -100,7 +106,9 @@ pub(super) fn run(
             metered!(actions::transact_get_items::TransactGetItemsRequest, transact_get_items)
         }
         "TransactWriteItems" => {
-            metered!(actions::transact_write_items::TransactWriteItemsRequest, transact_write_items)
+            metered!(actions::transact_write_items::TransactWriteItemsRequest, |request| {
+                tokens.once(request, |request| database.transact_write_items(request))
+            })
         }
         "ExecuteStatement" => plain!(execute_statement),
         "ExecuteTransaction" => plain!(execute_transaction),

@@ -1,0 +1,60 @@
+//! The database engine, opened in memory or on a file, and given an index that it lacks.
+//!
+//! A write to a table with a stream takes the number after the stream's last one, and the engine finds that by reading
+//! every record of the stream: the ten-thousandth order would pay for all before it. With [`STREAM_INDEX`] it is one
+//! step, however long the stream is. The index goes into the file and stays there; an engine that brings one of its own
+//! some day does not mind.
+
+use std::path::Path;
+
+use dynoxide::storage::Storage;
+use dynoxide::{Database, DynoxideError};
+use ulid::Ulid;
+
+/// On the very expression that the engine asks the largest value of, or `SQLite` would not use it.
+const STREAM_INDEX: &str = "CREATE INDEX IF NOT EXISTS stream_order \
+     ON _stream_records (table_name, CAST(sequence_number AS INTEGER))";
+
+/// An empty database that is gone when it is closed.
+pub(super) fn in_memory() -> Result<Database, DynoxideError> {
+    // The engine does not give its connection away. So the index is made in another database, which has a name by
+    // which it can be copied, and is gone at the end of this function.
+    let name = format!("file:{}?mode=memory&cache=shared", Ulid::generate());
+    let prepared = Storage::new(&name)?;
+    prepared.conn().execute_batch(STREAM_INDEX)?;
+    let database = Database::memory()?;
+    database.restore_from(&name)?;
+    Ok(database)
+}
+
+/// The database in a file, which is made if it isn't there.
+pub(super) fn on_file(path: &Path) -> Result<Database, DynoxideError> {
+    let path = path.to_string_lossy();
+    Storage::new(&path)?.conn().execute_batch(STREAM_INDEX)?;
+    Database::new(&path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How `SQLite` would find the last number of a stream.
+    fn plan(path: &Path) -> String {
+        let storage = Storage::new(&path.to_string_lossy()).unwrap();
+        let question = "EXPLAIN QUERY PLAN SELECT COALESCE(MAX(CAST(sequence_number AS INTEGER)), 0) + 1 \
+                        FROM _stream_records WHERE table_name = ?1";
+        storage.conn().query_row(question, ["Outbox"], |row| row.get(3)).unwrap()
+    }
+
+    #[test]
+    fn the_last_number_of_a_stream_is_found_by_the_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file.sqlite3");
+        drop(on_file(&file).unwrap());
+        assert!(plan(&file).contains("stream_order"), "{}", plan(&file));
+
+        let copy = folder.path().join("memory.sqlite3");
+        in_memory().unwrap().vacuum_into(&copy.to_string_lossy()).unwrap();
+        assert!(plan(&copy).contains("stream_order"), "{}", plan(&copy));
+    }
+}
