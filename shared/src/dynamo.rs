@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 
+use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
@@ -188,6 +189,23 @@ impl Transaction {
             }
             _ => Err(DynamoError::new("TransactWriteItems", target, error)),
         }
+    }
+}
+
+/// Runs a transaction on `target`. What cancels it for something else than conditions and conflicts is an error.
+pub async fn transact(
+    client: &Client,
+    target: &str,
+    actions: Vec<TransactWriteItem>,
+) -> Result<Transaction, DynamoError> {
+    let sent = client.transact_write_items().set_transact_items(Some(actions)).send().await;
+    let outcome = Transaction::outcome(sent, target)?;
+    match &outcome {
+        Transaction::Cancelled(reasons) => match reasons.iter().find_map(CancellationReason::error_code) {
+            Some(code) => Err(DynamoError::cancelled(target, code)),
+            None => Ok(outcome),
+        },
+        Transaction::Committed => Ok(outcome),
     }
 }
 

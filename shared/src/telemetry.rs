@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
+use tracing::level_filters::LevelFilter;
 use tracing::{Span, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -89,13 +90,19 @@ impl Metric {
 
 /// Starts logging. Called once, before anything can fail.
 pub fn start(function: &str, env: &Env) {
-    let filter = EnvFilter::try_new(env.optional("LOG_LEVEL").unwrap_or("info"))
-        .unwrap_or_else(|_| EnvFilter::new("info"));
     // A second start in one process (a test) keeps the first one's subscriber.
-    if tracing::subscriber::set_global_default(json_lines(filter, std::io::stdout)).is_ok() {
+    if tracing::subscriber::set_global_default(json_lines(filter(function, env), std::io::stdout)).is_ok() {
         let region = env.optional("AWS_REGION").unwrap_or("unknown").to_owned();
         ORIGIN.get_or_init(|| Origin { function: function.to_owned(), region });
     }
+}
+
+/// What is logged: our own lines from `LOG_LEVEL` up. Libraries never say more than `info`, whatever is asked for: at
+/// `trace` they log requests and answers, passwords and tokens among them.
+fn filter(function: &str, env: &Env) -> EnvFilter {
+    let level = env.optional("LOG_LEVEL").and_then(|text| text.parse().ok()).unwrap_or(LevelFilter::INFO);
+    let (libraries, function) = (level.min(LevelFilter::INFO), function.replace('-', "_"));
+    EnvFilter::new(format!("{libraries},sojourn={level},{function}={level}"))
 }
 
 fn json_lines<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
@@ -193,14 +200,35 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_log_line_of_an_invocation_says_which_where_and_by_what() {
+    fn logged(filter: EnvFilter, work: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        tracing::subscriber::with_default(json_lines(EnvFilter::new("info"), move || writer.clone()), || {
+        tracing::subscriber::with_default(json_lines(filter, move || writer.clone()), work);
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn at_the_lowest_level_libraries_still_say_nothing_of_what_they_carry() {
+        for (level, expected) in [("trace", "own shop info"), ("error", ""), ("nonsense", "info")] {
+            let text = logged(filter("api-orders", &Env::of([("LOG_LEVEL", level)])), || {
+                tracing::trace!(target: "sojourn::orders", "own");
+                tracing::debug!(target: "api_orders::handler", "shop");
+                tracing::trace!(target: "aws_smithy_runtime", "a request with its secrets");
+                tracing::debug!(target: "lambda_runtime", "an answer with its token");
+                tracing::info!(target: "lambda_runtime", "info");
+            });
+            let said: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let said: Vec<_> = said.iter().map(|line| line["message"].as_str().unwrap()).collect();
+            assert_eq!(said.join(" "), expected, "{level}");
+        }
+    }
+
+    #[test]
+    fn a_log_line_of_an_invocation_says_which_where_and_by_what() {
+        let text = logged(EnvFilter::new("info"), || {
             invocation("api-orders", "req-1").in_scope(|| tracing::info!(status = 409, "refused"));
         });
-        let line: Value = serde_json::from_slice(&lines.0.lock().unwrap()).unwrap();
+        let line: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (&line["level"], &line["message"], &line["status"]),
             (&json!("INFO"), &json!("refused"), &json!(409))

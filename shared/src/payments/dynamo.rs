@@ -9,9 +9,7 @@ use super::pay::{Claiming, Opened, PaymentClaim, PaymentStore};
 use crate::clock::{SharedClock, rfc3339};
 use crate::deadline::Deadline;
 use crate::dynamo::CancellationReason::ConditionFailed;
-use crate::dynamo::{
-    AttributeValue, CancellationReason, Change, DynamoError, Item, RowKey, Transaction, number, text,
-};
+use crate::dynamo::{AttributeValue, Change, DynamoError, Item, RowKey, Transaction, number, text, transact};
 use crate::idempotency::dynamo::{self as records, KeyedRequests, Opening};
 use crate::idempotency::{Claim, KeyedRequest, KeyedRequestError, Settlement};
 use crate::ids::{OrderId, PaymentId, SharedIds};
@@ -77,15 +75,7 @@ impl DynamoPayments {
         request: &KeyedRequest,
         actions: Vec<TransactWriteItem>,
     ) -> Result<Transaction, KeyedRequestError> {
-        let target = request.scope.record_key();
-        let sent = self.client.transact_write_items().set_transact_items(Some(actions)).send().await;
-        let outcome = Transaction::outcome(sent, &target)?;
-        if let Transaction::Cancelled(reasons) = &outcome
-            && let Some(code) = reasons.iter().find_map(CancellationReason::error_code)
-        {
-            return Err(DynamoError::cancelled(target, code).into());
-        }
-        Ok(outcome)
+        Ok(transact(&self.client, &request.scope.record_key(), actions).await?)
     }
 
     /// Runs the transaction that ends a claim. Conflicts pass, and are waited out; a failed condition is a successor's.

@@ -7,7 +7,7 @@ use super::settle::{Footing, Settling};
 use super::{OrderWrites, key, parse};
 use crate::clock::{SharedClock, rfc3339};
 use crate::deadline::Deadline;
-use crate::dynamo::{CancellationReason, DynamoError, Guard, Item, Transaction, text};
+use crate::dynamo::{CancellationReason, DynamoError, Guard, Item, Transaction, text, transact};
 use crate::env::{ConfigError, Env};
 use crate::ids::{OrderId, SharedIds};
 use crate::orders::{
@@ -89,7 +89,7 @@ impl<P: PaymentProvider> DynamoExpiry<P> {
         let (_, mut actions) = self.settling.writes().cancelled(&order, CancelReason::Unpaid, now)?;
         let guarded = guard.is_some();
         actions.extend(guard.map(|Guard(action)| action.clone()));
-        Ok(match self.settling.transact(order_id, actions).await? {
+        Ok(match transact(self.settling.client(), order_id.as_str(), actions).await? {
             Transaction::Committed => {
                 telemetry::count(Metric::OrdersExpired, 1);
                 Try::Over(Expiration::Expired)

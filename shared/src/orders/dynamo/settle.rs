@@ -7,9 +7,8 @@ use jiff::Timestamp;
 
 use super::OrderWrites;
 use crate::deadline::Deadline;
-use crate::dynamo::{CancellationReason, DynamoError, Transaction};
+use crate::dynamo::{DynamoError, Transaction, transact};
 use crate::idempotency::time_left;
-use crate::ids::OrderId;
 use crate::orders::Order;
 use crate::payments::{PaymentKey, PaymentProvider, VoidOutcome, void};
 use crate::telemetry::{self, Metric};
@@ -67,7 +66,7 @@ impl<P: PaymentProvider> Settling<P> {
             Ok(VoidOutcome::Voided) => Ok(Footing::Clear),
             Ok(VoidOutcome::AlreadyCaptured(payment_id)) => {
                 let paid = self.writes.paid(order, &payment_id, now)?;
-                if self.transact(&order.order_id, paid).await? == Transaction::Committed {
+                if transact(&self.client, order.order_id.as_str(), paid).await? == Transaction::Committed {
                     telemetry::count_case(Metric::Payments, "settled", 1);
                 }
                 Ok(Footing::Moved)
@@ -77,22 +76,5 @@ impl<P: PaymentProvider> Settling<P> {
                 Ok(Footing::Unknown)
             }
         }
-    }
-
-    /// Runs a transaction on an order. What keeps it from committing for another reason than the rows' state is an
-    /// error.
-    pub(super) async fn transact(
-        &self,
-        order_id: &OrderId,
-        actions: Vec<aws_sdk_dynamodb::types::TransactWriteItem>,
-    ) -> Result<Transaction, DynamoError> {
-        let sent = self.client.transact_write_items().set_transact_items(Some(actions)).send().await;
-        let outcome = Transaction::outcome(sent, order_id.as_str())?;
-        if let Transaction::Cancelled(reasons) = &outcome
-            && let Some(code) = reasons.iter().find_map(CancellationReason::error_code)
-        {
-            return Err(DynamoError::cancelled(order_id.as_str(), code));
-        }
-        Ok(outcome)
     }
 }
