@@ -77,7 +77,9 @@ fn section(title: &str, columns: &[&str]) {
 /// Prints a line of the table.
 fn row(name: &str, cells: &[impl AsRef<str>]) {
     print!("  {name:<26}");
-    cells.iter().for_each(|cell| print!("{:>14}", cell.as_ref()));
+    for cell in cells {
+        print!("{:>14}", cell.as_ref());
+    }
     println!();
 }
 
