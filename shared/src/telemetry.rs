@@ -48,7 +48,7 @@ pub enum Metric {
     TransactionConflicts,
     /// Messages posted to sockets, by outcome.
     Deliveries,
-    /// Connections that a post found gone; their rows are removed.
+    /// Connections that a post found gone, or not open yet.
     GoneConnections,
     /// Tries to take a lock, by outcome.
     LockOutcomes,

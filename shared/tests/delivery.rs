@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use gateway_double::Gateway;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sojourn::clock::{Clock, SystemClock, system};
 use sojourn::connections::{
-    Audience, Connection, ConnectionKey, Cursor, DynamoConnections, Find, Register, True, expiry,
+    Audience, Connection, ConnectionKey, Cursor, DynamoConnections, Find, MAX_HANDSHAKE, Register, True,
+    expiry,
 };
 use sojourn::deadline::Deadline;
 use sojourn::delivery::{
@@ -49,7 +51,7 @@ async fn stage() -> Stage {
 
 impl Stage {
     fn deliverer(&self) -> Deliverer<DynamoConnections, GatewayPosts> {
-        Deliverer::new(self.registry.clone(), GatewayPosts::new(self.gateway.sdk_config()))
+        Deliverer::new(self.registry.clone(), GatewayPosts::new(self.gateway.sdk_config()), system())
     }
 
     fn fan_out(&self) -> AwsFanOut {
@@ -79,7 +81,10 @@ impl Stage {
     }
 
     async fn connect_as(&self, id: &str, user: &UserId, roles: &[Role]) -> ConnectionKey {
-        let now = SystemClock.now();
+        self.connect_at(SystemClock.now() - MAX_HANDSHAKE, id, user, roles).await
+    }
+
+    async fn connect_at(&self, now: Timestamp, id: &str, user: &UserId, roles: &[Role]) -> ConnectionKey {
         let connection = Connection {
             key: ConnectionKey { connection_id: id.parse().unwrap(), connected_at: now },
             user_id: user.clone(),
@@ -187,6 +192,17 @@ async fn a_peer_that_is_gone_is_removed_and_nobody_else() {
     let mut left = stage.registered(&to).await;
     left.sort();
     assert_eq!(left, ["a=", "refused=", "z="]);
+}
+
+#[tokio::test]
+async fn a_peer_whose_handshake_is_not_answered_yet_keeps_its_row() {
+    let stage = stage().await;
+    let to = user();
+    stage.connect_at(SystemClock.now(), "opening=", &to, &[]).await;
+    stage.gateway.always("opening=", 410);
+
+    assert_eq!(deliver(&stage, &to).await.gone, 1);
+    assert_eq!(stage.registered(&to).await, ["opening="]);
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! People in the shop, and what they usually do.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
 use sojourn::clock::{Clock, SystemClock, rfc3339};
+use sojourn::connections::MAX_HANDSHAKE;
 use sojourn::tables;
 use ulid::Ulid;
 
@@ -103,6 +105,19 @@ impl TestRegion {
         let update = update.key("orderId", AttributeValue::S(order_id.to_owned()));
         let update = update.update_expression("SET createdAt = :then");
         update.expression_attribute_values(":then", AttributeValue::S(rfc3339(then))).send().await.unwrap();
+    }
+
+    /// Leaves a row of a socket of `who` that is gone without a `$disconnect`, as a lost event does. Somebody of theirs has
+    /// to be connected.
+    pub async fn lost_socket(&self, who: &Customer) {
+        let table = tables::CONNECTIONS.logical_id;
+        let rows = self.dynamodb().scan().table_name(table).send().await.unwrap();
+        let is_theirs = |row: &&HashMap<_, _>| row["userId"] == AttributeValue::S(who.user_id.clone());
+        let mut row = rows.items().iter().find(is_theirs).expect("they are connected").clone();
+        let opened = SystemClock.now().checked_sub(MAX_HANDSHAKE).unwrap();
+        row.insert("connectionId".into(), AttributeValue::S("ZGVhZHBlZXI=".into()));
+        row.insert("connectedAt".into(), AttributeValue::S(rfc3339(opened)));
+        self.dynamodb().put_item().table_name(table).set_item(Some(row)).send().await.unwrap();
     }
 
     /// Opens a socket as `who`.

@@ -62,10 +62,8 @@ async fn use_everything(region: &TestRegion) {
             while socket.receive().await["type"] != "ack" {}
         }
     }
-    region
-        .fault(&json!({"match": {"service": "connections"}, "times": 1, "effect": {"kind": "error", "error": "Gone"}}))
-        .await;
     let gone = region.socket(&customer).await;
+    region.lost_socket(&customer).await;
     let to_gone =
         json!({"action": "send", "to": {"userId": customer.user_id}, "type": "chat.message", "body": {}});
     socket.send(&to_gone).await;

@@ -160,18 +160,37 @@ async fn a_dead_peer_is_removed_and_nobody_else() {
     let (alice, bob) = (region.customer().await, region.customer().await);
     let mut sender = region.socket(&alice).await;
     let mut living = region.socket(&bob).await;
-    // A row whose socket is gone without a $disconnect: what a lost event leaves behind.
-    let row = region.dynamodb().scan().table_name("ConnectionsTable").send().await.unwrap();
-    let mut dead =
-        row.items().iter().find(|row| row["userId"].as_s().unwrap() == &bob.user_id).unwrap().clone();
-    dead.insert("connectionId".into(), aws_sdk_dynamodb::types::AttributeValue::S("ZGVhZHBlZXI=".into()));
-    region.dynamodb().put_item().table_name("ConnectionsTable").set_item(Some(dead)).send().await.unwrap();
+    region.lost_socket(&bob).await;
     assert_eq!(connections(&region).await, 3);
 
     sender.send(&to_user(&bob, "anyone?")).await;
     assert_eq!(sender.receive().await["delivered"], 1);
     assert_eq!(living.receive().await["body"]["text"], "anyone?");
     until_connections(&region, 2).await;
+}
+
+/// API Gateway says 410 to posts until the handshake is answered, as if the peer were gone.
+#[tokio::test]
+async fn a_socket_that_gets_a_message_while_it_is_being_opened_stays_registered() {
+    let region = TestRegion::start().await;
+    let (alice, bob) = (region.customer().await, region.customer().await);
+    let mut sender = region.socket(&alice).await;
+    let registered = json!({"match": {"caller": "ws-connect", "operation": "PutItem"}, "times": 1,
+        "effect": {"kind": "hold", "when": "after"}});
+    let hold = region.fault(&registered).await;
+    let meanwhile = async {
+        until_connections(&region, 2).await;
+        sender.send(&to_user(&bob, "too early")).await;
+        assert_eq!(sender.receive().await["delivered"], 0);
+        region.control("POST", &format!("/faults/{hold}/release")).send().await.expect(200);
+    };
+    let (mut receiver, ()) = tokio::join!(region.socket(&bob), meanwhile);
+
+    sender.send(&to_user(&bob, "now")).await;
+    assert_eq!(sender.receive().await["delivered"], 1);
+    assert_eq!(receiver.receive().await["body"]["text"], "now");
+    receiver.send(&json!({"action": "ping"})).await;
+    assert_eq!(receiver.receive().await, json!({"type": "pong"}));
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let connections = DynamoConnections::from_env(dynamo.clone(), &env, clock::system())?;
         let next_turn = SelfInvocation::from_env(aws_sdk_lambda::Client::new(&sdk), &env)?;
-        let deliverer = Deliverer::new(connections.clone(), GatewayPosts::new(sdk));
+        let deliverer = Deliverer::new(connections.clone(), GatewayPosts::new(sdk), clock::system());
         let messenger = Messenger::new(
             connections,
             DynamoOrderOwners::from_env(dynamo.clone(), &env)?,

@@ -7,7 +7,8 @@
 //!    the connection still counts, and stamps `lastActivity`.
 //! 3. A delivery looks for its audience page by page ([`Find`]). A page ends at a [`Cursor`], so that another
 //!    invocation can go on behind it.
-//! 4. `$disconnect`, or a post that finds the peer gone, removes *that* connection ([`Remove`]) and no other.
+//! 4. `$disconnect`, or a post that finds the peer gone, removes *that* connection ([`Remove`]) and no other. A peer
+//!    that may still be in its handshake is not gone ([`Peer::may_be_opening`]).
 //!
 //! A connection is named by its id *and* the instant at which it was opened ([`ConnectionKey`]); every event of the
 //! connection carries both. All changes are conditional on both: what is said late about an old connection cannot
@@ -15,6 +16,7 @@
 //!
 //! # Limits
 //! - The registry is of one region: a connection id means nothing elsewhere.
+//! - A row is there a moment before its socket is ([`MAX_HANDSHAKE`] at most). A message of that moment may pass it over.
 //! - `$disconnect` is best effort. A row that it never came for ends with the first post that finds the peer gone, and
 //!   at the latest at `expiresAt`, which every read checks by itself.
 //! - [`Audience::User`] is read from an index that follows the table by milliseconds; a socket registered within them
@@ -40,6 +42,9 @@ pub use endpoint::{CallbackEndpoint, InvalidEndpoint};
 
 /// API Gateway closes every WebSocket connection at this age.
 pub const MAX_CONNECTION_AGE: Duration = Duration::from_hours(2);
+/// API Gateway gives a handshake up when `$connect` has not answered for 29 seconds; the last one is for clocks that
+/// differ.
+pub const MAX_HANDSHAKE: Duration = Duration::from_secs(30);
 /// How much longer a row counts than its socket can live: clocks differ, and the close takes a moment.
 pub const EXPIRY_GRACE: Duration = Duration::from_mins(5);
 
@@ -104,6 +109,14 @@ pub struct Peer {
     pub session_id: SessionId,
     /// Where to post to it.
     pub endpoint: CallbackEndpoint,
+}
+
+impl Peer {
+    /// Whether its handshake may not have been answered yet. Its row is there by then, but API Gateway says 410 to
+    /// posts, as if it were gone.
+    pub fn may_be_opening(&self, now: Timestamp) -> bool {
+        self.key.connected_at.checked_add(MAX_HANDSHAKE).is_ok_and(|answered| now < answered)
+    }
 }
 
 /// Whom a message is for. As JSON `{"userId": "usr_…"}` or `{"broadcast": true}`.

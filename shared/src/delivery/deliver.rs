@@ -8,6 +8,7 @@ use futures::stream::{self, Stream, StreamExt};
 
 use super::gateway::POST_TIMEOUT;
 use super::{Frame, Outcome, PostError, PostToConnection, Report};
+use crate::clock::SharedClock;
 use crate::connections::{Audience, Cursor, Find, Peer, Remove, Removed};
 use crate::deadline::{Deadline, DeadlineExceeded};
 use crate::dynamo::DynamoError;
@@ -53,12 +54,13 @@ enum Done {
 pub struct Deliverer<R, P> {
     registry: R,
     posts: P,
+    clock: SharedClock,
 }
 
 impl<R: Find + Remove, P: PostToConnection> Deliverer<R, P> {
     /// Delivers to the peers of `registry` by `posts`.
-    pub fn new(registry: R, posts: P) -> Self {
-        Self { registry, posts }
+    pub fn new(registry: R, posts: P, clock: SharedClock) -> Self {
+        Self { registry, posts, clock }
     }
 
     /// The registry.
@@ -148,7 +150,9 @@ impl<R: Find + Remove, P: PostToConnection> Deliverer<R, P> {
 
     async fn serve(&self, peer: &Peer, frame: &Frame, deadline: Deadline) -> Outcome {
         let outcome = self.post(peer, frame, deadline).await;
-        if outcome == Outcome::Gone {
+        // Removed while it is being opened, it would be a socket that nobody knows of. If it is indeed over, a later
+        // message removes it.
+        if outcome == Outcome::Gone && !peer.may_be_opening(self.clock.now()) {
             self.remove(peer, deadline).await;
         }
         outcome

@@ -7,6 +7,7 @@
 //!    the next page is read while the present one is posted. Each peer has its own [`Outcome`]; one bad peer fails
 //!    nobody else and holds nobody up.
 //! 4. A throttled post is tried again with jitter; a peer that is gone is removed from the registry, and nobody else.
+//!    One that is only being opened looks the same to a post, and keeps its row.
 //! 5. No post is begun that could outlast the deadline. What is left is a [`Cursor`] behind the last peer that was
 //!    served, and [`FanOut`] hands it to a fresh invocation ([`Continuation`]): never silently cut off.
 //!
@@ -47,7 +48,7 @@ pub use messenger::{Ack, Messenger, OrderOwners, Recipient, SendError, SendReque
 /// Why one post to one socket did not arrive.
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
-    /// 410: the connection is over, or was never established.
+    /// 410: the connection is over, or not yet established.
     #[error("the connection is gone")]
     Gone,
     /// 429: too many posts, or the receiver's buffer is full. Later may do.
@@ -77,7 +78,7 @@ pub trait PostToConnection: Send + Sync {
 pub enum Outcome {
     /// The gateway took it.
     Delivered,
-    /// The connection is over; its row is removed.
+    /// The connection is over, and its row is removed; or it is not open yet, and the row stays.
     Gone,
     /// Throttled until patience or time ran out.
     Throttled,
