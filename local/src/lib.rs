@@ -1,5 +1,6 @@
 //! The region on a laptop: API Gateway, Lambda, DynamoDB, S3 and schedules in one process, driven by template.yaml.
 
+pub mod browser_guard;
 pub mod build;
 pub mod cli;
 pub mod clock;

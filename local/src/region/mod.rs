@@ -19,11 +19,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::browser_guard;
 use crate::build::{BuildError, Workspace};
 use crate::control::{self, Control};
 use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
@@ -214,7 +216,8 @@ impl Region {
             services: controls.clone(),
         };
         let api = lambda_api::router(Arc::clone(&functions), Arc::clone(&controls.access))
-            .merge(control::router(control));
+            .merge(control::router(control))
+            .layer(middleware::from_fn(browser_guard::refuse_pages));
         servers.spawn(serve(lambda.listener, api, stopped(&shutdown)));
         if let Some(api) = &stack.http_api {
             let front = HttpFront::new(api, Arc::clone(&functions))?;
