@@ -121,8 +121,14 @@ impl TestRegion {
 
     /// Invokes a function directly, as `aws lambda invoke` would.
     pub async fn invoke(&self, function: &str, event: &Value) -> Answer {
+        self.invoke_with(&[], function, event).await
+    }
+
+    /// Invokes a function directly, with further headers.
+    pub async fn invoke_with(&self, headers: &[(&str, &str)], function: &str, event: &Value) -> Answer {
         let url = format!("{}/2015-03-31/functions/{function}/invocations", self.ready.lambda);
-        Call::new(&self.http, "POST", &url).json(event).send().await
+        let call = Call::new(&self.http, "POST", &url).json(event);
+        headers.iter().fold(call, |call, (name, value)| call.header(name, value)).send().await
     }
 
     /// Fires a schedule, for the slot at `at` (RFC 3339).

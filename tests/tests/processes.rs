@@ -49,14 +49,52 @@ async fn no_process_outlives_its_region() {
     let region = TestRegion::start().await;
     region.customer().await;
     region.call("GET", "/health").send().await.expect(200);
-    let processes = region.control("GET", "/ps").send().await.expect(200);
-    let pids: Vec<_> =
-        processes.body["processes"].as_array().unwrap().iter().map(|p| p["pid"].to_string()).collect();
-    assert!(pids.len() >= 2);
+    let pids = function_pids(&region).await;
     drop(region);
     for pid in pids {
         assert!(!std::path::Path::new("/proc").join(&pid).exists(), "{pid} is still there");
     }
+}
+
+#[tokio::test]
+async fn no_process_outlives_a_region_that_was_killed() {
+    let region = TestRegion::start().await;
+    region.customer().await;
+    region.call("GET", "/health").send().await.expect(200);
+    let pids = function_pids(&region).await;
+    let killed = Command::new("kill").args(["-KILL", &region.process_id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    for pid in pids {
+        let path = std::path::Path::new("/proc").join(&pid);
+        for _ in 0..400 {
+            if !path.exists() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        assert!(!path.exists(), "{pid} is still there");
+    }
+}
+
+/// The processes of the functions, of which there are two at least.
+async fn function_pids(region: &TestRegion) -> Vec<String> {
+    let processes = region.control("GET", "/ps").send().await.expect(200);
+    let pids: Vec<_> =
+        processes.body["processes"].as_array().unwrap().iter().map(|p| p["pid"].to_string()).collect();
+    assert!(pids.len() >= 2);
+    pids
+}
+
+#[tokio::test]
+async fn a_web_page_cannot_invoke_a_function() {
+    let region = TestRegion::start().await;
+    region.sign_up("mallory@example.com").await.expect(201);
+    let grant = serde_json::json!({"grant": {"email": "mallory@example.com", "role": "operator"}});
+    let page = [("origin", "https://evil.example"), ("host", "evil.example")];
+    for header in page {
+        region.invoke_with(&[header], "admin-users", &grant).await.expect(403);
+    }
+    region.invoke("admin-users", &grant).await.expect(200);
 }
 
 #[tokio::test]

@@ -1,0 +1,49 @@
+//! What runs here is what the template says: nothing else names a route or a table.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use sojourn_tests::{Options, TestRegion, workspace};
+
+const ROUTE: &str = "
+        Status:
+          Type: HttpApi
+          Properties:
+            ApiId: !Ref HttpApi
+            Method: GET
+            Path: /status/{part}
+";
+
+const TABLE: &str = "
+  NotesTable:
+    Type: AWS::DynamoDB::Table
+    Properties:
+      BillingMode: PAY_PER_REQUEST
+      AttributeDefinitions:
+        - { AttributeName: noteId, AttributeType: S }
+      KeySchema:
+        - { AttributeName: noteId, KeyType: HASH }
+";
+
+#[tokio::test]
+async fn a_route_and_a_table_are_there_once_the_template_has_them() {
+    let template = std::fs::read_to_string(workspace().join("template.yaml")).unwrap();
+    let health = "      Events:\n        Health:";
+    assert_eq!(template.matches(health).count(), 1);
+    let template = template.replace(health, &format!("      Events:{ROUTE}        Health:"));
+    let template = template.replacen("\nResources:\n", &format!("\nResources:{TABLE}"), 1);
+    // Inside of the workspace: the functions are those of the workspace that the template is in.
+    let folder = tempfile::Builder::new().prefix("template-").tempdir_in(workspace().join("tests")).unwrap();
+    let path = folder.path().join("template.yaml");
+    std::fs::write(&path, template).unwrap();
+
+    let plain = TestRegion::start().await;
+    assert_eq!(plain.call("GET", "/status/now").send().await.expect(404).body["message"], "Not Found");
+
+    let arguments = vec!["--template".to_owned(), path.display().to_string()];
+    let region = TestRegion::start_with(Options { arguments, ..Options::default() }).await;
+    let answer = region.call("GET", "/status/now").send().await.expect(404);
+    // The function's own refusal, so the route led there.
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    let table = region.dynamodb().describe_table().table_name("NotesTable").send().await.unwrap();
+    assert_eq!(table.table().unwrap().key_schema()[0].attribute_name(), "noteId");
+}
