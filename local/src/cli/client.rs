@@ -47,7 +47,7 @@ pub(super) async fn invoke(target: &Target, function: &str, event: &Path) -> Res
         std::fs::read(event).map_err(failed)?
     };
     let url = format!("{}/2015-03-31/functions/{function}/invocations", ready.lambda);
-    let response = send(&url, Client::new().post(&url).body(payload)).await?;
+    let response = send(&url, client(&url)?.post(&url).body(payload)).await?;
     let error = response
         .headers()
         .get("x-amz-function-error")
@@ -66,13 +66,13 @@ pub(super) async fn fire(
 ) -> Result<(), CliError> {
     let url = format!("{}{PREFIX}/fire", region(target)?.lambda);
     let request = json!({ "schedule": schedule, "at": at });
-    let response = send(&url, Client::new().post(&url).json(&request)).await?;
+    let response = send(&url, client(&url)?.post(&url).json(&request)).await?;
     print(&text(&url, response).await?)
 }
 
 pub(super) async fn ps(target: &Target) -> Result<(), CliError> {
     let url = format!("{}{PREFIX}/ps", region(target)?.lambda);
-    let response = send(&url, Client::new().get(&url)).await?;
+    let response = send(&url, client(&url)?.get(&url)).await?;
     let Processes { processes } = response.json().await.map_err(|source| unreachable(&url, source))?;
     print(&format!(
         "{:<18} {:>8} {:<9} {:>11} {:>9}  {:<10}",
@@ -93,7 +93,7 @@ pub(super) async fn ps(target: &Target) -> Result<(), CliError> {
 pub(super) async fn kill(target: &Target, function: &str) -> Result<(), CliError> {
     let url = format!("{}{PREFIX}/kill", region(target)?.lambda);
     let request = json!({ "function": function });
-    let response = send(&url, Client::new().post(&url).json(&request)).await?;
+    let response = send(&url, client(&url)?.post(&url).json(&request)).await?;
     let Killed { pids } = response.json().await.map_err(|source| unreachable(&url, source))?;
     if pids.is_empty() {
         return print(&format!("{function} has no process"));
@@ -111,7 +111,7 @@ pub(super) async fn logs(
     let follow = follow == Follow::Yes;
     let function = function.map(|function| format!("&function={function}")).unwrap_or_default();
     let url = format!("{}{PREFIX}/logs?follow={follow}{function}", region(target)?.lambda);
-    let mut response = send(&url, Client::new().get(&url)).await?;
+    let mut response = send(&url, client(&url)?.get(&url)).await?;
     let mut rest = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|source| unreachable(&url, source))? {
         rest.extend_from_slice(&chunk);
@@ -131,6 +131,11 @@ fn region(target: &Target) -> Result<Ready, CliError> {
         Some(path) => Ready::read(path)?,
         None => Ready::newest()?,
     })
+}
+
+/// A region is on this machine, where no proxy leads.
+fn client(url: &str) -> Result<Client, CliError> {
+    Client::builder().no_proxy().build().map_err(|source| unreachable(url, source))
 }
 
 /// Sends, and turns a refusal into its own words.
