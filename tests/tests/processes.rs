@@ -1,5 +1,7 @@
 //! Function processes: started when needed, replaced when they die, stopped with the region.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::collections::HashSet;
 use std::process::Command;
 use std::time::Duration;
