@@ -1,7 +1,5 @@
 //! What runs here is what the template says: nothing else names a route or a table.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
-
 use sojourn_tests::{Options, TestRegion, workspace};
 
 const ROUTE: &str = "
