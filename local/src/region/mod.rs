@@ -9,6 +9,7 @@
 
 mod data;
 mod environment;
+mod error;
 mod ports;
 mod ready;
 
@@ -29,21 +30,22 @@ use crate::browser_guard;
 use crate::build::{BuildError, Workspace};
 use crate::control::{self, Control};
 use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
-use crate::gateway::http::{HttpApiError, HttpFront};
-use crate::gateway::websocket::{Limits, SelectionError, WebSocketFront};
+use crate::gateway::http::HttpFront;
+use crate::gateway::websocket::{Limits, WebSocketFront};
 use crate::keys::{KeyError, SigningKey};
 use crate::logs::Logs;
-use crate::schedules::{ScheduleError, Schedules, SystemClock, Upcoming};
+use crate::schedules::{Schedules, SystemClock, Upcoming};
 use crate::services::Controls;
 use crate::services::access::{Access, arn};
-use crate::services::dynamodb::{DynamoDb, DynamoDbError, Storage};
-use crate::services::s3::{S3, S3Error};
-use crate::services::secrets::{SecretError, Secrets, SecretsError};
+use crate::services::dynamodb::{DynamoDb, Storage};
+use crate::services::s3::S3;
+use crate::services::secrets::Secrets;
 use crate::template::model::{Function, REGION, Stack};
 use crate::template::{self, Context, TemplateError, samconfig};
-use data::{DataError, DataFolder};
+use data::DataFolder;
 use environment::Endpoints;
-use ports::{Port, PortError};
+pub use error::RegionError;
+use ports::Port;
 use ready::Registration;
 pub use ready::{Ready, ReadyError};
 
@@ -87,50 +89,6 @@ pub enum Build {
     First,
     /// They are built already.
     Not,
-}
-
-/// Why a region does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum RegionError {
-    /// A port is taken.
-    #[error(transparent)]
-    Port(#[from] PortError),
-    /// The data folder can't be used.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// No token key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The template is wrong.
-    #[error(transparent)]
-    Template(#[from] TemplateError),
-    /// The functions don't build.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// DynamoDB.
-    #[error(transparent)]
-    DynamoDb(#[from] DynamoDbError),
-    /// S3.
-    #[error(transparent)]
-    S3(#[from] S3Error),
-    /// Secrets Manager.
-    #[error(transparent)]
-    Secrets(#[from] SecretsError),
-    /// The signing key can't be stored.
-    #[error("the token signing key can't be put into its secret: {0}")]
-    Secret(#[from] SecretError),
-    /// The HTTP API.
-    #[error("the HTTP API can't be served: {0}")]
-    Http(#[from] HttpApiError),
-    /// The WebSocket API.
-    #[error("the WebSocket API can't be served: {0}")]
-    WebSocket(#[from] SelectionError),
-    /// A schedule.
-    #[error(transparent)]
-    Schedule(#[from] ScheduleError),
-    /// The ready file.
-    #[error(transparent)]
-    Ready(#[from] ReadyError),
 }
 
 /// Hears how the start goes on.

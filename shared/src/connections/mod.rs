@@ -20,7 +20,8 @@
 //! - `$disconnect` is best effort. A row that it never came for ends with the first post that finds the peer gone, and
 //!   at the latest at `expiresAt`, which every read checks by itself.
 //! - [`Audience::User`] is read from an index that follows the table by milliseconds; a socket registered within them
-//!   may be passed over.
+//!   may be passed over. [`Audience::Everyone`] is read page by page while sockets come and go: who connects meanwhile may
+//!   be passed over too.
 
 use std::collections::BTreeSet;
 use std::future::Future;

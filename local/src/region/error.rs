@@ -1,0 +1,58 @@
+//! Why a region does not start: one sentence for each thing that can be wrong.
+
+use super::data::DataError;
+use super::ports::PortError;
+use super::ready::ReadyError;
+use crate::build::BuildError;
+use crate::gateway::http::HttpApiError;
+use crate::gateway::websocket::SelectionError;
+use crate::keys::KeyError;
+use crate::schedules::ScheduleError;
+use crate::services::dynamodb::DynamoDbError;
+use crate::services::s3::S3Error;
+use crate::services::secrets::{SecretError, SecretsError};
+use crate::template::TemplateError;
+
+/// Why a region does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RegionError {
+    /// A port is taken.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The data folder can't be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// No token key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The template is wrong.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The functions don't build.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// DynamoDB.
+    #[error(transparent)]
+    DynamoDb(#[from] DynamoDbError),
+    /// S3.
+    #[error(transparent)]
+    S3(#[from] S3Error),
+    /// Secrets Manager.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// The signing key can't be stored.
+    #[error("the token signing key can't be put into its secret: {0}")]
+    Secret(#[from] SecretError),
+    /// The HTTP API.
+    #[error("the HTTP API can't be served: {0}")]
+    Http(#[from] HttpApiError),
+    /// The WebSocket API.
+    #[error("the WebSocket API can't be served: {0}")]
+    WebSocket(#[from] SelectionError),
+    /// A schedule.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The ready file.
+    #[error(transparent)]
+    Ready(#[from] ReadyError),
+}
