@@ -17,6 +17,8 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 /// Longest wait for a region to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
+/// Longest wait for a line of the log.
+const LOG_LIMIT: Duration = Duration::from_secs(20);
 /// Lines of a failed test's region that are shown.
 const LOG_LINES: usize = 60;
 
@@ -196,6 +198,19 @@ impl TestRegion {
     /// All that the region and its functions have logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("region.log")).unwrap()
+    }
+
+    /// The log, once it holds `text`: a function's lines come through a pipe, after its answer.
+    pub async fn log_with(&self, text: &str) -> String {
+        let began = Instant::now();
+        loop {
+            let log = self.log();
+            if log.contains(text) {
+                return log;
+            }
+            assert!(began.elapsed() < LOG_LIMIT, "the log never held {text:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Shows the end of the log, for whoever reads why a test failed.
