@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure::AllOld;
 
-use super::{IS_CLAIMABLE, IS_MINE, LAPSE, claimed_item, completed_item, is_claimable, is_mine, key, parse};
+use super::{IS_MINE, LAPSE, claimed_item, completed_item, is_mine, key, parse, put_if_claimable};
 use crate::clock::{SharedClock, rfc3339};
 use crate::dynamo::{DynamoError, Item, Write, WriteOutcome, text};
 use crate::env::{ConfigError, Env};
@@ -49,20 +49,9 @@ impl Claims for DynamoClaims {
         let now = self.clock.now();
         let until = now.checked_add(lifetime).unwrap_or(jiff::Timestamp::MAX);
         let claim = Claim { request, attempt: self.ids.next(), until };
-        let (names, values) = is_claimable(&claim.request, now);
-        let written = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(claimed_item(&claim, now)?))
-            .condition_expression(IS_CLAIMABLE)
-            .set_expression_attribute_names(Some(names))
-            .set_expression_attribute_values(Some(values))
-            .return_values_on_condition_check_failure(AllOld)
-            .send()
-            .await;
-        let item = match written.outcome("PutItem", &claim.request.scope.record_key())? {
-            Write::Done(_) => return Ok(Admission::Start(claim)),
+        let item = claimed_item(&claim, now)?;
+        let item = match put_if_claimable(&self.client, &self.table, &claim.request, item, now).await? {
+            Write::Done(()) => return Ok(Admission::Start(claim)),
             Write::Conflict => return Ok(Admission::InProgress { retry_after: RIVAL_AT_WORK }),
             Write::Refused(item) => item,
         };

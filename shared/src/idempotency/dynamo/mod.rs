@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use super::{Claim, Fingerprint, KeyedRequest, RETENTION, Record, Scope, State};
 use crate::clock::rfc3339;
-use crate::dynamo::{AttributeValue, DynamoError, Item, number, text};
+use crate::dynamo::{AttributeValue, DynamoError, Item, Write, WriteOutcome, number, text};
 use crate::ids::AttemptId;
 use crate::reply::Reply;
 
@@ -144,6 +145,32 @@ fn is_claimable(request: &KeyedRequest, now: Timestamp) -> (Names, Values) {
         (":fingerprint", text(request.fingerprint.to_text())),
     ]);
     (names([("#key", "key"), ("#state", "state")]), values)
+}
+
+/// Puts `item` as the record of `request`, if the request may write it; if not, the record in the way comes back.
+async fn put_if_claimable(
+    client: &Client,
+    table: &str,
+    request: &KeyedRequest,
+    item: Item,
+    now: Timestamp,
+) -> Result<Write<()>, DynamoError> {
+    let (names, values) = is_claimable(request, now);
+    let written = client
+        .put_item()
+        .table_name(table)
+        .set_item(Some(item))
+        .condition_expression(IS_CLAIMABLE)
+        .set_expression_attribute_names(Some(names))
+        .set_expression_attribute_values(Some(values))
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+        .send()
+        .await;
+    Ok(match written.outcome("PutItem", &request.scope.record_key())? {
+        Write::Done(_) => Write::Done(()),
+        Write::Refused(item) => Write::Refused(item),
+        Write::Conflict => Write::Conflict,
+    })
 }
 
 fn is_mine(attempt: &AttemptId) -> (Names, Values) {

@@ -3,12 +3,11 @@
 use std::fmt;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure::AllOld;
 
-use super::{IS_CLAIMABLE, done_item, is_claimable, key, parse};
+use super::{done_item, key, parse, put_if_claimable};
 use crate::clock::SharedClock;
 use crate::deadline::Deadline;
-use crate::dynamo::{RowKey, Rows, Write, WriteOutcome, read_rows};
+use crate::dynamo::{RowKey, Rows, Write, read_rows};
 use crate::env::{ConfigError, Env};
 use crate::idempotency::{Admission, KeyedRequest, KeyedRequestError, Record, count_replay};
 use crate::problem::Problem;
@@ -79,20 +78,9 @@ impl KeyedRequests {
         loop {
             let now = self.clock.now();
             // Claimable, not free: the request's own lapsed claim gives way to its refusal.
-            let (names, values) = is_claimable(request, now);
-            let written = self
-                .client
-                .put_item()
-                .table_name(&self.records)
-                .set_item(Some(done_item(request, &reply, now)?))
-                .condition_expression(IS_CLAIMABLE)
-                .set_expression_attribute_names(Some(names))
-                .set_expression_attribute_values(Some(values))
-                .return_values_on_condition_check_failure(AllOld)
-                .send()
-                .await;
-            match written.outcome("PutItem", &request.scope.record_key())? {
-                Write::Done(_) => return Err(KeyedRequestError::Refused(problem)),
+            let item = done_item(request, &reply, now)?;
+            match put_if_claimable(&self.client, &self.records, request, item, now).await? {
+                Write::Done(()) => return Err(KeyedRequestError::Refused(problem)),
                 Write::Refused(item) => {
                     if let Some(reply) = self.admitted(Some(parse(item)?), request)? {
                         return Ok(reply);
