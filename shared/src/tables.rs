@@ -103,9 +103,23 @@ pub const USERS: Table = table("UsersTable", "USERS_TABLE", key("userId"));
 pub const SESSIONS: Table =
     Table { expires: true, ..table("SessionsTable", "SESSIONS_TABLE", key("sessionId")) };
 
+/// Carts, a row per customer.
+pub const CARTS: Table = table("CartsTable", "CARTS_TABLE", key("customerId"));
+
 /// The sandbox payment provider's ledger.
 pub const PAYMENT_LEDGER: Table = table("PaymentLedgerTable", "PAYMENT_LEDGER_TABLE", key("paymentKey"));
 
 /// All of them.
-pub const ALL: &[Table] =
-    &[CONNECTIONS, LOCKS, IDEMPOTENCY, ORDERS, PRODUCTS, STOCK, OUTBOX, USERS, SESSIONS, PAYMENT_LEDGER];
+pub const ALL: &[Table] = &[
+    CONNECTIONS,
+    LOCKS,
+    IDEMPOTENCY,
+    ORDERS,
+    PRODUCTS,
+    STOCK,
+    OUTBOX,
+    USERS,
+    SESSIONS,
+    CARTS,
+    PAYMENT_LEDGER,
+];

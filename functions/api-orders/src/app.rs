@@ -5,12 +5,11 @@ use sojourn::clock::SharedClock;
 use sojourn::env::{ConfigError, Env};
 use sojourn::idempotency::dynamo::KeyedRequests;
 use sojourn::ids::{self, SharedIds};
-use sojourn::orders::dynamo::{DynamoOrders, OrderWrites, Settling};
+use sojourn::orders::dynamo::{Checkout, DynamoOrders, OrderWrites, Settling};
 use sojourn::payments::Payments;
 use sojourn::payments::dynamo::DynamoPayments;
 use sojourn::payments::sandbox::SandboxProvider;
 use sojourn::sessions::dynamo::DynamoSessions;
-use sojourn::tables;
 use sojourn::tokens::TokenVerifier;
 
 /// What the handler works with.
@@ -19,11 +18,10 @@ pub(crate) struct App {
     pub(crate) verifier: TokenVerifier,
     pub(crate) sessions: DynamoSessions,
     pub(crate) orders: DynamoOrders,
-    pub(crate) products: String,
+    pub(crate) checkout: Checkout,
     pub(crate) payments: Payments<DynamoPayments, SandboxProvider>,
     pub(crate) settling: Settling<SandboxProvider>,
     pub(crate) requests: KeyedRequests,
-    pub(crate) writes: OrderWrites,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
 }
@@ -46,11 +44,10 @@ impl App {
             verifier: TokenVerifier::from_env(env, clock.clone())?,
             sessions: DynamoSessions::from_env(dynamodb.clone(), env)?,
             orders: DynamoOrders::from_env(dynamodb.clone(), env)?,
-            products: tables::PRODUCTS.name(env)?,
+            checkout: Checkout::from_env(dynamodb.clone(), env, writes.clone())?,
             payments: Payments::new(payments, provider.clone(), clock.clone()),
-            settling: Settling::new(dynamodb, writes.clone(), provider),
+            settling: Settling::new(dynamodb, writes, provider),
             requests,
-            writes,
             clock,
             ids,
         })
