@@ -17,7 +17,9 @@ use sojourn::env::Env;
 use sojourn::idempotency::KeyedRequest;
 use sojourn::idempotency::dynamo::KeyedRequests;
 use sojourn::ids::{self, OrderId, ProductId, SharedIds};
-use sojourn::orders::dynamo::{CancelOrder, Checkout, DynamoExpiry, DynamoOrders, OrderWrites, PlaceOrder, Settling};
+use sojourn::orders::dynamo::{
+    CancelOrder, Checkout, DynamoExpiry, DynamoOrders, OrderWrites, PlaceOrder, Settling,
+};
 use sojourn::orders::{Order, OrderStatus};
 use sojourn::payments::dynamo::DynamoPayments;
 use sojourn::payments::sandbox::SandboxProvider;
