@@ -5,14 +5,14 @@ use sojourn::carts::Carts;
 use sojourn::carts::dynamo::DynamoCarts;
 use sojourn::clock::SharedClock;
 use sojourn::env::{ConfigError, Env};
+use sojourn::http::Authenticator;
 use sojourn::ids;
 use sojourn::sessions::dynamo::DynamoSessions;
-use sojourn::tokens::TokenVerifier;
 
 /// What the handler works with.
 #[derive(Debug)]
 pub(crate) struct App {
-    pub(crate) verifier: TokenVerifier,
+    pub(crate) authenticator: Authenticator,
     pub(crate) sessions: DynamoSessions,
     pub(crate) carts: Carts<DynamoCarts>,
     pub(crate) clock: SharedClock,
@@ -23,7 +23,7 @@ impl App {
     pub(crate) fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let carts = DynamoCarts::from_env(dynamodb.clone(), env)?;
         Ok(Self {
-            verifier: TokenVerifier::from_env(env, clock.clone())?,
+            authenticator: Authenticator::from_env(env, clock.clone())?,
             sessions: DynamoSessions::from_env(dynamodb, env)?,
             carts: Carts::new(carts, clock.clone(), ids::random()),
             clock,

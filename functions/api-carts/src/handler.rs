@@ -7,7 +7,6 @@ use sojourn::http::{Incoming, no_such_route};
 use sojourn::precondition::etag;
 use sojourn::problem::Problem;
 use sojourn::reply::Reply;
-use sojourn::sessions::SessionReader;
 use sojourn::tokens::Principal;
 
 use crate::app::App;
@@ -23,20 +22,20 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.verifier)?;
+    let caller = request.principal(&app.authenticator)?;
     let cart = read(app, request, &caller).await?;
     Ok(document(&cart))
 }
 
 async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.verifier)?;
+    let caller = request.principal(&app.authenticator)?;
     let CartDraft { lines } = request.json()?;
     let cart = replace(app, request, &caller, lines).await?;
     Ok(document(&cart))
 }
 
 async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.verifier)?;
+    let caller = request.principal(&app.authenticator)?;
     replace(app, request, &caller, Lines::default()).await?;
     Ok(Reply::empty(204))
 }
@@ -51,10 +50,8 @@ async fn replace(app: &App, request: &Incoming, caller: &Principal, lines: Lines
 
 /// Reads, and checks the caller's session at the same time.
 async fn read(app: &App, request: &Incoming, caller: &Principal) -> Result<Cart, Problem> {
-    let live = async { app.sessions.require_live(caller, app.clock.now()).await.map_err(Problem::from) };
-    let cart = async { app.carts.read(caller.user_id()).await.map_err(Problem::from) };
-    let both = async { tokio::try_join!(live, cart) };
-    request.in_time(both).await.map(|(_, cart)| cart)
+    let cart = app.carts.read(caller.user_id());
+    request.with_live_session(&app.sessions, caller, &app.clock, cart).await
 }
 
 fn document(cart: &Cart) -> Reply {
