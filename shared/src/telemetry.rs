@@ -54,6 +54,8 @@ pub enum Metric {
     LockOutcomes,
     /// Scheduled jobs completed, by job.
     JobsCompleted,
+    /// Passwords that were not verified because too many had been wrong, by the limit that was reached.
+    ThrottledAttempts,
     /// Answers of status 500 and above, by error type.
     Errors,
 }
@@ -73,6 +75,7 @@ impl Metric {
             Self::GoneConnections => "GoneConnections",
             Self::LockOutcomes => "LockOutcomes",
             Self::JobsCompleted => "JobsCompleted",
+            Self::ThrottledAttempts => "ThrottledAttempts",
             Self::Errors => "Errors",
         }
     }
@@ -82,6 +85,7 @@ impl Metric {
         match self {
             Self::Payments | Self::Deliveries | Self::LockOutcomes => Some("outcome"),
             Self::JobsCompleted => Some("job"),
+            Self::ThrottledAttempts => Some("limit"),
             Self::Errors => Some("error_type"),
             _ => None,
         }

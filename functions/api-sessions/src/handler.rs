@@ -11,9 +11,11 @@ use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
 use sojourn::sessions::dynamo::DynamoSessions;
 use sojourn::sessions::{Device, SessionStarter, SignedIn, cookie};
+use sojourn::throttle::Throttle;
+use sojourn::throttle::dynamo::DynamoAttempts;
 use sojourn::tokens::{ACCESS_TOKEN_LIFETIME, PublicKeys};
 use sojourn::users::dynamo::DynamoUsers;
-use sojourn::users::{self, Authentication, Email, NewPassword, Password, SignUp};
+use sojourn::users::{self, Authentication, Credentials, Email, NewPassword, Password, SignUp};
 
 /// How long the public keys may be kept by clients and caches. A key is published at least this long before it signs.
 const KEYS_CACHE_CONTROL: &str = "public, max-age=300";
@@ -22,6 +24,7 @@ const KEYS_CACHE_CONTROL: &str = "public, max-age=300";
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) users: DynamoUsers,
+    pub(crate) throttle: Throttle<DynamoAttempts>,
     pub(crate) sessions: SessionStarter<DynamoSessions>,
     pub(crate) public_keys: PublicKeys,
     pub(crate) clock: SharedClock,
@@ -69,16 +72,20 @@ async fn sign_up(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 
 async fn sign_in(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let SignInBody { email, password, device } = request.json()?;
-    let user = match request.in_time(users::authenticate(&app.users, &email, password)).await? {
-        Authentication::Accepted(user) => user,
+    let credentials = Credentials { email, password, address: request.source_address() };
+    let authentication = users::authenticate(&app.users, &app.throttle, credentials);
+    let (user, reservation) = match request.in_time(authentication).await? {
+        Authentication::Accepted { user, reservation } => (user, reservation),
         Authentication::Refused => {
             return Err(Problem::new(
                 ProblemType::WrongCredentials,
                 "there is no account with this e-mail address and password",
             ));
         }
+        Authentication::Throttled(refusal) => return Err(refusal.into()),
     };
-    let signed_in = request.in_time(app.sessions.start(&user, device)).await?;
+    let start = app.sessions.start(&user, device);
+    let signed_in = request.in_time(app.throttle.give_back_during(reservation, start)).await?;
     Ok(signed_in_reply(&signed_in))
 }
 

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use sojourn::sessions::SessionStarter;
 use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::throttle::Throttle;
+use sojourn::throttle::dynamo::DynamoAttempts;
 use sojourn::tokens::{PublicKeys, TokenSigner, secrets_manager};
 use sojourn::users::dynamo::DynamoUsers;
 use sojourn::{aws, boot, clock, http, ids};
@@ -23,6 +25,10 @@ fn main() -> ExitCode {
         let signing_key = secrets_manager::signing_key(&secrets, &env).await?;
         let app = handler::App {
             users: DynamoUsers::from_env(dynamodb.clone(), &env)?,
+            throttle: Throttle {
+                store: DynamoAttempts::from_env(dynamodb.clone(), &env)?,
+                clock: clock.clone(),
+            },
             sessions: SessionStarter {
                 store: DynamoSessions::from_env(dynamodb, &env)?,
                 signer: TokenSigner::from_env(&env, signing_key, clock.clone())?,

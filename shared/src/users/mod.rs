@@ -6,8 +6,9 @@
 //! 1. [`sign_up`] hashes the password and writes both items in one transaction, each on condition that it is new. Of
 //!    any number of sign-ups with one address, one creates an account and the others learn [`SignUp::EmailTaken`]; no
 //!    half of an account is left behind.
-//! 2. [`authenticate`] follows the pointer to the profile and verifies the password. An unknown address takes the same
-//!    path with a profile that is not there and a hash that no password has: same answer, same reads, same work.
+//! 2. [`authenticate`] reserves an attempt ([`crate::throttle`]) while it follows the pointer to the profile, and verifies
+//!    the password if there is one left. An unknown address takes the same path with a profile that is not there and a
+//!    hash that no password has: same answer, same requests, same work.
 //! 3. [`RoleStore`] grants and withdraws roles, each in one update that names only its own role, so that concurrent
 //!    changes all count and repeating one changes nothing. A withdrawal raises the token version. Roles are part of
 //!    access tokens: a change shows with the next token, [`ACCESS_TOKEN_LIFETIME`](crate::tokens::ACCESS_TOKEN_LIFETIME)
@@ -17,7 +18,9 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::IpAddr;
 
+use futures::future::{TryFutureExt, try_join};
 use jiff::Timestamp;
 
 use crate::clock::SharedClock;
@@ -25,6 +28,7 @@ use crate::deadline::Deadline;
 use crate::dynamo::DynamoError;
 use crate::ids::{SharedIds, UserId};
 use crate::random::NoEntropy;
+use crate::throttle::{Admission, AttemptStore, Refusal, Reservation, Throttle, ThrottleError};
 use crate::tokens::Role;
 
 pub mod dynamo;
@@ -58,13 +62,31 @@ pub enum SignUp {
     EmailTaken,
 }
 
+/// What somebody claims to be, and from where.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The account's e-mail address.
+    pub email: Email,
+    /// The password that was typed.
+    pub password: Password,
+    /// The network address that it came from, if that is known.
+    pub address: Option<IpAddr>,
+}
+
 /// Outcome of a sign-in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Authentication {
     /// The password is the account's.
-    Accepted(User),
+    Accepted {
+        /// Whose.
+        user: User,
+        /// The attempt, to be given back.
+        reservation: Reservation,
+    },
     /// It is not, or there is no such account. The caller is not told which.
     Refused,
+    /// Nobody looked: too many were wrong before.
+    Throttled(Refusal),
 }
 
 /// Outcome of granting or withdrawing a role.
@@ -82,6 +104,9 @@ pub enum UserError {
     /// The store failed. 503 when it will pass, else 500.
     #[error(transparent)]
     Store(#[from] DynamoError),
+    /// The attempt could not be counted. 503 when it will pass, else 500.
+    #[error(transparent)]
+    Throttle(#[from] ThrottleError),
     /// The password could not be hashed or compared. 500.
     #[error(transparent)]
     Hashing(#[from] HashingFailed),
@@ -141,19 +166,25 @@ pub async fn sign_up(
     store.create(&user, &hash, deadline).await
 }
 
-/// Holds a password against the account of an address.
+/// Holds a password against the account of an address, if an attempt is left.
 pub async fn authenticate(
     store: &impl CredentialReader,
-    email: &Email,
-    password: Password,
+    throttle: &Throttle<impl AttemptStore>,
+    Credentials { email, password, address }: Credentials,
 ) -> Result<Authentication, UserError> {
-    let (user, hash) = match store.credentials(email).await? {
+    let (admission, account) =
+        try_join(throttle.reserve(&email, address).err_into(), store.credentials(&email)).await?;
+    let reservation = match admission {
+        Admission::Reserved(reservation) => reservation,
+        Admission::Refused(refusal) => return Ok(Authentication::Throttled(refusal)),
+    };
+    let (user, hash) = match account {
         Some((user, hash)) => (Some(user), hash),
         None => (None, PasswordHash::of_nobody()),
     };
     let is_right = password::verify(password, hash).await?;
     Ok(match user {
-        Some(user) if is_right => Authentication::Accepted(user),
+        Some(user) if is_right => Authentication::Accepted { user, reservation },
         _ => Authentication::Refused,
     })
 }
