@@ -19,7 +19,7 @@
 //! given back, stays counted until the window ends.
 //!
 //! Limits:
-//! - Anybody can keep an account from signing in by guessing at it from many addresses. Sessions that were begun go on.
+//! - Anybody can keep an account from signing in, by five wrong guesses in each window. Sessions that were begun go on.
 //! - Attempts in flight are counted: more than five sign-ins to one account at once are refused, right ones as well.
 //! - A window does not slide: five guesses at the end of one and five in the next may be moments apart.
 //! - Each region counts for itself.
