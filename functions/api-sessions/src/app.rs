@@ -8,6 +8,8 @@ use sojourn::http::Authenticator;
 use sojourn::ids::{self, SharedIds};
 use sojourn::sessions::SessionStarter;
 use sojourn::sessions::dynamo::{DynamoRevocations, DynamoSessions, SessionWrites};
+use sojourn::throttle::Throttle;
+use sojourn::throttle::dynamo::DynamoAttempts;
 use sojourn::tokens::{PublicKeys, SigningKey, TokenSigner};
 use sojourn::users::dynamo::{DynamoPasswords, DynamoUsers};
 
@@ -16,6 +18,7 @@ use sojourn::users::dynamo::{DynamoPasswords, DynamoUsers};
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
     pub(crate) users: DynamoUsers,
+    pub(crate) throttle: Throttle<DynamoAttempts>,
     pub(crate) passwords: DynamoPasswords,
     pub(crate) starter: SessionStarter<DynamoSessions>,
     pub(crate) sessions: DynamoSessions,
@@ -41,6 +44,10 @@ impl App {
         Ok(Self {
             authenticator: Authenticator::from_env(env, clock.clone())?,
             users: DynamoUsers::from_env(dynamodb.clone(), env)?,
+            throttle: Throttle {
+                store: DynamoAttempts::from_env(dynamodb.clone(), env)?,
+                clock: clock.clone(),
+            },
             passwords: DynamoPasswords::from_env(dynamodb.clone(), env, writes.clone())?,
             starter: SessionStarter {
                 store: sessions.clone(),
