@@ -106,6 +106,10 @@ pub const SESSIONS: Table = Table {
     ..table("SessionsTable", "SESSIONS_TABLE", key("sessionId"))
 };
 
+/// Passwords that were tried lately, by account and by network address.
+pub const SIGN_IN_ATTEMPTS: Table =
+    Table { expires: true, ..table("SignInAttemptsTable", "SIGN_IN_ATTEMPTS_TABLE", key("subject")) };
+
 /// Carts, a row per customer.
 pub const CARTS: Table = table("CartsTable", "CARTS_TABLE", key("customerId"));
 
@@ -123,6 +127,7 @@ pub const ALL: &[Table] = &[
     OUTBOX,
     USERS,
     SESSIONS,
+    SIGN_IN_ATTEMPTS,
     CARTS,
     PAYMENT_LEDGER,
 ];
