@@ -15,8 +15,8 @@ use sojourn_tests::{Answer, Customer, TestRegion, fresh_key, order_of};
 
 /// Customers who order while processes are killed.
 const SHOPPERS: usize = 6;
-/// Carts that each of them orders.
-const ROUNDS: u64 = 8;
+/// How often the processes of a function are killed.
+const KILLS: usize = 30;
 
 async fn put(region: &TestRegion, who: &Customer, if_match: &str, lines: &[(&str, u32)]) -> Answer {
     region.call_as(who, "PUT", "/cart").header("if-match", if_match).json(&order_of(lines)).send().await
@@ -187,10 +187,12 @@ async fn until_final(region: &TestRegion, who: &Customer, key: &str) -> Answer {
     }
 }
 
-/// Fills the cart and orders it, again and again: each order must have emptied the cart of its round, once.
-async fn shop(region: &TestRegion, who: &Customer) -> Vec<(String, Value)> {
+/// Fills the cart and orders it until the time is over: each order must have emptied the cart of its round, once.
+async fn shop(region: &TestRegion, who: &Customer, over: &AtomicBool) -> Vec<(String, Value)> {
     let mut acknowledged = Vec::new();
-    for round in 1..=ROUNDS {
+    let mut round = 0;
+    while !over.load(Ordering::Relaxed) {
+        round += 1;
         let quantity = rand::rng().random_range(1..4);
         region.fill_cart(who, &[("lamp", quantity)]).await;
         let order = until_final(region, who, &fresh_key()).await.expect(201);
@@ -213,23 +215,23 @@ async fn kill_nine_under_traffic_empties_a_cart_exactly_when_there_is_its_order(
     }
     let over = AtomicBool::new(false);
     let reaper = async {
-        let mut kills = 0;
-        while !over.load(Ordering::Relaxed) {
+        let mut killed = 0;
+        for _ in 0..KILLS {
             let pause = rand::rng().random_range(20..400);
             tokio::time::sleep(Duration::from_millis(pause)).await;
-            kills += region.kill("api-orders").await;
+            killed += region.kill("api-orders").await;
         }
-        kills
-    };
-    let shoppers = async {
-        let shopping = stream::iter(&customers).map(|who| shop(&region, who)).buffer_unordered(SHOPPERS);
-        let acknowledged: Vec<_> = shopping.collect().await;
         over.store(true, Ordering::Relaxed);
-        acknowledged
+        killed
     };
-    let (kills, acknowledged) = tokio::join!(reaper, shoppers);
+    let shoppers = stream::iter(&customers)
+        .map(|who| shop(&region, who, &over))
+        .buffer_unordered(SHOPPERS)
+        .collect::<Vec<_>>();
+    let (killed, acknowledged) = tokio::join!(reaper, shoppers);
     let acknowledged: HashMap<String, Value> = acknowledged.into_iter().flatten().collect();
-    assert!(kills > 5, "only {kills} processes were killed");
+    assert!(killed > 5, "only {killed} processes were killed");
+    assert!(acknowledged.len() >= SHOPPERS, "only {} orders got through", acknowledged.len());
 
     let rows = orders(&region).await;
     assert_eq!(rows.len(), acknowledged.len(), "each acknowledged order exists once, and no order else");
