@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sojourn::boot::BootError;
 use sojourn::connections::DynamoConnections;
 use sojourn::deadline::Deadline;
-use sojourn::delivery::{Continuation, DynamoOrderOwners, GatewayPosts, Messenger, SelfInvocation};
+use sojourn::delivery::{ApiGateway, Continuation, DynamoOrderOwners, Messenger, SelfInvocation};
 use sojourn::idempotency::dynamo::DynamoClaims;
 use sojourn::ids::MessageId;
 use sojourn::problem::Problem;
@@ -15,7 +15,7 @@ use sojourn::websocket::{ClientFrame, Incoming};
 
 /// The messenger on AWS.
 pub(crate) type App =
-    Messenger<DynamoConnections, DynamoOrderOwners, DynamoClaims, GatewayPosts, SelfInvocation>;
+    Messenger<DynamoConnections, DynamoOrderOwners, DynamoClaims, ApiGateway, SelfInvocation>;
 
 /// Answers a frame with a frame. The frame itself says what it is; the route that API Gateway chose by it says no more.
 pub(crate) async fn on_message(app: Arc<App>, incoming: Incoming) -> Result<Value, Problem> {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use sojourn::connections::DynamoConnections;
-use sojourn::delivery::{Deliverer, DynamoOrderOwners, FanOut, GatewayPosts, Messenger, SelfInvocation};
+use sojourn::delivery::{ApiGateway, Deliverer, DynamoOrderOwners, FanOut, Messenger, SelfInvocation};
 use sojourn::idempotency::dynamo::DynamoClaims;
 use sojourn::{aws, boot, clock, ids, websocket};
 
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let connections = DynamoConnections::from_env(dynamo.clone(), &env, clock::system())?;
         let next_turn = SelfInvocation::from_env(aws_sdk_lambda::Client::new(&sdk), &env)?;
-        let deliverer = Deliverer::new(connections.clone(), GatewayPosts::new(sdk), clock::system());
+        let deliverer = Deliverer::new(connections.clone(), ApiGateway::new(sdk), clock::system());
         let messenger = Messenger::new(
             connections,
             DynamoOrderOwners::from_env(dynamo.clone(), &env)?,

@@ -8,7 +8,7 @@
 //! 3. A delivery looks for its audience page by page ([`Find`]). A page ends at a [`Cursor`], so that another
 //!    invocation can go on behind it.
 //! 4. `$disconnect`, or a post that finds the peer gone, removes *that* connection ([`Remove`]) and no other. A peer
-//!    that may still be in its handshake is not gone ([`Peer::may_be_opening`]).
+//!    that may still be in its handshake is not gone ([`ConnectionKey::may_be_opening`]).
 //!
 //! A connection is named by its id *and* the instant at which it was opened ([`ConnectionKey`]); every event of the
 //! connection carries both. All changes are conditional on both: what is said late about an old connection cannot
@@ -58,6 +58,14 @@ pub struct ConnectionKey {
     /// When it was opened, as API Gateway tells it with each of its events; milliseconds.
     #[serde(with = "as_rfc3339")]
     pub connected_at: Timestamp,
+}
+
+impl ConnectionKey {
+    /// Whether its handshake may not have been answered yet. Its row is there by then, but API Gateway says 410 to
+    /// posts, as if it were gone.
+    pub fn may_be_opening(&self, now: Timestamp) -> bool {
+        self.connected_at.checked_add(MAX_HANDSHAKE).is_ok_and(|answered| now < answered)
+    }
 }
 
 /// An open connection, as registered.
@@ -110,14 +118,6 @@ pub struct Peer {
     pub session_id: SessionId,
     /// Where to post to it.
     pub endpoint: CallbackEndpoint,
-}
-
-impl Peer {
-    /// Whether its handshake may not have been answered yet. Its row is there by then, but API Gateway says 410 to
-    /// posts, as if it were gone.
-    pub fn may_be_opening(&self, now: Timestamp) -> bool {
-        self.key.connected_at.checked_add(MAX_HANDSHAKE).is_ok_and(|answered| now < answered)
-    }
 }
 
 /// Whom a message is for. As JSON `{"userId": "usr_…"}` or `{"broadcast": true}`.

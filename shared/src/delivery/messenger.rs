@@ -193,7 +193,7 @@ where
         Message {
             kind: request.kind,
             message_id,
-            from: sender.user_id.clone(),
+            from: Some(sender.user_id.clone()),
             sent_at: self.clock.now(),
             body: request.body,
         }
