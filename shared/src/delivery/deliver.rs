@@ -2,11 +2,12 @@
 
 use std::pin::pin;
 
+use futures::future::join;
 use futures::stream::StreamExt;
 
 use super::patience::{LAST_START_MARGIN, Tries};
 use super::walk::{Step, Stop, walk};
-use super::{Frame, Outcome, PostError, PostToConnection, Report};
+use super::{Frame, Outcome, Permission, PostError, PostToConnection, Report, Withheld};
 use crate::clock::SharedClock;
 use crate::connections::{Audience, Cursor, Find, Peer, Remove, Removed};
 use crate::deadline::Deadline;
@@ -22,6 +23,17 @@ pub const MAX_IN_FLIGHT: usize = 64;
 enum Done {
     Served { place: usize, connection_id: ConnectionId, outcome: Outcome },
     Stopped(Stop),
+}
+
+/// Why a turn served nobody.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliverError {
+    /// The audience could not be read. 500, or 503 when it will pass.
+    #[error(transparent)]
+    Registry(#[from] DynamoError),
+    /// It was not allowed to.
+    #[error(transparent)]
+    Withheld(#[from] Withheld),
 }
 
 /// Delivers frames to the sockets that the registry knows.
@@ -43,20 +55,24 @@ impl<R: Find + Remove, P: PostToConnection> Deliverer<R, P> {
         &self.registry
     }
 
-    /// Posts `frame` to the part of `audience` behind `start`, as far as the time until `deadline` reaches.
+    /// Posts `frame` to the part of `audience` behind `start`, as far as the time until `deadline` reaches. The first page
+    /// is read while `permission` is waited for.
     ///
     /// # Errors
-    /// The audience could not be read and nobody was served. Once somebody was, a page that can't be read ends the turn
+    /// The permission was withheld, or the audience could not be read, and nobody was served. Once somebody was, a page that can't be read ends the turn
     /// as the deadline does: with a cursor.
     pub async fn deliver(
         &self,
         frame: &Frame,
         audience: &Audience,
         start: &Cursor,
+        permission: Permission,
         deadline: Deadline,
-    ) -> Result<Report, DynamoError> {
+    ) -> Result<Report, DeliverError> {
         let last_start = deadline.earlier_by(LAST_START_MARGIN);
-        let steps = walk(&self.registry, audience, start.clone(), last_start);
+        let mut steps = pin!(walk(&self.registry, audience, start.clone(), last_start).peekable());
+        let (permitted, _) = join(permission.wait(), steps.as_mut().peek()).await;
+        permitted?;
         let done = steps.enumerate().map(|(place, step)| self.take(place, step, frame, deadline));
         let mut done = pin!(done.buffer_unordered(MAX_IN_FLIGHT));
 
@@ -80,7 +96,7 @@ impl<R: Find + Remove, P: PostToConnection> Deliverer<R, P> {
         let served = last_served.map(|(_, connection_id)| Cursor::behind(connection_id));
         report.rest = match (stop, served) {
             (None, _) => None,
-            (Some(Stop::Unreadable(error)), None) => return Err(error),
+            (Some(Stop::Unreadable(error)), None) => return Err(error.into()),
             (Some(Stop::Unreadable(error)), Some(rest)) => {
                 tracing::warn!(error = chain(&error), "a page could not be read; the rest is handed on");
                 Some(rest)

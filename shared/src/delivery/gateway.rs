@@ -1,7 +1,7 @@
 //! API Gateway's `@connections` interface: posting to a socket and closing it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -26,17 +26,17 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Posts and closes with the AWS SDK; one client, and so one pool of connections, per endpoint.
 ///
 /// The map is as small as the number of WebSocket APIs whose connections share a registry: one, or two while a custom
-/// domain is being introduced.
-#[derive(Debug)]
+/// domain is being introduced. A clone shares it.
+#[derive(Debug, Clone)]
 pub struct ApiGateway {
     sdk: SdkConfig,
-    clients: Mutex<HashMap<CallbackEndpoint, Client>>,
+    clients: Arc<Mutex<HashMap<CallbackEndpoint, Client>>>,
 }
 
 impl ApiGateway {
     /// Calls with the credentials and region of `sdk`.
     pub fn new(sdk: SdkConfig) -> Self {
-        Self { sdk, clients: Mutex::default() }
+        Self { sdk, clients: Arc::default() }
     }
 
     fn client(&self, endpoint: &CallbackEndpoint) -> Client {
@@ -67,14 +67,9 @@ impl PostToConnection for ApiGateway {
         connection_id: &ConnectionId,
         frame: &Frame,
     ) -> Result<(), PostError> {
-        self.client(endpoint)
-            .post_to_connection()
-            .connection_id(connection_id.as_str())
-            .data(Blob::new(frame.bytes().as_ref()))
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(post_error)
+        let request = self.client(endpoint).post_to_connection().connection_id(connection_id.as_str());
+        let request = request.data(Blob::new(frame.bytes().as_ref()));
+        Box::pin(request.send()).await.map(|_| ()).map_err(post_error)
     }
 }
 
@@ -84,13 +79,8 @@ impl CloseConnection for ApiGateway {
         endpoint: &CallbackEndpoint,
         connection_id: &ConnectionId,
     ) -> Result<(), CloseError> {
-        self.client(endpoint)
-            .delete_connection()
-            .connection_id(connection_id.as_str())
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(close_error)
+        let request = self.client(endpoint).delete_connection().connection_id(connection_id.as_str());
+        Box::pin(request.send()).await.map(|_| ()).map_err(close_error)
     }
 }
 

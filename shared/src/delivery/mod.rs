@@ -1,7 +1,8 @@
 //! Delivery of messages to the sockets of this region, and the way a message takes to get there.
 //!
 //! # Protocol
-//! 1. A user's message is accepted in [`Messenger::send`]: who sends it, may they, was it sent before.
+//! 1. A user's message is accepted in [`Messenger::send`]: who sends it, may they, was it sent before. Whether the sender's
+//!    session still stands is asked meanwhile, and known before the first post ([`Permission`]).
 //! 2. It becomes a [`Frame`]: over 128 KB is refused here, before the first post.
 //! 3. [`Deliverer::deliver`] walks the audience page by page and posts to at most [`MAX_IN_FLIGHT`] peers at a time;
 //!    the next page is read while the present one is posted. Each peer has its own [`Outcome`]; one bad peer fails
@@ -40,10 +41,11 @@ mod lambda;
 mod message;
 mod messenger;
 mod patience;
+mod permission;
 mod walk;
 
 pub use close::{AwsSocketCloser, Closed, Closing, LAST_CLOSE_MARGIN, Selection, SocketCloser};
-pub use deliver::{Deliverer, MAX_IN_FLIGHT};
+pub use deliver::{DeliverError, Deliverer, MAX_IN_FLIGHT};
 pub use dynamo::DynamoOrderOwners;
 pub use fan_out::{
     Continuation, Continue, FanOut, FanOutError, HAND_ON_MARGIN, MAX_HOPS, NotHandedOn, Progress,
@@ -53,6 +55,7 @@ pub use lambda::SelfInvocation;
 pub use message::{Frame, FrameTooLarge, InvalidMessageType, MAX_FRAME_BYTES, Message, MessageType};
 pub use messenger::{Ack, Messenger, OrderOwners, Recipient, SendError, SendRequest};
 pub use patience::LAST_START_MARGIN;
+pub use permission::{Grant, Permission, Withheld};
 
 /// Why one post to one socket did not arrive.
 #[derive(Debug, thiserror::Error)]

@@ -1,16 +1,20 @@
 //! The end of sockets: who is told, who is closed, and what stays when something fails.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{Either, select};
+use futures::future::{Either, join, select};
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, SystemClock};
+use sojourn::clock::{Clock, SystemClock, system};
+use sojourn::connections::admit;
 use sojourn::deadline::Deadline;
 use sojourn::delivery::{Closed, Closing, LAST_CLOSE_MARGIN, MAX_IN_FLIGHT, Selection};
 use sojourn::ids::{SessionId, random};
+use sojourn::sessions::dynamo::DynamoSessions;
 use sojourn_local::services::faults::{Failure, Rule};
 
+use crate::sign_ins::{revoke, sign_in};
 use crate::stage::{AMPLE, soon, stage, user};
 
 #[tokio::test]
@@ -173,4 +177,40 @@ async fn of_many_who_close_a_socket_at_once_none_fails() {
     let mut outcomes = stream::iter(ends).buffer_unordered(8).collect::<Vec<_>>().await;
     outcomes.sort_by_key(|outcome| *outcome != Closing::Closed);
     assert_eq!((outcomes[0], &outcomes[1..]), (Closing::Closed, [Closing::Gone; 7].as_slice()));
+}
+
+/// Each handshake registers and then looks; the revocation is committed and then looks. Whatever comes first, one of them
+/// sees the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_amid_handshakes_leaves_no_socket_of_the_session() {
+    let stage = Arc::new(stage().await);
+    stage.store.embedded.faults().add(Rule::delay(3));
+    for round in 0..5 {
+        let alice = user();
+        let (session, principal) = sign_in(&stage.store, &alice, SystemClock.now()).await;
+        let ids: Vec<String> = (0..20).map(|n| format!("r{round}s{n:02}=")).collect();
+        let handshakes = ids.iter().map(|id| {
+            let (stage, principal) = (Arc::clone(&stage), principal.clone());
+            let connection = stage.connection(SystemClock.now(), id, &alice, &session.id);
+            async move {
+                let sessions =
+                    DynamoSessions::from_env(stage.store.client.clone(), &stage.store.env).unwrap();
+                admit(&stage.registry, &sessions, &connection, &principal, &system()).await
+            }
+        });
+        let revocation = async {
+            while stage.registered(&alice).await.len() < 5 {}
+            revoke(&stage.store, &session.id).await;
+            stage.closer().close(&alice, &Selection::Session(session.id.clone()), soon()).await
+        };
+        let (admitted, closed) =
+            join(stream::iter(handshakes).buffered(6).collect::<Vec<_>>(), revocation).await;
+
+        assert!(stage.registered(&alice).await.is_empty());
+        let admitted: Vec<&String> =
+            ids.iter().zip(&admitted).filter(|(_, admitted)| admitted.is_ok()).map(|(id, _)| id).collect();
+        assert!((1..20).contains(&admitted.len()), "{} were let in", admitted.len());
+        assert!(closed.closed >= admitted.len() as u64 && !closed.is_cut_short, "{closed:?}");
+        assert!(admitted.iter().all(|id| stage.gateway.closes(id) == [204]), "no one that was let in stays");
+    }
 }

@@ -19,14 +19,16 @@ use sojourn::dynamo::text;
 use sojourn::env::Env;
 use sojourn::idempotency::dynamo::DynamoClaims;
 use sojourn::ids::{MessageId, OrderId, SessionId, UserId, random};
+use sojourn::sessions::dynamo::DynamoSessions;
 use sojourn::tokens::Role;
 
 use crate::gateway_double::Gateway;
+use crate::sign_ins::sign_in;
 use crate::support;
 
 pub(crate) type AwsFanOut = FanOut<DynamoConnections, ApiGateway, SelfInvocation>;
 pub(crate) type AwsMessenger =
-    Messenger<DynamoConnections, DynamoOrderOwners, DynamoClaims, ApiGateway, SelfInvocation>;
+    Messenger<DynamoConnections, DynamoSessions, DynamoOrderOwners, DynamoClaims, ApiGateway, SelfInvocation>;
 
 /// Time for everything.
 pub(crate) const AMPLE: Duration = Duration::from_secs(25);
@@ -62,6 +64,7 @@ impl Stage {
         let (client, env) = (self.store.client.clone(), &self.store.env);
         Messenger::new(
             self.registry.clone(),
+            DynamoSessions::from_env(client.clone(), env).unwrap(),
             DynamoOrderOwners::from_env(client.clone(), env).unwrap(),
             DynamoClaims::from_env(client, env, system(), random()).unwrap(),
             self.fan_out(),
@@ -92,7 +95,7 @@ impl Stage {
     ) -> ConnectionKey {
         let connection = Connection {
             roles: roles.iter().copied().collect(),
-            ..self.connection(now, id, user, &random().next())
+            ..self.connection(now, id, user, &sign_in(&self.store, user, now).await.0.id)
         };
         self.register(connection).await
     }
@@ -118,7 +121,7 @@ impl Stage {
             region: "local".into(),
             endpoint: self.gateway.url().parse().unwrap(),
             last_activity: now,
-            expires_at: expiry(now, now + Duration::from_hours(1)),
+            expires_at: expiry(now),
         }
     }
 
