@@ -1,13 +1,14 @@
 //! Grants and withdraws roles. There is no route to it: whoever may invoke it by IAM may do this.
 //!
 //! `{"grant": {"email": "ann@example.com", "role": "operator"}}`, or `withdraw` in place of `grant`, is answered with
-//! the account as it is now: `{"userId": …, "email": …, "roles": […]}`. Repeating a command changes nothing. What
-//! cannot be done is a function error whose type is `InvalidCommand`, `UnknownEmail` or `Unavailable`.
+//! the account as it is now: `{"userId": …, "email": …, "roles": […]}`. Repeating a command changes nothing. A withdrawal
+//! ends the account's sessions and closes its sockets. What cannot be done is a function error whose type is `InvalidCommand`, `UnknownEmail` or `Unavailable`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use lambda_runtime::service_fn;
+use sojourn::delivery::{ApiGateway, AwsSocketCloser};
 use sojourn::users::dynamo::DynamoUsers;
 use sojourn::{aws, boot};
 
@@ -16,7 +17,11 @@ mod handler;
 fn main() -> ExitCode {
     boot::run("admin-users", |env| async move {
         let sdk = aws::sdk_config(&env).await?;
-        let users = Arc::new(DynamoUsers::from_env(aws_sdk_dynamodb::Client::new(&sdk), &env)?);
-        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&users), event))).await
+        let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
+        let app = Arc::new(handler::App {
+            users: DynamoUsers::from_env(dynamo.clone(), &env)?,
+            closer: AwsSocketCloser::from_env(dynamo, ApiGateway::new(sdk), &env)?,
+        });
+        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&app), event))).await
     })
 }
