@@ -56,6 +56,10 @@ pub enum Metric {
     LockOutcomes,
     /// Scheduled jobs completed, by job.
     JobsCompleted,
+    /// Refresh tokens that were shown again after their use: a theft, or a client that keeps old ones.
+    RefreshTokensReused,
+    /// Passwords that were not verified because too many had been wrong, by the limit that was reached.
+    ThrottledAttempts,
     /// Answers of status 500 and above, by error type.
     Errors,
 }
@@ -76,6 +80,8 @@ impl Metric {
             Self::ClosedSockets => "ClosedSockets",
             Self::LockOutcomes => "LockOutcomes",
             Self::JobsCompleted => "JobsCompleted",
+            Self::RefreshTokensReused => "RefreshTokensReused",
+            Self::ThrottledAttempts => "ThrottledAttempts",
             Self::Errors => "Errors",
         }
     }
@@ -85,6 +91,7 @@ impl Metric {
         match self {
             Self::Payments | Self::Deliveries | Self::ClosedSockets | Self::LockOutcomes => Some("outcome"),
             Self::JobsCompleted => Some("job"),
+            Self::ThrottledAttempts => Some("limit"),
             Self::Errors => Some("error_type"),
             _ => None,
         }

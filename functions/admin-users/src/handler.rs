@@ -10,7 +10,7 @@ use sojourn::deadline::{ANSWER_MARGIN, Deadline, DeadlineExceeded};
 use sojourn::delivery::{AwsSocketCloser, Selection};
 use sojourn::telemetry;
 use sojourn::tokens::Role;
-use sojourn::users::dynamo::DynamoUsers;
+use sojourn::users::dynamo::DynamoRoles;
 use sojourn::users::{Email, RoleChange, RoleStore, User, UserError};
 use tracing::Instrument;
 
@@ -61,7 +61,7 @@ impl From<CommandError> for Diagnostic {
 
 /// What a command needs.
 pub(crate) struct App {
-    pub(crate) users: DynamoUsers,
+    pub(crate) roles: DynamoRoles,
     pub(crate) closer: AwsSocketCloser,
 }
 
@@ -91,10 +91,10 @@ pub(crate) async fn handle(app: Arc<App>, event: LambdaEvent<Value>) -> Result<V
 async fn carry_out(app: &App, command: Command, deadline: Deadline) -> Result<User, CommandError> {
     let (email, change) = match command {
         Command::Grant(RoleOfAccount { email, role }) => {
-            (email.clone(), app.users.grant(&email, role).await?)
+            (email.clone(), app.roles.grant(&email, role).await?)
         }
         Command::Withdraw(RoleOfAccount { email, role }) => {
-            (email.clone(), app.users.withdraw(&email, role).await?)
+            (email.clone(), app.roles.withdraw(&email, role).await?)
         }
     };
     match change {

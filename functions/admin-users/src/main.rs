@@ -9,18 +9,20 @@ use std::sync::Arc;
 
 use lambda_runtime::service_fn;
 use sojourn::delivery::{ApiGateway, AwsSocketCloser};
-use sojourn::users::dynamo::DynamoUsers;
-use sojourn::{aws, boot};
+use sojourn::sessions::dynamo::SessionWrites;
+use sojourn::users::dynamo::DynamoRoles;
+use sojourn::{aws, boot, clock, ids};
 
 mod handler;
 
 fn main() -> ExitCode {
     boot::run("admin-users", |env| async move {
         let sdk = aws::sdk_config(&env).await?;
-        let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
+        let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
+        let writes = SessionWrites::from_env(&env, ids::random())?;
         let app = Arc::new(handler::App {
-            users: DynamoUsers::from_env(dynamo.clone(), &env)?,
-            closer: AwsSocketCloser::from_env(dynamo, ApiGateway::new(sdk), &env)?,
+            roles: DynamoRoles::from_env(dynamodb.clone(), &env, writes, clock::system())?,
+            closer: AwsSocketCloser::from_env(dynamodb, ApiGateway::new(sdk), &env)?,
         });
         lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&app), event))).await
     })
