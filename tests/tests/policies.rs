@@ -119,4 +119,7 @@ async fn use_everything(region: &TestRegion) {
     region.forget_sockets().await;
     mute.send(&json!({"action": "ping"})).await;
     assert_eq!(mute.receive().await["status"], 401);
+    let mut signed_out = region.socket(&customer).await;
+    region.call_as(&customer, "DELETE", "/sessions/current").send().await.expect(204);
+    while signed_out.receive().await["type"] != "session.revoked" {}
 }

@@ -325,6 +325,25 @@ async fn all_sockets_of_an_ended_session_are_told_and_closed_and_nobody_elses() 
 }
 
 #[tokio::test]
+async fn signing_out_closes_the_sockets_of_that_session_and_of_no_other() {
+    let region = TestRegion::start().await;
+    let laptop = region.customer().await;
+    let phone = region.sign_in(&laptop.email).await;
+    let mut on_laptop = region.socket(&laptop).await;
+    let mut on_phone = region.socket(&phone).await;
+
+    region.call_as(&laptop, "DELETE", "/sessions/current").send().await.expect(204);
+    assert_eq!(on_laptop.receive().await["body"], json!({"sessionId": laptop.session_id}));
+    assert!(is_end(on_laptop.closed().await));
+    on_phone.send(&json!({"action": "ping"})).await;
+    assert_eq!(on_phone.receive().await, json!({"type": "pong"}));
+
+    region.call_as(&phone, "DELETE", "/sessions").send().await.expect(204);
+    assert_eq!(on_phone.receive().await["body"], json!({"sessionId": phone.session_id}));
+    assert!(is_end(on_phone.closed().await));
+}
+
+#[tokio::test]
 async fn a_socket_whose_row_is_gone_is_closed_at_its_next_frame() {
     let region = TestRegion::start().await;
     let (alice, bob) = (region.customer().await, region.customer().await);
