@@ -183,7 +183,7 @@ impl<R: Find + Remove, P: PostToConnection + CloseConnection> SocketCloser<R, P>
         deadline: Deadline,
     ) -> Closing {
         let connection_id = key.connection_id.as_str();
-        let (_, told) = join(self.remove(key, deadline), self.tell(key, endpoint, last_word)).await;
+        let ((), told) = join(self.remove(key, deadline), self.tell(key, endpoint, last_word)).await;
         if let Err(error) = told {
             tracing::info!(connection_id, error = chain(&error), "a socket is not told why it ends");
         }
