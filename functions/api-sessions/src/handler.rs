@@ -11,12 +11,10 @@ use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
 use sojourn::sessions::dynamo::DynamoSessions;
 use sojourn::sessions::{Device, SessionStarter, SignedIn, cookie};
+use sojourn::tokens::rotation::JWKS_MAX_AGE;
 use sojourn::tokens::{ACCESS_TOKEN_LIFETIME, PublicKeys};
 use sojourn::users::dynamo::DynamoUsers;
 use sojourn::users::{self, Authentication, Email, NewPassword, Password, SignUp};
-
-/// How long the public keys may be kept by clients and caches. A key is published at least this long before it signs.
-const KEYS_CACHE_CONTROL: &str = "public, max-age=300";
 
 /// What the handler works with.
 #[derive(Debug)]
@@ -94,5 +92,6 @@ fn signed_in_reply(SignedIn { session, access, refresh, cookie }: &SignedIn) -> 
 }
 
 fn public_keys(app: &App) -> Reply {
-    Reply::json(200, json!(app.public_keys)).header("cache-control", KEYS_CACHE_CONTROL)
+    let cache_control = format!("public, max-age={}", JWKS_MAX_AGE.as_secs());
+    Reply::json(200, json!(app.public_keys)).header("cache-control", cache_control)
 }
