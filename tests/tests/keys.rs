@@ -136,7 +136,7 @@ async fn a_rotation_signs_nobody_out_and_a_dropped_key_proves_nothing_any_more()
     // Without the old key its tokens are nothing, though their time is not over and their session stands.
     assert!(local(&["drop-keys"], data).status.success());
     let region = start().await;
-    assert_eq!(kids(&region).await, [new.clone()]);
+    assert_eq!(kids(&region).await, std::slice::from_ref(new));
     assert!(!accepted_everywhere(&region, &early).await, "of the dropped key");
     assert!(accepted_everywhere(&region, &late).await, "of the present one");
     assert_eq!(signer_of(&region.sign_in(&early.email).await.token, &jwks(&region).await.body).0, *new);

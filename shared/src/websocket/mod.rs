@@ -26,12 +26,10 @@ use crate::telemetry::{self, Metric};
 mod client_frame;
 mod handshake;
 mod incoming;
-mod origins;
 
 pub use client_frame::{ClientFrame, InvalidFrame};
 pub use handshake::{Credentials, HandshakeError, SUBPROTOCOL};
 pub use incoming::Incoming;
-pub use origins::AllowedOrigins;
 
 /// Serves `$connect` and `$disconnect` with `handler` until Lambda stops the process.
 pub async fn serve_lifecycle<A, H, F>(function: &'static str, app: A, handler: H) -> Result<(), BootError>
@@ -163,13 +161,14 @@ fn gateway_answer(reply: Reply) -> Value {
     answer
 }
 
+/// Without the detail, as for HTTP: it may repeat what the client sent.
 fn report(route: &str, problem: &Problem) {
     let (error_type, status) = (problem.kind.slug(), problem.kind.status());
     if status >= 500 {
         telemetry::count_case(Metric::Errors, error_type, 1);
         tracing::warn!(route, status, error_type, "answered with a server error");
     } else {
-        tracing::info!(route, status, error_type, detail = problem.detail, "refused");
+        tracing::info!(route, status, error_type, "refused");
     }
 }
 
