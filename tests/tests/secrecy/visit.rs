@@ -270,7 +270,7 @@ impl<'a> Visit<'a> {
     async fn failures(&mut self, visitor: &Visitor) {
         let effects = [
             json!({"kind": "error", "error": "ProvisionedThroughputExceededException"}),
-            json!({"kind": "error", "error": "AccessDeniedException"}),
+            json!({"kind": "error", "error": "InternalServerError"}),
             json!({"kind": "reset"}),
         ];
         for effect in effects {
