@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sojourn::tokens::rotation::JWKS_MAX_AGE;
-use sojourn_tests::{Answer, Customer, Options, Socket, TestRegion, binary, fresh_key};
+use sojourn_tests::{Answer, Customer, Options, PASSWORD, Socket, TestRegion, binary, fresh_key};
 use tokio_tungstenite::tungstenite::Error;
 
 async fn jwks(region: &TestRegion) -> Answer {
@@ -84,7 +84,8 @@ fn local(arguments: &[&str], data: &Path) -> Output {
 
 /// Asks every function that verifies tokens, as an operator. All agree: true if they accept the token.
 async fn accepted_everywhere(region: &TestRegion, who: &Customer) -> bool {
-    let list = region.call_as(who, "GET", "/orders").send().await;
+    let orders = region.call_as(who, "GET", "/orders").send().await;
+    let sessions = region.call_as(who, "GET", "/sessions").send().await;
     let product = json!({"name": "lamp", "price": {"amount": 12_900, "currency": "TWD"}});
     let put = region.call_as(who, "PUT", "/products/lamp").json(&product).send().await;
     let stock = region.call_as(who, "POST", "/products/lamp/stock").key(&fresh_key());
@@ -97,9 +98,9 @@ async fn accepted_everywhere(region: &TestRegion, who: &Customer) -> bool {
         Err(Error::Http(response)) => response.status().as_u16(),
         Err(other) => panic!("refused without a status: {other}"),
     };
-    match [list.status, put.status, stock.status, socket] {
-        [200, 200 | 201, 200, 200] => true,
-        [401, 401, 401, 401] => false,
+    match [orders.status, sessions.status, put.status, stock.status, socket] {
+        [200, 200, 200 | 201, 200, 200] => true,
+        [401, 401, 401, 401, 401] => false,
         differ => panic!("the functions do not agree: {differ:?}"),
     }
 }
@@ -112,6 +113,8 @@ async fn a_rotation_signs_nobody_out_and_a_dropped_key_proves_nothing_any_more()
 
     let region = start().await;
     let early = region.operator().await;
+    let first = json!({"email": early.email, "password": PASSWORD});
+    let first = region.call("POST", "/sessions").json(&first).send().await.expect(201);
     let [old] = &*kids(&region).await else { panic!("one key") };
     assert!(accepted_everywhere(&region, &early).await);
     let refused = local(&["rotate-key"], data);
@@ -133,11 +136,14 @@ async fn a_rotation_signs_nobody_out_and_a_dropped_key_proves_nothing_any_more()
     assert!(accepted_everywhere(&region, &late).await, "signed after it");
     drop(region);
 
-    // Without the old key its tokens are nothing, though their time is not over and their session stands.
+    // Without the old key its tokens are nothing, though their time is not over and their sessions stand: these go on with
+    // tokens of the present key.
     assert!(local(&["drop-keys"], data).status.success());
     let region = start().await;
     assert_eq!(kids(&region).await, std::slice::from_ref(new));
     assert!(!accepted_everywhere(&region, &early).await, "of the dropped key");
     assert!(accepted_everywhere(&region, &late).await, "of the present one");
-    assert_eq!(signer_of(&region.sign_in(&early.email).await.token, &jwks(&region).await.body).0, *new);
+    let refresh = json!({"refreshToken": first.text_of("refreshToken")});
+    let renewed = region.call("POST", "/sessions/refresh").json(&refresh).send().await.expect(200);
+    assert_eq!(signer_of(&renewed.text_of("accessToken"), &jwks(&region).await.body), (new.clone(), true));
 }

@@ -58,7 +58,14 @@ async fn visited(level: &str) -> (String, Secrets) {
 #[track_caller]
 fn assert_kept(log: &str, secrets: &Secrets) {
     // The log is that of the visit: every function that a client reaches has spoken in it.
-    for line in ["\"refused\"", "duplicate answered", "access token refused", "connected", "disconnected"] {
+    for line in [
+        "\"refused\"",
+        "duplicate answered",
+        "access token refused",
+        "connected",
+        "disconnected",
+        "token reused",
+    ] {
         assert!(log.contains(line), "{line} is not in the log");
     }
     for function in ["api-sessions", "api-orders", "api-catalog", "ws-connect", "ws-send", "ws-disconnect"] {

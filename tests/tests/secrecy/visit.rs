@@ -285,36 +285,54 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// The life of a session, as far as the routes are there, to its end.
+    /// The life of a session to its end, and of another to its theft.
     async fn session(&mut self, visitor: Visitor) {
         let region = self.region;
         let origin = "http://localhost:5173";
         let cookie = format!("SESSION={}", visitor.cookie);
-        region.call("GET", "/orders").header("cookie", &cookie).send().await.expect(200);
-        region.call("GET", "/sessions").header("cookie", &cookie).send().await;
+        for path in ["/orders", "/sessions"] {
+            region.call("GET", path).header("cookie", &cookie).send().await.expect(200);
+        }
         let preferences = region.call("PATCH", "/sessions/current/preferences");
         let preferences = preferences.header("cookie", &cookie).header("origin", origin);
         preferences.json(&json!({"note": self.password()})).send().await;
 
+        let second = self.sign_in(visitor.email.clone(), visitor.password.clone()).await;
+        self.refreshes(second).await;
+
+        let new = self.password();
+        for (current, new, status) in [(&new, &visitor.password, 401), (&visitor.password, &new, 204)] {
+            let change = region.call("PUT", "/users/me/password").bearer(&visitor.access);
+            change.json(&json!({"current": current, "new": new})).send().await.expect(status);
+        }
+        let leave = region.call("DELETE", "/sessions/current").header("cookie", &cookie);
+        leave.header("origin", origin).send().await.expect(204);
+        region.call("GET", "/orders").bearer(&visitor.access).send().await.expect(401);
+        region.call("GET", "/.well-known/jwks.json").send().await.expect(200);
+
+        // Until nothing is tried any more.
+        let wrong = json!({"email": visitor.email, "password": visitor.password});
+        while self.post("/sessions", &wrong).await.status != 429 {}
+    }
+
+    /// A refresh token in wrong forms, exchanged, repeated, and used by its thief.
+    async fn refreshes(&mut self, stolen: Visitor) {
         for body in [
-            json!({"refreshToken": [visitor.refresh]}),
-            json!({"refresh": visitor.refresh}),
-            json!({"refreshToken": visitor.access}),
-            json!({"refreshToken": format!("{}x", visitor.refresh)}),
-            json!({"refreshToken": visitor.refresh}),
-            json!({"refreshToken": visitor.refresh}),
+            json!({"refreshToken": [stolen.refresh]}),
+            json!({"refresh": stolen.refresh}),
+            json!({"refreshToken": stolen.access}),
+            json!({"refreshToken": format!("{}x", stolen.refresh)}),
+            json!(stolen.refresh),
         ] {
             self.post("/sessions/refresh", &body).await;
         }
-
-        let new = self.password();
-        for (current, new) in [(&new, &visitor.password), (&visitor.password, &new)] {
-            let change = region.call("PUT", "/users/me/password").bearer(&visitor.access);
-            change.json(&json!({"current": current, "new": new})).send().await;
+        let mut last = stolen.refresh.clone();
+        for _ in 0..3 {
+            let renewed = self.post("/sessions/refresh", &json!({"refreshToken": last})).await.expect(200);
+            self.post("/sessions/refresh", &json!({"refreshToken": last})).await.expect(200);
+            last = renewed.text_of("refreshToken");
         }
-        let leave = region.call("DELETE", "/sessions/current").header("cookie", &cookie);
-        leave.header("origin", origin).send().await;
-        region.call("GET", "/orders").bearer(&visitor.access).send().await;
-        region.call("GET", "/.well-known/jwks.json").send().await.expect(200);
+        self.post("/sessions/refresh", &json!({"refreshToken": stolen.refresh})).await.expect(401);
+        self.post("/sessions/refresh", &json!({"refreshToken": last})).await.expect(401);
     }
 }
