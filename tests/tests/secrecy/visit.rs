@@ -177,6 +177,7 @@ impl<'a> Visit<'a> {
         ];
         for body in &bodies {
             region.call("POST", "/orders").bearer(&visitor.access).key(&random()).json(body).send().await;
+            region.call("PUT", "/cart").bearer(&visitor.access).json(body).send().await;
         }
 
         // Headers take no umlauts.
