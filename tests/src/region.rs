@@ -19,6 +19,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Longest wait for a line of the log.
 const LOG_LIMIT: Duration = Duration::from_secs(20);
+/// Longest wait for a request to be held.
+const HOLD_LIMIT: Duration = Duration::from_secs(20);
 /// Lines of a failed test's region that are shown.
 const LOG_LINES: usize = 60;
 
@@ -160,6 +162,20 @@ impl TestRegion {
     pub async fn fault(&self, rule: &Value) -> u64 {
         let answer = self.control("POST", "/faults").json(rule).send().await.expect(200);
         answer.body["id"].as_u64().unwrap()
+    }
+
+    /// Waits until a fault of the kind `hold` holds a request.
+    pub async fn until_held(&self, rule: u64) {
+        let began = Instant::now();
+        while began.elapsed() < HOLD_LIMIT {
+            let faults = self.control("GET", "/faults").send().await.expect(200);
+            let all = faults.body["rules"].as_array().cloned().unwrap_or_default();
+            if all.iter().any(|status| status["id"] == rule && status["held"].as_u64() > Some(0)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("nothing was held");
     }
 
     /// Begins to count the requests that functions make.
