@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures::future::join_all;
 use sojourn::sessions::dynamo;
 use sojourn::sessions::{
     Presented, RefreshToken, Renewal, Renewed, Revocation, SESSION_LIFETIME, SessionRevoker,
@@ -12,7 +11,7 @@ use sojourn::tokens::Role;
 use sojourn::users::{PasswordStore, PasswordUpdate, RoleStore};
 use sojourn_local::services::faults::{Effect, Failure, Rule};
 
-use crate::stage::{Stage, soon, stage};
+use crate::stage::{Stage, at_once, soon, stage};
 
 /// Rounds of a race: enough to see both orders.
 const ROUNDS: usize = 25;
@@ -33,7 +32,7 @@ async fn fifty_renewals_at_once_with_one_token_get_the_same_successor_from_one_e
     let stage = stage();
     let ann = stage.new_user("ann@example.com").await;
     let first = stage.sign_in(&ann).await;
-    let renewed = join_all((0..50).map(|_| stage.renewed(&first.refresh))).await;
+    let renewed = at_once(50, || stage.renewed(&first.refresh)).await;
 
     let successors: HashSet<String> = renewed.iter().map(|renewed| renewed.refresh.expose()).collect();
     assert_eq!(successors.len(), 1);
@@ -159,7 +158,7 @@ async fn no_token_of_a_renewal_that_raced_with_the_sessions_revocation_is_good()
     for _ in 0..ROUNDS {
         let first = stage.sign_in(&ann).await;
         let (renewals, revocation) = tokio::join!(
-            join_all((0..4).map(|_| stage.renew(&first.refresh))),
+            at_once(4, || stage.renew(&first.refresh)),
             stage.revocations.revoke(&first.session.id, &ann.id, first.session.created_at, soon()),
         );
         assert_eq!(revocation.unwrap(), Revocation::Revoked);
@@ -177,7 +176,7 @@ async fn no_token_of_a_renewal_that_raced_with_the_revocation_of_all_is_good() {
     for _ in 0..ROUNDS {
         let first = stage.sign_in(&ann).await;
         let (renewals, revoked) = tokio::join!(
-            join_all((0..4).map(|_| stage.renew(&first.refresh))),
+            at_once(4, || stage.renew(&first.refresh)),
             stage.revocations.revoke_all(&ann.id, first.session.created_at, soon()),
         );
         revoked.unwrap();

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
 use serde_json::json;
 use sojourn::clock::Clock;
 use sojourn::sessions::{
@@ -15,7 +14,7 @@ use sojourn::users::{
 };
 use sojourn_local::services::faults::{Failure, Rule};
 
-use crate::stage::{PASSWORD, Stage, soon, stage, typed};
+use crate::stage::{PASSWORD, Stage, at_once, soon, stage, typed};
 
 const NEW_PASSWORD: &str = "tr0ub4dor and three";
 /// Rounds of a race: enough to see both orders.
@@ -91,7 +90,7 @@ async fn of_many_revocations_of_one_session_at_once_one_counts() {
     let stage = stage();
     let ann = stage.new_user("ann@example.com").await;
     let session = stage.sign_in(&ann).await;
-    let outcomes = join_all((0..20).map(|_| stage.revoke(&session, &ann))).await;
+    let outcomes = at_once(20, || stage.revoke(&session, &ann)).await;
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Revocation::Revoked).count(), 1);
     assert_eq!(stage.events().await.len(), 1);
 }
@@ -102,7 +101,7 @@ async fn revoking_all_ends_every_session_of_the_user_and_nobody_elses() {
     let (ann, bob) = (stage.new_user("ann@example.com").await, stage.new_user("bob@example.com").await);
     let bobs = stage.sign_in(&bob).await;
     for times in 1..3 {
-        let anns = join_all((0..5).map(|_| stage.sign_in(&ann))).await;
+        let anns = at_once(5, || stage.sign_in(&ann)).await;
         stage.revoke_all(&ann).await;
         for session in &anns {
             assert!(!stage.stands(session).await);

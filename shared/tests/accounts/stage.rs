@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream;
 use jiff::Timestamp;
 use serde_json::Value;
 use sojourn::clock::{ManualClock, SharedClock};
@@ -81,6 +83,11 @@ pub(crate) fn typed(password: &str) -> Password {
 
 pub(crate) fn chosen(password: &str) -> NewPassword {
     typed(password).try_into().unwrap()
+}
+
+/// Does the same so many times at once.
+pub(crate) async fn at_once<F: Future>(times: usize, work: impl Fn() -> F) -> Vec<F::Output> {
+    stream::iter(0..times).map(|_| work()).buffer_unordered(times).collect().await
 }
 
 impl Stage {
