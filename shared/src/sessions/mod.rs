@@ -12,7 +12,7 @@
 //!    rows: a read-only request concurrently with its own first read, a write before it changes anything. Either
 //!    through [`SessionReader`], or with [`dynamo::keys`] and [`dynamo::parse`] inside a batch read of its own.
 //! 4. [`standing`] decides, without asking anyone: [`Standing::Live`] or [`Standing::Ended`], which is answered 401.
-//! 5. [`renew`] exchanges a refresh token for the next access token and the next refresh token. It prolongs nothing.
+//! 5. [`renew()`] exchanges a refresh token for the next access token and the next refresh token. It prolongs nothing.
 //! 6. [`SessionRevoker`] ends one session by its row, or all of a user by the token version; a new password
 //!    ([`crate::users::change_password`]) all but the one that chose it.
 //!
