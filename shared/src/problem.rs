@@ -56,7 +56,7 @@ problem_types! {
     /// Signed in, but the role is missing.
     Forbidden = 403 "forbidden" "The role for this is missing",
     /// A browser's page of another site.
-    OriginNotAllowed = 403 "origin-not-allowed" "Pages of this origin may not connect",
+    OriginNotAllowed = 403 "origin-not-allowed" "Pages of this origin may not do this",
     /// There is no such thing, or it is somebody else's.
     NotFound = 404 "not-found" "There is no such thing",
     /// The same key is still being worked on.

@@ -25,10 +25,29 @@ pub struct Customer {
     pub user_id: String,
     /// Their address.
     pub email: String,
-    /// Their session's id.
+    /// Their session.
     pub session_id: String,
     /// Their access token.
     pub token: String,
+    /// Gets the next one.
+    pub refresh_token: String,
+    /// What a browser would send back: `SESSION=…`.
+    pub cookie: String,
+}
+
+impl Customer {
+    /// Somebody whose session an answer opened.
+    fn of(email: &str, session: &Answer) -> Self {
+        let cookie = session.header("set-cookie").and_then(|line| line.split(';').next());
+        Self {
+            user_id: session.text_of("userId"),
+            email: email.to_owned(),
+            session_id: session.text_of("sessionId"),
+            token: session.text_of("accessToken"),
+            refresh_token: session.text_of("refreshToken"),
+            cookie: cookie.expect("a sign-in sets the cookie").to_owned(),
+        }
+    }
 }
 
 impl TestRegion {
@@ -58,18 +77,23 @@ impl TestRegion {
     /// Signs in somebody who has signed up.
     pub async fn sign_in(&self, email: &str) -> Customer {
         let body = json!({"email": email, "password": PASSWORD});
-        let session = self.call("POST", "/sessions").json(&body).send().await.expect(201);
-        Customer {
-            user_id: session.text_of("userId"),
-            email: email.to_owned(),
-            session_id: session.text_of("sessionId"),
-            token: session.text_of("accessToken"),
-        }
+        Customer::of(email, &self.call("POST", "/sessions").json(&body).send().await.expect(201))
+    }
+
+    /// Shows a refresh token.
+    pub async fn refresh(&self, refresh_token: &str) -> Answer {
+        let call = self.call("POST", "/sessions/refresh");
+        call.json(&json!({"refreshToken": refresh_token})).send().await
     }
 
     /// A call with the credentials of `who`.
     pub fn call_as(&self, who: &Customer, method: &str, path: &str) -> Call {
         self.call(method, path).bearer(&who.token)
+    }
+
+    /// A call as a browser makes it: with the cookie of `who` and nothing else.
+    pub fn call_by_cookie(&self, who: &Customer, method: &str, path: &str) -> Call {
+        self.call(method, path).header("cookie", &who.cookie)
     }
 
     /// Puts a product for 129.00 TWD with `units` in stock.
@@ -122,6 +146,15 @@ impl TestRegion {
         let update = self.dynamodb().update_item().table_name(tables::ORDERS.logical_id);
         let update = update.key("orderId", AttributeValue::S(order_id.to_owned()));
         let update = update.update_expression("SET createdAt = :then");
+        update.expression_attribute_values(":then", AttributeValue::S(rfc3339(then))).send().await.unwrap();
+    }
+
+    /// Makes a session look unused for `minutes`: the next request stamps it.
+    pub async fn quiet_session(&self, session_id: &str, minutes: u64) {
+        let then = SystemClock.now().checked_sub(Duration::from_mins(minutes)).unwrap();
+        let update = self.dynamodb().update_item().table_name(tables::SESSIONS.logical_id);
+        let update = update.key("sessionId", AttributeValue::S(session_id.to_owned()));
+        let update = update.update_expression("SET lastActivity = :then");
         update.expression_attribute_values(":then", AttributeValue::S(rfc3339(then))).send().await.unwrap();
     }
 

@@ -8,21 +8,25 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sojourn_tests::{Answer, Customer, TestRegion, fresh_key, workspace};
 
-/// Who and what the placeholders of the files stand for.
+/// Who the operators' placeholders of the files stand for.
 struct Stage {
-    customer: Customer,
     operator: Customer,
 }
 
 impl Stage {
+    /// The event of a file, with a customer of its own: some events end a session.
     async fn event(&self, region: &TestRegion, path: &Path) -> Value {
         let mut text = fs::read_to_string(path).unwrap();
+        let customer = region.customer().await;
         if text.contains("${ORDER_ID}") {
-            let order = region.order(&self.customer, &fresh_key(), &[("lamp", 1)]).await.expect(201);
+            let order = region.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201);
             text = text.replace("${ORDER_ID}", &order.text_of("orderId"));
         }
         text = text
-            .replace("${ACCESS_TOKEN}", &self.customer.token)
+            .replace("${ACCESS_TOKEN}", &customer.token)
+            .replace("${REFRESH_TOKEN}", &customer.refresh_token)
+            .replace("${SESSION_ID}", &customer.session_id)
+            .replace("${SESSION_COOKIE}", &customer.cookie)
             .replace("${OPERATOR_TOKEN}", &self.operator.token);
         assert!(!text.contains("${"), "{} has a placeholder that nobody fills", path.display());
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -48,8 +52,7 @@ async fn every_event_file_is_answered_by_its_function() {
     let region = TestRegion::start().await;
     let operator = region.operator().await;
     region.stock(&operator, "lamp", 1_000).await;
-    let customer = region.customer().await;
-    let stage = Stage { customer, operator };
+    let stage = Stage { operator };
 
     let mut functions: Vec<_> =
         fs::read_dir(workspace().join("events")).unwrap().map(|entry| entry.unwrap()).collect();

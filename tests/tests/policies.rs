@@ -8,7 +8,7 @@
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
 use sojourn::clock::{Clock, SystemClock, rfc3339};
-use sojourn_tests::{Socket, TestRegion, fresh_key};
+use sojourn_tests::{Customer, PASSWORD, Socket, TestRegion, fresh_key};
 
 /// Tries of the SDK before it gives up.
 const SDK_ATTEMPTS: u64 = 3;
@@ -31,6 +31,8 @@ async fn use_everything(region: &TestRegion) {
     region.call("GET", "/products").send().await.expect(200);
     region.call("GET", "/products/lamp").send().await.expect(200);
     let customer = region.customer().await;
+    use_sessions(region).await;
+    stamp_sessions(region, &operator).await;
 
     // The cart: filled, read, ordered, emptied.
     region.fill_cart(&customer, &[("lamp", 1)]).await;
@@ -128,4 +130,32 @@ async fn use_everything(region: &TestRegion) {
     let mut signed_out = region.socket(&customer).await;
     region.call_as(&customer, "DELETE", "/sessions/current").send().await.expect(204);
     while signed_out.receive().await["type"] != "session.revoked" {}
+}
+
+/// Renewed, listed, revoked one by one and all at once, and a new password.
+async fn use_sessions(region: &TestRegion) {
+    let customer = region.customer().await;
+    let [other, third] = [region.sign_in(&customer.email).await, region.sign_in(&customer.email).await];
+    region.refresh(&customer.refresh_token).await.expect(200);
+    region.call_as(&customer, "GET", "/sessions").send().await.expect(200);
+    let path = format!("/sessions/{}", other.session_id);
+    region.call_as(&customer, "DELETE", &path).send().await.expect(204);
+    region.call_as(&third, "DELETE", "/sessions/current").send().await.expect(204);
+    let password = json!({"current": PASSWORD, "new": "another password of hers"});
+    region.call_as(&customer, "PUT", "/users/me/password").json(&password).send().await.expect(204);
+    region.call_as(&customer, "DELETE", "/sessions").send().await.expect(204);
+}
+
+/// Each function that finds a session quiet stamps it.
+async fn stamp_sessions(region: &TestRegion, operator: &Customer) {
+    let product = json!({"name": "lamp", "price": {"amount": 12_900, "currency": "TWD"}});
+    let quiet = || region.quiet_session(&operator.session_id, 2);
+    quiet().await;
+    region.call_as(operator, "PUT", "/products/lamp").json(&product).send().await.expect(200);
+    for path in ["/orders", "/sessions"] {
+        quiet().await;
+        region.call_as(operator, "GET", path).send().await.expect(200);
+    }
+    quiet().await;
+    region.socket(operator).await.close().await;
 }

@@ -55,6 +55,11 @@ async fn sign_in_answers_the_same_for_a_wrong_password_and_an_unknown_address() 
 async fn every_protected_route_refuses_a_caller_without_a_good_token() {
     let region = TestRegion::start().await;
     let protected = [
+        ("PUT", "/users/me/password"),
+        ("GET", "/sessions"),
+        ("DELETE", "/sessions"),
+        ("DELETE", "/sessions/current"),
+        ("DELETE", "/sessions/ses_01JD0000000000000000000000"),
         ("PUT", "/products/lamp"),
         ("POST", "/products/lamp/stock"),
         ("GET", "/cart"),

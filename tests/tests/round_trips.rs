@@ -4,7 +4,7 @@
 //! it sends one after the other do not.
 
 use serde_json::json;
-use sojourn_tests::{TestRegion, fresh_key};
+use sojourn_tests::{PASSWORD, TestRegion, fresh_key};
 
 /// The delay of each request: far above what the requests themselves take.
 const DELAY_MS: u64 = 40;
@@ -93,6 +93,80 @@ async fn signing_in_waits_for_three_round_trips_with_its_attempt_counted() {
     let usage = region.usage().await;
     assert!(usage.to_string().contains("SignInAttemptsTable"), "the attempt was counted: {usage}");
     assert_eq!(sequential(&region).await, 3);
+}
+
+#[tokio::test]
+async fn a_read_by_cookie_waits_for_one_round_trip_as_one_by_token_does() {
+    let region = delayed().await;
+    let customer = region.customer().await;
+    region.record().await;
+    region.call_by_cookie(&customer, "GET", "/orders").send().await.expect(200);
+    let usage = region.usage().await;
+    assert!(usage.to_string().contains("SessionsTable"), "the cookie was proven: {usage}");
+    assert_eq!(sequential(&region).await, 1);
+}
+
+#[tokio::test]
+async fn the_first_read_of_a_quiet_minute_stamps_the_session_and_waits_for_one_more() {
+    let region = delayed().await;
+    let customer = region.customer().await;
+    region.quiet_session(&customer.session_id, 2).await;
+    for expected in [2, 1] {
+        region.record().await;
+        region.call_as(&customer, "GET", "/orders").send().await.expect(200);
+        assert_eq!(sequential(&region).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn listing_sessions_waits_for_two_round_trips() {
+    let region = delayed().await;
+    let customer = region.customer().await;
+    region.record().await;
+    region.call_as(&customer, "GET", "/sessions").send().await.expect(200);
+    assert_eq!(sequential(&region).await, 2, "the ids from the index, then the rows");
+}
+
+#[tokio::test]
+async fn a_refresh_waits_for_two_round_trips_and_so_does_its_retry() {
+    let region = delayed().await;
+    let customer = region.customer().await;
+    for attempt in ["exchange", "retry"] {
+        region.record().await;
+        region.refresh(&customer.refresh_token).await.expect(200);
+        assert_eq!(sequential(&region).await, 2, "{attempt}");
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_waits_for_three_round_trips_however_many_sessions_end() {
+    let region = delayed().await;
+    let customer = region.customer().await;
+    let mut others = Vec::new();
+    for _ in 0..5 {
+        others.push(region.sign_in(&customer.email).await);
+    }
+    let one = format!("/sessions/{}", others[0].session_id);
+    for (who, path) in
+        [(&customer, one.as_str()), (&others[1], "/sessions/current"), (&customer, "/sessions")]
+    {
+        region.record().await;
+        region.call_as(who, "DELETE", path).send().await.expect(204);
+        assert_eq!(sequential(&region).await, 3, "{path}: the check, the transaction, the sockets to close");
+    }
+}
+
+#[tokio::test]
+async fn a_new_password_waits_for_five_round_trips() {
+    let region = delayed().await;
+    let customer = region.customer().await;
+    region.sign_in(&customer.email).await;
+    let body = json!({"current": PASSWORD, "new": "another password of hers"});
+    region.record().await;
+    region.call_as(&customer, "PUT", "/users/me/password").json(&body).send().await.expect(204);
+    // Session and account together; the attempt, by address and by account; the transaction, with the attempt given
+    // back; the sockets to close.
+    assert_eq!(sequential(&region).await, 5);
 }
 
 #[tokio::test]

@@ -7,7 +7,9 @@ use sojourn::http::Incoming;
 use sojourn::ids::SessionId;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
-use sojourn::sessions::{Revocation, Session, SessionLister, SessionRevoker, Standing, cookie, require_live};
+use sojourn::sessions::{
+    Revocation, Session, SessionError, SessionLister, SessionRevoker, Standing, cookie, require_live,
+};
 use sojourn::tokens::Principal;
 
 use crate::app::App;
@@ -59,6 +61,8 @@ async fn revoke(app: &App, request: &Incoming, caller: &Principal, id: &SessionI
     let (now, deadline) = (app.clock.now(), request.deadline());
     let work = app.revocations.revoke(id, caller.user_id(), now, deadline);
     match request.in_time(work).await? {
+        // Two of the caller's requests ended it at the same time, and the other one was faster.
+        Revocation::NotThere if id == caller.session_id() => Err(SessionError::Ended.into()),
         Revocation::NotThere => Err(Problem::new(ProblemType::NotFound, format!("there is no session {id}"))),
         Revocation::Revoked => {
             app.closer.close(caller.user_id(), &Selection::Session(id.clone()), deadline).await;

@@ -12,6 +12,9 @@
 //!    rows: a read-only request concurrently with its own first read, a write before it changes anything. Either
 //!    through [`SessionReader`], or with [`dynamo::keys`] and [`dynamo::parse`] inside a batch read of its own.
 //! 4. [`standing`] decides, without asking anyone: [`Standing::Live`] or [`Standing::Ended`], which is answered 401.
+//! 5. [`renew()`] exchanges a refresh token for the next access token and the next refresh token. It prolongs nothing.
+//! 6. [`SessionRevoker`] ends one session by its row, or all of a user by the token version; a new password
+//!    ([`crate::users::change_password`]) all but the one that chose it.
 //!
 //! A session has ended when its row is gone, is marked `revokedAt`, is past `expiresAt` (TTL deletes late, so the
 //! comparison is made here), belongs to somebody else, or has a lower token version than its user. The rows must be

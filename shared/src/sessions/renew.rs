@@ -107,11 +107,26 @@ pub async fn renew(
         Exchanged::Refused => return Ok(Renewal::Refused),
         Exchanged::Reused(session) => return Ok(Renewal::Reused(session)),
     };
-    let Some((user, _)) = user.filter(|(user, _)| session.token_version >= user.token_version) else {
+    let Some((user, _)) = user else { return Ok(Renewal::Refused) };
+    let Some(session) = of_the_users_version(sessions, session, user.token_version).await? else {
         return Ok(Renewal::Refused);
     };
     let access = signer.sign(&user.id, &session.id, session.token_version, &user.roles)?;
     Ok(Renewal::Renewed(Box::new(Renewed { session: *session, access, refresh })))
+}
+
+/// The session, unless it has ended with all others of its user. A change of the password that spares it raises both
+/// versions at once, and may do so after the session was read and before the user was.
+async fn of_the_users_version(
+    sessions: &impl TokenRotator,
+    session: Box<Session>,
+    version: u64,
+) -> Result<Option<Box<Session>>, SessionError> {
+    if session.token_version >= version {
+        return Ok(Some(session));
+    }
+    let newer = sessions.find(&session.id).await?;
+    Ok(newer.filter(|newer| newer.token_version >= version && newer.revoked_at.is_none()).map(Box::new))
 }
 
 async fn exchange(

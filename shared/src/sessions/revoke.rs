@@ -17,7 +17,8 @@ use crate::ids::{SessionId, UserId};
 pub enum Revocation {
     /// It stood until now.
     Revoked,
-    /// The user has no such session, or it has ended already.
+    /// The user has no such session, or it was revoked before or has expired. (One that ended with all others is as
+    /// good as revoked: naming it again is answered [`Self::Revoked`] and changes nothing.)
     NotThere,
 }
 

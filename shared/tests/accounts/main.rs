@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage cannot be set")]
 
 mod hashes;
+mod renewal;
+mod revocation;
 mod sessions;
 mod signing_key;
+mod stage;
 mod store;
 mod throttle;
 mod tokens;

@@ -27,10 +27,11 @@ const RAISE_FROM: Change = Change {
     condition: Some("attribute_not_exists(ver) OR ver = :known"),
     names: &[],
 };
-/// The spared session goes on with the new version.
+/// The spared session goes on with the new version. One of an older version than the known one has ended with all others
+/// already, and must not come back.
 const SPARE: Change = Change {
     update: "SET ver = :next",
-    condition: Some("userId = :user AND attribute_not_exists(revokedAt)"),
+    condition: Some("userId = :user AND attribute_not_exists(revokedAt) AND ver = :known"),
     names: &[],
 };
 
@@ -93,7 +94,7 @@ impl SessionWrites {
     ) -> Result<Vec<TransactWriteItem>, DynamoError> {
         let next = || number(known.saturating_add(1));
         let raise = [(":next", next()), (":known", number(known))];
-        let spare = [(":next", next()), (":user", text(user.as_str()))];
+        let spare = [(":next", next()), (":known", number(known)), (":user", text(user.as_str()))];
         Ok(vec![
             RAISE_FROM.action(&self.sessions, version_key(user), raise)?,
             SPARE.action(&self.sessions, key(spared), spare)?,

@@ -1,0 +1,245 @@
+//! Refresh tokens on the embedded DynamoDB: exchanged once, however many ask, and of no use once the session has ended.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use sojourn::sessions::dynamo;
+use sojourn::sessions::{
+    Presented, RefreshToken, Renewal, Renewed, Revocation, SESSION_LIFETIME, SessionRevoker,
+};
+use sojourn::tokens::Role;
+use sojourn::users::{PasswordStore, PasswordUpdate, RoleStore};
+use sojourn_local::services::faults::{Effect, Failure, Rule};
+
+use crate::stage::{Stage, at_once, soon, stage};
+
+/// Rounds of a race: enough to see both orders.
+const ROUNDS: usize = 25;
+
+fn is_refused(renewal: &Renewal) -> bool {
+    matches!(renewal, Renewal::Refused)
+}
+
+impl Stage {
+    /// Whether the access token of a renewal is good.
+    async fn is_good(&self, renewed: &Renewed) -> bool {
+        self.is_live(&self.verifier.verify(renewed.access.text.expose()).unwrap()).await
+    }
+}
+
+#[tokio::test]
+async fn fifty_renewals_at_once_with_one_token_get_the_same_successor_from_one_exchange() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let first = stage.sign_in(&ann).await;
+    let renewed = at_once(50, || stage.renewed(&first.refresh)).await;
+
+    let successors: HashSet<String> = renewed.iter().map(|renewed| renewed.refresh.expose()).collect();
+    assert_eq!(successors.len(), 1);
+    assert!(!successors.contains(&first.refresh.expose()));
+    for renewed in &renewed {
+        assert!(stage.is_good(renewed).await);
+    }
+    let row = dynamo::parse_session(stage.row(&first.session.id).await).unwrap();
+    let successor = &renewed[0].refresh;
+    assert_eq!(row.tokens.current_hash, successor.secret_hash());
+    assert_eq!(row.tokens.rotation.unwrap().previous_hash, first.refresh.secret_hash());
+    assert!(stage.stands(&first).await, "the token that came with the sign-in is good until it expires");
+    stage.renewed(successor).await;
+}
+
+#[tokio::test]
+async fn a_lost_answers_retry_gets_the_same_successor_for_twenty_seconds_and_then_counts_as_theft() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let first = stage.sign_in(&ann).await;
+    let successor = stage.renewed(&first.refresh).await.refresh;
+    stage.clock.advance(Duration::from_secs(20));
+    assert_eq!(stage.renewed(&first.refresh).await.refresh, successor);
+    stage.clock.advance(Duration::from_secs(1));
+    let Renewal::Reused(session) = stage.renew(&first.refresh).await else { panic!("the grace is over") };
+    assert_eq!(session.id, first.session.id);
+}
+
+#[tokio::test]
+async fn an_exchange_whose_answer_is_lost_on_its_way_from_the_table_is_the_same_exchange() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let first = stage.sign_in(&ann).await;
+    stage.store.embedded.faults().add(Rule::new(Effect::CommitThenReset).operation("UpdateItem").times(1));
+    let successor = stage.renewed(&first.refresh).await.refresh;
+    let row = dynamo::parse_session(stage.row(&first.session.id).await).unwrap();
+    assert_eq!(row.tokens.presented(&successor, row.last_activity), Presented::Current);
+}
+
+#[tokio::test]
+async fn a_token_that_was_used_before_the_last_one_is_theft_at_once() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let first = stage.sign_in(&ann).await;
+    let second = stage.renewed(&first.refresh).await.refresh;
+    let third = stage.renewed(&second).await.refresh;
+    assert!(matches!(stage.renew(&first.refresh).await, Renewal::Reused(_)));
+    // Telling is all that renewing does: whoever asked revokes.
+    stage.renewed(&third).await;
+    assert!(stage.events().await.is_empty());
+}
+
+#[tokio::test]
+async fn tokens_of_another_family_change_nothing() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let first = stage.sign_in(&ann).await;
+    stage.renewed(&first.refresh).await;
+    let before = stage.row(&first.session.id).await;
+    for _ in 0..10 {
+        let guess = RefreshToken::generate(first.session.id.clone()).unwrap();
+        assert!(is_refused(&stage.renew(&guess).await));
+    }
+    assert_eq!(stage.row(&first.session.id).await, before);
+    let nowhere = RefreshToken::generate(stage.starter.ids.next()).unwrap();
+    assert!(is_refused(&stage.renew(&nowhere).await));
+}
+
+#[tokio::test]
+async fn a_role_that_was_granted_meanwhile_comes_with_the_next_access_token() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let first = stage.sign_in(&ann).await;
+    assert!(!stage.caller(&first).has_role(Role::Operator));
+    stage.roles.grant(&ann.email, Role::Operator).await.unwrap();
+    let renewed = stage.renewed(&first.refresh).await;
+    assert!(stage.verifier.verify(renewed.access.text.expose()).unwrap().has_role(Role::Operator));
+    stage.roles.withdraw(&ann.email, Role::Operator).await.unwrap();
+    assert!(is_refused(&stage.renew(&renewed.refresh).await), "a withdrawal ends the session");
+}
+
+#[tokio::test]
+async fn nothing_is_renewed_after_the_session_was_revoked() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let first = stage.sign_in(&ann).await;
+    let second = stage.renewed(&first.refresh).await.refresh;
+    let now = first.session.created_at;
+    stage.revocations.revoke(&first.session.id, &ann.id, now, soon()).await.unwrap();
+    for token in [&first.refresh, &second] {
+        assert!(is_refused(&stage.renew(token).await));
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_renewed_after_the_sessions_end() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let first = stage.sign_in(&ann).await;
+    stage.clock.advance(SESSION_LIFETIME.saturating_sub(Duration::from_secs(1)));
+    let renewed = stage.renewed(&first.refresh).await;
+    assert_eq!(renewed.session.expires_at, first.session.expires_at, "use does not prolong a session");
+    stage.clock.advance(Duration::from_secs(1));
+    assert!(is_refused(&stage.renew(&renewed.refresh).await));
+}
+
+#[tokio::test]
+async fn nothing_is_renewed_after_all_sessions_were_revoked() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let first = stage.sign_in(&ann).await;
+    stage.revocations.revoke_all(&ann.id, first.session.created_at, soon()).await.unwrap();
+    assert!(is_refused(&stage.renew(&first.refresh).await));
+    let next = stage.sign_in(&ann).await;
+    stage.renewed(&next.refresh).await;
+}
+
+#[tokio::test]
+async fn no_token_of_a_renewal_that_raced_with_the_sessions_revocation_is_good() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let mut handed_out = 0;
+    for _ in 0..ROUNDS {
+        let first = stage.sign_in(&ann).await;
+        let (renewals, revocation) = tokio::join!(
+            at_once(4, || stage.renew(&first.refresh)),
+            stage.revocations.revoke(&first.session.id, &ann.id, first.session.created_at, soon()),
+        );
+        assert_eq!(revocation.unwrap(), Revocation::Revoked);
+        handed_out += none_is_good(&stage, &renewals).await;
+        assert!(!stage.stands(&first).await);
+    }
+    println!("{handed_out} tokens were handed out in {ROUNDS} races");
+}
+
+#[tokio::test]
+async fn no_token_of_a_renewal_that_raced_with_the_revocation_of_all_is_good() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let mut handed_out = 0;
+    for _ in 0..ROUNDS {
+        let first = stage.sign_in(&ann).await;
+        let (renewals, revoked) = tokio::join!(
+            at_once(4, || stage.renew(&first.refresh)),
+            stage.revocations.revoke_all(&ann.id, first.session.created_at, soon()),
+        );
+        revoked.unwrap();
+        handed_out += none_is_good(&stage, &renewals).await;
+        assert!(!stage.stands(&first).await);
+    }
+    println!("{handed_out} tokens were handed out in {ROUNDS} races");
+}
+
+/// How many tokens the renewals handed out; none of them may be good, for access or for the next renewal.
+async fn none_is_good(stage: &Stage, renewals: &[Renewal]) -> usize {
+    let mut handed_out = 0;
+    for renewal in renewals {
+        match renewal {
+            Renewal::Renewed(renewed) => {
+                handed_out += 1;
+                assert!(!stage.is_good(renewed).await);
+                assert!(is_refused(&stage.renew(&renewed.refresh).await));
+            }
+            Renewal::Refused => {}
+            Renewal::Reused(_) => panic!("nobody used a token twice"),
+        }
+    }
+    handed_out
+}
+
+#[tokio::test]
+async fn a_revocation_between_reading_the_session_and_the_exchange_wins() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let first = stage.sign_in(&ann).await;
+    let exchange = stage.hold("UpdateItem");
+    let revoke = stage.revocations.revoke(&first.session.id, &ann.id, first.session.created_at, soon());
+    let (renewal, revocation) = stage.overtaken(exchange, stage.renew(&first.refresh), revoke).await;
+    assert_eq!(revocation.unwrap(), Revocation::Revoked);
+    assert!(is_refused(&renewal));
+}
+
+#[tokio::test]
+async fn a_session_that_a_change_of_the_password_spares_is_renewed_while_it_happens() {
+    let stage = stage();
+    let (ann, bob) = (stage.new_user("ann@example.com").await, stage.new_user("bob@example.com").await);
+    let first = stage.sign_in(&ann).await;
+    let ((account, old), (_, new)) = (stage.account(&ann).await, stage.account(&bob).await);
+    // The session is read before the change, the user after it.
+    let users_read = stage.hold("TransactGetItems");
+    let change =
+        stage.passwords.replace(&account, &old, &new, &first.session.id, first.session.created_at, soon());
+    let (renewed, changed) = stage.overtaken(users_read, stage.renewed(&first.refresh), change).await;
+    assert_eq!(changed.unwrap(), PasswordUpdate::Done);
+    assert!(stage.is_good(&renewed).await);
+    stage.renewed(&renewed.refresh).await;
+}
+
+#[tokio::test]
+async fn an_exchange_that_meets_a_transaction_at_its_row_is_tried_again() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let first = stage.sign_in(&ann).await;
+    let conflict = Rule::fail(Failure::TransactionConflictException).operation("UpdateItem").times(3);
+    let rule = stage.store.embedded.faults().add(conflict);
+    let renewed = stage.renewed(&first.refresh).await;
+    assert!(stage.is_good(&renewed).await);
+    let applied = stage.store.embedded.faults().status(rule).unwrap().applied;
+    assert_eq!(applied, 3, "the exchange met no transaction");
+}

@@ -1,0 +1,343 @@
+//! The ends of sessions on the embedded DynamoDB: one, all, all but one; and what happens when they meet.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sojourn::clock::Clock;
+use sojourn::sessions::{
+    MAX_LISTED, Renewal, Revocation, SESSION_LIFETIME, SessionLister, SessionRevoker, SessionRows, SignedIn,
+    Standing,
+};
+use sojourn::tokens::Role;
+use sojourn::users::{
+    Authentication, PasswordChange, PasswordHash, PasswordStore, PasswordUpdate, RoleStore, User,
+};
+use sojourn_local::services::faults::{Failure, Rule};
+
+use crate::stage::{PASSWORD, Stage, at_once, soon, stage};
+
+const NEW_PASSWORD: &str = "tr0ub4dor and three";
+/// Rounds of a race: enough to see both orders.
+const ROUNDS: usize = 25;
+
+impl Stage {
+    async fn revoke(&self, signed_in: &SignedIn, user: &User) -> Revocation {
+        let now = self.clock.now();
+        self.revocations.revoke(&signed_in.session.id, &user.id, now, soon()).await.unwrap()
+    }
+
+    async fn revoke_all(&self, user: &User) {
+        self.revocations.revoke_all(&user.id, self.clock.now(), soon()).await.unwrap();
+    }
+
+    /// The store's part of a change of password.
+    async fn replace(
+        &self,
+        (user, old): &(User, PasswordHash),
+        new: &PasswordHash,
+        spared: &SignedIn,
+    ) -> PasswordUpdate {
+        let now = self.clock.now();
+        self.passwords.replace(user, old, new, &spared.session.id, now, soon()).await.unwrap()
+    }
+
+    async fn list(&self, user: &User, current: &SignedIn) -> Vec<SessionRows> {
+        self.sessions.list(&user.id, &current.session.id, soon()).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn revoking_one_session_ends_it_and_no_other() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let (phone, laptop) = (stage.sign_in(&ann).await, stage.sign_in(&ann).await);
+    assert_eq!(stage.revoke(&phone, &ann).await, Revocation::Revoked);
+    assert!(!stage.stands(&phone).await);
+    assert!(matches!(stage.renew(&phone.refresh).await, Renewal::Refused));
+    assert!(stage.stands(&laptop).await);
+    stage.renewed(&laptop.refresh).await;
+    assert_eq!(stage.events().await, [json!({"userId": ann.id, "sessionId": phone.session.id})]);
+}
+
+#[tokio::test]
+async fn what_has_ended_or_never_was_is_not_there_and_tells_nobody() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let (revoked, expired) = (stage.sign_in(&ann).await, stage.sign_in(&ann).await);
+    stage.revoke(&revoked, &ann).await;
+    assert_eq!(stage.revoke(&revoked, &ann).await, Revocation::NotThere);
+    stage.clock.advance(SESSION_LIFETIME);
+    assert_eq!(stage.revoke(&expired, &ann).await, Revocation::NotThere);
+    let (nobodys, now) = (stage.starter.ids.next(), stage.clock.now());
+    let outcome = stage.revocations.revoke(&nobodys, &ann.id, now, soon()).await.unwrap();
+    assert_eq!(outcome, Revocation::NotThere);
+    assert_eq!(stage.events().await.len(), 1);
+}
+
+#[tokio::test]
+async fn nobody_revokes_somebody_elses_session() {
+    let stage = stage();
+    let (ann, bob) = (stage.new_user("ann@example.com").await, stage.new_user("bob@example.com").await);
+    let anns = stage.sign_in(&ann).await;
+    let before = stage.row(&anns.session.id).await;
+    assert_eq!(stage.revoke(&anns, &bob).await, Revocation::NotThere);
+    assert_eq!(stage.row(&anns.session.id).await, before);
+    assert!(stage.events().await.is_empty());
+}
+
+#[tokio::test]
+async fn of_many_revocations_of_one_session_at_once_one_counts() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let session = stage.sign_in(&ann).await;
+    let outcomes = at_once(20, || stage.revoke(&session, &ann)).await;
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Revocation::Revoked).count(), 1);
+    assert_eq!(stage.events().await.len(), 1);
+}
+
+#[tokio::test]
+async fn revoking_all_ends_every_session_of_the_user_and_nobody_elses() {
+    let stage = stage();
+    let (ann, bob) = (stage.new_user("ann@example.com").await, stage.new_user("bob@example.com").await);
+    let bobs = stage.sign_in(&bob).await;
+    for times in 1..3 {
+        let anns = at_once(5, || stage.sign_in(&ann)).await;
+        stage.revoke_all(&ann).await;
+        for session in &anns {
+            assert!(!stage.stands(session).await);
+        }
+        assert_eq!(stage.events().await, vec![json!({"userId": ann.id}); times]);
+    }
+    assert!(stage.stands(&bobs).await);
+    assert!(stage.stands(&stage.sign_in(&ann).await).await, "who knows the password signs in again");
+}
+
+#[tokio::test]
+async fn a_revocation_that_meets_a_transaction_at_its_row_is_tried_again() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let (phone, laptop) = (stage.sign_in(&ann).await, stage.sign_in(&ann).await);
+    let conflict = || Rule::fail(Failure::TransactionConflict { positions: vec![0] }).times(2);
+    stage.store.embedded.faults().add(conflict().operation("TransactWriteItems"));
+    assert_eq!(stage.revoke(&phone, &ann).await, Revocation::Revoked);
+    assert!(!stage.stands(&phone).await);
+    stage.store.embedded.faults().add(conflict().operation("TransactWriteItems"));
+    stage.revoke_all(&ann).await;
+    assert!(!stage.stands(&laptop).await);
+    assert_eq!(stage.events().await.len(), 2);
+}
+
+#[tokio::test]
+async fn the_list_has_the_newest_session_first_and_tells_which_have_ended() {
+    let stage = stage();
+    let (ann, bob) = (stage.new_user("ann@example.com").await, stage.new_user("bob@example.com").await);
+    stage.sign_in(&bob).await;
+    let mut sessions = Vec::new();
+    for _ in 0..4 {
+        sessions.push(stage.sign_in(&ann).await);
+        stage.clock.advance(Duration::from_secs(1));
+    }
+    stage.revoke(&sessions[1], &ann).await;
+    let (list, now) = (stage.list(&ann, &sessions[3]).await, stage.clock.now());
+    let listed: Vec<_> = list.iter().map(|rows| rows.session.clone().unwrap().id).collect();
+    let newest_first: Vec<_> = sessions.iter().rev().map(|signed_in| signed_in.session.id.clone()).collect();
+    assert_eq!(listed, newest_first);
+    let live = |rows: &&SessionRows| {
+        let id = &rows.session.as_ref().unwrap().id;
+        matches!(rows.standing_of(id, &ann.id, now), Standing::Live { .. })
+    };
+    assert_eq!(list.iter().filter(live).count(), 3);
+    stage.revoke_all(&ann).await;
+    let list = stage.list(&ann, &sessions[3]).await;
+    assert_eq!(list.iter().filter(live).count(), 0);
+}
+
+#[tokio::test]
+async fn the_list_is_bounded_and_has_the_callers_own_session_however_old() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let current = stage.sign_in(&ann).await;
+    stage.clock.advance(Duration::from_secs(1));
+    let bound = usize::try_from(MAX_LISTED).unwrap();
+    for _ in 0..bound + 10 {
+        stage.sign_in(&ann).await;
+    }
+    let list = stage.list(&ann, &current).await;
+    assert_eq!(list.len(), bound + 1);
+    let own = list.iter().filter(|rows| rows.session.as_ref().unwrap().id == current.session.id);
+    assert_eq!(own.count(), 1);
+}
+
+#[tokio::test]
+async fn a_new_password_ends_every_session_but_the_one_that_chose_it() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let (current, other) = (stage.sign_in(&ann).await, stage.sign_in(&ann).await);
+    let account = stage.account(&ann).await;
+    let changed = stage.change_password(&account, &current.session.id, PASSWORD, NEW_PASSWORD).await;
+    assert_eq!(changed, PasswordChange::Changed);
+    assert!(stage.stands(&current).await, "its old access token is good");
+    assert!(stage.is_live(&current.cookie.principal()).await, "and so is its cookie");
+    stage.renewed(&current.refresh).await;
+    assert!(!stage.stands(&other).await);
+    assert!(!stage.is_live(&other.cookie.principal()).await);
+    assert!(matches!(stage.renew(&other.refresh).await, Renewal::Refused));
+    assert_eq!(stage.events().await, [json!({"userId": ann.id, "exceptSessionId": current.session.id})]);
+    for (password, is_right) in [(PASSWORD, false), (NEW_PASSWORD, true)] {
+        let outcome = stage.authenticate(&ann, password).await;
+        assert_eq!(matches!(outcome, Authentication::Accepted { .. }), is_right, "{password}");
+    }
+    // A second change goes from the raised version on.
+    let account = stage.account(&ann).await;
+    let changed = stage.change_password(&account, &current.session.id, NEW_PASSWORD, PASSWORD).await;
+    assert_eq!(changed, PasswordChange::Changed);
+    assert!(stage.stands(&current).await);
+}
+
+#[tokio::test]
+async fn a_wrong_current_password_changes_nothing() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let (current, other) = (stage.sign_in(&ann).await, stage.sign_in(&ann).await);
+    let account = stage.account(&ann).await;
+    let outcome = stage.change_password(&account, &current.session.id, "a guess", NEW_PASSWORD).await;
+    assert_eq!(outcome, PasswordChange::Refused);
+    assert!(stage.stands(&current).await && stage.stands(&other).await);
+    assert_eq!(stage.account(&ann).await.0, account.0);
+    assert!(stage.events().await.is_empty());
+}
+
+#[tokio::test]
+async fn of_two_changes_at_once_one_counts_and_only_its_session_stays() {
+    let stage = stage();
+    let (ann, bob) = (stage.new_user("ann@example.com").await, stage.new_user("bob@example.com").await);
+    let (_, hash_of_bob) = stage.account(&bob).await;
+    let (_, first_hash) = stage.account(&ann).await;
+    for round in 1..=ROUNDS {
+        let (phone, laptop) = (stage.sign_in(&ann).await, stage.sign_in(&ann).await);
+        let account = stage.account(&ann).await;
+        let new = if round % 2 == 1 { &hash_of_bob } else { &first_hash };
+        let (by_phone, by_laptop) =
+            tokio::join!(stage.replace(&account, new, &phone), stage.replace(&account, new, &laptop));
+        let done = [&by_phone, &by_laptop].map(|outcome| *outcome == PasswordUpdate::Done);
+        assert!(done[0] != done[1], "{by_phone:?} {by_laptop:?}");
+        assert!([by_phone, by_laptop].contains(&PasswordUpdate::OtherPassword), "{by_phone:?} {by_laptop:?}");
+        assert_eq!([stage.stands(&phone).await, stage.stands(&laptop).await], done);
+        assert_eq!(stage.events().await.len(), round);
+    }
+}
+
+#[tokio::test]
+async fn no_session_survives_a_change_of_password_that_raced_with_the_revocation_of_all() {
+    let stage = stage();
+    let (ann, bob) = (stage.new_user("ann@example.com").await, stage.new_user("bob@example.com").await);
+    let (_, new) = stage.account(&bob).await;
+    for _ in 0..ROUNDS {
+        let current = stage.sign_in(&ann).await;
+        let change = async {
+            let account = stage.account(&ann).await;
+            stage.replace(&account, &new, &current).await
+        };
+        let (outcome, ()) = tokio::join!(change, stage.revoke_all(&ann));
+        assert!(matches!(outcome, PasswordUpdate::Done | PasswordUpdate::SessionEnded), "{outcome:?}");
+        assert!(!stage.stands(&current).await, "spared by a change that is {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_of_all_before_the_change_is_written_wins() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let current = stage.sign_in(&ann).await;
+    let account = stage.account(&ann).await;
+    let write = stage.hold("TransactWriteItems");
+    let change = stage.change_password(&account, &current.session.id, PASSWORD, NEW_PASSWORD);
+    let (outcome, ()) = stage.overtaken(write, change, stage.revoke_all(&ann)).await;
+    assert_eq!(outcome, PasswordChange::SessionEnded);
+    assert_eq!(stage.account(&ann).await.1, account.1, "the password is still the old one");
+}
+
+#[tokio::test]
+async fn a_change_of_password_brings_no_session_back_that_ended_before_the_account_was_read() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let current = stage.sign_in(&ann).await;
+    // The session was found live; then all were revoked; then the account was read.
+    assert!(stage.stands(&current).await);
+    stage.revoke_all(&ann).await;
+    let account = stage.account(&ann).await;
+    let outcome = stage.change_password(&account, &current.session.id, PASSWORD, NEW_PASSWORD).await;
+    assert_eq!(outcome, PasswordChange::SessionEnded);
+    assert!(!stage.stands(&current).await);
+}
+
+#[tokio::test]
+async fn a_change_of_password_brings_no_revoked_session_back() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let current = stage.sign_in(&ann).await;
+    let account = stage.account(&ann).await;
+    stage.revoke(&current, &ann).await;
+    let outcome = stage.change_password(&account, &current.session.id, PASSWORD, NEW_PASSWORD).await;
+    assert_eq!(outcome, PasswordChange::SessionEnded);
+    assert!(!stage.stands(&current).await);
+    assert_eq!(stage.events().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_sign_in_with_the_old_password_that_a_change_overtakes_has_no_session() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let current = stage.sign_in(&ann).await;
+    let account = stage.account(&ann).await;
+    // The old password is verified, its version read; the change is made; the session is written.
+    let sign_in = async {
+        let accepted = stage.authenticate(&ann, PASSWORD).await;
+        let Authentication::Accepted { user, .. } = accepted else { panic!("the password was right") };
+        stage.starter.start(&user, None).await.unwrap()
+    };
+    let write = stage.hold("PutItem");
+    let change = stage.change_password(&account, &current.session.id, PASSWORD, NEW_PASSWORD);
+    let (late, changed) = stage.overtaken(write, sign_in, change).await;
+    assert_eq!(changed, PasswordChange::Changed);
+    assert!(!stage.stands(&late).await);
+    assert!(!stage.is_live(&late.cookie.principal()).await);
+    assert!(matches!(stage.renew(&late.refresh).await, Renewal::Refused));
+    assert!(stage.stands(&current).await);
+}
+
+#[tokio::test]
+async fn an_old_password_never_opens_a_session_that_outlives_a_change_however_they_meet() {
+    let stage = stage();
+    let (ann, bob) = (stage.new_user("ann@example.com").await, stage.new_user("bob@example.com").await);
+    let current = stage.sign_in(&ann).await;
+    let hashes = [stage.account(&ann).await.1, stage.account(&bob).await.1];
+    for round in 0..ROUNDS {
+        let account = stage.account(&ann).await;
+        let new = &hashes[(round + 1) % 2];
+        // What a sign-in does but for the verification, which here is a comparison of hashes.
+        let sign_in = async {
+            let (user, hash) = stage.account(&ann).await;
+            let is_old = hash == account.1;
+            (is_old, stage.starter.start(&user, None).await.unwrap())
+        };
+        let ((is_old, late), outcome) = tokio::join!(sign_in, stage.replace(&account, new, &current));
+        assert_eq!(outcome, PasswordUpdate::Done);
+        assert_eq!(stage.stands(&late).await, !is_old);
+    }
+}
+
+#[tokio::test]
+async fn a_withdrawn_role_ends_the_users_sessions_with_an_event_and_a_repetition_does_not() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    stage.roles.grant(&ann.email, Role::Operator).await.unwrap();
+    let session = stage.sign_in(&ann).await;
+    assert!(stage.events().await.is_empty(), "a grant ends nothing");
+    stage.roles.withdraw(&ann.email, Role::Operator).await.unwrap();
+    assert!(!stage.stands(&session).await);
+    let next = stage.sign_in(&ann).await;
+    stage.roles.withdraw(&ann.email, Role::Operator).await.unwrap();
+    assert!(stage.stands(&next).await);
+    assert_eq!(stage.events().await, [json!({"userId": ann.id})]);
+}

@@ -1,0 +1,222 @@
+//! Everything that accounts and their sessions take, on the embedded DynamoDB, with a clock that is set by hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use jiff::Timestamp;
+use serde_json::Value;
+use sojourn::clock::{ManualClock, SharedClock};
+use sojourn::deadline::Deadline;
+use sojourn::dynamo::Item;
+use sojourn::env::Env;
+use sojourn::ids::{self, SessionId};
+use sojourn::redacted::Redacted;
+use sojourn::sessions::dynamo::{self, DynamoRevocations, DynamoSessions, SessionWrites};
+use sojourn::sessions::{
+    RefreshToken, Renewal, Renewed, SessionError, SessionStarter, SignedIn, renew, require_live,
+};
+use sojourn::throttle::Throttle;
+use sojourn::throttle::dynamo::DynamoAttempts;
+use sojourn::tokens::{Principal, SigningKey, TokenSigner, TokenVerifier};
+use sojourn::users::dynamo::{DynamoPasswords, DynamoRoles, DynamoUsers};
+use sojourn::users::{
+    self, Authentication, Credentials, Email, NewPassword, NewPasswordOf, Password, PasswordChange,
+    PasswordHash, ProfileReader, SignUp, User,
+};
+use sojourn_local::services::faults::{Rule, RuleId, When};
+
+use crate::support::Store;
+use crate::token_keys::{TestKey, jwks};
+
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+/// Many at once share the machine's cores.
+const LONG_ENOUGH: Duration = Duration::from_mins(1);
+
+pub(crate) struct Stage {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) users: DynamoUsers,
+    pub(crate) throttle: Throttle<DynamoAttempts>,
+    pub(crate) passwords: DynamoPasswords,
+    pub(crate) roles: DynamoRoles,
+    pub(crate) sessions: DynamoSessions,
+    pub(crate) revocations: DynamoRevocations,
+    pub(crate) starter: SessionStarter<DynamoSessions>,
+    pub(crate) verifier: TokenVerifier,
+}
+
+pub(crate) fn stage() -> Stage {
+    let store = crate::support::store();
+    let key = TestKey::new("2026-11");
+    let keys = jwks(&[&key]);
+    let env =
+        Env::of([("TOKEN_ISSUER", "https://i.example"), ("TOKEN_AUDIENCE", "a"), ("TOKEN_JWKS", &keys)]);
+    let signing_key = SigningKey::from_jwk(&Redacted::new(key.private_jwk().to_string())).unwrap();
+    let clock = ManualClock::at("2026-11-20T09:30:00.123Z".parse::<Timestamp>().unwrap());
+    let ids = ids::random();
+    let (client, writes) = (store.client.clone(), SessionWrites::from_env(&store.env, ids.clone()).unwrap());
+    let sessions = DynamoSessions::from_env(client.clone(), &store.env).unwrap();
+    Stage {
+        users: DynamoUsers::from_env(client.clone(), &store.env).unwrap(),
+        throttle: Throttle {
+            store: DynamoAttempts::from_env(client.clone(), &store.env).unwrap(),
+            clock: clock.clone(),
+        },
+        passwords: DynamoPasswords::from_env(client.clone(), &store.env, writes.clone()).unwrap(),
+        roles: DynamoRoles::from_env(client.clone(), &store.env, writes.clone(), clock.clone()).unwrap(),
+        revocations: DynamoRevocations::new(client, writes),
+        starter: SessionStarter {
+            store: sessions.clone(),
+            signer: TokenSigner::from_env(&env, signing_key, clock.clone()).unwrap(),
+            clock: clock.clone(),
+            ids,
+            region: "local".to_owned(),
+        },
+        sessions,
+        verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(),
+        store,
+        clock,
+    }
+}
+
+pub(crate) fn soon() -> Deadline {
+    Deadline::after(LONG_ENOUGH)
+}
+
+pub(crate) fn typed(password: &str) -> Password {
+    Password::new(password.to_owned())
+}
+
+pub(crate) fn chosen(password: &str) -> NewPassword {
+    typed(password).try_into().unwrap()
+}
+
+/// Does the same so many times at once.
+pub(crate) async fn at_once<F: Future>(times: usize, work: impl Fn() -> F) -> Vec<F::Output> {
+    stream::iter(0..times).map(|_| work()).buffer_unordered(times).collect().await
+}
+
+impl Stage {
+    pub(crate) fn shared_clock(&self) -> SharedClock {
+        self.clock.clone()
+    }
+
+    pub(crate) async fn new_user(&self, address: &str) -> User {
+        let (clock, email) = (self.shared_clock(), address.parse::<Email>().unwrap());
+        let made =
+            users::sign_up(&self.users, &clock, &self.starter.ids, email, chosen(PASSWORD), soon()).await;
+        match made.unwrap() {
+            SignUp::Created(user) => user,
+            SignUp::EmailTaken => panic!("{address} was free"),
+        }
+    }
+
+    /// The account as it stands, with its password's hash.
+    pub(crate) async fn account(&self, user: &User) -> (User, PasswordHash) {
+        self.users.profile(&user.id).await.unwrap().unwrap()
+    }
+
+    /// A session of the user as the account stands.
+    pub(crate) async fn sign_in(&self, user: &User) -> SignedIn {
+        let (user, _) = self.account(user).await;
+        self.starter.start(&user, None).await.unwrap()
+    }
+
+    pub(crate) fn caller(&self, signed_in: &SignedIn) -> Principal {
+        self.verifier.verify(signed_in.access.text.expose()).unwrap()
+    }
+
+    pub(crate) async fn is_live(&self, caller: &Principal) -> bool {
+        match require_live(&self.sessions, caller, &self.shared_clock()).await {
+            Ok(_) => true,
+            Err(SessionError::Ended) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Whether the access token that came with a sign-in is good.
+    pub(crate) async fn stands(&self, signed_in: &SignedIn) -> bool {
+        self.is_live(&self.caller(signed_in)).await
+    }
+
+    pub(crate) async fn renew(&self, token: &RefreshToken) -> Renewal {
+        let clock = self.shared_clock();
+        renew(&self.sessions, &self.users, &self.starter.signer, &clock, token, soon()).await.unwrap()
+    }
+
+    pub(crate) async fn renewed(&self, token: &RefreshToken) -> Renewed {
+        match self.renew(token).await {
+            Renewal::Renewed(renewed) => *renewed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Changes the password of an account as it was read, sparing a session.
+    pub(crate) async fn change_password(
+        &self,
+        account: &(User, PasswordHash),
+        spared: &SessionId,
+        current: &str,
+        new: &str,
+    ) -> PasswordChange {
+        let change = NewPasswordOf {
+            account: account.clone(),
+            spared: spared.clone(),
+            current: typed(current),
+            new: chosen(new),
+            address: None,
+        };
+        let clock = self.shared_clock();
+        users::change_password(&self.passwords, &self.throttle, &clock, change, soon()).await.unwrap()
+    }
+
+    /// Holds a password against the account of an address.
+    pub(crate) async fn authenticate(&self, user: &User, password: &str) -> Authentication {
+        let credentials = Credentials { email: user.email.clone(), password: typed(password), address: None };
+        users::authenticate(&self.users, &self.throttle, credentials).await.unwrap()
+    }
+
+    /// A session's row as it is stored.
+    pub(crate) async fn row(&self, id: &SessionId) -> Item {
+        let get = self.store.client.get_item().table_name("SessionsTable").set_key(Some(dynamo::key(id)));
+        get.send().await.unwrap().item.unwrap()
+    }
+
+    /// What the events that were written so far tell.
+    pub(crate) async fn events(&self) -> Vec<Value> {
+        let items = self.store.client.scan().table_name("OutboxTable").send().await.unwrap().items.unwrap();
+        let events: Vec<Value> = serde_dynamo::from_items(items).unwrap();
+        events
+            .into_iter()
+            .map(|mut event| {
+                assert_eq!(event["type"], "sessions.revoked");
+                assert_eq!(event["subject"], event["data"]["userId"]);
+                event["data"].take()
+            })
+            .collect()
+    }
+
+    /// Keeps the next request of this kind from having its effect.
+    pub(crate) fn hold(&self, operation: &str) -> RuleId {
+        let rule = Rule::hold(When::Before).operation(operation).resource("SessionsTable").times(1);
+        self.store.embedded.faults().add(rule)
+    }
+
+    /// Runs `late`, whose held request has its effect after all of `early`.
+    pub(crate) async fn overtaken<T, U>(
+        &self,
+        rule: RuleId,
+        late: impl Future<Output = T>,
+        early: impl Future<Output = U>,
+    ) -> (T, U) {
+        let faults = self.store.embedded.faults();
+        tokio::join!(late, async {
+            assert!(faults.until_held(rule, 1).await);
+            let early = early.await;
+            faults.remove(rule);
+            early
+        })
+    }
+}
