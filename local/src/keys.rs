@@ -1,8 +1,10 @@
-//! The key pair that access tokens are signed and verified with.
+//! The keys of a region, made at its first start and kept with its data; without a data folder they live as long as the
+//! region.
 //!
-//! Made at the first start and kept with the region's data; without a data folder it lives as long as the region.
-//! `cargo dev -- keygen` prints a new pair for a region in the cloud. Form: a private OKP JWK (RFC 8037), and a JWKS
-//! (RFC 7517) with its public half. The `kid` is the key's thumbprint (RFC 7638).
+//! - The key pair that access tokens are signed and verified with. `cargo dev -- keygen` prints a new one for a region in
+//!   the cloud. Form: a private OKP JWK (RFC 8037), and a JWKS (RFC 7517) with its public half. The `kid` is the key's
+//!   thumbprint (RFC 7638).
+//! - The key that session payloads are sealed with: a JWKS with one `oct` key for A256GCM (RFC 7518).
 
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 use aws_lc_rs::encoding::AsBigEndian;
+use aws_lc_rs::rand;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,7 +26,7 @@ const FILE_NAME: &str = "token-signing-key.json";
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The library refused.
-    #[error("an Ed25519 key pair can't be generated")]
+    #[error("a key can't be generated")]
     Generate,
     /// The file can't be read or written.
     #[error("the token signing key {} can't be read or written: {source}", path.display())]
@@ -113,6 +116,17 @@ impl SigningKey {
         let Self { kty, crv, kid, x, alg, usage, .. } = self;
         json!({"keys": [{"kty": kty, "crv": crv, "kid": kid, "x": x, "alg": alg, "use": usage}]}).to_string()
     }
+}
+
+/// A new set of sealing keys, with one key: what the sealing function's secret holds.
+pub fn sealing_keys() -> Result<String, KeyError> {
+    // The kid stands in every sealed value, so it is short; a thumbprint of a secret is nothing to publish anyway.
+    let (mut kid, mut key) = ([0; 6], [0; 32]);
+    for bytes in [kid.as_mut_slice(), &mut key] {
+        rand::fill(bytes).map_err(|_| KeyError::Generate)?;
+    }
+    let [kid, k] = [kid.as_slice(), &key].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
+    Ok(json!({"keys": [{"kty": "oct", "alg": "A256GCM", "kid": kid, "k": k}]}).to_string())
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use sojourn::http::{Incoming, no_such_route};
 use sojourn::ids::SharedIds;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
+use sojourn::seal::SealingKeys;
 use sojourn::sessions::dynamo::DynamoSessions;
 use sojourn::sessions::{Device, SessionStarter, SignedIn, cookie};
 use sojourn::tokens::{ACCESS_TOKEN_LIFETIME, PublicKeys};
@@ -23,6 +24,8 @@ const KEYS_CACHE_CONTROL: &str = "public, max-age=300";
 pub(crate) struct App {
     pub(crate) users: DynamoUsers,
     pub(crate) sessions: SessionStarter<DynamoSessions>,
+    #[expect(dead_code, reason = "so far it is read to prove at the start that the secret holds keys")]
+    pub(crate) sealing_keys: SealingKeys,
     pub(crate) public_keys: PublicKeys,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,

@@ -1,15 +1,15 @@
 //! Sign-up, sign-in and the public keys: the one function that can sign access tokens.
 //!
-//! It starts only when it can do its work: the signing key is read from Secrets Manager once, and must be one that
-//! `TOKEN_JWKS` lets the other functions verify.
+//! It starts only when it can do its work: its keys are read from Secrets Manager once, and the signing key must be one
+//! that `TOKEN_JWKS` lets the other functions verify.
 
 use std::process::ExitCode;
 
 use sojourn::sessions::SessionStarter;
 use sojourn::sessions::dynamo::DynamoSessions;
-use sojourn::tokens::{PublicKeys, TokenSigner, secrets_manager};
+use sojourn::tokens::{PublicKeys, TokenSigner};
 use sojourn::users::dynamo::DynamoUsers;
-use sojourn::{aws, boot, clock, http, ids};
+use sojourn::{aws, boot, clock, http, ids, secrets_manager};
 
 mod handler;
 
@@ -20,7 +20,8 @@ fn main() -> ExitCode {
         let secrets = aws_sdk_secretsmanager::Client::new(&sdk);
         let (clock, ids) = (clock::system(), ids::random());
 
-        let signing_key = secrets_manager::signing_key(&secrets, &env).await?;
+        let (signing_key, sealing_keys) =
+            tokio::try_join!(secrets_manager::read(&secrets, &env), secrets_manager::read(&secrets, &env))?;
         let app = handler::App {
             users: DynamoUsers::from_env(dynamodb.clone(), &env)?,
             sessions: SessionStarter {
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
                 ids: ids.clone(),
                 region: aws::region(&env)?,
             },
+            sealing_keys,
             public_keys: PublicKeys::from_env(&env)?,
             clock,
             ids,

@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{SessionId, UserId};
 
 pub mod keys;
-pub mod secrets_manager;
 mod signer;
 mod verifier;
 

@@ -1,13 +1,15 @@
-//! Who is calling: accounts and sessions on the embedded DynamoDB, tokens, and the key that signs them.
+//! Who is calling: accounts and sessions on the embedded DynamoDB, tokens, and the keys of both.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage cannot be set")]
 
+mod secrets;
 mod sessions;
-mod signing_key;
 mod store;
 mod tokens;
 mod users;
 
+#[path = "../support/sealing_keys.rs"]
+mod sealing_keys;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/token_keys.rs"]
