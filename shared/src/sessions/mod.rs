@@ -28,10 +28,15 @@ use crate::tokens::Principal;
 pub mod cookie;
 mod device;
 pub mod dynamo;
+mod payload;
 mod secret;
 mod start;
 
 pub use device::{Device, InvalidDevice};
+pub use payload::{
+    MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, Payload, PayloadError, PayloadNotSealed, PayloadOf,
+    Preferences, PreferencesPatch, PreferencesRefused,
+};
 pub use secret::{InvalidSecret, SecretHash, SessionSecret};
 pub use start::{SessionStarter, SignedIn, StartError};
 
