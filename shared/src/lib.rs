@@ -28,6 +28,7 @@ pub mod deadline;
 pub mod env;
 pub mod ids;
 pub mod money;
+pub mod precondition;
 pub mod problem;
 pub mod random;
 pub mod redacted;
