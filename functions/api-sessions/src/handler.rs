@@ -5,16 +5,17 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::json;
 use sojourn::clock::{SharedClock, rfc3339};
-use sojourn::http::{Incoming, no_such_route};
+use sojourn::http::{Authenticator, Incoming, no_such_route};
 use sojourn::ids::SharedIds;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
-use sojourn::seal::SealingKeys;
 use sojourn::sessions::dynamo::DynamoSessions;
-use sojourn::sessions::{Device, SessionStarter, SignedIn};
+use sojourn::sessions::{Device, SessionPreferences, SessionStarter, SignedIn};
 use sojourn::tokens::{ACCESS_TOKEN_LIFETIME, PublicKeys};
 use sojourn::users::dynamo::DynamoUsers;
 use sojourn::users::{self, Authentication, Email, NewPassword, Password, SignUp};
+
+use crate::preferences;
 
 /// How long the public keys may be kept by clients and caches. A key is published at least this long before it signs.
 const KEYS_CACHE_CONTROL: &str = "public, max-age=300";
@@ -22,10 +23,10 @@ const KEYS_CACHE_CONTROL: &str = "public, max-age=300";
 /// What the handler works with.
 #[derive(Debug)]
 pub(crate) struct App {
+    pub(crate) authenticator: Authenticator,
     pub(crate) users: DynamoUsers,
     pub(crate) sessions: SessionStarter<DynamoSessions>,
-    #[expect(dead_code, reason = "so far it is read to prove at the start that the secret holds keys")]
-    pub(crate) sealing_keys: SealingKeys,
+    pub(crate) preferences: SessionPreferences<DynamoSessions>,
     pub(crate) public_keys: PublicKeys,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
@@ -51,6 +52,8 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
     match request.route() {
         "POST /users" => sign_up(&app, &request).await,
         "POST /sessions" => sign_in(&app, &request).await,
+        "GET /sessions/current/preferences" => preferences::get(&app, &request).await,
+        "PATCH /sessions/current/preferences" => preferences::patch(&app, &request).await,
         "GET /.well-known/jwks.json" => Ok(public_keys(&app)),
         _ => Err(no_such_route(&request)),
     }

@@ -12,6 +12,8 @@
 //!    rows: a read-only request concurrently with its own first read, a write before it changes anything. Either
 //!    through [`SessionReader`], or with [`dynamo::keys`] and [`dynamo::parse`] inside a batch read of its own.
 //! 4. [`standing`] decides, without asking anyone: [`Standing::Live`] or [`Standing::Ended`], which is answered 401.
+//! 5. The device's name and the user's preferences are in the row as well, as a [`Payload`] that is sealed: one function
+//!    has the keys ([`SessionPreferences`]), and the check needs none of it.
 //!
 //! A session has ended when its row is gone, is marked `revokedAt`, is past `expiresAt` (TTL deletes late, so the
 //! comparison is made here), belongs to somebody else, or has a lower token version than its user. The rows must be
@@ -32,6 +34,7 @@ pub mod cookie;
 mod device;
 pub mod dynamo;
 mod payload;
+mod preferences;
 mod refresh;
 mod secret;
 mod start;
@@ -39,9 +42,10 @@ mod start;
 pub use cookie::SessionCookie;
 pub use device::{Device, InvalidDevice};
 pub use payload::{
-    MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, Payload, PayloadError, PayloadNotSealed, PayloadOf,
-    Preferences, PreferencesPatch, PreferencesRefused,
+    FIRST_VERSION, MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, Payload, PayloadError, PayloadNotSealed,
+    Preferences, PreferencesPatch, PreferencesRefused, SealedPayload,
 };
+pub use preferences::{PayloadStore, PreferencesError, Replaced, SessionPreferences, VersionedPreferences};
 pub use refresh::{GRACE, Presented, RefreshToken, Rotation, Salt, TokenFamily};
 pub use secret::{InvalidSecret, SecretHash};
 pub use start::{SessionStarter, SignedIn, StartError};
@@ -71,8 +75,6 @@ pub struct Session {
     pub revoked_at: Option<Timestamp>,
     /// The region that the user signed in at.
     pub region: String,
-    /// What the user calls the device.
-    pub device: Option<Device>,
     /// What is known of its refresh tokens.
     pub tokens: TokenFamily,
     /// Hash of the cookie.
@@ -182,8 +184,18 @@ pub async fn require_live(
     clock: &SharedClock,
 ) -> Result<Timestamp, SessionError> {
     let rows = store.read(principal.session_id(), principal.user_id()).await?;
+    admit(store, principal, &rows, clock).await
+}
+
+/// The same for rows that were read already.
+async fn admit(
+    store: &impl ActivityWriter,
+    principal: &Principal,
+    rows: &SessionRows,
+    clock: &SharedClock,
+) -> Result<Timestamp, SessionError> {
     let now = clock.now();
-    let ends_at = standing(principal, &rows, now).require_live()?;
+    let ends_at = standing(principal, rows, now).require_live()?;
     if rows.is_quiet(now)
         && let Err(error) = store.touch(principal.session_id(), now).await
     {
@@ -194,6 +206,10 @@ pub async fn require_live(
 
 /// Starts sessions: what only the function that signs users in may do.
 pub trait SessionWriter: Send + Sync {
-    /// Stores a new session. Its id is new, so nothing can be in the way.
-    fn create(&self, session: &Session) -> impl Future<Output = Result<(), SessionError>> + Send;
+    /// Stores a new session with its first payload. Its id is new, so nothing can be in the way.
+    fn create(
+        &self,
+        session: &Session,
+        payload: &SealedPayload,
+    ) -> impl Future<Output = Result<(), SessionError>> + Send;
 }

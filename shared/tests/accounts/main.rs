@@ -2,14 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage cannot be set")]
 
+mod preferences;
 mod secrets;
 mod sessions;
 mod store;
 mod tokens;
 mod users;
 
-#[path = "../support/sealing_keys.rs"]
-mod sealing_keys;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/token_keys.rs"]

@@ -2,10 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use crate::sealing_keys::{sealing_key, sealing_set};
-use crate::token_keys::{TestKey, jwks};
+use crate::token_keys::{TestKey, jwks, sealing_key};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region};
+use serde_json::{Value, json};
 use sojourn::env::Env;
 use sojourn::seal::SealingKeys;
 use sojourn::secrets_manager::{Secret, SecretError, read};
@@ -15,6 +15,11 @@ use sojourn_local::services::access::Access;
 use sojourn_local::services::secrets::Secrets;
 
 const SECRET: &str = "sojourn-key";
+
+/// The text of a set of keys.
+fn sealing_set(keys: &[Value]) -> String {
+    json!({ "keys": keys }).to_string()
+}
 
 /// What is made of the secret when it holds `value`.
 async fn read_secret<S: Secret>(value: Option<&str>) -> Result<S, SecretError> {

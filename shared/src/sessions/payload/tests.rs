@@ -33,31 +33,30 @@ fn nested(levels: usize) -> Value {
 #[test]
 fn a_payload_opens_for_its_own_session_user_and_version_only() {
     let ids = ids::random();
-    let (session_id, user_id) = (ids.next(), ids.next());
-    let (other_session, other_user) = (ids.next(), ids.next());
-    let own = PayloadOf { session_id: &session_id, user_id: &user_id, version: 3 };
-    let payload =
-        Payload { device: Some("Ann's phone".parse().unwrap()), preferences: preferences(json!({"a": [1]})) };
-    let sealed = payload.seal(&keys(), own).unwrap();
-    assert_eq!(Payload::open(&sealed, &keys(), own).unwrap(), payload);
-    for other in [
-        PayloadOf { session_id: &other_session, ..own },
-        PayloadOf { user_id: &other_user, ..own },
-        PayloadOf { version: 4, ..own },
-        PayloadOf { version: 33, ..own },
+    let (session, user) = (ids.next(), ids.next());
+    let device = Some("Ann's phone".parse().unwrap());
+    let payload = Payload { device, preferences: preferences(json!({"a": [1]})) };
+    let sealed = payload.seal(&keys(), &session, &user, 3).unwrap();
+    assert_eq!(sealed.open(&keys(), &session, &user).unwrap(), payload);
+    let renumbered = |version| SealedPayload { version, ..sealed.clone() };
+    for opened in [
+        sealed.open(&keys(), &ids.next(), &user),
+        sealed.open(&keys(), &session, &ids.next()),
+        renumbered(4).open(&keys(), &session, &user),
+        renumbered(33).open(&keys(), &session, &user),
     ] {
-        let error = Payload::open(&sealed, &keys(), other).unwrap_err();
+        let error = opened.unwrap_err();
         let refused = OpenError::Refused(Refusal::Tag);
-        assert!(matches!(&error, PayloadError::NotOpened { source, .. } if *source == refused), "{error:?}");
+        assert!(matches!(&error, PayloadError::Foreign { source, .. } if *source == refused), "{error:?}");
     }
 }
 
 #[test]
 fn what_was_sealed_and_is_no_payload_is_told_without_being_shown() {
     let ids = ids::random();
-    let of = PayloadOf { session_id: &ids.next(), user_id: &ids.next(), version: 1 };
-    let sealed = keys().seal(br#"{"preferences": "darling"}"#, &of.context()).unwrap();
-    let error = Payload::open(&sealed, &keys(), of).unwrap_err();
+    let (session, user) = (ids.next(), ids.next());
+    let bytes = keys().seal(br#"{"preferences": "darling"}"#, &context(&session, &user, 1)).unwrap();
+    let error = SealedPayload { version: 1, bytes }.open(&keys(), &session, &user).unwrap_err();
     assert!(matches!(error, PayloadError::Unreadable { line: 1, .. }), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("darling"), "{error:?}");
 }
@@ -90,12 +89,12 @@ fn preferences_have_16_kb_and_so_has_a_patch() {
 #[test]
 fn the_longest_payload_can_be_sealed() {
     let ids = ids::random();
-    let of = PayloadOf { session_id: &ids.next(), user_id: &ids.next(), version: u64::MAX };
+    let (session, user) = (ids.next(), ids.next());
     let preferences = preferences(json!({"a": "x".repeat(MAX_PREFERENCES_BYTES - 8)}));
     let device = "\u{1F600}".repeat(Device::MAX_CHARS).parse().unwrap();
     let payload = Payload { device: Some(device), preferences };
-    let sealed = payload.seal(&keys(), of).unwrap();
-    assert_eq!(Payload::open(&sealed, &keys(), of).unwrap(), payload);
+    let sealed = payload.seal(&keys(), &session, &user, u64::MAX).unwrap();
+    assert_eq!(sealed.open(&keys(), &session, &user).unwrap(), payload);
 }
 
 #[test]
