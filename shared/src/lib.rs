@@ -18,6 +18,7 @@ pub mod payments;
 pub mod reports;
 pub mod seal;
 pub mod sessions;
+pub mod throttle;
 pub mod tokens;
 pub mod users;
 

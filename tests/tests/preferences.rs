@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
+use sojourn::tables;
 use sojourn_tests::{Answer, Call, Customer, Options, TestRegion};
 
 const PATH: &str = "/sessions/current/preferences";
@@ -123,6 +125,47 @@ async fn a_browser_patches_with_its_cookie_from_an_allowed_page_only() {
     let exposed = patched.header("access-control-expose-headers").unwrap().to_ascii_lowercase();
     assert!(exposed.contains("etag"), "{exposed}");
     assert_eq!(browser("GET").send().await.expect(200).body, json!({"theme": "dark"}));
+}
+
+#[tokio::test]
+async fn a_session_that_was_tampered_with_tells_nothing_and_can_still_be_ended() {
+    let region = TestRegion::start().await;
+    let ann = region.customer().await;
+    let sign_in = async |device: &str| {
+        let body = json!({"email": ann.email, "password": "correct horse battery staple", "device": device});
+        region.call("POST", "/sessions").json(&body).send().await.expect(201)
+    };
+    let (phone, laptop) = (sign_in("Phone").await, sign_in("Laptop").await);
+    let [of_phone, of_laptop] = [&phone, &laptop].map(|session| session.text_of("sessionId"));
+    let key = |id: &str| AttributeValue::S(id.to_owned());
+    let table = tables::SESSIONS.logical_id;
+    let row = region
+        .dynamodb()
+        .get_item()
+        .table_name(table)
+        .key("sessionId", key(&of_laptop))
+        .send()
+        .await
+        .unwrap();
+    let update = region.dynamodb().update_item().table_name(table).key("sessionId", key(&of_phone));
+    let update = update.update_expression("SET payload = :payload");
+    update
+        .expression_attribute_values(":payload", row.item.unwrap()["payload"].clone())
+        .send()
+        .await
+        .unwrap();
+
+    let bearer = phone.text_of("accessToken");
+    for call in [region.call("GET", PATH), region.call("PATCH", PATH).json(&json!({"a": 1}))] {
+        call.bearer(&bearer).send().await.expect_problem(401, "unauthenticated");
+    }
+    let list = region.call_as(&ann, "GET", "/sessions").send().await.expect(200);
+    let device_of = |id: &str| {
+        let items = list.body["items"].as_array().unwrap();
+        items.iter().find(|item| item["sessionId"] == *id).unwrap()["device"].clone()
+    };
+    assert_eq!((device_of(&of_phone), device_of(&of_laptop)), (Value::Null, json!("Laptop")));
+    region.call_as(&ann, "DELETE", &format!("/sessions/{of_phone}")).send().await.expect(204);
 }
 
 #[tokio::test]

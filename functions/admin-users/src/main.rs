@@ -8,15 +8,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use lambda_runtime::service_fn;
-use sojourn::users::dynamo::DynamoUsers;
-use sojourn::{aws, boot};
+use sojourn::sessions::dynamo::SessionWrites;
+use sojourn::users::dynamo::DynamoRoles;
+use sojourn::{aws, boot, clock, ids};
 
 mod handler;
 
 fn main() -> ExitCode {
     boot::run("admin-users", |env| async move {
         let sdk = aws::sdk_config(&env).await?;
-        let users = Arc::new(DynamoUsers::from_env(aws_sdk_dynamodb::Client::new(&sdk), &env)?);
+        let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
+        let writes = SessionWrites::from_env(&env, ids::random())?;
+        let users = Arc::new(DynamoRoles::from_env(dynamodb, &env, writes, clock::system())?);
         lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&users), event))).await
     })
 }

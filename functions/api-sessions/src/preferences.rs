@@ -7,14 +7,16 @@ use sojourn::problem::Problem;
 use sojourn::reply::Reply;
 use sojourn::sessions::{PreferencesPatch, VersionedPreferences};
 
-use crate::handler::App;
+use crate::app::App;
 
+/// `GET /sessions/current/preferences`.
 pub(crate) async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let caller = request.principal(&app.authenticator)?;
     let read = request.in_time(app.preferences.read(&caller)).await?;
     Ok(document(&read))
 }
 
+/// `PATCH /sessions/current/preferences`.
 pub(crate) async fn patch(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let caller = request.principal(&app.authenticator)?;
     let if_match = request.if_match()?;

@@ -11,8 +11,9 @@ use crate::money::MoneyError;
 use crate::precondition::InvalidIfMatch;
 use crate::problem::{Problem, ProblemType};
 use crate::random::NoEntropy;
-use crate::sessions::{SessionError, StartError};
+use crate::sessions::{RenewError, SessionError, StartError};
 use crate::telemetry::chain;
+use crate::throttle::{Refusal, ThrottleError};
 use crate::tokens::SigningFailed;
 use crate::users::UserError;
 
@@ -91,6 +92,10 @@ impl From<SessionError> for Problem {
             SessionError::Ended => {
                 Self::new(ProblemType::Unauthenticated, "the session has ended; sign in again")
             }
+            SessionError::Busy => {
+                tracing::warn!(%error, "session not written");
+                Self::new(ProblemType::Unavailable, "the session is busy; try again").retry_after(TRY_AGAIN)
+            }
             SessionError::Store(error) => error.into(),
         }
     }
@@ -101,6 +106,7 @@ impl From<UserError> for Problem {
     fn from(error: UserError) -> Self {
         match error {
             UserError::Store(error) => error.into(),
+            UserError::Throttle(error) => error.into(),
             UserError::NoEntropy(error) => error.into(),
             UserError::Hashing(error) => {
                 tracing::error!(error = chain(&error), "password not hashed");
@@ -111,6 +117,28 @@ impl From<UserError> for Problem {
                 Self::new(ProblemType::Unavailable, "the account is busy; try again").retry_after(TRY_AGAIN)
             }
         }
+    }
+}
+
+/// 500, or 503 when it will pass: whoever cannot be counted is not let in.
+impl From<ThrottleError> for Problem {
+    fn from(error: ThrottleError) -> Self {
+        match error {
+            ThrottleError::Store(error) => error.into(),
+            ThrottleError::Busy(_) => {
+                tracing::warn!(%error, "attempt not counted");
+                Self::new(ProblemType::Unavailable, "this cannot be checked just now; try again")
+                    .retry_after(TRY_AGAIN)
+            }
+        }
+    }
+}
+
+/// 429, the same for both limits.
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(ProblemType::TooManyRequests, "too many passwords were wrong; wait before the next")
+            .retry_after(refusal.retry_after)
     }
 }
 
@@ -138,6 +166,18 @@ impl From<StartError> for Problem {
             StartError::NoEntropy(error) => error.into(),
             StartError::Sealing(error) => error.into(),
             StartError::Signing(error) => error.into(),
+        }
+    }
+}
+
+/// As its cause.
+impl From<RenewError> for Problem {
+    fn from(error: RenewError) -> Self {
+        match error {
+            RenewError::Session(error) => error.into(),
+            RenewError::User(error) => error.into(),
+            RenewError::NoEntropy(error) => error.into(),
+            RenewError::Signing(error) => error.into(),
         }
     }
 }

@@ -39,9 +39,15 @@ use crate::env::{ConfigError, Env};
 use crate::ids::{SessionId, UserId};
 use crate::tables;
 
+mod list;
 mod payload;
+mod revoke;
+mod rotate;
+mod writes;
 
 pub use payload::parse_payload;
+pub use revoke::DynamoRevocations;
+pub use writes::SessionWrites;
 
 /// A new session never replaces another: two sign-ins with one id would share a row.
 const IS_NEW: &str = "attribute_not_exists(sessionId)";

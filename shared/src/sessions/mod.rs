@@ -25,6 +25,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::SharedClock;
+use crate::deadline::Deadline;
 use crate::dynamo::DynamoError;
 use crate::ids::{SessionId, UserId};
 use crate::telemetry::chain;
@@ -33,25 +34,34 @@ use crate::tokens::{Principal, Proof};
 pub mod cookie;
 mod device;
 pub mod dynamo;
+mod listed;
 mod payload;
 mod preferences;
 mod refresh;
+mod renew;
+mod revoke;
 mod secret;
 mod start;
 
 pub use cookie::SessionCookie;
 pub use device::{Device, InvalidDevice};
+pub use listed::ListedSession;
 pub use payload::{
     FIRST_VERSION, MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, Payload, PayloadError, PayloadNotSealed,
     Preferences, PreferencesPatch, PreferencesRefused, SealedPayload,
 };
 pub use preferences::{PayloadStore, PreferencesError, Replaced, SessionPreferences, VersionedPreferences};
 pub use refresh::{GRACE, Presented, RefreshToken, Rotation, Salt, TokenFamily};
+pub use renew::{Exchange, RenewError, Renewal, Renewed, TokenRotator, renew};
+pub use revoke::{Revocation, SessionRevoker};
 pub use secret::{InvalidSecret, SecretHash};
 pub use start::{SessionStarter, SignedIn, StartError};
 
 /// How long a session lasts after signing in. It is not prolonged by use: after this the password is asked again.
 pub const SESSION_LIFETIME: Duration = Duration::from_hours(30 * 24);
+
+/// Most sessions that a list shows: with the current one and the token version they fit into one batch read.
+pub const MAX_LISTED: i32 = 98;
 
 /// How old `lastActivity` may get before a request renews it: a session in steady use costs one write a minute.
 pub const ACTIVITY_RESOLUTION: Duration = Duration::from_mins(1);
@@ -154,6 +164,9 @@ pub enum SessionError {
     /// It has ended. 401.
     #[error("the session has ended")]
     Ended,
+    /// Others kept writing to the same rows until the deadline. Nothing was changed. 503.
+    #[error("the session's rows were busy until the deadline")]
+    Busy,
     /// The store failed. 503 when it will pass, else 500.
     #[error(transparent)]
     Store(#[from] DynamoError),
@@ -202,6 +215,18 @@ async fn admit(
         tracing::warn!(error = chain(&error), "the session's activity was not written");
     }
     Ok(ends_at)
+}
+
+/// Lists sessions.
+pub trait SessionLister: Send + Sync {
+    /// The sessions of `user`, newest first, [`MAX_LISTED`] at most and `current` in any case; those that have ended
+    /// among them. Consistent: one whose revocation was acknowledged shows as revoked.
+    fn list(
+        &self,
+        user: &UserId,
+        current: &SessionId,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Vec<ListedSession>, SessionError>> + Send;
 }
 
 /// Starts sessions: what only the function that signs users in may do.

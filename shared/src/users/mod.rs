@@ -6,8 +6,9 @@
 //! 1. [`sign_up`] hashes the password and writes both items in one transaction, each on condition that it is new. Of
 //!    any number of sign-ups with one address, one creates an account and the others learn [`SignUp::EmailTaken`]; no
 //!    half of an account is left behind.
-//! 2. [`authenticate`] follows the pointer to the profile and verifies the password. An unknown address takes the same
-//!    path with a profile that is not there and a hash that no password has: same answer, same reads, same work.
+//! 2. [`authenticate`] reserves an attempt ([`crate::throttle`]) while it follows the pointer to the profile, and verifies
+//!    the password if there is one left. An unknown address takes the same path with a profile that is not there and a
+//!    hash that no password has: same answer, same requests, same work.
 //! 3. [`RoleStore`] grants and withdraws roles, each in one update that names only its own role, so that concurrent
 //!    changes all count and repeating one changes nothing. A withdrawal raises the token version and so ends the
 //!    user's sessions, since what was issued with the role must not be of use any more. A grant shows with the next
@@ -17,14 +18,17 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::IpAddr;
 
+use futures::future::{TryFutureExt, try_join};
 use jiff::Timestamp;
 
 use crate::clock::SharedClock;
 use crate::deadline::Deadline;
 use crate::dynamo::DynamoError;
-use crate::ids::{SharedIds, UserId};
+use crate::ids::{SessionId, SharedIds, UserId};
 use crate::random::NoEntropy;
+use crate::throttle::{Admission, AttemptStore, Refusal, Reservation, Throttle, ThrottleError};
 use crate::tokens::Role;
 
 pub mod dynamo;
@@ -58,13 +62,31 @@ pub enum SignUp {
     EmailTaken,
 }
 
+/// What somebody claims to be, and from where.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The account's e-mail address.
+    pub email: Email,
+    /// The password that was typed.
+    pub password: Password,
+    /// The network address that it came from, if that is known.
+    pub address: Option<IpAddr>,
+}
+
 /// Outcome of a sign-in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Authentication {
     /// The password is the account's.
-    Accepted(User),
+    Accepted {
+        /// Whose.
+        user: User,
+        /// The attempt, to be given back.
+        reservation: Reservation,
+    },
     /// It is not, or there is no such account. The caller is not told which.
     Refused,
+    /// Nobody looked: too many were wrong before.
+    Throttled(Refusal),
 }
 
 /// Outcome of granting or withdrawing a role.
@@ -82,6 +104,9 @@ pub enum UserError {
     /// The store failed. 503 when it will pass, else 500.
     #[error(transparent)]
     Store(#[from] DynamoError),
+    /// The attempt could not be counted. 503 when it will pass, else 500.
+    #[error(transparent)]
+    Throttle(#[from] ThrottleError),
     /// The password could not be hashed or compared. 500.
     #[error(transparent)]
     Hashing(#[from] HashingFailed),
@@ -113,6 +138,54 @@ pub trait CredentialReader: Send + Sync {
     ) -> impl Future<Output = Result<Option<(User, PasswordHash)>, UserError>> + Send;
 }
 
+/// Finds the account that a session belongs to.
+pub trait ProfileReader: Send + Sync {
+    /// The account with this id and its password's hash, as of one moment with its token version.
+    fn profile(
+        &self,
+        id: &UserId,
+    ) -> impl Future<Output = Result<Option<(User, PasswordHash)>, UserError>> + Send;
+}
+
+/// Outcome of replacing a password's hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordUpdate {
+    /// Done; every session but the spared one has ended.
+    Done,
+    /// The account has another password by now.
+    OtherPassword,
+    /// The session that was to be spared has ended.
+    SessionEnded,
+}
+
+/// Replaces passwords.
+pub trait PasswordStore: ProfileReader {
+    /// Replaces the password's hash, if it is still `old`, and ends every session of `user` but `spared`, both or
+    /// neither. Conflicts are retried until `deadline`.
+    fn replace(
+        &self,
+        user: &User,
+        old: &PasswordHash,
+        new: &PasswordHash,
+        spared: &SessionId,
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<PasswordUpdate, UserError>> + Send;
+}
+
+/// Outcome of changing one's password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordChange {
+    /// It is the new one.
+    Changed,
+    /// The current password was not the account's.
+    Refused,
+    /// Too many passwords were wrong lately; this one was not looked at.
+    Throttled(Refusal),
+    /// The caller's session has ended meanwhile.
+    SessionEnded,
+}
+
 /// Changes roles: what only administration may do.
 pub trait RoleStore: Send + Sync {
     /// Gives the account of an address a role. It may have it already.
@@ -141,19 +214,67 @@ pub async fn sign_up(
     store.create(&user, &hash, deadline).await
 }
 
-/// Holds a password against the account of an address.
+/// A change of a password, as asked for.
+#[derive(Debug)]
+pub struct NewPasswordOf {
+    /// The account, as it was just read.
+    pub account: (User, PasswordHash),
+    /// The session that asks, which goes on.
+    pub spared: SessionId,
+    /// What must be the password until now.
+    pub current: Password,
+    /// What is the password from now on.
+    pub new: NewPassword,
+    /// Where the request comes from, if that is known.
+    pub address: Option<IpAddr>,
+}
+
+/// Replaces a password, if an attempt is left: who holds a session shall not be able to guess its password either. The new
+/// one is hashed only after the current one proved right.
+pub async fn change_password(
+    store: &impl PasswordStore,
+    throttle: &Throttle<impl AttemptStore>,
+    clock: &SharedClock,
+    NewPasswordOf { account: (user, old), spared, current, new, address }: NewPasswordOf,
+    deadline: Deadline,
+) -> Result<PasswordChange, UserError> {
+    let reservation = match throttle.reserve(&user.email, address).await? {
+        Admission::Reserved(reservation) => reservation,
+        Admission::Refused(refusal) => return Ok(PasswordChange::Throttled(refusal)),
+    };
+    if !password::verify(current, old.clone()).await? {
+        return Ok(PasswordChange::Refused);
+    }
+    let replace = async {
+        let new = password::hash(new).await?;
+        store.replace(&user, &old, &new, &spared, clock.now(), deadline).await
+    };
+    Ok(match throttle.give_back_during(reservation, replace).await? {
+        PasswordUpdate::Done => PasswordChange::Changed,
+        PasswordUpdate::OtherPassword => PasswordChange::Refused,
+        PasswordUpdate::SessionEnded => PasswordChange::SessionEnded,
+    })
+}
+
+/// Holds a password against the account of an address, if an attempt is left.
 pub async fn authenticate(
     store: &impl CredentialReader,
-    email: &Email,
-    password: Password,
+    throttle: &Throttle<impl AttemptStore>,
+    Credentials { email, password, address }: Credentials,
 ) -> Result<Authentication, UserError> {
-    let (user, hash) = match store.credentials(email).await? {
+    let (admission, account) =
+        try_join(throttle.reserve(&email, address).err_into(), store.credentials(&email)).await?;
+    let reservation = match admission {
+        Admission::Reserved(reservation) => reservation,
+        Admission::Refused(refusal) => return Ok(Authentication::Throttled(refusal)),
+    };
+    let (user, hash) = match account {
         Some((user, hash)) => (Some(user), hash),
         None => (None, PasswordHash::of_nobody()),
     };
     let is_right = password::verify(password, hash).await?;
     Ok(match user {
-        Some(user) if is_right => Authentication::Accepted(user),
+        Some(user) if is_right => Authentication::Accepted { user, reservation },
         _ => Authentication::Refused,
     })
 }

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage cannot be set")]
 
+mod hashes;
 mod preferences;
 mod secrets;
 mod sessions;
 mod store;
+mod throttle;
 mod tokens;
 mod users;
 

@@ -130,7 +130,7 @@ async fn a_session_begins_with_its_device_and_without_preferences() {
     let read = stage.read(&ann).await.unwrap();
     assert_eq!((shown(&read), read.version), (json!({}), 1));
     let row = stage.row(ann.session_id()).await;
-    let sealed = dynamo::parse_payload(ann.session_id(), &row).unwrap();
+    let sealed = dynamo::parse_payload(&row).unwrap();
     let payload = sealed.open(&stage.keys, ann.session_id(), ann.user_id()).unwrap();
     assert_eq!(payload.device.unwrap().as_str(), "Ann's phone");
 }

@@ -250,7 +250,7 @@ async fn storing_the_same_session_again_is_no_failure_and_another_one_is() {
     let stage = stage();
     let (signed_in, _) = stage.sign_in(&stage.user(0)).await;
     let item = stage.item(&signed_in.session.id).await;
-    let payload = dynamo::parse_payload(&signed_in.session.id, &item).unwrap();
+    let payload = dynamo::parse_payload(&item).unwrap();
     stage.starter.store.create(&signed_in.session, &payload).await.unwrap();
     let other = RefreshToken::generate(signed_in.session.id.clone()).unwrap();
     let intruder = Session { tokens: other.family(), ..signed_in.session.clone() };

@@ -26,13 +26,13 @@ pub(super) fn attributes(payload: &SealedPayload) -> [(String, AttributeValue); 
     ]
 }
 
-/// The payload in the row of session `id`.
-pub fn parse_payload(id: &SessionId, row: &Item) -> Result<SealedPayload, DynamoError> {
+/// The payload in a session's row.
+pub fn parse_payload(row: &Item) -> Result<SealedPayload, DynamoError> {
     let version = row.get("version").and_then(|version| version.as_n().ok()?.parse().ok());
     let bytes = row.get("payload").and_then(|payload| payload.as_b().ok());
     match (version, bytes) {
         (Some(version), Some(bytes)) => Ok(SealedPayload { version, bytes: bytes.as_ref().to_vec() }),
-        _ => Err(DynamoError::unreadable("read", format!("session {id}"), "its row has no payload")),
+        _ => Err(DynamoError::unreadable("read", "a session's row", "it has no payload")),
     }
 }
 
@@ -45,7 +45,7 @@ impl PayloadStore for DynamoSessions {
         let keys = keys(id, user).map(|key| RowKey { table: &self.table, key });
         let items = read_rows(&self.client, keys.into(), Deadline::after(PATIENCE)).await?.take(&self.table);
         let session = items.iter().find(|item| item.contains_key("userId"));
-        let payload = session.map(|row| parse_payload(id, row)).transpose()?;
+        let payload = session.map(parse_payload).transpose()?;
         Ok((parse(items)?, payload))
     }
 
@@ -75,7 +75,7 @@ impl PayloadStore for DynamoSessions {
             Write::Conflict => Ok(Replaced::Overtaken),
             Write::Refused(row) if row.is_empty() || row.contains_key("revokedAt") => Ok(Replaced::Ended),
             // The SDK tried again after a lost answer and met its own first try: no two seals have the same bytes.
-            Write::Refused(row) if parse_payload(id, &row)? == *next => Ok(Replaced::Done),
+            Write::Refused(row) if parse_payload(&row)? == *next => Ok(Replaced::Done),
             Write::Refused(_) => Ok(Replaced::Overtaken),
         }
     }

@@ -1,0 +1,99 @@
+//! The adapters that the handler works with, built once.
+
+use aws_sdk_dynamodb::Client;
+use sojourn::aws;
+use sojourn::clock::SharedClock;
+use sojourn::env::{ConfigError, Env};
+use sojourn::http::Authenticator;
+use sojourn::ids::{self, SharedIds};
+use sojourn::seal::SealingKeys;
+use sojourn::secrets_manager::{self, SecretError};
+use sojourn::sessions::dynamo::{DynamoRevocations, DynamoSessions, SessionWrites};
+use sojourn::sessions::{SessionPreferences, SessionStarter};
+use sojourn::throttle::Throttle;
+use sojourn::throttle::dynamo::DynamoAttempts;
+use sojourn::tokens::{PublicKeys, SigningKey, TokenSigner};
+use sojourn::users::dynamo::{DynamoPasswords, DynamoUsers};
+
+/// What the handler works with.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) authenticator: Authenticator,
+    pub(crate) users: DynamoUsers,
+    pub(crate) throttle: Throttle<DynamoAttempts>,
+    pub(crate) passwords: DynamoPasswords,
+    pub(crate) starter: SessionStarter<DynamoSessions>,
+    pub(crate) sessions: DynamoSessions,
+    pub(crate) preferences: SessionPreferences<DynamoSessions>,
+    pub(crate) revocations: DynamoRevocations,
+    pub(crate) signer: TokenSigner,
+    pub(crate) sealing_keys: SealingKeys,
+    pub(crate) public_keys: PublicKeys,
+    pub(crate) clock: SharedClock,
+    pub(crate) ids: SharedIds,
+}
+
+/// What no other function has.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    signing: SigningKey,
+    sealing: SealingKeys,
+}
+
+impl Keys {
+    /// Reads both from their secrets, at the same time.
+    pub(crate) async fn read(
+        secrets: &aws_sdk_secretsmanager::Client,
+        env: &Env,
+    ) -> Result<Self, SecretError> {
+        let signing = secrets_manager::read(secrets, env);
+        let sealing = secrets_manager::read(secrets, env);
+        let (signing, sealing) = tokio::try_join!(signing, sealing)?;
+        Ok(Self { signing, sealing })
+    }
+}
+
+impl App {
+    /// Reads the whole configuration, and connects nothing yet.
+    pub(crate) fn from_env(
+        dynamodb: &Client,
+        env: &Env,
+        keys: Keys,
+        clock: SharedClock,
+    ) -> Result<Self, ConfigError> {
+        let ids = ids::random();
+        let writes = SessionWrites::from_env(env, ids.clone())?;
+        let sessions = DynamoSessions::from_env(dynamodb.clone(), env)?;
+        let Keys { signing: signing_key, sealing: sealing_keys } = keys;
+        let signer = TokenSigner::from_env(env, signing_key, clock.clone())?;
+        Ok(Self {
+            authenticator: Authenticator::from_env(env, clock.clone())?,
+            users: DynamoUsers::from_env(dynamodb.clone(), env)?,
+            throttle: Throttle {
+                store: DynamoAttempts::from_env(dynamodb.clone(), env)?,
+                clock: clock.clone(),
+            },
+            passwords: DynamoPasswords::from_env(dynamodb.clone(), env, writes.clone())?,
+            starter: SessionStarter {
+                store: sessions.clone(),
+                signer: signer.clone(),
+                sealing_keys: sealing_keys.clone(),
+                clock: clock.clone(),
+                ids: ids.clone(),
+                region: aws::region(env)?,
+            },
+            preferences: SessionPreferences {
+                store: sessions.clone(),
+                sealing_keys: sealing_keys.clone(),
+                clock: clock.clone(),
+            },
+            sessions,
+            revocations: DynamoRevocations::new(dynamodb.clone(), writes),
+            signer,
+            sealing_keys,
+            public_keys: PublicKeys::from_env(env)?,
+            clock,
+            ids,
+        })
+    }
+}
