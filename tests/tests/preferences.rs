@@ -1,7 +1,5 @@
 //! Preferences through the gateway: merge patches, entity tags, limits, and who may.
 
-#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
-
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
 use sojourn::tables;

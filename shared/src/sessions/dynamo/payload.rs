@@ -72,11 +72,10 @@ impl PayloadStore for DynamoSessions {
         let update = Box::pin(request.send()).await.outcome("UpdateItem", &format!("session {id}"))?;
         match update {
             Write::Done(_) => Ok(Replaced::Done),
-            Write::Conflict => Ok(Replaced::Overtaken),
             Write::Refused(row) if row.is_empty() || row.contains_key("revokedAt") => Ok(Replaced::Ended),
             // The SDK tried again after a lost answer and met its own first try: no two seals have the same bytes.
             Write::Refused(row) if parse_payload(&row)? == *next => Ok(Replaced::Done),
-            Write::Refused(_) => Ok(Replaced::Overtaken),
+            Write::Refused(_) | Write::Conflict => Ok(Replaced::Overtaken),
         }
     }
 }
