@@ -5,6 +5,7 @@
 //! called `dynamo`, `s3`, `gateway`, `lambda`, [`secrets_manager`], [`http`], [`websocket`] and [`jobs`] do.
 
 // What the shop does.
+pub mod carts;
 pub mod catalog;
 pub mod connections;
 pub mod delivery;

@@ -92,6 +92,21 @@ impl TestRegion {
         self.call_as(who, "POST", "/orders").key(key).json(&order_of(lines)).send().await
     }
 
+    /// The cart of `who`.
+    pub async fn cart(&self, who: &Customer) -> Answer {
+        self.call_as(who, "GET", "/cart").send().await.expect(200)
+    }
+
+    /// Replaces the cart of `who`, whatever is in it.
+    pub async fn fill_cart(&self, who: &Customer, lines: &[(&str, u32)]) -> Answer {
+        self.call_as(who, "PUT", "/cart").json(&order_of(lines)).send().await.expect(200)
+    }
+
+    /// Orders under `key` what is in the cart of `who`.
+    pub async fn order_cart(&self, who: &Customer, key: &str) -> Answer {
+        self.call_as(who, "POST", "/orders").key(key).json(&json!({"fromCart": true})).send().await
+    }
+
     /// Pays an order under `key`.
     pub async fn pay(&self, who: &Customer, key: &str, order_id: &str, payment_token: &str) -> Answer {
         let call = self.call_as(who, "POST", &format!("/orders/{order_id}/payments")).key(key);
@@ -131,7 +146,7 @@ pub fn fresh_key() -> String {
     Ulid::generate().to_string()
 }
 
-/// The body of an order.
+/// The body of an order, or of a cart.
 pub fn order_of(lines: &[(&str, u32)]) -> Value {
     let lines: Vec<_> =
         lines.iter().map(|(id, quantity)| json!({"productId": id, "quantity": quantity})).collect();

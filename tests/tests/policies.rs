@@ -32,6 +32,12 @@ async fn use_everything(region: &TestRegion) {
     region.call("GET", "/products/lamp").send().await.expect(200);
     let customer = region.customer().await;
 
+    // The cart: filled, read, ordered, emptied.
+    region.fill_cart(&customer, &[("lamp", 1)]).await;
+    region.cart(&customer).await;
+    region.order_cart(&customer, &fresh_key()).await.expect(201);
+    region.call_as(&customer, "DELETE", "/cart").send().await.expect(204);
+
     // Orders: placed, refused, paid, declined, lost, cancelled, listed.
     let order =
         async || region.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201).text_of("orderId");
