@@ -9,7 +9,7 @@
 //! | `region` | where it began |
 //! | `tokens` | hashes of its refresh tokens |
 //! | `cookieHash` | SHA-256, base64url |
-//! | `payload`, `version` | sealed bytes ([`SealedPayload`](super::SealedPayload)); the submodule reads them |
+//! | `payload`, `version` | sealed bytes ([`SealedPayload`]); the submodule reads them |
 //!
 //! | attribute of a token version | |
 //! |---|---|

@@ -8,7 +8,7 @@ use crate::support::Store;
 use crate::token_keys::{TestKey, jwks, sealing_key, sealing_keys};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use futures::future::join_all;
+use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use sojourn::clock::{Clock, ManualClock};
 use sojourn::deadline::Deadline;
@@ -26,6 +26,14 @@ use sojourn::sessions::{
 };
 use sojourn::tokens::{Principal, SigningKey, TokenSigner};
 use sojourn::users::User;
+
+/// How many race.
+const CALLERS: usize = 50;
+
+/// Runs so many things at once.
+async fn at_once<T>(work: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    stream::iter(work).buffer_unordered(CALLERS).collect().await
+}
 
 /// A store with sessions in it.
 struct Stage {
@@ -103,10 +111,9 @@ impl Stage {
         self.preferences_with(&self.keys).patch(caller, &patch, if_match.as_ref(), deadline).await
     }
 
-    /// Opens a connection for each of so many callers at once: whoever had one first would otherwise be done before the
-    /// others begin.
-    async fn warm_up(&self, caller: &Principal, callers: usize) {
-        for outcome in join_all((0..callers).map(|_| self.read(caller))).await {
+    /// Opens a connection for each of [`CALLERS`]: whoever had one first would otherwise be done before the others begin.
+    async fn warm_up(&self, caller: &Principal) {
+        for outcome in at_once((0..CALLERS).map(|_| self.read(caller))).await {
             outcome.unwrap();
         }
     }
@@ -186,11 +193,11 @@ async fn a_patch_stamps_the_session_as_in_use() {
 async fn fifty_patches_of_different_members_at_once_all_count() {
     let stage = stage();
     let ann = stage.sign_in().await;
-    stage.warm_up(&ann, 50).await;
-    let names: Vec<String> = (0..50).map(|n| format!("member-{n}")).collect();
+    stage.warm_up(&ann).await;
+    let names: Vec<String> = (0..CALLERS).map(|n| format!("member-{n}")).collect();
     let patches = names.iter().map(|name| stage.patch(&ann, json!({ name: true })));
     let mut versions: Vec<u64> =
-        join_all(patches).await.into_iter().map(|patched| patched.unwrap().version).collect();
+        at_once(patches).await.into_iter().map(|patched| patched.unwrap().version).collect();
     versions.sort_unstable();
     assert_eq!(versions, (2..=51).collect::<Vec<_>>(), "each patch is a version of its own");
     let read = stage.read(&ann).await.unwrap();
@@ -202,9 +209,9 @@ async fn fifty_patches_of_different_members_at_once_all_count() {
 async fn of_fifty_patches_of_one_version_one_wins() {
     let stage = stage();
     let ann = stage.sign_in().await;
-    stage.warm_up(&ann, 50).await;
-    let patches = (0..50).map(|n| stage.patch_if(&ann, json!({"winner": n}), Some("\"1\"")));
-    let outcomes = join_all(patches).await;
+    stage.warm_up(&ann).await;
+    let patches = (0..CALLERS).map(|n| stage.patch_if(&ann, json!({"winner": n}), Some("\"1\"")));
+    let outcomes = at_once(patches).await;
     let (won, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
     assert_eq!(won.len(), 1);
     assert!(lost.iter().all(|outcome| matches!(outcome, Err(PreferencesError::Stale(2)))), "{lost:?}");
