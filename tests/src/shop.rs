@@ -25,6 +25,8 @@ pub struct Customer {
     pub user_id: String,
     /// Their address.
     pub email: String,
+    /// Their session's id.
+    pub session_id: String,
     /// Their access token.
     pub token: String,
 }
@@ -60,6 +62,7 @@ impl TestRegion {
         Customer {
             user_id: session.text_of("userId"),
             email: email.to_owned(),
+            session_id: session.text_of("sessionId"),
             token: session.text_of("accessToken"),
         }
     }
@@ -133,6 +136,16 @@ impl TestRegion {
         row.insert("connectionId".into(), AttributeValue::S("ZGVhZHBlZXI=".into()));
         row.insert("connectedAt".into(), AttributeValue::S(rfc3339(opened)));
         self.dynamodb().put_item().table_name(table).set_item(Some(row)).send().await.unwrap();
+    }
+
+    /// Removes the rows of all sockets, which stay open.
+    pub async fn forget_sockets(&self) {
+        let table = tables::CONNECTIONS.logical_id;
+        let rows = self.dynamodb().scan().table_name(table).send().await.unwrap();
+        for row in rows.items() {
+            let delete = self.dynamodb().delete_item().table_name(table);
+            delete.key("connectionId", row["connectionId"].clone()).send().await.unwrap();
+        }
     }
 
     /// Opens a socket as `who`.

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
@@ -79,9 +80,31 @@ impl Socket {
         tokio::time::timeout(RECEIVE_LIMIT, closing).await.expect("the server closes in time")
     }
 
+    /// Says `message`, if that is still possible, and tells what comes until the server closes.
+    pub async fn last_words(&mut self, message: &Value) -> Vec<Value> {
+        if let Err(error) = self.stream.send(Message::text(message.to_string())).await {
+            assert!(!matches!(error, Error::Capacity(_)), "the message is none: {error}");
+        }
+        let until_closed = async {
+            let mut heard = Vec::new();
+            while let Some(text) = self.next_text().await {
+                heard.push(text);
+            }
+            heard
+        };
+        tokio::time::timeout(RECEIVE_LIMIT, until_closed).await.expect("the server closes in time")
+    }
+
     /// Closes properly.
     pub async fn close(mut self) {
         self.stream.close(None).await.expect("the socket closes");
+        while self.stream.next().await.is_some_and(|message| message.is_ok()) {}
+    }
+
+    /// Closes with a reason of one's own.
+    pub async fn close_because(mut self, reason: &str) {
+        let frame = CloseFrame { code: CloseCode::Normal, reason: reason.into() };
+        self.stream.close(Some(frame)).await.expect("the socket closes");
         while self.stream.next().await.is_some_and(|message| message.is_ok()) {}
     }
 

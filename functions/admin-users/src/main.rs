@@ -1,13 +1,14 @@
 //! Grants and withdraws roles. There is no route to it: whoever may invoke it by IAM may do this.
 //!
 //! `{"grant": {"email": "ann@example.com", "role": "operator"}}`, or `withdraw` in place of `grant`, is answered with
-//! the account as it is now: `{"userId": …, "email": …, "roles": […]}`. Repeating a command changes nothing. What
-//! cannot be done is a function error whose type is `InvalidCommand`, `UnknownEmail` or `Unavailable`.
+//! the account as it is now: `{"userId": …, "email": …, "roles": […]}`. Repeating a command changes nothing. A withdrawal
+//! ends the account's sessions and closes its sockets. What cannot be done is a function error whose type is `InvalidCommand`, `UnknownEmail` or `Unavailable`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use lambda_runtime::service_fn;
+use sojourn::delivery::{ApiGateway, AwsSocketCloser};
 use sojourn::sessions::dynamo::SessionWrites;
 use sojourn::users::dynamo::DynamoRoles;
 use sojourn::{aws, boot, clock, ids};
@@ -19,7 +20,10 @@ fn main() -> ExitCode {
         let sdk = aws::sdk_config(&env).await?;
         let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
         let writes = SessionWrites::from_env(&env, ids::random())?;
-        let users = Arc::new(DynamoRoles::from_env(dynamodb, &env, writes, clock::system())?);
-        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&users), event))).await
+        let app = Arc::new(handler::App {
+            roles: DynamoRoles::from_env(dynamodb.clone(), &env, writes, clock::system())?,
+            closer: AwsSocketCloser::from_env(dynamodb, ApiGateway::new(sdk), &env)?,
+        });
+        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&app), event))).await
     })
 }

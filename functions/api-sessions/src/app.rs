@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::Client;
 use sojourn::aws;
 use sojourn::clock::SharedClock;
+use sojourn::delivery::{ApiGateway, AwsSocketCloser};
 use sojourn::env::{ConfigError, Env};
 use sojourn::http::Authenticator;
 use sojourn::ids::{self, SharedIds};
@@ -26,6 +27,7 @@ pub(crate) struct App {
     pub(crate) sessions: DynamoSessions,
     pub(crate) preferences: SessionPreferences<DynamoSessions>,
     pub(crate) revocations: DynamoRevocations,
+    pub(crate) closer: AwsSocketCloser,
     pub(crate) signer: TokenSigner,
     pub(crate) sealing_keys: SealingKeys,
     pub(crate) public_keys: PublicKeys,
@@ -57,6 +59,7 @@ impl App {
     /// Reads the whole configuration, and connects nothing yet.
     pub(crate) fn from_env(
         dynamodb: &Client,
+        gateway: ApiGateway,
         env: &Env,
         keys: Keys,
         clock: SharedClock,
@@ -89,6 +92,7 @@ impl App {
             },
             sessions,
             revocations: DynamoRevocations::new(dynamodb.clone(), writes),
+            closer: AwsSocketCloser::from_env(dynamodb.clone(), gateway, env)?,
             signer,
             sealing_keys,
             public_keys: PublicKeys::from_env(env)?,

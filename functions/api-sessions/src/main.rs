@@ -7,6 +7,7 @@
 use std::process::ExitCode;
 
 use app::{App, Keys};
+use sojourn::delivery::ApiGateway;
 use sojourn::{aws, boot, clock, http};
 
 mod account;
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
         let sdk = aws::sdk_config(&env).await?;
         let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
         let keys = Keys::read(&aws_sdk_secretsmanager::Client::new(&sdk), &env).await?;
-        let app = App::from_env(&dynamodb, &env, keys, clock::system())?;
+        let app = App::from_env(&dynamodb, ApiGateway::new(sdk), &env, keys, clock::system())?;
         http::serve("api-sessions", app, handler::handle).await
     })
 }

@@ -1,6 +1,7 @@
 //! `cargo dev`: serves a region, or asks one that runs.
 
 mod client;
+mod keys;
 mod progress;
 mod serve;
 mod summary;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::functions::limits::DEFAULT_CONCURRENCY;
-use crate::keys::{KeyError, SigningKey};
+use crate::keys::KeyError;
 use crate::logs::{Colours, Format, Metrics, Pretty};
 use crate::region::{ReadyError, RegionError};
 
@@ -46,6 +47,9 @@ struct ServeArgs {
     /// The stack to run; by default template.yaml here or in the nearest folder above
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
+    /// A value for a parameter of the stack, before samconfig.toml's; may be given several times
+    #[arg(long = "parameter", value_parser = name_and_value, value_name = "NAME=VALUE")]
+    parameters: Vec<(String, String)>,
     /// Processes of one function at once
     #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_parser = positive, value_name = "N")]
     concurrency: usize,
@@ -133,6 +137,18 @@ enum Command {
     },
     /// Make a token signing key for a region in the cloud and print both halves
     Keygen,
+    /// Have a region that is stopped sign with a new key from its next start on; tokens of the earlier ones stay good
+    RotateKey {
+        /// Where it keeps its data
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Have a region that is stopped refuse, from its next start on, tokens of the keys before the present one
+    DropKeys {
+        /// Where it keeps its data
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
 }
 
 /// Why a command fails. Every one is a sentence for whoever typed it.
@@ -201,19 +217,10 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
             let follow = if follow { client::Follow::Yes } else { client::Follow::No };
             client::logs(&target, function.as_deref(), follow, &log.format(metrics)).await
         }
-        Some(Command::Keygen) => keygen(),
+        Some(Command::Keygen) => keys::generate(),
+        Some(Command::RotateKey { data }) => keys::rotate(&data),
+        Some(Command::DropKeys { data }) => keys::drop_earlier(&data),
     }
-}
-
-/// Prints both halves, each with where it goes. The private one is for a secret store and nothing else.
-fn keygen() -> Result<(), CliError> {
-    let key = SigningKey::generate()?;
-    print(&format!(
-        "The private key, for the secret TokenSigningKeySecret of the stack:\n{}\n\n\
-         The public keys, for the SSM parameter that TokenJwks names (every region lists the keys of all):\n{}",
-        key.private_jwk(),
-        key.public_jwks()
-    ))
 }
 
 impl LogFormat {
@@ -236,6 +243,13 @@ fn colours(output: &impl IsTerminal) -> Colours {
 /// Writes to standard output; a closed pipe (`| head`) is an error like any other and no panic.
 fn print(text: &str) -> Result<(), CliError> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("not of the form Name=value".to_owned()),
+    }
 }
 
 fn positive(text: &str) -> Result<usize, String> {
@@ -269,6 +283,16 @@ mod tests {
     fn a_reader_that_goes_away_is_no_failure() {
         assert!(CliError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe)).is_closed_pipe());
         assert!(!CliError::NoTemplate.is_closed_pipe());
+    }
+
+    #[test]
+    fn parameters_are_names_and_values() {
+        let cli = Cli::parse_from(["cargo dev", "--parameter", "A=1", "--parameter", "B=redis://x/?y=z"]);
+        let expected = [("A", "1"), ("B", "redis://x/?y=z")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        assert_eq!(cli.serve.parameters, expected);
+        for wrong in ["A", "=1"] {
+            assert!(Cli::try_parse_from(["cargo dev", "--parameter", wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]
