@@ -2,7 +2,7 @@
 //!
 //! Each module is one capability: its protocol (the module's own documentation), its types, its port, and its
 //! adapters. Dependencies point inward: the domain names neither an AWS SDK nor `lambda_http`; only the modules
-//! called `dynamo`, `s3`, `gateway`, `lambda`, [`http`], [`websocket`] and [`jobs`] do.
+//! called `dynamo`, `s3`, `gateway`, `lambda`, [`secrets_manager`], [`http`], [`websocket`] and [`jobs`] do.
 
 // What the shop does.
 pub mod carts;
@@ -17,6 +17,7 @@ pub mod origins;
 pub mod outbox;
 pub mod payments;
 pub mod reports;
+pub mod seal;
 pub mod sessions;
 pub mod throttle;
 pub mod tokens;
@@ -41,6 +42,7 @@ pub mod aws;
 pub mod boot;
 pub mod dynamo;
 pub mod http;
+pub mod secrets_manager;
 pub mod tables;
 pub mod telemetry;
 pub mod websocket;

@@ -59,6 +59,11 @@ async fn use_everything(region: &TestRegion) {
     region.call_as(&customer, "GET", "/orders").send().await.expect(200);
     region.call_as(&customer, "GET", &format!("/orders/{paid}")).send().await.expect(200);
 
+    // Preferences: read and changed.
+    let preferences = |method| region.call_as(&customer, method, "/sessions/current/preferences");
+    preferences("GET").send().await.expect(200);
+    preferences("PATCH").json(&json!({"theme": "dark"})).send().await.expect(200);
+
     // Sockets: to a user, to an order, to all; repeated; to somebody gone; continued.
     let mut socket = region.socket(&operator).await;
     let targets = [json!({"userId": operator.user_id}), json!({"orderId": paid}), json!({"broadcast": true})];

@@ -7,8 +7,10 @@ use sojourn::delivery::{ApiGateway, AwsSocketCloser};
 use sojourn::env::{ConfigError, Env};
 use sojourn::http::Authenticator;
 use sojourn::ids::{self, SharedIds};
-use sojourn::sessions::SessionStarter;
+use sojourn::seal::SealingKeys;
+use sojourn::secrets_manager::{self, SecretError};
 use sojourn::sessions::dynamo::{DynamoRevocations, DynamoSessions, SessionWrites};
+use sojourn::sessions::{SessionPreferences, SessionStarter};
 use sojourn::throttle::Throttle;
 use sojourn::throttle::dynamo::DynamoAttempts;
 use sojourn::tokens::{PublicKeys, SigningKey, TokenSigner};
@@ -23,12 +25,34 @@ pub(crate) struct App {
     pub(crate) passwords: DynamoPasswords,
     pub(crate) starter: SessionStarter<DynamoSessions>,
     pub(crate) sessions: DynamoSessions,
+    pub(crate) preferences: SessionPreferences<DynamoSessions>,
     pub(crate) revocations: DynamoRevocations,
     pub(crate) closer: AwsSocketCloser,
     pub(crate) signer: TokenSigner,
+    pub(crate) sealing_keys: SealingKeys,
     pub(crate) public_keys: PublicKeys,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
+}
+
+/// What no other function has.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    signing: SigningKey,
+    sealing: SealingKeys,
+}
+
+impl Keys {
+    /// Reads both from their secrets, at the same time.
+    pub(crate) async fn read(
+        secrets: &aws_sdk_secretsmanager::Client,
+        env: &Env,
+    ) -> Result<Self, SecretError> {
+        let signing = secrets_manager::read(secrets, env);
+        let sealing = secrets_manager::read(secrets, env);
+        let (signing, sealing) = tokio::try_join!(signing, sealing)?;
+        Ok(Self { signing, sealing })
+    }
 }
 
 impl App {
@@ -37,12 +61,13 @@ impl App {
         dynamodb: &Client,
         gateway: ApiGateway,
         env: &Env,
-        signing_key: SigningKey,
+        keys: Keys,
         clock: SharedClock,
     ) -> Result<Self, ConfigError> {
         let ids = ids::random();
         let writes = SessionWrites::from_env(env, ids.clone())?;
         let sessions = DynamoSessions::from_env(dynamodb.clone(), env)?;
+        let Keys { signing: signing_key, sealing: sealing_keys } = keys;
         let signer = TokenSigner::from_env(env, signing_key, clock.clone())?;
         Ok(Self {
             authenticator: Authenticator::from_env(env, clock.clone())?,
@@ -55,14 +80,21 @@ impl App {
             starter: SessionStarter {
                 store: sessions.clone(),
                 signer: signer.clone(),
+                sealing_keys: sealing_keys.clone(),
                 clock: clock.clone(),
                 ids: ids.clone(),
                 region: aws::region(env)?,
+            },
+            preferences: SessionPreferences {
+                store: sessions.clone(),
+                sealing_keys: sealing_keys.clone(),
+                clock: clock.clone(),
             },
             sessions,
             revocations: DynamoRevocations::new(dynamodb.clone(), writes),
             closer: AwsSocketCloser::from_env(dynamodb.clone(), gateway, env)?,
             signer,
+            sealing_keys,
             public_keys: PublicKeys::from_env(env)?,
             clock,
             ids,

@@ -9,7 +9,7 @@ use sojourn::reply::Reply;
 use sojourn::tokens::rotation::JWKS_MAX_AGE;
 
 use crate::app::App;
-use crate::{account, sessions, sign_in};
+use crate::{account, preferences, sessions, sign_in};
 
 /// Answers one request.
 pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
@@ -22,6 +22,8 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
         "DELETE /sessions" => sessions::revoke_all(&app, &request).await,
         "DELETE /sessions/current" => sessions::sign_out(&app, &request).await,
         "DELETE /sessions/{sessionId}" => sessions::revoke_one(&app, &request).await,
+        "GET /sessions/current/preferences" => preferences::get(&app, &request).await,
+        "PATCH /sessions/current/preferences" => preferences::patch(&app, &request).await,
         "GET /.well-known/jwks.json" => Ok(public_keys(&app)),
         _ => Err(no_such_route(&request)),
     }

@@ -8,7 +8,7 @@ use sojourn::ids::SessionId;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
 use sojourn::sessions::{
-    Revocation, Session, SessionError, SessionLister, SessionRevoker, Standing, cookie, require_live,
+    Device, Revocation, Session, SessionError, SessionLister, SessionRevoker, Standing, cookie, require_live,
 };
 use sojourn::tokens::Principal;
 
@@ -20,12 +20,16 @@ pub(crate) async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem
     let found = app.sessions.list(caller.user_id(), caller.session_id(), request.deadline());
     let found = request.with_live_session(&app.sessions, &caller, &app.clock, found).await?;
     let now = app.clock.now();
-    let live = found.iter().filter_map(|rows| {
-        let session = rows.session.as_ref()?;
-        let standing = rows.standing_of(&session.id, caller.user_id(), now);
-        matches!(standing, Standing::Live { .. }).then_some(session)
+    let live = found.iter().filter_map(|listed| {
+        let session = listed.rows.session.as_ref()?;
+        let standing = listed.rows.standing_of(&session.id, caller.user_id(), now);
+        matches!(standing, Standing::Live { .. }).then_some((session, listed))
     });
-    let items: Vec<Value> = live.map(|session| document(session, caller.session_id())).collect();
+    let items = live.map(|(session, listed)| {
+        let device = listed.device(&app.sealing_keys);
+        document(session, device.as_ref(), caller.session_id())
+    });
+    let items: Vec<Value> = items.collect();
     Ok(Reply::json(200, json!({"items": items})))
 }
 
@@ -72,10 +76,10 @@ async fn revoke(app: &App, request: &Incoming, caller: &Principal, id: &SessionI
     }
 }
 
-fn document(session: &Session, current: &SessionId) -> Value {
+fn document(session: &Session, device: Option<&Device>, current: &SessionId) -> Value {
     json!({
         "sessionId": session.id,
-        "device": session.device,
+        "device": device,
         "createdAt": rfc3339(session.created_at),
         "lastActivity": rfc3339(session.last_activity),
         "region": session.region,

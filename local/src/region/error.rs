@@ -40,8 +40,8 @@ pub enum RegionError {
     /// Secrets Manager.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
-    /// The signing key can't be stored.
-    #[error("the token signing key can't be put into its secret: {0}")]
+    /// A key can't be stored.
+    #[error("a key can't be put into its secret: {0}")]
     Secret(#[from] SecretError),
     /// The HTTP API.
     #[error("the HTTP API can't be served: {0}")]

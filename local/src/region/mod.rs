@@ -32,7 +32,7 @@ use crate::control::{self, Control};
 use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
 use crate::gateway::http::HttpFront;
 use crate::gateway::websocket::{Limits, WebSocketFront};
-use crate::keys::{KeyError, KeyRing, SigningKey};
+use crate::keys::{self, KeyError, KeyRing, SigningKey};
 use crate::logs::Logs;
 use crate::schedules::{Schedules, SystemClock, Upcoming};
 use crate::services::Controls;
@@ -54,6 +54,9 @@ const JWKS_PARAMETER: &str = "TokenJwks";
 
 /// The variable by which a function is told which secret holds the signing key.
 const SIGNING_KEY_VARIABLE: &str = "TOKEN_SIGNING_KEY_SECRET";
+
+/// Likewise for the keys that seal session payloads.
+const SEALING_KEYS_VARIABLE: &str = "SESSION_SEALING_KEYS_SECRET";
 
 /// How often expired items are deleted. DynamoDB takes days; every read checks the expiry itself anyway.
 const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(1);
@@ -255,23 +258,25 @@ impl Services {
         let objects = data.map(|data| data.join("s3"));
         let s3 = S3::start(any, objects.as_deref(), &stack.buckets, controls.clone())?;
         let secrets = Secrets::start(any, data, controls.clone())?;
-        for name in signing_key_secrets(stack) {
+        for name in secrets_named_by(SIGNING_KEY_VARIABLE, stack) {
             secrets.put(name, &key.private_jwk())?;
+        }
+        for name in secrets_named_by(SEALING_KEYS_VARIABLE, stack) {
+            // What an earlier start made has sealed what the tables hold.
+            if secrets.get(name).is_none() {
+                secrets.put(name, &keys::sealing_keys()?)?;
+            }
         }
         Ok(Self { dynamodb, s3, secrets })
     }
 }
 
-/// The secrets that functions are told to take the signing key from.
-fn signing_key_secrets(stack: &Stack) -> impl Iterator<Item = &str> {
-    stack.secrets.iter().map(String::as_str).filter(|name| {
+/// The secrets that functions are told of in the environment variable `variable`.
+fn secrets_named_by<'a>(variable: &str, stack: &'a Stack) -> impl Iterator<Item = &'a str> {
+    stack.secrets.iter().map(String::as_str).filter(move |name| {
         let by_arn = arn::secret(name);
-        stack.functions.iter().any(|function| {
-            function
-                .environment
-                .get(SIGNING_KEY_VARIABLE)
-                .is_some_and(|value| *value == by_arn || value == name)
-        })
+        let values = stack.functions.iter().filter_map(|function| function.environment.get(variable));
+        values.into_iter().any(|value| *value == by_arn || value == name)
     })
 }
 

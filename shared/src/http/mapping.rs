@@ -18,6 +18,7 @@ use crate::tokens::SigningFailed;
 use crate::users::UserError;
 
 mod commerce;
+mod preferences;
 mod sockets;
 
 /// When a client may try again after a passing failure.
@@ -163,6 +164,7 @@ impl From<StartError> for Problem {
         match error {
             StartError::Session(error) => error.into(),
             StartError::NoEntropy(error) => error.into(),
+            StartError::Sealing(error) => error.into(),
             StartError::Signing(error) => error.into(),
         }
     }

@@ -6,9 +6,10 @@
 //! | `userId`, `ver` | whose, and the token version it was issued with |
 //! | `createdAt`, `lastActivity`, `revokedAt?` | RFC 3339 |
 //! | `expiresAt` | TTL, epoch seconds |
-//! | `region`, `device?` | where it began, and on what |
+//! | `region` | where it began |
 //! | `tokens` | hashes of its refresh tokens |
 //! | `cookieHash` | SHA-256, base64url |
+//! | `payload`, `version` | sealed bytes ([`SealedPayload`]); the submodule reads them |
 //!
 //! | attribute of a token version | |
 //! |---|---|
@@ -28,7 +29,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ACTIVITY_RESOLUTION, ActivityWriter, Device, SecretHash, Session, SessionError, SessionReader,
+    ACTIVITY_RESOLUTION, ActivityWriter, SealedPayload, SecretHash, Session, SessionError, SessionReader,
     SessionRows, SessionWriter, TokenFamily,
 };
 use crate::clock::{as_rfc3339, rfc3339};
@@ -39,10 +40,12 @@ use crate::ids::{SessionId, UserId};
 use crate::tables;
 
 mod list;
+mod payload;
 mod revoke;
 mod rotate;
 mod writes;
 
+pub use payload::parse_payload;
 pub use revoke::DynamoRevocations;
 pub use writes::SessionWrites;
 
@@ -119,7 +122,6 @@ pub fn parse_session(item: Item) -> Result<Session, DynamoError> {
         expires_at,
         revoked_at: row.revoked_at.map(|Instant(at)| at),
         region: row.region,
-        device: row.device,
         tokens: row.tokens,
         cookie_hash: row.cookie_hash,
     })
@@ -159,11 +161,12 @@ impl ActivityWriter for DynamoSessions {
 }
 
 impl SessionWriter for DynamoSessions {
-    async fn create(&self, session: &Session) -> Result<(), SessionError> {
+    async fn create(&self, session: &Session, payload: &SealedPayload) -> Result<(), SessionError> {
         let target = format!("session {}", session.id);
         let row = Row::from(session);
-        let item = serde_dynamo::to_item(row)
+        let mut item: Item = serde_dynamo::to_item(row)
             .map_err(|error| DynamoError::unreadable("PutItem", target.as_str(), error))?;
+        item.extend(payload::attributes(payload));
         let request = self
             .client
             .put_item()
@@ -202,8 +205,6 @@ struct Row {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revoked_at: Option<Instant>,
     region: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    device: Option<Device>,
     tokens: TokenFamily,
     cookie_hash: SecretHash,
 }
@@ -229,7 +230,6 @@ impl From<&Session> for Row {
             expires_at: session.expires_at.as_second(),
             revoked_at: session.revoked_at.map(Instant),
             region: session.region.clone(),
-            device: session.device.clone(),
             tokens: session.tokens.clone(),
             cookie_hash: session.cookie_hash.clone(),
         }

@@ -15,6 +15,8 @@
 //! 5. [`renew()`] exchanges a refresh token for the next access token and the next refresh token. It prolongs nothing.
 //! 6. [`SessionRevoker`] ends one session by its row, or all of a user by the token version; a new password
 //!    ([`crate::users::change_password`]) all but the one that chose it.
+//! 7. The device's name and the user's preferences are in the row as well, as a [`Payload`] that is sealed: one function
+//!    has the keys ([`SessionPreferences`]), and the check needs none of it.
 //!
 //! A session has ended when its row is gone, is marked `revokedAt`, is past `expiresAt` (TTL deletes late, so the
 //! comparison is made here), belongs to somebody else, or has a lower token version than its user. The rows must be
@@ -35,6 +37,9 @@ use crate::tokens::{Principal, Proof};
 pub mod cookie;
 mod device;
 pub mod dynamo;
+mod listed;
+mod payload;
+mod preferences;
 mod refresh;
 mod renew;
 mod revoke;
@@ -43,6 +48,12 @@ mod start;
 
 pub use cookie::SessionCookie;
 pub use device::{Device, InvalidDevice};
+pub use listed::ListedSession;
+pub use payload::{
+    FIRST_VERSION, MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, Payload, PayloadError, PayloadNotSealed,
+    Preferences, PreferencesPatch, PreferencesRefused, SealedPayload,
+};
+pub use preferences::{PayloadStore, PreferencesError, Replaced, SessionPreferences, VersionedPreferences};
 pub use refresh::{GRACE, Presented, RefreshToken, Rotation, Salt, TokenFamily};
 pub use renew::{Exchange, RenewError, Renewal, Renewed, TokenRotator, renew};
 pub use revoke::{Revocation, SessionRevoker};
@@ -77,8 +88,6 @@ pub struct Session {
     pub revoked_at: Option<Timestamp>,
     /// The region that the user signed in at.
     pub region: String,
-    /// What the user calls the device.
-    pub device: Option<Device>,
     /// What is known of its refresh tokens.
     pub tokens: TokenFamily,
     /// Hash of the cookie.
@@ -191,8 +200,18 @@ pub async fn require_live(
     clock: &SharedClock,
 ) -> Result<Timestamp, SessionError> {
     let rows = store.read(principal.session_id(), principal.user_id()).await?;
+    admit(store, principal, &rows, clock).await
+}
+
+/// The same for rows that were read already.
+async fn admit(
+    store: &impl ActivityWriter,
+    principal: &Principal,
+    rows: &SessionRows,
+    clock: &SharedClock,
+) -> Result<Timestamp, SessionError> {
     let now = clock.now();
-    let ends_at = standing(principal, &rows, now).require_live()?;
+    let ends_at = standing(principal, rows, now).require_live()?;
     if rows.is_quiet(now)
         && let Err(error) = store.touch(principal.session_id(), now).await
     {
@@ -210,11 +229,15 @@ pub trait SessionLister: Send + Sync {
         user: &UserId,
         current: &SessionId,
         deadline: Deadline,
-    ) -> impl Future<Output = Result<Vec<SessionRows>, SessionError>> + Send;
+    ) -> impl Future<Output = Result<Vec<ListedSession>, SessionError>> + Send;
 }
 
 /// Starts sessions: what only the function that signs users in may do.
 pub trait SessionWriter: Send + Sync {
-    /// Stores a new session. Its id is new, so nothing can be in the way.
-    fn create(&self, session: &Session) -> impl Future<Output = Result<(), SessionError>> + Send;
+    /// Stores a new session with its first payload. Its id is new, so nothing can be in the way.
+    fn create(
+        &self,
+        session: &Session,
+        payload: &SealedPayload,
+    ) -> impl Future<Output = Result<(), SessionError>> + Send;
 }

@@ -2,10 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::{Device, RefreshToken, SESSION_LIFETIME, Session, SessionCookie, SessionError, SessionWriter};
+use super::{
+    Device, FIRST_VERSION, Payload, PayloadNotSealed, Preferences, RefreshToken, SESSION_LIFETIME, Session,
+    SessionCookie, SessionError, SessionWriter,
+};
 use crate::clock::SharedClock;
 use crate::ids::{SessionId, SharedIds};
 use crate::random::NoEntropy;
+use crate::seal::SealingKeys;
 use crate::tokens::{AccessToken, SigningFailed, TokenSigner};
 use crate::users::User;
 
@@ -18,6 +22,9 @@ pub enum StartError {
     /// No secret could be made.
     #[error(transparent)]
     NoEntropy(#[from] NoEntropy),
+    /// The device's name could not be sealed.
+    #[error(transparent)]
+    Sealing(#[from] PayloadNotSealed),
     /// No access token could be signed.
     #[error(transparent)]
     Signing(#[from] SigningFailed),
@@ -43,6 +50,8 @@ pub struct SessionStarter<W> {
     pub store: W,
     /// Signs their access tokens.
     pub signer: TokenSigner,
+    /// Seal their payloads.
+    pub sealing_keys: SealingKeys,
     /// Tells when they begin.
     pub clock: SharedClock,
     /// Names them.
@@ -68,13 +77,14 @@ impl<W: SessionWriter> SessionStarter<W> {
             expires_at: end_of_a_session_that_begins(now),
             revoked_at: None,
             region: self.region.clone(),
-            device,
             tokens: refresh.family(),
             cookie_hash: cookie.hash(),
             id,
         };
         let access = self.signer.sign(&user.id, &session.id, version, &user.roles)?;
-        self.store.create(&session).await?;
+        let payload = Payload { device, preferences: Preferences::default() };
+        let payload = payload.seal(&self.sealing_keys, &session.id, &session.user_id, FIRST_VERSION)?;
+        self.store.create(&session, &payload).await?;
         Ok(SignedIn { session, access, refresh, cookie })
     }
 }

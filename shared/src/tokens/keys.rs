@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::env::{ConfigError, Env};
 use crate::redacted::Redacted;
+use crate::secrets_manager::Secret;
 
 /// Variable that holds the public keys.
 pub const TOKEN_JWKS: &str = "TOKEN_JWKS";
@@ -206,6 +207,16 @@ impl SigningKey {
         let pair = Ed25519KeyPair::from_seed_and_public_key(&seed, &public.x).map_err(|_| mismatch())?;
         let document = pair.to_pkcs8v1().map_err(|_| mismatch())?;
         Ok(Self { public, private: EncodingKey::from_ed_der(document.as_ref()) })
+    }
+}
+
+impl Secret for SigningKey {
+    const VARIABLE: &'static str = "TOKEN_SIGNING_KEY_SECRET";
+    const CONTENT: &'static str = "a private Ed25519 JWK";
+    type Invalid = InvalidKey;
+
+    fn read(text: &Redacted<String>) -> Result<Self, InvalidKey> {
+        Self::from_jwk(text)
     }
 }
 

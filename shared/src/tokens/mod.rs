@@ -31,7 +31,6 @@ use crate::sessions::SecretHash;
 
 pub mod keys;
 pub mod rotation;
-pub mod secrets_manager;
 mod signer;
 mod verifier;
 

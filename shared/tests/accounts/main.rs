@@ -1,12 +1,13 @@
-//! Who is calling: accounts and sessions on the embedded DynamoDB, tokens, and the key that signs them.
+//! Who is calling: accounts and sessions on the embedded DynamoDB, tokens, and the keys of both.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage cannot be set")]
 
 mod hashes;
+mod preferences;
 mod renewal;
 mod revocation;
+mod secrets;
 mod sessions;
-mod signing_key;
 mod stage;
 mod store;
 mod throttle;

@@ -42,7 +42,8 @@ impl Stage {
     }
 
     async fn list(&self, user: &User, current: &SignedIn) -> Vec<SessionRows> {
-        self.sessions.list(&user.id, &current.session.id, soon()).await.unwrap()
+        let listed = self.sessions.list(&user.id, &current.session.id, soon()).await.unwrap();
+        listed.into_iter().map(|session| session.rows).collect()
     }
 }
 

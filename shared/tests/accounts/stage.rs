@@ -28,7 +28,7 @@ use sojourn::users::{
 use sojourn_local::services::faults::{Rule, RuleId, When};
 
 use crate::support::Store;
-use crate::token_keys::{TestKey, jwks};
+use crate::token_keys::{TestKey, jwks, sealing_key, sealing_keys};
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 /// Many at once share the machine's cores.
@@ -68,6 +68,7 @@ pub(crate) fn stage() -> Stage {
         roles: DynamoRoles::from_env(client.clone(), &store.env, writes.clone(), clock.clone()).unwrap(),
         revocations: DynamoRevocations::new(client, writes),
         starter: SessionStarter {
+            sealing_keys: sealing_keys(&[sealing_key("2026-11")]),
             store: sessions.clone(),
             signer: TokenSigner::from_env(&env, signing_key, clock.clone()).unwrap(),
             clock: clock.clone(),

@@ -35,7 +35,7 @@ use sojourn::tokens::{Principal, SigningKey, TokenSigner, TokenVerifier};
 use sojourn::users::User;
 
 use crate::support::{self, Store};
-use crate::token_keys::{TestKey, jwks};
+use crate::token_keys::{TestKey, jwks, sealing_key, sealing_keys};
 
 /// More than any test needs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -87,6 +87,7 @@ impl Shop {
             sessions: SessionStarter {
                 store: DynamoSessions::from_env(client, &env).unwrap(),
                 signer: TokenSigner::from_env(&env, signing_key, clock.clone()).unwrap(),
+                sealing_keys: sealing_keys(&[sealing_key("test")]),
                 clock: clock.clone(),
                 ids: ids.clone(),
                 region: "local".to_owned(),

@@ -16,7 +16,7 @@ use sojourn::tokens::{Role, SigningKey, TokenSigner};
 use sojourn::users::User;
 
 use super::support::{self, Store};
-use super::token_keys::{TestKey, jwks};
+use super::token_keys::{TestKey, jwks, sealing_key, sealing_keys};
 
 /// Milliseconds that an invocation has.
 const TIMEOUT_MS: u64 = 29_000;
@@ -44,6 +44,7 @@ impl Front {
         let sessions = SessionStarter {
             store: DynamoSessions::from_env(store.client.clone(), &env).unwrap(),
             signer: TokenSigner::from_env(&env, signing_key, clock::system()).unwrap(),
+            sealing_keys: sealing_keys(&[sealing_key("test")]),
             clock: clock::system(),
             ids: ids::random(),
             region: "local".to_owned(),

@@ -6,7 +6,9 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use sojourn::ids::{SessionId, UserId, random};
 use sojourn::sessions::dynamo::{DynamoSessions, key, version_key};
-use sojourn::sessions::{RefreshToken, SESSION_LIFETIME, Session, SessionCookie, SessionWriter};
+use sojourn::sessions::{
+    FIRST_VERSION, RefreshToken, SESSION_LIFETIME, SealedPayload, Session, SessionCookie, SessionWriter,
+};
 use sojourn::tokens::Principal;
 
 use crate::support::Store;
@@ -33,13 +35,14 @@ pub(crate) async fn sign_in_until(
         expires_at: Timestamp::from_second(end.as_second()).unwrap(),
         revoked_at: None,
         region: "local".to_owned(),
-        device: None,
         tokens: RefreshToken::generate(id.clone()).unwrap().family(),
         cookie_hash: cookie.hash(),
         id,
     };
     let sessions = DynamoSessions::from_env(store.client.clone(), &store.env).unwrap();
-    sessions.create(&session).await.unwrap();
+    // Nobody here opens it.
+    let payload = SealedPayload { version: FIRST_VERSION, bytes: Vec::new() };
+    sessions.create(&session, &payload).await.unwrap();
     (session, cookie.principal())
 }
 

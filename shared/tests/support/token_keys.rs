@@ -5,6 +5,9 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use sojourn::random;
+use sojourn::redacted::Redacted;
+use sojourn::seal::SealingKeys;
 
 /// A key pair and its name.
 pub(crate) struct TestKey {
@@ -35,4 +38,15 @@ impl TestKey {
 /// The text of `TOKEN_JWKS` with these keys.
 pub(crate) fn jwks(keys: &[&TestKey]) -> String {
     json!({"keys": keys.iter().map(|key| key.public_jwk()).collect::<Vec<_>>()}).to_string()
+}
+
+/// A new sealing key, as a JWK.
+pub(crate) fn sealing_key(kid: &str) -> Value {
+    let k = URL_SAFE_NO_PAD.encode(random::bytes::<32>().unwrap());
+    json!({"kty": "oct", "alg": "A256GCM", "kid": kid, "k": k})
+}
+
+/// These keys, of which the first seals.
+pub(crate) fn sealing_keys(keys: &[Value]) -> SealingKeys {
+    SealingKeys::from_jwks(&Redacted::new(json!({ "keys": keys }).to_string())).unwrap()
 }

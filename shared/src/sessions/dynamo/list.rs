@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::{DynamoSessions, key, parse, version_key};
+use super::{DynamoSessions, key, parse, parse_payload, parse_session, version_key};
 use crate::deadline::Deadline;
 use crate::dynamo::{DynamoError, Item, RowKey, read_rows, text};
 use crate::ids::{SessionId, UserId};
-use crate::sessions::{MAX_LISTED, Session, SessionError, SessionLister, SessionRows};
+use crate::sessions::{
+    ListedSession, MAX_LISTED, SealedPayload, Session, SessionError, SessionLister, SessionRows,
+};
 
 /// The index by user, which has the keys alone.
 const BY_USER: &str = "byUser";
@@ -49,7 +51,7 @@ impl SessionLister for DynamoSessions {
         user: &UserId,
         current: &SessionId,
         deadline: Deadline,
-    ) -> Result<Vec<SessionRows>, SessionError> {
+    ) -> Result<Vec<ListedSession>, SessionError> {
         // The index follows the table by milliseconds; the caller's own session is there whatever the index says.
         let mut ids = self.ids_of(user).await?;
         if !ids.contains(current) {
@@ -61,11 +63,18 @@ impl SessionLister for DynamoSessions {
         let (sessions, version): (Vec<Item>, Vec<Item>) =
             rows.into_iter().partition(|row| row.contains_key("userId"));
         let token_version = parse(version)?.token_version;
-        let mut sessions: HashMap<SessionId, Session> = sessions
+        let mut sessions: HashMap<SessionId, (Session, SealedPayload)> = sessions
             .into_iter()
-            .map(|row| super::parse_session(row).map(|session| (session.id.clone(), session)))
+            .map(|row| {
+                let payload = parse_payload(&row)?;
+                parse_session(row).map(|session| (session.id.clone(), (session, payload)))
+            })
             .collect::<Result<_, _>>()?;
         let found = ids.iter().filter_map(|id| sessions.remove(id));
-        Ok(found.map(|session| SessionRows { session: Some(session), token_version }).collect())
+        let listed = found.map(|(session, payload)| {
+            let rows = SessionRows { session: Some(session), token_version };
+            ListedSession { rows, payload }
+        });
+        Ok(listed.collect())
     }
 }

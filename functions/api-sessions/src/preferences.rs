@@ -1,0 +1,31 @@
+//! The preferences of the caller's session.
+
+use serde_json::{Map, Value, json};
+use sojourn::http::Incoming;
+use sojourn::precondition::etag;
+use sojourn::problem::Problem;
+use sojourn::reply::Reply;
+use sojourn::sessions::{PreferencesPatch, VersionedPreferences};
+
+use crate::app::App;
+
+/// `GET /sessions/current/preferences`.
+pub(crate) async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.authenticator)?;
+    let read = request.in_time(app.preferences.read(&caller)).await?;
+    Ok(document(&read))
+}
+
+/// `PATCH /sessions/current/preferences`.
+pub(crate) async fn patch(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.authenticator)?;
+    let if_match = request.if_match()?;
+    let patch = PreferencesPatch::new(request.json::<Map<String, Value>>()?)?;
+    let change = app.preferences.patch(&caller, &patch, if_match.as_ref(), request.deadline());
+    let changed = request.in_time(change).await?;
+    Ok(document(&changed))
+}
+
+fn document(VersionedPreferences { preferences, version }: &VersionedPreferences) -> Reply {
+    Reply::json(200, json!(preferences.expose())).header("etag", etag(*version))
+}

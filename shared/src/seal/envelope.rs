@@ -1,0 +1,70 @@
+//! The envelope's bytes, as the parent module lists them.
+
+use aws_lc_rs::aead::NONCE_LEN;
+
+/// The only format so far. Another layout, or another cipher, takes another number.
+const FORMAT: u8 = 1;
+/// The flag of [`Packing::Gzip`].
+const GZIP: u8 = 1;
+
+/// What was sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    /// The plain bytes themselves.
+    Plain,
+    /// The plain bytes, gzipped.
+    Gzip,
+}
+
+/// An envelope, taken apart.
+pub(super) struct Envelope<'a> {
+    /// All that stands before the nonce.
+    pub(super) header: &'a [u8],
+    pub(super) packing: Packing,
+    pub(super) kid: &'a str,
+    pub(super) nonce: [u8; NONCE_LEN],
+    /// Ciphertext and tag.
+    pub(super) body: &'a [u8],
+}
+
+/// The bytes before the nonce.
+pub(super) fn header(packing: Packing, kid: &Kid) -> Vec<u8> {
+    let flags = match packing {
+        Packing::Plain => 0,
+        Packing::Gzip => GZIP,
+    };
+    [&[FORMAT, flags, kid.length()], kid.as_str().as_bytes()].concat()
+}
+
+/// Takes an envelope apart. Nothing of it is proven yet.
+pub(super) fn read(sealed: &[u8]) -> Option<Envelope<'_>> {
+    let (&[format, flags, kid_length], rest) = sealed.split_first_chunk()?;
+    let packing = match (format, flags) {
+        (FORMAT, 0) => Packing::Plain,
+        (FORMAT, GZIP) => Packing::Gzip,
+        _ => return None,
+    };
+    let (kid, rest) = rest.split_at_checked(usize::from(kid_length))?;
+    let header = sealed.get(..sealed.len().checked_sub(rest.len())?)?;
+    let (nonce, body) = rest.split_first_chunk()?;
+    Some(Envelope { header, packing, kid: str::from_utf8(kid).ok()?, nonce: *nonce, body })
+}
+
+/// A key's id: 1 to 255 bytes, since one byte tells their number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kid(String);
+
+impl Kid {
+    /// The id, unless it is too long or empty.
+    pub(super) fn new(text: String) -> Option<Self> {
+        (1..=usize::from(u8::MAX)).contains(&text.len()).then_some(Self(text))
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn length(&self) -> u8 {
+        u8::try_from(self.0.len()).unwrap_or(u8::MAX)
+    }
+}

@@ -1,0 +1,138 @@
+//! Sealing: bytes at rest that only the holders of a key can read, and that nobody else can make, change or move.
+//!
+//! Whoever can read or write a table can neither read what is sealed in it nor pass one value off as another.
+//!
+//! 1. The plain bytes are gzipped (RFC 1952) if that makes them shorter.
+//! 2. They are sealed with AES-256-GCM (NIST SP 800-38D), under the first of the [`SealingKeys`] and a random nonce.
+//! 3. The envelope around them is, in this order:
+//!
+//!    | bytes | |
+//!    |---|---|
+//!    | 1 | format: 1 |
+//!    | 1 | flags: bit 0 says gzip, the others are 0 |
+//!    | 1 | length of the key's id |
+//!    | … | the key's id, UTF-8 |
+//!    | 12 | nonce |
+//!    | … | ciphertext |
+//!    | 16 | tag |
+//!
+//! 4. The tag covers the envelope up to the nonce as well, and a *context* that is not stored: what the value belongs
+//!    to, in bytes that the caller can tell again. So a value opens where it was sealed and nowhere else.
+//! 5. Opening takes the key that the envelope names, any of the set. A key that is not there
+//!    ([`OpenError::UnknownKey`]) is told apart from a value that is not ours ([`OpenError::Refused`]): the first is
+//!    an operator's mistake, the second somebody's attempt, or a damaged row.
+//!
+//! Rotation: the new key is added behind the old one everywhere, so that every process can open what it seals; then it
+//! moves to the front; and the old one goes when nothing is left that it sealed.
+//!
+//! Limits: with random nonces a key is good for 2^32 values (SP 800-38D, section 8.3), 136 years at one a second.
+//! The length of a value shows. Nothing tells an old value from a new one, unless the context does.
+
+use std::io::Read;
+
+use aws_lc_rs::aead::{Aad, Nonce};
+use flate2::Compression;
+use flate2::bufread::{GzDecoder, GzEncoder};
+
+use envelope::{Envelope, Packing};
+
+mod envelope;
+mod keys;
+#[cfg(test)]
+mod tests;
+
+pub use keys::{InvalidKeys, SealingKeys};
+
+/// Most plain bytes of one value. Sixteen sealed values fit into a DynamoDB item even if none of them shrinks; and
+/// what a few gzipped bytes inflate to must not be the function's memory.
+pub const MAX_PLAIN_BYTES: usize = 24 * 1024;
+
+/// Why something cannot be sealed. 500.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// It is longer than [`MAX_PLAIN_BYTES`].
+    #[error("{0} bytes are more than can be sealed")]
+    TooLarge(usize),
+    /// The cryptographic library refused: it had no randomness for the nonce.
+    #[error("the cryptographic library refused to seal")]
+    Cipher,
+}
+
+/// Why something cannot be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The key that it names is not in the set: taken away too early, or not yet there. 500.
+    #[error("it was sealed with the key {0:?}, which is not among the sealing keys")]
+    UnknownKey(String),
+    /// It is not what was sealed here.
+    #[error("it is not what was sealed here: {0}")]
+    Refused(Refusal),
+}
+
+/// Why a value is not what was sealed here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Too short, or of a format that is not known.
+    #[error("there is no known envelope around it")]
+    Envelope,
+    /// Changed, cut, sealed by somebody else, or brought here from elsewhere.
+    #[error("its tag does not fit")]
+    Tag,
+    /// What was sealed is no gzip, or inflates to more than [`MAX_PLAIN_BYTES`].
+    #[error("it does not inflate to a value of a permitted size")]
+    Gzip,
+}
+
+impl SealingKeys {
+    /// Seals `plain` for `context`, with the first key.
+    pub fn seal(&self, plain: &[u8], context: &[u8]) -> Result<Vec<u8>, SealError> {
+        if plain.len() > MAX_PLAIN_BYTES {
+            return Err(SealError::TooLarge(plain.len()));
+        }
+        let (packing, mut body) = match gzip(plain) {
+            Some(shorter) => (Packing::Gzip, shorter),
+            None => (Packing::Plain, plain.to_vec()),
+        };
+        let key = self.first();
+        let header = envelope::header(packing, key.kid());
+        let covered = [header.as_slice(), context].concat();
+        let nonce = key
+            .cipher()
+            .seal_in_place_append_tag(Aad::from(covered), &mut body)
+            .map_err(|_| SealError::Cipher)?;
+        Ok([header.as_slice(), nonce.as_ref(), body.as_slice()].concat())
+    }
+
+    /// Opens what was sealed for `context`, with the key that it names.
+    pub fn open(&self, sealed: &[u8], context: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let Envelope { header, packing, kid, nonce, body } =
+            envelope::read(sealed).ok_or(OpenError::Refused(Refusal::Envelope))?;
+        let key = self.by_kid(kid).ok_or_else(|| OpenError::UnknownKey(kid.to_owned()))?;
+        let covered = [header, context].concat();
+        let mut body = body.to_vec();
+        let plain = key
+            .cipher()
+            .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(covered), &mut body)
+            .map_err(|_| OpenError::Refused(Refusal::Tag))?;
+        match packing {
+            Packing::Plain => Ok(plain.to_vec()),
+            Packing::Gzip => gunzip(plain).ok_or(OpenError::Refused(Refusal::Gzip)),
+        }
+    }
+}
+
+/// Gzipped, if that is shorter.
+fn gzip(plain: &[u8]) -> Option<Vec<u8>> {
+    let mut gzipped = Vec::new();
+    GzEncoder::new(plain, Compression::default()).read_to_end(&mut gzipped).ok()?;
+    (gzipped.len() < plain.len()).then_some(gzipped)
+}
+
+/// Inflated, if it is gzip and stays within [`MAX_PLAIN_BYTES`]. No more than that is ever held.
+fn gunzip(gzipped: &[u8]) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    let bound = u64::try_from(MAX_PLAIN_BYTES).unwrap_or(u64::MAX);
+    // One byte more, to tell a value of just that size from a longer one.
+    GzDecoder::new(gzipped).take(bound.saturating_add(1)).read_to_end(&mut plain).ok()?;
+    (plain.len() <= MAX_PLAIN_BYTES).then_some(plain)
+}

@@ -1,0 +1,344 @@
+//! The sealed part of a session on the embedded DynamoDB: what is told, what is refused, and who wins.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::support::Store;
+use crate::token_keys::{TestKey, jwks, sealing_key, sealing_keys};
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+use futures::stream::{self, StreamExt};
+use serde_json::{Value, json};
+use sojourn::clock::{Clock, ManualClock};
+use sojourn::deadline::Deadline;
+use sojourn::dynamo::Item;
+use sojourn::env::Env;
+use sojourn::ids::{self, SessionId};
+use sojourn::precondition::IfMatch;
+use sojourn::problem::Problem;
+use sojourn::redacted::Redacted;
+use sojourn::seal::SealingKeys;
+use sojourn::sessions::dynamo::{self, DynamoSessions};
+use sojourn::sessions::{
+    PayloadError, PayloadStore, PreferencesError, PreferencesPatch, PreferencesRefused, Replaced,
+    SealedPayload, SessionError, SessionPreferences, SessionStarter, VersionedPreferences,
+};
+use sojourn::tokens::{Principal, SigningKey, TokenSigner};
+use sojourn::users::User;
+
+/// How many race.
+const CALLERS: usize = 50;
+
+/// Runs so many things at once.
+async fn at_once<T>(work: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    stream::iter(work).buffer_unordered(CALLERS).collect().await
+}
+
+/// A store with sessions in it.
+struct Stage {
+    store: Store,
+    clock: Arc<ManualClock>,
+    keys: SealingKeys,
+}
+
+fn stage() -> Stage {
+    Stage {
+        store: crate::support::store(),
+        clock: ManualClock::at("2026-11-20T09:30:00.123Z".parse().unwrap()),
+        keys: sealing_keys(&[sealing_key("2026-11")]),
+    }
+}
+
+impl Stage {
+    fn sessions(&self) -> DynamoSessions {
+        DynamoSessions::from_env(self.store.client.clone(), &self.store.env).unwrap()
+    }
+
+    /// The caller of a new session of a new user, on Ann's phone.
+    async fn sign_in(&self) -> Principal {
+        let key = TestKey::new("2026-11");
+        let jwks = jwks(&[&key]);
+        let env =
+            Env::of([("TOKEN_ISSUER", "https://i.example"), ("TOKEN_AUDIENCE", "a"), ("TOKEN_JWKS", &jwks)]);
+        let signing_key = SigningKey::from_jwk(&Redacted::new(key.private_jwk().to_string())).unwrap();
+        let starter = SessionStarter {
+            store: self.sessions(),
+            signer: TokenSigner::from_env(&env, signing_key, self.clock.clone()).unwrap(),
+            sealing_keys: self.keys.clone(),
+            clock: self.clock.clone(),
+            ids: ids::random(),
+            region: "local".to_owned(),
+        };
+        let user = User {
+            id: ids::random().next(),
+            email: "ann@example.com".parse().unwrap(),
+            roles: BTreeSet::new(),
+            token_version: 0,
+            created_at: self.clock.now(),
+        };
+        let device = "Ann's phone".parse().unwrap();
+        starter.start(&user, Some(device)).await.unwrap().cookie.principal()
+    }
+
+    /// The preferences, for a function that has `keys`.
+    fn preferences_with(&self, keys: &SealingKeys) -> SessionPreferences<DynamoSessions> {
+        let (sealing_keys, clock) = (keys.clone(), self.clock.clone());
+        SessionPreferences { store: self.sessions(), sealing_keys, clock }
+    }
+
+    async fn read(&self, caller: &Principal) -> Result<VersionedPreferences, PreferencesError> {
+        self.preferences_with(&self.keys).read(caller).await
+    }
+
+    async fn patch(
+        &self,
+        caller: &Principal,
+        patch: Value,
+    ) -> Result<VersionedPreferences, PreferencesError> {
+        self.patch_if(caller, patch, None).await
+    }
+
+    async fn patch_if(
+        &self,
+        caller: &Principal,
+        patch: Value,
+        if_match: Option<&str>,
+    ) -> Result<VersionedPreferences, PreferencesError> {
+        let patch = PreferencesPatch::new(serde_json::from_value(patch).unwrap()).unwrap();
+        let if_match: Option<IfMatch> = if_match.map(|tags| tags.parse().unwrap());
+        let deadline = Deadline::after(Duration::from_secs(25));
+        self.preferences_with(&self.keys).patch(caller, &patch, if_match.as_ref(), deadline).await
+    }
+
+    /// Opens a connection for each of [`CALLERS`]: whoever had one first would otherwise be done before the others begin.
+    async fn warm_up(&self, caller: &Principal) {
+        for outcome in at_once((0..CALLERS).map(|_| self.read(caller))).await {
+            outcome.unwrap();
+        }
+    }
+
+    async fn row(&self, id: &SessionId) -> Item {
+        let get = self.store.client.get_item().table_name("SessionsTable").set_key(Some(dynamo::key(id)));
+        get.send().await.unwrap().item.unwrap()
+    }
+
+    async fn put(&self, row: Item) {
+        self.store.client.put_item().table_name("SessionsTable").set_item(Some(row)).send().await.unwrap();
+    }
+
+    async fn revoke(&self, id: &SessionId) {
+        let mut row = self.row(id).await;
+        row.insert("revokedAt".into(), AttributeValue::S("2026-11-20T09:31:00.000Z".into()));
+        self.put(row).await;
+    }
+}
+
+fn shown(read: &VersionedPreferences) -> Value {
+    json!(read.preferences.expose())
+}
+
+#[tokio::test]
+async fn a_session_begins_with_its_device_and_without_preferences() {
+    let stage = stage();
+    let ann = stage.sign_in().await;
+    let read = stage.read(&ann).await.unwrap();
+    assert_eq!((shown(&read), read.version), (json!({}), 1));
+    let row = stage.row(ann.session_id()).await;
+    let sealed = dynamo::parse_payload(&row).unwrap();
+    let payload = sealed.open(&stage.keys, ann.session_id(), ann.user_id()).unwrap();
+    assert_eq!(payload.device.unwrap().as_str(), "Ann's phone");
+}
+
+#[tokio::test]
+async fn the_row_shows_neither_the_device_nor_the_preferences() {
+    let stage = stage();
+    let ann = stage.sign_in().await;
+    stage.patch(&ann, json!({"diet": "tarragon"})).await.unwrap();
+    let row = stage.row(ann.session_id()).await;
+    let values = row.values().map(|value| match value {
+        AttributeValue::B(blob) => String::from_utf8_lossy(blob.as_ref()).into_owned(),
+        other => format!("{other:?}"),
+    });
+    let text: String = values.collect();
+    for secret in ["Ann", "phone", "diet", "tarragon"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_patch_changes_what_it_names_and_null_takes_away() {
+    let stage = stage();
+    let ann = stage.sign_in().await;
+    stage.patch(&ann, json!({"theme": "dark", "columns": {"price": true, "stock": true}})).await.unwrap();
+    let patched = stage.patch(&ann, json!({"columns": {"stock": null}, "language": "zh-TW"})).await.unwrap();
+    let expected = json!({"theme": "dark", "columns": {"price": true}, "language": "zh-TW"});
+    assert_eq!((shown(&patched), patched.version), (expected, 3));
+    assert_eq!(stage.read(&ann).await.unwrap(), patched);
+}
+
+#[tokio::test]
+async fn a_patch_stamps_the_session_as_in_use() {
+    let stage = stage();
+    let ann = stage.sign_in().await;
+    stage.clock.advance(Duration::from_secs(5));
+    stage.patch(&ann, json!({"theme": "dark"})).await.unwrap();
+    assert_eq!(stage.row(ann.session_id()).await["lastActivity"].as_s().unwrap(), "2026-11-20T09:30:05.123Z");
+    stage.clock.advance(Duration::from_mins(1));
+    stage.read(&ann).await.unwrap();
+    assert_eq!(stage.row(ann.session_id()).await["lastActivity"].as_s().unwrap(), "2026-11-20T09:31:05.123Z");
+}
+
+#[tokio::test]
+async fn fifty_patches_of_different_members_at_once_all_count() {
+    let stage = stage();
+    let ann = stage.sign_in().await;
+    stage.warm_up(&ann).await;
+    let names: Vec<String> = (0..CALLERS).map(|n| format!("member-{n}")).collect();
+    let patches = names.iter().map(|name| stage.patch(&ann, json!({ name: true })));
+    let mut versions: Vec<u64> =
+        at_once(patches).await.into_iter().map(|patched| patched.unwrap().version).collect();
+    versions.sort_unstable();
+    assert_eq!(versions, (2..=51).collect::<Vec<_>>(), "each patch is a version of its own");
+    let read = stage.read(&ann).await.unwrap();
+    let expected: Value = names.into_iter().map(|name| (name, json!(true))).collect();
+    assert_eq!(shown(&read), expected);
+}
+
+#[tokio::test]
+async fn of_fifty_patches_of_one_version_one_wins() {
+    let stage = stage();
+    let ann = stage.sign_in().await;
+    stage.warm_up(&ann).await;
+    let patches = (0..CALLERS).map(|n| stage.patch_if(&ann, json!({"winner": n}), Some("\"1\"")));
+    let outcomes = at_once(patches).await;
+    let (won, lost): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert_eq!(won.len(), 1);
+    assert!(lost.iter().all(|outcome| matches!(outcome, Err(PreferencesError::Stale(2)))), "{lost:?}");
+    assert_eq!(stage.read(&ann).await.unwrap(), won.into_iter().next().unwrap().unwrap());
+}
+
+#[tokio::test]
+async fn a_patch_for_another_version_changes_nothing() {
+    let stage = stage();
+    let ann = stage.sign_in().await;
+    for tags in ["\"2\"", "W/\"1\"", "\"0\", \"7\""] {
+        let refused = stage.patch_if(&ann, json!({"a": 1}), Some(tags)).await.unwrap_err();
+        assert!(matches!(refused, PreferencesError::Stale(1)), "{tags}: {refused:?}");
+    }
+    assert_eq!(stage.read(&ann).await.unwrap().version, 1);
+    for (tags, version) in [("\"7\", \"1\"", 2), ("*", 3)] {
+        assert_eq!(stage.patch_if(&ann, json!({"a": 1}), Some(tags)).await.unwrap().version, version);
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_got_lost_is_not_taken_for_somebody_elses() {
+    let stage = stage();
+    let ann = stage.sign_in().await;
+    let rule = json!({
+        "match": {"service": "dynamodb", "operation": "UpdateItem"},
+        "times": 1, "effect": {"kind": "commitThenReset"},
+    });
+    stage.store.embedded.faults().add(serde_json::from_value(rule).unwrap());
+    let patched = stage.patch_if(&ann, json!({"a": 1}), Some("\"1\"")).await.unwrap();
+    assert_eq!((shown(&patched), patched.version), (json!({"a": 1}), 2));
+    assert_eq!(stage.read(&ann).await.unwrap(), patched);
+}
+
+#[tokio::test]
+async fn an_ended_session_neither_tells_nor_changes_anything() {
+    let stage = stage();
+    let (ann, bob) = (stage.sign_in().await, stage.sign_in().await);
+    stage.revoke(ann.session_id()).await;
+    let before = stage.row(ann.session_id()).await;
+    for outcome in [stage.read(&ann).await, stage.patch(&ann, json!({"a": 1})).await] {
+        assert!(matches!(outcome, Err(PreferencesError::Session(SessionError::Ended))), "{outcome:?}");
+    }
+    assert_eq!(stage.row(ann.session_id()).await, before);
+    stage.clock.advance(sojourn::sessions::SESSION_LIFETIME);
+    assert!(matches!(stage.read(&bob).await, Err(PreferencesError::Session(SessionError::Ended))));
+}
+
+#[tokio::test]
+async fn a_revocation_between_reading_and_writing_wins() {
+    let stage = stage();
+    let ann = stage.sign_in().await;
+    let (id, user) = (ann.session_id(), ann.user_id());
+    let (_, payload) = stage.sessions().read_payload(id, user).await.unwrap();
+    let next = SealedPayload { version: 2, ..payload.unwrap() };
+    stage.revoke(id).await;
+    let before = stage.row(id).await;
+    let now = stage.clock.now();
+    assert_eq!(stage.sessions().replace_payload(id, 1, &next, now).await.unwrap(), Replaced::Ended);
+    assert_eq!(stage.row(id).await, before);
+    let nobodys: SessionId = ids::random().next();
+    assert_eq!(stage.sessions().replace_payload(&nobodys, 1, &next, now).await.unwrap(), Replaced::Ended);
+}
+
+#[tokio::test]
+async fn a_tampered_payload_ends_the_session_for_its_reader() {
+    let stage = stage();
+    let ann = stage.sign_in().await;
+    stage.patch(&ann, json!({"a": 1})).await.unwrap();
+    let row = stage.row(ann.session_id()).await;
+    let mut bytes = row["payload"].as_b().unwrap().as_ref().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    let mut tampered = row.clone();
+    tampered.insert("payload".into(), AttributeValue::B(Blob::new(bytes)));
+    stage.put(tampered).await;
+    for outcome in [stage.read(&ann).await, stage.patch(&ann, json!({"b": 1})).await] {
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, PreferencesError::Payload(PayloadError::Foreign { .. })), "{error:?}");
+        assert_eq!(Problem::from(error).kind.status(), 401);
+    }
+    // The other way to tamper: the old payload under a new number.
+    let mut renumbered = row;
+    renumbered.insert("version".into(), AttributeValue::N("9".into()));
+    stage.put(renumbered).await;
+    let error = stage.read(&ann).await.unwrap_err();
+    assert!(matches!(error, PreferencesError::Payload(PayloadError::Foreign { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_payload_from_another_row_is_refused() {
+    let stage = stage();
+    let (ann, bob) = (stage.sign_in().await, stage.sign_in().await);
+    stage.patch(&bob, json!({"bobs": true})).await.unwrap();
+    stage.patch(&ann, json!({"anns": true})).await.unwrap();
+    let mut row = stage.row(ann.session_id()).await;
+    row.insert("payload".into(), stage.row(bob.session_id()).await["payload"].clone());
+    stage.put(row).await;
+    let error = stage.read(&ann).await.unwrap_err();
+    assert!(matches!(error, PreferencesError::Payload(PayloadError::Foreign { .. })), "{error:?}");
+    stage.read(&bob).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rotated_key_seals_what_is_written_next_and_the_old_one_opens_the_rest() {
+    let (old, new) = (sealing_key("old"), sealing_key("new"));
+    let stage = Stage { keys: sealing_keys(std::slice::from_ref(&old)), ..stage() };
+    let (ann, bob) = (stage.sign_in().await, stage.sign_in().await);
+    stage.patch(&ann, json!({"a": 1})).await.unwrap();
+
+    let stage = Stage { keys: sealing_keys(&[new.clone(), old]), ..stage };
+    assert_eq!(shown(&stage.read(&ann).await.unwrap()), json!({"a": 1}));
+    stage.patch(&ann, json!({"b": 2})).await.unwrap();
+
+    let stage = Stage { keys: sealing_keys(&[new]), ..stage };
+    assert_eq!(shown(&stage.read(&ann).await.unwrap()), json!({"a": 1, "b": 2}));
+    // Nothing was written to Bob's: the key was taken away too early for him.
+    let error = stage.read(&bob).await.unwrap_err();
+    assert!(matches!(error, PreferencesError::Payload(PayloadError::UnknownKey { .. })), "{error:?}");
+    assert_eq!(Problem::from(error).kind.status(), 500);
+}
+
+#[tokio::test]
+async fn preferences_that_would_grow_beyond_their_limit_stay_as_they_are() {
+    let stage = stage();
+    let ann = stage.sign_in().await;
+    let before = stage.patch(&ann, json!({"a": "x".repeat(10_000)})).await.unwrap();
+    let error = stage.patch(&ann, json!({"b": "x".repeat(10_000)})).await.unwrap_err();
+    assert!(matches!(error, PreferencesError::Refused(PreferencesRefused::TooLarge(_))), "{error:?}");
+    assert_eq!(stage.read(&ann).await.unwrap(), before);
+}
