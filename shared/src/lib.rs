@@ -32,11 +32,12 @@ pub mod redacted;
 pub mod reply;
 pub mod retry;
 
-// Where it meets AWS.
+// Where it meets AWS, and Redis.
 pub mod aws;
 pub mod boot;
 pub mod dynamo;
 pub mod http;
+pub mod redis;
 pub mod tables;
 pub mod telemetry;
 pub mod websocket;

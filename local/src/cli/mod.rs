@@ -46,6 +46,9 @@ struct ServeArgs {
     /// The stack to run; by default template.yaml here or in the nearest folder above
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
+    /// A value for a parameter of the stack, before samconfig.toml's; may be given several times
+    #[arg(long = "parameter", value_parser = name_and_value, value_name = "NAME=VALUE")]
+    parameters: Vec<(String, String)>,
     /// Processes of one function at once
     #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_parser = positive, value_name = "N")]
     concurrency: usize,
@@ -238,6 +241,13 @@ fn print(text: &str) -> Result<(), CliError> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("not of the form Name=value".to_owned()),
+    }
+}
+
 fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("at least one process is needed".to_owned()),
@@ -269,6 +279,16 @@ mod tests {
     fn a_reader_that_goes_away_is_no_failure() {
         assert!(CliError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe)).is_closed_pipe());
         assert!(!CliError::NoTemplate.is_closed_pipe());
+    }
+
+    #[test]
+    fn parameters_are_names_and_values() {
+        let cli = Cli::parse_from(["cargo dev", "--parameter", "A=1", "--parameter", "B=redis://x/?y=z"]);
+        let expected = [("A", "1"), ("B", "redis://x/?y=z")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        assert_eq!(cli.serve.parameters, expected);
+        for wrong in ["A", "=1"] {
+            assert!(Cli::try_parse_from(["cargo dev", "--parameter", wrong]).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -41,6 +41,7 @@ fn options(args: ServeArgs) -> Result<Options, CliError> {
             Some(template) => template,
             None => nearest_template(&std::env::current_dir()?).ok_or(CliError::NoTemplate)?,
         },
+        parameters: args.parameters.into_iter().collect(),
         http: args.http,
         websocket: args.ws,
         data: args.data,

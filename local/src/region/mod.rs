@@ -66,6 +66,8 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 pub struct Options {
     /// template.yaml.
     pub template: PathBuf,
+    /// Values of the template's parameters. They come before samconfig.toml's.
+    pub parameters: BTreeMap<String, String>,
     /// The HTTP API's address.
     pub http: SocketAddr,
     /// The WebSocket API's address.
@@ -137,7 +139,7 @@ impl Region {
 
         let data = options.data.as_deref().map(DataFolder::open).transpose()?;
         let key = signing_key(data.as_ref())?;
-        let stack = load_template(&options.template, &key, &http, &websocket)?;
+        let stack = load_template(options, &key, &http, &websocket)?;
 
         let workspace = build(options, &stack, progress).await?;
 
@@ -281,19 +283,20 @@ fn signing_key(data: Option<&DataFolder>) -> Result<SigningKey, KeyError> {
 }
 
 fn load_template(
-    path: &Path,
+    options: &Options,
     key: &SigningKey,
     http: &Port,
     websocket: &Port,
 ) -> Result<Stack, TemplateError> {
-    let mut parameters: BTreeMap<String, String> = samconfig::overrides(path)?;
+    let mut parameters = samconfig::overrides(&options.template)?;
+    parameters.extend(options.parameters.clone());
     parameters.insert(JWKS_PARAMETER.to_owned(), key.public_jwks());
     let context = Context {
         parameters,
         http_url: format!("http://{}", http.address),
         websocket_url: format!("ws://{}", websocket.address),
     };
-    template::load(path, &context)
+    template::load(&options.template, &context)
 }
 
 async fn build(

@@ -90,9 +90,14 @@ pub enum Problem {
         /// `a text`, `a list`, ...
         wanted: &'static str,
     },
+    /// A value for a parameter that is not declared: misspelled, or gone.
+    #[error(
+        "the template declares no such parameter; declare it, or correct the name that was given a value"
+    )]
+    Undeclared,
     /// A parameter without a value.
     #[error(
-        "the parameter has no default; give it in parameter_overrides of the [local] section of samconfig.toml"
+        "the parameter has no default; give it with --parameter, or in parameter_overrides of the [local] section of samconfig.toml"
     )]
     NoValue,
     /// A parameter whose value comes from SSM.

@@ -168,6 +168,9 @@ pub(super) fn resource_type(resource: &Value) -> &str {
 }
 
 fn parameters(section: &Map<String, Value>, context: &Context) -> Result<BTreeMap<String, Value>, Located> {
+    if let Some(name) = context.parameters.keys().find(|name| !section.contains_key(*name)) {
+        return Err((format!("Parameters.{name}"), Problem::Undeclared));
+    }
     let mut values = BTreeMap::new();
     for (name, declaration) in section {
         let located = |problem| (format!("Parameters.{name}"), problem);

@@ -155,6 +155,14 @@ fn a_parameter_given_wins_over_its_default() {
 }
 
 #[test]
+fn a_value_for_a_parameter_that_is_not_declared_is_an_error() {
+    let mut context = context();
+    context.parameters.insert("Stgae".to_owned(), "local".to_owned());
+    let error = load_with(&function_template(), &context).unwrap_err().to_string();
+    assert!(error.contains("Parameters.Stgae") && error.contains("no such parameter"), "{error}");
+}
+
+#[test]
 fn a_websocket_api_is_put_together_from_its_resources() {
     let stack = load_text(
         r#"
