@@ -18,9 +18,11 @@ use aws_sdk_dynamodb::types::TransactWriteItem;
 
 mod batch;
 mod change;
+mod snapshot;
 
 pub use batch::{RowKey, Rows, read_rows};
 pub use change::Change;
+pub use snapshot::read_snapshot;
 
 /// In place of DynamoDB's code: the request or the item itself is wrong, and stays so however often it is tried.
 pub const UNREADABLE: &str = "Unreadable";
@@ -198,8 +200,8 @@ pub async fn transact(
     target: &str,
     actions: Vec<TransactWriteItem>,
 ) -> Result<Transaction, DynamoError> {
-    let sent = client.transact_write_items().set_transact_items(Some(actions)).send().await;
-    let outcome = Transaction::outcome(sent, target)?;
+    let request = client.transact_write_items().set_transact_items(Some(actions));
+    let outcome = Transaction::outcome(Box::pin(request.send()).await, target)?;
     match &outcome {
         Transaction::Cancelled(reasons) => match reasons.iter().find_map(CancellationReason::error_code) {
             Some(code) => Err(DynamoError::cancelled(target, code)),

@@ -12,6 +12,7 @@ pub mod idempotency;
 pub mod jobs;
 pub mod lock;
 pub mod orders;
+pub mod origins;
 pub mod outbox;
 pub mod payments;
 pub mod reports;

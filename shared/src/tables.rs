@@ -99,9 +99,12 @@ pub const OUTBOX: Table =
 /// Accounts, and the e-mail addresses that point to them.
 pub const USERS: Table = table("UsersTable", "USERS_TABLE", key("userId"));
 
-/// Sessions.
-pub const SESSIONS: Table =
-    Table { expires: true, ..table("SessionsTable", "SESSIONS_TABLE", key("sessionId")) };
+/// Sessions, and the users' token versions.
+pub const SESSIONS: Table = Table {
+    indexes: &[Index { name: "byUser", key: sorted("userId", "createdAt") }],
+    expires: true,
+    ..table("SessionsTable", "SESSIONS_TABLE", key("sessionId"))
+};
 
 /// The sandbox payment provider's ledger.
 pub const PAYMENT_LEDGER: Table = table("PaymentLedgerTable", "PAYMENT_LEDGER_TABLE", key("paymentKey"));

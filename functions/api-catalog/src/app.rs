@@ -4,15 +4,15 @@ use aws_sdk_dynamodb::Client;
 use sojourn::catalog::dynamo::{DynamoCatalog, StockTables};
 use sojourn::clock::SharedClock;
 use sojourn::env::{ConfigError, Env};
+use sojourn::http::Authenticator;
 use sojourn::idempotency::dynamo::KeyedRequests;
 use sojourn::ids::{self, SharedIds};
 use sojourn::sessions::dynamo::DynamoSessions;
-use sojourn::tokens::TokenVerifier;
 
 /// What the handler works with.
 #[derive(Debug)]
 pub(crate) struct App {
-    pub(crate) verifier: TokenVerifier,
+    pub(crate) authenticator: Authenticator,
     pub(crate) sessions: DynamoSessions,
     pub(crate) catalog: DynamoCatalog,
     pub(crate) stock: StockTables,
@@ -25,7 +25,7 @@ impl App {
     /// Reads the whole configuration, and connects nothing yet.
     pub(crate) fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         Ok(Self {
-            verifier: TokenVerifier::from_env(env, clock.clone())?,
+            authenticator: Authenticator::from_env(env, clock.clone())?,
             sessions: DynamoSessions::from_env(dynamodb.clone(), env)?,
             catalog: DynamoCatalog::from_env(dynamodb.clone(), env)?,
             stock: StockTables::from_env(env)?,

@@ -10,7 +10,6 @@ use sojourn::idempotency::{HEADER, IdempotencyKey, KeyedRequest};
 use sojourn::ids::ProductId;
 use sojourn::problem::Problem;
 use sojourn::reply::Reply;
-use sojourn::sessions::SessionReader;
 
 use crate::app::App;
 
@@ -47,15 +46,13 @@ async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.operator(&app.verifier)?;
+    let caller = request.operator(&app.authenticator)?;
     let product_id: ProductId = request.path("productId")?;
     let draft: ProductDraft = request.json()?;
-    let now = app.clock.now();
-    let product = Product { product_id, draft, updated_at: now };
+    let product = Product { product_id, draft, updated_at: app.clock.now() };
+    let available = app.catalog.available(&product.product_id);
+    let available = request.with_live_session(&app.sessions, &caller, &app.clock, available).await?;
     let write = async {
-        let live = async { app.sessions.require_live(&caller, now).await.map_err(Problem::from) };
-        let available = async { app.catalog.available(&product.product_id).await.map_err(Problem::from) };
-        let (_, available) = tokio::try_join!(live, available)?;
         let status = match app.catalog.put(&product).await? {
             Stored::Created => 201,
             Stored::Replaced => 200,
@@ -66,7 +63,7 @@ async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn adjust_stock(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.operator(&app.verifier)?;
+    let caller = request.operator(&app.authenticator)?;
     let key = IdempotencyKey::from_header(request.header(HEADER))?;
     let product_id: ProductId = request.path("productId")?;
     let StockChange { delta } = request.json()?;

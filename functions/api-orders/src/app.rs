@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::Client;
 use sojourn::clock::SharedClock;
 use sojourn::env::{ConfigError, Env};
+use sojourn::http::Authenticator;
 use sojourn::idempotency::dynamo::KeyedRequests;
 use sojourn::ids::{self, SharedIds};
 use sojourn::orders::dynamo::{DynamoOrders, OrderWrites, Settling};
@@ -11,12 +12,11 @@ use sojourn::payments::dynamo::DynamoPayments;
 use sojourn::payments::sandbox::SandboxProvider;
 use sojourn::sessions::dynamo::DynamoSessions;
 use sojourn::tables;
-use sojourn::tokens::TokenVerifier;
 
 /// What the handler works with.
 #[derive(Debug)]
 pub(crate) struct App {
-    pub(crate) verifier: TokenVerifier,
+    pub(crate) authenticator: Authenticator,
     pub(crate) sessions: DynamoSessions,
     pub(crate) orders: DynamoOrders,
     pub(crate) products: String,
@@ -43,7 +43,7 @@ impl App {
             ids.clone(),
         );
         Ok(Self {
-            verifier: TokenVerifier::from_env(env, clock.clone())?,
+            authenticator: Authenticator::from_env(env, clock.clone())?,
             sessions: DynamoSessions::from_env(dynamodb.clone(), env)?,
             orders: DynamoOrders::from_env(dynamodb.clone(), env)?,
             products: tables::PRODUCTS.name(env)?,

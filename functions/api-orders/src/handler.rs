@@ -12,8 +12,6 @@ use sojourn::orders::{Order, OrderRequest, Refusal};
 use sojourn::payments::PaymentRequest;
 use sojourn::problem::Problem;
 use sojourn::reply::Reply;
-use sojourn::sessions::SessionReader;
-use sojourn::tokens::Principal;
 
 use crate::app::App;
 
@@ -30,7 +28,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 async fn place(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.verifier)?;
+    let caller = request.principal(&app.authenticator)?;
     let key = IdempotencyKey::from_header(request.header(HEADER))?;
     let order: OrderRequest = request.json()?;
     let keyed = KeyedRequest::new("place-order", &caller, key, &request.json_value()?);
@@ -45,7 +43,7 @@ async fn place(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn pay(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.verifier)?;
+    let caller = request.principal(&app.authenticator)?;
     let key = IdempotencyKey::from_header(request.header(HEADER))?;
     let order_id: OrderId = request.path("orderId")?;
     let PaymentRequest { payment_token } = request.json()?;
@@ -56,7 +54,7 @@ async fn pay(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn cancel(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.verifier)?;
+    let caller = request.principal(&app.authenticator)?;
     let key = IdempotencyKey::from_header(request.header(HEADER))?;
     let order_id: OrderId = request.path("orderId")?;
     let keyed = KeyedRequest::new("cancel-order", &caller, key, &json!({"orderId": order_id}));
@@ -70,33 +68,21 @@ async fn cancel(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.verifier)?;
+    let caller = request.principal(&app.authenticator)?;
     let order_id: OrderId = request.path("orderId")?;
-    let order = async { app.orders.get(caller.user_id(), &order_id).await.map_err(Problem::from) };
-    match with_live_session(app, request, &caller, order).await? {
+    let order = app.orders.get(caller.user_id(), &order_id);
+    match request.with_live_session(&app.sessions, &caller, &app.clock, order).await? {
         Some(order) => Ok(Reply::json(200, order.document())),
         None => Err(Refusal::NotFound(order_id).into()),
     }
 }
 
 async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.verifier)?;
+    let caller = request.principal(&app.authenticator)?;
     let (cursor, limit) = (request.query("cursor"), request.limit()?);
-    let page = async { app.orders.list(caller.user_id(), cursor, limit).await.map_err(Problem::from) };
-    let page = with_live_session(app, request, &caller, page).await?;
+    let page = app.orders.list(caller.user_id(), cursor, limit);
+    let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;
     Ok(Reply::json(200, documents(&page)))
-}
-
-/// Reads, and checks the caller's session at the same time.
-async fn with_live_session<T>(
-    app: &App,
-    request: &Incoming,
-    caller: &Principal,
-    read: impl Future<Output = Result<T, Problem>>,
-) -> Result<T, Problem> {
-    let live = async { app.sessions.require_live(caller, app.clock.now()).await.map_err(Problem::from) };
-    let both = async { tokio::try_join!(live, read) };
-    request.in_time(both).await.map(|(_, found)| found)
 }
 
 fn documents(page: &Page<Order>) -> Value {

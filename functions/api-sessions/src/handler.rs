@@ -10,7 +10,7 @@ use sojourn::ids::SharedIds;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
 use sojourn::sessions::dynamo::DynamoSessions;
-use sojourn::sessions::{Device, SessionStarter, SignedIn, cookie};
+use sojourn::sessions::{Device, SessionStarter, SignedIn};
 use sojourn::tokens::{ACCESS_TOKEN_LIFETIME, PublicKeys};
 use sojourn::users::dynamo::DynamoUsers;
 use sojourn::users::{self, Authentication, Email, NewPassword, Password, SignUp};
@@ -90,7 +90,7 @@ fn signed_in_reply(SignedIn { session, access, refresh, cookie }: &SignedIn) -> 
         "sessionId": session.id,
         "userId": session.user_id,
     });
-    Reply::json(201, body).cookie(cookie::issue(session, cookie, session.created_at))
+    Reply::json(201, body).cookie(cookie.issue(session.expires_at, session.created_at))
 }
 
 fn public_keys(app: &App) -> Reply {

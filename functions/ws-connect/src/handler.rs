@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use sojourn::clock::SharedClock;
 use sojourn::connections::{CallbackEndpoint, Connection, DynamoConnections, Register, expiry};
+use sojourn::origins::AllowedOrigins;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
-use sojourn::sessions::SessionReader;
 use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::sessions::require_live;
 use sojourn::tokens::TokenVerifier;
-use sojourn::websocket::{AllowedOrigins, Credentials, Incoming};
+use sojourn::websocket::{Credentials, Incoming};
 
 /// What a handshake needs.
 pub(crate) struct App {
@@ -36,7 +37,7 @@ pub(crate) async fn handle(app: Arc<App>, incoming: Incoming) -> Result<Reply, P
         Problem::new(ProblemType::Unauthenticated, "the access token is not valid, or no longer")
     })?;
     let now = app.clock.now();
-    let session_end = app.sessions.require_live(&principal, now).await?;
+    let session_end = require_live(&app.sessions, &principal, &app.clock).await?;
 
     let key = incoming.connection().clone();
     let connection = Connection {

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use sojourn::connections::{CallbackEndpoint, DynamoConnections};
+use sojourn::origins::AllowedOrigins;
 use sojourn::sessions::dynamo::DynamoSessions;
 use sojourn::tokens::TokenVerifier;
-use sojourn::websocket::AllowedOrigins;
 use sojourn::{aws, boot, clock, websocket};
 
 mod handler;

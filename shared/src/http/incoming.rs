@@ -8,11 +8,13 @@ use lambda_http::{Body, Request, RequestExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::clock::{Clock, SystemClock};
+use super::Authenticator;
+use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::cursor::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
 use crate::deadline::{ANSWER_MARGIN, Deadline};
 use crate::problem::{Problem, ProblemType};
-use crate::tokens::{Principal, Role, TokenVerifier};
+use crate::sessions::{ActivityWriter, SessionError, SessionReader, require_live};
+use crate::tokens::{Principal, Role};
 
 /// Largest body, in bytes. 96 order lines take under 10 KB.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
@@ -108,33 +110,39 @@ impl Incoming {
         serde_json::from_slice(bytes).map_err(|error| invalid(format!("the body is not valid: {error}")))
     }
 
-    /// The verified caller.
-    pub fn principal(&self, verifier: &TokenVerifier) -> Result<Principal, Problem> {
-        let Some(header) = self.header("authorization") else {
-            return Err(unauthenticated("an Authorization: Bearer header is required"));
-        };
-        let token = match header.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-            _ => {
-                return Err(unauthenticated(
-                    "the Authorization header must be of the form: Bearer <access token>",
-                ));
-            }
-        };
-        verifier.verify(token).map_err(|reason| {
-            tracing::info!(%reason, "access token refused");
-            unauthenticated("the access token is not valid, or no longer")
-        })
+    /// The caller, by access token or cookie.
+    pub fn principal(&self, authenticator: &Authenticator) -> Result<Principal, Problem> {
+        authenticator.principal(self.request.method(), self.request.headers())
     }
 
-    /// The verified caller, who must be an operator.
-    pub fn operator(&self, verifier: &TokenVerifier) -> Result<Principal, Problem> {
-        let principal = self.principal(verifier)?;
+    /// The caller, who must be an operator.
+    pub fn operator(&self, authenticator: &Authenticator) -> Result<Principal, Problem> {
+        let principal = self.principal(authenticator)?;
         if principal.has_role(Role::Operator) {
             Ok(principal)
         } else {
             Err(Problem::new(ProblemType::Forbidden, "this needs the role operator"))
         }
+    }
+
+    /// Runs `read` and checks the caller's session at the same time: the check costs no time of its own. What was read
+    /// is told only if the session stands.
+    pub async fn with_live_session<T, E>(
+        &self,
+        sessions: &(impl SessionReader + ActivityWriter),
+        caller: &Principal,
+        clock: &SharedClock,
+        read: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Problem>
+    where
+        Problem: From<E>,
+    {
+        let live = async {
+            require_live(sessions, caller, clock).await.map_err(<Problem as From<SessionError>>::from)
+        };
+        let read = async { read.await.map_err(<Problem as From<E>>::from) };
+        let (_, found) = self.in_time::<_, Problem>(async { tokio::try_join!(live, read) }).await?;
+        Ok(found)
     }
 
     /// Runs `work` and gives it up at the deadline. What was given up may have happened or not; the caller's protocol
@@ -150,10 +158,6 @@ impl Incoming {
         let work = self.deadline.cut_off(Box::pin(work));
         async { work.await?.map_err(Problem::from) }
     }
-}
-
-fn unauthenticated(detail: &str) -> Problem {
-    Problem::new(ProblemType::Unauthenticated, detail)
 }
 
 /// A request that cannot be read.

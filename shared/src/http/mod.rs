@@ -16,9 +16,11 @@ use crate::problem::{Problem, ProblemType};
 use crate::reply::Reply;
 use crate::telemetry::{self, Metric};
 
+mod authenticator;
 mod incoming;
 mod mapping;
 
+pub use authenticator::Authenticator;
 pub use incoming::{Incoming, MAX_BODY_BYTES, invalid};
 
 /// Serves HTTP API events with `handler` until Lambda stops the process. `app` is what the handler works with: its

@@ -1,31 +1,53 @@
-//! Sessions in DynamoDB: a row each.
+//! Sessions in DynamoDB: a row each, and a row for each user's token version.
 //!
-//! | attribute | |
+//! | attribute of a session | |
 //! |---|---|
-//! | `sessionId` | key |
-//! | `userId`, `ver` | whose, and the token version it was issued or renewed with |
+//! | `sessionId` | key, `ses_…` |
+//! | `userId`, `ver` | whose, and the token version it was issued with |
 //! | `createdAt`, `lastActivity`, `revokedAt?` | RFC 3339 |
 //! | `expiresAt` | TTL, epoch seconds |
 //! | `region`, `device?` | where it began, and on what |
-//! | `refreshHash`, `cookieHash` | SHA-256, base64url |
+//! | `tokens` | hashes of its refresh tokens |
+//! | `cookieHash` | SHA-256, base64url |
 //!
-//! [`key`] and [`parse`] are for functions that read the row in a `BatchGetItem` of their own; they must ask for this
+//! | attribute of a token version | |
+//! |---|---|
+//! | `sessionId` | key: the user's id, `usr_…` |
+//! | `ver` | only rises; no row is 0. Never expires |
+//!
+//! A token version has no `userId`, so that the index `byUser` lists sessions only.
+//!
+//! [`keys`] and [`parse`] are for functions that read the rows in a `BatchGetItem` of their own; they must ask for this
 //! table with `ConsistentRead`.
+
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Device, SecretHash, Session, SessionError, SessionReader, SessionWriter};
-use crate::clock::as_rfc3339;
-use crate::dynamo::{DynamoError, Item, Write, WriteOutcome, text};
+use super::{
+    ACTIVITY_RESOLUTION, ActivityWriter, Device, SecretHash, Session, SessionError, SessionReader,
+    SessionRows, SessionWriter, TokenFamily,
+};
+use crate::clock::{as_rfc3339, rfc3339};
+use crate::deadline::Deadline;
+use crate::dynamo::{DynamoError, Item, RowKey, Write, WriteOutcome, read_rows, text};
 use crate::env::{ConfigError, Env};
 use crate::ids::{SessionId, UserId};
 use crate::tables;
 
 /// A new session never replaces another: two sign-ins with one id would share a row.
 const IS_NEW: &str = "attribute_not_exists(sessionId)";
+
+/// Only a session that is there and stands for itself is stamped, and once a minute: of many requests at once the first
+/// one writes. `lastActivity` has a fixed width, so that text compares as time does.
+const IS_QUIET: &str =
+    "attribute_exists(sessionId) AND attribute_not_exists(revokedAt) AND lastActivity <= :due";
+
+/// How long rows are asked for again that DynamoDB left out of its answer. The invocation's own deadline cuts in earlier.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The sessions table.
 #[derive(Debug, Clone)]
@@ -51,12 +73,35 @@ pub fn key(id: &SessionId) -> Item {
     Item::from([(tables::SESSIONS.key.hash.to_owned(), text(id.as_str()))])
 }
 
-/// Reads a row.
-pub fn parse(item: Item) -> Result<Session, DynamoError> {
+/// The key of a user's token version.
+pub fn version_key(user: &UserId) -> Item {
+    Item::from([(tables::SESSIONS.key.hash.to_owned(), text(user.as_str()))])
+}
+
+/// The keys of the rows that a session of `user` is checked with.
+pub fn keys(id: &SessionId, user: &UserId) -> [Item; 2] {
+    [key(id), version_key(user)]
+}
+
+/// Reads the rows that [`keys`] asked for, in any order; absent ones are absent.
+pub fn parse(items: Vec<Item>) -> Result<SessionRows, DynamoError> {
+    let mut rows = SessionRows::default();
+    for item in items {
+        if item.contains_key("userId") {
+            rows.session = Some(parse_session(item)?);
+        } else {
+            rows.token_version = parse_version(item)?;
+        }
+    }
+    Ok(rows)
+}
+
+/// Reads a session's row.
+pub fn parse_session(item: Item) -> Result<Session, DynamoError> {
     let row: Row = serde_dynamo::from_item(item)
-        .map_err(|error| DynamoError::unreadable("GetItem", "a session's row", error))?;
+        .map_err(|error| DynamoError::unreadable("read", "a session's row", error))?;
     let expires_at = Timestamp::from_second(row.expires_at)
-        .map_err(|error| DynamoError::unreadable("GetItem", format!("session {}", row.session_id), error))?;
+        .map_err(|error| DynamoError::unreadable("read", format!("session {}", row.session_id), error))?;
     Ok(Session {
         id: row.session_id,
         user_id: row.user_id,
@@ -67,19 +112,41 @@ pub fn parse(item: Item) -> Result<Session, DynamoError> {
         revoked_at: row.revoked_at.map(|Instant(at)| at),
         region: row.region,
         device: row.device,
-        refresh_hash: row.refresh_hash,
+        tokens: row.tokens,
         cookie_hash: row.cookie_hash,
     })
 }
 
+/// Reads a token version's row.
+pub fn parse_version(item: Item) -> Result<u64, DynamoError> {
+    let row: VersionRow = serde_dynamo::from_item(item)
+        .map_err(|error| DynamoError::unreadable("read", "a token version", error))?;
+    Ok(row.ver)
+}
+
 impl SessionReader for DynamoSessions {
-    async fn read(&self, id: &SessionId) -> Result<Option<Session>, SessionError> {
-        let request =
-            self.client.get_item().table_name(&self.table).set_key(Some(key(id))).consistent_read(true);
-        let answer = Box::pin(request.send())
-            .await
-            .map_err(|error| DynamoError::new("GetItem", format!("session {id}"), error))?;
-        Ok(answer.item.map(parse).transpose()?)
+    async fn read(&self, id: &SessionId, user: &UserId) -> Result<SessionRows, SessionError> {
+        let keys = keys(id, user).map(|key| RowKey { table: &self.table, key });
+        let mut rows = read_rows(&self.client, keys.into(), Deadline::after(PATIENCE)).await?;
+        Ok(parse(rows.take(&self.table))?)
+    }
+}
+
+impl ActivityWriter for DynamoSessions {
+    async fn touch(&self, id: &SessionId, now: Timestamp) -> Result<(), SessionError> {
+        let due = now.checked_sub(ACTIVITY_RESOLUTION).unwrap_or(Timestamp::MIN);
+        let request = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(id)))
+            .update_expression("SET lastActivity = :now")
+            .condition_expression(IS_QUIET)
+            .expression_attribute_values(":now", text(rfc3339(now)))
+            .expression_attribute_values(":due", text(rfc3339(due)));
+        // Refused, or another write is at the row: it is in use, and somebody says so.
+        Box::pin(request.send()).await.outcome("UpdateItem", &format!("session {id}"))?;
+        Ok(())
     }
 }
 
@@ -100,8 +167,8 @@ impl SessionWriter for DynamoSessions {
         match put {
             Write::Done(_) => Ok(()),
             // The SDK tried again after a lost answer and met the row of its own first try: nobody else has the secret.
-            Write::Refused(row) => match parse(row)? {
-                row if row.refresh_hash == session.refresh_hash => Ok(()),
+            Write::Refused(row) => match parse_session(row)? {
+                row if row.tokens == session.tokens => Ok(()),
                 _ => Err(DynamoError::unreadable("PutItem", target, "another session has this id").into()),
             },
             Write::Conflict => {
@@ -129,8 +196,13 @@ struct Row {
     region: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     device: Option<Device>,
-    refresh_hash: SecretHash,
+    tokens: TokenFamily,
     cookie_hash: SecretHash,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct VersionRow {
+    ver: u64,
 }
 
 /// RFC 3339 where the attribute is optional.
@@ -150,7 +222,7 @@ impl From<&Session> for Row {
             revoked_at: session.revoked_at.map(Instant),
             region: session.region.clone(),
             device: session.device.clone(),
-            refresh_hash: session.refresh_hash.clone(),
+            tokens: session.tokens.clone(),
             cookie_hash: session.cookie_hash.clone(),
         }
     }

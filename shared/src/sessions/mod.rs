@@ -1,42 +1,51 @@
 //! Sessions: one sign-in of one user on one device, and whether it still stands.
 //!
-//! A signature proves who a token was issued for; only the session's row tells whether that sign-in was revoked since.
-//! The row is small and read by key, so the check can ride along with whatever else a request reads.
+//! A signature proves who a token was issued for; only the store tells whether that sign-in was revoked since. It is asked
+//! for two small rows by key, so the check can ride along with whatever else a request reads.
 //!
 //! 1. Signing in ([`SessionStarter`]) writes one row: whose session it is, where it began, when it ends
-//!    ([`SESSION_LIFETIME`]), and the hashes of the two secrets that the client takes away ([`SessionSecret`]): the
-//!    refresh token and the browser's cookie. The secrets themselves are stored nowhere.
-//! 2. A function that serves the caller verifies the access token ([`crate::tokens`]) and reads the row: a read-only
-//!    request concurrently with its own first read, a write before it changes anything. Either through
-//!    [`SessionReader`], or with [`dynamo::key`] and [`dynamo::parse`] inside a batch read of its own.
-//! 3. [`standing`] decides, without asking anyone: [`Standing::Live`] or [`Standing::Ended`], which is answered 401.
+//!    ([`SESSION_LIFETIME`]), the user's token version at that moment, and hashes of what the client takes away: the
+//!    refresh token ([`RefreshToken`]) and the browser's cookie ([`SessionCookie`]). The secrets are stored nowhere.
+//! 2. A user has one more row, the *token version*. It only rises, and a session of a lower version has ended: raising it
+//!    revokes any number of sessions with one write.
+//! 3. A function that serves the caller verifies the access token ([`crate::tokens`]) or reads the cookie, and reads both
+//!    rows: a read-only request concurrently with its own first read, a write before it changes anything. Either
+//!    through [`SessionReader`], or with [`dynamo::keys`] and [`dynamo::parse`] inside a batch read of its own.
+//! 4. [`standing`] decides, without asking anyone: [`Standing::Live`] or [`Standing::Ended`], which is answered 401.
 //!
 //! A session has ended when its row is gone, is marked `revokedAt`, is past `expiresAt` (TTL deletes late, so the
-//! comparison is made here), belongs to somebody else, or was renewed with a higher token version than the caller's
-//! token has. The row must be read consistently: an eventually consistent read could show it as it was before its
-//! revocation.
+//! comparison is made here), belongs to somebody else, or has a lower token version than its user. The rows must be
+//! read consistently: an eventually consistent read could show them as they were before a revocation.
 
 use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::clock::SharedClock;
 use crate::dynamo::DynamoError;
 use crate::ids::{SessionId, UserId};
-use crate::tokens::Principal;
+use crate::telemetry::chain;
+use crate::tokens::{Principal, Proof};
 
 pub mod cookie;
 mod device;
 pub mod dynamo;
+mod refresh;
 mod secret;
 mod start;
 
+pub use cookie::SessionCookie;
 pub use device::{Device, InvalidDevice};
-pub use secret::{InvalidSecret, SecretHash, SessionSecret};
+pub use refresh::{GRACE, Presented, RefreshToken, Rotation, Salt, TokenFamily};
+pub use secret::{InvalidSecret, SecretHash};
 pub use start::{SessionStarter, SignedIn, StartError};
 
 /// How long a session lasts after signing in. It is not prolonged by use: after this the password is asked again.
 pub const SESSION_LIFETIME: Duration = Duration::from_hours(30 * 24);
+
+/// How old `lastActivity` may get before a request renews it: a session in steady use costs one write a minute.
+pub const ACTIVITY_RESOLUTION: Duration = Duration::from_mins(1);
 
 /// One sign-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +54,7 @@ pub struct Session {
     pub id: SessionId,
     /// Whose it is.
     pub user_id: UserId,
-    /// The user's token version when the session began or was last renewed.
+    /// The user's token version when the session began, or when it was spared from a revocation of all others.
     pub token_version: u64,
     /// When the user signed in.
     pub created_at: Timestamp,
@@ -59,10 +68,19 @@ pub struct Session {
     pub region: String,
     /// What the user calls the device.
     pub device: Option<Device>,
-    /// Hash of the refresh token.
-    pub refresh_hash: SecretHash,
-    /// Hash of the cookie's secret.
+    /// What is known of its refresh tokens.
+    pub tokens: TokenFamily,
+    /// Hash of the cookie.
     pub cookie_hash: SecretHash,
+}
+
+/// What the check is made on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SessionRows {
+    /// The session, if there is one.
+    pub session: Option<Session>,
+    /// Its user's token version. 0 when it was never raised.
+    pub token_version: u64,
 }
 
 /// Whether a caller's session still stands.
@@ -87,19 +105,39 @@ impl Standing {
     }
 }
 
-/// Decides whether the caller's session stands, from the row as it was read (`None`: there is no row).
-pub fn standing(principal: &Principal, session: Option<&Session>, now: Timestamp) -> Standing {
-    match session {
-        Some(session)
-            if session.id == *principal.session_id()
-                && session.user_id == *principal.user_id()
+/// Decides whether the caller's session stands, from the rows as they were read.
+pub fn standing(principal: &Principal, rows: &SessionRows, now: Timestamp) -> Standing {
+    let issued_to = |session: &&Session| match principal.proof() {
+        Proof::Token => true,
+        Proof::Cookie(hash) => session.cookie_hash == *hash,
+    };
+    // A region whose copy of the row is behind may see a lower version in it than the caller was given since.
+    let version = principal.token_version();
+    let live = rows.live(principal.session_id(), principal.user_id(), version, now).filter(issued_to);
+    live.map_or(Standing::Ended, |session| Standing::Live { ends_at: session.expires_at })
+}
+
+impl SessionRows {
+    /// Whether a session stands that nobody shows a token of: that of an open socket.
+    pub fn standing_of(&self, id: &SessionId, user: &UserId, now: Timestamp) -> Standing {
+        let live = self.live(id, user, 0, now);
+        live.map_or(Standing::Ended, |session| Standing::Live { ends_at: session.expires_at })
+    }
+
+    fn live(&self, id: &SessionId, user: &UserId, version: u64, now: Timestamp) -> Option<&Session> {
+        self.session.as_ref().filter(|session| {
+            session.id == *id
+                && session.user_id == *user
                 && session.revoked_at.is_none()
-                && session.token_version <= principal.token_version()
-                && now < session.expires_at =>
-        {
-            Standing::Live { ends_at: session.expires_at }
-        }
-        _ => Standing::Ended,
+                && session.token_version.max(version) >= self.token_version
+                && now < session.expires_at
+        })
+    }
+
+    /// Whether `lastActivity` is old enough to be written again.
+    fn is_quiet(&self, now: Timestamp) -> bool {
+        let last = self.session.as_ref().map(|session| session.last_activity);
+        last.and_then(|last| last.checked_add(ACTIVITY_RESOLUTION).ok()).is_some_and(|due| due <= now)
     }
 }
 
@@ -116,21 +154,37 @@ pub enum SessionError {
 
 /// Reads sessions: what every function that serves signed-in callers may do.
 pub trait SessionReader: Send + Sync {
-    /// The session as it stands now, or `None` if there is none. Consistent: a revocation that was acknowledged
+    /// The rows to check a session of `user` with, as they stand now. Consistent: a revocation that was acknowledged
     /// before the call is seen.
-    fn read(&self, id: &SessionId) -> impl Future<Output = Result<Option<Session>, SessionError>> + Send;
-
-    /// Reads the caller's session and decides: its end if it stands, [`SessionError::Ended`] if not.
-    fn require_live(
+    fn read(
         &self,
-        principal: &Principal,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<Timestamp, SessionError>> + Send {
-        async move {
-            let session = self.read(principal.session_id()).await?;
-            standing(principal, session.as_ref(), now).require_live()
-        }
+        id: &SessionId,
+        user: &UserId,
+    ) -> impl Future<Output = Result<SessionRows, SessionError>> + Send;
+}
+
+/// Stamps sessions as in use.
+pub trait ActivityWriter: Send + Sync {
+    /// Sets `lastActivity` to `now`, unless the session was revoked or somebody did within [`ACTIVITY_RESOLUTION`].
+    fn touch(&self, id: &SessionId, now: Timestamp) -> impl Future<Output = Result<(), SessionError>> + Send;
+}
+
+/// Reads the caller's session and decides: its end if it stands, [`SessionError::Ended`] if not. Once a minute it also
+/// stamps the session; that this fails is no reason to refuse the caller.
+pub async fn require_live(
+    store: &(impl SessionReader + ActivityWriter),
+    principal: &Principal,
+    clock: &SharedClock,
+) -> Result<Timestamp, SessionError> {
+    let rows = store.read(principal.session_id(), principal.user_id()).await?;
+    let now = clock.now();
+    let ends_at = standing(principal, &rows, now).require_live()?;
+    if rows.is_quiet(now)
+        && let Err(error) = store.touch(principal.session_id(), now).await
+    {
+        tracing::warn!(error = chain(&error), "the session's activity was not written");
     }
+    Ok(ends_at)
 }
 
 /// Starts sessions: what only the function that signs users in may do.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Device, SESSION_LIFETIME, Session, SessionError, SessionSecret, SessionWriter};
+use super::{Device, RefreshToken, SESSION_LIFETIME, Session, SessionCookie, SessionError, SessionWriter};
 use crate::clock::SharedClock;
 use crate::ids::{SessionId, SharedIds};
 use crate::random::NoEntropy;
@@ -31,9 +31,9 @@ pub struct SignedIn {
     /// Proves the caller to every function, for a quarter of an hour.
     pub access: AccessToken,
     /// Gets the next access token.
-    pub refresh: SessionSecret,
+    pub refresh: RefreshToken,
     /// What a browser keeps.
-    pub cookie: SessionSecret,
+    pub cookie: SessionCookie,
 }
 
 /// Starts sessions in one region.
@@ -57,22 +57,23 @@ impl<W: SessionWriter> SessionStarter<W> {
     pub async fn start(&self, user: &User, device: Option<Device>) -> Result<SignedIn, StartError> {
         let now = self.clock.now();
         let id: SessionId = self.ids.next();
-        let refresh = SessionSecret::generate(id.clone())?;
-        let cookie = SessionSecret::generate(id.clone())?;
+        let refresh = RefreshToken::generate(id.clone())?;
+        let (version, roles) = (user.token_version, user.roles.clone());
+        let cookie = SessionCookie::generate(id.clone(), user.id.clone(), version, roles)?;
         let session = Session {
             user_id: user.id.clone(),
-            token_version: user.token_version,
+            token_version: version,
             created_at: now,
             last_activity: now,
             expires_at: end_of_a_session_that_begins(now),
             revoked_at: None,
             region: self.region.clone(),
             device,
-            refresh_hash: refresh.hash(),
+            tokens: refresh.family(),
             cookie_hash: cookie.hash(),
             id,
         };
-        let access = self.signer.sign(&user.id, &session.id, user.token_version, &user.roles)?;
+        let access = self.signer.sign(&user.id, &session.id, version, &user.roles)?;
         self.store.create(&session).await?;
         Ok(SignedIn { session, access, refresh, cookie })
     }

@@ -3,8 +3,8 @@
 //! A token is a JWT of type `at+jwt` (RFC 9068), signed with Ed25519 by the one function that signs
 //! (`api-sessions`), valid for [`ACCESS_TOKEN_LIFETIME`]. Every other function has the
 //! public keys only, from its configuration, and verifies by itself ([`TokenVerifier`]): that costs less than an
-//! authorizer's extra invocation, and cannot be forgotten, since a handler's caller is a [`Principal`] and only
-//! verification makes one.
+//! authorizer's extra invocation, and cannot be forgotten, since a handler's caller is a [`Principal`], which is made of a
+//! verified token, or of a cookie that the session's row is held against.
 //!
 //! A token is refused unless all of this holds (RFC 8725): `alg` is `EdDSA`, whatever else the header says; `typ` is
 //! `at+jwt`; `kid` names a configured key; the signature verifies; `iss` and `aud` are ours; `exp` has not passed and
@@ -13,12 +13,13 @@
 //! What a signature cannot tell is whether the session still stands; [`crate::sessions`] answers that.
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{SessionId, UserId};
+use crate::sessions::SecretHash;
 
 pub mod keys;
 pub mod secrets_manager;
@@ -55,14 +56,42 @@ impl Role {
     }
 }
 
-/// The verified caller of a request.
+/// Text that names no role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no such role")]
+pub struct UnknownRole;
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRole> {
+        match text {
+            "operator" => Ok(Self::Operator),
+            _ => Err(UnknownRole),
+        }
+    }
+}
+
+/// The caller of a request, who showed an access token or a cookie.
+///
+/// A token proves by its signature who it was issued for; a cookie merely says so. For both the session's row has the last
+/// word ([`crate::sessions::standing`]): it tells whether the sign-in still stands, and whether the cookie is its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     user_id: UserId,
     session_id: SessionId,
     token_version: u64,
     roles: BTreeSet<Role>,
-    expires_at: Timestamp,
+    proof: Proof,
+}
+
+/// What a caller showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// An access token, whose signature was verified.
+    Token,
+    /// A cookie, whose hash must be the one in the session's row.
+    Cookie(SecretHash),
 }
 
 impl Principal {
@@ -71,27 +100,38 @@ impl Principal {
         &self.user_id
     }
 
-    /// The session that the token was issued for.
+    /// The session that the token or the cookie was issued for.
     pub fn session_id(&self) -> &SessionId {
         &self.session_id
     }
 
-    /// The user's token version when the token was issued; a higher one at the user revokes it.
+    /// The user's token version when the token or the cookie was issued.
     pub fn token_version(&self) -> u64 {
         self.token_version
     }
 
-    /// When the token ends.
-    pub fn expires_at(&self) -> Timestamp {
-        self.expires_at
+    /// What the caller showed.
+    pub(crate) fn proof(&self) -> &Proof {
+        &self.proof
     }
 
-    /// The roles that the user had when the token was issued.
+    /// The caller as a cookie with this hash says.
+    pub(crate) fn claimed_by_cookie(
+        user_id: UserId,
+        session_id: SessionId,
+        token_version: u64,
+        roles: BTreeSet<Role>,
+        hash: SecretHash,
+    ) -> Self {
+        Self { user_id, session_id, token_version, roles, proof: Proof::Cookie(hash) }
+    }
+
+    /// The roles that the user had when the token or the cookie was issued.
     pub fn roles(&self) -> &BTreeSet<Role> {
         &self.roles
     }
 
-    /// Whether the user had the role when the token was issued.
+    /// Whether the user had the role then.
     pub fn has_role(&self, role: Role) -> bool {
         self.roles.contains(&role)
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 
 use super::keys::PublicKeys;
-use super::{CLOCK_SKEW, Claims, MAX_TOKEN_BYTES, Principal, TOKEN_TYPE};
+use super::{CLOCK_SKEW, Claims, MAX_TOKEN_BYTES, Principal, Proof, TOKEN_TYPE};
 use crate::clock::SharedClock;
 use crate::env::{ConfigError, Env};
 
@@ -81,12 +81,14 @@ impl TokenVerifier {
             let expired = jsonwebtoken::errors::ErrorKind::ExpiredSignature;
             return Err(TokenError::Refused(expired.into()));
         }
+        // Beyond the calendar: nothing of ours.
+        Timestamp::from_second(claims.exp).map_err(|_| TokenError::Malformed)?;
         Ok(Principal {
             user_id: claims.sub,
             session_id: claims.sid,
             token_version: claims.ver,
             roles: claims.roles,
-            expires_at: Timestamp::from_second(claims.exp).map_err(|_| TokenError::Malformed)?,
+            proof: Proof::Token,
         })
     }
 }

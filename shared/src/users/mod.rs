@@ -9,9 +9,9 @@
 //! 2. [`authenticate`] follows the pointer to the profile and verifies the password. An unknown address takes the same
 //!    path with a profile that is not there and a hash that no password has: same answer, same reads, same work.
 //! 3. [`RoleStore`] grants and withdraws roles, each in one update that names only its own role, so that concurrent
-//!    changes all count and repeating one changes nothing. A withdrawal raises the token version. Roles are part of
-//!    access tokens: a change shows with the next token, [`ACCESS_TOKEN_LIFETIME`](crate::tokens::ACCESS_TOKEN_LIFETIME)
-//!    later at the latest.
+//!    changes all count and repeating one changes nothing. A withdrawal raises the token version and so ends the
+//!    user's sessions, since what was issued with the role must not be of use any more. A grant shows with the next
+//!    access token, [`ACCESS_TOKEN_LIFETIME`](crate::tokens::ACCESS_TOKEN_LIFETIME) later at the latest.
 //!
 //! There is no proof that an address belongs to whoever signs up with it: no mail is sent.
 

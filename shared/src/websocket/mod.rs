@@ -26,12 +26,10 @@ use crate::telemetry::{self, Metric};
 mod client_frame;
 mod handshake;
 mod incoming;
-mod origins;
 
 pub use client_frame::{ClientFrame, InvalidFrame};
 pub use handshake::{Credentials, HandshakeError, SUBPROTOCOL};
 pub use incoming::Incoming;
-pub use origins::AllowedOrigins;
 
 /// Serves `$connect` and `$disconnect` with `handler` until Lambda stops the process.
 pub async fn serve_lifecycle<A, H, F>(function: &'static str, app: A, handler: H) -> Result<(), BootError>

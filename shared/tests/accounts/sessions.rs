@@ -9,17 +9,18 @@ use crate::token_keys::{TestKey, jwks};
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use proptest::prelude::*;
-use sojourn::clock::{Clock, ManualClock};
+use sojourn::clock::{Clock, ManualClock, SharedClock};
 use sojourn::dynamo::Item;
 use sojourn::env::Env;
-use sojourn::ids::{self, SessionId, SharedIds};
+use sojourn::ids::{self, SessionId, SharedIds, UserId};
 use sojourn::redacted::Redacted;
 use sojourn::sessions::dynamo::{self, DynamoSessions};
 use sojourn::sessions::{
-    Device, SESSION_LIFETIME, Session, SessionError, SessionReader, SessionSecret, SessionStarter,
-    SessionWriter, SignedIn, Standing, cookie, standing,
+    ActivityWriter, Device, Presented, RefreshToken, SESSION_LIFETIME, Session, SessionCookie, SessionError,
+    SessionReader, SessionRows, SessionStarter, SessionWriter, SignedIn, Standing, cookie, require_live,
+    standing,
 };
-use sojourn::tokens::{Principal, SigningKey, TokenSigner, TokenVerifier};
+use sojourn::tokens::{Principal, Role, SigningKey, TokenSigner, TokenVerifier};
 use sojourn::users::User;
 
 /// Everything that signing in takes.
@@ -73,11 +74,19 @@ impl Stage {
     }
 
     async fn read(&self, id: &SessionId) -> Option<Session> {
-        self.starter.store.read(id).await.unwrap()
+        self.starter.store.read(id, &self.ids.next()).await.unwrap().session
     }
 
     async fn require_live(&self, principal: &Principal) -> Result<Timestamp, SessionError> {
-        self.starter.store.require_live(principal, self.clock.now()).await
+        let clock: SharedClock = self.clock.clone();
+        require_live(&self.starter.store, principal, &clock).await
+    }
+
+    /// Writes the row of a user's token version.
+    async fn raise_version(&self, user: &User, version: u64) {
+        let row = dynamo::version_key(&user.id);
+        let put = self.store.client.put_item().table_name("SessionsTable").set_item(Some(row));
+        put.item("ver", AttributeValue::N(version.to_string())).send().await.unwrap();
     }
 
     async fn item(&self, id: &SessionId) -> Item {
@@ -118,13 +127,11 @@ async fn each_secret_matches_its_own_hash_only() {
     let stage = stage();
     let (signed_in, _) = stage.sign_in(&stage.user(0)).await;
     let session = stage.read(&signed_in.session.id).await.unwrap();
-    let [refresh, cookie] = [&signed_in.refresh, &signed_in.cookie].map(SessionSecret::expose);
-    let [refresh, cookie]: [SessionSecret; 2] = [refresh.parse().unwrap(), cookie.parse().unwrap()];
+    let refresh: RefreshToken = signed_in.refresh.expose().parse().unwrap();
+    let cookie: SessionCookie = signed_in.cookie.expose().parse().unwrap();
     assert_eq!(refresh.session_id(), &session.id);
-    assert!(session.refresh_hash.matches(&refresh) && session.cookie_hash.matches(&cookie));
-    assert!(!session.refresh_hash.matches(&cookie) && !session.cookie_hash.matches(&refresh));
-    let other = SessionSecret::generate(session.id.clone()).unwrap();
-    assert!(!session.refresh_hash.matches(&other));
+    assert_eq!(session.tokens.presented(&refresh, stage.clock.now()), Presented::Current);
+    assert_eq!(session.cookie_hash, cookie.hash());
 }
 
 #[tokio::test]
@@ -170,14 +177,21 @@ async fn a_revoked_row_ends_the_session() {
 }
 
 #[tokio::test]
-async fn a_session_renewed_with_a_higher_version_ends_older_tokens() {
+async fn raising_the_users_token_version_ends_every_session_of_a_lower_one() {
     let stage = stage();
-    let (signed_in, principal) = stage.sign_in(&stage.user(4)).await;
-    let now = stage.clock.now();
-    let renewed = Session { token_version: 5, ..signed_in.session.clone() };
-    assert_eq!(standing(&principal, Some(&renewed), now), Standing::Ended);
-    let older = Session { token_version: 3, ..signed_in.session };
-    assert!(matches!(standing(&principal, Some(&older), now), Standing::Live { .. }));
+    let user = stage.user(4);
+    let (first, ann) = stage.sign_in(&user).await;
+    let (_, anns_other) = stage.sign_in(&user).await;
+    stage.raise_version(&user, 4).await;
+    stage.require_live(&ann).await.unwrap();
+    stage.raise_version(&user, 5).await;
+    for principal in [&ann, &anns_other] {
+        assert!(matches!(stage.require_live(principal).await, Err(SessionError::Ended)));
+    }
+    // Spared from the revocation: the row has the new version, and the tokens that it was issued with go on.
+    let spared = Session { token_version: 5, ..first.session };
+    let rows = SessionRows { session: Some(spared), token_version: 5 };
+    assert!(matches!(standing(&ann, &rows, stage.clock.now()), Standing::Live { .. }));
 }
 
 #[tokio::test]
@@ -186,10 +200,50 @@ async fn somebody_elses_session_does_not_stand_for_the_caller() {
     let (_, ann) = stage.sign_in(&stage.user(0)).await;
     let (bobs, _) = stage.sign_in(&stage.user(0)).await;
     let now = stage.clock.now();
-    assert_eq!(standing(&ann, Some(&bobs.session), now), Standing::Ended);
+    let rows = |session| SessionRows { session, token_version: 0 };
+    assert_eq!(standing(&ann, &rows(Some(bobs.session.clone())), now), Standing::Ended);
     let forged = Session { id: ann.session_id().clone(), ..bobs.session };
-    assert_eq!(standing(&ann, Some(&forged), now), Standing::Ended);
-    assert_eq!(standing(&ann, None, now), Standing::Ended);
+    assert_eq!(standing(&ann, &rows(Some(forged)), now), Standing::Ended);
+    assert_eq!(standing(&ann, &rows(None), now), Standing::Ended);
+}
+
+#[tokio::test]
+async fn a_cookie_is_believed_only_as_it_was_issued() {
+    let stage = stage();
+    let (signed_in, _) = stage.sign_in(&stage.user(0)).await;
+    let text = signed_in.cookie.expose();
+    let caller = |text: &str| text.parse::<SessionCookie>().unwrap().principal();
+    stage.require_live(&caller(&text)).await.unwrap();
+    let promoted = text.replace(".0..", ".0.operator.");
+    assert!(promoted != text && caller(&promoted).has_role(Role::Operator));
+    let newer = text.replace(".0..", ".1..");
+    let (other, _) = stage.sign_in(&stage.user(0)).await;
+    for claimed in
+        [promoted, newer, text.replace(signed_in.session.user_id.as_str(), other.session.user_id.as_str())]
+    {
+        assert!(matches!(stage.require_live(&caller(&claimed)).await, Err(SessionError::Ended)), "{claimed}");
+    }
+}
+
+#[tokio::test]
+async fn activity_is_written_once_a_minute_and_never_on_what_has_ended() {
+    let stage = stage();
+    let (signed_in, principal) = stage.sign_in(&stage.user(0)).await;
+    let id = &signed_in.session.id;
+    let began = stage.clock.now();
+    stage.clock.advance(Duration::from_secs(59));
+    stage.require_live(&principal).await.unwrap();
+    assert_eq!(stage.read(id).await.unwrap().last_activity, began);
+    stage.clock.advance(Duration::from_secs(1));
+    stage.require_live(&principal).await.unwrap();
+    let stamped = stage.clock.now();
+    assert_eq!(stage.read(id).await.unwrap().last_activity, stamped);
+    stage.clock.advance(Duration::from_secs(30));
+    stage.starter.store.touch(id, stage.clock.now()).await.unwrap();
+    assert_eq!(stage.read(id).await.unwrap().last_activity, stamped, "somebody was faster");
+    let nobodys: SessionId = stage.ids.next();
+    stage.starter.store.touch(&nobodys, stage.clock.now()).await.unwrap();
+    assert!(stage.read(&nobodys).await.is_none(), "a stamp makes no session");
 }
 
 #[tokio::test]
@@ -197,8 +251,8 @@ async fn storing_the_same_session_again_is_no_failure_and_another_one_is() {
     let stage = stage();
     let (signed_in, _) = stage.sign_in(&stage.user(0)).await;
     stage.starter.store.create(&signed_in.session).await.unwrap();
-    let other = SessionSecret::generate(signed_in.session.id.clone()).unwrap();
-    let intruder = Session { refresh_hash: other.hash(), ..signed_in.session.clone() };
+    let other = RefreshToken::generate(signed_in.session.id.clone()).unwrap();
+    let intruder = Session { tokens: other.family(), ..signed_in.session.clone() };
     assert!(matches!(stage.starter.store.create(&intruder).await, Err(SessionError::Store(_))));
     assert_eq!(stage.read(&signed_in.session.id).await.unwrap(), signed_in.session);
 }
@@ -207,12 +261,13 @@ async fn storing_the_same_session_again_is_no_failure_and_another_one_is() {
 async fn the_cookie_is_for_browsers_only_and_lasts_as_long_as_the_session() {
     let stage = stage();
     let (signed_in, _) = stage.sign_in(&stage.user(0)).await;
-    let cookie = cookie::issue(&signed_in.session, &signed_in.cookie, stage.clock.now());
+    let cookie = signed_in.cookie.issue(signed_in.session.expires_at, stage.clock.now());
     let expected = format!(
-        "SESSION={}; Path=/; Max-Age=2592000; HttpOnly; Secure; SameSite=Lax",
+        "SESSION={}; Max-Age=2592000; Path=/; HttpOnly; Secure; SameSite=Lax",
         signed_in.cookie.expose()
     );
     assert_eq!(cookie, expected);
+    assert_eq!(cookie::clear(), "SESSION=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax");
 }
 
 #[test]
@@ -225,14 +280,16 @@ fn a_device_has_a_name_of_1_to_100_characters() {
 
 proptest! {
     #[test]
-    fn no_text_makes_the_secret_parser_panic_and_what_parses_says_the_same(text in "\\PC{0,120}") {
-        prop_assert!(text.parse::<SessionSecret>().map_or(true, |secret| secret.expose() == text));
-    }
-
-    #[test]
-    fn secrets_have_one_spelling(random in "[A-Za-z0-9_-]{42,44}") {
-        let id: SessionId = ids::random().next();
-        let text = format!("{id}.{random}");
-        prop_assert!(text.parse::<SessionSecret>().map_or(true, |secret| secret.expose() == text));
+    fn no_text_makes_the_cookie_parser_panic_and_what_parses_says_the_same(
+        text in "\\PC{0,160}",
+        version in "[0-9]{0,3}",
+        roles in "(operator|\\+){0,3}",
+        random in "[A-Za-z0-9_-]{42,44}",
+    ) {
+        let ids = ids::random();
+        let (session, user): (SessionId, UserId) = (ids.next(), ids.next());
+        for text in [text, format!("{session}.{user}.{version}.{roles}.{random}")] {
+            prop_assert!(text.parse::<SessionCookie>().map_or(true, |cookie| cookie.expose() == text));
+        }
     }
 }

@@ -35,6 +35,7 @@ impl Front {
         let names = tables::ALL.iter().map(|t| (t.variable.to_owned(), t.name(&store.env).unwrap()));
         let env = Env::of(names.chain([
             ("AWS_REGION".to_owned(), "local".to_owned()),
+            ("ALLOWED_ORIGINS".to_owned(), "https://shop.example".to_owned()),
             ("TOKEN_ISSUER".to_owned(), "https://issuer.example".to_owned()),
             ("TOKEN_AUDIENCE".to_owned(), "shop".to_owned()),
             ("TOKEN_JWKS".to_owned(), jwks(&[&key])),

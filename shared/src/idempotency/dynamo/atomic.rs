@@ -33,7 +33,7 @@ use crate::retry::Backoff;
 use crate::telemetry::{self, Metric};
 use crate::tokens::Principal;
 
-/// One effect that fits into a transaction: at most 99 actions, decided on at most 98 rows.
+/// One effect that fits into a transaction: at most 99 actions, decided on at most 97 rows.
 pub trait Effect: Sync {
     /// The rows to decide on.
     fn rows(&self) -> Vec<RowKey<'_>>;

@@ -55,11 +55,12 @@ impl KeyedRequests {
         deadline: Deadline,
     ) -> Result<Opening, KeyedRequestError> {
         keys.push(RowKey { table: &self.records, key: key(&request.scope) });
-        keys.push(RowKey { table: &self.sessions, key: sessions::dynamo::key(caller.session_id()) });
+        let session = sessions::dynamo::keys(caller.session_id(), caller.user_id());
+        keys.extend(session.map(|key| RowKey { table: &self.sessions, key }));
         let mut rows = read_rows(&self.client, keys, deadline).await?;
 
-        let session = rows.take_one(&self.sessions).map(sessions::dynamo::parse).transpose()?;
-        if sessions::standing(caller, session.as_ref(), self.clock.now()) == Standing::Ended {
+        let session = sessions::dynamo::parse(rows.take(&self.sessions))?;
+        if sessions::standing(caller, &session, self.clock.now()) == Standing::Ended {
             return Err(KeyedRequestError::SessionEnded);
         }
         let record = rows.take_one(&self.records).map(parse).transpose()?;

@@ -1,4 +1,4 @@
-//! The web sites whose pages may connect.
+//! The web sites whose pages may open sockets, and change things with their visitors' cookies.
 
 use crate::env::{ConfigError, Env};
 
@@ -27,7 +27,12 @@ impl AllowedOrigins {
 
     /// Whether a request that states this origin, or none, may go on.
     pub fn allow(&self, origin: Option<&str>) -> bool {
-        origin.is_none_or(|origin| self.0.iter().any(|allowed| allowed == origin))
+        origin.is_none_or(|origin| self.list(origin))
+    }
+
+    /// Whether this very origin is on the list.
+    pub fn list(&self, origin: &str) -> bool {
+        self.0.iter().any(|allowed| allowed == origin)
     }
 }
 

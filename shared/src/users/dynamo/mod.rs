@@ -2,8 +2,12 @@
 //!
 //! | item | key `userId` | attributes |
 //! |---|---|---|
-//! | profile | `usr_…` | `email`, `passwordHash`, `roles?` (string set), `ver`, `createdAt` |
+//! | profile | `usr_…` | `email`, `passwordHash`, `roles?` (string set), `createdAt` |
 //! | pointer | `email#<address>` | `accountId` |
+//!
+//! An account's token version is a row of the sessions table ([`crate::sessions::dynamo`]), where every function reads it. It
+//! is read here together with the profile, in one transaction: a sign-in with an old password must not get the version
+//! that a change of the password just raised.
 //!
 //! Requests are boxed when they are sent: the future of an SDK call is ten kilobytes, which every caller up to the
 //! handler would otherwise carry along.
@@ -11,54 +15,50 @@
 //! All reads are consistent: a password that was just changed, or an account that was just made, counts at once.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    CredentialReader, Email, PasswordHash, RoleChange, RoleStore, SignUp, User, UserError, UserWriter,
-};
+use super::{CredentialReader, Email, PasswordHash, SignUp, User, UserError, UserWriter};
 use crate::clock::as_rfc3339;
 use crate::deadline::Deadline;
-use crate::dynamo::{
-    AttributeValue, CancellationReason, DynamoError, Item, Transaction, Write, WriteOutcome, number, text,
-};
+use crate::dynamo::{CancellationReason, DynamoError, Item, RowKey, Transaction, read_snapshot, text};
 use crate::env::{ConfigError, Env};
 use crate::ids::UserId;
 use crate::retry::Backoff;
+use crate::sessions;
 use crate::tables;
 use crate::tokens::Role;
 
+mod roles;
+
 /// For both items of a new account: an address has one account, and an account is never overwritten.
 const IS_NEW: &str = "attribute_not_exists(userId)";
-/// A role is granted to an account that is there: an update would otherwise make half of one.
-const EXISTS: &str = "attribute_exists(userId)";
-/// A withdrawal counts once: repeating it must not raise the token version again.
-const HAS_ROLE: &str = "contains(#roles, :role)";
-/// `ADD` on a set: concurrent grants all count, a repeated one changes nothing.
-const GRANT: &str = "ADD #roles :roles";
-/// Tokens with the role in them stop counting.
-const WITHDRAW: &str = "DELETE #roles :roles ADD ver :one";
 /// A user id that is never given out, read instead of a profile when there is none, so that the number of reads does
 /// not tell whether an address has an account.
 const NOBODY: &str = "usr_00000000000000000000000000";
+/// How long a transaction at the same rows is waited for. The invocation's own deadline cuts in earlier.
+const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The users table.
+/// The users table, and the token versions in the sessions table.
 #[derive(Debug, Clone)]
 pub struct DynamoUsers {
     client: Client,
     table: String,
+    sessions: String,
 }
 
 impl DynamoUsers {
-    /// Accounts in the table that `USERS_TABLE` names.
+    /// Accounts in the table that `USERS_TABLE` names, with token versions in that of `SESSIONS_TABLE`.
     pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
-        Ok(Self { client, table: tables::USERS.name(env)? })
+        Ok(Self { client, table: tables::USERS.name(env)?, sessions: tables::SESSIONS.name(env)? })
     }
 
-    async fn get(&self, key: String) -> Result<Option<Item>, DynamoError> {
+    async fn account_of(&self, email: &Email) -> Result<Option<UserId>, DynamoError> {
+        let key = pointer_key(email);
         let request = self
             .client
             .get_item()
@@ -68,14 +68,20 @@ impl DynamoUsers {
         let answer = Box::pin(request.send())
             .await
             .map_err(|error| DynamoError::new("GetItem", target(&key), error))?;
-        Ok(answer.item)
-    }
-
-    async fn account_of(&self, email: &Email) -> Result<Option<UserId>, DynamoError> {
-        let Some(item) = self.get(pointer_key(email)).await? else { return Ok(None) };
+        let Some(item) = answer.item else { return Ok(None) };
         let pointer: Pointer = serde_dynamo::from_item(item)
             .map_err(|error| DynamoError::unreadable("GetItem", "a pointer to an account", error))?;
         Ok(Some(pointer.account_id))
+    }
+
+    /// The account with this id, its password's hash and its token version, all as of one moment.
+    async fn profile(&self, user: &str) -> Result<Option<(User, PasswordHash)>, DynamoError> {
+        let row = |table, hash: &str| RowKey { table, key: Item::from([(hash.to_owned(), text(user))]) };
+        let keys = [row(&self.table, tables::USERS.key.hash), row(&self.sessions, tables::SESSIONS.key.hash)];
+        let [profile, version] = read_snapshot(&self.client, keys, Deadline::after(PATIENCE)).await?;
+        let Some(profile) = profile else { return Ok(None) };
+        let version = version.map(sessions::dynamo::parse_version).transpose()?;
+        parse(profile, version.unwrap_or_default()).map(Some)
     }
 
     fn put_new(&self, item: Item) -> Result<TransactWriteItem, DynamoError> {
@@ -126,54 +132,12 @@ impl DynamoUsers {
             }),
         }
     }
-
-    async fn change_roles(&self, user: &UserId, change: &Change) -> Result<Write<Option<Item>>, DynamoError> {
-        let request = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key(tables::USERS.key.hash, text(user.as_str()))
-            .update_expression(change.update)
-            .condition_expression(change.condition)
-            .expression_attribute_names("#roles", "roles")
-            .set_expression_attribute_values(Some(change.values.clone()))
-            .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let update = Box::pin(request.send()).await.outcome("UpdateItem", &target(user.as_str()))?;
-        Ok(match update {
-            Write::Done(answer) => Write::Done(answer.attributes),
-            Write::Refused(item) => Write::Refused(item),
-            Write::Conflict => Write::Conflict,
-        })
-    }
-
-    async fn settle(&self, email: &Email, change: Change) -> Result<RoleChange, UserError> {
-        let Some(user) = self.account_of(email).await? else { return Ok(RoleChange::UnknownEmail) };
-        let item = match self.change_roles(&user, &change).await? {
-            Write::Done(item) => item.unwrap_or_default(),
-            // There was nothing to change; this is the account as it stands.
-            Write::Refused(item) => item,
-            Write::Conflict => return Err(UserError::Busy),
-        };
-        if item.is_empty() {
-            let missing = "the pointer leads to an account that is not there";
-            return Err(DynamoError::unreadable("UpdateItem", target(user.as_str()), missing).into());
-        }
-        Ok(RoleChange::Settled(parse(item)?.0))
-    }
 }
 
 /// What one try to create an account came to.
 enum Creation {
     Settled(SignUp),
     Conflict,
-}
-
-/// One change of roles.
-struct Change {
-    update: &'static str,
-    condition: &'static str,
-    values: Item,
 }
 
 impl UserWriter for DynamoUsers {
@@ -204,29 +168,8 @@ impl UserWriter for DynamoUsers {
 impl CredentialReader for DynamoUsers {
     async fn credentials(&self, email: &Email) -> Result<Option<(User, PasswordHash)>, UserError> {
         let account = self.account_of(email).await?;
-        let key = account.map_or_else(|| NOBODY.to_owned(), |id| id.to_string());
-        Ok(self.get(key).await?.map(parse).transpose()?)
+        Ok(self.profile(account.as_ref().map_or(NOBODY, UserId::as_str)).await?)
     }
-}
-
-impl RoleStore for DynamoUsers {
-    async fn grant(&self, email: &Email, role: Role) -> Result<RoleChange, UserError> {
-        let values = Item::from([(":roles".to_owned(), role_set(role))]);
-        self.settle(email, Change { update: GRANT, condition: EXISTS, values }).await
-    }
-
-    async fn withdraw(&self, email: &Email, role: Role) -> Result<RoleChange, UserError> {
-        let values = Item::from([
-            (":roles".to_owned(), role_set(role)),
-            (":role".to_owned(), text(role.as_str())),
-            (":one".to_owned(), number(1)),
-        ]);
-        self.settle(email, Change { update: WITHDRAW, condition: HAS_ROLE, values }).await
-    }
-}
-
-fn role_set(role: Role) -> AttributeValue {
-    AttributeValue::Ss(vec![role.as_str().to_owned()])
 }
 
 fn pointer_key(email: &Email) -> String {
@@ -241,14 +184,14 @@ fn target(key: &str) -> String {
     }
 }
 
-fn parse(item: Item) -> Result<(User, PasswordHash), DynamoError> {
+fn parse(item: Item, token_version: u64) -> Result<(User, PasswordHash), DynamoError> {
     let profile: Profile = serde_dynamo::from_item(item)
-        .map_err(|error| DynamoError::unreadable("GetItem", "an account's profile", error))?;
+        .map_err(|error| DynamoError::unreadable("TransactGetItems", "an account's profile", error))?;
     let user = User {
         id: profile.user_id,
         email: profile.email,
         roles: profile.roles,
-        token_version: profile.ver,
+        token_version,
         created_at: profile.created_at,
     };
     Ok((user, profile.password_hash))
@@ -269,7 +212,6 @@ struct Profile {
     /// Absent when empty: DynamoDB has no empty sets.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "serde_dynamo::string_set")]
     roles: BTreeSet<Role>,
-    ver: u64,
     #[serde(with = "as_rfc3339")]
     created_at: Timestamp,
 }
@@ -281,7 +223,6 @@ impl Profile {
             email: user.email.clone(),
             password_hash: password.clone(),
             roles: user.roles.clone(),
-            ver: user.token_version,
             created_at: user.created_at,
         }
     }
