@@ -96,11 +96,13 @@ async fn an_answer_with_an_error_is_a_failure() {
 async fn slow_door(server: &RedisServer, delay: Duration) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
-    let (address, connections) = (server.address(), Arc::new(AtomicUsize::new(0)));
+    let address = server.url().trim_start_matches("redis://").to_owned();
+    let connections = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&connections);
     tokio::spawn(async move {
         while let Ok((mut outside, _)) = listener.accept().await {
             counted.fetch_add(1, Ordering::SeqCst);
+            let address = address.clone();
             tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
                 let mut inside = TcpStream::connect(address).await?;

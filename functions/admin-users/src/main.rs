@@ -8,15 +8,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use lambda_runtime::service_fn;
+use sojourn::sessions::SessionStore;
 use sojourn::users::dynamo::DynamoUsers;
-use sojourn::{aws, boot};
+use sojourn::{aws, boot, clock};
 
 mod handler;
 
 fn main() -> ExitCode {
     boot::run("admin-users", |env| async move {
         let sdk = aws::sdk_config(&env).await?;
-        let users = Arc::new(DynamoUsers::from_env(aws_sdk_dynamodb::Client::new(&sdk), &env)?);
-        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&users), event))).await
+        let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
+        let app = Arc::new(handler::App {
+            users: DynamoUsers::from_env(dynamodb.clone(), &env)?,
+            sessions: SessionStore::from_env(dynamodb, &env, clock::system())?,
+        });
+        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&app), event))).await
     })
 }

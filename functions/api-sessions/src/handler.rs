@@ -9,8 +9,7 @@ use sojourn::http::{Incoming, no_such_route};
 use sojourn::ids::SharedIds;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
-use sojourn::sessions::dynamo::DynamoSessions;
-use sojourn::sessions::{Device, SessionStarter, SignedIn};
+use sojourn::sessions::{Device, SessionStarter, SessionStore, SignedIn};
 use sojourn::tokens::{ACCESS_TOKEN_LIFETIME, PublicKeys};
 use sojourn::users::dynamo::DynamoUsers;
 use sojourn::users::{self, Authentication, Email, NewPassword, Password, SignUp};
@@ -22,7 +21,7 @@ const KEYS_CACHE_CONTROL: &str = "public, max-age=300";
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) users: DynamoUsers,
-    pub(crate) sessions: SessionStarter<DynamoSessions>,
+    pub(crate) sessions: SessionStarter<SessionStore>,
     pub(crate) public_keys: PublicKeys,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,

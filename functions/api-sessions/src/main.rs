@@ -5,8 +5,7 @@
 
 use std::process::ExitCode;
 
-use sojourn::sessions::SessionStarter;
-use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::sessions::{SessionStarter, SessionStore};
 use sojourn::tokens::{PublicKeys, TokenSigner, secrets_manager};
 use sojourn::users::dynamo::DynamoUsers;
 use sojourn::{aws, boot, clock, http, ids};
@@ -24,7 +23,7 @@ fn main() -> ExitCode {
         let app = handler::App {
             users: DynamoUsers::from_env(dynamodb.clone(), &env)?,
             sessions: SessionStarter {
-                store: DynamoSessions::from_env(dynamodb, &env)?,
+                store: SessionStore::from_env(dynamodb, &env, clock.clone())?,
                 signer: TokenSigner::from_env(&env, signing_key, clock.clone())?,
                 clock: clock.clone(),
                 ids: ids.clone(),

@@ -35,11 +35,6 @@ impl RedisServer {
         format!("redis://{}", self.address)
     }
 
-    /// The server's address.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Stops its process (SIGSTOP): connections stay, and the kernel still takes new ones, but nothing is answered.
     pub(crate) fn pause(&self) {
         self.signal("-STOP");
