@@ -54,6 +54,8 @@ pub enum Metric {
     LockOutcomes,
     /// Scheduled jobs completed, by job.
     JobsCompleted,
+    /// Refresh tokens that were shown again after their use: a theft, or a client that keeps old ones.
+    RefreshTokensReused,
     /// Answers of status 500 and above, by error type.
     Errors,
 }
@@ -73,6 +75,7 @@ impl Metric {
             Self::GoneConnections => "GoneConnections",
             Self::LockOutcomes => "LockOutcomes",
             Self::JobsCompleted => "JobsCompleted",
+            Self::RefreshTokensReused => "RefreshTokensReused",
             Self::Errors => "Errors",
         }
     }

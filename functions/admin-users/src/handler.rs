@@ -7,19 +7,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sojourn::clock::{Clock, SystemClock};
 use sojourn::deadline::{ANSWER_MARGIN, Deadline, DeadlineExceeded};
-use sojourn::sessions::{CheckedRow, CopyHolder, SessionStore};
 use sojourn::telemetry;
 use sojourn::tokens::Role;
-use sojourn::users::dynamo::DynamoUsers;
 use sojourn::users::{Email, RoleChange, RoleStore, User, UserError};
 use tracing::Instrument;
-
-/// What a command is carried out with.
-#[derive(Debug)]
-pub(crate) struct App {
-    pub(crate) users: DynamoUsers,
-    pub(crate) sessions: SessionStore,
-}
 
 /// What the function is told to do: exactly one of these.
 #[derive(Debug, Deserialize)]
@@ -67,13 +58,16 @@ impl From<CommandError> for Diagnostic {
 }
 
 /// Carries out one command.
-pub(crate) async fn handle(app: Arc<App>, event: LambdaEvent<Value>) -> Result<Value, CommandError> {
+pub(crate) async fn handle(
+    users: Arc<impl RoleStore>,
+    event: LambdaEvent<Value>,
+) -> Result<Value, CommandError> {
     let deadline =
         Deadline::of_invocation(event.context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);
     let span = telemetry::invocation("admin-users", &event.context.request_id);
     async {
         let outcome = match serde_json::from_value(event.payload) {
-            Ok(command) => deadline.cut_off(carry_out(&app, command)).await?,
+            Ok(command) => deadline.cut_off(carry_out(&*users, command)).await?,
             Err(error) => Err(error.into()),
         };
         match &outcome {
@@ -87,22 +81,13 @@ pub(crate) async fn handle(app: Arc<App>, event: LambdaEvent<Value>) -> Result<V
     .await
 }
 
-async fn carry_out(app: &App, command: Command) -> Result<User, CommandError> {
-    match command {
-        Command::Grant(RoleOfAccount { email, role }) => {
-            let change = app.users.grant(&email, role).await?;
-            settled(email, change)
-        }
+async fn carry_out(users: &impl RoleStore, command: Command) -> Result<User, CommandError> {
+    let (email, change) = match command {
+        Command::Grant(RoleOfAccount { email, role }) => (email.clone(), users.grant(&email, role).await?),
         Command::Withdraw(RoleOfAccount { email, role }) => {
-            let change = app.users.withdraw(&email, role).await?;
-            let user = settled(email, change)?;
-            app.sessions.revoked(&[CheckedRow::Version(&user.id)]).await;
-            Ok(user)
+            (email.clone(), users.withdraw(&email, role).await?)
         }
-    }
-}
-
-fn settled(email: Email, change: RoleChange) -> Result<User, CommandError> {
+    };
     match change {
         RoleChange::Settled(user) => Ok(user),
         RoleChange::UnknownEmail => Err(CommandError::UnknownEmail(email)),

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use lambda_runtime::service_fn;
-use sojourn::sessions::SessionStore;
-use sojourn::users::dynamo::DynamoUsers;
-use sojourn::{aws, boot, clock};
+use sojourn::sessions::dynamo::SessionWrites;
+use sojourn::sessions::{Announced, SessionStore};
+use sojourn::users::dynamo::DynamoRoles;
+use sojourn::{aws, boot, clock, ids};
 
 mod handler;
 
@@ -18,10 +19,10 @@ fn main() -> ExitCode {
     boot::run("admin-users", |env| async move {
         let sdk = aws::sdk_config(&env).await?;
         let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
-        let app = Arc::new(handler::App {
-            users: DynamoUsers::from_env(dynamodb.clone(), &env)?,
-            sessions: SessionStore::from_env(dynamodb, &env, clock::system())?,
-        });
-        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&app), event))).await
+        let writes = SessionWrites::from_env(&env, ids::random())?;
+        let sessions = SessionStore::from_env(dynamodb.clone(), &env, clock::system())?;
+        let users = DynamoRoles::from_env(dynamodb, &env, writes, clock::system())?;
+        let users = Arc::new(Announced::new(users, sessions));
+        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&users), event))).await
     })
 }

@@ -10,7 +10,7 @@ use crate::ids::InvalidId;
 use crate::money::MoneyError;
 use crate::problem::{Problem, ProblemType};
 use crate::random::NoEntropy;
-use crate::sessions::{SessionError, StartError};
+use crate::sessions::{RenewError, SessionError, StartError};
 use crate::telemetry::chain;
 use crate::tokens::SigningFailed;
 use crate::users::UserError;
@@ -82,6 +82,10 @@ impl From<SessionError> for Problem {
             SessionError::Ended => {
                 Self::new(ProblemType::Unauthenticated, "the session has ended; sign in again")
             }
+            SessionError::Busy => {
+                tracing::warn!(%error, "session not written");
+                Self::new(ProblemType::Unavailable, "the session is busy; try again").retry_after(TRY_AGAIN)
+            }
             SessionError::Store(error) => error.into(),
         }
     }
@@ -128,6 +132,18 @@ impl From<StartError> for Problem {
             StartError::Session(error) => error.into(),
             StartError::NoEntropy(error) => error.into(),
             StartError::Signing(error) => error.into(),
+        }
+    }
+}
+
+/// As its cause.
+impl From<RenewError> for Problem {
+    fn from(error: RenewError) -> Self {
+        match error {
+            RenewError::Session(error) => error.into(),
+            RenewError::User(error) => error.into(),
+            RenewError::NoEntropy(error) => error.into(),
+            RenewError::Signing(error) => error.into(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Domain events, written in the same transaction as what they tell of.
 //!
-//! 1. Whoever changes an order or a stock row puts an [`Event`] into the same transaction ([`dynamo::put`]): there is
+//! 1. Whoever changes an order or a stock row, or revokes sessions, puts an [`Event`] into the same transaction ([`dynamo::put`]): there is
 //!    no change without its event, and no event without its change.
 //! 2. The table is insert-only and streamed; a relay publishes each row (its stream delivers at least once, so
 //!    receivers dedup by `eventId`).
@@ -41,6 +41,9 @@ pub enum EventType {
     /// An operator changed the units on hand.
     #[serde(rename = "stock.changed")]
     StockChanged,
+    /// Sessions of a user were revoked: `sessionId`, or all `exceptSessionId`, or all.
+    #[serde(rename = "sessions.revoked")]
+    SessionsRevoked,
 }
 
 /// One event.
@@ -57,7 +60,7 @@ pub struct Event {
     pub occurred_at: Timestamp,
     /// Where: the region that wrote it, and alone publishes it.
     pub region: String,
-    /// To what: an order id, a product id.
+    /// To what: an order id, a product id, a user id.
     pub subject: String,
     /// The rest, in the shape of [`VERSION`].
     pub data: Value,

@@ -38,6 +38,14 @@ use crate::env::{ConfigError, Env};
 use crate::ids::{SessionId, UserId};
 use crate::tables;
 
+mod list;
+mod revoke;
+mod rotate;
+mod writes;
+
+pub use revoke::DynamoRevocations;
+pub use writes::SessionWrites;
+
 /// A new session never replaces another: two sign-ins with one id would share a row.
 const IS_NEW: &str = "attribute_not_exists(sessionId)";
 

@@ -26,29 +26,39 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::SharedClock;
+use crate::deadline::Deadline;
 use crate::dynamo::DynamoError;
 use crate::ids::{SessionId, UserId};
 use crate::telemetry::chain;
 use crate::tokens::{Principal, Proof};
 
+mod announced;
 pub mod cookie;
 mod device;
 pub mod dynamo;
 pub mod redis;
 mod refresh;
+mod renew;
+mod revoke;
 mod secret;
 mod start;
 mod store;
 
+pub use announced::Announced;
 pub use cookie::SessionCookie;
 pub use device::{Device, InvalidDevice};
 pub use refresh::{GRACE, Presented, RefreshToken, Rotation, Salt, TokenFamily};
+pub use renew::{Exchange, RenewError, Renewal, Renewed, TokenRotator, renew};
+pub use revoke::{Revocation, SessionRevoker};
 pub use secret::{InvalidSecret, SecretHash};
 pub use start::{SessionStarter, SignedIn, StartError};
 pub use store::SessionStore;
 
 /// How long a session lasts after signing in. It is not prolonged by use: after this the password is asked again.
 pub const SESSION_LIFETIME: Duration = Duration::from_hours(30 * 24);
+
+/// Most sessions that a list shows: with the current one and the token version they fit into one batch read.
+pub const MAX_LISTED: i32 = 98;
 
 /// How old `lastActivity` may get before a request renews it: a session in steady use costs one write a minute.
 pub const ACTIVITY_RESOLUTION: Duration = Duration::from_mins(1);
@@ -153,6 +163,9 @@ pub enum SessionError {
     /// It has ended. 401.
     #[error("the session has ended")]
     Ended,
+    /// Others kept writing to the same rows until the deadline. Nothing was changed. 503.
+    #[error("the session's rows were busy until the deadline")]
+    Busy,
     /// The store failed. 503 when it will pass, else 500.
     #[error(transparent)]
     Store(#[from] DynamoError),
@@ -212,6 +225,18 @@ pub trait CopyHolder: Send + Sync {
     /// Somebody's right has ended. When this returns, no read that begins then sees the rows as they were. It may take
     /// seconds, when copies can only be waited out.
     fn revoked(&self, rows: &[CheckedRow<'_>]) -> impl Future<Output = ()> + Send;
+}
+
+/// Lists sessions.
+pub trait SessionLister: Send + Sync {
+    /// The sessions of `user`, newest first, [`MAX_LISTED`] at most and `current` in any case; those that have ended
+    /// among them. Consistent: one whose revocation was acknowledged shows as revoked.
+    fn list(
+        &self,
+        user: &UserId,
+        current: &SessionId,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Vec<SessionRows>, SessionError>> + Send;
 }
 
 /// Starts sessions: what only the function that signs users in may do.

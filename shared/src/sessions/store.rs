@@ -8,9 +8,11 @@ use jiff::Timestamp;
 use super::dynamo::DynamoSessions;
 use super::redis::{CopyTerms, RedisSessions};
 use super::{
-    ActivityWriter, CheckedRow, CopyHolder, Session, SessionError, SessionReader, SessionRows, SessionWriter,
+    ActivityWriter, CheckedRow, CopyHolder, Exchange, SecretHash, Session, SessionError, SessionLister,
+    SessionReader, SessionRows, SessionWriter, TokenFamily, TokenRotator,
 };
 use crate::clock::SharedClock;
+use crate::deadline::Deadline;
 use crate::env::{ConfigError, Env};
 use crate::ids::{SessionId, UserId};
 use crate::redis::RedisClient;
@@ -64,11 +66,10 @@ impl SessionStore {
         })
     }
 
-    /// The table's name, for batch reads.
-    pub fn table(&self) -> &str {
+    fn rows(&self) -> &DynamoSessions {
         match self {
-            Self::Dynamo(store) => store.table(),
-            Self::Redis(store) => store.table(),
+            Self::Dynamo(rows) => rows,
+            Self::Redis(store) => store.rows(),
         }
     }
 }
@@ -84,10 +85,40 @@ impl SessionReader for SessionStore {
 
 impl ActivityWriter for SessionStore {
     async fn touch(&self, id: &SessionId, now: Timestamp) -> Result<(), SessionError> {
-        match self {
-            Self::Dynamo(store) => store.touch(id, now).await,
-            Self::Redis(store) => store.touch(id, now).await,
+        self.rows().touch(id, now).await?;
+        self.changed(&[CheckedRow::Session(id)]).await;
+        Ok(())
+    }
+}
+
+impl TokenRotator for SessionStore {
+    async fn find(&self, id: &SessionId) -> Result<Option<Session>, SessionError> {
+        self.rows().find(id).await
+    }
+
+    async fn rotate(
+        &self,
+        id: &SessionId,
+        from: &SecretHash,
+        family: &TokenFamily,
+        now: Timestamp,
+    ) -> Result<Exchange, SessionError> {
+        let exchange = self.rows().rotate(id, from, family, now).await?;
+        if exchange == Exchange::Done {
+            self.changed(&[CheckedRow::Session(id)]).await;
         }
+        Ok(exchange)
+    }
+}
+
+impl SessionLister for SessionStore {
+    async fn list(
+        &self,
+        user: &UserId,
+        current: &SessionId,
+        deadline: Deadline,
+    ) -> Result<Vec<SessionRows>, SessionError> {
+        self.rows().list(user, current, deadline).await
     }
 }
 

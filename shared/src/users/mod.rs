@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use crate::clock::SharedClock;
 use crate::deadline::Deadline;
 use crate::dynamo::DynamoError;
-use crate::ids::{SharedIds, UserId};
+use crate::ids::{SessionId, SharedIds, UserId};
 use crate::random::NoEntropy;
 use crate::tokens::Role;
 
@@ -113,6 +113,52 @@ pub trait CredentialReader: Send + Sync {
     ) -> impl Future<Output = Result<Option<(User, PasswordHash)>, UserError>> + Send;
 }
 
+/// Finds the account that a session belongs to.
+pub trait ProfileReader: Send + Sync {
+    /// The account with this id and its password's hash, as of one moment with its token version.
+    fn profile(
+        &self,
+        id: &UserId,
+    ) -> impl Future<Output = Result<Option<(User, PasswordHash)>, UserError>> + Send;
+}
+
+/// Outcome of replacing a password's hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordUpdate {
+    /// Done; every session but the spared one has ended.
+    Done,
+    /// The account has another password by now.
+    OtherPassword,
+    /// The session that was to be spared has ended.
+    SessionEnded,
+}
+
+/// Replaces passwords.
+pub trait PasswordStore: ProfileReader {
+    /// Replaces the password's hash, if it is still `old`, and ends every session of `user` but `spared`, both or
+    /// neither. Conflicts are retried until `deadline`.
+    fn replace(
+        &self,
+        user: &User,
+        old: &PasswordHash,
+        new: &PasswordHash,
+        spared: &SessionId,
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<PasswordUpdate, UserError>> + Send;
+}
+
+/// Outcome of changing one's password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordChange {
+    /// It is the new one.
+    Changed,
+    /// The current password was not the account's.
+    Refused,
+    /// The caller's session has ended meanwhile.
+    SessionEnded,
+}
+
 /// Changes roles: what only administration may do.
 pub trait RoleStore: Send + Sync {
     /// Gives the account of an address a role. It may have it already.
@@ -139,6 +185,29 @@ pub async fn sign_up(
     let user =
         User { id: ids.next(), email, roles: BTreeSet::new(), token_version: 0, created_at: clock.now() };
     store.create(&user, &hash, deadline).await
+}
+
+/// Replaces the password of `account`, as it was just read, for the holder of the session `spared`. The new one is hashed
+/// only after the current one proved right.
+pub async fn change_password(
+    store: &impl PasswordStore,
+    clock: &SharedClock,
+    account: &(User, PasswordHash),
+    spared: &SessionId,
+    current: Password,
+    new: NewPassword,
+    deadline: Deadline,
+) -> Result<PasswordChange, UserError> {
+    let (user, old) = account;
+    if !password::verify(current, old.clone()).await? {
+        return Ok(PasswordChange::Refused);
+    }
+    let new = password::hash(new).await?;
+    Ok(match store.replace(user, old, &new, spared, clock.now(), deadline).await? {
+        PasswordUpdate::Done => PasswordChange::Changed,
+        PasswordUpdate::OtherPassword => PasswordChange::Refused,
+        PasswordUpdate::SessionEnded => PasswordChange::SessionEnded,
+    })
 }
 
 /// Holds a password against the account of an address.

@@ -99,6 +99,11 @@ impl PasswordHash {
     pub fn of_nobody() -> Self {
         Self(Redacted::new(HASH_OF_NOBODY.to_owned()))
     }
+
+    /// The PHC string, for the store.
+    pub(super) fn expose(&self) -> &str {
+        self.0.expose()
+    }
 }
 
 impl Serialize for PasswordHash {

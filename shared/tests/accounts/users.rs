@@ -11,8 +11,9 @@ use futures::stream;
 use sojourn::clock::{self, Clock, ManualClock, SharedClock};
 use sojourn::deadline::Deadline;
 use sojourn::ids;
+use sojourn::sessions::dynamo::SessionWrites;
 use sojourn::tokens::Role;
-use sojourn::users::dynamo::DynamoUsers;
+use sojourn::users::dynamo::{DynamoRoles, DynamoUsers};
 use sojourn::users::{
     self, Authentication, CredentialReader, Email, NewPassword, Password, RoleChange, RoleStore, SignUp, User,
 };
@@ -23,6 +24,12 @@ const LONG_ENOUGH: Duration = Duration::from_mins(1);
 
 fn users(store: &Store) -> DynamoUsers {
     DynamoUsers::from_env(store.client.clone(), &store.env).unwrap()
+}
+
+fn roles(store: &Store) -> DynamoRoles {
+    let ids = ids::random();
+    let writes = SessionWrites::from_env(&store.env, ids).unwrap();
+    DynamoRoles::from_env(store.client.clone(), &store.env, writes, clock::system()).unwrap()
 }
 
 fn email(text: &str) -> Email {
@@ -184,8 +191,8 @@ async fn granting_twice_is_granting_once() {
     let store = crate::support::store();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
-    let first = settled(users.grant(&ann.email, Role::Operator)).await;
-    let second = settled(users.grant(&ann.email, Role::Operator)).await;
+    let first = settled(roles(&store).grant(&ann.email, Role::Operator)).await;
+    let second = settled(roles(&store).grant(&ann.email, Role::Operator)).await;
     assert_eq!(first.roles, BTreeSet::from([Role::Operator]));
     assert_eq!(first, second);
     assert_eq!(first.token_version, 0, "a new role takes nothing away from older tokens");
@@ -196,11 +203,11 @@ async fn a_withdrawal_raises_the_token_version_once() {
     let store = crate::support::store();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
-    let unchanged = settled(users.withdraw(&ann.email, Role::Operator)).await;
+    let unchanged = settled(roles(&store).withdraw(&ann.email, Role::Operator)).await;
     assert_eq!(unchanged, ann, "there was nothing to withdraw");
-    settled(users.grant(&ann.email, Role::Operator)).await;
-    let first = settled(users.withdraw(&ann.email, Role::Operator)).await;
-    let second = settled(users.withdraw(&ann.email, Role::Operator)).await;
+    settled(roles(&store).grant(&ann.email, Role::Operator)).await;
+    let first = settled(roles(&store).withdraw(&ann.email, Role::Operator)).await;
+    let second = settled(roles(&store).withdraw(&ann.email, Role::Operator)).await;
     assert!(first.roles.is_empty());
     assert_eq!(first.token_version, 1);
     assert_eq!(first, second);
@@ -209,16 +216,16 @@ async fn a_withdrawal_raises_the_token_version_once() {
 #[tokio::test]
 async fn of_many_withdrawals_at_once_one_counts() {
     let store = crate::support::store();
-    let users = users(&store);
-    let ann = new_user(&users, "ann@example.com").await;
+    let roles = roles(&store);
+    let ann = new_user(&users(&store), "ann@example.com").await;
     let grants: Vec<User> = stream::iter(0..20)
-        .map(|_| settled(users.grant(&ann.email, Role::Operator)))
+        .map(|_| settled(roles.grant(&ann.email, Role::Operator)))
         .buffer_unordered(20)
         .collect()
         .await;
     assert!(grants.iter().all(|user| user.roles.contains(&Role::Operator)));
     let versions: HashSet<u64> = stream::iter(0..20)
-        .map(|_| async { settled(users.withdraw(&ann.email, Role::Operator)).await.token_version })
+        .map(|_| async { settled(roles.withdraw(&ann.email, Role::Operator)).await.token_version })
         .buffer_unordered(20)
         .collect()
         .await;
@@ -228,10 +235,9 @@ async fn of_many_withdrawals_at_once_one_counts() {
 #[tokio::test]
 async fn roles_of_an_unknown_address_change_nothing() {
     let store = crate::support::store();
-    let users = users(&store);
     let nobody = email("nobody@example.com");
-    assert_eq!(users.grant(&nobody, Role::Operator).await.unwrap(), RoleChange::UnknownEmail);
-    assert_eq!(users.withdraw(&nobody, Role::Operator).await.unwrap(), RoleChange::UnknownEmail);
+    assert_eq!(roles(&store).grant(&nobody, Role::Operator).await.unwrap(), RoleChange::UnknownEmail);
+    assert_eq!(roles(&store).withdraw(&nobody, Role::Operator).await.unwrap(), RoleChange::UnknownEmail);
     assert!(keys(&store).await.is_empty());
 }
 
@@ -240,7 +246,7 @@ async fn a_role_survives_the_store_and_shows_at_the_next_sign_in() {
     let store = crate::support::store();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
-    settled(users.grant(&ann.email, Role::Operator)).await;
+    settled(roles(&store).grant(&ann.email, Role::Operator)).await;
     let outcome = users::authenticate(&users, &ann.email, typed(PASSWORD)).await.unwrap();
     let Authentication::Accepted(user) = outcome else { panic!("the password is right") };
     assert_eq!(user.roles, BTreeSet::from([Role::Operator]));

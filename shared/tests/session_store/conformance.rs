@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
+use sojourn::clock::{Clock, SystemClock};
 use sojourn::ids;
 use sojourn::sessions::{
-    ACTIVITY_RESOLUTION, ActivityWriter, CheckedRow, CopyHolder, RefreshToken, Session, SessionError,
-    SessionReader, SessionStore, SessionWriter,
+    ACTIVITY_RESOLUTION, ActivityWriter, CheckedRow, CopyHolder, Exchange, RefreshToken, Session,
+    SessionError, SessionReader, SessionStore, SessionWriter, TokenRotator,
 };
 use sojourn_local::services::faults::{Effect, Rule};
 
@@ -117,9 +118,8 @@ conformance! {
         let session = stage.session(&writer).await;
         warm_up(stage, &reader, &session).await;
         let tokens = RefreshToken::generate(session.id.clone()).unwrap().family();
-        let value = serde_dynamo::to_attribute_value(&tokens).unwrap();
-        stage.update(session.id.as_str(), "SET tokens = :value", value).await;
-        writer.changed(&[CheckedRow::Session(&session.id)]).await;
+        let (from, now) = (&session.tokens.current_hash, SystemClock.now());
+        assert_eq!(writer.rotate(&session.id, from, &tokens, now).await.unwrap(), Exchange::Done);
         let seen = async || {
             reader.read(&session.id, &session.user_id).await.unwrap().session.unwrap().tokens == tokens
         };

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sojourn::clock::{self, Clock, SystemClock};
-use sojourn::dynamo::{number, text};
+use sojourn::deadline::Deadline;
 use sojourn::env::Env;
 use sojourn::ids::{self, SessionId, UserId};
 use sojourn::redis::RedisClient;
-use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::sessions::dynamo::{DynamoRevocations, DynamoSessions, SessionWrites};
 use sojourn::sessions::redis::{CopyTerms, RedisSessions};
 use sojourn::sessions::{
-    CheckedRow, CopyHolder, RefreshToken, SESSION_LIFETIME, Session, SessionCookie, SessionReader,
-    SessionStore, SessionWriter, Standing,
+    Announced, RefreshToken, Revocation, SESSION_LIFETIME, Session, SessionCookie, SessionReader,
+    SessionRevoker, SessionStore, SessionWriter, Standing,
 };
 
 use crate::redis_server::RedisServer;
@@ -25,6 +25,9 @@ pub(crate) const LASTING: CopyTerms =
 /// Copies that a test can outwait.
 pub(crate) const SHORT: CopyTerms =
     CopyTerms { lifetime: Duration::from_millis(1_500), clock_skew: Duration::from_millis(100) };
+
+/// Longest wait for a conflict to pass.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Stage {
     pub(crate) dynamodb: Store,
@@ -87,32 +90,26 @@ impl Stage {
     }
 
     /// Revokes a session as a revoking function does: commits, and answers when this returns.
-    pub(crate) async fn revoke(&self, store: &SessionStore, session: &Session) {
-        self.commit_revocation(session).await;
-        store.revoked(&[CheckedRow::Session(&session.id)]).await;
+    pub(crate) async fn revoke(&self, store: &SessionStore, session: &Session) -> Revocation {
+        let revocations = Announced::new(self.revocations(), store.clone());
+        let (now, deadline) = (SystemClock.now(), Deadline::after(DEADLINE));
+        revocations.revoke(&session.id, &session.user_id, now, deadline).await.unwrap()
     }
 
-    /// Only the commit.
+    /// Only the commit: somebody who never heard of Redis, or was cut off.
     pub(crate) async fn commit_revocation(&self, session: &Session) {
-        let now = clock::rfc3339(SystemClock.now());
-        self.update(session.id.as_str(), "SET revokedAt = :value", text(now)).await;
+        assert_eq!(self.revoke(&self.store_without_redis(), session).await, Revocation::Revoked);
     }
 
     /// Ends all sessions of a user.
     pub(crate) async fn revoke_all(&self, store: &SessionStore, user: &UserId) {
-        self.update(user.as_str(), "ADD ver :value", number(1)).await;
-        store.revoked(&[CheckedRow::Version(user)]).await;
+        let revocations = Announced::new(self.revocations(), store.clone());
+        revocations.revoke_all(user, SystemClock.now(), Deadline::after(DEADLINE)).await.unwrap();
     }
 
-    pub(crate) async fn update(
-        &self,
-        id: &str,
-        expression: &str,
-        value: aws_sdk_dynamodb::types::AttributeValue,
-    ) {
-        let update = self.dynamodb.client.update_item().table_name("SessionsTable");
-        let update = update.key("sessionId", text(id)).update_expression(expression);
-        update.expression_attribute_values(":value", value).send().await.unwrap();
+    fn revocations(&self) -> DynamoRevocations {
+        let writes = SessionWrites::from_env(&self.dynamodb.env, ids::random()).unwrap();
+        DynamoRevocations::new(self.dynamodb.client.clone(), writes)
     }
 
     /// How many requests DynamoDB gets while `work` goes on.

@@ -31,7 +31,8 @@ pub(crate) fn store() -> Store {
         .endpoint_url(embedded.endpoint_url())
         .build();
     let names = tables::ALL.iter().map(|table| (table.variable, table.logical_id));
-    Store { embedded, client: Client::from_conf(config), env: Env::of(names) }
+    let env = Env::of(names.chain([("AWS_REGION", "local")]));
+    Store { embedded, client: Client::from_conf(config), env }
 }
 
 fn definition(table: &tables::Table) -> Table {

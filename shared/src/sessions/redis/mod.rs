@@ -59,12 +59,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::dynamo::DynamoSessions;
-use super::{
-    ActivityWriter, CheckedRow, CopyHolder, Session, SessionError, SessionReader, SessionRows, SessionWriter,
-};
+use super::{CheckedRow, CopyHolder, Session, SessionError, SessionReader, SessionRows, SessionWriter};
 use crate::clock::SharedClock;
 use crate::ids::{SessionId, UserId};
 use crate::redis::RedisClient;
@@ -104,9 +100,9 @@ impl RedisSessions {
         Self { rows, copies, clock }
     }
 
-    /// The table's name, for batch reads.
-    pub fn table(&self) -> &str {
-        self.rows.table()
+    /// The rows that the copies are made of.
+    pub(super) fn rows(&self) -> &DynamoSessions {
+        &self.rows
     }
 }
 
@@ -133,14 +129,6 @@ impl SessionWriter for RedisSessions {
             // The version that the session was begun with was read before the lease: it is no copy to be trusted.
             self.copies.fill_in(missing, Some(session), None, before).await;
         }
-        Ok(())
-    }
-}
-
-impl ActivityWriter for RedisSessions {
-    async fn touch(&self, id: &SessionId, now: Timestamp) -> Result<(), SessionError> {
-        self.rows.touch(id, now).await?;
-        self.changed(&[CheckedRow::Session(id)]).await;
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, Transact
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{CredentialReader, Email, PasswordHash, SignUp, User, UserError, UserWriter};
+use super::{CredentialReader, Email, PasswordHash, ProfileReader, SignUp, User, UserError, UserWriter};
 use crate::clock::as_rfc3339;
 use crate::deadline::Deadline;
 use crate::dynamo::{CancellationReason, DynamoError, Item, RowKey, Transaction, read_snapshot, text};
@@ -33,7 +33,11 @@ use crate::sessions;
 use crate::tables;
 use crate::tokens::Role;
 
+mod passwords;
 mod roles;
+
+pub use passwords::DynamoPasswords;
+pub use roles::DynamoRoles;
 
 /// For both items of a new account: an address has one account, and an account is never overwritten.
 const IS_NEW: &str = "attribute_not_exists(userId)";
@@ -75,7 +79,7 @@ impl DynamoUsers {
     }
 
     /// The account with this id, its password's hash and its token version, all as of one moment.
-    async fn profile(&self, user: &str) -> Result<Option<(User, PasswordHash)>, DynamoError> {
+    async fn snapshot(&self, user: &str) -> Result<Option<(User, PasswordHash)>, DynamoError> {
         let row = |table, hash: &str| RowKey { table, key: Item::from([(hash.to_owned(), text(user))]) };
         let keys = [row(&self.table, tables::USERS.key.hash), row(&self.sessions, tables::SESSIONS.key.hash)];
         let [profile, version] = read_snapshot(&self.client, keys, Deadline::after(PATIENCE)).await?;
@@ -168,8 +172,18 @@ impl UserWriter for DynamoUsers {
 impl CredentialReader for DynamoUsers {
     async fn credentials(&self, email: &Email) -> Result<Option<(User, PasswordHash)>, UserError> {
         let account = self.account_of(email).await?;
-        Ok(self.profile(account.as_ref().map_or(NOBODY, UserId::as_str)).await?)
+        Ok(self.snapshot(account.as_ref().map_or(NOBODY, UserId::as_str)).await?)
     }
+}
+
+impl ProfileReader for DynamoUsers {
+    async fn profile(&self, id: &UserId) -> Result<Option<(User, PasswordHash)>, UserError> {
+        Ok(self.snapshot(id.as_str()).await?)
+    }
+}
+
+fn profile_key(user: &UserId) -> Item {
+    Item::from([(tables::USERS.key.hash.to_owned(), text(user.as_str()))])
 }
 
 fn pointer_key(email: &Email) -> String {

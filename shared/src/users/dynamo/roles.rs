@@ -1,18 +1,18 @@
 //! Roles: an attribute of the profile, and the token version that what was issued with them depends on.
 
+use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 
-use super::{DynamoUsers, PATIENCE, target};
+use super::{DynamoUsers, PATIENCE, profile_key, target};
+use crate::clock::SharedClock;
 use crate::deadline::Deadline;
-use crate::dynamo::{
-    AttributeValue, CancellationReason, Change, DynamoError, Item, Transaction, number, text, transact,
-};
+use crate::dynamo::{AttributeValue, CancellationReason, Change, DynamoError, Transaction, text, transact};
+use crate::env::{ConfigError, Env};
 use crate::ids::UserId;
 use crate::retry::Backoff;
-use crate::sessions;
-use crate::tables;
+use crate::sessions::dynamo::SessionWrites;
 use crate::tokens::Role;
-use crate::users::{Email, RoleChange, RoleStore, UserError};
+use crate::users::{Email, ProfileReader, RoleChange, RoleStore, UserError};
 
 /// A role is granted to an account that is there: an update would otherwise make half of one. `ADD` on a set: concurrent
 /// grants all count, a repeated one changes nothing.
@@ -27,13 +27,24 @@ const WITHDRAW: Change = Change {
     condition: Some("contains(#roles, :role)"),
     names: &[("#roles", "roles")],
 };
-/// What was issued before stops to count. The first time there is no row yet.
-const RAISE_VERSION: Change = Change { update: "ADD ver :one", condition: None, names: &[] };
+/// Accounts whose roles can be changed.
+#[derive(Debug, Clone)]
+pub struct DynamoRoles {
+    client: Client,
+    users: DynamoUsers,
+    writes: SessionWrites,
+    clock: SharedClock,
+}
 
-impl DynamoUsers {
-    /// Raises the token version of `user`: every session of a lower one has ended.
-    fn raise_version(&self, user: &UserId) -> Result<TransactWriteItem, DynamoError> {
-        RAISE_VERSION.action(&self.sessions, sessions::dynamo::version_key(user), [(":one", number(1))])
+impl DynamoRoles {
+    /// Accounts as [`DynamoUsers::from_env`] finds them.
+    pub fn from_env(
+        client: Client,
+        env: &Env,
+        writes: SessionWrites,
+        clock: SharedClock,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self { users: DynamoUsers::from_env(client.clone(), env)?, client, writes, clock })
     }
 
     /// Applies the actions to the account of an address, and reads what it is now. The first action's condition
@@ -43,7 +54,7 @@ impl DynamoUsers {
         email: &Email,
         actions: impl Fn(&UserId) -> Result<Vec<TransactWriteItem>, DynamoError>,
     ) -> Result<RoleChange, UserError> {
-        let Some(user) = self.account_of(email).await? else { return Ok(RoleChange::UnknownEmail) };
+        let Some(user) = self.users.account_of(email).await? else { return Ok(RoleChange::UnknownEmail) };
         let mut backoff = Backoff::within(Deadline::after(PATIENCE));
         loop {
             match transact(&self.client, &target(user.as_str()), actions(&user)?).await? {
@@ -57,7 +68,7 @@ impl DynamoUsers {
                 Transaction::Cancelled(_) => return Err(UserError::Busy),
             }
         }
-        let Some((user, _)) = self.profile(user.as_str()).await? else {
+        let Some((user, _)) = self.users.profile(&user).await? else {
             let missing = "the pointer leads to an account that is not there";
             return Err(DynamoError::unreadable("TransactGetItems", target(user.as_str()), missing).into());
         };
@@ -65,10 +76,10 @@ impl DynamoUsers {
     }
 }
 
-impl RoleStore for DynamoUsers {
+impl RoleStore for DynamoRoles {
     async fn grant(&self, email: &Email, role: Role) -> Result<RoleChange, UserError> {
         let actions = |user: &UserId| {
-            Ok(vec![GRANT.action(&self.table, profile_key(user), [(":roles", set_of(role))])?])
+            Ok(vec![GRANT.action(&self.users.table, profile_key(user), [(":roles", set_of(role))])?])
         };
         self.settle(email, actions).await
     }
@@ -76,14 +87,12 @@ impl RoleStore for DynamoUsers {
     async fn withdraw(&self, email: &Email, role: Role) -> Result<RoleChange, UserError> {
         let actions = |user: &UserId| {
             let values = [(":roles", set_of(role)), (":role", text(role.as_str()))];
-            Ok(vec![WITHDRAW.action(&self.table, profile_key(user), values)?, self.raise_version(user)?])
+            let mut actions = vec![WITHDRAW.action(&self.users.table, profile_key(user), values)?];
+            actions.extend(self.writes.all(user, self.clock.now())?);
+            Ok(actions)
         };
         self.settle(email, actions).await
     }
-}
-
-fn profile_key(user: &UserId) -> Item {
-    Item::from([(tables::USERS.key.hash.to_owned(), text(user.as_str()))])
 }
 
 fn set_of(role: Role) -> AttributeValue {

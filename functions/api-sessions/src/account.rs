@@ -1,0 +1,59 @@
+//! Signing up, and changing the password.
+
+use serde::Deserialize;
+use serde_json::json;
+use sojourn::clock::rfc3339;
+use sojourn::http::Incoming;
+use sojourn::problem::{Problem, ProblemType};
+use sojourn::reply::Reply;
+use sojourn::sessions::SessionError;
+use sojourn::users::{self, Email, NewPassword, Password, PasswordChange, ProfileReader, SignUp};
+
+use crate::app::App;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignUpBody {
+    email: Email,
+    password: NewPassword,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PasswordBody {
+    current: Password,
+    new: NewPassword,
+}
+
+/// `POST /users`.
+pub(crate) async fn sign_up(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let SignUpBody { email, password } = request.json()?;
+    let work = users::sign_up(&app.users, &app.clock, &app.ids, email, password, request.deadline());
+    match request.in_time(work).await? {
+        SignUp::Created(user) => Ok(Reply::json(
+            201,
+            json!({ "userId": user.id, "email": user.email, "createdAt": rfc3339(user.created_at) }),
+        )),
+        SignUp::EmailTaken => {
+            Err(Problem::new(ProblemType::EmailTaken, "there is an account with this e-mail address"))
+        }
+    }
+}
+
+/// `PUT /users/me/password`.
+pub(crate) async fn change_password(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.authenticator)?;
+    let PasswordBody { current, new } = request.json()?;
+    let account = app.users.profile(caller.user_id());
+    let account = request.with_live_session(&app.sessions, &caller, &app.clock, account).await?;
+    let account = account.ok_or(SessionError::Ended)?;
+    let (spared, deadline) = (caller.session_id(), request.deadline());
+    let work = users::change_password(&app.passwords, &app.clock, &account, spared, current, new, deadline);
+    match request.in_time(work).await? {
+        PasswordChange::Changed => Ok(Reply::empty(204)),
+        PasswordChange::Refused => {
+            Err(Problem::new(ProblemType::WrongCredentials, "the current password is another one"))
+        }
+        PasswordChange::SessionEnded => Err(SessionError::Ended.into()),
+    }
+}

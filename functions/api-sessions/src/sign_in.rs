@@ -1,0 +1,74 @@
+//! Signing in, and staying signed in.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sojourn::http::Incoming;
+use sojourn::problem::{Problem, ProblemType};
+use sojourn::reply::Reply;
+use sojourn::sessions::{Device, RefreshToken, Renewal, Renewed, Session, SessionRevoker, SignedIn, renew};
+use sojourn::tokens::{ACCESS_TOKEN_LIFETIME, AccessToken};
+use sojourn::users::{self, Authentication, Email, Password};
+
+use crate::app::App;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignInBody {
+    email: Email,
+    password: Password,
+    device: Option<Device>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RefreshBody {
+    refresh_token: RefreshToken,
+}
+
+/// `POST /sessions`.
+pub(crate) async fn sign_in(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let SignInBody { email, password, device } = request.json()?;
+    let user = match request.in_time(users::authenticate(&app.users, &email, password)).await? {
+        Authentication::Accepted(user) => user,
+        Authentication::Refused => {
+            return Err(Problem::new(
+                ProblemType::WrongCredentials,
+                "there is no account with this e-mail address and password",
+            ));
+        }
+    };
+    let SignedIn { session, access, refresh, cookie } =
+        request.in_time(app.starter.start(&user, device)).await?;
+    let cookie = cookie.issue(session.expires_at, session.created_at);
+    Ok(Reply::json(201, document(&session, &access, &refresh)).cookie(cookie))
+}
+
+/// `POST /sessions/refresh`. The cookie is not renewed: it lasts as long as the session does.
+pub(crate) async fn refresh(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let RefreshBody { refresh_token } = request.json()?;
+    let (now, deadline) = (app.clock.now(), request.deadline());
+    let work = renew(&app.sessions, &app.users, &app.signer, &app.clock, &refresh_token, deadline);
+    match request.in_time(work).await? {
+        Renewal::Renewed(renewed) => {
+            let Renewed { session, access, refresh } = *renewed;
+            return Ok(Reply::json(200, document(&session, &access, &refresh)));
+        }
+        Renewal::Refused => {}
+        Renewal::Reused(session) => {
+            let revoked = app.revocations.revoke(&session.id, &session.user_id, now, deadline);
+            request.in_time(revoked).await?;
+        }
+    }
+    // One answer for all: a thief learns nothing from it.
+    Err(Problem::new(ProblemType::Unauthenticated, "the refresh token is not valid; sign in again"))
+}
+
+fn document(session: &Session, access: &AccessToken, refresh: &RefreshToken) -> Value {
+    json!({
+        "accessToken": access.text.expose(),
+        "expiresIn": ACCESS_TOKEN_LIFETIME.as_secs(),
+        "refreshToken": refresh.expose(),
+        "sessionId": session.id,
+        "userId": session.user_id,
+    })
+}
