@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use serde_json::json;
-use sojourn_tests::{Customer, Options, TestRegion};
+use sojourn_tests::{Customer, Options, PASSWORD, TestRegion};
 
 use redis_server::RedisServer;
 
@@ -45,15 +45,47 @@ async fn more_of(reads: &AtomicU64) {
     tokio::time::timeout(PATIENCE, reached).await.expect("reads are answered");
 }
 
-/// Ends the session of an operator, who has just used it in two functions, and asks both once that was answered.
-async fn a_revocation_holds(region: &TestRegion, victim: &Customer) {
+/// How a session ends.
+enum End {
+    RoleWithdrawn,
+    SignedOut,
+    AllRevoked,
+    PasswordChanged,
+}
+
+impl End {
+    /// Ends the session of `who`, and returns when that is answered.
+    async fn of(self, region: &TestRegion, who: &Customer) {
+        match self {
+            Self::RoleWithdrawn => {
+                let withdraw = json!({"withdraw": {"email": who.email, "role": "operator"}});
+                region.invoke("admin-users", &withdraw).await.expect(200);
+            }
+            Self::SignedOut => {
+                region.call_as(who, "DELETE", "/sessions/current").send().await.expect(204);
+            }
+            Self::AllRevoked => {
+                region.call_as(who, "DELETE", "/sessions").send().await.expect(204);
+            }
+            Self::PasswordChanged => {
+                let other_device = region.sign_in(&who.email).await;
+                let change = json!({"current": PASSWORD, "new": "and another one of these"});
+                let changed = region.call_as(&other_device, "PUT", "/users/me/password").json(&change);
+                changed.send().await.expect(204);
+                region.call_as(&other_device, "GET", "/orders").send().await.expect(200);
+            }
+        }
+    }
+}
+
+/// An operator uses a session in two functions; it ends; once that was answered, both refuse it.
+async fn a_revocation_holds(region: &TestRegion, victim: &Customer, end: End) {
     let product = json!({"name": "lamp", "price": {"amount": 12_900, "currency": "TWD"}});
     let read = || region.call_as(victim, "GET", "/orders").send();
     let write = || region.call_as(victim, "PUT", "/products/lamp").json(&product).send();
     read().await.expect(200);
     assert!(matches!(write().await.status, 200 | 201));
-    let withdraw = json!({"withdraw": {"email": victim.email, "role": "operator"}});
-    region.invoke("admin-users", &withdraw).await.expect(200);
+    end.of(region, victim).await;
     for _ in 0..3 {
         read().await.expect_problem(401, "unauthenticated");
         write().await.expect_problem(401, "unauthenticated");
@@ -79,18 +111,18 @@ async fn traffic_and_revocations_survive_a_redis_that_is_paused_killed_and_resta
         .for_each(async |()| {});
     let mishaps = async {
         more_of(&reads).await;
-        a_revocation_holds(&region, &victims[0]).await;
+        a_revocation_holds(&region, &victims[0], End::RoleWithdrawn).await;
         redis.pause();
         more_of(&reads).await;
-        a_revocation_holds(&region, &victims[1]).await;
+        a_revocation_holds(&region, &victims[1], End::SignedOut).await;
         redis.resume();
         more_of(&reads).await;
         redis.kill();
         more_of(&reads).await;
-        a_revocation_holds(&region, &victims[2]).await;
+        a_revocation_holds(&region, &victims[2], End::AllRevoked).await;
         redis.restart();
         more_of(&reads).await;
-        a_revocation_holds(&region, &victims[3]).await;
+        a_revocation_holds(&region, &victims[3], End::PasswordChanged).await;
         over.store(true, Ordering::SeqCst);
     };
     tokio::join!(traffic, mishaps);
