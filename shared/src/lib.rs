@@ -17,6 +17,7 @@ pub mod outbox;
 pub mod payments;
 pub mod reports;
 pub mod sessions;
+pub mod throttle;
 pub mod tokens;
 pub mod users;
 

@@ -106,9 +106,24 @@ pub const SESSIONS: Table = Table {
     ..table("SessionsTable", "SESSIONS_TABLE", key("sessionId"))
 };
 
+/// Passwords that were tried lately, by account and by network address.
+pub const SIGN_IN_ATTEMPTS: Table =
+    Table { expires: true, ..table("SignInAttemptsTable", "SIGN_IN_ATTEMPTS_TABLE", key("subject")) };
+
 /// The sandbox payment provider's ledger.
 pub const PAYMENT_LEDGER: Table = table("PaymentLedgerTable", "PAYMENT_LEDGER_TABLE", key("paymentKey"));
 
 /// All of them.
-pub const ALL: &[Table] =
-    &[CONNECTIONS, LOCKS, IDEMPOTENCY, ORDERS, PRODUCTS, STOCK, OUTBOX, USERS, SESSIONS, PAYMENT_LEDGER];
+pub const ALL: &[Table] = &[
+    CONNECTIONS,
+    LOCKS,
+    IDEMPOTENCY,
+    ORDERS,
+    PRODUCTS,
+    STOCK,
+    OUTBOX,
+    USERS,
+    SESSIONS,
+    SIGN_IN_ATTEMPTS,
+    PAYMENT_LEDGER,
+];

@@ -56,6 +56,8 @@ pub enum Metric {
     JobsCompleted,
     /// Refresh tokens that were shown again after their use: a theft, or a client that keeps old ones.
     RefreshTokensReused,
+    /// Passwords that were not verified because too many had been wrong, by the limit that was reached.
+    ThrottledAttempts,
     /// Answers of status 500 and above, by error type.
     Errors,
 }
@@ -76,6 +78,7 @@ impl Metric {
             Self::LockOutcomes => "LockOutcomes",
             Self::JobsCompleted => "JobsCompleted",
             Self::RefreshTokensReused => "RefreshTokensReused",
+            Self::ThrottledAttempts => "ThrottledAttempts",
             Self::Errors => "Errors",
         }
     }
@@ -85,6 +88,7 @@ impl Metric {
         match self {
             Self::Payments | Self::Deliveries | Self::LockOutcomes => Some("outcome"),
             Self::JobsCompleted => Some("job"),
+            Self::ThrottledAttempts => Some("limit"),
             Self::Errors => Some("error_type"),
             _ => None,
         }

@@ -19,5 +19,5 @@ mod socket;
 
 pub use api::{Answer, Call};
 pub use region::{Options, TestRegion, binary, workspace};
-pub use shop::{Customer, fresh_key, order_of};
+pub use shop::{Customer, PASSWORD, fresh_key, order_of};
 pub use socket::Socket;

@@ -15,8 +15,8 @@ use crate::api::{Answer, Call};
 use crate::region::TestRegion;
 use crate::socket::Socket;
 
-/// A password that the rules accept.
-const PASSWORD: &str = "correct horse battery staple";
+/// Everybody's password, which the rules accept.
+pub const PASSWORD: &str = "correct horse battery staple";
 
 /// Somebody who has signed in.
 #[derive(Debug, Clone)]

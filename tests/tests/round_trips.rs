@@ -55,6 +55,18 @@ async fn reading_an_order_waits_for_one_round_trip_with_its_session_checked() {
 }
 
 #[tokio::test]
+async fn signing_in_waits_for_three_round_trips_with_its_attempt_counted() {
+    let region = delayed().await;
+    let customer = region.customer().await;
+    region.record().await;
+    // Pointer, profile; the session. The attempt is counted during the first two and given back during the third.
+    region.sign_in(&customer.email).await;
+    let usage = region.usage().await;
+    assert!(usage.to_string().contains("SignInAttemptsTable"), "the attempt was counted: {usage}");
+    assert_eq!(sequential(&region).await, 3);
+}
+
+#[tokio::test]
 async fn health_asks_nobody() {
     let region = TestRegion::start().await;
     region.record().await;

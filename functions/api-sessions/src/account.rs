@@ -7,7 +7,9 @@ use sojourn::http::Incoming;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
 use sojourn::sessions::SessionError;
-use sojourn::users::{self, Email, NewPassword, Password, PasswordChange, ProfileReader, SignUp};
+use sojourn::users::{
+    self, Email, NewPassword, NewPasswordOf, Password, PasswordChange, ProfileReader, SignUp,
+};
 
 use crate::app::App;
 
@@ -47,13 +49,20 @@ pub(crate) async fn change_password(app: &App, request: &Incoming) -> Result<Rep
     let account = app.users.profile(caller.user_id());
     let account = request.with_live_session(&app.sessions, &caller, &app.clock, account).await?;
     let account = account.ok_or(SessionError::Ended)?;
-    let (spared, deadline) = (caller.session_id(), request.deadline());
-    let work = users::change_password(&app.passwords, &app.clock, &account, spared, current, new, deadline);
+    let change = NewPasswordOf {
+        account,
+        spared: caller.session_id().clone(),
+        current,
+        new,
+        address: request.source_address(),
+    };
+    let work = users::change_password(&app.passwords, &app.throttle, &app.clock, change, request.deadline());
     match request.in_time(work).await? {
         PasswordChange::Changed => Ok(Reply::empty(204)),
         PasswordChange::Refused => {
             Err(Problem::new(ProblemType::WrongCredentials, "the current password is another one"))
         }
+        PasswordChange::Throttled(refusal) => Err(refusal.into()),
         PasswordChange::SessionEnded => Err(SessionError::Ended.into()),
     }
 }

@@ -8,6 +8,8 @@ use sojourn::http::Authenticator;
 use sojourn::ids::{self, SharedIds};
 use sojourn::sessions::dynamo::{DynamoRevocations, SessionWrites};
 use sojourn::sessions::{Announced, SessionStarter, SessionStore};
+use sojourn::throttle::Throttle;
+use sojourn::throttle::dynamo::DynamoAttempts;
 use sojourn::tokens::{PublicKeys, SigningKey, TokenSigner};
 use sojourn::users::dynamo::{DynamoPasswords, DynamoUsers};
 
@@ -16,6 +18,7 @@ use sojourn::users::dynamo::{DynamoPasswords, DynamoUsers};
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
     pub(crate) users: DynamoUsers,
+    pub(crate) throttle: Throttle<DynamoAttempts>,
     pub(crate) passwords: Announced<DynamoPasswords>,
     pub(crate) starter: SessionStarter<SessionStore>,
     pub(crate) sessions: SessionStore,
@@ -43,6 +46,10 @@ impl App {
         Ok(Self {
             authenticator: Authenticator::from_env(env, clock.clone())?,
             users: DynamoUsers::from_env(dynamodb.clone(), env)?,
+            throttle: Throttle {
+                store: DynamoAttempts::from_env(dynamodb.clone(), env)?,
+                clock: clock.clone(),
+            },
             passwords: Announced::new(passwords, sessions.clone()),
             starter: SessionStarter {
                 store: sessions.clone(),

@@ -7,7 +7,7 @@ use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
 use sojourn::sessions::{Device, RefreshToken, Renewal, Renewed, Session, SessionRevoker, SignedIn, renew};
 use sojourn::tokens::{ACCESS_TOKEN_LIFETIME, AccessToken};
-use sojourn::users::{self, Authentication, Email, Password};
+use sojourn::users::{self, Authentication, Credentials, Email, Password};
 
 use crate::app::App;
 
@@ -28,17 +28,21 @@ struct RefreshBody {
 /// `POST /sessions`.
 pub(crate) async fn sign_in(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let SignInBody { email, password, device } = request.json()?;
-    let user = match request.in_time(users::authenticate(&app.users, &email, password)).await? {
-        Authentication::Accepted(user) => user,
+    let credentials = Credentials { email, password, address: request.source_address() };
+    let authentication = users::authenticate(&app.users, &app.throttle, credentials);
+    let (user, reservation) = match request.in_time(authentication).await? {
+        Authentication::Accepted { user, reservation } => (user, reservation),
         Authentication::Refused => {
             return Err(Problem::new(
                 ProblemType::WrongCredentials,
                 "there is no account with this e-mail address and password",
             ));
         }
+        Authentication::Throttled(refusal) => return Err(refusal.into()),
     };
+    let start = app.starter.start(&user, device);
     let SignedIn { session, access, refresh, cookie } =
-        request.in_time(app.starter.start(&user, device)).await?;
+        request.in_time(app.throttle.give_back_during(reservation, start)).await?;
     let cookie = cookie.issue(session.expires_at, session.created_at);
     Ok(Reply::json(201, document(&session, &access, &refresh)).cookie(cookie))
 }

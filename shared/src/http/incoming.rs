@@ -1,6 +1,7 @@
 //! One request, and the ways to read it. Each either gives a parsed value or the problem to answer with.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use lambda_http::request::RequestContext;
@@ -47,6 +48,15 @@ impl Incoming {
     /// The instant by which the answer must be on its way.
     pub fn deadline(&self) -> Deadline {
         self.deadline
+    }
+
+    /// The address that the request came from, as API Gateway saw it: the other end of its connection. What clients
+    /// write into `X-Forwarded-For` does not count.
+    pub fn source_address(&self) -> Option<IpAddr> {
+        match self.request.request_context_ref() {
+            Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.as_deref()?.parse().ok(),
+            _ => None,
+        }
     }
 
     /// A header's value. One that is not ASCII is there, and counts as empty: no header of ours may be so.
@@ -182,11 +192,17 @@ mod tests {
         password: String,
     }
 
+    #[test]
+    fn the_source_address_is_the_gateways_and_not_the_headers() {
+        assert_eq!(request("{}", "k").source_address(), Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(Incoming::new(Request::default()).source_address(), None);
+    }
+
     /// A request with this body and key, of which 300 ms are left: 50 for the work.
     fn request(body: &str, key: &str) -> Incoming {
         let event = json!({
             "version": "2.0", "routeKey": "POST /sessions", "rawPath": "/sessions", "rawQueryString": "",
-            "headers": {"content-type": "application/json", HEADER: key},
+            "headers": {"content-type": "application/json", "x-forwarded-for": "198.51.100.9", HEADER: key},
             "requestContext": {
                 "routeKey": "POST /sessions", "stage": "$default", "timeEpoch": 0,
                 "http": {"method": "POST", "path": "/sessions", "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1"},

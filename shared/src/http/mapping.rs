@@ -12,6 +12,7 @@ use crate::problem::{Problem, ProblemType};
 use crate::random::NoEntropy;
 use crate::sessions::{RenewError, SessionError, StartError};
 use crate::telemetry::chain;
+use crate::throttle::{Refusal, ThrottleError};
 use crate::tokens::SigningFailed;
 use crate::users::UserError;
 
@@ -96,6 +97,7 @@ impl From<UserError> for Problem {
     fn from(error: UserError) -> Self {
         match error {
             UserError::Store(error) => error.into(),
+            UserError::Throttle(error) => error.into(),
             UserError::NoEntropy(error) => error.into(),
             UserError::Hashing(error) => {
                 tracing::error!(error = chain(&error), "password not hashed");
@@ -106,6 +108,28 @@ impl From<UserError> for Problem {
                 Self::new(ProblemType::Unavailable, "the account is busy; try again").retry_after(TRY_AGAIN)
             }
         }
+    }
+}
+
+/// 500, or 503 when it will pass: whoever cannot be counted is not let in.
+impl From<ThrottleError> for Problem {
+    fn from(error: ThrottleError) -> Self {
+        match error {
+            ThrottleError::Store(error) => error.into(),
+            ThrottleError::Busy(_) => {
+                tracing::warn!(%error, "attempt not counted");
+                Self::new(ProblemType::Unavailable, "this cannot be checked just now; try again")
+                    .retry_after(TRY_AGAIN)
+            }
+        }
+    }
+}
+
+/// 429, the same for both limits.
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(ProblemType::TooManyRequests, "too many passwords were wrong; wait before the next")
+            .retry_after(refusal.retry_after)
     }
 }
 

@@ -6,8 +6,9 @@
 //! 1. [`sign_up`] hashes the password and writes both items in one transaction, each on condition that it is new. Of
 //!    any number of sign-ups with one address, one creates an account and the others learn [`SignUp::EmailTaken`]; no
 //!    half of an account is left behind.
-//! 2. [`authenticate`] follows the pointer to the profile and verifies the password. An unknown address takes the same
-//!    path with a profile that is not there and a hash that no password has: same answer, same reads, same work.
+//! 2. [`authenticate`] reserves an attempt ([`crate::throttle`]) while it follows the pointer to the profile, and verifies
+//!    the password if there is one left. An unknown address takes the same path with a profile that is not there and a
+//!    hash that no password has: same answer, same requests, same work.
 //! 3. [`RoleStore`] grants and withdraws roles, each in one update that names only its own role, so that concurrent
 //!    changes all count and repeating one changes nothing. A withdrawal raises the token version and so ends the
 //!    user's sessions, since what was issued with the role must not be of use any more. A grant shows with the next
@@ -17,7 +18,9 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::IpAddr;
 
+use futures::future::{TryFutureExt, try_join};
 use jiff::Timestamp;
 
 use crate::clock::SharedClock;
@@ -25,6 +28,7 @@ use crate::deadline::Deadline;
 use crate::dynamo::DynamoError;
 use crate::ids::{SessionId, SharedIds, UserId};
 use crate::random::NoEntropy;
+use crate::throttle::{Admission, AttemptStore, Refusal, Reservation, Throttle, ThrottleError};
 use crate::tokens::Role;
 
 pub mod dynamo;
@@ -58,13 +62,31 @@ pub enum SignUp {
     EmailTaken,
 }
 
+/// What somebody claims to be, and from where.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The account's e-mail address.
+    pub email: Email,
+    /// The password that was typed.
+    pub password: Password,
+    /// The network address that it came from, if that is known.
+    pub address: Option<IpAddr>,
+}
+
 /// Outcome of a sign-in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Authentication {
     /// The password is the account's.
-    Accepted(User),
+    Accepted {
+        /// Whose.
+        user: User,
+        /// The attempt, to be given back.
+        reservation: Reservation,
+    },
     /// It is not, or there is no such account. The caller is not told which.
     Refused,
+    /// Nobody looked: too many were wrong before.
+    Throttled(Refusal),
 }
 
 /// Outcome of granting or withdrawing a role.
@@ -82,6 +104,9 @@ pub enum UserError {
     /// The store failed. 503 when it will pass, else 500.
     #[error(transparent)]
     Store(#[from] DynamoError),
+    /// The attempt could not be counted. 503 when it will pass, else 500.
+    #[error(transparent)]
+    Throttle(#[from] ThrottleError),
     /// The password could not be hashed or compared. 500.
     #[error(transparent)]
     Hashing(#[from] HashingFailed),
@@ -155,6 +180,8 @@ pub enum PasswordChange {
     Changed,
     /// The current password was not the account's.
     Refused,
+    /// Too many passwords were wrong lately; this one was not looked at.
+    Throttled(Refusal),
     /// The caller's session has ended meanwhile.
     SessionEnded,
 }
@@ -187,42 +214,67 @@ pub async fn sign_up(
     store.create(&user, &hash, deadline).await
 }
 
-/// Replaces the password of `account`, as it was just read, for the holder of the session `spared`. The new one is hashed
-/// only after the current one proved right.
+/// A change of a password, as asked for.
+#[derive(Debug)]
+pub struct NewPasswordOf {
+    /// The account, as it was just read.
+    pub account: (User, PasswordHash),
+    /// The session that asks, which goes on.
+    pub spared: SessionId,
+    /// What must be the password until now.
+    pub current: Password,
+    /// What is the password from now on.
+    pub new: NewPassword,
+    /// Where the request comes from, if that is known.
+    pub address: Option<IpAddr>,
+}
+
+/// Replaces a password, if an attempt is left: who holds a session shall not be able to guess its password either. The new
+/// one is hashed only after the current one proved right.
 pub async fn change_password(
     store: &impl PasswordStore,
+    throttle: &Throttle<impl AttemptStore>,
     clock: &SharedClock,
-    account: &(User, PasswordHash),
-    spared: &SessionId,
-    current: Password,
-    new: NewPassword,
+    NewPasswordOf { account: (user, old), spared, current, new, address }: NewPasswordOf,
     deadline: Deadline,
 ) -> Result<PasswordChange, UserError> {
-    let (user, old) = account;
+    let reservation = match throttle.reserve(&user.email, address).await? {
+        Admission::Reserved(reservation) => reservation,
+        Admission::Refused(refusal) => return Ok(PasswordChange::Throttled(refusal)),
+    };
     if !password::verify(current, old.clone()).await? {
         return Ok(PasswordChange::Refused);
     }
-    let new = password::hash(new).await?;
-    Ok(match store.replace(user, old, &new, spared, clock.now(), deadline).await? {
+    let replace = async {
+        let new = password::hash(new).await?;
+        store.replace(&user, &old, &new, &spared, clock.now(), deadline).await
+    };
+    Ok(match throttle.give_back_during(reservation, replace).await? {
         PasswordUpdate::Done => PasswordChange::Changed,
         PasswordUpdate::OtherPassword => PasswordChange::Refused,
         PasswordUpdate::SessionEnded => PasswordChange::SessionEnded,
     })
 }
 
-/// Holds a password against the account of an address.
+/// Holds a password against the account of an address, if an attempt is left.
 pub async fn authenticate(
     store: &impl CredentialReader,
-    email: &Email,
-    password: Password,
+    throttle: &Throttle<impl AttemptStore>,
+    Credentials { email, password, address }: Credentials,
 ) -> Result<Authentication, UserError> {
-    let (user, hash) = match store.credentials(email).await? {
+    let (admission, account) =
+        try_join(throttle.reserve(&email, address).err_into(), store.credentials(&email)).await?;
+    let reservation = match admission {
+        Admission::Reserved(reservation) => reservation,
+        Admission::Refused(refusal) => return Ok(Authentication::Throttled(refusal)),
+    };
+    let (user, hash) = match account {
         Some((user, hash)) => (Some(user), hash),
         None => (None, PasswordHash::of_nobody()),
     };
     let is_right = password::verify(password, hash).await?;
     Ok(match user {
-        Some(user) if is_right => Authentication::Accepted(user),
+        Some(user) if is_right => Authentication::Accepted { user, reservation },
         _ => Authentication::Refused,
     })
 }

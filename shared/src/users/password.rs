@@ -1,7 +1,8 @@
 //! Passwords, and what is stored instead of them: Argon2id with OWASP's parameters.
 //!
 //! Hashing takes tens of milliseconds of pure computation and 19 MiB, so it runs on a thread for blocking work and the
-//! runtime stays free to keep time. A hash carries its parameters: raising them leaves old hashes valid.
+//! runtime stays free to keep time. A function's process serves one request at a time and has one such thread
+//! ([`crate::boot`]), so it never hashes two passwords at once, and needs those 19 MiB once. A hash carries its parameters: raising them leaves old hashes valid.
 
 use argon2::password_hash::phc;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
@@ -142,15 +143,18 @@ pub(super) async fn verify(Password(password): Password, hash: PasswordHash) -> 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> argon2::password_hash::Result<T> + Send + 'static,
 ) -> Result<T, HashingFailed> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(HashingFailed::Interrupted)?
-        .map_err(HashingFailed::Argon2)
+    let result = tokio::task::spawn_blocking(work).await.map_err(HashingFailed::Interrupted)?;
+    // What a test counts: no sign-in may cost one more or one fewer.
+    tracing::debug!("Argon2id computed");
+    result.map_err(HashingFailed::Argon2)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
+    use std::time::Duration;
+    use tokio::time::MissedTickBehavior;
 
     fn fit(text: &str) -> NewPassword {
         Password::new(text.to_owned()).try_into().unwrap()
@@ -160,6 +164,29 @@ mod tests {
         let hash = phc::PasswordHash::new(hash.0.expose()).unwrap();
         let lengths = (hash.salt.unwrap().len(), hash.hash.unwrap().len());
         (hash.algorithm.to_string(), hash.version, hash.params.to_string(), lengths.0, lengths.1)
+    }
+
+    /// Counts ticks and not time: a loaded machine makes hashing slow, not the count small.
+    #[tokio::test]
+    async fn the_runtime_keeps_time_while_passwords_are_hashed() {
+        const HASHES: u32 = 8;
+        let mut clock = tokio::time::interval(Duration::from_millis(1));
+        // What was missed is not made up for: a tick is a moment at which the runtime was free.
+        clock.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let ticks = Cell::new(0);
+        let hashing = async {
+            for _ in 0..HASHES {
+                hash(fit("correct horse battery")).await.unwrap();
+            }
+        };
+        let ticking = async {
+            loop {
+                clock.tick().await;
+                ticks.set(ticks.get() + 1);
+            }
+        };
+        tokio::select! { () = hashing => {}, () = ticking => {} }
+        assert!(ticks.get() > 2 * HASHES, "{} ticks during {HASHES} hashes", ticks.get());
     }
 
     #[tokio::test]

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage cannot be set")]
 
+mod hashes;
 mod sessions;
 mod signing_key;
 mod store;
+mod throttle;
 mod tokens;
 mod users;
 

@@ -1,0 +1,50 @@
+//! What the session check adds to a read: the same order read by the same code, once alone and once together with the
+//! session's rows, in turns, so that whatever else the machine does happens to both.
+
+use std::time::Instant;
+
+use serde_json::json;
+use sojourn::env::Env;
+use sojourn::orders::dynamo::DynamoOrders;
+use sojourn::sessions::SessionReader;
+use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::tables;
+use sojourn_tests::TestRegion;
+
+use crate::stage::Stage;
+use crate::{Figures, at, row, section, sorted};
+
+/// Reads of each kind.
+const READS: usize = 2_000;
+
+/// Measures both kinds.
+pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
+    section("Reading an order, one at a time", &["median ms", "p99 ms"]);
+    let env = Env::of(tables::ALL.iter().map(|table| (table.variable, table.logical_id)));
+    let dynamodb = region.dynamodb();
+    let orders = DynamoOrders::from_env(dynamodb.clone(), &env).unwrap();
+    let sessions = DynamoSessions::from_env(dynamodb, &env).unwrap();
+    let user = stage.customer.user_id.parse().unwrap();
+    let session = stage.customer.session_id.parse().unwrap();
+    let order = stage.order_id.parse().unwrap();
+
+    let (mut alone, mut checked) = (Vec::with_capacity(READS), Vec::with_capacity(READS));
+    for _ in 0..READS {
+        let began = Instant::now();
+        orders.get(&user, &order).await.unwrap().expect("the order is there");
+        alone.push(began.elapsed().as_secs_f64() * 1_000.0);
+
+        let began = Instant::now();
+        let (order, rows) = tokio::join!(orders.get(&user, &order), sessions.read(&session, &user));
+        order.unwrap().expect("the order is there");
+        rows.unwrap().session.expect("the session is there");
+        checked.push(began.elapsed().as_secs_f64() * 1_000.0);
+    }
+    let mut figures = Figures::new();
+    for (name, times) in [("without the check", sorted(alone)), ("with the check", sorted(checked))] {
+        let (middle, p99) = (at(&times, 50), at(&times, 99));
+        row(name, &[format!("{middle:.3}"), format!("{p99:.3}")]);
+        figures.insert(name.into(), json!({"medianMs": middle, "p99Ms": p99}));
+    }
+    figures
+}
