@@ -19,7 +19,7 @@ const CUSTOMERS: usize = 4;
 /// Reads between two mishaps, of all of them together.
 const READS: u64 = 60;
 /// Longest wait for them.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn region_with(redis: &RedisServer) -> TestRegion {
     let parameters = ["SessionStore=redis".to_owned(), format!("RedisUrl={}", redis.url())];
@@ -42,7 +42,7 @@ async fn more_of(reads: &AtomicU64) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, reached).await.expect("reads are answered");
+    tokio::time::timeout(PATIENCE, reached).await.unwrap();
 }
 
 /// How a session ends.

@@ -37,8 +37,8 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// DynamoDB alone.
-    pub(crate) fn dynamodb() -> Option<Self> {
-        Some(Self { dynamodb: support::store(), redis: None, terms: LASTING })
+    pub(crate) fn dynamodb() -> Self {
+        Self { dynamodb: support::store(), redis: None, terms: LASTING }
     }
 
     /// With a Redis in front, if this machine has one.

@@ -43,7 +43,7 @@ pub(super) struct Copies {
 /// What Redis told of a session's rows.
 pub(super) enum Lookup {
     /// Both.
-    Copied(SessionRows),
+    Copied(Box<SessionRows>),
     /// Not both; where nothing was, a lease is now.
     Missing(Missing),
     /// Nothing.
@@ -93,7 +93,9 @@ impl Copies {
         let [session_key, version_key] = rows.map(|row| self.key(&answer.from, row));
         match (session, version) {
             (Found::Copy(session), Found::Copy(token_version)) => match Session::try_from(session) {
-                Ok(session) => Lookup::Copied(SessionRows { session: Some(session), token_version }),
+                Ok(session) => {
+                    Lookup::Copied(Box::new(SessionRows { session: Some(session), token_version }))
+                }
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "a copy of a session is unreadable");
                     self.forget(&rows).await;

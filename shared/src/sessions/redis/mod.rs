@@ -109,7 +109,7 @@ impl RedisSessions {
 impl SessionReader for RedisSessions {
     async fn read(&self, id: &SessionId, user: &UserId) -> Result<SessionRows, SessionError> {
         let lookup = match self.copies.look_up(id, user).await {
-            Lookup::Copied(rows) => return Ok(rows),
+            Lookup::Copied(rows) => return Ok(*rows),
             Lookup::Unanswered => return self.rows.read(id, user).await,
             Lookup::Missing(missing) => missing,
         };
