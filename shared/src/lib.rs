@@ -5,6 +5,7 @@
 //! called `dynamo`, `s3`, `gateway`, `lambda`, [`http`], [`websocket`] and [`jobs`] do.
 
 // What the shop does.
+pub mod carts;
 pub mod catalog;
 pub mod connections;
 pub mod delivery;
@@ -28,6 +29,7 @@ pub mod deadline;
 pub mod env;
 pub mod ids;
 pub mod money;
+pub mod precondition;
 pub mod problem;
 pub mod random;
 pub mod redacted;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::precondition::etag;
 use crate::reply::Reply;
 
 macro_rules! problem_types {
@@ -70,6 +71,8 @@ problem_types! {
     OrderStateConflict = 409 "order-state-conflict" "The order's status does not allow this",
     /// Another payment of the same order has not ended yet.
     PaymentInProgress = 409 "payment-in-progress" "Another payment of this order is in progress",
+    /// `If-Match` names a version that is not the present one.
+    StaleVersion = 412 "stale-version" "It was changed meanwhile",
     /// The body is larger than the limit.
     BodyTooLarge = 413 "body-too-large" "The body is too large",
     /// The body is not JSON by its own declaration.
@@ -99,12 +102,14 @@ pub struct Problem {
     pub extensions: BTreeMap<&'static str, Value>,
     /// `Retry-After`, rounded up to whole seconds.
     pub retry_after: Option<Duration>,
+    /// The version that stands: `version` in the document, and the header `ETag`.
+    pub version: Option<u64>,
 }
 
 impl Problem {
     /// A refusal of the given kind.
     pub fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), extensions: BTreeMap::new(), retry_after: None }
+        Self { kind, detail: detail.into(), extensions: BTreeMap::new(), retry_after: None, version: None }
     }
 
     /// This refusal with one more member.
@@ -121,6 +126,12 @@ impl Problem {
         self
     }
 
+    /// A write for a version that is no longer the present one, which is `version`.
+    pub fn stale(version: u64) -> Self {
+        let detail = format!("it is at version {version} now; read it, and decide again");
+        Self { version: Some(version), ..Self::new(ProblemType::StaleVersion, detail) }
+    }
+
     /// The members of the problem document.
     pub fn document(&self) -> Value {
         let mut document = json!({
@@ -129,6 +140,9 @@ impl Problem {
             "status": self.kind.status(),
             "detail": self.detail,
         });
+        if let Some(version) = self.version {
+            document["version"] = version.into();
+        }
         for (member, value) in &self.extensions {
             document[*member] = value.clone();
         }
@@ -141,6 +155,10 @@ impl Problem {
             .header("content-type", "application/problem+json");
         // RFC 9110, section 15.5.2: a 401 names the scheme that would do.
         let reply = if reply.status == 401 { reply.header("www-authenticate", "Bearer") } else { reply };
+        let reply = match self.version {
+            Some(version) => reply.header("etag", etag(version)),
+            None => reply,
+        };
         match self.retry_after {
             Some(wait) => reply.header("retry-after", wait.as_secs_f64().ceil().max(1.0).to_string()),
             None => reply,
@@ -165,6 +183,13 @@ mod tests {
             let challenge = Problem::new(*kind, "").into_reply().headers.get("www-authenticate").cloned();
             assert_eq!(challenge, (kind.status() == 401).then(|| "Bearer".to_owned()), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_stale_write_is_told_the_version_that_stands() {
+        let reply = Problem::stale(7).into_reply();
+        assert_eq!((reply.status, reply.headers["etag"].as_str()), (412, "\"7\""));
+        assert_eq!(reply.body.unwrap()["version"], 7);
     }
 
     #[test]

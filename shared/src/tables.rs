@@ -110,6 +110,9 @@ pub const SESSIONS: Table = Table {
 pub const SIGN_IN_ATTEMPTS: Table =
     Table { expires: true, ..table("SignInAttemptsTable", "SIGN_IN_ATTEMPTS_TABLE", key("subject")) };
 
+/// Carts, a row per customer.
+pub const CARTS: Table = table("CartsTable", "CARTS_TABLE", key("customerId"));
+
 /// The sandbox payment provider's ledger.
 pub const PAYMENT_LEDGER: Table = table("PaymentLedgerTable", "PAYMENT_LEDGER_TABLE", key("paymentKey"));
 
@@ -125,5 +128,6 @@ pub const ALL: &[Table] = &[
     USERS,
     SESSIONS,
     SIGN_IN_ATTEMPTS,
+    CARTS,
     PAYMENT_LEDGER,
 ];

@@ -50,6 +50,8 @@ pub enum Metric {
     Deliveries,
     /// Connections that a post found gone, or not open yet.
     GoneConnections,
+    /// Sockets closed for their session's end, by outcome.
+    ClosedSockets,
     /// Tries to take a lock, by outcome.
     LockOutcomes,
     /// Scheduled jobs completed, by job.
@@ -75,6 +77,7 @@ impl Metric {
             Self::TransactionConflicts => "TransactionConflicts",
             Self::Deliveries => "Deliveries",
             Self::GoneConnections => "GoneConnections",
+            Self::ClosedSockets => "ClosedSockets",
             Self::LockOutcomes => "LockOutcomes",
             Self::JobsCompleted => "JobsCompleted",
             Self::RefreshTokensReused => "RefreshTokensReused",
@@ -86,7 +89,7 @@ impl Metric {
     /// The extra dimension that tells cases apart, if the metric has one.
     const fn dimension(self) -> Option<&'static str> {
         match self {
-            Self::Payments | Self::Deliveries | Self::LockOutcomes => Some("outcome"),
+            Self::Payments | Self::Deliveries | Self::ClosedSockets | Self::LockOutcomes => Some("outcome"),
             Self::JobsCompleted => Some("job"),
             Self::ThrottledAttempts => Some("limit"),
             Self::Errors => Some("error_type"),

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage stops there")]
 
+#[path = "support/sign_ins.rs"]
+mod sign_ins;
 mod support;
 
 use std::collections::{BTreeSet, HashSet};
@@ -9,14 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use jiff::Timestamp;
-use sojourn::clock::{Clock, ManualClock};
+use sojourn::clock::{Clock, ManualClock, SharedClock};
 use sojourn::connections::{
-    Audience, CallbackEndpoint, Connection, ConnectionKey, Cursor, DynamoConnections, Find, PeerPage,
-    Register, Remove, Removed, Touch, Touched, True, expiry,
+    AdmissionError, Audience, CallbackEndpoint, Connection, ConnectionKey, Cursor, DynamoConnections, Find,
+    MAX_CONNECTION_AGE, PeerPage, Register, Remove, Removed, Touch, Touched, True, admit, expiry,
 };
 use sojourn::ids::{ConnectionId, UserId, random};
-use sojourn::tokens::Role;
+use sojourn::sessions::SessionError;
+use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::tokens::{Principal, Role};
+use sojourn_local::services::faults::{Failure, Rule};
+
+use crate::sign_ins::{revoke, revoke_all, sign_in, sign_in_until};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -39,7 +45,6 @@ impl Stage {
     }
 
     fn connection(&self, id: &str, user: &UserId) -> Connection {
-        let session_end = self.clock.now() + 24 * HOUR;
         Connection {
             key: self.key(id),
             user_id: user.clone(),
@@ -48,7 +53,7 @@ impl Stage {
             region: "local".into(),
             endpoint: "ws://127.0.0.1:3001/local".parse::<CallbackEndpoint>().unwrap(),
             last_activity: self.clock.now(),
-            expires_at: expiry(self.clock.now(), session_end),
+            expires_at: expiry(self.clock.now()),
         }
     }
 
@@ -131,20 +136,6 @@ async fn an_expired_row_is_neither_touched_nor_found() {
 }
 
 #[tokio::test]
-async fn a_row_ends_with_its_session_when_that_is_sooner() {
-    let stage = stage();
-    let session_end: Timestamp = stage.clock.now() + Duration::from_mins(10);
-    let connection =
-        Connection { expires_at: expiry(stage.clock.now(), session_end), ..stage.connection("c1=", &user()) };
-    let connection = stage.register(connection).await;
-
-    stage.clock.advance(Duration::from_mins(9));
-    assert!(matches!(stage.registry.touch(&connection.key).await.unwrap(), Touched::Live(_)));
-    stage.clock.advance(Duration::from_mins(1));
-    assert_eq!(stage.registry.touch(&connection.key).await.unwrap(), Touched::Unknown);
-}
-
-#[tokio::test]
 async fn late_disconnect_does_not_remove_the_newer_connection() {
     let stage = stage();
     let owner = user();
@@ -215,4 +206,71 @@ async fn a_cursor_goes_on_behind_a_peer_that_was_removed_meanwhile() {
         let (left, _) = stage.all(&audience, Cursor::START).await;
         assert_eq!(rest.len() + head.len() - 1, left.len(), "nobody is passed over");
     }
+}
+
+// Letting a socket in
+
+impl Stage {
+    /// A handshake of `principal`.
+    async fn handshake(&self, id: &str, principal: &Principal) -> Result<(), AdmissionError> {
+        let connection = Connection {
+            session_id: principal.session_id().clone(),
+            ..self.connection(id, principal.user_id())
+        };
+        let sessions = DynamoSessions::from_env(self.store.client.clone(), &self.store.env).unwrap();
+        let clock: SharedClock = self.clock.clone();
+        admit(&self.registry, &sessions, &connection, principal, &clock).await
+    }
+}
+
+#[tokio::test]
+async fn a_socket_is_registered_before_its_session_is_read() {
+    let stage = stage();
+    let (_, principal) = sign_in(&stage.store, &user(), stage.clock.now()).await;
+    stage.store.embedded.usage().record();
+    stage.handshake("c1=", &principal).await.unwrap();
+    let asked: Vec<String> =
+        stage.store.embedded.usage().snapshot().log.into_iter().map(|entry| entry.operation).collect();
+    assert_eq!(asked, ["PutItem", "BatchGetItem"]);
+    let (found, _) = stage.all(&Audience::User(principal.user_id().clone()), Cursor::START).await;
+    assert_eq!(found, ["c1=".parse().unwrap()]);
+}
+
+#[tokio::test]
+async fn a_socket_of_a_session_that_has_ended_is_refused_and_leaves_no_row() {
+    let stage = stage();
+    let (alice, bob) = (user(), user());
+    let (session, one) = sign_in(&stage.store, &alice, stage.clock.now()).await;
+    let (_, all) = sign_in(&stage.store, &bob, stage.clock.now()).await;
+    revoke(&stage.store, &session.id).await;
+    revoke_all(&stage.store, &bob).await;
+    for principal in [one, all] {
+        let refused = stage.handshake("c1=", &principal).await;
+        assert!(matches!(refused, Err(AdmissionError::Session(SessionError::Ended))), "{refused:?}");
+        assert_eq!(stage.rows().await, 0);
+    }
+}
+
+#[tokio::test]
+async fn no_socket_outlives_its_sessions_natural_end() {
+    let stage = stage();
+    let now = stage.clock.now();
+    let second = Duration::from_secs(1);
+    let (_, long) = sign_in_until(&stage.store, &user(), now, now + MAX_CONNECTION_AGE + second).await;
+    let (_, short) = sign_in_until(&stage.store, &user(), now, now + MAX_CONNECTION_AGE - second).await;
+    stage.handshake("long=", &long).await.unwrap();
+    let refused = stage.handshake("short=", &short).await;
+    assert!(matches!(refused, Err(AdmissionError::EndsTooSoon)), "{refused:?}");
+    assert_eq!(stage.rows().await, 1);
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_checked_lets_nobody_in() {
+    let stage = stage();
+    let (_, principal) = sign_in(&stage.store, &user(), stage.clock.now()).await;
+    let faults = stage.store.embedded.faults();
+    faults.add(Rule::fail(Failure::InternalServerError).operation("BatchGetItem"));
+    let failed = stage.handshake("c1=", &principal).await;
+    assert!(matches!(failed, Err(AdmissionError::Session(SessionError::Store(_)))), "{failed:?}");
+    assert_eq!(stage.rows().await, 0);
 }

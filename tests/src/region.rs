@@ -17,6 +17,8 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 /// Longest wait for a region to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
+/// Longest wait for a request that a rule is to hold.
+const HOLD_LIMIT: Duration = Duration::from_secs(20);
 /// Longest wait for a line of the log.
 const LOG_LIMIT: Duration = Duration::from_secs(20);
 /// Lines of a failed test's region that are shown.
@@ -160,6 +162,25 @@ impl TestRegion {
     pub async fn fault(&self, rule: &Value) -> u64 {
         let answer = self.control("POST", "/faults").json(rule).send().await.expect(200);
         answer.body["id"].as_u64().unwrap()
+    }
+
+    /// Waits until a rule holds a request.
+    pub async fn until_held(&self, rule: u64) {
+        let began = Instant::now();
+        loop {
+            let faults = self.control("GET", "/faults").send().await.expect(200);
+            let all = faults.body["rules"].as_array().cloned().unwrap_or_default();
+            if all.iter().any(|status| status["id"] == rule && status["held"].as_u64() > Some(0)) {
+                return;
+            }
+            assert!(began.elapsed() < HOLD_LIMIT, "nothing was held");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Takes a rule out of force; what it holds goes on.
+    pub async fn lift(&self, rule: u64) {
+        self.control("DELETE", &format!("/faults/{rule}")).send().await.expect(200);
     }
 
     /// Begins to count the requests that functions make.

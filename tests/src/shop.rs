@@ -25,6 +25,8 @@ pub struct Customer {
     pub user_id: String,
     /// Their address.
     pub email: String,
+    /// Their session's id.
+    pub session_id: String,
     /// Their access token.
     pub token: String,
 }
@@ -60,6 +62,7 @@ impl TestRegion {
         Customer {
             user_id: session.text_of("userId"),
             email: email.to_owned(),
+            session_id: session.text_of("sessionId"),
             token: session.text_of("accessToken"),
         }
     }
@@ -92,6 +95,21 @@ impl TestRegion {
         self.call_as(who, "POST", "/orders").key(key).json(&order_of(lines)).send().await
     }
 
+    /// The cart of `who`.
+    pub async fn cart(&self, who: &Customer) -> Answer {
+        self.call_as(who, "GET", "/cart").send().await.expect(200)
+    }
+
+    /// Replaces the cart of `who`, whatever is in it.
+    pub async fn fill_cart(&self, who: &Customer, lines: &[(&str, u32)]) -> Answer {
+        self.call_as(who, "PUT", "/cart").json(&order_of(lines)).send().await.expect(200)
+    }
+
+    /// Orders under `key` what is in the cart of `who`.
+    pub async fn order_cart(&self, who: &Customer, key: &str) -> Answer {
+        self.call_as(who, "POST", "/orders").key(key).json(&json!({"fromCart": true})).send().await
+    }
+
     /// Pays an order under `key`.
     pub async fn pay(&self, who: &Customer, key: &str, order_id: &str, payment_token: &str) -> Answer {
         let call = self.call_as(who, "POST", &format!("/orders/{order_id}/payments")).key(key);
@@ -120,6 +138,16 @@ impl TestRegion {
         self.dynamodb().put_item().table_name(table).set_item(Some(row)).send().await.unwrap();
     }
 
+    /// Removes the rows of all sockets, which stay open.
+    pub async fn forget_sockets(&self) {
+        let table = tables::CONNECTIONS.logical_id;
+        let rows = self.dynamodb().scan().table_name(table).send().await.unwrap();
+        for row in rows.items() {
+            let delete = self.dynamodb().delete_item().table_name(table);
+            delete.key("connectionId", row["connectionId"].clone()).send().await.unwrap();
+        }
+    }
+
     /// Opens a socket as `who`.
     pub async fn socket(&self, who: &Customer) -> Socket {
         Socket::open(self.ws_url(), &who.token).await.expect("the handshake succeeds")
@@ -131,7 +159,7 @@ pub fn fresh_key() -> String {
     Ulid::generate().to_string()
 }
 
-/// The body of an order.
+/// The body of an order, or of a cart.
 pub fn order_of(lines: &[(&str, u32)]) -> Value {
     let lines: Vec<_> =
         lines.iter().map(|(id, quantity)| json!({"productId": id, "quantity": quantity})).collect();

@@ -79,6 +79,21 @@ impl Socket {
         tokio::time::timeout(RECEIVE_LIMIT, closing).await.expect("the server closes in time")
     }
 
+    /// Says `message`, if that is still possible, and tells what comes until the server closes.
+    pub async fn last_words(&mut self, message: &Value) -> Vec<Value> {
+        if let Err(error) = self.stream.send(Message::text(message.to_string())).await {
+            assert!(!matches!(error, Error::Capacity(_)), "the message is none: {error}");
+        }
+        let until_closed = async {
+            let mut heard = Vec::new();
+            while let Some(text) = self.next_text().await {
+                heard.push(text);
+            }
+            heard
+        };
+        tokio::time::timeout(RECEIVE_LIMIT, until_closed).await.expect("the server closes in time")
+    }
+
     /// Closes properly.
     pub async fn close(mut self) {
         self.stream.close(None).await.expect("the socket closes");

@@ -67,11 +67,11 @@ async fn a_function_killed_between_charge_and_completion_leaves_one_charge() {
         .await;
     let key = fresh_key();
     let (first, ()) = tokio::join!(region.pay(&customer, &key, &order_id, "tok_ok"), async {
-        until_held(&region, rule).await;
+        region.until_held(rule).await;
         region.kill("api-orders").await;
     });
     assert_eq!(first.status, 502, "{}", first.text);
-    region.control("DELETE", &format!("/faults/{rule}")).send().await.expect(200);
+    region.lift(rule).await;
 
     let paid = loop {
         let answer = region.pay(&customer, &key, &order_id, "tok_ok").await;
@@ -85,18 +85,6 @@ async fn a_function_killed_between_charge_and_completion_leaves_one_charge() {
     let rows = ledger.map(|output| output.items.unwrap_or_default()).unwrap_or_default();
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0]["charges"].as_n().map(String::as_str), Ok("1"));
-}
-
-async fn until_held(region: &TestRegion, rule: u64) {
-    for _ in 0..800 {
-        let faults = region.control("GET", "/faults").send().await.expect(200);
-        let all = faults.body["rules"].as_array().cloned().unwrap_or_default();
-        if all.iter().any(|status| status["id"] == rule && status["held"].as_u64() > Some(0)) {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("nothing was held");
 }
 
 #[tokio::test]

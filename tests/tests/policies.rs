@@ -32,6 +32,12 @@ async fn use_everything(region: &TestRegion) {
     region.call("GET", "/products/lamp").send().await.expect(200);
     let customer = region.customer().await;
 
+    // The cart: filled, read, ordered, emptied.
+    region.fill_cart(&customer, &[("lamp", 1)]).await;
+    region.cart(&customer).await;
+    region.order_cart(&customer, &fresh_key()).await.expect(201);
+    region.call_as(&customer, "DELETE", "/cart").send().await.expect(204);
+
     // Orders: placed, refused, paid, declined, lost, cancelled, listed.
     let order =
         async || region.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201).text_of("orderId");
@@ -110,6 +116,16 @@ async fn use_everything(region: &TestRegion) {
     region.fire("daily-report", &now).await.expect(200);
     region.fire("order-cleanup", &now).await.expect(200);
 
+    // A session ends: its sockets are closed, and no other is opened. Nor does one speak whose row was removed.
     let withdraw = json!({"withdraw": {"email": operator.email, "role": "operator"}});
     region.invoke("admin-users", &withdraw).await.expect(200);
+    while socket.receive().await["type"] != "session.revoked" {}
+    assert!(Socket::open(region.ws_url(), &operator.token).await.is_err(), "the session has ended");
+    let mut mute = region.socket(&customer).await;
+    region.forget_sockets().await;
+    mute.send(&json!({"action": "ping"})).await;
+    assert_eq!(mute.receive().await["status"], 401);
+    let mut signed_out = region.socket(&customer).await;
+    region.call_as(&customer, "DELETE", "/sessions/current").send().await.expect(204);
+    while signed_out.receive().await["type"] != "session.revoked" {}
 }

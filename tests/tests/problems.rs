@@ -57,6 +57,9 @@ async fn every_protected_route_refuses_a_caller_without_a_good_token() {
     let protected = [
         ("PUT", "/products/lamp"),
         ("POST", "/products/lamp/stock"),
+        ("GET", "/cart"),
+        ("PUT", "/cart"),
+        ("DELETE", "/cart"),
         ("POST", "/orders"),
         ("GET", "/orders"),
         ("GET", "/orders/ord_01JD0000000000000000000000"),
@@ -121,6 +124,9 @@ async fn an_order_that_cannot_be_is_refused_and_takes_no_stock() {
     let customer = region.customer().await;
     let order = |body| region.call_as(&customer, "POST", "/orders").key(&fresh_key()).json(&body).send();
     order(json!({"lines": []})).await.expect_problem(400, "invalid-request");
+    order(json!({"fromCart": false})).await.expect_problem(400, "invalid-request");
+    order(json!({"fromCart": true, "lines": []})).await.expect_problem(400, "invalid-request");
+    order(json!({"fromCart": true})).await.expect_problem(422, "unprocessable");
     order(order_of(&[("lamp", 0)])).await.expect_problem(400, "invalid-request");
     order(order_of(&[("lamp", 1), ("lamp", 1)])).await.expect_problem(400, "invalid-request");
     order(json!({"lines": [{"productId": "lamp", "quantity": -1}]}))

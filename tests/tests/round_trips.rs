@@ -40,6 +40,35 @@ async fn a_new_order_waits_for_two_round_trips_and_its_replay_for_one() {
 }
 
 #[tokio::test]
+async fn an_order_of_the_cart_waits_for_three_round_trips_and_its_replay_for_one() {
+    let region = delayed().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 10).await;
+    let customer = region.customer().await;
+    region.fill_cart(&customer, &[("lamp", 2)]).await;
+    let key = fresh_key();
+    // The cart's products can't be read before the cart.
+    for (replayed, round_trips) in [(None, 3), (Some("true"), 1)] {
+        region.record().await;
+        let order = region.order_cart(&customer, &key).await.expect(201);
+        assert_eq!(order.header("idempotent-replayed"), replayed);
+        assert_eq!(sequential(&region).await, round_trips);
+    }
+}
+
+#[tokio::test]
+async fn reading_a_cart_waits_for_one_round_trip_and_writing_it_for_two() {
+    let region = delayed().await;
+    let customer = region.customer().await;
+    region.record().await;
+    region.cart(&customer).await;
+    assert_eq!(sequential(&region).await, 1);
+    region.record().await;
+    region.fill_cart(&customer, &[("lamp", 1)]).await;
+    assert_eq!(sequential(&region).await, 2);
+}
+
+#[tokio::test]
 async fn reading_an_order_waits_for_one_round_trip_with_its_session_checked() {
     let region = delayed().await;
     let operator = region.operator().await;

@@ -4,10 +4,14 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
+use sojourn::clock::{Clock, SystemClock};
 use sojourn_tests::{Customer, Socket, TestRegion, fresh_key};
 use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 /// Long enough for a message that is wrongly on its way to arrive.
 const QUIET: Duration = Duration::from_millis(300);
@@ -268,4 +272,142 @@ async fn the_limits_of_frames_and_messages_are_kept() {
     let mut binary = region.socket(&customer).await;
     binary.send_binary(vec![0; 8]).await;
     assert_eq!(binary.closed().await.map(|frame| u16::from(frame.code)), Some(1003));
+}
+
+// The end of a session is the end of its sockets
+
+/// Takes the operator's role away, which ends all of their sessions.
+async fn withdraw(region: &TestRegion, who: &Customer) {
+    let command = json!({"withdraw": {"email": who.email, "role": "operator"}});
+    region.invoke("admin-users", &command).await.expect(200);
+}
+
+/// Changes the row of the session of `who`.
+async fn change_session(region: &TestRegion, who: &Customer, update: &str, value: AttributeValue) {
+    let row = region.dynamodb().update_item().table_name("SessionsTable");
+    let row = row.key("sessionId", AttributeValue::S(who.session_id.clone())).update_expression(update);
+    row.expression_attribute_values(":value", value).send().await.unwrap();
+}
+
+async fn revoke(region: &TestRegion, who: &Customer) {
+    let now = AttributeValue::S("2026-11-20T10:00:00.000Z".to_owned());
+    change_session(region, who, "SET revokedAt = :value", now).await;
+}
+
+fn is_end(frame: Option<CloseFrame>) -> bool {
+    frame.is_some_and(|frame| frame.code == CloseCode::Normal)
+}
+
+#[tokio::test]
+async fn all_sockets_of_an_ended_session_are_told_and_closed_and_nobody_elses() {
+    let region = TestRegion::start().await;
+    let (operator, customer) = (region.operator().await, region.customer().await);
+    let mut sockets = [region.socket(&operator).await, region.socket(&operator).await];
+    let mut bystander = region.socket(&customer).await;
+
+    withdraw(&region, &operator).await;
+    for socket in &mut sockets {
+        let told = socket.receive().await;
+        assert_eq!(told["type"], "session.revoked");
+        assert_eq!(told["body"], json!({"sessionId": operator.session_id}));
+        assert!(is_end(socket.closed().await));
+    }
+    bystander.send(&json!({"action": "ping"})).await;
+    assert_eq!(bystander.receive().await, json!({"type": "pong"}));
+    until_connections(&region, 1).await;
+
+    assert_eq!(refusal(Socket::open(region.ws_url(), &operator.token).await), 401);
+    assert_eq!(connections(&region).await, 1, "a refused handshake leaves no row");
+    let again = region.sign_in(&operator.email).await;
+    let mut as_customer = region.socket(&again).await;
+    as_customer.send(&json!({"action": "send", "to": {"broadcast": true}, "type": "news", "body": {}})).await;
+    assert_eq!(as_customer.receive().await["status"], 403, "the role is gone with the session");
+}
+
+#[tokio::test]
+async fn signing_out_closes_the_sockets_of_that_session_and_of_no_other() {
+    let region = TestRegion::start().await;
+    let laptop = region.customer().await;
+    let phone = region.sign_in(&laptop.email).await;
+    let mut on_laptop = region.socket(&laptop).await;
+    let mut on_phone = region.socket(&phone).await;
+
+    region.call_as(&laptop, "DELETE", "/sessions/current").send().await.expect(204);
+    assert_eq!(on_laptop.receive().await["body"], json!({"sessionId": laptop.session_id}));
+    assert!(is_end(on_laptop.closed().await));
+    on_phone.send(&json!({"action": "ping"})).await;
+    assert_eq!(on_phone.receive().await, json!({"type": "pong"}));
+
+    region.call_as(&phone, "DELETE", "/sessions").send().await.expect(204);
+    assert_eq!(on_phone.receive().await["body"], json!({"sessionId": phone.session_id}));
+    assert!(is_end(on_phone.closed().await));
+}
+
+#[tokio::test]
+async fn a_socket_whose_row_is_gone_is_closed_at_its_next_frame() {
+    let region = TestRegion::start().await;
+    let (alice, bob) = (region.customer().await, region.customer().await);
+    for frame in [json!({"action": "ping"}), to_user(&bob, "hello")] {
+        let mut socket = region.socket(&alice).await;
+        region.forget_sockets().await;
+        socket.send(&frame).await;
+        let error = socket.receive().await;
+        assert_eq!((error["type"].as_str(), error["status"].as_u64()), (Some("error"), Some(401)), "{frame}");
+        assert!(is_end(socket.closed().await), "{frame}");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_a_revocation_missed_is_closed_when_it_speaks_and_speaks_to_nobody() {
+    let region = TestRegion::start().await;
+    let (alice, bob) = (region.customer().await, region.customer().await);
+    let (mut sender, mut receiver) = (region.socket(&alice).await, region.socket(&bob).await);
+    revoke(&region, &alice).await;
+
+    let mut message = to_user(&bob, "still here");
+    message["messageId"] = fresh_key().into();
+    sender.send(&message).await;
+    let error = sender.receive().await;
+    assert_eq!((error["type"].as_str(), error["status"].as_u64()), (Some("error"), Some(401)));
+    assert_eq!(error["messageId"], message["messageId"]);
+    assert!(is_end(sender.closed().await));
+    until_connections(&region, 1).await;
+    assert_eq!(receiver.receive_within(QUIET).await, None);
+}
+
+#[tokio::test]
+async fn a_session_that_ends_before_a_socket_would_opens_none() {
+    let region = TestRegion::start().await;
+    let customer = region.customer().await;
+    let in_an_hour = SystemClock.now().as_second() + 3_600;
+    change_session(&region, &customer, "SET expiresAt = :value", AttributeValue::N(in_an_hour.to_string()))
+        .await;
+    region.call_as(&customer, "GET", "/orders").send().await.expect(200);
+    assert_eq!(refusal(Socket::open(region.ws_url(), &customer.token).await), 401);
+    assert_eq!(connections(&region).await, 0);
+}
+
+#[tokio::test]
+async fn a_revocation_amid_handshakes_leaves_no_socket_that_can_speak_or_hear() {
+    let region = TestRegion::start().await;
+    let (operator, bob) = (region.operator().await, region.customer().await);
+    let mut bystander = region.socket(&bob).await;
+    let handshakes = stream::iter(0..20).map(|_| Socket::open(region.ws_url(), &operator.token)).buffered(4);
+    let revocation = async {
+        while connections(&region).await < 5 {}
+        withdraw(&region, &operator).await;
+    };
+    let (opened, ()) = tokio::join!(handshakes.collect::<Vec<_>>(), revocation);
+    let (opened, refused): (Vec<_>, Vec<_>) = opened.into_iter().partition(Result::is_ok);
+    assert!(refused.into_iter().all(|refused| refusal(refused) == 401));
+    assert!((1..20).contains(&opened.len()), "{} were opened", opened.len());
+
+    bystander.send(&to_user(&operator, "anyone?")).await;
+    assert_eq!(bystander.receive().await["delivered"], 0);
+    for socket in opened {
+        let mut socket = socket.unwrap();
+        let heard = socket.last_words(&json!({"action": "ping"})).await;
+        let kinds: Vec<_> = heard.iter().map(|frame| frame["type"].as_str().unwrap()).collect();
+        assert!(matches!(kinds[..], [] | ["session.revoked" | "error"]), "{heard:?}");
+    }
 }

@@ -7,8 +7,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sojourn::clock::{Clock, SystemClock};
 use sojourn::deadline::{ANSWER_MARGIN, Deadline, DeadlineExceeded};
+use sojourn::delivery::{AwsSocketCloser, Selection};
+use sojourn::sessions::Announced;
 use sojourn::telemetry;
 use sojourn::tokens::Role;
+use sojourn::users::dynamo::DynamoRoles;
 use sojourn::users::{Email, RoleChange, RoleStore, User, UserError};
 use tracing::Instrument;
 
@@ -57,17 +60,20 @@ impl From<CommandError> for Diagnostic {
     }
 }
 
+/// What a command needs.
+pub(crate) struct App {
+    pub(crate) roles: Announced<DynamoRoles>,
+    pub(crate) closer: AwsSocketCloser,
+}
+
 /// Carries out one command.
-pub(crate) async fn handle(
-    users: Arc<impl RoleStore>,
-    event: LambdaEvent<Value>,
-) -> Result<Value, CommandError> {
+pub(crate) async fn handle(app: Arc<App>, event: LambdaEvent<Value>) -> Result<Value, CommandError> {
     let deadline =
         Deadline::of_invocation(event.context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);
     let span = telemetry::invocation("admin-users", &event.context.request_id);
     async {
         let outcome = match serde_json::from_value(event.payload) {
-            Ok(command) => deadline.cut_off(carry_out(&*users, command)).await?,
+            Ok(command) => deadline.cut_off(carry_out(&app, command, deadline)).await?,
             Err(error) => Err(error.into()),
         };
         match &outcome {
@@ -81,15 +87,23 @@ pub(crate) async fn handle(
     .await
 }
 
-async fn carry_out(users: &impl RoleStore, command: Command) -> Result<User, CommandError> {
+/// A withdrawal ends the account's sessions, and with them its sockets in this region. The sockets of other regions, and
+/// any that could not be closed now, end with the next message from them.
+async fn carry_out(app: &App, command: Command, deadline: Deadline) -> Result<User, CommandError> {
     let (email, change) = match command {
-        Command::Grant(RoleOfAccount { email, role }) => (email.clone(), users.grant(&email, role).await?),
+        Command::Grant(RoleOfAccount { email, role }) => {
+            (email.clone(), app.roles.grant(&email, role).await?)
+        }
         Command::Withdraw(RoleOfAccount { email, role }) => {
-            (email.clone(), users.withdraw(&email, role).await?)
+            (email.clone(), app.roles.withdraw(&email, role).await?)
         }
     };
     match change {
         RoleChange::Settled(user) => Ok(user),
+        RoleChange::Withdrawn(user) => {
+            app.closer.close(&user.id, &Selection::AllBut(None), deadline).await;
+            Ok(user)
+        }
         RoleChange::UnknownEmail => Err(CommandError::UnknownEmail(email)),
     }
 }

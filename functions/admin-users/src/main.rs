@@ -1,13 +1,14 @@
 //! Grants and withdraws roles. There is no route to it: whoever may invoke it by IAM may do this.
 //!
 //! `{"grant": {"email": "ann@example.com", "role": "operator"}}`, or `withdraw` in place of `grant`, is answered with
-//! the account as it is now: `{"userId": …, "email": …, "roles": […]}`. Repeating a command changes nothing. What
-//! cannot be done is a function error whose type is `InvalidCommand`, `UnknownEmail` or `Unavailable`.
+//! the account as it is now: `{"userId": …, "email": …, "roles": […]}`. Repeating a command changes nothing. A withdrawal
+//! ends the account's sessions and closes its sockets. What cannot be done is a function error whose type is `InvalidCommand`, `UnknownEmail` or `Unavailable`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use lambda_runtime::service_fn;
+use sojourn::delivery::{ApiGateway, AwsSocketCloser};
 use sojourn::sessions::dynamo::SessionWrites;
 use sojourn::sessions::{Announced, SessionStore};
 use sojourn::users::dynamo::DynamoRoles;
@@ -21,8 +22,11 @@ fn main() -> ExitCode {
         let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
         let writes = SessionWrites::from_env(&env, ids::random())?;
         let sessions = SessionStore::from_env(dynamodb.clone(), &env, clock::system())?;
-        let users = DynamoRoles::from_env(dynamodb, &env, writes, clock::system())?;
-        let users = Arc::new(Announced::new(users, sessions));
-        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&users), event))).await
+        let roles = DynamoRoles::from_env(dynamodb.clone(), &env, writes, clock::system())?;
+        let app = Arc::new(handler::App {
+            roles: Announced::new(roles, sessions),
+            closer: AwsSocketCloser::from_env(dynamodb, ApiGateway::new(sdk), &env)?,
+        });
+        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&app), event))).await
     })
 }

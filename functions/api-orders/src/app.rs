@@ -6,12 +6,11 @@ use sojourn::env::{ConfigError, Env};
 use sojourn::http::Authenticator;
 use sojourn::idempotency::dynamo::KeyedRequests;
 use sojourn::ids::{self, SharedIds};
-use sojourn::orders::dynamo::{DynamoOrders, OrderWrites, Settling};
+use sojourn::orders::dynamo::{Checkout, DynamoOrders, OrderWrites, Settling};
 use sojourn::payments::Payments;
 use sojourn::payments::dynamo::DynamoPayments;
 use sojourn::payments::sandbox::SandboxProvider;
 use sojourn::sessions::SessionStore;
-use sojourn::tables;
 
 /// What the handler works with.
 #[derive(Debug)]
@@ -19,11 +18,10 @@ pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
     pub(crate) sessions: SessionStore,
     pub(crate) orders: DynamoOrders,
-    pub(crate) products: String,
+    pub(crate) checkout: Checkout,
     pub(crate) payments: Payments<DynamoPayments, SandboxProvider>,
     pub(crate) settling: Settling<SandboxProvider>,
     pub(crate) requests: KeyedRequests,
-    pub(crate) writes: OrderWrites,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
 }
@@ -46,11 +44,10 @@ impl App {
             authenticator: Authenticator::from_env(env, clock.clone())?,
             sessions: SessionStore::from_env(dynamodb.clone(), env, clock.clone())?,
             orders: DynamoOrders::from_env(dynamodb.clone(), env)?,
-            products: tables::PRODUCTS.name(env)?,
+            checkout: Checkout::from_env(dynamodb.clone(), env, writes.clone())?,
             payments: Payments::new(payments, provider.clone(), clock.clone()),
-            settling: Settling::new(dynamodb, writes.clone(), provider),
+            settling: Settling::new(dynamodb, writes, provider),
             requests,
-            writes,
             clock,
             ids,
         })

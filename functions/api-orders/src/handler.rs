@@ -30,14 +30,14 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 async fn place(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let caller = request.principal(&app.authenticator)?;
     let key = IdempotencyKey::from_header(request.header(HEADER))?;
-    let order: OrderRequest = request.json()?;
+    let wanted: OrderRequest = request.json()?;
     let keyed = KeyedRequest::new("place-order", &caller, key, &request.json_value()?);
     let effect = PlaceOrder {
-        writes: &app.writes,
-        products: &app.products,
+        checkout: &app.checkout,
         customer_id: caller.user_id(),
         order_id: app.ids.next(),
-        order: &order,
+        request: &wanted,
+        deadline: request.deadline(),
     };
     request.in_time(app.requests.run(&caller, &keyed, &effect, request.deadline())).await
 }

@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::Client;
 use sojourn::aws;
 use sojourn::clock::SharedClock;
+use sojourn::delivery::{ApiGateway, AwsSocketCloser};
 use sojourn::env::{ConfigError, Env};
 use sojourn::http::Authenticator;
 use sojourn::ids::{self, SharedIds};
@@ -23,6 +24,7 @@ pub(crate) struct App {
     pub(crate) starter: SessionStarter<SessionStore>,
     pub(crate) sessions: SessionStore,
     pub(crate) revocations: Announced<DynamoRevocations>,
+    pub(crate) closer: AwsSocketCloser,
     pub(crate) signer: TokenSigner,
     pub(crate) public_keys: PublicKeys,
     pub(crate) clock: SharedClock,
@@ -33,6 +35,7 @@ impl App {
     /// Reads the whole configuration, and connects nothing yet.
     pub(crate) fn from_env(
         dynamodb: &Client,
+        gateway: ApiGateway,
         env: &Env,
         signing_key: SigningKey,
         clock: SharedClock,
@@ -60,6 +63,7 @@ impl App {
             },
             revocations: Announced::new(revocations, sessions.clone()),
             sessions,
+            closer: AwsSocketCloser::from_env(dynamodb.clone(), gateway, env)?,
             signer,
             public_keys: PublicKeys::from_env(env)?,
             clock,

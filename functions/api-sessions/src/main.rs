@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use app::App;
+use sojourn::delivery::ApiGateway;
 use sojourn::tokens::secrets_manager;
 use sojourn::{aws, boot, clock, http};
 
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
         let signing_key =
             secrets_manager::signing_key(&aws_sdk_secretsmanager::Client::new(&sdk), &env).await?;
         let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
-        let app = App::from_env(&dynamodb, &env, signing_key, clock::system())?;
+        let app = App::from_env(&dynamodb, ApiGateway::new(sdk), &env, signing_key, clock::system())?;
         http::serve("api-sessions", app, handler::handle).await
     })
 }

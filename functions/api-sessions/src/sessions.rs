@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sojourn::clock::rfc3339;
+use sojourn::delivery::Selection;
 use sojourn::http::Incoming;
 use sojourn::ids::SessionId;
 use sojourn::problem::{Problem, ProblemType};
@@ -44,6 +45,7 @@ pub(crate) async fn revoke_all(app: &App, request: &Incoming) -> Result<Reply, P
     let caller = live_caller(app, request).await?;
     let (now, deadline) = (app.clock.now(), request.deadline());
     request.in_time(app.revocations.revoke_all(caller.user_id(), now, deadline)).await?;
+    app.closer.close(caller.user_id(), &Selection::AllBut(None), deadline).await;
     Ok(Reply::empty(204).cookie(cookie::clear()))
 }
 
@@ -58,8 +60,11 @@ async fn revoke(app: &App, request: &Incoming, caller: &Principal, id: &SessionI
     let work = app.revocations.revoke(id, caller.user_id(), now, deadline);
     match request.in_time(work).await? {
         Revocation::NotThere => Err(Problem::new(ProblemType::NotFound, format!("there is no session {id}"))),
-        Revocation::Revoked if id == caller.session_id() => Ok(Reply::empty(204).cookie(cookie::clear())),
-        Revocation::Revoked => Ok(Reply::empty(204)),
+        Revocation::Revoked => {
+            app.closer.close(caller.user_id(), &Selection::Session(id.clone()), deadline).await;
+            let done = Reply::empty(204);
+            Ok(if id == caller.session_id() { done.cookie(cookie::clear()) } else { done })
+        }
     }
 }
 

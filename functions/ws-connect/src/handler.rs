@@ -1,13 +1,13 @@
-//! One handshake: origin, token, session, row; then the answer that opens the socket.
+//! One handshake: origin, token, row, session; then the answer that opens the socket.
 
 use std::sync::Arc;
 
 use sojourn::clock::SharedClock;
-use sojourn::connections::{CallbackEndpoint, Connection, DynamoConnections, Register, expiry};
+use sojourn::connections::{CallbackEndpoint, Connection, DynamoConnections, admit, expiry};
 use sojourn::origins::AllowedOrigins;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
-use sojourn::sessions::{SessionStore, require_live};
+use sojourn::sessions::SessionStore;
 use sojourn::tokens::TokenVerifier;
 use sojourn::websocket::{Credentials, Incoming};
 
@@ -22,7 +22,7 @@ pub(crate) struct App {
     pub(crate) clock: SharedClock,
 }
 
-/// Refuses before anything is written, and answers after the connection is registered: a message may follow at once.
+/// Answers after the connection is registered: a message may follow at once.
 pub(crate) async fn handle(app: Arc<App>, incoming: Incoming) -> Result<Reply, Problem> {
     let origin = incoming.header("origin");
     if !app.origins.allow(origin) {
@@ -36,11 +36,9 @@ pub(crate) async fn handle(app: Arc<App>, incoming: Incoming) -> Result<Reply, P
         Problem::new(ProblemType::Unauthenticated, "the access token is not valid, or no longer")
     })?;
     let now = app.clock.now();
-    let session_end = require_live(&app.sessions, &principal, &app.clock).await?;
-
     let key = incoming.connection().clone();
     let connection = Connection {
-        expires_at: expiry(now, session_end),
+        expires_at: expiry(now),
         user_id: principal.user_id().clone(),
         session_id: principal.session_id().clone(),
         roles: principal.roles().clone(),
@@ -49,7 +47,7 @@ pub(crate) async fn handle(app: Arc<App>, incoming: Incoming) -> Result<Reply, P
         last_activity: now,
         key,
     };
-    app.connections.register(&connection).await?;
+    admit(&app.connections, &app.sessions, &connection, &principal, &app.clock).await?;
     tracing::info!(
         connection_id = connection.key.connection_id.as_str(),
         user_id = connection.user_id.as_str(),

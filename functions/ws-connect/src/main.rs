@@ -1,4 +1,4 @@
-//! `$connect`: verifies the access token and registers the connection.
+//! `$connect`: verifies the access token and registers the connection, if its session stands.
 
 use std::process::ExitCode;
 

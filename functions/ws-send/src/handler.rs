@@ -4,39 +4,61 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sojourn::boot::BootError;
-use sojourn::connections::DynamoConnections;
+use sojourn::connections::{CallbackEndpoint, DynamoConnections};
 use sojourn::deadline::Deadline;
-use sojourn::delivery::{Continuation, DynamoOrderOwners, GatewayPosts, Messenger, SelfInvocation};
+use sojourn::delivery::{
+    ApiGateway, AwsSocketCloser, Continuation, DynamoOrderOwners, Messenger, SelfInvocation, SendError,
+};
 use sojourn::idempotency::dynamo::DynamoClaims;
 use sojourn::ids::MessageId;
 use sojourn::problem::Problem;
+use sojourn::sessions::SessionStore;
 use sojourn::telemetry::chain;
-use sojourn::websocket::{ClientFrame, Incoming};
+use sojourn::websocket::{ClientFrame, Incoming, error_frame};
 
 /// The messenger on AWS.
-pub(crate) type App =
-    Messenger<DynamoConnections, DynamoOrderOwners, DynamoClaims, GatewayPosts, SelfInvocation>;
+pub(crate) type AwsMessenger =
+    Messenger<DynamoConnections, SessionStore, DynamoOrderOwners, DynamoClaims, ApiGateway, SelfInvocation>;
+
+/// What a frame needs.
+pub(crate) struct App {
+    pub(crate) messenger: AwsMessenger,
+    pub(crate) closer: AwsSocketCloser,
+    pub(crate) endpoint: CallbackEndpoint,
+}
 
 /// Answers a frame with a frame. The frame itself says what it is; the route that API Gateway chose by it says no more.
 pub(crate) async fn on_message(app: Arc<App>, incoming: Incoming) -> Result<Value, Problem> {
     match ClientFrame::parse(incoming.text()?)? {
-        ClientFrame::Ping => {
-            app.touch(incoming.connection()).await?;
-            Ok(json!({"type": "pong"}))
-        }
+        ClientFrame::Ping => match app.messenger.touch(incoming.connection()).await {
+            Ok(_) => Ok(json!({"type": "pong"})),
+            Err(error) => Err(app.refuse(&incoming, None, error).await),
+        },
         ClientFrame::Send(request) => {
             let named = request.message_id.clone();
-            let sent = app.send(incoming.connection(), request, incoming.deadline()).await;
-            sent.map(|ack| json!(ack)).map_err(|error| about(named, error.into()))
+            match app.messenger.send(incoming.connection(), request, incoming.deadline()).await {
+                Ok(ack) => Ok(json!(ack)),
+                Err(error) => Err(app.refuse(&incoming, named, error).await),
+            }
         }
     }
 }
 
-/// A refusal names the message that it is about, if the sender gave it a name.
-fn about(message_id: Option<MessageId>, problem: Problem) -> Problem {
-    match message_id {
-        Some(id) => problem.with("messageId", id.as_str()),
-        None => problem,
+impl App {
+    /// A refusal names the message that it is about, if the sender gave it a name. A socket that has no right to be open is
+    /// closed. The route's answer would come after that: the refusal is posted before. Should the socket stay
+    /// open after all, it gets both.
+    async fn refuse(&self, incoming: &Incoming, message_id: Option<MessageId>, error: SendError) -> Problem {
+        let is_the_end = error.ends_the_socket();
+        let mut problem = Problem::from(error);
+        if let Some(id) = message_id {
+            problem = problem.with("messageId", id.as_str());
+        }
+        if is_the_end {
+            let last_word = error_frame(&problem);
+            self.closer.end(incoming.connection(), &self.endpoint, &last_word, incoming.deadline()).await;
+        }
+        problem
     }
 }
 
@@ -47,7 +69,7 @@ pub(crate) async fn on_continuation(
     deadline: Deadline,
 ) -> Result<(), BootError> {
     let (message_id, hop) = (turn.message.message_id.clone(), turn.hop);
-    match app.fan_out().resume(turn, deadline).await {
+    match app.messenger.fan_out().resume(turn, deadline).await {
         Ok(progress) => {
             tracing::info!(message_id = message_id.as_str(), hop, ?progress, "turn taken");
             Ok(())

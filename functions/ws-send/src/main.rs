@@ -1,10 +1,14 @@
-//! Routes `send`, `ping` and `$default`: takes what clients say, delivers it, and goes on with long deliveries.
+//! Routes `send`, `ping` and `$default`: takes what clients say, delivers it, and goes on with long deliveries. Closes the
+//! sockets of those who have nothing to say any more.
 
 use std::process::ExitCode;
 
-use sojourn::connections::DynamoConnections;
-use sojourn::delivery::{Deliverer, DynamoOrderOwners, FanOut, GatewayPosts, Messenger, SelfInvocation};
+use sojourn::connections::{CallbackEndpoint, DynamoConnections};
+use sojourn::delivery::{
+    ApiGateway, Deliverer, DynamoOrderOwners, FanOut, Messenger, SelfInvocation, SocketCloser,
+};
 use sojourn::idempotency::dynamo::DynamoClaims;
+use sojourn::sessions::SessionStore;
 use sojourn::{aws, boot, clock, ids, websocket};
 
 mod handler;
@@ -17,15 +21,22 @@ fn main() -> ExitCode {
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let connections = DynamoConnections::from_env(dynamo.clone(), &env, clock::system())?;
         let next_turn = SelfInvocation::from_env(aws_sdk_lambda::Client::new(&sdk), &env)?;
-        let deliverer = Deliverer::new(connections.clone(), GatewayPosts::new(sdk), clock::system());
+        let gateway = ApiGateway::new(sdk);
+        let deliverer = Deliverer::new(connections.clone(), gateway.clone(), clock::system());
         let messenger = Messenger::new(
-            connections,
+            connections.clone(),
+            SessionStore::from_env(dynamo.clone(), &env, clock::system())?,
             DynamoOrderOwners::from_env(dynamo.clone(), &env)?,
             DynamoClaims::from_env(dynamo, &env, clock::system(), ids::random())?,
             FanOut::new(deliverer, next_turn),
             clock::system(),
             ids::random(),
         );
-        websocket::serve_messages(NAME, messenger, handler::on_message, handler::on_continuation).await
+        let app = handler::App {
+            messenger,
+            closer: SocketCloser::new(connections, gateway, clock::system(), ids::random()),
+            endpoint: env.parse::<CallbackEndpoint>("WEBSOCKET_ENDPOINT")?,
+        };
+        websocket::serve_messages(NAME, app, handler::on_message, handler::on_continuation).await
     })
 }

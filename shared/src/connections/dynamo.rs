@@ -65,7 +65,7 @@ impl DynamoConnections {
         let start = cursor.last_seen().map(|last| {
             Item::from([("userId".into(), text(user.as_str())), ("connectionId".into(), text(last.as_str()))])
         });
-        let page = self
+        let request = self
             .client
             .query()
             .table_name(&self.table)
@@ -76,16 +76,15 @@ impl DynamoConnections {
             .expression_attribute_values(":userId", text(user.as_str()))
             .expression_attribute_values(":now", number(self.now()))
             .set_exclusive_start_key(start)
-            .limit(PAGE_ROWS)
-            .send()
-            .await
-            .map_err(|error| DynamoError::new("Query", &target, error))?;
+            .limit(PAGE_ROWS);
+        let page =
+            Box::pin(request.send()).await.map_err(|error| DynamoError::new("Query", &target, error))?;
         read_page("Query", &target, page.items, page.last_evaluated_key)
     }
 
     async fn of_everyone(&self, cursor: &Cursor) -> Result<PeerPage, DynamoError> {
         let start = cursor.last_seen().map(|last| Item::from([("connectionId".into(), text(last.as_str()))]));
-        let page = self
+        let request = self
             .client
             .scan()
             .table_name(&self.table)
@@ -93,10 +92,9 @@ impl DynamoConnections {
             .projection_expression(OF_A_PEER)
             .expression_attribute_values(":now", number(self.now()))
             .set_exclusive_start_key(start)
-            .limit(PAGE_ROWS)
-            .send()
-            .await
-            .map_err(|error| DynamoError::new("Scan", &self.table, error))?;
+            .limit(PAGE_ROWS);
+        let page =
+            Box::pin(request.send()).await.map_err(|error| DynamoError::new("Scan", &self.table, error))?;
         read_page("Scan", &self.table, page.items, page.last_evaluated_key)
     }
 }
@@ -106,14 +104,8 @@ impl Register for DynamoConnections {
         let target = self.target(&connection.key);
         let item: Item =
             to_item(connection).map_err(|error| DynamoError::unreadable("PutItem", &target, error))?;
-        self.client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(|error| DynamoError::new("PutItem", target, error))
+        let request = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        Box::pin(request.send()).await.map(|_| ()).map_err(|error| DynamoError::new("PutItem", target, error))
     }
 }
 
@@ -121,7 +113,7 @@ impl Touch for DynamoConnections {
     async fn touch(&self, key: &ConnectionKey) -> Result<Touched, DynamoError> {
         let target = self.target(key);
         let now = self.clock.now();
-        let write = self
+        let request = self
             .client
             .update_item()
             .table_name(&self.table)
@@ -131,10 +123,8 @@ impl Touch for DynamoConnections {
             .expression_attribute_values(":connectedAt", text(rfc3339(key.connected_at)))
             .expression_attribute_values(":now", number(now.as_second()))
             .expression_attribute_values(":lastActivity", text(rfc3339(now)))
-            .return_values(ReturnValue::AllNew)
-            .send()
-            .await
-            .outcome("UpdateItem", &target)?;
+            .return_values(ReturnValue::AllNew);
+        let write = Box::pin(request.send()).await.outcome("UpdateItem", &target)?;
         match write {
             Write::Done(output) => {
                 read("UpdateItem", &target, output.attributes.unwrap_or_default()).map(Touched::Live)
@@ -148,16 +138,14 @@ impl Touch for DynamoConnections {
 impl Remove for DynamoConnections {
     async fn remove(&self, key: &ConnectionKey) -> Result<Removed, DynamoError> {
         let target = self.target(key);
-        let write = self
+        let request = self
             .client
             .delete_item()
             .table_name(&self.table)
             .key("connectionId", text(key.connection_id.as_str()))
             .condition_expression(IS_SAME)
-            .expression_attribute_values(":connectedAt", text(rfc3339(key.connected_at)))
-            .send()
-            .await
-            .outcome("DeleteItem", &target)?;
+            .expression_attribute_values(":connectedAt", text(rfc3339(key.connected_at)));
+        let write = Box::pin(request.send()).await.outcome("DeleteItem", &target)?;
         match write {
             Write::Done(_) => Ok(Removed::Removed),
             Write::Refused(_) => Ok(Removed::NotThere),

@@ -1,14 +1,14 @@
 //! The connection registry: which sockets are open in this region, and whose they are.
 //!
 //! # Protocol
-//! 1. `$connect` registers a connection with one put ([`Register`]), before the handshake is answered. A user may have
-//!    any number of them.
+//! 1. `$connect` registers a connection with one put ([`Register`]), before the handshake is answered, and keeps it only if
+//!    its session stands ([`admit`]). A user may have any number of them.
 //! 2. Every message touches its sender's row ([`Touch`]): one conditional update that says at once who sends, whether
 //!    the connection still counts, and stamps `lastActivity`.
 //! 3. A delivery looks for its audience page by page ([`Find`]). A page ends at a [`Cursor`], so that another
 //!    invocation can go on behind it.
-//! 4. `$disconnect`, or a post that finds the peer gone, removes *that* connection ([`Remove`]) and no other. A peer
-//!    that may still be in its handshake is not gone ([`Peer::may_be_opening`]).
+//! 4. `$disconnect`, a post that finds the peer gone, or the end of its session removes *that* connection ([`Remove`]) and no other. A peer
+//!    that may still be in its handshake is not gone ([`ConnectionKey::may_be_opening`]).
 //!
 //! A connection is named by its id *and* the instant at which it was opened ([`ConnectionKey`]); every event of the
 //! connection carries both. All changes are conditional on both: what is said late about an old connection cannot
@@ -35,9 +35,11 @@ use crate::dynamo::DynamoError;
 use crate::ids::{ConnectionId, SessionId, UserId};
 use crate::tokens::Role;
 
+mod admission;
 mod dynamo;
 mod endpoint;
 
+pub use admission::{AdmissionError, admit};
 pub use dynamo::DynamoConnections;
 pub use endpoint::{CallbackEndpoint, InvalidEndpoint};
 
@@ -58,6 +60,14 @@ pub struct ConnectionKey {
     /// When it was opened, as API Gateway tells it with each of its events; milliseconds.
     #[serde(with = "as_rfc3339")]
     pub connected_at: Timestamp,
+}
+
+impl ConnectionKey {
+    /// Whether its handshake may not have been answered yet. Its row is there by then, but API Gateway says 410 to
+    /// posts, as if it were gone.
+    pub fn may_be_opening(&self, now: Timestamp) -> bool {
+        self.connected_at.checked_add(MAX_HANDSHAKE).is_ok_and(|answered| now < answered)
+    }
 }
 
 /// An open connection, as registered.
@@ -92,11 +102,10 @@ impl Connection {
     }
 }
 
-/// When the row of a connection that opens at `now` stops to count, in epoch seconds: with the socket or with the
-/// session, whichever ends first. `now` is our clock, since that is what reads compare with.
-pub fn expiry(now: Timestamp, session_end: Timestamp) -> i64 {
-    let socket_end = now.checked_add(MAX_CONNECTION_AGE + EXPIRY_GRACE).unwrap_or(Timestamp::MAX);
-    socket_end.min(session_end).as_second()
+/// When the row of a connection that opens at `now` stops to count, in epoch seconds: with the socket, which ends before its
+/// session does ([`admit`]). `now` is our clock, since that is what reads compare with.
+pub fn expiry(now: Timestamp) -> i64 {
+    now.checked_add(MAX_CONNECTION_AGE + EXPIRY_GRACE).unwrap_or(Timestamp::MAX).as_second()
 }
 
 /// What a delivery needs to know of a connection.
@@ -110,14 +119,6 @@ pub struct Peer {
     pub session_id: SessionId,
     /// Where to post to it.
     pub endpoint: CallbackEndpoint,
-}
-
-impl Peer {
-    /// Whether its handshake may not have been answered yet. Its row is there by then, but API Gateway says 410 to
-    /// posts, as if it were gone.
-    pub fn may_be_opening(&self, now: Timestamp) -> bool {
-        self.key.connected_at.checked_add(MAX_HANDSHAKE).is_ok_and(|answered| now < answered)
-    }
 }
 
 /// Whom a message is for. As JSON `{"userId": "usr_…"}` or `{"broadcast": true}`.
@@ -230,15 +231,11 @@ pub trait Find: Send + Sync {
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
     #[test]
-    fn a_row_counts_until_the_socket_or_the_session_ends() {
-        let opened = at("2026-11-20T10:00:00Z");
-        assert_eq!(expiry(opened, at("2026-11-21T00:00:00Z")), at("2026-11-20T12:05:00Z").as_second());
-        assert_eq!(expiry(opened, at("2026-11-20T10:30:00Z")), at("2026-11-20T10:30:00Z").as_second());
+    fn a_row_counts_until_the_socket_has_ended() {
+        let opened: Timestamp = "2026-11-20T10:00:00Z".parse().unwrap();
+        let ended: Timestamp = "2026-11-20T12:05:00Z".parse().unwrap();
+        assert_eq!(expiry(opened), ended.as_second());
     }
 
     #[test]

@@ -1,52 +1,39 @@
 //! One turn of a delivery: from a cursor to the end of the audience, or to the end of the time.
 
-use std::future::ready;
 use std::pin::pin;
-use std::time::Duration;
 
-use futures::stream::{self, Stream, StreamExt};
+use futures::future::join;
+use futures::stream::StreamExt;
 
-use super::gateway::POST_TIMEOUT;
-use super::{Frame, Outcome, PostError, PostToConnection, Report};
+use super::patience::{LAST_START_MARGIN, Tries};
+use super::walk::{Step, Stop, walk};
+use super::{Frame, Outcome, Permission, PostError, PostToConnection, Report, Withheld};
 use crate::clock::SharedClock;
 use crate::connections::{Audience, Cursor, Find, Peer, Remove, Removed};
-use crate::deadline::{Deadline, DeadlineExceeded};
+use crate::deadline::Deadline;
 use crate::dynamo::DynamoError;
 use crate::ids::ConnectionId;
-use crate::retry::Backoff;
 use crate::telemetry::{self, Metric, chain};
 
 /// Posts under way at a time. A post takes about 10 ms, so that 64 make the 6,000 a second that leave other callers of
 /// the account's 10,000 requests a second their share; each holds one connection of a process that may have 1,024.
 pub const MAX_IN_FLIGHT: usize = 64;
 
-/// How long one throttled peer is tried again. A client whose buffer is still full by then does not read; longer would
-/// hold up the sender's acknowledgement for it.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Tries of a post that fails for another reason than throttling: a broken connection or a server's hiccup deserves a
-/// second one, a standing refusal no third.
-const MAX_FAILURES: u32 = 2;
-
-/// No post begins later than this before the deadline: patience, and one last try that ends in a timeout.
-pub const LAST_START_MARGIN: Duration = PATIENCE.saturating_add(POST_TIMEOUT);
-
-/// What comes next in an audience.
-enum Step {
-    Serve(Peer),
-    Stop(Stop),
-}
-
-/// Why a turn ends before its audience does.
-enum Stop {
-    OutOfTime,
-    Unreadable(DynamoError),
-}
-
 /// A step that has been taken. Steps end in any order; `place` is where they began.
 enum Done {
     Served { place: usize, connection_id: ConnectionId, outcome: Outcome },
     Stopped(Stop),
+}
+
+/// Why a turn served nobody.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliverError {
+    /// The audience could not be read. 500, or 503 when it will pass.
+    #[error(transparent)]
+    Registry(#[from] DynamoError),
+    /// It was not allowed to.
+    #[error(transparent)]
+    Withheld(#[from] Withheld),
 }
 
 /// Delivers frames to the sockets that the registry knows.
@@ -68,20 +55,24 @@ impl<R: Find + Remove, P: PostToConnection> Deliverer<R, P> {
         &self.registry
     }
 
-    /// Posts `frame` to the part of `audience` behind `start`, as far as the time until `deadline` reaches.
+    /// Posts `frame` to the part of `audience` behind `start`, as far as the time until `deadline` reaches. The first page
+    /// is read while `permission` is waited for.
     ///
     /// # Errors
-    /// The audience could not be read and nobody was served. Once somebody was, a page that can't be read ends the turn
+    /// The permission was withheld, or the audience could not be read, and nobody was served. Once somebody was, a page that can't be read ends the turn
     /// as the deadline does: with a cursor.
     pub async fn deliver(
         &self,
         frame: &Frame,
         audience: &Audience,
         start: &Cursor,
+        permission: Permission,
         deadline: Deadline,
-    ) -> Result<Report, DynamoError> {
+    ) -> Result<Report, DeliverError> {
         let last_start = deadline.earlier_by(LAST_START_MARGIN);
-        let steps = self.steps(audience, start.clone(), last_start);
+        let mut steps = pin!(walk(&self.registry, audience, start.clone(), last_start).peekable());
+        let (permitted, _) = join(permission.wait(), steps.as_mut().peek()).await;
+        permitted?;
         let done = steps.enumerate().map(|(place, step)| self.take(place, step, frame, deadline));
         let mut done = pin!(done.buffer_unordered(MAX_IN_FLIGHT));
 
@@ -105,7 +96,7 @@ impl<R: Find + Remove, P: PostToConnection> Deliverer<R, P> {
         let served = last_served.map(|(_, connection_id)| Cursor::behind(connection_id));
         report.rest = match (stop, served) {
             (None, _) => None,
-            (Some(Stop::Unreadable(error)), None) => return Err(error),
+            (Some(Stop::Unreadable(error)), None) => return Err(error.into()),
             (Some(Stop::Unreadable(error)), Some(rest)) => {
                 tracing::warn!(error = chain(&error), "a page could not be read; the rest is handed on");
                 Some(rest)
@@ -113,29 +104,6 @@ impl<R: Find + Remove, P: PostToConnection> Deliverer<R, P> {
             (Some(Stop::OutOfTime), served) => Some(served.unwrap_or_else(|| start.clone())),
         };
         Ok(report)
-    }
-
-    /// The audience, peer by peer, until it ends, can't be read, or there is no time to begin with another one.
-    fn steps(&self, audience: &Audience, start: Cursor, last_start: Deadline) -> impl Stream<Item = Step> {
-        let pages = stream::unfold(Some(start), move |cursor| async move {
-            let stop = match last_start.cut_off(self.registry.find(audience, &cursor?)).await {
-                Ok(Ok(page)) => {
-                    return Some((page.peers.into_iter().map(Step::Serve).collect::<Vec<_>>(), page.next));
-                }
-                Ok(Err(error)) => Stop::Unreadable(error),
-                Err(DeadlineExceeded) => Stop::OutOfTime,
-            };
-            Some((vec![Step::Stop(stop)], None))
-        });
-        pages.flat_map(stream::iter).scan(false, move |stopped, step| {
-            let step = match step {
-                _ if *stopped => None,
-                Step::Serve(_) if last_start.has_passed() => Some(Step::Stop(Stop::OutOfTime)),
-                step => Some(step),
-            };
-            *stopped = !matches!(step, Some(Step::Serve(_)));
-            ready(step)
-        })
     }
 
     async fn take(&self, place: usize, step: Step, frame: &Frame, deadline: Deadline) -> Done {
@@ -152,28 +120,26 @@ impl<R: Find + Remove, P: PostToConnection> Deliverer<R, P> {
         let outcome = self.post(peer, frame, deadline).await;
         // Removed while it is being opened, it would be a socket that nobody knows of. If it is indeed over, a later
         // message removes it.
-        if outcome == Outcome::Gone && !peer.may_be_opening(self.clock.now()) {
+        if outcome == Outcome::Gone && !peer.key.may_be_opening(self.clock.now()) {
             self.remove(peer, deadline).await;
         }
         outcome
     }
 
     async fn post(&self, peer: &Peer, frame: &Frame, deadline: Deadline) -> Outcome {
-        let mut backoff = Backoff::within(Deadline::after(PATIENCE).min(deadline));
-        let mut failures = 0;
+        let mut tries = Tries::within(deadline);
         loop {
             match self.posts.post(&peer.endpoint, &peer.key.connection_id, frame).await {
                 Ok(()) => return Outcome::Delivered,
                 Err(PostError::Gone) => return Outcome::Gone,
                 Err(PostError::TooLarge) => return Outcome::TooLarge,
                 Err(PostError::Throttled) => {
-                    if !backoff.wait().await {
+                    if !tries.again().await {
                         return Outcome::Throttled;
                     }
                 }
                 Err(error @ PostError::Failed(_)) => {
-                    failures += 1;
-                    if failures == MAX_FAILURES || !backoff.wait().await {
+                    if !tries.again_after_failure().await {
                         let connection_id = peer.key.connection_id.as_str();
                         tracing::warn!(connection_id, error = chain(&error), "a peer was given up");
                         return Outcome::Failed;

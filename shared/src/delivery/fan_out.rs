@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Deliverer, Frame, FrameTooLarge, Message, PostToConnection};
+use super::{DeliverError, Deliverer, Frame, FrameTooLarge, Message, Permission, PostToConnection};
 use crate::connections::{Audience, Cursor, Find, Remove};
 use crate::deadline::Deadline;
-use crate::dynamo::DynamoError;
 use crate::telemetry::{self, Metric};
 
 /// Turns that one message may take. A region's quota of 500 new connections a second, each at most two hours old, bounds
@@ -74,9 +73,9 @@ pub enum FanOutError {
     /// 413.
     #[error(transparent)]
     TooLarge(#[from] FrameTooLarge),
-    /// The audience could not be read. 500 or 503. Nobody was served.
+    /// Nobody was served. As [`DeliverError`] says.
     #[error(transparent)]
-    Registry(#[from] DynamoError),
+    Delivery(#[from] DeliverError),
     /// The rest could not be handed on. 503: the whole message can be sent again, receivers drop what they have seen.
     #[error(transparent)]
     NotHandedOn(#[from] NotHandedOn),
@@ -95,21 +94,33 @@ impl<R: Find + Remove, P: PostToConnection, C: Continue> FanOut<R, P, C> {
         Self { deliverer, next }
     }
 
-    /// Delivers `message` to all of `target`: the first turn.
+    /// Delivers `message` to all of `target`: the first turn. It posts when it has `permission`.
     pub async fn send(
         &self,
         message: Message,
         target: Audience,
+        permission: Permission,
         deadline: Deadline,
     ) -> Result<Progress, FanOutError> {
-        self.resume(Continuation { message, target, cursor: Cursor::START, hop: 0 }, deadline).await
+        let first = Continuation { message, target, cursor: Cursor::START, hop: 0 };
+        self.take(first, permission, deadline).await
     }
 
-    /// Takes one turn. An invocation that fails here may be repeated as it was.
+    /// Takes a further turn. An invocation that fails here may be repeated as it was.
     pub async fn resume(&self, turn: Continuation, deadline: Deadline) -> Result<Progress, FanOutError> {
+        // What is continued was permitted when it began.
+        self.take(turn, Permission::given(), deadline).await
+    }
+
+    async fn take(
+        &self,
+        turn: Continuation,
+        permission: Permission,
+        deadline: Deadline,
+    ) -> Result<Progress, FanOutError> {
         let frame = Frame::of(&turn.message)?;
         let stop_at = deadline.earlier_by(HAND_ON_MARGIN);
-        let report = self.deliverer.deliver(&frame, &turn.target, &turn.cursor, stop_at).await?;
+        let report = self.deliverer.deliver(&frame, &turn.target, &turn.cursor, permission, stop_at).await?;
         let message_id = turn.message.message_id.as_str();
         tracing::info!(message_id, hop = turn.hop, ?report, "delivered");
 

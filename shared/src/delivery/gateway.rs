@@ -1,41 +1,42 @@
-//! Posts through API Gateway's `@connections` interface.
+//! API Gateway's `@connections` interface: posting to a socket and closing it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_apigatewaymanagement::Client;
 use aws_sdk_apigatewaymanagement::config::{Builder, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_apigatewaymanagement::error::SdkError;
+use aws_sdk_apigatewaymanagement::operation::delete_connection::DeleteConnectionError;
 use aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectionError;
 use aws_sdk_apigatewaymanagement::primitives::Blob;
 
-use super::{Frame, PostError, PostToConnection};
+use super::{CloseConnection, CloseError, Frame, PostError, PostToConnection};
 use crate::connections::CallbackEndpoint;
 use crate::ids::ConnectionId;
 
 /// HTTP 429 without one of the interface's own exceptions is the account's request quota.
 const TOO_MANY_REQUESTS: u16 = 429;
 
-/// A post is one short request to an endpoint of the same region; past this it is lost, and another try is the better
+/// A call is one short request to an endpoint of the same region; past this it is lost, and another try is the better
 /// bet. Part of [`super::LAST_START_MARGIN`].
-pub(super) const POST_TIMEOUT: Duration = Duration::from_millis(1_500);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// Posts with the AWS SDK; one client, and so one pool of connections, per endpoint.
+/// Posts and closes with the AWS SDK; one client, and so one pool of connections, per endpoint.
 ///
 /// The map is as small as the number of WebSocket APIs whose connections share a registry: one, or two while a custom
-/// domain is being introduced.
-#[derive(Debug)]
-pub struct GatewayPosts {
+/// domain is being introduced. A clone shares it.
+#[derive(Debug, Clone)]
+pub struct ApiGateway {
     sdk: SdkConfig,
-    clients: Mutex<HashMap<CallbackEndpoint, Client>>,
+    clients: Arc<Mutex<HashMap<CallbackEndpoint, Client>>>,
 }
 
-impl GatewayPosts {
-    /// Posts with the credentials and region of `sdk`.
+impl ApiGateway {
+    /// Calls with the credentials and region of `sdk`.
     pub fn new(sdk: SdkConfig) -> Self {
-        Self { sdk, clients: Mutex::default() }
+        Self { sdk, clients: Arc::default() }
     }
 
     fn client(&self, endpoint: &CallbackEndpoint) -> Client {
@@ -46,9 +47,9 @@ impl GatewayPosts {
     /// The SDK's own retries are off: they would wait a second for what is over in milliseconds, and count nothing.
     fn connect(&self, endpoint: &CallbackEndpoint) -> Client {
         let timeouts = TimeoutConfig::builder()
-            .connect_timeout(POST_TIMEOUT)
-            .operation_attempt_timeout(POST_TIMEOUT)
-            .operation_timeout(POST_TIMEOUT)
+            .connect_timeout(CALL_TIMEOUT)
+            .operation_attempt_timeout(CALL_TIMEOUT)
+            .operation_timeout(CALL_TIMEOUT)
             .build();
         let config = Builder::from(&self.sdk)
             .endpoint_url(endpoint.as_str())
@@ -59,32 +60,49 @@ impl GatewayPosts {
     }
 }
 
-impl PostToConnection for GatewayPosts {
+impl PostToConnection for ApiGateway {
     async fn post(
         &self,
         endpoint: &CallbackEndpoint,
         connection_id: &ConnectionId,
         frame: &Frame,
     ) -> Result<(), PostError> {
-        self.client(endpoint)
-            .post_to_connection()
-            .connection_id(connection_id.as_str())
-            .data(Blob::new(frame.bytes().as_ref()))
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(read_error)
+        let request = self.client(endpoint).post_to_connection().connection_id(connection_id.as_str());
+        let request = request.data(Blob::new(frame.bytes().as_ref()));
+        Box::pin(request.send()).await.map(|_| ()).map_err(post_error)
     }
 }
 
-fn read_error(error: SdkError<PostToConnectionError>) -> PostError {
+impl CloseConnection for ApiGateway {
+    async fn close(
+        &self,
+        endpoint: &CallbackEndpoint,
+        connection_id: &ConnectionId,
+    ) -> Result<(), CloseError> {
+        let request = self.client(endpoint).delete_connection().connection_id(connection_id.as_str());
+        Box::pin(request.send()).await.map(|_| ()).map_err(close_error)
+    }
+}
+
+fn post_error(error: SdkError<PostToConnectionError>) -> PostError {
     match error.as_service_error() {
         Some(PostToConnectionError::GoneException(_)) => PostError::Gone,
         Some(PostToConnectionError::LimitExceededException(_)) => PostError::Throttled,
         Some(PostToConnectionError::PayloadTooLargeException(_)) => PostError::TooLarge,
-        _ if error.raw_response().is_some_and(|answer| answer.status().as_u16() == TOO_MANY_REQUESTS) => {
-            PostError::Throttled
-        }
+        _ if is_over_quota(&error) => PostError::Throttled,
         _ => PostError::Failed(Box::new(error)),
     }
+}
+
+fn close_error(error: SdkError<DeleteConnectionError>) -> CloseError {
+    match error.as_service_error() {
+        Some(DeleteConnectionError::GoneException(_)) => CloseError::Gone,
+        Some(DeleteConnectionError::LimitExceededException(_)) => CloseError::Throttled,
+        _ if is_over_quota(&error) => CloseError::Throttled,
+        _ => CloseError::Failed(Box::new(error)),
+    }
+}
+
+fn is_over_quota<E>(error: &SdkError<E>) -> bool {
+    error.raw_response().is_some_and(|answer| answer.status().as_u16() == TOO_MANY_REQUESTS)
 }

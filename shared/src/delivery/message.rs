@@ -47,6 +47,11 @@ impl MessageType {
         }
     }
 
+    /// `session.revoked`: the last message that a socket gets when its session has ended.
+    pub fn session_revoked() -> Self {
+        Self("session.revoked".to_owned())
+    }
+
     /// The type as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -89,8 +94,9 @@ pub struct Message {
     pub kind: MessageType,
     /// Receivers show a message once, however often it reaches them: this tells repetitions apart.
     pub message_id: MessageId,
-    /// Who sent it.
-    pub from: UserId,
+    /// Who sent it. Nobody, when the service itself speaks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<UserId>,
     /// When the service took it.
     #[serde(with = "as_rfc3339")]
     pub sent_at: Timestamp,
@@ -141,7 +147,7 @@ mod tests {
         Message {
             kind: "chat.message".parse().unwrap(),
             message_id: "01JD0000000000000000000000".parse().unwrap(),
-            from: "usr_01JD0000000000000000000000".parse().unwrap(),
+            from: Some("usr_01JD0000000000000000000000".parse().unwrap()),
             sent_at: "2026-11-20T09:30:00Z".parse().unwrap(),
             body: Value::String("a".repeat(body_chars)),
         }
@@ -163,6 +169,8 @@ mod tests {
                 "{reserved}"
             );
         }
+        let revoked = MessageType::session_revoked();
+        assert_eq!(revoked.as_str().parse(), Ok(revoked), "what the service says is of the form");
         assert!(MessageType::of_user("orders.placed").is_ok(), "only the whole first word counts");
     }
 

@@ -1,6 +1,6 @@
 //! Acceptance of a user's message: who sends it, may they, was it sent before. Then it is delivered and acknowledged.
 //!
-//! 1. Touch the sender's row: one call that tells whose the socket is and whether it still counts.
+//! 1. Touch the sender's row: one call that tells whose the socket is and whether it still counts. A `ping` ends here.
 //! 2. Decide whom it goes to. A broadcast needs the role `operator`. A message about an order goes to the order's
 //!    customer, from the customer or an operator; to anybody else the order does not exist.
 //! 3. With a `messageId` of the sender's own, claim it ([`crate::idempotency`], the external form): a repetition gets
@@ -8,16 +8,22 @@
 //! 4. Deliver, then complete the claim with the acknowledgement. If delivery fails as a whole, the claim is released
 //!    and the sender may repeat the message.
 //!
+//! The sender's session is read beside all this, from the end of the first step on: nothing waits for it but the first
+//! post ([`Permission`]) and the answer. If it has ended, nobody is posted to, the claim is released, and the sender learns
+//! that and nothing else. Its socket, like one without a row, is for the caller to close
+//! ([`SendError::ends_the_socket`]).
+//!
 //! An invocation that dies between delivery and completion leaves a claim that lapses; the repetition is then delivered
 //! again under the same `messageId`, which its receivers have seen.
 
 use std::future::Future;
 use std::time::Duration;
 
+use futures::future::join;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Continue, FanOut, FanOutError, Message, MessageType, PostToConnection, Progress};
+use super::{Continue, FanOut, FanOutError, Message, MessageType, Permission, PostToConnection, Progress};
 use crate::clock::SharedClock;
 use crate::connections::{Audience, Connection, ConnectionKey, Find, Remove, Touch, Touched, True};
 use crate::deadline::Deadline;
@@ -27,6 +33,7 @@ use crate::idempotency::{
 };
 use crate::ids::{MessageId, OrderId, SharedIds, UserId};
 use crate::reply::Reply;
+use crate::sessions::{SessionError, SessionReader};
 use crate::telemetry::chain;
 use crate::tokens::Role;
 
@@ -77,6 +84,9 @@ pub enum SendError {
     /// The sender's connection is unknown or over. 401.
     #[error("the sender's connection is not registered, or its time is over")]
     NotConnected,
+    /// The sender's session has ended, 401, or could not be checked: 500, or 503 when it will pass.
+    #[error(transparent)]
+    Session(SessionError),
     /// A broadcast by somebody who is no operator. 403.
     #[error("a broadcast needs the role operator")]
     BroadcastForbidden,
@@ -100,6 +110,13 @@ pub enum SendError {
     FanOut(#[from] FanOutError),
 }
 
+impl SendError {
+    /// Whether the socket that the message came from has no right to be open any more.
+    pub fn ends_the_socket(&self) -> bool {
+        matches!(self, Self::NotConnected | Self::Session(SessionError::Ended))
+    }
+}
+
 /// The right to know whose an order is.
 pub trait OrderOwners: Send + Sync {
     /// The customer who placed the order; `None` if there is no such order.
@@ -108,8 +125,9 @@ pub trait OrderOwners: Send + Sync {
 
 /// Takes users' messages.
 #[derive(Debug)]
-pub struct Messenger<R, O, I, P, C> {
+pub struct Messenger<R, S, O, I, P, C> {
     registry: R,
+    sessions: S,
     orders: O,
     claims: I,
     fan_out: FanOut<R, P, C>,
@@ -117,24 +135,26 @@ pub struct Messenger<R, O, I, P, C> {
     ids: SharedIds,
 }
 
-impl<R, O, I, P, C> Messenger<R, O, I, P, C>
+impl<R, S, O, I, P, C> Messenger<R, S, O, I, P, C>
 where
     R: Touch + Find + Remove,
+    S: SessionReader,
     O: OrderOwners,
     I: Claims<Error = DynamoError>,
     P: PostToConnection,
     C: Continue,
 {
-    /// Takes messages from the connections of `registry` and sends them by `fan_out`.
+    /// Takes messages from the connections of `registry` whose `sessions` stand, and sends them by `fan_out`.
     pub fn new(
         registry: R,
+        sessions: S,
         orders: O,
         claims: I,
         fan_out: FanOut<R, P, C>,
         clock: SharedClock,
         ids: SharedIds,
     ) -> Self {
-        Self { registry, orders, claims, fan_out, clock, ids }
+        Self { registry, sessions, orders, claims, fan_out, clock, ids }
     }
 
     /// What delivers; takes the further turns too.
@@ -158,15 +178,41 @@ where
         deadline: Deadline,
     ) -> Result<Ack, SendError> {
         let sender = self.touch(sender).await?;
-        let target = self.audience(&sender, &request.to).await?;
+        let (grant, permission) = Permission::pending();
+        let check = async {
+            let stands = self.session_stands(&sender).await;
+            if stands.is_ok() {
+                grant.give();
+            }
+            stands
+        };
+        let (stands, sent) = join(check, self.take(&sender, request, permission, deadline)).await;
+        stands.map_err(SendError::Session)?;
+        sent
+    }
+
+    async fn session_stands(&self, sender: &Connection) -> Result<(), SessionError> {
+        let rows = self.sessions.read(&sender.session_id, &sender.user_id).await?;
+        let standing = rows.standing_of(&sender.session_id, &sender.user_id, self.clock.now());
+        standing.require_live().map(|_| ())
+    }
+
+    async fn take(
+        &self,
+        sender: &Connection,
+        request: SendRequest,
+        permission: Permission,
+        deadline: Deadline,
+    ) -> Result<Ack, SendError> {
+        let target = self.audience(sender, &request.to).await?;
         let Some(message_id) = &request.message_id else {
-            let message = self.message(self.ids.next(), &sender, request);
-            return self.deliver(message, target, deadline).await;
+            let message = self.message(self.ids.next(), sender, request);
+            return self.deliver(message, target, permission, deadline).await;
         };
         match self.claims.claim(keyed(&sender.user_id, message_id, &request)?, deadline.remaining()).await? {
             Admission::Start(claim) => {
-                let message = self.message(message_id.clone(), &sender, request);
-                let sent = self.deliver(message, target, deadline).await;
+                let message = self.message(message_id.clone(), sender, request);
+                let sent = self.deliver(message, target, permission, deadline).await;
                 self.settle(&claim, sent).await
             }
             Admission::Replay(reply) => first_ack(reply),
@@ -193,7 +239,7 @@ where
         Message {
             kind: request.kind,
             message_id,
-            from: sender.user_id.clone(),
+            from: Some(sender.user_id.clone()),
             sent_at: self.clock.now(),
             body: request.body,
         }
@@ -203,10 +249,11 @@ where
         &self,
         message: Message,
         target: Audience,
+        permission: Permission,
         deadline: Deadline,
     ) -> Result<Ack, SendError> {
         let message_id = message.message_id.clone();
-        let (delivered, continues) = match self.fan_out.send(message, target, deadline).await? {
+        let (delivered, continues) = match self.fan_out.send(message, target, permission, deadline).await? {
             Progress::Complete { delivered } | Progress::Abandoned { delivered } => (delivered, false),
             Progress::HandedOn { delivered } => (delivered, true),
         };

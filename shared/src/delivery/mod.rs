@@ -1,7 +1,8 @@
 //! Delivery of messages to the sockets of this region, and the way a message takes to get there.
 //!
 //! # Protocol
-//! 1. A user's message is accepted in [`Messenger::send`]: who sends it, may they, was it sent before.
+//! 1. A user's message is accepted in [`Messenger::send`]: who sends it, may they, was it sent before. Whether the sender's
+//!    session still stands is asked meanwhile, and known before the first post ([`Permission`]).
 //! 2. It becomes a [`Frame`]: over 128 KB is refused here, before the first post.
 //! 3. [`Deliverer::deliver`] walks the audience page by page and posts to at most [`MAX_IN_FLIGHT`] peers at a time;
 //!    the next page is read while the present one is posted. Each peer has its own [`Outcome`]; one bad peer fails
@@ -10,6 +11,10 @@
 //!    One that is only being opened looks the same to a post, and keeps its row.
 //! 5. No post is begun that could outlast the deadline. What is left is a [`Cursor`] behind the last peer that was
 //!    served, and [`FanOut`] hands it to a fresh invocation ([`Continuation`]): never silently cut off.
+//!
+//! # Closing
+//! [`SocketCloser`] ends sockets whose session has ended, with the same walk and the same bounds. What it promises is
+//! told there.
 //!
 //! # The seam between regions
 //! [`FanOut`] *delivers here*. Everything above it (acceptance, acknowledgement) does not know that; with more regions
@@ -27,6 +32,7 @@ use std::future::Future;
 use crate::connections::{CallbackEndpoint, Cursor};
 use crate::ids::ConnectionId;
 
+mod close;
 mod deliver;
 mod dynamo;
 mod fan_out;
@@ -34,16 +40,22 @@ mod gateway;
 mod lambda;
 mod message;
 mod messenger;
+mod patience;
+mod permission;
+mod walk;
 
-pub use deliver::{Deliverer, LAST_START_MARGIN, MAX_IN_FLIGHT};
+pub use close::{AwsSocketCloser, Closed, Closing, LAST_CLOSE_MARGIN, Selection, SocketCloser};
+pub use deliver::{DeliverError, Deliverer, MAX_IN_FLIGHT};
 pub use dynamo::DynamoOrderOwners;
 pub use fan_out::{
     Continuation, Continue, FanOut, FanOutError, HAND_ON_MARGIN, MAX_HOPS, NotHandedOn, Progress,
 };
-pub use gateway::GatewayPosts;
+pub use gateway::ApiGateway;
 pub use lambda::SelfInvocation;
 pub use message::{Frame, FrameTooLarge, InvalidMessageType, MAX_FRAME_BYTES, Message, MessageType};
 pub use messenger::{Ack, Messenger, OrderOwners, Recipient, SendError, SendRequest};
+pub use patience::LAST_START_MARGIN;
+pub use permission::{Grant, Permission, Withheld};
 
 /// Why one post to one socket did not arrive.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +83,30 @@ pub trait PostToConnection: Send + Sync {
         connection_id: &ConnectionId,
         frame: &Frame,
     ) -> impl Future<Output = Result<(), PostError>> + Send;
+}
+
+/// Why a socket was not closed by one call.
+#[derive(Debug, thiserror::Error)]
+pub enum CloseError {
+    /// 410: the connection is over, or not yet established.
+    #[error("the connection is gone")]
+    Gone,
+    /// 429: too many calls. Later may do.
+    #[error("the call was throttled")]
+    Throttled,
+    /// Anything else: forbidden, a server error, no answer in time.
+    #[error("the connection could not be closed")]
+    Failed(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// Closes sockets.
+pub trait CloseConnection: Send + Sync {
+    /// Tries once to close one connection of the API at `endpoint`. What was posted to it before goes out first.
+    fn close(
+        &self,
+        endpoint: &CallbackEndpoint,
+        connection_id: &ConnectionId,
+    ) -> impl Future<Output = Result<(), CloseError>> + Send;
 }
 
 /// How the delivery to one peer ended.

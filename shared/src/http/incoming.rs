@@ -13,6 +13,7 @@ use super::Authenticator;
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::cursor::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
 use crate::deadline::{ANSWER_MARGIN, Deadline};
+use crate::precondition::{IF_MATCH, IfMatch};
 use crate::problem::{Problem, ProblemType};
 use crate::sessions::{ActivityWriter, SessionError, SessionReader, require_live};
 use crate::tokens::{Principal, Role};
@@ -62,6 +63,11 @@ impl Incoming {
     /// A header's value. One that is not ASCII is there, and counts as empty: no header of ours may be so.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.request.headers().get(name).map(|value| value.to_str().unwrap_or_default())
+    }
+
+    /// What the client wants to find before its write happens; `None` when that is all the same to it.
+    pub fn if_match(&self) -> Result<Option<IfMatch>, Problem> {
+        Ok(IfMatch::from_header(self.header(IF_MATCH))?)
     }
 
     /// A path parameter, parsed. What does not parse names nothing: 404.

@@ -8,6 +8,7 @@ use crate::deadline::DeadlineExceeded;
 use crate::dynamo::DynamoError;
 use crate::ids::InvalidId;
 use crate::money::MoneyError;
+use crate::precondition::InvalidIfMatch;
 use crate::problem::{Problem, ProblemType};
 use crate::random::NoEntropy;
 use crate::sessions::{RenewError, SessionError, StartError};
@@ -65,6 +66,13 @@ impl From<InvalidCursor> for Problem {
 /// 400.
 impl From<InvalidId> for Problem {
     fn from(error: InvalidId) -> Self {
+        Self::new(ProblemType::InvalidRequest, error.to_string())
+    }
+}
+
+/// 400.
+impl From<InvalidIfMatch> for Problem {
+    fn from(error: InvalidIfMatch) -> Self {
         Self::new(ProblemType::InvalidRequest, error.to_string())
     }
 }

@@ -1,104 +1,67 @@
 //! What a customer asks for, and what it costs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 
 use super::{OrderLine, Refusal};
+use crate::carts::{Line, Lines, MAX_LINES};
 use crate::ids::ProductId;
 use crate::money::Money;
 
-/// Most lines of an order. A DynamoDB transaction takes 100 actions: 96 stock rows, the order, its idempotency record,
-/// its event, and one in reserve.
-pub const MAX_LINES: usize = 96;
-/// Most units of a line.
-pub const MAX_QUANTITY: u32 = 999;
-
-/// 1 to [`MAX_QUANTITY`] units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Quantity(u32);
-
-impl Quantity {
-    /// The number.
-    pub fn get(self) -> u32 {
-        self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Quantity {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match u32::deserialize(deserializer)? {
-            units @ 1..=MAX_QUANTITY => Ok(Self(units)),
-            _ => Err(serde::de::Error::custom(format_args!("a quantity is from 1 to {MAX_QUANTITY}"))),
-        }
-    }
-}
-
-/// A line as the client sends it: no price.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RequestedLine {
-    /// What.
-    pub product_id: ProductId,
-    /// How many.
-    pub quantity: Quantity,
-}
-
-/// The body of `POST /orders`: 1 to [`MAX_LINES`] lines, one line a product.
+/// The body of `POST /orders`: either lines, or the word that the customer's cart has them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Body")]
-pub struct OrderRequest {
-    lines: Vec<RequestedLine>,
+pub enum OrderRequest {
+    /// These lines; at least one.
+    Lines(Lines),
+    /// Those of the customer's cart, which the order empties.
+    Cart,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Body {
-    lines: Vec<RequestedLine>,
+    #[serde(default, deserialize_with = "given")]
+    lines: Option<Lines>,
+    #[serde(default, deserialize_with = "given")]
+    from_cart: Option<bool>,
 }
 
-/// Lines that make no order.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnfitLines {
-    /// None, or too many.
-    #[error("an order has 1 to {MAX_LINES} lines, not {0}")]
-    Count(usize),
-    /// Two lines of one product.
-    #[error("the product {0} is on two lines")]
-    Repeated(ProductId),
+/// A member that may be absent, but not null.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
-impl OrderRequest {
-    /// The lines.
-    pub fn lines(&self) -> &[RequestedLine] {
-        &self.lines
-    }
+/// A body that asks for no order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnfitOrder {
+    /// Both of the two, or neither.
+    #[error("an order is of either lines or fromCart: true")]
+    Source,
+    /// No lines.
+    #[error("an order has 1 to {MAX_LINES} lines")]
+    NoLines,
 }
 
 impl TryFrom<Body> for OrderRequest {
-    type Error = UnfitLines;
+    type Error = UnfitOrder;
 
-    fn try_from(Body { lines }: Body) -> Result<Self, UnfitLines> {
-        if !(1..=MAX_LINES).contains(&lines.len()) {
-            return Err(UnfitLines::Count(lines.len()));
+    fn try_from(body: Body) -> Result<Self, UnfitOrder> {
+        match (body.lines, body.from_cart) {
+            (Some(lines), None) if lines.is_empty() => Err(UnfitOrder::NoLines),
+            (Some(lines), None) => Ok(Self::Lines(lines)),
+            (None, Some(true)) => Ok(Self::Cart),
+            _ => Err(UnfitOrder::Source),
         }
-        let mut seen = HashSet::new();
-        if let Some(line) = lines.iter().find(|line| !seen.insert(&line.product_id)) {
-            return Err(UnfitLines::Repeated(line.product_id.clone()));
-        }
-        Ok(Self { lines })
     }
 }
 
 /// The lines with the prices of the moment, and their sum.
-pub fn price(
-    lines: &[RequestedLine],
-    prices: &BTreeMap<ProductId, Money>,
-) -> Result<(Vec<OrderLine>, Money), Refusal> {
-    let mut found = Vec::with_capacity(lines.len());
+pub fn price(lines: &Lines, prices: &BTreeMap<ProductId, Money>) -> Result<(Vec<OrderLine>, Money), Refusal> {
+    let mut found = Vec::with_capacity(lines.as_slice().len());
     let mut unknown = Vec::new();
-    for RequestedLine { product_id, quantity } in lines {
+    for Line { product_id, quantity } in lines.as_slice() {
         match prices.get(product_id) {
             Some(&unit_price) => {
                 found.push(OrderLine { product_id: product_id.clone(), quantity: *quantity, unit_price });
@@ -124,9 +87,9 @@ mod tests {
         serde_json::from_value(body).map_err(|error| error.to_string())
     }
 
-    fn request(lines: &[(&str, u32)]) -> OrderRequest {
-        let lines: Vec<_> = lines.iter().map(|(id, n)| json!({"productId": id, "quantity": n})).collect();
-        read(json!({"lines": lines})).unwrap()
+    fn lines(list: &[(&str, u32)]) -> Lines {
+        let lines: Value = list.iter().map(|(id, n)| json!({"productId": id, "quantity": n})).collect();
+        serde_json::from_value(lines).unwrap()
     }
 
     fn prices(list: &[(&str, u64, &str)]) -> BTreeMap<ProductId, Money> {
@@ -135,19 +98,19 @@ mod tests {
     }
 
     #[test]
-    fn a_body_with_anything_unexpected_is_refused() {
-        let line = json!({"productId": "tea", "quantity": 1});
+    fn an_order_is_of_lines_or_of_the_cart() {
+        let tea = json!([{"productId": "tea", "quantity": 1}]);
+        assert_eq!(read(json!({"lines": tea})), Ok(OrderRequest::Lines(lines(&[("tea", 1)]))));
+        assert_eq!(read(json!({"fromCart": true})), Ok(OrderRequest::Cart));
         for (body, why) in [
-            (json!({}), "missing field"),
+            (json!({}), "either lines or fromCart"),
+            (json!({"lines": tea, "fromCart": true}), "either lines or fromCart"),
+            (json!({"lines": tea, "fromCart": false}), "either lines or fromCart"),
+            (json!({"fromCart": false}), "either lines or fromCart"),
+            (json!({"lines": null, "fromCart": true}), "invalid type"),
+            (json!({"lines": tea, "fromCart": null}), "invalid type"),
             (json!({"lines": []}), "1 to 96 lines"),
-            (json!({"lines": vec![line.clone(); 97]}), "1 to 96 lines"),
-            (json!({"lines": [line, line]}), "on two lines"),
-            (json!({"lines": [line], "total": 1}), "unknown field"),
-            (json!({"lines": [{"productId": "tea", "quantity": 0}]}), "from 1 to 999"),
-            (json!({"lines": [{"productId": "tea", "quantity": 1_000}]}), "from 1 to 999"),
-            (json!({"lines": [{"productId": "tea", "quantity": 1.5}]}), "invalid type"),
-            (json!({"lines": [{"productId": "tea", "quantity": 1, "unitPrice": 1}]}), "unknown field"),
-            (json!({"lines": [{"productId": "Tea", "quantity": 1}]}), "product id"),
+            (json!({"lines": tea, "total": 1}), "unknown field"),
         ] {
             let error = read(body.clone()).expect_err("must be refused");
             assert!(error.contains(why), "{body}: {error}");
@@ -156,35 +119,32 @@ mod tests {
 
     #[test]
     fn the_server_knows_the_prices() {
-        let (lines, total) = price(
-            request(&[("tea", 3), ("pot", 1)]).lines(),
-            &prices(&[("pot", 900, "TWD"), ("tea", 50, "TWD")]),
-        )
-        .unwrap();
+        let prices = prices(&[("pot", 900, "TWD"), ("tea", 50, "TWD")]);
+        let (lines, total) = price(&lines(&[("tea", 3), ("pot", 1)]), &prices).unwrap();
         assert_eq!(total.amount, 3 * 50 + 900);
         assert_eq!(lines.iter().map(|line| line.unit_price.amount).collect::<Vec<_>>(), [50, 900]);
     }
 
     #[test]
     fn what_has_no_price_is_named() {
-        let refusal = price(request(&[("tea", 1), ("elixir", 1)]).lines(), &prices(&[("tea", 50, "TWD")]));
+        let refusal = price(&lines(&[("tea", 1), ("elixir", 1)]), &prices(&[("tea", 50, "TWD")]));
         assert_eq!(refusal, Err(Refusal::UnknownProducts(vec!["elixir".parse().unwrap()])));
     }
 
     #[test]
     fn two_currencies_make_no_order() {
         let prices = prices(&[("tea", 50, "TWD"), ("pot", 9, "JPY")]);
-        let refusal = price(request(&[("tea", 1), ("pot", 1)]).lines(), &prices);
+        let refusal = price(&lines(&[("tea", 1), ("pot", 1)]), &prices);
         assert!(matches!(refusal, Err(Refusal::NoTotal(MoneyError::MixedCurrencies(..)))));
     }
 
     proptest! {
         #[test]
-        fn a_total_is_exact_or_refused(lines in prop::collection::btree_map("[a-z]{1,8}", (1..=999_u32, 0..=Money::MAX_AMOUNT), 1..20)) {
-            let list: Vec<_> = lines.iter().map(|(id, (_, amount))| (id.as_str(), *amount, "TWD")).collect();
-            let asked: Vec<_> = lines.iter().map(|(id, (quantity, _))| (id.as_str(), *quantity)).collect();
-            let exact: u128 = lines.values().map(|(q, a)| u128::from(*q) * u128::from(*a)).sum();
-            let total = price(request(&asked).lines(), &prices(&list)).map(|(_, total)| u128::from(total.amount));
+        fn a_total_is_exact_or_refused(items in prop::collection::btree_map("[a-z]{1,8}", (1..=999_u32, 0..=Money::MAX_AMOUNT), 1..20)) {
+            let list: Vec<_> = items.iter().map(|(id, (_, amount))| (id.as_str(), *amount, "TWD")).collect();
+            let asked: Vec<_> = items.iter().map(|(id, (quantity, _))| (id.as_str(), *quantity)).collect();
+            let exact: u128 = items.values().map(|(q, a)| u128::from(*q) * u128::from(*a)).sum();
+            let total = price(&lines(&asked), &prices(&list)).map(|(_, total)| u128::from(total.amount));
             prop_assert_eq!(total.ok(), (exact <= u128::from(Money::MAX_AMOUNT)).then_some(exact));
         }
 

@@ -4,8 +4,9 @@
 //! its `version`; most writes are conditional on the version that was read, so none works on a picture that is out of
 //! date.
 //!
-//! 1. *Place* ([`dynamo::PlaceOrder`]): prices come from the catalogue, not from the client. One transaction takes the
-//!    stock (each line on the condition that enough is left), writes the order, the idempotency record and the event.
+//! 1. *Place* ([`dynamo::PlaceOrder`]): the lines come from the client or from its cart, the prices from the catalogue.
+//!    One transaction takes the stock (each line on the condition that enough is left), writes the order, the
+//!    idempotency record and the event, and empties the cart (on the condition that it is as it was read).
 //! 2. *Pay*: [`crate::payments`].
 //! 3. *Cancel* ([`dynamo::CancelOrder`]) and *expire* ([`Expiry`], for orders that stay unpaid): one transaction ends
 //!    the order and gives the stock back, so it comes back exactly once.
@@ -14,7 +15,8 @@
 //!
 //! Stock is taken from and given back to the rows of the region that placed the order.
 //!
-//! Limits: [`MAX_LINES`] lines, [`MAX_QUANTITY`] units a line, one currency an order.
+//! Limits: [`MAX_LINES`](crate::carts::MAX_LINES) lines, [`MAX_QUANTITY`](crate::carts::MAX_QUANTITY) units a line, one
+//! currency an order.
 
 use std::future::Future;
 
@@ -22,6 +24,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::carts::Quantity;
 use crate::clock::{as_rfc3339, rfc3339};
 use crate::cursor::InvalidCursor;
 use crate::deadline::Deadline;
@@ -33,7 +36,7 @@ pub mod dynamo;
 mod lines;
 mod shards;
 
-pub use lines::{MAX_LINES, MAX_QUANTITY, OrderRequest, Quantity, RequestedLine, UnfitLines, price};
+pub use lines::{OrderRequest, UnfitOrder, price};
 pub use shards::{DAY_SHARDS, DayShard, PENDING_SHARDS, PendingShard};
 
 /// Where an order stands.
@@ -156,6 +159,9 @@ pub enum Refusal {
     /// No such order, or somebody else's. 404.
     #[error("there is no order {0}")]
     NotFound(OrderId),
+    /// There is nothing in the cart. 422.
+    #[error("the cart is empty")]
+    EmptyCart,
     /// These products have no price. 422.
     #[error("there is no product {}", .0.iter().map(ProductId::as_str).collect::<Vec<_>>().join(", "))]
     UnknownProducts(Vec<ProductId>),

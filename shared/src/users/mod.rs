@@ -94,6 +94,8 @@ pub enum Authentication {
 pub enum RoleChange {
     /// The account as it is now. The same when nothing had to be changed.
     Settled(User),
+    /// The account as it is now, a role less. All of its sessions have ended.
+    Withdrawn(User),
     /// No account has this address.
     UnknownEmail,
 }

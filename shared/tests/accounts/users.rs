@@ -78,7 +78,7 @@ async fn signed_in(store: &Store, address: &str) -> User {
 
 async fn settled(change: impl Future<Output = Result<RoleChange, users::UserError>>) -> User {
     match change.await.unwrap() {
-        RoleChange::Settled(user) => user,
+        RoleChange::Settled(user) | RoleChange::Withdrawn(user) => user,
         RoleChange::UnknownEmail => panic!("the account is there"),
     }
 }
@@ -227,8 +227,10 @@ async fn a_withdrawal_raises_the_token_version_once() {
     let unchanged = settled(roles(&store).withdraw(&ann.email, Role::Operator)).await;
     assert_eq!(unchanged, ann, "there was nothing to withdraw");
     settled(roles(&store).grant(&ann.email, Role::Operator)).await;
-    let first = settled(roles(&store).withdraw(&ann.email, Role::Operator)).await;
-    let second = settled(roles(&store).withdraw(&ann.email, Role::Operator)).await;
+    let first = roles(&store).withdraw(&ann.email, Role::Operator).await.unwrap();
+    let RoleChange::Withdrawn(first) = first else { panic!("the account had the role: {first:?}") };
+    let second = roles(&store).withdraw(&ann.email, Role::Operator).await.unwrap();
+    let RoleChange::Settled(second) = second else { panic!("no session ended: {second:?}") };
     assert!(first.roles.is_empty());
     assert_eq!(first.token_version, 1);
     assert_eq!(first, second);

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage breaks")]
 
+mod carts;
 mod catalog;
 mod expiry;
 mod idempotency;

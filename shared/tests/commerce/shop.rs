@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use sojourn::carts::dynamo::DynamoCarts;
+use sojourn::carts::{Cart, CartDraft, CartError, Carts, Replacement};
 use sojourn::catalog::dynamo::{AdjustStock, DynamoCatalog, StockTables};
 use sojourn::catalog::{Product, StockChange};
 use sojourn::clock::{Clock, ManualClock};
@@ -15,11 +17,14 @@ use sojourn::env::Env;
 use sojourn::idempotency::KeyedRequest;
 use sojourn::idempotency::dynamo::KeyedRequests;
 use sojourn::ids::{self, OrderId, ProductId, SharedIds};
-use sojourn::orders::dynamo::{CancelOrder, DynamoExpiry, DynamoOrders, OrderWrites, PlaceOrder, Settling};
+use sojourn::orders::dynamo::{
+    CancelOrder, Checkout, DynamoExpiry, DynamoOrders, OrderWrites, PlaceOrder, Settling,
+};
 use sojourn::orders::{Order, OrderStatus};
 use sojourn::payments::dynamo::DynamoPayments;
 use sojourn::payments::sandbox::SandboxProvider;
 use sojourn::payments::{PaymentProvider, PaymentRequest, Payments};
+use sojourn::precondition::IfMatch;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::redacted::Redacted;
 use sojourn::reply::Reply;
@@ -44,8 +49,10 @@ pub(crate) struct Shop {
     pub(crate) ids: SharedIds,
     pub(crate) orders: DynamoOrders,
     pub(crate) catalog: DynamoCatalog,
+    pub(crate) carts: Carts<DynamoCarts>,
     env: Env,
     requests: KeyedRequests,
+    checkout: Checkout,
     writes: OrderWrites,
     stock: StockTables,
     sessions: SessionStarter<DynamoSessions>,
@@ -67,11 +74,15 @@ impl Shop {
         let ids = ids::random();
         let client = store.client.clone();
         let signing_key = SigningKey::from_jwk(&Redacted::new(key.private_jwk().to_string())).unwrap();
+        let writes = OrderWrites::from_env(&env, ids.clone()).unwrap();
+        let carts = DynamoCarts::from_env(client.clone(), &env).unwrap();
         Self {
+            carts: Carts::new(carts, clock.clone(), ids.clone()),
+            checkout: Checkout::from_env(client.clone(), &env, writes.clone()).unwrap(),
             orders: DynamoOrders::from_env(client.clone(), &env).unwrap(),
             catalog: DynamoCatalog::from_env(client.clone(), &env).unwrap(),
             requests: KeyedRequests::from_env(client.clone(), &env, clock.clone()).unwrap(),
-            writes: OrderWrites::from_env(&env, ids.clone()).unwrap(),
+            writes,
             stock: StockTables::from_env(&env).unwrap(),
             sessions: SessionStarter {
                 store: DynamoSessions::from_env(client, &env).unwrap(),
@@ -136,17 +147,53 @@ impl Shop {
         key: &str,
         lines: &[(&str, u32)],
     ) -> Answer {
-        let lines: Vec<_> = lines.iter().map(|(id, n)| json!({"productId": id, "quantity": n})).collect();
-        let body = json!({"lines": lines});
+        self.place_body(patience, caller, key, json!({"lines": lines_of(lines)})).await
+    }
+
+    /// Places an order of what is in the cart.
+    pub(crate) async fn place_cart(&self, caller: &Principal, key: &str) -> Answer {
+        self.place_body(PATIENCE, caller, key, json!({"fromCart": true})).await
+    }
+
+    async fn place_body(&self, patience: Duration, caller: &Principal, key: &str, body: Value) -> Answer {
         let request = KeyedRequest::new("place-order", caller, key.parse().unwrap(), &body);
+        let deadline = Deadline::after(patience);
         let effect = PlaceOrder {
-            writes: &self.writes,
-            products: "ProductsTable",
+            checkout: &self.checkout,
             customer_id: caller.user_id(),
             order_id: self.ids.next(),
-            order: &serde_json::from_value(body).unwrap(),
+            request: &serde_json::from_value(body).unwrap(),
+            deadline,
         };
-        Ok(self.requests.run(caller, &request, &effect, Deadline::after(patience)).await?)
+        Ok(self.requests.run(caller, &request, &effect, deadline).await?)
+    }
+
+    pub(crate) async fn cart(&self, customer: &Principal) -> Cart {
+        self.carts.read(customer.user_id()).await.unwrap()
+    }
+
+    /// Reads the cart and replaces it, as `PUT /cart` does.
+    pub(crate) async fn put_cart(
+        &self,
+        customer: &Principal,
+        lines: &[(&str, u32)],
+        if_match: Option<&str>,
+    ) -> Result<Cart, CartError> {
+        let seen = self.cart(customer).await;
+        self.put_cart_on(seen, customer, lines, if_match).await
+    }
+
+    /// Replaces a cart that was read before.
+    pub(crate) async fn put_cart_on(
+        &self,
+        seen: Cart,
+        customer: &Principal,
+        lines: &[(&str, u32)],
+        if_match: Option<&str>,
+    ) -> Result<Cart, CartError> {
+        let CartDraft { lines } = serde_json::from_value(json!({"lines": lines_of(lines)})).unwrap();
+        let replacement = Replacement { lines, if_match: IfMatch::from_header(if_match).unwrap() };
+        self.carts.replace(customer.user_id(), seen, replacement, Deadline::after(PATIENCE)).await
     }
 
     /// Places an order that must succeed.
@@ -241,6 +288,10 @@ impl Shop {
             .map(|row| row["charges"].as_n().unwrap().parse::<u32>().unwrap())
             .sum()
     }
+}
+
+pub(crate) fn lines_of(lines: &[(&str, u32)]) -> Value {
+    lines.iter().map(|(id, n)| json!({"productId": id, "quantity": n})).collect()
 }
 
 pub(crate) fn order_id(reply: &Reply) -> OrderId {

@@ -9,7 +9,7 @@ use crate::catalog::{Delta, StockRefusal};
 use crate::clock::rfc3339;
 use crate::dynamo::{CancellationReason, Change, DynamoError, RowKey, Rows, number, text};
 use crate::env::{ConfigError, Env};
-use crate::idempotency::dynamo::atomic::{Decision, Effect};
+use crate::idempotency::dynamo::atomic::{Commit, Decision, Effect};
 use crate::ids::{EventId, ProductId};
 use crate::outbox::{self, Event, EventType};
 use crate::problem::Problem;
@@ -68,6 +68,8 @@ pub struct AdjustStock<'a> {
 }
 
 impl Effect for AdjustStock<'_> {
+    type Decided = ();
+
     fn rows(&self) -> Vec<RowKey<'_>> {
         let StockTables { products, stock, region, .. } = self.tables;
         vec![
@@ -101,11 +103,12 @@ impl Effect for AdjustStock<'_> {
             data: json!({"productId": self.product_id, "region": region, "delta": self.delta, "available": sum}),
         };
         let body = json!({"productId": self.product_id, "region": region, "available": sum});
-        Ok(Decision::Commit(vec![change, outbox::dynamo::put(outbox, &event)?], Reply::json(200, body)))
+        let actions = vec![change, outbox::dynamo::put(outbox, &event)?];
+        Ok(Decision::Commit(Commit { actions, reply: Reply::json(200, body), decided: () }))
     }
 
     /// The units have changed since they were read: look again.
-    fn explain(&self, _: &[CancellationReason]) -> Option<Problem> {
+    fn explain(&self, (): &(), _: &[CancellationReason]) -> Option<Problem> {
         None
     }
 

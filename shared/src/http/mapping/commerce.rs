@@ -1,6 +1,7 @@
-//! Catalogue, orders and payments, and the keys that make their writes idempotent.
+//! Catalogue, carts, orders and payments, and the keys that make their writes idempotent.
 
 use super::TRY_AGAIN;
+use crate::carts::CartError;
 use crate::catalog::{CatalogError, StockRefusal};
 use crate::idempotency::{KeyError, KeyedRequestError};
 use crate::ids::ProductId;
@@ -54,7 +55,7 @@ impl From<Refusal> for Problem {
             Refusal::UnknownProducts(products) => {
                 Self::new(ProblemType::Unprocessable, detail).with("productIds", texts(&products))
             }
-            Refusal::NoTotal(_) => Self::new(ProblemType::Unprocessable, detail),
+            Refusal::NoTotal(_) | Refusal::EmptyCart => Self::new(ProblemType::Unprocessable, detail),
             Refusal::OutOfStock(products) => {
                 Self::new(ProblemType::OutOfStock, detail).with("productIds", texts(&products))
             }
@@ -101,6 +102,20 @@ impl From<StockRefusal> for Problem {
                 Self::new(ProblemType::StockBelowZero, detail).with("available", available)
             }
             StockRefusal::AboveMax => Self::new(ProblemType::Unprocessable, detail),
+        }
+    }
+}
+
+/// 412, 503, or as the store's error.
+impl From<CartError> for Problem {
+    fn from(error: CartError) -> Self {
+        match error {
+            CartError::Stale { version } => Self::stale(version),
+            CartError::Contended => {
+                Self::new(ProblemType::Unavailable, "too many at once write this cart; try again")
+                    .retry_after(TRY_AGAIN)
+            }
+            CartError::Store(error) => error.into(),
         }
     }
 }

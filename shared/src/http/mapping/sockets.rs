@@ -1,7 +1,8 @@
 //! Handshakes, frames, messages and their delivery.
 
 use super::TRY_AGAIN;
-use crate::delivery::{FanOutError, SendError};
+use crate::connections::AdmissionError;
+use crate::delivery::{DeliverError, FanOutError, SendError};
 use crate::problem::{Problem, ProblemType};
 use crate::telemetry::chain;
 use crate::websocket::{HandshakeError, InvalidFrame};
@@ -10,6 +11,20 @@ use crate::websocket::{HandshakeError, InvalidFrame};
 impl From<HandshakeError> for Problem {
     fn from(error: HandshakeError) -> Self {
         Self::new(ProblemType::Unauthenticated, error.to_string())
+    }
+}
+
+/// 401 for a session that has ended or soon will.
+impl From<AdmissionError> for Problem {
+    fn from(error: AdmissionError) -> Self {
+        match error {
+            AdmissionError::Session(error) => error.into(),
+            AdmissionError::EndsTooSoon => {
+                let detail = "the session ends within the two hours that a socket may last; sign in again";
+                Self::new(ProblemType::Unauthenticated, detail)
+            }
+            AdmissionError::Registry(error) => error.into(),
+        }
     }
 }
 
@@ -28,6 +43,7 @@ impl From<SendError> for Problem {
             SendError::NotConnected => {
                 Self::new(ProblemType::Unauthenticated, "connect again to send messages")
             }
+            SendError::Session(error) => error.into(),
             SendError::BroadcastForbidden => Self::new(ProblemType::Forbidden, detail),
             SendError::NoSuchOrder(id) => Self::new(ProblemType::NotFound, format!("there is no order {id}")),
             SendError::InProgress { retry_after } => {
@@ -45,7 +61,12 @@ impl From<FanOutError> for Problem {
     fn from(error: FanOutError) -> Self {
         match error {
             FanOutError::TooLarge(error) => Self::new(ProblemType::BodyTooLarge, error.to_string()),
-            FanOutError::Registry(error) => error.into(),
+            FanOutError::Delivery(DeliverError::Registry(error)) => error.into(),
+            FanOutError::Delivery(DeliverError::Withheld(error)) => {
+                tracing::warn!(%error, "delivered to nobody");
+                Self::new(ProblemType::Unavailable, "the sender could not be checked; send the message again")
+                    .retry_after(TRY_AGAIN)
+            }
             FanOutError::NotHandedOn(error) => {
                 tracing::error!(error = chain(&error), "delivery was cut short");
                 Self::new(ProblemType::Unavailable, "not everybody was reached; send the message again")

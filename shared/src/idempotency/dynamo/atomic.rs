@@ -14,7 +14,7 @@
 //!    changed.
 //! 5. A final refusal is recorded by a conditional put; if a record is in the way, that one is the answer.
 //!
-//! So a new effect takes two sequential round trips, and a replay one.
+//! So a new effect takes two sequential round trips (and what deciding reads on top), and a replay one.
 
 use std::future::Future;
 
@@ -35,6 +35,9 @@ use crate::tokens::Principal;
 
 /// One effect that fits into a transaction: at most 99 actions, decided on at most 97 rows.
 pub trait Effect: Sync {
+    /// What was decided, as far as explaining a refusal needs it.
+    type Decided: Send + Sync;
+
     /// The rows to decide on.
     fn rows(&self) -> Vec<RowKey<'_>>;
 
@@ -43,11 +46,11 @@ pub trait Effect: Sync {
         &self,
         rows: Rows,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Decision, DynamoError>> + Send;
+    ) -> impl Future<Output = Result<Decision<Self::Decided>, DynamoError>> + Send;
 
     /// Says what a failed condition among the effect's own actions means: a final refusal, or `None` to read and
     /// decide again. The reasons are in the order of the actions.
-    fn explain(&self, reasons: &[CancellationReason]) -> Option<Problem>;
+    fn explain(&self, decided: &Self::Decided, reasons: &[CancellationReason]) -> Option<Problem>;
 
     /// Called when the effect has happened, for its metrics.
     fn committed(&self);
@@ -55,15 +58,26 @@ pub trait Effect: Sync {
 
 /// What an effect wants done.
 #[derive(Debug)]
-pub enum Decision {
-    /// These writes, and this answer, recorded with them.
-    Commit(Vec<TransactWriteItem>, Reply),
+pub enum Decision<T = ()> {
+    /// A change, recorded with its answer.
+    Commit(Commit<T>),
     /// A final refusal, recorded.
     Refuse(Problem),
     /// A refusal that will pass, not recorded.
     Defer(Problem),
     /// Deciding has changed the rows.
     ReadAgain,
+}
+
+/// A change that an effect has decided on.
+#[derive(Debug)]
+pub struct Commit<T = ()> {
+    /// Its writes.
+    pub actions: Vec<TransactWriteItem>,
+    /// Its answer.
+    pub reply: Reply,
+    /// What [`Effect::explain`] is told of it.
+    pub decided: T,
 }
 
 /// What became of one try.
@@ -90,7 +104,7 @@ impl KeyedRequests {
             };
             let now = self.clock.now();
             let tried = match effect.decide(rows, now).await? {
-                Decision::Commit(actions, reply) => self.commit(request, effect, actions, reply, now).await?,
+                Decision::Commit(commit) => self.commit(request, effect, commit, now).await?,
                 Decision::Refuse(problem) => Try::Refused(problem),
                 Decision::Defer(problem) => return Err(KeyedRequestError::Refused(problem)),
                 Decision::ReadAgain => Try::Again,
@@ -106,12 +120,11 @@ impl KeyedRequests {
         }
     }
 
-    async fn commit(
+    async fn commit<E: Effect>(
         &self,
         request: &KeyedRequest,
-        effect: &impl Effect,
-        actions: Vec<TransactWriteItem>,
-        reply: Reply,
+        effect: &E,
+        Commit { actions, reply, decided }: Commit<E::Decided>,
         now: Timestamp,
     ) -> Result<Try, KeyedRequestError> {
         let mut items = vec![put_done(&self.records, request, &reply, now)?];
@@ -136,7 +149,7 @@ impl KeyedRequests {
             _ => {}
         }
         if effects.iter().any(|reason| matches!(reason, ConditionFailed(_)))
-            && let Some(problem) = effect.explain(effects)
+            && let Some(problem) = effect.explain(&decided, effects)
         {
             return Ok(Try::Refused(problem));
         }

@@ -6,7 +6,7 @@ use super::settle::{Footing, Settling};
 use super::{key, parse};
 use crate::deadline::Deadline;
 use crate::dynamo::{CancellationReason, DynamoError, RowKey, Rows};
-use crate::idempotency::dynamo::atomic::{Decision, Effect};
+use crate::idempotency::dynamo::atomic::{Commit, Decision, Effect};
 use crate::ids::{OrderId, UserId};
 use crate::orders::{CancelReason, OrderStatus, Refusal};
 use crate::payments::{PaymentError, PaymentProvider};
@@ -30,6 +30,8 @@ pub struct CancelOrder<'a, P> {
 }
 
 impl<P: PaymentProvider> Effect for CancelOrder<'_, P> {
+    type Decided = ();
+
     fn rows(&self) -> Vec<RowKey<'_>> {
         vec![RowKey { table: self.settling.writes().orders(), key: key(self.order_id) }]
     }
@@ -52,11 +54,12 @@ impl<P: PaymentProvider> Effect for CancelOrder<'_, P> {
             Footing::Unknown => return Ok(Decision::Defer(PaymentError::ProviderUnavailable.into())),
         }
         let (cancelled, actions) = writes.cancelled(&order, CancelReason::Customer, now)?;
-        Ok(Decision::Commit(actions, Reply::json(200, cancelled.document())))
+        let reply = Reply::json(200, cancelled.document());
+        Ok(Decision::Commit(Commit { actions, reply, decided: () }))
     }
 
     /// The order has changed since it was read: look again.
-    fn explain(&self, _: &[CancellationReason]) -> Option<Problem> {
+    fn explain(&self, (): &(), _: &[CancellationReason]) -> Option<Problem> {
         None
     }
 

@@ -30,7 +30,7 @@ mod settle;
 
 pub use cancel::CancelOrder;
 pub use expire::DynamoExpiry;
-pub use place::PlaceOrder;
+pub use place::{Checkout, PlaceOrder};
 pub use read::DynamoOrders;
 pub use settle::{Footing, Settling};
 

@@ -12,7 +12,7 @@ use crate::ids::UserId;
 use crate::retry::Backoff;
 use crate::sessions::dynamo::SessionWrites;
 use crate::tokens::Role;
-use crate::users::{Email, ProfileReader, RoleChange, RoleStore, UserError};
+use crate::users::{Email, ProfileReader, RoleChange, RoleStore, User, UserError};
 
 /// A role is granted to an account that is there: an update would otherwise make half of one. `ADD` on a set: concurrent
 /// grants all count, a repeated one changes nothing.
@@ -48,31 +48,32 @@ impl DynamoRoles {
     }
 
     /// Applies the actions to the account of an address, and reads what it is now. The first action's condition
-    /// refuses when there is nothing to change.
+    /// refuses when there is nothing to change; else it is `changed`.
     async fn settle(
         &self,
         email: &Email,
         actions: impl Fn(&UserId) -> Result<Vec<TransactWriteItem>, DynamoError>,
+        changed: fn(User) -> RoleChange,
     ) -> Result<RoleChange, UserError> {
         let Some(user) = self.users.account_of(email).await? else { return Ok(RoleChange::UnknownEmail) };
         let mut backoff = Backoff::within(Deadline::after(PATIENCE));
-        loop {
+        let outcome = loop {
             match transact(&self.client, &target(user.as_str()), actions(&user)?).await? {
-                Transaction::Committed => break,
+                Transaction::Committed => break changed,
                 Transaction::Cancelled(reasons)
                     if matches!(reasons.first(), Some(CancellationReason::ConditionFailed(_))) =>
                 {
-                    break;
+                    break RoleChange::Settled;
                 }
                 Transaction::Cancelled(_) if backoff.wait().await => {}
                 Transaction::Cancelled(_) => return Err(UserError::Busy),
             }
-        }
+        };
         let Some((user, _)) = self.users.profile(&user).await? else {
             let missing = "the pointer leads to an account that is not there";
             return Err(DynamoError::unreadable("TransactGetItems", target(user.as_str()), missing).into());
         };
-        Ok(RoleChange::Settled(user))
+        Ok(outcome(user))
     }
 }
 
@@ -81,7 +82,7 @@ impl RoleStore for DynamoRoles {
         let actions = |user: &UserId| {
             Ok(vec![GRANT.action(&self.users.table, profile_key(user), [(":roles", set_of(role))])?])
         };
-        self.settle(email, actions).await
+        self.settle(email, actions, RoleChange::Settled).await
     }
 
     async fn withdraw(&self, email: &Email, role: Role) -> Result<RoleChange, UserError> {
@@ -91,7 +92,7 @@ impl RoleStore for DynamoRoles {
             actions.extend(self.writes.all(user, self.clock.now())?);
             Ok(actions)
         };
-        self.settle(email, actions).await
+        self.settle(email, actions, RoleChange::Withdrawn).await
     }
 }
 

@@ -1,7 +1,5 @@
 //! An HTTP endpoint that answers as API Gateway's `@connections` and Lambda's `Invoke` do, by a script.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot set its stage stops there")]
-
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -32,6 +30,8 @@ struct Script {
     always: HashMap<String, u16>,
     next: HashMap<String, VecDeque<u16>>,
     posts: HashMap<String, Vec<(u16, Bytes)>>,
+    next_closes: HashMap<String, VecDeque<u16>>,
+    closes: HashMap<String, Vec<u16>>,
     order: Vec<String>,
     in_flight: usize,
     most_in_flight: usize,
@@ -46,11 +46,11 @@ impl Drop for Gateway {
 }
 
 impl Gateway {
-    /// Starts one that takes every post.
+    /// Starts one that takes every post and closes every connection.
     pub(crate) async fn start() -> Self {
         let script = Arc::new(Mutex::new(Script::default()));
         let routes = Router::new()
-            .route("/stage/@connections/{id}", post(take_post))
+            .route("/stage/@connections/{id}", post(take_post).delete(take_close))
             .route("/stage/2015-03-31/functions/{name}/invocations", post(take_event))
             .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&script));
@@ -76,7 +76,7 @@ impl Gateway {
         self.sdk.clone()
     }
 
-    /// Every post takes this long.
+    /// Every call takes this long.
     pub(crate) fn take(&self, time: Duration) {
         self.script().takes = time;
     }
@@ -89,6 +89,16 @@ impl Gateway {
     /// The next posts to `id` are answered with these.
     pub(crate) fn answers(&self, id: &str, statuses: impl IntoIterator<Item = u16>) {
         self.script().next.insert(id.to_owned(), statuses.into_iter().collect());
+    }
+
+    /// The next calls to close `id` are answered with these.
+    pub(crate) fn closes_with(&self, id: &str, statuses: impl IntoIterator<Item = u16>) {
+        self.script().next_closes.insert(id.to_owned(), statuses.into_iter().collect());
+    }
+
+    /// How the calls to close `id` were answered so far.
+    pub(crate) fn closes(&self, id: &str) -> Vec<u16> {
+        self.script().closes.get(id).cloned().unwrap_or_default()
     }
 
     /// Posts to `id` so far, whatever they were answered.
@@ -107,12 +117,12 @@ impl Gateway {
         self.script().posts[id].last().unwrap().1.clone()
     }
 
-    /// The peers in the order in which they were answered.
+    /// The peers in the order in which their calls were answered.
     pub(crate) fn order(&self) -> Vec<String> {
         self.script().order.clone()
     }
 
-    /// The most posts that were under way at once.
+    /// The most calls that were under way at once.
     pub(crate) fn most_in_flight(&self) -> usize {
         self.script().most_in_flight
     }
@@ -135,6 +145,26 @@ impl Gateway {
 type Shared = State<Arc<Mutex<Script>>>;
 
 async fn take_post(State(script): Shared, Path(id): Path<String>, body: Bytes) -> Response {
+    under_way(&script).await;
+    let mut script = script.lock().unwrap();
+    let scripted = script.next.get_mut(&id).and_then(VecDeque::pop_front);
+    let status = scripted.or_else(|| script.always.get(&id).copied()).unwrap_or(200);
+    script.order.push(id.clone());
+    script.posts.entry(id).or_default().push((status, body));
+    answer(status)
+}
+
+async fn take_close(State(script): Shared, Path(id): Path<String>) -> Response {
+    under_way(&script).await;
+    let mut script = script.lock().unwrap();
+    let status = script.next_closes.get_mut(&id).and_then(VecDeque::pop_front).unwrap_or(204);
+    script.order.push(id.clone());
+    script.closes.entry(id).or_default().push(status);
+    answer(status)
+}
+
+/// Takes the time that a call takes.
+async fn under_way(script: &Mutex<Script>) {
     let time = {
         let mut script = script.lock().unwrap();
         script.in_flight += 1;
@@ -142,14 +172,12 @@ async fn take_post(State(script): Shared, Path(id): Path<String>, body: Bytes) -
         script.takes
     };
     tokio::time::sleep(time).await;
-    let mut script = script.lock().unwrap();
-    script.in_flight -= 1;
-    let scripted = script.next.get_mut(&id).and_then(VecDeque::pop_front);
-    let status = scripted.or_else(|| script.always.get(&id).copied()).unwrap_or(200);
-    script.order.push(id.clone());
-    script.posts.entry(id).or_default().push((status, body));
+    script.lock().unwrap().in_flight -= 1;
+}
+
+fn answer(status: u16) -> Response {
     let error = match status {
-        200 => return StatusCode::OK.into_response(),
+        200 | 204 => return StatusCode::from_u16(status).unwrap().into_response(),
         403 => "ForbiddenException",
         410 => "GoneException",
         413 => "PayloadTooLargeException",

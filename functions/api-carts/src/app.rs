@@ -1,0 +1,32 @@
+//! The adapters that the handler works with, built once.
+
+use aws_sdk_dynamodb::Client;
+use sojourn::carts::Carts;
+use sojourn::carts::dynamo::DynamoCarts;
+use sojourn::clock::SharedClock;
+use sojourn::env::{ConfigError, Env};
+use sojourn::http::Authenticator;
+use sojourn::ids;
+use sojourn::sessions::SessionStore;
+
+/// What the handler works with.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) authenticator: Authenticator,
+    pub(crate) sessions: SessionStore,
+    pub(crate) carts: Carts<DynamoCarts>,
+    pub(crate) clock: SharedClock,
+}
+
+impl App {
+    /// Reads the whole configuration, and connects nothing yet.
+    pub(crate) fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        let carts = DynamoCarts::from_env(dynamodb.clone(), env)?;
+        Ok(Self {
+            authenticator: Authenticator::from_env(env, clock.clone())?,
+            sessions: SessionStore::from_env(dynamodb, env, clock.clone())?,
+            carts: Carts::new(carts, clock.clone(), ids::random()),
+            clock,
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! Requests to answers.
+
+use std::sync::Arc;
+
+use sojourn::carts::{Cart, CartDraft, Lines, Replacement};
+use sojourn::http::{Incoming, no_such_route};
+use sojourn::precondition::etag;
+use sojourn::problem::Problem;
+use sojourn::reply::Reply;
+use sojourn::tokens::Principal;
+
+use crate::app::App;
+
+/// Answers one request.
+pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+    match request.route() {
+        "GET /cart" => get(&app, &request).await,
+        "PUT /cart" => put(&app, &request).await,
+        "DELETE /cart" => delete(&app, &request).await,
+        _ => Err(no_such_route(&request)),
+    }
+}
+
+async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.authenticator)?;
+    let cart = read(app, request, &caller).await?;
+    Ok(document(&cart))
+}
+
+async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.authenticator)?;
+    let CartDraft { lines } = request.json()?;
+    let cart = replace(app, request, &caller, lines).await?;
+    Ok(document(&cart))
+}
+
+async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.authenticator)?;
+    replace(app, request, &caller, Lines::default()).await?;
+    Ok(Reply::empty(204))
+}
+
+/// Writes after the caller's session was found to stand, on the cart that was read with it.
+async fn replace(app: &App, request: &Incoming, caller: &Principal, lines: Lines) -> Result<Cart, Problem> {
+    let replacement = Replacement { lines, if_match: request.if_match()? };
+    let seen = read(app, request, caller).await?;
+    let write = app.carts.replace(caller.user_id(), seen, replacement, request.deadline());
+    request.in_time(write).await
+}
+
+/// Reads, and checks the caller's session at the same time.
+async fn read(app: &App, request: &Incoming, caller: &Principal) -> Result<Cart, Problem> {
+    let cart = app.carts.read(caller.user_id());
+    request.with_live_session(&app.sessions, caller, &app.clock, cart).await
+}
+
+fn document(cart: &Cart) -> Reply {
+    Reply::json(200, cart.document()).header("etag", etag(cart.version))
+}

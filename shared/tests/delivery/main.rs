@@ -1,0 +1,14 @@
+//! Delivery through the real SDK to an HTTP endpoint that answers as `@connections` does, messages from their acceptance
+//! to the sockets, and the sockets' end.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its stage stops there")]
+
+mod closing;
+mod gateway_double;
+mod messages;
+#[path = "../support/sign_ins.rs"]
+mod sign_ins;
+mod stage;
+#[path = "../support/mod.rs"]
+mod support;
+mod turns;

@@ -1,0 +1,289 @@
+//! A message from its acceptance to the sockets.
+
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use futures::stream::{self, StreamExt};
+use serde_json::{Value, json};
+use sojourn::clock::{Clock, SystemClock};
+use sojourn::connections::{ConnectionKey, True};
+use sojourn::deadline::Deadline;
+use sojourn::delivery::{FanOutError, Recipient, SendError, SendRequest};
+use sojourn::ids::{MessageId, OrderId, random};
+use sojourn::sessions::SessionError;
+use sojourn::tokens::Role;
+use sojourn_local::services::faults::{Failure, Rule};
+
+use crate::sign_ins::{revoke, revoke_all, sign_in};
+use crate::stage::{request, soon, stage, user};
+
+/// A post takes less than a millisecond here.
+const ENOUGH_TO_POST: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn a_message_reaches_all_sockets_of_its_receiver_as_documented() {
+    let stage = stage().await;
+    let (alice, bob) = (user(), user());
+    let sender = stage.connect("alice=", &alice).await;
+    stage.connect("bob1=", &bob).await;
+    stage.connect("bob2=", &bob).await;
+
+    let usage = stage.store.embedded.usage();
+    usage.record();
+    let ack = stage.messenger().send(&sender, request(Recipient::UserId(bob), None), soon()).await.unwrap();
+    let asked = usage.snapshot();
+    let count = |operation| asked.count(operation);
+    assert_eq!((count("UpdateItem"), count("BatchGetItem"), count("Query"), asked.total()), (1, 1, 1, 3));
+    assert_eq!(json!(ack), json!({"type": "ack", "messageId": ack.message_id, "delivered": 2}));
+    for socket in ["bob1=", "bob2="] {
+        let mut frame: Value = serde_json::from_slice(&stage.gateway.last_body(socket)).unwrap();
+        let sent_at = frame["sentAt"].take();
+        assert!(sent_at.as_str().is_some_and(|at| at.ends_with('Z')), "{sent_at}");
+        let expected = json!({
+            "type": "chat.message", "messageId": ack.message_id, "from": alice, "sentAt": null, "body": {"text": "hi"},
+        });
+        assert_eq!(frame, expected);
+    }
+    assert_eq!(stage.gateway.posts("alice="), 0);
+}
+
+#[tokio::test]
+async fn a_repeated_message_id_is_acknowledged_again_and_delivered_once() {
+    let stage = stage().await;
+    let (alice, bob) = (user(), user());
+    let sender = stage.connect("alice=", &alice).await;
+    stage.connect("bob=", &bob).await;
+    let (messenger, id) = (stage.messenger(), random().next::<MessageId>());
+    let send = || messenger.send(&sender, request(Recipient::UserId(bob.clone()), Some(&id)), soon());
+
+    let first = send().await.unwrap();
+    assert_eq!((first.message_id.clone(), first.delivered), (id.clone(), 1));
+    assert_eq!(send().await.unwrap(), first);
+    assert_eq!(stage.gateway.posts("bob="), 1);
+
+    let other = SendRequest { body: json!("other"), ..request(Recipient::UserId(bob), Some(&id)) };
+    let reused = messenger.send(&sender, other, soon()).await;
+    assert!(matches!(reused, Err(SendError::MessageIdReused)), "{reused:?}");
+}
+
+#[tokio::test]
+async fn many_repetitions_at_once_are_delivered_once() {
+    let stage = stage().await;
+    let (alice, bob) = (user(), user());
+    let sender = stage.connect("alice=", &alice).await;
+    stage.connect("bob=", &bob).await;
+    stage.gateway.take(Duration::from_millis(50));
+    let (messenger, id) = (stage.messenger(), random().next::<MessageId>());
+    let send = |_| messenger.send(&sender, request(Recipient::UserId(bob.clone()), Some(&id)), soon());
+
+    let answers: Vec<_> = stream::iter(0..20).map(send).buffer_unordered(20).collect().await;
+    assert_eq!(stage.gateway.posts("bob="), 1);
+    assert!(answers.iter().any(Result::is_ok));
+    for refused in answers.into_iter().filter_map(Result::err) {
+        assert!(matches!(refused, SendError::InProgress { .. }), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_id_is_its_senders_own() {
+    let stage = stage().await;
+    let (alice, eve, bob) = (user(), user(), user());
+    let first = stage.connect("alice=", &alice).await;
+    let second = stage.connect("eve=", &eve).await;
+    stage.connect("bob=", &bob).await;
+    let (messenger, id) = (stage.messenger(), random().next::<MessageId>());
+
+    for sender in [first, second] {
+        let to_bob = request(Recipient::UserId(bob.clone()), Some(&id));
+        assert_eq!(messenger.send(&sender, to_bob, soon()).await.unwrap().delivered, 1);
+    }
+    assert_eq!(stage.gateway.posts("bob="), 2);
+}
+
+#[tokio::test]
+async fn a_message_that_could_not_be_handed_on_can_be_sent_again() {
+    let stage = stage().await;
+    let operator = stage.connect_as("op=", &user(), &[Role::Operator]).await;
+    let (messenger, id) = (stage.messenger(), random().next::<MessageId>());
+    let send = |deadline| messenger.send(&operator, request(Recipient::Broadcast(True), Some(&id)), deadline);
+
+    stage.gateway.refuse_events(true);
+    let failed = send(Deadline::after(Duration::from_secs(2))).await;
+    assert!(matches!(failed, Err(SendError::FanOut(FanOutError::NotHandedOn(_)))), "{failed:?}");
+    stage.gateway.refuse_events(false);
+    assert_eq!(send(soon()).await.unwrap().delivered, 1);
+}
+
+#[tokio::test]
+async fn a_broadcast_that_continues_says_so_in_its_acknowledgement() {
+    let stage = stage().await;
+    let operator = stage.connect_as("op=", &user(), &[Role::Operator]).await;
+    let to_all = request(Recipient::Broadcast(True), None);
+    let ack =
+        stage.messenger().send(&operator, to_all, Deadline::after(Duration::from_secs(2))).await.unwrap();
+    assert_eq!(
+        json!(ack),
+        json!({"type": "ack", "messageId": ack.message_id, "delivered": 0, "continues": true})
+    );
+}
+
+#[tokio::test]
+async fn only_an_operator_broadcasts() {
+    let stage = stage().await;
+    let customer = stage.connect("customer=", &user()).await;
+    let operator = stage.connect_as("operator=", &user(), &[Role::Operator]).await;
+    let messenger = stage.messenger();
+
+    let refused = messenger.send(&customer, request(Recipient::Broadcast(True), None), soon()).await;
+    assert!(matches!(refused, Err(SendError::BroadcastForbidden)), "{refused:?}");
+    assert_eq!(stage.gateway.posts("operator="), 0);
+
+    let ack = messenger.send(&operator, request(Recipient::Broadcast(True), None), soon()).await.unwrap();
+    assert_eq!(ack.delivered, 2);
+}
+
+#[tokio::test]
+async fn a_message_about_an_order_goes_to_its_customer_from_those_who_may_know_of_it() {
+    let stage = stage().await;
+    let customer = user();
+    let own = stage.connect("customer=", &customer).await;
+    let operator = stage.connect_as("operator=", &user(), &[Role::Operator]).await;
+    let stranger = stage.connect("stranger=", &user()).await;
+    let order_id = stage.order_of(&customer).await;
+    let messenger = stage.messenger();
+    let about = |order_id: &OrderId| request(Recipient::OrderId(order_id.clone()), None);
+
+    for allowed in [&own, &operator] {
+        assert_eq!(messenger.send(allowed, about(&order_id), soon()).await.unwrap().delivered, 1);
+    }
+    assert_eq!(stage.gateway.posts("customer="), 2);
+    assert_eq!(stage.gateway.posts("operator="), 0);
+
+    let foreign = messenger.send(&stranger, about(&order_id), soon()).await;
+    let unknown = messenger.send(&own, about(&random().next()), soon()).await;
+    assert!(matches!(foreign, Err(SendError::NoSuchOrder(_))), "{foreign:?}");
+    assert!(matches!(unknown, Err(SendError::NoSuchOrder(_))), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn who_is_not_registered_sends_nothing() {
+    let stage = stage().await;
+    let bob = user();
+    stage.connect("bob=", &bob).await;
+    let stranger =
+        ConnectionKey { connection_id: "nobody=".parse().unwrap(), connected_at: SystemClock.now() };
+    let refused = stage.messenger().send(&stranger, request(Recipient::UserId(bob), None), soon()).await;
+    assert!(matches!(refused, Err(SendError::NotConnected)), "{refused:?}");
+    assert_eq!(stage.gateway.posts("bob="), 0);
+}
+
+// Whether the sender's session stands
+
+#[tokio::test]
+async fn checking_the_session_makes_no_message_wait_longer() {
+    let stage = stage().await;
+    let (alice, bob) = (user(), user());
+    let sender = stage.connect("alice=", &alice).await;
+    stage.connect("bob=", &bob).await;
+    let order_id = stage.order_of(&alice).await;
+    let (messenger, id) = (stage.messenger(), random().next::<MessageId>());
+    stage.store.embedded.faults().add(Rule::delay(40));
+    let round_trips = async |to: Recipient, id: Option<&MessageId>| {
+        stage.store.embedded.usage().record();
+        messenger.send(&sender, request(to, id), soon()).await.unwrap();
+        let asked = stage.store.embedded.usage().snapshot();
+        assert_eq!(asked.count("BatchGetItem"), 1, "the session was read");
+        asked.sequential_round_trips
+    };
+    let to_bob = || Recipient::UserId(bob.clone());
+    assert_eq!(round_trips(to_bob(), None).await, 2, "touch, find");
+    assert_eq!(round_trips(Recipient::OrderId(order_id), None).await, 3, "touch, the order, find");
+    assert_eq!(round_trips(to_bob(), Some(&id)).await, 4, "touch, claim, find, complete");
+    assert_eq!(round_trips(to_bob(), Some(&id)).await, 2, "touch, claim");
+}
+
+#[tokio::test]
+async fn nobody_is_posted_to_before_the_session_is_checked() {
+    let stage = stage().await;
+    let bob = user();
+    let sender = stage.connect("alice=", &user()).await;
+    stage.connect("bob=", &bob).await;
+    stage.store.embedded.faults().add(Rule::delay(60_000).operation("BatchGetItem"));
+    let (messenger, usage) = (stage.messenger(), stage.store.embedded.usage());
+    usage.record();
+    let sending = Box::pin(messenger.send(&sender, request(Recipient::UserId(bob), None), soon()));
+    let found = Box::pin(async {
+        while usage.snapshot().count("Query") == 0 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(ENOUGH_TO_POST).await;
+    });
+    assert!(matches!(select(sending, found).await, Either::Right(_)));
+    assert_eq!(stage.gateway.posts("bob="), 0);
+}
+
+#[tokio::test]
+async fn whose_session_has_ended_sends_nothing_and_learns_nothing_else() {
+    let stage = stage().await;
+    let (alice, bob) = (user(), user());
+    let (revoked, _) = sign_in(&stage.store, &alice, SystemClock.now()).await;
+    let one = stage.connect_in(&revoked.id, "one=", &alice).await;
+    let none = stage.connect_in(&random().next(), "none=", &alice).await;
+    let foreign = stage
+        .connect_in(&sign_in(&stage.store, &bob, SystemClock.now()).await.0.id, "foreign=", &alice)
+        .await;
+    let all = stage.connect("all=", &alice).await;
+    stage.connect("bob=", &bob).await;
+    let order_id = stage.order_of(&bob).await;
+    let (messenger, id) = (stage.messenger(), random().next::<MessageId>());
+    let first = request(Recipient::UserId(bob.clone()), Some(&id));
+    assert_eq!(messenger.send(&all, first, soon()).await.unwrap().delivered, 1);
+
+    revoke(&stage.store, &revoked.id).await;
+    let refused = async |sender: &ConnectionKey| {
+        let unnamed = |to| request(to, None);
+        let fresh = random().next::<MessageId>();
+        let messages = [
+            unnamed(Recipient::UserId(bob.clone())),
+            unnamed(Recipient::OrderId(order_id.clone())),
+            unnamed(Recipient::Broadcast(True)),
+            request(Recipient::UserId(bob.clone()), Some(&fresh)),
+            request(Recipient::UserId(bob.clone()), Some(&id)),
+        ];
+        for message in messages {
+            let refused = messenger.send(sender, message, soon()).await.unwrap_err();
+            assert!(matches!(refused, SendError::Session(SessionError::Ended)), "{refused:?}");
+            assert!(refused.ends_the_socket());
+        }
+        fresh
+    };
+    refused(&one).await;
+    refused(&none).await;
+    refused(&foreign).await;
+    let fresh = refused(&one).await;
+    let named = request(Recipient::UserId(bob.clone()), Some(&fresh));
+    assert_eq!(messenger.send(&all, named, soon()).await.unwrap().delivered, 1, "no claim was left behind");
+
+    revoke_all(&stage.store, &alice).await;
+    refused(&all).await;
+    assert_eq!(stage.gateway.posts("bob="), 2);
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_checked_sends_nothing_now_and_may_try_again() {
+    let stage = stage().await;
+    let bob = user();
+    let sender = stage.connect("alice=", &user()).await;
+    stage.connect("bob=", &bob).await;
+    let (messenger, id) = (stage.messenger(), random().next::<MessageId>());
+    let send = || messenger.send(&sender, request(Recipient::UserId(bob.clone()), Some(&id)), soon());
+
+    let faults = stage.store.embedded.faults();
+    faults.add(Rule::fail(Failure::InternalServerError).operation("BatchGetItem"));
+    let failed = send().await.unwrap_err();
+    assert!(matches!(failed, SendError::Session(SessionError::Store(_))), "{failed:?}");
+    assert!(!failed.ends_the_socket());
+    assert_eq!(stage.gateway.posts("bob="), 0);
+    faults.clear();
+    assert_eq!(send().await.unwrap().delivered, 1);
+}

@@ -1,0 +1,183 @@
+//! A store, a gateway, and users with sockets.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sojourn::clock::{Clock, SystemClock, system};
+use sojourn::connections::{
+    Audience, Connection, ConnectionKey, Cursor, DynamoConnections, Find, MAX_HANDSHAKE, Register, expiry,
+};
+use sojourn::deadline::Deadline;
+use sojourn::delivery::{
+    ApiGateway, Deliverer, DynamoOrderOwners, FanOut, Message, Messenger, Recipient, SelfInvocation,
+    SendRequest, SocketCloser,
+};
+use sojourn::dynamo::text;
+use sojourn::env::Env;
+use sojourn::idempotency::dynamo::DynamoClaims;
+use sojourn::ids::{MessageId, OrderId, SessionId, UserId, random};
+use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::tokens::Role;
+
+use crate::gateway_double::Gateway;
+use crate::sign_ins::sign_in;
+use crate::support;
+
+pub(crate) type AwsFanOut = FanOut<DynamoConnections, ApiGateway, SelfInvocation>;
+pub(crate) type AwsMessenger =
+    Messenger<DynamoConnections, DynamoSessions, DynamoOrderOwners, DynamoClaims, ApiGateway, SelfInvocation>;
+
+/// Time for everything.
+pub(crate) const AMPLE: Duration = Duration::from_secs(25);
+
+pub(crate) struct Stage {
+    pub(crate) store: support::Store,
+    pub(crate) gateway: Gateway,
+    pub(crate) registry: DynamoConnections,
+}
+
+pub(crate) async fn stage() -> Stage {
+    let store = support::store();
+    let registry = DynamoConnections::from_env(store.client.clone(), &store.env, system()).unwrap();
+    Stage { store, gateway: Gateway::start().await, registry }
+}
+
+impl Stage {
+    pub(crate) fn deliverer(&self) -> Deliverer<DynamoConnections, ApiGateway> {
+        Deliverer::new(self.registry.clone(), ApiGateway::new(self.gateway.sdk_config()), system())
+    }
+
+    pub(crate) fn fan_out(&self) -> AwsFanOut {
+        let lambda = aws_sdk_lambda::config::Builder::from(&self.gateway.sdk_config())
+            .endpoint_url(self.gateway.url())
+            .retry_config(aws_sdk_lambda::config::retry::RetryConfig::disabled())
+            .build();
+        let env = Env::of([("AWS_LAMBDA_FUNCTION_NAME", "sojourn-ws-send")]);
+        let next = SelfInvocation::from_env(aws_sdk_lambda::Client::from_conf(lambda), &env).unwrap();
+        FanOut::new(self.deliverer(), next)
+    }
+
+    pub(crate) fn messenger(&self) -> AwsMessenger {
+        let (client, env) = (self.store.client.clone(), &self.store.env);
+        Messenger::new(
+            self.registry.clone(),
+            DynamoSessions::from_env(client.clone(), env).unwrap(),
+            DynamoOrderOwners::from_env(client.clone(), env).unwrap(),
+            DynamoClaims::from_env(client, env, system(), random()).unwrap(),
+            self.fan_out(),
+            system(),
+            random(),
+        )
+    }
+
+    pub(crate) fn closer(&self) -> SocketCloser<DynamoConnections, ApiGateway> {
+        let gateway = ApiGateway::new(self.gateway.sdk_config());
+        SocketCloser::new(self.registry.clone(), gateway, system(), random())
+    }
+
+    pub(crate) async fn connect(&self, id: &str, user: &UserId) -> ConnectionKey {
+        self.connect_as(id, user, &[]).await
+    }
+
+    pub(crate) async fn connect_as(&self, id: &str, user: &UserId, roles: &[Role]) -> ConnectionKey {
+        self.connect_at(SystemClock.now() - MAX_HANDSHAKE, id, user, roles).await
+    }
+
+    pub(crate) async fn connect_at(
+        &self,
+        now: Timestamp,
+        id: &str,
+        user: &UserId,
+        roles: &[Role],
+    ) -> ConnectionKey {
+        let connection = Connection {
+            roles: roles.iter().copied().collect(),
+            ..self.connection(now, id, user, &sign_in(&self.store, user, now).await.0.id)
+        };
+        self.register(connection).await
+    }
+
+    /// A socket of that very session.
+    pub(crate) async fn connect_in(&self, session: &SessionId, id: &str, user: &UserId) -> ConnectionKey {
+        let opened = SystemClock.now() - MAX_HANDSHAKE;
+        self.register(self.connection(opened, id, user, session)).await
+    }
+
+    pub(crate) fn connection(
+        &self,
+        now: Timestamp,
+        id: &str,
+        user: &UserId,
+        session: &SessionId,
+    ) -> Connection {
+        Connection {
+            key: ConnectionKey { connection_id: id.parse().unwrap(), connected_at: now },
+            user_id: user.clone(),
+            session_id: session.clone(),
+            roles: BTreeSet::new(),
+            region: "local".into(),
+            endpoint: self.gateway.url().parse().unwrap(),
+            last_activity: now,
+            expires_at: expiry(now),
+        }
+    }
+
+    async fn register(&self, connection: Connection) -> ConnectionKey {
+        self.registry.register(&connection).await.unwrap();
+        connection.key
+    }
+
+    pub(crate) async fn connect_many(&self, count: usize, user: &UserId) -> Vec<String> {
+        let ids: Vec<String> = (0..count).map(|n| format!("peer{n:04}=")).collect();
+        let connects: Vec<_> = ids.iter().map(|id| self.connect(id, user)).collect();
+        stream::iter(connects).buffer_unordered(16).collect::<Vec<_>>().await;
+        ids
+    }
+
+    pub(crate) async fn registered(&self, user: &UserId) -> Vec<String> {
+        let page = self.registry.find(&Audience::User(user.clone()), &Cursor::START).await.unwrap();
+        page.peers.into_iter().map(|peer| peer.key.connection_id.to_string()).collect()
+    }
+
+    pub(crate) async fn order_of(&self, customer: &UserId) -> OrderId {
+        let order_id: OrderId = random().next();
+        let put = self.store.client.put_item().table_name("OrdersTable");
+        put.item("orderId", text(order_id.as_str()))
+            .item("customerId", text(customer.as_str()))
+            .item("createdAt", text("2026-11-20T09:30:00.000Z"))
+            .send()
+            .await
+            .unwrap();
+        order_id
+    }
+}
+
+pub(crate) fn user() -> UserId {
+    random().next()
+}
+
+pub(crate) fn message(body: Value) -> Message {
+    Message {
+        kind: "chat.message".parse().unwrap(),
+        message_id: random().next(),
+        from: Some(user()),
+        sent_at: "2026-11-20T09:30:00Z".parse().unwrap(),
+        body,
+    }
+}
+
+pub(crate) fn request(to: Recipient, message_id: Option<&MessageId>) -> SendRequest {
+    SendRequest {
+        message_id: message_id.cloned(),
+        to,
+        kind: "chat.message".parse().unwrap(),
+        body: json!({"text": "hi"}),
+    }
+}
+
+pub(crate) fn soon() -> Deadline {
+    Deadline::after(AMPLE)
+}
