@@ -23,6 +23,7 @@ mod cost;
 mod cpu;
 mod load;
 mod machine;
+mod session_check;
 mod size;
 mod stage;
 
@@ -56,6 +57,7 @@ async fn main() {
     report.insert("cold start and memory", cold_start::measure(&region, &stage).await);
     report.insert("cost per operation", cost::measure(&region, &stage).await);
     report.insert("throughput", load::measure(&region, &stage, arguments.seconds).await);
+    report.insert("session check", session_check::measure(&region, &stage).await);
     report.insert("broadcast", broadcast::measure(&region, &stage).await);
 
     let path = target_folder().join("bench.json");

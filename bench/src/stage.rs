@@ -8,6 +8,8 @@ use sojourn_tests::{Customer, TestRegion, fresh_key, workspace};
 const UNITS: i64 = 1_000_000;
 /// Products that load is spread over, as in a shop: one row would measure contention.
 pub(crate) const PRODUCTS: usize = 64;
+/// People who sign in and stay signed in: twice as many as the load has connections.
+const CROWD: usize = 64;
 /// The product that the events name.
 const PRODUCT_OF_EVENTS: &str = "espresso-beans-1kg";
 /// The people whom the events name: one signs in, one becomes an operator.
@@ -20,6 +22,8 @@ pub(crate) struct Stage {
     pub(crate) operator: Customer,
     /// Orders.
     pub(crate) customer: Customer,
+    /// Many others.
+    pub(crate) crowd: Vec<Customer>,
     /// An order that is there to be read.
     pub(crate) order_id: String,
     /// When the socket of the events was opened, epoch milliseconds: a recent one, or its row would count as expired.
@@ -38,8 +42,12 @@ pub(crate) async fn set(region: &TestRegion) -> Stage {
     }
     let customer = region.customer().await;
     let order = region.order(&customer, &fresh_key(), &[("p0", 1)]).await.expect(201);
+    let mut crowd = Vec::with_capacity(CROWD);
+    for _ in 0..CROWD {
+        crowd.push(region.customer().await);
+    }
     let connected_at = SystemClock.now().as_millisecond();
-    Stage { operator, customer, order_id: order.text_of("orderId"), connected_at }
+    Stage { operator, customer, crowd, order_id: order.text_of("orderId"), connected_at }
 }
 
 /// Id of the n-th product.

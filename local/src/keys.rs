@@ -1,12 +1,11 @@
-//! The key pair that access tokens are signed and verified with.
+//! The key pairs that access tokens are signed and verified with.
 //!
-//! Made at the first start and kept with the region's data; without a data folder it lives as long as the region.
-//! `cargo dev -- keygen` prints a new pair for a region in the cloud. Form: a private OKP JWK (RFC 8037), and a JWKS
-//! (RFC 7517) with its public half. The `kid` is the key's thumbprint (RFC 7638).
+//! A region has a [`KeyRing`] of them. `cargo dev -- keygen` prints a new pair for a region in the cloud. Form: a private
+//! OKP JWK (RFC 8037), and a JWKS (RFC 7517) with its public half. The `kid` is the key's thumbprint (RFC 7638).
 
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod ring;
+
+use std::path::PathBuf;
 
 use aws_lc_rs::digest;
 use aws_lc_rs::encoding::AsBigEndian;
@@ -14,10 +13,9 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// The file name in the data folder.
-const FILE_NAME: &str = "token-signing-key.json";
+pub use ring::KeyRing;
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +23,14 @@ pub enum KeyError {
     /// The library refused.
     #[error("an Ed25519 key pair can't be generated")]
     Generate,
+    /// Nobody has made any.
+    #[error("there are no token signing keys in {}: a region makes them when it first starts there", folder.display())]
+    None {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The file can't be read or written.
-    #[error("the token signing key {} can't be read or written: {source}", path.display())]
+    #[error("the token signing keys {} can't be read or written: {source}", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -34,7 +38,7 @@ pub enum KeyError {
         source: std::io::Error,
     },
     /// The file holds something else.
-    #[error("the token signing key {} is damaged ({source}); remove it to have a new one made", path.display())]
+    #[error("the token signing keys {} are damaged ({source}); remove them to have a new one made", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -82,25 +86,9 @@ impl SigningKey {
         })
     }
 
-    /// The key in `folder`, made if there is none.
-    pub fn load_or_generate(folder: &Path) -> Result<Self, KeyError> {
-        let path = folder.join(FILE_NAME);
-        match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| KeyError::Damaged { path, source }),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let key = Self::generate()?;
-                // Readable by the owner only, as a private key's file has to be.
-                let written = std::fs::OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&path)
-                    .and_then(|mut file| file.write_all(key.private_jwk().as_bytes()));
-                written.map_err(|source| KeyError::File { path, source })?;
-                Ok(key)
-            }
-            Err(source) => Err(KeyError::File { path, source }),
-        }
+    /// Its name in token headers.
+    pub fn kid(&self) -> &str {
+        &self.kid
     }
 
     /// The private JWK: what the signing function's secret holds.
@@ -108,10 +96,15 @@ impl SigningKey {
         json!(self).to_string()
     }
 
+    /// The public half.
+    fn public_jwk(&self) -> Value {
+        let Self { kty, crv, kid, x, alg, usage, .. } = self;
+        json!({"kty": kty, "crv": crv, "kid": kid, "x": x, "alg": alg, "use": usage})
+    }
+
     /// The JWKS with the public half: what every verifying function gets.
     pub fn public_jwks(&self) -> String {
-        let Self { kty, crv, kid, x, alg, usage, .. } = self;
-        json!({"keys": [{"kty": kty, "crv": crv, "kid": kid, "x": x, "alg": alg, "use": usage}]}).to_string()
+        json!({"keys": [self.public_jwk()]}).to_string()
     }
 }
 
@@ -130,13 +123,5 @@ mod tests {
         UnparsedPublicKey::new(&ED25519, public).verify(b"text", pair.sign(b"text").as_ref()).unwrap();
         assert!(!key.public_jwks().contains(&key.d));
         assert!(!format!("{key:?}").contains(&key.d));
-    }
-
-    #[test]
-    fn a_key_is_the_same_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = SigningKey::load_or_generate(folder.path()).unwrap();
-        let second = SigningKey::load_or_generate(folder.path()).unwrap();
-        assert_eq!(first.private_jwk(), second.private_jwk());
     }
 }

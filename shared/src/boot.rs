@@ -26,6 +26,7 @@ where
 {
     let env = Env::of_process();
     telemetry::start(name, &env);
+    tracing::debug!(function = name, "starts");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)

@@ -234,6 +234,32 @@ impl TestRegion {
         }
     }
 
+    /// Stops the region. Tells all that it and its functions have ever logged.
+    pub fn stop(mut self) -> String {
+        self.end();
+        self.log()
+    }
+
+    /// Asks the region to stop and waits. It stops its functions by itself, and their last lines are in the log then.
+    fn end(&mut self) {
+        if matches!(self.process.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        let asked = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+        let began = Instant::now();
+        while asked.is_ok() && began.elapsed() < STOP_LIMIT {
+            if matches!(self.process.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "drop is not async, and the region is another process"
+            )]
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.process.kill().and_then(|()| self.process.wait()).expect("the region ends");
+    }
+
     /// Shows the end of the log, for whoever reads why a test failed.
     #[expect(clippy::print_stdout, reason = "the output of a failed test is what its reader has")]
     fn show_log(&self) {
@@ -253,21 +279,7 @@ impl Drop for TestRegion {
         if std::thread::panicking() {
             self.show_log();
         }
-        let pid = self.process.id().to_string();
-        // The region stops its functions by itself when it is asked to.
-        let asked = Command::new("kill").args(["-TERM", &pid]).status();
-        let began = Instant::now();
-        while asked.is_ok() && began.elapsed() < STOP_LIMIT {
-            if matches!(self.process.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "drop is not async, and the region is another process"
-            )]
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.process.kill().and_then(|()| self.process.wait()).expect("the region ends");
+        self.end();
     }
 }
 

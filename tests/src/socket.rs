@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
@@ -97,6 +98,13 @@ impl Socket {
     /// Closes properly.
     pub async fn close(mut self) {
         self.stream.close(None).await.expect("the socket closes");
+        while self.stream.next().await.is_some_and(|message| message.is_ok()) {}
+    }
+
+    /// Closes with a reason of one's own.
+    pub async fn close_because(mut self, reason: &str) {
+        let frame = CloseFrame { code: CloseCode::Normal, reason: reason.into() };
+        self.stream.close(Some(frame)).await.expect("the socket closes");
         while self.stream.next().await.is_some_and(|message| message.is_ok()) {}
     }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sojourn::problem::ProblemType;
 use sojourn::telemetry::{Metric, NAMESPACE};
+use sojourn::tokens::rotation::{JWKS_MAX_AGE, KEPT_AFTER_USE};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -302,4 +303,17 @@ fn alarms_on_our_own_metrics_watch_metrics_that_exist() {
         .collect();
     // One for each job. The dimensions are those that telemetry writes: CloudWatch matches all of them or none.
     assert_eq!(watched, vec![(Metric::JobsCompleted.name(), vec!["function", "region", "job"]); 2]);
+}
+
+#[test]
+fn the_runbook_of_a_rotation_waits_as_long_as_the_code_asks_for() {
+    let runbook = fs::read_to_string(root().join("docs/deployment.md")).unwrap();
+    for (name, wait) in [("JWKS_MAX_AGE", JWKS_MAX_AGE), ("KEPT_AFTER_USE", KEPT_AFTER_USE)] {
+        let seconds = format!("{} seconds", wait.as_secs());
+        let said = runbook.split("**Wait**").skip(1).any(|step| {
+            let step = &step[..step.find("\n\n").unwrap()];
+            step.contains(name) && step.contains(&seconds)
+        });
+        assert!(said, "{name} is {seconds}");
+    }
 }

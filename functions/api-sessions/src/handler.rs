@@ -6,12 +6,10 @@ use serde_json::json;
 use sojourn::http::{Incoming, no_such_route};
 use sojourn::problem::Problem;
 use sojourn::reply::Reply;
+use sojourn::tokens::rotation::JWKS_MAX_AGE;
 
 use crate::app::App;
 use crate::{account, sessions, sign_in};
-
-/// How long the public keys may be kept by clients and caches. A key is published at least this long before it signs.
-const KEYS_CACHE_CONTROL: &str = "public, max-age=300";
 
 /// Answers one request.
 pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
@@ -30,5 +28,6 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 fn public_keys(app: &App) -> Reply {
-    Reply::json(200, json!(app.public_keys)).header("cache-control", KEYS_CACHE_CONTROL)
+    let cache_control = format!("public, max-age={}", JWKS_MAX_AGE.as_secs());
+    Reply::json(200, json!(app.public_keys)).header("cache-control", cache_control)
 }

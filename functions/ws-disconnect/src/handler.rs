@@ -14,18 +14,17 @@ pub(crate) async fn handle(
     connections: Arc<DynamoConnections>,
     incoming: Incoming,
 ) -> Result<Reply, Problem> {
-    let (code, reason) = incoming.end();
+    let code = incoming.close_code();
     let connection_id = incoming.connection().connection_id.as_str();
     match connections.remove(incoming.connection()).await {
-        Ok(Removed::Removed) => tracing::info!(connection_id, code, reason, "disconnected"),
+        Ok(Removed::Removed) => tracing::info!(connection_id, code, "disconnected"),
         Ok(Removed::NotThere) => {
-            tracing::info!(connection_id, code, reason, "disconnected; it was removed already");
+            tracing::info!(connection_id, code, "disconnected; it was removed already");
         }
         Err(error) => {
             tracing::error!(
                 connection_id,
                 code,
-                reason,
                 error = chain(&error),
                 "disconnected; the row stays for now"
             );

@@ -1,6 +1,7 @@
 //! `cargo dev`: serves a region, or asks one that runs.
 
 mod client;
+mod keys;
 mod progress;
 mod serve;
 mod summary;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::functions::limits::DEFAULT_CONCURRENCY;
-use crate::keys::{KeyError, SigningKey};
+use crate::keys::KeyError;
 use crate::logs::{Colours, Format, Metrics, Pretty};
 use crate::region::{ReadyError, RegionError};
 
@@ -136,6 +137,18 @@ enum Command {
     },
     /// Make a token signing key for a region in the cloud and print both halves
     Keygen,
+    /// Have a region that is stopped sign with a new key from its next start on; tokens of the earlier ones stay good
+    RotateKey {
+        /// Where it keeps its data
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Have a region that is stopped refuse, from its next start on, tokens of the keys before the present one
+    DropKeys {
+        /// Where it keeps its data
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
 }
 
 /// Why a command fails. Every one is a sentence for whoever typed it.
@@ -204,19 +217,10 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
             let follow = if follow { client::Follow::Yes } else { client::Follow::No };
             client::logs(&target, function.as_deref(), follow, &log.format(metrics)).await
         }
-        Some(Command::Keygen) => keygen(),
+        Some(Command::Keygen) => keys::generate(),
+        Some(Command::RotateKey { data }) => keys::rotate(&data),
+        Some(Command::DropKeys { data }) => keys::drop_earlier(&data),
     }
-}
-
-/// Prints both halves, each with where it goes. The private one is for a secret store and nothing else.
-fn keygen() -> Result<(), CliError> {
-    let key = SigningKey::generate()?;
-    print(&format!(
-        "The private key, for the secret TokenSigningKeySecret of the stack:\n{}\n\n\
-         The public keys, for the SSM parameter that TokenJwks names (every region lists the keys of all):\n{}",
-        key.private_jwk(),
-        key.public_jwks()
-    ))
 }
 
 impl LogFormat {

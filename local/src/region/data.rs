@@ -28,7 +28,7 @@ pub enum DataError {
 
 /// A folder that is this region's alone until it is dropped.
 #[derive(Debug)]
-pub(super) struct DataFolder {
+pub(crate) struct DataFolder {
     path: PathBuf,
     /// Open for its lock.
     _lock: File,
@@ -36,7 +36,7 @@ pub(super) struct DataFolder {
 
 impl DataFolder {
     /// Makes the folder, if it isn't there, and takes it.
-    pub(super) fn open(path: &Path) -> Result<Self, DataError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let refused = |source| DataError::Refused { path: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(refused)?;
         let lock = File::create(path.join(LOCK_FILE)).map_err(refused)?;
@@ -48,7 +48,7 @@ impl DataFolder {
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -1,6 +1,6 @@
 //! A running region, put together from the template.
 //!
-//! 1. Bind every port, read the token key, load the template: what can be wrong is found out first.
+//! 1. Bind every port, read the token keys, load the template: what can be wrong is found out first.
 //! 2. Build the functions, unless they are built.
 //! 3. Start the services with the template's tables, buckets and secrets; then the functions' pools (processes start
 //!    with the first invocation), Lambda's API and the region's own, the two gateways, the schedules.
@@ -32,7 +32,7 @@ use crate::control::{self, Control};
 use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
 use crate::gateway::http::HttpFront;
 use crate::gateway::websocket::{Limits, WebSocketFront};
-use crate::keys::{KeyError, SigningKey};
+use crate::keys::{KeyError, KeyRing, SigningKey};
 use crate::logs::Logs;
 use crate::schedules::{Schedules, SystemClock, Upcoming};
 use crate::services::Controls;
@@ -42,7 +42,7 @@ use crate::services::s3::S3;
 use crate::services::secrets::Secrets;
 use crate::template::model::{Function, REGION, Stack};
 use crate::template::{self, Context, TemplateError, samconfig};
-use data::DataFolder;
+pub(crate) use data::DataFolder;
 use environment::Endpoints;
 pub use error::RegionError;
 use ports::Port;
@@ -138,14 +138,14 @@ impl Region {
         let lambda = ports::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "another one").await?;
 
         let data = options.data.as_deref().map(DataFolder::open).transpose()?;
-        let key = signing_key(data.as_ref())?;
-        let stack = load_template(options, &key, &http, &websocket)?;
+        let keys = token_keys(data.as_ref())?;
+        let stack = load_template(options, &keys, &http, &websocket)?;
 
         let workspace = build(options, &stack, progress).await?;
 
         progress.begin("starting tables, buckets and secrets");
         let controls = Controls::new(Access::new(&stack));
-        let services = Services::start(&stack, options.data.as_deref(), &controls, &key)?;
+        let services = Services::start(&stack, options.data.as_deref(), &controls, keys.signing())?;
         let counts = [
             count(stack.tables.len(), "table"),
             count(stack.buckets.len(), "bucket"),
@@ -275,22 +275,22 @@ fn signing_key_secrets(stack: &Stack) -> impl Iterator<Item = &str> {
     })
 }
 
-fn signing_key(data: Option<&DataFolder>) -> Result<SigningKey, KeyError> {
+fn token_keys(data: Option<&DataFolder>) -> Result<KeyRing, KeyError> {
     match data {
-        Some(folder) => SigningKey::load_or_generate(folder.path()),
-        None => SigningKey::generate(),
+        Some(folder) => KeyRing::load_or_generate(folder.path()),
+        None => KeyRing::generate(),
     }
 }
 
 fn load_template(
     options: &Options,
-    key: &SigningKey,
+    keys: &KeyRing,
     http: &Port,
     websocket: &Port,
 ) -> Result<Stack, TemplateError> {
     let mut parameters = samconfig::overrides(&options.template)?;
     parameters.extend(options.parameters.clone());
-    parameters.insert(JWKS_PARAMETER.to_owned(), key.public_jwks());
+    parameters.insert(JWKS_PARAMETER.to_owned(), keys.public_jwks());
     let context = Context {
         parameters,
         http_url: format!("http://{}", http.address),

@@ -56,6 +56,8 @@ pub fn answer(route: &str, outcome: Result<Reply, Problem>) -> Result<Response<B
     }))
 }
 
+/// The detail is left out: it is for the client and may repeat what the client sent, which may be a password in the wrong
+/// place.
 fn report(route: &str, problem: &Problem) {
     let (error_type, status) = (problem.kind.slug(), problem.kind.status());
     if status >= 500 {
@@ -63,7 +65,7 @@ fn report(route: &str, problem: &Problem) {
         // The cause was logged by the mapping that made the problem; this line ties it to the route.
         tracing::warn!(route, status, error_type, "answered with a server error");
     } else {
-        tracing::info!(route, status, error_type, detail = problem.detail, "refused");
+        tracing::info!(route, status, error_type, "refused");
     }
 }
 

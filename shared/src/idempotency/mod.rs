@@ -184,9 +184,9 @@ pub(crate) fn time_left(until: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(until.duration_since(now)).unwrap_or_default().max(SHORTEST_RETRY)
 }
 
-/// Logs and counts a stored answer that is given again.
+/// Logs and counts a stored answer that is given again. The key is the client's own text, and not for logs.
 pub fn count_replay(scope: &Scope) {
-    tracing::info!(operation = scope.operation, key = %scope.key, "duplicate answered from its record");
+    tracing::info!(operation = scope.operation, "duplicate answered from its record");
     telemetry::count(Metric::IdempotentReplays, 1);
 }
 

@@ -1,9 +1,8 @@
 //! The keys, as JSON Web Keys (RFC 7517, RFC 8037): Ed25519 only.
 //!
 //! Public keys are configuration (`TOKEN_JWKS`) of every function that verifies, and what `/.well-known/jwks.json`
-//! answers. The private key is a secret that one function reads when it starts. To rotate: publish the next public
-//! key beside the present one, change the secret once every function knows it, and take the old one away when the
-//! last token it signed has expired.
+//! answers. The private key is a secret that one function reads when it starts. How one key follows another:
+//! [`super::rotation`].
 
 use std::fmt;
 
@@ -34,9 +33,12 @@ pub enum InvalidKey {
         /// Where reading stopped, from 1.
         column: usize,
     },
-    /// Not `kty: OKP`, `crv: Ed25519`, and `alg`, if given, `EdDSA`.
+    /// Not `kty: OKP`, `crv: Ed25519`, and, if given, `alg: EdDSA` and `use: sig`.
     #[error("the key {0:?} is not an Ed25519 key for EdDSA")]
     NotEd25519(String),
+    /// A key without a name to ask for it by.
+    #[error("a key has an empty kid")]
+    Nameless,
     /// `x` is not 32 bytes in base64url.
     #[error("the x of the key {0:?} is not 32 bytes in base64url")]
     PublicPart(String),
@@ -69,13 +71,19 @@ struct Jwk {
     kid: String,
     x: String,
     alg: Option<String>,
+    #[serde(rename = "use")]
+    purpose: Option<String>,
     d: Option<Redacted<String>>,
 }
 
 impl Jwk {
     fn public(&self) -> Result<PublicKey, InvalidKey> {
-        let ours = self.kty == "OKP" && self.crv == "Ed25519";
-        if !ours || self.alg.as_deref().is_some_and(|alg| alg != "EdDSA") {
+        if self.kid.is_empty() {
+            return Err(InvalidKey::Nameless);
+        }
+        let absent_or = |member: &Option<String>, value| member.as_deref().is_none_or(|text| text == value);
+        let signs = absent_or(&self.alg, "EdDSA") && absent_or(&self.purpose, "sig");
+        if self.kty != "OKP" || self.crv != "Ed25519" || !signs {
             return Err(InvalidKey::NotEd25519(self.kid.clone()));
         }
         match URL_SAFE_NO_PAD.decode(&self.x) {

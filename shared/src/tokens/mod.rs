@@ -6,9 +6,17 @@
 //! authorizer's extra invocation, and cannot be forgotten, since a handler's caller is a [`Principal`], which is made of a
 //! verified token, or of a cookie that the session's row is held against.
 //!
-//! A token is refused unless all of this holds (RFC 8725): `alg` is `EdDSA`, whatever else the header says; `typ` is
-//! `at+jwt`; `kid` names a configured key; the signature verifies; `iss` and `aud` are ours; `exp` has not passed and
-//! `iat` is not in the future, each with [`CLOCK_SKEW`] allowed.
+//! A token is refused unless all of this holds (RFC 8725):
+//!
+//! 1. `typ` is `at+jwt`, or `application/at+jwt` (RFC 9068, section 4), and nothing is declared critical (`crit`).
+//! 2. `kid` names a configured key. A key that the header brings or points at (`jwk`, `jku`, `x5c`, `x5u`) is not looked at.
+//! 3. `alg` is `EdDSA`, and the signature verifies with that key.
+//! 4. `iss` and `aud` are ours: one text each, no lists.
+//! 5. `exp` has not passed; `iat`, and `nbf` if there is one, are not in the future. [`CLOCK_SKEW`] is allowed.
+//! 6. `sub` and `sid` are ids of a user and of a session. No member of ours is there twice.
+//!
+//! Of RFC 9068's claims two are left out: `client_id`, since the shop is the only client, and `jti`, since a token is never
+//! looked up by itself; `sid` is what is revoked.
 //!
 //! What a signature cannot tell is whether the session still stands; [`crate::sessions`] answers that.
 
@@ -22,6 +30,7 @@ use crate::ids::{SessionId, UserId};
 use crate::sessions::SecretHash;
 
 pub mod keys;
+pub mod rotation;
 pub mod secrets_manager;
 mod signer;
 mod verifier;
@@ -36,6 +45,8 @@ pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_mins(15);
 pub const CLOCK_SKEW: Duration = Duration::from_secs(30);
 /// `typ` of an access token (RFC 9068, section 2.1).
 pub const TOKEN_TYPE: &str = "at+jwt";
+/// The same, written out.
+const TOKEN_MEDIA_TYPE: &str = "application/at+jwt";
 /// Longest token that is looked at, in bytes. Ours have about 500.
 pub const MAX_TOKEN_BYTES: usize = 4_096;
 
@@ -149,4 +160,7 @@ struct Claims {
     roles: BTreeSet<Role>,
     iat: i64,
     exp: i64,
+    /// Not issued, but honoured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nbf: Option<i64>,
 }

@@ -75,6 +75,7 @@ impl TokenSigner {
             roles: roles.clone(),
             iat: issued_at,
             exp: expires_at,
+            nbf: None,
         };
         let mut header = Header::new(Algorithm::EdDSA);
         header.typ = Some(TOKEN_TYPE.to_owned());

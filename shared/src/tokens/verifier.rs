@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 
 use super::keys::PublicKeys;
-use super::{CLOCK_SKEW, Claims, MAX_TOKEN_BYTES, Principal, Proof, TOKEN_TYPE};
+use super::{CLOCK_SKEW, Claims, MAX_TOKEN_BYTES, Principal, Proof, TOKEN_MEDIA_TYPE, TOKEN_TYPE};
 use crate::clock::SharedClock;
 use crate::env::{ConfigError, Env};
 
@@ -16,13 +16,16 @@ pub enum TokenError {
     /// Longer than any token of ours, or not a JWT at all.
     #[error("the token is not a JWT")]
     Malformed,
-    /// `typ` is not `at+jwt`.
+    /// `typ` is not that of an access token.
     #[error("the token is not an access token")]
     WrongType,
     /// `kid` is absent or names no key of ours.
     #[error("the token was signed with an unknown key")]
     UnknownKey,
-    /// Issued in the future.
+    /// `crit` is there: it names extensions that must be understood, and none is.
+    #[error("the token demands an extension that is not understood")]
+    Critical,
+    /// Issued in the future, or good from an instant in the future.
     #[error("the token is not valid yet")]
     NotYetValid,
     /// Algorithm, signature, issuer, audience or expiry.
@@ -66,15 +69,18 @@ impl TokenVerifier {
             return Err(TokenError::Malformed);
         }
         let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
-        if !header.typ.is_some_and(|typ| typ.eq_ignore_ascii_case(TOKEN_TYPE)) {
+        if !header.typ.as_deref().is_some_and(is_access_token) {
             return Err(TokenError::WrongType);
+        }
+        if header.crit.is_some() {
+            return Err(TokenError::Critical);
         }
         let key = header.kid.and_then(|kid| self.keys.get(&kid)).ok_or(TokenError::UnknownKey)?;
         let claims = decode::<Claims>(token, key, &self.validation).map_err(TokenError::Refused)?.claims;
 
         let now = self.clock.now().as_second();
         let skew = i64::try_from(CLOCK_SKEW.as_secs()).unwrap_or(i64::MAX);
-        if claims.iat > now.saturating_add(skew) {
+        if claims.iat.max(claims.nbf.unwrap_or(i64::MIN)) > now.saturating_add(skew) {
             return Err(TokenError::NotYetValid);
         }
         if claims.exp.saturating_add(skew) <= now {
@@ -91,4 +97,9 @@ impl TokenVerifier {
             proof: Proof::Token,
         })
     }
+}
+
+/// RFC 9068, section 4, wants both spellings accepted; media types are compared without case.
+fn is_access_token(typ: &str) -> bool {
+    [TOKEN_TYPE, TOKEN_MEDIA_TYPE].iter().any(|known| typ.eq_ignore_ascii_case(known))
 }

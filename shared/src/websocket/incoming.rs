@@ -76,10 +76,9 @@ impl Incoming {
         Ok(self.event.body.as_deref().unwrap_or_default())
     }
 
-    /// How the connection ended: the close code and its reason.
-    pub fn end(&self) -> (Option<i64>, &str) {
-        let context = &self.event.request_context;
-        (context.disconnect_status_code, context.disconnect_reason.as_deref().unwrap_or_default())
+    /// The close code that the connection ended with. Its reason may be the client's own text, and is not for logs.
+    pub fn close_code(&self) -> Option<i64> {
+        self.event.request_context.disconnect_status_code
     }
 }
 

@@ -161,13 +161,14 @@ fn gateway_answer(reply: Reply) -> Value {
     answer
 }
 
+/// Without the detail, as for HTTP: it may repeat what the client sent.
 fn report(route: &str, problem: &Problem) {
     let (error_type, status) = (problem.kind.slug(), problem.kind.status());
     if status >= 500 {
         telemetry::count_case(Metric::Errors, error_type, 1);
         tracing::warn!(route, status, error_type, "answered with a server error");
     } else {
-        tracing::info!(route, status, error_type, detail = problem.detail, "refused");
+        tracing::info!(route, status, error_type, "refused");
     }
 }
 

@@ -1,0 +1,56 @@
+//! Access tokens: what is signed verifies, and nothing else does (RFC 8725, and RFC 9068 for their type).
+//!
+//! Each forgery is genuine but for the one thing that its test is about, and signed with the right key wherever the
+//! forger could have it: so no other check can be what refuses it.
+
+mod claims;
+mod forgeries;
+mod form;
+mod header;
+mod keys;
+mod rotation;
+mod stage;
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use sojourn::tokens::Role;
+use stage::{signed, signing_key, stage};
+
+#[test]
+fn a_signed_token_proves_its_caller() {
+    let stage = stage();
+    let principal = stage.verifier.verify(&stage.genuine()).unwrap();
+    assert_eq!(principal.user_id(), &stage.user);
+    assert_eq!(principal.session_id(), &stage.session);
+    assert_eq!(principal.token_version(), 7);
+    assert!(principal.has_role(Role::Operator));
+}
+
+#[test]
+fn the_forged_tokens_of_these_tests_verify_when_nothing_is_wrong_with_them() {
+    let stage = stage();
+    stage.verifier.verify(&signed(&stage.header(), &stage.claims(), &stage.key)).unwrap();
+}
+
+#[test]
+fn no_debug_output_and_no_error_shows_the_private_key() {
+    let stage = stage();
+    let jwk = stage.key.private_jwk();
+    let secret = jwk["d"].as_str().unwrap();
+    let token = stage.signer.sign(&stage.user, &stage.session, 0, &BTreeSet::new()).unwrap();
+    let mut broken = jwk.clone();
+    broken["x"] = json!(1);
+    let shown = [
+        format!("{:?}", signing_key(&jwk).unwrap()),
+        format!("{:?}", stage.signer),
+        format!("{:?}", stage.verifier),
+        format!("{token:?}"),
+        format!("{0:?} {0}", signing_key(&broken).unwrap_err()),
+        format!("{0:?} {0}", signing_key(&json!(secret)).unwrap_err()),
+        format!("{0:?} {0}", signing_key(&json!({"keys": [jwk.clone()]})).unwrap_err()),
+    ];
+    for text in shown {
+        assert!(!text.contains(secret) && !text.contains(token.text.expose()), "{text}");
+    }
+}

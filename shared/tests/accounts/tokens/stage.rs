@@ -1,0 +1,123 @@
+//! A signer and a verifier that trust each other, and everything that a forger would like to have.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::token_keys::{TestKey, jwks};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sojourn::clock::{Clock, ManualClock};
+use sojourn::env::Env;
+use sojourn::ids::{self, SessionId, UserId};
+use sojourn::redacted::Redacted;
+use sojourn::tokens::keys::InvalidKey;
+use sojourn::tokens::{Role, SigningKey, TokenError, TokenSigner, TokenVerifier};
+
+pub(super) const ISSUER: &str = "https://sojourn.example";
+pub(super) const AUDIENCE: &str = "sojourn";
+
+/// Both sides and the clock they share.
+pub(super) struct Stage {
+    pub(super) key: TestKey,
+    pub(super) clock: Arc<ManualClock>,
+    pub(super) verifier: TokenVerifier,
+    pub(super) signer: TokenSigner,
+    pub(super) user: UserId,
+    pub(super) session: SessionId,
+}
+
+/// What a function that knows these public keys is given.
+pub(super) fn env(jwks: &str) -> Env {
+    Env::of([("TOKEN_ISSUER", ISSUER), ("TOKEN_AUDIENCE", AUDIENCE), ("TOKEN_JWKS", jwks)])
+}
+
+pub(super) fn signing_key(jwk: &Value) -> Result<SigningKey, InvalidKey> {
+    SigningKey::from_jwk(&Redacted::new(jwk.to_string()))
+}
+
+pub(super) fn morning() -> Arc<ManualClock> {
+    ManualClock::at("2026-11-20T09:30:00Z".parse::<Timestamp>().unwrap())
+}
+
+pub(super) fn stage() -> Stage {
+    let key = TestKey::new("2026-11");
+    let clock = morning();
+    let env = env(&jwks(&[&key]));
+    Stage {
+        verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(),
+        signer: TokenSigner::from_env(&env, signing_key(&key.private_jwk()).unwrap(), clock.clone()).unwrap(),
+        user: ids::random().next(),
+        session: ids::random().next(),
+        clock,
+        key,
+    }
+}
+
+impl Stage {
+    /// As the signer makes them.
+    pub(super) fn genuine(&self) -> String {
+        let roles = BTreeSet::from([Role::Operator]);
+        self.signer.sign(&self.user, &self.session, 7, &roles).unwrap().text.expose().clone()
+    }
+
+    pub(super) fn header(&self) -> Value {
+        json!({"alg": "EdDSA", "typ": "at+jwt", "kid": self.key.kid})
+    }
+
+    pub(super) fn claims(&self) -> Value {
+        let now = self.clock.now().as_second();
+        json!({
+            "iss": ISSUER, "aud": AUDIENCE, "sub": self.user, "sid": self.session, "ver": 7, "roles": ["operator"],
+            "iat": now, "exp": now + 900,
+        })
+    }
+
+    /// Genuine but for one claim, and properly signed.
+    pub(super) fn with_claim(&self, claim: &str, value: Value) -> String {
+        let mut claims = self.claims();
+        claims[claim] = value;
+        signed(&self.header(), &claims, &self.key)
+    }
+
+    pub(super) fn without_claim(&self, claim: &str) -> String {
+        let mut claims = self.claims();
+        claims.as_object_mut().unwrap().remove(claim);
+        signed(&self.header(), &claims, &self.key)
+    }
+
+    /// Genuine but for one header member, and properly signed.
+    pub(super) fn with_header(&self, member: &str, value: Value) -> String {
+        let mut header = self.header();
+        header[member] = value;
+        signed(&header, &self.claims(), &self.key)
+    }
+
+    pub(super) fn without_header(&self, member: &str) -> String {
+        let mut header = self.header();
+        header.as_object_mut().unwrap().remove(member);
+        signed(&header, &self.claims(), &self.key)
+    }
+
+    #[track_caller]
+    pub(super) fn refusal(&self, token: &str) -> TokenError {
+        self.verifier.verify(token).unwrap_err()
+    }
+}
+
+/// Header and claims as they are signed. They may be any text.
+pub(super) fn unsigned(header: &str, claims: &str) -> String {
+    format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
+}
+
+/// A token with exactly these texts in it.
+pub(super) fn signed_texts(header: &str, claims: &str, key: &TestKey) -> String {
+    let message = unsigned(header, claims);
+    let signature = key.pair.sign(message.as_bytes());
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+pub(super) fn signed(header: &Value, claims: &Value, key: &TestKey) -> String {
+    signed_texts(&header.to_string(), &claims.to_string(), key)
+}
