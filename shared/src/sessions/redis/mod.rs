@@ -35,7 +35,7 @@
 //! filler's lease was there later. But the filler got its lease before it read the row, hence before *c*, hence before *d*,
 //! and a lease is set once: *d* has deleted it. It makes no difference that Redis was flushed, evicted keys or was restarted
 //! empty after *d*: that only removes leases. That a restart brings back an old state from disk, or a failover promotes a
-//! replica that never heard of *d*, makes none either: every key holds the server's [`Incarnation`], which is new after
+//! replica that never heard of *d*, makes none either: every key holds the server's [`Incarnation`](crate::redis::Incarnation), which is new after
 //! both, so that nobody asks for what an earlier one held.
 //!
 //! *It was not confirmed*: Redis was down, slow, or cut off from the writer and from nobody else. Then *a* is at least
