@@ -37,11 +37,12 @@ pub mod redacted;
 pub mod reply;
 pub mod retry;
 
-// Where it meets AWS.
+// Where it meets AWS, and Redis.
 pub mod aws;
 pub mod boot;
 pub mod dynamo;
 pub mod http;
+pub mod redis;
 pub mod secrets_manager;
 pub mod tables;
 pub mod telemetry;

@@ -1,5 +1,8 @@
 //! What runs here is what the template says: nothing else names a route or a table.
 
+use std::collections::BTreeMap;
+
+use sojourn_local::template::{self, Context};
 use sojourn_tests::{Options, TestRegion, workspace};
 
 const ROUTE: &str = "
@@ -44,4 +47,32 @@ async fn a_route_and_a_table_are_there_once_the_template_has_them() {
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
     let table = region.dynamodb().describe_table().table_name("NotesTable").send().await.unwrap();
     assert_eq!(table.table().unwrap().key_schema()[0].attribute_name(), "noteId");
+}
+
+#[test]
+fn every_function_that_knows_the_sessions_table_is_told_where_its_copies_are() {
+    let parameters = [
+        ("TokenJwks", "{}"),
+        ("SessionStore", "redis"),
+        ("RedisUrl", "redis://redis:6379"),
+        ("VpcSubnetIds", "subnet-1, subnet-2"),
+        ("VpcSecurityGroupIds", "sg-1"),
+    ];
+    let context = Context {
+        parameters: BTreeMap::from(parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))),
+        http_url: "http://127.0.0.1:1".to_owned(),
+        websocket_url: "ws://127.0.0.1:2".to_owned(),
+    };
+    let stack = template::load(&workspace().join("template.yaml"), &context).expect("the template is read");
+    let with_sessions: Vec<_> = stack
+        .functions
+        .iter()
+        .filter(|function| function.environment.contains_key("SESSIONS_TABLE"))
+        .collect();
+    assert!(with_sessions.len() > 3, "functions check sessions");
+    for function in with_sessions {
+        let told =
+            ["SESSION_STORE", "REDIS_URL"].map(|name| function.environment.get(name).map(String::as_str));
+        assert_eq!(told, [Some("redis"), Some("redis://redis:6379")], "{}", function.name);
+    }
 }

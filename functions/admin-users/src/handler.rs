@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sojourn::clock::{Clock, SystemClock};
 use sojourn::deadline::{ANSWER_MARGIN, Deadline, DeadlineExceeded};
 use sojourn::delivery::{AwsSocketCloser, Selection};
+use sojourn::sessions::Announced;
 use sojourn::telemetry;
 use sojourn::tokens::Role;
 use sojourn::users::dynamo::DynamoRoles;
@@ -61,7 +62,7 @@ impl From<CommandError> for Diagnostic {
 
 /// What a command needs.
 pub(crate) struct App {
-    pub(crate) roles: DynamoRoles,
+    pub(crate) roles: Announced<DynamoRoles>,
     pub(crate) closer: AwsSocketCloser,
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use lambda_runtime::service_fn;
 use sojourn::delivery::{ApiGateway, AwsSocketCloser};
 use sojourn::sessions::dynamo::SessionWrites;
+use sojourn::sessions::{Announced, SessionStore};
 use sojourn::users::dynamo::DynamoRoles;
 use sojourn::{aws, boot, clock, ids};
 
@@ -20,8 +21,10 @@ fn main() -> ExitCode {
         let sdk = aws::sdk_config(&env).await?;
         let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
         let writes = SessionWrites::from_env(&env, ids::random())?;
+        let sessions = SessionStore::from_env(dynamodb.clone(), &env, clock::system())?;
+        let roles = DynamoRoles::from_env(dynamodb.clone(), &env, writes, clock::system())?;
         let app = Arc::new(handler::App {
-            roles: DynamoRoles::from_env(dynamodb.clone(), &env, writes, clock::system())?,
+            roles: Announced::new(roles, sessions),
             closer: AwsSocketCloser::from_env(dynamodb, ApiGateway::new(sdk), &env)?,
         });
         lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&app), event))).await

@@ -7,13 +7,13 @@ use sojourn::clock::SharedClock;
 use sojourn::env::{ConfigError, Env};
 use sojourn::http::Authenticator;
 use sojourn::ids;
-use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::sessions::SessionStore;
 
 /// What the handler works with.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
-    pub(crate) sessions: DynamoSessions,
+    pub(crate) sessions: SessionStore,
     pub(crate) carts: Carts<DynamoCarts>,
     pub(crate) clock: SharedClock,
 }
@@ -24,7 +24,7 @@ impl App {
         let carts = DynamoCarts::from_env(dynamodb.clone(), env)?;
         Ok(Self {
             authenticator: Authenticator::from_env(env, clock.clone())?,
-            sessions: DynamoSessions::from_env(dynamodb, env)?,
+            sessions: SessionStore::from_env(dynamodb, env, clock.clone())?,
             carts: Carts::new(carts, clock.clone(), ids::random()),
             clock,
         })

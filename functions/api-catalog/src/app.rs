@@ -7,13 +7,13 @@ use sojourn::env::{ConfigError, Env};
 use sojourn::http::Authenticator;
 use sojourn::idempotency::dynamo::KeyedRequests;
 use sojourn::ids::{self, SharedIds};
-use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::sessions::SessionStore;
 
 /// What the handler works with.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
-    pub(crate) sessions: DynamoSessions,
+    pub(crate) sessions: SessionStore,
     pub(crate) catalog: DynamoCatalog,
     pub(crate) stock: StockTables,
     pub(crate) requests: KeyedRequests,
@@ -26,7 +26,7 @@ impl App {
     pub(crate) fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         Ok(Self {
             authenticator: Authenticator::from_env(env, clock.clone())?,
-            sessions: DynamoSessions::from_env(dynamodb.clone(), env)?,
+            sessions: SessionStore::from_env(dynamodb.clone(), env, clock.clone())?,
             catalog: DynamoCatalog::from_env(dynamodb.clone(), env)?,
             stock: StockTables::from_env(env)?,
             requests: KeyedRequests::from_env(dynamodb, env, clock.clone())?,

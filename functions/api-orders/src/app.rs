@@ -10,13 +10,13 @@ use sojourn::orders::dynamo::{Checkout, DynamoOrders, OrderWrites, Settling};
 use sojourn::payments::Payments;
 use sojourn::payments::dynamo::DynamoPayments;
 use sojourn::payments::sandbox::SandboxProvider;
-use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::sessions::SessionStore;
 
 /// What the handler works with.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
-    pub(crate) sessions: DynamoSessions,
+    pub(crate) sessions: SessionStore,
     pub(crate) orders: DynamoOrders,
     pub(crate) checkout: Checkout,
     pub(crate) payments: Payments<DynamoPayments, SandboxProvider>,
@@ -42,7 +42,7 @@ impl App {
         );
         Ok(Self {
             authenticator: Authenticator::from_env(env, clock.clone())?,
-            sessions: DynamoSessions::from_env(dynamodb.clone(), env)?,
+            sessions: SessionStore::from_env(dynamodb.clone(), env, clock.clone())?,
             orders: DynamoOrders::from_env(dynamodb.clone(), env)?,
             checkout: Checkout::from_env(dynamodb.clone(), env, writes.clone())?,
             payments: Payments::new(payments, provider.clone(), clock.clone()),

@@ -9,8 +9,8 @@ use sojourn::http::Authenticator;
 use sojourn::ids::{self, SharedIds};
 use sojourn::seal::SealingKeys;
 use sojourn::secrets_manager::{self, SecretError};
-use sojourn::sessions::dynamo::{DynamoRevocations, DynamoSessions, SessionWrites};
-use sojourn::sessions::{SessionPreferences, SessionStarter};
+use sojourn::sessions::dynamo::{DynamoRevocations, SessionWrites};
+use sojourn::sessions::{Announced, SessionPreferences, SessionStarter, SessionStore};
 use sojourn::throttle::Throttle;
 use sojourn::throttle::dynamo::DynamoAttempts;
 use sojourn::tokens::{PublicKeys, SigningKey, TokenSigner};
@@ -22,11 +22,11 @@ pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
     pub(crate) users: DynamoUsers,
     pub(crate) throttle: Throttle<DynamoAttempts>,
-    pub(crate) passwords: DynamoPasswords,
-    pub(crate) starter: SessionStarter<DynamoSessions>,
-    pub(crate) sessions: DynamoSessions,
-    pub(crate) preferences: SessionPreferences<DynamoSessions>,
-    pub(crate) revocations: DynamoRevocations,
+    pub(crate) passwords: Announced<DynamoPasswords>,
+    pub(crate) starter: SessionStarter<SessionStore>,
+    pub(crate) sessions: SessionStore,
+    pub(crate) preferences: SessionPreferences<SessionStore>,
+    pub(crate) revocations: Announced<DynamoRevocations>,
     pub(crate) closer: AwsSocketCloser,
     pub(crate) signer: TokenSigner,
     pub(crate) sealing_keys: SealingKeys,
@@ -66,8 +66,10 @@ impl App {
     ) -> Result<Self, ConfigError> {
         let ids = ids::random();
         let writes = SessionWrites::from_env(env, ids.clone())?;
-        let sessions = DynamoSessions::from_env(dynamodb.clone(), env)?;
         let Keys { signing: signing_key, sealing: sealing_keys } = keys;
+        let sessions = SessionStore::from_env(dynamodb.clone(), env, clock.clone())?;
+        let passwords = DynamoPasswords::from_env(dynamodb.clone(), env, writes.clone())?;
+        let revocations = DynamoRevocations::new(dynamodb.clone(), writes);
         let signer = TokenSigner::from_env(env, signing_key, clock.clone())?;
         Ok(Self {
             authenticator: Authenticator::from_env(env, clock.clone())?,
@@ -76,7 +78,7 @@ impl App {
                 store: DynamoAttempts::from_env(dynamodb.clone(), env)?,
                 clock: clock.clone(),
             },
-            passwords: DynamoPasswords::from_env(dynamodb.clone(), env, writes.clone())?,
+            passwords: Announced::new(passwords, sessions.clone()),
             starter: SessionStarter {
                 store: sessions.clone(),
                 signer: signer.clone(),
@@ -90,8 +92,8 @@ impl App {
                 sealing_keys: sealing_keys.clone(),
                 clock: clock.clone(),
             },
+            revocations: Announced::new(revocations, sessions.clone()),
             sessions,
-            revocations: DynamoRevocations::new(dynamodb.clone(), writes),
             closer: AwsSocketCloser::from_env(dynamodb.clone(), gateway, env)?,
             signer,
             sealing_keys,

@@ -7,7 +7,7 @@ use sojourn::connections::{CallbackEndpoint, Connection, DynamoConnections, admi
 use sojourn::origins::AllowedOrigins;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
-use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::sessions::SessionStore;
 use sojourn::tokens::TokenVerifier;
 use sojourn::websocket::{Credentials, Incoming};
 
@@ -15,7 +15,7 @@ use sojourn::websocket::{Credentials, Incoming};
 pub(crate) struct App {
     pub(crate) origins: AllowedOrigins,
     pub(crate) verifier: TokenVerifier,
-    pub(crate) sessions: DynamoSessions,
+    pub(crate) sessions: SessionStore,
     pub(crate) connections: DynamoConnections,
     pub(crate) region: String,
     pub(crate) endpoint: CallbackEndpoint,

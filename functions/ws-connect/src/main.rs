@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use sojourn::connections::{CallbackEndpoint, DynamoConnections};
 use sojourn::origins::AllowedOrigins;
-use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::sessions::SessionStore;
 use sojourn::tokens::TokenVerifier;
 use sojourn::{aws, boot, clock, websocket};
 
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         let app = handler::App {
             origins: AllowedOrigins::from_env(&env)?,
             verifier: TokenVerifier::from_env(&env, clock::system())?,
-            sessions: DynamoSessions::from_env(dynamo.clone(), &env)?,
+            sessions: SessionStore::from_env(dynamo.clone(), &env, clock::system())?,
             connections: DynamoConnections::from_env(dynamo, &env, clock::system())?,
             region: aws::region(&env)?,
             endpoint: env.parse::<CallbackEndpoint>("WEBSOCKET_ENDPOINT")?,

@@ -12,13 +12,13 @@ use sojourn::delivery::{
 use sojourn::idempotency::dynamo::DynamoClaims;
 use sojourn::ids::MessageId;
 use sojourn::problem::Problem;
-use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::sessions::SessionStore;
 use sojourn::telemetry::chain;
 use sojourn::websocket::{ClientFrame, Incoming, error_frame};
 
 /// The messenger on AWS.
 pub(crate) type AwsMessenger =
-    Messenger<DynamoConnections, DynamoSessions, DynamoOrderOwners, DynamoClaims, ApiGateway, SelfInvocation>;
+    Messenger<DynamoConnections, SessionStore, DynamoOrderOwners, DynamoClaims, ApiGateway, SelfInvocation>;
 
 /// What a frame needs.
 pub(crate) struct App {

@@ -8,7 +8,7 @@ use sojourn::delivery::{
     ApiGateway, Deliverer, DynamoOrderOwners, FanOut, Messenger, SelfInvocation, SocketCloser,
 };
 use sojourn::idempotency::dynamo::DynamoClaims;
-use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::sessions::SessionStore;
 use sojourn::{aws, boot, clock, ids, websocket};
 
 mod handler;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         let deliverer = Deliverer::new(connections.clone(), gateway.clone(), clock::system());
         let messenger = Messenger::new(
             connections.clone(),
-            DynamoSessions::from_env(dynamo.clone(), &env)?,
+            SessionStore::from_env(dynamo.clone(), &env, clock::system())?,
             DynamoOrderOwners::from_env(dynamo.clone(), &env)?,
             DynamoClaims::from_env(dynamo, &env, clock::system(), ids::random())?,
             FanOut::new(deliverer, next_turn),

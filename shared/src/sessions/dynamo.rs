@@ -29,8 +29,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ACTIVITY_RESOLUTION, ActivityWriter, SealedPayload, SecretHash, Session, SessionError, SessionReader,
-    SessionRows, SessionWriter, TokenFamily,
+    ACTIVITY_RESOLUTION, ActivityWriter, CheckedRow, CopyHolder, SealedPayload, SecretHash, Session,
+    SessionError, SessionReader, SessionRows, SessionWriter, TokenFamily,
 };
 use crate::clock::{as_rfc3339, rfc3339};
 use crate::deadline::Deadline;
@@ -109,22 +109,9 @@ pub fn parse(items: Vec<Item>) -> Result<SessionRows, DynamoError> {
 
 /// Reads a session's row.
 pub fn parse_session(item: Item) -> Result<Session, DynamoError> {
-    let row: Row = serde_dynamo::from_item(item)
+    let row: SessionRow = serde_dynamo::from_item(item)
         .map_err(|error| DynamoError::unreadable("read", "a session's row", error))?;
-    let expires_at = Timestamp::from_second(row.expires_at)
-        .map_err(|error| DynamoError::unreadable("read", format!("session {}", row.session_id), error))?;
-    Ok(Session {
-        id: row.session_id,
-        user_id: row.user_id,
-        token_version: row.ver,
-        created_at: row.created_at,
-        last_activity: row.last_activity,
-        expires_at,
-        revoked_at: row.revoked_at.map(|Instant(at)| at),
-        region: row.region,
-        tokens: row.tokens,
-        cookie_hash: row.cookie_hash,
-    })
+    row.try_into()
 }
 
 /// Reads a token version's row.
@@ -163,7 +150,7 @@ impl ActivityWriter for DynamoSessions {
 impl SessionWriter for DynamoSessions {
     async fn create(&self, session: &Session, payload: &SealedPayload) -> Result<(), SessionError> {
         let target = format!("session {}", session.id);
-        let row = Row::from(session);
+        let row = SessionRow::from(session);
         let mut item: Item = serde_dynamo::to_item(row)
             .map_err(|error| DynamoError::unreadable("PutItem", target.as_str(), error))?;
         item.extend(payload::attributes(payload));
@@ -191,9 +178,17 @@ impl SessionWriter for DynamoSessions {
     }
 }
 
+/// Nobody else keeps anything of the rows.
+impl CopyHolder for DynamoSessions {
+    async fn changed(&self, _: &[CheckedRow<'_>]) {}
+
+    async fn revoked(&self, _: &[CheckedRow<'_>]) {}
+}
+
+/// A session as it is stored, whole.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Row {
+pub(super) struct SessionRow {
     session_id: SessionId,
     user_id: UserId,
     ver: u64,
@@ -219,7 +214,28 @@ struct VersionRow {
 #[serde(transparent)]
 struct Instant(#[serde(with = "as_rfc3339")] Timestamp);
 
-impl From<&Session> for Row {
+impl TryFrom<SessionRow> for Session {
+    type Error = DynamoError;
+
+    fn try_from(row: SessionRow) -> Result<Self, DynamoError> {
+        let expires_at = Timestamp::from_second(row.expires_at)
+            .map_err(|error| DynamoError::unreadable("read", format!("session {}", row.session_id), error))?;
+        Ok(Self {
+            id: row.session_id,
+            user_id: row.user_id,
+            token_version: row.ver,
+            created_at: row.created_at,
+            last_activity: row.last_activity,
+            expires_at,
+            revoked_at: row.revoked_at.map(|Instant(at)| at),
+            region: row.region,
+            tokens: row.tokens,
+            cookie_hash: row.cookie_hash,
+        })
+    }
+}
+
+impl From<&Session> for SessionRow {
     fn from(session: &Session) -> Self {
         Self {
             session_id: session.id.clone(),

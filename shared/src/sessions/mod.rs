@@ -18,6 +18,9 @@
 //! 7. The device's name and the user's preferences are in the row as well, as a [`Payload`] that is sealed: one function
 //!    has the keys ([`SessionPreferences`]), and the check needs none of it.
 //!
+//! Where the rows are read is a setting: [`SessionStore`] is DynamoDB ([`dynamo`]), or DynamoDB with copies of the rows in
+//! Redis ([`redis`](mod@redis)). Who writes the rows in a transaction of its own tells the store ([`CopyHolder`]).
+//!
 //! A session has ended when its row is gone, is marked `revokedAt`, is past `expiresAt` (TTL deletes late, so the
 //! comparison is made here), belongs to somebody else, or has a lower token version than its user. The rows must be
 //! read consistently: an eventually consistent read could show them as they were before a revocation.
@@ -34,18 +37,22 @@ use crate::ids::{SessionId, UserId};
 use crate::telemetry::chain;
 use crate::tokens::{Principal, Proof};
 
+mod announced;
 pub mod cookie;
 mod device;
 pub mod dynamo;
 mod listed;
 mod payload;
 mod preferences;
+pub mod redis;
 mod refresh;
 mod renew;
 mod revoke;
 mod secret;
 mod start;
+mod store;
 
+pub use announced::Announced;
 pub use cookie::SessionCookie;
 pub use device::{Device, InvalidDevice};
 pub use listed::ListedSession;
@@ -59,6 +66,7 @@ pub use renew::{Exchange, RenewError, Renewal, Renewed, TokenRotator, renew};
 pub use revoke::{Revocation, SessionRevoker};
 pub use secret::{InvalidSecret, SecretHash};
 pub use start::{SessionStarter, SignedIn, StartError};
+pub use store::SessionStore;
 
 /// How long a session lasts after signing in. It is not prolonged by use: after this the password is asked again.
 pub const SESSION_LIFETIME: Duration = Duration::from_hours(30 * 24);
@@ -218,6 +226,27 @@ async fn admit(
         tracing::warn!(error = chain(&error), "the session's activity was not written");
     }
     Ok(ends_at)
+}
+
+/// A row that the check reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckedRow<'a> {
+    /// A session's.
+    Session(&'a SessionId),
+    /// A user's token version.
+    Version(&'a UserId),
+}
+
+/// Hears of writes to checked rows, which happen in all kinds of transactions: with an account, with an event. A store
+/// that keeps copies of the rows sees to them; any other has nothing to do. Told after the commit, before the answer, and
+/// also when the condition refused because it had been written before: whoever tries again may have been cut off in between.
+pub trait CopyHolder: Send + Sync {
+    /// The rows were changed, and nobody's right has ended with it. For seconds a read may see them as they were.
+    fn changed(&self, rows: &[CheckedRow<'_>]) -> impl Future<Output = ()> + Send;
+
+    /// Somebody's right has ended. When this returns, no read that begins then sees the rows as they were. It may take
+    /// seconds, when copies can only be waited out.
+    fn revoked(&self, rows: &[CheckedRow<'_>]) -> impl Future<Output = ()> + Send;
 }
 
 /// Lists sessions.

@@ -1,0 +1,164 @@
+//! A circuit breaker: after some failures in a row it stops asking for a while.
+//!
+//! 1. *Closed*: every call is admitted. [`CircuitBreaker::THRESHOLD`] failures in a row open it; a success starts the count
+//!    anew.
+//! 2. *Open*: no call is admitted until [`CircuitBreaker::COOL_DOWN`] has passed.
+//! 3. Then one call is admitted, the probe, and the cool-down begins again at once: a probe that is cut off and never
+//!    reports leaves the breaker open for one more cool-down, and not for ever. Its success closes the breaker.
+//!
+//! Time is handed in, so nothing here waits.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Whether to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Ask, and report how it went.
+    Ask,
+    /// Do without.
+    Refuse,
+}
+
+/// The state of one process's breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CircuitBreaker {
+    /// Calls are admitted.
+    Closed {
+        /// How many of the last ones failed, one after the other.
+        failures: u32,
+    },
+    /// None is, before this instant.
+    Open {
+        /// When the next probe may go.
+        until: Instant,
+    },
+}
+
+impl CircuitBreaker {
+    /// Failures in a row that open it. Five budgets of 10 ms are what an outage costs a process; fewer would let a short
+    /// hiccup (a fork for a snapshot) send all reads to DynamoDB for a second.
+    pub(super) const THRESHOLD: u32 = 5;
+    /// How long nothing is asked then: one budget a second is what an outage costs from there on.
+    pub(super) const COOL_DOWN: Duration = Duration::from_secs(1);
+
+    /// A closed one.
+    pub(super) const fn new() -> Self {
+        Self::Closed { failures: 0 }
+    }
+
+    /// Whether a call may be made at `now`.
+    pub(super) fn admit(&mut self, now: Instant) -> Admission {
+        match *self {
+            Self::Closed { .. } => Admission::Ask,
+            Self::Open { until } if now < until => Admission::Refuse,
+            Self::Open { .. } => {
+                *self = Self::open_from(now);
+                Admission::Ask
+            }
+        }
+    }
+
+    /// A call was answered.
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::new();
+    }
+
+    /// A call failed, or took too long.
+    pub(super) fn failed(&mut self, now: Instant) {
+        *self = match *self {
+            Self::Closed { failures } if failures + 1 < Self::THRESHOLD => {
+                Self::Closed { failures: failures + 1 }
+            }
+            Self::Closed { .. } | Self::Open { .. } => Self::open_from(now),
+        };
+    }
+
+    fn open_from(now: Instant) -> Self {
+        Self::Open { until: now + Self::COOL_DOWN }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn failed(times: u32, now: Instant) -> CircuitBreaker {
+        let mut breaker = CircuitBreaker::new();
+        (0..times).for_each(|_| breaker.failed(now));
+        breaker
+    }
+
+    #[test]
+    fn it_opens_at_the_threshold_and_not_before() {
+        let now = Instant::now();
+        assert_eq!(failed(CircuitBreaker::THRESHOLD - 1, now).admit(now), Admission::Ask);
+        assert_eq!(failed(CircuitBreaker::THRESHOLD, now).admit(now), Admission::Refuse);
+    }
+
+    #[test]
+    fn a_success_starts_the_count_anew() {
+        let now = Instant::now();
+        let mut breaker = failed(CircuitBreaker::THRESHOLD - 1, now);
+        breaker.succeeded();
+        breaker.failed(now);
+        assert_eq!(breaker.admit(now), Admission::Ask);
+    }
+
+    #[test]
+    fn after_the_cool_down_one_probe_goes_and_its_success_closes() {
+        let now = Instant::now();
+        let mut breaker = failed(CircuitBreaker::THRESHOLD, now);
+        let later = now + CircuitBreaker::COOL_DOWN;
+        assert_eq!((breaker.admit(later), breaker.admit(later)), (Admission::Ask, Admission::Refuse));
+        breaker.succeeded();
+        assert_eq!((breaker.admit(later), breaker.admit(later)), (Admission::Ask, Admission::Ask));
+    }
+
+    #[test]
+    fn a_probe_that_never_reports_costs_one_more_cool_down() {
+        let now = Instant::now();
+        let mut breaker = failed(CircuitBreaker::THRESHOLD, now);
+        let probed = now + CircuitBreaker::COOL_DOWN;
+        assert_eq!(breaker.admit(probed), Admission::Ask);
+        assert_eq!(breaker.admit(probed + CircuitBreaker::COOL_DOWN), Admission::Ask);
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        /// A call, and whether it is answered.
+        Call(bool),
+        /// Time passes.
+        Wait(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![any::<bool>().prop_map(Step::Call), (0..1_500_u64).prop_map(Step::Wait)]
+    }
+
+    proptest! {
+        #[test]
+        fn an_outage_costs_the_threshold_and_one_call_a_cool_down(steps in prop::collection::vec(step(), 0..200)) {
+            let mut breaker = CircuitBreaker::new();
+            let mut now = Instant::now();
+            // Failures since the last success, and when the last admitted call failed.
+            let (mut row, mut last_failure) = (0_u32, now);
+            for step in steps {
+                let answered = match step {
+                    Step::Wait(ms) => { now += Duration::from_millis(ms); continue; }
+                    Step::Call(answered) => answered,
+                };
+                let may_ask = row < CircuitBreaker::THRESHOLD || now >= last_failure + CircuitBreaker::COOL_DOWN;
+                let admission = breaker.admit(now);
+                prop_assert_eq!(admission == Admission::Ask, may_ask);
+                match (admission, answered) {
+                    (Admission::Refuse, _) => {}
+                    (Admission::Ask, true) => { breaker.succeeded(); row = 0; }
+                    (Admission::Ask, false) => { breaker.failed(now); row += 1; last_failure = now; }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! One connection to Redis, and which Redis it leads to.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::aio::MultiplexedConnection;
+use ::redis::{AsyncConnectionConfig, Client, ErrorKind};
+
+/// Longest that one attempt to connect may take, over all requests that wait for it. Longer than a breaker's cool-down, so
+/// that probes go on with an attempt instead of beginning a new one each.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// One life of one Redis process: its `run_id`, new at each start. A replica that is promoted has another one than the
+/// primary that it replaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incarnation(Arc<str>);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An open connection.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub(super) link: MultiplexedConnection,
+    pub(super) incarnation: Incarnation,
+}
+
+type Attempt = Pin<Box<dyn Future<Output = Result<Connection, ::redis::RedisError>> + Send>>;
+
+/// The connection of a process, such as it is.
+#[derive(Default)]
+pub(super) enum Slot {
+    #[default]
+    Empty,
+    /// Nobody drives the attempt between two requests: each goes on where the last one had to leave.
+    Connecting(Attempt),
+    Open(Connection),
+}
+
+impl Slot {
+    /// The open connection, after connecting if need be. May be dropped anywhere: what was reached is kept.
+    pub(super) async fn open(&mut self, client: &Client) -> Result<Connection, ::redis::RedisError> {
+        loop {
+            match self {
+                Self::Open(connection) => return Ok(connection.clone()),
+                Self::Connecting(attempt) => {
+                    let ended = attempt.await;
+                    *self = ended.as_ref().map_or(Self::Empty, |connection| Self::Open(connection.clone()));
+                    return ended;
+                }
+                Self::Empty => *self = Self::Connecting(Box::pin(connect(client.clone()))),
+            }
+        }
+    }
+
+    /// Forgets a connection that did not answer: it may lead nowhere (a frozen process's was closed meanwhile, without
+    /// anybody there to be told). An attempt to connect goes on.
+    pub(super) fn close(&mut self) {
+        if matches!(self, Self::Open(_)) {
+            *self = Self::Empty;
+        }
+    }
+}
+
+async fn connect(client: Client) -> Result<Connection, ::redis::RedisError> {
+    // Every call has a bound of its own; the crate's would only start a second clock.
+    let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let connecting = async {
+        let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let info: String = ::redis::cmd("INFO").arg("server").query_async(&mut link).await?;
+        let incarnation = run_id(&info).ok_or((ErrorKind::UnexpectedReturnType, "INFO tells no run_id"))?;
+        Ok(Connection { link, incarnation })
+    };
+    tokio::time::timeout(CONNECT_LIMIT, connecting)
+        .await
+        .unwrap_or_else(|_| Err(::redis::RedisError::from((ErrorKind::Io, "connecting took too long"))))
+}
+
+fn run_id(info: &str) -> Option<Incarnation> {
+    let id = info.lines().find_map(|line| line.strip_prefix("run_id:"))?.trim();
+    (!id.is_empty()).then(|| Incarnation(id.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_incarnation_is_the_run_id_of_the_server() {
+        let info = "# Server\r\nredis_version:7.0.15\r\nrun_id:0b6f\r\ntcp_port:6379\r\n";
+        assert_eq!(run_id(info).unwrap().to_string(), "0b6f");
+        assert_eq!(run_id("# Server\r\nrun_id:\r\n"), None);
+        assert_eq!(run_id("# Server\r\n"), None);
+    }
+}

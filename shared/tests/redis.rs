@@ -1,0 +1,133 @@
+//! The client on a real redis-server that is paused, killed and restarted.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use redis_server::RedisServer;
+use sojourn::env::Env;
+use sojourn::redis::{Answer, RedisClient, RedisError};
+use tokio::net::{TcpListener, TcpStream};
+
+#[path = "support/redis_server.rs"]
+mod redis_server;
+
+/// Longest that a client may take to find its way back.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn client(url: &str) -> RedisClient {
+    RedisClient::from_env(&Env::of([("REDIS_URL", url)])).unwrap()
+}
+
+async fn ping(client: &RedisClient) -> Result<Answer<(String,)>, RedisError> {
+    client
+        .ask(|_| {
+            let mut commands = redis::pipe();
+            commands.cmd("PING");
+            commands
+        })
+        .await
+}
+
+/// Asks until there is an answer, as requests that come one after the other do.
+async fn ping_until_answered(client: &RedisClient) -> Answer<(String,)> {
+    let began = Instant::now();
+    loop {
+        match ping(client).await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(began.elapsed() < PATIENCE, "never answered again: {error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_there_answers() {
+    let Some(server) = RedisServer::start() else { return };
+    let answer = ping_until_answered(&client(&server.url())).await;
+    assert_eq!(answer.value, ("PONG".to_owned(),));
+}
+
+#[tokio::test]
+async fn a_paused_server_costs_budgets_until_the_circuit_opens_and_is_found_again() {
+    let Some(server) = RedisServer::start() else { return };
+    let client = client(&server.url());
+    ping_until_answered(&client).await;
+    server.pause();
+    assert!(matches!(ping(&client).await, Err(RedisError::Late)));
+    let mut asked = 1;
+    while !matches!(ping(&client).await, Err(RedisError::CircuitOpen)) {
+        asked += 1;
+        assert!(asked < 10, "the circuit never opens");
+    }
+    server.resume();
+    ping_until_answered(&client).await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_killed_is_found_again_and_is_another_one() {
+    let Some(mut server) = RedisServer::start() else { return };
+    let client = client(&server.url());
+    let first = ping_until_answered(&client).await;
+    assert_eq!(ping_until_answered(&client).await.from, first.from);
+    server.kill();
+    assert!(matches!(ping(&client).await, Err(RedisError::Failed(_) | RedisError::Late)));
+    server.restart();
+    assert_ne!(ping_until_answered(&client).await.from, first.from);
+}
+
+#[tokio::test]
+async fn an_answer_with_an_error_is_a_failure() {
+    let Some(server) = RedisServer::start() else { return };
+    let client = client(&server.url());
+    ping_until_answered(&client).await;
+    let unknown = |_: &_| {
+        let mut commands = redis::pipe();
+        commands.cmd("NO-SUCH-COMMAND");
+        commands
+    };
+    assert!(matches!(client.ask::<()>(unknown).await, Err(RedisError::Failed(_))));
+    ping_until_answered(&client).await;
+}
+
+/// Passes everything on to `server`, beginning late. Counts the connections.
+async fn slow_door(server: &RedisServer, delay: Duration) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let address = server.url().trim_start_matches("redis://").to_owned();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut outside, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let address = address.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                let mut inside = TcpStream::connect(address).await?;
+                tokio::io::copy_bidirectional(&mut outside, &mut inside).await
+            });
+        }
+    });
+    (url, connections)
+}
+
+#[tokio::test]
+async fn connecting_goes_on_over_several_calls_when_it_takes_longer_than_one_may() {
+    let Some(server) = RedisServer::start() else { return };
+    let (url, connections) = slow_door(&server, Duration::from_millis(100)).await;
+    let client = client(&url);
+    assert!(matches!(ping(&client).await, Err(RedisError::Late)));
+    ping_until_answered(&client).await;
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_not_spoken_to_in_the_clear_when_tls_was_asked_for() {
+    let Some(server) = RedisServer::start() else { return };
+    let client = client(&server.url().replace("redis://", "rediss://"));
+    for _ in 0..20 {
+        assert!(ping(&client).await.is_err());
+    }
+}

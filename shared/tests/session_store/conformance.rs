@@ -1,0 +1,192 @@
+//! What every adapter promises. Each test runs once for each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use sojourn::clock::{Clock, SystemClock};
+use sojourn::ids;
+use sojourn::sessions::{
+    ACTIVITY_RESOLUTION, ActivityWriter, CheckedRow, CopyHolder, Exchange, FIRST_VERSION, PayloadStore,
+    RefreshToken, Replaced, Session, SessionError, SessionReader, SessionStore, SessionWriter, TokenRotator,
+};
+use sojourn_local::services::faults::{Effect, Rule};
+
+use crate::stage::{Stage, is_live, sealed, session_of, warm_up};
+
+/// Readers at once.
+const READERS: usize = 16;
+
+/// Writes to a row after which a reader must have seen the first one.
+const MENTIONS: usize = 20;
+
+macro_rules! conformance {
+    ($($(#[$attribute:meta])* async fn $name:ident($stage:ident: &Stage) $body:block)*) => {
+        mod promise {
+            use super::*;
+            $($(#[$attribute])* pub(super) async fn $name($stage: &Stage) $body)*
+        }
+
+        mod dynamodb {
+            use super::*;
+            $(#[tokio::test] async fn $name() {
+                promise::$name(&Stage::dynamodb()).await;
+            })*
+        }
+
+        mod redis {
+            use super::*;
+            $(#[tokio::test] async fn $name() {
+                if let Some(stage) = Stage::redis() { promise::$name(&stage).await; }
+            })*
+        }
+    };
+}
+
+/// Whoever revokes nothing tells Redis of its write within the budget or not at all. A busy machine may need several.
+async fn until_seen(writer: &SessionStore, session: &Session, seen: impl AsyncFn() -> bool) {
+    for _ in 0..MENTIONS {
+        if seen().await {
+            return;
+        }
+        writer.changed(&[CheckedRow::Session(&session.id)]).await;
+    }
+    panic!("the write is not seen");
+}
+
+conformance! {
+    async fn a_new_session_is_read_as_it_was_stored(stage: &Stage) {
+        let session = stage.session(&stage.store()).await;
+        for store in [stage.store(), stage.store()] {
+            for _ in 0..3 {
+                let rows = store.read(&session.id, &session.user_id).await.unwrap();
+                assert_eq!((rows.session.as_ref(), rows.token_version), (Some(&session), 0));
+            }
+        }
+    }
+
+    async fn a_session_that_was_never_stored_is_not_there(stage: &Stage) {
+        let (store, session) = (stage.store(), session_of(ids::random().next()));
+        for _ in 0..3 {
+            assert_eq!(store.read(&session.id, &session.user_id).await.unwrap().session, None);
+        }
+        store.create(&session, &sealed(FIRST_VERSION)).await.unwrap();
+        assert!(is_live(&store, &session).await, "not having been there is not remembered");
+    }
+
+    async fn a_session_is_not_stored_over_another(stage: &Stage) {
+        let store = stage.store();
+        let session = stage.session(&store).await;
+        let mut thief = session_of(ids::random().next());
+        thief.id = session.id.clone();
+        assert!(matches!(store.create(&thief, &sealed(FIRST_VERSION)).await, Err(SessionError::Store(_))));
+        let rows = stage.store().read(&session.id, &session.user_id).await.unwrap();
+        assert_eq!(rows.session, Some(session));
+    }
+
+    async fn a_revocation_is_seen_at_once_by_every_other_store(stage: &Stage) {
+        let (writer, readers) = (stage.store(), [stage.store(), stage.store()]);
+        let session = stage.session(&writer).await;
+        for reader in &readers {
+            warm_up(stage, reader, &session).await;
+        }
+        stage.revoke(&writer, &session).await;
+        for reader in &readers {
+            assert!(!is_live(reader, &session).await);
+        }
+        assert!(!is_live(&stage.store(), &session).await, "nor by one that starts now");
+    }
+
+    async fn a_raised_version_ends_all_sessions_of_its_user_and_nobody_elses(stage: &Stage) {
+        let (writer, reader) = (stage.store(), stage.store());
+        let (first, other) = (stage.session(&writer).await, stage.session(&writer).await);
+        let user = first.user_id.clone();
+        let sessions = [stage.session_of(&writer, user.clone()).await, first];
+        for session in sessions.iter().chain([&other]) {
+            warm_up(stage, &reader, session).await;
+        }
+        stage.revoke_all(&writer, &user).await;
+        for session in &sessions {
+            assert!(!is_live(&reader, session).await);
+        }
+        assert!(is_live(&reader, &other).await);
+    }
+
+    async fn of_two_payloads_for_one_version_one_is_written_and_read_by_every_other_store(stage: &Stage) {
+        let (writer, reader) = (stage.store(), stage.store());
+        let session = stage.session(&writer).await;
+        warm_up(stage, &reader, &session).await;
+        let (next, now) = (sealed(FIRST_VERSION + 1), SystemClock.now());
+        for (payload, outcome) in [(&next, Replaced::Done), (&sealed(9), Replaced::Overtaken)] {
+            let replaced = writer.replace_payload(&session.id, FIRST_VERSION, payload, now).await.unwrap();
+            assert_eq!(replaced, outcome);
+        }
+        for store in [&reader, &writer] {
+            let (rows, read) = store.read_payload(&session.id, &session.user_id).await.unwrap();
+            assert_eq!((rows.session.unwrap().last_activity, read), (now, Some(next.clone())));
+        }
+        stage.revoke(&writer, &session).await;
+        let late = reader.replace_payload(&session.id, next.version, &sealed(9), now).await.unwrap();
+        assert_eq!(late, Replaced::Ended);
+    }
+
+    async fn rotated_tokens_are_seen_by_every_other_store(stage: &Stage) {
+        let (writer, reader) = (stage.store(), stage.store());
+        let session = stage.session(&writer).await;
+        warm_up(stage, &reader, &session).await;
+        let tokens = RefreshToken::generate(session.id.clone()).unwrap().family();
+        let (from, now) = (&session.tokens.current_hash, SystemClock.now());
+        assert_eq!(writer.rotate(&session.id, from, &tokens, now).await.unwrap(), Exchange::Done);
+        let seen = async || {
+            reader.read(&session.id, &session.user_id).await.unwrap().session.unwrap().tokens == tokens
+        };
+        until_seen(&writer, &session, seen).await;
+    }
+
+    async fn activity_is_stamped_once_a_minute_and_seen_by_every_other_store(stage: &Stage) {
+        let (writer, reader) = (stage.store(), stage.store());
+        let session = stage.session(&writer).await;
+        warm_up(stage, &reader, &session).await;
+        let last = async || {
+            reader.read(&session.id, &session.user_id).await.unwrap().session.unwrap().last_activity
+        };
+        let later = session.last_activity + ACTIVITY_RESOLUTION;
+        writer.touch(&session.id, later - Duration::from_millis(1)).await.unwrap();
+        assert_eq!(last().await, session.last_activity);
+        writer.touch(&session.id, later).await.unwrap();
+        until_seen(&writer, &session, async || last().await == later).await;
+    }
+
+    async fn a_store_that_fails_is_an_error_and_no_verdict(stage: &Stage) {
+        let (store, session) = (stage.store(), session_of(ids::random().next()));
+        stage.dynamodb.embedded.faults().add(Rule::new(Effect::Reset));
+        assert!(matches!(store.read(&session.id, &session.user_id).await, Err(SessionError::Store(_))));
+    }
+
+    async fn no_read_that_begins_after_a_revocation_was_answered_takes_the_session_for_live(stage: &Stage) {
+        let session = Arc::new(stage.session(&stage.store()).await);
+        let answered = Arc::new(AtomicBool::new(false));
+        let tasks: Vec<_> = (0..READERS).map(|_| {
+            let (store, session, answered) = (stage.store(), Arc::clone(&session), Arc::clone(&answered));
+            tokio::spawn(async move {
+                let (mut reads, mut after) = (0_u32, 0_u32);
+                while after < 20 {
+                    let began_after = answered.load(Ordering::SeqCst);
+                    let live = is_live(&store, &session).await;
+                    assert!(!(began_after && live), "live after {reads} reads");
+                    reads += 1;
+                    after += u32::from(began_after);
+                    tokio::task::yield_now().await;
+                }
+            })
+        }).collect();
+        let writer = stage.store();
+        for _ in 0..50 {
+            assert!(is_live(&writer, &session).await);
+        }
+        stage.revoke(&writer, &session).await;
+        answered.store(true, Ordering::SeqCst);
+        stream::iter(tasks).buffer_unordered(READERS).for_each(async |ended| ended.unwrap()).await;
+    }
+}

@@ -1,0 +1,158 @@
+//! When copies in Redis count, and when not.
+
+use sojourn::sessions::SessionStore;
+use sojourn_local::services::faults::{Rule, When};
+
+use crate::stage::{SHORT, Stage, is_live, warm_up};
+
+/// Sends one command past the store.
+fn command(stage: &Stage, words: &[&str]) -> redis::Value {
+    let mut connection = redis::Client::open(stage.redis.as_ref().unwrap().url()).unwrap();
+    let mut command = redis::Cmd::new();
+    command.arg(words);
+    command.query(&mut connection).unwrap()
+}
+
+fn keys(stage: &Stage) -> Vec<String> {
+    redis::from_redis_value(command(stage, &["KEYS", "*"])).unwrap()
+}
+
+#[tokio::test]
+async fn a_session_in_use_is_not_read_from_dynamodb() {
+    let Some(stage) = Stage::redis() else { return };
+    let (one, other) = (stage.store(), stage.store());
+    let session = stage.session(&one).await;
+    warm_up(&stage, &one, &session).await;
+    warm_up(&stage, &other, &session).await;
+    assert_eq!(keys(&stage).len(), 2, "the session and its user's version");
+}
+
+#[tokio::test]
+async fn a_miss_asks_dynamodb_once() {
+    let Some(stage) = Stage::redis() else { return };
+    let store = stage.store();
+    let session = stage.session(&store).await;
+    warm_up(&stage, &store, &session).await;
+    command(&stage, &["FLUSHALL"]);
+    assert_eq!(stage.requests(async { assert!(is_live(&store, &session).await) }).await, 1);
+}
+
+/// A reader has read the session from DynamoDB and is held before it hears of that; meanwhile the session is revoked, and
+/// then `mishap` befalls Redis. Whatever the reader fills in comes too late.
+async fn with_a_late_filler(stage: &mut Stage, mishap: impl AsyncFnOnce(&mut Stage)) {
+    let (late, writer, reader) = (stage.store(), stage.store(), stage.store());
+    let other = stage.session(&writer).await;
+    for store in [&late, &writer, &reader] {
+        warm_up(stage, store, &other).await;
+    }
+    let session = stage.session(&stage.store_without_redis()).await;
+    let faults = stage.dynamodb.embedded.faults();
+    let held = faults.add(Rule::hold(When::After).operation("BatchGetItem").times(1));
+    let filling = {
+        let session = session.clone();
+        tokio::spawn(async move { is_live(&late, &session).await })
+    };
+    assert!(faults.until_held(held, 1).await);
+    assert!(keys(stage).iter().any(|key| key.ends_with(session.id.as_str())), "its lease is there");
+
+    stage.revoke(&writer, &session).await;
+    mishap(stage).await;
+    assert!(stage.dynamodb.embedded.faults().release(held));
+    assert!(filling.await.unwrap(), "it began before the revocation");
+    for store in [reader, stage.store()] {
+        for _ in 0..3 {
+            assert!(!is_live(&store, &session).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_late_filler_does_not_bring_back_a_revoked_session() {
+    let Some(mut stage) = Stage::redis() else { return };
+    with_a_late_filler(&mut stage, async |_| {}).await;
+}
+
+#[tokio::test]
+async fn a_late_filler_does_not_bring_back_a_revoked_session_when_redis_was_emptied() {
+    let Some(mut stage) = Stage::redis() else { return };
+    with_a_late_filler(&mut stage, async |stage| drop(command(stage, &["FLUSHALL"]))).await;
+}
+
+#[tokio::test]
+async fn a_late_filler_does_not_bring_back_a_revoked_session_when_redis_was_restarted() {
+    let Some(mut stage) = Stage::redis() else { return };
+    with_a_late_filler(&mut stage, async |stage| stage.server().restart()).await;
+}
+
+#[tokio::test]
+async fn copies_that_a_failover_brings_back_belong_to_the_server_that_is_gone() {
+    let Some(mut stage) = Stage::redis() else { return };
+    let (writer, reader) = (stage.store(), stage.store());
+    let session = stage.session(&writer).await;
+    warm_up(&stage, &reader, &session).await;
+    let replicated: Vec<(String, String)> = keys(&stage)
+        .into_iter()
+        .map(|key| (key.clone(), redis::from_redis_value(command(&stage, &["GET", &key])).unwrap()))
+        .collect();
+    stage.revoke(&writer, &session).await;
+    stage.server().restart();
+    for (key, copy) in replicated {
+        command(&stage, &["SET", &key, &copy]);
+    }
+    for store in [reader, stage.store()] {
+        for _ in 0..3 {
+            assert!(!is_live(&store, &session).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_copy_is_not_believed_and_does_not_stay() {
+    let Some(stage) = Stage::redis() else { return };
+    let store = stage.store();
+    let session = stage.session(&store).await;
+    for garbage in ["", "true", "\u{1F600}", r#"{"untilMs":9999999999999,"row":{"sessionId":"ses_"}}"#] {
+        warm_up(&stage, &store, &session).await;
+        for key in keys(&stage) {
+            command(&stage, &["SET", &key, garbage]);
+        }
+        assert!(is_live(&store, &session).await, "{garbage}");
+    }
+    warm_up(&stage, &store, &session).await;
+}
+
+#[tokio::test]
+async fn a_copy_lapses_by_the_readers_clock_even_if_redis_keeps_it() {
+    let Some(stage) = Stage::redis_with(SHORT) else { return };
+    let store = stage.store();
+    let session = stage.session(&store).await;
+    warm_up(&stage, &store, &session).await;
+    for key in keys(&stage) {
+        command(&stage, &["PERSIST", &key]);
+    }
+    // Somebody who never heard of Redis.
+    stage.commit_revocation(&session).await;
+    let allowed = SHORT.lifetime + SHORT.clock_skew;
+    tokio::time::sleep(allowed).await;
+    assert!(!is_live(&store, &session).await);
+}
+
+#[tokio::test]
+async fn all_copies_have_an_end() {
+    let Some(stage) = Stage::redis() else { return };
+    let store = stage.store();
+    let session = stage.session(&store).await;
+    warm_up(&stage, &store, &session).await;
+    for key in keys(&stage) {
+        let left: i64 = redis::from_redis_value(command(&stage, &["PTTL", &key])).unwrap();
+        assert!(left > 0, "{key} stays for ever");
+    }
+}
+
+#[tokio::test]
+async fn a_store_without_redis_and_one_with_it_share_the_rows() {
+    let Some(stage) = Stage::redis() else { return };
+    let plain: SessionStore = stage.store_without_redis();
+    let session = stage.session(&stage.store()).await;
+    assert!(is_live(&plain, &session).await);
+}

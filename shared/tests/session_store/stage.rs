@@ -1,0 +1,166 @@
+//! Tables, perhaps a Redis, and any number of stores on them, each as a process of its own would have one.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sojourn::clock::{self, Clock, SystemClock};
+use sojourn::deadline::Deadline;
+use sojourn::env::Env;
+use sojourn::ids::{self, SessionId, UserId};
+use sojourn::redis::RedisClient;
+use sojourn::sessions::dynamo::{DynamoRevocations, DynamoSessions, SessionWrites};
+use sojourn::sessions::redis::{CopyTerms, RedisSessions};
+use sojourn::sessions::{
+    Announced, FIRST_VERSION, RefreshToken, Revocation, SESSION_LIFETIME, SealedPayload, Session,
+    SessionCookie, SessionReader, SessionRevoker, SessionStore, SessionWriter, Standing,
+};
+
+use crate::redis_server::RedisServer;
+use crate::support::{self, Store};
+
+/// Copies that last longer than any test: what is seen in time was not seen because a copy lapsed.
+pub(crate) const LASTING: CopyTerms =
+    CopyTerms { lifetime: Duration::from_mins(10), clock_skew: Duration::from_secs(1) };
+
+/// Copies that a test can outwait.
+pub(crate) const SHORT: CopyTerms =
+    CopyTerms { lifetime: Duration::from_millis(1_500), clock_skew: Duration::from_millis(100) };
+
+/// Longest wait for a conflict to pass.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Stage {
+    pub(crate) dynamodb: Store,
+    pub(crate) redis: Option<RedisServer>,
+    terms: CopyTerms,
+}
+
+impl Stage {
+    /// DynamoDB alone.
+    pub(crate) fn dynamodb() -> Self {
+        Self { dynamodb: support::store(), redis: None, terms: LASTING }
+    }
+
+    /// With a Redis in front, if this machine has one.
+    pub(crate) fn redis() -> Option<Self> {
+        Self::redis_with(LASTING)
+    }
+
+    pub(crate) fn redis_with(terms: CopyTerms) -> Option<Self> {
+        Some(Self { dynamodb: support::store(), redis: Some(RedisServer::start()?), terms })
+    }
+
+    /// The server, which this stage has.
+    pub(crate) fn server(&mut self) -> &mut RedisServer {
+        self.redis.as_mut().unwrap()
+    }
+
+    /// A store, as another process has it.
+    pub(crate) fn store(&self) -> SessionStore {
+        match &self.redis {
+            None => self.store_without_redis(),
+            Some(server) => self.store_at(&server.url()),
+        }
+    }
+
+    /// A store of a deployment that knows of no Redis.
+    pub(crate) fn store_without_redis(&self) -> SessionStore {
+        SessionStore::Dynamo(self.rows())
+    }
+
+    /// A store that is told that Redis is elsewhere.
+    pub(crate) fn store_at(&self, url: &str) -> SessionStore {
+        let redis = RedisClient::from_env(&Env::of([("REDIS_URL", url)])).unwrap();
+        SessionStore::Redis(RedisSessions::new(self.rows(), redis, clock::system(), self.terms))
+    }
+
+    fn rows(&self) -> DynamoSessions {
+        DynamoSessions::from_env(self.dynamodb.client.clone(), &self.dynamodb.env).unwrap()
+    }
+
+    /// A new session of a new user, stored.
+    pub(crate) async fn session(&self, store: &SessionStore) -> Session {
+        self.session_of(store, ids::random().next()).await
+    }
+
+    pub(crate) async fn session_of(&self, store: &SessionStore, user: UserId) -> Session {
+        let session = session_of(user);
+        store.create(&session, &sealed(FIRST_VERSION)).await.unwrap();
+        session
+    }
+
+    /// Revokes a session as a revoking function does: commits, and answers when this returns.
+    pub(crate) async fn revoke(&self, store: &SessionStore, session: &Session) -> Revocation {
+        let revocations = Announced::new(self.revocations(), store.clone());
+        let (now, deadline) = (SystemClock.now(), Deadline::after(DEADLINE));
+        revocations.revoke(&session.id, &session.user_id, now, deadline).await.unwrap()
+    }
+
+    /// Only the commit: somebody who never heard of Redis, or was cut off.
+    pub(crate) async fn commit_revocation(&self, session: &Session) {
+        assert_eq!(self.revoke(&self.store_without_redis(), session).await, Revocation::Revoked);
+    }
+
+    /// Ends all sessions of a user.
+    pub(crate) async fn revoke_all(&self, store: &SessionStore, user: &UserId) {
+        let revocations = Announced::new(self.revocations(), store.clone());
+        revocations.revoke_all(user, SystemClock.now(), Deadline::after(DEADLINE)).await.unwrap();
+    }
+
+    fn revocations(&self) -> DynamoRevocations {
+        let writes = SessionWrites::from_env(&self.dynamodb.env, ids::random()).unwrap();
+        DynamoRevocations::new(self.dynamodb.client.clone(), writes)
+    }
+
+    /// How many requests DynamoDB gets while `work` goes on.
+    pub(crate) async fn requests(&self, work: impl Future<Output = ()>) -> u64 {
+        let usage = self.dynamodb.embedded.usage();
+        usage.record();
+        work.await;
+        usage.stop();
+        usage.snapshot().total()
+    }
+}
+
+/// A payload at this version. No store can open one, so that any bytes do.
+pub(crate) fn sealed(version: u64) -> SealedPayload {
+    SealedPayload { version, bytes: format!("sealed {version}").into_bytes() }
+}
+
+pub(crate) fn session_of(user_id: UserId) -> Session {
+    let id: SessionId = ids::random().next();
+    let now = SystemClock.now();
+    let expires_at = Timestamp::from_second((now + SESSION_LIFETIME).as_second()).unwrap();
+    let cookie = SessionCookie::generate(id.clone(), user_id.clone(), 0, std::collections::BTreeSet::new());
+    Session {
+        tokens: RefreshToken::generate(id.clone()).unwrap().family(),
+        cookie_hash: cookie.unwrap().hash(),
+        id,
+        user_id,
+        token_version: 0,
+        created_at: now,
+        last_activity: now,
+        expires_at,
+        revoked_at: None,
+        region: "local".to_owned(),
+    }
+}
+
+/// Whether `store` takes the session for a live one.
+pub(crate) async fn is_live(store: &SessionStore, session: &Session) -> bool {
+    let rows = store.read(&session.id, &session.user_id).await.unwrap();
+    rows.standing_of(&session.id, &session.user_id, SystemClock.now()) != Standing::Ended
+}
+
+/// Reads until DynamoDB is not asked any more: the copies are there.
+pub(crate) async fn warm_up(stage: &Stage, store: &SessionStore, session: &Session) {
+    for _ in 0..400 {
+        let asked = stage.requests(async { assert!(is_live(store, session).await) }).await;
+        if asked == 0 || stage.redis.is_none() {
+            return;
+        }
+        // A lease may have to lapse, and a breaker to close.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the rows are never copied");
+}

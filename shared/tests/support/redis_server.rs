@@ -1,0 +1,143 @@
+//! A real redis-server for one test: on a port of its own, keeping nothing, to be paused and killed.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest that a server may take to start, or to notice a signal.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// The server. Killed when dropped.
+pub(crate) struct RedisServer {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl RedisServer {
+    /// Starts a server, or says that this machine has none: then the test has nothing to stand on. Under `CI` that is a
+    /// failure, since nobody reads what a green run prints.
+    #[expect(clippy::print_stderr, reason = "whoever runs the tests must know what was not tested")]
+    pub(crate) fn start() -> Option<Self> {
+        if is_installed() {
+            return Some(Self::start_somewhere());
+        }
+        assert!(std::env::var_os("CI").is_none(), "redis-server is not installed, and CI tests with it");
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        eprintln!("NOT TESTED: {test} needs redis-server, which is not installed");
+        None
+    }
+
+    /// As the variable `REDIS_URL` has it.
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Stops its process (SIGSTOP): connections stay, and the kernel still takes new ones, but nothing is answered.
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+        self.wait_for(|state| state.starts_with('T'));
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+        self.wait_for(|state| !state.starts_with('T'));
+    }
+
+    /// Ends it (SIGKILL). Its port is closed, and all it knew is gone.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts it again, empty, on the same port.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        self.process = spawn(self.address);
+        assert!(answers(&mut self.process, self.address), "redis-server does not start again");
+    }
+
+    fn start_somewhere() -> Self {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            // Somebody else may take the port before the server does: then another one.
+            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+            let mut process = spawn(free);
+            if answers(&mut process, free) {
+                return Self { process, address: free };
+            }
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+        panic!("redis-server does not start")
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
+    }
+
+    /// Waits until the process is in the state (as `ps` tells it): a signal takes its time.
+    fn wait_for(&self, reached: impl Fn(&str) -> bool) {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            let pid = self.process.id().to_string();
+            let told = Command::new("ps").args(["-o", "state=", "-p", &pid]).output().unwrap();
+            if reached(String::from_utf8_lossy(&told.stdout).trim()) {
+                return;
+            }
+            pause();
+        }
+        panic!("the signal had no effect")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // A test may have killed it already, and a paused process dies all the same.
+        let ended: std::io::Result<ExitStatus> = self.process.kill().and_then(|()| self.process.wait());
+        assert!(ended.is_ok() || std::thread::panicking(), "redis-server does not end");
+    }
+}
+
+fn is_installed() -> bool {
+    Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok()
+}
+
+fn spawn(address: SocketAddr) -> Child {
+    let (ip, port) = (address.ip().to_string(), address.port().to_string());
+    let options = ["--bind", &ip, "--port", &port, "--save", "", "--appendonly", "no", "--daemonize", "no"];
+    Command::new("redis-server").args(options).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Waits until it answers. `false` when it ended instead.
+fn answers(process: &mut Child, address: SocketAddr) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        if process.try_wait().unwrap().is_some() {
+            return false;
+        }
+        if ping(address).is_ok_and(|answer| answer == *b"+PONG") {
+            return true;
+        }
+        pause();
+    }
+    false
+}
+
+fn ping(address: SocketAddr) -> std::io::Result<[u8; 5]> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test's own thread waits for another process")]
+fn pause() {
+    std::thread::sleep(LOOK);
+}
