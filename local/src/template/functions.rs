@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Problem;
 use super::model::{Function, HttpRoute, Schedule, Statement};
 use super::properties::{Properties, unexpected};
 use super::scope::{Located, Scope};
+use super::{Problem, conditions};
 
 /// SAM's own defaults.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
@@ -134,7 +134,7 @@ fn read_statement(statement: Properties<'_>) -> Result<Statement, Problem> {
             instead: "grant less in the Allow statements",
         });
     }
-    for unsupported in ["NotAction", "NotResource", "Condition"] {
+    for unsupported in ["NotAction", "NotResource"] {
         if statement.raw(unsupported).is_some() {
             return Err(Problem::Unsupported {
                 what: format!("{unsupported} in a statement of Policies"),
@@ -147,7 +147,8 @@ fn read_statement(statement: Properties<'_>) -> Result<Statement, Problem> {
         let property = "Action and Resource of a statement in Policies".to_owned();
         return Err(Problem::Missing { property });
     }
-    Ok(Statement { actions, resources })
+    let conditions = conditions::read(statement, &actions)?;
+    Ok(Statement { actions, resources, conditions })
 }
 
 fn schedule(id: &str, event_id: &str, event: Properties<'_>, function: &str) -> Result<Schedule, Problem> {

@@ -13,6 +13,7 @@
 //! dead letters go to (they are logged). Any other type is listed in [`Stack::not_run`], and shown at the start.
 
 mod apis;
+mod conditions;
 mod data;
 mod error;
 mod functions;

@@ -1,6 +1,6 @@
 //! What the rest of the region reads of template.yaml: plain values, every intrinsic function already resolved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// `AWS::Region` here.
@@ -57,6 +57,17 @@ pub struct Statement {
     pub actions: Vec<String>,
     /// ARNs, wildcards allowed.
     pub resources: Vec<String>,
+    /// What must hold of a request as well: all of it.
+    pub conditions: Vec<Condition>,
+}
+
+/// One key of a statement's `Condition`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// `dynamodb:Attributes`: the request names no others.
+    Attributes(BTreeSet<String>),
+    /// `dynamodb:ReturnValues`: the request asks for one of these.
+    ReturnValues(BTreeSet<String>),
 }
 
 /// The HTTP API (payload format 2.0).

@@ -229,6 +229,20 @@ fn every_mistake_is_one_sentence_that_names_file_place_and_remedy() {
             .starts_with(": F: the intrinsic function Fn::ImportValue is not supported")
     );
     assert!(function("CodeUri: x, Policies: [AWSLambdaExecute]").contains("write its statements inline"));
+    let condition = |action: &str, condition: &str| {
+        function(&format!(
+            "CodeUri: x, Policies: [{{Statement: {{Effect: Allow, Action: '{action}', Resource: '*', Condition: {condition}}}}}]"
+        ))
+    };
+    for unknown in ["{StringLike: {'dynamodb:Attributes': a}}", "{StringEquals: {'aws:SourceIp': a}}"] {
+        let problem = condition("dynamodb:UpdateItem", unknown);
+        assert!(problem.contains("can't be run locally; use ForAllValues:StringEquals of"), "{problem}");
+    }
+    assert!(
+        condition("dynamodb:GetItem", "{StringEquals: {'dynamodb:ReturnValues': NONE}}")
+            .ends_with("a Condition for dynamodb:GetItem in Policies can't be run locally; give dynamodb:UpdateItem a statement of its own, and others none")
+    );
+    assert!(condition("dynamodb:UpdateItem", "[]").ends_with("the property Condition must be an object"));
     assert!(function("CodeUri: x, Events: {E: {Type: SQS}}").contains("use HttpApi or ScheduleV2"));
     assert!(function("CodeUri: !GetAtt F.Colour").contains("F has no attribute Colour"));
     assert!(function("CodeUri: !Select [5, [a]]").contains("Select is written wrongly"));

@@ -3,15 +3,18 @@
 //! 1. Every function gets an access key of its own, so an endpoint knows by the `SigV4` `Credential` who calls.
 //! 2. A call of a function is held against the `Allow` statements of its own policy. One that is missing in the template
 //!    fails here with AWS's own answer, before it fails in the cloud.
-//! 3. The operator's key may do everything, as the account's administrator may.
-//! 4. Which statement, action and resource a call needed is remembered, and what was refused, so that a test finds what
+//! 3. A statement's `Condition` confines `dynamodb:UpdateItem` to the attributes that it lists (`dynamodb:Attributes`), and
+//!    what the update may return (`dynamodb:ReturnValues`). The request shows which ones it names; see [`Details`].
+//! 4. The operator's key may do everything, as the account's administrator may.
+//! 5. Which statement, action and resource a call needed is remembered, and what was refused, so that a test finds what
 //!    nothing uses and what is missing.
 //!
 //! DynamoDB and Secrets Manager look at the key id only and don't verify the signature: everything here listens on
 //! 127.0.0.1, and what is to be found is a missing permission, not a forger. S3 verifies signatures, since presigned URLs
 //! are made of nothing else.
 //!
-//! Limits: `Allow` statements only; no `Deny`, no `Condition`, no resource policies, no permission boundaries.
+//! Limits: `Allow` statements only; no `Deny`, no other conditions, no resource policies, no permission boundaries. A
+//! template with a `Deny` or another condition is refused at the start.
 
 pub mod arn;
 mod policy;
@@ -25,8 +28,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
-pub use policy::Grant;
 pub(in crate::services) use policy::{Case, matches};
+pub use policy::{Details, Grant};
 pub use signature::{Unauthenticated, access_key_id};
 
 use crate::template::model::Stack;
@@ -177,8 +180,19 @@ impl Access {
 
     /// Whether `caller` may do `action` (`dynamodb:GetItem`) to `resource` (an ARN, or `*` where the action has none).
     pub fn check(&self, caller: &Caller, action: &str, resource: &str) -> Result<(), Denied> {
+        self.check_detailed(caller, action, resource, None)
+    }
+
+    /// The same for a request that statements with conditions may allow, by its `details`.
+    pub fn check_detailed(
+        &self,
+        caller: &Caller,
+        action: &str,
+        resource: &str,
+        details: Option<&Details>,
+    ) -> Result<(), Denied> {
         let Caller::Function(role) = caller else { return Ok(()) };
-        if role.policy.allows(action, resource) {
+        if role.policy.allows(action, resource, details) {
             return Ok(());
         }
         let denied = Denied {

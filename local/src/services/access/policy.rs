@@ -2,12 +2,15 @@
 //!
 //! A statement is the product of its actions and its resources; each pair is a grant of its own here, so that a pair
 //! that nothing uses is seen even when its statement is used for another one.
+//!
+//! A statement with conditions allows a request only by what is known of it: one that shows nothing meets none.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
-use crate::template::model::Statement;
+use crate::template::model::{Condition, Statement};
 
 /// One action on one resource that a function's policy allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,6 +28,24 @@ pub struct Grant {
     pub used: bool,
 }
 
+/// What a request shows of itself to conditions, beyond its action and resource.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Details {
+    /// `dynamodb:Attributes`: the top-level attributes that it names.
+    pub attributes: BTreeSet<String>,
+    /// `dynamodb:ReturnValues`.
+    pub return_values: String,
+}
+
+impl Details {
+    fn meet(&self, condition: &Condition) -> bool {
+        match condition {
+            Condition::Attributes(allowed) => self.attributes.is_subset(allowed),
+            Condition::ReturnValues(allowed) => allowed.contains(&self.return_values),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Policy {
     pairs: Vec<Pair>,
@@ -35,7 +56,17 @@ struct Pair {
     statement: usize,
     action: String,
     resource: String,
+    conditions: Vec<Condition>,
     used: AtomicBool,
+}
+
+impl Pair {
+    fn allows(&self, action: &str, resource: &str, details: Option<&Details>) -> bool {
+        // IAM compares actions without case and resources with it.
+        matches(&self.action, action, Case::Ignored)
+            && matches(&self.resource, resource, Case::Kept)
+            && self.conditions.iter().all(|condition| details.is_some_and(|details| details.meet(condition)))
+    }
 }
 
 impl Policy {
@@ -49,6 +80,7 @@ impl Policy {
                         statement: position,
                         action: action.clone(),
                         resource: resource.clone(),
+                        conditions: statement.conditions.clone(),
                         used: AtomicBool::new(false),
                     })
                 })
@@ -58,11 +90,10 @@ impl Policy {
     }
 
     /// Whether some pair allows it. Every pair that does counts as used.
-    pub(super) fn allows(&self, action: &str, resource: &str) -> bool {
+    pub(super) fn allows(&self, action: &str, resource: &str, details: Option<&Details>) -> bool {
         let mut allowed = false;
         for pair in &self.pairs {
-            // IAM compares actions without case and resources with it.
-            if matches(&pair.action, action, Case::Ignored) && matches(&pair.resource, resource, Case::Kept) {
+            if pair.allows(action, resource, details) {
                 pair.used.store(true, Ordering::Relaxed);
                 allowed = true;
             }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::policy::{Case, matches};
 use super::*;
-use crate::template::model::{Function, Statement};
+use crate::template::model::{Condition, Function, Statement};
 
 fn stack(statements: &[(&[&str], &[&str])]) -> Stack {
     let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
@@ -18,6 +18,7 @@ fn stack(statements: &[(&[&str], &[&str])]) -> Stack {
                 .map(|(actions, resources)| Statement {
                     actions: owned(actions),
                     resources: owned(resources),
+                    conditions: Vec::new(),
                 })
                 .collect(),
         }],
@@ -63,6 +64,17 @@ fn a_table_does_not_include_its_indexes() {
     let access = Access::new(&stack(&[(&["dynamodb:Query"], &[&arn::table("OrdersTable")])]));
     let index = arn::index("OrdersTable", "byCustomer");
     assert!(access.check(&caller(&access), "dynamodb:Query", &index).is_err());
+}
+
+#[test]
+fn a_request_that_shows_nothing_of_itself_meets_no_condition() {
+    let orders = arn::table("OrdersTable");
+    let mut stack = stack(&[(&["dynamodb:UpdateItem"], &[&orders])]);
+    stack.functions[0].policy[0].conditions = vec![Condition::Attributes(["note".to_owned()].into())];
+    let access = Access::new(&stack);
+    access.check(&caller(&access), "dynamodb:UpdateItem", &orders).unwrap_err();
+    let details = Details { attributes: ["note".to_owned()].into(), return_values: "NONE".to_owned() };
+    access.check_detailed(&caller(&access), "dynamodb:UpdateItem", &orders, Some(&details)).unwrap();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
 use super::operations::{self, Consumed, Metering};
-use super::request::Outline;
+use super::request::{Outline, Permission};
 use super::tokens::Tokens;
 use crate::services::access::Caller;
 use crate::services::faults::Verdict;
@@ -114,8 +114,9 @@ impl Endpoint {
             return Ok(());
         }
         for needed in request.outline.permissions(request.operation) {
-            if let Err(denied) = self.controls.access.check(&request.caller, &needed.action, &needed.resource)
-            {
+            let Permission { action, resource, details } = &needed;
+            let access = &self.controls.access;
+            if let Err(denied) = access.check_detailed(&request.caller, action, resource, details.as_ref()) {
                 tracing::warn!(function = request.caller.name(), "{denied}");
                 let error_type = "com.amazon.coral.service#AccessDeniedException";
                 return Err(Answer::refused(error_type, &denied.to_string()));

@@ -3,6 +3,7 @@
 //! Limits of the engine: reads are always consistent, there are no global tables, nothing is ever throttled and no
 //! transaction conflicts by itself; ARNs in answers carry the engine's own region name.
 
+mod attributes;
 mod embedded;
 mod endpoint;
 mod engine;

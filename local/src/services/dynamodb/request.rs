@@ -7,19 +7,25 @@
 //!   (`PutItem`, `UpdateItem`, `DeleteItem`, `ConditionCheckItem`, `GetItem`) on its table.
 //! - `BatchGetItem` and `BatchWriteItem` are actions of their own, needed on every table they name.
 //! - What has no resource (`ListTables`, `ListStreams`) is needed on `*`.
+//! - An update, alone or as an entry, shows which attributes its key, expressions and older parameters name and what it
+//!   returns, so that a policy may allow some updates of a table and not others. An entry returns `NONE`.
 //!
 //! Limits: `PartiQL` statements aren't taken apart, so functions may not use them. A shard iterator doesn't say here whose
 //! stream it is, so `GetRecords` needs the action on some wildcard that covers all streams.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::services::access::arn;
+use super::attributes;
+use crate::services::access::{Details, arn};
 
-/// The parts of any request body that say what it is about.
+/// The action whose requests are shown to conditions.
+const UPDATE: &str = "UpdateItem";
+
+/// The parts of any request body that say what it is about, and of an entry of a transaction.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct Outline {
@@ -30,36 +36,38 @@ pub(super) struct Outline {
     request_items: Option<BTreeSet<String>>,
     resource_arn: Option<String>,
     stream_arn: Option<String>,
+    #[serde(deserialize_with = "member_names")]
+    key: Option<BTreeSet<String>>,
+    update_expression: Option<String>,
+    condition_expression: Option<String>,
+    expression_attribute_names: Option<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "member_names")]
+    attribute_updates: Option<BTreeSet<String>>,
+    #[serde(deserialize_with = "member_names")]
+    expected: Option<BTreeSet<String>>,
+    return_values: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct TransactItem {
-    put: Option<Entry>,
-    update: Option<Entry>,
-    delete: Option<Entry>,
-    condition_check: Option<Entry>,
-    get: Option<Entry>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Entry {
-    table_name: String,
+    put: Option<Outline>,
+    update: Option<Outline>,
+    delete: Option<Outline>,
+    condition_check: Option<Outline>,
+    get: Option<Outline>,
 }
 
 impl TransactItem {
-    fn parts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    fn parts(&self) -> impl Iterator<Item = (&'static str, &Outline)> {
         let parts = [
             ("PutItem", &self.put),
-            ("UpdateItem", &self.update),
+            (UPDATE, &self.update),
             ("DeleteItem", &self.delete),
             ("ConditionCheckItem", &self.condition_check),
             ("GetItem", &self.get),
         ];
-        parts
-            .into_iter()
-            .filter_map(|(action, entry)| Some((action, table_name(&entry.as_ref()?.table_name))))
+        parts.into_iter().filter_map(|(action, entry)| Some((action, entry.as_ref()?)))
     }
 }
 
@@ -70,7 +78,7 @@ fn member_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTr
         type Value = Option<BTreeSet<String>>;
 
         fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("an object by table name")
+            formatter.write_str("an object")
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
@@ -84,11 +92,12 @@ fn member_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTr
     deserializer.deserialize_map(Names)
 }
 
-/// One permission: an action on a resource.
+/// One permission: an action on a resource, and what a condition may ask of the request.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Permission {
     pub(super) action: String,
     pub(super) resource: String,
+    pub(super) details: Option<Details>,
 }
 
 /// The name in a table's ARN, or the name itself: the API takes both.
@@ -113,9 +122,8 @@ impl Outline {
         let mut tables = BTreeSet::new();
         tables.extend(self.table_name.as_deref().map(table_name));
         tables.extend(self.request_items.iter().flatten().map(|name| table_name(name)));
-        tables.extend(
-            self.transact_items.iter().flatten().flat_map(TransactItem::parts).map(|(_, table)| table),
-        );
+        let entries = self.transact_items.iter().flatten().flat_map(TransactItem::parts);
+        tables.extend(entries.filter_map(|(_, entry)| entry.table_name.as_deref().map(table_name)));
         for arn in [&self.resource_arn, &self.stream_arn].into_iter().flatten() {
             tables.insert(table_name(arn));
         }
@@ -129,15 +137,18 @@ impl Outline {
 
     /// Everything that a caller must be allowed to do, each once.
     pub(super) fn permissions(&self, operation: &str) -> BTreeSet<Permission> {
-        let permission =
-            |action: &str, resource| Permission { action: format!("dynamodb:{action}"), resource };
         if let Some(items) = &self.transact_items {
             let parts = items.iter().flat_map(TransactItem::parts);
-            return parts.map(|(action, table)| permission(action, arn::table(table))).collect();
+            return parts.map(|(action, entry)| entry.permission(action)).collect();
         }
         if let Some(items) = &self.request_items {
-            return items.iter().map(|name| permission(operation, arn::table(table_name(name)))).collect();
+            let tables = items.iter().map(|name| arn::table(table_name(name)));
+            return tables.map(|resource| permission(operation, resource, None)).collect();
         }
+        BTreeSet::from([self.permission(operation)])
+    }
+
+    fn permission(&self, operation: &str) -> Permission {
         let resource = match (&self.table_name, &self.index_name) {
             (Some(table), Some(index)) => arn::index(table_name(table), index),
             (Some(table), None) => arn::table(table_name(table)),
@@ -146,71 +157,28 @@ impl Outline {
                 None => "*".to_owned(),
             },
         };
-        BTreeSet::from([permission(operation, resource)])
+        permission(operation, resource, (operation == UPDATE).then(|| self.details()))
     }
+
+    fn details(&self) -> Details {
+        let aliases = self.expression_attribute_names.as_ref();
+        let attribute = |word| aliases.and_then(|aliases| aliases.get(word)).map_or(word, String::as_str);
+        let expressions = [&self.update_expression, &self.condition_expression].into_iter().flatten();
+        let by_name = [&self.key, &self.attribute_updates, &self.expected].into_iter().flatten().flatten();
+        Details {
+            attributes: expressions
+                .flat_map(|expression| attributes::top_level(expression))
+                .map(|word| attribute(word).to_owned())
+                .chain(by_name.cloned())
+                .collect(),
+            return_values: self.return_values.clone().unwrap_or_else(|| "NONE".to_owned()),
+        }
+    }
+}
+
+fn permission(action: &str, resource: String, details: Option<Details>) -> Permission {
+    Permission { action: format!("dynamodb:{action}"), resource, details }
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn needs(operation: &str, body: Value) -> Vec<String> {
-        let outline: Outline = serde_json::from_value(body).unwrap();
-        let permissions = outline.permissions(operation).into_iter();
-        permissions.map(|needed| format!("{} {}", needed.action, needed.resource)).collect()
-    }
-
-    #[test]
-    fn a_transaction_needs_the_action_of_each_entry() {
-        let entry = |table: &str| json!({"TableName": table});
-        let body = json!({"TransactItems": [
-            {"Put": entry("Orders")},
-            {"Update": entry("Stock")},
-            {"Update": entry("Stock")},
-            {"ConditionCheck": entry("Locks")},
-            {"Delete": entry("Carts")},
-        ]});
-        assert_eq!(
-            needs("TransactWriteItems", body),
-            [
-                "dynamodb:ConditionCheckItem arn:aws:dynamodb:local:000000000000:table/Locks",
-                "dynamodb:DeleteItem arn:aws:dynamodb:local:000000000000:table/Carts",
-                "dynamodb:PutItem arn:aws:dynamodb:local:000000000000:table/Orders",
-                "dynamodb:UpdateItem arn:aws:dynamodb:local:000000000000:table/Stock",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_query_on_an_index_needs_the_index_and_not_the_table() {
-        assert_eq!(
-            needs("Query", json!({"TableName": "Connections", "IndexName": "byUser"})),
-            ["dynamodb:Query arn:aws:dynamodb:local:000000000000:table/Connections/index/byUser"]
-        );
-    }
-
-    #[test]
-    fn a_batch_read_is_an_action_of_its_own_on_every_table() {
-        let body = json!({"RequestItems": {"Products": {"Keys": []}, "Sessions": {"Keys": []}}});
-        assert_eq!(
-            needs("BatchGetItem", body),
-            [
-                "dynamodb:BatchGetItem arn:aws:dynamodb:local:000000000000:table/Products",
-                "dynamodb:BatchGetItem arn:aws:dynamodb:local:000000000000:table/Sessions",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_table_named_by_its_arn_is_the_same_table() {
-        let by_arn = json!({"TableName": "arn:aws:dynamodb:local:000000000000:table/Orders"});
-        assert_eq!(needs("GetItem", by_arn), needs("GetItem", json!({"TableName": "Orders"})));
-    }
-
-    #[test]
-    fn what_names_no_table_is_needed_on_everything() {
-        assert_eq!(needs("ListTables", json!({})), ["dynamodb:ListTables *"]);
-    }
-}
+mod tests;
