@@ -5,10 +5,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
+use std::collections::BTreeMap;
+
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
 use sojourn::clock::{Clock, SystemClock, rfc3339};
-use sojourn_tests::{Customer, PASSWORD, Socket, TestRegion, fresh_key};
+use sojourn::tables;
+use sojourn_local::services::access::arn;
+use sojourn_local::template::model::{Condition, Function, Statement};
+use sojourn_local::template::{self, Context};
+use sojourn_tests::{Customer, PASSWORD, Socket, TestRegion, fresh_key, workspace};
 
 /// Tries of the SDK before it gives up.
 const SDK_ATTEMPTS: u64 = 3;
@@ -22,6 +28,29 @@ async fn every_permission_in_the_template_is_used() {
     let access = region.control("GET", "/access").send().await.expect(200);
     assert_eq!(access.body["unused"], json!([]), "permissions that nothing uses: {}", access.body["unused"]);
     assert_eq!(access.body["denied"], json!([]), "calls that were denied: {}", access.body["denied"]);
+}
+
+#[test]
+fn only_sign_in_and_administration_may_change_more_of_a_session_than_its_activity() {
+    let context = Context {
+        parameters: BTreeMap::from([("TokenJwks".to_owned(), "{}".to_owned())]),
+        http_url: "http://127.0.0.1:1".to_owned(),
+        websocket_url: "ws://127.0.0.1:2".to_owned(),
+    };
+    let stack = template::load(&workspace().join("template.yaml"), &context).unwrap();
+    let sessions = arn::table(tables::SESSIONS.logical_id);
+    let stamp = Condition::Attributes(["sessionId", "lastActivity"].map(str::to_owned).into());
+    let writes = |statement: &&Statement| {
+        statement.resources.contains(&sessions)
+            && ["PutItem", "UpdateItem", "DeleteItem"]
+                .iter()
+                .any(|write| statement.actions.contains(&format!("dynamodb:{write}")))
+    };
+    let is_free = |function: &&Function| {
+        function.policy.iter().filter(writes).any(|statement| !statement.conditions.contains(&stamp))
+    };
+    let free: Vec<_> = stack.functions.iter().filter(is_free).map(|function| &function.name).collect();
+    assert_eq!(free, ["admin-users", "api-sessions"]);
 }
 
 async fn use_everything(region: &TestRegion) {

@@ -52,10 +52,12 @@ pub use writes::SessionWrites;
 /// A new session never replaces another: two sign-ins with one id would share a row.
 const IS_NEW: &str = "attribute_not_exists(sessionId)";
 
-/// Only a session that is there and stands for itself is stamped, and once a minute: of many requests at once the first
-/// one writes. `lastActivity` has a fixed width, so that text compares as time does.
-const IS_QUIET: &str =
-    "attribute_exists(sessionId) AND attribute_not_exists(revokedAt) AND lastActivity <= :due";
+/// Only a session that is there is stamped, and once a minute: of many requests at once the first one writes.
+/// `lastActivity` has a fixed width, so that text compares as time does.
+///
+/// `revokedAt` is not asked for: a policy that lets an update name an attribute lets it remove that too. A stamp that
+/// meets a revocation leaves it in force.
+const IS_QUIET: &str = "attribute_exists(sessionId) AND lastActivity <= :due";
 
 /// How long rows are asked for again that DynamoDB left out of its answer. The invocation's own deadline cuts in earlier.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -196,7 +196,8 @@ pub trait SessionReader: Send + Sync {
 
 /// Stamps sessions as in use.
 pub trait ActivityWriter: Send + Sync {
-    /// Sets `lastActivity` to `now`, unless the session was revoked or somebody did within [`ACTIVITY_RESOLUTION`].
+    /// Sets `lastActivity` to `now`, unless the session is gone or somebody did within [`ACTIVITY_RESOLUTION`]. What else
+    /// the row says stays as it is: a session that is being revoked may be stamped, and is revoked.
     fn touch(&self, id: &SessionId, now: Timestamp) -> impl Future<Output = Result<(), SessionError>> + Send;
 }
 
