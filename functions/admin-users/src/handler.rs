@@ -88,7 +88,7 @@ pub(crate) async fn handle(app: Arc<App>, event: LambdaEvent<Value>) -> Result<V
 }
 
 /// A withdrawal ends the account's sessions, and with them its sockets in this region. The sockets of other regions, and
-/// any that could not be closed now, end with the next message from them.
+/// any that could not be closed now, end with the next frame from them.
 async fn carry_out(app: &App, command: Command, deadline: Deadline) -> Result<User, CommandError> {
     let (email, change) = match command {
         Command::Grant(RoleOfAccount { email, role }) => {
