@@ -170,6 +170,13 @@ where
         }
     }
 
+    /// Finds out whether the connection and its session stand, and stamps it. A socket that only listens and pings would
+    /// otherwise outlive a revocation that missed it.
+    pub async fn ping(&self, sender: &ConnectionKey) -> Result<(), SendError> {
+        let sender = self.touch(sender).await?;
+        self.session_stands(&sender).await.map_err(SendError::Session)
+    }
+
     /// Takes a message from the connection `sender`.
     pub async fn send(
         &self,

@@ -195,10 +195,12 @@ pub trait RoleStore: Send + Sync {
     fn grant(&self, email: &Email, role: Role) -> impl Future<Output = Result<RoleChange, UserError>> + Send;
 
     /// Takes a role from the account of an address and, if it had it, raises its token version.
+    /// Conflicts are retried until `deadline`.
     fn withdraw(
         &self,
         email: &Email,
         role: Role,
+        deadline: Deadline,
     ) -> impl Future<Output = Result<RoleChange, UserError>> + Send;
 }
 

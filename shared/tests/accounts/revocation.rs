@@ -335,10 +335,10 @@ async fn a_withdrawn_role_ends_the_users_sessions_with_an_event_and_a_repetition
     stage.roles.grant(&ann.email, Role::Operator).await.unwrap();
     let session = stage.sign_in(&ann).await;
     assert!(stage.events().await.is_empty(), "a grant ends nothing");
-    stage.roles.withdraw(&ann.email, Role::Operator).await.unwrap();
+    stage.roles.withdraw(&ann.email, Role::Operator, soon()).await.unwrap();
     assert!(!stage.stands(&session).await);
     let next = stage.sign_in(&ann).await;
-    stage.roles.withdraw(&ann.email, Role::Operator).await.unwrap();
+    stage.roles.withdraw(&ann.email, Role::Operator, soon()).await.unwrap();
     assert!(stage.stands(&next).await);
     assert_eq!(stage.events().await, [json!({"userId": ann.id})]);
 }
