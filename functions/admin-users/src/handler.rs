@@ -82,7 +82,7 @@ pub(crate) async fn handle(
 }
 
 /// A withdrawal ends the account's sessions, and with them its sockets in this region. The sockets of other regions, and
-/// any that could not be closed now, end with the next message from them.
+/// any that could not be closed now, end with the next frame from them.
 async fn carry_out(
     roles: &impl RoleStore,
     command: Command,

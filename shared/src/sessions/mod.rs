@@ -92,7 +92,7 @@ pub struct Session {
     pub token_version: u64,
     /// When the user signed in.
     pub created_at: Timestamp,
-    /// When the session was last seen in use, to the minute.
+    /// When the session was last seen in use, to the minute: by reads, handshakes, refreshes and writes without a key.
     pub last_activity: Timestamp,
     /// When it ends by itself. Stored in whole seconds.
     pub expires_at: Timestamp,

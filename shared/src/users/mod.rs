@@ -12,7 +12,8 @@
 //! 3. [`RoleStore`] grants and withdraws roles, each in one update that names only its own role, so that concurrent
 //!    changes all count and repeating one changes nothing. A withdrawal raises the token version and so ends the
 //!    user's sessions, since what was issued with the role must not be of use any more. A grant shows with the next
-//!    access token, [`ACCESS_TOKEN_LIFETIME`](crate::tokens::ACCESS_TOKEN_LIFETIME) later at the latest.
+//!    access token, [`ACCESS_TOKEN_LIFETIME`](crate::tokens::ACCESS_TOKEN_LIFETIME) later at the latest; a cookie keeps
+//!    its roles until the next sign-in.
 //!
 //! There is no proof that an address belongs to whoever signs up with it: no mail is sent.
 
