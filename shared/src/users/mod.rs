@@ -250,10 +250,8 @@ pub async fn change_password(
     if !password::verify(current, old.clone()).await? {
         return Ok(PasswordChange::Refused);
     }
-    let replace = async {
-        let new = password::hash(new).await?;
-        store.replace(&user, &old, &new, &spared, clock.now(), deadline).await
-    };
+    let new = password::hash(new).await?;
+    let replace = store.replace(&user, &old, &new, &spared, clock.now(), deadline);
     Ok(match throttle.give_back_during(reservation, replace).await? {
         PasswordUpdate::Done => PasswordChange::Changed,
         PasswordUpdate::OtherPassword => PasswordChange::Refused,
