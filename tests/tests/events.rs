@@ -22,6 +22,9 @@ impl Stage {
             let order = region.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201);
             text = text.replace("${ORDER_ID}", &order.text_of("orderId"));
         }
+        if text.contains("fromCart") {
+            region.fill_cart(&customer, &[("lamp", 1)]).await;
+        }
         text = text
             .replace("${ACCESS_TOKEN}", &customer.token)
             .replace("${REFRESH_TOKEN}", &customer.refresh_token)

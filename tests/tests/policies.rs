@@ -186,7 +186,7 @@ async fn stamp_sessions(region: &TestRegion, operator: &Customer) {
     let quiet = || region.quiet_session(&operator.session_id, 2);
     quiet().await;
     region.call_as(operator, "PUT", "/products/lamp").json(&product).send().await.expect(200);
-    for path in ["/orders", "/sessions"] {
+    for path in ["/orders", "/cart", "/sessions"] {
         quiet().await;
         region.call_as(operator, "GET", path).send().await.expect(200);
     }

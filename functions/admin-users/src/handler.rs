@@ -7,11 +7,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sojourn::clock::{Clock, SystemClock};
 use sojourn::deadline::{ANSWER_MARGIN, Deadline, DeadlineExceeded};
-use sojourn::delivery::{AwsSocketCloser, Selection};
-use sojourn::sessions::Announced;
 use sojourn::telemetry;
 use sojourn::tokens::Role;
-use sojourn::users::dynamo::DynamoRoles;
 use sojourn::users::{Email, RoleChange, RoleStore, User, UserError};
 use tracing::Instrument;
 
@@ -60,20 +57,17 @@ impl From<CommandError> for Diagnostic {
     }
 }
 
-/// What a command needs.
-pub(crate) struct App {
-    pub(crate) roles: Announced<DynamoRoles>,
-    pub(crate) closer: AwsSocketCloser,
-}
-
 /// Carries out one command.
-pub(crate) async fn handle(app: Arc<App>, event: LambdaEvent<Value>) -> Result<Value, CommandError> {
+pub(crate) async fn handle(
+    roles: Arc<impl RoleStore>,
+    event: LambdaEvent<Value>,
+) -> Result<Value, CommandError> {
     let deadline =
         Deadline::of_invocation(event.context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);
     let span = telemetry::invocation("admin-users", &event.context.request_id);
     async {
         let outcome = match serde_json::from_value(event.payload) {
-            Ok(command) => deadline.cut_off(carry_out(&app, command, deadline)).await?,
+            Ok(command) => deadline.cut_off(carry_out(&*roles, command, deadline)).await?,
             Err(error) => Err(error.into()),
         };
         match &outcome {
@@ -88,22 +82,20 @@ pub(crate) async fn handle(app: Arc<App>, event: LambdaEvent<Value>) -> Result<V
 }
 
 /// A withdrawal ends the account's sessions, and with them its sockets in this region. The sockets of other regions, and
-/// any that could not be closed now, end with the next message from them.
-async fn carry_out(app: &App, command: Command, deadline: Deadline) -> Result<User, CommandError> {
+/// any that could not be closed now, end with the next frame from them.
+async fn carry_out(
+    roles: &impl RoleStore,
+    command: Command,
+    deadline: Deadline,
+) -> Result<User, CommandError> {
     let (email, change) = match command {
-        Command::Grant(RoleOfAccount { email, role }) => {
-            (email.clone(), app.roles.grant(&email, role).await?)
-        }
+        Command::Grant(RoleOfAccount { email, role }) => (email.clone(), roles.grant(&email, role).await?),
         Command::Withdraw(RoleOfAccount { email, role }) => {
-            (email.clone(), app.roles.withdraw(&email, role).await?)
+            (email.clone(), roles.withdraw(&email, role, deadline).await?)
         }
     };
     match change {
-        RoleChange::Settled(user) => Ok(user),
-        RoleChange::Withdrawn(user) => {
-            app.closer.close(&user.id, &Selection::AllBut(None), deadline).await;
-            Ok(user)
-        }
+        RoleChange::Settled(user) | RoleChange::Withdrawn(user) => Ok(user),
         RoleChange::UnknownEmail => Err(CommandError::UnknownEmail(email)),
     }
 }

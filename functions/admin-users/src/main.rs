@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use lambda_runtime::service_fn;
-use sojourn::delivery::{ApiGateway, AwsSocketCloser};
+use sojourn::delivery::{ApiGateway, AwsSocketCloser, EndingSockets};
 use sojourn::sessions::dynamo::SessionWrites;
 use sojourn::sessions::{Announced, SessionStore};
 use sojourn::users::dynamo::DynamoRoles;
@@ -23,10 +23,8 @@ fn main() -> ExitCode {
         let writes = SessionWrites::from_env(&env, ids::random())?;
         let sessions = SessionStore::from_env(dynamodb.clone(), &env, clock::system())?;
         let roles = DynamoRoles::from_env(dynamodb.clone(), &env, writes, clock::system())?;
-        let app = Arc::new(handler::App {
-            roles: Announced::new(roles, sessions),
-            closer: AwsSocketCloser::from_env(dynamodb, ApiGateway::new(sdk), &env)?,
-        });
-        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&app), event))).await
+        let closer = Arc::new(AwsSocketCloser::from_env(dynamodb, ApiGateway::new(sdk), &env)?);
+        let roles = Arc::new(EndingSockets::new(Announced::new(roles, sessions), closer));
+        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&roles), event))).await
     })
 }

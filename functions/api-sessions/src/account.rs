@@ -3,7 +3,6 @@
 use serde::Deserialize;
 use serde_json::json;
 use sojourn::clock::rfc3339;
-use sojourn::delivery::Selection;
 use sojourn::http::Incoming;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
@@ -59,11 +58,7 @@ pub(crate) async fn change_password(app: &App, request: &Incoming) -> Result<Rep
     };
     let work = users::change_password(&app.passwords, &app.throttle, &app.clock, change, request.deadline());
     match request.in_time(work).await? {
-        PasswordChange::Changed => {
-            let all_others = Selection::AllBut(Some(caller.session_id().clone()));
-            app.closer.close(caller.user_id(), &all_others, request.deadline()).await;
-            Ok(Reply::empty(204))
-        }
+        PasswordChange::Changed => Ok(Reply::empty(204)),
         PasswordChange::Refused => {
             Err(Problem::new(ProblemType::WrongCredentials, "the current password is another one"))
         }

@@ -1,9 +1,11 @@
 //! The adapters that the handler works with, built once.
 
+use std::sync::Arc;
+
 use aws_sdk_dynamodb::Client;
 use sojourn::aws;
 use sojourn::clock::SharedClock;
-use sojourn::delivery::{ApiGateway, AwsSocketCloser};
+use sojourn::delivery::{ApiGateway, AwsSocketCloser, EndingSockets};
 use sojourn::env::{ConfigError, Env};
 use sojourn::http::Authenticator;
 use sojourn::ids::{self, SharedIds};
@@ -22,12 +24,11 @@ pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
     pub(crate) users: DynamoUsers,
     pub(crate) throttle: Throttle<DynamoAttempts>,
-    pub(crate) passwords: Announced<DynamoPasswords>,
+    pub(crate) passwords: EndingSockets<Announced<DynamoPasswords>>,
     pub(crate) starter: SessionStarter<SessionStore>,
     pub(crate) sessions: SessionStore,
     pub(crate) preferences: SessionPreferences<SessionStore>,
-    pub(crate) revocations: Announced<DynamoRevocations>,
-    pub(crate) closer: AwsSocketCloser,
+    pub(crate) revocations: EndingSockets<Announced<DynamoRevocations>>,
     pub(crate) signer: TokenSigner,
     pub(crate) sealing_keys: SealingKeys,
     pub(crate) public_keys: PublicKeys,
@@ -68,8 +69,11 @@ impl App {
         let writes = SessionWrites::from_env(env, ids.clone())?;
         let Keys { signing: signing_key, sealing: sealing_keys } = keys;
         let sessions = SessionStore::from_env(dynamodb.clone(), env, clock.clone())?;
+        let closer = Arc::new(AwsSocketCloser::from_env(dynamodb.clone(), gateway, env)?);
         let passwords = DynamoPasswords::from_env(dynamodb.clone(), env, writes.clone())?;
+        let passwords = Announced::new(passwords, sessions.clone());
         let revocations = DynamoRevocations::new(dynamodb.clone(), writes);
+        let revocations = Announced::new(revocations, sessions.clone());
         let signer = TokenSigner::from_env(env, signing_key, clock.clone())?;
         Ok(Self {
             authenticator: Authenticator::from_env(env, clock.clone())?,
@@ -78,7 +82,7 @@ impl App {
                 store: DynamoAttempts::from_env(dynamodb.clone(), env)?,
                 clock: clock.clone(),
             },
-            passwords: Announced::new(passwords, sessions.clone()),
+            passwords: EndingSockets::new(passwords, Arc::clone(&closer)),
             starter: SessionStarter {
                 store: sessions.clone(),
                 signer: signer.clone(),
@@ -92,9 +96,8 @@ impl App {
                 sealing_keys: sealing_keys.clone(),
                 clock: clock.clone(),
             },
-            revocations: Announced::new(revocations, sessions.clone()),
+            revocations: EndingSockets::new(revocations, closer),
             sessions,
-            closer: AwsSocketCloser::from_env(dynamodb.clone(), gateway, env)?,
             signer,
             sealing_keys,
             public_keys: PublicKeys::from_env(env)?,

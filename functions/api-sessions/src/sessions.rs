@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 use sojourn::clock::rfc3339;
-use sojourn::delivery::Selection;
 use sojourn::http::Incoming;
 use sojourn::ids::SessionId;
 use sojourn::problem::{Problem, ProblemType};
@@ -51,7 +50,6 @@ pub(crate) async fn revoke_all(app: &App, request: &Incoming) -> Result<Reply, P
     let caller = live_caller(app, request).await?;
     let (now, deadline) = (app.clock.now(), request.deadline());
     request.in_time(app.revocations.revoke_all(caller.user_id(), now, deadline)).await?;
-    app.closer.close(caller.user_id(), &Selection::AllBut(None), deadline).await;
     Ok(Reply::empty(204).cookie(cookie::clear()))
 }
 
@@ -68,11 +66,8 @@ async fn revoke(app: &App, request: &Incoming, caller: &Principal, id: &SessionI
         // Two of the caller's requests ended it at the same time, and the other one was faster.
         Revocation::NotThere if id == caller.session_id() => Err(SessionError::Ended.into()),
         Revocation::NotThere => Err(Problem::new(ProblemType::NotFound, format!("there is no session {id}"))),
-        Revocation::Revoked => {
-            app.closer.close(caller.user_id(), &Selection::Session(id.clone()), deadline).await;
-            let done = Reply::empty(204);
-            Ok(if id == caller.session_id() { done.cookie(cookie::clear()) } else { done })
-        }
+        Revocation::Revoked if id == caller.session_id() => Ok(Reply::empty(204).cookie(cookie::clear())),
+        Revocation::Revoked => Ok(Reply::empty(204)),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sojourn::delivery::Selection;
 use sojourn::http::Incoming;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
@@ -62,8 +61,6 @@ pub(crate) async fn refresh(app: &App, request: &Incoming) -> Result<Reply, Prob
         Renewal::Reused(session) => {
             let revoked = app.revocations.revoke(&session.id, &session.user_id, now, deadline);
             request.in_time(revoked).await?;
-            let sockets = Selection::Session(session.id);
-            app.closer.close(&session.user_id, &sockets, deadline).await;
         }
     }
     // One answer for all: a thief learns nothing from it.

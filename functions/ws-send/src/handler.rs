@@ -30,8 +30,8 @@ pub(crate) struct App {
 /// Answers a frame with a frame. The frame itself says what it is; the route that API Gateway chose by it says no more.
 pub(crate) async fn on_message(app: Arc<App>, incoming: Incoming) -> Result<Value, Problem> {
     match ClientFrame::parse(incoming.text()?)? {
-        ClientFrame::Ping => match app.messenger.touch(incoming.connection()).await {
-            Ok(_) => Ok(json!({"type": "pong"})),
+        ClientFrame::Ping => match app.messenger.ping(incoming.connection()).await {
+            Ok(()) => Ok(json!({"type": "pong"})),
             Err(error) => Err(app.refuse(&incoming, None, error).await),
         },
         ClientFrame::Send(request) => {

@@ -16,12 +16,12 @@
 //!
 //! # What it leaves to others
 //! It reports and never fails: the revocation stands, and holds without it. A socket that it missed is closed at its
-//! next message, which is checked against the session. It can miss one that
+//! next frame, which is checked against the session. It can miss one that
 //! - is registered so shortly before that the index, which follows the table by milliseconds, does not show it yet,
 //! - is in another region,
 //! - is behind a page that could not be read, or that the deadline left ([`Closed::is_cut_short`]).
 //!
-//! Until that message, and for two hours at most, such a socket hears what is sent to its user.
+//! Until that frame, and for two hours at most, such a socket hears what is sent to its user.
 
 use std::pin::pin;
 use std::time::Duration;

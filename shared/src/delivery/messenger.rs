@@ -1,6 +1,7 @@
 //! Acceptance of a user's message: who sends it, may they, was it sent before. Then it is delivered and acknowledged.
 //!
-//! 1. Touch the sender's row: one call that tells whose the socket is and whether it still counts. A `ping` ends here.
+//! 1. Touch the sender's row: one call that tells whose the socket is and whether it still counts. For a `ping` the
+//!    session is read then, and that is all.
 //! 2. Decide whom it goes to. A broadcast needs the role `operator`. A message about an order goes to the order's
 //!    customer, from the customer or an operator; to anybody else the order does not exist.
 //! 3. With a `messageId` of the sender's own, claim it ([`crate::idempotency`], the external form): a repetition gets
@@ -168,6 +169,13 @@ where
             Touched::Live(connection) => Ok(connection),
             Touched::Unknown => Err(SendError::NotConnected),
         }
+    }
+
+    /// Finds out whether the connection and its session stand, and stamps it. A socket that only listens and pings would
+    /// otherwise outlive a revocation that missed it.
+    pub async fn ping(&self, sender: &ConnectionKey) -> Result<(), SendError> {
+        let sender = self.touch(sender).await?;
+        self.session_stands(&sender).await.map_err(SendError::Session)
     }
 
     /// Takes a message from the connection `sender`.

@@ -14,7 +14,7 @@
 //!
 //! # Closing
 //! [`SocketCloser`] ends sockets whose session has ended, with the same walk and the same bounds. What it promises is
-//! told there.
+//! told there. [`EndingSockets`] joins it to whatever ends sessions.
 //!
 //! # The seam between regions
 //! [`FanOut`] *delivers here*. Everything above it (acceptance, acknowledgement) does not know that; with more regions
@@ -35,6 +35,7 @@ use crate::ids::ConnectionId;
 mod close;
 mod deliver;
 mod dynamo;
+mod ending;
 mod fan_out;
 mod gateway;
 mod lambda;
@@ -47,6 +48,7 @@ mod walk;
 pub use close::{AwsSocketCloser, Closed, Closing, LAST_CLOSE_MARGIN, Selection, SocketCloser};
 pub use deliver::{DeliverError, Deliverer, MAX_IN_FLIGHT};
 pub use dynamo::DynamoOrderOwners;
+pub use ending::EndingSockets;
 pub use fan_out::{
     Continuation, Continue, FanOut, FanOutError, HAND_ON_MARGIN, MAX_HOPS, NotHandedOn, Progress,
 };

@@ -1,6 +1,6 @@
 //! Conditional updates as constants: what is written, and on what condition, side by side.
 
-use aws_sdk_dynamodb::types::{TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 
 use super::{AttributeValue, DynamoError, Item};
 
@@ -27,7 +27,8 @@ impl Change {
             .table_name(table)
             .set_key(Some(key))
             .update_expression(self.update)
-            .set_condition_expression(self.condition.map(str::to_owned));
+            .set_condition_expression(self.condition.map(str::to_owned))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         for (name, attribute) in self.names {
             update = update.expression_attribute_names(*name, *attribute);
         }

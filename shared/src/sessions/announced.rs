@@ -83,8 +83,8 @@ impl<T: RoleStore> RoleStore for Announced<T> {
         self.writes.grant(email, role).await
     }
 
-    async fn withdraw(&self, email: &Email, role: Role) -> Result<RoleChange, UserError> {
-        let change = self.writes.withdraw(email, role).await?;
+    async fn withdraw(&self, email: &Email, role: Role, deadline: Deadline) -> Result<RoleChange, UserError> {
+        let change = self.writes.withdraw(email, role, deadline).await?;
         // Also when the role had been withdrawn before: perhaps by an invocation that was cut off before it got here.
         match &change {
             RoleChange::Settled(user) | RoleChange::Withdrawn(user) => {

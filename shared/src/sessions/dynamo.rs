@@ -123,11 +123,24 @@ pub fn parse_version(item: Item) -> Result<u64, DynamoError> {
     Ok(row.ver)
 }
 
+impl DynamoSessions {
+    async fn read_once(
+        &self,
+        id: &SessionId,
+        user: &UserId,
+        deadline: Deadline,
+    ) -> Result<SessionRows, DynamoError> {
+        let keys = keys(id, user).map(|key| RowKey { table: &self.table, key });
+        let mut rows = read_rows(&self.client, keys.into(), deadline).await?;
+        parse(rows.take(&self.table))
+    }
+}
+
 impl SessionReader for DynamoSessions {
     async fn read(&self, id: &SessionId, user: &UserId) -> Result<SessionRows, SessionError> {
-        let keys = keys(id, user).map(|key| RowKey { table: &self.table, key });
-        let mut rows = read_rows(&self.client, keys.into(), Deadline::after(PATIENCE)).await?;
-        Ok(parse(rows.take(&self.table))?)
+        let deadline = Deadline::after(PATIENCE);
+        let rows = self.read_once(id, user, deadline).await?;
+        if rows.may_be_torn() { Ok(self.read_once(id, user, deadline).await?) } else { Ok(rows) }
     }
 }
 

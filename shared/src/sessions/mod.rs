@@ -29,6 +29,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use crate::clock::SharedClock;
 use crate::deadline::Deadline;
@@ -74,6 +75,9 @@ pub const SESSION_LIFETIME: Duration = Duration::from_hours(30 * 24);
 /// Most sessions that a list shows: with the current one and the token version they fit into one batch read.
 pub const MAX_LISTED: i32 = 98;
 
+/// How long a request waits for its stamp at most. It is worth little, and the next request writes it as well.
+const TOUCH_PATIENCE: Duration = Duration::from_millis(200);
+
 /// How old `lastActivity` may get before a request renews it: a session in steady use costs one write a minute.
 pub const ACTIVITY_RESOLUTION: Duration = Duration::from_mins(1);
 
@@ -88,7 +92,7 @@ pub struct Session {
     pub token_version: u64,
     /// When the user signed in.
     pub created_at: Timestamp,
-    /// When the session was last seen in use, to the minute.
+    /// When the session was last seen in use, to the minute: by reads, handshakes, refreshes and writes without a key.
     pub last_activity: Timestamp,
     /// When it ends by itself. Stored in whole seconds.
     pub expires_at: Timestamp,
@@ -162,6 +166,14 @@ impl SessionRows {
         })
     }
 
+    /// Whether the rows may be of different moments. A batch is no snapshot: the session may have been read before, and
+    /// the version after, a new password that spared the session. Read again, the session is of after as well.
+    pub(crate) fn may_be_torn(&self) -> bool {
+        self.session
+            .as_ref()
+            .is_some_and(|session| session.revoked_at.is_none() && session.token_version < self.token_version)
+    }
+
     /// Whether `lastActivity` is old enough to be written again.
     fn is_quiet(&self, now: Timestamp) -> bool {
         let last = self.session.as_ref().map(|session| session.last_activity);
@@ -221,10 +233,14 @@ async fn admit(
 ) -> Result<Timestamp, SessionError> {
     let now = clock.now();
     let ends_at = standing(principal, rows, now).require_live()?;
-    if rows.is_quiet(now)
-        && let Err(error) = store.touch(principal.session_id(), now).await
-    {
-        tracing::warn!(error = chain(&error), "the session's activity was not written");
+    if rows.is_quiet(now) {
+        match timeout(TOUCH_PATIENCE, Box::pin(store.touch(principal.session_id(), now))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = chain(&error), "the session's activity was not written");
+            }
+            Err(_) => tracing::warn!("the session's activity was not written in time"),
+        }
     }
     Ok(ends_at)
 }

@@ -87,8 +87,8 @@ enum Exchanged {
     Reused(Box<Session>),
 }
 
-/// Renews what `token` belongs to. The exchange and the read of the user overlap: a session that turns out to have been
-/// revoked with all others has then exchanged a token that nobody is handed.
+/// Renews what `token` belongs to. The token is exchanged last: were it exchanged and its user then not read, a client
+/// that tries again after [`GRACE`](super::GRACE) would look like a thief.
 pub async fn renew(
     sessions: &impl TokenRotator,
     users: &impl ProfileReader,
@@ -98,18 +98,14 @@ pub async fn renew(
     deadline: Deadline,
 ) -> Result<Renewal, RenewError> {
     let Some(session) = sessions.find(token.session_id()).await? else { return Ok(Renewal::Refused) };
-    let user_id = session.user_id.clone();
-    let exchanged = exchange(sessions, clock, token, session, deadline);
-    let user = async { users.profile(&user_id).await.map_err(RenewError::from) };
-    let (exchanged, user) = tokio::try_join!(exchanged, user)?;
-    let (refresh, session) = match exchanged {
+    let Some((user, _)) = users.profile(&session.user_id).await? else { return Ok(Renewal::Refused) };
+    let Some(session) = of_the_users_version(sessions, session, user.token_version).await? else {
+        return Ok(Renewal::Refused);
+    };
+    let (refresh, session) = match exchange(sessions, clock, token, session, deadline).await? {
         Exchanged::For(refresh, session) => (refresh, session),
         Exchanged::Refused => return Ok(Renewal::Refused),
         Exchanged::Reused(session) => return Ok(Renewal::Reused(session)),
-    };
-    let Some((user, _)) = user else { return Ok(Renewal::Refused) };
-    let Some(session) = of_the_users_version(sessions, session, user.token_version).await? else {
-        return Ok(Renewal::Refused);
     };
     let access = signer.sign(&user.id, &session.id, session.token_version, &user.roles)?;
     Ok(Renewal::Renewed(Box::new(Renewed { session: *session, access, refresh })))
@@ -119,14 +115,14 @@ pub async fn renew(
 /// versions at once, and may do so after the session was read and before the user was.
 async fn of_the_users_version(
     sessions: &impl TokenRotator,
-    session: Box<Session>,
+    session: Session,
     version: u64,
-) -> Result<Option<Box<Session>>, SessionError> {
+) -> Result<Option<Session>, SessionError> {
     if session.token_version >= version {
         return Ok(Some(session));
     }
     let newer = sessions.find(&session.id).await?;
-    Ok(newer.filter(|newer| newer.token_version >= version && newer.revoked_at.is_none()).map(Box::new))
+    Ok(newer.filter(|newer| newer.token_version >= version))
 }
 
 async fn exchange(

@@ -1,8 +1,8 @@
 //! Revoking: one session, or all of a user with one write.
 //!
 //! A revocation holds from the moment it is answered: every function reads the rows that it writes, consistently, before it
-//! tells or changes anything. Each is one transaction with an event in the outbox, by which whoever serves the user's
-//! sockets learns of it; a socket of this region is closed by the function that revoked, right after.
+//! tells or changes anything. Each is one transaction with an event in the outbox, for whoever serves sockets elsewhere; nobody
+//! consumes it yet. A socket of this region is closed by the function that revoked, right after.
 
 use std::future::Future;
 

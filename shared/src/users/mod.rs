@@ -12,7 +12,8 @@
 //! 3. [`RoleStore`] grants and withdraws roles, each in one update that names only its own role, so that concurrent
 //!    changes all count and repeating one changes nothing. A withdrawal raises the token version and so ends the
 //!    user's sessions, since what was issued with the role must not be of use any more. A grant shows with the next
-//!    access token, [`ACCESS_TOKEN_LIFETIME`](crate::tokens::ACCESS_TOKEN_LIFETIME) later at the latest.
+//!    access token, [`ACCESS_TOKEN_LIFETIME`](crate::tokens::ACCESS_TOKEN_LIFETIME) later at the latest; a cookie keeps
+//!    its roles until the next sign-in.
 //!
 //! There is no proof that an address belongs to whoever signs up with it: no mail is sent.
 
@@ -194,10 +195,12 @@ pub trait RoleStore: Send + Sync {
     fn grant(&self, email: &Email, role: Role) -> impl Future<Output = Result<RoleChange, UserError>> + Send;
 
     /// Takes a role from the account of an address and, if it had it, raises its token version.
+    /// Conflicts are retried until `deadline`.
     fn withdraw(
         &self,
         email: &Email,
         role: Role,
+        deadline: Deadline,
     ) -> impl Future<Output = Result<RoleChange, UserError>> + Send;
 }
 
@@ -247,10 +250,8 @@ pub async fn change_password(
     if !password::verify(current, old.clone()).await? {
         return Ok(PasswordChange::Refused);
     }
-    let replace = async {
-        let new = password::hash(new).await?;
-        store.replace(&user, &old, &new, &spared, clock.now(), deadline).await
-    };
+    let new = password::hash(new).await?;
+    let replace = store.replace(&user, &old, &new, &spared, clock.now(), deadline);
     Ok(match throttle.give_back_during(reservation, replace).await? {
         PasswordUpdate::Done => PasswordChange::Changed,
         PasswordUpdate::OtherPassword => PasswordChange::Refused,

@@ -211,15 +211,19 @@ async fn a_wrong_current_password_changes_nothing() {
 #[tokio::test]
 async fn of_two_changes_at_once_one_counts_and_only_its_session_stays() {
     let stage = stage();
-    let (ann, bob) = (stage.new_user("ann@example.com").await, stage.new_user("bob@example.com").await);
-    let (_, hash_of_bob) = stage.account(&bob).await;
-    let (_, first_hash) = stage.account(&ann).await;
+    let ann = stage.new_user("ann@example.com").await;
+    // Salted, as all are: no two are equal, and those of one round are none of the last.
+    let mut hashes = Vec::new();
+    for n in 0..4 {
+        let other = stage.new_user(&format!("other{n}@example.com")).await;
+        hashes.push(stage.account(&other).await.1);
+    }
     for round in 1..=ROUNDS {
         let (phone, laptop) = (stage.sign_in(&ann).await, stage.sign_in(&ann).await);
         let account = stage.account(&ann).await;
-        let new = if round % 2 == 1 { &hash_of_bob } else { &first_hash };
+        let [one, two] = [0, 1].map(|n| &hashes[(2 * round + n) % 4]);
         let (by_phone, by_laptop) =
-            tokio::join!(stage.replace(&account, new, &phone), stage.replace(&account, new, &laptop));
+            tokio::join!(stage.replace(&account, one, &phone), stage.replace(&account, two, &laptop));
         let done = [&by_phone, &by_laptop].map(|outcome| *outcome == PasswordUpdate::Done);
         assert!(done[0] != done[1], "{by_phone:?} {by_laptop:?}");
         assert!([by_phone, by_laptop].contains(&PasswordUpdate::OtherPassword), "{by_phone:?} {by_laptop:?}");
@@ -335,10 +339,10 @@ async fn a_withdrawn_role_ends_the_users_sessions_with_an_event_and_a_repetition
     stage.roles.grant(&ann.email, Role::Operator).await.unwrap();
     let session = stage.sign_in(&ann).await;
     assert!(stage.events().await.is_empty(), "a grant ends nothing");
-    stage.roles.withdraw(&ann.email, Role::Operator).await.unwrap();
+    stage.roles.withdraw(&ann.email, Role::Operator, soon()).await.unwrap();
     assert!(!stage.stands(&session).await);
     let next = stage.sign_in(&ann).await;
-    stage.roles.withdraw(&ann.email, Role::Operator).await.unwrap();
+    stage.roles.withdraw(&ann.email, Role::Operator, soon()).await.unwrap();
     assert!(stage.stands(&next).await);
     assert_eq!(stage.events().await, [json!({"userId": ann.id})]);
 }

@@ -224,12 +224,15 @@ async fn a_withdrawal_raises_the_token_version_once() {
     let store = crate::support::store();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
-    let unchanged = settled(roles(&store).withdraw(&ann.email, Role::Operator)).await;
+    let unchanged =
+        settled(roles(&store).withdraw(&ann.email, Role::Operator, Deadline::after(LONG_ENOUGH))).await;
     assert_eq!(unchanged, ann, "there was nothing to withdraw");
     settled(roles(&store).grant(&ann.email, Role::Operator)).await;
-    let first = roles(&store).withdraw(&ann.email, Role::Operator).await.unwrap();
+    let first =
+        roles(&store).withdraw(&ann.email, Role::Operator, Deadline::after(LONG_ENOUGH)).await.unwrap();
     let RoleChange::Withdrawn(first) = first else { panic!("the account had the role: {first:?}") };
-    let second = roles(&store).withdraw(&ann.email, Role::Operator).await.unwrap();
+    let second =
+        roles(&store).withdraw(&ann.email, Role::Operator, Deadline::after(LONG_ENOUGH)).await.unwrap();
     let RoleChange::Settled(second) = second else { panic!("no session ended: {second:?}") };
     assert!(first.roles.is_empty());
     assert_eq!(first.token_version, 1);
@@ -248,7 +251,11 @@ async fn of_many_withdrawals_at_once_one_counts() {
         .await;
     assert!(grants.iter().all(|user| user.roles.contains(&Role::Operator)));
     let versions: HashSet<u64> = stream::iter(0..20)
-        .map(|_| async { settled(roles.withdraw(&ann.email, Role::Operator)).await.token_version })
+        .map(|_| async {
+            settled(roles.withdraw(&ann.email, Role::Operator, Deadline::after(LONG_ENOUGH)))
+                .await
+                .token_version
+        })
         .buffer_unordered(20)
         .collect()
         .await;
@@ -260,7 +267,10 @@ async fn roles_of_an_unknown_address_change_nothing() {
     let store = crate::support::store();
     let nobody = email("nobody@example.com");
     assert_eq!(roles(&store).grant(&nobody, Role::Operator).await.unwrap(), RoleChange::UnknownEmail);
-    assert_eq!(roles(&store).withdraw(&nobody, Role::Operator).await.unwrap(), RoleChange::UnknownEmail);
+    assert_eq!(
+        roles(&store).withdraw(&nobody, Role::Operator, Deadline::after(LONG_ENOUGH)).await.unwrap(),
+        RoleChange::UnknownEmail
+    );
     assert!(keys(&store).await.is_empty());
 }
 

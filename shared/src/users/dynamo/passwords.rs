@@ -56,6 +56,12 @@ impl PasswordStore for DynamoPasswords {
             match transact(&self.client, &target(user.id.as_str()), actions.clone()).await? {
                 Transaction::Committed => return Ok(PasswordUpdate::Done),
                 Transaction::Cancelled(reasons) => match reasons.as_slice() {
+                    // Our own try, whose answer was lost.
+                    [ConditionFailed(account), ..]
+                        if account.get("passwordHash") == Some(&text(new.expose())) =>
+                    {
+                        return Ok(PasswordUpdate::Done);
+                    }
                     [ConditionFailed(_), ..] => return Ok(PasswordUpdate::OtherPassword),
                     [_, ConditionFailed(_), ..] | [_, _, ConditionFailed(_), ..] => {
                         return Ok(PasswordUpdate::SessionEnded);

@@ -54,9 +54,10 @@ impl DynamoRoles {
         email: &Email,
         actions: impl Fn(&UserId) -> Result<Vec<TransactWriteItem>, DynamoError>,
         changed: fn(User) -> RoleChange,
+        deadline: Deadline,
     ) -> Result<RoleChange, UserError> {
         let Some(user) = self.users.account_of(email).await? else { return Ok(RoleChange::UnknownEmail) };
-        let mut backoff = Backoff::within(Deadline::after(PATIENCE));
+        let mut backoff = Backoff::within(deadline);
         let outcome = loop {
             match transact(&self.client, &target(user.as_str()), actions(&user)?).await? {
                 Transaction::Committed => break changed,
@@ -82,17 +83,17 @@ impl RoleStore for DynamoRoles {
         let actions = |user: &UserId| {
             Ok(vec![GRANT.action(&self.users.table, profile_key(user), [(":roles", set_of(role))])?])
         };
-        self.settle(email, actions, RoleChange::Settled).await
+        self.settle(email, actions, RoleChange::Settled, Deadline::after(PATIENCE)).await
     }
 
-    async fn withdraw(&self, email: &Email, role: Role) -> Result<RoleChange, UserError> {
+    async fn withdraw(&self, email: &Email, role: Role, deadline: Deadline) -> Result<RoleChange, UserError> {
         let actions = |user: &UserId| {
             let values = [(":roles", set_of(role)), (":role", text(role.as_str()))];
             let mut actions = vec![WITHDRAW.action(&self.users.table, profile_key(user), values)?];
             actions.extend(self.writes.all(user, self.clock.now())?);
             Ok(actions)
         };
-        self.settle(email, actions, RoleChange::Withdrawn).await
+        self.settle(email, actions, RoleChange::Withdrawn, deadline).await
     }
 }
 
