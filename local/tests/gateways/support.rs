@@ -143,6 +143,7 @@ fn controls() -> Controls {
     let policy = vec![Statement {
         actions: vec!["execute-api:ManageConnections".into()],
         resources: vec![resource.into()],
+        conditions: Vec::new(),
     }];
     let function = |name: &str, policy| Function {
         name: name.into(),

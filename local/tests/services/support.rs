@@ -64,6 +64,7 @@ pub(crate) fn function(name: &str, policy: &[(&[&str], &[String])]) -> Function 
             .map(|(actions, resources)| Statement {
                 actions: actions.iter().map(|&action| action.to_owned()).collect(),
                 resources: resources.to_vec(),
+                conditions: Vec::new(),
             })
             .collect(),
     }
