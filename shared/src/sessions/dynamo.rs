@@ -96,6 +96,18 @@ pub fn keys(id: &SessionId, user: &UserId) -> [Item; 2] {
     [key(id), version_key(user)]
 }
 
+/// The rows that a session of `user` is checked with, as they are stored in `table`.
+pub(crate) async fn read_items(
+    client: &Client,
+    table: &str,
+    id: &SessionId,
+    user: &UserId,
+    deadline: Deadline,
+) -> Result<Vec<Item>, DynamoError> {
+    let keys = keys(id, user).map(|key| RowKey { table, key });
+    Ok(read_rows(client, keys.into(), deadline).await?.take(table))
+}
+
 /// Reads the rows that [`keys`] asked for, in any order; absent ones are absent.
 pub fn parse(items: Vec<Item>) -> Result<SessionRows, DynamoError> {
     let mut rows = SessionRows::default();
@@ -130,9 +142,7 @@ impl DynamoSessions {
         user: &UserId,
         deadline: Deadline,
     ) -> Result<SessionRows, DynamoError> {
-        let keys = keys(id, user).map(|key| RowKey { table: &self.table, key });
-        let mut rows = read_rows(&self.client, keys.into(), deadline).await?;
-        parse(rows.take(&self.table))
+        parse(read_items(&self.client, &self.table, id, user, deadline).await?)
     }
 }
 

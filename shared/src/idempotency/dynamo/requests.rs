@@ -7,13 +7,13 @@ use aws_sdk_dynamodb::Client;
 use super::{done_item, key, parse, put_if_claimable};
 use crate::clock::SharedClock;
 use crate::deadline::Deadline;
-use crate::dynamo::{DynamoError, RowKey, Rows, Write, read_rows};
+use crate::dynamo::{RowKey, Rows, Write, read_rows};
 use crate::env::{ConfigError, Env};
 use crate::idempotency::{Admission, KeyedRequest, KeyedRequestError, Record, count_replay};
 use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::retry::Backoff;
-use crate::sessions::{self, SessionRows, Standing};
+use crate::sessions::{self, Standing};
 use crate::tables;
 use crate::tokens::Principal;
 
@@ -61,24 +61,15 @@ impl KeyedRequests {
 
         let mut session = sessions::dynamo::parse(rows.take(&self.sessions))?;
         if session.may_be_torn() {
-            session = self.session_again(caller, deadline).await?;
+            let (id, user) = (caller.session_id(), caller.user_id());
+            let again = sessions::dynamo::read_items(&self.client, &self.sessions, id, user, deadline);
+            session = sessions::dynamo::parse(again.await?)?;
         }
         if sessions::standing(caller, &session, self.clock.now()) == Standing::Ended {
             return Err(KeyedRequestError::SessionEnded);
         }
         let record = rows.take_one(&self.records).map(parse).transpose()?;
         Ok(self.admitted(record, request)?.map_or(Opening::New(rows), Opening::Answered))
-    }
-
-    async fn session_again(
-        &self,
-        caller: &Principal,
-        deadline: Deadline,
-    ) -> Result<SessionRows, DynamoError> {
-        let keys = sessions::dynamo::keys(caller.session_id(), caller.user_id());
-        let keys = keys.map(|key| RowKey { table: &self.sessions, key });
-        let mut rows = read_rows(&self.client, keys.into(), deadline).await?;
-        sessions::dynamo::parse(rows.take(&self.sessions))
     }
 
     /// Records a final refusal, and refuses. If a duplicate has recorded something meanwhile, that is the answer.

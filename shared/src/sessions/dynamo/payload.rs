@@ -4,12 +4,10 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use jiff::Timestamp;
 
-use super::{DynamoSessions, PATIENCE, key, keys, parse};
+use super::{DynamoSessions, PATIENCE, key, parse, read_items};
 use crate::clock::rfc3339;
 use crate::deadline::Deadline;
-use crate::dynamo::{
-    AttributeValue, DynamoError, Item, RowKey, Write, WriteOutcome, number, read_rows, text,
-};
+use crate::dynamo::{AttributeValue, DynamoError, Item, Write, WriteOutcome, number, text};
 use crate::ids::{SessionId, UserId};
 use crate::sessions::{PayloadStore, Replaced, SealedPayload, SessionError, SessionRows};
 
@@ -42,8 +40,7 @@ impl PayloadStore for DynamoSessions {
         id: &SessionId,
         user: &UserId,
     ) -> Result<(SessionRows, Option<SealedPayload>), SessionError> {
-        let keys = keys(id, user).map(|key| RowKey { table: &self.table, key });
-        let items = read_rows(&self.client, keys.into(), Deadline::after(PATIENCE)).await?.take(&self.table);
+        let items = read_items(&self.client, &self.table, id, user, Deadline::after(PATIENCE)).await?;
         let session = items.iter().find(|item| item.contains_key("userId"));
         let payload = session.map(parse_payload).transpose()?;
         Ok((parse(items)?, payload))
