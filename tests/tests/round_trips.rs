@@ -6,8 +6,9 @@
 use serde_json::json;
 use sojourn_tests::{PASSWORD, TestRegion, fresh_key};
 
-/// The delay of each request: far above what the requests themselves take.
-const DELAY_MS: u64 = 40;
+/// The delay of each request: far above what the requests themselves take, and what a busy machine puts between two that
+/// are sent together.
+const DELAY_MS: u64 = 150;
 
 async fn delayed() -> TestRegion {
     let region = TestRegion::start().await;
