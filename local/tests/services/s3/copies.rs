@@ -8,7 +8,7 @@ use sojourn_local::services::access::{Access, arn};
 use sojourn_local::services::s3::S3;
 
 use super::multipart::{large, put_in_parts};
-use super::{BODY, BUCKET, Stage, checksum, get, put};
+use super::{BODY, BUCKET, Stage, bucket, checksum, get, put};
 use crate::support::{ANYWHERE, function, stack};
 
 /// Of the object under one key to another.
@@ -91,7 +91,7 @@ async fn a_copy_needs_to_read_the_one_and_to_write_the_other() {
         ],
     );
     let controls = Controls::new(Access::new(&stack(vec![read, write, both])));
-    let s3 = S3::start(ANYWHERE, None, &[BUCKET.to_owned()], controls.clone()).unwrap();
+    let s3 = S3::start(ANYWHERE, None, &[bucket()], controls.clone()).unwrap();
     let stage = Stage { s3, controls };
     put(&stage.client(None), "incoming/a").await.unwrap();
     for caller in ["reader", "writer"] {

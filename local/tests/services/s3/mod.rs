@@ -1,10 +1,12 @@
 //! Buckets.
 
 mod copies;
+mod cors;
 mod multipart;
 mod presigned;
 
 use std::path::Path;
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region};
@@ -19,11 +21,25 @@ use sojourn_local::services::access::{Access, arn};
 use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_local::services::s3::S3;
 use sojourn_local::services::{Controls, Service};
+use sojourn_local::template::model::{Bucket, CorsRule};
 
 use crate::support::{ANYWHERE, credentials, function, key, stack};
 
 const BUCKET: &str = "filesbucket";
 const BODY: &[u8] = b"twelve bytes";
+
+/// One that pages of one origin may use.
+fn bucket() -> Bucket {
+    let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let rule = CorsRule {
+        allowed_origins: list(&["https://shop.example", "https://*.shop.example"]),
+        allowed_methods: list(&["GET", "HEAD", "PUT"]),
+        allowed_headers: list(&["content-*", "x-amz-checksum-sha256"]),
+        exposed_headers: list(&["ETag"]),
+        max_age: Some(Duration::from_hours(1)),
+    };
+    Bucket { name: BUCKET.to_owned(), cors: vec![rule] }
+}
 
 struct Stage {
     s3: S3,
@@ -40,7 +56,7 @@ impl Stage {
             )],
         );
         let controls = Controls::new(Access::new(&stack(vec![reports])));
-        let s3 = S3::start(ANYWHERE, folder, &[BUCKET.to_owned()], controls.clone()).unwrap();
+        let s3 = S3::start(ANYWHERE, folder, &[bucket()], controls.clone()).unwrap();
         Self { s3, controls }
     }
 
