@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use reqwest::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::{BODY, BUCKET, Stage, checksum, get, put};
 
@@ -59,6 +61,30 @@ async fn a_presigned_upload_is_accepted_as_signed_and_in_no_other_way() {
 
     assert_eq!(upload(&request, BODY, None).await, StatusCode::OK);
     assert_eq!(get(&stage.job(), "reports/upload").await, BODY);
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_stores_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::start(Some(folder.path()));
+    let request = presigned(&stage).await;
+    let address = stage.s3.endpoint_url().replace("http://", "");
+    let path = request.uri().split_once(&address).unwrap().1;
+    let mut head = format!("PUT {path} HTTP/1.1\r\nhost: {address}\r\n");
+    for (name, value) in request.headers().filter(|(name, _)| *name != "host") {
+        head += &format!("{name}: {value}\r\n");
+    }
+    let mut connection = TcpStream::connect(&address).await.unwrap();
+    connection.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+    connection.write_all(&BODY[..5]).await.unwrap();
+    connection.shutdown().await.unwrap();
+    let mut answer = String::new();
+    // Whatever the server says to a client that is gone: it has done with the request then.
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let missing = stage.client(None).head_object().bucket(BUCKET).key("reports/upload").send().await;
+    assert!(missing.unwrap_err().into_service_error().is_not_found());
+    assert_eq!(std::fs::read_dir(folder.path().join(".staging")).unwrap().count(), 0);
 }
 
 #[tokio::test]
