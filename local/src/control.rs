@@ -26,11 +26,11 @@ use serde_json::json;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::clock;
+use crate::clock::{self, SystemClock};
 use crate::functions::Functions;
 use crate::functions::outcome::Outcome;
 use crate::logs::{Line, Logs, Source};
-use crate::schedules::{Schedules, SystemClock};
+use crate::schedules::Schedules;
 use crate::services::{self, Controls};
 
 /// The prefix of every path.

@@ -13,3 +13,4 @@ pub mod region;
 pub mod schedules;
 pub mod services;
 pub mod template;
+mod uuid;

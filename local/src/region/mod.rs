@@ -28,13 +28,14 @@ use tokio::task::JoinSet;
 
 use crate::browser_guard;
 use crate::build::{BuildError, Workspace};
+use crate::clock::SystemClock;
 use crate::control::{self, Control};
 use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
 use crate::gateway::http::HttpFront;
 use crate::gateway::websocket::{Limits, WebSocketFront};
 use crate::keys::{self, KeyError, KeyRing, SigningKey};
 use crate::logs::Logs;
-use crate::schedules::{Schedules, SystemClock, Upcoming};
+use crate::schedules::{Schedules, Upcoming};
 use crate::services::Controls;
 use crate::services::access::{Access, arn};
 use crate::services::dynamodb::{DynamoDb, Storage};
