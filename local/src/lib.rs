@@ -1,4 +1,4 @@
-//! The region on a laptop: API Gateway, Lambda, DynamoDB, S3 and schedules in one process, driven by template.yaml.
+//! The region on a laptop: API Gateway, Lambda, DynamoDB, S3, SQS and schedules in one process, driven by template.yaml.
 
 pub mod browser_guard;
 pub mod build;

@@ -2,8 +2,8 @@
 //!
 //! 1. Bind every port, read the token keys, load the template: what can be wrong is found out first.
 //! 2. Build the functions, unless they are built.
-//! 3. Start the services with the template's tables, buckets and secrets; then the functions' pools (processes start
-//!    with the first invocation), Lambda's API and the region's own, the two gateways, the schedules.
+//! 3. Start the services with the template's tables, buckets, queues and secrets; then the functions' pools (processes
+//!    start with the first invocation), Lambda's API and the region's own, the two gateways, the schedules.
 //! 4. Only then write the ready file.
 //! 5. To stop: accept nothing new, answer what has begun, end the processes, stop the services.
 
@@ -41,6 +41,7 @@ use crate::services::access::{Access, arn};
 use crate::services::dynamodb::{DynamoDb, Storage};
 use crate::services::s3::S3;
 use crate::services::secrets::Secrets;
+use crate::services::sqs::{Queues, Sqs};
 use crate::template::model::{Function, REGION, Stack};
 use crate::template::{self, Context, TemplateError, samconfig};
 pub(crate) use data::DataFolder;
@@ -61,6 +62,9 @@ const SEALING_KEYS_VARIABLE: &str = "SESSION_SEALING_KEYS_SECRET";
 
 /// How often expired items are deleted. DynamoDB takes days; every read checks the expiry itself anyway.
 const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Where the messages of the queues are, in the data folder.
+const QUEUES_FILE: &str = "queues.db";
 
 /// How long open connections of the control listener may take to end.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
@@ -128,6 +132,7 @@ struct Services {
     dynamodb: DynamoDb,
     s3: S3,
     secrets: Secrets,
+    sqs: Sqs,
 }
 
 impl Region {
@@ -139,20 +144,23 @@ impl Region {
     ) -> Result<Self, RegionError> {
         let http = ports::bind(options.http, "--http").await?;
         let websocket = ports::bind(options.websocket, "--ws").await?;
-        let lambda = ports::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "another one").await?;
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let lambda = ports::bind(any, "another one").await?;
+        let sqs = ports::bind(any, "another one").await?;
 
         let data = options.data.as_deref().map(DataFolder::open).transpose()?;
         let keys = token_keys(data.as_ref())?;
-        let stack = load_template(options, &keys, &http, &websocket)?;
+        let stack = load_template(options, &keys, [&http, &websocket, &sqs])?;
 
         let workspace = build(options, &stack, progress).await?;
 
-        progress.begin("starting tables, buckets and secrets");
+        progress.begin("starting tables, buckets, queues and secrets");
         let controls = Controls::new(Access::new(&stack));
-        let services = Services::start(&stack, options.data.as_deref(), &controls, keys.signing())?;
+        let services = Services::start(&stack, options.data.as_deref(), &controls, keys.signing(), sqs)?;
         let counts = [
             count(stack.tables.len(), "table"),
             count(stack.buckets.len(), "bucket"),
+            count(stack.queues.len(), "queue"),
             count(stack.secrets.len(), "secret"),
         ];
         progress.done(&counts.join(", "));
@@ -161,6 +169,7 @@ impl Region {
             dynamodb: services.dynamodb.endpoint_url(),
             s3: services.s3.endpoint_url(),
             secrets_manager: services.secrets.endpoint_url(),
+            sqs: services.sqs.endpoint_url(),
             lambda: format!("http://{}", lambda.address),
         };
         let specs = stack.functions.iter().map(|function| spec(function, &workspace, &controls, &endpoints));
@@ -208,6 +217,7 @@ impl Region {
             dynamodb: endpoints.dynamodb,
             s3: endpoints.s3,
             secrets_manager: endpoints.secrets_manager,
+            sqs: endpoints.sqs,
             region: REGION.to_owned(),
             access_key_id: operator.access_key_id.clone(),
             secret_access_key: operator.secret_access_key.clone(),
@@ -226,7 +236,8 @@ impl Region {
         let websocket =
             stack.websocket_api.iter().flat_map(|api| api.routes.values().map(|route| &route.function));
         let schedules = stack.schedules.iter().map(|schedule| &schedule.function);
-        let triggered: BTreeSet<&String> = http.chain(websocket).chain(schedules).collect();
+        let queues = stack.event_sources.iter().map(|source| &source.function);
+        let triggered: BTreeSet<&String> = http.chain(websocket).chain(schedules).chain(queues).collect();
         let names = stack.functions.iter().map(|function| &function.name);
         names.filter(move |name| !triggered.contains(name)).map(String::as_str)
     }
@@ -251,6 +262,7 @@ impl Services {
         data: Option<&Path>,
         controls: &Controls,
         key: &SigningKey,
+        sqs: Port,
     ) -> Result<Self, RegionError> {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let storage = data.map_or(Storage::Memory, Storage::Folder);
@@ -268,7 +280,10 @@ impl Services {
                 secrets.put(name, &keys::sealing_keys()?)?;
             }
         }
-        Ok(Self { dynamodb, s3, secrets })
+        let messages = data.map(|data| data.join(QUEUES_FILE));
+        let queues = Arc::new(Queues::open(messages.as_deref(), &stack.queues, SystemClock)?);
+        let sqs = Sqs::start(sqs.into_std()?, queues, controls.clone())?;
+        Ok(Self { dynamodb, s3, secrets, sqs })
     }
 }
 
@@ -291,8 +306,7 @@ fn token_keys(data: Option<&DataFolder>) -> Result<KeyRing, KeyError> {
 fn load_template(
     options: &Options,
     keys: &KeyRing,
-    http: &Port,
-    websocket: &Port,
+    [http, websocket, sqs]: [&Port; 3],
 ) -> Result<Stack, TemplateError> {
     let mut parameters = samconfig::overrides(&options.template)?;
     parameters.extend(options.parameters.clone());
@@ -301,6 +315,7 @@ fn load_template(
         parameters,
         http_url: format!("http://{}", http.address),
         websocket_url: format!("ws://{}", websocket.address),
+        sqs_url: format!("http://{}", sqs.address),
     };
     template::load(&options.template, &context)
 }

@@ -21,6 +21,7 @@ fn schedule(name: &str, expression: &str, retries: u32) -> Schedule {
         input: r#"{"scheduledTime":"<aws.scheduler.scheduled-time>","attempt":"<aws.scheduler.attempt-number>","id":"<aws.scheduler.execution-id>"}"#.into(),
         maximum_retry_attempts: retries,
         enabled: true,
+        dead_letter_queue: None,
     }
 }
 
