@@ -5,6 +5,7 @@ pub mod build;
 pub mod cli;
 pub mod clock;
 pub mod control;
+pub mod event_sources;
 pub mod functions;
 pub mod gateway;
 pub mod keys;

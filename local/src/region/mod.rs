@@ -3,7 +3,8 @@
 //! 1. Bind every port, read the token keys, load the template: what can be wrong is found out first.
 //! 2. Build the functions, unless they are built.
 //! 3. Start the services with the template's tables, buckets, queues and secrets; then the functions' pools (processes
-//!    start with the first invocation), Lambda's API and the region's own, the two gateways, the schedules.
+//!    start with the first invocation), Lambda's API and the region's own, the two gateways, the schedules, and what
+//!    hands messages of queues to functions.
 //! 4. Only then write the ready file.
 //! 5. To stop: accept nothing new, answer what has begun, end the processes, stop the services.
 
@@ -30,6 +31,7 @@ use crate::browser_guard;
 use crate::build::{BuildError, Workspace};
 use crate::clock::SystemClock;
 use crate::control::{self, Control};
+use crate::event_sources::EventSources;
 use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
 use crate::gateway::http::HttpFront;
 use crate::gateway::websocket::{Limits, WebSocketFront};
@@ -133,6 +135,7 @@ struct Services {
     s3: S3,
     secrets: Secrets,
     sqs: Sqs,
+    queues: Arc<Queues>,
 }
 
 impl Region {
@@ -157,6 +160,7 @@ impl Region {
         progress.begin("starting tables, buckets, queues and secrets");
         let controls = Controls::new(Access::new(&stack));
         let services = Services::start(&stack, options.data.as_deref(), &controls, keys.signing(), sqs)?;
+        let queues = Arc::clone(&services.queues);
         let counts = [
             count(stack.tables.len(), "table"),
             count(stack.buckets.len(), "bucket"),
@@ -179,12 +183,15 @@ impl Region {
         let schedules = Schedules::new(stack.schedules.clone(), Arc::clone(&functions), SystemClock)?;
         let schedules = Arc::new(schedules);
         let upcoming = schedules.upcoming();
+        let event_sources =
+            EventSources::new(&stack.event_sources, Arc::clone(&queues), Arc::clone(&functions));
 
         let shutdown = watch::Sender::new(());
         let mut servers = JoinSet::new();
         let control = Control {
             functions: Arc::clone(&functions),
             schedules: Arc::clone(&schedules),
+            queues,
             logs: logs.clone(),
             services: controls.clone(),
         };
@@ -207,6 +214,8 @@ impl Region {
         }
         let stop_schedules = stopped(&shutdown);
         servers.spawn(async move { schedules.run(stop_schedules).await });
+        let stop_event_sources = stopped(&shutdown);
+        servers.spawn(async move { event_sources.run(stop_event_sources).await });
 
         let operator = controls.access.operator();
         let stage = stack.websocket_api.as_ref().map_or("", |api| api.stage.as_str());
@@ -282,8 +291,8 @@ impl Services {
         }
         let messages = data.map(|data| data.join(QUEUES_FILE));
         let queues = Arc::new(Queues::open(messages.as_deref(), &stack.queues, SystemClock)?);
-        let sqs = Sqs::start(sqs.into_std()?, queues, controls.clone())?;
-        Ok(Self { dynamodb, s3, secrets, sqs })
+        let sqs = Sqs::start(sqs.into_std()?, Arc::clone(&queues), controls.clone())?;
+        Ok(Self { dynamodb, s3, secrets, sqs, queues })
     }
 }
 
