@@ -6,26 +6,15 @@
 
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Response {
-    #[serde(default)]
-    batch_item_failures: Option<Vec<Failure>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Failure {
-    item_identifier: String,
-}
+use serde_json::Value;
 
 /// Why an answer counts as the failure of the whole batch.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AnswerError {
-    #[error("its answer is not {{\"batchItemFailures\": [{{\"itemIdentifier\": \"...\"}}]}}: {0}")]
-    Form(#[from] serde_json::Error),
+    #[error("its answer is not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("its answer is not {{\"batchItemFailures\": [{{\"itemIdentifier\": \"...\"}}]}}")]
+    Form,
     #[error("its answer names an item that was not in the batch: {0:?}")]
     Unknown(String),
 }
@@ -35,18 +24,26 @@ pub(super) fn failures(answer: &[u8], batch: &BTreeSet<&str>) -> Result<BTreeSet
     if answer.is_empty() {
         return Ok(BTreeSet::new());
     }
-    // Derived structs take a list for an object as well; Lambda doesn't.
-    let response: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_slice(answer)?;
-    let Some(response) = response else { return Ok(BTreeSet::new()) };
-    let response: Response = serde_json::from_value(response.into())?;
-    let mut failures = BTreeSet::new();
-    for Failure { item_identifier } in response.batch_item_failures.unwrap_or_default() {
-        if !batch.contains(item_identifier.as_str()) {
-            return Err(AnswerError::Unknown(item_identifier));
-        }
-        failures.insert(item_identifier);
+    let mut answer: Value = serde_json::from_slice(answer)?;
+    let listed = match &mut answer {
+        Value::Null => Value::Null,
+        Value::Object(answer) => answer.remove("batchItemFailures").unwrap_or_default(),
+        _ => return Err(AnswerError::Form),
+    };
+    let items = match listed {
+        Value::Null => Vec::new(),
+        Value::Array(items) => items,
+        _ => return Err(AnswerError::Form),
+    };
+    items.iter().map(|item| failure(item, batch)).collect()
+}
+
+fn failure(item: &Value, batch: &BTreeSet<&str>) -> Result<String, AnswerError> {
+    match item.get("itemIdentifier").and_then(Value::as_str) {
+        Some(id) if batch.contains(id) => Ok(id.to_owned()),
+        Some(id) => Err(AnswerError::Unknown(id.to_owned())),
+        None => Err(AnswerError::Form),
     }
-    Ok(failures)
 }
 
 #[cfg(test)]
