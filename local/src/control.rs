@@ -143,7 +143,9 @@ async fn redeliver(State(control): State<Control>, Path(name): Path<String>) -> 
 fn no_queue(error: &QueueError) -> Response {
     let status = match error {
         QueueError::Unknown { .. } => StatusCode::NOT_FOUND,
-        QueueError::Receipt | QueueError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        QueueError::Message(_) | QueueError::Receipt | QueueError::Store(_) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
     };
     message(status, &error.to_string())
 }

@@ -181,7 +181,7 @@ impl Region {
         let functions = Functions::new(specs, &options.settings, logs);
 
         let schedules = Schedules::new(stack.schedules.clone(), Arc::clone(&functions), SystemClock)?;
-        let schedules = Arc::new(schedules);
+        let schedules = Arc::new(schedules.with_queues(Arc::clone(&queues)));
         let upcoming = schedules.upcoming();
         let event_sources =
             EventSources::new(&stack.event_sources, Arc::clone(&queues), Arc::clone(&functions));

@@ -10,26 +10,12 @@ use serde_json::{Value, json};
 use sojourn_local::event_sources::EventSources;
 use sojourn_local::functions::outcome::Outcome;
 use sojourn_local::services::sqs::{Counts, Message, MessageAttribute, MessageAttributes, Outgoing, Queues};
-use sojourn_local::template::model::{Answers, EventSource, Queue, Redrive};
+use sojourn_local::template::model::{Answers, EventSource, Redrive};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Call, PausedClock, Reply, Script, answered};
-
-const MIB: usize = 1024 * 1024;
-
-fn queue(name: &str, redrive: Option<Redrive>) -> Queue {
-    Queue {
-        name: name.to_owned(),
-        visibility_timeout: Duration::from_mins(1),
-        delay: Duration::ZERO,
-        retention: Duration::from_hours(96),
-        receive_wait: Duration::ZERO,
-        maximum_message_bytes: MIB,
-        redrive,
-    }
-}
+use crate::support::{Call, MIB, PausedClock, Reply, Script, answered, queue};
 
 fn source() -> EventSource {
     EventSource {

@@ -14,7 +14,7 @@ use sojourn_local::gateway::websocket::{Limits, WebSocketFront};
 use sojourn_local::services::Controls;
 use sojourn_local::services::access::Access;
 use sojourn_local::template::model::{
-    Cors, Function, HttpApi, HttpRoute, Stack, Statement, WebSocketApi, WebSocketRoute,
+    Cors, Function, HttpApi, HttpRoute, Queue, Redrive, Stack, Statement, WebSocketApi, WebSocketRoute,
 };
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -203,5 +203,20 @@ impl PausedClock {
 impl Clock for PausedClock {
     fn now(&self) -> Timestamp {
         self.start + SignedDuration::try_from(self.begun.elapsed()).unwrap()
+    }
+}
+
+pub(crate) const MIB: usize = 1024 * 1024;
+
+/// A queue that hides messages for a minute.
+pub(crate) fn queue(name: &str, redrive: Option<Redrive>) -> Queue {
+    Queue {
+        name: name.to_owned(),
+        visibility_timeout: Duration::from_mins(1),
+        delay: Duration::ZERO,
+        retention: Duration::from_hours(96),
+        receive_wait: Duration::ZERO,
+        maximum_message_bytes: MIB,
+        redrive,
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::message::Message;
+use super::message::{Message, MessageAttributes, MessageError};
 use super::store::{Counts, Malformed, Receipt, Received, Store, Take};
 use crate::clock::{self, Clock};
 use crate::template::model::Queue;
@@ -26,6 +26,9 @@ pub enum QueueError {
         /// Those that there are.
         known: String,
     },
+    /// A message that the queue does not accept.
+    #[error(transparent)]
+    Message(#[from] MessageError),
     /// A receipt handle that was never given out.
     #[error("the receipt handle is not one of this queue's")]
     Receipt,
@@ -106,6 +109,14 @@ impl Queues {
         let ids = self.store().send(queue, sender, outgoing, self.now())?;
         news.send_replace(());
         Ok(ids)
+    }
+
+    /// Sends one message without attributes; its id.
+    pub fn send_text(&self, name: &str, sender: &str, body: String) -> Result<String, QueueError> {
+        let limit = self.queue(name)?.maximum_message_bytes;
+        let message = Message::new(body, MessageAttributes::new(), limit)?;
+        let mut ids = self.send(name, sender, &[Outgoing { message: &message, delay: None }])?;
+        Ok(ids.pop().unwrap_or_default())
     }
 
     /// Receives messages that are visible, none if there are none: each is hidden from others for the visibility

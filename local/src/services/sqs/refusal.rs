@@ -106,6 +106,7 @@ impl From<QueueError> for Refusal {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::Unknown { .. } => Self::no_queue(),
+            QueueError::Message(error) => error.into(),
             QueueError::Receipt => {
                 let error_type = format!("{MODEL}ReceiptHandleIsInvalid");
                 let message = "The input receipt handle is invalid.";
