@@ -1,12 +1,14 @@
 //! Queues that functions read, on a clock that the test moves: tokio's, paused. Where every task waits, time leaps to the
-//! next instant that one of them waits for; what asked again and again would be seen in the number of receives.
+//! next instant that one of them waits for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::{Value, json};
+use sojourn_local::clock::Clock;
 use sojourn_local::event_sources::EventSources;
 use sojourn_local::functions::outcome::Outcome;
 use sojourn_local::services::sqs::{Counts, Message, MessageAttribute, MessageAttributes, Outgoing, Queues};
@@ -40,9 +42,13 @@ struct Stage {
 impl Stage {
     /// The queue Jobs, which gives up after three receives, read as `source` says.
     fn start(source: EventSource, script: Arc<Script>) -> Self {
+        Self::start_with(source, script, PausedClock::at("2026-11-20T10:00:00Z"))
+    }
+
+    fn start_with(source: EventSource, script: Arc<Script>, clock: impl Clock) -> Self {
         let redrive = Redrive { dead_letter_queue: "Dead".to_owned(), maximum_receives: 3 };
         let queues = [queue("Jobs", Some(redrive)), queue("Dead", None)];
-        let queues = Arc::new(Queues::open(None, &queues, PausedClock::at("2026-11-20T10:00:00Z")).unwrap());
+        let queues = Arc::new(Queues::open(None, &queues, clock).unwrap());
         let sources = EventSources::new(&[source], Arc::clone(&queues), Arc::clone(&script));
         let (stop, stopped) = oneshot::channel::<()>();
         let running =
@@ -291,6 +297,33 @@ async fn what_is_being_handled_when_the_region_stops_comes_again() {
     pass(Duration::from_secs(31)).await;
     assert_eq!(queues.count("Jobs").unwrap().visible, 1);
     assert_eq!(script.events("worker").len(), 1, "nobody receives any more");
+}
+
+/// Counts who looks at it: whoever receives does.
+struct CountingClock {
+    clock: PausedClock,
+    looks: Arc<AtomicUsize>,
+}
+
+impl Clock for CountingClock {
+    fn now(&self) -> Timestamp {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.clock.now()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_queue_is_left_alone_until_something_is_sent() {
+    let looks = Arc::new(AtomicUsize::new(0));
+    let clock = CountingClock { clock: PausedClock::at("2026-11-20T10:00:00Z"), looks: Arc::clone(&looks) };
+    let stage = Stage::start_with(source(), failing(|_| false), clock);
+    pass(MOMENT).await;
+    let begun = looks.load(Ordering::SeqCst);
+    pass(Duration::from_hours(1)).await;
+    assert_eq!(looks.load(Ordering::SeqCst), begun);
+    stage.send("one");
+    pass(MOMENT).await;
+    assert_eq!(stage.batches(), [vec!["one"]]);
 }
 
 #[tokio::test(start_paused = true)]
