@@ -116,11 +116,10 @@ fn check_entries(entries: &[BatchEntry]) -> Result<(), Refusal> {
             return Err(Refusal::prefixed("BatchEntryIdsNotDistinct", &format!("Id {id} repeated.")));
         }
     }
-    let size = |SendMessage { message_body, message_attributes, .. }: &SendMessage| {
-        // The limits of one message are told entry by entry.
-        Message::size_of(message_body, message_attributes)
-    };
-    let total: usize = entries.iter().map(|entry| size(&entry.message)).sum();
+    let sizes = entries.iter().map(|BatchEntry { message, .. }| {
+        Message::size_of(&message.message_body, &message.message_attributes)
+    });
+    let total: usize = sizes.sum();
     if total > MAX_BATCH_BYTES {
         let message = format!(
             "Batch requests cannot be longer than {MAX_BATCH_BYTES} bytes. You have sent {total} bytes."
