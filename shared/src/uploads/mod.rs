@@ -45,24 +45,39 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::clock::as_rfc3339;
+use crate::clock::{as_rfc3339, rfc3339};
 use crate::files::MultipartId;
 use crate::ids::{UploadId, UserId};
 
+mod complete;
 pub mod content_type;
+mod create;
+mod delete;
 mod digest;
 pub mod dynamo;
 mod file_name;
 pub mod limits;
+mod part_list;
 mod parts;
+mod read;
+pub mod s3;
+mod store;
 mod sweep;
 
 pub use content_type::ContentType;
+pub use create::{Method, Offer};
 pub use digest::{FileDigest, InvalidDigest};
 pub use file_name::{FileName, InvalidFileName, MAX_FILE_NAME_BYTES};
 pub use limits::{MAX_FILES, NewFile, UnfitUpload, UploadLimits, UploadRequest};
+pub use part_list::{CompletionRequest, PartTag, SentPart, UnfitParts};
 pub use parts::{MAX_PARTS, MAX_WHOLE_BYTES, MIN_PART_BYTES, part_size, parts};
+pub use read::Readable;
+pub use store::{
+    Assembly, Change, Copied, Creation, Incoming, UploadError, UploadFiles, UploadLinks, UploadRows, Uploads,
+    Usage,
+};
 pub use sweep::{SWEEP_SHARDS, SweepShard, TOMBSTONE};
 
 /// Where an upload stands.
@@ -157,6 +172,26 @@ impl Upload {
     /// The object that is read.
     pub fn final_key(&self) -> String {
         format!("uploads/{}/{}/file", self.owner_id, self.upload_id.ulid_text())
+    }
+
+    /// The upload as its owner sees it.
+    pub fn document(&self) -> Value {
+        let mut document = json!({
+            "uploadId": self.upload_id,
+            "fileName": self.file_name,
+            "contentType": self.content_type,
+            "sizeBytes": self.size_bytes,
+            "sha256": self.sha256,
+            "status": self.status,
+            "createdAt": rfc3339(self.created_at),
+        });
+        if let Some(ready_at) = self.ready_at {
+            document["readyAt"] = rfc3339(ready_at).into();
+        }
+        if let Some(rejection) = self.rejection {
+            document["rejection"] = rejection.as_str().into();
+        }
+        document
     }
 }
 

@@ -42,12 +42,12 @@ mod tests {
         #[test]
         fn the_parts_are_the_file(size in MAX_WHOLE_BYTES + 1..100_000 * MIB) {
             let part = part_size(size).unwrap();
-            prop_assert!(part % MIB == 0 && part >= MIN_PART_BYTES);
+            prop_assert!(part.is_multiple_of(MIB) && part >= MIN_PART_BYTES);
             let all: Vec<_> = parts(size, part).collect();
             prop_assert!(all.len() as u64 <= MAX_PARTS);
             prop_assert_eq!(all.iter().map(|(_, size)| size).sum::<u64>(), size);
             prop_assert!(all.iter().rev().skip(1).all(|(_, size)| *size == part));
-            prop_assert!(all.iter().enumerate().all(|(n, (number, _))| *number as usize == n + 1));
+            prop_assert!((1..).zip(&all).all(|(n, (number, _))| n == *number));
         }
     }
 }

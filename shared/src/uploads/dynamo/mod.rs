@@ -26,6 +26,11 @@ use crate::env::{ConfigError, Env};
 use crate::ids::{UploadId, UserId};
 use crate::tables;
 
+mod list;
+mod rows;
+
+pub use rows::DynamoUploads;
+
 /// Sort key of the row that counts what a user has.
 pub const USAGE: &str = "usage";
 
