@@ -59,6 +59,13 @@ macro_rules! prefixed_id {
         #[serde(transparent)]
         pub struct $name(String);
 
+        impl $name {
+            /// The ULID alone, without the prefix.
+            pub fn ulid_text(&self) -> &str {
+                self.0.strip_prefix($prefix).unwrap_or_default()
+            }
+        }
+
         impl From<Ulid> for $name {
             fn from(ulid: Ulid) -> Self {
                 Self(format!(concat!($prefix, "{}"), ulid))
@@ -100,6 +107,10 @@ prefixed_id!(
 prefixed_id!(
     /// A domain event in the outbox.
     EventId, "evt_", "event id"
+);
+prefixed_id!(
+    /// A file that a user uploads.
+    UploadId, "upl_", "upload id"
 );
 prefixed_id!(
     /// One attempt of one process at something: a lock's owner, a claim's holder.

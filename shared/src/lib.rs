@@ -9,6 +9,7 @@ pub mod carts;
 pub mod catalog;
 pub mod connections;
 pub mod delivery;
+pub mod files;
 pub mod idempotency;
 pub mod jobs;
 pub mod lock;
@@ -21,6 +22,7 @@ pub mod seal;
 pub mod sessions;
 pub mod throttle;
 pub mod tokens;
+pub mod uploads;
 pub mod users;
 
 // What everything is made of.
@@ -36,6 +38,7 @@ pub mod random;
 pub mod redacted;
 pub mod reply;
 pub mod retry;
+pub mod shards;
 
 // Where it meets AWS, and Redis.
 pub mod aws;

@@ -71,6 +71,10 @@ problem_types! {
     OrderStateConflict = 409 "order-state-conflict" "The order's status does not allow this",
     /// Another payment of the same order has not ended yet.
     PaymentInProgress = 409 "payment-in-progress" "Another payment of this order is in progress",
+    /// The file has not been sent, or not all of it.
+    UploadIncomplete = 409 "upload-incomplete" "The file has not been sent yet",
+    /// The caller's files would take more than they may.
+    UploadQuotaExceeded = 409 "upload-quota-exceeded" "There is no room for this file",
     /// `If-Match` names a version that is not the present one.
     StaleVersion = 412 "stale-version" "It was changed meanwhile",
     /// The body is larger than the limit.
@@ -81,6 +85,8 @@ problem_types! {
     IdempotencyKeyReused = 422 "idempotency-key-reused" "The key was used for another request",
     /// The request is well formed and names things that do not fit together.
     Unprocessable = 422 "unprocessable" "The request cannot be carried out as it stands",
+    /// What was sent is not what was announced.
+    UploadMismatch = 422 "upload-mismatch" "What was sent is not what was announced",
     /// Too many at once, or too many lately.
     TooManyRequests = 429 "too-many-requests" "Too many requests",
     /// Something failed inside. The log has the rest.

@@ -40,6 +40,10 @@ pub enum Metric {
     OrdersCancelled,
     /// Orders cancelled for want of payment.
     OrdersExpired,
+    /// Uploads whose file was found to be what was announced.
+    UploadsReady,
+    /// Uploads whose file was something else, by what was wrong.
+    UploadsRejected,
     /// Payments by outcome.
     Payments,
     /// Stored answers given again.
@@ -72,6 +76,8 @@ impl Metric {
             Self::OrdersPlaced => "OrdersPlaced",
             Self::OrdersCancelled => "OrdersCancelled",
             Self::OrdersExpired => "OrdersExpired",
+            Self::UploadsReady => "UploadsReady",
+            Self::UploadsRejected => "UploadsRejected",
             Self::Payments => "Payments",
             Self::IdempotentReplays => "IdempotentReplays",
             Self::TransactionConflicts => "TransactionConflicts",
@@ -90,6 +96,7 @@ impl Metric {
     const fn dimension(self) -> Option<&'static str> {
         match self {
             Self::Payments | Self::Deliveries | Self::ClosedSockets | Self::LockOutcomes => Some("outcome"),
+            Self::UploadsRejected => Some("reason"),
             Self::JobsCompleted => Some("job"),
             Self::ThrottledAttempts => Some("limit"),
             Self::Errors => Some("error_type"),

@@ -13,11 +13,13 @@
 )]
 
 mod api;
+mod files;
 mod region;
 mod shop;
 mod socket;
 
 pub use api::{Answer, Call};
+pub use files::{File, Sent};
 pub use region::{Options, TestRegion, binary, workspace};
 pub use shop::{Customer, PASSWORD, fresh_key, order_of};
 pub use socket::Socket;

@@ -109,6 +109,11 @@ impl TestRegion {
         Call::new(&self.http, method, &format!("{}{path}", self.ready.http))
     }
 
+    /// A client that knows nothing of the region: for links that it gives away.
+    pub fn plain_http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
     /// Where the HTTP API is.
     pub fn http_url(&self) -> &str {
         &self.ready.http

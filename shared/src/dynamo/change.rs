@@ -1,5 +1,7 @@
 //! Conditional updates as constants: what is written, and on what condition, side by side.
 
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 
 use super::{AttributeValue, DynamoError, Item};
@@ -37,5 +39,29 @@ impl Change {
         }
         let update = update.build().map_err(|error| DynamoError::unreadable("build", table, error))?;
         Ok(TransactWriteItem::builder().update(update).build())
+    }
+
+    /// This change of the row `key`, as a request of its own.
+    pub fn request<const N: usize>(
+        &self,
+        client: &Client,
+        table: &str,
+        key: Item,
+        values: [(&str, AttributeValue); N],
+    ) -> UpdateItemFluentBuilder {
+        let mut update = client
+            .update_item()
+            .table_name(table)
+            .set_key(Some(key))
+            .update_expression(self.update)
+            .set_condition_expression(self.condition.map(str::to_owned))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        for (name, attribute) in self.names {
+            update = update.expression_attribute_names(*name, *attribute);
+        }
+        for (name, value) in values {
+            update = update.expression_attribute_values(name, value);
+        }
+        update
     }
 }

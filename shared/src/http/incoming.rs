@@ -96,6 +96,15 @@ impl Incoming {
         self.json()
     }
 
+    /// The JSON body of a request that may come without one.
+    pub fn json_if_any<T: DeserializeOwned>(&self) -> Result<Option<T>, Problem> {
+        match self.request.body() {
+            Body::Text(text) if !text.is_empty() => self.json().map(Some),
+            Body::Binary(bytes) if !bytes.is_empty() => self.json().map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// The JSON body, which is always an object.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let body = self.request.body();

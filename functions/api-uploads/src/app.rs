@@ -1,0 +1,46 @@
+//! The adapters that the handler works with, built once.
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+use sojourn::clock::SharedClock;
+use sojourn::env::{ConfigError, Env};
+use sojourn::http::Authenticator;
+use sojourn::sessions::SessionStore;
+use sojourn::uploads::dynamo::DynamoUploads;
+use sojourn::uploads::s3::S3Uploads;
+use sojourn::uploads::{UploadLimits, Uploads};
+use sojourn::{aws, ids};
+
+/// What the handler works with.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) authenticator: Authenticator,
+    pub(crate) sessions: SessionStore,
+    pub(crate) uploads: Uploads<DynamoUploads, S3Uploads>,
+    pub(crate) clock: SharedClock,
+}
+
+impl App {
+    /// Reads the whole configuration, and connects nothing yet. Files are where `sdk` says.
+    pub(crate) fn from_env(
+        dynamodb: Client,
+        sdk: &SdkConfig,
+        env: &Env,
+        clock: SharedClock,
+    ) -> Result<Self, ConfigError> {
+        let uploads = Uploads::new(
+            DynamoUploads::from_env(dynamodb.clone(), env)?,
+            S3Uploads::from_env(sdk, env, clock.clone())?,
+            UploadLimits::from_env(env)?,
+            aws::region(env)?,
+            clock.clone(),
+            ids::random(),
+        );
+        Ok(Self {
+            authenticator: Authenticator::from_env(env, clock.clone())?,
+            sessions: SessionStore::from_env(dynamodb, env, clock.clone())?,
+            uploads,
+            clock,
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! Requests to answers.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sojourn::cursor::Page;
+use sojourn::files::disposition::Disposition;
+use sojourn::http::{Incoming, no_such_route};
+use sojourn::ids::UploadId;
+use sojourn::problem::Problem;
+use sojourn::reply::Reply;
+use sojourn::sessions::require_live;
+use sojourn::tokens::Principal;
+use sojourn::uploads::{CompletionRequest, Readable, UploadRequest};
+
+use crate::app::App;
+
+/// Answers one request.
+pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+    match request.route() {
+        "POST /uploads" => create(&app, &request).await,
+        "GET /uploads" => list(&app, &request).await,
+        "GET /uploads/{uploadId}" => get(&app, &request).await,
+        "DELETE /uploads/{uploadId}" => delete(&app, &request).await,
+        "POST /uploads/{uploadId}/complete" => complete(&app, &request).await,
+        _ => Err(no_such_route(&request)),
+    }
+}
+
+async fn create(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.authenticator)?;
+    let wish: UploadRequest = request.json()?;
+    require_session(app, request, &caller).await?;
+    let offer = app.uploads.create(caller.user_id(), wish, request.deadline());
+    let offer = request.in_time(offer).await?;
+    let location = format!("/uploads/{}", offer.upload.upload_id);
+    Ok(Reply::json(201, offer.document()).header("location", location))
+}
+
+async fn complete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.authenticator)?;
+    let upload_id: UploadId = request.path("uploadId")?;
+    let sent: CompletionRequest = request.json_if_any()?.unwrap_or_default();
+    require_session(app, request, &caller).await?;
+    let work = async {
+        let ready = app.uploads.complete(caller.user_id(), &upload_id, &sent, request.deadline()).await?;
+        app.uploads.readable(ready, Disposition::default()).await
+    };
+    let readable = request.in_time(work).await?;
+    Ok(Reply::json(200, readable.document()))
+}
+
+async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.authenticator)?;
+    let upload_id: UploadId = request.path("uploadId")?;
+    require_session(app, request, &caller).await?;
+    request.in_time(app.uploads.delete(caller.user_id(), &upload_id, request.deadline())).await?;
+    Ok(Reply::empty(204))
+}
+
+async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.authenticator)?;
+    let upload_id: UploadId = request.path("uploadId")?;
+    let upload = app.uploads.get(caller.user_id(), &upload_id, disposition(request)?);
+    let readable = request.with_live_session(&app.sessions, &caller, &app.clock, upload).await?;
+    Ok(Reply::json(200, readable.document()))
+}
+
+async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.authenticator)?;
+    let (cursor, limit) = (request.query("cursor"), request.limit()?);
+    let page = app.uploads.list(caller.user_id(), cursor, limit, disposition(request)?);
+    let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;
+    Ok(Reply::json(200, page_document(&page)))
+}
+
+fn page_document(page: &Page<Readable>) -> Value {
+    let items: Vec<Value> = page.items.iter().map(Readable::document).collect();
+    match &page.next_cursor {
+        Some(cursor) => json!({"items": items, "nextCursor": cursor}),
+        None => json!({"items": items}),
+    }
+}
+
+/// A write begins when the caller's session was found to stand.
+async fn require_session(app: &App, request: &Incoming, caller: &Principal) -> Result<(), Problem> {
+    request.in_time(require_live(&app.sessions, caller, &app.clock)).await.map(drop)
+}
+
+/// How the caller wants to see files.
+fn disposition(request: &Incoming) -> Result<Disposition, Problem> {
+    Ok(request.query("disposition").map(str::parse).transpose()?.unwrap_or_default())
+}

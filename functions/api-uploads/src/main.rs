@@ -1,0 +1,19 @@
+//! Uploads: announced, sent to the bucket past this function, completed, listed, deleted.
+
+use std::process::ExitCode;
+
+use app::App;
+use sojourn::{aws, boot, clock, http};
+
+mod app;
+mod handler;
+#[cfg(test)]
+mod tests;
+
+fn main() -> ExitCode {
+    boot::run("api-uploads", |env| async move {
+        let sdk = aws::sdk_config(&env).await?;
+        let app = App::from_env(aws_sdk_dynamodb::Client::new(&sdk), &sdk, &env, clock::system())?;
+        http::serve("api-uploads", app, handler::handle).await
+    })
+}

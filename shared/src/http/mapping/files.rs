@@ -1,0 +1,97 @@
+//! Files, and what users upload.
+
+use super::TRY_AGAIN;
+use crate::files::FileError;
+use crate::files::disposition::InvalidDisposition;
+use crate::problem::{Problem, ProblemType};
+use crate::telemetry::chain;
+use crate::uploads::UploadError;
+
+/// S3's codes for what passes: too much at once, or a failure of its own. The client may come back.
+const PASSING: &[&str] = &[
+    "SlowDown",
+    "InternalError",
+    "ServiceUnavailable",
+    "RequestTimeout",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+];
+
+/// 500, or 503 when it will pass.
+impl From<FileError> for Problem {
+    fn from(error: FileError) -> Self {
+        tracing::error!(error = chain(&error), "S3 failed");
+        let passes = match &error {
+            FileError::Store { code, .. } => code.as_deref().is_none_or(|code| PASSING.contains(&code)),
+            FileError::NoCredentials(_) | FileError::NoTimeLeft => true,
+            FileError::NotSigned { .. } => false,
+        };
+        if passes {
+            Self::new(ProblemType::Unavailable, "the files did not answer; try again").retry_after(TRY_AGAIN)
+        } else {
+            Self::new(ProblemType::Internal, "the files refused the request")
+        }
+    }
+}
+
+/// 400.
+impl From<InvalidDisposition> for Problem {
+    fn from(error: InvalidDisposition) -> Self {
+        Self::new(ProblemType::InvalidRequest, error.to_string())
+    }
+}
+
+/// 404, 409, 422, 503, or as its cause.
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        let detail = error.to_string();
+        match error {
+            UploadError::Unfit(_) => Self::new(ProblemType::Unprocessable, detail),
+            UploadError::QuotaExceeded { used, quota_bytes } => {
+                let problem =
+                    Self::new(ProblemType::UploadQuotaExceeded, detail).with("quotaBytes", quota_bytes);
+                match used {
+                    Some(used) => problem.with("usedBytes", used.bytes).with("usedFiles", used.files),
+                    None => problem,
+                }
+            }
+            UploadError::NotFound(_) => Self::new(ProblemType::NotFound, detail),
+            UploadError::Incomplete => Self::new(ProblemType::UploadIncomplete, detail),
+            UploadError::UnfitParts(_) => Self::new(ProblemType::UploadMismatch, detail),
+            UploadError::Rejected(rejection) => {
+                Self::new(ProblemType::UploadMismatch, detail).with("rejection", rejection.as_str())
+            }
+            UploadError::Contended => {
+                Self::new(ProblemType::Unavailable, "too many at once are at this upload; try again")
+                    .retry_after(TRY_AGAIN)
+            }
+            UploadError::Cursor(error) => error.into(),
+            UploadError::Rows(error) => error.into(),
+            UploadError::Files(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_passes_asks_the_client_to_come_back() {
+        let store = |code: Option<&str>| FileError::Store {
+            operation: "HeadObject",
+            key: "uploads/a".to_owned(),
+            code: code.map(str::to_owned),
+            source: "refused".into(),
+        };
+        let passing = [store(None), store(Some("SlowDown")), FileError::NoTimeLeft];
+        for problem in passing.map(Problem::from) {
+            assert_eq!((problem.kind, problem.retry_after), (ProblemType::Unavailable, Some(TRY_AGAIN)));
+        }
+        let unsigned = FileError::NotSigned { key: "uploads/a".to_owned(), source: "no".into() };
+        for problem in [store(Some("AccessDenied")), unsigned].map(Problem::from) {
+            assert_eq!((problem.kind, problem.retry_after), (ProblemType::Internal, None));
+            assert!(!problem.detail.contains("uploads/a"));
+        }
+    }
+}

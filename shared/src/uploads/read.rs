@@ -1,0 +1,82 @@
+//! Telling what there is, with links to read what is READY.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::delete::present;
+use super::store::UploadLinks;
+use super::{Upload, UploadError, UploadFiles, UploadRows, UploadStatus, Uploads};
+use crate::clock::rfc3339;
+use crate::cursor::Page;
+use crate::files::SignedUrl;
+use crate::files::disposition::Disposition;
+use crate::ids::{UploadId, UserId};
+
+/// An upload, and a link to read it if it is READY.
+#[derive(Debug)]
+pub struct Readable {
+    /// The upload.
+    pub upload: Upload,
+    /// The link and its end.
+    pub download: Option<(SignedUrl, Timestamp)>,
+}
+
+impl Readable {
+    /// The answer to its owner, who is the one to see the link.
+    pub fn document(&self) -> Value {
+        let mut document = self.upload.document();
+        if let Some((url, expires_at)) = &self.download {
+            document["downloadUrl"] = url.expose().into();
+            document["downloadExpiresAt"] = rfc3339(*expires_at).into();
+        }
+        document
+    }
+}
+
+impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
+    /// The caller's upload.
+    pub async fn get(
+        &self,
+        owner: &UserId,
+        upload_id: &UploadId,
+        disposition: Disposition,
+    ) -> Result<Readable, UploadError> {
+        let upload = present(self.rows.read(owner, upload_id).await?, upload_id)?;
+        self.readable(upload, disposition).await
+    }
+
+    /// The caller's uploads behind `cursor`, newest first. A page may have fewer than `limit`, or none, and still a next
+    /// one.
+    pub async fn list(
+        &self,
+        owner: &UserId,
+        cursor: Option<&str>,
+        limit: u32,
+        disposition: Disposition,
+    ) -> Result<Page<Readable>, UploadError> {
+        let Page { items: uploads, next_cursor } = self.rows.list(owner, cursor, limit).await?;
+        let links = self.files.links().await?;
+        let mut items = Vec::with_capacity(uploads.len());
+        for upload in uploads {
+            items.push(with_link(&links, upload, disposition).await?);
+        }
+        Ok(Page { items, next_cursor })
+    }
+
+    /// An upload with its link.
+    pub async fn readable(&self, upload: Upload, disposition: Disposition) -> Result<Readable, UploadError> {
+        with_link(&self.files.links().await?, upload, disposition).await
+    }
+}
+
+async fn with_link(
+    links: &impl UploadLinks,
+    upload: Upload,
+    disposition: Disposition,
+) -> Result<Readable, UploadError> {
+    let download = match upload.status {
+        UploadStatus::Ready => Some((links.download(&upload, disposition).await?, links.expires_at())),
+        _ => None,
+    };
+    Ok(Readable { upload, download })
+}
