@@ -24,6 +24,7 @@ use crate::ids::AttemptId;
 use crate::lock::{JobSlot, LockError, SlotRun};
 use crate::telemetry::{self, Metric, count_case};
 
+pub mod backlog;
 pub mod order_cleanup;
 
 /// One delivery of a schedule.
