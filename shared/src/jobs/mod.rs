@@ -26,6 +26,7 @@ use crate::telemetry::{self, Metric, count_case};
 
 pub mod backlog;
 pub mod order_cleanup;
+pub mod upload_cleanup;
 
 /// One delivery of a schedule.
 #[derive(Debug, Clone, Copy)]
