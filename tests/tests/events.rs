@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use sojourn_tests::{Answer, Customer, TestRegion, fresh_key, workspace};
+use sojourn_tests::{Answer, Customer, File, TestRegion, fresh_key, workspace};
 
 /// Who the operators' placeholders of the files stand for.
 struct Stage {
@@ -24,6 +24,12 @@ impl Stage {
         }
         if text.contains("fromCart") {
             region.fill_cart(&customer, &[("lamp", 1)]).await;
+        }
+        if text.contains("${UPLOAD_ID}") {
+            let file = File::text("label.txt", "twelve bytes");
+            let offer = region.announce(&customer, &file).await.expect(201);
+            assert_eq!(region.send_whole(&offer, &file.bytes).await.status, 200);
+            text = text.replace("${UPLOAD_ID}", &offer.text_of("uploadId"));
         }
         text = text
             .replace("${ACCESS_TOKEN}", &customer.token)

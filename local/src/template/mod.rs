@@ -100,7 +100,7 @@ fn stack(template: &Value, context: &Context) -> Result<Stack, Located> {
         http_api: apis::http(&scope, functions.routes)?,
         websocket_api: apis::websocket(&scope, &functions.by_arn)?,
         tables: data::tables(&scope)?,
-        buckets: data::names("AWS::S3::Bucket", &scope)?,
+        buckets: data::buckets(&scope)?,
         secrets: data::names("AWS::SecretsManager::Secret", &scope)?,
         functions: functions.functions,
         schedules: functions.schedules,

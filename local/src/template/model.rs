@@ -23,8 +23,8 @@ pub struct Stack {
     pub websocket_api: Option<WebSocketApi>,
     /// Every `AWS::DynamoDB::Table`.
     pub tables: Vec<Table>,
-    /// Physical names of every `AWS::S3::Bucket`.
-    pub buckets: Vec<String>,
+    /// Every `AWS::S3::Bucket`.
+    pub buckets: Vec<Bucket>,
     /// Every `ScheduleV2` event of a function.
     pub schedules: Vec<Schedule>,
     /// Physical names of every `AWS::SecretsManager::Secret`.
@@ -139,6 +139,30 @@ pub struct Table {
     pub create: serde_json::Value,
     /// TTL attribute, if enabled.
     pub ttl_attribute: Option<String>,
+}
+
+/// An S3 bucket.
+#[derive(Debug, Clone, Default)]
+pub struct Bucket {
+    /// Physical name: what `Ref` gives.
+    pub name: String,
+    /// `CorsConfiguration.CorsRules`, the first that fits decides.
+    pub cors: Vec<CorsRule>,
+}
+
+/// Who may ask a bucket from a web page, and how. One `*` in an origin or a header stands for any text.
+#[derive(Debug, Clone, Default)]
+pub struct CorsRule {
+    /// `AllowedOrigins`.
+    pub allowed_origins: Vec<String>,
+    /// `AllowedMethods`.
+    pub allowed_methods: Vec<String>,
+    /// `AllowedHeaders`, case aside.
+    pub allowed_headers: Vec<String>,
+    /// `ExposedHeaders`.
+    pub exposed_headers: Vec<String>,
+    /// `MaxAge`.
+    pub max_age: Option<Duration>,
 }
 
 /// An EventBridge Scheduler schedule.

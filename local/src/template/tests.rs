@@ -212,6 +212,32 @@ Resources:
 }
 
 #[test]
+fn cors_rules_are_read_from_a_bucket() {
+    let stack = load_text(
+        r#"
+Parameters: {Origins: {Type: String, Default: "http://a,http://b"}}
+Resources:
+  Plain: {Type: AWS::S3::Bucket}
+  Shared:
+    Type: AWS::S3::Bucket
+    Properties:
+      CorsConfiguration:
+        CorsRules:
+          - {AllowedOrigins: !Split [",", !Ref Origins], AllowedMethods: [GET, PUT], AllowedHeaders: ["*"], MaxAge: 60}
+"#,
+    );
+    let [plain, shared] = stack.buckets.as_slice() else { panic!("{:?}", stack.buckets) };
+    assert!(plain.cors.is_empty());
+    let rule = &shared.cors[0];
+    assert_eq!(rule.allowed_origins, ["http://a", "http://b"]);
+    assert_eq!(
+        (&rule.allowed_methods[..], &rule.allowed_headers[..]),
+        (&["GET".to_owned(), "PUT".to_owned()][..], &["*".to_owned()][..])
+    );
+    assert_eq!((rule.exposed_headers.len(), rule.max_age.unwrap().as_secs()), (0, 60));
+}
+
+#[test]
 fn every_mistake_is_one_sentence_that_names_file_place_and_remedy() {
     assert_eq!(
         problem(FUNCTION),
