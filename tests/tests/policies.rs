@@ -14,7 +14,7 @@ use sojourn::tables;
 use sojourn_local::services::access::arn;
 use sojourn_local::template::model::{Condition, Function, Statement};
 use sojourn_local::template::{self, Context};
-use sojourn_tests::{Customer, PASSWORD, Socket, TestRegion, fresh_key, workspace};
+use sojourn_tests::{Customer, File, PASSWORD, Socket, TestRegion, fresh_key, workspace};
 
 /// Tries of the SDK before it gives up.
 const SDK_ATTEMPTS: u64 = 3;
@@ -151,6 +151,8 @@ async fn use_everything(region: &TestRegion) {
     let now = rfc3339(SystemClock.now());
     region.fire("daily-report", &now).await.expect(200);
     region.fire("order-cleanup", &now).await.expect(200);
+    leave_uploads(region).await;
+    region.fire("upload-cleanup", &now).await.expect(200);
 
     // A session ends: its sockets are closed, and no other is opened. Nor does one speak whose row was removed.
     let withdraw = json!({"withdraw": {"email": operator.email, "role": "operator"}});
@@ -178,6 +180,17 @@ async fn use_sessions(region: &TestRegion) {
     let password = json!({"current": PASSWORD, "new": "another password of hers"});
     region.call_as(&customer, "PUT", "/users/me/password").json(&password).send().await.expect(204);
     region.call_as(&customer, "DELETE", "/sessions").send().await.expect(204);
+}
+
+/// One that nobody finished, and one whose user deleted it, both overdue.
+async fn leave_uploads(region: &TestRegion) {
+    let customer = region.customer().await;
+    let parts = region.announce(&customer, &File::of_size(6 * 1024 * 1024)).await.expect(201);
+    region.overdue_upload(&customer, &parts.text_of("uploadId")).await;
+    let deleted = region.announce(&customer, &File::text("b.txt", "twelve bytes")).await.expect(201);
+    let deleted = deleted.text_of("uploadId");
+    region.call_as(&customer, "DELETE", &format!("/uploads/{deleted}")).send().await.expect(204);
+    region.overdue_upload(&customer, &deleted).await;
 }
 
 /// Each function that finds a session quiet stamps it.
