@@ -87,12 +87,13 @@ impl Stage {
     }
 
     /// A file that was announced, and not sent.
-    async fn announced(&self, owner: &UserId, bytes: &[u8]) -> Upload {
-        let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    async fn announced(&self, owner: &UserId, size_bytes: u64) -> Upload {
+        let digest: String =
+            Sha256::digest("twelve bytes").iter().map(|byte| format!("{byte:02x}")).collect();
         let wish = UploadRequest {
             file_name: "note.txt".to_owned(),
             content_type: "text/plain".to_owned(),
-            size_bytes: bytes.len() as u64,
+            size_bytes,
             sha256: digest.parse().unwrap(),
         };
         self.uploads().create(owner, wish, Deadline::after(LONG)).await.unwrap().upload
@@ -100,24 +101,23 @@ impl Stage {
 
     /// A file that was sent whole, and not completed.
     pub(super) async fn sent(&self, owner: &UserId) -> Upload {
-        let upload = self.announced(owner, b"twelve bytes").await;
+        let upload = self.announced(owner, SMALL).await;
         self.put(&upload.incoming_key(), "twelve bytes").await;
         upload
     }
 
-    /// A file whose only part was sent, and that was not completed.
+    /// A file of which some bytes came as a part, and that was not completed.
     pub(super) async fn sent_in_parts(&self, owner: &UserId) -> Upload {
-        let bytes = vec![7; usize::try_from(LARGE).unwrap()];
-        let upload = self.announced(owner, &bytes).await;
+        let upload = self.announced(owner, LARGE).await;
         let part = self.files.client().upload_part().bucket(BUCKET).key(upload.incoming_key());
         let part = part.upload_id(upload.s3_upload_id.as_ref().unwrap().as_str()).part_number(1);
-        part.body(bytes.into()).send().await.unwrap();
+        part.body(b"some bytes".to_vec().into()).send().await.unwrap();
         upload
     }
 
     /// A file that was something else than was announced.
     pub(super) async fn rejected(&self, owner: &UserId) -> Upload {
-        let upload = self.announced(owner, b"twelve bytes").await;
+        let upload = self.announced(owner, SMALL).await;
         self.put(&upload.incoming_key(), "other  bytes").await;
         let refused = self.complete(&upload).await.unwrap_err();
         assert!(matches!(refused, UploadError::Rejected(_)), "{refused:?}");
