@@ -61,6 +61,7 @@ async fn use_everything(region: &TestRegion) {
     region.call("GET", "/products/lamp").send().await.expect(200);
     let customer = region.customer().await;
     use_sessions(region).await;
+    use_uploads(region).await;
     stamp_sessions(region, &operator).await;
 
     // The cart: filled, read, ordered, emptied.
@@ -193,13 +194,27 @@ async fn leave_uploads(region: &TestRegion) {
     region.overdue_upload(&customer, &deleted).await;
 }
 
+/// Announced, not found, completed, read, listed, deleted; one in parts that is never sent.
+async fn use_uploads(region: &TestRegion) {
+    let customer = region.customer().await;
+    let uploaded = region.upload(&customer, &File::text("a.txt", "twelve bytes")).await;
+    region.call_as(&customer, "GET", "/uploads").send().await.expect(200);
+    let path = format!("/uploads/{}", uploaded.text_of("uploadId"));
+    let found = region.call_as(&customer, "GET", &path).send().await.expect(200);
+    assert_eq!(region.download(&found.body).await.status(), 200);
+    region.call_as(&customer, "DELETE", &path).send().await.expect(204);
+    let parts = region.announce(&customer, &File::of_size(6 * 1024 * 1024)).await.expect(201);
+    let path = format!("/uploads/{}", parts.text_of("uploadId"));
+    region.call_as(&customer, "DELETE", &path).send().await.expect(204);
+}
+
 /// Each function that finds a session quiet stamps it.
 async fn stamp_sessions(region: &TestRegion, operator: &Customer) {
     let product = json!({"name": "lamp", "price": {"amount": 12_900, "currency": "TWD"}});
     let quiet = || region.quiet_session(&operator.session_id, 2);
     quiet().await;
     region.call_as(operator, "PUT", "/products/lamp").json(&product).send().await.expect(200);
-    for path in ["/orders", "/cart", "/sessions"] {
+    for path in ["/orders", "/cart", "/sessions", "/uploads"] {
         quiet().await;
         region.call_as(operator, "GET", path).send().await.expect(200);
     }

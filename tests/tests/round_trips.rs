@@ -4,7 +4,7 @@
 //! it sends one after the other do not.
 
 use serde_json::json;
-use sojourn_tests::{PASSWORD, TestRegion, fresh_key};
+use sojourn_tests::{File, PASSWORD, TestRegion, fresh_key};
 
 /// The delay of each request: far above what the requests themselves take, and what a busy machine puts between two that
 /// are sent together.
@@ -82,6 +82,21 @@ async fn reading_an_order_waits_for_one_round_trip_with_its_session_checked() {
     let usage = region.usage().await;
     assert!(usage.to_string().contains("SessionsTable"), "the session row was read: {usage}");
     assert_eq!(sequential(&region).await, 1);
+}
+
+#[tokio::test]
+async fn an_announcement_waits_for_two_round_trips_and_reading_an_upload_for_one() {
+    let region = delayed().await;
+    let customer = region.customer().await;
+    let file = File::text("a.txt", "twelve bytes");
+    region.record().await;
+    let offer = region.announce(&customer, &file).await.expect(201);
+    assert_eq!(sequential(&region).await, 2, "the session, then the row with the quota");
+    for path in [format!("/uploads/{}", offer.text_of("uploadId")), "/uploads".to_owned()] {
+        region.record().await;
+        region.call_as(&customer, "GET", &path).send().await.expect(200);
+        assert_eq!(sequential(&region).await, 1, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ use sojourn::{aws, boot, clock, http};
 
 mod app;
 mod handler;
+#[cfg(test)]
+mod tests;
 
 fn main() -> ExitCode {
     boot::run("api-uploads", |env| async move {

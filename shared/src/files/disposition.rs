@@ -100,7 +100,7 @@ mod tests {
         let value = attachment("a\"; filename=\"b.exe\r\nSet-Cookie: x\\..\\%2e");
         assert_eq!(
             value,
-            "attachment; filename=\"a_; filename=_b.exe__Set-Cookie: x_.._2e\"; \
+            "attachment; filename=\"a_; filename=_b.exe__Set-Cookie: x_..__2e\"; \
              filename*=UTF-8''a%22%3B%20filename%3D%22b.exe%0D%0ASet-Cookie%3A%20x%5C..%5C%252e"
         );
     }

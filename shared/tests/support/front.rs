@@ -30,16 +30,22 @@ pub(crate) struct Front {
 
 impl Front {
     pub(crate) fn open() -> Self {
+        Self::open_with([])
+    }
+
+    /// With further variables in the function's environment.
+    pub(crate) fn open_with(further: impl IntoIterator<Item = (String, String)>) -> Self {
         let store = support::store();
         let key = TestKey::new("test");
         let names = tables::ALL.iter().map(|t| (t.variable.to_owned(), t.name(&store.env).unwrap()));
-        let env = Env::of(names.chain([
+        let env = names.chain([
             ("AWS_REGION".to_owned(), "local".to_owned()),
             ("ALLOWED_ORIGINS".to_owned(), "https://shop.example".to_owned()),
             ("TOKEN_ISSUER".to_owned(), "https://issuer.example".to_owned()),
             ("TOKEN_AUDIENCE".to_owned(), "shop".to_owned()),
             ("TOKEN_JWKS".to_owned(), jwks(&[&key])),
-        ]));
+        ]);
+        let env = Env::of(env.chain(further));
         let signing_key = SigningKey::from_jwk(&Redacted::new(key.private_jwk().to_string())).unwrap();
         let sessions = SessionStarter {
             store: DynamoSessions::from_env(store.client.clone(), &env).unwrap(),

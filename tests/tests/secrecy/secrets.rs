@@ -56,6 +56,21 @@ impl Secrets {
         }
     }
 
+    /// The signatures of all links in a document.
+    pub(crate) fn keep_links(&mut self, document: &Value) {
+        match document {
+            Value::String(text) => {
+                let signature = text.split("X-Amz-Signature=").nth(1).and_then(|rest| rest.split('&').next());
+                if let Some(signature) = signature {
+                    self.keep("link", signature);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.keep_links(item)),
+            Value::Object(members) => members.values().for_each(|member| self.keep_links(member)),
+            _ => {}
+        }
+    }
+
     /// All that an answer hands out.
     pub(crate) fn keep_answer(&mut self, answer: &Answer) {
         for member in ["accessToken", "refreshToken"] {

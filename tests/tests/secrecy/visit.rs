@@ -2,7 +2,7 @@
 //! request has. What is answered does not matter here, but that it is answered.
 
 use serde_json::{Value, json};
-use sojourn_tests::{Answer, Socket, TestRegion, order_of};
+use sojourn_tests::{Answer, File, Socket, TestRegion, order_of};
 
 use crate::secrets::{Secrets, cookie_of, percent_encoded, random};
 
@@ -38,6 +38,7 @@ impl<'a> Visit<'a> {
         let visitor = self.visitor().await;
         self.wrong_bodies(&visitor).await;
         self.orders(&visitor).await;
+        self.files(&visitor).await;
         for token in [&visitor.access, &visitor.refresh, &visitor.cookie, &visitor.password] {
             self.wrong_places(&visitor, token).await;
             self.sockets(&visitor, token).await;
@@ -145,6 +146,55 @@ impl<'a> Visit<'a> {
                         .await;
                 }
             }
+        }
+    }
+
+    /// Links, which are as good as the files that they lead to: given, followed, refused, and made in vain.
+    async fn files(&mut self, visitor: &Visitor) {
+        let region = self.region;
+        for file in [File::text("note.txt", "twelve bytes"), File::of_size(6 * 1024 * 1024)] {
+            let announce =
+                || region.call("POST", "/uploads").bearer(&visitor.access).json(&file.announcement()).send();
+            let offer = announce().await.expect(201);
+            self.secrets.keep_links(&offer.body);
+            let body = if offer.body["method"] == "put" {
+                region.send_whole(&offer, b"other bytes!").await;
+                region.send_whole(&offer, &file.bytes).await;
+                json!({})
+            } else {
+                region.send_parts(&offer, &file).await
+            };
+            let path = format!("/uploads/{}", offer.text_of("uploadId"));
+            let complete = || {
+                region.call("POST", &format!("{path}/complete")).bearer(&visitor.access).json(&body).send()
+            };
+            for (service, operation) in
+                [("s3", "HeadObject"), ("s3", "CopyObject"), ("dynamodb", "UpdateItem")]
+            {
+                let rule = json!({
+                    "match": {"service": service, "operation": operation, "caller": "api-uploads"},
+                    "effect": {"kind": "error", "error": "InternalServerError"},
+                });
+                let rule = region.fault(&rule).await;
+                complete().await.expect(503);
+                region.lift(rule).await;
+            }
+            let ready = complete().await.expect(200);
+            self.secrets.keep_links(&ready.body);
+            assert_eq!(region.download(&ready.body).await.status(), 200);
+            for path in [path.as_str(), "/uploads", "/uploads?disposition=inline"] {
+                let answer = region.call("GET", path).bearer(&visitor.access).send().await.expect(200);
+                self.secrets.keep_links(&answer.body);
+            }
+            region.call("DELETE", &path).bearer(&visitor.access).send().await.expect(204);
+            region.download(&ready.body).await;
+            let rule = json!({
+                "match": {"service": "s3", "operation": "CreateMultipartUpload"},
+                "effect": {"kind": "reset"},
+            });
+            let rule = region.fault(&rule).await;
+            announce().await;
+            region.lift(rule).await;
         }
     }
 

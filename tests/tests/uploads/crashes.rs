@@ -99,15 +99,16 @@ async fn a_hundred_megabytes_arrive_whole_although_the_function_is_killed_again_
     }
     let parts = json!({"parts": parts});
 
+    // What is held before its effect still takes it when it is let go, as a request does whose sender has died.
     for call in [
+        ("dynamodb", "BatchGetItem", "after"),
         ("dynamodb", "GetItem", "before"),
         ("s3", "CompleteMultipartUpload", "before"),
         ("s3", "CompleteMultipartUpload", "after"),
         ("s3", "HeadObject", "before"),
+        ("s3", "HeadObject", "after"),
         ("s3", "CopyObject", "before"),
-        ("s3", "CopyObject", "after"),
         ("dynamodb", "UpdateItem", "before"),
-        ("dynamodb", "UpdateItem", "after"),
     ] {
         kills += complete_and_kill(&region, &ann, &id, &parts, call).await;
     }
@@ -121,6 +122,60 @@ async fn a_hundred_megabytes_arrive_whole_although_the_function_is_killed_again_
     region.call_as(&ann, "DELETE", &format!("/uploads/{id}")).send().await.expect(204);
     assert_eq!(region.uploaded_objects().await, [""; 0]);
     assert_eq!(region.quota_taken(&ann).await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_completion_killed_around_any_call_is_finished_by_the_next() {
+    let region = TestRegion::start().await;
+    let ann = region.customer().await;
+    let file = File::of_size(6 * MIB);
+    for (service, operation) in [
+        ("s3", "CompleteMultipartUpload"),
+        ("s3", "HeadObject"),
+        ("s3", "CopyObject"),
+        ("dynamodb", "UpdateItem"),
+        ("s3", "DeleteObject"),
+    ] {
+        for when in ["before", "after"] {
+            let offer = region.announce(&ann, &file).await.expect(201);
+            let id = offer.text_of("uploadId");
+            let parts = region.send_parts(&offer, &file).await;
+            complete_and_kill(&region, &ann, &id, &parts, (service, operation, when)).await;
+            let ready = region.complete(&ann, &id, &parts).await.expect(200);
+            let download = region.download(&ready.body).await.bytes().await.unwrap();
+            assert!(download == file.bytes, "{operation} {when}");
+            region.call_as(&ann, "DELETE", &format!("/uploads/{id}")).send().await.expect(204);
+            assert_eq!(region.uploaded_objects().await, [""; 0], "{operation} {when}");
+        }
+    }
+    assert_eq!(region.quota_taken(&ann).await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_rejection_that_was_cut_off_is_the_same_when_it_is_asked_for_again() {
+    let region = TestRegion::start().await;
+    let ann = region.customer().await;
+    let file = File::of_size(6 * MIB);
+    let mut other = file.clone();
+    other.bytes[0] ^= 1;
+    for (service, operation, when) in [
+        ("s3", "CopyObject", "after"),
+        ("dynamodb", "UpdateItem", "before"),
+        ("dynamodb", "UpdateItem", "after"),
+        ("s3", "DeleteObject", "before"),
+    ] {
+        let offer = region.announce(&ann, &file).await.expect(201);
+        let id = offer.text_of("uploadId");
+        let parts = region.send_parts(&offer, &other).await;
+        complete_and_kill(&region, &ann, &id, &parts, (service, operation, when)).await;
+        let refused = region.complete(&ann, &id, &parts).await.expect_problem(422, "upload-mismatch");
+        assert_eq!(refused.body["rejection"], "WRONG_CHECKSUM", "{operation} {when}");
+        let path = format!("/uploads/{id}");
+        let found = region.call_as(&ann, "GET", &path).send().await.expect(200);
+        assert_eq!((&found.body["status"], found.body.get("downloadUrl")), (&json!("REJECTED"), None));
+        region.call_as(&ann, "DELETE", &path).send().await.expect(204);
+        assert_eq!(region.uploaded_objects().await, [""; 0], "{operation} {when}");
+    }
 }
 
 #[tokio::test]

@@ -6,10 +6,16 @@ mod crashes;
 mod races;
 mod refusals;
 
+use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
-use sojourn_tests::{File, TestRegion};
+use sojourn_tests::{Answer, File, TestRegion};
 
 const PAGE: &str = "http://localhost:5173";
+
+/// The answers to so many calls at the same time.
+async fn at_once<F: Future<Output = Answer>>(calls: usize, call: impl Fn() -> F) -> Vec<Answer> {
+    stream::iter(0..calls).map(|_| call()).buffer_unordered(calls).collect().await
+}
 
 #[tokio::test]
 async fn a_small_file_is_announced_sent_completed_and_downloaded() {

@@ -1,8 +1,10 @@
 //! Completions and deletions at once, and answers that get lost.
 
-use futures::future::{join, join_all};
+use futures::future::join;
 use serde_json::{Value, json};
 use sojourn_tests::{Answer, Customer, File, TestRegion};
+
+use crate::at_once;
 
 /// Tries of the SDK before it gives up.
 const SDK_ATTEMPTS: u64 = 3;
@@ -42,7 +44,7 @@ async fn completions_one_after_the_other_and_at_once_tell_the_same() {
     let ann = region.customer().await;
     let (file, id) = sent(&region, &ann).await;
     let body = json!({});
-    let answers = join_all((0..8).map(|_| region.complete(&ann, &id, &body))).await;
+    let answers = at_once(8, || region.complete(&ann, &id, &body)).await;
     let first = told(&answers[0]);
     assert_eq!(first["status"], "READY");
     for answer in &answers {
@@ -63,7 +65,7 @@ async fn completions_at_once_of_a_file_in_parts_tell_the_same() {
     let offer = region.announce(&ann, &file).await.expect(201);
     let id = offer.text_of("uploadId");
     let parts = region.send_parts(&offer, &file).await;
-    let answers = join_all((0..6).map(|_| region.complete(&ann, &id, &parts))).await;
+    let answers = at_once(6, || region.complete(&ann, &id, &parts)).await;
     let ready: Vec<_> = answers.iter().filter(|answer| answer.status == 200).map(told).collect();
     assert!(!ready.is_empty());
     for answer in answers.iter().filter(|answer| answer.status != 200) {
@@ -167,7 +169,7 @@ async fn of_deletions_at_once_one_happens() {
     let ann = region.customer().await;
     let kept = region.upload(&ann, &File::text("kept.txt", "kept")).await;
     let id = region.upload(&ann, &File::text("a.txt", "twelve bytes")).await.text_of("uploadId");
-    let answers = join_all((0..6).map(|_| delete(&region, &ann, &id))).await;
+    let answers = at_once(6, || delete(&region, &ann, &id)).await;
     let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [204, 404, 404, 404, 404, 404]);

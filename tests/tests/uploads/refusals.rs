@@ -1,8 +1,9 @@
 //! What was not announced is not taken: other bytes, other sizes, too much.
 
-use futures::future::join_all;
 use serde_json::{Value, json};
 use sojourn_tests::{Answer, Customer, File, Options, TestRegion};
+
+use crate::at_once;
 
 const MIB: usize = 1024 * 1024;
 
@@ -166,7 +167,7 @@ async fn announcements_at_once_never_exceed_the_quota() {
     let region = TestRegion::start_with(Options { arguments, ..Options::default() }).await;
     let ann = region.customer().await;
     let file = File::of_size(300 * 1024);
-    let answers = join_all((0..10).map(|_| region.announce(&ann, &file))).await;
+    let answers = at_once(10, || region.announce(&ann, &file)).await;
     let taken: Vec<_> = answers.iter().filter(|answer| answer.status == 201).collect();
     assert_eq!(taken.len(), 3, "three of 300 KiB fit into a MiB");
     for refused in answers.iter().filter(|answer| answer.status != 201) {

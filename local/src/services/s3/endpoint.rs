@@ -104,7 +104,7 @@ impl Endpoint {
     /// Whether the caller may not learn that the object is missing.
     fn hides(&self, passage: &Passage, response: &Response<Body>) -> Option<Denied> {
         if response.status() != StatusCode::NOT_FOUND
-            || !matches!(passage.operation.as_str(), "GetObject" | "HeadObject")
+            || !matches!(passage.operation.as_str(), "GetObject" | "HeadObject" | "CopyObject")
         {
             return None;
         }

@@ -23,6 +23,12 @@ impl Slot {
     pub(super) fn take(&self) -> Option<Passage> {
         lock(&self.passage).take()
     }
+
+    fn reads_from(&self, bucket: &str) {
+        if let Some(passage) = lock(&self.passage).as_mut() {
+            passage.bucket = Some(bucket.to_owned());
+        }
+    }
 }
 
 /// What the lock guards is replaced whole, so a panic elsewhere doesn't spoil it.
@@ -36,6 +42,7 @@ pub(super) struct Passage {
     pub(super) caller: Caller,
     pub(super) operation: String,
     pub(super) subject: Vec<String>,
+    /// What is read: of a copy, the source's.
     pub(super) bucket: Option<String>,
     pub(super) fate: Fate,
 }
@@ -134,6 +141,11 @@ impl S3Access for Gate {
     }
 
     async fn copy_object(&self, request: &mut S3Request<CopyObjectInput>) -> S3Result<()> {
+        if let CopySource::Bucket { bucket, .. } = &request.input.copy_source
+            && let Some(slot) = request.extensions.get::<Slot>()
+        {
+            slot.reads_from(bucket);
+        }
         self.check_source(request.credentials.as_ref(), &request.input.copy_source)
     }
 

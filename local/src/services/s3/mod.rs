@@ -9,7 +9,8 @@
 //! 5. A missing object is 404 only for a caller that may list the bucket, and 403 for everybody else, as in the cloud.
 //! 6. Pages of the origins in a bucket's `CorsConfiguration` may use presigned URLs (see `cors`).
 //!
-//! Limits: no tagging, versioning, lifecycle or encryption; bucket names follow AWS's rules; path-style addressing only (`force_path_style(true)` in clients, or `AWS_ENDPOINT_URL_S3` with an IP address).
+//! Limits: no tagging, versioning, lifecycle or encryption; bucket names follow AWS's rules; path-style addressing only
+//! (`force_path_style(true)` in clients, or `AWS_ENDPOINT_URL_S3` with an IP address).
 
 mod cors;
 mod endpoint;

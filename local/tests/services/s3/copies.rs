@@ -99,6 +99,9 @@ async fn a_copy_needs_to_read_the_one_and_to_write_the_other() {
         assert_eq!(refused.code(), Some("AccessDenied"), "{caller}");
     }
     copy(&stage, Some("both"), "incoming/a", "uploads/a").send().await.unwrap();
+    // Whether there is something to copy is for those to know who may list it.
+    let hidden = copy(&stage, Some("both"), "incoming/none", "uploads/a").send().await.unwrap_err();
+    assert_eq!(hidden.code(), Some("AccessDenied"));
     let elsewhere = copy(&stage, Some("both"), "uploads/a", "uploads/b").send().await.unwrap_err();
     assert_eq!(elsewhere.code(), Some("AccessDenied"));
 }

@@ -114,6 +114,17 @@ async fn a_missing_object_is_hidden_from_a_caller_that_may_not_list() {
 }
 
 #[tokio::test]
+async fn what_is_only_the_beginning_of_keys_is_no_object() {
+    let stage = Stage::start(None);
+    let client = stage.client(None);
+    put(&client, "reports/a").await.unwrap();
+    let head = client.head_object().bucket(BUCKET).key("reports").send().await.unwrap_err();
+    assert!(head.into_service_error().is_not_found());
+    let get = client.get_object().bucket(BUCKET).key("reports").send().await.unwrap_err();
+    assert_eq!(get.code(), Some("NoSuchKey"));
+}
+
+#[tokio::test]
 async fn an_object_is_written_once_when_the_writer_says_so() {
     let stage = Stage::start(None);
     let write = || {

@@ -1,5 +1,6 @@
 //! What whoever holds a presigned URL may do, over plain HTTP.
 
+use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::error::ProvideErrorMetadata;
@@ -72,7 +73,7 @@ async fn an_upload_that_breaks_off_stores_nothing() {
     let path = request.uri().split_once(&address).unwrap().1;
     let mut head = format!("PUT {path} HTTP/1.1\r\nhost: {address}\r\n");
     for (name, value) in request.headers().filter(|(name, _)| *name != "host") {
-        head += &format!("{name}: {value}\r\n");
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
     let mut connection = TcpStream::connect(&address).await.unwrap();
     connection.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();

@@ -7,7 +7,7 @@
 
 use s3s::dto::{
     Checksum, ChecksumMode, ChecksumType, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource,
-    GetObjectInput, GetObjectOutput, HeadObjectInput, MetadataDirective, Range, Timestamp,
+    ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, MetadataDirective, Range, Timestamp,
     UploadPartCopyInput,
 };
 use s3s::{S3Result, s3_error};
@@ -98,8 +98,8 @@ fn checksums(object: &GetObjectOutput) -> Checksum {
 
 /// The `x-amz-copy-source-if-*` headers.
 struct Conditions<'a> {
-    matches: Option<&'a s3s::dto::ETagCondition>,
-    matches_not: Option<&'a s3s::dto::ETagCondition>,
+    matches: Option<&'a ETagCondition>,
+    matches_not: Option<&'a ETagCondition>,
     modified: Option<&'a Timestamp>,
     unmodified: Option<&'a Timestamp>,
 }

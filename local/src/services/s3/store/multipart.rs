@@ -5,6 +5,7 @@
 //! 3. `CompleteMultipartUpload` checks the whole list before it changes anything. Then the parts become an object in one
 //!    step, and the upload is over: of several that complete or abort it, one does, and the others find no upload.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use s3s::crypto::{Checksum as _, Md5};
@@ -45,7 +46,7 @@ impl Store {
             key: input.key.clone(),
             algorithm: input.checksum_algorithm.as_ref().map(|algorithm| algorithm.as_str().to_owned()),
             initiated: crate::clock::now(),
-            parts: std::collections::BTreeMap::new(),
+            parts: BTreeMap::new(),
         };
         Ok(CreateMultipartUploadOutput {
             upload_id: Some(self.uploads.begin(&upload)?),

@@ -97,6 +97,7 @@ impl Store {
 
     pub(super) async fn get(&self, input: GetObjectInput) -> S3Result<GetObjectOutput> {
         self.bucket_exists(&input.bucket)?;
+        self.is_no_folder(&input.bucket, &input.key)?;
         let mode = input.checksum_mode.clone();
         let _turn = self.objects.of((&input.bucket, &input.key)).read().await;
         // What was opened is read to its end, whatever becomes of the key.
@@ -105,10 +106,19 @@ impl Store {
     }
 
     pub(super) async fn head(&self, input: HeadObjectInput) -> S3Result<HeadObjectOutput> {
+        self.is_no_folder(&input.bucket, &input.key)?;
         let mode = input.checksum_mode.clone();
         let _turn = self.objects.of((&input.bucket, &input.key)).read().await;
         let mut output = self.files.head_object(internal_request(input)).await?.output;
         Ok(shown!(output, mode))
+    }
+
+    /// The files would show a folder as an object.
+    fn is_no_folder(&self, bucket: &str, key: &str) -> S3Result<()> {
+        if !key.ends_with('/') && self.root.join(bucket).join(key).is_dir() {
+            return Err(s3_error!(NoSuchKey, "The specified key does not exist."));
+        }
+        Ok(())
     }
 }
 

@@ -4,9 +4,9 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::{Checksum, ETag, StreamingBlob};
@@ -64,8 +64,7 @@ impl Staged {
 }
 
 /// The bytes of several files as one body.
-pub(super) fn concatenated(paths: Vec<std::path::PathBuf>) -> StreamingBlob {
-    use futures::TryStreamExt;
+pub(super) fn concatenated(paths: Vec<PathBuf>) -> StreamingBlob {
     let files = futures::stream::iter(paths).then(File::open);
     StreamingBlob::wrap(files.map_ok(|file| ReaderStream::with_capacity(file, CHUNK_BYTES)).try_flatten())
 }

@@ -1,0 +1,76 @@
+//! An S3 of its own for each test: embedded, with one empty bucket.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use sojourn::aws;
+use sojourn::env::Env;
+use sojourn_local::services::Controls;
+use sojourn_local::services::access::Access;
+use sojourn_local::services::s3::S3;
+use sojourn_local::template::model::Bucket;
+
+/// What `FILES_BUCKET` is.
+pub(crate) const BUCKET: &str = "filesbucket";
+
+/// The embedded S3. Gone when dropped.
+pub(crate) struct Files {
+    s3: S3,
+    /// Its faults and its usage.
+    pub(crate) controls: Controls,
+}
+
+impl Files {
+    pub(crate) fn start() -> Self {
+        let controls = Controls::new(Access::unrestricted());
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let bucket = Bucket { name: BUCKET.to_owned(), ..Bucket::default() };
+        Self { s3: S3::start(anywhere, None, &[bucket], controls.clone()).unwrap(), controls }
+    }
+
+    /// The environment's part: where files are, and what may be uploaded.
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
+        let variables = [
+            ("FILES_BUCKET", BUCKET),
+            ("AWS_REGION", "local"),
+            ("AWS_ENDPOINT_URL_S3", &self.s3.endpoint_url()),
+            ("UPLOAD_MAX_MEGABYTES", "100"),
+            ("UPLOAD_QUOTA_MEGABYTES", "1024"),
+            ("UPLOAD_TYPES", "image/*,text/plain,video/mp4"),
+            ("UNFINISHED_UPLOAD_HOURS", "24"),
+        ];
+        variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    }
+
+    /// Credentials that S3 knows.
+    pub(crate) fn credentials(&self) -> Credentials {
+        let key = self.controls.access.operator();
+        Credentials::new(&key.access_key_id, &key.secret_access_key, None, None, "test")
+    }
+
+    /// What a function has of the SDK.
+    pub(crate) fn sdk(&self) -> SdkConfig {
+        self.sdk_with(self.credentials())
+    }
+
+    pub(crate) fn sdk_with(&self, credentials: Credentials) -> SdkConfig {
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("local"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .endpoint_url(self.s3.endpoint_url())
+            .build()
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        aws::s3_client(&Env::of(self.variables()), &self.sdk())
+    }
+
+    /// The keys of all objects.
+    pub(crate) async fn keys(&self) -> Vec<String> {
+        let listing = self.client().list_objects_v2().bucket(BUCKET).send().await.unwrap();
+        listing.contents().iter().filter_map(|object| object.key().map(str::to_owned)).collect()
+    }
+}

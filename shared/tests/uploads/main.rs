@@ -1,0 +1,90 @@
+//! Files and uploads on the embedded services, by the real SDK.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where its stage breaks")]
+
+#[path = "../support/files.rs"]
+mod files;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod links;
+mod protocol;
+mod rows;
+
+use std::time::Duration;
+
+use sojourn::clock::{self, SharedClock};
+use sojourn::deadline::Deadline;
+use sojourn::env::Env;
+use sojourn::ids::{self, UserId};
+use sojourn::tables;
+use sojourn::uploads::dynamo::DynamoUploads;
+use sojourn::uploads::s3::S3Uploads;
+use sojourn::uploads::{Offer, UploadLimits, UploadRequest, Uploads};
+
+use files::Files;
+use support::Store;
+
+/// A table and a bucket.
+struct Stage {
+    store: Store,
+    files: Files,
+    env: Env,
+    owner: UserId,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let (store, files) = (support::store(), Files::start());
+        let table = (tables::UPLOADS.variable.to_owned(), tables::UPLOADS.name(&store.env).unwrap());
+        let env = Env::of(files.variables().into_iter().chain([table]));
+        Self { store, files, env, owner: ids::random().next() }
+    }
+
+    fn rows(&self) -> DynamoUploads {
+        DynamoUploads::from_env(self.store.client.clone(), &self.env).unwrap()
+    }
+
+    fn uploads(&self) -> Uploads<DynamoUploads, S3Uploads> {
+        self.uploads_at(clock::system())
+    }
+
+    fn uploads_at(&self, clock: SharedClock) -> Uploads<DynamoUploads, S3Uploads> {
+        Uploads::new(
+            self.rows(),
+            S3Uploads::from_env(&self.files.sdk(), &self.env, clock.clone()).unwrap(),
+            UploadLimits::from_env(&self.env).unwrap(),
+            "local".to_owned(),
+            clock,
+            ids::random(),
+        )
+    }
+
+    async fn announce(&self, wish: UploadRequest) -> Offer {
+        self.uploads().create(&self.owner, wish, in_a_minute()).await.unwrap()
+    }
+
+    /// Puts an object where a client would.
+    async fn send(&self, offer: &Offer, bytes: &[u8]) {
+        let put = self.files.client().put_object().bucket(files::BUCKET).key(offer.upload.incoming_key());
+        put.body(bytes.to_vec().into()).send().await.unwrap();
+    }
+}
+
+fn in_a_minute() -> Deadline {
+    Deadline::after(Duration::from_mins(1))
+}
+
+/// A text file of these bytes.
+fn wish(bytes: &[u8]) -> UploadRequest {
+    use sha2::{Digest, Sha256};
+    use std::fmt::Write;
+    let mut sha256 = String::new();
+    Sha256::digest(bytes).iter().for_each(|byte| write!(sha256, "{byte:02x}").unwrap());
+    UploadRequest {
+        file_name: "a.txt".to_owned(),
+        content_type: "text/plain".to_owned(),
+        size_bytes: bytes.len() as u64,
+        sha256: sha256.parse().unwrap(),
+    }
+}

@@ -1,0 +1,124 @@
+//! Completing, where no client of the API gets to: objects that change while they are looked at, and services that fail.
+
+use sojourn::ids::UploadId;
+use sojourn::uploads::{
+    CompletionRequest, Method, Offer, Rejection, Upload, UploadError, UploadRows, UploadStatus,
+};
+use sojourn_local::services::Service;
+use sojourn_local::services::faults::{Failure, Rule, When};
+
+use crate::{Stage, in_a_minute, wish};
+
+impl Stage {
+    async fn complete(&self, upload_id: &UploadId) -> Result<Upload, UploadError> {
+        self.uploads().complete(&self.owner, upload_id, &CompletionRequest::default(), in_a_minute()).await
+    }
+
+    async fn status(&self, upload_id: &UploadId) -> UploadStatus {
+        self.rows().read(&self.owner, upload_id).await.unwrap().unwrap().status
+    }
+}
+
+fn id(offer: &Offer) -> &UploadId {
+    &offer.upload.upload_id
+}
+
+#[tokio::test]
+async fn an_object_that_is_replaced_while_it_is_looked_at_is_looked_at_again() {
+    for (replacement, ready) in [(&b"twelve bytes"[..], true), (b"TWELVE BYTES", false)] {
+        let stage = Stage::new();
+        let offer = stage.announce(wish(b"twelve bytes")).await;
+        stage.send(&offer, b"other bytes!").await;
+        let faults = &stage.files.controls.faults;
+        let rule = faults.add(Rule::hold(When::Before).service(Service::S3).operation("CopyObject").times(1));
+        let meanwhile = async {
+            assert!(faults.until_held(rule, 1).await);
+            stage.send(&offer, replacement).await;
+            faults.release(rule);
+        };
+        let (completed, ()) = futures::join!(stage.complete(id(&offer)), meanwhile);
+        if ready {
+            assert_eq!(completed.unwrap().status, UploadStatus::Ready);
+            assert_eq!(stage.files.keys().await, [offer.upload.final_key()]);
+        } else {
+            let rejection = completed.unwrap_err();
+            assert!(matches!(rejection, UploadError::Rejected(Rejection::WrongChecksum)), "{rejection}");
+            assert_eq!(stage.files.keys().await, [""; 0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_try_that_died_after_the_copy_is_taken_up_without_another_copy() {
+    let stage = Stage::new();
+    let offer = stage.announce(wish(b"twelve bytes")).await;
+    stage.send(&offer, b"twelve bytes").await;
+    let failing = Rule::fail(Failure::InternalServerError).service(Service::DynamoDb).operation("UpdateItem");
+    stage.store.embedded.faults().add(failing.times(3));
+    assert!(matches!(stage.complete(id(&offer)).await, Err(UploadError::Rows(_))));
+    assert_eq!(stage.status(id(&offer)).await, UploadStatus::Pending);
+    stage.files.controls.usage.record();
+    assert_eq!(stage.complete(id(&offer)).await.unwrap().status, UploadStatus::Ready);
+    let calls = stage.files.controls.usage.snapshot().log;
+    assert!(calls.iter().all(|call| call.operation != "CopyObject"), "{calls:?}");
+    assert_eq!(stage.files.keys().await, [offer.upload.final_key()]);
+}
+
+#[tokio::test]
+async fn a_wrong_object_that_an_earlier_try_has_copied_is_not_what_is_read() {
+    let stage = Stage::new();
+    let offer = stage.announce(wish(b"twelve bytes")).await;
+    stage.send(&offer, b"other bytes!").await;
+    let failing = Rule::fail(Failure::InternalServerError).service(Service::DynamoDb).operation("UpdateItem");
+    stage.store.embedded.faults().add(failing.times(3));
+    assert!(matches!(stage.complete(id(&offer)).await, Err(UploadError::Rows(_))));
+    assert!(stage.files.keys().await.contains(&offer.upload.final_key()), "it was copied");
+    let refused = stage.complete(id(&offer)).await.unwrap_err();
+    assert!(matches!(refused, UploadError::Rejected(Rejection::WrongChecksum)), "{refused}");
+    assert_eq!(stage.files.keys().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn nothing_is_told_ready_while_s3_fails_and_everything_is_after_it() {
+    let stage = Stage::new();
+    let offer = stage.announce(wish(b"twelve bytes")).await;
+    stage.send(&offer, b"twelve bytes").await;
+    for operation in ["HeadObject", "CopyObject"] {
+        let slow = Rule::fail(Failure::ThrottlingException).service(Service::S3).operation(operation);
+        let rule = stage.files.controls.faults.add(slow);
+        let failed = stage.complete(id(&offer)).await.unwrap_err();
+        assert!(matches!(failed, UploadError::Files(_)), "{operation}: {failed}");
+        assert_eq!(stage.status(id(&offer)).await, UploadStatus::Pending);
+        stage.files.controls.faults.remove(rule);
+    }
+    // What only tidies up may fail.
+    let stuck = Rule::fail(Failure::ThrottlingException).service(Service::S3).operation("DeleteObject");
+    stage.files.controls.faults.add(stuck);
+    assert_eq!(stage.complete(id(&offer)).await.unwrap().status, UploadStatus::Ready);
+    assert_eq!(stage.files.keys().await.len(), 2, "the lifecycle removes what came in");
+}
+
+#[tokio::test]
+async fn an_upload_in_parts_is_ended_when_it_cannot_be_recorded() {
+    let stage = Stage::new();
+    let large = || {
+        let mut wish = wish(b"");
+        wish.size_bytes = 20 * 1024 * 1024;
+        wish
+    };
+    let failing = Rule::fail(Failure::InternalServerError).service(Service::DynamoDb);
+    let rule = stage.store.embedded.faults().add(failing);
+    let failed = stage.uploads().create(&stage.owner, large(), in_a_minute()).await.unwrap_err();
+    assert!(matches!(failed, UploadError::Rows(_)), "{failed}");
+    let open = async || {
+        let listing = stage.files.client().list_multipart_uploads().bucket(crate::files::BUCKET).send().await;
+        listing.unwrap().uploads().len()
+    };
+    assert_eq!(open().await, 0);
+    stage.store.embedded.faults().remove(rule);
+    let offer = stage.announce(large()).await;
+    let Method::Parts { links, .. } = &offer.method else { panic!("it comes in parts") };
+    let cut: Vec<_> = links.iter().map(|(number, size, _)| (*number, *size)).collect();
+    assert_eq!(cut, [(1, 8_388_608), (2, 8_388_608), (3, 4_194_304)]);
+    assert_eq!(open().await, 1);
+}

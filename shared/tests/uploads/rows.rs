@@ -1,0 +1,133 @@
+//! Rows: what changes them, and which of them somebody has to look after.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use sojourn::clock::{Clock, SystemClock, rfc3339};
+use sojourn::uploads::{
+    Change, Creation, Rejection, SweepShard, TOMBSTONE, Upload, UploadRows, UploadStatus,
+};
+
+use crate::{Stage, wish};
+
+type Item = HashMap<String, AttributeValue>;
+
+impl Stage {
+    async fn pending(&self) -> Upload {
+        self.announce(wish(b"twelve bytes")).await.upload
+    }
+
+    /// All rows of the index `sweep`.
+    async fn swept(&self) -> Vec<Item> {
+        let scan = self.store.client.scan().table_name("UploadsTable").index_name("sweep");
+        scan.send().await.unwrap().items.unwrap()
+    }
+
+    /// Bytes and files that are taken.
+    async fn taken(&self) -> (String, String) {
+        let get = self.store.client.get_item().table_name("UploadsTable").consistent_read(true);
+        let get = get.key("ownerId", AttributeValue::S(self.owner.to_string()));
+        let row = get.key("uploadId", AttributeValue::S("usage".to_owned())).send().await.unwrap();
+        let row = row.item.unwrap();
+        let number = |name: &str| row[name].as_n().unwrap().clone();
+        (number("bytes"), number("files"))
+    }
+}
+
+fn counts(bytes: u64, files: u64) -> (String, String) {
+    (bytes.to_string(), files.to_string())
+}
+
+fn text<'a>(row: &'a Item, name: &str) -> &'a str {
+    row[name].as_s().unwrap()
+}
+
+fn done(change: Change) -> Upload {
+    match change {
+        Change::Done(upload) => upload,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_ready_is_in_the_index_with_the_time_to_look_at_it() {
+    let stage = Stage::new();
+    let upload = stage.pending().await;
+    let day = upload.created_at.checked_add(Duration::from_hours(24)).unwrap();
+    let shard = SweepShard::of(&upload.upload_id).key("local");
+    let of = |rows: &[Item]| -> Vec<(String, String)> {
+        rows.iter().map(|row| (text(row, "sweepShard").into(), text(row, "sweepAt").into())).collect()
+    };
+    assert_eq!(of(&stage.swept().await), [(shard.clone(), rfc3339(day))]);
+    assert_eq!(SweepShard::all().filter(|each| each.key("local") == shard).count(), 1);
+
+    done(stage.rows().reject(&upload, Rejection::WrongSize).await.unwrap());
+    assert_eq!(of(&stage.swept().await), [(shard.clone(), rfc3339(day))], "its quota has to come back");
+    let rejected = stage.rows().read(&stage.owner, &upload.upload_id).await.unwrap().unwrap();
+    let now = SystemClock.now();
+    done(stage.rows().delete(&rejected, now).await.unwrap());
+    let later = now.checked_add(TOMBSTONE).unwrap();
+    assert_eq!(of(&stage.swept().await), [(shard, rfc3339(later))]);
+
+    let other = stage.pending().await;
+    assert_eq!(stage.swept().await.len(), 2);
+    let ready = done(stage.rows().finish(&other, now).await.unwrap());
+    assert_eq!((ready.status, ready.ready_at, ready.s3_upload_id), (UploadStatus::Ready, Some(now), None));
+    assert_eq!(stage.swept().await.len(), 1, "nobody looks after what is READY");
+    done(stage.rows().delete(&ready_again(&stage, &other).await, now).await.unwrap());
+    assert_eq!(stage.swept().await.len(), 2, "but after what was");
+}
+
+async fn ready_again(stage: &Stage, upload: &Upload) -> Upload {
+    stage.rows().read(&stage.owner, &upload.upload_id).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn an_upload_ends_once_and_tells_how_to_whoever_comes_later() {
+    let stage = Stage::new();
+    let (rows, now) = (stage.rows(), SystemClock.now());
+    let upload = stage.pending().await;
+    let ready = done(rows.finish(&upload, now).await.unwrap());
+    for late in [rows.finish(&upload, now).await, rows.reject(&upload, Rejection::WrongSize).await] {
+        assert_eq!(late.unwrap(), Change::Refused(Some(ready.clone())));
+    }
+    // Seen when it was PENDING: whoever deletes must look again.
+    assert_eq!(rows.delete(&upload, now).await.unwrap(), Change::Refused(Some(ready.clone())));
+    assert_eq!(stage.taken().await, counts(12, 1));
+    let deleted = done(rows.delete(&ready, now).await.unwrap());
+    assert_eq!(deleted.status, UploadStatus::Deleted);
+    for late in [rows.delete(&ready, now).await, rows.finish(&upload, now).await] {
+        let Change::Refused(Some(stands)) = late.unwrap() else { panic!("it is deleted") };
+        assert_eq!(stands.status, UploadStatus::Deleted);
+    }
+    assert_eq!(stage.taken().await, counts(0, 0), "given back once");
+
+    let mut unknown = upload;
+    unknown.upload_id = sojourn::ids::random().next();
+    assert_eq!(rows.finish(&unknown, now).await.unwrap(), Change::Refused(None));
+}
+
+#[tokio::test]
+async fn the_quota_counts_bytes_and_files() {
+    let stage = Stage::new();
+    let mut limits = sojourn::uploads::UploadLimits::from_env(&stage.env).unwrap();
+    limits.quota_bytes = 30;
+    let new = |upload: &Upload| Upload { upload_id: sojourn::ids::random().next(), ..upload.clone() };
+    let first = stage.pending().await;
+    assert_eq!(stage.rows().create(&new(&first), &limits).await.unwrap(), Creation::Created);
+    let full = stage.rows().create(&new(&first), &limits).await.unwrap();
+    let Creation::QuotaExceeded(usage) = full else { panic!("{full:?}") };
+    assert_eq!((usage.bytes, usage.files), (24, 2));
+
+    // As many files as there may be, however small.
+    limits.quota_bytes = 1_000;
+    let most = AttributeValue::N(sojourn::uploads::MAX_FILES.to_string());
+    let update = stage.store.client.update_item().table_name("UploadsTable");
+    let update = update.key("ownerId", AttributeValue::S(stage.owner.to_string()));
+    let update = update.key("uploadId", AttributeValue::S("usage".to_owned()));
+    let update = update.update_expression("SET #files = :most").expression_attribute_names("#files", "files");
+    update.expression_attribute_values(":most", most).send().await.unwrap();
+    let full = stage.rows().create(&new(&first), &limits).await.unwrap();
+    assert!(matches!(full, Creation::QuotaExceeded(usage) if usage.files == 10_000), "{full:?}");
+}
