@@ -27,6 +27,7 @@ const CASES: &[(&str, &str)] = &[
     ("api-sessions", "login"),
     ("job-daily-report", "slot"),
     ("job-order-cleanup", "slot"),
+    ("job-upload-cleanup", "slot"),
     ("ws-connect", "bearer"),
     ("ws-send", "ping"),
     ("ws-disconnect", "going-away"),

@@ -18,10 +18,12 @@ use aws_sdk_dynamodb::types::TransactWriteItem;
 
 mod batch;
 mod change;
+mod shard;
 mod snapshot;
 
 pub use batch::{RowKey, Rows, read_rows};
 pub use change::Change;
+pub use shard::TimeIndex;
 pub use snapshot::read_snapshot;
 
 /// In place of DynamoDB's code: the request or the item itself is wrong, and stays so however often it is tried.

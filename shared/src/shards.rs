@@ -7,3 +7,12 @@ use sha2::{Digest, Sha256};
 pub fn spread(id: &str, shards: u8) -> u8 {
     Sha256::digest(id.as_bytes()).first().map_or(0, |byte| byte % shards)
 }
+
+/// Some entries of a shard, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardPage<E> {
+    /// The entries.
+    pub entries: Vec<E>,
+    /// The entry behind which the next page starts; `None` on the shard's last one.
+    pub next: Option<E>,
+}

@@ -44,6 +44,8 @@ pub enum Metric {
     UploadsReady,
     /// Uploads whose file was something else, by what was wrong.
     UploadsRejected,
+    /// Uploads that were never finished, deleted.
+    UploadsExpired,
     /// Payments by outcome.
     Payments,
     /// Stored answers given again.
@@ -78,6 +80,7 @@ impl Metric {
             Self::OrdersExpired => "OrdersExpired",
             Self::UploadsReady => "UploadsReady",
             Self::UploadsRejected => "UploadsRejected",
+            Self::UploadsExpired => "UploadsExpired",
             Self::Payments => "Payments",
             Self::IdempotentReplays => "IdempotentReplays",
             Self::TransactionConflicts => "TransactionConflicts",

@@ -1,9 +1,12 @@
 //! Files, and how clients send them: past the API, to the links that it gives.
 
+use std::time::Duration;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_sdk_dynamodb::types::AttributeValue;
 use reqwest::header::ETAG;
 use serde_json::{Value, json};
+use sojourn::clock::{Clock, SystemClock, rfc3339};
 use sojourn::tables;
 
 use crate::api::Answer;
@@ -161,5 +164,16 @@ impl TestRegion {
         let row = row.send().await.unwrap().item.unwrap_or_default();
         let number = |name: &str| row.get(name).map_or(0, |value| value.as_n().unwrap().parse().unwrap());
         (number("bytes"), number("files"))
+    }
+
+    /// Makes the time come at which an upload has to be looked after.
+    pub async fn overdue_upload(&self, who: &Customer, upload_id: &str) {
+        let then = SystemClock.now().checked_sub(Duration::from_mins(1)).unwrap();
+        let update = self.dynamodb().update_item().table_name(tables::UPLOADS.logical_id);
+        let update = update.key("ownerId", AttributeValue::S(who.user_id.clone()));
+        let update = update.key("uploadId", AttributeValue::S(upload_id.to_owned()));
+        let update = update.update_expression("SET sweepAt = :then");
+        let update = update.condition_expression("attribute_exists(sweepAt)");
+        update.expression_attribute_values(":then", AttributeValue::S(rfc3339(then))).send().await.unwrap();
     }
 }

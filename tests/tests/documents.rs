@@ -302,7 +302,7 @@ fn alarms_on_our_own_metrics_watch_metrics_that_exist() {
         })
         .collect();
     // One for each job. The dimensions are those that telemetry writes: CloudWatch matches all of them or none.
-    assert_eq!(watched, vec![(Metric::JobsCompleted.name(), vec!["function", "region", "job"]); 2]);
+    assert_eq!(watched, vec![(Metric::JobsCompleted.name(), vec!["function", "region", "job"]); 3]);
 }
 
 #[test]

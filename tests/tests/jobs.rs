@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use sojourn::clock::{Clock, SystemClock, rfc3339};
-use sojourn_tests::{Answer, TestRegion, fresh_key};
+use sojourn_tests::{Answer, File, TestRegion, fresh_key};
 
 /// The slot of the daily report that covers today.
 fn tomorrow_at_two() -> (String, String) {
@@ -113,4 +114,80 @@ async fn order_cleanup_cancels_what_is_stale_and_gives_the_stock_back_once() {
     assert!(statuses[1..8].iter().all(|status| status == "CANCELLED"), "{statuses:?}");
     assert!(statuses[8..].iter().all(|status| status == "PENDING_PAYMENT"), "{statuses:?}");
     assert_eq!(region.available("lamp").await, 10 + 7 * 2);
+}
+
+const MIB: usize = 1024 * 1024;
+
+/// As time passes until the lease of a holder that has died runs out.
+async fn lease_runs_out(region: &TestRegion, lock: &str) {
+    let update = region.dynamodb().update_item().table_name("LocksTable");
+    let update = update.key("lockName", AttributeValue::S(lock.to_owned()));
+    let update = update.update_expression("SET leaseUntilMs = :past");
+    let update = update.condition_expression("attribute_exists(leaseUntilMs)");
+    update.expression_attribute_values(":past", AttributeValue::N("0".to_owned())).send().await.unwrap();
+}
+
+#[tokio::test]
+async fn upload_cleanup_ends_what_nobody_finished_although_it_is_delivered_twice_and_killed() {
+    let region = TestRegion::start().await;
+    let ann = region.customer().await;
+    let note = File::text("note.txt", "twelve bytes");
+    let ready = region.upload(&ann, &note).await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        let offer = region.announce(&ann, &note).await.expect(201);
+        assert_eq!(region.send_whole(&offer, &note.bytes).await.status, 200);
+        ids.push(offer.text_of("uploadId"));
+    }
+    let large = File::of_size(9 * MIB);
+    let offer = region.announce(&ann, &large).await.expect(201);
+    assert_eq!(region.send_part(&offer, 1, large.part(&offer, 1)).await.status, 200);
+    ids.push(offer.text_of("uploadId"));
+    assert_eq!(region.quota_taken(&ann).await, (5 * 12 + 9 * MIB as u64, 6));
+    for id in &ids {
+        region.overdue_upload(&ann, id).await;
+    }
+
+    // The process dies when it has ended one of them, and nobody hears of the second.
+    let now = rfc3339(SystemClock.now());
+    let rule = region
+        .fault(&json!({
+            "match": {"operation": "TransactWriteItems", "caller": "job-upload-cleanup"},
+            "skip": 1, "times": 1, "effect": {"kind": "hold", "when": "after"},
+        }))
+        .await;
+    let killing = async {
+        region.until_held(rule).await;
+        let killed = region.kill("job-upload-cleanup").await;
+        region.lift(rule).await;
+        killed
+    };
+    let (died, killed) = futures::join!(region.fire("upload-cleanup", &now), killing);
+    assert_eq!((died.status == 200, killed), (false, 1), "{}", died.text);
+    let (_, files) = region.quota_taken(&ann).await;
+    assert!((2..6).contains(&files), "{files} files: not in the middle");
+
+    // The same slot again, twice at once.
+    lease_runs_out(&region, &format!("upload-cleanup#{}Z", &now[..19])).await;
+    let deliveries: Vec<Answer> =
+        stream::iter(0..2).map(|_| region.fire("upload-cleanup", &now)).buffer_unordered(2).collect().await;
+    assert_one_ran(&deliveries);
+    assert_eq!(region.quota_taken(&ann).await, (12, 1));
+    assert_eq!(region.open_multipart_uploads().await, 0);
+    for id in &ids {
+        let path = format!("/uploads/{id}");
+        region.call_as(&ann, "GET", &path).send().await.expect(404);
+        region.overdue_upload(&ann, id).await;
+    }
+
+    // Two hours later their rows go as well, with whatever the dead process left.
+    let later = SystemClock.now().checked_add(Duration::from_secs(1)).unwrap();
+    region.fire("upload-cleanup", &rfc3339(later)).await.expect(200);
+    let rows = region.dynamodb().scan().table_name("UploadsTable").send().await.unwrap();
+    assert_eq!(rows.count, 2, "the one that is READY, and the usage");
+    assert_eq!(region.uploaded_objects().await.len(), 1);
+    let found = region.call_as(&ann, "GET", &format!("/uploads/{}", ready.text_of("uploadId")));
+    let found = found.send().await.expect(200);
+    assert_eq!(region.download(&found.body).await.bytes().await.unwrap(), note.bytes);
+    assert_eq!(region.quota_taken(&ann).await, (12, 1));
 }

@@ -153,6 +153,8 @@ async fn use_everything(region: &TestRegion) {
     let now = rfc3339(SystemClock.now());
     region.fire("daily-report", &now).await.expect(200);
     region.fire("order-cleanup", &now).await.expect(200);
+    leave_uploads(region).await;
+    region.fire("upload-cleanup", &now).await.expect(200);
 
     // A session ends: its sockets are closed, and no other is opened. Nor does one speak whose row was removed.
     let withdraw = json!({"withdraw": {"email": operator.email, "role": "operator"}});
@@ -180,6 +182,17 @@ async fn use_sessions(region: &TestRegion) {
     let password = json!({"current": PASSWORD, "new": "another password of hers"});
     region.call_as(&customer, "PUT", "/users/me/password").json(&password).send().await.expect(204);
     region.call_as(&customer, "DELETE", "/sessions").send().await.expect(204);
+}
+
+/// One that nobody finished, and one whose user deleted it, both overdue.
+async fn leave_uploads(region: &TestRegion) {
+    let customer = region.customer().await;
+    let parts = region.announce(&customer, &File::of_size(6 * 1024 * 1024)).await.expect(201);
+    region.overdue_upload(&customer, &parts.text_of("uploadId")).await;
+    let deleted = region.announce(&customer, &File::text("b.txt", "twelve bytes")).await.expect(201);
+    let deleted = deleted.text_of("uploadId");
+    region.call_as(&customer, "DELETE", &format!("/uploads/{deleted}")).send().await.expect(204);
+    region.overdue_upload(&customer, &deleted).await;
 }
 
 /// Announced, not found, completed, read, listed, deleted; one in parts that is never sent.

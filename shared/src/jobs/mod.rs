@@ -24,7 +24,9 @@ use crate::ids::AttemptId;
 use crate::lock::{JobSlot, LockError, SlotRun};
 use crate::telemetry::{self, Metric, count_case};
 
+pub mod backlog;
 pub mod order_cleanup;
+pub mod upload_cleanup;
 
 /// One delivery of a schedule.
 #[derive(Debug, Clone, Copy)]

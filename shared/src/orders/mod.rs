@@ -31,6 +31,7 @@ use crate::deadline::Deadline;
 use crate::dynamo::DynamoError;
 use crate::ids::{AttemptId, OrderId, PaymentId, ProductId, UserId};
 use crate::money::Money;
+use crate::shards::ShardPage;
 
 pub mod dynamo;
 mod lines;
@@ -206,20 +207,11 @@ pub enum Expiration {
     Contended,
 }
 
-/// Some orders that await payment, oldest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PendingPage {
-    /// The orders.
-    pub order_ids: Vec<OrderId>,
-    /// Where the next page of the shard starts; `None` on its last one.
-    pub next: Option<PendingCursor>,
-}
-
-/// A place in a shard of pending orders, behind the order it names.
+/// An order in a shard of those that await payment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PendingCursor {
-    /// The last order of the page before.
+pub struct PendingOrder {
+    /// The order.
     pub order_id: OrderId,
     /// When it was placed.
     #[serde(with = "as_rfc3339")]
@@ -239,8 +231,8 @@ pub trait Expiry: Send + Sync {
         &self,
         shard: PendingShard,
         placed_before: Timestamp,
-        after: Option<PendingCursor>,
-    ) -> impl Future<Output = Result<PendingPage, Self::Error>> + Send;
+        after: Option<PendingOrder>,
+    ) -> impl Future<Output = Result<ShardPage<PendingOrder>, Self::Error>> + Send;
 
     /// Cancels one order if it still awaits payment, and gives its stock back, both or neither, on the condition that
     /// `guard` holds.

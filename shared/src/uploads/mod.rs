@@ -75,10 +75,10 @@ pub use part_list::{CompletionRequest, PartTag, SentPart, UnfitParts};
 pub use parts::{MAX_PARTS, MAX_WHOLE_BYTES, MIN_PART_BYTES, part_size, parts};
 pub use read::Readable;
 pub use store::{
-    Assembly, Change, Copied, Creation, Incoming, UploadError, UploadFiles, UploadLinks, UploadRows, Uploads,
-    Usage,
+    Assembly, Change, Copied, Creation, Incoming, UploadError, UploadFiles, UploadLinks, UploadRemoval,
+    UploadRows, Uploads, Usage,
 };
-pub use sweep::{SWEEP_SHARDS, SweepShard, TOMBSTONE};
+pub use sweep::{Ending, SWEEP_SHARDS, SweepEntry, SweepRows, SweepShard, TOMBSTONE};
 
 /// Where an upload stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

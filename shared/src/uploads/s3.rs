@@ -15,7 +15,7 @@ use aws_sdk_s3::types::{
 };
 use jiff::Timestamp;
 
-use super::store::{Assembly, Copied, Incoming, UploadFiles, UploadLinks};
+use super::store::{Assembly, Copied, Incoming, UploadFiles, UploadLinks, UploadRemoval};
 use super::{CompletionRequest, UnfitParts, Upload};
 use crate::aws;
 use crate::clock::SharedClock;
@@ -195,7 +195,9 @@ impl UploadFiles for S3Uploads {
     async fn clear(&self, upload: &Upload) -> Result<(), FileError> {
         self.delete(&upload.incoming_key()).await
     }
+}
 
+impl UploadRemoval for S3Uploads {
     async fn remove(&self, upload: &Upload) -> Result<(), FileError> {
         let (incoming, finished) = (upload.incoming_key(), upload.final_key());
         // Parts first: put together after the deletion, they would be an object again.

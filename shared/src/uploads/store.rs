@@ -144,8 +144,14 @@ pub trait UploadLinks: Send + Sync {
     ) -> impl Future<Output = Result<SignedUrl, FileError>> + Send;
 }
 
+/// The bucket, for who takes everything of an upload away.
+pub trait UploadRemoval: Send + Sync {
+    /// Ends the upload in parts, if it runs, and deletes both objects. None of them has to be there.
+    fn remove(&self, upload: &Upload) -> impl Future<Output = Result<(), FileError>> + Send;
+}
+
 /// The bucket.
-pub trait UploadFiles: Send + Sync {
+pub trait UploadFiles: UploadRemoval {
     /// Signs.
     type Links: UploadLinks;
 
@@ -178,9 +184,6 @@ pub trait UploadFiles: Send + Sync {
 
     /// Deletes incoming.
     fn clear(&self, upload: &Upload) -> impl Future<Output = Result<(), FileError>> + Send;
-
-    /// Ends the upload in parts, if it runs, and deletes both objects. None of them has to be there.
-    fn remove(&self, upload: &Upload) -> impl Future<Output = Result<(), FileError>> + Send;
 }
 
 /// Why an upload is not what its user wants it to be.

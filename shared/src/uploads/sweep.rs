@@ -3,10 +3,17 @@
 //! An upload that is not READY is in the index `sweep` until its row is gone: whatever becomes of a client, its objects and
 //! its share of the quota come back.
 
+use std::future::Future;
 use std::time::Duration;
 
-use crate::ids::UploadId;
-use crate::shards::spread;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Upload;
+use crate::clock::as_rfc3339;
+use crate::dynamo::DynamoError;
+use crate::ids::{UploadId, UserId};
+use crate::shards::{ShardPage, spread};
 
 /// Shards of a region's uploads that have to be looked after. Part of the data: raising it is safe, lowering it hides rows.
 pub const SWEEP_SHARDS: u8 = 8;
@@ -34,4 +41,67 @@ impl SweepShard {
     pub fn key(self, region: &str) -> String {
         format!("{region}#{}", self.0)
     }
+}
+
+/// An upload in a shard of those that have to be looked after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweepEntry {
+    /// Whose it is.
+    pub owner_id: UserId,
+    /// The upload.
+    pub upload_id: UploadId,
+    /// When it has to be looked after.
+    #[serde(with = "as_rfc3339")]
+    pub sweep_at: Timestamp,
+}
+
+/// What became of the end of an upload, or of its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It has ended just now, by this call.
+    Done,
+    /// It stands otherwise than it was seen. Nothing was changed.
+    Refused,
+    /// Others were at the same rows. Nothing was changed.
+    Busy,
+    /// The caller's guard refused: it was overtaken, and must stop. Nothing was changed.
+    Fenced,
+}
+
+/// The rows of uploads, for who looks after them.
+pub trait SweepRows: Send + Sync {
+    /// A condition of the caller's, checked in the same transaction.
+    type Guard: Clone + Send + Sync;
+
+    /// A page of this region's uploads in `shard` that are to be looked after before `due_before`. Eventually consistent:
+    /// [`SweepRows::read`] looks again.
+    fn page(
+        &self,
+        shard: SweepShard,
+        due_before: Timestamp,
+        after: Option<SweepEntry>,
+    ) -> impl Future<Output = Result<ShardPage<SweepEntry>, DynamoError>> + Send;
+
+    /// The upload as it stands, if it is still to be looked after before `due_before`. Consistent.
+    fn read(
+        &self,
+        entry: &SweepEntry,
+        due_before: Timestamp,
+    ) -> impl Future<Output = Result<Option<Upload>, DynamoError>> + Send;
+
+    /// The status that was seen to DELETED, and gives the upload back to the quota, both or neither.
+    fn expire(
+        &self,
+        seen: &Upload,
+        guard: Self::Guard,
+    ) -> impl Future<Output = Result<Ending, DynamoError>> + Send;
+
+    /// Deletes the row of an upload that is DELETED and to be looked after before `due_before`.
+    fn forget(
+        &self,
+        seen: &Upload,
+        due_before: Timestamp,
+        guard: Self::Guard,
+    ) -> impl Future<Output = Result<Ending, DynamoError>> + Send;
 }

@@ -37,7 +37,7 @@ async fn pending_ids(shop: &Shop, placed_before: jiff::Timestamp) -> BTreeSet<Or
         let mut after = None;
         loop {
             let page = expiry.pending(shard, placed_before, after).await.unwrap();
-            found.extend(page.order_ids);
+            found.extend(page.entries.into_iter().map(|pending| pending.order_id));
             after = page.next;
             if after.is_none() {
                 break;

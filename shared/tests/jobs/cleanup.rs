@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sojourn::clock::{ManualClock, rfc3339};
 use sojourn::deadline::Deadline;
-use sojourn::dynamo::{Guard, text};
+use sojourn::dynamo::{DynamoError, Guard, text};
 use sojourn::env::Env;
 use sojourn::ids::{self, OrderId, UserId};
-use sojourn::jobs::order_cleanup::{self, Cleanup, CleanupError, CleanupResult};
+use sojourn::jobs::backlog::{BacklogError, Turn};
+use sojourn::jobs::order_cleanup::{self, CleanupResult};
 use sojourn::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms, LockStore};
 use sojourn::orders::dynamo::DynamoExpiry;
 use sojourn::orders::{DayShard, PendingShard};
@@ -90,22 +91,19 @@ impl Stage {
         }
     }
 
-    fn cleanup(&self, lease: &Lease, time: Duration) -> Cleanup<Guard> {
+    fn turn(&self, lease: &Lease, time: Duration) -> Turn<Guard> {
         let guard = self.locks().guard(lease).unwrap();
         // The run stops ten seconds before its deadline.
         let deadline = Deadline::after(time + Duration::from_secs(10));
-        Cleanup::of_slot(&slot(), "24".parse().unwrap(), deadline, guard)
+        Turn::of_slot(&slot(), deadline, guard)
     }
 
-    async fn run(
-        &self,
-        cleanup: &Cleanup<Guard>,
-    ) -> Result<CleanupResult, CleanupError<sojourn::dynamo::DynamoError>> {
+    async fn run(&self, turn: &Turn<Guard>) -> Result<CleanupResult, BacklogError<DynamoError>> {
         let client = self.store.client.clone();
         let provider = SandboxProvider::from_env(client.clone(), &self.env, ids::random()).unwrap();
         let expiry =
             DynamoExpiry::from_env(client, &self.env, provider, self.clock.clone(), ids::random()).unwrap();
-        order_cleanup::run(&expiry, cleanup).await
+        order_cleanup::run(&expiry, "24".parse().unwrap(), turn).await
     }
 
     async fn available(&self) -> u32 {
@@ -138,7 +136,7 @@ async fn stale_unpaid_orders_are_cancelled_and_no_others() {
     let young = stage.place(now() - Duration::from_hours(23), "PENDING_PAYMENT").await;
     let paid = stage.place(now() - Duration::from_hours(48), "PAID").await;
     let lease = stage.lease().await;
-    let result = stage.run(&stage.cleanup(&lease, LONG)).await.unwrap();
+    let result = stage.run(&stage.turn(&lease, LONG)).await.unwrap();
     assert_eq!((result.expired, result.ended_before, result.failed, result.remaining), (30, 1, 0, false));
     for order in &old {
         assert_eq!(stage.status(order).await, "CANCELLED");
@@ -160,7 +158,7 @@ async fn two_runs_at_the_same_time_give_the_stock_back_once() {
     else {
         panic!("the other slot is not free");
     };
-    let (one, two) = (stage.cleanup(&lease, LONG), stage.cleanup(&other, LONG));
+    let (one, two) = (stage.turn(&lease, LONG), stage.turn(&other, LONG));
     let (one, two) = futures::join!(stage.run(&one), stage.run(&two));
     let (one, two) = (one.unwrap(), two.unwrap());
     assert_eq!(one.expired + two.expired, 60, "{one:?} {two:?}");
@@ -175,14 +173,14 @@ async fn a_run_cut_off_in_the_middle_is_continued_by_the_next_without_doing_anyt
     // The process dies while its 21st transaction is on its way: done, and nobody hears of it.
     let faults = stage.store.embedded.faults();
     faults.add(Rule::hold(When::After).operation("TransactWriteItems").skip(20).times(1));
-    let cut = tokio::time::timeout(Duration::from_secs(2), stage.run(&stage.cleanup(&lease, LONG))).await;
+    let cut = tokio::time::timeout(Duration::from_secs(2), stage.run(&stage.turn(&lease, LONG))).await;
     assert!(cut.is_err(), "nothing was cut off: {cut:?}");
     let before = stage.available().await;
     assert!((STOCK - 120 + 1..STOCK).contains(&before), "{before} units: not in the middle");
     faults.clear();
     stage.clock.advance(LeaseTerms::JOBS.lease + LeaseTerms::JOBS.clock_skew + Duration::from_secs(1));
     let successor = stage.lease().await;
-    stage.run(&stage.cleanup(&successor, LONG)).await.unwrap();
+    stage.run(&stage.turn(&successor, LONG)).await.unwrap();
     assert_eq!(stage.available().await, STOCK);
     assert_eq!(stage.cancelled_events().await, 60);
 }
@@ -193,8 +191,8 @@ async fn a_run_that_was_overtaken_changes_nothing() {
     let paused = stage.lease().await;
     stage.clock.advance(LeaseTerms::JOBS.lease + LeaseTerms::JOBS.clock_skew + Duration::from_secs(1));
     stage.lease().await;
-    let ended = stage.run(&stage.cleanup(&paused, LONG)).await;
-    assert!(matches!(ended, Err(CleanupError::Overtaken)), "{ended:?}");
+    let ended = stage.run(&stage.turn(&paused, LONG)).await;
+    assert!(matches!(ended, Err(BacklogError::Overtaken)), "{ended:?}");
     for order in &orders {
         assert_eq!(stage.status(order).await, "PENDING_PAYMENT");
     }
@@ -206,7 +204,7 @@ async fn a_run_stops_before_its_deadline_and_says_that_work_remains() {
     let (stage, _) = Stage::with_unpaid(20).await;
     stage.store.embedded.faults().add(Rule::delay(40).operation("TransactWriteItems"));
     let lease = stage.lease().await;
-    let result = stage.run(&stage.cleanup(&lease, Duration::from_millis(150))).await.unwrap();
+    let result = stage.run(&stage.turn(&lease, Duration::from_millis(150))).await.unwrap();
     assert!(result.remaining && (1..20).contains(&result.expired), "{result:?}");
     let expired = u32::try_from(result.expired).unwrap();
     assert_eq!(stage.available().await, STOCK - (20 - expired) * UNITS);
@@ -226,7 +224,7 @@ async fn one_bad_order_does_not_stop_the_rest() {
         .await
         .unwrap();
     let lease = stage.lease().await;
-    let result = stage.run(&stage.cleanup(&lease, LONG)).await.unwrap();
+    let result = stage.run(&stage.turn(&lease, LONG)).await.unwrap();
     assert_eq!((result.expired, result.failed, result.remaining), (9, 1, false));
     assert_eq!(stage.available().await, STOCK - UNITS);
 }
@@ -237,7 +235,7 @@ async fn conflicts_with_other_transactions_are_tried_again() {
     let conflict = Effect::Error { failure: Failure::TransactionConflict { positions: vec![0] } };
     stage.store.embedded.faults().add(Rule::new(conflict).operation("TransactWriteItems").times(5));
     let lease = stage.lease().await;
-    let result = stage.run(&stage.cleanup(&lease, LONG)).await.unwrap();
+    let result = stage.run(&stage.turn(&lease, LONG)).await.unwrap();
     assert_eq!((result.expired, result.contended), (8, 0));
     assert_eq!(stage.available().await, STOCK);
 }
@@ -249,8 +247,7 @@ async fn slots_begin_with_different_shards() {
     let guard = || stage.locks().guard(&lease).unwrap();
     let first = |hour: u64| {
         let slot = JobSlot::of_second("order-cleanup", now() + Duration::from_hours(hour));
-        Cleanup::of_slot(&slot, "24".parse().unwrap(), Deadline::after(LONG), guard()).first_shard
-            % PendingShard::all().count()
+        Turn::of_slot(&slot, Deadline::after(LONG), guard()).first_shard % PendingShard::all().count()
     };
     let firsts: HashSet<usize> = (0..8).map(first).collect();
     assert_eq!(firsts.len(), PendingShard::all().count());

@@ -1,13 +1,15 @@
-//! Locks, slots and the two scheduled jobs, on the embedded services, by the real SDK.
+//! Locks, slots and the scheduled jobs, on the embedded services, by the real SDK.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage breaks")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bucket;
 mod cleanup;
 mod lock;
 mod reports;
+mod upload_cleanup;
 
 use sojourn::env::Env;
 use sojourn::tables;
@@ -15,7 +17,12 @@ use support::Store;
 
 /// What the functions are given: the store's tables, a bucket, a region.
 fn env_of(store: &Store) -> Env {
+    env_with(store, [])
+}
+
+/// The same, and settings.
+fn env_with(store: &Store, settings: impl IntoIterator<Item = (&'static str, String)>) -> Env {
     let names = tables::ALL.iter().map(|table| (table.variable.to_owned(), table.name(&store.env).unwrap()));
-    let rest = [("AWS_REGION", "local"), ("FILES_BUCKET", "filesbucket")];
-    Env::of(names.chain(rest.map(|(name, value)| (name.to_owned(), value.to_owned()))))
+    let place = [("AWS_REGION", "local".to_owned()), ("FILES_BUCKET", bucket::BUCKET.to_owned())];
+    Env::of(names.chain(place.into_iter().chain(settings).map(|(name, value)| (name.to_owned(), value))))
 }

@@ -1,9 +1,7 @@
 //! The daily report on an embedded DynamoDB and an embedded S3.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -16,21 +14,15 @@ use sojourn::orders::DayShard;
 use sojourn::reports::{
     self, DailyReport, DynamoDailyOrders, Publication, ReportArchive, ReportKeys, S3Reports,
 };
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::Access;
 use sojourn_local::services::faults::{Effect, Failure, Rule, When};
-use sojourn_local::services::s3::S3;
-use sojourn_local::template::model::Bucket;
 
+use crate::bucket::{BUCKET, Files};
 use crate::support::{self, Store};
 
 struct Stage {
     store: Store,
-    s3: S3,
-    controls: Controls,
+    files: Files,
 }
-
-const BUCKET: &str = "filesbucket";
 
 fn day() -> Date {
     Date::constant(2026, 11, 19)
@@ -52,35 +44,11 @@ fn lease(fence: u64) -> Lease {
 
 impl Stage {
     fn new() -> Self {
-        let controls = Controls::new(Access::unrestricted());
-        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let s3 = S3::start(
-            anywhere,
-            None,
-            &[Bucket { name: BUCKET.to_owned(), ..Bucket::default() }],
-            controls.clone(),
-        )
-        .unwrap();
-        Self { store: support::store(), s3, controls }
+        Self { store: support::store(), files: Files::start() }
     }
 
     fn client(&self) -> aws_sdk_s3::Client {
-        let key = self.controls.access.operator();
-        aws_sdk_s3::Client::from_conf(
-            aws_sdk_s3::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new("local"))
-                .credentials_provider(Credentials::new(
-                    &key.access_key_id,
-                    &key.secret_access_key,
-                    None,
-                    None,
-                    "test",
-                ))
-                .endpoint_url(self.s3.endpoint_url())
-                .force_path_style(true)
-                .build(),
-        )
+        self.files.client()
     }
 
     fn archive(&self) -> S3Reports {
@@ -237,16 +205,16 @@ async fn a_write_that_was_held_up_does_not_replace_a_later_report() {
         .resource(format!("{BUCKET}/reports/2026-11-19/daily.csv"))
         .skip(1)
         .times(1);
-    let held = stage.controls.faults.add(replacement);
+    let held = stage.files.controls.faults.add(replacement);
     let report = stage.compile(&lease(2)).await;
     let archive = stage.archive();
     let zombie = archive.publish(&report, in_a_minute());
     let successor = async {
-        while stage.controls.faults.status(held).is_some_and(|status| status.held == 0) {
+        while stage.files.controls.faults.status(held).is_some_and(|status| status.held == 0) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let outcome = stage.publish(&lease(3)).await;
-        stage.controls.faults.release(held);
+        stage.files.controls.faults.release(held);
         outcome
     };
     let (zombie, successor) = futures::join!(zombie, successor);
@@ -259,9 +227,9 @@ async fn a_write_that_was_held_up_does_not_replace_a_later_report() {
 #[tokio::test]
 async fn a_put_whose_answer_was_lost_counts_as_written() {
     let stage = Stage::new();
-    stage.controls.faults.add(Rule::new(Effect::CommitThenReset).operation("PutObject").times(3));
+    stage.files.controls.faults.add(Rule::new(Effect::CommitThenReset).operation("PutObject").times(3));
     published(stage.publish(&lease(1)).await);
-    stage.controls.faults.add(Rule::new(Effect::CommitThenReset).operation("PutObject").times(3));
+    stage.files.controls.faults.add(Rule::new(Effect::CommitThenReset).operation("PutObject").times(3));
     published(stage.publish(&lease(2)).await);
     assert_eq!(stage.latest().await["fence"], 2);
 }
@@ -281,7 +249,7 @@ async fn of_many_runs_at_once_the_last_fence_stays() {
 async fn a_store_that_fails_is_an_error_and_leaves_the_report_that_was_there() {
     let stage = Stage::new();
     published(stage.publish(&lease(1)).await);
-    stage.controls.faults.add(Rule::fail(Failure::InternalServerError).operation("PutObject"));
+    stage.files.controls.faults.add(Rule::fail(Failure::InternalServerError).operation("PutObject"));
     let report = stage.compile(&lease(2)).await;
     let error = stage.archive().publish(&report, in_a_minute()).await.unwrap_err();
     assert!(error.to_string().contains("PutObject"), "{error}");

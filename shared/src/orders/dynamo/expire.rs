@@ -5,23 +5,23 @@ use jiff::Timestamp;
 
 use super::settle::{Footing, Settling};
 use super::{OrderWrites, key, parse};
-use crate::clock::{SharedClock, rfc3339};
+use crate::clock::SharedClock;
 use crate::deadline::Deadline;
-use crate::dynamo::{CancellationReason, DynamoError, Guard, Item, Transaction, text, transact};
+use crate::dynamo::{CancellationReason, DynamoError, Guard, TimeIndex, Transaction, transact};
 use crate::env::{ConfigError, Env};
 use crate::ids::{OrderId, SharedIds};
-use crate::orders::{
-    CancelReason, Expiration, Expiry, Order, OrderStatus, PendingCursor, PendingPage, PendingShard,
-};
+use crate::orders::{CancelReason, Expiration, Expiry, Order, OrderStatus, PendingOrder, PendingShard};
 use crate::payments::PaymentProvider;
 use crate::retry::Backoff;
+use crate::shards::ShardPage;
 use crate::telemetry::{self, Metric};
 
-/// Orders on a page: as many as a job ends in a few seconds, so that its progress is seen and its deadline kept.
-const PAGE_SIZE: i32 = 100;
-
-/// The orders of a shard that were placed before an instant, oldest first.
-const PLACED_BEFORE: &str = "pendingShard = :shard AND createdAt < :before";
+/// The orders that await payment, by the time they were placed.
+const PENDING: TimeIndex = TimeIndex {
+    name: "pending",
+    shard: "pendingShard",
+    before: "pendingShard = :shard AND createdAt < :before",
+};
 
 /// Expiry on the orders table.
 ///
@@ -113,42 +113,11 @@ impl<P: PaymentProvider> Expiry for DynamoExpiry<P> {
         &self,
         shard: PendingShard,
         placed_before: Timestamp,
-        after: Option<PendingCursor>,
-    ) -> Result<PendingPage, DynamoError> {
+        after: Option<PendingOrder>,
+    ) -> Result<ShardPage<PendingOrder>, DynamoError> {
         let writes = self.settling.writes();
         let shard = shard.key(&writes.region);
-        let start = after.map(|after| {
-            let mut start: Item = key(&after.order_id);
-            start.insert("pendingShard".to_owned(), text(&shard));
-            start.insert("createdAt".to_owned(), text(rfc3339(after.created_at)));
-            start
-        });
-        let answer = self
-            .settling
-            .client()
-            .query()
-            .table_name(writes.orders())
-            .index_name("pending")
-            .key_condition_expression(PLACED_BEFORE)
-            .expression_attribute_values(":shard", text(&shard))
-            .expression_attribute_values(":before", text(rfc3339(placed_before)))
-            .set_exclusive_start_key(start)
-            .limit(PAGE_SIZE)
-            .send()
-            .await
-            .map_err(|error| DynamoError::new("Query", format!("pending orders of {shard}"), error))?;
-        let cursor = |item: Item| {
-            serde_dynamo::aws_sdk_dynamodb_1::from_item::<PendingCursor>(item)
-                .map_err(|error| DynamoError::unreadable("Query", "a pending order", error))
-        };
-        let next = answer.last_evaluated_key.map(cursor).transpose()?;
-        let order_ids = answer
-            .items
-            .unwrap_or_default()
-            .into_iter()
-            .map(|item| cursor(item).map(|found| found.order_id))
-            .collect::<Result<_, _>>()?;
-        Ok(PendingPage { order_ids, next })
+        PENDING.page(self.settling.client(), writes.orders(), &shard, placed_before, after).await
     }
 
     async fn expire(

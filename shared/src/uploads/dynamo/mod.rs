@@ -28,8 +28,10 @@ use crate::tables;
 
 mod list;
 mod rows;
+mod sweep;
 
 pub use rows::DynamoUploads;
+pub use sweep::DynamoSweep;
 
 /// Sort key of the row that counts what a user has.
 pub const USAGE: &str = "usage";

@@ -85,12 +85,7 @@ impl UploadRows for DynamoUploads {
     }
 
     async fn read(&self, owner: &UserId, upload_id: &UploadId) -> Result<Option<Upload>, DynamoError> {
-        let request =
-            self.client.get_item().table_name(self.writes.table()).set_key(Some(key(owner, upload_id)));
-        let answer = Box::pin(request.consistent_read(true).send())
-            .await
-            .map_err(|error| DynamoError::new("GetItem", upload_id.as_str(), error))?;
-        answer.item.map(parse).transpose()
+        read(&self.client, &self.writes, owner, upload_id).await?.map(parse).transpose()
     }
 
     async fn list(
@@ -125,6 +120,20 @@ impl UploadRows for DynamoUploads {
             },
         }
     }
+}
+
+/// The row of an upload. Consistent.
+pub(super) async fn read(
+    client: &Client,
+    writes: &UploadWrites,
+    owner: &UserId,
+    upload_id: &UploadId,
+) -> Result<Option<Item>, DynamoError> {
+    let request = client.get_item().table_name(writes.table()).set_key(Some(key(owner, upload_id)));
+    let answer = Box::pin(request.consistent_read(true).send())
+        .await
+        .map_err(|error| DynamoError::new("GetItem", upload_id.as_str(), error))?;
+    Ok(answer.item)
 }
 
 /// The upload that was in the way. An empty item is no row.

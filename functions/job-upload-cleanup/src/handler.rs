@@ -1,0 +1,26 @@
+//! A delivery of the schedule: under the slot's lock, look after what was due before the scheduled time.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use sojourn::jobs::backlog::answer_turn;
+use sojourn::jobs::{Delivery, JobError, upload_cleanup};
+use sojourn::lock::{DynamoLocks, JobSlot, SlotRunner};
+use sojourn::uploads::dynamo::DynamoSweep;
+use sojourn::uploads::s3::S3Uploads;
+
+/// What the function works with.
+pub(crate) struct App {
+    pub(crate) runner: SlotRunner<DynamoLocks>,
+    pub(crate) rows: DynamoSweep,
+    pub(crate) files: S3Uploads,
+}
+
+/// Answers a delivery.
+pub(crate) async fn handle(app: Arc<App>, delivery: Delivery) -> Result<Value, JobError> {
+    let slot = JobSlot::of_second("upload-cleanup", delivery.scheduled_at);
+    let app = &app;
+    let work = |turn| async move { upload_cleanup::run(&app.rows, &app.files, &turn).await };
+    answer_turn(&app.runner, &slot, delivery, work).await
+}

@@ -1,0 +1,196 @@
+//! Ending uploads that nobody finished, and taking away what deleted ones left behind.
+//!
+//! The index `sweep` has every upload that is not READY, with the time at which it has to be looked after. It is worked off
+//! ([`super::backlog`]) as far as that time is before the scheduled one. What is due is read again, consistently:
+//!
+//! 1. PENDING or REJECTED: its user had their time. One transaction makes it DELETED, on the condition of the status that was
+//!    seen and of the lock, and gives it back to the quota. A completion that comes first wins: the upload is READY, and left
+//!    alone. After the transaction its parts and objects are deleted. What fails there is left to step 2.
+//! 2. DELETED, by step 1 or by its user, [`TOMBSTONE`](crate::uploads::TOMBSTONE) ago: no link and no running request can write an object
+//!    any more. Parts and objects are deleted, once more or for the first time; then the row, on the condition that it is still
+//!    this and of the lock.
+//!
+//! So the quota is given back exactly once, and a row goes after all that it names: wherever a run is cut off, another
+//! one finds the row and begins with it anew.
+//!
+//! The bucket knows no lock: a run that was overtaken may still delete objects there. They are only ever those of an upload
+//! that is DELETED, which no row ever stops being.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::backlog::{self, Backlog, BacklogError, Progress, Turn};
+use crate::clock::{as_rfc3339, rfc3339};
+use crate::dynamo::DynamoError;
+use crate::files::FileError;
+use crate::ids::UploadId;
+use crate::retry::Backoff;
+use crate::shards::ShardPage;
+use crate::telemetry::{self, Metric, chain};
+use crate::uploads::{Ending, SweepEntry, SweepRows, SweepShard, Upload, UploadRemoval, UploadStatus};
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UploadCleanupResult {
+    /// What was due before this was looked after.
+    #[serde(with = "as_rfc3339")]
+    pub due_before: Timestamp,
+    /// Unfinished or rejected uploads that were deleted by this run.
+    pub expired: u64,
+    /// Of those, uploads whose objects could not be deleted yet.
+    pub objects_left: u64,
+    /// Deleted uploads whose rows went, with all that they named.
+    pub forgotten: u64,
+    /// Uploads that were READY, not due or gone by the time they were looked at.
+    pub ended_before: u64,
+    /// Uploads at whose rows others were until the deadline.
+    pub contended: u64,
+    /// Uploads that could not be looked after.
+    pub failed: u64,
+    /// Whether time ran out before the last page: the next slot goes on.
+    pub remaining: bool,
+}
+
+/// What became of one upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Care {
+    Expired,
+    ExpiredButObjects,
+    Forgotten,
+    EndedBefore,
+    Contended,
+    Fenced,
+}
+
+/// One upload could not be looked after.
+#[derive(Debug, thiserror::Error)]
+enum CareError {
+    #[error(transparent)]
+    Row(#[from] DynamoError),
+    #[error(transparent)]
+    Objects(#[from] FileError),
+}
+
+/// Looks after what is due.
+pub async fn run<R: SweepRows, F: UploadRemoval>(
+    rows: &R,
+    files: &F,
+    turn: &Turn<R::Guard>,
+) -> Result<UploadCleanupResult, BacklogError<DynamoError>> {
+    let mut result = UploadCleanupResult::of_nothing(turn.scheduled_at);
+    let uploads = DueUploads { rows, files, turn };
+    let progress = backlog::work_off(&uploads, turn, |seen| result.count(seen)).await?;
+    result.remaining = progress == Progress::OutOfTime;
+    Ok(result)
+}
+
+struct DueUploads<'a, R: SweepRows, F> {
+    rows: &'a R,
+    files: &'a F,
+    turn: &'a Turn<R::Guard>,
+}
+
+impl<R: SweepRows, F: UploadRemoval> DueUploads<'_, R, F> {
+    async fn look_after(&self, entry: &SweepEntry) -> Result<Care, CareError> {
+        let due_before = self.turn.scheduled_at;
+        let mut backoff = Backoff::within(self.turn.deadline);
+        loop {
+            let Some(seen) = self.rows.read(entry, due_before).await? else { return Ok(Care::EndedBefore) };
+            let guard = self.turn.guard.clone();
+            let ending = match seen.status {
+                UploadStatus::Ready => return Ok(Care::EndedBefore),
+                UploadStatus::Deleted => {
+                    self.files.remove(&seen).await?;
+                    self.rows.forget(&seen, due_before, guard).await?
+                }
+                UploadStatus::Pending | UploadStatus::Rejected => self.rows.expire(&seen, guard).await?,
+            };
+            match ending {
+                Ending::Done if seen.status == UploadStatus::Deleted => return Ok(Care::Forgotten),
+                Ending::Done => return Ok(self.clear(&seen).await),
+                Ending::Fenced => return Ok(Care::Fenced),
+                Ending::Refused => {}
+                Ending::Busy => telemetry::count(Metric::TransactionConflicts, 1),
+            }
+            if !backoff.wait().await {
+                return Ok(Care::Contended);
+            }
+        }
+    }
+
+    /// The end of step 1.
+    async fn clear(&self, expired: &Upload) -> Care {
+        match self.files.remove(expired).await {
+            Ok(()) => Care::Expired,
+            Err(error) => {
+                tracing::warn!(upload = %expired.upload_id, error = chain(&error), "objects are left for later");
+                Care::ExpiredButObjects
+            }
+        }
+    }
+}
+
+impl<R: SweepRows, F: UploadRemoval> Backlog for DueUploads<'_, R, F> {
+    type Shard = SweepShard;
+    type Entry = SweepEntry;
+    type Outcome = (UploadId, Result<Care, CareError>);
+    type Error = DynamoError;
+
+    fn shards(&self) -> Vec<SweepShard> {
+        SweepShard::all().collect()
+    }
+
+    async fn page(
+        &self,
+        shard: SweepShard,
+        after: Option<SweepEntry>,
+    ) -> Result<ShardPage<SweepEntry>, DynamoError> {
+        self.rows.page(shard, self.turn.scheduled_at, after).await
+    }
+
+    async fn work_on(&self, entry: SweepEntry) -> Self::Outcome {
+        let care = self.look_after(&entry).await;
+        (entry.upload_id, care)
+    }
+}
+
+impl UploadCleanupResult {
+    const fn of_nothing(due_before: Timestamp) -> Self {
+        Self {
+            due_before,
+            expired: 0,
+            objects_left: 0,
+            forgotten: 0,
+            ended_before: 0,
+            contended: 0,
+            failed: 0,
+            remaining: false,
+        }
+    }
+
+    fn count(
+        &mut self,
+        (upload_id, care): (UploadId, Result<Care, CareError>),
+    ) -> Result<(), BacklogError<DynamoError>> {
+        match care {
+            Ok(Care::Expired) => self.expired += 1,
+            Ok(Care::ExpiredButObjects) => {
+                self.expired += 1;
+                self.objects_left += 1;
+            }
+            Ok(Care::Forgotten) => self.forgotten += 1,
+            Ok(Care::EndedBefore) => self.ended_before += 1,
+            Ok(Care::Contended) => self.contended += 1,
+            Ok(Care::Fenced) => {
+                tracing::warn!(%upload_id, due_before = %rfc3339(self.due_before), "the lock was taken over");
+                return Err(BacklogError::Overtaken);
+            }
+            Err(error) => {
+                tracing::error!(%upload_id, error = chain(&error), "an upload could not be looked after");
+                self.failed += 1;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! Uploads that have to be looked after, for the clean-up job.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{Delete, TransactWriteItem};
+use jiff::Timestamp;
+
+use super::{UploadWrites, key, parse};
+use crate::clock::{SharedClock, rfc3339};
+use crate::dynamo::{CancellationReason, DynamoError, Guard, Item, TimeIndex, Transaction, text, transact};
+use crate::env::{ConfigError, Env};
+use crate::shards::ShardPage;
+use crate::telemetry::{self, Metric};
+use crate::uploads::{Ending, SweepEntry, SweepRows, SweepShard, Upload, UploadStatus};
+
+/// The uploads that are not READY, by when they have to be looked after.
+const SWEEP: TimeIndex =
+    TimeIndex { name: "sweep", shard: "sweepShard", before: "sweepShard = :shard AND sweepAt < :before" };
+
+/// The tombstone is still one, and its time has come: the index may have shown the upload as it stood before its user deleted
+/// it, which is two hours too early.
+const IS_DUE_TOMBSTONE: &str = "#status = :deleted AND sweepAt < :before";
+
+/// The uploads table, for who looks after it.
+///
+/// Calls `Query` on the index `sweep` and `GetItem`; in transactions `UpdateItem`, `DeleteItem`, and what the guard is.
+#[derive(Debug, Clone)]
+pub struct DynamoSweep {
+    client: Client,
+    writes: UploadWrites,
+    clock: SharedClock,
+}
+
+impl DynamoSweep {
+    /// Uploads in the table that `UPLOADS_TABLE` names, of the region `AWS_REGION`.
+    pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        Ok(Self { client, writes: UploadWrites::from_env(env)?, clock })
+    }
+
+    /// Runs `actions`, the first of which is about the upload's own row, on the condition of `guard`.
+    async fn end(
+        &self,
+        seen: &Upload,
+        mut actions: Vec<TransactWriteItem>,
+        Guard(guard): Guard,
+    ) -> Result<Ending, DynamoError> {
+        use CancellationReason::ConditionFailed;
+
+        actions.push(guard);
+        let target = seen.upload_id.as_str();
+        let reasons = match transact(&self.client, target, actions).await? {
+            Transaction::Committed => return Ok(Ending::Done),
+            Transaction::Cancelled(reasons) => reasons,
+        };
+        match reasons.as_slice() {
+            // An overtaken run must hear of it first.
+            [.., ConditionFailed(_)] => Ok(Ending::Fenced),
+            [ConditionFailed(_), ..] => Ok(Ending::Refused),
+            [_, ConditionFailed(_), _] => {
+                let usage = format!("the usage of {}", seen.owner_id);
+                Err(DynamoError::unreadable("TransactWriteItems", usage, "it is less than the upload alone"))
+            }
+            _ => Ok(Ending::Busy),
+        }
+    }
+}
+
+impl SweepRows for DynamoSweep {
+    type Guard = Guard;
+
+    async fn page(
+        &self,
+        shard: SweepShard,
+        due_before: Timestamp,
+        after: Option<SweepEntry>,
+    ) -> Result<ShardPage<SweepEntry>, DynamoError> {
+        let shard = shard.key(self.writes.region());
+        SWEEP.page(&self.client, self.writes.table(), &shard, due_before, after).await
+    }
+
+    async fn read(&self, entry: &SweepEntry, due_before: Timestamp) -> Result<Option<Upload>, DynamoError> {
+        let row = super::rows::read(&self.client, &self.writes, &entry.owner_id, &entry.upload_id).await?;
+        row.filter(|row| is_due(row, due_before)).map(parse).transpose()
+    }
+
+    async fn expire(&self, seen: &Upload, guard: Guard) -> Result<Ending, DynamoError> {
+        let ending = self.end(seen, self.writes.deleted(seen, self.clock.now())?, guard).await?;
+        if ending == Ending::Done {
+            telemetry::count(Metric::UploadsExpired, 1);
+        }
+        Ok(ending)
+    }
+
+    async fn forget(
+        &self,
+        seen: &Upload,
+        due_before: Timestamp,
+        guard: Guard,
+    ) -> Result<Ending, DynamoError> {
+        let delete = Delete::builder()
+            .table_name(self.writes.table())
+            .set_key(Some(key(&seen.owner_id, &seen.upload_id)))
+            .condition_expression(IS_DUE_TOMBSTONE)
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":deleted", text(UploadStatus::Deleted.as_str()))
+            .expression_attribute_values(":before", text(rfc3339(due_before)))
+            .build()
+            .map_err(|error| DynamoError::unreadable("build", self.writes.table(), error))?;
+        self.end(seen, vec![TransactWriteItem::builder().delete(delete).build()], guard).await
+    }
+}
+
+/// Times are texts of one width, which sort as the times do.
+fn is_due(row: &Item, before: Timestamp) -> bool {
+    row.get("sweepAt").and_then(|at| at.as_s().ok()).is_some_and(|at| *at < rfc3339(before))
+}

@@ -1,0 +1,130 @@
+//! The upload clean-up on an embedded DynamoDB and an embedded S3: quotas come back exactly once and nothing is left, whatever
+//! happens to the run.
+
+mod interruptions;
+mod stage;
+
+use sojourn::deadline::Deadline;
+use sojourn::uploads::dynamo::{key, usage_key};
+use sojourn_local::services::faults::{Failure, Rule};
+
+use stage::{LARGE, LONG, SMALL, Stage, hours, nine, user};
+
+#[tokio::test]
+async fn an_unfinished_upload_past_its_time_becomes_a_tombstone_and_gives_its_quota_back_once() {
+    let stage = Stage::new();
+    let ann = user();
+    let (whole, in_parts, rejected) =
+        (stage.sent(&ann).await, stage.sent_in_parts(&ann).await, stage.rejected(&ann).await);
+    let ready = stage.ready(&ann).await;
+    stage.a_day_later();
+    let young = stage.sent(&ann).await;
+    assert_eq!(stage.taken(&ann).await, (4 * SMALL + LARGE, 5));
+    assert!(stage.has_parts(&in_parts).await);
+
+    let result = stage.sweep(nine()).await;
+    assert_eq!((result.expired, result.objects_left, result.forgotten), (3, 0, 0), "{result:?}");
+    for upload in [&whole, &in_parts, &rejected] {
+        assert_eq!(stage.status(upload).await.as_deref(), Some("DELETED"));
+    }
+    assert!(!stage.has_parts(&in_parts).await);
+    assert_eq!(stage.status(&ready).await.as_deref(), Some("READY"));
+    assert_eq!(stage.status(&young).await.as_deref(), Some("PENDING"));
+    assert_eq!(stage.objects().await, [young.incoming_key(), ready.final_key()]);
+    assert_eq!(stage.taken(&ann).await, (2 * SMALL, 2));
+
+    // The next slot finds tombstones that are not due.
+    let next = stage.sweep(nine() + hours(1)).await;
+    assert_eq!((next.expired, next.forgotten, next.failed), (0, 0, 0), "{next:?}");
+    assert_eq!(stage.status(&whole).await.as_deref(), Some("DELETED"));
+    assert_eq!(stage.taken(&ann).await, (2 * SMALL, 2));
+}
+
+#[tokio::test]
+async fn a_tombstone_whose_time_has_come_takes_along_what_was_put_there_after_the_deletion() {
+    let stage = Stage::new();
+    let ann = user();
+    let (deleted, in_parts) = (stage.deleted(&ann).await, stage.sent_in_parts(&ann).await);
+    stage.uploads().delete(&ann, &in_parts.upload_id, Deadline::after(LONG)).await.unwrap();
+    // A link that still lived, and a completion that was still running.
+    stage.put(&deleted.incoming_key(), "late").await;
+    stage.put(&deleted.final_key(), "later").await;
+    stage.put(&in_parts.incoming_key(), "late").await;
+    stage.a_day_later();
+
+    let result = stage.sweep(nine()).await;
+    assert_eq!((result.expired, result.forgotten, result.failed), (0, 2, 0), "{result:?}");
+    assert_eq!(stage.objects().await, [""; 0]);
+    assert_eq!((stage.status(&deleted).await, stage.status(&in_parts).await), (None, None));
+    assert_eq!(stage.taken(&ann).await, (0, 0));
+}
+
+#[tokio::test]
+async fn what_is_ready_stays_however_long() {
+    let stage = Stage::new();
+    let ann = user();
+    let ready = stage.ready(&ann).await;
+    stage.a_day_later();
+    for slot in [nine(), nine() + hours(24 * 365)] {
+        let result = stage.sweep(slot).await;
+        assert_eq!((result.expired, result.forgotten, result.ended_before), (0, 0, 0), "{result:?}");
+    }
+    assert_eq!(stage.status(&ready).await.as_deref(), Some("READY"));
+    assert_eq!(stage.objects().await, [ready.final_key()]);
+    assert_eq!(stage.taken(&ann).await, (SMALL, 1));
+}
+
+#[tokio::test]
+async fn objects_that_cannot_be_deleted_are_left_to_the_tombstone_whose_row_outlives_them() {
+    let stage = Stage::new();
+    let ann = user();
+    let upload = stage.sent(&ann).await;
+    stage.a_day_later();
+    let faults = &stage.files.controls.faults;
+    faults.add(Rule::fail(Failure::InternalServerError).operation("DeleteObject"));
+    let result = stage.sweep(nine()).await;
+    assert_eq!((result.expired, result.objects_left, result.failed), (1, 1, 0), "{result:?}");
+    assert_eq!(stage.taken(&ann).await, (0, 0));
+    let result = stage.sweep(nine() + hours(3)).await;
+    assert_eq!((result.forgotten, result.failed), (0, 1), "{result:?}");
+    assert_eq!(stage.status(&upload).await.as_deref(), Some("DELETED"));
+
+    faults.clear();
+    let result = stage.sweep(nine() + hours(4)).await;
+    assert_eq!((result.forgotten, result.failed), (1, 0), "{result:?}");
+    assert_eq!((stage.status(&upload).await, stage.objects().await.len()), (None, 0));
+}
+
+#[tokio::test]
+async fn one_bad_row_does_not_stop_the_rest() {
+    let stage = Stage::new();
+    let ann = user();
+    let mut uploads = Vec::new();
+    for _ in 0..5 {
+        uploads.push(stage.sent(&ann).await);
+    }
+    // A row that no upload can be read from.
+    let broken = stage.store.client.update_item().table_name("UploadsTable");
+    let broken = broken.set_key(Some(key(&ann, &uploads[2].upload_id)));
+    broken.update_expression("REMOVE fileName").send().await.unwrap();
+    stage.a_day_later();
+    let result = stage.sweep(nine()).await;
+    assert_eq!((result.expired, result.failed, result.remaining), (4, 1, false), "{result:?}");
+    assert_eq!(stage.taken(&ann).await, (SMALL, 1));
+    assert_eq!(stage.objects().await, [uploads[2].incoming_key()]);
+}
+
+#[tokio::test]
+async fn a_quota_that_was_lost_is_not_made_up_and_does_not_hold_the_run_up() {
+    let stage = Stage::new();
+    let (ann, ben) = (user(), user());
+    let (of_ann, of_ben) = (stage.sent(&ann).await, stage.sent(&ben).await);
+    let usage = usage_key(&ann);
+    let lost = stage.store.client.delete_item().table_name("UploadsTable").set_key(Some(usage));
+    lost.send().await.unwrap();
+    stage.a_day_later();
+    let result = stage.sweep(nine()).await;
+    assert_eq!((result.expired, result.failed, result.contended), (1, 1, 0), "{result:?}");
+    assert_eq!(stage.status(&of_ann).await.as_deref(), Some("PENDING"));
+    assert_eq!(stage.status(&of_ben).await.as_deref(), Some("DELETED"));
+}

@@ -1,0 +1,223 @@
+//! Uploads in all the states that the clean-up meets, made by the real protocol.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use jiff::Timestamp;
+use sojourn::clock::ManualClock;
+use sojourn::deadline::Deadline;
+use sojourn::dynamo::{DynamoError, Guard};
+use sojourn::env::Env;
+use sojourn::ids::{self, UserId};
+use sojourn::jobs::backlog::{BacklogError, Turn};
+use sojourn::jobs::upload_cleanup::{self, UploadCleanupResult};
+use sojourn::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms, LockStore};
+use sojourn::uploads::dynamo::{DynamoSweep, DynamoUploads, key, usage_key};
+use sojourn::uploads::s3::S3Uploads;
+use sojourn::uploads::{CompletionRequest, Upload, UploadError, UploadLimits, UploadRequest, Uploads};
+
+use crate::bucket::{BUCKET, Files};
+use crate::support::{self, Store};
+
+/// The size of a small file, in bytes.
+pub(super) const SMALL: u64 = 12;
+/// The SHA-256 of `twelve bytes`.
+const TWELVE_BYTES: &str = "d4ce2c527afe674c7a086bd74e256019e3d5dcdb31eeb6eaadef5ada8c4383b9";
+/// The size of one that comes in parts.
+pub(super) const LARGE: u64 = 6 * 1024 * 1024;
+/// More than a run needs.
+pub(super) const LONG: Duration = Duration::from_mins(1);
+/// How long uploads may stay unfinished.
+const UNFINISHED_HOURS: u64 = 24;
+
+pub(super) struct Stage {
+    pub(super) store: Store,
+    pub(super) files: Files,
+    pub(super) clock: Arc<ManualClock>,
+    env: Env,
+}
+
+/// The time of the first slot.
+pub(super) fn nine() -> Timestamp {
+    "2026-11-20T09:00:00Z".parse().unwrap()
+}
+
+pub(super) fn hours(count: u64) -> Duration {
+    Duration::from_hours(count)
+}
+
+pub(super) fn user() -> UserId {
+    ids::random().next()
+}
+
+fn slot(at: Timestamp) -> JobSlot {
+    JobSlot::of_second("upload-cleanup", at)
+}
+
+impl Stage {
+    /// Empty, and long enough before [`nine`] for what begins here to be unfinished by then.
+    pub(super) fn new() -> Self {
+        let store = support::store();
+        let limits = [
+            ("UPLOAD_MAX_MEGABYTES", "100".to_owned()),
+            ("UPLOAD_QUOTA_MEGABYTES", "1024".to_owned()),
+            ("UPLOAD_TYPES", "text/plain".to_owned()),
+            ("UNFINISHED_UPLOAD_HOURS", UNFINISHED_HOURS.to_string()),
+            // Only that there is one matters here: buckets are in the path.
+            ("AWS_ENDPOINT_URL_S3", "set".to_owned()),
+        ];
+        let env = crate::env_with(&store, limits);
+        let clock = ManualClock::at(nine() - hours(UNFINISHED_HOURS + 1));
+        Self { store, files: Files::start(), clock, env }
+    }
+
+    /// As time passes until [`nine`].
+    pub(super) fn a_day_later(&self) {
+        self.clock.advance(hours(UNFINISHED_HOURS + 1));
+    }
+
+    fn bucket(&self) -> S3Uploads {
+        S3Uploads::from_env(&self.files.sdk_config(), &self.env, self.clock.clone()).unwrap()
+    }
+
+    pub(super) fn uploads(&self) -> Uploads<DynamoUploads, S3Uploads> {
+        let rows = DynamoUploads::from_env(self.store.client.clone(), &self.env).unwrap();
+        let limits = UploadLimits::from_env(&self.env).unwrap();
+        Uploads::new(rows, self.bucket(), limits, "local".to_owned(), self.clock.clone(), ids::random())
+    }
+
+    /// A file that was announced, and not sent.
+    async fn announced(&self, owner: &UserId, size_bytes: u64) -> Upload {
+        let wish = UploadRequest {
+            file_name: "note.txt".to_owned(),
+            content_type: "text/plain".to_owned(),
+            size_bytes,
+            sha256: TWELVE_BYTES.parse().unwrap(),
+        };
+        self.uploads().create(owner, wish, Deadline::after(LONG)).await.unwrap().upload
+    }
+
+    /// A file that was sent whole, and not completed.
+    pub(super) async fn sent(&self, owner: &UserId) -> Upload {
+        let upload = self.announced(owner, SMALL).await;
+        self.put(&upload.incoming_key(), "twelve bytes").await;
+        upload
+    }
+
+    /// A file of which some bytes came as a part, and that was not completed.
+    pub(super) async fn sent_in_parts(&self, owner: &UserId) -> Upload {
+        let upload = self.announced(owner, LARGE).await;
+        let part = self.files.client().upload_part().bucket(BUCKET).key(upload.incoming_key());
+        let part = part.upload_id(upload.s3_upload_id.as_ref().unwrap().as_str()).part_number(1);
+        part.body(b"some bytes".to_vec().into()).send().await.unwrap();
+        upload
+    }
+
+    /// A file that was something else than was announced.
+    pub(super) async fn rejected(&self, owner: &UserId) -> Upload {
+        let upload = self.announced(owner, SMALL).await;
+        self.put(&upload.incoming_key(), "other  bytes").await;
+        let refused = self.complete(&upload).await.unwrap_err();
+        assert!(matches!(refused, UploadError::Rejected(_)), "{refused:?}");
+        upload
+    }
+
+    /// A file that is READY.
+    pub(super) async fn ready(&self, owner: &UserId) -> Upload {
+        let upload = self.sent(owner).await;
+        self.complete(&upload).await.unwrap()
+    }
+
+    /// A file that its user deleted.
+    pub(super) async fn deleted(&self, owner: &UserId) -> Upload {
+        let upload = self.sent(owner).await;
+        self.uploads().delete(owner, &upload.upload_id, Deadline::after(LONG)).await.unwrap();
+        upload
+    }
+
+    pub(super) async fn complete(&self, upload: &Upload) -> Result<Upload, UploadError> {
+        let (owner, id) = (&upload.owner_id, &upload.upload_id);
+        self.uploads().complete(owner, id, &CompletionRequest::default(), Deadline::after(LONG)).await
+    }
+
+    pub(super) async fn put(&self, key: &str, text: &'static str) {
+        let put = self.files.client().put_object().bucket(BUCKET).key(key);
+        put.body(text.as_bytes().to_vec().into()).send().await.unwrap();
+    }
+
+    fn locks(&self) -> DynamoLocks {
+        let client = self.store.client.clone();
+        DynamoLocks::new(client, "LocksTable", "local", self.clock.clone(), LeaseTerms::JOBS)
+    }
+
+    /// The lock of the slot at `at`, taken from a holder that has died if there is one.
+    pub(super) async fn lease(&self, at: Timestamp) -> Lease {
+        loop {
+            match self.locks().acquire(slot(at).lock_name(), &ids::random().next()).await.unwrap() {
+                Acquire::Acquired(lease) => return lease,
+                Acquire::Held { .. } => self.lease_runs_out(),
+                Acquire::Done { .. } => panic!("nobody completes slots here"),
+            }
+        }
+    }
+
+    pub(super) fn lease_runs_out(&self) {
+        let terms = LeaseTerms::JOBS;
+        self.clock.advance(terms.lease + terms.clock_skew + Duration::from_secs(1));
+    }
+
+    /// The work of the slot at `at`, with so much time for it.
+    pub(super) fn turn(&self, at: Timestamp, lease: &Lease, time: Duration) -> Turn<Guard> {
+        // The run stops ten seconds before its deadline.
+        let deadline = Deadline::after(time + Duration::from_secs(10));
+        Turn::of_slot(&slot(at), deadline, self.locks().guard(lease).unwrap())
+    }
+
+    pub(super) async fn run(
+        &self,
+        turn: &Turn<Guard>,
+    ) -> Result<UploadCleanupResult, BacklogError<DynamoError>> {
+        let rows = DynamoSweep::from_env(self.store.client.clone(), &self.env, self.clock.clone()).unwrap();
+        upload_cleanup::run(&rows, &self.bucket(), turn).await
+    }
+
+    /// A whole run of the slot at `at`.
+    pub(super) async fn sweep(&self, at: Timestamp) -> UploadCleanupResult {
+        let lease = self.lease(at).await;
+        self.run(&self.turn(at, &lease, LONG)).await.unwrap()
+    }
+
+    /// The status in an upload's row; none without a row.
+    pub(super) async fn status(&self, upload: &Upload) -> Option<String> {
+        let row = self.store.client.get_item().table_name("UploadsTable").consistent_read(true);
+        let row = row.set_key(Some(key(&upload.owner_id, &upload.upload_id))).send().await.unwrap().item;
+        row.map(|row| row["status"].as_s().unwrap().clone())
+    }
+
+    /// What is counted as taken by a user: bytes and files.
+    pub(super) async fn taken(&self, owner: &UserId) -> (u64, u64) {
+        let row = self.store.client.get_item().table_name("UploadsTable").consistent_read(true);
+        let row = row.set_key(Some(usage_key(owner))).send().await.unwrap().item.unwrap();
+        let number = |name: &str| row[name].as_n().unwrap().parse().unwrap();
+        (number("bytes"), number("files"))
+    }
+
+    /// The keys of all objects.
+    pub(super) async fn objects(&self) -> Vec<String> {
+        let listing = self.files.client().list_objects_v2().bucket(BUCKET).send().await.unwrap();
+        listing.contents().iter().map(|object| object.key().unwrap().to_owned()).collect()
+    }
+
+    /// Whether S3 still knows the upload in parts.
+    pub(super) async fn has_parts(&self, upload: &Upload) -> bool {
+        let parts = self.files.client().list_parts().bucket(BUCKET).key(upload.incoming_key());
+        match parts.upload_id(upload.s3_upload_id.as_ref().unwrap().as_str()).send().await {
+            Ok(listing) => !listing.parts().is_empty(),
+            Err(error) => {
+                assert_eq!(error.code(), Some("NoSuchUpload"));
+                false
+            }
+        }
+    }
+}
