@@ -116,6 +116,9 @@ pub const CARTS: Table = table("CartsTable", "CARTS_TABLE", key("customerId"));
 /// The sandbox payment provider's ledger.
 pub const PAYMENT_LEDGER: Table = table("PaymentLedgerTable", "PAYMENT_LEDGER_TABLE", key("paymentKey"));
 
+/// Lists of orders that customers asked for.
+pub const EXPORTS: Table = Table { expires: true, ..table("ExportsTable", "EXPORTS_TABLE", key("exportId")) };
+
 /// All of them.
 pub const ALL: &[Table] = &[
     CONNECTIONS,
@@ -130,4 +133,5 @@ pub const ALL: &[Table] = &[
     SIGN_IN_ATTEMPTS,
     CARTS,
     PAYMENT_LEDGER,
+    EXPORTS,
 ];
