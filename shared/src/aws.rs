@@ -30,12 +30,16 @@ pub fn region(env: &Env) -> Result<String, ConfigError> {
     env.required("AWS_REGION").map(str::to_owned)
 }
 
-/// The client of S3. An endpoint of one's own (the local region's, by its address) has buckets in the path, not in the
-/// host name.
+/// The client of S3.
 pub fn s3_client(env: &Env, sdk: &SdkConfig) -> aws_sdk_s3::Client {
+    aws_sdk_s3::Client::from_conf(s3_config(env, sdk).build())
+}
+
+/// What clients of S3 are made from. An endpoint of one's own (the local region's, by its address) has buckets in the path,
+/// not in the host name.
+pub fn s3_config(env: &Env, sdk: &SdkConfig) -> aws_sdk_s3::config::Builder {
     let has_own_endpoint = env.optional("AWS_ENDPOINT_URL_S3").is_some();
-    let config = aws_sdk_s3::config::Builder::from(sdk).force_path_style(has_own_endpoint).build();
-    aws_sdk_s3::Client::from_conf(config)
+    aws_sdk_s3::config::Builder::from(sdk).force_path_style(has_own_endpoint)
 }
 
 /// Configuration that every client is made from.

@@ -59,6 +59,13 @@ macro_rules! prefixed_id {
         #[serde(transparent)]
         pub struct $name(String);
 
+        impl $name {
+            /// The ULID alone, without the prefix.
+            pub fn ulid_text(&self) -> &str {
+                self.0.strip_prefix($prefix).unwrap_or_default()
+            }
+        }
+
         impl From<Ulid> for $name {
             fn from(ulid: Ulid) -> Self {
                 Self(format!(concat!($prefix, "{}"), ulid))
@@ -106,6 +113,10 @@ prefixed_id!(
     ExportId, "exp_", "export id"
 );
 prefixed_id!(
+    /// A file that a user uploads.
+    UploadId, "upl_", "upload id"
+);
+prefixed_id!(
     /// One attempt of one process at something: a lock's owner, a claim's holder.
     AttemptId, "att_", "attempt id"
 );
@@ -124,7 +135,7 @@ impl From<Ulid> for MessageId {
 /// The message that tells of an export. There is one, so that the same one is sent however often it is sent.
 impl From<&ExportId> for MessageId {
     fn from(export: &ExportId) -> Self {
-        Self(export.0.trim_start_matches("exp_").to_owned())
+        Self(export.ulid_text().to_owned())
     }
 }
 

@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod connections;
 pub mod delivery;
 pub mod exports;
+pub mod files;
 pub mod idempotency;
 pub mod jobs;
 pub mod lock;
@@ -22,6 +23,7 @@ pub mod seal;
 pub mod sessions;
 pub mod throttle;
 pub mod tokens;
+pub mod uploads;
 pub mod users;
 
 // What everything is made of.
@@ -38,6 +40,7 @@ pub mod random;
 pub mod redacted;
 pub mod reply;
 pub mod retry;
+pub mod shards;
 
 // Where it meets AWS, and Redis.
 pub mod aws;

@@ -113,6 +113,12 @@ pub const SIGN_IN_ATTEMPTS: Table =
 /// Carts, a row per customer.
 pub const CARTS: Table = table("CartsTable", "CARTS_TABLE", key("customerId"));
 
+/// Uploaded files, and how much of their quota users have taken.
+pub const UPLOADS: Table = Table {
+    indexes: &[Index { name: "sweep", key: sorted("sweepShard", "sweepAt") }],
+    ..table("UploadsTable", "UPLOADS_TABLE", sorted("ownerId", "uploadId"))
+};
+
 /// The sandbox payment provider's ledger.
 pub const PAYMENT_LEDGER: Table = table("PaymentLedgerTable", "PAYMENT_LEDGER_TABLE", key("paymentKey"));
 
@@ -132,6 +138,7 @@ pub const ALL: &[Table] = &[
     SESSIONS,
     SIGN_IN_ATTEMPTS,
     CARTS,
+    UPLOADS,
     PAYMENT_LEDGER,
     EXPORTS,
 ];

@@ -12,6 +12,7 @@ use crate::clock::as_rfc3339;
 use crate::deadline::Deadline;
 use crate::delivery::DeliverError;
 use crate::dynamo::DynamoError;
+use crate::files::MultipartId;
 use crate::ids::{AttemptId, ExportId, OrderId, UserId};
 
 /// One upload by which a file is written.
@@ -20,7 +21,7 @@ use crate::ids::{AttemptId, ExportId, OrderId, UserId};
 pub struct Attempt {
     /// S3's id of it.
     #[serde(rename = "s3UploadId")]
-    pub upload_id: String,
+    pub upload_id: MultipartId,
     /// A mark that the finished file carries. It tells this upload's file from one that another upload has left at the same
     /// key.
     pub mark: AttemptId,

@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use super::{Attempt, Completion, Part, PartOutcome, ResultStore, StoreError};
 use crate::env::{ConfigError, Env};
+use crate::files::MultipartId;
 use crate::ids::AttemptId;
 
 /// Name of the metadata that holds the mark.
@@ -71,7 +72,7 @@ impl ResultStore for S3Results {
         let answer =
             Box::pin(request.send()).await.map_err(|error| failed("CreateMultipartUpload", key, error))?;
         match answer.upload_id {
-            Some(upload_id) => Ok(Attempt { upload_id, mark }),
+            Some(upload_id) => Ok(Attempt { upload_id: MultipartId::new(upload_id), mark }),
             None => Err(incomplete("CreateMultipartUpload", key)),
         }
     }
@@ -89,7 +90,7 @@ impl ResultStore for S3Results {
             .upload_part()
             .bucket(&self.bucket)
             .key(key)
-            .upload_id(&attempt.upload_id)
+            .upload_id(attempt.upload_id.as_str())
             .part_number(s3_number(number))
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .body(ByteStream::from(bytes));
@@ -117,7 +118,7 @@ impl ResultStore for S3Results {
             .complete_multipart_upload()
             .bucket(&self.bucket)
             .key(key)
-            .upload_id(&attempt.upload_id)
+            .upload_id(attempt.upload_id.as_str())
             .multipart_upload(list);
         match Box::pin(request.send()).await {
             Ok(_) => Ok(Completion::Done),
@@ -134,8 +135,12 @@ impl ResultStore for S3Results {
     }
 
     async fn abort(&self, key: &str, attempt: &Attempt) -> Result<(), StoreError> {
-        let request =
-            self.client.abort_multipart_upload().bucket(&self.bucket).key(key).upload_id(&attempt.upload_id);
+        let request = self
+            .client
+            .abort_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(attempt.upload_id.as_str());
         match Box::pin(request.send()).await {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some(NO_SUCH_UPLOAD) => Ok(()),

@@ -9,9 +9,9 @@ use std::fmt;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use sha2::{Digest, Sha256};
 
 use crate::ids::OrderId;
+use crate::shards::spread;
 
 /// Shards of a day.
 pub const DAY_SHARDS: u8 = 8;
@@ -29,7 +29,7 @@ impl DayShard {
     /// Where an order placed at `placed_at` belongs.
     pub fn of(order_id: &OrderId, placed_at: Timestamp) -> Self {
         let day = placed_at.to_zoned(TimeZone::UTC).date();
-        Self { day, shard: spread(order_id, DAY_SHARDS) }
+        Self { day, shard: spread(order_id.as_str(), DAY_SHARDS) }
     }
 
     /// All shards of a day.
@@ -51,7 +51,7 @@ pub struct PendingShard(u8);
 impl PendingShard {
     /// Where an order belongs.
     pub fn of(order_id: &OrderId) -> Self {
-        Self(spread(order_id, PENDING_SHARDS))
+        Self(spread(order_id.as_str(), PENDING_SHARDS))
     }
 
     /// All of them.
@@ -63,11 +63,6 @@ impl PendingShard {
     pub fn key(self, region: &str) -> String {
         format!("{region}#{}", self.0)
     }
-}
-
-/// ULIDs share their first characters with their neighbours; a hash does not.
-fn spread(order_id: &OrderId, shards: u8) -> u8 {
-    Sha256::digest(order_id.as_str().as_bytes()).first().map_or(0, |byte| byte % shards)
 }
 
 #[cfg(test)]

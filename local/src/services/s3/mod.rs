@@ -14,18 +14,19 @@ mod endpoint;
 mod gate;
 mod integrity;
 mod permissions;
+mod store;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use s3s::service::S3ServiceBuilder;
-use s3s_fs::FileSystem;
 use tempfile::TempDir;
 
 use super::Controls;
 use super::server::{Server, StartError};
 use gate::Gate;
+use store::Store;
 
 /// A running S3. Stops when dropped.
 #[derive(Debug)]
@@ -81,7 +82,7 @@ impl S3 {
         for path in std::iter::once(root.clone()).chain(buckets.iter().map(|bucket| root.join(bucket))) {
             std::fs::create_dir_all(&path).map_err(|source| S3Error::Folder { path, source })?;
         }
-        let store = FileSystem::new(&root)
+        let store = Store::open(&root)
             .map_err(|error| S3Error::Open { path: root.clone(), reason: format!("{error:?}") })?;
         let mut service = S3ServiceBuilder::new(store);
         service.set_auth(Gate::new(controls.clone()));

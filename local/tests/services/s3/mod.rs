@@ -1,5 +1,7 @@
 //! Buckets.
 
+mod multipart;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,7 +33,10 @@ impl Stage {
     fn start(folder: Option<&Path>) -> Self {
         let reports = function(
             "job-daily-report",
-            &[(&["s3:PutObject", "s3:GetObject"], &[arn::object(BUCKET, "reports/*")])],
+            &[(
+                &["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"],
+                &[arn::object(BUCKET, "reports/*")],
+            )],
         );
         let controls = Controls::new(Access::new(&stack(vec![reports])));
         let s3 = S3::start(ANYWHERE, folder, &[BUCKET.to_owned()], controls.clone()).unwrap();
@@ -123,9 +128,9 @@ async fn a_tampered_body_does_not_replace_what_was_there() {
     assert_eq!(get(&stage.job(), "reports/upload").await, BODY);
 }
 
-/// SHA-256 of [`BODY`], as S3 wants it.
-fn checksum() -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, BODY);
+/// SHA-256, as S3 wants it.
+fn checksum(body: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
     STANDARD.encode(digest.as_ref())
 }
 
@@ -135,7 +140,7 @@ async fn presigned(stage: &Stage) -> PresignedRequest {
     let put = stage.job().put_object().bucket(BUCKET).key("reports/upload");
     put.content_length(length)
         .content_type("text/plain")
-        .checksum_sha256(checksum())
+        .checksum_sha256(checksum(BODY))
         .presigned(hour)
         .await
         .unwrap()
