@@ -62,6 +62,7 @@ fn every_function_that_knows_the_sessions_table_is_told_where_its_copies_are() {
         parameters: BTreeMap::from(parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))),
         http_url: "http://127.0.0.1:1".to_owned(),
         websocket_url: "ws://127.0.0.1:2".to_owned(),
+        sqs_url: "http://127.0.0.1:3".to_owned(),
     };
     let stack = template::load(&workspace().join("template.yaml"), &context).expect("the template is read");
     let with_sessions: Vec<_> = stack

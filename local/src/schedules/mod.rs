@@ -27,7 +27,7 @@ use tokio::time::sleep;
 
 pub use self::expression::{Expression, ExpressionError};
 use self::input::Attempt;
-use crate::clock;
+use crate::clock::{self, Clock};
 use crate::functions::outcome::{Invoke, Outcome};
 use crate::template::model::Schedule;
 
@@ -39,26 +39,6 @@ pub const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// The longest pause between two attempts.
 pub const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
-
-/// The clock is looked at again after this long, since a wait doesn't notice that the machine slept or the wall clock
-/// was set.
-const CLOCK_CHECK: Duration = Duration::from_secs(20);
-
-/// The wall clock.
-pub trait Clock: Send + Sync + 'static {
-    /// The present time.
-    fn now(&self) -> Timestamp;
-}
-
-/// The machine's clock.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        clock::now()
-    }
-}
 
 /// A schedule of the template whose expression can't be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -143,7 +123,7 @@ impl<I: Invoke, C: Clock> Schedules<I, C> {
         let mut runs = JoinSet::new();
         let mut last = self.clock.now();
         while let Some(slot) = entry.expression.next_after(last) {
-            self.wait_until(slot).await;
+            clock::until(&self.clock, slot).await;
             while let Some(ended) = runs.try_join_next() {
                 if let Err(error) = ended {
                     tracing::error!(schedule = name, %error, "the task of a run failed");
@@ -159,14 +139,6 @@ impl<I: Invoke, C: Clock> Schedules<I, C> {
         }
         // No slot left; what runs may end.
         while runs.join_next().await.is_some() {}
-    }
-
-    async fn wait_until(&self, slot: Timestamp) {
-        while let Ok(left) = Duration::try_from(slot.duration_since(self.clock.now()))
-            && !left.is_zero()
-        {
-            sleep(left.min(CLOCK_CHECK)).await;
-        }
     }
 
     /// Runs the schedule `name` now, once, disabled or not, and gives the function's outcome.

@@ -6,6 +6,7 @@ fn context() -> Context {
         parameters: BTreeMap::new(),
         http_url: "http://127.0.0.1:3000".to_owned(),
         websocket_url: "ws://127.0.0.1:3001".to_owned(),
+        sqs_url: "http://127.0.0.1:3002".to_owned(),
     }
 }
 
@@ -243,7 +244,7 @@ fn every_mistake_is_one_sentence_that_names_file_place_and_remedy() {
             .ends_with("a Condition for dynamodb:GetItem in Policies can't be run locally; give dynamodb:UpdateItem a statement of its own, and others none")
     );
     assert!(condition("dynamodb:UpdateItem", "[]").ends_with("the property Condition must be an object"));
-    assert!(function("CodeUri: x, Events: {E: {Type: SQS}}").contains("use HttpApi or ScheduleV2"));
+    assert!(function("CodeUri: x, Events: {E: {Type: SNS}}").contains("use HttpApi, ScheduleV2 or SQS"));
     assert!(function("CodeUri: !GetAtt F.Colour").contains("F has no attribute Colour"));
     assert!(function("CodeUri: !Select [5, [a]]").contains("Select is written wrongly"));
     assert!(

@@ -4,31 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use sojourn_local::clock::SystemClock;
 use sojourn_local::functions::outcome::Outcome;
-use sojourn_local::schedules::{Clock, MAX_OVERLAPPING_RUNS, Schedules, SystemClock};
+use sojourn_local::schedules::{MAX_OVERLAPPING_RUNS, Schedules};
 use sojourn_local::template::model::Schedule;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::support::{Reply, Script, ok};
-
-struct PausedClock {
-    start: Timestamp,
-    begun: Instant,
-}
-
-impl PausedClock {
-    fn at(time: &str) -> Self {
-        Self { start: time.parse().unwrap(), begun: Instant::now() }
-    }
-}
-
-impl Clock for PausedClock {
-    fn now(&self) -> Timestamp {
-        self.start + SignedDuration::try_from(self.begun.elapsed()).unwrap()
-    }
-}
+use crate::support::{PausedClock, Reply, Script, ok};
 
 fn schedule(name: &str, expression: &str, retries: u32) -> Schedule {
     Schedule {
@@ -38,6 +21,7 @@ fn schedule(name: &str, expression: &str, retries: u32) -> Schedule {
         input: r#"{"scheduledTime":"<aws.scheduler.scheduled-time>","attempt":"<aws.scheduler.attempt-number>","id":"<aws.scheduler.execution-id>"}"#.into(),
         maximum_retry_attempts: retries,
         enabled: true,
+        dead_letter_queue: None,
     }
 }
 
