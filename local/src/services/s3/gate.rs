@@ -1,19 +1,14 @@
 //! What the S3 store asks before it acts: whose key that is, whether its owner may, and whether it is to fail.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::StatusCode;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
-use s3s::dto::{
-    Checksum, CopyObjectInput, CopySource, DeleteObjectsInput, PutObjectInput, UploadPartCopyInput,
-    UploadPartInput,
-};
+use s3s::dto::{CopyObjectInput, CopySource, DeleteObjectsInput, UploadPartCopyInput};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
-use tokio::sync::OwnedMutexGuard;
 
-use super::{integrity, permissions};
+use super::permissions;
 use crate::services::access::{Caller, arn};
 use crate::services::faults::{Aftermath, Failure, Verdict};
 use crate::services::{Call, Controls, Service};
@@ -22,23 +17,11 @@ use crate::services::{Call, Controls, Service};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Slot {
     passage: Arc<Mutex<Option<Passage>>>,
-    turn: Arc<Mutex<Option<OwnedMutexGuard<()>>>>,
-    tampered: Arc<AtomicBool>,
 }
 
 impl Slot {
     pub(super) fn take(&self) -> Option<Passage> {
         lock(&self.passage).take()
-    }
-
-    /// Whether the body was not what its checksum says.
-    pub(super) fn was_tampered_with(&self) -> bool {
-        self.tampered.load(Ordering::Relaxed)
-    }
-
-    /// The write is done: lets the next conditional one have its turn.
-    pub(super) fn end_turn(&self) {
-        drop(lock(&self.turn).take());
     }
 }
 
@@ -67,13 +50,11 @@ pub(super) enum Fate {
 #[derive(Debug)]
 pub(super) struct Gate {
     controls: Controls,
-    /// The store looks whether a condition holds and then writes; so conditional writes take turns.
-    conditional_writes: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Gate {
     pub(super) fn new(controls: Controls) -> Self {
-        Self { controls, conditional_writes: Arc::default() }
+        Self { controls }
     }
 
     fn caller(&self, credentials: Option<&Credentials>) -> S3Result<Caller> {
@@ -96,20 +77,6 @@ impl Gate {
             _ => Err(s3_error!(NotImplemented, "copying from an access point is not served here")),
         }
     }
-}
-
-/// The checksums in an upload's headers: two input types have the same fields.
-macro_rules! declared {
-    ($input:ident) => {
-        Checksum {
-            checksum_crc32: $input.checksum_crc32.clone(),
-            checksum_crc32c: $input.checksum_crc32c.clone(),
-            checksum_crc64nvme: $input.checksum_crc64nvme.clone(),
-            checksum_sha1: $input.checksum_sha1.clone(),
-            checksum_sha256: $input.checksum_sha256.clone(),
-            checksum_type: None,
-        }
-    };
 }
 
 fn unknown_key() -> S3Error {
@@ -156,27 +123,6 @@ impl S3Access for Gate {
         };
         *lock(&slot.passage) = Some(Passage { caller, operation, subject, bucket, fate });
         answer
-    }
-
-    async fn put_object(&self, request: &mut S3Request<PutObjectInput>) -> S3Result<()> {
-        let Some(slot) = request.extensions.get::<Slot>().cloned() else { return Ok(()) };
-        let input = &mut request.input;
-        if input.if_none_match.is_some() || input.if_match.is_some() {
-            // After the fault rules: a write that is held before its effect must not keep others waiting.
-            let turn = Arc::clone(&self.conditional_writes).lock_owned().await;
-            *lock(&slot.turn) = Some(turn);
-        }
-        let declared = declared!(input);
-        input.body = input.body.take().map(|body| integrity::verified(body, declared, slot.tampered));
-        Ok(())
-    }
-
-    async fn upload_part(&self, request: &mut S3Request<UploadPartInput>) -> S3Result<()> {
-        let Some(slot) = request.extensions.get::<Slot>().cloned() else { return Ok(()) };
-        let input = &mut request.input;
-        let declared = declared!(input);
-        input.body = input.body.take().map(|body| integrity::verified(body, declared, slot.tampered));
-        Ok(())
     }
 
     async fn delete_objects(&self, request: &mut S3Request<DeleteObjectsInput>) -> S3Result<()> {

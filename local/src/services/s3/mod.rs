@@ -5,14 +5,13 @@
 //! 2. The function whose key signed is held against its policy; a presigned URL has the rights of who made it.
 //! 3. A body that isn't what its checksum says is refused with `BadDigest` and replaces nothing. Of two conditional
 //!    writes at once, one succeeds.
-//! 4. A missing object is 404 only for a caller that may list the bucket, and 403 for everybody else, as in the cloud.
+//! 4. Objects may come in parts, from several callers; a copy has the checksum of all of its bytes (see `store`).
+//! 5. A missing object is 404 only for a caller that may list the bucket, and 403 for everybody else, as in the cloud.
 //!
-//! Limits of the store: no tagging, CORS, versioning, lifecycle or encryption; bucket names follow AWS's rules;
-//! path-style addressing only (`force_path_style(true)` in clients, or `AWS_ENDPOINT_URL_S3` with an IP address).
+//! Limits: no tagging, versioning, lifecycle or encryption; bucket names follow AWS's rules; path-style addressing only (`force_path_style(true)` in clients, or `AWS_ENDPOINT_URL_S3` with an IP address).
 
 mod endpoint;
 mod gate;
-mod integrity;
 mod permissions;
 mod store;
 
@@ -47,14 +46,6 @@ pub enum S3Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// The store refuses the folder.
-    #[error("the S3 data in {path} can't be opened: {reason}")]
-    Open {
-        /// Which folder.
-        path: PathBuf,
-        /// The store's words.
-        reason: String,
-    },
     /// The endpoint can't be served.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -82,8 +73,7 @@ impl S3 {
         for path in std::iter::once(root.clone()).chain(buckets.iter().map(|bucket| root.join(bucket))) {
             std::fs::create_dir_all(&path).map_err(|source| S3Error::Folder { path, source })?;
         }
-        let store = Store::open(&root)
-            .map_err(|error| S3Error::Open { path: root.clone(), reason: format!("{error:?}") })?;
+        let store = Store::open(&root).map_err(|source| S3Error::Folder { path: root, source })?;
         let mut service = S3ServiceBuilder::new(store);
         service.set_auth(Gate::new(controls.clone()));
         service.set_access(Gate::new(controls.clone()));

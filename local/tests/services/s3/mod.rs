@@ -1,16 +1,17 @@
 //! Buckets.
 
+mod copies;
 mod multipart;
+mod presigned;
 
 use std::path::Path;
-use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::operation::get_object::GetObjectError;
-use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::StatusCode;
@@ -70,6 +71,12 @@ async fn get(client: &Client, object: &str) -> Vec<u8> {
     answer.body.collect().await.unwrap().to_vec()
 }
 
+/// SHA-256, as S3 wants it.
+fn checksum(body: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
+    STANDARD.encode(digest.as_ref())
+}
+
 #[tokio::test]
 async fn a_function_writes_where_its_policy_says_and_nowhere_else() {
     let stage = Stage::start(None);
@@ -120,74 +127,6 @@ async fn of_many_conditional_writers_at_once_one_succeeds() {
 }
 
 #[tokio::test]
-async fn a_tampered_body_does_not_replace_what_was_there() {
-    let stage = Stage::start(None);
-    let request = presigned(&stage).await;
-    assert_eq!(upload(&request, BODY, None).await, StatusCode::OK);
-    assert_eq!(upload(&request, b"twelve BYTES", None).await, StatusCode::BAD_REQUEST);
-    assert_eq!(get(&stage.job(), "reports/upload").await, BODY);
-}
-
-/// SHA-256, as S3 wants it.
-fn checksum(body: &[u8]) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
-    STANDARD.encode(digest.as_ref())
-}
-
-async fn presigned(stage: &Stage) -> PresignedRequest {
-    let hour = PresigningConfig::expires_in(Duration::from_hours(1)).unwrap();
-    let length = i64::try_from(BODY.len()).unwrap();
-    let put = stage.job().put_object().bucket(BUCKET).key("reports/upload");
-    put.content_length(length)
-        .content_type("text/plain")
-        .checksum_sha256(checksum(BODY))
-        .presigned(hour)
-        .await
-        .unwrap()
-}
-
-/// Sends what was presigned, with one header said otherwise.
-async fn upload(request: &PresignedRequest, body: &'static [u8], other: Option<(&str, &str)>) -> StatusCode {
-    let mut upload = reqwest::Client::new().put(request.uri()).body(body);
-    for (name, value) in request.headers() {
-        let value = other.filter(|(changed, _)| *changed == name).map_or(value, |(_, other)| other);
-        // The client writes the length of what it sends.
-        if name != "content-length" {
-            upload = upload.header(name, value);
-        }
-    }
-    upload.send().await.unwrap().status()
-}
-
-#[tokio::test]
-async fn a_presigned_upload_is_accepted_as_signed_and_in_no_other_way() {
-    let stage = Stage::start(None);
-    let request = presigned(&stage).await;
-    assert_eq!(upload(&request, b"too short", None).await, StatusCode::FORBIDDEN);
-    assert_eq!(upload(&request, b"twelve bytes and more", None).await, StatusCode::FORBIDDEN);
-    let other_type = Some(("content-type", "text/html"));
-    assert_eq!(upload(&request, BODY, other_type).await, StatusCode::FORBIDDEN);
-    assert_eq!(upload(&request, b"twelve BYTES", None).await, StatusCode::BAD_REQUEST);
-    let missing = stage.client(None).head_object().bucket(BUCKET).key("reports/upload").send().await;
-    assert!(missing.unwrap_err().into_service_error().is_not_found());
-
-    assert_eq!(upload(&request, BODY, None).await, StatusCode::OK);
-    assert_eq!(get(&stage.job(), "reports/upload").await, BODY);
-}
-
-#[tokio::test]
-async fn a_presigned_download_is_refused_once_tampered_with() {
-    let stage = Stage::start(None);
-    put(&stage.job(), "reports/a").await.unwrap();
-    let hour = PresigningConfig::expires_in(Duration::from_hours(1)).unwrap();
-    let request = stage.job().get_object().bucket(BUCKET).key("reports/a").presigned(hour).await.unwrap();
-    let answer = reqwest::get(request.uri()).await.unwrap();
-    assert_eq!(answer.bytes().await.unwrap(), BODY);
-    let longer = request.uri().replace("X-Amz-Expires=3600", "X-Amz-Expires=7200");
-    assert_eq!(reqwest::get(longer).await.unwrap().status(), StatusCode::FORBIDDEN);
-}
-
-#[tokio::test]
 async fn an_unsigned_request_is_refused() {
     let stage = Stage::start(None);
     put(&stage.job(), "reports/a").await.unwrap();
@@ -214,4 +153,69 @@ async fn faults_and_usage_see_s3_too() {
     let snapshot = stage.controls.usage.snapshot();
     let statuses: Vec<_> = snapshot.log.iter().map(|entry| (entry.caller.as_str(), entry.status)).collect();
     assert_eq!(statuses, [("job-daily-report", Some(503)), ("job-daily-report", Some(200))]);
+}
+
+#[tokio::test]
+async fn nothing_is_written_to_a_bucket_that_is_not_there() {
+    let stage = Stage::start(None);
+    put(&stage.client(None), "reports/a").await.unwrap();
+    let client = stage.client(None);
+    let put = client.put_object().bucket("nowhere").key("a").body(ByteStream::from_static(BODY)).send().await;
+    let create = client.create_multipart_upload().bucket("nowhere").key("a").send().await;
+    let source = format!("{BUCKET}/reports/a");
+    let copy = client.copy_object().bucket("nowhere").key("a").copy_source(source).send().await;
+    let get = client.get_object().bucket("nowhere").key("a").send().await;
+    for code in [
+        put.unwrap_err().code(),
+        create.unwrap_err().code(),
+        copy.unwrap_err().code(),
+        get.unwrap_err().code(),
+    ] {
+        assert_eq!(code, Some("NoSuchBucket"));
+    }
+    let buckets = client.list_buckets().send().await.unwrap().buckets.unwrap();
+    assert_eq!(buckets.iter().filter_map(|bucket| bucket.name.as_deref()).collect::<Vec<_>>(), [BUCKET]);
+}
+
+#[tokio::test]
+async fn a_checksum_is_told_to_who_asks_for_it() {
+    let stage = Stage::start(None);
+    let client = stage.client(None);
+    let put = client.put_object().bucket(BUCKET).key("reports/a").checksum_sha256(checksum(BODY));
+    put.body(ByteStream::from_static(BODY)).send().await.unwrap();
+    let head = || client.head_object().bucket(BUCKET).key("reports/a");
+    let asked = head().checksum_mode(ChecksumMode::Enabled).send().await.unwrap();
+    assert_eq!(asked.checksum_sha256, Some(checksum(BODY)));
+    assert_eq!(asked.checksum_type, Some(ChecksumType::FullObject));
+    assert_eq!(head().send().await.unwrap().checksum_sha256, None);
+}
+
+#[tokio::test]
+async fn a_reader_gets_the_bytes_and_the_etag_of_one_object() {
+    let stage = Stage::start(None);
+    let bodies = [vec![b'a'; 300_000], vec![b'b'; 300_000]];
+    let mut e_tags = Vec::new();
+    for body in &bodies {
+        let put =
+            stage.job().put_object().bucket(BUCKET).key("reports/a").body(ByteStream::from(body.clone()));
+        e_tags.push(put.send().await.unwrap().e_tag);
+    }
+    let (writer, contents) = (stage.job(), bodies.clone());
+    let writing = tokio::spawn(async move {
+        for body in contents.iter().cycle().take(20) {
+            let put =
+                writer.put_object().bucket(BUCKET).key("reports/a").body(ByteStream::from(body.clone()));
+            put.send().await.unwrap();
+        }
+    });
+    let mut read = 0;
+    while read == 0 || !writing.is_finished() {
+        let answer = stage.job().get_object().bucket(BUCKET).key("reports/a").send().await.unwrap();
+        let e_tag = answer.e_tag.clone();
+        let bytes = answer.body.collect().await.unwrap().to_vec();
+        let which = bodies.iter().position(|body| *body == bytes).unwrap();
+        assert_eq!(e_tag, e_tags[which]);
+        read += 1;
+    }
+    writing.await.unwrap();
 }
