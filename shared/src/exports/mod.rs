@@ -30,6 +30,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::clock::{as_rfc3339, rfc3339};
+use crate::files::disposition::Disposition;
+use crate::files::s3::{Download, Presigner};
+use crate::files::{FileError, SignedUrl};
 use crate::ids::{ExportId, UserId};
 
 mod csv;
@@ -39,6 +42,7 @@ mod period;
 mod ports;
 pub mod run;
 mod s3;
+mod submit;
 mod worker;
 
 pub use csv::ExportedOrder;
@@ -49,6 +53,7 @@ pub use ports::{
     Rows, StoreError, Unreadable,
 };
 pub use s3::S3Results;
+pub use submit::{SubmitError, submit};
 pub use worker::{WorkError, Worker};
 
 /// How long an export is kept: from its request, and anew from when it is ready.
@@ -60,6 +65,9 @@ pub const PART_BYTES: usize = 5 * 1024 * 1024;
 
 /// Parts of a file. S3 would take 10,000; but the list of them is in the row, and a row holds 400 KB.
 pub const MAX_PARTS: usize = 1_000;
+
+/// What the files are.
+const CONTENT_TYPE: &str = "text/csv; charset=utf-8; header=present";
 
 /// Where an export stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,6 +282,29 @@ impl Export {
         format!("exports/{}/{}/orders.csv", self.customer_id, self.export_id)
     }
 
+    /// The link to the file, for its customer, if there is a file. It does not outlast the export.
+    pub async fn link(&self, presigner: &Presigner) -> Result<Option<Link>, FileError> {
+        let Some(file) = &self.result else { return Ok(None) };
+        let signer = presigner.signer(Some(self.expiry())).await?;
+        let download = Download {
+            key: &file.result_key,
+            file_name: &self.file_name(),
+            content_type: CONTENT_TYPE,
+            disposition: Disposition::Attachment,
+        };
+        Ok(Some(Link { url: signer.download(download).await?, expires_at: signer.expires_at() }))
+    }
+
+    /// The export as its customer sees it, with the link.
+    pub fn document_with(&self, link: Option<&Link>) -> Value {
+        let mut document = self.document();
+        if let Some(link) = link {
+            document["downloadUrl"] = link.url.expose().into();
+            document["downloadExpiresAt"] = rfc3339(link.expires_at).into();
+        }
+        document
+    }
+
     /// What the file is called when it is saved: `orders-2026-01-01-2026-04-01.csv`.
     pub fn file_name(&self) -> String {
         format!("orders-{}-{}.csv", day(self.period.from()), day(self.period.to()))
@@ -287,6 +318,20 @@ fn day(at: Timestamp) -> jiff::civil::Date {
 fn expires_at(now: Timestamp) -> i64 {
     now.as_second().saturating_add_unsigned(RETENTION.as_secs())
 }
+
+/// A link to an export's file.
+#[derive(Debug)]
+pub struct Link {
+    /// The URL. Whoever has it has the file.
+    pub url: SignedUrl,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// There is no such export, or it is somebody else's. 404.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no export {0}")]
+pub struct NoSuchExport(pub ExportId);
 
 /// What a client sends to ask for an export.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -17,7 +17,7 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPa
 use aws_smithy_runtime_api::http::Response;
 use bytes::Bytes;
 
-use super::{Attempt, Completion, Part, PartOutcome, ResultStore, StoreError};
+use super::{Attempt, CONTENT_TYPE, Completion, Part, PartOutcome, ResultStore, StoreError};
 use crate::env::{ConfigError, Env};
 use crate::files::MultipartId;
 use crate::ids::AttemptId;
@@ -65,7 +65,7 @@ impl ResultStore for S3Results {
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(key)
-            .content_type("text/csv; charset=utf-8; header=present")
+            .content_type(CONTENT_TYPE)
             // What the SDK sends with every part; S3 wants to know it beforehand.
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .metadata(MARK, mark.as_str());

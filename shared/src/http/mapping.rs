@@ -18,6 +18,8 @@ use crate::tokens::SigningFailed;
 use crate::users::UserError;
 
 mod commerce;
+mod exports;
+mod files;
 mod preferences;
 mod sockets;
 

@@ -1,16 +1,13 @@
-//! Catalogue, carts, orders, payments and exports, and the keys that make their writes idempotent.
+//! Catalogue, carts, orders and payments, and the keys that make their writes idempotent.
 
 use super::TRY_AGAIN;
 use crate::carts::CartError;
 use crate::catalog::{CatalogError, StockRefusal};
-use crate::exports::InvalidPeriod;
 use crate::idempotency::{KeyError, KeyedRequestError};
 use crate::ids::ProductId;
 use crate::orders::{OrderQueryError, Refusal};
 use crate::payments::PaymentError;
 use crate::problem::{Problem, ProblemType};
-use crate::queue::NotSent;
-use crate::telemetry::chain;
 
 /// 400.
 impl From<KeyError> for Problem {
@@ -140,24 +137,5 @@ impl From<CatalogError> for Problem {
             CatalogError::Cursor(error) => error.into(),
             CatalogError::Store(error) => error.into(),
         }
-    }
-}
-
-/// 422.
-impl From<InvalidPeriod> for Problem {
-    fn from(error: InvalidPeriod) -> Self {
-        Self::new(ProblemType::Unprocessable, error.to_string())
-    }
-}
-
-/// 503: the same request, with the same key, sends it again.
-impl From<NotSent> for Problem {
-    fn from(error: NotSent) -> Self {
-        tracing::error!(error = chain(&error), "message not sent");
-        Self::new(
-            ProblemType::Unavailable,
-            "the work could not be queued; try again with the same Idempotency-Key",
-        )
-        .retry_after(TRY_AGAIN)
     }
 }
