@@ -1,65 +1,91 @@
 //! Workers that die, at every request that they make, before it and after it.
 
-use sojourn::ids::OrderId;
+use sojourn::ids::{ExportId, OrderId};
 use sojourn_local::services::faults::{Rule, When};
 
 use crate::stage::{At, Stage, hold};
 
-/// Orders that make two parts of the file.
-const ORDERS: usize = 20;
-/// How long each is.
-const ORDER_BYTES: usize = 300_000;
-
-async fn stage() -> (Stage, Vec<OrderId>) {
-    let stage = Stage::open();
-    let orders = stage.orders(ORDERS, ORDER_BYTES).await;
-    (stage, orders)
+/// A rule about each of the requests that `rule` matches, in turn: hold it before its effect, and after it.
+fn every(at: At, operation: Option<&'static str>) -> impl Iterator<Item = (At, Rule)> {
+    (0..).flat_map(move |skip| {
+        [When::Before, When::After].map(|when| {
+            let rule = hold(when).skip(skip);
+            (at, operation.into_iter().fold(rule, |rule, operation| rule.operation(operation)))
+        })
+    })
 }
 
-/// A rule about each request that a run makes, of one service, in turn: hold it before its effect, and after it.
-fn every_request(at: At) -> impl Iterator<Item = (At, Rule)> {
-    (0..).flat_map(move |skip| [When::Before, When::After].map(|when| (at, hold(when).skip(skip))))
+/// A worker dies at each of those requests, and another one ends the export. Tells how many died.
+async fn die_at_each(stage: &Stage, orders: &[OrderId], requests: impl Iterator<Item = (At, Rule)>) -> usize {
+    let mut crashes = 0;
+    for (at, rule) in requests {
+        let id = stage.request().await;
+        if !stage.crash(&id, at, rule).await {
+            stage.assert_ready(&id, orders).await;
+            break;
+        }
+        crashes += 1;
+        let before = stage.row(&id).await.progress;
+        stage.finish(&id).await;
+        stage.assert_ready(&id, orders).await;
+        let after = stage.row(&id).await.progress;
+        assert!(before.percent <= after.percent && before.rows <= after.rows, "{before:?} to {after:?}");
+    }
+    crashes
+}
+
+/// Each run dies a little later than the one before, until one does not. Tells how many died.
+async fn die_later_and_later(
+    stage: &Stage,
+    id: &ExportId,
+    at: At,
+    when: When,
+    first: u64,
+    step: usize,
+) -> usize {
+    let mut crashes = 0;
+    let mut progress = stage.row(id).await.progress;
+    for skip in first.. {
+        stage.past_the_lease();
+        let crashed = stage.crash(id, at, hold(when).skip(skip)).await;
+        let now = stage.row(id).await.progress;
+        assert!(progress.percent <= now.percent && progress.rows <= now.rows, "{progress:?} to {now:?}");
+        progress = now;
+        if !crashed {
+            return crashes;
+        }
+        crashes += 1;
+    }
+    unreachable!("some run makes fewer requests than that");
 }
 
 #[tokio::test]
-async fn whichever_request_a_worker_dies_at_there_is_one_result_and_progress_never_falls() {
-    let (stage, orders) = stage().await;
+async fn whichever_requests_workers_die_at_there_is_one_result_and_progress_never_falls() {
+    let stage = Stage::open();
+    let orders = stage.orders(5, 10).await;
     let mut crashes = 0;
     for at in [At::DynamoDb, At::S3] {
-        for (at, rule) in every_request(at) {
+        crashes += die_at_each(&stage, &orders, every(at, None)).await;
+    }
+    for first in 0..8 {
+        for (at, when) in
+            [At::DynamoDb, At::S3].into_iter().flat_map(|at| [When::Before, When::After].map(|w| (at, w)))
+        {
             let id = stage.request().await;
-            if !stage.crash(&id, at, rule).await {
-                stage.assert_ready(&id, &orders).await;
-                break;
-            }
-            crashes += 1;
-            let before = stage.row(&id).await.progress;
-            stage.finish(&id).await;
+            crashes += die_later_and_later(&stage, &id, at, when, first).await;
             stage.assert_ready(&id, &orders).await;
-            let after = stage.row(&id).await.progress;
-            assert!(before.percent <= after.percent && before.rows <= after.rows, "{before:?} to {after:?}");
         }
     }
-    assert!(crashes > 30, "a run makes some twenty requests, but it died {crashes} times only");
+    assert!(crashes >= 100, "{crashes} workers have died");
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_again_and_again_ends_with_one_result() {
-    let (stage, orders) = stage().await;
-    // Each run dies at a request of its own: the next one goes on from elsewhere, and dies a little later.
-    for (first, step) in [(1, 1), (2, 2), (3, 1), (5, 3)] {
-        let id = stage.request().await;
-        let mut progress = stage.row(&id).await.progress;
-        for skip in (first..).step_by(step) {
-            stage.past_the_lease();
-            let crashed = stage.crash(&id, At::DynamoDb, hold(When::After).skip(skip)).await;
-            let now = stage.row(&id).await.progress;
-            assert!(progress.percent <= now.percent && progress.rows <= now.rows, "{progress:?} to {now:?}");
-            progress = now;
-            if !crashed {
-                break;
-            }
-        }
-        stage.assert_ready(&id, &orders).await;
-    }
+async fn a_worker_that_dies_in_the_middle_of_a_large_file_is_gone_on_from_where_it_was() {
+    let stage = Stage::open();
+    // Two parts.
+    let orders = stage.orders(20, 300_000).await;
+    let written = die_at_each(&stage, &orders, every(At::DynamoDb, Some("TransactWriteItems"))).await;
+    assert!(written >= 2 * 4, "begun, two parts, ready, each before and after: not {written}");
+    let stored = die_at_each(&stage, &orders, every(At::S3, None)).await;
+    assert_eq!(stored, 2 * 4, "begun, two parts, completed, each before and after");
 }

@@ -1,8 +1,16 @@
 //! What an export comes to.
 
-use serde_json::json;
+use std::time::Duration;
 
-use crate::stage::Stage;
+use serde_json::json;
+use sojourn::deadline::Deadline;
+use sojourn::exports::run::{self, Stop};
+use sojourn::exports::{ExportMessage, Guarded, Progress, RETENTION, Rows, WorkError};
+use sojourn::ids::{self, AttemptId, ExportId};
+use sojourn::lock::{Acquire, LockStore, Once, Task};
+use sojourn_local::services::faults::When;
+
+use crate::stage::{At, Stage, hold};
 
 #[tokio::test]
 async fn an_export_has_the_orders_of_its_period_and_its_customer_and_no_others() {
@@ -25,4 +33,151 @@ async fn an_export_has_the_orders_of_its_period_and_its_customer_and_no_others()
     let [first, ..] = &inside;
     let line = format!("{first},2026-11-01T00:00:00.000Z,PAID,local,TWD,258,2,tea*2@129\r\n");
     assert!(file.contains(&line), "{file}");
+}
+
+#[tokio::test]
+async fn a_period_without_orders_has_a_file_with_the_header_alone() {
+    let stage = Stage::open();
+    let id = stage.request().await;
+    stage.take(&id).await.unwrap();
+    stage.assert_ready(&id, &[]).await;
+}
+
+#[tokio::test]
+async fn a_message_that_comes_again_does_nothing_more() {
+    let stage = Stage::open();
+    let orders = stage.orders(3, 10).await;
+    let id = stage.request().await;
+    for _ in 0..3 {
+        stage.take(&id).await.unwrap();
+    }
+    stage.assert_ready(&id, &orders).await;
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_read_fails_the_export_at_once_and_says_which_it_is() {
+    let stage = Stage::open();
+    stage.orders(2, 10).await;
+    let broken = stage.order("2026-11-02T00:00:00.000Z", json!({"status": "LOST"})).await;
+    let id = stage.request().await;
+    stage.take(&id).await.unwrap();
+    let document = stage.row(&id).await.document();
+    assert_eq!(document["status"], "FAILED");
+    assert_eq!(document["failure"], format!("the order {broken} cannot be read"));
+    assert_eq!(stage.events(&id).await, ["export.failed"]);
+    let again = stage.take(&id).await;
+    assert!(again.is_ok(), "a message too many: {again:?}");
+    assert_eq!(stage.events(&id).await, ["export.failed"]);
+}
+
+#[tokio::test]
+async fn what_comes_from_the_dead_letter_queue_is_given_up_unless_it_has_ended() {
+    let stage = Stage::open();
+    let orders = stage.orders(3, 10).await;
+    let message = |id: &ExportId| ExportMessage { export_id: id.clone() };
+
+    let stuck = stage.request().await;
+    assert!(stage.crash(&stuck, At::S3, hold(When::Before).operation("CompleteMultipartUpload")).await);
+    stage.past_the_lease();
+    stage.worker().give_up(&message(&stuck), in_a_minute()).await.unwrap();
+    let document = stage.row(&stuck).await.document();
+    assert_eq!((&document["status"], &document["failure"]), (&json!("FAILED"), &json!(run::GAVE_UP)));
+    assert_eq!(stage.events(&stuck).await, ["export.failed"]);
+    stage.take(&stuck).await.unwrap();
+    assert_eq!(stage.row(&stuck).await.document(), document, "nobody goes on with it");
+
+    let ready = stage.request().await;
+    // Dead between the end and the notice.
+    assert!(stage.crash(&ready, At::DynamoDb, hold(When::Before).operation("Query").skip(1)).await);
+    stage.past_the_lease();
+    stage.worker().give_up(&message(&ready), in_a_minute()).await.unwrap();
+    stage.assert_ready(&ready, &orders).await;
+}
+
+#[tokio::test]
+async fn an_export_that_is_unknown_or_has_expired_is_nobodys_work() {
+    let stage = Stage::open();
+    stage.take(&ids::random().next()).await.unwrap();
+    let id = stage.request().await;
+    stage.clock.advance(RETENTION);
+    stage.take(&id).await.unwrap();
+    assert_eq!(stage.row(&id).await.document()["status"], "QUEUED");
+}
+
+#[tokio::test]
+async fn a_slice_that_stored_a_part_asks_for_another_one_and_one_that_did_not_fails() {
+    let stage = Stage::open();
+    let orders = stage.orders(20, 300_000).await;
+    let id = stage.request().await;
+    let message = ExportMessage { export_id: id.clone() };
+
+    // No time for a single page.
+    let worker = stage.worker();
+    let stopped = worker.take(&message, Deadline::after(Duration::from_secs(10))).await;
+    assert!(matches!(stopped, Err(WorkError::Stopped { why: Stop::OutOfTime { has_advanced: false }, .. })));
+    assert!(stage.sent.bodies().is_empty());
+
+    // The first part is being written down when the time for pages has passed.
+    let deadline = Deadline::after(Duration::from_secs(30));
+    let rule = hold(When::After).operation("TransactWriteItems").times(1);
+    let rule = stage.faults(At::DynamoDb).add(rule);
+    let time_passes = async {
+        stage.until_held(At::DynamoDb, rule).await;
+        let pages_end = deadline.earlier_by(Duration::from_secs(15));
+        while !pages_end.has_passed() {
+            tokio::time::sleep(pages_end.remaining()).await;
+        }
+        stage.faults(At::DynamoDb).remove(rule);
+    };
+    let (taken, ()) = futures::join!(worker.take(&message, deadline), time_passes);
+    taken.unwrap();
+    assert_eq!(stage.sent.bodies(), [message.body()]);
+    let row = stage.row(&id).await;
+    assert_eq!(row.checkpoint.unwrap().parts.len(), 1);
+    assert!((1..100).contains(&row.progress.percent), "{:?}", row.progress);
+
+    // Its message comes at once: the lock is free.
+    stage.take(&id).await.unwrap();
+    stage.assert_ready(&id, &orders).await;
+}
+
+#[tokio::test]
+async fn no_write_under_the_lock_makes_progress_fall_or_reopens_what_has_ended() {
+    let stage = Stage::open();
+    let id = stage.request().await;
+    let task = Task::of_export(&id);
+    let Acquire::Acquired(lease) =
+        stage.locks().acquire(task.lock_name(), &ids::random().next()).await.unwrap()
+    else {
+        panic!("nobody has it");
+    };
+    let (rows, guard) = (stage.rows(), stage.locks().guard(&lease).unwrap());
+    let at = |percent, rows| Progress { percent, rows };
+    assert_eq!(rows.progress(&id, at(40, 10), &guard).await.unwrap(), Guarded::Done);
+    assert_eq!(rows.progress(&id, at(39, 11), &guard).await.unwrap(), Guarded::Over);
+    let export = stage.row(&id).await;
+    assert_eq!(export.progress, at(40, 10));
+    assert_eq!(rows.failed(&export, "no", &guard).await.unwrap(), Guarded::Done);
+    assert_eq!(rows.progress(&id, at(50, 12), &guard).await.unwrap(), Guarded::Over);
+    assert_eq!(rows.failed(&export, "again", &guard).await.unwrap(), Guarded::Over);
+    assert_eq!(stage.row(&id).await.failure.as_deref(), Some("no"));
+    assert_eq!(stage.events(&id).await, ["export.failed"]);
+}
+
+#[tokio::test]
+async fn a_worker_that_finds_another_one_at_it_fails_its_message_and_disturbs_nobody() {
+    let stage = Stage::open();
+    let id = stage.request().await;
+    let owner: AttemptId = ids::random().next();
+    let held = stage.locks().acquire(Task::of_export(&id).lock_name(), &owner).await.unwrap();
+    assert!(matches!(held, Acquire::Acquired(_)));
+    let message = ExportMessage { export_id: id.clone() };
+    // No time to wait for it.
+    let taken = stage.worker().take(&message, Deadline::after(Duration::from_secs(2))).await;
+    assert!(matches!(taken, Err(WorkError::Held { by, .. }) if by == owner));
+    assert_eq!(stage.row(&id).await.document()["status"], "QUEUED");
+}
+
+fn in_a_minute() -> Deadline {
+    Deadline::after(Duration::from_mins(1))
 }

@@ -164,10 +164,7 @@ impl Stage {
                 done = worker.take(&message, Deadline::after(AMPLE)) => { done.unwrap(); false }
             }
         };
-        // The server has to notice that its client is gone, before it may go on.
-        while self.faults(at).status(rule).unwrap().held > 0 {
-            tokio::task::yield_now().await;
-        }
+        // What was on its way when the worker died may still arrive, or not: both are right.
         self.faults(at).remove(rule);
         crashed
     }
