@@ -15,34 +15,38 @@ fn every(at: At, operation: Option<&'static str>) -> impl Iterator<Item = (At, R
     })
 }
 
-/// A worker dies at each of those requests, and another one ends the export. Tells how many died.
-async fn die_at_each(stage: &Stage, orders: &[OrderId], requests: impl Iterator<Item = (At, Rule)>) -> usize {
+/// So many workers die at each of those requests, one after the other, and one more ends the export. Tells how many died.
+async fn die_at_each(
+    stage: &Stage,
+    orders: &[OrderId],
+    requests: impl Iterator<Item = (At, Rule)>,
+    deaths: usize,
+) -> usize {
     let mut crashes = 0;
     for (at, rule) in requests {
         let id = stage.request().await;
-        if !stage.crash(&id, at, rule).await {
+        let mut progress = stage.row(&id).await.progress;
+        let mut died = 0;
+        while died < deaths && stage.crash(&id, at, rule.clone()).await {
+            died += 1;
+            let now = stage.row(&id).await.progress;
+            assert!(progress.percent <= now.percent && progress.rows <= now.rows, "{progress:?} to {now:?}");
+            progress = now;
+            stage.past_the_lease();
+        }
+        if died == 0 {
             stage.assert_ready(&id, orders).await;
             break;
         }
-        crashes += 1;
-        let before = stage.row(&id).await.progress;
+        crashes += died;
         stage.finish(&id).await;
         stage.assert_ready(&id, orders).await;
-        let after = stage.row(&id).await.progress;
-        assert!(before.percent <= after.percent && before.rows <= after.rows, "{before:?} to {after:?}");
     }
     crashes
 }
 
 /// Each run dies a little later than the one before, until one does not. Tells how many died.
-async fn die_later_and_later(
-    stage: &Stage,
-    id: &ExportId,
-    at: At,
-    when: When,
-    first: u64,
-    step: usize,
-) -> usize {
+async fn die_later_and_later(stage: &Stage, id: &ExportId, at: At, when: When, first: u64) -> usize {
     let mut crashes = 0;
     let mut progress = stage.row(id).await.progress;
     for skip in first.. {
@@ -65,7 +69,9 @@ async fn whichever_requests_workers_die_at_there_is_one_result_and_progress_neve
     let orders = stage.orders(5, 10).await;
     let mut crashes = 0;
     for at in [At::DynamoDb, At::S3] {
-        crashes += die_at_each(&stage, &orders, every(at, None)).await;
+        for deaths in [1, 3] {
+            crashes += die_at_each(&stage, &orders, every(at, None), deaths).await;
+        }
     }
     for first in 0..8 {
         for (at, when) in
@@ -84,8 +90,8 @@ async fn a_worker_that_dies_in_the_middle_of_a_large_file_is_gone_on_from_where_
     let stage = Stage::open();
     // Two parts.
     let orders = stage.orders(20, 300_000).await;
-    let written = die_at_each(&stage, &orders, every(At::DynamoDb, Some("TransactWriteItems"))).await;
+    let written = die_at_each(&stage, &orders, every(At::DynamoDb, Some("TransactWriteItems")), 1).await;
     assert!(written >= 2 * 4, "begun, two parts, ready, each before and after: not {written}");
-    let stored = die_at_each(&stage, &orders, every(At::S3, None)).await;
+    let stored = die_at_each(&stage, &orders, every(At::S3, None), 1).await;
     assert_eq!(stored, 2 * 4, "begun, two parts, completed, each before and after");
 }

@@ -1,10 +1,11 @@
 //! What an export comes to.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use serde_json::json;
 use sojourn::deadline::Deadline;
-use sojourn::exports::run::{self, Stop};
+use sojourn::exports::run::{self, Slice, Stop};
 use sojourn::exports::{ExportMessage, Guarded, Progress, RETENTION, Rows, WorkError};
 use sojourn::ids::{self, AttemptId, ExportId};
 use sojourn::lock::{Acquire, LockStore, Once, Task};
@@ -105,39 +106,75 @@ async fn an_export_that_is_unknown_or_has_expired_is_nobodys_work() {
 }
 
 #[tokio::test]
-async fn a_slice_that_stored_a_part_asks_for_another_one_and_one_that_did_not_fails() {
+async fn a_slice_without_time_for_a_page_has_not_advanced_and_fails_its_message() {
     let stage = Stage::open();
-    let orders = stage.orders(20, 300_000).await;
     let id = stage.request().await;
     let message = ExportMessage { export_id: id.clone() };
-
-    // No time for a single page.
-    let worker = stage.worker();
-    let stopped = worker.take(&message, Deadline::after(Duration::from_secs(10))).await;
+    let stopped = stage.worker().take(&message, Deadline::after(Duration::from_secs(10))).await;
     assert!(matches!(stopped, Err(WorkError::Stopped { why: Stop::OutOfTime { has_advanced: false }, .. })));
     assert!(stage.sent.bodies().is_empty());
+}
 
-    // The first part is being written down when the time for pages has passed.
-    let deadline = Deadline::after(Duration::from_secs(30));
-    let rule = hold(When::After).operation("TransactWriteItems").times(1);
-    let rule = stage.faults(At::DynamoDb).add(rule);
-    let time_passes = async {
-        stage.until_held(At::DynamoDb, rule).await;
-        let pages_end = deadline.earlier_by(Duration::from_secs(15));
-        while !pages_end.has_passed() {
-            tokio::time::sleep(pages_end.remaining()).await;
-        }
-        stage.faults(At::DynamoDb).remove(rule);
-    };
-    let (taken, ()) = futures::join!(worker.take(&message, deadline), time_passes);
-    taken.unwrap();
+#[tokio::test]
+async fn what_there_was_no_time_to_tell_is_told_because_of_another_message() {
+    let stage = Stage::open();
+    let orders = stage.orders(3, 10).await;
+    let id = stage.request().await;
+    let message = ExportMessage { export_id: id.clone() };
+    // Dead between the end and the notice.
+    assert!(stage.crash(&id, At::DynamoDb, hold(When::Before).operation("Query").skip(1)).await);
+    stage.past_the_lease();
+    stage.worker().take(&message, Deadline::after(Duration::from_secs(5))).await.unwrap();
     assert_eq!(stage.sent.bodies(), [message.body()]);
-    let row = stage.row(&id).await;
-    assert_eq!(row.checkpoint.unwrap().parts.len(), 1);
-    assert!((1..100).contains(&row.progress.percent), "{:?}", row.progress);
-
-    // Its message comes at once: the lock is free.
+    // It comes at once: the lock is free.
     stage.take(&id).await.unwrap();
+    stage.assert_ready(&id, &orders).await;
+}
+
+#[tokio::test]
+async fn a_slice_that_stored_a_part_has_advanced_and_the_next_one_goes_on_behind_it() {
+    let stage = Stage::open();
+    let orders = stage.orders(20, 300_000).await;
+    // As long as this machine needs for a part: a slice that was too short is tried again with twice the time.
+    let mut pages = Duration::from_secs(2);
+    let id = loop {
+        let id = stage.request().await;
+        let task = Task::of_export(&id);
+        let Acquire::Acquired(lease) =
+            stage.locks().acquire(task.lock_name(), &ids::random().next()).await.unwrap()
+        else {
+            panic!("nobody has it");
+        };
+        let guard = stage.locks().guard(&lease).unwrap();
+        let slice = Slice { stop_at: Deadline::after(pages), deadline: in_a_minute() };
+        // The answer to the first part comes when the time for pages has passed.
+        let rule = stage.faults(At::S3).add(hold(When::After).operation("UploadPart").times(1));
+        let time_passes = async {
+            stage.until_held(At::S3, rule).await;
+            tokio::time::sleep(slice.stop_at.remaining()).await;
+            stage.faults(At::S3).release(rule);
+        };
+        let exporter = stage.exporter();
+        let stopped = {
+            let mut run = pin!(exporter.run(&id, &guard, slice));
+            tokio::select! {
+                biased;
+                stopped = &mut run => stopped,
+                () = time_passes => run.await,
+            }
+        };
+        stage.faults(At::S3).remove(rule);
+        match stopped {
+            Err(Stop::OutOfTime { has_advanced: true }) => break id,
+            Err(Stop::OutOfTime { has_advanced: false }) => pages *= 2,
+            other => panic!("{other:?}"),
+        }
+    };
+    let row = stage.row(&id).await;
+    let first = row.checkpoint.unwrap();
+    assert_eq!(first.parts.len(), 1);
+    assert!((1..100).contains(&row.progress.percent), "{:?}", row.progress);
+    stage.finish(&id).await;
     stage.assert_ready(&id, &orders).await;
 }
 

@@ -69,6 +69,8 @@ impl Queue for Sent {
     }
 }
 
+pub(crate) type TestExporter =
+    Exporter<DynamoRows, DynamoCustomerOrders, S3Results, SocketNotice<DynamoConnections, ApiGateway>>;
 pub(crate) type TestWorker =
     Worker<DynamoRows, DynamoCustomerOrders, S3Results, SocketNotice<DynamoConnections, ApiGateway>, Sent>;
 
@@ -105,21 +107,23 @@ impl Stage {
 
     /// A process of the worker: wired as the function wires it.
     pub(crate) fn worker(&self) -> TestWorker {
+        let (locks, clock) = (self.locks(), self.clock.clone());
+        Worker::new(locks, self.exporter(), self.sent.clone(), clock, ids::random())
+    }
+
+    pub(crate) fn exporter(&self) -> TestExporter {
         let (client, env, clock) = (self.store.client.clone(), &self.env, self.clock.clone());
-        let locks =
-            DynamoLocks::new(client.clone(), "LocksTable", "local", clock.clone(), LeaseTerms::EXPORTS);
         let registry = DynamoConnections::from_env(client.clone(), env, clock.clone()).unwrap();
         // Nobody is connected, so that nothing is ever posted.
         let gateway = ApiGateway::new(aws_config::SdkConfig::builder().build());
-        let exporter = Exporter {
+        Exporter {
             rows: self.rows(),
             orders: DynamoCustomerOrders::from_env(client, env).unwrap(),
             results: S3Results::from_env(self.s3(), env).unwrap(),
             notice: SocketNotice(Deliverer::new(registry, gateway, clock.clone())),
-            clock: clock.clone(),
+            clock,
             ids: ids::random(),
-        };
-        Worker::new(locks, exporter, self.sent.clone(), clock, ids::random())
+        }
     }
 
     pub(crate) fn rows(&self) -> DynamoRows {
