@@ -149,6 +149,12 @@ enum Filled {
     Refused(String),
 }
 
+/// Why there will be no file, and the upload that was begun for it.
+struct Refused {
+    reason: String,
+    attempt: Attempt,
+}
+
 impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N> {
     /// Works on the export `id` under the lock of `guard`.
     pub async fn run(&self, id: &ExportId, guard: &R::Guard, slice: Slice) -> Result<Ended, Stop> {
@@ -170,7 +176,7 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
         };
         let checkpoint = match Box::pin(self.upload(&mut run)).await? {
             Ok(checkpoint) => checkpoint,
-            Err(reason) => return self.refuse(&run, &reason).await,
+            Err(Refused { reason, attempt }) => return self.refuse(&run, &reason, Some(&attempt)).await,
         };
         let file = ResultFile {
             result_key: run.key.clone(),
@@ -208,11 +214,12 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
             progress: export.progress,
             has_advanced: false,
         };
-        self.refuse(&run, GAVE_UP).await
+        let attempt = export.checkpoint.as_ref().map(|checkpoint| &checkpoint.attempt);
+        self.refuse(&run, GAVE_UP, attempt).await
     }
 
     /// Steps 2 to 5: the parts of the file that is complete then, or why there is none.
-    async fn upload(&self, run: &mut Run<'_, R::Guard>) -> Result<Result<Checkpoint, String>, Stop> {
+    async fn upload(&self, run: &mut Run<'_, R::Guard>) -> Result<Result<Checkpoint, Refused>, Stop> {
         let mut is_final = run.export.status == Status::Finishing;
         let mut checkpoint = match &run.export.checkpoint {
             Some(checkpoint) => checkpoint.clone(),
@@ -229,7 +236,9 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
                     }
                 }
                 Filled::Spoiled => {}
-                Filled::Refused(reason) => return Ok(Err(reason)),
+                Filled::Refused(reason) => {
+                    return Ok(Err(Refused { reason, attempt: checkpoint.attempt }));
+                }
             }
             tracing::warn!(export_id = %run.export.export_id, "the parts were lost or replaced; beginning anew");
             if has_begun_anew {
@@ -320,15 +329,20 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
         }
     }
 
-    /// Ends the export without a result.
-    async fn refuse(&self, run: &Run<'_, R::Guard>, reason: &str) -> Result<Ended, Stop> {
+    /// Ends the export without a result, and drops the upload, if there is one.
+    async fn refuse(
+        &self,
+        run: &Run<'_, R::Guard>,
+        reason: &str,
+        attempt: Option<&Attempt>,
+    ) -> Result<Ended, Stop> {
         let export = run.export;
         held(self.rows.failed(export, reason, run.guard).await?)?;
         count_case(Metric::Exports, "failed", 1);
         tracing::error!(export_id = %export.export_id, reason, "export failed");
         // The parts are of no use any more. What is left of them is cleared away with its like.
-        if let Some(checkpoint) = &export.checkpoint
-            && let Err(error) = self.results.abort(&run.key, &checkpoint.attempt).await
+        if let Some(attempt) = attempt
+            && let Err(error) = self.results.abort(&run.key, attempt).await
         {
             tracing::warn!(export_id = %export.export_id, error = chain(&error), "parts are left over");
         }

@@ -146,11 +146,11 @@ where
         };
         match self.runner.run::<Ended, Stop, _>(&task, deadline, work).await? {
             SlotRun::Completed(ended) => {
-                tracing::info!(%task, ?ended, "ended");
+                tracing::info!(%task, ?ended, "the export has ended");
                 Ok(())
             }
             SlotRun::AlreadyDone { .. } => {
-                tracing::info!(%task, "had ended before");
+                tracing::info!(%task, "the export had ended before");
                 Ok(())
             }
             SlotRun::HeldElsewhere { by, until } => Err(WorkError::Held { task, by, until }),

@@ -10,7 +10,7 @@ fn every(at: At, operation: Option<&'static str>) -> impl Iterator<Item = (At, R
     (0..).flat_map(move |skip| {
         [When::Before, When::After].map(|when| {
             let rule = hold(when).skip(skip);
-            (at, operation.into_iter().fold(rule, |rule, operation| rule.operation(operation)))
+            (at, operation.into_iter().fold(rule, Rule::operation))
         })
     })
 }
@@ -47,7 +47,7 @@ async fn die_at_each(
 
 /// Each run dies a little later than the one before, until one does not. Tells how many died.
 async fn die_later_and_later(stage: &Stage, id: &ExportId, at: At, when: When, first: u64) -> usize {
-    let mut crashes = 0;
+    let mut died = 0;
     let mut progress = stage.row(id).await.progress;
     for skip in first.. {
         stage.past_the_lease();
@@ -56,9 +56,9 @@ async fn die_later_and_later(stage: &Stage, id: &ExportId, at: At, when: When, f
         assert!(progress.percent <= now.percent && progress.rows <= now.rows, "{progress:?} to {now:?}");
         progress = now;
         if !crashed {
-            return crashes;
+            return died;
         }
-        crashes += 1;
+        died += 1;
     }
     unreachable!("some run makes fewer requests than that");
 }

@@ -1,6 +1,6 @@
 //! Workers that are paused, overtaken, and wake up.
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::time::Duration;
 
 use sojourn::deadline::Deadline;
@@ -39,7 +39,7 @@ async fn wake_up_too_late(at: At, rule: Rule) {
     let (stage, orders) = stage().await;
     let id = stage.request().await;
     let (worker, message) = (stage.worker(), ExportMessage { export_id: id.clone() });
-    let mut zombie = pin!(worker.take(&message, Deadline::after(AMPLE)));
+    let mut zombie = Box::pin(worker.take(&message, Deadline::after(AMPLE)));
     let rule = stage.faults(at).add(rule.times(1));
     run_until_held(&stage, at, rule, zombie.as_mut()).await;
 
@@ -79,7 +79,7 @@ async fn a_late_completion_makes_the_same_file() {
     let (stage, orders) = stage().await;
     let id = stage.request().await;
     let (worker, message) = (stage.worker(), ExportMessage { export_id: id.clone() });
-    let mut zombie = pin!(worker.take(&message, Deadline::after(AMPLE)));
+    let mut zombie = Box::pin(worker.take(&message, Deadline::after(AMPLE)));
     let rule = stage.faults(At::S3).add(hold(When::Before).operation("CompleteMultipartUpload").times(1));
     run_until_held(&stage, At::S3, rule, zombie.as_mut()).await;
 
@@ -103,7 +103,7 @@ async fn wake_up_before_the_end(rule: Rule) {
     let (stage, orders) = stage().await;
     let id = stage.request().await;
     let (worker, message) = (stage.worker(), ExportMessage { export_id: id.clone() });
-    let mut zombie = pin!(worker.take(&message, Deadline::after(AMPLE)));
+    let mut zombie = Box::pin(worker.take(&message, Deadline::after(AMPLE)));
     let rule = stage.faults(At::DynamoDb).add(rule.times(1));
     run_until_held(&stage, At::DynamoDb, rule, zombie.as_mut()).await;
     assert_eq!(stage.row(&id).await.document()["status"], "RUNNING");
@@ -121,7 +121,7 @@ async fn a_part_that_is_written_over_is_found_out_and_everything_begins_anew() {
     let (stage, orders) = stage().await;
     let id = stage.request().await;
     let (worker, message) = (stage.worker(), ExportMessage { export_id: id.clone() });
-    let mut zombie = pin!(worker.take(&message, Deadline::after(AMPLE)));
+    let mut zombie = Box::pin(worker.take(&message, Deadline::after(AMPLE)));
     let late_part = stage.faults(At::S3).add(hold(When::Before).operation("UploadPart").times(1));
     run_until_held(&stage, At::S3, late_part, zombie.as_mut()).await;
 
@@ -130,7 +130,7 @@ async fn a_part_that_is_written_over_is_found_out_and_everything_begins_anew() {
     let completion =
         stage.faults(At::S3).add(hold(When::Before).operation("CompleteMultipartUpload").times(1));
     let successor_worker = stage.worker();
-    let mut successor = pin!(successor_worker.take(&message, Deadline::after(AMPLE)));
+    let mut successor = Box::pin(successor_worker.take(&message, Deadline::after(AMPLE)));
     run_until_held(&stage, At::S3, completion, successor.as_mut()).await;
     let spoiled = upload_of(&stage, &id).await;
     let progress = stage.row(&id).await.progress;

@@ -68,9 +68,17 @@ fn assert_kept(log: &str, secrets: &Secrets) {
     ] {
         assert!(log.contains(line), "{line} is not in the log");
     }
-    for function in
-        ["api-sessions", "api-orders", "api-carts", "api-catalog", "ws-connect", "ws-send", "ws-disconnect"]
-    {
+    for function in [
+        "api-sessions",
+        "api-orders",
+        "api-carts",
+        "api-catalog",
+        "api-exports",
+        "export-worker",
+        "ws-connect",
+        "ws-send",
+        "ws-disconnect",
+    ] {
         assert!(log.contains(&format!("\"function\":\"{function}\"")), "{function} has logged nothing");
     }
     assert_eq!(secrets.leaks(log), Vec::new());
