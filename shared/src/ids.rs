@@ -109,6 +109,10 @@ prefixed_id!(
     EventId, "evt_", "event id"
 );
 prefixed_id!(
+    /// A list of orders that a customer asked for.
+    ExportId, "exp_", "export id"
+);
+prefixed_id!(
     /// A file that a user uploads.
     UploadId, "upl_", "upload id"
 );
@@ -125,6 +129,13 @@ pub struct MessageId(String);
 impl From<Ulid> for MessageId {
     fn from(ulid: Ulid) -> Self {
         Self(ulid.to_string())
+    }
+}
+
+/// The message that tells of an export. There is one, so that the same one is sent however often it is sent.
+impl From<&ExportId> for MessageId {
+    fn from(export: &ExportId) -> Self {
+        Self(export.ulid_text().to_owned())
     }
 }
 
@@ -231,6 +242,14 @@ mod tests {
     fn a_made_id_parses_back() {
         let made: OrderId = random().next();
         assert_eq!(made.as_str().parse::<OrderId>(), Ok(made));
+    }
+
+    #[test]
+    fn the_message_about_an_export_has_an_id_of_its_own() {
+        let export: ExportId = random().next();
+        let message = MessageId::from(&export);
+        assert_eq!(message.as_str().parse(), Ok(message.clone()));
+        assert_eq!(format!("exp_{message}"), export.as_str());
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //!
 //! Each module is one capability: its protocol (the module's own documentation), its types, its port, and its
 //! adapters. Dependencies point inward: the domain names neither an AWS SDK nor `lambda_http`; only the modules
-//! called `dynamo`, `s3`, `gateway`, `lambda`, [`secrets_manager`], [`http`], [`websocket`] and [`jobs`] do.
+//! called `dynamo`, `s3`, `sqs`, `gateway`, `lambda`, [`secrets_manager`], [`http`], [`websocket`], [`queue`] and [`jobs`] do.
 
 // What the shop does.
 pub mod carts;
 pub mod catalog;
 pub mod connections;
 pub mod delivery;
+pub mod exports;
 pub mod files;
 pub mod idempotency;
 pub mod jobs;
@@ -27,6 +28,7 @@ pub mod users;
 
 // What everything is made of.
 pub mod clock;
+pub mod csv;
 pub mod cursor;
 pub mod deadline;
 pub mod env;
@@ -45,6 +47,7 @@ pub mod aws;
 pub mod boot;
 pub mod dynamo;
 pub mod http;
+pub mod queue;
 pub mod redis;
 pub mod secrets_manager;
 pub mod tables;

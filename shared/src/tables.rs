@@ -122,6 +122,9 @@ pub const UPLOADS: Table = Table {
 /// The sandbox payment provider's ledger.
 pub const PAYMENT_LEDGER: Table = table("PaymentLedgerTable", "PAYMENT_LEDGER_TABLE", key("paymentKey"));
 
+/// Lists of orders that customers asked for.
+pub const EXPORTS: Table = Table { expires: true, ..table("ExportsTable", "EXPORTS_TABLE", key("exportId")) };
+
 /// All of them.
 pub const ALL: &[Table] = &[
     CONNECTIONS,
@@ -137,4 +140,5 @@ pub const ALL: &[Table] = &[
     CARTS,
     UPLOADS,
     PAYMENT_LEDGER,
+    EXPORTS,
 ];

@@ -60,8 +60,10 @@ pub enum Metric {
     ClosedSockets,
     /// Tries to take a lock, by outcome.
     LockOutcomes,
-    /// Scheduled jobs completed, by job.
+    /// Scheduled jobs and other tasks completed, by job.
     JobsCompleted,
+    /// Exports that came to an end, by outcome.
+    Exports,
     /// Refresh tokens that were shown again after their use: a theft, or a client that keeps old ones.
     RefreshTokensReused,
     /// Passwords that were not verified because too many had been wrong, by the limit that was reached.
@@ -89,6 +91,7 @@ impl Metric {
             Self::ClosedSockets => "ClosedSockets",
             Self::LockOutcomes => "LockOutcomes",
             Self::JobsCompleted => "JobsCompleted",
+            Self::Exports => "Exports",
             Self::RefreshTokensReused => "RefreshTokensReused",
             Self::ThrottledAttempts => "ThrottledAttempts",
             Self::Errors => "Errors",
@@ -98,7 +101,9 @@ impl Metric {
     /// The extra dimension that tells cases apart, if the metric has one.
     const fn dimension(self) -> Option<&'static str> {
         match self {
-            Self::Payments | Self::Deliveries | Self::ClosedSockets | Self::LockOutcomes => Some("outcome"),
+            Self::Payments | Self::Deliveries | Self::ClosedSockets | Self::LockOutcomes | Self::Exports => {
+                Some("outcome")
+            }
             Self::UploadsRejected => Some("reason"),
             Self::JobsCompleted => Some("job"),
             Self::ThrottledAttempts => Some("limit"),

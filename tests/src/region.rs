@@ -189,6 +189,16 @@ impl TestRegion {
         self.control("DELETE", &format!("/faults/{rule}")).send().await.expect(200);
     }
 
+    /// Makes everything that is in flight in a queue visible, as if its visibility timeout had passed.
+    pub async fn redeliver(&self, queue: &str) {
+        self.control("POST", &format!("/queues/{queue}/redeliver")).send().await.expect(200);
+    }
+
+    /// A call of an address that the service gave away, without anything of ours.
+    pub fn follow(&self, url: &str) -> Call {
+        Call::new(&self.http, "GET", url)
+    }
+
     /// Begins to count the requests that functions make.
     pub async fn record(&self) {
         self.control("POST", "/usage").send().await.expect(200);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
@@ -17,6 +17,9 @@ use crate::socket::Socket;
 
 /// Everybody's password, which the rules accept.
 pub const PASSWORD: &str = "correct horse battery staple";
+
+/// Longest wait for an export. It takes milliseconds; twelve seconds longer when its worker died.
+const EXPORT_LIMIT: Duration = Duration::from_mins(1);
 
 /// Somebody who has signed in.
 #[derive(Debug, Clone)]
@@ -138,6 +141,34 @@ impl TestRegion {
     pub async fn pay(&self, who: &Customer, key: &str, order_id: &str, payment_token: &str) -> Answer {
         let call = self.call_as(who, "POST", &format!("/orders/{order_id}/payments")).key(key);
         call.json(&json!({"paymentToken": payment_token})).send().await
+    }
+
+    /// Asks under `key` for a file of all orders that `who` has placed so far.
+    pub async fn export(&self, who: &Customer, key: &str) -> Answer {
+        let body = json!({"kind": "orders", "from": "2020-01-01T00:00:00Z", "to": "2120-01-01T00:00:00Z"});
+        self.call_as(who, "POST", "/exports").key(key).json(&body).send().await
+    }
+
+    /// What has become of an export.
+    pub async fn exported(&self, who: &Customer, export_id: &str) -> Answer {
+        self.call_as(who, "GET", &format!("/exports/{export_id}")).send().await.expect(200)
+    }
+
+    /// An export once it has ended. Its progress must not fall on the way.
+    pub async fn ended_export(&self, who: &Customer, export_id: &str) -> Answer {
+        let began = Instant::now();
+        let mut progress = 0;
+        loop {
+            let export = self.exported(who, export_id).await;
+            let now = export.body["progress"].as_u64().expect("progress is a number");
+            assert!(now >= progress, "{progress}, and then {}", export.text);
+            progress = now;
+            if matches!(export.body["status"].as_str(), Some("READY" | "FAILED")) {
+                return export;
+            }
+            assert!(began.elapsed() < EXPORT_LIMIT, "it does not end: {}", export.text);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Makes an order `hours` older than it is.

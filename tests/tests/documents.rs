@@ -47,8 +47,8 @@ fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
 /// What starts a function, by the name of the function's folder.
 type Triggers = BTreeMap<String, BTreeSet<String>>;
 
-/// `GET /orders` for a route, `$connect` or `send` for a WebSocket route, `schedule` for a schedule, `continuation` for a
-/// function that may invoke itself. A function without a trigger is invoked directly.
+/// `GET /orders` for a route, `$connect` or `send` for a WebSocket route, `schedule` for a schedule, `queue:` and its name for
+/// a queue, `continuation` for a function that may invoke itself. A function without a trigger is invoked directly.
 fn triggers(template: &Value) -> Triggers {
     let resources = &template["Resources"];
     let mut triggers = Triggers::new();
@@ -62,6 +62,10 @@ fn triggers(template: &Value) -> Triggers {
                     format!("{} {}", text(&event["Properties"]["Method"]), text(&event["Properties"]["Path"]))
                 }
                 "ScheduleV2" => "schedule".to_owned(),
+                "SQS" => {
+                    let queue = text(&event["Properties"]["Queue"]["!GetAtt"]);
+                    format!("queue:{}", queue.trim_end_matches(".Arn"))
+                }
                 other => panic!("{id} has an event of type {other}, which this test does not know"),
             });
         }
@@ -136,8 +140,9 @@ fn asyncapi_describes_exactly_the_actions_of_the_template() {
     }
     let template = yaml("template.yaml");
     let routes = triggers(&template).into_values().flatten();
-    let no_action =
-        |key: &str| key.contains(' ') || key.starts_with('$') || key == "schedule" || key == "continuation";
+    let no_action = |key: &str| {
+        key.contains([' ', ':']) || key.starts_with('$') || key == "schedule" || key == "continuation"
+    };
     let actions: BTreeSet<String> = routes.filter(|key| !no_action(key)).collect();
     assert_eq!(described, actions);
     assert!(
@@ -231,6 +236,8 @@ fn trigger_of(event: &Value) -> Option<String> {
         Some("schedule".to_owned())
     } else if event["continuation"].is_object() {
         Some("continuation".to_owned())
+    } else if let Some(queue) = event["Records"][0]["eventSourceARN"].as_str() {
+        Some(format!("queue:{}", queue.rsplit(':').next().unwrap()))
     } else {
         event["requestContext"]["routeKey"].as_str().map(str::to_owned)
     }
@@ -294,15 +301,19 @@ fn websocket_events_carry_the_event_type_of_their_route() {
 fn alarms_on_our_own_metrics_watch_metrics_that_exist() {
     let template = yaml("template.yaml");
     let alarms = members(&template["Resources"]).filter(|(_, r)| r["Properties"]["Namespace"] == NAMESPACE);
-    let watched: Vec<(&str, Vec<&str>)> = alarms
+    let mut watched: Vec<(&str, Vec<&str>)> = alarms
         .map(|(_, alarm)| {
             let dimensions = alarm["Properties"]["Dimensions"].as_array().unwrap();
             let names = dimensions.iter().map(|dimension| text(&dimension["Name"])).collect();
             (text(&alarm["Properties"]["MetricName"]), names)
         })
         .collect();
-    // One for each job. The dimensions are those that telemetry writes: CloudWatch matches all of them or none.
-    assert_eq!(watched, vec![(Metric::JobsCompleted.name(), vec!["function", "region", "job"]); 3]);
+    // One for each job, and one for exports. The dimensions are those that telemetry writes: CloudWatch matches all of them or
+    // none.
+    let [jobs, exports] = [(Metric::JobsCompleted, "job"), (Metric::Exports, "outcome")]
+        .map(|(metric, case)| (metric.name(), vec!["function", "region", case]));
+    watched.sort();
+    assert_eq!(watched, vec![exports, jobs.clone(), jobs.clone(), jobs]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
 use sojourn::clock::{Clock, SystemClock, rfc3339};
@@ -64,12 +65,7 @@ async fn use_everything(region: &TestRegion) {
     use_sessions(region).await;
     use_uploads(region).await;
     stamp_sessions(region, &operator).await;
-
-    // The cart: filled, read, ordered, emptied.
-    region.fill_cart(&customer, &[("lamp", 1)]).await;
-    region.cart(&customer).await;
-    region.order_cart(&customer, &fresh_key()).await.expect(201);
-    region.call_as(&customer, "DELETE", "/cart").send().await.expect(204);
+    use_belongings(region, &customer).await;
 
     // Orders: placed, refused, paid, declined, lost, cancelled, listed.
     let order =
@@ -89,11 +85,6 @@ async fn use_everything(region: &TestRegion) {
     cancel(unsettled).await.expect(409);
     region.call_as(&customer, "GET", "/orders").send().await.expect(200);
     region.call_as(&customer, "GET", &format!("/orders/{paid}")).send().await.expect(200);
-
-    // Preferences: read and changed.
-    let preferences = |method| region.call_as(&customer, method, "/sessions/current/preferences");
-    preferences("GET").send().await.expect(200);
-    preferences("PATCH").json(&json!({"theme": "dark"})).send().await.expect(200);
 
     // Sockets: to a user, to an order, to all; repeated; to somebody gone; continued.
     let mut socket = region.socket(&operator).await;
@@ -126,7 +117,7 @@ async fn use_everything(region: &TestRegion) {
     socket.send(&named).await;
     while socket.receive().await["type"] != "error" {}
     // A broadcast that cannot go on hands its second page on to an invocation of its own.
-    let crowd: Vec<Socket> = stream::iter(0..PAGE + 50)
+    let mut crowd: Vec<Socket> = stream::iter(0..PAGE + 50)
         .map(|_| Socket::open(region.ws_url(), &customer.token))
         .buffer_unordered(20)
         .try_collect()
@@ -134,9 +125,11 @@ async fn use_everything(region: &TestRegion) {
         .unwrap();
     region.fault(&broken("Scan", 1)).await;
     socket.send(&json!({"action": "send", "to": {"broadcast": true}, "type": "news", "body": {}})).await;
-    for mut member in crowd {
+    for member in &mut crowd {
         assert_eq!(member.receive().await["type"], "news");
     }
+    use_exports(region, &customer).await;
+    drop(crowd);
 
     // Jobs, with an order to expire and one whose charge was lost.
     let (stale, lost) = (order().await, order().await);
@@ -168,6 +161,64 @@ async fn use_everything(region: &TestRegion) {
     let mut signed_out = region.socket(&customer).await;
     region.call_as(&customer, "DELETE", "/sessions/current").send().await.expect(204);
     while signed_out.receive().await["type"] != "session.revoked" {}
+}
+
+/// The cart: filled, read, ordered, emptied. Preferences: read and changed.
+async fn use_belongings(region: &TestRegion, customer: &Customer) {
+    region.fill_cart(customer, &[("lamp", 1)]).await;
+    region.cart(customer).await;
+    region.order_cart(customer, &fresh_key()).await.expect(201);
+    region.call_as(customer, "DELETE", "/cart").send().await.expect(204);
+
+    let preferences = |method| region.call_as(customer, method, "/sessions/current/preferences");
+    preferences("GET").send().await.expect(200);
+    preferences("PATCH").json(&json!({"theme": "dark"})).send().await.expect(200);
+}
+
+/// Made, told to a crowd of the customer's sockets, downloaded; and one that comes to nothing.
+async fn use_exports(region: &TestRegion, customer: &Customer) {
+    // One of the sockets is gone, and their second page cannot be read: another message has the worker tell them again.
+    region.lost_socket(customer).await;
+    let unread = json!({
+        "match": {
+            "service": "dynamodb", "operation": "Query", "resource": "ConnectionsTable*", "caller": "export-worker",
+        },
+        "skip": 1, "times": SDK_ATTEMPTS, "effect": {"kind": "error", "error": "InternalServerError"},
+    });
+    region.fault(&unread).await;
+    // The answer to the file's completion is lost: it is found to be there.
+    let lost = json!({
+        "match": {"service": "s3", "operation": "CompleteMultipartUpload"},
+        "times": 1, "effect": {"kind": "commitThenReset"},
+    });
+    region.fault(&lost).await;
+    let id = region.export(customer, &fresh_key()).await.expect(202).text_of("exportId");
+    let ready = region.ended_export(customer, &id).await;
+    region.follow(&ready.text_of("downloadUrl")).send().await.expect(200);
+    region.log_with("another message goes on").await;
+    region.log_with("the export has ended").await;
+    region.quiet_session(&customer.session_id, 2).await;
+    region.exported(customer, &id).await;
+
+    let unlucky = region.customer().await;
+    let order = region.dynamodb().put_item().table_name(tables::ORDERS.logical_id);
+    order
+        .item("orderId", AttributeValue::S("ord_01JD0000000000000000000000".to_owned()))
+        .item("customerId", AttributeValue::S(unlucky.user_id.clone()))
+        .item("createdAt", AttributeValue::S(rfc3339(SystemClock.now())))
+        .send()
+        .await
+        .unwrap();
+    let id = region.export(&unlucky, &fresh_key()).await.expect(202).text_of("exportId");
+    assert_eq!(region.ended_export(&unlucky, &id).await.body["status"], "FAILED");
+    region
+        .dynamodb()
+        .delete_item()
+        .table_name(tables::ORDERS.logical_id)
+        .key("orderId", AttributeValue::S("ord_01JD0000000000000000000000".to_owned()))
+        .send()
+        .await
+        .unwrap();
 }
 
 /// Renewed, listed, revoked one by one and all at once, and a new password.

@@ -52,6 +52,11 @@ impl MessageType {
         Self("session.revoked".to_owned())
     }
 
+    /// `export.ready`: an export of the receiver's can be downloaded.
+    pub fn export_ready() -> Self {
+        Self("export.ready".to_owned())
+    }
+
     /// The type as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -169,8 +174,9 @@ mod tests {
                 "{reserved}"
             );
         }
-        let revoked = MessageType::session_revoked();
-        assert_eq!(revoked.as_str().parse(), Ok(revoked), "what the service says is of the form");
+        for said in [MessageType::session_revoked(), MessageType::export_ready()] {
+            assert_eq!(said.as_str().parse(), Ok(said), "what the service says is of the form");
+        }
         assert!(MessageType::of_user("orders.placed").is_ok(), "only the whole first word counts");
     }
 

@@ -18,6 +18,7 @@ use crate::tokens::SigningFailed;
 use crate::users::UserError;
 
 mod commerce;
+mod exports;
 mod files;
 mod preferences;
 mod sockets;

@@ -52,7 +52,7 @@ mod slot;
 
 pub use dynamo::DynamoLocks;
 pub use run::{SlotRun, SlotRunner};
-pub use slot::{InvalidLockName, JobSlot, LockName};
+pub use slot::{InvalidLockName, JobSlot, LockName, Once, Task};
 
 /// Who asks for a lock: one attempt of one process, never used for a second one.
 pub type Owner = AttemptId;
@@ -79,6 +79,14 @@ impl LeaseTerms {
     pub const JOBS: Self = Self {
         lease: Duration::from_secs(40),
         clock_skew: Duration::from_secs(5),
+        margin: Duration::from_secs(2),
+    };
+
+    /// The terms of exports. A worker that dies is replaced after twelve seconds, well inside of one invocation, so that a
+    /// message that comes again need not come a third time.
+    pub const EXPORTS: Self = Self {
+        lease: Duration::from_secs(10),
+        clock_skew: Duration::from_secs(2),
         margin: Duration::from_secs(2),
     };
 

@@ -1,8 +1,9 @@
-//! Running a job under its slot's lock.
+//! Running a job under its slot's lock, or any other piece of work that is completed once.
 //!
 //! 1. Acquire with a fresh owner. Done: nothing is run, and the caller gets the result of the run that did it. Held: ask
 //!    again every [`HOLDER_POLL`] as long as time allows, until the holder completes (done), gives back, or lets its
-//!    lease run out (taken over). So one delivery is enough to finish a slot whose holder crashed.
+//!    lease run out (taken over). So one delivery is enough to finish a slot whose holder crashed. Who only wants to know
+//!    that the holder lives may be less patient ([`SlotRunner::patience`]).
 //! 2. Run the work and the heartbeat side by side in one task. The work is dropped when the lease is lost, and
 //!    [`LeaseTerms::margin`] before the lease or the invocation ends, whichever comes first.
 //! 3. Finished: complete, and leave the work's result with the slot, for deliveries that come later. Failed or cut off:
@@ -17,7 +18,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Acquire, IfHolder, JobSlot, Lease, LeaseTerms, LockError, LockStore, Owner};
+use super::{Acquire, IfHolder, Lease, LeaseTerms, LockError, LockStore, Once, Owner};
 use crate::clock::SharedClock;
 use crate::deadline::Deadline;
 use crate::ids::SharedIds;
@@ -74,6 +75,7 @@ pub struct SlotRunner<S> {
     locks: S,
     clock: SharedClock,
     ids: SharedIds,
+    patience: Option<Duration>,
 }
 
 /// Why the heartbeat ended.
@@ -85,7 +87,13 @@ enum Stopped {
 impl<S: LockStore> SlotRunner<S> {
     /// Locks in `locks`, owners from `ids`.
     pub fn new(locks: S, clock: SharedClock, ids: SharedIds) -> Self {
-        Self { locks, clock, ids }
+        Self { locks, clock, ids, patience: None }
+    }
+
+    /// Asks for a lock that is held for no longer than this.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     /// The locks.
@@ -100,7 +108,7 @@ impl<S: LockStore> SlotRunner<S> {
     /// next delivery finds out.
     pub async fn run<T, E, W>(
         &self,
-        slot: &JobSlot,
+        slot: &impl Once,
         deadline: Deadline,
         work: impl FnOnce(Lease) -> W,
     ) -> Result<SlotRun<T, E>, LockError>
@@ -122,8 +130,9 @@ impl<S: LockStore> SlotRunner<S> {
     }
 
     /// Asks until the slot is ours or done, or time is up.
-    async fn acquire(&self, slot: &JobSlot, deadline: Deadline) -> Result<Acquire, LockError> {
-        let ask_until = deadline.earlier_by(self.locks.terms().margin);
+    async fn acquire(&self, slot: &impl Once, deadline: Deadline) -> Result<Acquire, LockError> {
+        let in_time = deadline.earlier_by(self.locks.terms().margin);
+        let ask_until = self.patience.map_or(in_time, |patience| in_time.min(Deadline::after(patience)));
         loop {
             let outcome = self.locks.acquire(slot.lock_name(), &self.ids.next()).await?;
             let Acquire::Held { by, until } = &outcome else { return Ok(outcome) };

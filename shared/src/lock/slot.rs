@@ -1,4 +1,4 @@
-//! Names of locks, and the slots of scheduled jobs.
+//! Names of locks, and what is done under them: the slots of scheduled jobs, and tasks that were asked for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,6 +6,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+
+use crate::ids::ExportId;
 
 /// What a lock is called: 1 to 255 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,6 +46,46 @@ impl fmt::Display for LockName {
     }
 }
 
+/// Something that is completed once, under a lock of its own.
+pub trait Once: fmt::Display + Sync {
+    /// The lock that stands for it.
+    fn lock_name(&self) -> &LockName;
+
+    /// What kind of work it is, for metrics: a constant of few values.
+    fn job(&self) -> &'static str;
+}
+
+/// A piece of work that somebody asked for: `export#exp_01JD…`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    job: &'static str,
+    name: LockName,
+}
+
+impl Task {
+    /// The export of that id.
+    pub fn of_export(id: &ExportId) -> Self {
+        // Visible ASCII by construction: an id is a prefix and a ULID.
+        Self { job: "export", name: LockName(format!("export#{id}")) }
+    }
+}
+
+impl Once for Task {
+    fn lock_name(&self) -> &LockName {
+        &self.name
+    }
+
+    fn job(&self) -> &'static str {
+        self.job
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
 /// One turn of a scheduled job. It is made from the time for which the turn was scheduled, never from the clock nor
 /// from a delivery's id, so that a late or repeated delivery names the same slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,11 +112,6 @@ impl JobSlot {
         Self { job, scheduled_at, name: LockName(format!("{job}#{turn}")) }
     }
 
-    /// The job.
-    pub fn job(&self) -> &'static str {
-        self.job
-    }
-
     /// The lock that stands for the slot.
     pub fn lock_name(&self) -> &LockName {
         &self.name
@@ -90,6 +127,16 @@ impl JobSlot {
         // The first day of the calendar has none before it; it reports on itself.
         let scheduled = utc_date(self.scheduled_at);
         scheduled.yesterday().unwrap_or(scheduled)
+    }
+}
+
+impl Once for JobSlot {
+    fn lock_name(&self) -> &LockName {
+        &self.name
+    }
+
+    fn job(&self) -> &'static str {
+        self.job
     }
 }
 
@@ -132,6 +179,12 @@ mod tests {
         fn a_lock_name_is_exactly_what_is_documented(text in "\\PC{0,300}") {
             let fits = (1..=255).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic());
             prop_assert_eq!(text.parse::<LockName>().is_ok(), fits);
+        }
+
+        #[test]
+        fn every_export_makes_a_name_that_is_a_lock_name(ulid in proptest::prelude::any::<u128>()) {
+            let task = Task::of_export(&ExportId::from(ulid::Ulid(ulid)));
+            prop_assert!(task.lock_name().as_str().parse::<LockName>().is_ok());
         }
 
         #[test]

@@ -1,6 +1,6 @@
 //! Domain events, written in the same transaction as what they tell of.
 //!
-//! 1. Whoever changes an order or a stock row, or revokes sessions, puts an [`Event`] into the same transaction ([`dynamo::put`]): there is
+//! 1. Whoever changes an order, a stock row or an export, or revokes sessions, puts an [`Event`] into the same transaction ([`dynamo::put`]): there is
 //!    no change without its event, and no event without its change.
 //! 2. The table is insert-only and streamed; a relay publishes each row (its stream delivers at least once, so
 //!    receivers dedup by `eventId`).
@@ -44,6 +44,15 @@ pub enum EventType {
     /// Sessions of a user were revoked: `sessionId`, or all `exceptSessionId`, or all.
     #[serde(rename = "sessions.revoked")]
     SessionsRevoked,
+    /// A customer asked for an export.
+    #[serde(rename = "export.requested")]
+    ExportRequested,
+    /// An export can be downloaded.
+    #[serde(rename = "export.ready")]
+    ExportReady,
+    /// An export was given up.
+    #[serde(rename = "export.failed")]
+    ExportFailed,
 }
 
 /// One event.
@@ -60,7 +69,7 @@ pub struct Event {
     pub occurred_at: Timestamp,
     /// Where: the region that wrote it, and alone publishes it.
     pub region: String,
-    /// To what: an order id, a product id, a user id.
+    /// To what: an order id, a product id, a user id, an export id.
     pub subject: String,
     /// The rest, in the shape of [`VERSION`].
     pub data: Value,

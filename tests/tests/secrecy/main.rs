@@ -74,6 +74,8 @@ fn assert_kept(log: &str, secrets: &Secrets) {
         "api-carts",
         "api-catalog",
         "api-uploads",
+        "api-exports",
+        "export-worker",
         "ws-connect",
         "ws-send",
         "ws-disconnect",

@@ -39,6 +39,7 @@ impl<'a> Visit<'a> {
         self.wrong_bodies(&visitor).await;
         self.orders(&visitor).await;
         self.files(&visitor).await;
+        self.exports(&visitor).await;
         for token in [&visitor.access, &visitor.refresh, &visitor.cookie, &visitor.password] {
             self.wrong_places(&visitor, token).await;
             self.sockets(&visitor, token).await;
@@ -198,6 +199,25 @@ impl<'a> Visit<'a> {
         }
     }
 
+    /// An export, and its link: whoever has that has the file.
+    async fn exports(&mut self, visitor: &Visitor) {
+        let key = random();
+        let body = json!({"kind": "orders", "from": "2020-01-01T00:00:00Z", "to": "2120-01-01T00:00:00Z"});
+        let mut path = String::new();
+        for _ in 0..2 {
+            let export = self.region.call("POST", "/exports").bearer(&visitor.access).key(&key);
+            path = format!("/exports/{}", export.json(&body).send().await.expect(202).text_of("exportId"));
+        }
+        // The worker has ended it when it has told so.
+        self.region.log_with("the export has ended").await;
+        let ready = self.region.call("GET", &path).bearer(&visitor.access).send().await.expect(200);
+        let link = ready.text_of("downloadUrl");
+        let signature = link.split("X-Amz-Signature=").nth(1).unwrap();
+        self.secrets.keep("signature of a link", signature.split('&').next().unwrap());
+        self.region.follow(&link).send().await.expect(200);
+        self.region.follow(&format!("{link}0")).send().await.expect(403);
+    }
+
     /// A secret wherever a request has room for it.
     async fn wrong_places(&mut self, visitor: &Visitor, secret: &str) {
         let region = self.region;
@@ -210,6 +230,7 @@ impl<'a> Visit<'a> {
             format!("/orders/{encoded}"),
             format!("/orders/{encoded}/payments"),
             format!("/products/{encoded}"),
+            format!("/exports/{encoded}"),
             format!("/products?cursor={encoded}"),
             format!("/{encoded}"),
         ];
@@ -224,8 +245,11 @@ impl<'a> Visit<'a> {
             json!({"lines": [{"productId": "lamp", "quantity": secret}]}),
             json!({"lines": secret}),
             json!({"lines": [], (secret): secret}),
+            json!({"kind": secret, "from": secret, "to": secret}),
+            json!({"kind": "orders", "from": secret, "to": secret}),
         ];
         for body in &bodies {
+            region.call("POST", "/exports").bearer(&visitor.access).key(&random()).json(body).send().await;
             region.call("POST", "/orders").bearer(&visitor.access).key(&random()).json(body).send().await;
             region.call("PUT", "/cart").bearer(&visitor.access).json(body).send().await;
         }

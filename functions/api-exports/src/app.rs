@@ -1,0 +1,45 @@
+//! The adapters that the handler works with, built once.
+
+use aws_config::SdkConfig;
+use sojourn::clock::SharedClock;
+use sojourn::env::{ConfigError, Env};
+use sojourn::exports::dynamo::{DynamoExports, ExportTables};
+use sojourn::files::s3::Presigner;
+use sojourn::http::Authenticator;
+use sojourn::idempotency::dynamo::KeyedRequests;
+use sojourn::ids::{self, SharedIds};
+use sojourn::queue::SqsQueue;
+use sojourn::sessions::SessionStore;
+
+/// What the handler works with.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) authenticator: Authenticator,
+    pub(crate) sessions: SessionStore,
+    pub(crate) exports: DynamoExports,
+    pub(crate) tables: ExportTables,
+    pub(crate) requests: KeyedRequests,
+    pub(crate) queue: SqsQueue,
+    pub(crate) presigner: Presigner,
+    pub(crate) clock: SharedClock,
+    pub(crate) ids: SharedIds,
+}
+
+impl App {
+    /// Reads the whole configuration, and connects nothing yet.
+    pub(crate) fn from_env(sdk: &SdkConfig, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        let ids = ids::random();
+        let dynamodb = aws_sdk_dynamodb::Client::new(sdk);
+        Ok(Self {
+            authenticator: Authenticator::from_env(env, clock.clone())?,
+            sessions: SessionStore::from_env(dynamodb.clone(), env, clock.clone())?,
+            exports: DynamoExports::from_env(dynamodb.clone(), env, clock.clone())?,
+            tables: ExportTables::from_env(env, ids.clone())?,
+            requests: KeyedRequests::from_env(dynamodb, env, clock.clone())?,
+            queue: SqsQueue::from_env(aws_sdk_sqs::Client::new(sdk), env, "EXPORTS_QUEUE_URL")?,
+            presigner: Presigner::from_env(sdk, env, clock.clone())?,
+            clock,
+            ids,
+        })
+    }
+}

@@ -1,0 +1,47 @@
+//! Requests to answers.
+
+use std::sync::Arc;
+
+use sojourn::exports::dynamo::RequestExport;
+use sojourn::exports::{self, ExportRequest, NoSuchExport};
+use sojourn::http::{Incoming, no_such_route};
+use sojourn::idempotency::{HEADER, IdempotencyKey, KeyedRequest};
+use sojourn::ids::ExportId;
+use sojourn::problem::Problem;
+use sojourn::reply::Reply;
+
+use crate::app::App;
+
+/// Answers one request.
+pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+    match request.route() {
+        "POST /exports" => ask(&app, &request).await,
+        "GET /exports/{exportId}" => get(&app, &request).await,
+        _ => Err(no_such_route(&request)),
+    }
+}
+
+async fn ask(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.authenticator)?;
+    let key = IdempotencyKey::from_header(request.header(HEADER))?;
+    let wanted: ExportRequest = request.json()?;
+    let keyed = KeyedRequest::new("request-export", &caller, key, &request.json_value()?);
+    let effect = RequestExport {
+        tables: &app.tables,
+        customer_id: caller.user_id(),
+        export_id: app.ids.next(),
+        request: &wanted,
+    };
+    let work = exports::submit(&app.requests, &app.queue, &caller, &keyed, &effect, request.deadline());
+    request.in_time(work).await
+}
+
+async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let caller = request.principal(&app.authenticator)?;
+    let export_id: ExportId = request.path("exportId")?;
+    let export = app.exports.of_customer(caller.user_id(), &export_id);
+    let export = request.with_live_session(&app.sessions, &caller, &app.clock, export).await?;
+    let export = export.ok_or(NoSuchExport(export_id))?;
+    let link = request.in_time(export.link(&app.presigner)).await?;
+    Ok(Reply::json(200, export.document_with(link.as_ref())))
+}

@@ -1,0 +1,17 @@
+//! Exports: ask for one, and see what has become of it.
+
+use std::process::ExitCode;
+
+use app::App;
+use sojourn::{aws, boot, clock, http};
+
+mod app;
+mod handler;
+
+fn main() -> ExitCode {
+    boot::run("api-exports", |env| async move {
+        let sdk = aws::sdk_config(&env).await?;
+        let app = App::from_env(&sdk, &env, clock::system())?;
+        http::serve("api-exports", app, handler::handle).await
+    })
+}

@@ -1,0 +1,46 @@
+//! The queue of exports: makes the files, and gives up those that failed too often.
+
+use std::process::ExitCode;
+
+use sojourn::connections::DynamoConnections;
+use sojourn::delivery::{ApiGateway, Deliverer};
+use sojourn::exports::dynamo::{DynamoCustomerOrders, DynamoRows};
+use sojourn::exports::run::Exporter;
+use sojourn::exports::{S3Results, SocketNotice, Worker};
+use sojourn::lock::{DynamoLocks, LeaseTerms};
+use sojourn::queue::{self, SqsQueue};
+use sojourn::{aws, boot, clock, ids, tables};
+
+mod handler;
+
+const FUNCTION: &str = "export-worker";
+
+fn main() -> ExitCode {
+    boot::run(FUNCTION, |env| async move {
+        let sdk = aws::sdk_config(&env).await?;
+        let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
+        let (clock, ids) = (clock::system(), ids::random());
+        let registry = DynamoConnections::from_env(dynamo.clone(), &env, clock.clone())?;
+        let exporter = Exporter {
+            rows: DynamoRows::from_env(dynamo.clone(), &env, clock.clone(), ids.clone())?,
+            orders: DynamoCustomerOrders::from_env(dynamo.clone(), &env)?,
+            results: S3Results::from_env(aws::s3_client(&env, &sdk), &env)?,
+            notice: SocketNotice(Deliverer::new(registry, ApiGateway::new(sdk.clone()), clock.clone())),
+            clock: clock.clone(),
+            ids: ids.clone(),
+        };
+        let locks = DynamoLocks::new(
+            dynamo,
+            tables::LOCKS.name(&env)?,
+            aws::region(&env)?,
+            clock.clone(),
+            LeaseTerms::EXPORTS,
+        );
+        let queue = SqsQueue::from_env(aws_sdk_sqs::Client::new(&sdk), &env, "EXPORTS_QUEUE_URL")?;
+        let app = handler::App {
+            worker: Worker::new(locks, exporter, queue, clock, ids),
+            dead_letter_queue_arn: env.required("EXPORTS_DEAD_LETTER_QUEUE_ARN")?.to_owned(),
+        };
+        queue::serve(FUNCTION, app, handler::handle).await
+    })
+}

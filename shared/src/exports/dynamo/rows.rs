@@ -1,0 +1,221 @@
+//! What workers write.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use jiff::Timestamp;
+
+use super::{DynamoExports, ExportTables, key};
+use crate::clock::{SharedClock, rfc3339};
+use crate::deadline::Deadline;
+use crate::dynamo::{CancellationReason, Change, DynamoError, Guard, Transaction, number, text, transact};
+use crate::env::{ConfigError, Env};
+use crate::exports::{Checkpoint, Export, Guarded, Progress, ResultFile, Rows, Status, expires_at};
+use crate::ids::{ExportId, SharedIds};
+use crate::outbox::EventType;
+use crate::retry::Backoff;
+use crate::telemetry::{self, Metric};
+
+/// The export has not ended. A later worker may have ended it although this one holds the lock: not here, but its row may
+/// have expired.
+const IS_OPEN: &str = "#status IN (:queued, :running, :finishing)";
+
+/// As [`IS_OPEN`], and what the customer sees of it does not fall. Workers see to that by themselves; this is what makes it
+/// certain.
+const IS_OPEN_AND_NOT_FURTHER: &str = "#status IN (:queued, :running, :finishing) AND progress <= :progress";
+
+/// Where to go on.
+const CHECKPOINT: Change = Change {
+    update: "SET #status = :status, checkpoint = :checkpoint, progress = :progress, #rows = :rows, \
+             startedAt = if_not_exists(startedAt, :now)",
+    condition: Some(IS_OPEN_AND_NOT_FURTHER),
+    names: &[("#status", "status"), ("#rows", "rows")],
+};
+
+/// How far it has come.
+const PROGRESS: Change = Change {
+    update: "SET progress = :progress, #rows = :rows",
+    condition: Some(IS_OPEN_AND_NOT_FURTHER),
+    names: &[("#status", "status"), ("#rows", "rows")],
+};
+
+/// The end with a result. Nobody goes on from here, so there is no checkpoint any more.
+const READY: Change = Change {
+    update: "SET #status = :status, resultKey = :key, sizeBytes = :size, #rows = :rows, progress = :hundred, \
+             readyAt = :now, expiresAt = :expires REMOVE checkpoint",
+    condition: Some(IS_OPEN),
+    names: &[("#status", "status"), ("#rows", "rows")],
+};
+
+/// The end without one.
+const FAILED: Change = Change {
+    update: "SET #status = :status, failure = :failure REMOVE checkpoint",
+    condition: Some(IS_OPEN),
+    names: &[("#status", "status")],
+};
+
+/// How long a write is repeated that meets another transaction, or the renewal of the lock that its guard looks at. Either
+/// is over in milliseconds.
+const CONFLICT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// In place of DynamoDB's code when that was not enough: what is contended passes.
+const CONTENDED: &str = "TransactionConflictException";
+
+/// [`Rows`] in the exports table.
+///
+/// Calls `GetItem` on exports; in transactions `UpdateItem` on exports, `PutItem` on outbox, and what the guard is.
+#[derive(Debug, Clone)]
+pub struct DynamoRows {
+    client: Client,
+    reads: DynamoExports,
+    tables: ExportTables,
+    clock: SharedClock,
+}
+
+impl DynamoRows {
+    /// Exports in the tables that the environment names.
+    pub fn from_env(
+        client: Client,
+        env: &Env,
+        clock: SharedClock,
+        ids: SharedIds,
+    ) -> Result<Self, ConfigError> {
+        let reads = DynamoExports::from_env(client.clone(), env, clock.clone())?;
+        Ok(Self { reads, tables: ExportTables::from_env(env, ids)?, client, clock })
+    }
+
+    fn change<const N: usize>(
+        &self,
+        change: &Change,
+        id: &ExportId,
+        values: [(&str, AttributeValue); N],
+    ) -> Result<TransactWriteItem, DynamoError> {
+        let mut action = change.action(&self.tables.exports, key(id), values)?;
+        for status in [Status::Queued, Status::Running, Status::Finishing] {
+            let name = match status {
+                Status::Running => ":running",
+                Status::Finishing => ":finishing",
+                _ => ":queued",
+            };
+            if let Some(update) = &mut action.update {
+                let values = update.expression_attribute_values.get_or_insert_default();
+                values.insert(name.to_owned(), text(status.as_str()));
+            }
+        }
+        Ok(action)
+    }
+
+    /// Runs the actions, of which the first is the row's, under the guard.
+    async fn write(
+        &self,
+        id: &ExportId,
+        mut actions: Vec<TransactWriteItem>,
+        Guard(guard): &Guard,
+    ) -> Result<Guarded, DynamoError> {
+        actions.push(guard.clone());
+        let mut backoff = Backoff::within(Deadline::after(CONFLICT_PATIENCE));
+        loop {
+            let reasons = match transact(&self.client, id.as_str(), actions.clone()).await? {
+                Transaction::Committed => return Ok(Guarded::Done),
+                Transaction::Cancelled(reasons) => reasons,
+            };
+            let is_refused = |reason: Option<&CancellationReason>| {
+                matches!(reason, Some(CancellationReason::ConditionFailed(_)))
+            };
+            // The guard is the last action. Whose lock it is comes first: a successor may have ended the export by now.
+            if is_refused(reasons.last()) {
+                return Ok(Guarded::Overtaken);
+            }
+            if is_refused(reasons.first()) {
+                return Ok(Guarded::Over);
+            }
+            telemetry::count(Metric::TransactionConflicts, 1);
+            if !backoff.wait().await {
+                return Err(DynamoError::cancelled(id.as_str(), CONTENDED));
+            }
+        }
+    }
+
+    fn checkpoint_value(id: &ExportId, checkpoint: &Checkpoint) -> Result<AttributeValue, DynamoError> {
+        serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(checkpoint)
+            .map_err(|error| DynamoError::unreadable("write", id.as_str(), error))
+    }
+}
+
+fn of_progress(Progress { percent, rows }: Progress) -> [(&'static str, AttributeValue); 2] {
+    [(":progress", number(percent)), (":rows", number(rows))]
+}
+
+fn at(now: Timestamp) -> (&'static str, AttributeValue) {
+    (":now", text(rfc3339(now)))
+}
+
+fn to(status: Status) -> (&'static str, AttributeValue) {
+    (":status", text(status.as_str()))
+}
+
+impl Rows for DynamoRows {
+    type Guard = Guard;
+
+    async fn get(&self, id: &ExportId) -> Result<Option<Export>, DynamoError> {
+        self.reads.get(id).await
+    }
+
+    async fn checkpoint(
+        &self,
+        id: &ExportId,
+        status: Status,
+        checkpoint: &Checkpoint,
+        progress: Progress,
+        guard: &Guard,
+    ) -> Result<Guarded, DynamoError> {
+        let [percent, rows] = of_progress(progress);
+        let whole = (":checkpoint", Self::checkpoint_value(id, checkpoint)?);
+        let values = [to(status), whole, percent, rows, at(self.clock.now())];
+        self.write(id, vec![self.change(&CHECKPOINT, id, values)?], guard).await
+    }
+
+    async fn progress(
+        &self,
+        id: &ExportId,
+        progress: Progress,
+        guard: &Guard,
+    ) -> Result<Guarded, DynamoError> {
+        self.write(id, vec![self.change(&PROGRESS, id, of_progress(progress))?], guard).await
+    }
+
+    async fn ready(
+        &self,
+        export: &Export,
+        file: &ResultFile,
+        rows: u64,
+        guard: &Guard,
+    ) -> Result<Guarded, DynamoError> {
+        let values = [
+            to(Status::Ready),
+            (":key", text(&file.result_key)),
+            (":size", number(file.size_bytes)),
+            (":rows", number(rows)),
+            (":hundred", number(100)),
+            at(file.ready_at),
+            (":expires", number(expires_at(file.ready_at))),
+        ];
+        let more = [("rows", rows.into()), ("sizeBytes", file.size_bytes.into())];
+        let actions = vec![
+            self.change(&READY, &export.export_id, values)?,
+            self.tables.event(EventType::ExportReady, export, more, file.ready_at)?,
+        ];
+        self.write(&export.export_id, actions, guard).await
+    }
+
+    async fn failed(&self, export: &Export, reason: &str, guard: &Guard) -> Result<Guarded, DynamoError> {
+        let values = [to(Status::Failed), (":failure", text(reason))];
+        let more = [("reason", reason.into())];
+        let actions = vec![
+            self.change(&FAILED, &export.export_id, values)?,
+            self.tables.event(EventType::ExportFailed, export, more, self.clock.now())?,
+        ];
+        self.write(&export.export_id, actions, guard).await
+    }
+}

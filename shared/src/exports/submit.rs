@@ -1,0 +1,47 @@
+//! From a request to a message in the queue.
+//!
+//! 1. Run the request under its key: the first one writes the export, every later one finds its answer.
+//! 2. Send the export's id to the queue, whichever it was: nobody knows whether the first one came to that.
+//! 3. Give the answer. An export that was acknowledged is in the queue.
+
+use super::ExportMessage;
+use super::dynamo::RequestExport;
+use crate::deadline::Deadline;
+use crate::idempotency::dynamo::KeyedRequests;
+use crate::idempotency::{KeyedRequest, KeyedRequestError};
+use crate::queue::{NotSent, Queue};
+use crate::reply::Reply;
+use crate::tokens::Principal;
+
+/// Why an export was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The request was refused, or could not be carried out.
+    #[error(transparent)]
+    Request(#[from] KeyedRequestError),
+    /// The export is there, and nobody knows whether a worker will come. 503: the same request makes sure of it.
+    #[error(transparent)]
+    NotSent(#[from] NotSent),
+}
+
+/// Asks for an export, and has a worker come to it.
+pub async fn submit(
+    requests: &KeyedRequests,
+    queue: &impl Queue,
+    caller: &Principal,
+    request: &KeyedRequest,
+    effect: &RequestExport<'_>,
+    deadline: Deadline,
+) -> Result<Reply, SubmitError> {
+    let reply = requests.run(caller, request, effect, deadline).await?;
+    // A refusal that is given again names no export.
+    if let Some(message) = message_of(&reply) {
+        queue.send(&message.body()).await?;
+    }
+    Ok(reply)
+}
+
+fn message_of(reply: &Reply) -> Option<ExportMessage> {
+    let export_id = reply.body.as_ref()?.get("exportId")?.as_str()?.parse().ok()?;
+    Some(ExportMessage { export_id })
+}

@@ -1,0 +1,166 @@
+//! What a message of the queue leads to.
+//!
+//! 1. Take the export's lock. It is done: so is the message.
+//! 2. Somebody else holds it: wait long enough for a holder that died to be replaced, and no longer. One that lives has a
+//!    message of its own, which comes again until the export has ended; this one fails, and comes again too.
+//! 3. Run. An export that has ended completes the lock, for good. What was stopped gives it back.
+//! 4. Out of time, and further than before: send a fresh message, and this one is done. Else it fails, and comes again; when
+//!    that has happened too often, the dead-letter queue brings it to [`Worker::give_up`].
+
+use std::time::Duration;
+
+use super::run::{Ended, Exporter, Slice, Stop};
+use super::{CustomerOrders, ExportMessage, Notice, ResultStore, Rows};
+use crate::clock::{SharedClock, rfc3339};
+use crate::deadline::Deadline;
+use crate::dynamo::Guard;
+use crate::ids::{AttemptId, SharedIds};
+use crate::lock::{DynamoLocks, LeaseTerms, LockError, SlotRun, SlotRunner, Task};
+use crate::queue::{MessageError, NotSent, Queue};
+
+/// How long before the deadline the last page is begun: the time to read it, to store a part, to write that down, to let
+/// go of the lock and to send a message. Each takes milliseconds, or seconds on a bad day.
+const STOP_BEFORE_DEADLINE: Duration = Duration::from_secs(15);
+
+/// What ends before the run is cut off by its lock: giving it back, and a fresh message.
+const LAST_STEPS: Duration = Duration::from_secs(3);
+
+/// How long to wait for the lock: by then a holder that died has been replaced.
+const PATIENCE: Duration = Duration::from_secs(15);
+const _: () = assert!(
+    PATIENCE.as_secs() > LeaseTerms::EXPORTS.lease.as_secs() + LeaseTerms::EXPORTS.clock_skew.as_secs(),
+    "a dead holder can be replaced by whoever waits"
+);
+
+/// Why a message failed. All of it may pass.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// Somebody else works on the export.
+    #[error("{task} is held by {by} until {}", rfc3339(*until))]
+    Held {
+        /// The lock.
+        task: Task,
+        /// The holder.
+        by: AttemptId,
+        /// The end of its lease.
+        until: jiff::Timestamp,
+    },
+    /// The run did not stop in time by itself.
+    #[error("{task} was cut off")]
+    CutOff {
+        /// The lock.
+        task: Task,
+    },
+    /// The lock has changed hands.
+    #[error("{task} was taken over by a later run")]
+    TakenOver {
+        /// The lock.
+        task: Task,
+    },
+    /// The run stopped.
+    #[error("{task} was stopped")]
+    Stopped {
+        /// The lock.
+        task: Task,
+        /// Why.
+        #[source]
+        why: Stop,
+    },
+    /// The lock's table did not answer.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// There will be no fresh message; this one has to come again.
+    #[error(transparent)]
+    NotSent(#[from] NotSent),
+}
+
+impl MessageError for WorkError {
+    fn error_type(&self) -> &'static str {
+        match self {
+            Self::Held { .. } => "export-held",
+            Self::CutOff { .. } => "export-cut-off",
+            Self::TakenOver { .. } => "export-overtaken",
+            Self::Stopped { why, .. } => why.error_type(),
+            Self::Lock(_) => "lock-unavailable",
+            Self::NotSent(_) => "message-not-sent",
+        }
+    }
+}
+
+/// Looks after exports, one at a time.
+#[derive(Debug)]
+pub struct Worker<R, O, S, N, Q> {
+    runner: SlotRunner<DynamoLocks>,
+    exporter: Exporter<R, O, S, N>,
+    queue: Q,
+}
+
+/// What a message is about: the next slice of work, or the end.
+#[derive(Clone, Copy)]
+enum Errand {
+    Run,
+    GiveUp,
+}
+
+impl<R, O, S, N, Q> Worker<R, O, S, N, Q>
+where
+    R: Rows<Guard = Guard>,
+    O: CustomerOrders,
+    S: ResultStore,
+    N: Notice,
+    Q: Queue,
+{
+    /// Works with `exporter` under `locks`, and asks `queue` for more time.
+    pub fn new(
+        locks: DynamoLocks,
+        exporter: Exporter<R, O, S, N>,
+        queue: Q,
+        clock: SharedClock,
+        ids: SharedIds,
+    ) -> Self {
+        Self { runner: SlotRunner::new(locks, clock, ids).patience(PATIENCE), exporter, queue }
+    }
+
+    /// Does what a message asks for, as far as the time until `deadline` reaches.
+    pub async fn take(&self, message: &ExportMessage, deadline: Deadline) -> Result<(), WorkError> {
+        self.go(Errand::Run, message, deadline).await
+    }
+
+    /// Ends the export of a message that failed too often.
+    pub async fn give_up(&self, message: &ExportMessage, deadline: Deadline) -> Result<(), WorkError> {
+        self.go(Errand::GiveUp, message, deadline).await
+    }
+
+    async fn go(&self, errand: Errand, message: &ExportMessage, deadline: Deadline) -> Result<(), WorkError> {
+        let task = Task::of_export(&message.export_id);
+        let slice = Slice {
+            stop_at: deadline.earlier_by(STOP_BEFORE_DEADLINE),
+            deadline: deadline.earlier_by(LAST_STEPS),
+        };
+        let work = |lease| async move {
+            let guard = self.runner.locks().guard(&lease)?;
+            match errand {
+                Errand::Run => self.exporter.run(&message.export_id, &guard, slice).await,
+                Errand::GiveUp => self.exporter.give_up(&message.export_id, &guard, slice).await,
+            }
+        };
+        match self.runner.run::<Ended, Stop, _>(&task, deadline, work).await? {
+            SlotRun::Completed(ended) => {
+                tracing::info!(%task, ?ended, "the export has ended");
+                Ok(())
+            }
+            SlotRun::AlreadyDone { .. } => {
+                tracing::info!(%task, "the export had ended before");
+                Ok(())
+            }
+            SlotRun::HeldElsewhere { by, until } => Err(WorkError::Held { task, by, until }),
+            SlotRun::CutOff => Err(WorkError::CutOff { task }),
+            SlotRun::TakenOver => Err(WorkError::TakenOver { task }),
+            SlotRun::Failed(Stop::OutOfTime { has_advanced: true }) => {
+                tracing::info!(%task, "out of time; another message goes on");
+                Ok(self.queue.send(&message.body()).await?)
+            }
+            SlotRun::Failed(why) => Err(WorkError::Stopped { task, why }),
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Queues: work that outlives a request.
+//!
+//! A queue delivers at least once, in any order, and again until it is told that a message is done. So what a message asks
+//! for is done under a lock or on a condition, and a message says *what* to look after, never what to do about it: the
+//! rows know that.
+//!
+//! - [`Queue`] sends. When it says that it did, the message will come; when it fails, it may come or not.
+//! - [`serve`] receives: events of Lambda's event source mapping in, the messages that failed out. What is not named as
+//!   failed is deleted, what is named comes again after the queue's visibility timeout. A message that failed too often
+//!   goes to the dead-letter queue, and somebody has to look after it there.
+
+use std::future::Future;
+
+mod serve;
+mod sqs;
+
+pub use serve::{Delivered, MessageError, serve};
+pub use sqs::SqsQueue;
+
+/// A message was not sent, or nobody knows. 503: the same request sends it again.
+#[derive(Debug, thiserror::Error)]
+#[error("a message was not sent to {queue}")]
+pub struct NotSent {
+    /// The queue.
+    pub queue: String,
+    /// The cause.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Sends messages.
+pub trait Queue: Send + Sync {
+    /// Sends one, of at most 1 MiB of text.
+    fn send(&self, body: &str) -> impl Future<Output = Result<(), NotSent>> + Send;
+}

@@ -1,0 +1,222 @@
+//! The edge of queues: SQS events in, the messages that failed out.
+//!
+//! 1. The messages of an event are handled one after the other, each until the invocation's deadline. Those that nobody
+//!    got to have failed.
+//! 2. A message that failed is logged and counted here, once, and named in `batchItemFailures`. The invocation succeeds:
+//!    the messages beside it are done. (The event source needs `ReportBatchItemFailures`, or nothing would fail.)
+//! 3. Something that is no event of a queue is a function error.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tracing::Instrument;
+
+use crate::boot::BootError;
+use crate::clock::{Clock, SystemClock};
+use crate::deadline::{ANSWER_MARGIN, Deadline, DeadlineExceeded};
+use crate::telemetry::{self, Metric, chain, count_case};
+
+/// The `error_type` of a message that did not end in time.
+const OUT_OF_TIME: &str = "message-out-of-time";
+
+/// One message of one delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    /// What was sent.
+    pub body: String,
+    /// The ARN of the queue that it came from.
+    pub queue_arn: String,
+    /// When it must be done.
+    pub deadline: Deadline,
+}
+
+/// Why a message failed.
+pub trait MessageError: std::error::Error {
+    /// The stable name of the case, for metrics.
+    fn error_type(&self) -> &'static str;
+}
+
+/// What Lambda hands over.
+#[derive(Debug, Deserialize)]
+struct SqsEvent {
+    #[serde(rename = "Records")]
+    records: Vec<Record>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    message_id: String,
+    body: String,
+    attributes: Attributes,
+    #[serde(rename = "eventSourceARN")]
+    event_source_arn: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Attributes {
+    approximate_receive_count: String,
+}
+
+/// An event that is none of a queue's.
+#[derive(Debug, thiserror::Error)]
+#[error("the event is not a queue's: {0}")]
+struct NoSqsEvent(serde_json::Error);
+
+impl From<NoSqsEvent> for Diagnostic {
+    fn from(error: NoSqsEvent) -> Self {
+        Self { error_type: "invalid-event".to_owned(), error_message: error.to_string() }
+    }
+}
+
+/// Serves the events of queues with `handler` until Lambda stops the process. `app` is what the handler works with, built
+/// once.
+pub async fn serve<A, H, F, E>(function: &'static str, app: A, handler: H) -> Result<(), BootError>
+where
+    A: Send + Sync + 'static,
+    H: Fn(Arc<A>, Delivered) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: MessageError + Send + 'static,
+{
+    let app = Arc::new(app);
+    let handler = Arc::new(handler);
+    let cold = AtomicBool::new(true);
+    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
+        if cold.swap(false, Ordering::Relaxed) {
+            telemetry::count(Metric::ColdStart, 1);
+        }
+        let (app, handler) = (Arc::clone(&app), Arc::clone(&handler));
+        let span = telemetry::invocation(function, &event.context.request_id);
+        async move {
+            let deadline =
+                Deadline::of_invocation(event.context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);
+            let handle = |message| handler(Arc::clone(&app), message);
+            answer(event.payload, deadline, handle).await.inspect_err(|error| {
+                count_case(Metric::Errors, "invalid-event", 1);
+                tracing::error!(%error, "nothing was handled");
+            })
+        }
+        .instrument(span)
+    }))
+    .await
+}
+
+/// Handles an event's messages. The answer names those that failed.
+async fn answer<F, E>(
+    event: Value,
+    deadline: Deadline,
+    handle: impl Fn(Delivered) -> F,
+) -> Result<Value, NoSqsEvent>
+where
+    F: Future<Output = Result<(), E>>,
+    E: MessageError,
+{
+    let SqsEvent { records } = serde_json::from_value(event).map_err(NoSqsEvent)?;
+    let mut failed = BTreeSet::new();
+    for Record { message_id, body, attributes, event_source_arn } in records {
+        let receive_count = attributes.approximate_receive_count;
+        tracing::info!(message_id, receive_count, queue = event_source_arn, "delivered");
+        let message = Delivered { body, queue_arn: event_source_arn, deadline };
+        // On the heap: the work is whatever a handler does.
+        let handled = async {
+            if deadline.has_passed() {
+                Err(DeadlineExceeded)
+            } else {
+                deadline.cut_off(Box::pin(handle(message))).await
+            }
+        };
+        let (error_type, error) = match handled.await {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => (error.error_type(), chain(&error)),
+            Err(passed) => (OUT_OF_TIME, passed.to_string()),
+        };
+        count_case(Metric::Errors, error_type, 1);
+        tracing::error!(message_id, receive_count, error_type, error, "a message failed");
+        failed.insert(message_id);
+    }
+    let failed: Vec<Value> = failed.iter().map(|id| json!({"itemIdentifier": id})).collect();
+    Ok(json!({"batchItemFailures": failed}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+    use std::future::pending;
+    use std::time::Duration;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no")]
+    struct No;
+
+    impl MessageError for No {
+        fn error_type(&self) -> &'static str {
+            "no"
+        }
+    }
+
+    impl MessageError for Infallible {
+        fn error_type(&self) -> &'static str {
+            match *self {}
+        }
+    }
+
+    fn event(bodies: &[&str]) -> Value {
+        let record = |(place, body): (usize, &&str)| {
+            json!({
+                "messageId": format!("m{place}"), "receiptHandle": "r", "body": body,
+                "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1795167008000"},
+                "messageAttributes": {}, "eventSource": "aws:sqs", "awsRegion": "local",
+                "eventSourceARN": "arn:aws:sqs:local:000000000000:ExportsQueue",
+            })
+        };
+        json!({"Records": bodies.iter().enumerate().map(record).collect::<Vec<_>>()})
+    }
+
+    fn in_a_minute() -> Deadline {
+        Deadline::after(Duration::from_mins(1))
+    }
+
+    #[tokio::test]
+    async fn only_what_failed_is_named() {
+        let handle = |message: Delivered| async move { if message.body == "bad" { Err(No) } else { Ok(()) } };
+        let answered = answer(event(&["good", "bad", "good"]), in_a_minute(), handle).await.unwrap();
+        assert_eq!(answered, json!({"batchItemFailures": [{"itemIdentifier": "m1"}]}));
+        let answered = answer(event(&["good"]), in_a_minute(), handle).await.unwrap();
+        assert_eq!(answered, json!({"batchItemFailures": []}));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_got_to_in_time_has_failed() {
+        let handle = |message: Delivered| async move {
+            if message.body == "slow" { pending::<Result<(), Infallible>>().await } else { Ok(()) }
+        };
+        let deadline = Deadline::after(Duration::from_millis(20));
+        let answered = answer(event(&["fast", "slow", "late"]), deadline, handle).await.unwrap();
+        let failed = ["m1", "m2"].map(|id| json!({"itemIdentifier": id}));
+        assert_eq!(answered, json!({"batchItemFailures": failed}));
+    }
+
+    #[tokio::test]
+    async fn the_queue_is_told_to_the_handler() {
+        let handle = |message: Delivered| async move {
+            if message.queue_arn.ends_with(":ExportsQueue") { Ok(()) } else { Err(No) }
+        };
+        let answered = answer(event(&["x"]), in_a_minute(), handle).await.unwrap();
+        assert_eq!(answered, json!({"batchItemFailures": []}));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_event_of_a_queue_fails_as_a_whole() {
+        for event in [json!({}), json!({"Records": [{"eventSource": "aws:s3"}]}), json!(null)] {
+            let error = answer(event, in_a_minute(), |_| async { Ok::<(), No>(()) }).await.unwrap_err();
+            assert!(error.to_string().contains("not a queue's"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Exports on an embedded DynamoDB and an embedded S3, by the real SDK.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where its stage breaks")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod crashes;
+mod results;
+mod stage;
+mod zombies;

@@ -1,0 +1,289 @@
+//! A customer with orders, and workers that can be stopped at any request.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use sojourn::clock::{Clock, ManualClock, rfc3339};
+use sojourn::connections::DynamoConnections;
+use sojourn::deadline::Deadline;
+use sojourn::delivery::{ApiGateway, Deliverer};
+use sojourn::dynamo::{Item, text};
+use sojourn::env::Env;
+use sojourn::exports::dynamo::{self, DynamoCustomerOrders, DynamoRows};
+use sojourn::exports::run::Exporter;
+use sojourn::exports::{
+    Export, ExportMessage, ExportRequest, Period, S3Results, SocketNotice, WorkError, Worker,
+};
+use sojourn::ids::{self, ExportId, OrderId, UserId};
+use sojourn::lock::{DynamoLocks, LeaseTerms};
+use sojourn::queue::{NotSent, Queue};
+use sojourn::tables;
+use sojourn_local::services::Controls;
+use sojourn_local::services::access::Access;
+use sojourn_local::services::faults::{Effect, Faults, Rule, RuleId, When};
+use sojourn_local::services::s3::S3;
+use sojourn_local::template::model::Bucket;
+
+use crate::support::{self, Store};
+
+/// The bucket.
+pub(crate) const BUCKET: &str = "filesbucket";
+/// More than any run needs.
+const AMPLE: Duration = Duration::from_mins(2);
+
+/// Which service's requests a fault is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    DynamoDb,
+    S3,
+}
+
+pub(crate) struct Stage {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) customer: UserId,
+    pub(crate) sent: Sent,
+    s3: S3,
+    controls: Controls,
+    env: Env,
+}
+
+/// A queue that nobody takes from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sent(Arc<Mutex<Vec<String>>>);
+
+impl Sent {
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Queue for Sent {
+    async fn send(&self, body: &str) -> Result<(), NotSent> {
+        self.0.lock().unwrap().push(body.to_owned());
+        Ok(())
+    }
+}
+
+pub(crate) type TestExporter =
+    Exporter<DynamoRows, DynamoCustomerOrders, S3Results, SocketNotice<DynamoConnections, ApiGateway>>;
+pub(crate) type TestWorker =
+    Worker<DynamoRows, DynamoCustomerOrders, S3Results, SocketNotice<DynamoConnections, ApiGateway>, Sent>;
+
+fn start() -> Timestamp {
+    "2026-11-20T09:30:00.123Z".parse().unwrap()
+}
+
+impl Stage {
+    pub(crate) fn open() -> Self {
+        let controls = Controls::new(Access::unrestricted());
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let bucket = Bucket { name: BUCKET.to_owned(), ..Bucket::default() };
+        let s3 = S3::start(anywhere, None, &[bucket], controls.clone()).unwrap();
+        let store = support::store();
+        let names = tables::ALL.iter().map(|t| (t.variable.to_owned(), t.name(&store.env).unwrap()));
+        let more = [("AWS_REGION", "local"), ("FILES_BUCKET", BUCKET)];
+        let env = Env::of(names.chain(more.map(|(name, value)| (name.to_owned(), value.to_owned()))));
+        let clock = ManualClock::at(start());
+        Self { store, clock, customer: ids::random().next(), sent: Sent::default(), s3, controls, env }
+    }
+
+    pub(crate) fn s3(&self) -> aws_sdk_s3::Client {
+        let key = self.controls.access.operator();
+        let credentials = Credentials::new(&key.access_key_id, &key.secret_access_key, None, None, "test");
+        aws_sdk_s3::Client::from_conf(
+            aws_sdk_s3::Config::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(Region::new("local"))
+                .credentials_provider(credentials)
+                .endpoint_url(self.s3.endpoint_url())
+                .force_path_style(true)
+                .build(),
+        )
+    }
+
+    /// A process of the worker: wired as the function wires it.
+    pub(crate) fn worker(&self) -> TestWorker {
+        let (locks, clock) = (self.locks(), self.clock.clone());
+        Worker::new(locks, self.exporter(), self.sent.clone(), clock, ids::random())
+    }
+
+    pub(crate) fn exporter(&self) -> TestExporter {
+        let (client, env, clock) = (self.store.client.clone(), &self.env, self.clock.clone());
+        let registry = DynamoConnections::from_env(client.clone(), env, clock.clone()).unwrap();
+        // Nobody is connected, so that nothing is ever posted.
+        let gateway = ApiGateway::new(aws_config::SdkConfig::builder().build());
+        Exporter {
+            rows: self.rows(),
+            orders: DynamoCustomerOrders::from_env(client, env).unwrap(),
+            results: S3Results::from_env(self.s3(), env).unwrap(),
+            notice: SocketNotice(Deliverer::new(registry, gateway, clock.clone())),
+            clock,
+            ids: ids::random(),
+        }
+    }
+
+    pub(crate) fn rows(&self) -> DynamoRows {
+        DynamoRows::from_env(self.store.client.clone(), &self.env, self.clock.clone(), ids::random()).unwrap()
+    }
+
+    pub(crate) fn locks(&self) -> DynamoLocks {
+        let client = self.store.client.clone();
+        DynamoLocks::new(client, "LocksTable", "local", self.clock.clone(), LeaseTerms::EXPORTS)
+    }
+
+    /// Does what a message about `id` asks for.
+    pub(crate) async fn take(&self, id: &ExportId) -> Result<(), WorkError> {
+        self.worker().take(&ExportMessage { export_id: id.clone() }, Deadline::after(AMPLE)).await
+    }
+
+    /// Does so again until it is done: what the queue does.
+    pub(crate) async fn finish(&self, id: &ExportId) {
+        for _ in 0..5 {
+            self.past_the_lease();
+            if self.take(id).await.is_ok() {
+                return;
+            }
+        }
+        panic!("{id} does not end: {:?}", self.take(id).await);
+    }
+
+    /// Time passes, until the lock of whoever died can be taken over.
+    pub(crate) fn past_the_lease(&self) {
+        let terms = LeaseTerms::EXPORTS;
+        self.clock.advance(terms.lease + terms.clock_skew + Duration::from_millis(1));
+    }
+
+    /// The worker that takes `id` dies at the request that `rule` is about. Whether it came that far.
+    pub(crate) async fn crash(&self, id: &ExportId, at: At, rule: Rule) -> bool {
+        let rule = self.faults(at).add(rule.times(1));
+        let crashed = {
+            let (worker, message) = (self.worker(), ExportMessage { export_id: id.clone() });
+            tokio::select! {
+                biased;
+                () = self.until_held(at, rule) => true,
+                done = worker.take(&message, Deadline::after(AMPLE)) => { done.unwrap(); false }
+            }
+        };
+        // What was on its way when the worker died may still arrive, or not: both are right.
+        self.faults(at).remove(rule);
+        crashed
+    }
+
+    pub(crate) fn faults(&self, at: At) -> &Faults {
+        match at {
+            At::DynamoDb => self.store.embedded.faults(),
+            At::S3 => &self.controls.faults,
+        }
+    }
+
+    pub(crate) async fn until_held(&self, at: At, rule: RuleId) {
+        assert!(self.faults(at).until_held(rule, 1).await);
+    }
+
+    /// Asks for an export of the first days of November.
+    pub(crate) async fn request(&self) -> ExportId {
+        self.request_of("2026-11-01T00:00:00Z", "2026-11-08T00:00:00Z").await
+    }
+
+    pub(crate) async fn request_of(&self, from: &str, to: &str) -> ExportId {
+        let body = json!({"kind": "orders", "from": from, "to": to});
+        let request: ExportRequest = serde_json::from_value(body).unwrap();
+        let period = Period::of(&request, self.clock.now()).unwrap();
+        let export = Export::requested(ids::random().next(), self.customer.clone(), period, self.clock.now());
+        let item: Item = serde_dynamo::to_item(&export).unwrap();
+        self.store.client.put_item().table_name("ExportsTable").set_item(Some(item)).send().await.unwrap();
+        export.export_id
+    }
+
+    /// Places so many orders of about `bytes` each, an hour apart, from the first of November on.
+    pub(crate) async fn orders(&self, count: usize, bytes: usize) -> Vec<OrderId> {
+        let first: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+        let mut placed = Vec::new();
+        for n in 0..count {
+            let at = first + SignedDuration::from_hours(i64::try_from(n).unwrap());
+            // A long region makes a long line.
+            placed.push(self.order(&rfc3339(at), json!({"region": "r".repeat(bytes)})).await);
+        }
+        placed
+    }
+
+    /// Places an order.
+    pub(crate) async fn order(&self, at: &str, fields: Value) -> OrderId {
+        let order_id: OrderId = ids::random().next();
+        let price = json!({"amount": 129, "currency": "TWD"});
+        let mut order = json!({
+            "orderId": order_id, "customerId": self.customer, "createdAt": at, "region": "local",
+            "status": "PENDING_PAYMENT", "total": {"amount": 258, "currency": "TWD"},
+            "lines": [{"productId": "tea", "quantity": 2, "unitPrice": price}],
+        });
+        order.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let item: Item = serde_dynamo::to_item(order).unwrap();
+        let put = PutRequest::builder().set_item(Some(item)).build().unwrap();
+        let write = WriteRequest::builder().put_request(put).build();
+        let batch = self.store.client.batch_write_item().request_items("OrdersTable", vec![write]);
+        batch.send().await.unwrap();
+        order_id
+    }
+
+    /// All orders are paid from now on: what is read before and after differs.
+    pub(crate) async fn pay_all(&self, orders: &[OrderId]) {
+        for order_id in orders {
+            let update = self.store.client.update_item().table_name("OrdersTable");
+            let update = update.key("orderId", text(order_id.as_str()));
+            let update = update.update_expression("SET #status = :paid");
+            let update = update.expression_attribute_names("#status", "status");
+            update.expression_attribute_values(":paid", text("PAID")).send().await.unwrap();
+        }
+    }
+
+    pub(crate) async fn row(&self, id: &ExportId) -> Export {
+        let row = self.store.client.get_item().table_name("ExportsTable").set_key(Some(dynamo::key(id)));
+        dynamo::parse(row.send().await.unwrap().item.unwrap()).unwrap()
+    }
+
+    /// The types of the events about `id`, in the order of their ids.
+    pub(crate) async fn events(&self, id: &ExportId) -> Vec<String> {
+        let events = self.store.client.scan().table_name("OutboxTable").send().await.unwrap();
+        let mut events: Vec<_> = events
+            .items
+            .unwrap()
+            .into_iter()
+            .filter(|event| event["subject"] == text(id.as_str()))
+            .map(|event| (event["eventId"].as_s().unwrap().clone(), event["type"].as_s().unwrap().clone()))
+            .collect();
+        events.sort();
+        events.into_iter().map(|(_, kind)| kind).collect()
+    }
+
+    pub(crate) async fn file(&self, id: &ExportId) -> String {
+        let key = self.row(id).await.result.unwrap().result_key;
+        let object = self.s3().get_object().bucket(BUCKET).key(key).send().await.unwrap();
+        String::from_utf8(object.body.collect().await.unwrap().to_vec()).unwrap()
+    }
+
+    /// The export is ready, once, and has exactly these orders, each once.
+    pub(crate) async fn assert_ready(&self, id: &ExportId, orders: &[OrderId]) {
+        let (row, file) = (self.row(id).await, self.file(id).await);
+        assert_eq!(row.document()["status"], "READY");
+        assert_eq!(row.progress.percent, 100);
+        assert_eq!(row.progress.rows, u64::try_from(orders.len()).unwrap());
+        assert_eq!(row.result.unwrap().size_bytes, u64::try_from(file.len()).unwrap());
+        assert_eq!(row.checkpoint, None);
+        let mut lines = file.split_terminator("\r\n");
+        assert_eq!(lines.next(), Some("orderId,createdAt,status,region,currency,total,units,lines"));
+        let listed: Vec<&str> = lines.map(|line| line.split(',').next().unwrap()).collect();
+        assert_eq!(listed, orders.iter().map(OrderId::as_str).collect::<Vec<_>>());
+        assert_eq!(self.events(id).await, ["export.ready"]);
+    }
+}
+
+/// Holds a request.
+pub(crate) fn hold(when: When) -> Rule {
+    Rule::new(Effect::Hold { when })
+}

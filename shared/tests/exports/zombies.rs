@@ -1,0 +1,186 @@
+//! Workers that are paused, overtaken, and wake up.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use sojourn::deadline::Deadline;
+use sojourn::exports::{ExportMessage, WorkError};
+use sojourn::ids::{ExportId, OrderId};
+use sojourn_local::services::faults::{Rule, RuleId, When};
+
+use crate::stage::{At, BUCKET, Stage, hold};
+
+/// More than any run needs.
+const AMPLE: Duration = Duration::from_mins(2);
+
+async fn stage() -> (Stage, Vec<OrderId>) {
+    let stage = Stage::open();
+    let orders = stage.orders(20, 300_000).await;
+    (stage, orders)
+}
+
+/// Lets `worker` run until the rule holds a request of it. From then on nobody moves it: it is paused.
+async fn run_until_held(
+    stage: &Stage,
+    at: At,
+    rule: RuleId,
+    mut worker: Pin<&mut impl Future<Output = Result<(), WorkError>>>,
+) {
+    tokio::select! {
+        biased;
+        () = stage.until_held(at, rule) => {}
+        ended = &mut worker => panic!("it ended before it was paused: {ended:?}"),
+    }
+}
+
+/// A worker is paused while its request is held by `rule`; another one takes over and ends the export, of orders that are
+/// paid by now. Then the request goes on, and the first worker wakes up.
+async fn wake_up_too_late(at: At, rule: Rule) {
+    let (stage, orders) = stage().await;
+    let id = stage.request().await;
+    let (worker, message) = (stage.worker(), ExportMessage { export_id: id.clone() });
+    let mut zombie = Box::pin(worker.take(&message, Deadline::after(AMPLE)));
+    let rule = stage.faults(at).add(rule.times(1));
+    run_until_held(&stage, at, rule, zombie.as_mut()).await;
+
+    stage.pay_all(&orders).await;
+    stage.finish(&id).await;
+    stage.assert_ready(&id, &orders).await;
+    let (row, file) = (stage.row(&id).await, stage.file(&id).await);
+    assert!(!file.contains("PENDING_PAYMENT"), "the successor read the orders itself");
+
+    stage.faults(at).remove(rule);
+    let ended = zombie.await;
+    assert!(ended.is_err(), "it was overtaken: {ended:?}");
+    assert_eq!(stage.row(&id).await, row);
+    assert!(stage.file(&id).await == file, "the file has changed");
+    assert_eq!(stage.events(&id).await, ["export.ready"]);
+}
+
+#[tokio::test]
+async fn a_late_upload_changes_nothing() {
+    wake_up_too_late(At::S3, hold(When::Before).operation("CreateMultipartUpload")).await;
+}
+
+#[tokio::test]
+async fn a_late_part_changes_nothing() {
+    wake_up_too_late(At::S3, hold(When::Before).operation("UploadPart")).await;
+}
+
+#[tokio::test]
+async fn a_late_checkpoint_changes_nothing() {
+    wake_up_too_late(At::DynamoDb, hold(When::Before).operation("TransactWriteItems")).await;
+    wake_up_too_late(At::DynamoDb, hold(When::Before).operation("TransactWriteItems").skip(1)).await;
+}
+
+/// Its list is final by then, and is its successor's too.
+#[tokio::test]
+async fn a_late_completion_makes_the_same_file() {
+    let (stage, orders) = stage().await;
+    let id = stage.request().await;
+    let (worker, message) = (stage.worker(), ExportMessage { export_id: id.clone() });
+    let mut zombie = Box::pin(worker.take(&message, Deadline::after(AMPLE)));
+    let rule = stage.faults(At::S3).add(hold(When::Before).operation("CompleteMultipartUpload").times(1));
+    run_until_held(&stage, At::S3, rule, zombie.as_mut()).await;
+
+    stage.pay_all(&orders).await;
+    stage.finish(&id).await;
+    stage.assert_ready(&id, &orders).await;
+    let (row, file) = (stage.row(&id).await, stage.file(&id).await);
+    assert!(!file.contains("PAID"), "the parts are those of the one that was paused");
+    stage.faults(At::S3).remove(rule);
+    assert!(zombie.await.is_err());
+    assert_eq!((stage.row(&id).await, stage.file(&id).await == file), (row, true));
+}
+
+#[tokio::test]
+async fn an_end_that_comes_too_late_is_refused() {
+    // Begun, two parts, then the end.
+    wake_up_before_the_end(hold(When::Before).operation("TransactWriteItems").skip(3)).await;
+}
+
+async fn wake_up_before_the_end(rule: Rule) {
+    let (stage, orders) = stage().await;
+    let id = stage.request().await;
+    let (worker, message) = (stage.worker(), ExportMessage { export_id: id.clone() });
+    let mut zombie = Box::pin(worker.take(&message, Deadline::after(AMPLE)));
+    let rule = stage.faults(At::DynamoDb).add(rule.times(1));
+    run_until_held(&stage, At::DynamoDb, rule, zombie.as_mut()).await;
+    assert_eq!(stage.row(&id).await.document()["status"], "RUNNING");
+    stage.finish(&id).await;
+    let row = stage.row(&id).await;
+    stage.faults(At::DynamoDb).remove(rule);
+    assert!(zombie.await.is_err());
+    assert_eq!(stage.row(&id).await, row);
+    stage.assert_ready(&id, &orders).await;
+}
+
+/// Nobody can keep a paused worker's part from arriving. It makes the successor's list untrue, and S3 says so.
+#[tokio::test]
+async fn a_part_that_is_written_over_is_found_out_and_everything_begins_anew() {
+    let (stage, orders) = stage().await;
+    let id = stage.request().await;
+    let (worker, message) = (stage.worker(), ExportMessage { export_id: id.clone() });
+    let mut zombie = Box::pin(worker.take(&message, Deadline::after(AMPLE)));
+    let late_part = stage.faults(At::S3).add(hold(When::Before).operation("UploadPart").times(1));
+    run_until_held(&stage, At::S3, late_part, zombie.as_mut()).await;
+
+    stage.pay_all(&orders).await;
+    stage.past_the_lease();
+    let completion =
+        stage.faults(At::S3).add(hold(When::Before).operation("CompleteMultipartUpload").times(1));
+    let successor_worker = stage.worker();
+    let mut successor = Box::pin(successor_worker.take(&message, Deadline::after(AMPLE)));
+    run_until_held(&stage, At::S3, completion, successor.as_mut()).await;
+    let spoiled = upload_of(&stage, &id).await;
+    let progress = stage.row(&id).await.progress;
+
+    stage.faults(At::S3).remove(late_part);
+    assert!(zombie.await.is_err(), "its part has arrived, and it could not write that down");
+    stage.faults(At::S3).remove(completion);
+    successor.await.unwrap();
+    stage.assert_ready(&id, &orders).await;
+    assert!(stage.row(&id).await.progress.percent >= progress.percent);
+    assert!(!is_upload(&stage, &id, &spoiled).await, "the spoiled upload is gone");
+}
+
+#[tokio::test]
+async fn an_upload_that_vanished_between_two_parts_is_begun_anew() {
+    let (stage, orders) = stage().await;
+    let id = stage.request().await;
+    // Behind the first part's checkpoint.
+    assert!(stage.crash(&id, At::DynamoDb, hold(When::After).operation("TransactWriteItems").skip(1)).await);
+    let progress = stage.row(&id).await.progress;
+    assert!(progress.percent > 0 && progress.rows > 0, "{progress:?}");
+    abort(&stage, &id).await;
+    stage.finish(&id).await;
+    stage.assert_ready(&id, &orders).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_vanished_at_the_end_is_begun_anew_whatever_lies_at_its_key() {
+    let (stage, orders) = stage().await;
+    let id = stage.request().await;
+    assert!(stage.crash(&id, At::S3, hold(When::Before).operation("CompleteMultipartUpload")).await);
+    abort(&stage, &id).await;
+    let key = stage.row(&id).await.result_key();
+    let put = stage.s3().put_object().bucket(BUCKET).key(key).body(b"something else".to_vec().into());
+    put.send().await.unwrap();
+    stage.finish(&id).await;
+    stage.assert_ready(&id, &orders).await;
+}
+
+async fn upload_of(stage: &Stage, id: &ExportId) -> String {
+    stage.row(id).await.checkpoint.unwrap().attempt.upload_id.as_str().to_owned()
+}
+
+async fn abort(stage: &Stage, id: &ExportId) {
+    let abort = stage.s3().abort_multipart_upload().bucket(BUCKET).key(stage.row(id).await.result_key());
+    abort.upload_id(upload_of(stage, id).await).send().await.unwrap();
+}
+
+/// Whether the upload is still there to be gone on with.
+async fn is_upload(stage: &Stage, id: &ExportId, upload: &str) -> bool {
+    let part = stage.s3().upload_part().bucket(BUCKET).key(stage.row(id).await.result_key());
+    part.upload_id(upload).part_number(1).body(b"x".to_vec().into()).send().await.is_ok()
+}
