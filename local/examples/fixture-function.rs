@@ -1,7 +1,8 @@
 //! A Lambda function that misbehaves on request. The tests of the process pool run it as a real process.
 //!
 //! The event says what to do: `{"do": "echo"}`, `"error"`, `"crash"`, `"sleep"` with `ms`, `"fill"` with `bytes`,
-//! `"flood"` with `lines`, `"environment"`. `FIXTURE_INIT` makes the start itself fail (`crash`) or hang (`hang`).
+//! `"flood"` with `lines`, `"environment"`. A message of a queue says it in its body: `{"do": "fail"}` or `"crash"`, with
+//! `until`, the number of the receive that succeeds. `FIXTURE_INIT` makes the start itself fail (`crash`) or hang (`hang`).
 
 #![expect(clippy::print_stdout, reason = "a function logs to standard output")]
 
@@ -21,6 +22,9 @@ async fn main() -> Result<(), Error> {
 }
 
 async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
+    if let Some(records) = event.payload["Records"].as_array() {
+        return handle_messages(records);
+    }
     let number = |name: &str| event.payload[name].as_u64().unwrap_or_default();
     match event.payload["do"].as_str() {
         Some("error") => return Err("failed as told".into()),
@@ -41,4 +45,21 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
         "arn": context.invoked_function_arn,
         "deadlineMs": context.deadline,
     }))
+}
+
+fn handle_messages(records: &[Value]) -> Result<Value, Error> {
+    let mut failures = Vec::new();
+    for record in records {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let told: Value = serde_json::from_str(&text(&record["body"]))?;
+        let receive: u64 = text(&record["attributes"]["ApproximateReceiveCount"]).parse()?;
+        if receive >= told["until"].as_u64().unwrap_or_default() {
+            continue;
+        }
+        match told["do"].as_str() {
+            Some("crash") => std::process::exit(3),
+            _ => failures.push(json!({"itemIdentifier": record["messageId"]})),
+        }
+    }
+    Ok(json!({"batchItemFailures": failures}))
 }

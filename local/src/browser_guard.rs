@@ -6,8 +6,8 @@
 //! 1. a browser states the `Origin` of every request that a page may not read freely, of each `POST` among them;
 //! 2. a page whose host name was pointed at this machine (DNS rebinding) names that host.
 //!
-//! Either is refused with 403. DynamoDB, S3 and the rest need a header that a page can't send without a preflight, which
-//! nobody here answers.
+//! Either is refused with 403. DynamoDB and the rest need a header that a page can't send without a preflight, which
+//! nobody there answers. S3 does, for the origins in the template, and serves nothing without a signature.
 
 use axum::Json;
 use axum::extract::Request;

@@ -1,4 +1,4 @@
-//! The region's own API, for `cargo dev -- ps`, `kill`, `logs` and `fire`: under `/_sojourn/`, beside Lambda's.
+//! The region's own API, for `cargo dev -- ps`, `kill`, `logs`, `fire`, `queues` and `redeliver`: under `/_sojourn/`, beside Lambda's.
 //!
 //! | call | answer |
 //! |---|---|
@@ -6,6 +6,8 @@
 //! | `POST kill`, `{"function"}` | 200 `{"killed": 2, "pids": [...]}` when they are gone; 404 |
 //! | `GET logs?function=…&follow=true` | 200, one [`Line`] as JSON per line; the ring, then (if followed) what comes |
 //! | `POST fire`, `{"schedule", "at"?}` | 200, the function's answer; 400 for a time that is none; 404; 502 if the function failed |
+//! | `GET queues` | 200 `[{"name", "visible", "inFlight", "delayed"}]`, each an [`Overview`](crate::services::sqs::Overview) |
+//! | `POST queues/{name}/redeliver` | 200 `{"messages": 2}`: what was in flight is visible now, as if its visibility timeout had passed; 404 |
 //!
 //! Faults, usage and permissions: see [`crate::services::control`].
 
@@ -13,7 +15,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -26,11 +28,12 @@ use serde_json::json;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::clock;
+use crate::clock::{self, SystemClock};
 use crate::functions::Functions;
 use crate::functions::outcome::Outcome;
 use crate::logs::{Line, Logs, Source};
-use crate::schedules::{Schedules, SystemClock};
+use crate::schedules::Schedules;
+use crate::services::sqs::{QueueError, Queues};
 use crate::services::{self, Controls};
 
 /// The prefix of every path.
@@ -43,6 +46,8 @@ pub struct Control {
     pub functions: Arc<Functions>,
     /// What fires some of them.
     pub schedules: Arc<Schedules<Functions, SystemClock>>,
+    /// What others of them read.
+    pub queues: Arc<Queues>,
     /// Their lines.
     pub logs: Logs,
     /// What they may do, what goes wrong on purpose, what they asked.
@@ -79,6 +84,8 @@ pub fn router(control: Control) -> Router {
         .route("/kill", post(kill))
         .route("/logs", get(logs))
         .route("/fire", post(fire))
+        .route("/queues", get(queues))
+        .route("/queues/{name}/redeliver", post(redeliver))
         .with_state(control)
         .merge(services);
     Router::new().nest(PREFIX, routes)
@@ -117,6 +124,30 @@ async fn fire(State(control): State<Control>, request: Result<Json<FireRequest>,
         }
         Err(unknown) => message(StatusCode::NOT_FOUND, &unknown.to_string()),
     }
+}
+
+async fn queues(State(control): State<Control>) -> Response {
+    match control.queues.overview() {
+        Ok(queues) => Json(queues).into_response(),
+        Err(error) => no_queue(&error),
+    }
+}
+
+async fn redeliver(State(control): State<Control>, Path(name): Path<String>) -> Response {
+    match control.queues.redeliver(&name) {
+        Ok(messages) => Json(json!({ "messages": messages })).into_response(),
+        Err(error) => no_queue(&error),
+    }
+}
+
+fn no_queue(error: &QueueError) -> Response {
+    let status = match error {
+        QueueError::Unknown { .. } => StatusCode::NOT_FOUND,
+        QueueError::Message(_) | QueueError::Receipt | QueueError::Store(_) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    };
+    message(status, &error.to_string())
 }
 
 async fn logs(State(control): State<Control>, Query(query): Query<LogQuery>) -> Response {

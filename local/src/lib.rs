@@ -1,10 +1,11 @@
-//! The region on a laptop: API Gateway, Lambda, DynamoDB, S3 and schedules in one process, driven by template.yaml.
+//! The region on a laptop: API Gateway, Lambda, DynamoDB, S3, SQS and schedules in one process, driven by template.yaml.
 
 pub mod browser_guard;
 pub mod build;
 pub mod cli;
 pub mod clock;
 pub mod control;
+pub mod event_sources;
 pub mod functions;
 pub mod gateway;
 pub mod keys;
@@ -13,3 +14,4 @@ pub mod region;
 pub mod schedules;
 pub mod services;
 pub mod template;
+mod uuid;

@@ -13,9 +13,13 @@ use futures::stream::FuturesOrdered;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use sojourn_local::clock::SystemClock;
+use sojourn_local::event_sources::EventSources;
 use sojourn_local::functions::outcome::{Invoke, Outcome};
 use sojourn_local::functions::{FunctionSpec, Functions, Settings};
 use sojourn_local::logs::{Format, Logs};
+use sojourn_local::services::sqs::{Counts, Queues};
+use sojourn_local::template::model::{Answers, EventSource, Queue};
 
 struct Fixture {
     functions: Arc<Functions>,
@@ -301,6 +305,50 @@ async fn a_failed_asynchronous_invocation_is_retried_twice_and_then_logged_as_lo
     fixture.functions.invoke_event("fixture", Bytes::from_static(br#"{"do":"error"}"#)).unwrap().unwrap();
     fixture.until("lost", |fixture| fixture.logged("Asynchronous invocation lost")).await;
     assert_eq!(fixture.functions.ps()[0].invocations, 3);
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn a_queue_is_read_by_real_processes_and_what_failed_is_delivered_again() {
+    let fixture = patient();
+    let queue = Queue {
+        name: "Jobs".to_owned(),
+        visibility_timeout: Duration::from_mins(1),
+        delay: Duration::ZERO,
+        retention: Duration::from_hours(1),
+        receive_wait: Duration::ZERO,
+        maximum_message_bytes: 1024,
+        redrive: None,
+    };
+    let source = EventSource {
+        queue: "Jobs".to_owned(),
+        function: "fixture".to_owned(),
+        batch_size: 10,
+        batching_window: Duration::ZERO,
+        answers: Answers::ReportFailures,
+        maximum_concurrency: None,
+        enabled: true,
+    };
+    let queues = Arc::new(Queues::open(None, &[queue], SystemClock).unwrap());
+    let sources = EventSources::new(&[source], Arc::clone(&queues), Arc::clone(&fixture.functions));
+    let reading = tokio::spawn(async move { sources.run(std::future::pending()).await });
+    let counts = || queues.count("Jobs").unwrap();
+    let send = |body: Value| queues.send_text("Jobs", "operator", body.to_string()).unwrap();
+
+    send(json!({"do": "crash", "until": 2}));
+    fixture.until("the crash", |fixture| fixture.logged("exit status 3")).await;
+    assert_eq!(counts(), Counts { visible: 0, in_flight: 1, delayed: 0 });
+    queues.redeliver("Jobs").unwrap();
+    fixture.until("handled", |_| counts() == Counts::default()).await;
+
+    let handled = || fixture.functions.ps().iter().map(|process| process.invocations).sum::<u64>();
+    let before = handled();
+    send(json!({"do": "fail", "until": 2}));
+    fixture.until("the failure", |_| handled() > before).await;
+    assert_eq!(counts().in_flight, 1);
+    queues.redeliver("Jobs").unwrap();
+    fixture.until("handled", |_| counts() == Counts::default()).await;
+    reading.abort();
     fixture.functions.shut_down().await;
 }
 

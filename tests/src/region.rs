@@ -33,6 +33,7 @@ struct Ready {
     lambda: String,
     dynamodb: String,
     s3: String,
+    sqs: String,
     access_key_id: String,
     secret_access_key: String,
 }
@@ -214,6 +215,17 @@ impl TestRegion {
             .force_path_style(true)
             .build();
         aws_sdk_s3::Client::from_conf(config)
+    }
+
+    /// The region's queues, through the AWS SDK.
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
+            .region(Region::new("local"))
+            .credentials_provider(self.credentials())
+            .endpoint_url(&self.ready.sqs)
+            .build();
+        aws_sdk_sqs::Client::from_conf(config)
     }
 
     /// All that the region and its functions have logged so far.

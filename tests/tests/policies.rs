@@ -36,6 +36,7 @@ fn only_sign_in_and_administration_may_change_more_of_a_session_than_its_activit
         parameters: BTreeMap::from([("TokenJwks".to_owned(), "{}".to_owned())]),
         http_url: "http://127.0.0.1:1".to_owned(),
         websocket_url: "ws://127.0.0.1:2".to_owned(),
+        sqs_url: "http://127.0.0.1:3".to_owned(),
     };
     let stack = template::load(&workspace().join("template.yaml"), &context).unwrap();
     let sessions = arn::table(tables::SESSIONS.logical_id);

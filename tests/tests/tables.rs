@@ -14,6 +14,7 @@ fn of_template() -> BTreeMap<String, Table> {
         parameters: BTreeMap::from([("TokenJwks".to_owned(), "{}".to_owned())]),
         http_url: "http://127.0.0.1:1".to_owned(),
         websocket_url: "ws://127.0.0.1:2".to_owned(),
+        sqs_url: "http://127.0.0.1:3".to_owned(),
     };
     let stack = template::load(&workspace().join("template.yaml"), &context).unwrap();
     stack.tables.into_iter().map(|table| (table.logical_id.clone(), table)).collect()

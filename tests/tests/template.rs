@@ -62,6 +62,7 @@ fn every_function_that_knows_the_sessions_table_is_told_where_its_copies_are() {
         parameters: BTreeMap::from(parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))),
         http_url: "http://127.0.0.1:1".to_owned(),
         websocket_url: "ws://127.0.0.1:2".to_owned(),
+        sqs_url: "http://127.0.0.1:3".to_owned(),
     };
     let stack = template::load(&workspace().join("template.yaml"), &context).expect("the template is read");
     let with_sessions: Vec<_> = stack
@@ -75,4 +76,23 @@ fn every_function_that_knows_the_sessions_table_is_told_where_its_copies_are() {
             ["SESSION_STORE", "REDIS_URL"].map(|name| function.environment.get(name).map(String::as_str));
         assert_eq!(told, [Some("redis"), Some("redis://redis:6379")], "{}", function.name);
     }
+}
+
+#[test]
+fn pages_that_may_call_the_api_may_use_presigned_urls_and_no_others() {
+    let context = Context {
+        parameters: BTreeMap::from([
+            ("TokenJwks".to_owned(), "{}".to_owned()),
+            ("AllowedOrigins".to_owned(), "https://shop.example,https://desk.example".to_owned()),
+        ]),
+        http_url: "http://127.0.0.1:1".to_owned(),
+        websocket_url: "ws://127.0.0.1:2".to_owned(),
+    };
+    let stack = template::load(&workspace().join("template.yaml"), &context).expect("the template is read");
+    let rules: Vec<_> = stack.buckets.iter().flat_map(|bucket| &bucket.cors).collect();
+    assert_eq!(rules.len(), 1);
+    assert_eq!(rules[0].allowed_origins, ["https://shop.example", "https://desk.example"]);
+    assert_eq!(rules[0].allowed_methods, ["GET", "HEAD", "PUT"]);
+    let api = stack.http_api.and_then(|api| api.cors).expect("the API has CORS settings");
+    assert_eq!(rules[0].allowed_origins, api.allow_origins);
 }

@@ -12,6 +12,7 @@ use crate::control::PREFIX;
 use crate::functions::ProcessStatus;
 use crate::logs::{Format, Line};
 use crate::region::Ready;
+use crate::services::sqs::Overview;
 
 /// Whether `logs` goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,11 @@ struct Processes {
 #[derive(Deserialize)]
 struct Killed {
     pids: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Redelivered {
+    messages: usize,
 }
 
 pub(super) async fn invoke(target: &Target, function: &str, event: &Path) -> Result<(), CliError> {
@@ -100,6 +106,24 @@ pub(super) async fn kill(target: &Target, function: &str) -> Result<(), CliError
     }
     let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
     print(&format!("killed {}", pids.join(", ")))
+}
+
+pub(super) async fn queues(target: &Target) -> Result<(), CliError> {
+    let url = format!("{}{PREFIX}/queues", region(target)?.lambda);
+    let response = send(&url, client(&url)?.get(&url)).await?;
+    let queues: Vec<Overview> = response.json().await.map_err(|source| unreachable(&url, source))?;
+    print(&format!("{:<32} {:>8} {:>9} {:>8}", "QUEUE", "VISIBLE", "IN FLIGHT", "DELAYED"))?;
+    for Overview { name, visible, in_flight, delayed } in queues {
+        print(&format!("{name:<32} {visible:>8} {in_flight:>9} {delayed:>8}"))?;
+    }
+    Ok(())
+}
+
+pub(super) async fn redeliver(target: &Target, queue: &str) -> Result<(), CliError> {
+    let url = format!("{}{PREFIX}/queues/{queue}/redeliver", region(target)?.lambda);
+    let response = send(&url, client(&url)?.post(&url)).await?;
+    let Redelivered { messages } = response.json().await.map_err(|source| unreachable(&url, source))?;
+    print(&format!("messages to be delivered again: {messages}"))
 }
 
 pub(super) async fn logs(

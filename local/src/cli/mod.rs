@@ -135,6 +135,18 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// List the queues and how many messages they have
+    Queues {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Deliver what is in flight in a queue again, now instead of when its visibility timeout has passed
+    Redeliver {
+        /// The queue's name
+        queue: String,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Make a token signing key for a region in the cloud and print both halves
     Keygen,
     /// Have a region that is stopped sign with a new key from its next start on; tokens of the earlier ones stay good
@@ -217,6 +229,8 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
             let follow = if follow { client::Follow::Yes } else { client::Follow::No };
             client::logs(&target, function.as_deref(), follow, &log.format(metrics)).await
         }
+        Some(Command::Queues { target }) => client::queues(&target).await,
+        Some(Command::Redeliver { queue, target }) => client::redeliver(&target, &queue).await,
         Some(Command::Keygen) => keys::generate(),
         Some(Command::RotateKey { data }) => keys::rotate(&data),
         Some(Command::DropKeys { data }) => keys::drop_earlier(&data),

@@ -1,4 +1,5 @@
-//! The table that the start ends with: where everything is, which function answers what, when schedules fire.
+//! The table that the start ends with: where everything is, which function answers what, when schedules fire,
+//! who reads which queue.
 
 use std::fmt::Write;
 
@@ -20,6 +21,7 @@ pub(super) fn of(region: &Region) -> String {
             row(["Lambda", &ready.lambda]),
             row(["DynamoDB", &ready.dynamodb]),
             row(["S3", &ready.s3]),
+            row(["SQS", &ready.sqs]),
             row(["Secrets Manager", &ready.secrets_manager]),
         ],
     );
@@ -38,6 +40,16 @@ pub(super) fn of(region: &Region) -> String {
         })
         .collect();
     section(&mut text, "Schedules", &schedules);
+    let sources: Vec<_> = region
+        .stack
+        .event_sources
+        .iter()
+        .map(|source| {
+            let state = if source.enabled { "" } else { "disabled" };
+            row([&source.queue, &source.function, state])
+        })
+        .collect();
+    section(&mut text, "Queues", &sources);
     let direct: Vec<_> = region.direct().map(|name| row([name])).collect();
     section(&mut text, "By direct invocation only (cargo dev -- invoke)", &direct);
     let not_run: Vec<_> = region.stack.not_run.iter().map(|resource| row([resource])).collect();

@@ -1,8 +1,8 @@
 //! Asynchronous invocations (`InvocationType: Event`): accepted at once, run later, retried twice.
 //!
 //! Errors, crashes and timeouts are retried after [`limits::EVENT_RETRY_DELAYS`](super::limits::EVENT_RETRY_DELAYS);
-//! throttling is waited out without counting. What fails for good is one line in the function's log, where Lambda
-//! would send it to the destination that the template names: there are no queues here.
+//! throttling is waited out without counting. What fails for good is one line in the function's log; the destination that
+//! the template names for it (`OnFailure`) gets nothing here.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -167,24 +167,3 @@ impl Invoke for Functions {
         }
     }
 }
-
-/// A random UUID, version 4, as Lambda's request ids are.
-fn new_request_id() -> String {
-    let bits = rand::random::<u128>() & !(0xF000 << 64) & !(0xC << 60) | (0x4000 << 64) | (0x8 << 60);
-    let hex = format!("{bits:032x}");
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn request_ids_are_version_4_uuids() {
-        let id = new_request_id();
-        assert_eq!(id.len(), 36);
-        assert_eq!(&id[14..15], "4", "{id}");
-        assert!("89ab".contains(&id[19..20]), "{id}");
-        assert_ne!(id, new_request_id());
-    }
-}

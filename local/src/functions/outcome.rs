@@ -1,4 +1,4 @@
-//! The seam between what triggers functions (gateways, schedules) and what runs them.
+//! The seam between what triggers functions (gateways, schedules, queues) and what runs them.
 //!
 //! A trigger knows a function by its short name, hands over the event's bytes and gets an [`Outcome`]: what
 //! Lambda's Invoke API would have told API Gateway or `EventBridge` Scheduler. How an outcome becomes a status code,

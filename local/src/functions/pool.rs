@@ -18,8 +18,9 @@ use tokio::task::JoinSet;
 
 use super::outcome::Outcome;
 use super::process::{Ended, First, Process, ProcessStatus, Stop};
-use super::{FunctionSpec, Settings, new_request_id};
+use super::{FunctionSpec, Settings};
 use crate::logs::{Logs, Source};
+use crate::uuid;
 
 /// An invocation on its way to a process.
 pub(super) struct Job {
@@ -72,7 +73,7 @@ impl Pool {
     /// Runs one invocation.
     pub(super) async fn invoke(self: &Arc<Self>, payload: Bytes) -> Outcome {
         let (reply, mut outcome) = oneshot::channel();
-        let request_id = new_request_id();
+        let request_id = uuid::v4();
         let id = request_id.clone();
         match self.offer(Job { request_id, payload, reply }) {
             Offer::HandedOver => {}

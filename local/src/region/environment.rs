@@ -12,6 +12,7 @@ pub(super) struct Endpoints {
     pub(super) dynamodb: String,
     pub(super) s3: String,
     pub(super) secrets_manager: String,
+    pub(super) sqs: String,
     pub(super) lambda: String,
 }
 
@@ -38,6 +39,7 @@ pub(super) fn of(
         ("AWS_ENDPOINT_URL_DYNAMODB", endpoints.dynamodb.clone()),
         ("AWS_ENDPOINT_URL_S3", endpoints.s3.clone()),
         ("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoints.secrets_manager.clone()),
+        ("AWS_ENDPOINT_URL_SQS", endpoints.sqs.clone()),
         ("AWS_ENDPOINT_URL_LAMBDA", endpoints.lambda.clone()),
     ]
     .map(|(name, value)| (name.to_owned(), value))

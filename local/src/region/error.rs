@@ -8,9 +8,11 @@ use crate::gateway::http::HttpApiError;
 use crate::gateway::websocket::SelectionError;
 use crate::keys::KeyError;
 use crate::schedules::ScheduleError;
+use crate::services::StartError;
 use crate::services::dynamodb::DynamoDbError;
 use crate::services::s3::S3Error;
 use crate::services::secrets::{SecretError, SecretsError};
+use crate::services::sqs::QueueError;
 use crate::template::TemplateError;
 
 /// Why a region does not start.
@@ -43,6 +45,12 @@ pub enum RegionError {
     /// A key can't be stored.
     #[error("a key can't be put into its secret: {0}")]
     Secret(#[from] SecretError),
+    /// The queues.
+    #[error(transparent)]
+    Queues(#[from] QueueError),
+    /// SQS.
+    #[error(transparent)]
+    Sqs(#[from] StartError),
     /// The HTTP API.
     #[error("the HTTP API can't be served: {0}")]
     Http(#[from] HttpApiError),

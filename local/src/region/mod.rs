@@ -2,8 +2,9 @@
 //!
 //! 1. Bind every port, read the token keys, load the template: what can be wrong is found out first.
 //! 2. Build the functions, unless they are built.
-//! 3. Start the services with the template's tables, buckets and secrets; then the functions' pools (processes start
-//!    with the first invocation), Lambda's API and the region's own, the two gateways, the schedules.
+//! 3. Start the services with the template's tables, buckets, queues and secrets; then the functions' pools (processes
+//!    start with the first invocation), Lambda's API and the region's own, the two gateways, the schedules, and what
+//!    hands messages of queues to functions.
 //! 4. Only then write the ready file.
 //! 5. To stop: accept nothing new, answer what has begun, end the processes, stop the services.
 
@@ -28,18 +29,21 @@ use tokio::task::JoinSet;
 
 use crate::browser_guard;
 use crate::build::{BuildError, Workspace};
+use crate::clock::SystemClock;
 use crate::control::{self, Control};
+use crate::event_sources::EventSources;
 use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
 use crate::gateway::http::HttpFront;
 use crate::gateway::websocket::{Limits, WebSocketFront};
 use crate::keys::{self, KeyError, KeyRing, SigningKey};
 use crate::logs::Logs;
-use crate::schedules::{Schedules, SystemClock, Upcoming};
+use crate::schedules::{Schedules, Upcoming};
 use crate::services::Controls;
 use crate::services::access::{Access, arn};
 use crate::services::dynamodb::{DynamoDb, Storage};
 use crate::services::s3::S3;
 use crate::services::secrets::Secrets;
+use crate::services::sqs::{Queues, Sqs};
 use crate::template::model::{Function, REGION, Stack};
 use crate::template::{self, Context, TemplateError, samconfig};
 pub(crate) use data::DataFolder;
@@ -60,6 +64,9 @@ const SEALING_KEYS_VARIABLE: &str = "SESSION_SEALING_KEYS_SECRET";
 
 /// How often expired items are deleted. DynamoDB takes days; every read checks the expiry itself anyway.
 const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Where the messages of the queues are, in the data folder.
+const QUEUES_FILE: &str = "queues.db";
 
 /// How long open connections of the control listener may take to end.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
@@ -127,6 +134,8 @@ struct Services {
     dynamodb: DynamoDb,
     s3: S3,
     secrets: Secrets,
+    sqs: Sqs,
+    queues: Arc<Queues>,
 }
 
 impl Region {
@@ -138,20 +147,24 @@ impl Region {
     ) -> Result<Self, RegionError> {
         let http = ports::bind(options.http, "--http").await?;
         let websocket = ports::bind(options.websocket, "--ws").await?;
-        let lambda = ports::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "another one").await?;
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let lambda = ports::bind(any, "another one").await?;
+        let sqs = ports::bind(any, "another one").await?;
 
         let data = options.data.as_deref().map(DataFolder::open).transpose()?;
         let keys = token_keys(data.as_ref())?;
-        let stack = load_template(options, &keys, &http, &websocket)?;
+        let stack = load_template(options, &keys, [&http, &websocket, &sqs])?;
 
         let workspace = build(options, &stack, progress).await?;
 
-        progress.begin("starting tables, buckets and secrets");
+        progress.begin("starting tables, buckets, queues and secrets");
         let controls = Controls::new(Access::new(&stack));
-        let services = Services::start(&stack, options.data.as_deref(), &controls, keys.signing())?;
+        let services = Services::start(&stack, options.data.as_deref(), &controls, keys.signing(), sqs)?;
+        let queues = Arc::clone(&services.queues);
         let counts = [
             count(stack.tables.len(), "table"),
             count(stack.buckets.len(), "bucket"),
+            count(stack.queues.len(), "queue"),
             count(stack.secrets.len(), "secret"),
         ];
         progress.done(&counts.join(", "));
@@ -160,6 +173,7 @@ impl Region {
             dynamodb: services.dynamodb.endpoint_url(),
             s3: services.s3.endpoint_url(),
             secrets_manager: services.secrets.endpoint_url(),
+            sqs: services.sqs.endpoint_url(),
             lambda: format!("http://{}", lambda.address),
         };
         let specs = stack.functions.iter().map(|function| spec(function, &workspace, &controls, &endpoints));
@@ -167,14 +181,17 @@ impl Region {
         let functions = Functions::new(specs, &options.settings, logs);
 
         let schedules = Schedules::new(stack.schedules.clone(), Arc::clone(&functions), SystemClock)?;
-        let schedules = Arc::new(schedules);
+        let schedules = Arc::new(schedules.with_queues(Arc::clone(&queues)));
         let upcoming = schedules.upcoming();
+        let event_sources =
+            EventSources::new(&stack.event_sources, Arc::clone(&queues), Arc::clone(&functions));
 
         let shutdown = watch::Sender::new(());
         let mut servers = JoinSet::new();
         let control = Control {
             functions: Arc::clone(&functions),
             schedules: Arc::clone(&schedules),
+            queues,
             logs: logs.clone(),
             services: controls.clone(),
         };
@@ -197,6 +214,8 @@ impl Region {
         }
         let stop_schedules = stopped(&shutdown);
         servers.spawn(async move { schedules.run(stop_schedules).await });
+        let stop_event_sources = stopped(&shutdown);
+        servers.spawn(async move { event_sources.run(stop_event_sources).await });
 
         let operator = controls.access.operator();
         let stage = stack.websocket_api.as_ref().map_or("", |api| api.stage.as_str());
@@ -207,6 +226,7 @@ impl Region {
             dynamodb: endpoints.dynamodb,
             s3: endpoints.s3,
             secrets_manager: endpoints.secrets_manager,
+            sqs: endpoints.sqs,
             region: REGION.to_owned(),
             access_key_id: operator.access_key_id.clone(),
             secret_access_key: operator.secret_access_key.clone(),
@@ -225,7 +245,8 @@ impl Region {
         let websocket =
             stack.websocket_api.iter().flat_map(|api| api.routes.values().map(|route| &route.function));
         let schedules = stack.schedules.iter().map(|schedule| &schedule.function);
-        let triggered: BTreeSet<&String> = http.chain(websocket).chain(schedules).collect();
+        let queues = stack.event_sources.iter().map(|source| &source.function);
+        let triggered: BTreeSet<&String> = http.chain(websocket).chain(schedules).chain(queues).collect();
         let names = stack.functions.iter().map(|function| &function.name);
         names.filter(move |name| !triggered.contains(name)).map(String::as_str)
     }
@@ -250,6 +271,7 @@ impl Services {
         data: Option<&Path>,
         controls: &Controls,
         key: &SigningKey,
+        sqs: Port,
     ) -> Result<Self, RegionError> {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let storage = data.map_or(Storage::Memory, Storage::Folder);
@@ -267,7 +289,10 @@ impl Services {
                 secrets.put(name, &keys::sealing_keys()?)?;
             }
         }
-        Ok(Self { dynamodb, s3, secrets })
+        let messages = data.map(|data| data.join(QUEUES_FILE));
+        let queues = Arc::new(Queues::open(messages.as_deref(), &stack.queues, SystemClock)?);
+        let sqs = Sqs::start(sqs.into_std()?, Arc::clone(&queues), controls.clone())?;
+        Ok(Self { dynamodb, s3, secrets, sqs, queues })
     }
 }
 
@@ -290,8 +315,7 @@ fn token_keys(data: Option<&DataFolder>) -> Result<KeyRing, KeyError> {
 fn load_template(
     options: &Options,
     keys: &KeyRing,
-    http: &Port,
-    websocket: &Port,
+    [http, websocket, sqs]: [&Port; 3],
 ) -> Result<Stack, TemplateError> {
     let mut parameters = samconfig::overrides(&options.template)?;
     parameters.extend(options.parameters.clone());
@@ -300,6 +324,7 @@ fn load_template(
         parameters,
         http_url: format!("http://{}", http.address),
         websocket_url: format!("ws://{}", websocket.address),
+        sqs_url: format!("http://{}", sqs.address),
     };
     template::load(&options.template, &context)
 }

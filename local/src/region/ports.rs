@@ -36,6 +36,14 @@ pub(super) struct Port {
     pub(super) address: SocketAddr,
 }
 
+impl Port {
+    /// For a server with a runtime of its own.
+    pub(super) fn into_std(self) -> Result<std::net::TcpListener, PortError> {
+        let refused = |source| PortError::Refused { address: self.address, option: "another one", source };
+        self.listener.into_std().map_err(refused)
+    }
+}
+
 pub(super) async fn bind(address: SocketAddr, option: &'static str) -> Result<Port, PortError> {
     let refused = |source| PortError::Refused { address, option, source };
     match TcpListener::bind(address).await {

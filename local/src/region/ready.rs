@@ -31,6 +31,8 @@ pub struct Ready {
     pub s3: String,
     /// Secrets Manager.
     pub secrets_manager: String,
+    /// SQS.
+    pub sqs: String,
     /// Always `local`.
     pub region: String,
     /// The operator's key.
@@ -188,6 +190,7 @@ mod tests {
             dynamodb: text(),
             s3: text(),
             secrets_manager: text(),
+            sqs: text(),
             region: text(),
             access_key_id: text(),
             secret_access_key: "do not show".to_owned(),

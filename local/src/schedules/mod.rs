@@ -5,7 +5,8 @@
 //! 2. A run fills the placeholders of `Input` (`<aws.scheduler.scheduled-time>`, `<aws.scheduler.execution-id>`,
 //!    `<aws.scheduler.attempt-number>`, `<aws.scheduler.schedule-arn>`) and invokes the function.
 //! 3. If that fails it tries again, `maximum_retry_attempts` times at most: the same slot, the next attempt number, a
-//!    new execution id. Then the run is given up with a dead-letter line in the log, which carries the input.
+//!    new execution id. Then the run is given up with a dead-letter line in the log, which carries the input; it is also
+//!    the body of a message in the queue of the schedule's `DeadLetterConfig`.
 //!
 //! Different from the cloud: pauses between attempts are short (see [`RETRY_PAUSE`]), and slots that pass while the
 //! machine sleeps or the region is down are not made up for. As in the cloud, delivery is at least once: a function
@@ -27,8 +28,9 @@ use tokio::time::sleep;
 
 pub use self::expression::{Expression, ExpressionError};
 use self::input::Attempt;
-use crate::clock;
+use crate::clock::{self, Clock};
 use crate::functions::outcome::{Invoke, Outcome};
+use crate::services::sqs::Queues;
 use crate::template::model::Schedule;
 
 /// Runs of one schedule at the same time.
@@ -40,25 +42,8 @@ pub const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between two attempts.
 pub const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// The clock is looked at again after this long, since a wait doesn't notice that the machine slept or the wall clock
-/// was set.
-const CLOCK_CHECK: Duration = Duration::from_secs(20);
-
-/// The wall clock.
-pub trait Clock: Send + Sync + 'static {
-    /// The present time.
-    fn now(&self) -> Timestamp;
-}
-
-/// The machine's clock.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        clock::now()
-    }
-}
+/// Whom the dead letters are from.
+const SENDER: &str = "scheduler";
 
 /// A schedule of the template whose expression can't be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -94,6 +79,8 @@ pub struct Schedules<I, C> {
     entries: Vec<Arc<Entry>>,
     functions: Arc<I>,
     clock: C,
+    /// Where dead letters go besides the log.
+    queues: Option<Arc<Queues>>,
 }
 
 #[derive(Debug)]
@@ -109,7 +96,14 @@ impl<I: Invoke, C: Clock> Schedules<I, C> {
             Ok(expression) => Ok(Arc::new(Entry { schedule, expression })),
             Err(source) => Err(ScheduleError { name: schedule.name, source }),
         };
-        Ok(Self { entries: schedules.into_iter().map(parse).collect::<Result<_, _>>()?, functions, clock })
+        let entries = schedules.into_iter().map(parse).collect::<Result<_, _>>()?;
+        Ok(Self { entries, functions, clock, queues: None })
+    }
+
+    /// The queues that the schedules' dead letters go to.
+    #[must_use]
+    pub fn with_queues(self, queues: Arc<Queues>) -> Self {
+        Self { queues: Some(queues), ..self }
     }
 
     /// Every schedule with its next slot.
@@ -143,14 +137,15 @@ impl<I: Invoke, C: Clock> Schedules<I, C> {
         let mut runs = JoinSet::new();
         let mut last = self.clock.now();
         while let Some(slot) = entry.expression.next_after(last) {
-            self.wait_until(slot).await;
+            clock::until(&self.clock, slot).await;
             while let Some(ended) = runs.try_join_next() {
                 if let Err(error) = ended {
                     tracing::error!(schedule = name, %error, "the task of a run failed");
                 }
             }
             if runs.len() < MAX_OVERLAPPING_RUNS {
-                runs.spawn(deliver(Arc::clone(&self.functions), Arc::clone(entry), slot));
+                let queues = self.queues.clone();
+                runs.spawn(deliver(Arc::clone(&self.functions), queues, Arc::clone(entry), slot));
             } else {
                 tracing::warn!(schedule = name, %slot, "skipped: too many earlier runs have not ended");
             }
@@ -159,14 +154,6 @@ impl<I: Invoke, C: Clock> Schedules<I, C> {
         }
         // No slot left; what runs may end.
         while runs.join_next().await.is_some() {}
-    }
-
-    async fn wait_until(&self, slot: Timestamp) {
-        while let Ok(left) = Duration::try_from(slot.duration_since(self.clock.now()))
-            && !left.is_zero()
-        {
-            sleep(left.min(CLOCK_CHECK)).await;
-        }
     }
 
     /// Runs the schedule `name` now, once, disabled or not, and gives the function's outcome.
@@ -180,7 +167,8 @@ impl<I: Invoke, C: Clock> Schedules<I, C> {
             .or_else(|| entry.expression.last_before(now))
             .or_else(|| entry.expression.next_after(now))
             .unwrap_or(now);
-        Ok(attempt(&*self.functions, entry, slot, 1).await)
+        let input = input(entry, slot, 1);
+        Ok(self.functions.invoke(&entry.schedule.function, Bytes::from(input)).await)
     }
 
     fn find(&self, name: &str) -> Result<&Entry, UnknownSchedule> {
@@ -200,26 +188,39 @@ impl<I: Invoke, C: Clock> Schedules<I, C> {
 }
 
 /// One run: attempts until one is answered or none are left.
-async fn deliver<I: Invoke>(functions: Arc<I>, entry: Arc<Entry>, slot: Timestamp) {
-    let Schedule { name, function, maximum_retry_attempts, input, .. } = &entry.schedule;
+async fn deliver<I: Invoke>(
+    functions: Arc<I>,
+    queues: Option<Arc<Queues>>,
+    entry: Arc<Entry>,
+    slot: Timestamp,
+) {
+    let Schedule { name, function, maximum_retry_attempts, .. } = &entry.schedule;
     let mut pause = RETRY_PAUSE;
-    for number in 1..=maximum_retry_attempts.saturating_add(1) {
-        let outcome = attempt(&*functions, &entry, slot, number).await;
-        match outcome {
+    let mut number = 1;
+    let input = loop {
+        let input = input(&entry, slot, number);
+        match functions.invoke(function, Bytes::from(input.clone())).await {
             Outcome::Answered(_) => return,
             outcome => {
                 tracing::warn!(schedule = name, function, %slot, attempt = number, ?outcome, "a run failed");
             }
         }
-        if number <= *maximum_retry_attempts {
-            sleep(pause).await;
-            pause = MAX_RETRY_PAUSE.min(pause * 2);
+        if number > *maximum_retry_attempts {
+            break input;
         }
-    }
+        number += 1;
+        sleep(pause).await;
+        pause = MAX_RETRY_PAUSE.min(pause * 2);
+    };
     tracing::error!(schedule = name, function, %slot, input, "dead letter: a run was given up");
+    if let (Some(queues), Some(queue)) = (queues, &entry.schedule.dead_letter_queue)
+        && let Err(error) = queues.send_text(queue, SENDER, input)
+    {
+        tracing::error!(schedule = name, queue, %error, "a dead letter can't be put into its queue");
+    }
 }
 
-async fn attempt<I: Invoke>(functions: &I, entry: &Entry, slot: Timestamp, number: u32) -> Outcome {
-    let input = Attempt::new(&entry.schedule.name, slot, number).fill(&entry.schedule.input);
-    functions.invoke(&entry.schedule.function, Bytes::from(input)).await
+/// What the function gets by attempt `number` for `slot`.
+fn input(entry: &Entry, slot: Timestamp, number: u32) -> String {
+    Attempt::new(&entry.schedule.name, slot, number).fill(&entry.schedule.input)
 }

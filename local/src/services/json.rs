@@ -10,7 +10,7 @@ use super::server::{Body, Hangup};
 /// Which of the two JSON protocols, told by the content type.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Protocol {
-    /// DynamoDB.
+    /// DynamoDB and SQS.
     Json10,
     /// Secrets Manager.
     Json11,

@@ -1,4 +1,4 @@
-//! The AWS services that the region's functions call, in this process: DynamoDB, S3 and Secrets Manager.
+//! The AWS services that the region's functions call, in this process: DynamoDB, S3, SQS and Secrets Manager.
 //!
 //! The AWS SDK in the functions is the real one and is pointed here by `AWS_ENDPOINT_URL_*`; so each service is an HTTP
 //! endpoint on 127.0.0.1 that speaks the service's own protocol. Every request goes the same way:
@@ -8,7 +8,7 @@
 //! 3. The service does its work.
 //! 4. [`usage`] counts it, if somebody measures.
 //!
-//! Not here: queues, topics and event buses.
+//! Not here: topics and event buses.
 
 pub mod access;
 pub mod control;
@@ -18,6 +18,7 @@ mod json;
 pub mod s3;
 pub mod secrets;
 mod server;
+pub mod sqs;
 pub mod usage;
 
 use std::fmt;
@@ -39,6 +40,8 @@ pub enum Service {
     DynamoDb,
     /// Buckets.
     S3,
+    /// Queues.
+    Sqs,
     /// Secrets Manager.
     Secrets,
     /// The WebSocket API's `@connections`.
@@ -50,6 +53,7 @@ impl fmt::Display for Service {
         formatter.write_str(match self {
             Self::DynamoDb => "dynamodb",
             Self::S3 => "s3",
+            Self::Sqs => "sqs",
             Self::Secrets => "secrets",
             Self::Connections => "connections",
         })
@@ -63,9 +67,10 @@ pub struct Call<'a> {
     pub caller: &'a Caller,
     /// Which service is asked.
     pub service: Service,
-    /// The API's name of the operation: `TransactWriteItems`, `PutObject`, `GetSecretValue`, `PostToConnection`.
+    /// The API's name of the operation: `TransactWriteItems`, `PutObject`, `SendMessage`, `GetSecretValue`,
+    /// `PostToConnection`.
     pub operation: &'a str,
-    /// What it is about: table names, `bucket/key`, a secret's name, a connection id.
+    /// What it is about: table names, `bucket/key`, a queue's or a secret's name, a connection id.
     pub resources: &'a [String],
 }
 

@@ -66,7 +66,7 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The thread or its runtime can't be made.
+    /// The thread or its runtime can't be made, or the port can't be served by it.
     #[error("{service} can't start its thread")]
     Thread {
         /// Which service.
@@ -92,10 +92,15 @@ impl Server {
         handler: H,
     ) -> Result<Self, StartError> {
         let listen = |source| StartError::Listen { service, address, source };
-        let listener = std::net::TcpListener::bind(address).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
-        let bound = listener.local_addr().map_err(listen)?;
+        Self::on(service, std::net::TcpListener::bind(address).map_err(listen)?, handler)
+    }
 
+    /// The same on a port that is bound already.
+    pub(crate) fn on<H: Handler>(
+        service: &'static str,
+        listener: std::net::TcpListener,
+        handler: H,
+    ) -> Result<Self, StartError> {
         let thread = |source| StartError::Thread { service, source };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
@@ -103,9 +108,11 @@ impl Server {
             .enable_all()
             .build()
             .map_err(thread)?;
+        listener.set_nonblocking(true).map_err(thread)?;
+        let bound = listener.local_addr().map_err(thread)?;
         let listener = {
             let _entered = runtime.enter();
-            TcpListener::from_std(listener).map_err(listen)?
+            TcpListener::from_std(listener).map_err(thread)?
         };
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()

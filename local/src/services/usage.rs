@@ -99,7 +99,7 @@ pub struct Entry {
     pub service: Service,
     /// Which operation.
     pub operation: String,
-    /// Table names, `bucket/key`, a secret's name or a connection id.
+    /// Table names, `bucket/key`, a queue's or a secret's name, or a connection id.
     pub resources: Vec<String>,
     /// Microseconds since the recording began.
     pub start_micros: u64,

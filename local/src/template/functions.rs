@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::model::{Function, HttpRoute, Schedule, Statement};
 use super::properties::{Properties, unexpected};
+use super::queues::Mapping;
 use super::scope::{Located, Scope};
-use super::{Problem, conditions};
+use super::{Problem, conditions, queues};
 
 /// SAM's own defaults.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
@@ -26,6 +27,7 @@ pub(super) struct Read {
     pub(super) functions: Vec<Function>,
     pub(super) routes: Vec<HttpRoute>,
     pub(super) schedules: Vec<Schedule>,
+    pub(super) mappings: Vec<Mapping>,
     /// ARN to short name: integrations name functions by ARN.
     pub(super) by_arn: BTreeMap<String, String>,
 }
@@ -67,10 +69,11 @@ fn function(id: &str, properties: &Value, scope: &Scope<'_>, all: &mut Read) -> 
                 function: name.clone(),
             }),
             "ScheduleV2" => all.schedules.push(schedule(id, event_id, event_properties, &name)?),
+            "SQS" => all.mappings.push(queues::mapping(id, event_properties, &name)?),
             other => {
                 return Err(Problem::Unsupported {
                     what: format!("the event {event_id} of type {other:?}"),
-                    instead: "use HttpApi or ScheduleV2",
+                    instead: "use HttpApi, ScheduleV2 or SQS",
                 });
             }
         }
@@ -171,7 +174,18 @@ fn schedule(id: &str, event_id: &str, event: Properties<'_>, function: &str) -> 
         maximum_retry_attempts: u32::try_from(attempts)
             .map_err(|_| unexpected("RetryPolicy.MaximumRetryAttempts", "a number of retries"))?,
         enabled: event.optional_text("State")?.is_none_or(|state| state != "DISABLED"),
+        dead_letter_queue: dead_letter_queue(event)?,
     })
+}
+
+fn dead_letter_queue(event: Properties<'_>) -> Result<Option<String>, Problem> {
+    match event.raw("DeadLetterConfig") {
+        None => Ok(None),
+        Some(config) => {
+            let arn = Properties::within(config, event.scope()).text("Arn")?;
+            queues::named(&arn, event.scope()).map(Some)
+        }
+    }
 }
 
 fn merge(globals: &Value, own: &Value) -> Value {

@@ -5,12 +5,13 @@
 //! 3. Conditions drop resources and choose values; `Globals.Function` is merged into every function.
 //! 4. What the region runs is read property by property, each resolved when it is read.
 //!
-//! Run: `AWS::Serverless::Function` (with `HttpApi` and `ScheduleV2` events), `AWS::Serverless::HttpApi`,
-//! `AWS::ApiGatewayV2` (WebSocket), `AWS::DynamoDB::Table`, `AWS::S3::Bucket`, `AWS::SecretsManager::Secret`.
+//! Run: `AWS::Serverless::Function` (with `HttpApi`, `ScheduleV2` and `SQS` events), `AWS::Serverless::HttpApi`,
+//! `AWS::ApiGatewayV2` (WebSocket), `AWS::DynamoDB::Table`, `AWS::S3::Bucket`, `AWS::SecretsManager::Secret`,
+//! `AWS::SQS::Queue`.
 //!
 //! Ignored on purpose, since a laptop has no use for it: alarms, roles and permissions (a function's own policy is
-//! enforced), log groups, API Gateway's account setting, bucket and queue policies, deployments, and the queue that
-//! dead letters go to (they are logged). Any other type is listed in [`Stack::not_run`], and shown at the start.
+//! enforced), log groups, API Gateway's account setting, bucket and queue policies, and deployments. Any other type is
+//! listed in [`Stack::not_run`], and shown at the start.
 
 mod apis;
 mod conditions;
@@ -20,6 +21,7 @@ mod functions;
 mod intrinsics;
 pub mod model;
 mod properties;
+mod queues;
 pub mod samconfig;
 mod scope;
 #[cfg(test)]
@@ -36,7 +38,7 @@ use model::Stack;
 use scope::{Located, Scope};
 
 /// Types that are run.
-const RUN: [&str; 9] = [
+const RUN: [&str; 10] = [
     "AWS::Serverless::Function",
     "AWS::Serverless::HttpApi",
     "AWS::ApiGatewayV2::Api",
@@ -46,10 +48,11 @@ const RUN: [&str; 9] = [
     "AWS::ApiGatewayV2::Stage",
     "AWS::DynamoDB::Table",
     "AWS::S3::Bucket",
+    queues::QUEUE,
 ];
 
 /// Types that are read for what they give to others, or ignored on purpose.
-const IGNORED: [&str; 11] = [
+const IGNORED: [&str; 10] = [
     "AWS::ApiGateway::Account",
     "AWS::ApiGatewayV2::Deployment",
     "AWS::CloudWatch::Alarm",
@@ -58,7 +61,6 @@ const IGNORED: [&str; 11] = [
     "AWS::Lambda::Permission",
     "AWS::Logs::LogGroup",
     "AWS::S3::BucketPolicy",
-    "AWS::SQS::Queue",
     "AWS::SQS::QueuePolicy",
     "AWS::SecretsManager::Secret",
 ];
@@ -72,6 +74,8 @@ pub struct Context {
     pub http_url: String,
     /// The WebSocket API's `ApiEndpoint`, without the stage: `ws://127.0.0.1:3001`.
     pub websocket_url: String,
+    /// SQS's address, which the queues' URLs begin with: `http://127.0.0.1:9324`.
+    pub sqs_url: String,
 }
 
 /// Loads the template at `path`.
@@ -96,12 +100,16 @@ fn stack(template: &Value, context: &Context) -> Result<Stack, Located> {
         .map(|(id, kind)| format!("{id} ({kind})"))
         .collect();
     not_run.sort();
+    let queues = queues::queues(&scope)?;
+    let event_sources = queues::sources(functions.mappings, &queues, &functions.functions)?;
     Ok(Stack {
         http_api: apis::http(&scope, functions.routes)?,
         websocket_api: apis::websocket(&scope, &functions.by_arn)?,
         tables: data::tables(&scope)?,
-        buckets: data::names("AWS::S3::Bucket", &scope)?,
+        buckets: data::buckets(&scope)?,
         secrets: data::names("AWS::SecretsManager::Secret", &scope)?,
+        queues,
+        event_sources,
         functions: functions.functions,
         schedules: functions.schedules,
         not_run,

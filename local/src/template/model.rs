@@ -23,12 +23,16 @@ pub struct Stack {
     pub websocket_api: Option<WebSocketApi>,
     /// Every `AWS::DynamoDB::Table`.
     pub tables: Vec<Table>,
-    /// Physical names of every `AWS::S3::Bucket`.
-    pub buckets: Vec<String>,
+    /// Every `AWS::S3::Bucket`.
+    pub buckets: Vec<Bucket>,
     /// Every `ScheduleV2` event of a function.
     pub schedules: Vec<Schedule>,
     /// Physical names of every `AWS::SecretsManager::Secret`.
     pub secrets: Vec<String>,
+    /// Every `AWS::SQS::Queue`.
+    pub queues: Vec<Queue>,
+    /// Every `SQS` event of a function.
+    pub event_sources: Vec<EventSource>,
     /// Resources of types that the local region neither runs nor ignores on purpose, as `LogicalId (Type)`.
     pub not_run: Vec<String>,
 }
@@ -141,6 +145,30 @@ pub struct Table {
     pub ttl_attribute: Option<String>,
 }
 
+/// An S3 bucket.
+#[derive(Debug, Clone, Default)]
+pub struct Bucket {
+    /// Physical name: what `Ref` gives.
+    pub name: String,
+    /// `CorsConfiguration.CorsRules`, the first that fits decides.
+    pub cors: Vec<CorsRule>,
+}
+
+/// Who may ask a bucket from a web page, and how. One `*` in an origin or a header stands for any text.
+#[derive(Debug, Clone, Default)]
+pub struct CorsRule {
+    /// `AllowedOrigins`.
+    pub allowed_origins: Vec<String>,
+    /// `AllowedMethods`.
+    pub allowed_methods: Vec<String>,
+    /// `AllowedHeaders`, case aside.
+    pub allowed_headers: Vec<String>,
+    /// `ExposedHeaders`.
+    pub exposed_headers: Vec<String>,
+    /// `MaxAge`.
+    pub max_age: Option<Duration>,
+}
+
 /// An EventBridge Scheduler schedule.
 #[derive(Debug, Clone)]
 pub struct Schedule {
@@ -156,4 +184,62 @@ pub struct Schedule {
     pub maximum_retry_attempts: u32,
     /// False when the template disables it.
     pub enabled: bool,
+    /// Name of the queue that the input of a run goes to that was given up; only if it is one of the template's.
+    pub dead_letter_queue: Option<String>,
+}
+
+/// An SQS queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// What `GetAtt QueueName` gives.
+    pub name: String,
+    /// How long a message that was received is hidden from others.
+    pub visibility_timeout: Duration,
+    /// How long a message is hidden after it was sent.
+    pub delay: Duration,
+    /// How long a message is kept.
+    pub retention: Duration,
+    /// How long a receiver waits for a message unless it says so itself.
+    pub receive_wait: Duration,
+    /// Largest message, body and attributes.
+    pub maximum_message_bytes: usize,
+    /// Where messages go that nobody could handle.
+    pub redrive: Option<Redrive>,
+}
+
+/// A queue's `RedrivePolicy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redrive {
+    /// Name of the queue that takes them.
+    pub dead_letter_queue: String,
+    /// A message that has been received this often goes there instead of being received once more.
+    pub maximum_receives: u32,
+}
+
+/// A queue as a function's event source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventSource {
+    /// The queue's name.
+    pub queue: String,
+    /// Short name of the function.
+    pub function: String,
+    /// Messages in an event, at most.
+    pub batch_size: usize,
+    /// How long a batch that is not full waits for further messages.
+    pub batching_window: Duration,
+    /// What the function's answer means.
+    pub answers: Answers,
+    /// Invocations at the same time; `None` leaves it to the region.
+    pub maximum_concurrency: Option<usize>,
+    /// False when the template disables it.
+    pub enabled: bool,
+}
+
+/// What the answer of a function to a batch means (`FunctionResponseTypes`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// Nothing: the batch was handled if there was an answer.
+    Ignored,
+    /// It lists the messages that were not handled (`ReportBatchItemFailures`).
+    ReportFailures,
 }

@@ -98,7 +98,7 @@ impl<'a> Scope<'a> {
         let physical = match resource_type(resource) {
             "AWS::SecretsManager::Secret" => arn::secret(&self.physical_name(name)?),
             "AWS::SQS::Queue" => {
-                format!("http://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{}", self.physical_name(name)?)
+                format!("{}/{ACCOUNT}/{}", self.context.sqs_url, self.physical_name(name)?)
             }
             "AWS::SNS::Topic" => format!("arn:aws:sns:{REGION}:{ACCOUNT}:{}", self.physical_name(name)?),
             _ => self.physical_name(name)?,
@@ -117,8 +117,9 @@ impl<'a> Scope<'a> {
             ("AWS::S3::Bucket", "Arn") => arn::bucket(&name),
             ("AWS::Serverless::Function", "Arn") => arn::function(&name),
             ("AWS::SecretsManager::Secret", "Id") => arn::secret(&name),
-            ("AWS::SQS::Queue", "Arn") => other("sqs", &name),
+            ("AWS::SQS::Queue", "Arn") => arn::queue(&name),
             ("AWS::SQS::Queue", "QueueName") => name,
+            ("AWS::SQS::Queue", "QueueUrl") => format!("{}/{ACCOUNT}/{name}", self.context.sqs_url),
             ("AWS::Logs::LogGroup", "Arn") => other("logs", &format!("log-group:{name}:*")),
             ("AWS::IAM::Role", "Arn") => format!("arn:aws:iam::{ACCOUNT}:role/{name}"),
             ("AWS::Serverless::HttpApi", "ApiEndpoint") => self.context.http_url.clone(),

@@ -1,4 +1,6 @@
-use super::model::Stack;
+use std::time::Duration;
+
+use super::model::{Answers, EventSource, Queue, Redrive, Stack};
 use super::*;
 
 fn context() -> Context {
@@ -6,6 +8,7 @@ fn context() -> Context {
         parameters: BTreeMap::new(),
         http_url: "http://127.0.0.1:3000".to_owned(),
         websocket_url: "ws://127.0.0.1:3001".to_owned(),
+        sqs_url: "http://127.0.0.1:3002".to_owned(),
     }
 }
 
@@ -195,6 +198,152 @@ Resources:
     assert_eq!(stack.functions[0].environment["ENDPOINT"], "ws://127.0.0.1:3001/live");
 }
 
+const QUEUES: &str = r#"
+Resources:
+  Jobs:
+    Type: AWS::SQS::Queue
+    Properties:
+      VisibilityTimeout: 360
+      DelaySeconds: 5
+      MessageRetentionPeriod: 3600
+      RedrivePolicy: {deadLetterTargetArn: !GetAtt Dead.Arn, maxReceiveCount: 10}
+      SqsManagedSseEnabled: true
+  Dead: {Type: AWS::SQS::Queue, Properties: {QueueName: !Sub "${AWS::StackName}-dead", VisibilityTimeout: 60}}
+  DeadPolicy: {Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref Dead]}}
+  Worker:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: target/lambda/export-worker
+      Timeout: 60
+      Environment:
+        Variables:
+          QUEUE_URL: !Ref Jobs
+          SAME_URL: !GetAtt Jobs.QueueUrl
+          DEAD_ARN: !GetAtt Dead.Arn
+          DEAD_NAME: !GetAtt Dead.QueueName
+      Events:
+        Jobs:
+          Type: SQS
+          Properties:
+            Queue: !GetAtt Jobs.Arn
+            BatchSize: 100
+            MaximumBatchingWindowInSeconds: 2
+            FunctionResponseTypes: [ReportBatchItemFailures]
+            ScalingConfig: {MaximumConcurrency: 4}
+        Dead: {Type: SQS, Properties: {Queue: !GetAtt Dead.Arn, Enabled: false}}
+        Nightly:
+          Type: ScheduleV2
+          Properties: {ScheduleExpression: rate(1 day), DeadLetterConfig: {Arn: !GetAtt Dead.Arn}}
+"#;
+
+#[test]
+fn queues_and_the_functions_that_read_them_are_read() {
+    let stack = load_text(QUEUES);
+    let seconds = Duration::from_secs;
+    let jobs = Queue {
+        name: "Jobs".to_owned(),
+        visibility_timeout: seconds(360),
+        delay: seconds(5),
+        retention: seconds(3600),
+        receive_wait: seconds(0),
+        maximum_message_bytes: 1024 * 1024,
+        redrive: Some(Redrive { dead_letter_queue: "sojourn-dead".to_owned(), maximum_receives: 10 }),
+    };
+    let dead = Queue {
+        name: "sojourn-dead".to_owned(),
+        visibility_timeout: seconds(60),
+        delay: seconds(0),
+        retention: seconds(4 * 24 * 3600),
+        redrive: None,
+        ..jobs.clone()
+    };
+    assert_eq!(stack.queues, [dead, jobs]);
+    let jobs = EventSource {
+        queue: "Jobs".to_owned(),
+        function: "export-worker".to_owned(),
+        batch_size: 100,
+        batching_window: seconds(2),
+        answers: Answers::ReportFailures,
+        maximum_concurrency: Some(4),
+        enabled: true,
+    };
+    let dead = EventSource {
+        queue: "sojourn-dead".to_owned(),
+        batch_size: 10,
+        batching_window: seconds(0),
+        answers: Answers::Ignored,
+        maximum_concurrency: None,
+        enabled: false,
+        ..jobs.clone()
+    };
+    assert_eq!(stack.event_sources.len(), 2);
+    assert!(stack.event_sources.contains(&jobs) && stack.event_sources.contains(&dead), "{stack:?}");
+    assert_eq!(stack.schedules[0].dead_letter_queue.as_deref(), Some("sojourn-dead"));
+    let environment = &stack.functions[0].environment;
+    assert_eq!(environment["QUEUE_URL"], "http://127.0.0.1:3002/000000000000/Jobs");
+    assert_eq!(environment["SAME_URL"], environment["QUEUE_URL"]);
+    assert_eq!(environment["DEAD_ARN"], "arn:aws:sqs:local:000000000000:sojourn-dead");
+    assert_eq!(environment["DEAD_NAME"], "sojourn-dead");
+    assert!(stack.not_run.is_empty(), "{:?}", stack.not_run);
+}
+
+#[test]
+fn what_the_cloud_refuses_of_queues_is_refused() {
+    for (right, wrong, says) in [
+        (
+            "DelaySeconds: 5",
+            "DelaySeconds: 901",
+            ": Jobs: the property DelaySeconds (901) must be within the range",
+        ),
+        (
+            "DelaySeconds: 5",
+            "FifoQueue: true",
+            ": Jobs: a FIFO queue can't be run locally; use a standard queue",
+        ),
+        (
+            "maxReceiveCount: 10",
+            "maxReceiveCount: 0",
+            ": Jobs: the property RedrivePolicy.maxReceiveCount must be 1 to 1000",
+        ),
+        (", maxReceiveCount: 10", "", ": Jobs: the property RedrivePolicy.maxReceiveCount is missing"),
+        (
+            "!GetAtt Dead.Arn, maxReceiveCount",
+            "arn:aws:sqs:x:1:Other, maxReceiveCount",
+            ": Jobs: the queue arn:aws:sqs:x:1:Other, which is not of this template, can't be run",
+        ),
+        ("BatchSize: 100", "BatchSize: 0", ": Worker: the property BatchSize (0) must be within the range"),
+        (
+            "MaximumBatchingWindowInSeconds: 2",
+            "Enabled: true",
+            ": Worker: the property BatchSize must be 10 or less, or come with",
+        ),
+        (
+            "MaximumConcurrency: 4",
+            "MaximumConcurrency: 1",
+            ": Worker: the property ScalingConfig.MaximumConcurrency must be 2 to 1000",
+        ),
+        (
+            "[ReportBatchItemFailures]",
+            "[ReportSuccess]",
+            ": Worker: the property FunctionResponseTypes must be [ReportBatchItemFailures]",
+        ),
+        (
+            "BatchSize: 100",
+            "FilterCriteria: {Filters: []}",
+            ": Worker: FilterCriteria of an SQS event can't be run locally",
+        ),
+        (
+            "VisibilityTimeout: 60",
+            "VisibilityTimeout: 59",
+            ": Worker: the property VisibilityTimeout of the queue sojourn-dead must be no less than the Timeout",
+        ),
+    ] {
+        assert!(QUEUES.contains(right), "{right}");
+        let problem = problem(&QUEUES.replace(right, wrong));
+        assert!(problem.starts_with(says), "{problem}");
+    }
+}
+
 #[test]
 fn cors_is_read_from_the_http_api() {
     let stack = load_text(
@@ -209,6 +358,32 @@ Resources:
     let cors = stack.http_api.unwrap().cors.unwrap();
     assert_eq!(cors.allow_origins, ["http://a", "http://b"]);
     assert_eq!((cors.allow_credentials, cors.max_age.unwrap().as_secs()), (true, 60));
+}
+
+#[test]
+fn cors_rules_are_read_from_a_bucket() {
+    let stack = load_text(
+        r#"
+Parameters: {Origins: {Type: String, Default: "http://a,http://b"}}
+Resources:
+  Plain: {Type: AWS::S3::Bucket}
+  Shared:
+    Type: AWS::S3::Bucket
+    Properties:
+      CorsConfiguration:
+        CorsRules:
+          - {AllowedOrigins: !Split [",", !Ref Origins], AllowedMethods: [GET, PUT], AllowedHeaders: ["*"], MaxAge: 60}
+"#,
+    );
+    let [plain, shared] = stack.buckets.as_slice() else { panic!("{:?}", stack.buckets) };
+    assert!(plain.cors.is_empty());
+    let rule = &shared.cors[0];
+    assert_eq!(rule.allowed_origins, ["http://a", "http://b"]);
+    assert_eq!(
+        (&rule.allowed_methods[..], &rule.allowed_headers[..]),
+        (&["GET".to_owned(), "PUT".to_owned()][..], &["*".to_owned()][..])
+    );
+    assert_eq!((rule.exposed_headers.len(), rule.max_age.unwrap().as_secs()), (0, 60));
 }
 
 #[test]
@@ -243,7 +418,7 @@ fn every_mistake_is_one_sentence_that_names_file_place_and_remedy() {
             .ends_with("a Condition for dynamodb:GetItem in Policies can't be run locally; give dynamodb:UpdateItem a statement of its own, and others none")
     );
     assert!(condition("dynamodb:UpdateItem", "[]").ends_with("the property Condition must be an object"));
-    assert!(function("CodeUri: x, Events: {E: {Type: SQS}}").contains("use HttpApi or ScheduleV2"));
+    assert!(function("CodeUri: x, Events: {E: {Type: SNS}}").contains("use HttpApi, ScheduleV2 or SQS"));
     assert!(function("CodeUri: !GetAtt F.Colour").contains("F has no attribute Colour"));
     assert!(function("CodeUri: !Select [5, [a]]").contains("Select is written wrongly"));
     assert!(

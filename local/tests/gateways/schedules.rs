@@ -4,31 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use sojourn_local::clock::SystemClock;
 use sojourn_local::functions::outcome::Outcome;
-use sojourn_local::schedules::{Clock, MAX_OVERLAPPING_RUNS, Schedules, SystemClock};
+use sojourn_local::schedules::{MAX_OVERLAPPING_RUNS, Schedules};
+use sojourn_local::services::sqs::{Queues, Take};
 use sojourn_local::template::model::Schedule;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::support::{Reply, Script, ok};
-
-struct PausedClock {
-    start: Timestamp,
-    begun: Instant,
-}
-
-impl PausedClock {
-    fn at(time: &str) -> Self {
-        Self { start: time.parse().unwrap(), begun: Instant::now() }
-    }
-}
-
-impl Clock for PausedClock {
-    fn now(&self) -> Timestamp {
-        self.start + SignedDuration::try_from(self.begun.elapsed()).unwrap()
-    }
-}
+use crate::support::{PausedClock, Reply, Script, ok, queue};
 
 fn schedule(name: &str, expression: &str, retries: u32) -> Schedule {
     Schedule {
@@ -38,6 +22,7 @@ fn schedule(name: &str, expression: &str, retries: u32) -> Schedule {
         input: r#"{"scheduledTime":"<aws.scheduler.scheduled-time>","attempt":"<aws.scheduler.attempt-number>","id":"<aws.scheduler.execution-id>"}"#.into(),
         maximum_retry_attempts: retries,
         enabled: true,
+        dead_letter_queue: None,
     }
 }
 
@@ -102,6 +87,28 @@ async fn a_failed_run_is_repeated_with_the_same_slot_as_often_as_the_template_sa
     let attempts: Vec<_> = events.iter().map(|event| event["attempt"].as_str().unwrap()).collect();
     assert_eq!(attempts, ["1", "2", "3"]);
     assert_ne!(events[0]["id"], events[1]["id"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_input_of_a_run_that_was_given_up_goes_to_the_schedules_queue() {
+    let script = Script::new(|_| Reply::Now(Outcome::Crashed));
+    let letters = |name: &str| Schedule {
+        dead_letter_queue: Some("Dead".to_owned()),
+        ..schedule(name, "at(2026-11-20T10:00:00)", 2)
+    };
+    let schedules = vec![letters("report"), schedule("other", "at(2026-11-20T10:00:00)", 0)];
+    let queues = Queues::open(None, &[queue("Dead", None)], PausedClock::at("2026-11-20T09:59:00Z")).unwrap();
+    let queues = Arc::new(queues);
+    let schedules = Schedules::new(schedules, script.clone(), PausedClock::at("2026-11-20T09:59:00Z"))
+        .unwrap()
+        .with_queues(Arc::clone(&queues));
+    schedules.run(sleep(Duration::from_hours(1))).await;
+    let take = Take { messages: 10, bytes: usize::MAX, overhead_bytes: 0, visibility_timeout: None };
+    let received = queues.receive("Dead", take).unwrap();
+    let [letter] = received.as_slice() else { panic!("{received:?}") };
+    let last: serde_json::Value = serde_json::from_str(&letter.body).unwrap();
+    assert_eq!(last, script.events("report")[2], "what the last attempt was given");
+    assert_eq!((&last["attempt"], &last["scheduledTime"]), (&json!("3"), &json!("2026-11-20T10:00:00Z")));
 }
 
 #[tokio::test(start_paused = true)]

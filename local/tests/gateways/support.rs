@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use sojourn_local::clock::Clock;
 use sojourn_local::functions::outcome::{Invoke, Outcome};
 use sojourn_local::gateway::http::HttpFront;
 use sojourn_local::gateway::websocket::{Limits, WebSocketFront};
 use sojourn_local::services::Controls;
 use sojourn_local::services::access::Access;
 use sojourn_local::template::model::{
-    Cors, Function, HttpApi, HttpRoute, Stack, Statement, WebSocketApi, WebSocketRoute,
+    Cors, Function, HttpApi, HttpRoute, Queue, Redrive, Stack, Statement, WebSocketApi, WebSocketRoute,
 };
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -184,4 +186,37 @@ pub(crate) async fn websocket_api_with(
     let controls = controls();
     let front = WebSocketFront::new(api, functions, controls.clone(), limits).unwrap();
     (Running { address, stop: Some(stop), served: tokio::spawn(front.serve(listener, stopped)) }, controls)
+}
+
+/// A clock that goes with tokio's, which a test pauses so that hours pass in no time.
+pub(crate) struct PausedClock {
+    start: Timestamp,
+    begun: tokio::time::Instant,
+}
+
+impl PausedClock {
+    pub(crate) fn at(time: &str) -> Self {
+        Self { start: time.parse().unwrap(), begun: tokio::time::Instant::now() }
+    }
+}
+
+impl Clock for PausedClock {
+    fn now(&self) -> Timestamp {
+        self.start + SignedDuration::try_from(self.begun.elapsed()).unwrap()
+    }
+}
+
+pub(crate) const MIB: usize = 1024 * 1024;
+
+/// A queue that hides messages for a minute.
+pub(crate) fn queue(name: &str, redrive: Option<Redrive>) -> Queue {
+    Queue {
+        name: name.to_owned(),
+        visibility_timeout: Duration::from_mins(1),
+        delay: Duration::ZERO,
+        retention: Duration::from_hours(96),
+        receive_wait: Duration::ZERO,
+        maximum_message_bytes: MIB,
+        redrive,
+    }
 }

@@ -7,5 +7,6 @@ mod dynamodb;
 mod faults;
 mod s3;
 mod secrets;
+mod sqs;
 mod support;
 mod usage;

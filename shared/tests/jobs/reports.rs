@@ -20,6 +20,7 @@ use sojourn_local::services::Controls;
 use sojourn_local::services::access::Access;
 use sojourn_local::services::faults::{Effect, Failure, Rule, When};
 use sojourn_local::services::s3::S3;
+use sojourn_local::template::model::Bucket;
 
 use crate::support::{self, Store};
 
@@ -53,7 +54,13 @@ impl Stage {
     fn new() -> Self {
         let controls = Controls::new(Access::unrestricted());
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let s3 = S3::start(anywhere, None, &[BUCKET.to_owned()], controls.clone()).unwrap();
+        let s3 = S3::start(
+            anywhere,
+            None,
+            &[Bucket { name: BUCKET.to_owned(), ..Bucket::default() }],
+            controls.clone(),
+        )
+        .unwrap();
         Self { store: support::store(), s3, controls }
     }
 

@@ -29,6 +29,11 @@ pub fn secret(name: &str) -> String {
     format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}")
 }
 
+/// A queue: what `Fn::GetAtt Queue.Arn` gives.
+pub fn queue(name: &str) -> String {
+    format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
+}
+
 /// A function, by its physical name.
 pub fn function(physical_name: &str) -> String {
     format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{physical_name}")

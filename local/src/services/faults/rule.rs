@@ -51,7 +51,7 @@ pub struct Matcher {
     /// Only this operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
-    /// Only requests about it, among others: a table, `bucket/key`, a secret's name or a connection id.
+    /// Only requests about it, among others: a table, `bucket/key`, a queue's or a secret's name, or a connection id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
     /// Only requests of this function, or of `operator`.
@@ -166,7 +166,7 @@ impl Rule {
         self
     }
 
-    /// Only requests about it: a table, `bucket/key`, a secret's name or a connection id.
+    /// Only requests about it: a table, `bucket/key`, a queue's or a secret's name, or a connection id.
     #[must_use]
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
         self.matches.resource = Some(resource.into());

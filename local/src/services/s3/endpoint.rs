@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use s3s::service::S3Service;
 
+use super::cors::{Cors, Preflight, Wish};
 use super::gate::{Fate, Passage, Slot};
 use crate::services::access::{Denied, arn};
 use crate::services::server::{Body, Handler, Hangup};
@@ -15,11 +16,47 @@ use crate::services::{Call, Controls, Service};
 
 pub(super) struct Endpoint {
     pub(super) service: S3Service,
+    pub(super) cors: Cors,
     pub(super) controls: Controls,
 }
 
 impl Handler for Endpoint {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Hangup> {
+        if request.method() == Method::OPTIONS {
+            return self.preflight(&request);
+        }
+        let wish = Wish::of_request(request.uri(), request.method(), request.headers());
+        let mut response = self.serve(request).await?;
+        if let Some(wish) = wish {
+            response.headers_mut().extend(self.cors.actual(&wish));
+        }
+        Ok(response)
+    }
+}
+
+impl Endpoint {
+    fn preflight(&self, request: &Request<Incoming>) -> Result<Response<Body>, Hangup> {
+        let refuse = |status, code, message| error(request.method(), status, code, message);
+        match self.cors.preflight(request.uri(), request.headers()) {
+            Preflight::Allowed(headers) => {
+                let mut response = Response::new(empty());
+                *response.headers_mut() = headers;
+                Ok(response)
+            }
+            Preflight::Forbidden => refuse(
+                StatusCode::FORBIDDEN,
+                "AccessForbidden",
+                "CORSResponse: This CORS request is not allowed.",
+            ),
+            Preflight::Incomplete => refuse(
+                StatusCode::BAD_REQUEST,
+                "BadRequest",
+                "Insufficient information. Origin and Access-Control-Request-Method are needed.",
+            ),
+        }
+    }
+
+    async fn serve(&self, request: Request<Incoming>) -> Result<Response<Body>, Hangup> {
         let start = Instant::now();
         let slot = Slot::default();
         let mut request = request.map(s3s::Body::from);
@@ -29,19 +66,12 @@ impl Handler for Endpoint {
             tracing::error!(?error, "S3 could not answer");
             Hangup
         })?;
-        slot.end_turn();
-        let response = if slot.was_tampered_with() {
-            error(&method, StatusCode::BAD_REQUEST, "BadDigest", "The body is not what its checksum says.")?
-        } else {
-            response.map(BodyExt::boxed_unsync)
-        };
+        let response = response.map(BodyExt::boxed_unsync);
         // Unsigned, or not an S3 request at all: it never reached the gate.
         let Some(passage) = slot.take() else { return Ok(response) };
         self.finish(start, &method, passage, response).await
     }
-}
 
-impl Endpoint {
     async fn finish(
         &self,
         start: Instant,
@@ -74,7 +104,7 @@ impl Endpoint {
     /// Whether the caller may not learn that the object is missing.
     fn hides(&self, passage: &Passage, response: &Response<Body>) -> Option<Denied> {
         if response.status() != StatusCode::NOT_FOUND
-            || !matches!(passage.operation.as_str(), "GetObject" | "HeadObject")
+            || !matches!(passage.operation.as_str(), "GetObject" | "HeadObject" | "CopyObject")
         {
             return None;
         }
@@ -83,9 +113,13 @@ impl Endpoint {
     }
 }
 
+fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
 fn error(method: &Method, status: StatusCode, code: &str, message: &str) -> Result<Response<Body>, Hangup> {
     let body = if method == Method::HEAD {
-        Empty::new().map_err(|never| match never {}).boxed_unsync()
+        empty()
     } else {
         // Nothing in it needs escaping: ARNs, action names and our own sentences hold no markup.
         let xml = format!(

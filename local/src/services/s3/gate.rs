@@ -1,19 +1,14 @@
 //! What the S3 store asks before it acts: whose key that is, whether its owner may, and whether it is to fail.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::StatusCode;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
-use s3s::dto::{
-    Checksum, CopyObjectInput, CopySource, DeleteObjectsInput, PutObjectInput, UploadPartCopyInput,
-    UploadPartInput,
-};
+use s3s::dto::{CopyObjectInput, CopySource, DeleteObjectsInput, UploadPartCopyInput};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
-use tokio::sync::OwnedMutexGuard;
 
-use super::{integrity, permissions};
+use super::permissions;
 use crate::services::access::{Caller, arn};
 use crate::services::faults::{Aftermath, Failure, Verdict};
 use crate::services::{Call, Controls, Service};
@@ -22,8 +17,6 @@ use crate::services::{Call, Controls, Service};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Slot {
     passage: Arc<Mutex<Option<Passage>>>,
-    turn: Arc<Mutex<Option<OwnedMutexGuard<()>>>>,
-    tampered: Arc<AtomicBool>,
 }
 
 impl Slot {
@@ -31,14 +24,10 @@ impl Slot {
         lock(&self.passage).take()
     }
 
-    /// Whether the body was not what its checksum says.
-    pub(super) fn was_tampered_with(&self) -> bool {
-        self.tampered.load(Ordering::Relaxed)
-    }
-
-    /// The write is done: lets the next conditional one have its turn.
-    pub(super) fn end_turn(&self) {
-        drop(lock(&self.turn).take());
+    fn reads_from(&self, bucket: &str) {
+        if let Some(passage) = lock(&self.passage).as_mut() {
+            passage.bucket = Some(bucket.to_owned());
+        }
     }
 }
 
@@ -53,6 +42,7 @@ pub(super) struct Passage {
     pub(super) caller: Caller,
     pub(super) operation: String,
     pub(super) subject: Vec<String>,
+    /// What is read: of a copy, the source's.
     pub(super) bucket: Option<String>,
     pub(super) fate: Fate,
 }
@@ -67,13 +57,11 @@ pub(super) enum Fate {
 #[derive(Debug)]
 pub(super) struct Gate {
     controls: Controls,
-    /// The store looks whether a condition holds and then writes; so conditional writes take turns.
-    conditional_writes: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Gate {
     pub(super) fn new(controls: Controls) -> Self {
-        Self { controls, conditional_writes: Arc::default() }
+        Self { controls }
     }
 
     fn caller(&self, credentials: Option<&Credentials>) -> S3Result<Caller> {
@@ -96,20 +84,6 @@ impl Gate {
             _ => Err(s3_error!(NotImplemented, "copying from an access point is not served here")),
         }
     }
-}
-
-/// The checksums in an upload's headers: two input types have the same fields.
-macro_rules! declared {
-    ($input:ident) => {
-        Checksum {
-            checksum_crc32: $input.checksum_crc32.clone(),
-            checksum_crc32c: $input.checksum_crc32c.clone(),
-            checksum_crc64nvme: $input.checksum_crc64nvme.clone(),
-            checksum_sha1: $input.checksum_sha1.clone(),
-            checksum_sha256: $input.checksum_sha256.clone(),
-            checksum_type: None,
-        }
-    };
 }
 
 fn unknown_key() -> S3Error {
@@ -158,27 +132,6 @@ impl S3Access for Gate {
         answer
     }
 
-    async fn put_object(&self, request: &mut S3Request<PutObjectInput>) -> S3Result<()> {
-        let Some(slot) = request.extensions.get::<Slot>().cloned() else { return Ok(()) };
-        let input = &mut request.input;
-        if input.if_none_match.is_some() || input.if_match.is_some() {
-            // After the fault rules: a write that is held before its effect must not keep others waiting.
-            let turn = Arc::clone(&self.conditional_writes).lock_owned().await;
-            *lock(&slot.turn) = Some(turn);
-        }
-        let declared = declared!(input);
-        input.body = input.body.take().map(|body| integrity::verified(body, declared, slot.tampered));
-        Ok(())
-    }
-
-    async fn upload_part(&self, request: &mut S3Request<UploadPartInput>) -> S3Result<()> {
-        let Some(slot) = request.extensions.get::<Slot>().cloned() else { return Ok(()) };
-        let input = &mut request.input;
-        let declared = declared!(input);
-        input.body = input.body.take().map(|body| integrity::verified(body, declared, slot.tampered));
-        Ok(())
-    }
-
     async fn delete_objects(&self, request: &mut S3Request<DeleteObjectsInput>) -> S3Result<()> {
         let caller = self.caller(request.credentials.as_ref())?;
         // One key that may not be deleted refuses the whole request; the cloud refuses that key alone.
@@ -188,6 +141,11 @@ impl S3Access for Gate {
     }
 
     async fn copy_object(&self, request: &mut S3Request<CopyObjectInput>) -> S3Result<()> {
+        if let CopySource::Bucket { bucket, .. } = &request.input.copy_source
+            && let Some(slot) = request.extensions.get::<Slot>()
+        {
+            slot.reads_from(bucket);
+        }
         self.check_source(request.credentials.as_ref(), &request.input.copy_source)
     }
 

@@ -5,27 +5,32 @@
 //! 2. The function whose key signed is held against its policy; a presigned URL has the rights of who made it.
 //! 3. A body that isn't what its checksum says is refused with `BadDigest` and replaces nothing. Of two conditional
 //!    writes at once, one succeeds.
-//! 4. A missing object is 404 only for a caller that may list the bucket, and 403 for everybody else, as in the cloud.
+//! 4. Objects may come in parts, from several callers; a copy has the checksum of all of its bytes (see `store`).
+//! 5. A missing object is 404 only for a caller that may list the bucket, and 403 for everybody else, as in the cloud.
+//! 6. Pages of the origins in a bucket's `CorsConfiguration` may use presigned URLs (see `cors`).
 //!
-//! Limits of the store: no tagging, CORS, versioning, lifecycle or encryption; bucket names follow AWS's rules;
-//! path-style addressing only (`force_path_style(true)` in clients, or `AWS_ENDPOINT_URL_S3` with an IP address).
+//! Limits: no tagging, versioning, lifecycle or encryption; bucket names follow AWS's rules; path-style addressing only
+//! (`force_path_style(true)` in clients, or `AWS_ENDPOINT_URL_S3` with an IP address).
 
+mod cors;
 mod endpoint;
 mod gate;
-mod integrity;
 mod permissions;
+mod store;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use s3s::service::S3ServiceBuilder;
-use s3s_fs::FileSystem;
 use tempfile::TempDir;
 
 use super::Controls;
 use super::server::{Server, StartError};
+use crate::template::model::Bucket;
+use cors::Cors;
 use gate::Gate;
+use store::Store;
 
 /// A running S3. Stops when dropped.
 #[derive(Debug)]
@@ -46,14 +51,6 @@ pub enum S3Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// The store refuses the folder.
-    #[error("the S3 data in {path} can't be opened: {reason}")]
-    Open {
-        /// Which folder.
-        path: PathBuf,
-        /// The store's words.
-        reason: String,
-    },
     /// The endpoint can't be served.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -65,7 +62,7 @@ impl S3 {
     pub fn start(
         address: SocketAddr,
         folder: Option<&Path>,
-        buckets: &[String],
+        buckets: &[Bucket],
         controls: Controls,
     ) -> Result<Self, S3Error> {
         let (root, temporary) = if let Some(folder) = folder {
@@ -78,15 +75,15 @@ impl S3 {
                 .map_err(|source| S3Error::Folder { path, source })?;
             (temporary.path().to_owned(), Some(temporary))
         };
-        for path in std::iter::once(root.clone()).chain(buckets.iter().map(|bucket| root.join(bucket))) {
+        for path in std::iter::once(root.clone()).chain(buckets.iter().map(|bucket| root.join(&bucket.name)))
+        {
             std::fs::create_dir_all(&path).map_err(|source| S3Error::Folder { path, source })?;
         }
-        let store = FileSystem::new(&root)
-            .map_err(|error| S3Error::Open { path: root.clone(), reason: format!("{error:?}") })?;
+        let store = Store::open(&root).map_err(|source| S3Error::Folder { path: root, source })?;
         let mut service = S3ServiceBuilder::new(store);
         service.set_auth(Gate::new(controls.clone()));
         service.set_access(Gate::new(controls.clone()));
-        let endpoint = endpoint::Endpoint { service: service.build(), controls };
+        let endpoint = endpoint::Endpoint { service: service.build(), cors: Cors::new(buckets), controls };
         Ok(Self { server: Server::start("S3", address, endpoint)?, temporary })
     }
 

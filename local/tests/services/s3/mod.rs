@@ -1,5 +1,10 @@
 //! Buckets.
 
+mod copies;
+mod cors;
+mod multipart;
+mod presigned;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,8 +12,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Region};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::operation::get_object::GetObjectError;
-use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::StatusCode;
@@ -16,11 +21,25 @@ use sojourn_local::services::access::{Access, arn};
 use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_local::services::s3::S3;
 use sojourn_local::services::{Controls, Service};
+use sojourn_local::template::model::{Bucket, CorsRule};
 
 use crate::support::{ANYWHERE, credentials, function, key, stack};
 
 const BUCKET: &str = "filesbucket";
 const BODY: &[u8] = b"twelve bytes";
+
+/// One that pages of one origin may use.
+fn bucket() -> Bucket {
+    let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let rule = CorsRule {
+        allowed_origins: list(&["https://shop.example", "https://*.shop.example"]),
+        allowed_methods: list(&["GET", "HEAD", "PUT"]),
+        allowed_headers: list(&["content-*", "x-amz-checksum-sha256"]),
+        exposed_headers: list(&["ETag"]),
+        max_age: Some(Duration::from_hours(1)),
+    };
+    Bucket { name: BUCKET.to_owned(), cors: vec![rule] }
+}
 
 struct Stage {
     s3: S3,
@@ -31,10 +50,13 @@ impl Stage {
     fn start(folder: Option<&Path>) -> Self {
         let reports = function(
             "job-daily-report",
-            &[(&["s3:PutObject", "s3:GetObject"], &[arn::object(BUCKET, "reports/*")])],
+            &[(
+                &["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"],
+                &[arn::object(BUCKET, "reports/*")],
+            )],
         );
         let controls = Controls::new(Access::new(&stack(vec![reports])));
-        let s3 = S3::start(ANYWHERE, folder, &[BUCKET.to_owned()], controls.clone()).unwrap();
+        let s3 = S3::start(ANYWHERE, folder, &[bucket()], controls.clone()).unwrap();
         Self { s3, controls }
     }
 
@@ -65,6 +87,12 @@ async fn get(client: &Client, object: &str) -> Vec<u8> {
     answer.body.collect().await.unwrap().to_vec()
 }
 
+/// SHA-256, as S3 wants it.
+fn checksum(body: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
+    STANDARD.encode(digest.as_ref())
+}
+
 #[tokio::test]
 async fn a_function_writes_where_its_policy_says_and_nowhere_else() {
     let stage = Stage::start(None);
@@ -83,6 +111,17 @@ async fn a_missing_object_is_hidden_from_a_caller_that_may_not_list() {
     };
     assert_eq!(read(stage.job()).await.code(), Some("AccessDenied"));
     assert!(matches!(read(stage.client(None)).await, GetObjectError::NoSuchKey(_)));
+}
+
+#[tokio::test]
+async fn what_is_only_the_beginning_of_keys_is_no_object() {
+    let stage = Stage::start(None);
+    let client = stage.client(None);
+    put(&client, "reports/a").await.unwrap();
+    let head = client.head_object().bucket(BUCKET).key("reports").send().await.unwrap_err();
+    assert!(head.into_service_error().is_not_found());
+    let get = client.get_object().bucket(BUCKET).key("reports").send().await.unwrap_err();
+    assert_eq!(get.code(), Some("NoSuchKey"));
 }
 
 #[tokio::test]
@@ -115,74 +154,6 @@ async fn of_many_conditional_writers_at_once_one_succeeds() {
 }
 
 #[tokio::test]
-async fn a_tampered_body_does_not_replace_what_was_there() {
-    let stage = Stage::start(None);
-    let request = presigned(&stage).await;
-    assert_eq!(upload(&request, BODY, None).await, StatusCode::OK);
-    assert_eq!(upload(&request, b"twelve BYTES", None).await, StatusCode::BAD_REQUEST);
-    assert_eq!(get(&stage.job(), "reports/upload").await, BODY);
-}
-
-/// SHA-256 of [`BODY`], as S3 wants it.
-fn checksum() -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, BODY);
-    STANDARD.encode(digest.as_ref())
-}
-
-async fn presigned(stage: &Stage) -> PresignedRequest {
-    let hour = PresigningConfig::expires_in(Duration::from_hours(1)).unwrap();
-    let length = i64::try_from(BODY.len()).unwrap();
-    let put = stage.job().put_object().bucket(BUCKET).key("reports/upload");
-    put.content_length(length)
-        .content_type("text/plain")
-        .checksum_sha256(checksum())
-        .presigned(hour)
-        .await
-        .unwrap()
-}
-
-/// Sends what was presigned, with one header said otherwise.
-async fn upload(request: &PresignedRequest, body: &'static [u8], other: Option<(&str, &str)>) -> StatusCode {
-    let mut upload = reqwest::Client::new().put(request.uri()).body(body);
-    for (name, value) in request.headers() {
-        let value = other.filter(|(changed, _)| *changed == name).map_or(value, |(_, other)| other);
-        // The client writes the length of what it sends.
-        if name != "content-length" {
-            upload = upload.header(name, value);
-        }
-    }
-    upload.send().await.unwrap().status()
-}
-
-#[tokio::test]
-async fn a_presigned_upload_is_accepted_as_signed_and_in_no_other_way() {
-    let stage = Stage::start(None);
-    let request = presigned(&stage).await;
-    assert_eq!(upload(&request, b"too short", None).await, StatusCode::FORBIDDEN);
-    assert_eq!(upload(&request, b"twelve bytes and more", None).await, StatusCode::FORBIDDEN);
-    let other_type = Some(("content-type", "text/html"));
-    assert_eq!(upload(&request, BODY, other_type).await, StatusCode::FORBIDDEN);
-    assert_eq!(upload(&request, b"twelve BYTES", None).await, StatusCode::BAD_REQUEST);
-    let missing = stage.client(None).head_object().bucket(BUCKET).key("reports/upload").send().await;
-    assert!(missing.unwrap_err().into_service_error().is_not_found());
-
-    assert_eq!(upload(&request, BODY, None).await, StatusCode::OK);
-    assert_eq!(get(&stage.job(), "reports/upload").await, BODY);
-}
-
-#[tokio::test]
-async fn a_presigned_download_is_refused_once_tampered_with() {
-    let stage = Stage::start(None);
-    put(&stage.job(), "reports/a").await.unwrap();
-    let hour = PresigningConfig::expires_in(Duration::from_hours(1)).unwrap();
-    let request = stage.job().get_object().bucket(BUCKET).key("reports/a").presigned(hour).await.unwrap();
-    let answer = reqwest::get(request.uri()).await.unwrap();
-    assert_eq!(answer.bytes().await.unwrap(), BODY);
-    let longer = request.uri().replace("X-Amz-Expires=3600", "X-Amz-Expires=7200");
-    assert_eq!(reqwest::get(longer).await.unwrap().status(), StatusCode::FORBIDDEN);
-}
-
-#[tokio::test]
 async fn an_unsigned_request_is_refused() {
     let stage = Stage::start(None);
     put(&stage.job(), "reports/a").await.unwrap();
@@ -209,4 +180,69 @@ async fn faults_and_usage_see_s3_too() {
     let snapshot = stage.controls.usage.snapshot();
     let statuses: Vec<_> = snapshot.log.iter().map(|entry| (entry.caller.as_str(), entry.status)).collect();
     assert_eq!(statuses, [("job-daily-report", Some(503)), ("job-daily-report", Some(200))]);
+}
+
+#[tokio::test]
+async fn nothing_is_written_to_a_bucket_that_is_not_there() {
+    let stage = Stage::start(None);
+    put(&stage.client(None), "reports/a").await.unwrap();
+    let client = stage.client(None);
+    let put = client.put_object().bucket("nowhere").key("a").body(ByteStream::from_static(BODY)).send().await;
+    let create = client.create_multipart_upload().bucket("nowhere").key("a").send().await;
+    let source = format!("{BUCKET}/reports/a");
+    let copy = client.copy_object().bucket("nowhere").key("a").copy_source(source).send().await;
+    let get = client.get_object().bucket("nowhere").key("a").send().await;
+    for code in [
+        put.unwrap_err().code(),
+        create.unwrap_err().code(),
+        copy.unwrap_err().code(),
+        get.unwrap_err().code(),
+    ] {
+        assert_eq!(code, Some("NoSuchBucket"));
+    }
+    let buckets = client.list_buckets().send().await.unwrap().buckets.unwrap();
+    assert_eq!(buckets.iter().filter_map(|bucket| bucket.name.as_deref()).collect::<Vec<_>>(), [BUCKET]);
+}
+
+#[tokio::test]
+async fn a_checksum_is_told_to_who_asks_for_it() {
+    let stage = Stage::start(None);
+    let client = stage.client(None);
+    let put = client.put_object().bucket(BUCKET).key("reports/a").checksum_sha256(checksum(BODY));
+    put.body(ByteStream::from_static(BODY)).send().await.unwrap();
+    let head = || client.head_object().bucket(BUCKET).key("reports/a");
+    let asked = head().checksum_mode(ChecksumMode::Enabled).send().await.unwrap();
+    assert_eq!(asked.checksum_sha256, Some(checksum(BODY)));
+    assert_eq!(asked.checksum_type, Some(ChecksumType::FullObject));
+    assert_eq!(head().send().await.unwrap().checksum_sha256, None);
+}
+
+#[tokio::test]
+async fn a_reader_gets_the_bytes_and_the_etag_of_one_object() {
+    let stage = Stage::start(None);
+    let bodies = [vec![b'a'; 300_000], vec![b'b'; 300_000]];
+    let mut e_tags = Vec::new();
+    for body in &bodies {
+        let put =
+            stage.job().put_object().bucket(BUCKET).key("reports/a").body(ByteStream::from(body.clone()));
+        e_tags.push(put.send().await.unwrap().e_tag);
+    }
+    let (writer, contents) = (stage.job(), bodies.clone());
+    let writing = tokio::spawn(async move {
+        for body in contents.iter().cycle().take(20) {
+            let put =
+                writer.put_object().bucket(BUCKET).key("reports/a").body(ByteStream::from(body.clone()));
+            put.send().await.unwrap();
+        }
+    });
+    let mut read = 0;
+    while read == 0 || !writing.is_finished() {
+        let answer = stage.job().get_object().bucket(BUCKET).key("reports/a").send().await.unwrap();
+        let e_tag = answer.e_tag.clone();
+        let bytes = answer.body.collect().await.unwrap().to_vec();
+        let which = bodies.iter().position(|body| *body == bytes).unwrap();
+        assert_eq!(e_tag, e_tags[which]);
+        read += 1;
+    }
+    writing.await.unwrap();
 }

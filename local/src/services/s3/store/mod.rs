@@ -1,0 +1,136 @@
+//! The objects: `s3s-fs` keeps them, each as a file, and lists and deletes them. What it does otherwise than AWS's S3 is
+//! done here: writing, copying and uploads in parts.
+//!
+//! Limits: a key can't be an object and at the same time a prefix of others, as no path is a file and a folder; an object
+//! has the checksums that its writer asked for and no other, and one that came in parts has none until it is copied;
+//! `GetObject` and `HeadObject` ignore `If-*` headers.
+
+mod copy;
+mod declared;
+mod description;
+mod multipart;
+mod objects;
+mod staged;
+mod turns;
+mod uploads;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use s3s::dto::{
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
+    CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CreateBucketInput, CreateBucketOutput,
+    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput, DeleteBucketOutput,
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetBucketLocationInput,
+    GetBucketLocationOutput, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
+    HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput,
+    ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
+    ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput, UploadPartCopyInput,
+    UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+};
+use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+use s3s_fs::FileSystem;
+
+use turns::Turns;
+use uploads::Uploads;
+
+/// All buckets.
+#[derive(Debug)]
+pub(super) struct Store {
+    root: PathBuf,
+    files: FileSystem,
+    /// Where bytes wait until they are complete.
+    staging: PathBuf,
+    objects: Turns,
+    uploads: Uploads,
+}
+
+impl Store {
+    /// The store in `root`, a folder that exists. No bucket's name begins with a dot: the store's own folders do.
+    pub(super) fn open(root: &Path) -> io::Result<Self> {
+        Ok(Self {
+            root: root.to_owned(),
+            files: FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")))?,
+            staging: uploads::emptied(root.join(".staging"))?,
+            objects: Turns::new(),
+            uploads: Uploads::open(root.join(".uploads"))?,
+        })
+    }
+
+    fn bucket_exists(&self, bucket: &str) -> S3Result<()> {
+        if self.root.join(bucket).is_dir() {
+            return Ok(());
+        }
+        Err(s3_error!(NoSuchBucket, "The specified bucket does not exist"))
+    }
+}
+
+/// What the store asks of the files itself.
+fn internal_request<T>(input: T) -> S3Request<T> {
+    S3Request {
+        input,
+        method: http::Method::default(),
+        uri: http::Uri::default(),
+        headers: http::HeaderMap::new(),
+        extensions: http::Extensions::new(),
+        credentials: None,
+        region: None,
+        service: None,
+        trailing_headers: None,
+    }
+}
+
+/// Which operations are served here, and which by the files as they are.
+macro_rules! operations {
+    (
+        here { $($operation:ident($input:ty) -> $output:ty: |$store:ident, $request:ident| $answer:expr;)* }
+        files { $($delegated:ident($delegated_input:ty) -> $delegated_output:ty;)* }
+    ) => {
+        #[async_trait::async_trait]
+        impl S3 for Store {
+            $(async fn $operation(&self, $request: S3Request<$input>) -> S3Result<S3Response<$output>> {
+                let $store = self;
+                $answer.map(S3Response::new)
+            })*
+
+            $(async fn $delegated(
+                &self,
+                request: S3Request<$delegated_input>,
+            ) -> S3Result<S3Response<$delegated_output>> {
+                self.files.$delegated(request).await
+            })*
+        }
+    };
+}
+
+operations! {
+    here {
+        abort_multipart_upload(AbortMultipartUploadInput) -> AbortMultipartUploadOutput:
+            |store, request| store.abort(request.input).await;
+        complete_multipart_upload(CompleteMultipartUploadInput) -> CompleteMultipartUploadOutput:
+            |store, request| store.complete(request.input).await;
+        copy_object(CopyObjectInput) -> CopyObjectOutput: |store, request| store.copy(request.input).await;
+        create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput:
+            |store, request| store.create_upload(request.input);
+        get_object(GetObjectInput) -> GetObjectOutput: |store, request| store.get(request.input).await;
+        head_object(HeadObjectInput) -> HeadObjectOutput: |store, request| store.head(request.input).await;
+        list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput:
+            |store, request| store.uploads_under_way(request.input);
+        list_parts(ListPartsInput) -> ListPartsOutput: |store, request| store.parts(request.input);
+        put_object(PutObjectInput) -> PutObjectOutput: |store, request| store.put(request).await;
+        upload_part(UploadPartInput) -> UploadPartOutput: |store, request| store.upload(request).await;
+        upload_part_copy(UploadPartCopyInput) -> UploadPartCopyOutput:
+            |store, request| store.upload_copy(request.input).await;
+    }
+    files {
+        create_bucket(CreateBucketInput) -> CreateBucketOutput;
+        delete_bucket(DeleteBucketInput) -> DeleteBucketOutput;
+        delete_object(DeleteObjectInput) -> DeleteObjectOutput;
+        delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput;
+        get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput;
+        head_bucket(HeadBucketInput) -> HeadBucketOutput;
+        list_buckets(ListBucketsInput) -> ListBucketsOutput;
+        list_objects(ListObjectsInput) -> ListObjectsOutput;
+        list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output;
+    }
+}

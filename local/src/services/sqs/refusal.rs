@@ -1,0 +1,153 @@
+//! SQS's errors on the wire.
+//!
+//! A client that speaks JSON reads the type in the body. SDKs show the code of the older query protocol instead, which
+//! is in the header `x-amzn-query-error`: both are sent, as SQS does.
+
+use http::StatusCode;
+
+use super::message::MessageError;
+use super::queues::QueueError;
+use crate::services::access::{Denied, Unauthenticated};
+use crate::services::faults::Failure;
+use crate::services::json::Answer;
+
+/// What the types of SQS's own errors begin with.
+const MODEL: &str = "com.amazonaws.sqs#";
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) answer: Answer,
+    /// The value of `x-amzn-query-error`.
+    pub(super) query_error: Option<String>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, error_type: &str, code: &str, message: &str) -> Self {
+        let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
+        Self {
+            answer: Answer::error(status, error_type, message),
+            query_error: Some(format!("{code};{fault}")),
+        }
+    }
+
+    fn model(name: &str, code: &str, message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, &format!("{MODEL}{name}"), code, message)
+    }
+
+    /// One of the errors whose code of old has a prefix.
+    pub(super) fn prefixed(name: &str, message: &str) -> Self {
+        Self::model(name, &format!("AWS.SimpleQueueService.{name}"), message)
+    }
+
+    pub(super) fn no_queue() -> Self {
+        let code = "AWS.SimpleQueueService.NonExistentQueue";
+        Self::model("QueueDoesNotExist", code, "The specified queue does not exist.")
+    }
+
+    pub(super) fn parameter(message: &str) -> Self {
+        let error_type = "com.amazon.coral.service#InvalidParameterValueException";
+        Self::new(StatusCode::BAD_REQUEST, error_type, "InvalidParameterValue", message)
+    }
+
+    pub(super) fn attribute_name(name: &str) -> Self {
+        let message = format!("Unknown Attribute {name}.");
+        Self::model("InvalidAttributeName", "InvalidAttributeName", &message)
+    }
+
+    pub(super) fn malformed(message: &str) -> Self {
+        let error_type = "com.amazon.coral.service#SerializationException";
+        Self::new(StatusCode::BAD_REQUEST, error_type, "MalformedInput", message)
+    }
+
+    pub(super) fn unknown_operation() -> Self {
+        let error_type = "com.amazon.coral.service#UnknownOperationException";
+        let message = "only SendMessage, SendMessageBatch, ReceiveMessage, DeleteMessage, GetQueueUrl and \
+                       GetQueueAttributes are served here";
+        Self::new(StatusCode::BAD_REQUEST, error_type, "InvalidAction", message)
+    }
+
+    fn internal(message: &str) -> Self {
+        let error_type = "com.amazon.coral.service#InternalFailure";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error_type, "InternalFailure", message)
+    }
+}
+
+/// What a batch says of one of its entries that was not accepted.
+pub(super) fn code(error: &MessageError) -> &'static str {
+    match error {
+        MessageError::Empty => "MissingParameter",
+        MessageError::Characters => "InvalidMessageContents",
+        MessageError::TooLong { .. } | MessageError::Attribute { .. } | MessageError::Attributes { .. } => {
+            "InvalidParameterValue"
+        }
+    }
+}
+
+impl From<MessageError> for Refusal {
+    fn from(error: MessageError) -> Self {
+        let message = error.to_string();
+        match error {
+            MessageError::Empty => {
+                let error_type = "com.amazon.coral.service#MissingRequiredParameterException";
+                Self::new(StatusCode::BAD_REQUEST, error_type, "MissingParameter", &message)
+            }
+            MessageError::Characters => {
+                Self::model("InvalidMessageContents", "InvalidMessageContents", &message)
+            }
+            MessageError::TooLong { .. }
+            | MessageError::Attribute { .. }
+            | MessageError::Attributes { .. } => Self::parameter(&message),
+        }
+    }
+}
+
+impl From<QueueError> for Refusal {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Unknown { .. } => Self::no_queue(),
+            QueueError::Message(error) => error.into(),
+            QueueError::Receipt => {
+                let error_type = format!("{MODEL}ReceiptHandleIsInvalid");
+                let message = "The input receipt handle is invalid.";
+                Self::new(StatusCode::NOT_FOUND, &error_type, "ReceiptHandleIsInvalid", message)
+            }
+            QueueError::Store(error) => {
+                tracing::error!(%error, "a queue can't be read or written");
+                Self::internal("the region can't read or write its queues; see its log")
+            }
+        }
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        let error_type = "com.amazon.coral.service#AccessDeniedException";
+        Self::new(StatusCode::BAD_REQUEST, error_type, "AccessDenied", &denied.to_string())
+    }
+}
+
+impl From<Unauthenticated> for Refusal {
+    fn from(refusal: Unauthenticated) -> Self {
+        let code = match refusal {
+            Unauthenticated::Unsigned => "MissingAuthenticationToken",
+            Unauthenticated::UnknownKey => "InvalidClientTokenId",
+        };
+        Self::new(StatusCode::FORBIDDEN, refusal.error_type(), code, &refusal.to_string())
+    }
+}
+
+impl From<&Failure> for Refusal {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::ThrottlingException | Failure::ProvisionedThroughputExceededException => Self::new(
+                StatusCode::FORBIDDEN,
+                &format!("{MODEL}RequestThrottled"),
+                "RequestThrottled",
+                "The request was denied due to request throttling.",
+            ),
+            Failure::InternalServerError => Self::internal("Internal server error"),
+            other => Self { answer: Answer::failure(other, 0), query_error: None },
+        }
+    }
+}

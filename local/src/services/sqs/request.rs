@@ -1,0 +1,84 @@
+//! Requests of the operations, as the JSON protocol writes them. Members that are not listed here are passed over.
+
+use serde::Deserialize;
+
+use super::message::MessageAttributes;
+use super::refusal::Refusal;
+
+/// A request that names its queue.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct OfQueue {
+    #[serde(default)]
+    queue_url: Option<String>,
+    #[serde(default)]
+    queue_name: Option<String>,
+}
+
+impl OfQueue {
+    /// The queue's name, however the request has it: the last part of the URL, wherever that leads.
+    pub(super) fn name(&self) -> Option<&str> {
+        let of_url = self.queue_url.as_deref().and_then(|url| url.rsplit('/').next());
+        of_url.or(self.queue_name.as_deref()).filter(|name| !name.is_empty())
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct SendMessage {
+    #[serde(default)]
+    pub(super) message_body: String,
+    pub(super) delay_seconds: Option<i64>,
+    #[serde(default)]
+    pub(super) message_attributes: MessageAttributes,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct SendMessageBatch {
+    #[serde(default)]
+    pub(super) entries: Vec<BatchEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct BatchEntry {
+    #[serde(default)]
+    pub(super) id: String,
+    #[serde(flatten)]
+    pub(super) message: SendMessage,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ReceiveMessage {
+    pub(super) max_number_of_messages: Option<i64>,
+    pub(super) visibility_timeout: Option<i64>,
+    pub(super) wait_time_seconds: Option<i64>,
+    /// The older name of the next one.
+    #[serde(default)]
+    pub(super) attribute_names: Vec<String>,
+    #[serde(default)]
+    pub(super) message_system_attribute_names: Vec<String>,
+    #[serde(default)]
+    pub(super) message_attribute_names: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DeleteMessage {
+    #[serde(default)]
+    pub(super) receipt_handle: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct GetQueueAttributes {
+    #[serde(default)]
+    pub(super) attribute_names: Vec<String>,
+}
+
+/// The body as a request.
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| Refusal::malformed(&error.to_string()))
+}
