@@ -51,7 +51,7 @@ async fn assert_whole(region: &TestRegion, export: &Answer, buyer: &Buyer) {
     assert_eq!((ids, rows.len()), (buyer.orders.clone(), buyer.orders.len()), "{}", file.text);
 }
 
-fn hold(service: &str, operation: &str, when: &str, more: Value) -> Value {
+fn hold(service: &str, operation: &str, when: &str, more: &Value) -> Value {
     let mut rule = json!({
         "match": {"service": service, "operation": operation, "caller": "export-worker"},
         "times": 1, "effect": {"kind": "hold", "when": when},
@@ -176,7 +176,7 @@ async fn a_worker_killed_around_its_writes_to_s3_is_replaced_and_the_file_is_who
     for (operation, when) in points {
         let buyer = buyer(&region, 3).await;
         let resource = format!("filesbucket/exports/{}/*", buyer.customer.user_id);
-        let rule = region.fault(&hold("s3", operation, when, json!({"resource": resource}))).await;
+        let rule = region.fault(&hold("s3", operation, when, &json!({"resource": resource}))).await;
         let id = region.export(&buyer.customer, &fresh_key()).await.expect(202).text_of("exportId");
         region.until_held(rule).await;
         stopped.push((buyer, id, rule));
@@ -196,7 +196,7 @@ async fn a_worker_killed_around_its_writes_to_s3_is_replaced_and_the_file_is_who
 async fn kill_at_the_end(when: &str) {
     let region = shop().await;
     let buyer = buyer(&region, 3).await;
-    let rule = region.fault(&hold("dynamodb", "TransactWriteItems", when, json!({"skip": 2}))).await;
+    let rule = region.fault(&hold("dynamodb", "TransactWriteItems", when, &json!({"skip": 2}))).await;
     let id = region.export(&buyer.customer, &fresh_key()).await.expect(202).text_of("exportId");
     region.until_held(rule).await;
     let expected = if when == "before" { "RUNNING" } else { "READY" };
