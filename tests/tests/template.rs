@@ -87,6 +87,7 @@ fn pages_that_may_call_the_api_may_use_presigned_urls_and_no_others() {
         ]),
         http_url: "http://127.0.0.1:1".to_owned(),
         websocket_url: "ws://127.0.0.1:2".to_owned(),
+        sqs_url: "http://127.0.0.1:3".to_owned(),
     };
     let stack = template::load(&workspace().join("template.yaml"), &context).expect("the template is read");
     let rules: Vec<_> = stack.buckets.iter().flat_map(|bucket| &bucket.cors).collect();
