@@ -22,7 +22,8 @@
 //!    2. Parts are put together. That S3 no longer knows the upload in parts means that an earlier try did this. A list that does
 //!       not fit what S3 has is refused, and another may be tried.
 //!    3. If the final object is there with the checksum that was declared, an earlier try came that far: go on with 6. If there
-//!       is no incoming object either, the client has not sent it. One of another size is rejected.
+//!       is no incoming object either, the row is read once more: if it is still PENDING, the client has not sent the file; else
+//!       a rival has ended the upload and deleted the object, and the row decides as in 1. One of another size is rejected.
 //!    4. S3 copies incoming to final, on the condition that incoming still is what was looked at, and computes the SHA-256 of the whole
 //!       while it does, also of what came in parts. So no byte passes the function.
 //!    5. Another checksum than the declared one: the row says REJECTED first, then both objects are deleted.
