@@ -131,3 +131,33 @@ async fn the_quota_counts_bytes_and_files() {
     let full = stage.rows().create(&new(&first), &limits).await.unwrap();
     assert!(matches!(full, Creation::QuotaExceeded(usage) if usage.files == 10_000), "{full:?}");
 }
+
+/// As when the answer to the first call got lost, and the SDK or the protocol calls again.
+#[tokio::test]
+async fn a_row_that_was_written_before_is_no_refusal_even_if_it_filled_the_quota() {
+    let stage = Stage::new();
+    let first = stage.pending().await;
+    let mut limits = sojourn::uploads::UploadLimits::from_env(&stage.env).unwrap();
+    for (room, taken) in [(1_000, 24), (36, 36)] {
+        limits.quota_bytes = room;
+        let upload = Upload { upload_id: sojourn::ids::random().next(), ..first.clone() };
+        for _ in 0..2 {
+            assert_eq!(stage.rows().create(&upload, &limits).await.unwrap(), Creation::Created, "{room}");
+        }
+        assert_eq!(stage.taken().await.0, taken.to_string(), "taken once");
+    }
+}
+
+#[tokio::test]
+async fn a_usage_row_that_cannot_give_an_upload_back_is_an_error_and_no_conflict() {
+    let stage = Stage::new();
+    let upload = stage.pending().await;
+    let update = stage.store.client.update_item().table_name("UploadsTable");
+    let update = update.key("ownerId", AttributeValue::S(stage.owner.to_string()));
+    let update = update.key("uploadId", AttributeValue::S("usage".to_owned()));
+    let update = update.update_expression("SET #bytes = :less").expression_attribute_names("#bytes", "bytes");
+    update.expression_attribute_values(":less", AttributeValue::N("11".to_owned())).send().await.unwrap();
+    let refused = stage.rows().delete(&upload, SystemClock.now()).await.unwrap_err();
+    assert!(refused.to_string().contains("usage"), "{refused}");
+    assert_eq!(ready_again(&stage, &upload).await.status, UploadStatus::Pending);
+}

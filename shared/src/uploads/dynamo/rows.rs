@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
-use super::{UploadWrites, key, list, parse};
+use super::{Refusal, UploadWrites, key, list, parse, refusal_of};
 use crate::clock::rfc3339;
 use crate::cursor::Page;
 use crate::dynamo::{
-    self, AttributeValue, CancellationReason, DynamoError, Item, Transaction, Write, WriteOutcome, text,
-    transact,
+    self, AttributeValue, CancellationReason::ConditionFailed, DynamoError, Item, Transaction, Write,
+    WriteOutcome, text, transact,
 };
 use crate::env::{ConfigError, Env};
 use crate::ids::{UploadId, UserId};
@@ -75,10 +75,10 @@ impl UploadRows for DynamoUploads {
         let actions = self.writes.created(upload, limits.unfinished_for, limits.quota_bytes)?;
         match transact(&self.client, upload.upload_id.as_str(), actions).await? {
             Transaction::Committed => Ok(Creation::Created),
-            Transaction::Cancelled(reasons) => match reasons.get(1) {
-                Some(CancellationReason::ConditionFailed(usage)) => {
-                    usage_of(usage.clone()).map(Creation::QuotaExceeded)
-                }
+            Transaction::Cancelled(reasons) => match reasons.as_slice() {
+                // The row is there: an earlier try wrote it, whose answer got lost. That try may also have filled the quota.
+                [ConditionFailed(_), ..] => Ok(Creation::Created),
+                [_, ConditionFailed(usage)] => usage_of(usage.clone()).map(Creation::QuotaExceeded),
                 _ => Ok(Creation::Busy),
             },
         }
@@ -114,9 +114,9 @@ impl UploadRows for DynamoUploads {
             Transaction::Committed => {
                 Ok(Change::Done(Upload { status: UploadStatus::Deleted, ..seen.clone() }))
             }
-            Transaction::Cancelled(reasons) => match reasons.into_iter().next() {
-                Some(CancellationReason::ConditionFailed(item)) => Ok(Change::Refused(stands(item)?)),
-                _ => Ok(Change::Busy),
+            Transaction::Cancelled(reasons) => match refusal_of(seen, &reasons)? {
+                Refusal::Row(item) => Ok(Change::Refused(stands(item)?)),
+                Refusal::Busy => Ok(Change::Busy),
             },
         }
     }
