@@ -40,8 +40,9 @@
 //! a whole one by its signed checksum, one in parts since the upload in parts ends when it is put together.
 //!
 //! Limits: [`limits`]. Creating has no idempotency key: a repeated one is another upload, which nobody finishes and step 5
-//! ends. S3 needs longer than a request has (29 s) to put together or copy several gigabytes: the request is answered 503, S3
-//! goes on, and a later try finds what S3 made (step 3.3). A link cannot be withdrawn: who got one before the file was deleted
+//! ends. S3 may need longer than a request has (29 s) to put together or copy several gigabytes: the request is answered 503.
+//! It is an assumption that S3 goes on after its caller hung up, so that a later try finds what S3 made (step 3.3). What
+//! was tried is 100 MB; larger files should be tried at the real S3 before they are allowed. A link cannot be withdrawn: who got one before the file was deleted
 //! finds no file, but who is downloading goes on.
 
 use jiff::Timestamp;
