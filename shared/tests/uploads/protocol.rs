@@ -171,3 +171,41 @@ async fn an_upload_in_parts_is_ended_when_it_cannot_be_recorded() {
     assert_eq!(cut, [(1, 8_388_608), (2, 8_388_608), (3, 4_194_304)]);
     assert_eq!(open().await, 1);
 }
+
+#[tokio::test]
+async fn a_refusal_without_a_body_is_no_outage() {
+    use aws_sdk_s3::config::Credentials;
+    use sojourn::files::FileError;
+    use sojourn::problem::{Problem, ProblemType};
+
+    let stage = Stage::new();
+    let offer = stage.announce(wish(b"twelve bytes")).await;
+    let stranger = Credentials::new("AKIASTRANGER", "secret", None, None, "test");
+    let refused = stage.uploads_with(&stage.files.sdk_with(stranger), sojourn::clock::system());
+    let refused =
+        refused.complete(&stage.owner, id(&offer), &CompletionRequest::default(), in_a_minute()).await;
+    let refused = refused.unwrap_err();
+    let UploadError::Files(FileError::Store { operation: "HeadObject", code, .. }) = &refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(code.as_deref(), Some("403"));
+    assert_eq!(Problem::from(refused).kind, ProblemType::Internal);
+}
+
+#[tokio::test]
+async fn what_fails_of_a_removal_keeps_nothing_else_from_it() {
+    let stage = Stage::new();
+    let mut large = wish(b"");
+    large.size_bytes = 20 * 1024 * 1024;
+    for failing in ["AbortMultipartUpload", "DeleteObject"] {
+        let offer = stage.announce(large.clone()).await;
+        stage.send(&offer, b"twelve bytes").await;
+        let rule = Rule::fail(Failure::InternalServerError).operation(failing);
+        let rule = stage.files.controls.faults.add(rule);
+        stage.uploads().delete(&stage.owner, id(&offer), in_a_minute()).await.unwrap();
+        stage.files.controls.faults.remove(rule);
+        let listing = stage.files.client().list_multipart_uploads().bucket(crate::files::BUCKET).send().await;
+        let left = (listing.unwrap().uploads().len(), stage.files.keys().await.len());
+        assert_eq!(left, if failing == "DeleteObject" { (1, 1) } else { (1, 0) }, "{failing}");
+    }
+}
