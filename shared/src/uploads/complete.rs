@@ -1,6 +1,6 @@
 //! Completing: step 3 of the protocol.
 
-use super::store::{Assembly, Change, Copied};
+use super::store::{Assembly, Copied, Transition};
 use super::{
     CompletionRequest, Rejection, Upload, UploadError, UploadFiles, UploadRows, UploadStatus, Uploads,
 };
@@ -88,14 +88,14 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
     async fn finish(&self, upload: &Upload, mut backoff: Backoff) -> Result<Upload, UploadError> {
         loop {
             match self.rows.finish(upload, self.clock.now()).await? {
-                Change::Done(ready) => {
+                Transition::Done(ready) => {
                     telemetry::count(Metric::UploadsReady, 1);
                     self.clear(&ready).await;
                     return Ok(ready);
                 }
-                Change::Refused(stands) => return self.overtaken(upload, stands).await,
-                Change::Busy if backoff.wait().await => {}
-                Change::Busy => return Err(UploadError::Contended),
+                Transition::Refused(stands) => return self.overtaken(upload, stands).await,
+                Transition::Busy if backoff.wait().await => {}
+                Transition::Busy => return Err(UploadError::Contended),
             }
         }
     }
@@ -109,14 +109,14 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
     ) -> Result<Upload, UploadError> {
         loop {
             match self.rows.reject(upload, rejection).await? {
-                Change::Done(rejected) => {
+                Transition::Done(rejected) => {
                     telemetry::count_case(Metric::UploadsRejected, rejection.as_str(), 1);
                     self.give_up(&rejected).await;
                     return Err(UploadError::Rejected(rejection));
                 }
-                Change::Refused(stands) => return self.overtaken(upload, stands).await,
-                Change::Busy if backoff.wait().await => {}
-                Change::Busy => return Err(UploadError::Contended),
+                Transition::Refused(stands) => return self.overtaken(upload, stands).await,
+                Transition::Busy if backoff.wait().await => {}
+                Transition::Busy => return Err(UploadError::Contended),
             }
         }
     }

@@ -77,7 +77,7 @@ pub use part_list::{CompletionRequest, PartTag, SentPart, UnfitParts};
 pub use parts::{MAX_PARTS, MAX_WHOLE_BYTES, MIN_PART_BYTES, part_size, parts};
 pub use read::Readable;
 pub use store::{
-    Assembly, Change, Copied, Creation, Incoming, UploadError, UploadFiles, UploadLinks, UploadRemoval,
+    Assembly, Copied, Creation, Incoming, Transition, UploadError, UploadFiles, UploadLinks, UploadRemoval,
     UploadRows, Uploads, Usage,
 };
 pub use sweep::{Ending, SWEEP_SHARDS, SweepEntry, SweepRows, SweepShard, TOMBSTONE};

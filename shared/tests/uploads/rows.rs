@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use sojourn::clock::{Clock, SystemClock, rfc3339};
 use sojourn::uploads::{
-    Change, Creation, Rejection, SweepShard, TOMBSTONE, Upload, UploadRows, UploadStatus,
+    Creation, Rejection, SweepShard, TOMBSTONE, Transition, Upload, UploadRows, UploadStatus,
 };
 
 use crate::{Stage, wish};
@@ -43,9 +43,9 @@ fn text<'a>(row: &'a Item, name: &str) -> &'a str {
     row[name].as_s().unwrap()
 }
 
-fn done(change: Change) -> Upload {
+fn done(change: Transition) -> Upload {
     match change {
-        Change::Done(upload) => upload,
+        Transition::Done(upload) => upload,
         other => panic!("{other:?}"),
     }
 }
@@ -90,22 +90,22 @@ async fn an_upload_ends_once_and_tells_how_to_whoever_comes_later() {
     let upload = stage.pending().await;
     let ready = done(rows.finish(&upload, now).await.unwrap());
     for late in [rows.finish(&upload, now).await, rows.reject(&upload, Rejection::WrongSize).await] {
-        assert_eq!(late.unwrap(), Change::Refused(Some(ready.clone())));
+        assert_eq!(late.unwrap(), Transition::Refused(Some(ready.clone())));
     }
     // Seen when it was PENDING: whoever deletes must look again.
-    assert_eq!(rows.delete(&upload, now).await.unwrap(), Change::Refused(Some(ready.clone())));
+    assert_eq!(rows.delete(&upload, now).await.unwrap(), Transition::Refused(Some(ready.clone())));
     assert_eq!(stage.taken().await, counts(12, 1));
     let deleted = done(rows.delete(&ready, now).await.unwrap());
     assert_eq!(deleted.status, UploadStatus::Deleted);
     for late in [rows.delete(&ready, now).await, rows.finish(&upload, now).await] {
-        let Change::Refused(Some(stands)) = late.unwrap() else { panic!("it is deleted") };
+        let Transition::Refused(Some(stands)) = late.unwrap() else { panic!("it is deleted") };
         assert_eq!(stands.status, UploadStatus::Deleted);
     }
     assert_eq!(stage.taken().await, counts(0, 0), "given back once");
 
     let mut unknown = upload;
     unknown.upload_id = sojourn::ids::random().next();
-    assert_eq!(rows.finish(&unknown, now).await.unwrap(), Change::Refused(None));
+    assert_eq!(rows.finish(&unknown, now).await.unwrap(), Transition::Refused(None));
 }
 
 #[tokio::test]
