@@ -46,6 +46,8 @@ pub enum Metric {
     UploadsRejected,
     /// Uploads that were never finished, deleted.
     UploadsExpired,
+    /// What a clean-up of uploads left to the next one, by the reason.
+    UploadsLeftOver,
     /// Payments by outcome.
     Payments,
     /// Stored answers given again.
@@ -83,6 +85,7 @@ impl Metric {
             Self::UploadsReady => "UploadsReady",
             Self::UploadsRejected => "UploadsRejected",
             Self::UploadsExpired => "UploadsExpired",
+            Self::UploadsLeftOver => "UploadsLeftOver",
             Self::Payments => "Payments",
             Self::IdempotentReplays => "IdempotentReplays",
             Self::TransactionConflicts => "TransactionConflicts",
@@ -104,7 +107,7 @@ impl Metric {
             Self::Payments | Self::Deliveries | Self::ClosedSockets | Self::LockOutcomes | Self::Exports => {
                 Some("outcome")
             }
-            Self::UploadsRejected => Some("reason"),
+            Self::UploadsRejected | Self::UploadsLeftOver => Some("reason"),
             Self::JobsCompleted => Some("job"),
             Self::ThrottledAttempts => Some("limit"),
             Self::Errors => Some("error_type"),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use sojourn::lock::{DynamoLocks, LeaseTerms, SlotRunner};
 use sojourn::reports::{DynamoDailyOrders, S3Reports};
-use sojourn::{aws, boot, clock, ids, jobs, tables};
+use sojourn::{aws, boot, clock, ids, jobs};
 
 mod handler;
 
@@ -15,13 +15,7 @@ fn main() -> ExitCode {
         let sdk = aws::sdk_config(&env).await?;
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let clock = clock::system();
-        let locks = DynamoLocks::new(
-            dynamo.clone(),
-            tables::LOCKS.name(&env)?,
-            aws::region(&env)?,
-            clock.clone(),
-            LeaseTerms::JOBS,
-        );
+        let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
         let app = handler::App {
             runner: SlotRunner::new(locks, clock.clone(), ids::random()),
             orders: DynamoDailyOrders::from_env(dynamo, &env)?,

@@ -6,7 +6,7 @@ use sojourn::jobs::order_cleanup::UnpaidHours;
 use sojourn::lock::{DynamoLocks, LeaseTerms, SlotRunner};
 use sojourn::orders::dynamo::DynamoExpiry;
 use sojourn::payments::sandbox::SandboxProvider;
-use sojourn::{aws, boot, clock, ids, jobs, tables};
+use sojourn::{aws, boot, clock, ids, jobs};
 
 mod handler;
 
@@ -18,13 +18,7 @@ fn main() -> ExitCode {
         let sdk = aws::sdk_config(&env).await?;
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let (clock, ids) = (clock::system(), ids::random());
-        let locks = DynamoLocks::new(
-            dynamo.clone(),
-            tables::LOCKS.name(&env)?,
-            aws::region(&env)?,
-            clock.clone(),
-            LeaseTerms::JOBS,
-        );
+        let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
         let provider = SandboxProvider::from_env(dynamo.clone(), &env, ids.clone())?;
         let app = handler::App {
             expiry: DynamoExpiry::from_env(dynamo, &env, provider, clock.clone(), ids.clone())?,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use sojourn::lock::{DynamoLocks, LeaseTerms, SlotRunner};
 use sojourn::uploads::dynamo::DynamoSweep;
 use sojourn::uploads::s3::S3Uploads;
-use sojourn::{aws, boot, clock, ids, jobs, tables};
+use sojourn::{aws, boot, clock, ids, jobs};
 
 mod handler;
 
@@ -16,13 +16,7 @@ fn main() -> ExitCode {
         let sdk = aws::sdk_config(&env).await?;
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let clock = clock::system();
-        let locks = DynamoLocks::new(
-            dynamo.clone(),
-            tables::LOCKS.name(&env)?,
-            aws::region(&env)?,
-            clock.clone(),
-            LeaseTerms::JOBS,
-        );
+        let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
         let app = handler::App {
             rows: DynamoSweep::from_env(dynamo, &env, clock.clone())?,
             files: S3Uploads::from_env(&sdk, &env, clock.clone())?,

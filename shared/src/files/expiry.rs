@@ -20,10 +20,10 @@ impl Validity {
     /// How long a link signed at `now` lasts: [`LINK_LIFETIME`], or until the first of `ends` that comes sooner. `None` when
     /// less than a second is left.
     pub fn at(now: Timestamp, ends: impl IntoIterator<Item = Timestamp>) -> Option<Self> {
-        let from = second(now.as_second())?;
+        let from = Timestamp::from_second(now.as_second()).ok()?;
         let longest = from.checked_add(LINK_LIFETIME).ok()?;
         let end = ends.into_iter().fold(longest, Timestamp::min);
-        let until = second(end.as_second())?;
+        let until = Timestamp::from_second(end.as_second()).ok()?;
         (until > from && until > now).then_some(Self { from, until })
     }
 
@@ -31,11 +31,6 @@ impl Validity {
     pub fn length(self) -> SignedDuration {
         self.until.duration_since(self.from)
     }
-}
-
-/// Rounded down also before 1970, where nobody signs.
-fn second(second: i64) -> Option<Timestamp> {
-    Timestamp::from_second(second).ok()
 }
 
 #[cfg(test)]

@@ -68,7 +68,8 @@ pub enum FileError {
         operation: &'static str,
         /// Of which object.
         key: String,
-        /// S3's error code. `None`: no answer came, and another try may get one.
+        /// S3's error code. Answers to HEAD have no body to tell one: then it is their HTTP status, `403`. `None`: no answer
+        /// came, and another try may get one.
         code: Option<String>,
         /// The cause.
         #[source]

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use aws_config::SdkConfig;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
@@ -22,13 +23,19 @@ use crate::env::{ConfigError, Env};
 
 impl FileError {
     /// Wraps an SDK error.
-    pub fn new<E, R>(operation: &'static str, key: &str, error: SdkError<E, R>) -> Self
+    pub fn new<E>(operation: &'static str, key: &str, error: SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-        R: std::fmt::Debug + Send + Sync + 'static,
     {
-        let code = error.code().map(str::to_owned);
+        let status = || error.raw_response().map(|answer| answer.status().as_u16().to_string());
+        let code = error.code().map(str::to_owned).or_else(status);
         Self::Store { operation, key: key.to_owned(), code, source: Box::new(error) }
+    }
+
+    /// S3 answered, and the answer lacks what it must have. Another try will not help.
+    pub fn unreadable(operation: &'static str, key: &str, lacks: &'static str) -> Self {
+        let code = Some("UnreadableAnswer".to_owned());
+        Self::Store { operation, key: key.to_owned(), code, source: lacks.into() }
     }
 }
 

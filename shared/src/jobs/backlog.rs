@@ -19,17 +19,21 @@ use serde_json::Value;
 use super::{Delivery, JobError, answer};
 use crate::deadline::Deadline;
 use crate::dynamo::{DynamoError, Guard};
-use crate::lock::{DynamoLocks, JobSlot, SlotRunner};
+use crate::lock::{DynamoLocks, JobSlot, LeaseTerms, SlotRunner};
 use crate::shards::ShardPage;
 
-/// Entries in work at the same time. All transactions of a run check the same lock, and DynamoDB lets one transaction at
+/// Entries that change something under the lock, in work at the same time. All transactions of a run check the same lock, and DynamoDB lets one transaction at
 /// a time touch an item: more would meet each other there as conflicts. Two let one's other requests run beside the other's
 /// transaction.
-const AT_ONCE: usize = 2;
+pub const AT_ONCE: usize = 2;
 
 /// Time kept back for what is in work when the run stops to begin anew, and for completing the slot. An entry takes
 /// milliseconds, one that meets others or a slow provider some seconds.
 const STOP_BEFORE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Of that, time for completing the slot alone: the lock's margin, at which the run is cut off, and as long again. One entry
+/// that hangs must not cost the run its result.
+const COMPLETE_BEFORE_DEADLINE: Duration = LeaseTerms::JOBS.margin.saturating_mul(2);
 
 /// What a run may do, and until when.
 #[derive(Debug, Clone)]
@@ -55,7 +59,7 @@ impl<G> Turn<G> {
             scheduled_at,
             first_shard: usize::try_from(hour).unwrap_or(0),
             stop_at: deadline.earlier_by(STOP_BEFORE_DEADLINE),
-            deadline,
+            deadline: deadline.earlier_by(COMPLETE_BEFORE_DEADLINE),
             guard,
         }
     }
@@ -86,6 +90,8 @@ pub enum BacklogError<E: std::error::Error + 'static> {
 
 /// What a job works off.
 pub trait Backlog: Sync {
+    /// Entries in work at the same time.
+    const AT_ONCE: usize = AT_ONCE;
     /// A partition of the index.
     type Shard: Copy + Send + Sync;
     /// What names a thing that is to be done, and its place in the shard.
@@ -142,7 +148,7 @@ async fn work_off_shard<B: Backlog, G: Sync>(
         let visits = stream::iter(page.entries).map(|entry| async move {
             if turn.stop_at.has_passed() { None } else { Some(backlog.work_on(entry).await) }
         });
-        let mut visits = std::pin::pin!(visits.buffer_unordered(AT_ONCE));
+        let mut visits = std::pin::pin!(visits.buffer_unordered(B::AT_ONCE));
         let mut progress = Progress::Through;
         while let Some(visit) = visits.next().await {
             match visit {

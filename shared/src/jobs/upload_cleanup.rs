@@ -8,19 +8,25 @@
 //!    alone. After the transaction its parts and objects are deleted. What fails there is left to step 2.
 //! 2. DELETED, by step 1 or by its user, [`TOMBSTONE`](crate::uploads::TOMBSTONE) ago: no link and no running request can write an object
 //!    any more. Parts and objects are deleted, once more or for the first time; then the row, on the condition that it is still
-//!    this and of the lock.
+//!    this. That needs no lock: nobody else wants it any more.
 //!
 //! So the quota is given back exactly once, and a row goes after all that it names: wherever a run is cut off, another
 //! one finds the row and begins with it anew.
 //!
 //! The bucket knows no lock: a run that was overtaken may still delete objects there. They are only ever those of an upload
 //! that is DELETED, which no row ever stops being.
+//!
+//! An upload that fails or takes too long is met again by the next slot. What a run leaves over is counted
+//! ([`Metric::UploadsLeftOver`]), and an alarm hears of it.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use tokio::sync::Semaphore;
+
 use super::backlog::{self, Backlog, BacklogError, Progress, Turn};
 use crate::clock::{as_rfc3339, rfc3339};
+use crate::deadline::DeadlineExceeded;
 use crate::dynamo::DynamoError;
 use crate::files::FileError;
 use crate::ids::UploadId;
@@ -63,6 +69,10 @@ enum Care {
     Fenced,
 }
 
+/// Uploads in work at the same time. Tombstones, which are most of them, meet nobody: what bounds them is memory and the
+/// number of connections, of which this many are cheap. Those that end under the lock are [`backlog::AT_ONCE`].
+const AT_ONCE: usize = 16;
+
 /// One upload could not be looked after.
 #[derive(Debug, thiserror::Error)]
 enum CareError {
@@ -70,6 +80,8 @@ enum CareError {
     Row(#[from] DynamoError),
     #[error(transparent)]
     Objects(#[from] FileError),
+    #[error("it took too long")]
+    OutOfTime(#[from] DeadlineExceeded),
 }
 
 /// Looks after what is due.
@@ -79,16 +91,18 @@ pub async fn run<R: SweepRows, F: UploadRemoval>(
     turn: &Turn<R::Guard>,
 ) -> Result<UploadCleanupResult, BacklogError<DynamoError>> {
     let mut result = UploadCleanupResult::of_nothing(turn.scheduled_at);
-    let uploads = DueUploads { rows, files, turn };
-    let progress = backlog::work_off(&uploads, turn, |seen| result.count(seen)).await?;
-    result.remaining = progress == Progress::OutOfTime;
-    Ok(result)
+    let uploads = DueUploads { rows, files, turn, under_lock: Semaphore::new(backlog::AT_ONCE) };
+    let progress = backlog::work_off(&uploads, turn, |seen| result.count(seen)).await;
+    result.remaining = matches!(progress, Ok(Progress::OutOfTime));
+    result.tell();
+    progress.map(|_| result)
 }
 
 struct DueUploads<'a, R: SweepRows, F> {
     rows: &'a R,
     files: &'a F,
     turn: &'a Turn<R::Guard>,
+    under_lock: Semaphore,
 }
 
 impl<R: SweepRows, F: UploadRemoval> DueUploads<'_, R, F> {
@@ -97,14 +111,17 @@ impl<R: SweepRows, F: UploadRemoval> DueUploads<'_, R, F> {
         let mut backoff = Backoff::within(self.turn.deadline);
         loop {
             let Some(seen) = self.rows.read(entry, due_before).await? else { return Ok(Care::EndedBefore) };
-            let guard = self.turn.guard.clone();
             let ending = match seen.status {
                 UploadStatus::Ready => return Ok(Care::EndedBefore),
                 UploadStatus::Deleted => {
                     self.files.remove(&seen).await?;
-                    self.rows.forget(&seen, due_before, guard).await?
+                    self.rows.forget(&seen, due_before).await?
                 }
-                UploadStatus::Pending | UploadStatus::Rejected => self.rows.expire(&seen, guard).await?,
+                UploadStatus::Pending | UploadStatus::Rejected => {
+                    // Never closed, so this is only ever a wait.
+                    let _turn = self.under_lock.acquire().await;
+                    self.rows.expire(&seen, self.turn.guard.clone()).await?
+                }
             };
             match ending {
                 Ending::Done if seen.status == UploadStatus::Deleted => return Ok(Care::Forgotten),
@@ -137,6 +154,8 @@ impl<R: SweepRows, F: UploadRemoval> Backlog for DueUploads<'_, R, F> {
     type Outcome = (UploadId, Result<Care, CareError>);
     type Error = DynamoError;
 
+    const AT_ONCE: usize = AT_ONCE;
+
     fn shards(&self) -> Vec<SweepShard> {
         SweepShard::all().collect()
     }
@@ -150,8 +169,8 @@ impl<R: SweepRows, F: UploadRemoval> Backlog for DueUploads<'_, R, F> {
     }
 
     async fn work_on(&self, entry: SweepEntry) -> Self::Outcome {
-        let care = self.look_after(&entry).await;
-        (entry.upload_id, care)
+        let care = self.turn.deadline.cut_off(self.look_after(&entry)).await;
+        (entry.upload_id, care.unwrap_or_else(|passed| Err(passed.into())))
     }
 }
 
@@ -166,6 +185,18 @@ impl UploadCleanupResult {
             contended: 0,
             failed: 0,
             remaining: false,
+        }
+    }
+
+    /// Counts what is left over.
+    fn tell(&self) {
+        let left = [
+            ("failed", self.failed),
+            ("objects-left", self.objects_left),
+            ("remaining", u64::from(self.remaining)),
+        ];
+        for (reason, count) in left.into_iter().filter(|(_, count)| *count > 0) {
+            telemetry::count_case(Metric::UploadsLeftOver, reason, count);
         }
     }
 

@@ -11,10 +11,13 @@ use serde::Deserialize;
 use super::{
     Acquire, FencingToken, IfHolder, Lease, LeaseTerms, LockError, LockName, LockStore, Owner, RETENTION,
 };
+use crate::aws;
 use crate::clock::{SharedClock, as_rfc3339, rfc3339};
 use crate::deadline::Deadline;
 use crate::dynamo::{DynamoError, Guard, Item, Write, WriteOutcome, number, text};
+use crate::env::{ConfigError, Env};
 use crate::retry::Backoff;
+use crate::tables;
 
 /// Never taken, or neither done nor held by a lease that might still be looked at: the allowed clock skew is part of
 /// `:expired_before`. An owner that took the lock before is refused, so that a request that was sent twice takes it
@@ -76,6 +79,16 @@ impl DynamoLocks {
         terms: LeaseTerms,
     ) -> Self {
         Self { client, table: table.into(), region: region.into(), clock, terms }
+    }
+
+    /// Locks in the table that `LOCKS_TABLE` names, held from the region `AWS_REGION`.
+    pub fn from_env(
+        client: Client,
+        env: &Env,
+        clock: SharedClock,
+        terms: LeaseTerms,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self::new(client, tables::LOCKS.name(env)?, aws::region(env)?, clock, terms))
     }
 
     /// The condition that `lease` still stands, to be carried by a transaction that the lock protects: when the lock

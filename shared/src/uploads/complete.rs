@@ -1,6 +1,6 @@
 //! Completing: step 3 of the protocol.
 
-use super::store::{Assembly, Change, Copied};
+use super::store::{Assembly, Copied, Transition};
 use super::{
     CompletionRequest, Rejection, Upload, UploadError, UploadFiles, UploadRows, UploadStatus, Uploads,
 };
@@ -17,6 +17,8 @@ enum Found {
     Wrong(Rejection),
     /// Incoming was replaced or deleted while it was looked at.
     Moved,
+    /// No final object that is right, and no incoming one.
+    Nothing,
 }
 
 impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
@@ -44,13 +46,14 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         let found = loop {
             match self.examine(&upload).await? {
                 Found::Moved if backoff.wait().await => {}
-                Found::Moved => return Err(UploadError::Contended),
                 found => break found,
             }
         };
         match found {
+            Found::Right => self.finish(&upload, backoff).await,
             Found::Wrong(rejection) => self.reject(&upload, rejection, backoff).await,
-            _ => self.finish(&upload, backoff).await,
+            Found::Moved => Err(UploadError::Contended),
+            Found::Nothing => self.not_sent(&upload).await,
         }
     }
 
@@ -61,7 +64,7 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         if finished.is_some_and(|checksum| upload.sha256.is(&checksum)) {
             return Ok(Found::Right);
         }
-        let Some(incoming) = incoming else { return Err(UploadError::Incomplete) };
+        let Some(incoming) = incoming else { return Ok(Found::Nothing) };
         if incoming.size_bytes != upload.size_bytes {
             return Ok(Found::Wrong(Rejection::WrongSize));
         }
@@ -72,18 +75,27 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         })
     }
 
+    /// The end of step 3.3. The client has not sent the file, or somebody has taken it away since the row was read: whoever does
+    /// writes the row first, so the row knows.
+    async fn not_sent(&self, upload: &Upload) -> Result<Upload, UploadError> {
+        match settled(self.rows.read(&upload.owner_id, &upload.upload_id).await?, &upload.upload_id) {
+            Settled::Pending(_) => Err(UploadError::Incomplete),
+            Settled::Over(outcome) => outcome,
+        }
+    }
+
     /// Steps 3.6 and 3.7.
     async fn finish(&self, upload: &Upload, mut backoff: Backoff) -> Result<Upload, UploadError> {
         loop {
             match self.rows.finish(upload, self.clock.now()).await? {
-                Change::Done(ready) => {
+                Transition::Done(ready) => {
                     telemetry::count(Metric::UploadsReady, 1);
                     self.clear(&ready).await;
                     return Ok(ready);
                 }
-                Change::Refused(stands) => return self.overtaken(upload, stands).await,
-                Change::Busy if backoff.wait().await => {}
-                Change::Busy => return Err(UploadError::Contended),
+                Transition::Refused(stands) => return self.overtaken(upload, stands).await,
+                Transition::Busy if backoff.wait().await => {}
+                Transition::Busy => return Err(UploadError::Contended),
             }
         }
     }
@@ -97,14 +109,14 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
     ) -> Result<Upload, UploadError> {
         loop {
             match self.rows.reject(upload, rejection).await? {
-                Change::Done(rejected) => {
+                Transition::Done(rejected) => {
                     telemetry::count_case(Metric::UploadsRejected, rejection.as_str(), 1);
                     self.give_up(&rejected).await;
                     return Err(UploadError::Rejected(rejection));
                 }
-                Change::Refused(stands) => return self.overtaken(upload, stands).await,
-                Change::Busy if backoff.wait().await => {}
-                Change::Busy => return Err(UploadError::Contended),
+                Transition::Refused(stands) => return self.overtaken(upload, stands).await,
+                Transition::Busy if backoff.wait().await => {}
+                Transition::Busy => return Err(UploadError::Contended),
             }
         }
     }

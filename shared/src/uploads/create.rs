@@ -12,7 +12,7 @@ use crate::deadline::Deadline;
 use crate::files::SignedUrl;
 use crate::ids::UserId;
 use crate::retry::Backoff;
-use crate::telemetry::{self, Metric, chain};
+use crate::telemetry::{self, Metric};
 
 /// An upload that was announced, and how to send its file.
 #[derive(Debug)]
@@ -144,13 +144,6 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
             if !backoff.wait().await {
                 return Err(UploadError::Contended);
             }
-        }
-    }
-
-    /// Removes what S3 has of an upload. What fails here, the bucket's lifecycle or the clean-up does later.
-    pub(super) async fn give_up(&self, upload: &Upload) {
-        if let Err(error) = self.files.remove(upload).await {
-            tracing::warn!(upload = %upload.upload_id, error = chain(&error), "objects are left for the clean-up");
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Deleting: step 4 of the protocol.
 
-use super::store::Change;
-use super::{Upload, UploadError, UploadFiles, UploadRows, UploadStatus, Uploads};
+use super::read::present;
+use super::store::Transition;
+use super::{Upload, UploadError, UploadFiles, UploadRows, Uploads};
 use crate::deadline::Deadline;
 use crate::ids::{UploadId, UserId};
 use crate::retry::Backoff;
-use crate::telemetry::{self, Metric};
+use crate::telemetry::{self, Metric, chain};
 
 impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
     /// Deletes the caller's upload, whatever has become of it, and gives it back to the quota. One that is deleted already
@@ -21,12 +22,12 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         loop {
             let upload = present(seen, upload_id)?;
             match self.rows.delete(&upload, self.clock.now()).await? {
-                Change::Done(deleted) => {
+                Transition::Done(deleted) => {
                     self.give_up(&deleted).await;
                     return Ok(());
                 }
-                Change::Refused(stands) => seen = stands,
-                Change::Busy => {
+                Transition::Refused(stands) => seen = stands,
+                Transition::Busy => {
                     telemetry::count(Metric::TransactionConflicts, 1);
                     seen = Some(upload);
                 }
@@ -36,11 +37,11 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
             }
         }
     }
-}
 
-/// The upload, if clients see one.
-pub(super) fn present(upload: Option<Upload>, upload_id: &UploadId) -> Result<Upload, UploadError> {
-    upload
-        .filter(|upload| upload.status != UploadStatus::Deleted)
-        .ok_or_else(|| UploadError::NotFound(upload_id.clone()))
+    /// Removes what S3 has of an upload. What fails here, the bucket's lifecycle or the clean-up does later.
+    pub(super) async fn give_up(&self, upload: &Upload) {
+        if let Err(error) = self.files.remove(upload).await {
+            tracing::warn!(upload = %upload.upload_id, error = chain(&error), "objects are left for the clean-up");
+        }
+    }
 }

@@ -29,6 +29,11 @@ impl FileDigest {
             .collect();
         STANDARD.encode(bytes)
     }
+
+    /// Whether this is the checksum that S3 tells.
+    pub(super) fn is(&self, base64: &str) -> bool {
+        self.base64() == base64
+    }
 }
 
 impl std::str::FromStr for FileDigest {

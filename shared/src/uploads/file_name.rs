@@ -33,15 +33,15 @@ impl std::str::FromStr for FileName {
         let name = text.trim();
         let fits = (1..=MAX_FILE_NAME_BYTES).contains(&name.len())
             && !matches!(name, "." | "..")
-            && !name.chars().any(|c| c.is_control() || is_format(c) || matches!(c, '/' | '\\'));
+            && !name.chars().any(|c| c.is_control() || breaks_or_turns_text(c) || matches!(c, '/' | '\\'));
         if fits { Ok(Self(name.to_owned())) } else { Err(InvalidFileName) }
     }
 }
 
 /// Line breaks that are no control characters, and marks that change the direction in which text is read: with one of them
 /// `gpj.exe` looks like `exe.jpg`.
-fn is_format(c: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+fn breaks_or_turns_text(c: char) -> bool {
+    matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl<'de> Deserialize<'de> for FileName {
@@ -69,7 +69,14 @@ mod tests {
         let too_long = "é".repeat(128);
         let refused =
             ["", " ", ".", "..", "a/b", "/etc/passwd", "..\\a", "a\nb", "a\0b", "a\u{7f}b", "a\u{85}b"];
-        for name in refused.into_iter().chain(["cod\u{202e}gpj.exe", "a\u{2028}b", too_long.as_str()]) {
+        for name in refused.into_iter().chain([
+            "cod\u{202e}gpj.exe",
+            "a\u{2028}b",
+            "a\u{061c}b",
+            "a\u{200e}b",
+            "a\u{200f}b",
+            too_long.as_str(),
+        ]) {
             assert_eq!(name.parse::<FileName>(), Err(InvalidFileName), "{name:?}");
         }
     }

@@ -15,7 +15,7 @@ const MIB: u64 = 1_024 * 1_024;
 /// whole; this leaves some room.
 pub const MOST_MEGABYTES: u64 = 5_000;
 
-/// Most files of a user. Their rows are a few hundred bytes each, and a list of theirs is still found through.
+/// Most files of a user: about as many as a person can page through in a list. Their rows are a few hundred bytes each.
 pub const MAX_FILES: u64 = 10_000;
 
 /// The settings.
@@ -35,9 +35,18 @@ impl UploadLimits {
     /// Reads `UPLOAD_MAX_MEGABYTES`, `UPLOAD_QUOTA_MEGABYTES`, `UPLOAD_TYPES` and `UNFINISHED_UPLOAD_HOURS`.
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
         let quota: NonZeroU64 = env.parse("UPLOAD_QUOTA_MEGABYTES")?;
+        let (max_bytes, quota_bytes) =
+            (env.parse::<Megabytes>("UPLOAD_MAX_MEGABYTES")?.bytes(), quota.get().saturating_mul(MIB));
+        if max_bytes > quota_bytes {
+            return Err(ConfigError::Invalid {
+                variable: "UPLOAD_MAX_MEGABYTES",
+                reason: "it is more than UPLOAD_QUOTA_MEGABYTES, what all files of a user may have together"
+                    .to_owned(),
+            });
+        }
         Ok(Self {
-            max_bytes: env.parse::<Megabytes>("UPLOAD_MAX_MEGABYTES")?.bytes(),
-            quota_bytes: quota.get().saturating_mul(MIB),
+            max_bytes,
+            quota_bytes,
             types: env.parse("UPLOAD_TYPES")?,
             unfinished_for: env.parse::<UnfinishedHours>("UNFINISHED_UPLOAD_HOURS")?.duration(),
         })
@@ -159,7 +168,7 @@ mod tests {
     fn limits(changed: Option<(&'static str, &str)>) -> Result<UploadLimits, ConfigError> {
         let usual = [
             ("UPLOAD_MAX_MEGABYTES", "100"),
-            ("UPLOAD_QUOTA_MEGABYTES", "1024"),
+            ("UPLOAD_QUOTA_MEGABYTES", "5000"),
             ("UPLOAD_TYPES", "image/*,text/plain"),
             ("UNFINISHED_UPLOAD_HOURS", "24"),
         ];
@@ -190,6 +199,13 @@ mod tests {
             let refused = limits(Some((variable, text))).unwrap_err();
             assert!(matches!(refused, ConfigError::Invalid { variable: named, .. } if named == variable));
         }
+    }
+
+    #[test]
+    fn a_largest_file_that_no_quota_has_room_for_keeps_a_function_from_starting() {
+        assert!(limits(Some(("UPLOAD_QUOTA_MEGABYTES", "100"))).is_ok());
+        let refused = limits(Some(("UPLOAD_QUOTA_MEGABYTES", "99"))).unwrap_err();
+        assert!(refused.to_string().contains("UPLOAD_MAX_MEGABYTES"), "{refused}");
     }
 
     #[test]

@@ -22,7 +22,8 @@
 //!    2. Parts are put together. That S3 no longer knows the upload in parts means that an earlier try did this. A list that does
 //!       not fit what S3 has is refused, and another may be tried.
 //!    3. If the final object is there with the checksum that was declared, an earlier try came that far: go on with 6. If there
-//!       is no incoming object either, the client has not sent it. One of another size is rejected.
+//!       is no incoming object either, the row is read once more: if it is still PENDING, the client has not sent the file; else
+//!       a rival has ended the upload and deleted the object, and the row decides as in 1. One of another size is rejected.
 //!    4. S3 copies incoming to final, on the condition that incoming still is what was looked at, and computes the SHA-256 of the whole
 //!       while it does, also of what came in parts. So no byte passes the function.
 //!    5. Another checksum than the declared one: the row says REJECTED first, then both objects are deleted.
@@ -39,8 +40,9 @@
 //! a whole one by its signed checksum, one in parts since the upload in parts ends when it is put together.
 //!
 //! Limits: [`limits`]. Creating has no idempotency key: a repeated one is another upload, which nobody finishes and step 5
-//! ends. S3 needs longer than a request has (29 s) to put together or copy several gigabytes: the request is answered 503, S3
-//! goes on, and a later try finds what S3 made (step 3.3). A link cannot be withdrawn: who got one before the file was deleted
+//! ends. S3 may need longer than a request has (29 s) to put together or copy several gigabytes: the request is answered 503.
+//! It is an assumption that S3 goes on after its caller hung up, so that a later try finds what S3 made (step 3.3). What
+//! was tried is 100 MB; larger files should be tried at the real S3 before they are allowed. A link cannot be withdrawn: who got one before the file was deleted
 //! finds no file, but who is downloading goes on.
 
 use jiff::Timestamp;
@@ -75,7 +77,7 @@ pub use part_list::{CompletionRequest, PartTag, SentPart, UnfitParts};
 pub use parts::{MAX_PARTS, MAX_WHOLE_BYTES, MIN_PART_BYTES, part_size, parts};
 pub use read::Readable;
 pub use store::{
-    Assembly, Change, Copied, Creation, Incoming, UploadError, UploadFiles, UploadLinks, UploadRemoval,
+    Assembly, Copied, Creation, Incoming, Transition, UploadError, UploadFiles, UploadLinks, UploadRemoval,
     UploadRows, Uploads, Usage,
 };
 pub use sweep::{Ending, SWEEP_SHARDS, SweepEntry, SweepRows, SweepShard, TOMBSTONE};

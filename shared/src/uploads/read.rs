@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::delete::present;
 use super::store::UploadLinks;
 use super::{Upload, UploadError, UploadFiles, UploadRows, UploadStatus, Uploads};
 use crate::clock::rfc3339;
@@ -31,6 +30,13 @@ impl Readable {
         }
         document
     }
+}
+
+/// The upload, if clients see one.
+pub(super) fn present(upload: Option<Upload>, upload_id: &UploadId) -> Result<Upload, UploadError> {
+    upload
+        .filter(|upload| upload.status != UploadStatus::Deleted)
+        .ok_or_else(|| UploadError::NotFound(upload_id.clone()))
 }
 
 impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {

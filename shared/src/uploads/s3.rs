@@ -9,6 +9,7 @@ use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::operation::copy_object::CopyObjectOutput;
 use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, MetadataDirective,
@@ -24,8 +25,9 @@ use crate::files::disposition::Disposition;
 use crate::files::s3::{Download, Presigner, Put, Signer};
 use crate::files::{FileError, MultipartId, SignedUrl};
 
-/// S3 works on gigabytes for longer than on anything else that is asked of it. The request ends sooner, at its own deadline;
-/// a second try beside the first would only make S3 do the work twice.
+/// S3 works on gigabytes for longer than on anything else that is asked of it. The request ends sooner, at its own deadline.
+/// So what takes too long is not tried again beside the first try, which would only make S3 do the work twice. An answer
+/// that fails is tried again as ever.
 const LONG_WORK: Duration = Duration::from_secs(29);
 
 /// What `CompleteMultipartUpload` says about a list of parts that is not what S3 has.
@@ -113,13 +115,8 @@ impl UploadFiles for S3Uploads {
         let answer = Box::pin(request.send())
             .await
             .map_err(|error| FileError::new("CreateMultipartUpload", &key, error))?;
-        let id = answer.upload_id.ok_or_else(|| FileError::Store {
-            operation: "CreateMultipartUpload",
-            key,
-            code: None,
-            source: "the answer names no upload".into(),
-        })?;
-        Ok(MultipartId::new(id))
+        let unnamed = || FileError::unreadable("CreateMultipartUpload", &key, "the answer names no upload");
+        Ok(MultipartId::new(answer.upload_id.ok_or_else(unnamed)?))
     }
 
     async fn assemble(
@@ -148,11 +145,8 @@ impl UploadFiles for S3Uploads {
     }
 
     async fn incoming(&self, upload: &Upload) -> Result<Option<Incoming>, FileError> {
-        let head = self.head(&upload.incoming_key(), None).await?;
-        Ok(head.and_then(|head| {
-            let size_bytes = u64::try_from(head.content_length.unwrap_or_default()).unwrap_or_default();
-            head.e_tag.map(|etag| Incoming { size_bytes, etag })
-        }))
+        let key = upload.incoming_key();
+        self.head(&key, None).await?.map(|head| incoming_of(&key, head)).transpose()
     }
 
     async fn finished(&self, upload: &Upload) -> Result<Option<String>, FileError> {
@@ -176,15 +170,7 @@ impl UploadFiles for S3Uploads {
             .metadata_directive(MetadataDirective::Replace)
             .content_type(upload.content_type.as_str());
         match Box::pin(request.send()).await {
-            Ok(answer) => {
-                let checksum = answer.copy_object_result.and_then(|result| result.checksum_sha256);
-                checksum.map(Copied::Whole).ok_or_else(|| FileError::Store {
-                    operation: "CopyObject",
-                    key,
-                    code: None,
-                    source: "the answer has no checksum".into(),
-                })
-            }
+            Ok(answer) => checksum_of(&key, answer).map(Copied::Whole),
             Err(error) if matches!(error.code(), Some("PreconditionFailed" | "NoSuchKey")) => {
                 Ok(Copied::Moved)
             }
@@ -201,12 +187,32 @@ impl UploadRemoval for S3Uploads {
     async fn remove(&self, upload: &Upload) -> Result<(), FileError> {
         let (incoming, finished) = (upload.incoming_key(), upload.final_key());
         // Parts first: put together after the deletion, they would be an object again.
-        if let Some(s3_upload_id) = &upload.s3_upload_id {
-            self.abort(&incoming, s3_upload_id).await?;
-        }
-        futures::try_join!(self.delete(&incoming), self.delete(&finished))?;
-        Ok(())
+        let aborted = match &upload.s3_upload_id {
+            Some(s3_upload_id) => self.abort(&incoming, s3_upload_id).await,
+            None => Ok(()),
+        };
+        // Whatever fails, the rest is tried: what is gone is gone.
+        let (deleted, and_final) = futures::join!(self.delete(&incoming), self.delete(&finished));
+        aborted.and(deleted).and(and_final)
     }
+}
+
+/// The incoming object that S3 tells of. One of an unknown size must not be taken for an empty one, which is rejected.
+fn incoming_of(key: &str, head: HeadObjectOutput) -> Result<Incoming, FileError> {
+    let size_bytes = head.content_length.and_then(|length| u64::try_from(length).ok());
+    match (size_bytes, head.e_tag) {
+        (Some(size_bytes), Some(etag)) => Ok(Incoming { size_bytes, etag }),
+        _ => Err(FileError::unreadable("HeadObject", key, "the answer has no length or no ETag")),
+    }
+}
+
+/// The checksum of the whole that a copy was given. A checksum of checksums would say nothing about the file.
+fn checksum_of(key: &str, copied: CopyObjectOutput) -> Result<String, FileError> {
+    copied
+        .copy_object_result
+        .filter(|result| result.checksum_type() != Some(&ChecksumType::Composite))
+        .and_then(|result| result.checksum_sha256)
+        .ok_or_else(|| FileError::unreadable("CopyObject", key, "the answer has no checksum of the whole"))
 }
 
 impl UploadLinks for Signer {
@@ -245,5 +251,35 @@ impl UploadLinks for Signer {
             },
         )
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_s3::types::CopyObjectResult;
+
+    #[test]
+    fn an_answer_that_does_not_tell_the_size_is_not_of_an_empty_file() {
+        let head = || HeadObjectOutput::builder().e_tag("\"a\"");
+        let incoming = incoming_of("incoming/a", head().content_length(0).build()).unwrap();
+        assert_eq!(incoming, Incoming { size_bytes: 0, etag: "\"a\"".to_owned() });
+        for unreadable in [head(), head().content_length(-1)] {
+            let error = incoming_of("incoming/a", unreadable.build()).unwrap_err();
+            assert!(matches!(error, FileError::Store { code: Some(_), .. }), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_checksum_of_checksums_is_none_of_the_file() {
+        let copied = |kind: Option<ChecksumType>| {
+            let result = CopyObjectResult::builder().checksum_sha256("abc=").set_checksum_type(kind);
+            checksum_of("uploads/a", CopyObjectOutput::builder().copy_object_result(result.build()).build())
+        };
+        for whole in [None, Some(ChecksumType::FullObject)] {
+            assert_eq!(copied(whole).unwrap(), "abc=");
+        }
+        assert!(copied(Some(ChecksumType::Composite)).is_err());
+        assert!(checksum_of("uploads/a", CopyObjectOutput::builder().build()).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 
 use jiff::Timestamp;
 
-use super::{CompletionRequest, FileDigest, Rejection, UnfitParts, UnfitUpload, Upload, UploadLimits};
+use super::{CompletionRequest, Rejection, UnfitParts, UnfitUpload, Upload, UploadLimits};
 use crate::clock::SharedClock;
 use crate::cursor::{InvalidCursor, Page};
 use crate::dynamo::DynamoError;
@@ -35,7 +35,7 @@ pub enum Creation {
 
 /// What became of a change of status.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum Transition {
     /// It happened; the upload as it is now.
     Done(Upload),
     /// The upload stands otherwise, or has no row any more. Nothing was changed.
@@ -73,21 +73,21 @@ pub trait UploadRows: Send + Sync {
         &self,
         upload: &Upload,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Change, DynamoError>> + Send;
+    ) -> impl Future<Output = Result<Transition, DynamoError>> + Send;
 
     /// PENDING to REJECTED.
     fn reject(
         &self,
         upload: &Upload,
         rejection: Rejection,
-    ) -> impl Future<Output = Result<Change, DynamoError>> + Send;
+    ) -> impl Future<Output = Result<Transition, DynamoError>> + Send;
 
     /// The status that was seen to DELETED, and gives the upload back to the quota, both or neither.
     fn delete(
         &self,
         seen: &Upload,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Change, DynamoError>> + Send;
+    ) -> impl Future<Output = Result<Transition, DynamoError>> + Send;
 }
 
 /// What became of an upload in parts.
@@ -161,7 +161,7 @@ pub trait UploadFiles: UploadRemoval {
     /// Begins an upload in parts.
     fn begin(&self, upload: &Upload) -> impl Future<Output = Result<MultipartId, FileError>> + Send;
 
-    /// Puts the parts together at incoming. `None` where there are none.
+    /// Puts the parts together at incoming.
     fn assemble(
         &self,
         upload: &Upload,
@@ -247,13 +247,6 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         ids: SharedIds,
     ) -> Self {
         Self { rows, files, limits, region, clock, ids }
-    }
-}
-
-impl FileDigest {
-    /// Whether this is the checksum that S3 tells.
-    pub(super) fn is(&self, base64: &str) -> bool {
-        self.base64() == base64
     }
 }
 

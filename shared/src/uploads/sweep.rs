@@ -65,7 +65,7 @@ pub enum Ending {
     Refused,
     /// Others were at the same rows. Nothing was changed.
     Busy,
-    /// The caller's guard refused: it was overtaken, and must stop. Nothing was changed.
+    /// The caller's guard refused: it was overtaken, and must stop. Nothing was changed. Only where there is a guard.
     Fenced,
 }
 
@@ -97,11 +97,11 @@ pub trait SweepRows: Send + Sync {
         guard: Self::Guard,
     ) -> impl Future<Output = Result<Ending, DynamoError>> + Send;
 
-    /// Deletes the row of an upload that is DELETED and to be looked after before `due_before`.
+    /// Deletes the row of an upload that is DELETED and to be looked after before `due_before`. That condition is enough:
+    /// who was overtaken does no harm.
     fn forget(
         &self,
         seen: &Upload,
         due_before: Timestamp,
-        guard: Self::Guard,
     ) -> impl Future<Output = Result<Ending, DynamoError>> + Send;
 }

@@ -13,6 +13,7 @@ mod rows;
 
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use sojourn::clock::{self, SharedClock};
 use sojourn::deadline::Deadline;
 use sojourn::env::Env;
@@ -50,9 +51,13 @@ impl Stage {
     }
 
     fn uploads_at(&self, clock: SharedClock) -> Uploads<DynamoUploads, S3Uploads> {
+        self.uploads_with(&self.files.sdk(), clock)
+    }
+
+    fn uploads_with(&self, sdk: &SdkConfig, clock: SharedClock) -> Uploads<DynamoUploads, S3Uploads> {
         Uploads::new(
             self.rows(),
-            S3Uploads::from_env(&self.files.sdk(), &self.env, clock.clone()).unwrap(),
+            S3Uploads::from_env(sdk, &self.env, clock.clone()).unwrap(),
             UploadLimits::from_env(&self.env).unwrap(),
             "local".to_owned(),
             clock,

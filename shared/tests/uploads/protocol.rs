@@ -48,6 +48,55 @@ async fn an_object_that_is_replaced_while_it_is_looked_at_is_looked_at_again() {
     }
 }
 
+/// A completion that has found no final object, and looks for the incoming one only after `meanwhile`.
+async fn complete_around<T>(
+    stage: &Stage,
+    offer: &Offer,
+    meanwhile: impl Future<Output = T>,
+) -> (Result<Upload, UploadError>, T) {
+    let faults = &stage.files.controls.faults;
+    let hold = |when, key: String| {
+        let object = format!("{}/{key}", crate::files::BUCKET);
+        faults.add(Rule::hold(when).operation("HeadObject").resource(object).times(1))
+    };
+    let found_nothing = hold(When::After, offer.upload.final_key());
+    let about_to_look = hold(When::Before, offer.upload.incoming_key());
+    let meanwhile = async {
+        assert!(faults.until_held(found_nothing, 1).await && faults.until_held(about_to_look, 1).await);
+        let outcome = meanwhile.await;
+        faults.release(found_nothing);
+        faults.release(about_to_look);
+        outcome
+    };
+    futures::join!(stage.complete(id(offer)), meanwhile)
+}
+
+#[tokio::test]
+async fn what_others_have_taken_away_is_not_told_as_never_sent() {
+    let stage = Stage::new();
+    let offer = stage.announce(wish(b"twelve bytes")).await;
+    stage.send(&offer, b"twelve bytes").await;
+    let (completed, rival) = complete_around(&stage, &offer, stage.complete(id(&offer))).await;
+    assert_eq!(completed.unwrap(), rival.unwrap());
+    assert_eq!(stage.files.keys().await, [offer.upload.final_key()]);
+
+    let offer = stage.announce(wish(b"twelve bytes")).await;
+    stage.send(&offer, b"other bytes!").await;
+    let (completed, rival) = complete_around(&stage, &offer, stage.complete(id(&offer))).await;
+    for rejection in [completed.unwrap_err(), rival.unwrap_err()] {
+        assert!(matches!(rejection, UploadError::Rejected(Rejection::WrongChecksum)), "{rejection}");
+    }
+
+    let offer = stage.announce(wish(b"twelve bytes")).await;
+    stage.send(&offer, b"twelve bytes").await;
+    let uploads = stage.uploads();
+    let deletion = uploads.delete(&stage.owner, id(&offer), in_a_minute());
+    let (completed, deleted) = complete_around(&stage, &offer, deletion).await;
+    deleted.unwrap();
+    let gone = completed.unwrap_err();
+    assert!(matches!(gone, UploadError::NotFound(_)), "{gone}");
+}
+
 #[tokio::test]
 async fn an_earlier_try_that_died_after_the_copy_is_taken_up_without_another_copy() {
     let stage = Stage::new();
@@ -121,4 +170,42 @@ async fn an_upload_in_parts_is_ended_when_it_cannot_be_recorded() {
     let cut: Vec<_> = links.iter().map(|(number, size, _)| (*number, *size)).collect();
     assert_eq!(cut, [(1, 8_388_608), (2, 8_388_608), (3, 4_194_304)]);
     assert_eq!(open().await, 1);
+}
+
+#[tokio::test]
+async fn a_refusal_without_a_body_is_no_outage() {
+    use aws_sdk_s3::config::Credentials;
+    use sojourn::files::FileError;
+    use sojourn::problem::{Problem, ProblemType};
+
+    let stage = Stage::new();
+    let offer = stage.announce(wish(b"twelve bytes")).await;
+    let stranger = Credentials::new("AKIASTRANGER", "secret", None, None, "test");
+    let refused = stage.uploads_with(&stage.files.sdk_with(stranger), sojourn::clock::system());
+    let refused =
+        refused.complete(&stage.owner, id(&offer), &CompletionRequest::default(), in_a_minute()).await;
+    let refused = refused.unwrap_err();
+    let UploadError::Files(FileError::Store { operation: "HeadObject", code, .. }) = &refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(code.as_deref(), Some("403"));
+    assert_eq!(Problem::from(refused).kind, ProblemType::Internal);
+}
+
+#[tokio::test]
+async fn what_fails_of_a_removal_keeps_nothing_else_from_it() {
+    let stage = Stage::new();
+    let mut large = wish(b"");
+    large.size_bytes = 20 * 1024 * 1024;
+    for failing in ["AbortMultipartUpload", "DeleteObject"] {
+        let offer = stage.announce(large.clone()).await;
+        stage.send(&offer, b"twelve bytes").await;
+        let rule = Rule::fail(Failure::InternalServerError).operation(failing);
+        let rule = stage.files.controls.faults.add(rule);
+        stage.uploads().delete(&stage.owner, id(&offer), in_a_minute()).await.unwrap();
+        stage.files.controls.faults.remove(rule);
+        let listing = stage.files.client().list_multipart_uploads().bucket(crate::files::BUCKET).send().await;
+        let left = (listing.unwrap().uploads().len(), stage.files.keys().await.len());
+        assert_eq!(left, if failing == "DeleteObject" { (1, 1) } else { (1, 0) }, "{failing}");
+    }
 }

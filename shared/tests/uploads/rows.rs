@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use sojourn::clock::{Clock, SystemClock, rfc3339};
 use sojourn::uploads::{
-    Change, Creation, Rejection, SweepShard, TOMBSTONE, Upload, UploadRows, UploadStatus,
+    Creation, Rejection, SweepShard, TOMBSTONE, Transition, Upload, UploadRows, UploadStatus,
 };
 
 use crate::{Stage, wish};
@@ -43,9 +43,9 @@ fn text<'a>(row: &'a Item, name: &str) -> &'a str {
     row[name].as_s().unwrap()
 }
 
-fn done(change: Change) -> Upload {
+fn done(change: Transition) -> Upload {
     match change {
-        Change::Done(upload) => upload,
+        Transition::Done(upload) => upload,
         other => panic!("{other:?}"),
     }
 }
@@ -90,22 +90,22 @@ async fn an_upload_ends_once_and_tells_how_to_whoever_comes_later() {
     let upload = stage.pending().await;
     let ready = done(rows.finish(&upload, now).await.unwrap());
     for late in [rows.finish(&upload, now).await, rows.reject(&upload, Rejection::WrongSize).await] {
-        assert_eq!(late.unwrap(), Change::Refused(Some(ready.clone())));
+        assert_eq!(late.unwrap(), Transition::Refused(Some(ready.clone())));
     }
     // Seen when it was PENDING: whoever deletes must look again.
-    assert_eq!(rows.delete(&upload, now).await.unwrap(), Change::Refused(Some(ready.clone())));
+    assert_eq!(rows.delete(&upload, now).await.unwrap(), Transition::Refused(Some(ready.clone())));
     assert_eq!(stage.taken().await, counts(12, 1));
     let deleted = done(rows.delete(&ready, now).await.unwrap());
     assert_eq!(deleted.status, UploadStatus::Deleted);
     for late in [rows.delete(&ready, now).await, rows.finish(&upload, now).await] {
-        let Change::Refused(Some(stands)) = late.unwrap() else { panic!("it is deleted") };
+        let Transition::Refused(Some(stands)) = late.unwrap() else { panic!("it is deleted") };
         assert_eq!(stands.status, UploadStatus::Deleted);
     }
     assert_eq!(stage.taken().await, counts(0, 0), "given back once");
 
     let mut unknown = upload;
     unknown.upload_id = sojourn::ids::random().next();
-    assert_eq!(rows.finish(&unknown, now).await.unwrap(), Change::Refused(None));
+    assert_eq!(rows.finish(&unknown, now).await.unwrap(), Transition::Refused(None));
 }
 
 #[tokio::test]
@@ -130,4 +130,34 @@ async fn the_quota_counts_bytes_and_files() {
     update.expression_attribute_values(":most", most).send().await.unwrap();
     let full = stage.rows().create(&new(&first), &limits).await.unwrap();
     assert!(matches!(full, Creation::QuotaExceeded(usage) if usage.files == 10_000), "{full:?}");
+}
+
+/// As when the answer to the first call got lost, and the SDK or the protocol calls again.
+#[tokio::test]
+async fn a_row_that_was_written_before_is_no_refusal_even_if_it_filled_the_quota() {
+    let stage = Stage::new();
+    let first = stage.pending().await;
+    let mut limits = sojourn::uploads::UploadLimits::from_env(&stage.env).unwrap();
+    for (room, taken) in [(1_000, 24), (36, 36)] {
+        limits.quota_bytes = room;
+        let upload = Upload { upload_id: sojourn::ids::random().next(), ..first.clone() };
+        for _ in 0..2 {
+            assert_eq!(stage.rows().create(&upload, &limits).await.unwrap(), Creation::Created, "{room}");
+        }
+        assert_eq!(stage.taken().await.0, taken.to_string(), "taken once");
+    }
+}
+
+#[tokio::test]
+async fn a_usage_row_that_cannot_give_an_upload_back_is_an_error_and_no_conflict() {
+    let stage = Stage::new();
+    let upload = stage.pending().await;
+    let update = stage.store.client.update_item().table_name("UploadsTable");
+    let update = update.key("ownerId", AttributeValue::S(stage.owner.to_string()));
+    let update = update.key("uploadId", AttributeValue::S("usage".to_owned()));
+    let update = update.update_expression("SET #bytes = :less").expression_attribute_names("#bytes", "bytes");
+    update.expression_attribute_values(":less", AttributeValue::N("11".to_owned())).send().await.unwrap();
+    let refused = stage.rows().delete(&upload, SystemClock.now()).await.unwrap_err();
+    assert!(refused.to_string().contains("usage"), "{refused}");
+    assert_eq!(ready_again(&stage, &upload).await.status, UploadStatus::Pending);
 }

@@ -17,16 +17,24 @@ const PASSING: &[&str] = &[
     "ConditionalRequestConflict",
 ];
 
+/// Whether S3's code, or the HTTP status in place of one, is of a failure that passes.
+fn passes(code: &str) -> bool {
+    match code.parse() {
+        Ok(status) => matches!(status, 429 | 500..=599_u16),
+        Err(_) => PASSING.contains(&code),
+    }
+}
+
 /// 500, or 503 when it will pass.
 impl From<FileError> for Problem {
     fn from(error: FileError) -> Self {
         tracing::error!(error = chain(&error), "S3 failed");
-        let passes = match &error {
-            FileError::Store { code, .. } => code.as_deref().is_none_or(|code| PASSING.contains(&code)),
+        let comes_back = match &error {
+            FileError::Store { code, .. } => code.as_deref().is_none_or(passes),
             FileError::NoCredentials(_) | FileError::NoTimeLeft => true,
             FileError::NotSigned { .. } => false,
         };
-        if passes {
+        if comes_back {
             Self::new(ProblemType::Unavailable, "the files did not answer; try again").retry_after(TRY_AGAIN)
         } else {
             Self::new(ProblemType::Internal, "the files refused the request")
@@ -84,12 +92,16 @@ mod tests {
             code: code.map(str::to_owned),
             source: "refused".into(),
         };
-        let passing = [store(None), store(Some("SlowDown")), FileError::NoTimeLeft];
+        // The statuses are of a HEAD, which has no other code.
+        let passing = ["503", "500", "429"].map(|status| store(Some(status)));
+        let passing =
+            passing.into_iter().chain([store(None), store(Some("SlowDown")), FileError::NoTimeLeft]);
         for problem in passing.map(Problem::from) {
             assert_eq!((problem.kind, problem.retry_after), (ProblemType::Unavailable, Some(TRY_AGAIN)));
         }
         let unsigned = FileError::NotSigned { key: "uploads/a".to_owned(), source: "no".into() };
-        for problem in [store(Some("AccessDenied")), unsigned].map(Problem::from) {
+        let refused = ["403", "400", "301", "AccessDenied"].map(|code| store(Some(code)));
+        for problem in refused.into_iter().chain([unsigned]).map(Problem::from) {
             assert_eq!((problem.kind, problem.retry_after), (ProblemType::Internal, None));
             assert!(!problem.detail.contains("uploads/a"));
         }

@@ -21,7 +21,7 @@ use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use super::{MAX_FILES, SweepShard, TOMBSTONE, Upload, UploadStatus};
 use crate::clock::rfc3339;
-use crate::dynamo::{Change, DynamoError, Item, number, text};
+use crate::dynamo::{CancellationReason, Change, DynamoError, Item, number, text};
 use crate::env::{ConfigError, Env};
 use crate::ids::{UploadId, UserId};
 use crate::tables;
@@ -153,6 +153,29 @@ impl UploadWrites {
             DELETE.action(&self.table, key(&seen.owner_id, &seen.upload_id), delete)?,
             RELEASE.action(&self.table, usage_key(&seen.owner_id), release)?,
         ])
+    }
+}
+
+/// Why an upload was not deleted.
+enum Refusal {
+    /// It stands otherwise than it was seen: its row, empty if there is none.
+    Row(Item),
+    /// Others were at the same rows.
+    Busy,
+}
+
+/// Reads why the transaction of [`UploadWrites::deleted`] did nothing. A usage row that cannot give the upload back says
+/// something else than the uploads do. No other try will change that.
+fn refusal_of(seen: &Upload, reasons: &[CancellationReason]) -> Result<Refusal, DynamoError> {
+    use CancellationReason::ConditionFailed;
+
+    match reasons {
+        [ConditionFailed(row), ..] => Ok(Refusal::Row(row.clone())),
+        [_, ConditionFailed(_), ..] => {
+            let usage = format!("the usage of {}", seen.owner_id);
+            Err(DynamoError::unreadable("TransactWriteItems", usage, "it is less than the upload alone"))
+        }
+        _ => Ok(Refusal::Busy),
     }
 }
 

@@ -6,17 +6,17 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
-use super::{UploadWrites, key, list, parse};
+use super::{Refusal, UploadWrites, key, list, parse, refusal_of};
 use crate::clock::rfc3339;
 use crate::cursor::Page;
 use crate::dynamo::{
-    self, AttributeValue, CancellationReason, DynamoError, Item, Transaction, Write, WriteOutcome, text,
-    transact,
+    self, AttributeValue, CancellationReason::ConditionFailed, DynamoError, Item, Transaction, Write,
+    WriteOutcome, text, transact,
 };
 use crate::env::{ConfigError, Env};
 use crate::ids::{UploadId, UserId};
 use crate::uploads::{
-    Change, Creation, Rejection, Upload, UploadError, UploadLimits, UploadRows, UploadStatus, Usage,
+    Creation, Rejection, Transition, Upload, UploadError, UploadLimits, UploadRows, UploadStatus, Usage,
 };
 
 /// The file is what was announced. Nobody has to look after the upload any more, and S3 knows nothing of its parts.
@@ -56,16 +56,16 @@ impl DynamoUploads {
         change: &dynamo::Change,
         upload: &Upload,
         values: [(&str, AttributeValue); N],
-    ) -> Result<Change, DynamoError> {
+    ) -> Result<Transition, DynamoError> {
         let row = key(&upload.owner_id, &upload.upload_id);
         let request = change
             .request(&self.client, self.writes.table(), row, values)
             .expression_attribute_values(":pending", text(UploadStatus::Pending.as_str()))
             .return_values(ReturnValue::AllNew);
         Ok(match Box::pin(request.send()).await.outcome("UpdateItem", upload.upload_id.as_str())? {
-            Write::Done(answer) => Change::Done(parse(answer.attributes.unwrap_or_default())?),
-            Write::Refused(item) => Change::Refused(stands(item)?),
-            Write::Conflict => Change::Busy,
+            Write::Done(answer) => Transition::Done(parse(answer.attributes.unwrap_or_default())?),
+            Write::Refused(item) => Transition::Refused(stands(item)?),
+            Write::Conflict => Transition::Busy,
         })
     }
 }
@@ -75,10 +75,10 @@ impl UploadRows for DynamoUploads {
         let actions = self.writes.created(upload, limits.unfinished_for, limits.quota_bytes)?;
         match transact(&self.client, upload.upload_id.as_str(), actions).await? {
             Transaction::Committed => Ok(Creation::Created),
-            Transaction::Cancelled(reasons) => match reasons.get(1) {
-                Some(CancellationReason::ConditionFailed(usage)) => {
-                    usage_of(usage.clone()).map(Creation::QuotaExceeded)
-                }
+            Transaction::Cancelled(reasons) => match reasons.as_slice() {
+                // The row is there: an earlier try wrote it, whose answer got lost. That try may also have filled the quota.
+                [ConditionFailed(_), ..] => Ok(Creation::Created),
+                [_, ConditionFailed(usage)] => usage_of(usage.clone()).map(Creation::QuotaExceeded),
                 _ => Ok(Creation::Busy),
             },
         }
@@ -97,26 +97,26 @@ impl UploadRows for DynamoUploads {
         list::page(&self.client, self.writes.table(), owner, cursor, limit).await
     }
 
-    async fn finish(&self, upload: &Upload, now: Timestamp) -> Result<Change, DynamoError> {
+    async fn finish(&self, upload: &Upload, now: Timestamp) -> Result<Transition, DynamoError> {
         let values = [(":ready", text(UploadStatus::Ready.as_str())), (":now", text(rfc3339(now)))];
         self.change(&FINISH, upload, values).await
     }
 
-    async fn reject(&self, upload: &Upload, rejection: Rejection) -> Result<Change, DynamoError> {
+    async fn reject(&self, upload: &Upload, rejection: Rejection) -> Result<Transition, DynamoError> {
         let values =
             [(":rejected", text(UploadStatus::Rejected.as_str())), (":reason", text(rejection.as_str()))];
         self.change(&REJECT, upload, values).await
     }
 
-    async fn delete(&self, seen: &Upload, now: Timestamp) -> Result<Change, DynamoError> {
+    async fn delete(&self, seen: &Upload, now: Timestamp) -> Result<Transition, DynamoError> {
         let actions = self.writes.deleted(seen, now)?;
         match transact(&self.client, seen.upload_id.as_str(), actions).await? {
             Transaction::Committed => {
-                Ok(Change::Done(Upload { status: UploadStatus::Deleted, ..seen.clone() }))
+                Ok(Transition::Done(Upload { status: UploadStatus::Deleted, ..seen.clone() }))
             }
-            Transaction::Cancelled(reasons) => match reasons.into_iter().next() {
-                Some(CancellationReason::ConditionFailed(item)) => Ok(Change::Refused(stands(item)?)),
-                _ => Ok(Change::Busy),
+            Transaction::Cancelled(reasons) => match refusal_of(seen, &reasons)? {
+                Refusal::Row(item) => Ok(Transition::Refused(stands(item)?)),
+                Refusal::Busy => Ok(Transition::Busy),
             },
         }
     }

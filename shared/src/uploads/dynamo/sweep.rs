@@ -1,12 +1,13 @@
 //! Uploads that have to be looked after, for the clean-up job.
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{Delete, TransactWriteItem};
 use jiff::Timestamp;
 
-use super::{UploadWrites, key, parse};
+use super::{Refusal, UploadWrites, key, parse, refusal_of};
 use crate::clock::{SharedClock, rfc3339};
-use crate::dynamo::{CancellationReason, DynamoError, Guard, Item, TimeIndex, Transaction, text, transact};
+use crate::dynamo::{
+    CancellationReason, DynamoError, Guard, Item, TimeIndex, Transaction, Write, WriteOutcome, text, transact,
+};
 use crate::env::{ConfigError, Env};
 use crate::shards::ShardPage;
 use crate::telemetry::{self, Metric};
@@ -22,7 +23,7 @@ const IS_DUE_TOMBSTONE: &str = "#status = :deleted AND sweepAt < :before";
 
 /// The uploads table, for who looks after it.
 ///
-/// Calls `Query` on the index `sweep` and `GetItem`; in transactions `UpdateItem`, `DeleteItem`, and what the guard is.
+/// Calls `Query` on the index `sweep`, `GetItem` and `DeleteItem`; in transactions `UpdateItem`, and what the guard is.
 #[derive(Debug, Clone)]
 pub struct DynamoSweep {
     client: Client,
@@ -34,33 +35,6 @@ impl DynamoSweep {
     /// Uploads in the table that `UPLOADS_TABLE` names, of the region `AWS_REGION`.
     pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         Ok(Self { client, writes: UploadWrites::from_env(env)?, clock })
-    }
-
-    /// Runs `actions`, the first of which is about the upload's own row, on the condition of `guard`.
-    async fn end(
-        &self,
-        seen: &Upload,
-        mut actions: Vec<TransactWriteItem>,
-        Guard(guard): Guard,
-    ) -> Result<Ending, DynamoError> {
-        use CancellationReason::ConditionFailed;
-
-        actions.push(guard);
-        let target = seen.upload_id.as_str();
-        let reasons = match transact(&self.client, target, actions).await? {
-            Transaction::Committed => return Ok(Ending::Done),
-            Transaction::Cancelled(reasons) => reasons,
-        };
-        match reasons.as_slice() {
-            // An overtaken run must hear of it first.
-            [.., ConditionFailed(_)] => Ok(Ending::Fenced),
-            [ConditionFailed(_), ..] => Ok(Ending::Refused),
-            [_, ConditionFailed(_), _] => {
-                let usage = format!("the usage of {}", seen.owner_id);
-                Err(DynamoError::unreadable("TransactWriteItems", usage, "it is less than the upload alone"))
-            }
-            _ => Ok(Ending::Busy),
-        }
     }
 }
 
@@ -82,30 +56,41 @@ impl SweepRows for DynamoSweep {
         row.filter(|row| is_due(row, due_before)).map(parse).transpose()
     }
 
-    async fn expire(&self, seen: &Upload, guard: Guard) -> Result<Ending, DynamoError> {
-        let ending = self.end(seen, self.writes.deleted(seen, self.clock.now())?, guard).await?;
-        if ending == Ending::Done {
-            telemetry::count(Metric::UploadsExpired, 1);
+    async fn expire(&self, seen: &Upload, Guard(guard): Guard) -> Result<Ending, DynamoError> {
+        let mut actions = self.writes.deleted(seen, self.clock.now())?;
+        actions.push(guard);
+        let reasons = match transact(&self.client, seen.upload_id.as_str(), actions).await? {
+            Transaction::Committed => {
+                telemetry::count(Metric::UploadsExpired, 1);
+                return Ok(Ending::Done);
+            }
+            Transaction::Cancelled(reasons) => reasons,
+        };
+        // An overtaken run must hear of it first.
+        if let [_, _, CancellationReason::ConditionFailed(_)] = reasons.as_slice() {
+            return Ok(Ending::Fenced);
         }
-        Ok(ending)
+        Ok(match refusal_of(seen, &reasons)? {
+            Refusal::Row(_) => Ending::Refused,
+            Refusal::Busy => Ending::Busy,
+        })
     }
 
-    async fn forget(
-        &self,
-        seen: &Upload,
-        due_before: Timestamp,
-        guard: Guard,
-    ) -> Result<Ending, DynamoError> {
-        let delete = Delete::builder()
+    async fn forget(&self, seen: &Upload, due_before: Timestamp) -> Result<Ending, DynamoError> {
+        let request = self
+            .client
+            .delete_item()
             .table_name(self.writes.table())
             .set_key(Some(key(&seen.owner_id, &seen.upload_id)))
             .condition_expression(IS_DUE_TOMBSTONE)
             .expression_attribute_names("#status", "status")
             .expression_attribute_values(":deleted", text(UploadStatus::Deleted.as_str()))
-            .expression_attribute_values(":before", text(rfc3339(due_before)))
-            .build()
-            .map_err(|error| DynamoError::unreadable("build", self.writes.table(), error))?;
-        self.end(seen, vec![TransactWriteItem::builder().delete(delete).build()], guard).await
+            .expression_attribute_values(":before", text(rfc3339(due_before)));
+        Ok(match Box::pin(request.send()).await.outcome("DeleteItem", seen.upload_id.as_str())? {
+            Write::Done(_) => Ending::Done,
+            Write::Refused(_) => Ending::Refused,
+            Write::Conflict => Ending::Busy,
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use sojourn::clock::Clock;
 use sojourn::deadline::Deadline;
 use sojourn::ids::UserId;
 use sojourn::jobs::backlog::BacklogError;
-use sojourn::uploads::{Upload, UploadError};
+use sojourn::uploads::{SweepShard, Upload, UploadError};
 use sojourn_local::services::faults::{Effect, Failure, Faults, Rule, When};
 
 use super::stage::{LARGE, LONG, SMALL, Stage, hours, nine, user};
@@ -199,17 +199,20 @@ async fn a_run_that_was_overtaken_changes_nothing() {
     assert_eq!(stage.taken(&ann).await, (LARGE, 1));
 }
 
+/// A due tombstone is nobody's any more, with or without a lock.
 #[tokio::test]
-async fn a_run_that_was_overtaken_leaves_rows_of_deleted_uploads() {
+async fn a_run_that_was_overtaken_may_still_take_tombstones_away() {
     let stage = Stage::new();
-    let deleted = stage.deleted(&user()).await;
+    let ann = user();
+    let deleted = stage.deleted(&ann).await;
     stage.a_day_later();
     let paused = stage.turn(nine(), &stage.lease(nine()).await, LONG);
     stage.lease_runs_out();
     stage.lease(nine()).await;
-    let ended = stage.run(&paused).await;
-    assert!(matches!(ended, Err(BacklogError::Overtaken)), "{ended:?}");
-    assert_eq!(stage.status(&deleted).await.as_deref(), Some("DELETED"));
+    let result = stage.run(&paused).await.unwrap();
+    assert_eq!((result.forgotten, result.failed), (1, 0), "{result:?}");
+    assert_eq!(stage.status(&deleted).await, None);
+    assert_eq!(stage.taken(&ann).await, (0, 0));
 }
 
 #[tokio::test]
@@ -221,15 +224,69 @@ async fn a_run_stops_before_its_deadline_and_leaves_the_rest_to_the_next_slot() 
     }
     stage.a_day_later();
     let faults = stage.store.embedded.faults();
-    faults.add(Rule::delay(40).operation("TransactWriteItems"));
-    let turn = stage.turn(nine(), &stage.lease(nine()).await, Duration::from_millis(150));
-    let result = stage.run(&turn).await.unwrap();
+    // All but the first transaction wait until nothing more may be begun.
+    let held = faults.add(Rule::hold(When::Before).operation("TransactWriteItems").skip(1));
+    let turn = stage.turn(nine(), &stage.lease(nine()).await, Duration::from_secs(3));
+    let stop = async {
+        assert!(faults.until_held(held, 1).await);
+        tokio::time::sleep(turn.stop_at.remaining()).await;
+        faults.clear();
+    };
+    let (result, ()) = futures::join!(stage.run(&turn), stop);
+    let result = result.unwrap();
     assert!(result.remaining && (1..20).contains(&result.expired), "{result:?}");
     assert_eq!(stage.taken(&ann).await.1, 20 - result.expired);
-    faults.clear();
     let next = stage.sweep(nine() + hours(1)).await;
     assert_eq!((next.expired, next.remaining), (20 - result.expired, false), "{next:?}");
     assert_eq!(stage.taken(&ann).await, (0, 0));
+}
+
+#[tokio::test]
+async fn uploads_that_hang_are_cut_off_and_the_run_ends_before_its_deadline() {
+    let stage = Stage::new();
+    let ann = user();
+    for _ in 0..3 {
+        stage.deleted(&ann).await;
+    }
+    stage.a_day_later();
+    let held = stage.files.controls.faults.add(Rule::hold(When::Before));
+    let mut turn = stage.turn(nine(), &stage.lease(nine()).await, LONG);
+    turn.deadline = Deadline::after(Duration::from_millis(500));
+    let result = stage.run(&turn).await.unwrap();
+    assert_eq!((result.forgotten, result.failed), (0, 3), "{result:?}");
+    stage.files.controls.faults.remove(held);
+    let next = stage.sweep(nine() + hours(1)).await;
+    assert_eq!((next.forgotten, next.failed), (3, 0), "{next:?}");
+}
+
+#[tokio::test]
+async fn tombstones_are_taken_away_more_than_two_at_a_time() {
+    let stage = Stage::new();
+    let ann = user();
+    let mut shard = None;
+    let mut deleted = 0;
+    while deleted < 3 {
+        // Shards are worked off one after the other.
+        let upload = stage.sent(&ann).await;
+        let own = SweepShard::of(&upload.upload_id);
+        if *shard.get_or_insert(own) == own {
+            stage.uploads().delete(&ann, &upload.upload_id, Deadline::after(LONG)).await.unwrap();
+            deleted += 1;
+        } else {
+            stage.complete(&upload).await.unwrap();
+        }
+    }
+    stage.a_day_later();
+    let faults = &stage.files.controls.faults;
+    // Two deletions for each.
+    let held = faults.add(Rule::hold(When::Before).operation("DeleteObject"));
+    let turn = stage.turn(nine(), &stage.lease(nine()).await, LONG);
+    let release = async {
+        assert!(faults.until_held(held, 6).await);
+        faults.release(held);
+    };
+    let (result, ()) = futures::join!(stage.run(&turn), release);
+    assert_eq!(result.unwrap().forgotten, 3);
 }
 
 #[tokio::test]
