@@ -4,7 +4,7 @@
 //! 2. A part is the latest that was stored under its number. Two workers may write the same number: one that was paused
 //!    before its request left, and its successor.
 //! 3. *Complete* names the parts by number and `ETag`; S3 takes a list only if it has exactly those. A list that it does not
-//!    take (`InvalidPart`) can't come true any more: somebody has written over a part.
+//!    take (400, mostly `InvalidPart`) can't come true any more: somebody has written over a part.
 //! 4. An upload that is gone (`NoSuchUpload`) was completed or dropped. The file at the key tells which: it carries this
 //!    upload's mark, or it does not.
 //! 5. *Abort* ends an upload for good. Whoever begins a new one for the same key aborts the old one first, so that nothing
@@ -27,8 +27,6 @@ const MARK: &str = "attempt";
 
 /// S3's code for an upload that is not there any more.
 const NO_SUCH_UPLOAD: &str = "NoSuchUpload";
-/// S3's code for a part that is not there, or is another one than listed.
-const INVALID_PART: &str = "InvalidPart";
 
 /// [`ResultStore`] in a bucket.
 #[derive(Debug, Clone)]
@@ -51,8 +49,12 @@ impl S3Results {
                 .metadata()
                 .and_then(|metadata| metadata.get(MARK))
                 .is_some_and(|found| found == mark.as_str())),
+            Err(error) if status(&error) == Some(404) => Ok(false),
             // Who may not list the bucket is not told that there is nothing, only that it is not allowed to know.
-            Err(error) if matches!(status(&error), Some(403 | 404)) => Ok(false),
+            Err(error) if status(&error) == Some(403) => {
+                tracing::warn!(key, "taken for absent: S3 does not say whether the file is there");
+                Ok(false)
+            }
             Err(error) => Err(failed("HeadObject", key, error)),
         }
     }
@@ -95,9 +97,10 @@ impl ResultStore for S3Results {
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .body(ByteStream::from(bytes));
         match Box::pin(request.send()).await {
-            Ok(answer) => match answer.e_tag {
-                Some(etag) => Ok(PartOutcome::Taken(Part { etag, crc32: answer.checksum_crc32, size_bytes })),
-                None => Err(incomplete("UploadPart", key)),
+            Ok(answer) => match (answer.e_tag, answer.checksum_crc32) {
+                (Some(etag), Some(crc32)) => Ok(PartOutcome::Taken(Part { etag, crc32, size_bytes })),
+                // An upload that was begun with checksums is completed with those of all its parts.
+                _ => Err(incomplete("UploadPart", key)),
             },
             Err(error) if error.code() == Some(NO_SUCH_UPLOAD) => Ok(PartOutcome::Gone),
             Err(error) => Err(failed("UploadPart", key, error)),
@@ -109,7 +112,7 @@ impl ResultStore for S3Results {
             CompletedPart::builder()
                 .part_number(s3_number(place + 1))
                 .e_tag(&part.etag)
-                .set_checksum_crc32(part.crc32.clone())
+                .checksum_crc32(&part.crc32)
                 .build()
         });
         let list = CompletedMultipartUpload::builder().set_parts(Some(listed.collect())).build();
@@ -122,13 +125,17 @@ impl ResultStore for S3Results {
             .multipart_upload(list);
         match Box::pin(request.send()).await {
             Ok(_) => Ok(Completion::Done),
-            Err(error) if error.code() == Some(INVALID_PART) => Ok(Completion::Impossible),
             Err(error) if error.code() == Some(NO_SUCH_UPLOAD) => {
                 Ok(if self.is_there(key, &attempt.mark).await? {
                     Completion::Done
                 } else {
                     Completion::Impossible
                 })
+            }
+            // `InvalidPart` above all. Whatever S3 calls bad in the list, it is no better the next time.
+            Err(error) if status(&error) == Some(400) => {
+                tracing::warn!(key, code = error.code(), "S3 does not take the list of parts");
+                Ok(Completion::Impossible)
             }
             Err(error) => Err(failed("CompleteMultipartUpload", key, error)),
         }
