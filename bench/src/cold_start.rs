@@ -26,6 +26,7 @@ const CASES: &[(&str, &str)] = &[
     ("api-sessions", "jwks"),
     ("api-sessions", "login"),
     ("job-daily-report", "slot"),
+    ("api-uploads", "list"),
     ("job-order-cleanup", "slot"),
     ("job-upload-cleanup", "slot"),
     ("ws-connect", "bearer"),

@@ -21,6 +21,8 @@ mod broadcast;
 mod cold_start;
 mod cost;
 mod cpu;
+mod exports;
+mod files;
 mod load;
 mod machine;
 mod session_check;
@@ -58,6 +60,8 @@ async fn main() {
     report.insert("cost per operation", cost::measure(&region, &stage).await);
     report.insert("throughput", load::measure(&region, &stage, arguments.seconds).await);
     report.insert("session check", session_check::measure(&region, &stage).await);
+    report.insert("links", tokio::task::spawn_blocking(files::measure).await.unwrap());
+    report.insert("export", exports::measure(&region).await);
     report.insert("broadcast", broadcast::measure(&region, &stage).await);
 
     let path = target_folder().join("bench.json");

@@ -1,4 +1,4 @@
-//! How many round trips to DynamoDB an answer waits for.
+//! How many round trips to DynamoDB, and to queues, an answer waits for.
 //!
 //! Every request is delayed by a fault rule, so that requests which a function sends together overlap, and those which
 //! it sends one after the other do not.
@@ -184,6 +184,24 @@ async fn a_new_password_waits_for_five_round_trips() {
     // Session and account together; the attempt, by address and by account; the transaction, with the attempt given
     // back; the sockets to close.
     assert_eq!(sequential(&region).await, 5);
+}
+
+#[tokio::test]
+async fn asking_for_an_export_waits_for_three_round_trips_and_its_replay_for_two() {
+    let region = delayed().await;
+    let queue = json!({"match": {"service": "sqs", "caller": "api-*"}, "effect": {"kind": "delay", "millis": DELAY_MS}});
+    region.fault(&queue).await;
+    // What the worker asks for is nothing that an answer waits for.
+    let worker = json!({"match": {"caller": "export-worker"}, "effect": {"kind": "hold", "when": "before"}});
+    region.fault(&worker).await;
+    let (customer, key) = (region.customer().await, fresh_key());
+    // The last one is the queue's: what was acknowledged is in it.
+    for (replayed, round_trips) in [(None, 3), (Some("true"), 2)] {
+        region.record().await;
+        let export = region.export(&customer, &key).await.expect(202);
+        assert_eq!(export.header("idempotent-replayed"), replayed);
+        assert_eq!(sequential(&region).await, round_trips);
+    }
 }
 
 #[tokio::test]
