@@ -34,7 +34,7 @@ use crate::clock::{as_rfc3339, as_rfc3339_if_any, rfc3339};
 use crate::files::disposition::Disposition;
 use crate::files::s3::{Download, Presigner};
 use crate::files::{FileError, SignedUrl};
-use crate::ids::{ExportId, UserId};
+use crate::ids::{AttemptId, ExportId, UserId};
 
 mod csv;
 pub mod dynamo;
@@ -280,9 +280,9 @@ impl Export {
         Timestamp::from_second(self.expires_at).unwrap_or(Timestamp::MAX)
     }
 
-    /// Where its file is put. Nobody but its workers writes there.
-    pub fn result_key(&self) -> String {
-        format!("exports/{}/{}/orders.csv", self.customer_id, self.export_id)
+    /// Where the upload of that mark puts its file. Nobody but its workers writes there.
+    pub fn result_key(&self, mark: &AttemptId) -> String {
+        format!("exports/{}/{}/{mark}.csv", self.customer_id, self.export_id)
     }
 
     /// The link to the file, for its customer, if there is a file. It does not outlast the export.

@@ -35,7 +35,7 @@ use crate::clock::SharedClock;
 use crate::deadline::Deadline;
 use crate::delivery::DeliverError;
 use crate::dynamo::DynamoError;
-use crate::ids::{ExportId, SharedIds};
+use crate::ids::{AttemptId, ExportId, SharedIds};
 use crate::telemetry::{Metric, chain, count_case};
 
 /// How often progress is written between two parts. A customer who looks at it looks once a second.
@@ -141,7 +141,6 @@ pub struct Exporter<R, O, S, N> {
 /// One run's knowledge of its export.
 struct Run<'a, G> {
     export: &'a Export,
-    key: String,
     guard: &'a G,
     slice: Slice,
     progress: Progress,
@@ -180,20 +179,13 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
             Some(End::Failed) => return Ok(Ended::Failed),
             None => {}
         }
-        let mut run = Run {
-            key: export.result_key(),
-            export: &export,
-            guard,
-            slice,
-            progress: export.progress,
-            has_advanced,
-        };
+        let mut run = Run { export: &export, guard, slice, progress: export.progress, has_advanced };
         let checkpoint = match Box::pin(self.upload(&mut run)).await? {
             Ok(checkpoint) => checkpoint,
             Err(Refused { reason, attempt }) => return self.refuse(&run, &reason, Some(&attempt)).await,
         };
         let file = ResultFile {
-            result_key: run.key.clone(),
+            result_key: export.result_key(&checkpoint.attempt.mark),
             size_bytes: checkpoint.size_bytes(),
             ready_at: self.clock.now(),
         };
@@ -243,7 +235,6 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
             return Err(Stop::NotStuck);
         }
         let run = Run {
-            key: export.result_key(),
             export: &export,
             guard,
             slice,
@@ -266,7 +257,8 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
             let filled = if is_final { Filled::Whole } else { self.fill(run, &mut checkpoint).await? };
             match filled {
                 Filled::Whole => {
-                    let done = self.results.complete(&run.key, &checkpoint.attempt, &checkpoint.parts);
+                    let key = run.export.result_key(&checkpoint.attempt.mark);
+                    let done = self.results.complete(&key, &checkpoint.attempt, &checkpoint.parts);
                     if done.await? == Completion::Done {
                         return Ok(Ok(checkpoint));
                     }
@@ -281,8 +273,7 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
                 return Err(Stop::Spoiled);
             }
             has_begun_anew = true;
-            // Before there is another upload: this one must not be completed over it by somebody late.
-            self.results.abort(&run.key, &checkpoint.attempt).await?;
+            self.drop_parts(run.export, &checkpoint.attempt).await;
             // What was gone on from is lost: nothing of it counts for the next run.
             run.has_advanced.store(false, Ordering::Relaxed);
             checkpoint = self.begin(run, checkpoint.advanced_at).await?;
@@ -296,7 +287,8 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
         run: &Run<'_, R::Guard>,
         advanced_at: Option<Timestamp>,
     ) -> Result<Checkpoint, Stop> {
-        let attempt: Attempt = self.results.begin(&run.key, self.ids.next()).await?;
+        let mark: AttemptId = self.ids.next();
+        let attempt = self.results.begin(&run.export.result_key(&mark), mark).await?;
         let checkpoint = Checkpoint { advanced_at, ..Checkpoint::of(attempt) };
         self.write_down(run, Status::Running, &checkpoint).await?;
         Ok(checkpoint)
@@ -350,7 +342,8 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
                     }
                     let bytes = Bytes::from(std::mem::replace(&mut lines, buffer()));
                     let number = checkpoint.parts.len() + 1;
-                    let part = self.results.put_part(&run.key, &checkpoint.attempt, number, bytes);
+                    let key = export.result_key(&checkpoint.attempt.mark);
+                    let part = self.results.put_part(&key, &checkpoint.attempt, number, bytes);
                     match part.await? {
                         PartOutcome::Taken(part) => checkpoint.parts.push(part),
                         PartOutcome::Gone => return Ok(Filled::Spoiled),
@@ -383,13 +376,17 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
         held(self.rows.failed(export, reason, run.guard).await?)?;
         count_case(Metric::Exports, "failed", 1);
         tracing::error!(export_id = %export.export_id, reason, "export failed");
-        // The parts are of no use any more. What is left of them is cleared away with its like.
-        if let Some(attempt) = attempt
-            && let Err(error) = self.results.abort(&run.key, attempt).await
-        {
-            tracing::warn!(export_id = %export.export_id, error = chain(&error), "parts are left over");
+        if let Some(attempt) = attempt {
+            self.drop_parts(export, attempt).await;
         }
         Ok(Ended::Failed)
+    }
+
+    /// Drops an upload that is of no use any more. One that is left is cleared away with its like.
+    async fn drop_parts(&self, export: &Export, attempt: &Attempt) {
+        if let Err(error) = self.results.abort(&export.result_key(&attempt.mark), attempt).await {
+            tracing::warn!(export_id = %export.export_id, error = chain(&error), "parts are left over");
+        }
     }
 
     /// Tells the customer that the export is ready.
