@@ -14,7 +14,7 @@ use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use crate::env::{ConfigError, Env};
 
 /// A TCP and TLS handshake inside a region takes milliseconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// DynamoDB answers in milliseconds; past this a fresh connection is the better bet.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// All tries together. Below the shortest function timeout, so that the caller can still answer.

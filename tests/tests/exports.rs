@@ -96,10 +96,15 @@ async fn an_export_is_made_told_of_and_downloaded_by_its_customer_alone() {
     assert_eq!(file.header("content-type"), Some("text/csv; charset=utf-8; header=present"));
     assert!(ready.text_of("downloadExpiresAt") <= ready.text_of("expiresAt"));
 
-    // The same request again is the same export. Its message does nothing more.
+    // The same request again is the same export. There is nothing left to be done, and nobody is sent for.
+    let broken = json!({
+        "match": {"service": "sqs", "operation": "SendMessage", "caller": "api-exports"},
+        "effect": {"kind": "error", "error": "InternalServerError"},
+    });
+    let broken = region.fault(&broken).await;
     let again = region.export(&buyer.customer, &key).await.expect(202);
     assert_eq!((again.header("idempotent-replayed"), &again.body), (Some("true"), &asked.body));
-    region.log_with("had ended before").await;
+    region.lift(broken).await;
     let ready_again = region.exported(&buyer.customer, &id).await;
     assert_eq!(ready_again.body["readyAt"], ready.body["readyAt"]);
 
@@ -267,6 +272,23 @@ async fn a_queue_that_fails_is_a_503_and_the_same_key_succeeds() {
     let id = region.export(&buyer.customer, &key).await.expect(202).text_of("exportId");
     let export = region.ended_export(&buyer.customer, &id).await;
     assert_whole(&region, &export, &buyer).await;
+}
+
+#[tokio::test]
+async fn a_message_that_names_no_export_is_logged_without_its_text_and_gone() {
+    let region = TestRegion::start().await;
+    let queue = region.sqs().get_queue_url().queue_name("ExportsQueue").send().await.unwrap();
+    let sent =
+        region.sqs().send_message().set_queue_url(queue.queue_url).message_body("a secret of somebody's");
+    sent.send().await.unwrap();
+    for receive in 1..=RECEIVES {
+        region.log_with(&format!("\"receive_count\":\"{receive}\",\"error_type\":\"invalid-message\"")).await;
+        region.redeliver("ExportsQueue").await;
+    }
+    let log = region.log_with("a message names no export").await;
+    let line = log.lines().find(|line| line.contains("a message names no export")).unwrap();
+    assert!(line.contains("\"bytes\":22"), "{line}");
+    assert!(!log.contains("secret of somebody"));
 }
 
 #[tokio::test]

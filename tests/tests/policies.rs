@@ -177,15 +177,8 @@ async fn use_belongings(region: &TestRegion, customer: &Customer) {
 
 /// Made, told to a crowd of the customer's sockets, downloaded; and one that comes to nothing.
 async fn use_exports(region: &TestRegion, customer: &Customer) {
-    // One of the sockets is gone, and their second page cannot be read: another message has the worker tell them again.
+    // One of the sockets is gone.
     region.lost_socket(customer).await;
-    let unread = json!({
-        "match": {
-            "service": "dynamodb", "operation": "Query", "resource": "ConnectionsTable*", "caller": "export-worker",
-        },
-        "skip": 1, "times": SDK_ATTEMPTS, "effect": {"kind": "error", "error": "InternalServerError"},
-    });
-    region.fault(&unread).await;
     // The answer to the file's completion is lost: it is found to be there.
     let lost = json!({
         "match": {"service": "s3", "operation": "CompleteMultipartUpload"},
@@ -195,10 +188,29 @@ async fn use_exports(region: &TestRegion, customer: &Customer) {
     let id = region.export(customer, &fresh_key()).await.expect(202).text_of("exportId");
     let ready = region.ended_export(customer, &id).await;
     region.follow(&ready.text_of("downloadUrl")).send().await.expect(200);
-    region.log_with("another message goes on").await;
     region.log_with("the export has ended").await;
     region.quiet_session(&customer.session_id, 2).await;
     region.exported(customer, &id).await;
+
+    // The file cannot be completed, and a message that was sent before its part was stored is dead: it gets another one.
+    let begins = json!({
+        "match": {"service": "s3", "operation": "CreateMultipartUpload", "caller": "export-worker"},
+        "times": 1, "effect": {"kind": "hold", "when": "before"},
+    });
+    let begins = region.fault(&begins).await;
+    let broken = json!({
+        "match": {"service": "s3", "operation": "CompleteMultipartUpload"},
+        "times": SDK_ATTEMPTS, "effect": {"kind": "error", "error": "InternalServerError"},
+    });
+    region.fault(&broken).await;
+    let id = region.export(customer, &fresh_key()).await.expect(202).text_of("exportId");
+    region.until_held(begins).await;
+    let queue = region.sqs().get_queue_url().queue_name("ExportsDeadLetterQueue").send().await.unwrap();
+    let dead = region.sqs().send_message().set_queue_url(queue.queue_url).delay_seconds(2);
+    dead.message_body(json!({"exportId": id}).to_string()).send().await.unwrap();
+    region.lift(begins).await;
+    region.log_with("another message goes on").await;
+    assert_eq!(region.ended_export(customer, &id).await.body["status"], "READY");
 
     let unlucky = region.customer().await;
     let order = region.dynamodb().put_item().table_name(tables::ORDERS.logical_id);

@@ -32,7 +32,8 @@ async fn ask(app: &App, request: &Incoming) -> Result<Reply, Problem> {
         export_id: app.ids.next(),
         request: &wanted,
     };
-    let work = exports::submit(&app.requests, &app.queue, &caller, &keyed, &effect, request.deadline());
+    let (deadline, queue) = (request.deadline(), &app.queue);
+    let work = exports::submit(&app.requests, queue, &app.exports, &caller, &keyed, &effect, deadline);
     request.in_time(work).await
 }
 

@@ -7,6 +7,10 @@ use sojourn::delivery::ApiGateway;
 use sojourn::exports::dynamo::{DynamoCustomerOrders, DynamoRows};
 use sojourn::exports::{ExportMessage, S3Results, SocketNotice, WorkError, Worker};
 use sojourn::queue::{Delivered, MessageError, SqsQueue};
+use sojourn::telemetry::{Metric, count_case};
+
+/// The `error_type` of a dead message that was dropped because it names no export.
+const DROPPED: &str = "invalid-message-dropped";
 
 /// The worker on AWS.
 pub(crate) type AwsWorker = Worker<
@@ -26,7 +30,8 @@ pub(crate) struct App {
 /// Why a message failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// It names no export, and never will. It waits in the dead-letter queue for somebody to look at it.
+    /// It names no export, and never will. The queue tries it as often as any other; then the dead-letter queue brings it
+    /// here once more, and it is logged and gone.
     #[error("the message is not {{\"exportId\": \"exp_…\"}}")]
     Message(#[source] serde_json::Error),
     /// The work did not end.
@@ -45,9 +50,25 @@ impl MessageError for Failure {
 
 /// Does what a message asks for.
 pub(crate) async fn handle(app: Arc<App>, delivered: Delivered) -> Result<(), Failure> {
-    let message: ExportMessage = serde_json::from_str(&delivered.body).map_err(Failure::Message)?;
-    if delivered.queue_arn == app.dead_letter_queue_arn {
-        app.worker.give_up(&message, delivered.deadline).await?;
+    let is_dead = delivered.queue_arn == app.dead_letter_queue_arn;
+    let message: ExportMessage = match serde_json::from_str(&delivered.body) {
+        Ok(message) => message,
+        // There is no export to fail, and nothing that trying again would change.
+        Err(_) if is_dead => {
+            count_case(Metric::Errors, DROPPED, 1);
+            let Delivered { message_id, body, .. } = delivered;
+            tracing::error!(
+                message_id,
+                bytes = body.len(),
+                error_type = DROPPED,
+                "a message names no export"
+            );
+            return Ok(());
+        }
+        Err(error) => return Err(Failure::Message(error)),
+    };
+    if is_dead {
+        app.worker.give_up(&message, delivered.sent_at, delivered.deadline).await?;
     } else {
         app.worker.take(&message, delivered.deadline).await?;
     }

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         let exporter = Exporter {
             rows: DynamoRows::from_env(dynamo.clone(), &env, clock.clone(), ids.clone())?,
             orders: DynamoCustomerOrders::from_env(dynamo.clone(), &env)?,
-            results: S3Results::from_env(aws::s3_client(&env, &sdk), &env)?,
+            results: S3Results::from_env(S3Results::client(&env, &sdk), &env)?,
             notice: SocketNotice(Deliverer::new(registry, ApiGateway::new(sdk.clone()), clock.clone())),
             clock: clock.clone(),
             ids: ids.clone(),

@@ -7,21 +7,22 @@
 //! **Protocol.**
 //! 1. *Request* ([`dynamo::RequestExport`]): one transaction writes the idempotency record, the row (`QUEUED`) and the event
 //!    `export.requested`. Then the export's id goes to the queue, and only then the client gets its answer. Who crashes in
-//!    between has acknowledged nothing; the client's repetition finds the record, and sends the message. A message too many
-//!    does no harm, none at all would.
+//!    between has acknowledged nothing; the client's repetition finds the record, and sends the message unless somebody has
+//!    begun. A message too many does no harm, none at all would.
 //! 2. *Run* ([`run`]): a worker takes the export's lock, and goes on where the last one stopped. Each of its writes to the row
 //!    is a transaction with the lock's condition.
 //! 3. *Result*: a file that nobody is told of before it is whole ([`ResultStore`]), the row `READY` and the event
 //!    `export.ready` in one transaction, and then a message to the customer's sockets.
 //! 4. *Give up*: a message that failed too often comes back from the dead-letter queue. The export is `FAILED` then, and the
-//!    event `export.failed` tells it.
+//!    event `export.failed` tells it; unless it has come further since that message was sent: then it gets another one.
 //!
 //! **The row** goes `QUEUED -> RUNNING -> FINISHING -> READY`, or to `FAILED` from any of the first three. To its customer
 //! `FINISHING` is `RUNNING`. It expires [`RETENTION`] after it was asked for, and again after it became ready.
 //!
 //! **Limits.** The index that orders are read from follows the table by milliseconds, mostly: an order of the last seconds
 //! before the request may be missing. An order's status is that of the moment it was read. A file has at most
-//! [`MAX_PARTS`] parts, 5 GB at least.
+//! [`MAX_PARTS`] parts, 5 GB at least. Nothing bounds how many exports one customer has open: what bounds what they take from
+//! everybody else is how many workers the queue's event source runs at a time.
 
 use std::time::Duration;
 
@@ -29,11 +30,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::clock::{as_rfc3339, rfc3339};
+use crate::clock::{as_rfc3339, as_rfc3339_if_any, rfc3339};
 use crate::files::disposition::Disposition;
 use crate::files::s3::{Download, Presigner};
 use crate::files::{FileError, SignedUrl};
-use crate::ids::{ExportId, UserId};
+use crate::ids::{AttemptId, ExportId, UserId};
 
 mod csv;
 pub mod dynamo;
@@ -114,7 +115,7 @@ pub enum Kind {
     Orders,
 }
 
-/// How far an export has come. Neither member ever falls.
+/// How far an export has come. Neither member falls while it is worked on; with the result, `rows` becomes what is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// How much of the period has been read, 0 to 100. 100 means ready.
@@ -138,9 +139,8 @@ impl Progress {
 pub struct Part {
     /// What S3 calls its content.
     pub etag: String,
-    /// S3's CRC-32 of it, in base64, if S3 tells one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub crc32: Option<String>,
+    /// S3's CRC-32 of it, in base64.
+    pub crc32: String,
     /// Its size.
     pub size_bytes: u64,
 }
@@ -159,12 +159,15 @@ pub struct Checkpoint {
     pub after: Option<OrderCursor>,
     /// How many orders are in them.
     pub rows: u64,
+    /// When a part was last stored, of this upload or of one that was dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "as_rfc3339_if_any")]
+    pub advanced_at: Option<Timestamp>,
 }
 
 impl Checkpoint {
     /// Of an upload without a part.
     pub fn of(attempt: Attempt) -> Self {
-        Self { attempt, parts: Vec::new(), after: None, rows: 0 }
+        Self { attempt, parts: Vec::new(), after: None, rows: 0, advanced_at: None }
     }
 
     /// Size of the file as far as it goes.
@@ -277,9 +280,9 @@ impl Export {
         Timestamp::from_second(self.expires_at).unwrap_or(Timestamp::MAX)
     }
 
-    /// Where its file is put. Nobody but its workers writes there.
-    pub fn result_key(&self) -> String {
-        format!("exports/{}/{}/orders.csv", self.customer_id, self.export_id)
+    /// Where the upload of that mark puts its file. Nobody but its workers writes there.
+    pub fn result_key(&self, mark: &AttemptId) -> String {
+        format!("exports/{}/{}/{mark}.csv", self.customer_id, self.export_id)
     }
 
     /// The link to the file, for its customer, if there is a file. It does not outlast the export.

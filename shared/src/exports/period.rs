@@ -18,17 +18,26 @@ pub struct Period {
     to: Timestamp,
 }
 
-/// A period in which nothing can have happened. 422.
+/// A period that cannot be exported. 422.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the period is empty: `from` must be before `to`, and before now")]
-pub struct InvalidPeriod;
+pub enum InvalidPeriod {
+    /// Nothing can have happened in it.
+    #[error("the period is empty: `from` must be before `to`, and before now")]
+    Empty,
+    /// No order is as old as that. Times are compared as text, too, which sorts as time only in years of four digits.
+    #[error("`from` must not be before 1970")]
+    BeforeEpoch,
+}
 
 impl Period {
     /// The period that a request names, as far as it has passed at `now`.
     pub fn of(request: &ExportRequest, now: Timestamp) -> Result<Self, InvalidPeriod> {
         // Orders have whole milliseconds: none lies between an instant and the next whole one.
         let (from, to) = (ceiling(request.from), ceiling(request.to).min(now));
-        if from < to { Ok(Self { from, to }) } else { Err(InvalidPeriod) }
+        if from < Timestamp::UNIX_EPOCH {
+            return Err(InvalidPeriod::BeforeEpoch);
+        }
+        if from < to { Ok(Self { from, to }) } else { Err(InvalidPeriod::Empty) }
     }
 
     /// Its first instant.
@@ -79,7 +88,7 @@ mod tests {
     fn what_has_not_happened_yet_is_cut_off() {
         let period = of("2026-11-01T00:00:00Z", "2027-01-01T00:00:00Z").unwrap();
         assert_eq!(period.to(), NOW.parse().unwrap());
-        assert_eq!(of("2026-11-20T09:30:00.123Z", "2027-01-01T00:00:00Z"), Err(InvalidPeriod));
+        assert_eq!(of("2026-11-20T09:30:00.123Z", "2027-01-01T00:00:00Z"), Err(InvalidPeriod::Empty));
     }
 
     #[test]
@@ -90,8 +99,16 @@ mod tests {
             // Nothing is placed between two milliseconds.
             ("2026-11-01T00:00:00.0001Z", "2026-11-01T00:00:00.0002Z"),
         ] {
-            assert_eq!(of(from, to), Err(InvalidPeriod), "{from} to {to}");
+            assert_eq!(of(from, to), Err(InvalidPeriod::Empty), "{from} to {to}");
         }
+    }
+
+    #[test]
+    fn it_begins_in_1970_or_later() {
+        for from in ["1969-12-31T23:59:59.999Z", "-000001-06-01T00:00:00Z"] {
+            assert_eq!(of(from, "2026-11-01T00:00:00Z"), Err(InvalidPeriod::BeforeEpoch), "{from}");
+        }
+        assert!(of("1970-01-01T00:00:00Z", "2026-11-01T00:00:00Z").is_ok());
     }
 
     #[test]

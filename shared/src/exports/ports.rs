@@ -22,8 +22,7 @@ pub struct Attempt {
     /// S3's id of it.
     #[serde(rename = "s3UploadId")]
     pub upload_id: MultipartId,
-    /// A mark that the finished file carries. It tells this upload's file from one that another upload has left at the same
-    /// key.
+    /// What its key, and no other upload's, is made with.
     pub mark: AttemptId,
 }
 
@@ -164,7 +163,7 @@ pub enum Completion {
 
 /// Writes files in parts. Nobody sees anything of a file before it is complete.
 pub trait ResultStore: Send + Sync {
-    /// Begins a file that is to carry `mark`.
+    /// Begins a file at `key`, which is `mark`'s alone.
     fn begin(&self, key: &str, mark: AttemptId) -> impl Future<Output = Result<Attempt, StoreError>> + Send;
 
     /// Stores part `number` (from 1), in place of one with that number.

@@ -16,11 +16,14 @@
 //! The same happens to an upload that is gone.
 //!
 //! **Time.** No page is begun after [`Slice::stop_at`]. A run that has stored a part by then has not been for nothing, and is
-//! to be continued ([`Stop::OutOfTime`] says so). One that has not will not do better the next time, which is bounded.
+//! to be continued ([`Stop::OutOfTime`] says so). One that has not will not do better the next time: its message fails, which
+//! the queue's `maxReceiveCount` bounds.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -32,7 +35,7 @@ use crate::clock::SharedClock;
 use crate::deadline::Deadline;
 use crate::delivery::DeliverError;
 use crate::dynamo::DynamoError;
-use crate::ids::{ExportId, SharedIds};
+use crate::ids::{AttemptId, ExportId, SharedIds};
 use crate::telemetry::{Metric, chain, count_case};
 
 /// How often progress is written between two parts. A customer who looks at it looks once a second.
@@ -68,8 +71,6 @@ pub enum Ended {
     },
     /// There is none, and the customer was told why.
     Failed,
-    /// There is no such export, or it has expired.
-    Unknown,
 }
 
 /// Why a run ended before the export did.
@@ -81,6 +82,12 @@ pub enum Stop {
         /// Whether the next run has something to go on from that this one had not.
         has_advanced: bool,
     },
+    /// There is no such export, or it has expired.
+    #[error("there is no such export")]
+    Unknown,
+    /// It was to be given up, and has come further since its message was sent.
+    #[error("the export has advanced since")]
+    NotStuck,
     /// Another run has the lock.
     #[error("a later run holds the lock")]
     Overtaken,
@@ -103,6 +110,8 @@ impl Stop {
     pub const fn error_type(&self) -> &'static str {
         match self {
             Self::OutOfTime { .. } => "export-out-of-time",
+            Self::Unknown => "export-unknown",
+            Self::NotStuck => "export-advanced",
             Self::Overtaken => "export-overtaken",
             Self::Spoiled => "export-spoiled",
             Self::Table(_) => "store-failed",
@@ -132,11 +141,10 @@ pub struct Exporter<R, O, S, N> {
 /// One run's knowledge of its export.
 struct Run<'a, G> {
     export: &'a Export,
-    key: String,
     guard: &'a G,
     slice: Slice,
     progress: Progress,
-    has_advanced: bool,
+    has_advanced: &'a AtomicBool,
 }
 
 /// What came of reading the orders.
@@ -156,63 +164,82 @@ struct Refused {
 }
 
 impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N> {
-    /// Works on the export `id` under the lock of `guard`.
-    pub async fn run(&self, id: &ExportId, guard: &R::Guard, slice: Slice) -> Result<Ended, Stop> {
-        let Some(export) = self.rows.get(id).await? else { return Ok(Ended::Unknown) };
-        match (export.status, &export.result) {
-            (Status::Ready, Some(file)) => {
-                return self.tell(&export, file, slice).await;
-            }
-            (Status::Ready | Status::Failed, _) => return Ok(Ended::Failed),
-            (Status::Queued | Status::Running | Status::Finishing, _) => {}
+    /// Works on the export `id` under the lock of `guard`. `has_advanced` is set as soon as there is more to go on from, so
+    /// that this is known of a run that is dropped, too.
+    pub async fn run(
+        &self,
+        id: &ExportId,
+        guard: &R::Guard,
+        slice: Slice,
+        has_advanced: &AtomicBool,
+    ) -> Result<Ended, Stop> {
+        let export = self.rows.get(id).await?.ok_or(Stop::Unknown)?;
+        match end_of(&export)? {
+            Some(End::Ready(file)) => return self.tell(&export, file, slice).await,
+            Some(End::Failed) => return Ok(Ended::Failed),
+            None => {}
         }
-        let mut run = Run {
-            key: export.result_key(),
-            export: &export,
-            guard,
-            slice,
-            progress: export.progress,
-            has_advanced: false,
-        };
+        let mut run = Run { export: &export, guard, slice, progress: export.progress, has_advanced };
         let checkpoint = match Box::pin(self.upload(&mut run)).await? {
             Ok(checkpoint) => checkpoint,
             Err(Refused { reason, attempt }) => return self.refuse(&run, &reason, Some(&attempt)).await,
         };
         let file = ResultFile {
-            result_key: run.key.clone(),
+            result_key: export.result_key(&checkpoint.attempt.mark),
             size_bytes: checkpoint.size_bytes(),
             ready_at: self.clock.now(),
         };
         let rows = checkpoint.rows;
-        held(self.rows.ready(&export, &file, rows, guard).await?)?;
-        count_case(Metric::Exports, "ready", 1);
-        tracing::info!(export_id = %id, rows, size_bytes = file.size_bytes, "export ready");
+        match self.rows.ready(&export, &file, rows, guard).await? {
+            Guarded::Done => {
+                count_case(Metric::Exports, "ready", 1);
+                tracing::info!(export_id = %id, rows, size_bytes = file.size_bytes, "export ready");
+            }
+            Guarded::Overtaken => return Err(Stop::Overtaken),
+            // The lock is ours, so this was written by ourselves, by a request whose answer was lost; or the row expired.
+            Guarded::Over => {
+                let now = self.rows.get(id).await?.ok_or(Stop::Unknown)?;
+                return match end_of(&now)? {
+                    Some(End::Ready(file)) => self.tell(&now, file, slice).await,
+                    Some(End::Failed) => Ok(Ended::Failed),
+                    None => Err(Stop::Overtaken),
+                };
+            }
+        }
         let ready = Export { progress: Progress { percent: 100, rows }, ..export.clone() };
         self.tell(&ready, &file, slice).await
     }
 
-    /// Ends the export `id` without a result, unless it has ended.
-    pub async fn give_up(&self, id: &ExportId, guard: &R::Guard, slice: Slice) -> Result<Ended, Stop> {
-        let Some(export) = self.rows.get(id).await? else { return Ok(Ended::Unknown) };
-        match (export.status, &export.result) {
+    /// Ends the export `id` without a result, unless it has ended, or has come further since `sent_at`.
+    pub async fn give_up(
+        &self,
+        id: &ExportId,
+        sent_at: Timestamp,
+        guard: &R::Guard,
+        slice: Slice,
+    ) -> Result<Ended, Stop> {
+        let export = self.rows.get(id).await?.ok_or(Stop::Unknown)?;
+        match end_of(&export)? {
             // What is left to do is to tell, and that has failed as often as it may.
-            (Status::Ready, Some(file)) => {
+            Some(End::Ready(file)) => {
                 let rows = export.progress.rows;
                 if let Err(error) = self.tell(&export, file, slice).await {
                     tracing::warn!(export_id = %id, error = chain(&error), "the customer was not told");
                 }
                 return Ok(Ended::Ready { rows, size_bytes: file.size_bytes });
             }
-            (Status::Ready | Status::Failed, _) => return Ok(Ended::Failed),
-            (Status::Queued | Status::Running | Status::Finishing, _) => {}
+            Some(End::Failed) => return Ok(Ended::Failed),
+            None => {}
+        }
+        if export.checkpoint.as_ref().and_then(|checkpoint| checkpoint.advanced_at) > Some(sent_at) {
+            return Err(Stop::NotStuck);
         }
         let run = Run {
-            key: export.result_key(),
             export: &export,
             guard,
             slice,
             progress: export.progress,
-            has_advanced: false,
+            has_advanced: &AtomicBool::new(false),
         };
         let attempt = export.checkpoint.as_ref().map(|checkpoint| &checkpoint.attempt);
         self.refuse(&run, GAVE_UP, attempt).await
@@ -223,14 +250,15 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
         let mut is_final = run.export.status == Status::Finishing;
         let mut checkpoint = match &run.export.checkpoint {
             Some(checkpoint) => checkpoint.clone(),
-            None => self.begin(run).await?,
+            None => self.begin(run, None).await?,
         };
         let mut has_begun_anew = false;
         loop {
             let filled = if is_final { Filled::Whole } else { self.fill(run, &mut checkpoint).await? };
             match filled {
                 Filled::Whole => {
-                    let done = self.results.complete(&run.key, &checkpoint.attempt, &checkpoint.parts);
+                    let key = run.export.result_key(&checkpoint.attempt.mark);
+                    let done = self.results.complete(&key, &checkpoint.attempt, &checkpoint.parts);
                     if done.await? == Completion::Done {
                         return Ok(Ok(checkpoint));
                     }
@@ -245,17 +273,23 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
                 return Err(Stop::Spoiled);
             }
             has_begun_anew = true;
-            // Before there is another upload: this one must not be completed over it by somebody late.
-            self.results.abort(&run.key, &checkpoint.attempt).await?;
-            checkpoint = self.begin(run).await?;
+            self.drop_parts(run.export, &checkpoint.attempt).await;
+            // What was gone on from is lost: nothing of it counts for the next run.
+            run.has_advanced.store(false, Ordering::Relaxed);
+            checkpoint = self.begin(run, checkpoint.advanced_at).await?;
             is_final = false;
         }
     }
 
     /// A fresh upload, written down. One that could not be written down has no parts, and is cleared away with its like.
-    async fn begin(&self, run: &Run<'_, R::Guard>) -> Result<Checkpoint, Stop> {
-        let attempt: Attempt = self.results.begin(&run.key, self.ids.next()).await?;
-        let checkpoint = Checkpoint::of(attempt);
+    async fn begin(
+        &self,
+        run: &Run<'_, R::Guard>,
+        advanced_at: Option<Timestamp>,
+    ) -> Result<Checkpoint, Stop> {
+        let mark: AttemptId = self.ids.next();
+        let attempt = self.results.begin(&run.export.result_key(&mark), mark).await?;
+        let checkpoint = Checkpoint { advanced_at, ..Checkpoint::of(attempt) };
         self.write_down(run, Status::Running, &checkpoint).await?;
         Ok(checkpoint)
     }
@@ -281,7 +315,7 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
         let mut written_at = Instant::now();
         loop {
             if run.slice.stop_at.has_passed() {
-                return Err(Stop::OutOfTime { has_advanced: run.has_advanced });
+                return Err(Stop::OutOfTime { has_advanced: run.has_advanced.load(Ordering::Relaxed) });
             }
             let export = run.export;
             let page = self.orders.page(&export.customer_id, &export.period, after.as_ref());
@@ -308,16 +342,18 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
                     }
                     let bytes = Bytes::from(std::mem::replace(&mut lines, buffer()));
                     let number = checkpoint.parts.len() + 1;
-                    let part = self.results.put_part(&run.key, &checkpoint.attempt, number, bytes);
+                    let key = export.result_key(&checkpoint.attempt.mark);
+                    let part = self.results.put_part(&key, &checkpoint.attempt, number, bytes);
                     match part.await? {
                         PartOutcome::Taken(part) => checkpoint.parts.push(part),
                         PartOutcome::Gone => return Ok(Filled::Spoiled),
                     }
                 }
                 (checkpoint.after, checkpoint.rows) = (after.clone(), rows);
+                checkpoint.advanced_at = Some(self.clock.now());
                 let status = if is_last { Status::Finishing } else { Status::Running };
                 self.write_down(run, status, checkpoint).await?;
-                run.has_advanced = true;
+                run.has_advanced.store(true, Ordering::Relaxed);
                 written_at = Instant::now();
                 if is_last {
                     return Ok(Filled::Whole);
@@ -340,22 +376,45 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
         held(self.rows.failed(export, reason, run.guard).await?)?;
         count_case(Metric::Exports, "failed", 1);
         tracing::error!(export_id = %export.export_id, reason, "export failed");
-        // The parts are of no use any more. What is left of them is cleared away with its like.
-        if let Some(attempt) = attempt
-            && let Err(error) = self.results.abort(&run.key, attempt).await
-        {
-            tracing::warn!(export_id = %export.export_id, error = chain(&error), "parts are left over");
+        if let Some(attempt) = attempt {
+            self.drop_parts(export, attempt).await;
         }
         Ok(Ended::Failed)
+    }
+
+    /// Drops an upload that is of no use any more. One that is left is cleared away with its like.
+    async fn drop_parts(&self, export: &Export, attempt: &Attempt) {
+        if let Err(error) = self.results.abort(&export.result_key(&attempt.mark), attempt).await {
+            tracing::warn!(export_id = %export.export_id, error = chain(&error), "parts are left over");
+        }
     }
 
     /// Tells the customer that the export is ready.
     async fn tell(&self, export: &Export, file: &ResultFile, slice: Slice) -> Result<Ended, Stop> {
         match self.notice.ready(export, file, slice.deadline).await {
             Ok(true) => Ok(Ended::Ready { rows: export.progress.rows, size_bytes: file.size_bytes }),
-            Ok(false) => Err(Stop::OutOfTime { has_advanced: true }),
+            // Nothing was stored: how often this is tried is bounded by the queue.
+            Ok(false) => Err(Stop::OutOfTime { has_advanced: false }),
             Err(error) => Err(Stop::Notice(error)),
         }
+    }
+}
+
+/// How an export has ended.
+enum End<'a> {
+    Ready(&'a ResultFile),
+    Failed,
+}
+
+/// How `export` has ended; none if it is open.
+fn end_of(export: &Export) -> Result<Option<End<'_>>, Stop> {
+    match (export.status, &export.result) {
+        (Status::Ready, Some(file)) => Ok(Some(End::Ready(file))),
+        (Status::Ready, None) => {
+            Err(DynamoError::unreadable("read", export.export_id.as_str(), "ready without a file").into())
+        }
+        (Status::Failed, _) => Ok(Some(End::Failed)),
+        (Status::Queued | Status::Running | Status::Finishing, _) => Ok(None),
     }
 }
 

@@ -1,16 +1,20 @@
 //! Files in S3, written in parts.
 //!
-//! 1. An upload is begun with a mark of its own as metadata, which its file will carry.
+//! 1. Each upload has a key of its own: whatever of one that was dropped comes late, it touches no other file.
 //! 2. A part is the latest that was stored under its number. Two workers may write the same number: one that was paused
 //!    before its request left, and its successor.
 //! 3. *Complete* names the parts by number and `ETag`; S3 takes a list only if it has exactly those. A list that it does not
-//!    take (`InvalidPart`) can't come true any more: somebody has written over a part.
-//! 4. An upload that is gone (`NoSuchUpload`) was completed or dropped. The file at the key tells which: it carries this
-//!    upload's mark, or it does not.
-//! 5. *Abort* ends an upload for good. Whoever begins a new one for the same key aborts the old one first, so that nothing
-//!    late can replace the new file.
+//!    take (400, mostly `InvalidPart`) can't come true any more: somebody has written over a part.
+//! 4. An upload that is gone (`NoSuchUpload`) was completed or dropped. The key tells which: there is a
+//!    file, or there is none.
+//! 5. *Abort* ends an upload for good, and its parts are no longer billed.
 
+use std::time::Duration;
+
+use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Config;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
@@ -18,17 +22,19 @@ use aws_smithy_runtime_api::http::Response;
 use bytes::Bytes;
 
 use super::{Attempt, CONTENT_TYPE, Completion, Part, PartOutcome, ResultStore, StoreError};
+use crate::aws;
 use crate::env::{ConfigError, Env};
 use crate::files::MultipartId;
 use crate::ids::AttemptId;
 
-/// Name of the metadata that holds the mark.
-const MARK: &str = "attempt";
-
 /// S3's code for an upload that is not there any more.
 const NO_SUCH_UPLOAD: &str = "NoSuchUpload";
-/// S3's code for a part that is not there, or is another one than listed.
-const INVALID_PART: &str = "InvalidPart";
+
+/// How long a call may take, all tries together: 5 MiB on a slow connection. What times out is not tried again.
+const CALL: Duration = Duration::from_secs(10);
+/// How long S3 may take to put the parts together: minutes, at worst. The end of the slice comes first, and the next one asks
+/// again. It would be no faster for being asked twice at a time.
+const COMPLETION: Duration = Duration::from_mins(5);
 
 /// [`ResultStore`] in a bucket.
 #[derive(Debug, Clone)]
@@ -38,21 +44,27 @@ pub struct S3Results {
 }
 
 impl S3Results {
+    /// The client for it, which has more patience than those that answer customers.
+    pub fn client(env: &Env, sdk: &SdkConfig) -> Client {
+        Client::from_conf(aws::s3_config(env, sdk).timeout_config(timeouts(CALL)).build())
+    }
+
     /// Files in the bucket that `FILES_BUCKET` names.
     pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
         Ok(Self { client, bucket: env.required("FILES_BUCKET")?.to_owned() })
     }
 
-    /// Whether the file at `key` is the one with this mark.
-    async fn is_there(&self, key: &str, mark: &AttemptId) -> Result<bool, StoreError> {
+    /// Whether there is a file at `key`.
+    async fn is_there(&self, key: &str) -> Result<bool, StoreError> {
         let head = Box::pin(self.client.head_object().bucket(&self.bucket).key(key).send()).await;
         match head {
-            Ok(head) => Ok(head
-                .metadata()
-                .and_then(|metadata| metadata.get(MARK))
-                .is_some_and(|found| found == mark.as_str())),
+            Ok(_) => Ok(true),
+            Err(error) if status(&error) == Some(404) => Ok(false),
             // Who may not list the bucket is not told that there is nothing, only that it is not allowed to know.
-            Err(error) if matches!(status(&error), Some(403 | 404)) => Ok(false),
+            Err(error) if status(&error) == Some(403) => {
+                tracing::warn!(key, "taken for absent: S3 does not say whether the file is there");
+                Ok(false)
+            }
             Err(error) => Err(failed("HeadObject", key, error)),
         }
     }
@@ -67,8 +79,7 @@ impl ResultStore for S3Results {
             .key(key)
             .content_type(CONTENT_TYPE)
             // What the SDK sends with every part; S3 wants to know it beforehand.
-            .checksum_algorithm(ChecksumAlgorithm::Crc32)
-            .metadata(MARK, mark.as_str());
+            .checksum_algorithm(ChecksumAlgorithm::Crc32);
         let answer =
             Box::pin(request.send()).await.map_err(|error| failed("CreateMultipartUpload", key, error))?;
         match answer.upload_id {
@@ -95,9 +106,10 @@ impl ResultStore for S3Results {
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .body(ByteStream::from(bytes));
         match Box::pin(request.send()).await {
-            Ok(answer) => match answer.e_tag {
-                Some(etag) => Ok(PartOutcome::Taken(Part { etag, crc32: answer.checksum_crc32, size_bytes })),
-                None => Err(incomplete("UploadPart", key)),
+            Ok(answer) => match (answer.e_tag, answer.checksum_crc32) {
+                (Some(etag), Some(crc32)) => Ok(PartOutcome::Taken(Part { etag, crc32, size_bytes })),
+                // An upload that was begun with checksums is completed with those of all its parts.
+                _ => Err(incomplete("UploadPart", key)),
             },
             Err(error) if error.code() == Some(NO_SUCH_UPLOAD) => Ok(PartOutcome::Gone),
             Err(error) => Err(failed("UploadPart", key, error)),
@@ -109,7 +121,7 @@ impl ResultStore for S3Results {
             CompletedPart::builder()
                 .part_number(s3_number(place + 1))
                 .e_tag(&part.etag)
-                .set_checksum_crc32(part.crc32.clone())
+                .checksum_crc32(&part.crc32)
                 .build()
         });
         let list = CompletedMultipartUpload::builder().set_parts(Some(listed.collect())).build();
@@ -119,16 +131,18 @@ impl ResultStore for S3Results {
             .bucket(&self.bucket)
             .key(key)
             .upload_id(attempt.upload_id.as_str())
-            .multipart_upload(list);
+            .multipart_upload(list)
+            .customize()
+            .config_override(Config::builder().timeout_config(timeouts(COMPLETION)));
         match Box::pin(request.send()).await {
             Ok(_) => Ok(Completion::Done),
-            Err(error) if error.code() == Some(INVALID_PART) => Ok(Completion::Impossible),
             Err(error) if error.code() == Some(NO_SUCH_UPLOAD) => {
-                Ok(if self.is_there(key, &attempt.mark).await? {
-                    Completion::Done
-                } else {
-                    Completion::Impossible
-                })
+                Ok(if self.is_there(key).await? { Completion::Done } else { Completion::Impossible })
+            }
+            // `InvalidPart` above all. Whatever S3 calls bad in the list, it is no better the next time.
+            Err(error) if status(&error) == Some(400) => {
+                tracing::warn!(key, code = error.code(), "S3 does not take the list of parts");
+                Ok(Completion::Impossible)
             }
             Err(error) => Err(failed("CompleteMultipartUpload", key, error)),
         }
@@ -147,6 +161,14 @@ impl ResultStore for S3Results {
             Err(error) => Err(failed("AbortMultipartUpload", key, error)),
         }
     }
+}
+
+fn timeouts(all: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(aws::CONNECT_TIMEOUT)
+        .operation_attempt_timeout(all)
+        .operation_timeout(all)
+        .build()
 }
 
 /// [`MAX_PARTS`](super::MAX_PARTS) keeps it far below the limit of its type.

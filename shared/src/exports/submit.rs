@@ -1,14 +1,16 @@
 //! From a request to a message in the queue.
 //!
 //! 1. Run the request under its key: the first one writes the export, every later one finds its answer.
-//! 2. Send the export's id to the queue, whichever it was: nobody knows whether the first one came to that.
+//! 2. Send the export's id to the queue. A later one does so too, as long as the export is `QUEUED`: nobody knows whether the
+//!    first one came to that. When somebody has begun, it did; when the row is gone, there is nothing to do.
 //! 3. Give the answer. An export that was acknowledged is in the queue.
 
-use super::ExportMessage;
-use super::dynamo::RequestExport;
+use super::dynamo::{DynamoExports, RequestExport};
+use super::{ExportMessage, Status};
 use crate::deadline::Deadline;
+use crate::dynamo::DynamoError;
 use crate::idempotency::dynamo::KeyedRequests;
-use crate::idempotency::{KeyedRequest, KeyedRequestError};
+use crate::idempotency::{KeyedRequest, KeyedRequestError, REPLAYED};
 use crate::queue::{NotSent, Queue};
 use crate::reply::Reply;
 use crate::tokens::Principal;
@@ -19,6 +21,9 @@ pub enum SubmitError {
     /// The request was refused, or could not be carried out.
     #[error(transparent)]
     Request(#[from] KeyedRequestError),
+    /// The export could not be read again. 503, as its mapping says.
+    #[error(transparent)]
+    Table(#[from] DynamoError),
     /// The export is there, and nobody knows whether a worker will come. 503: the same request makes sure of it.
     #[error(transparent)]
     NotSent(#[from] NotSent),
@@ -28,6 +33,7 @@ pub enum SubmitError {
 pub async fn submit(
     requests: &KeyedRequests,
     queue: &impl Queue,
+    exports: &DynamoExports,
     caller: &Principal,
     request: &KeyedRequest,
     effect: &RequestExport<'_>,
@@ -36,7 +42,13 @@ pub async fn submit(
     let reply = requests.run(caller, request, effect, deadline).await?;
     // A refusal that is given again names no export.
     if let Some(message) = message_of(&reply) {
-        queue.send(&message.body()).await?;
+        let is_needed = !reply.headers.contains_key(REPLAYED) || {
+            let export = exports.get(&message.export_id).await?;
+            export.is_some_and(|export| export.status == Status::Queued)
+        };
+        if is_needed {
+            queue.send(&message.body()).await?;
+        }
     }
     Ok(reply)
 }

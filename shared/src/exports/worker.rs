@@ -1,13 +1,22 @@
 //! What a message of the queue leads to.
 //!
 //! 1. Take the export's lock. It is done: so is the message.
-//! 2. Somebody else holds it: wait long enough for a holder that died to be replaced, and no longer. One that lives has a
-//!    message of its own, which comes again until the export has ended; this one fails, and comes again too.
-//! 3. Run. An export that has ended completes the lock, for good. What was stopped gives it back.
-//! 4. Out of time, and further than before: send a fresh message, and this one is done. Else it fails, and comes again; when
-//!    that has happened too often, the dead-letter queue brings it to [`Worker::give_up`].
+//! 2. Somebody else holds it: wait long enough for a holder that died to be replaced, and no longer. One that is seen to
+//!    renew its lease lives, and has a message of its own, which comes again until the export has ended: this one is one too
+//!    many, and done. Nobody has renewed: this one fails, and comes again.
+//! 3. Run. An export that has ended completes the lock, for good. What was stopped gives it back, and so does a run that
+//!    finds no row.
+//! 4. Out of time, or cut off, and further than before: send a fresh message, and this one is done. Else it fails, and comes
+//!    again; when that has happened too often, the dead-letter queue brings it to [`Worker::give_up`].
+//! 5. Give up, but only what stands still. An export that has stored a part after the dead message was sent may have a fresh
+//!    message on its way, which the dead one knows nothing of: send one more, and the dead one is done. It is younger than
+//!    that part, so that the next verdict falls unless there was another part meanwhile; and after
+//!    [`RETENTION`](super::RETENTION) there is no row.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::run::{Ended, Exporter, Slice, Stop};
 use super::{CustomerOrders, ExportMessage, Notice, ResultStore, Rows};
@@ -18,9 +27,9 @@ use crate::ids::{AttemptId, SharedIds};
 use crate::lock::{DynamoLocks, LeaseTerms, LockError, SlotRun, SlotRunner, Task};
 use crate::queue::{MessageError, NotSent, Queue};
 
-/// How long before the deadline the last page is begun: the time to read it, to store a part, to write that down, to let
-/// go of the lock and to send a message. Each takes milliseconds, or seconds on a bad day.
-const STOP_BEFORE_DEADLINE: Duration = Duration::from_secs(15);
+/// How long before the deadline the last page is begun: the time to read it (8 seconds at worst), to store a part (10), to
+/// write that down (8), and for the last steps. What takes even longer is cut off, and what it has stored counts.
+const STOP_BEFORE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What ends before the run is cut off by its lock: giving it back, and a fresh message.
 const LAST_STEPS: Duration = Duration::from_secs(3);
@@ -35,7 +44,7 @@ const _: () = assert!(
 /// Why a message failed. All of it may pass.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkError {
-    /// Somebody else works on the export.
+    /// Somebody else has the export's lock, and was not seen to live.
     #[error("{task} is held by {by} until {}", rfc3339(*until))]
     Held {
         /// The lock.
@@ -43,7 +52,7 @@ pub enum WorkError {
         /// The holder.
         by: AttemptId,
         /// The end of its lease.
-        until: jiff::Timestamp,
+        until: Timestamp,
     },
     /// The run did not stop in time by itself.
     #[error("{task} was cut off")]
@@ -99,7 +108,7 @@ pub struct Worker<R, O, S, N, Q> {
 #[derive(Clone, Copy)]
 enum Errand {
     Run,
-    GiveUp,
+    GiveUp { sent_at: Timestamp },
 }
 
 impl<R, O, S, N, Q> Worker<R, O, S, N, Q>
@@ -126,9 +135,14 @@ where
         self.go(Errand::Run, message, deadline).await
     }
 
-    /// Ends the export of a message that failed too often.
-    pub async fn give_up(&self, message: &ExportMessage, deadline: Deadline) -> Result<(), WorkError> {
-        self.go(Errand::GiveUp, message, deadline).await
+    /// Ends the export of a message that failed too often, unless it has come further since that was sent.
+    pub async fn give_up(
+        &self,
+        message: &ExportMessage,
+        sent_at: Timestamp,
+        deadline: Deadline,
+    ) -> Result<(), WorkError> {
+        self.go(Errand::GiveUp { sent_at }, message, deadline).await
     }
 
     async fn go(&self, errand: Errand, message: &ExportMessage, deadline: Deadline) -> Result<(), WorkError> {
@@ -137,11 +151,13 @@ where
             stop_at: deadline.earlier_by(STOP_BEFORE_DEADLINE),
             deadline: deadline.earlier_by(LAST_STEPS),
         };
+        let has_advanced = &AtomicBool::new(false);
         let work = |lease| async move {
             let guard = self.runner.locks().guard(&lease)?;
+            let id = &message.export_id;
             match errand {
-                Errand::Run => self.exporter.run(&message.export_id, &guard, slice).await,
-                Errand::GiveUp => self.exporter.give_up(&message.export_id, &guard, slice).await,
+                Errand::Run => self.exporter.run(id, &guard, slice, has_advanced).await,
+                Errand::GiveUp { sent_at } => self.exporter.give_up(id, sent_at, &guard, slice).await,
             }
         };
         match self.runner.run::<Ended, Stop, _>(&task, deadline, work).await? {
@@ -153,12 +169,28 @@ where
                 tracing::info!(%task, "the export had ended before");
                 Ok(())
             }
-            SlotRun::HeldElsewhere { by, until } => Err(WorkError::Held { task, by, until }),
+            SlotRun::HeldElsewhere { is_alive: true, by, .. } => {
+                tracing::info!(%task, %by, "somebody else works on the export");
+                Ok(())
+            }
+            SlotRun::HeldElsewhere { by, until, is_alive: false } => Err(WorkError::Held { task, by, until }),
+            SlotRun::CutOff if has_advanced.load(Ordering::Relaxed) => {
+                tracing::warn!(%task, "cut off; another message goes on");
+                Ok(self.queue.send(&message.body()).await?)
+            }
             SlotRun::CutOff => Err(WorkError::CutOff { task }),
             SlotRun::TakenOver => Err(WorkError::TakenOver { task }),
             SlotRun::Failed(Stop::OutOfTime { has_advanced: true }) => {
                 tracing::info!(%task, "out of time; another message goes on");
                 Ok(self.queue.send(&message.body()).await?)
+            }
+            SlotRun::Failed(Stop::NotStuck) => {
+                tracing::warn!(%task, "not given up: it has advanced since; another message goes on");
+                Ok(self.queue.send(&message.body()).await?)
+            }
+            SlotRun::Failed(Stop::Unknown) => {
+                tracing::info!(%task, "there is no such export, or not any more");
+                Ok(())
             }
             SlotRun::Failed(why) => Err(WorkError::Stopped { task, why }),
         }

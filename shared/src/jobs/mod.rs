@@ -144,7 +144,7 @@ where
             let result = result.map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text)));
             Ok(json!({"slot": name, "outcome": "alreadyDone", "completedAt": rfc3339(at), "result": result}))
         }
-        SlotRun::HeldElsewhere { by, until } => Err(JobError::Held { slot: name, by, until }),
+        SlotRun::HeldElsewhere { by, until, .. } => Err(JobError::Held { slot: name, by, until }),
         SlotRun::CutOff => Err(JobError::CutOff { slot: name }),
         SlotRun::TakenOver => Err(JobError::TakenOver { slot: name }),
         SlotRun::Failed(error) => Err(JobError::Work { slot: name, source: error.into() }),

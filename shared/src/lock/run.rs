@@ -3,7 +3,7 @@
 //! 1. Acquire with a fresh owner. Done: nothing is run, and the caller gets the result of the run that did it. Held: ask
 //!    again every [`HOLDER_POLL`] as long as time allows, until the holder completes (done), gives back, or lets its
 //!    lease run out (taken over). So one delivery is enough to finish a slot whose holder crashed. Who only wants to know
-//!    that the holder lives may be less patient ([`SlotRunner::patience`]).
+//!    whether the holder lives asks until that shows ([`SlotRunner::patience`]).
 //! 2. Run the work and the heartbeat side by side in one task. The work is dropped when the lease is lost, and
 //!    [`LeaseTerms::margin`] before the lease or the invocation ends, whichever comes first.
 //! 3. Finished: complete, and leave the work's result with the slot, for deliveries that come later. Failed or cut off:
@@ -46,6 +46,8 @@ pub enum SlotRun<T, E> {
         by: Owner,
         /// The end of its lease, if it does not renew.
         until: Timestamp,
+        /// Whether it lives: between two times of asking the lease was renewed, or the lock changed hands.
+        is_alive: bool,
     },
     /// The work did not end in time. It was dropped and the lock given back.
     CutOff,
@@ -90,7 +92,7 @@ impl<S: LockStore> SlotRunner<S> {
         Self { locks, clock, ids, patience: None }
     }
 
-    /// Asks for a lock that is held for no longer than this.
+    /// Asks for a lock that is held for no longer than this, and not again once its holder is seen to live.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience: Some(patience), ..self }
@@ -116,10 +118,11 @@ impl<S: LockStore> SlotRunner<S> {
         T: Serialize,
         W: Future<Output = Result<T, E>>,
     {
-        let run = match self.acquire(slot, deadline).await? {
+        let (acquired, is_alive) = self.acquire(slot, deadline).await?;
+        let run = match acquired {
             // On the heap: the work is whatever a job does.
             Acquire::Acquired(lease) => Box::pin(self.run_held(lease, deadline, work)).await?,
-            Acquire::Held { by, until } => SlotRun::HeldElsewhere { by, until },
+            Acquire::Held { by, until } => SlotRun::HeldElsewhere { by, until, is_alive },
             Acquire::Done { at, result } => SlotRun::AlreadyDone { at, result },
         };
         count_case(Metric::LockOutcomes, run.case(), 1);
@@ -129,15 +132,19 @@ impl<S: LockStore> SlotRunner<S> {
         Ok(run)
     }
 
-    /// Asks until the slot is ours or done, or time is up.
-    async fn acquire(&self, slot: &impl Once, deadline: Deadline) -> Result<Acquire, LockError> {
+    /// Asks until the slot is ours or done, or time is up. Also tells whether a holder was seen to live.
+    async fn acquire(&self, slot: &impl Once, deadline: Deadline) -> Result<(Acquire, bool), LockError> {
         let in_time = deadline.earlier_by(self.locks.terms().margin);
         let ask_until = self.patience.map_or(in_time, |patience| in_time.min(Deadline::after(patience)));
+        let mut first_seen = None;
         loop {
             let outcome = self.locks.acquire(slot.lock_name(), &self.ids.next()).await?;
-            let Acquire::Held { by, until } = &outcome else { return Ok(outcome) };
-            if ask_until.remaining() <= HOLDER_POLL {
-                return Ok(outcome);
+            let Acquire::Held { by, until } = &outcome else { return Ok((outcome, false)) };
+            let seen = (by.clone(), *until);
+            let is_alive = *first_seen.get_or_insert_with(|| seen.clone()) != seen;
+            let knows_enough = is_alive && self.patience.is_some();
+            if knows_enough || ask_until.remaining() <= HOLDER_POLL {
+                return Ok((outcome, is_alive));
             }
             tracing::debug!(lock = %slot, %by, %until, "held by another run; waiting");
             tokio::time::sleep(HOLDER_POLL).await;

@@ -11,6 +11,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -29,8 +30,12 @@ const OUT_OF_TIME: &str = "message-out-of-time";
 pub struct Delivered {
     /// What was sent.
     pub body: String,
+    /// The queue's id of it.
+    pub message_id: String,
     /// The ARN of the queue that it came from.
     pub queue_arn: String,
+    /// When it was sent; for one from a dead-letter queue: to the queue before that.
+    pub sent_at: Timestamp,
     /// When it must be done.
     pub deadline: Deadline,
 }
@@ -62,12 +67,20 @@ struct Record {
 #[serde(rename_all = "PascalCase")]
 struct Attributes {
     approximate_receive_count: String,
+    /// Milliseconds since the epoch.
+    sent_timestamp: String,
 }
 
 /// An event that is none of a queue's.
 #[derive(Debug, thiserror::Error)]
 #[error("the event is not a queue's: {0}")]
-struct NoSqsEvent(serde_json::Error);
+struct NoSqsEvent(Box<dyn std::error::Error + Send + Sync>);
+
+impl NoSqsEvent {
+    fn of(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(error))
+    }
+}
 
 impl From<NoSqsEvent> for Diagnostic {
     fn from(error: NoSqsEvent) -> Self {
@@ -117,12 +130,15 @@ where
     F: Future<Output = Result<(), E>>,
     E: MessageError,
 {
-    let SqsEvent { records } = serde_json::from_value(event).map_err(NoSqsEvent)?;
+    let SqsEvent { records } = serde_json::from_value(event).map_err(NoSqsEvent::of)?;
     let mut failed = BTreeSet::new();
     for Record { message_id, body, attributes, event_source_arn } in records {
         let receive_count = attributes.approximate_receive_count;
         tracing::info!(message_id, receive_count, queue = event_source_arn, "delivered");
-        let message = Delivered { body, queue_arn: event_source_arn, deadline };
+        let sent_ms = attributes.sent_timestamp.parse::<i64>().map_err(NoSqsEvent::of)?;
+        let sent_at = Timestamp::from_millisecond(sent_ms).map_err(NoSqsEvent::of)?;
+        let queue_arn = event_source_arn;
+        let message = Delivered { body, message_id: message_id.clone(), queue_arn, sent_at, deadline };
         // On the heap: the work is whatever a handler does.
         let handled = async {
             if deadline.has_passed() {

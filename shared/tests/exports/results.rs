@@ -1,14 +1,15 @@
 //! What an export comes to.
 
-use std::pin::pin;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde_json::json;
+use sojourn::clock::Clock;
 use sojourn::deadline::Deadline;
 use sojourn::exports::run::{self, Slice, Stop};
 use sojourn::exports::{ExportMessage, Guarded, Progress, RETENTION, Rows, WorkError};
 use sojourn::ids::{self, AttemptId, ExportId};
-use sojourn::lock::{Acquire, LockStore, Once, Task};
+use sojourn::lock::{Acquire, IfHolder, LeaseTerms, LockStore, Once, Task};
 use sojourn_local::services::faults::When;
 
 use crate::stage::{At, Stage, hold};
@@ -80,7 +81,8 @@ async fn what_comes_from_the_dead_letter_queue_is_given_up_unless_it_has_ended()
     let stuck = stage.request().await;
     assert!(stage.crash(&stuck, At::S3, hold(When::Before).operation("CompleteMultipartUpload")).await);
     stage.past_the_lease();
-    stage.worker().give_up(&message(&stuck), in_a_minute()).await.unwrap();
+    stage.worker().give_up(&message(&stuck), stage.clock.now(), in_a_minute()).await.unwrap();
+    assert!(stage.sent.bodies().is_empty());
     let document = stage.row(&stuck).await.document();
     assert_eq!((&document["status"], &document["failure"]), (&json!("FAILED"), &json!(run::GAVE_UP)));
     assert_eq!(stage.events(&stuck).await, ["export.failed"]);
@@ -91,18 +93,23 @@ async fn what_comes_from_the_dead_letter_queue_is_given_up_unless_it_has_ended()
     // Dead between the end and the notice.
     assert!(stage.crash(&ready, At::DynamoDb, hold(When::Before).operation("Query").skip(1)).await);
     stage.past_the_lease();
-    stage.worker().give_up(&message(&ready), in_a_minute()).await.unwrap();
+    stage.worker().give_up(&message(&ready), stage.clock.now(), in_a_minute()).await.unwrap();
     stage.assert_ready(&ready, &orders).await;
 }
 
 #[tokio::test]
 async fn an_export_that_is_unknown_or_has_expired_is_nobodys_work() {
     let stage = Stage::open();
-    stage.take(&ids::random().next()).await.unwrap();
+    let unknown: ExportId = ids::random().next();
+    stage.take(&unknown).await.unwrap();
     let id = stage.request().await;
     stage.clock.advance(RETENTION);
     stage.take(&id).await.unwrap();
     assert_eq!(stage.row(&id).await.document()["status"], "QUEUED");
+    for id in [unknown, id] {
+        let asked = stage.locks().acquire(Task::of_export(&id).lock_name(), &ids::random().next()).await;
+        assert!(matches!(asked, Ok(Acquire::Acquired(_))), "not ended for good: {asked:?}");
+    }
 }
 
 #[tokio::test]
@@ -116,7 +123,7 @@ async fn a_slice_without_time_for_a_page_has_not_advanced_and_fails_its_message(
 }
 
 #[tokio::test]
-async fn what_there_was_no_time_to_tell_is_told_because_of_another_message() {
+async fn what_there_was_no_time_to_tell_fails_its_message_which_comes_again() {
     let stage = Stage::open();
     let orders = stage.orders(3, 10).await;
     let id = stage.request().await;
@@ -124,9 +131,9 @@ async fn what_there_was_no_time_to_tell_is_told_because_of_another_message() {
     // Dead between the end and the notice.
     assert!(stage.crash(&id, At::DynamoDb, hold(When::Before).operation("Query").skip(1)).await);
     stage.past_the_lease();
-    stage.worker().take(&message, Deadline::after(Duration::from_secs(5))).await.unwrap();
-    assert_eq!(stage.sent.bodies(), [message.body()]);
-    // It comes at once: the lock is free.
+    let untold = stage.worker().take(&message, Deadline::after(Duration::from_secs(5))).await;
+    assert!(matches!(untold, Err(WorkError::Stopped { why: Stop::OutOfTime { has_advanced: false }, .. })));
+    assert!(stage.sent.bodies().is_empty(), "a fresh message would be one without end");
     stage.take(&id).await.unwrap();
     stage.assert_ready(&id, &orders).await;
 }
@@ -135,41 +142,21 @@ async fn what_there_was_no_time_to_tell_is_told_because_of_another_message() {
 async fn a_slice_that_stored_a_part_has_advanced_and_the_next_one_goes_on_behind_it() {
     let stage = Stage::open();
     let orders = stage.orders(20, 300_000).await;
-    // As long as this machine needs for a part: a slice that was too short is tried again with twice the time.
-    let mut pages = Duration::from_secs(2);
-    let id = loop {
-        let id = stage.request().await;
-        let task = Task::of_export(&id);
-        let Acquire::Acquired(lease) =
-            stage.locks().acquire(task.lock_name(), &ids::random().next()).await.unwrap()
-        else {
-            panic!("nobody has it");
-        };
-        let guard = stage.locks().guard(&lease).unwrap();
-        let slice = Slice { stop_at: Deadline::after(pages), deadline: in_a_minute() };
-        // The answer to the first part comes when the time for pages has passed.
-        let rule = stage.faults(At::S3).add(hold(When::After).operation("UploadPart").times(1));
-        let time_passes = async {
-            stage.until_held(At::S3, rule).await;
-            tokio::time::sleep(slice.stop_at.remaining()).await;
-            stage.faults(At::S3).release(rule);
-        };
-        let exporter = stage.exporter();
-        let stopped = {
-            let mut run = pin!(exporter.run(&id, &guard, slice));
-            tokio::select! {
-                biased;
-                stopped = &mut run => stopped,
-                () = time_passes => run.await,
-            }
-        };
-        stage.faults(At::S3).remove(rule);
-        match stopped {
-            Err(Stop::OutOfTime { has_advanced: true }) => break id,
-            Err(Stop::OutOfTime { has_advanced: false }) => pages *= 2,
-            other => panic!("{other:?}"),
-        }
+    let id = stage.request().await;
+    let lease = stage.hold_the_lock(&id).await;
+    let guard = stage.locks().guard(&lease).unwrap();
+    let slice = Slice { stop_at: in_a_minute(), deadline: Deadline::after(Duration::from_mins(2)) };
+    let rule = stage.faults(At::S3).add(hold(When::After).operation("UploadPart").times(1));
+    // The answer to the first part comes when the time for pages has passed.
+    let time_passes = async {
+        stage.until_held(At::S3, rule).await;
+        pass(Duration::from_mins(1)).await;
+        stage.faults(At::S3).release(rule);
     };
+    let has_advanced = AtomicBool::new(false);
+    let exporter = stage.exporter();
+    let (stopped, ()) = futures::join!(exporter.run(&id, &guard, slice, &has_advanced), time_passes);
+    assert!(matches!(stopped, Err(Stop::OutOfTime { has_advanced: true })), "{stopped:?}");
     let row = stage.row(&id).await;
     let first = row.checkpoint.unwrap();
     assert_eq!(first.parts.len(), 1);
@@ -213,6 +200,84 @@ async fn a_worker_that_finds_another_one_at_it_fails_its_message_and_disturbs_no
     let taken = stage.worker().take(&message, Deadline::after(Duration::from_secs(2))).await;
     assert!(matches!(taken, Err(WorkError::Held { by, .. }) if by == owner));
     assert_eq!(stage.row(&id).await.document()["status"], "QUEUED");
+}
+
+/// Ten of them are enough for the dead-letter queue. None of them may bring an export there that somebody works on.
+#[tokio::test]
+async fn messages_too_many_are_done_while_the_holder_renews_and_their_verdict_fails_nothing() {
+    let stage = Stage::open();
+    let orders = stage.orders(3, 10).await;
+    let id = stage.request().await;
+    let (worker, message) = (stage.worker(), ExportMessage { export_id: id.clone() });
+    let sent_at = stage.clock.now();
+    let mut lease = stage.hold_the_lock(&id).await;
+    let duplicates = async {
+        for _ in 0..10 {
+            worker.take(&message, in_a_minute()).await.unwrap();
+        }
+        worker.give_up(&message, sent_at, in_a_minute()).await.unwrap();
+    };
+    let holder = async {
+        loop {
+            stage.clock.advance(Duration::from_millis(100));
+            match stage.locks().renew(&lease).await.unwrap() {
+                IfHolder::Done(renewed) => lease = renewed,
+                IfHolder::Lost => panic!("somebody took it from a holder that lives"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! { () = duplicates => {} never = holder => never }
+    assert_eq!(stage.row(&id).await.document()["status"], "QUEUED");
+    assert!(stage.sent.bodies().is_empty());
+    stage.finish(&id).await;
+    stage.assert_ready(&id, &orders).await;
+}
+
+#[tokio::test]
+async fn an_export_that_has_advanced_since_the_dead_message_was_sent_is_not_given_up() {
+    let stage = Stage::open();
+    let orders = stage.orders(3, 10).await;
+    let id = stage.request().await;
+    let message = ExportMessage { export_id: id.clone() };
+    let sent_at = stage.clock.now();
+    stage.clock.advance(Duration::from_millis(1));
+    assert!(stage.crash(&id, At::S3, hold(When::Before).operation("CompleteMultipartUpload")).await);
+    stage.past_the_lease();
+    // The gap between two slices: the lock is free, and the fresh message is on its way.
+    stage.worker().give_up(&message, sent_at, in_a_minute()).await.unwrap();
+    assert_eq!(stage.row(&id).await.document()["status"], "RUNNING");
+    assert_eq!(stage.sent.bodies(), [message.body()], "one more");
+    stage.finish(&id).await;
+    stage.assert_ready(&id, &orders).await;
+}
+
+#[tokio::test]
+async fn a_slice_that_is_cut_off_behind_a_part_is_gone_on_from_because_of_another_message() {
+    let stage = Stage::open();
+    let orders = stage.orders(20, 300_000).await;
+    let id = stage.request().await;
+    let (worker, message) = (stage.worker(), ExportMessage { export_id: id.clone() });
+    let rule = stage.faults(At::S3).add(hold(When::Before).operation("UploadPart").skip(1).times(1));
+    let time_passes = async {
+        stage.until_held(At::S3, rule).await;
+        // The end of the lease, at which the run is dropped.
+        pass(LeaseTerms::EXPORTS.lease).await;
+    };
+    let (taken, ()) =
+        futures::join!(worker.take(&message, Deadline::after(Duration::from_mins(5))), time_passes);
+    taken.unwrap();
+    assert_eq!(stage.sent.bodies(), [message.body()]);
+    stage.faults(At::S3).remove(rule);
+    stage.take(&id).await.unwrap();
+    stage.assert_ready(&id, &orders).await;
+}
+
+/// So much time passes at once.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
 
 fn in_a_minute() -> Deadline {

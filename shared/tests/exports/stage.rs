@@ -20,7 +20,7 @@ use sojourn::exports::{
     Export, ExportMessage, ExportRequest, Period, S3Results, SocketNotice, WorkError, Worker,
 };
 use sojourn::ids::{self, ExportId, OrderId, UserId};
-use sojourn::lock::{DynamoLocks, LeaseTerms};
+use sojourn::lock::{Acquire, DynamoLocks, Lease, LeaseTerms, LockStore, Once, Task};
 use sojourn::queue::{NotSent, Queue};
 use sojourn::tables;
 use sojourn_local::services::Controls;
@@ -135,6 +135,13 @@ impl Stage {
     pub(crate) fn locks(&self) -> DynamoLocks {
         let client = self.store.client.clone();
         DynamoLocks::new(client, "LocksTable", "local", self.clock.clone(), LeaseTerms::EXPORTS)
+    }
+
+    /// Somebody has the lock of `id`.
+    pub(crate) async fn hold_the_lock(&self, id: &ExportId) -> Lease {
+        let asked = self.locks().acquire(Task::of_export(id).lock_name(), &ids::random().next()).await;
+        let Ok(Acquire::Acquired(lease)) = asked else { panic!("nobody has it: {asked:?}") };
+        lease
     }
 
     /// Does what a message about `id` asks for.

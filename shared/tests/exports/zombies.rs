@@ -164,13 +164,13 @@ async fn a_part_that_is_written_over_is_found_out_and_everything_begins_anew() {
     let worker = stage.worker();
     let mut run = Box::pin(worker.take(&message, Deadline::after(AMPLE)));
     run_until_held(&stage, At::S3, completion, run.as_mut()).await;
-    let upload = upload_of(&stage, &id).await;
-    assert!(is_upload(&stage, &id, &upload).await, "the late part has arrived");
+    let (key, upload) = (key_of(&stage, &id).await, upload_of(&stage, &id).await);
+    assert!(is_upload(&stage, &key, &upload).await, "the late part has arrived");
 
     stage.faults(At::S3).remove(completion);
     run.await.unwrap();
     stage.assert_ready(&id, &orders).await;
-    assert!(!is_upload(&stage, &id, &upload).await, "the spoiled upload is gone");
+    assert!(!is_upload(&stage, &key, &upload).await, "the spoiled upload is gone");
 }
 
 #[tokio::test]
@@ -187,16 +187,20 @@ async fn an_upload_that_vanished_between_two_parts_is_begun_anew() {
 }
 
 #[tokio::test]
-async fn an_upload_that_vanished_at_the_end_is_begun_anew_whatever_lies_at_its_key() {
+async fn an_upload_that_vanished_at_the_end_is_begun_anew_at_another_key() {
     let (stage, orders) = stage().await;
     let id = stage.request().await;
     assert!(stage.crash(&id, At::S3, hold(When::Before).operation("CompleteMultipartUpload")).await);
     abort(&stage, &id).await;
-    let key = stage.row(&id).await.result_key();
-    let put = stage.s3().put_object().bucket(BUCKET).key(key).body(b"something else".to_vec().into());
-    put.send().await.unwrap();
+    let dropped = key_of(&stage, &id).await;
     stage.finish(&id).await;
     stage.assert_ready(&id, &orders).await;
+    assert_ne!(stage.row(&id).await.result.unwrap().result_key, dropped);
+}
+
+async fn key_of(stage: &Stage, id: &ExportId) -> String {
+    let row = stage.row(id).await;
+    row.result_key(&row.checkpoint.as_ref().unwrap().attempt.mark)
 }
 
 async fn upload_of(stage: &Stage, id: &ExportId) -> String {
@@ -204,12 +208,12 @@ async fn upload_of(stage: &Stage, id: &ExportId) -> String {
 }
 
 async fn abort(stage: &Stage, id: &ExportId) {
-    let abort = stage.s3().abort_multipart_upload().bucket(BUCKET).key(stage.row(id).await.result_key());
+    let abort = stage.s3().abort_multipart_upload().bucket(BUCKET).key(key_of(stage, id).await);
     abort.upload_id(upload_of(stage, id).await).send().await.unwrap();
 }
 
 /// Whether the upload is still there: it takes another part 1.
-async fn is_upload(stage: &Stage, id: &ExportId, upload: &str) -> bool {
-    let part = stage.s3().upload_part().bucket(BUCKET).key(stage.row(id).await.result_key());
+async fn is_upload(stage: &Stage, key: &str, upload: &str) -> bool {
+    let part = stage.s3().upload_part().bucket(BUCKET).key(key);
     part.upload_id(upload).part_number(1).body(b"x".to_vec().into()).send().await.is_ok()
 }

@@ -25,6 +25,7 @@ impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Request(error) => error.into(),
+            SubmitError::Table(error) => error.into(),
             SubmitError::NotSent(error) => error.into(),
         }
     }
