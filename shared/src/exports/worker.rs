@@ -2,8 +2,9 @@
 //!
 //! 1. Take the export's lock. It is done: so is the message.
 //! 2. Somebody else holds it: wait long enough for a holder that died to be replaced, and no longer. One that is seen to
-//!    renew its lease lives, and has a message of its own, which comes again until the export has ended: this one is one too
-//!    many, and done. Nobody has renewed: this one fails, and comes again.
+//!    renew its lease lives: this message need not fail, which is bounded, and is done. But it may be the holder's own,
+//!    delivered twice, and the holder may die; so one that looks again [later](LOOK_AGAIN) takes its place. Nobody has renewed:
+//!    this one fails, and comes again. Either way a message is left for as long as the export has not ended.
 //! 3. Run. An export that has ended completes the lock, for good. What was stopped gives it back, and so does a run that
 //!    finds no row.
 //! 4. Out of time, or cut off, and further than before: send a fresh message, and this one is done. Else it fails, and comes
@@ -40,6 +41,9 @@ const _: () = assert!(
     PATIENCE.as_secs() > LeaseTerms::EXPORTS.lease.as_secs() + LeaseTerms::EXPORTS.clock_skew.as_secs(),
     "a dead holder can be replaced by whoever waits"
 );
+
+/// How long after a holder was seen alive somebody looks again: longer than most runs.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// Why a message failed. All of it may pass.
 #[derive(Debug, thiserror::Error)]
@@ -170,8 +174,8 @@ where
                 Ok(())
             }
             SlotRun::HeldElsewhere { is_alive: true, by, .. } => {
-                tracing::info!(%task, %by, "somebody else works on the export");
-                Ok(())
+                tracing::info!(%task, %by, "somebody else is at the export; another message goes on if they die");
+                Ok(self.queue.send_later(&message.body(), LOOK_AGAIN).await?)
             }
             SlotRun::HeldElsewhere { by, until, is_alive: false } => Err(WorkError::Held { task, by, until }),
             SlotRun::CutOff if has_advanced.load(Ordering::Relaxed) => {

@@ -10,6 +10,7 @@
 //!   goes to the dead-letter queue, and somebody has to look after it there.
 
 use std::future::Future;
+use std::time::Duration;
 
 mod serve;
 mod sqs;
@@ -31,5 +32,10 @@ pub struct NotSent {
 /// Sends messages.
 pub trait Queue: Send + Sync {
     /// Sends one, of at most 1 MiB of text.
-    fn send(&self, body: &str) -> impl Future<Output = Result<(), NotSent>> + Send;
+    fn send(&self, body: &str) -> impl Future<Output = Result<(), NotSent>> + Send {
+        self.send_later(body, Duration::ZERO)
+    }
+
+    /// Sends one that comes when so many whole seconds have passed: 900 at most.
+    fn send_later(&self, body: &str, delay: Duration) -> impl Future<Output = Result<(), NotSent>> + Send;
 }

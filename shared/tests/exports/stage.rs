@@ -55,17 +55,21 @@ pub(crate) struct Stage {
 
 /// A queue that nobody takes from.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sent(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Sent(Arc<Mutex<Vec<(String, Duration)>>>);
 
 impl Sent {
     pub(crate) fn bodies(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().unwrap().iter().map(|(body, _)| body.clone()).collect()
+    }
+
+    pub(crate) fn delays(&self) -> Vec<Duration> {
+        self.0.lock().unwrap().iter().map(|(_, delay)| *delay).collect()
     }
 }
 
 impl Queue for Sent {
-    async fn send(&self, body: &str) -> Result<(), NotSent> {
-        self.0.lock().unwrap().push(body.to_owned());
+    async fn send_later(&self, body: &str, delay: Duration) -> Result<(), NotSent> {
+        self.0.lock().unwrap().push((body.to_owned(), delay));
         Ok(())
     }
 }
