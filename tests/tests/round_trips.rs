@@ -8,7 +8,7 @@ use sojourn_tests::{File, PASSWORD, TestRegion, fresh_key};
 
 /// The delay of each request: far above what the requests themselves take, and what a busy machine puts between two that
 /// are sent together.
-const DELAY_MS: u64 = 150;
+const DELAY_MS: u64 = 400;
 
 async fn delayed() -> TestRegion {
     let region = TestRegion::start().await;
@@ -187,7 +187,7 @@ async fn a_new_password_waits_for_five_round_trips() {
 }
 
 #[tokio::test]
-async fn asking_for_an_export_waits_for_three_round_trips_and_its_replay_for_two() {
+async fn asking_for_an_export_waits_for_three_round_trips_and_so_does_its_replay_until_somebody_has_begun() {
     let region = delayed().await;
     let queue = json!({"match": {"service": "sqs", "caller": "api-*"}, "effect": {"kind": "delay", "millis": DELAY_MS}});
     region.fault(&queue).await;
@@ -195,12 +195,12 @@ async fn asking_for_an_export_waits_for_three_round_trips_and_its_replay_for_two
     let worker = json!({"match": {"caller": "export-worker"}, "effect": {"kind": "hold", "when": "before"}});
     region.fault(&worker).await;
     let (customer, key) = (region.customer().await, fresh_key());
-    // The last one is the queue's: what was acknowledged is in it.
-    for (replayed, round_trips) in [(None, 3), (Some("true"), 2)] {
+    // The last one is the queue's: what was acknowledged is in it. A replay reads the row before, to see whether that is needed.
+    for replayed in [None, Some("true")] {
         region.record().await;
         let export = region.export(&customer, &key).await.expect(202);
         assert_eq!(export.header("idempotent-replayed"), replayed);
-        assert_eq!(sequential(&region).await, round_trips);
+        assert_eq!(sequential(&region).await, 3);
     }
 }
 
