@@ -173,7 +173,6 @@ async fn upload_cleanup_ends_what_nobody_finished_although_it_is_delivered_twice
         stream::iter(0..2).map(|_| region.fire("upload-cleanup", &now)).buffer_unordered(2).collect().await;
     assert_one_ran(&deliveries);
     assert_eq!(region.quota_taken(&ann).await, (12, 1));
-    assert_eq!(region.open_multipart_uploads().await, 0);
     for id in &ids {
         let path = format!("/uploads/{id}");
         region.call_as(&ann, "GET", &path).send().await.expect(404);
@@ -186,6 +185,7 @@ async fn upload_cleanup_ends_what_nobody_finished_although_it_is_delivered_twice
     let rows = region.dynamodb().scan().table_name("UploadsTable").send().await.unwrap();
     assert_eq!(rows.count, 2, "the one that is READY, and the usage");
     assert_eq!(region.uploaded_objects().await.len(), 1);
+    assert_eq!(region.open_multipart_uploads().await, 0);
     let found = region.call_as(&ann, "GET", &format!("/uploads/{}", ready.text_of("uploadId")));
     let found = found.send().await.expect(200);
     assert_eq!(region.download(&found.body).await.bytes().await.unwrap(), note.bytes);
