@@ -10,9 +10,17 @@ use sojourn_tests::{File, PASSWORD, TestRegion, fresh_key};
 /// are sent together.
 const DELAY_MS: u64 = 400;
 
+/// The delay where a session is stamped: a read waits 200 ms for its stamp, and goes on without.
+const STAMP_DELAY_MS: u64 = 150;
+
 async fn delayed() -> TestRegion {
+    delayed_by(DELAY_MS).await
+}
+
+async fn delayed_by(millis: u64) -> TestRegion {
     let region = TestRegion::start().await;
-    region.fault(&json!({"match": {"service": "dynamodb", "caller": "api-*"}, "effect": {"kind": "delay", "millis": DELAY_MS}})).await;
+    let rule = json!({"match": {"service": "dynamodb", "caller": "api-*"}, "effect": {"kind": "delay", "millis": millis}});
+    region.fault(&rule).await;
     region
 }
 
@@ -124,7 +132,7 @@ async fn a_read_by_cookie_waits_for_one_round_trip_as_one_by_token_does() {
 
 #[tokio::test]
 async fn the_first_read_of_a_quiet_minute_stamps_the_session_and_waits_for_one_more() {
-    let region = delayed().await;
+    let region = delayed_by(STAMP_DELAY_MS).await;
     let customer = region.customer().await;
     region.quiet_session(&customer.session_id, 2).await;
     for expected in [2, 1] {
