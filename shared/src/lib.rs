@@ -47,6 +47,7 @@ pub mod aws;
 pub mod boot;
 pub mod dynamo;
 pub mod http;
+mod invocation;
 pub mod queue;
 pub mod redis;
 pub mod secrets_manager;

@@ -182,7 +182,9 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
         let mut run = Run { export: &export, guard, slice, progress: export.progress, has_advanced };
         let checkpoint = match Box::pin(self.upload(&mut run)).await? {
             Ok(checkpoint) => checkpoint,
-            Err(Refused { reason, attempt }) => return self.refuse(&run, &reason, Some(&attempt)).await,
+            Err(Refused { reason, attempt }) => {
+                return self.refuse(&export, &reason, Some(&attempt), guard).await;
+            }
         };
         let file = ResultFile {
             result_key: export.result_key(&checkpoint.attempt.mark),
@@ -234,15 +236,8 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
         if export.checkpoint.as_ref().and_then(|checkpoint| checkpoint.advanced_at) > Some(sent_at) {
             return Err(Stop::NotStuck);
         }
-        let run = Run {
-            export: &export,
-            guard,
-            slice,
-            progress: export.progress,
-            has_advanced: &AtomicBool::new(false),
-        };
         let attempt = export.checkpoint.as_ref().map(|checkpoint| &checkpoint.attempt);
-        self.refuse(&run, GAVE_UP, attempt).await
+        self.refuse(&export, GAVE_UP, attempt, guard).await
     }
 
     /// Steps 2 to 5: the parts of the file that is complete then, or why there is none.
@@ -368,12 +363,12 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
     /// Ends the export without a result, and drops the upload, if there is one.
     async fn refuse(
         &self,
-        run: &Run<'_, R::Guard>,
+        export: &Export,
         reason: &str,
         attempt: Option<&Attempt>,
+        guard: &R::Guard,
     ) -> Result<Ended, Stop> {
-        let export = run.export;
-        held(self.rows.failed(export, reason, run.guard).await?)?;
+        held(self.rows.failed(export, reason, guard).await?)?;
         count_case(Metric::Exports, "failed", 1);
         tracing::error!(export_id = %export.export_id, reason, "export failed");
         if let Some(attempt) = attempt {

@@ -9,20 +9,19 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use lambda_runtime::Diagnostic;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tracing::Instrument;
 
 use crate::boot::BootError;
-use crate::clock::{Clock, SystemClock, rfc3339};
-use crate::deadline::{ANSWER_MARGIN, Deadline};
+use crate::clock::rfc3339;
+use crate::deadline::Deadline;
 use crate::ids::AttemptId;
+use crate::invocation;
 use crate::lock::{JobSlot, LockError, SlotRun};
-use crate::telemetry::{self, Metric, count_case};
+use crate::telemetry::{Metric, count_case};
 
 pub mod backlog;
 pub mod order_cleanup;
@@ -159,26 +158,17 @@ where
     H: Fn(Arc<A>, Delivery) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Value, JobError>> + Send + 'static,
 {
-    let app = Arc::new(app);
     let handler = Arc::new(handler);
-    let cold = AtomicBool::new(true);
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
-        if cold.swap(false, Ordering::Relaxed) {
-            telemetry::count(Metric::ColdStart, 1);
-        }
-        let (app, handler) = (Arc::clone(&app), Arc::clone(&handler));
-        let span = telemetry::invocation(function, &event.context.request_id);
+    invocation::serve(function, app, move |app, event, deadline| {
+        let handler = Arc::clone(&handler);
         async move {
-            let deadline =
-                Deadline::of_invocation(event.context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);
-            let ended = match Delivery::parse(event.payload, deadline) {
+            let ended = match Delivery::parse(event, deadline) {
                 Ok(delivery) => handler(app, delivery).await,
                 Err(error) => Err(error),
             };
             ended.inspect_err(report)
         }
-        .instrument(span)
-    }))
+    })
     .await
 }
 

@@ -9,18 +9,16 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use lambda_runtime::Diagnostic;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tracing::Instrument;
 
 use crate::boot::BootError;
-use crate::clock::{Clock, SystemClock};
-use crate::deadline::{ANSWER_MARGIN, Deadline, DeadlineExceeded};
-use crate::telemetry::{self, Metric, chain, count_case};
+use crate::deadline::{Deadline, DeadlineExceeded};
+use crate::invocation;
+use crate::telemetry::{Metric, chain, count_case};
 
 /// The `error_type` of a message that did not end in time.
 const OUT_OF_TIME: &str = "message-out-of-time";
@@ -97,26 +95,17 @@ where
     F: Future<Output = Result<(), E>> + Send + 'static,
     E: MessageError + Send + 'static,
 {
-    let app = Arc::new(app);
     let handler = Arc::new(handler);
-    let cold = AtomicBool::new(true);
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
-        if cold.swap(false, Ordering::Relaxed) {
-            telemetry::count(Metric::ColdStart, 1);
-        }
-        let (app, handler) = (Arc::clone(&app), Arc::clone(&handler));
-        let span = telemetry::invocation(function, &event.context.request_id);
+    invocation::serve(function, app, move |app, event, deadline| {
+        let handler = Arc::clone(&handler);
         async move {
-            let deadline =
-                Deadline::of_invocation(event.context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);
             let handle = |message| handler(Arc::clone(&app), message);
-            answer(event.payload, deadline, handle).await.inspect_err(|error| {
+            answer(event, deadline, handle).await.inspect_err(|error| {
                 count_case(Metric::Errors, "invalid-event", 1);
                 tracing::error!(%error, "nothing was handled");
             })
         }
-        .instrument(span)
-    }))
+    })
     .await
 }
 

@@ -17,9 +17,12 @@ use crate::outbox::EventType;
 use crate::retry::Backoff;
 use crate::telemetry::{self, Metric};
 
-/// The export has not ended. A later worker may have ended it although this one holds the lock: not here, but its row may
-/// have expired.
+/// The export has not ended, and its row is still there.
 const IS_OPEN: &str = "#status IN (:queued, :running, :finishing)";
+
+/// What stands for the statuses of an export that has not ended.
+const OPEN: [(&str, Status); 3] =
+    [(":queued", Status::Queued), (":running", Status::Running), (":finishing", Status::Finishing)];
 
 /// As [`IS_OPEN`], and what the customer sees of it does not fall. Workers see to that by themselves; this is what makes it
 /// certain.
@@ -92,16 +95,9 @@ impl DynamoRows {
         values: [(&str, AttributeValue); N],
     ) -> Result<TransactWriteItem, DynamoError> {
         let mut action = change.action(&self.tables.exports, key(id), values)?;
-        for status in [Status::Queued, Status::Running, Status::Finishing] {
-            let name = match status {
-                Status::Running => ":running",
-                Status::Finishing => ":finishing",
-                _ => ":queued",
-            };
-            if let Some(update) = &mut action.update {
-                let values = update.expression_attribute_values.get_or_insert_default();
-                values.insert(name.to_owned(), text(status.as_str()));
-            }
+        if let Some(update) = &mut action.update {
+            let values = update.expression_attribute_values.get_or_insert_default();
+            values.extend(OPEN.map(|(name, status)| (name.to_owned(), text(status.as_str()))));
         }
         Ok(action)
     }
