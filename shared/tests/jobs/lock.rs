@@ -318,15 +318,15 @@ async fn work_is_cut_off_before_the_invocation_ends_and_the_slot_is_free_again()
 #[tokio::test]
 async fn the_heartbeat_keeps_a_lease_longer_than_it_lasts_and_notices_a_takeover() {
     let terms = LeaseTerms {
-        lease: Duration::from_millis(400),
+        lease: Duration::from_secs(2),
         clock_skew: Duration::ZERO,
-        margin: Duration::from_millis(50),
+        margin: Duration::from_millis(200),
     };
     let stage = Stage::new();
     let locks = DynamoLocks::new(stage.store.client.clone(), "LocksTable", "local", clock::system(), terms);
     let runner = SlotRunner::new(locks.clone(), clock::system(), ids::random());
     let long = |_| async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
         Ok::<_, String>(())
     };
     assert!(matches!(runner.run(&slot(), in_a_minute(), long).await.unwrap(), SlotRun::Completed(())));

@@ -1,4 +1,7 @@
-//! A DynamoDB of its own for each test: embedded, empty, with every table of the library.
+//! A DynamoDB of its own for each test: empty, with every table of the library.
+//!
+//! It is embedded, unless the variable [`REMOTE`] names another one: AWS's DynamoDB Local, as a second judge of
+//! conditions (`.ci/dynamodb-local` starts it).
 
 use std::collections::BTreeSet;
 
@@ -20,10 +23,16 @@ pub(crate) struct Store {
     pub(crate) env: Env,
 }
 
+/// The variable with the URL of a DynamoDB to test on.
+const REMOTE: &str = "SOJOURN_TEST_DYNAMODB";
+
 /// Starts an empty store.
 pub(crate) fn store() -> Store {
     let tables: Vec<Table> = tables::ALL.iter().map(definition).collect();
-    let embedded = Embedded::start(&tables).unwrap();
+    let embedded = match std::env::var(REMOTE) {
+        Ok(url) => Embedded::start_over(&url, &tables).unwrap(),
+        Err(_) => Embedded::start(&tables).unwrap(),
+    };
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("local"))

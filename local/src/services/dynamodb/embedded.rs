@@ -19,17 +19,22 @@ pub struct Embedded {
 impl Embedded {
     /// Starts a DynamoDB that holds exactly `tables`, empty. Any credentials are accepted and may do everything.
     pub fn start(tables: &[Table]) -> Result<Self, DynamoDbError> {
-        Self::with(tables, Controls::new(Access::unrestricted()))
+        Self::with(Storage::Memory, tables, Controls::new(Access::unrestricted()))
+    }
+
+    /// The same, with the rows in another DynamoDB: see [`Storage::Remote`]. Faults and usage are still this one's.
+    pub fn start_over(url: &str, tables: &[Table]) -> Result<Self, DynamoDbError> {
+        Self::with(Storage::Remote(url), tables, Controls::new(Access::unrestricted()))
     }
 
     /// The same with the stack's tables and its functions' policies: clients need a key of [`Access`].
     pub fn start_guarded(stack: &Stack) -> Result<Self, DynamoDbError> {
-        Self::with(&stack.tables, Controls::new(Access::new(stack)))
+        Self::with(Storage::Memory, &stack.tables, Controls::new(Access::new(stack)))
     }
 
-    fn with(tables: &[Table], controls: Controls) -> Result<Self, DynamoDbError> {
+    fn with(storage: Storage<'_>, tables: &[Table], controls: Controls) -> Result<Self, DynamoDbError> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let dynamodb = DynamoDb::start(address, Storage::Memory, tables, controls.clone())?;
+        let dynamodb = DynamoDb::start(address, storage, tables, controls.clone())?;
         Ok(Self { dynamodb, controls })
     }
 

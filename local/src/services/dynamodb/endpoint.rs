@@ -1,16 +1,16 @@
 //! The DynamoDB JSON protocol over HTTP: from the bytes of a request to the bytes of its answer.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use dynoxide::Database;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
+use super::engine::Engine;
 use super::operations::{self, Consumed, Metering};
 use super::request::{Outline, Permission};
-use super::tokens::Tokens;
 use crate::services::access::Caller;
 use crate::services::faults::Verdict;
 use crate::services::json::{Answer, Protocol};
@@ -21,15 +21,17 @@ use crate::services::{Call, Controls, Service};
 /// DynamoDB's own bound on a request.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
+/// What `X-Amz-Target` starts with for requests about tables.
+pub(super) const TABLE_TARGET: &str = "DynamoDB_20120810.";
+
 /// What `X-Amz-Target` starts with, for tables and for their streams.
-const TARGETS: [&str; 2] = ["DynamoDB_20120810.", "DynamoDBStreams_20120810."];
+const TARGETS: [&str; 2] = [TABLE_TARGET, "DynamoDBStreams_20120810."];
 
 /// Operations whose capacity is counted in write units.
 const WRITES: [&str; 5] = ["PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"];
 
 pub(super) struct Endpoint {
-    pub(super) database: Database,
-    pub(super) tokens: Tokens,
+    pub(super) engine: Arc<Engine>,
     pub(super) controls: Controls,
 }
 
@@ -102,7 +104,7 @@ impl Endpoint {
                 return Err(Hangup);
             }
         };
-        let (answer, consumed) = self.run(request.operation, request.body);
+        let (answer, consumed) = self.run(request.operation, request.body).await;
         let settled = aftermath.settle().await;
         let status = settled.is_ok().then_some(answer.status.as_u16());
         note(Ending { status, consumed: units(request.operation, consumed) });
@@ -125,10 +127,14 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Blocks while the engine works, which is why this endpoint has threads of its own.
-    fn run(&self, operation: &str, body: &str) -> (Answer, Vec<Consumed>) {
+    /// Blocks while the embedded engine works, which is why this endpoint has threads of its own.
+    async fn run(&self, operation: &str, body: &str) -> (Answer, Vec<Consumed>) {
+        let (database, tokens) = match &*self.engine {
+            Engine::Embedded { database, tokens } => (database, tokens),
+            Engine::Remote(remote) => return (remote.run(operation, body).await, Vec::new()),
+        };
         let metering = if self.controls.usage.is_recording() { Metering::On } else { Metering::Off };
-        match operations::run(&self.database, &self.tokens, operation, body, metering) {
+        match operations::run(database, tokens, operation, body, metering) {
             Some(Ok(done)) => (Answer::ok(done.body), done.consumed),
             Some(Err(error)) => {
                 let status =

@@ -11,9 +11,25 @@ use dynoxide::storage::Storage;
 use dynoxide::{Database, DynoxideError};
 use ulid::Ulid;
 
+use super::remote::Remote;
+use super::tokens::Tokens;
+
 /// On the very expression that the engine asks the largest value of, or `SQLite` would not use it.
 const STREAM_INDEX: &str = "CREATE INDEX IF NOT EXISTS stream_order \
      ON _stream_records (table_name, CAST(sequence_number AS INTEGER))";
+
+/// What answers the requests.
+pub(super) enum Engine {
+    /// A database in this process.
+    Embedded {
+        /// The rows.
+        database: Database,
+        /// The tokens of transactions.
+        tokens: Tokens,
+    },
+    /// Another DynamoDB.
+    Remote(Remote),
+}
 
 /// An empty database that is gone when it is closed.
 pub(super) fn in_memory() -> Result<Database, DynoxideError> {

@@ -8,6 +8,7 @@ mod embedded;
 mod endpoint;
 mod engine;
 mod operations;
+mod remote;
 mod request;
 mod sweeper;
 mod tables;
@@ -16,6 +17,7 @@ mod tokens;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dynoxide::Database;
@@ -26,6 +28,8 @@ pub use tables::TableError;
 use super::Controls;
 use super::server::{Server, StartError};
 use crate::template::model::Table;
+use engine::Engine;
+use remote::Remote;
 use sweeper::Sweeper;
 use tokens::Tokens;
 
@@ -36,6 +40,8 @@ pub enum Storage<'a> {
     Memory,
     /// In `dynamodb.sqlite3` in this folder, which must exist.
     Folder(&'a Path),
+    /// In another DynamoDB, at this URL: a database of its own, if that is AWS's DynamoDB Local.
+    Remote(&'a str),
 }
 
 /// The file name of the database in the data folder.
@@ -71,7 +77,7 @@ pub struct DynamoDb {
     // Dropped in this order: no request and no sweep outlives the database's last handle.
     server: Server,
     sweeper: Option<Sweeper>,
-    database: Database,
+    engine: Arc<Engine>,
 }
 
 impl fmt::Debug for DynamoDb {
@@ -88,16 +94,15 @@ impl DynamoDb {
         tables: &[Table],
         controls: Controls,
     ) -> Result<Self, DynamoDbError> {
-        let database = open(storage)?;
-        tables::ensure(&database, tables)?;
-        let endpoint = endpoint::Endpoint { database: database.clone(), tokens: Tokens::default(), controls };
+        let engine = Arc::new(open(storage, tables)?);
+        let endpoint = endpoint::Endpoint { engine: Arc::clone(&engine), controls };
         let server = Server::start("DynamoDB", address, endpoint)?;
-        Ok(Self { server, sweeper: None, database })
+        Ok(Self { server, sweeper: None, engine })
     }
 
     /// Deletes expired items every so often from now on.
     pub fn sweep_every(mut self, interval: Duration) -> Result<Self, DynamoDbError> {
-        let sweeper = Sweeper::start(self.database.clone(), interval)
+        let sweeper = Sweeper::start(self.database()?.clone(), interval)
             .map_err(|source| StartError::Thread { service: "DynamoDB TTL", source })?;
         self.sweeper = Some(sweeper);
         Ok(self)
@@ -105,7 +110,17 @@ impl DynamoDb {
 
     /// Deletes expired items now; how many there were.
     pub fn sweep_ttl(&self) -> Result<usize, DynamoDbError> {
-        self.database.sweep_ttl().map_err(|error| DynamoDbError::Sweep { reason: error.to_string() })
+        self.database()?.sweep_ttl().map_err(|error| DynamoDbError::Sweep { reason: error.to_string() })
+    }
+
+    fn database(&self) -> Result<&Database, DynamoDbError> {
+        match &*self.engine {
+            Engine::Embedded { database, .. } => Ok(database),
+            Engine::Remote(_) => {
+                let reason = "they are in another DynamoDB".to_owned();
+                Err(DynamoDbError::Sweep { reason })
+            }
+        }
     }
 
     /// What `AWS_ENDPOINT_URL_DYNAMODB` is set to.
@@ -114,7 +129,7 @@ impl DynamoDb {
     }
 }
 
-fn open(storage: Storage<'_>) -> Result<Database, DynamoDbError> {
+fn open(storage: Storage<'_>, tables: &[Table]) -> Result<Engine, DynamoDbError> {
     let (path, opened) = match storage {
         Storage::Memory => (PathBuf::from("memory"), engine::in_memory()),
         Storage::Folder(folder) => {
@@ -122,6 +137,9 @@ fn open(storage: Storage<'_>) -> Result<Database, DynamoDbError> {
             let opened = engine::on_file(&path);
             (path, opened)
         }
+        Storage::Remote(url) => return Ok(Engine::Remote(Remote::new(url, tables))),
     };
-    opened.map_err(|error| DynamoDbError::Open { path, reason: error.to_string() })
+    let database = opened.map_err(|error| DynamoDbError::Open { path, reason: error.to_string() })?;
+    tables::ensure(&database, tables)?;
+    Ok(Engine::Embedded { database, tokens: Tokens::default() })
 }

@@ -83,6 +83,11 @@ fn describe(database: &Database, table: &str) -> Result<Option<Value>, String> {
 }
 
 fn create(database: &Database, table: &Table) -> Result<(), String> {
+    database.create_table(call(create_request(table))?).map(drop).map_err(|error| error.to_string())
+}
+
+/// The body of `CreateTable` for a table of the template.
+pub(super) fn create_request(table: &Table) -> Value {
     let mut request = json!({"TableName": table.name, "BillingMode": "PAY_PER_REQUEST"});
     for property in CREATE_PROPERTIES {
         if let Some(value) = table.create.get(property) {
@@ -101,7 +106,7 @@ fn create(database: &Database, table: &Table) -> Result<(), String> {
             }
         }
     }
-    database.create_table(call(request)?).map(drop).map_err(|error| error.to_string())
+    request
 }
 
 fn enable_ttl(database: &Database, table: &Table) -> Result<(), String> {
