@@ -35,6 +35,15 @@ fn binary() -> PathBuf {
 }
 
 fn start(settings: &Settings, timeout: Duration, init: &str) -> Fixture {
+    start_reserved(None, settings, timeout, init)
+}
+
+fn start_reserved(
+    reserved_concurrency: Option<usize>,
+    settings: &Settings,
+    timeout: Duration,
+    init: &str,
+) -> Fixture {
     let environment = [
         ("AWS_LAMBDA_FUNCTION_NAME", "sojourn-fixture"),
         ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
@@ -47,6 +56,7 @@ fn start(settings: &Settings, timeout: Duration, init: &str) -> Fixture {
         physical_name: "sojourn-fixture".to_owned(),
         arn: "arn:aws:lambda:local:000000000000:function:sojourn-fixture".to_owned(),
         timeout,
+        reserved_concurrency,
         binary: binary(),
         environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
     };
@@ -129,6 +139,18 @@ async fn nothing_of_the_regions_own_environment_reaches_a_function() {
     let names: BTreeMap<String, String> = serde_json::from_value(answer).unwrap();
     assert!(names.contains_key("AWS_LAMBDA_RUNTIME_API"));
     assert!(!names.contains_key("PATH") && !names.contains_key("HOME"), "{names:?}");
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
+async fn beyond_its_reserved_concurrency_a_function_is_throttled_at_once() {
+    let fixture = start_reserved(Some(2), &Settings::default(), Duration::from_secs(20), "");
+    let outcomes = all((0..3).map(|_| fixture.invoke(json!({"do": "sleep", "ms": 60})))).await;
+    assert!(
+        matches!(outcomes[..], [Outcome::Answered(_), Outcome::Answered(_), Outcome::Throttled]),
+        "{outcomes:?}"
+    );
+    fixture.answer(json!({})).await;
     fixture.functions.shut_down().await;
 }
 

@@ -5,10 +5,10 @@ use serde_json::json;
 use sojourn_tests::{Answer, Call, Customer, TestRegion, fresh_key, order_of};
 
 /// A page of ours, which template.yaml allows by default.
-const OURS: &str = "http://localhost:5173";
+const OURS: &str = "http://127.0.0.1:5173";
 /// Pages of others. A browser says `null` for a page without an origin: a file, a sandboxed frame.
 const FOREIGN: [&str; 4] =
-    ["https://evil.example", "http://localhost:5173.evil.example", "https://localhost:5173", "null"];
+    ["https://evil.example", "http://127.0.0.1:5173.evil.example", "https://127.0.0.1:5173", "null"];
 
 /// A shop with a lamp, and somebody signed in.
 async fn stage() -> (TestRegion, Customer) {

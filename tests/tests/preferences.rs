@@ -106,7 +106,7 @@ async fn a_browser_patches_with_its_cookie_from_an_allowed_page_only() {
     let body = json!({"email": ann.email, "password": "correct horse battery staple"});
     let signed_in = region.call("POST", "/sessions").json(&body).send().await.expect(201);
     let cookie = signed_in.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
-    let page = "http://localhost:5173";
+    let page = "http://127.0.0.1:5173";
     let browser = |method: &str| region.call(method, PATH).header("cookie", &cookie);
 
     let preflight = region.call("OPTIONS", PATH).header("origin", page);

@@ -68,7 +68,7 @@ async fn a_foreign_origin_is_refused_and_an_allowed_one_is_not() {
     let foreign = with_origin("https://evil.example");
     assert_eq!(refusal(Socket::open_with(region.ws_url(), &foreign).await), 403);
     assert_eq!(connections(&region).await, 0);
-    let allowed = with_origin("http://localhost:5173");
+    let allowed = with_origin("http://127.0.0.1:5173");
     Socket::open_with(region.ws_url(), &allowed).await.unwrap().close().await;
 }
 

@@ -5,6 +5,7 @@ mod keys;
 mod progress;
 mod serve;
 mod summary;
+mod template;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use crate::functions::limits::DEFAULT_CONCURRENCY;
 use crate::keys::KeyError;
 use crate::logs::{Colours, Format, Metrics, Pretty};
 use crate::region::{ReadyError, RegionError};
+use crate::template::TemplateError;
 
 /// A Sojourn region on this machine.
 ///
@@ -44,12 +46,8 @@ struct ServeArgs {
     /// Write the region's addresses and the operator's key to this file when all is up
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// The stack to run; by default template.yaml here or in the nearest folder above
-    #[arg(long, value_name = "FILE")]
-    template: Option<PathBuf>,
-    /// A value for a parameter of the stack, before samconfig.toml's; may be given several times
-    #[arg(long = "parameter", value_parser = name_and_value, value_name = "NAME=VALUE")]
-    parameters: Vec<(String, String)>,
+    #[command(flatten)]
+    stack: StackArgs,
     /// Processes of one function at once
     #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_parser = positive, value_name = "N")]
     concurrency: usize,
@@ -68,6 +66,17 @@ struct ServeArgs {
     /// Run what is already built
     #[arg(long)]
     no_build: bool,
+}
+
+/// Which stack, and with which parameters.
+#[derive(Debug, Args)]
+struct StackArgs {
+    /// The stack to run; by default template.yaml here or in the nearest folder above
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+    /// A value for a parameter of the stack, before samconfig.toml's; may be given several times
+    #[arg(long = "parameter", value_parser = name_and_value, value_name = "NAME=VALUE")]
+    parameters: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -147,6 +156,11 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// Print as JSON how template.yaml is understood, without starting anything
+    Template {
+        #[command(flatten)]
+        stack: StackArgs,
+    },
     /// Make a token signing key for a region in the cloud and print both halves
     Keygen,
     /// Have a region that is stopped sign with a new key from its next start on; tokens of the earlier ones stay good
@@ -178,6 +192,9 @@ pub enum CliError {
     /// There is no template.
     #[error("there is no template.yaml here or in any folder above; name it with --template")]
     NoTemplate,
+    /// The template can't be read.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// The event can't be read.
     #[error("the event {} can't be read: {source}", path.display())]
     Event {
@@ -231,6 +248,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         }
         Some(Command::Queues { target }) => client::queues(&target).await,
         Some(Command::Redeliver { queue, target }) => client::redeliver(&target, &queue).await,
+        Some(Command::Template { stack }) => template::print(stack),
         Some(Command::Keygen) => keys::generate(),
         Some(Command::RotateKey { data }) => keys::rotate(&data),
         Some(Command::DropKeys { data }) => keys::drop_earlier(&data),
@@ -303,7 +321,7 @@ mod tests {
     fn parameters_are_names_and_values() {
         let cli = Cli::parse_from(["cargo dev", "--parameter", "A=1", "--parameter", "B=redis://x/?y=z"]);
         let expected = [("A", "1"), ("B", "redis://x/?y=z")].map(|(a, b)| (a.to_owned(), b.to_owned()));
-        assert_eq!(cli.serve.parameters, expected);
+        assert_eq!(cli.serve.stack.parameters, expected);
         for wrong in ["A", "=1"] {
             assert!(Cli::try_parse_from(["cargo dev", "--parameter", wrong]).is_err(), "{wrong}");
         }

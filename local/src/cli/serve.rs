@@ -1,7 +1,5 @@
 //! Serves a region until Ctrl-C or SIGTERM.
 
-use std::path::{Path, PathBuf};
-
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::progress::Terminal;
@@ -9,8 +7,6 @@ use super::{CliError, ServeArgs, print, summary};
 use crate::functions::Settings;
 use crate::logs::Logs;
 use crate::region::{Build, Options, Region};
-
-const TEMPLATE: &str = "template.yaml";
 
 pub(super) async fn serve(args: ServeArgs) -> Result<(), CliError> {
     // Before the first await: a signal during the start ends the start.
@@ -37,11 +33,8 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), CliError> {
 
 fn options(args: ServeArgs) -> Result<Options, CliError> {
     Ok(Options {
-        template: match args.template {
-            Some(template) => template,
-            None => nearest_template(&std::env::current_dir()?).ok_or(CliError::NoTemplate)?,
-        },
-        parameters: args.parameters.into_iter().collect(),
+        template: args.stack.path()?,
+        parameters: args.stack.parameters.into_iter().collect(),
         http: args.http,
         websocket: args.ws,
         data: args.data,
@@ -50,8 +43,4 @@ fn options(args: ServeArgs) -> Result<Options, CliError> {
         build: if args.no_build { Build::Not } else { Build::First },
         settings: Settings { concurrency: args.concurrency, ..Settings::default() },
     })
-}
-
-fn nearest_template(folder: &Path) -> Option<PathBuf> {
-    folder.ancestors().map(|folder| folder.join(TEMPLATE)).find(|path| path.is_file())
 }

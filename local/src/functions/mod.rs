@@ -41,6 +41,8 @@ pub struct FunctionSpec {
     pub arn: String,
     /// `Timeout`.
     pub timeout: Duration,
+    /// `ReservedConcurrentExecutions`: more invocations than these are throttled at once.
+    pub reserved_concurrency: Option<usize>,
     /// What to run.
     pub binary: PathBuf,
     /// The whole environment of its processes, but for what differs between processes.

@@ -5,15 +5,17 @@
 //! 3. A process that calls `next` takes the head of the queue, or becomes idle.
 //! 4. An invocation that was meant for a process that died before it took it goes to another one.
 //!
-//! Deviation from Lambda: at the concurrency limit Lambda throttles at once. Here the limit is ten and not a
-//! thousand, so invocations wait: at most [`limits::QUEUE_LIMIT`](super::limits::QUEUE_LIMIT) of them, each at
+//! A function's reserved concurrency is a limit of its own, beyond which an invocation is throttled at once, as in Lambda.
+//!
+//! Deviation from Lambda: at the account's concurrency limit Lambda throttles at once too. Here that limit is ten and not
+//! a thousand, so invocations wait: at most [`limits::QUEUE_LIMIT`](super::limits::QUEUE_LIMIT) of them, each at
 //! most [`limits::QUEUE_WAIT`](super::limits::QUEUE_WAIT).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use super::outcome::Outcome;
@@ -34,6 +36,8 @@ pub(super) struct Pool {
     pub(super) spec: FunctionSpec,
     pub(super) settings: Settings,
     logs: Logs,
+    /// Its permits are the reserved concurrency, if there is one.
+    reserved: Option<Semaphore>,
     state: Mutex<State>,
     /// Every process's life, so that shutdown can wait for all.
     lives: Mutex<JoinSet<()>>,
@@ -67,11 +71,15 @@ enum Offer {
 
 impl Pool {
     pub(super) fn new(spec: FunctionSpec, settings: Settings, logs: Logs) -> Arc<Self> {
-        Arc::new(Self { spec, settings, logs, state: Mutex::default(), lives: Mutex::default() })
+        let reserved = spec.reserved_concurrency.map(Semaphore::new);
+        Arc::new(Self { spec, settings, logs, reserved, state: Mutex::default(), lives: Mutex::default() })
     }
 
     /// Runs one invocation.
     pub(super) async fn invoke(self: &Arc<Self>, payload: Bytes) -> Outcome {
+        let Ok(_permit) = self.reserved.as_ref().map(Semaphore::try_acquire).transpose() else {
+            return Outcome::Throttled;
+        };
         let (reply, mut outcome) = oneshot::channel();
         let request_id = uuid::v4();
         let id = request_id.clone();

@@ -54,7 +54,7 @@ use ready::Registration;
 pub use ready::{Ready, ReadyError};
 
 /// The template's parameter that takes the public keys.
-const JWKS_PARAMETER: &str = "TokenJwks";
+pub(crate) const JWKS_PARAMETER: &str = "TokenJwks";
 
 /// The variable by which a function is told which secret holds the signing key.
 const SIGNING_KEY_VARIABLE: &str = "TOKEN_SIGNING_KEY_SECRET";
@@ -358,6 +358,7 @@ fn spec(
         physical_name: function.physical_name.clone(),
         arn: arn::function(&function.physical_name),
         timeout: function.timeout,
+        reserved_concurrency: function.reserved_concurrency,
         environment: environment::of(function, &binary, key, endpoints),
         binary,
     })

@@ -34,14 +34,15 @@ pub(super) fn http(scope: &Scope<'_>, routes: Vec<HttpRoute>) -> Result<Option<H
 }
 
 fn cors(api: Properties<'_>) -> Result<Option<Cors>, Problem> {
-    let Some(configuration) = api.raw("CorsConfiguration") else { return Ok(None) };
+    // As a whole: SAM needs all of it behind one If where an origin comes from a parameter.
+    let Some(configuration) = api.value("CorsConfiguration")? else { return Ok(None) };
     if !configuration.is_object() {
         return Err(Problem::Unsupported {
             what: "CorsConfiguration: true".to_owned(),
             instead: "list AllowOrigins, AllowMethods and AllowHeaders",
         });
     }
-    let configuration = Properties::within(configuration, api.scope());
+    let configuration = Properties::within(&configuration, api.scope());
     Ok(Some(Cors {
         allow_origins: configuration.texts("AllowOrigins")?,
         allow_methods: configuration.texts("AllowMethods")?,

@@ -33,21 +33,35 @@ pub(super) struct Read {
 }
 
 pub(super) fn read(template: &Value, scope: &Scope<'_>) -> Result<Read, Located> {
-    let globals = template.get("Globals").and_then(|globals| globals.get("Function")).unwrap_or(&Value::Null);
     let mut all = Read::default();
-    for (id, resource) in scope.of_type("AWS::Serverless::Function") {
-        let own = resource.get("Properties").unwrap_or(&Value::Null);
-        function(id, &merge(globals, own), scope, &mut all).map_err(|problem| (id.to_owned(), problem))?;
+    for (id, properties) in with_globals(template, scope) {
+        function(id, &properties, scope, &mut all).map_err(|problem| (id.to_owned(), problem))?;
     }
     all.routes.sort_by(|a, b| (&a.path, &a.method).cmp(&(&b.path, &b.method)));
     all.schedules.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
 }
 
+/// Logical ids and properties of the functions, `Globals.Function` merged in.
+pub(super) fn with_globals<'s>(
+    template: &'s Value,
+    scope: &'s Scope<'_>,
+) -> impl Iterator<Item = (&'s str, Value)> {
+    let globals = template.get("Globals").and_then(|globals| globals.get("Function")).unwrap_or(&Value::Null);
+    scope
+        .of_type("AWS::Serverless::Function")
+        .map(|(id, resource)| (id, merge(globals, resource.get("Properties").unwrap_or(&Value::Null))))
+}
+
+/// The last segment of `CodeUri`.
+pub(super) fn short_name(function: Properties<'_>) -> Result<String, Problem> {
+    let code_uri = function.text("CodeUri")?;
+    Ok(code_uri.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned())
+}
+
 fn function(id: &str, properties: &Value, scope: &Scope<'_>, all: &mut Read) -> Result<(), Problem> {
     let properties = Properties::within(properties, scope);
-    let code_uri = properties.text("CodeUri")?;
-    let name = code_uri.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+    let name = short_name(properties)?;
     let memory_mib = properties.number("MemorySize")?.unwrap_or(DEFAULT_MEMORY_MIB);
     all.functions.push(Function {
         name: name.clone(),
@@ -56,6 +70,7 @@ fn function(id: &str, properties: &Value, scope: &Scope<'_>, all: &mut Read) -> 
         memory_mib: u32::try_from(memory_mib).map_err(|_| unexpected("MemorySize", "a number of MiB"))?,
         environment: environment(properties, scope)?,
         policy: policy(properties, scope)?,
+        reserved_concurrency: reserved_concurrency(properties)?,
     });
     all.by_arn.insert(scope.attribute(id, "Arn")?, name.clone());
     let Some(events) = properties.raw("Events").and_then(Value::as_object) else { return Ok(()) };
@@ -79,6 +94,12 @@ fn function(id: &str, properties: &Value, scope: &Scope<'_>, all: &mut Read) -> 
         }
     }
     Ok(())
+}
+
+fn reserved_concurrency(function: Properties<'_>) -> Result<Option<usize>, Problem> {
+    let wanted = || unexpected("ReservedConcurrentExecutions", "a number of invocations at a time");
+    let Some(number) = function.number("ReservedConcurrentExecutions")? else { return Ok(None) };
+    usize::try_from(number).map(Some).map_err(|_| wanted())
 }
 
 fn environment(properties: Properties<'_>, scope: &Scope<'_>) -> Result<BTreeMap<String, String>, Problem> {
@@ -106,10 +127,12 @@ fn environment(properties: Properties<'_>, scope: &Scope<'_>) -> Result<BTreeMap
 }
 
 fn policy(properties: Properties<'_>, scope: &Scope<'_>) -> Result<Vec<Statement>, Problem> {
-    let documents = match properties.raw("Policies") {
-        None => return Ok(Vec::new()),
-        Some(Value::Array(documents)) => documents.as_slice(),
-        Some(document) => std::slice::from_ref(document),
+    // Resolved as a whole: a statement may stand behind a condition.
+    let policies = properties.part("Policies")?;
+    let documents = match &policies {
+        Value::Null => return Ok(Vec::new()),
+        Value::Array(documents) => documents.as_slice(),
+        document => std::slice::from_ref(document),
     };
     let mut policy = Vec::new();
     for document in documents {

@@ -10,12 +10,13 @@
 //! `AWS::SQS::Queue`.
 //!
 //! Ignored on purpose, since a laptop has no use for it: alarms, roles and permissions (a function's own policy is
-//! enforced), log groups, API Gateway's account setting, bucket and queue policies, and deployments. Any other type is
+//! enforced), log groups, API Gateway's account setting, host names, bucket and queue policies, and deployments. Any other type is
 //! listed in [`Stack::not_run`], and shown at the start.
 
 mod apis;
 mod conditions;
 mod data;
+mod description;
 mod error;
 mod functions;
 mod intrinsics;
@@ -33,6 +34,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+pub use description::Description;
 pub use error::{Problem, TemplateError};
 use model::Stack;
 use scope::{Located, Scope};
@@ -52,14 +54,17 @@ const RUN: [&str; 10] = [
 ];
 
 /// Types that are read for what they give to others, or ignored on purpose.
-const IGNORED: [&str; 10] = [
+const IGNORED: [&str; 13] = [
     "AWS::ApiGateway::Account",
+    "AWS::ApiGatewayV2::ApiMapping",
     "AWS::ApiGatewayV2::Deployment",
+    "AWS::ApiGatewayV2::DomainName",
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
     "AWS::IAM::Role",
     "AWS::Lambda::Permission",
     "AWS::Logs::LogGroup",
+    "AWS::Route53::RecordSet",
     "AWS::S3::BucketPolicy",
     "AWS::SQS::QueuePolicy",
     "AWS::SecretsManager::Secret",
@@ -80,34 +85,45 @@ pub struct Context {
 
 /// Loads the template at `path`.
 pub fn load(path: &Path, context: &Context) -> Result<Stack, TemplateError> {
+    read(path, |template| stack(template, &Scope::new(template, context)?))
+}
+
+/// What the local region understood of the template at `path`.
+pub fn describe(path: &Path, context: &Context) -> Result<Description, TemplateError> {
+    read(path, |template| {
+        let scope = Scope::new(template, context)?;
+        Description::of(stack(template, &scope)?, template, &scope)
+    })
+}
+
+fn read<T>(path: &Path, reader: impl FnOnce(&Value) -> Result<T, Located>) -> Result<T, TemplateError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| TemplateError::Read { path: path.to_owned(), source })?;
     let yaml = serde_yaml_ng::from_str(&text)
         .map_err(|source| TemplateError::Yaml { path: path.to_owned(), source })?;
-    stack(&yaml::to_json(yaml), context).map_err(|(place, problem)| TemplateError::Invalid {
+    reader(&yaml::to_json(yaml)).map_err(|(place, problem)| TemplateError::Invalid {
         path: path.to_owned(),
         place,
         problem,
     })
 }
 
-fn stack(template: &Value, context: &Context) -> Result<Stack, Located> {
-    let scope = Scope::new(template, context)?;
-    let functions = functions::read(template, &scope)?;
+fn stack(template: &Value, scope: &Scope<'_>) -> Result<Stack, Located> {
+    let functions = functions::read(template, scope)?;
     let mut not_run: Vec<String> = scope
         .types()
         .filter(|(_, kind)| !RUN.contains(kind) && !IGNORED.contains(kind))
         .map(|(id, kind)| format!("{id} ({kind})"))
         .collect();
     not_run.sort();
-    let queues = queues::queues(&scope)?;
+    let queues = queues::queues(scope)?;
     let event_sources = queues::sources(functions.mappings, &queues, &functions.functions)?;
     Ok(Stack {
-        http_api: apis::http(&scope, functions.routes)?,
-        websocket_api: apis::websocket(&scope, &functions.by_arn)?,
-        tables: data::tables(&scope)?,
-        buckets: data::buckets(&scope)?,
-        secrets: data::names("AWS::SecretsManager::Secret", &scope)?,
+        http_api: apis::http(scope, functions.routes)?,
+        websocket_api: apis::websocket(scope, &functions.by_arn)?,
+        tables: data::tables(scope)?,
+        buckets: data::buckets(scope)?,
+        secrets: data::names("AWS::SecretsManager::Secret", scope)?,
         queues,
         event_sources,
         functions: functions.functions,

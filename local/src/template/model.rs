@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// `AWS::Region` here.
 pub const REGION: &str = "local";
 
@@ -13,7 +15,7 @@ pub const ACCOUNT: &str = "000000000000";
 pub const STACK_NAME: &str = "sojourn";
 
 /// One region's stack.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Stack {
     /// In the order of their logical ids.
     pub functions: Vec<Function>,
@@ -38,7 +40,7 @@ pub struct Stack {
 }
 
 /// An `AWS::Serverless::Function`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Function {
     /// Short name, the last segment of `CodeUri`: `api-orders`. Also the name of its cargo binary.
     pub name: String,
@@ -52,10 +54,12 @@ pub struct Function {
     pub environment: BTreeMap<String, String>,
     /// What its role may do: the inline statements of `Policies`.
     pub policy: Vec<Statement>,
+    /// `ReservedConcurrentExecutions`, if any.
+    pub reserved_concurrency: Option<usize>,
 }
 
 /// One `Allow` statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Statement {
     /// `dynamodb:GetItem`, wildcards allowed.
     pub actions: Vec<String>,
@@ -66,7 +70,7 @@ pub struct Statement {
 }
 
 /// One key of a statement's `Condition`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Condition {
     /// `dynamodb:Attributes`: the request names no others.
     Attributes(BTreeSet<String>),
@@ -75,7 +79,7 @@ pub enum Condition {
 }
 
 /// The HTTP API (payload format 2.0).
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct HttpApi {
     /// Its routes.
     pub routes: Vec<HttpRoute>,
@@ -84,7 +88,7 @@ pub struct HttpApi {
 }
 
 /// One route: `POST /orders/{orderId}/cancel`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct HttpRoute {
     /// Upper case, or `ANY`.
     pub method: String,
@@ -95,7 +99,7 @@ pub struct HttpRoute {
 }
 
 /// `CorsConfiguration` of an HTTP API.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Cors {
     /// `AllowOrigins`: exact origins, `*`, or a scheme and `*`.
     pub allow_origins: Vec<String>,
@@ -112,7 +116,7 @@ pub struct Cors {
 }
 
 /// The WebSocket API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct WebSocketApi {
     /// Such as `$request.body.action`.
     pub route_selection_expression: String,
@@ -123,7 +127,7 @@ pub struct WebSocketApi {
 }
 
 /// One WebSocket route.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct WebSocketRoute {
     /// Short name of the function.
     pub function: String,
@@ -132,7 +136,7 @@ pub struct WebSocketRoute {
 }
 
 /// A DynamoDB table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Table {
     /// Logical id: `OrdersTable`.
     pub logical_id: String,
@@ -146,7 +150,7 @@ pub struct Table {
 }
 
 /// An S3 bucket.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Bucket {
     /// Physical name: what `Ref` gives.
     pub name: String,
@@ -155,7 +159,7 @@ pub struct Bucket {
 }
 
 /// Who may ask a bucket from a web page, and how. One `*` in an origin or a header stands for any text.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct CorsRule {
     /// `AllowedOrigins`.
     pub allowed_origins: Vec<String>,
@@ -170,7 +174,7 @@ pub struct CorsRule {
 }
 
 /// An EventBridge Scheduler schedule.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Schedule {
     /// The schedule's name: what `cargo dev -- fire` takes.
     pub name: String,
@@ -189,7 +193,7 @@ pub struct Schedule {
 }
 
 /// An SQS queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Queue {
     /// What `GetAtt QueueName` gives.
     pub name: String,
@@ -208,7 +212,7 @@ pub struct Queue {
 }
 
 /// A queue's `RedrivePolicy`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Redrive {
     /// Name of the queue that takes them.
     pub dead_letter_queue: String,
@@ -217,7 +221,7 @@ pub struct Redrive {
 }
 
 /// A queue as a function's event source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EventSource {
     /// The queue's name.
     pub queue: String,
@@ -236,7 +240,7 @@ pub struct EventSource {
 }
 
 /// What the answer of a function to a batch means (`FunctionResponseTypes`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Answers {
     /// Nothing: the batch was handled if there was an answer.
     Ignored,

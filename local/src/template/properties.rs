@@ -48,6 +48,11 @@ impl<'a> Properties<'a> {
         }
     }
 
+    /// An object or a list that holds properties of its own, evaluated; nothing when absent or `AWS::NoValue`.
+    pub(super) fn part(&self, name: &str) -> Result<Value, Problem> {
+        Ok(self.value(name)?.unwrap_or(Value::Null))
+    }
+
     /// A text that must be there.
     pub(super) fn text(&self, name: &str) -> Result<String, Problem> {
         self.optional_text(name)?.ok_or_else(|| Problem::Missing { property: name.to_owned() })

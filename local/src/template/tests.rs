@@ -361,6 +361,78 @@ Resources:
 }
 
 #[test]
+fn what_stands_behind_a_condition_is_there_when_the_condition_holds() {
+    const TEMPLATE: &str = r#"
+Parameters: {Key: {Type: String, Default: ""}}
+Conditions: {HasKey: !Not [!Equals [!Ref Key, ""]]}
+Resources:
+  Api:
+    Type: AWS::Serverless::HttpApi
+    Properties: {CorsConfiguration: !If [HasKey, {AllowOrigins: ["http://a"]}, !Ref AWS::NoValue]}
+  F:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: x
+      Policies:
+        - Statement:
+            - {Effect: Allow, Action: [s3:GetObject], Resource: "*"}
+            - !If [HasKey, {Effect: Allow, Action: [kms:Decrypt], Resource: !Ref Key}, !Ref AWS::NoValue]
+"#;
+    let read = |stack: Stack| (stack.functions[0].policy.len(), stack.http_api.unwrap().cors.is_some());
+    assert_eq!(read(load_text(TEMPLATE)), (1, false));
+    let mut context = context();
+    context.parameters.insert("Key".to_owned(), "arn".to_owned());
+    assert_eq!(read(load_with(TEMPLATE, &context).unwrap()), (2, true));
+}
+
+#[test]
+fn the_description_has_what_runs_and_what_only_the_cloud_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("template.yaml");
+    let template = r#"
+Resources:
+  Log: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: /things}}
+  Dead: {Type: AWS::SQS::Queue}
+  Api: {Type: AWS::Serverless::HttpApi}
+  Things:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: target/lambda/api-things
+      ReservedConcurrentExecutions: "7"
+      LoggingConfig: {LogGroup: !Ref Log}
+      VpcConfig: {SubnetIds: [subnet-1], SecurityGroupIds: [sg-1]}
+      KmsKeyArn: key
+      EventInvokeConfig:
+        MaximumRetryAttempts: 1
+        DestinationConfig: {OnFailure: {Type: SQS, Destination: !GetAtt Dead.Arn}}
+      Events:
+        Get: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: get, Path: "/things/{thingId}/parts"}}
+        Daily:
+          Type: ScheduleV2
+          Properties: {Name: daily, ScheduleExpression: rate(1 day), ScheduleExpressionTimezone: UTC, RoleArn: role}
+  Socket:
+    Type: AWS::Lambda::Permission
+    Properties: {Action: lambda:InvokeFunction, FunctionName: !Ref Things, Principal: apigateway.amazonaws.com, SourceArn: !Sub "${Dead.Arn}/x"}
+"#;
+    std::fs::write(&path, template).unwrap();
+    let description = serde_json::to_value(describe(&path, &context()).unwrap()).unwrap();
+    let function = &description["functions"][0];
+    assert_eq!((&function["name"], &function["reserved_concurrency"]), (&"api-things".into(), &7.into()));
+    let expected = serde_json::json!({
+        "log_group": "/things", "subnets": ["subnet-1"], "security_groups": ["sg-1"], "kms_key": "key",
+        "maximum_event_age_seconds": null, "maximum_retry_attempts": 1,
+        "on_failure": "arn:aws:sqs:local:000000000000:Dead",
+    });
+    assert_eq!(description["cloud_settings"]["api-things"], expected);
+    let expected = serde_json::json!({"time_zone": "UTC", "maximum_event_age_seconds": null, "role": "role"});
+    assert_eq!(description["schedule_settings"]["daily"], expected);
+    let sources: Vec<_> =
+        description["permissions"].as_array().unwrap().iter().map(|p| &p["source"]).collect();
+    let route = "arn:aws:execute-api:local:000000000000:Api/*/GET/things/*/parts";
+    assert_eq!(sources, [route, "arn:aws:sqs:local:000000000000:Dead/x"]);
+}
+
+#[test]
 fn cors_rules_are_read_from_a_bucket() {
     let stack = load_text(
         r#"

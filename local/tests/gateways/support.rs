@@ -154,6 +154,7 @@ fn controls() -> Controls {
         memory_mib: 128,
         environment: BTreeMap::new(),
         policy,
+        reserved_concurrency: None,
     };
     let functions = vec![function("allowed", policy), function("other", Vec::new())];
     Controls::new(Access::new(&Stack { functions, ..Stack::default() }))

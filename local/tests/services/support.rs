@@ -67,6 +67,7 @@ pub(crate) fn function(name: &str, policy: &[(&[&str], &[String])]) -> Function 
                 conditions: Vec::new(),
             })
             .collect(),
+        reserved_concurrency: None,
     }
 }
 

@@ -363,7 +363,7 @@ impl<'a> Visit<'a> {
     /// The life of a session to its end, and of another to its theft.
     async fn session(&mut self, visitor: Visitor) {
         let region = self.region;
-        let origin = "http://localhost:5173";
+        let origin = "http://127.0.0.1:5173";
         let cookie = format!("SESSION={}", visitor.cookie);
         for path in ["/orders", "/sessions"] {
             region.call("GET", path).header("cookie", &cookie).send().await.expect(200);

@@ -10,7 +10,7 @@ use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use sojourn_tests::{Answer, File, TestRegion};
 
-const PAGE: &str = "http://localhost:5173";
+const PAGE: &str = "http://127.0.0.1:5173";
 
 /// The answers to so many calls at the same time.
 async fn at_once<F: Future<Output = Answer>>(calls: usize, call: impl Fn() -> F) -> Vec<Answer> {

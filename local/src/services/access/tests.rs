@@ -21,6 +21,7 @@ fn stack(statements: &[(&[&str], &[&str])]) -> Stack {
                     conditions: Vec::new(),
                 })
                 .collect(),
+            reserved_concurrency: None,
         }],
         ..Stack::default()
     }
