@@ -316,6 +316,105 @@ fn alarms_on_our_own_metrics_watch_metrics_that_exist() {
     assert_eq!(watched, vec![exports, jobs.clone(), jobs.clone(), jobs]);
 }
 
+fn alarms(template: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    let alarms = members(&template["Resources"]).filter(|(_, r)| r["Type"] == "AWS::CloudWatch::Alarm");
+    alarms.map(|(id, alarm)| (id, &alarm["Properties"]))
+}
+
+/// What an alarm watches: metric and dimensions.
+fn watched(alarm: &Value) -> Vec<(&str, &Value)> {
+    let added_up = alarm["Metrics"].as_array().into_iter().flatten();
+    let stats = added_up.filter_map(|metric| metric.get("MetricStat")).map(|stat| &stat["Metric"]);
+    let metrics = stats.chain(alarm.get("MetricName").map(|_| alarm));
+    metrics.map(|metric| (text(&metric["MetricName"]), &metric["Dimensions"])).collect()
+}
+
+#[test]
+fn no_alarm_adds_up_more_metrics_than_cloudwatch_allows() {
+    /// "Amazon CloudWatch service quotas": metrics in the expression of an alarm.
+    const METRICS_PER_ALARM: usize = 10;
+    let template = yaml("template.yaml");
+    for (id, alarm) in alarms(&template) {
+        assert!((1..=METRICS_PER_ALARM).contains(&watched(alarm).len()), "{id}");
+    }
+}
+
+#[test]
+fn an_index_is_watched_wherever_its_table_is() {
+    let template = yaml("template.yaml");
+    let watched: BTreeSet<_> = alarms(&template)
+        .flat_map(|(_, alarm)| watched(alarm))
+        .map(|(metric, dimensions)| format!("{metric} {dimensions}"))
+        .collect();
+    let metric = |kind: &str, dimensions: Value| format!("{kind}ThrottleEvents {dimensions}");
+    let mut indexes = 0;
+    for (id, table) in members(&template["Resources"]).filter(|(_, r)| r["Type"] == "AWS::DynamoDB::Table") {
+        let name = json!({"Name": "TableName", "Value": {"!Ref": id}});
+        for kind in ["Read", "Write"] {
+            let table_watched = watched.contains(&metric(kind, json!([name])));
+            for index in table["Properties"]["GlobalSecondaryIndexes"].as_array().into_iter().flatten() {
+                // CloudWatch counts what an index throttles under both names, and not under the table's alone.
+                let index = json!({"Name": "GlobalSecondaryIndexName", "Value": index["IndexName"]});
+                let index_watched = watched.contains(&metric(kind, json!([name, index])));
+                assert!(index_watched || !table_watched, "{kind}s of {id}, {index}");
+                indexes += usize::from(index_watched);
+            }
+        }
+    }
+    assert!(indexes > 0);
+}
+
+#[test]
+fn a_job_that_stops_is_noticed_and_one_that_has_not_begun_is_not() {
+    let template = yaml("template.yaml");
+    let jobs: Vec<_> =
+        alarms(&template).filter(|(_, a)| a["MetricName"] == Metric::JobsCompleted.name()).collect();
+    assert_eq!(jobs.len(), 3);
+    for (id, alarm) in jobs {
+        // Missing data is a state of its own, in which the alarm of a new stack begins: only a change of state notifies.
+        assert_eq!(alarm["TreatMissingData"], "missing", "{id}");
+        assert!(!alarm["InsufficientDataActions"].is_null(), "{id} notifies nobody");
+    }
+}
+
+#[test]
+fn refused_handshakes_are_no_errors_of_the_websocket_api() {
+    let template = yaml("template.yaml");
+    let metrics: BTreeSet<_> =
+        alarms(&template).flat_map(|(_, alarm)| watched(alarm)).map(|(metric, _)| metric).collect();
+    // IntegrationError counts answers of 4xx as well.
+    assert!(metrics.contains("ExecutionError") && !metrics.contains("IntegrationError"), "{metrics:?}");
+}
+
+#[test]
+fn this_machine_has_one_name() {
+    // To a browser `localhost` and 127.0.0.1 are two sites, and a cookie of one is not sent to the other.
+    let documents =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/deployment.md", "docs/problems.md"];
+    let interfaces = ["openapi.yaml", "asyncapi.yaml", "template.yaml", "samconfig.toml"];
+    for file in documents.into_iter().chain(interfaces) {
+        let content = fs::read_to_string(root().join(file)).unwrap();
+        assert!(!content.contains("localhost"), "{file} says localhost for 127.0.0.1");
+    }
+    for (_, file, event) in events() {
+        assert!(!event.to_string().contains("localhost"), "{}", file.display());
+    }
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let origins = &yaml("template.yaml")["Parameters"]["AllowedOrigins"]["Default"];
+    assert!(readme.contains(text(origins)), "README.md does not say where pages are served: {origins}");
+}
+
+#[test]
+fn every_alarm_is_explained() {
+    let template = yaml("template.yaml");
+    let guide = fs::read_to_string(root().join("docs/deployment.md")).unwrap();
+    let rows = guide.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let explained: BTreeSet<&str> = rows.flat_map(|names| names.split([',', ' '])).collect();
+    for (id, _) in alarms(&template) {
+        assert!(explained.contains(id.trim_end_matches("Alarm")), "docs/deployment.md has no row for {id}");
+    }
+}
+
 #[test]
 fn the_runbook_of_a_rotation_waits_as_long_as_the_code_asks_for() {
     let runbook = fs::read_to_string(root().join("docs/deployment.md")).unwrap();
