@@ -387,6 +387,21 @@ fn refused_handshakes_are_no_errors_of_the_websocket_api() {
 }
 
 #[test]
+fn no_route_has_a_limit_that_one_client_could_use_up_for_all() {
+    let template = yaml("template.yaml");
+    let api = &template["Resources"]["HttpApi"]["Properties"];
+    assert!(api["RouteSettings"].is_null(), "{}", api["RouteSettings"]);
+    // "Amazon API Gateway quotas": what an account has in the regions where it is least. More fails there.
+    for settings in [api, &template["Resources"]["WebSocketStage"]["Properties"]] {
+        let limits = &settings["DefaultRouteSettings"];
+        assert_eq!(
+            (&limits["ThrottlingRateLimit"], &limits["ThrottlingBurstLimit"]),
+            (&2500.into(), &1250.into())
+        );
+    }
+}
+
+#[test]
 fn this_machine_has_one_name() {
     // To a browser `localhost` and 127.0.0.1 are two sites, and a cookie of one is not sent to the other.
     let documents =

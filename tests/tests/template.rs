@@ -97,3 +97,29 @@ fn pages_that_may_call_the_api_may_use_presigned_urls_and_no_others() {
     let api = stack.http_api.and_then(|api| api.cors).expect("the API has CORS settings");
     assert_eq!(rules[0].allowed_origins, api.allow_origins);
 }
+
+#[test]
+fn functions_post_to_sockets_at_the_address_of_api_gateway_whatever_name_clients_use() {
+    let context = Context {
+        parameters: BTreeMap::from(
+            [
+                ("TokenJwks", "{}"),
+                ("Stage", "live"),
+                ("WebSocketDomainName", "sockets.shop.example"),
+                ("DomainCertificateArn", "arn:aws:acm:local:000000000000:certificate/1"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        ),
+        http_url: "http://127.0.0.1:1".to_owned(),
+        websocket_url: "ws://127.0.0.1:2".to_owned(),
+        sqs_url: "http://127.0.0.1:3".to_owned(),
+    };
+    let stack = template::load(&workspace().join("template.yaml"), &context).expect("the template is read");
+    let endpoints: Vec<_> = stack
+        .functions
+        .iter()
+        .filter_map(|function| function.environment.get("WEBSOCKET_ENDPOINT"))
+        .collect();
+    assert!(!endpoints.is_empty());
+    assert!(endpoints.iter().all(|endpoint| *endpoint == "ws://127.0.0.1:2/live"), "{endpoints:?}");
+}
