@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::limits::EVENTS_LIMIT;
+use super::limits::{EVENTS_LIMIT, THROTTLED_PAUSE};
 use super::outcome::Outcome;
 use super::pool::Pool;
 
@@ -44,8 +44,7 @@ async fn deliver(pool: Arc<Pool>, payload: Bytes) {
         let outcome = pool.invoke(payload.clone()).await;
         match outcome {
             Outcome::Answered(_) => return,
-            // The invocation has waited its time in the queue already.
-            Outcome::Throttled => {}
+            Outcome::Throttled => tokio::time::sleep(THROTTLED_PAUSE).await,
             failed => match delays.next() {
                 Some(delay) => tokio::time::sleep(delay).await,
                 None => return dead_letter(&pool, &failed, payload).await,

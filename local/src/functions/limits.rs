@@ -37,6 +37,9 @@ pub const INIT_ATTEMPTS: u32 = 2;
 /// laptop would see the retry then.
 pub const EVENT_RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
+/// Pause before a throttled asynchronous invocation is tried again.
+pub const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
+
 /// Asynchronous invocations under way in the whole region; one more is throttled.
 pub const EVENTS_LIMIT: usize = 1_000;
 
