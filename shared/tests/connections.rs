@@ -14,7 +14,8 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use sojourn::clock::{Clock, ManualClock, SharedClock};
 use sojourn::connections::{
     AdmissionError, Audience, CallbackEndpoint, Connection, ConnectionKey, Cursor, DynamoConnections, Find,
-    MAX_CONNECTION_AGE, PeerPage, Register, Remove, Removed, Touch, Touched, True, admit, expiry,
+    MAX_CONNECTION_AGE, PeerPage, Register, Remove, Removed, SAME_OPENING, Touch, Touched, True, admit,
+    expiry,
 };
 use sojourn::ids::{ConnectionId, UserId, random};
 use sojourn::sessions::SessionError;
@@ -140,7 +141,7 @@ async fn late_disconnect_does_not_remove_the_newer_connection() {
     let stage = stage();
     let owner = user();
     let old = stage.register(stage.connection("reused=", &owner)).await;
-    stage.clock.advance(Duration::from_millis(1));
+    stage.clock.advance(SAME_OPENING + Duration::from_millis(1));
     let new = stage.register(stage.connection("reused=", &owner)).await;
 
     assert_eq!(stage.registry.remove(&old.key).await.unwrap(), Removed::NotThere);
@@ -148,6 +149,35 @@ async fn late_disconnect_does_not_remove_the_newer_connection() {
     assert!(matches!(stage.registry.touch(&new.key).await.unwrap(), Touched::Live(_)));
     assert_eq!(stage.registry.remove(&new.key).await.unwrap(), Removed::Removed);
     assert_eq!(stage.rows().await, 0);
+}
+
+#[tokio::test]
+async fn events_whose_opening_differs_by_less_than_a_handshake_are_of_the_same_connection() {
+    let stage = stage();
+    let millisecond = Duration::from_millis(1);
+    let half = SAME_OPENING / 2;
+    for drift in [millisecond, Duration::from_millis(7), half, SAME_OPENING] {
+        let row = stage.register(stage.connection("c1=", &user())).await;
+        let opened = row.key.connected_at;
+        for connected_at in [opened - drift, opened + drift] {
+            let event = ConnectionKey { connected_at, ..row.key.clone() };
+            let Touched::Live(touched) = stage.registry.touch(&event).await.unwrap() else {
+                panic!("{drift:?} apart is another connection");
+            };
+            assert_eq!(touched.key, row.key, "the row keeps what $connect said");
+        }
+        let late = ConnectionKey { connected_at: opened + drift, ..row.key.clone() };
+        assert_eq!(stage.registry.remove(&late).await.unwrap(), Removed::Removed, "{drift:?}");
+    }
+    let row = stage.register(stage.connection("c1=", &user())).await;
+    for connected_at in
+        [row.key.connected_at - SAME_OPENING - millisecond, row.key.connected_at + SAME_OPENING + millisecond]
+    {
+        let other = ConnectionKey { connected_at, ..row.key.clone() };
+        assert_eq!(stage.registry.touch(&other).await.unwrap(), Touched::Unknown);
+        assert_eq!(stage.registry.remove(&other).await.unwrap(), Removed::NotThere);
+    }
+    assert_eq!(stage.rows().await, 1);
 }
 
 #[tokio::test]

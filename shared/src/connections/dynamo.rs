@@ -20,10 +20,10 @@ use crate::tables;
 
 /// The row is this very connection's, and its time is not over. A row that has expired and was not yet collected is as
 /// good as none.
-const IS_LIVE: &str = "connectedAt = :connectedAt AND expiresAt > :now";
+const IS_LIVE: &str = "connectedAt BETWEEN :openedFrom AND :openedUntil AND expiresAt > :now";
 
 /// The row is this very connection's: a late word about an old connection leaves a newer one alone.
-const IS_SAME: &str = "connectedAt = :connectedAt";
+const IS_SAME: &str = "connectedAt BETWEEN :openedFrom AND :openedUntil";
 
 /// Rows past their time are not peers. TTL collects them within days, posts to them would all find nobody.
 const NOT_EXPIRED: &str = "expiresAt > :now";
@@ -112,6 +112,7 @@ impl Register for DynamoConnections {
 impl Touch for DynamoConnections {
     async fn touch(&self, key: &ConnectionKey) -> Result<Touched, DynamoError> {
         let target = self.target(key);
+        let (from, until) = key.opened_between();
         let now = self.clock.now();
         let request = self
             .client
@@ -120,7 +121,8 @@ impl Touch for DynamoConnections {
             .key("connectionId", text(key.connection_id.as_str()))
             .update_expression("SET lastActivity = :lastActivity")
             .condition_expression(IS_LIVE)
-            .expression_attribute_values(":connectedAt", text(rfc3339(key.connected_at)))
+            .expression_attribute_values(":openedFrom", text(rfc3339(from)))
+            .expression_attribute_values(":openedUntil", text(rfc3339(until)))
             .expression_attribute_values(":now", number(now.as_second()))
             .expression_attribute_values(":lastActivity", text(rfc3339(now)))
             .return_values(ReturnValue::AllNew);
@@ -138,13 +140,15 @@ impl Touch for DynamoConnections {
 impl Remove for DynamoConnections {
     async fn remove(&self, key: &ConnectionKey) -> Result<Removed, DynamoError> {
         let target = self.target(key);
+        let (from, until) = key.opened_between();
         let request = self
             .client
             .delete_item()
             .table_name(&self.table)
             .key("connectionId", text(key.connection_id.as_str()))
             .condition_expression(IS_SAME)
-            .expression_attribute_values(":connectedAt", text(rfc3339(key.connected_at)));
+            .expression_attribute_values(":openedFrom", text(rfc3339(from)))
+            .expression_attribute_values(":openedUntil", text(rfc3339(until)));
         let write = Box::pin(request.send()).await.outcome("DeleteItem", &target)?;
         match write {
             Write::Done(_) => Ok(Removed::Removed),

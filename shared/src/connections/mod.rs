@@ -10,9 +10,19 @@
 //! 4. `$disconnect`, a post that finds the peer gone, or the end of its session removes *that* connection ([`Remove`]) and no other. A peer
 //!    that may still be in its handshake is not gone ([`ConnectionKey::may_be_opening`]).
 //!
-//! A connection is named by its id *and* the instant at which it was opened ([`ConnectionKey`]); every event of the
-//! connection carries both. All changes are conditional on both: what is said late about an old connection cannot
-//! touch a newer one, even if API Gateway should ever give an id out again.
+//! # Identity
+//! A connection is named by its id and by the time at which it was opened ([`ConnectionKey`]); every event carries both. AWS
+//! documents `connectionId` as "a unique ID for the connection" and `connectedAt` as "the Epoch-formatted connection time"
+//! ([variables of a WebSocket API]). It says neither that an id never comes back, nor that `connectedAt` is the same to the
+//! millisecond in all events of a connection. So the registry relies on neither:
+//! 1. Two events with the same id are of the same connection if their `connectedAt` are at most [`SAME_OPENING`] apart.
+//! 2. Every change of a row is conditional on that. A late event of an old connection changes nothing of a newer one that
+//!    has its id: the newer one was opened after the older one ended.
+//! 3. Should an id come back within [`SAME_OPENING`], a late event could remove the newer row. The newer socket's next frame
+//!    then finds no row and is answered 401, and its client connects again: the mistake costs a connection, and gives
+//!    nobody a right.
+//!
+//! [variables of a WebSocket API]: https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-mapping-template-reference.html
 //!
 //! # Limits
 //! - The registry is of one region: a connection id means nothing elsewhere.
@@ -48,21 +58,33 @@ pub const MAX_CONNECTION_AGE: Duration = Duration::from_hours(2);
 /// API Gateway gives a handshake up when `$connect` has not answered for 29 seconds; the last one is for clocks that
 /// differ.
 pub const MAX_HANDSHAKE: Duration = Duration::from_secs(30);
+/// How far `connectedAt` of two events of one connection may differ. The widest difference that can be explained is a
+/// handshake: its beginning in `$connect`, its end in the events after it.
+pub const SAME_OPENING: Duration = MAX_HANDSHAKE;
 /// How much longer a row counts than its socket can live: clocks differ, and the close takes a moment.
 pub const EXPIRY_GRACE: Duration = Duration::from_mins(5);
 
-/// Names exactly one connection for all time.
+/// Names one connection; see the module's section on identity.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionKey {
     /// API Gateway's id.
     pub connection_id: ConnectionId,
-    /// When it was opened, as API Gateway tells it with each of its events; milliseconds.
+    /// When it was opened, as an event of it says; milliseconds. The row has what `$connect` said.
     #[serde(with = "as_rfc3339")]
     pub connected_at: Timestamp,
 }
 
 impl ConnectionKey {
+    /// The earliest and the latest `connectedAt` that other events of the connection can have.
+    pub fn opened_between(&self) -> (Timestamp, Timestamp) {
+        let at = self.connected_at;
+        (
+            at.checked_sub(SAME_OPENING).unwrap_or(Timestamp::MIN),
+            at.checked_add(SAME_OPENING).unwrap_or(Timestamp::MAX),
+        )
+    }
+
     /// Whether its handshake may not have been answered yet. Its row is there by then, but API Gateway says 410 to
     /// posts, as if it were gone.
     pub fn may_be_opening(&self, now: Timestamp) -> bool {

@@ -1,7 +1,7 @@
 //! The events of a WebSocket API.
 //!
 //! `CONNECT` carries the handshake's headers and query; `MESSAGE` its `body` and a `messageId`; `DISCONNECT` why the
-//! connection ended. Header names keep the case in which HTTP/1.1 clients write them (`Sec-WebSocket-Protocol`).
+//! connection ended. `connectedAt` is never the same twice ([`JITTER_MS`]). Header names keep the case in which HTTP/1.1 clients write them (`Sec-WebSocket-Protocol`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,11 +15,28 @@ use crate::gateway::WEBSOCKET_API_ID;
 use crate::gateway::ids::{log_time, short_id};
 use crate::gateway::origin::text_of;
 
+/// How far `connectedAt` of a later event is from the one of `CONNECT`, at most, in milliseconds. AWS does not say that they
+/// are equal: here they never are, so that no function relies on it.
+const JITTER_MS: i64 = 5;
+
 /// What happened on a connection.
 pub(super) enum Happened<'a> {
     Connect { headers: &'a HeaderMap, query: &'a str },
     Message { body: &'a str },
     Disconnect { status_code: u16, reason: &'a str },
+}
+
+impl Happened<'_> {
+    /// Never zero, but for `CONNECT`.
+    fn jitter_ms(&self) -> i64 {
+        match self {
+            Self::Connect { .. } => 0,
+            Self::Message { .. } | Self::Disconnect { .. } => {
+                let distance = rand::random_range(1..=JITTER_MS);
+                if rand::random() { distance } else { -distance }
+            }
+        }
+    }
 }
 
 /// An event on its way to a function.
@@ -99,7 +116,7 @@ pub(super) fn write(
         request_time: log_time(at),
         message_direction: "IN",
         stage,
-        connected_at: connection.connected_at.as_millisecond(),
+        connected_at: connection.connected_at.as_millisecond() + happened.jitter_ms(),
         request_time_epoch: at.as_millisecond(),
         identity: Identity {
             user_agent: &connection.origin.user_agent,
