@@ -26,10 +26,8 @@ pub(super) fn read(statement: Properties<'_>, actions: &[String]) -> Result<Vec<
             let values = Properties::within(keys, statement.scope()).texts(key)?.into_iter().collect();
             conditions.push(match (operator.as_str(), key.as_str()) {
                 ("ForAllValues:StringEquals", "dynamodb:Attributes") => Condition::Attributes(values),
-                // The same here: every update has a value, NONE if it names none.
-                ("StringEquals" | "StringEqualsIfExists", "dynamodb:ReturnValues") => {
-                    Condition::ReturnValues(values)
-                }
+                ("StringEquals", "dynamodb:ReturnValues") => Condition::ReturnValues(values),
+                ("StringEqualsIfExists", "dynamodb:ReturnValues") => Condition::ReturnValuesIfExists(values),
                 _ => {
                     return Err(Problem::Unsupported {
                         what: format!("the condition {operator} of {key} in Policies"),

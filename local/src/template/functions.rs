@@ -21,6 +21,9 @@ const DEFAULT_MEMORY_MIB: u64 = 128;
 /// Scheduler's default number of retries.
 const DEFAULT_SCHEDULE_RETRIES: u64 = 185;
 
+/// What a statement may consist of: all that is enforced.
+const STATEMENT_ELEMENTS: [&str; 5] = ["Sid", "Effect", "Action", "Resource", "Condition"];
+
 /// What the functions of a template amount to.
 #[derive(Default)]
 pub(super) struct Read {
@@ -160,18 +163,23 @@ fn read_statement(statement: Properties<'_>) -> Result<Statement, Problem> {
             instead: "grant less in the Allow statements",
         });
     }
-    for unsupported in ["NotAction", "NotResource"] {
-        if statement.raw(unsupported).is_some() {
-            return Err(Problem::Unsupported {
-                what: format!("{unsupported} in a statement of Policies"),
-                instead: "name the actions and resources",
-            });
-        }
+    if let Some(unsupported) = statement.names().find(|name| !STATEMENT_ELEMENTS.contains(name)) {
+        return Err(Problem::Unsupported {
+            what: format!("{unsupported} in a statement of Policies"),
+            instead: "say all with Effect, Action, Resource and Condition",
+        });
     }
     let (actions, resources) = (statement.texts("Action")?, statement.texts("Resource")?);
     if actions.is_empty() || resources.is_empty() {
         let property = "Action and Resource of a statement in Policies".to_owned();
         return Err(Problem::Missing { property });
+    }
+    // `${aws:…}` is filled in by IAM for each request; taken as text it would match nothing, or too much.
+    if let Some(variable) = resources.iter().find(|resource| resource.contains("${")) {
+        return Err(Problem::Unsupported {
+            what: format!("the policy variable in {variable}"),
+            instead: "name the resource",
+        });
     }
     let conditions = conditions::read(statement, &actions)?;
     Ok(Statement { actions, resources, conditions })

@@ -72,10 +72,12 @@ pub struct Statement {
 /// One key of a statement's `Condition`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Condition {
-    /// `dynamodb:Attributes`: the request names no others.
+    /// `ForAllValues:StringEquals` of `dynamodb:Attributes`: the request names no others.
     Attributes(BTreeSet<String>),
-    /// `dynamodb:ReturnValues`: the request asks for one of these.
+    /// `StringEquals` of `dynamodb:ReturnValues`: the request names one of these.
     ReturnValues(BTreeSet<String>),
+    /// `StringEqualsIfExists` of `dynamodb:ReturnValues`: the request names one of these, or none at all.
+    ReturnValuesIfExists(BTreeSet<String>),
 }
 
 /// The HTTP API (payload format 2.0).

@@ -35,6 +35,11 @@ impl<'a> Properties<'a> {
         self.value.get(name)
     }
 
+    /// What is there, by name.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.value.as_object().into_iter().flat_map(|object| object.keys().map(String::as_str))
+    }
+
     /// Everything, evaluated.
     pub(super) fn all(&self) -> Result<Value, Problem> {
         Ok(evaluate(self.value, self.scope)?.unwrap_or(Value::Null))

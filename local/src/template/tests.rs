@@ -489,6 +489,21 @@ fn every_mistake_is_one_sentence_that_names_file_place_and_remedy() {
         condition("dynamodb:GetItem", "{StringEquals: {'dynamodb:ReturnValues': NONE}}")
             .ends_with("a Condition for dynamodb:GetItem in Policies can't be run locally; give dynamodb:UpdateItem a statement of its own, and others none")
     );
+    let element = |element: &str| {
+        function(&format!(
+            "CodeUri: x, Policies: [{{Statement: {{Effect: Allow, Action: a, Resource: 'r', {element}}}}}]"
+        ))
+    };
+    assert!(
+        element("NotResource: x").contains("NotResource in a statement of Policies can't be run locally")
+    );
+    assert!(element("Principal: '*'").contains("Principal in a statement of Policies can't be run locally"));
+    assert!(
+        function(
+            "CodeUri: x, Policies: [{Statement: {Effect: Allow, Action: a, Resource: 'u/${aws:userid}'}}]"
+        )
+        .contains("the policy variable in u/${aws:userid}")
+    );
     assert!(condition("dynamodb:UpdateItem", "[]").ends_with("the property Condition must be an object"));
     assert!(function("CodeUri: x, Events: {E: {Type: SNS}}").contains("use HttpApi, ScheduleV2 or SQS"));
     assert!(function("CodeUri: !GetAtt F.Colour").contains("F has no attribute Colour"));

@@ -24,7 +24,7 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
+use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -165,7 +165,9 @@ impl ActivityWriter for DynamoSessions {
             .update_expression("SET lastActivity = :now")
             .condition_expression(IS_QUIET)
             .expression_attribute_values(":now", text(rfc3339(now)))
-            .expression_attribute_values(":due", text(rfc3339(due)));
+            .expression_attribute_values(":due", text(rfc3339(due)))
+            // The default. The policy's condition on it needs it to be said: a key that is absent equals nothing.
+            .return_values(ReturnValue::None);
         // Refused, or another write is at the row: it is in use, and somebody says so.
         Box::pin(request.send()).await.outcome("UpdateItem", &format!("session {id}"))?;
         Ok(())

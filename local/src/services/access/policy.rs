@@ -33,15 +33,22 @@ pub struct Grant {
 pub struct Details {
     /// `dynamodb:Attributes`: the top-level attributes that it names.
     pub attributes: BTreeSet<String>,
-    /// `dynamodb:ReturnValues`.
-    pub return_values: String,
+    /// `dynamodb:ReturnValues`, if the request says it.
+    pub return_values: Option<String>,
 }
 
 impl Details {
+    /// A key that the request does not have fails `StringEquals` and passes the operators that end with `IfExists` or begin
+    /// with `ForAllValues` (IAM User Guide, "IAM JSON policy elements: Condition operators").
     fn meet(&self, condition: &Condition) -> bool {
         match condition {
             Condition::Attributes(allowed) => self.attributes.is_subset(allowed),
-            Condition::ReturnValues(allowed) => allowed.contains(&self.return_values),
+            Condition::ReturnValues(allowed) => {
+                self.return_values.as_ref().is_some_and(|value| allowed.contains(value))
+            }
+            Condition::ReturnValuesIfExists(allowed) => {
+                self.return_values.as_ref().is_none_or(|value| allowed.contains(value))
+            }
         }
     }
 }
@@ -64,7 +71,7 @@ impl Pair {
     fn allows(&self, action: &str, resource: &str, details: Option<&Details>) -> bool {
         // IAM compares actions without case and resources with it.
         matches(&self.action, action, Case::Ignored)
-            && matches(&self.resource, resource, Case::Kept)
+            && covers(&self.resource, resource)
             && self.conditions.iter().all(|condition| details.is_some_and(|details| details.meet(condition)))
     }
 }
@@ -116,6 +123,22 @@ impl Policy {
 pub(in crate::services) enum Case {
     Kept,
     Ignored,
+}
+
+/// Components of an ARN: `arn:partition:service:region:account:resource`. The last one may hold colons.
+const ARN_COMPONENTS: usize = 6;
+
+/// Whether the ARN `pattern` of a statement covers `resource`. A wildcard stays within its component of the ARN, as with
+/// `ArnLike`; `*` alone is everything.
+fn covers(pattern: &str, resource: &str) -> bool {
+    if pattern == "*" {
+        return true;
+    }
+    let components = |arn| str::splitn(arn, ARN_COMPONENTS, ':');
+    components(pattern).count() == components(resource).count()
+        && components(pattern)
+            .zip(components(resource))
+            .all(|(pattern, component)| matches(pattern, component, Case::Kept))
 }
 
 /// IAM's wildcards: `*` is any run of characters, also none; `?` is exactly one.

@@ -45,6 +45,21 @@ fn wildcards_match_as_iam_matches_them() {
 }
 
 #[test]
+fn a_wildcard_covers_no_more_than_its_component_of_an_arn() {
+    let allowed = |resource: &str, wanted: &str| {
+        let access = Access::new(&stack(&[(&["dynamodb:GetItem"], &[resource])]));
+        access.check(&caller(&access), "dynamodb:GetItem", wanted).is_ok()
+    };
+    let orders = arn::table("OrdersTable");
+    assert!(allowed("*", &orders));
+    assert!(allowed("arn:*:dynamodb:*:*:table/Orders*", &orders));
+    assert!(allowed("arn:aws:dynamodb:*:*:*", &orders));
+    assert!(!allowed("arn:aws:dynamodb:*", &orders));
+    assert!(!allowed("arn:*OrdersTable", &orders));
+    assert!(!allowed("arn:aws:*:table/OrdersTable", &orders));
+}
+
+#[test]
 fn a_call_outside_the_policy_is_denied_in_the_words_of_aws() {
     let orders = arn::table("OrdersTable");
     let access = Access::new(&stack(&[(&["dynamodb:GetItem"], &[&orders])]));
@@ -74,7 +89,7 @@ fn a_request_that_shows_nothing_of_itself_meets_no_condition() {
     stack.functions[0].policy[0].conditions = vec![Condition::Attributes(["note".to_owned()].into())];
     let access = Access::new(&stack);
     access.check(&caller(&access), "dynamodb:UpdateItem", &orders).unwrap_err();
-    let details = Details { attributes: ["note".to_owned()].into(), return_values: "NONE".to_owned() };
+    let details = Details { attributes: ["note".to_owned()].into(), return_values: None };
     access.check_detailed(&caller(&access), "dynamodb:UpdateItem", &orders, Some(&details)).unwrap();
 }
 

@@ -8,7 +8,7 @@
 //! - `BatchGetItem` and `BatchWriteItem` are actions of their own, needed on every table they name.
 //! - What has no resource (`ListTables`, `ListStreams`) is needed on `*`.
 //! - An update, alone or as an entry, shows which attributes its key, expressions and older parameters name and what it
-//!   returns, so that a policy may allow some updates of a table and not others. An entry returns `NONE`.
+//!   is asked to return, so that a policy may allow some updates of a table and not others. What the request does not say is absent.
 //!
 //! Limits: `PartiQL` statements aren't taken apart, so functions may not use them. A shard iterator doesn't say here whose
 //! stream it is, so `GetRecords` needs the action on some wildcard that covers all streams.
@@ -171,7 +171,7 @@ impl Outline {
                 .map(|word| attribute(word).to_owned())
                 .chain(by_name.cloned())
                 .collect(),
-            return_values: self.return_values.clone().unwrap_or_else(|| "NONE".to_owned()),
+            return_values: self.return_values.clone(),
         }
     }
 }

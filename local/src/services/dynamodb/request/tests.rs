@@ -83,9 +83,13 @@ Resources:
 "#;
 
 fn allowed(operation: &str, body: Value) -> bool {
+    allowed_by(TEMPLATE, operation, body)
+}
+
+fn allowed_by(template: &str, operation: &str, body: Value) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("template.yaml");
-    std::fs::write(&path, TEMPLATE).unwrap();
+    std::fs::write(&path, template).unwrap();
     let access = Access::new(&template::load(&path, &template::Context::default()).unwrap());
     let caller = access.caller(&access.key_of("shop").unwrap().access_key_id).unwrap();
     let outline: Outline = serde_json::from_value(body).unwrap();
@@ -96,7 +100,7 @@ fn allowed(operation: &str, body: Value) -> bool {
     allowed
 }
 
-/// The stamp of a session, with `changes` to the request.
+/// The stamp of a session, with `changes` to the request. `null` takes a member away.
 fn stamp(changes: &Value) -> Value {
     let mut body = json!({
         "TableName": "Sessions",
@@ -104,6 +108,7 @@ fn stamp(changes: &Value) -> Value {
         "UpdateExpression": "SET lastActivity = :now",
         "ConditionExpression": "attribute_exists(sessionId) AND lastActivity <= :due",
         "ExpressionAttributeValues": {":now": {"S": "now"}, ":due": {"S": "due"}},
+        "ReturnValues": "NONE",
     });
     for (name, value) in changes.as_object().unwrap() {
         body[name] = value.clone();
@@ -159,6 +164,18 @@ fn an_update_that_returns_the_whole_row_is_refused() {
     for whole in ["ALL_NEW", "ALL_OLD"] {
         assert!(!stamp_allowed(&json!({"ReturnValues": whole})), "{whole}");
     }
+}
+
+#[test]
+fn an_update_that_does_not_say_what_it_returns_is_refused_unless_the_condition_says_if_exists() {
+    assert!(!stamp_allowed(&json!({"ReturnValues": null})));
+    let lenient = TEMPLATE.replace(
+        "StringEquals:\n                  dynamodb:R",
+        "StringEqualsIfExists:\n                  dynamodb:R",
+    );
+    assert_ne!(lenient, TEMPLATE);
+    assert!(allowed_by(&lenient, "UpdateItem", stamp(&json!({"ReturnValues": null}))));
+    assert!(!allowed_by(&lenient, "UpdateItem", stamp(&json!({"ReturnValues": "ALL_NEW"}))));
 }
 
 #[test]
