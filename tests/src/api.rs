@@ -2,6 +2,7 @@
 
 use http::HeaderMap;
 use serde_json::Value;
+use sojourn_local::gateway::http::CRASHED;
 
 /// A call being put together.
 #[derive(Debug)]
@@ -78,6 +79,14 @@ impl Answer {
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "unexpected answer: {}", self.text);
         self
+    }
+
+    /// This answer, which must be the gateway's for a function whose process died.
+    #[track_caller]
+    pub fn expect_crash(self) -> Self {
+        let answer = self.expect(500);
+        assert!(answer.headers.contains_key(CRASHED), "the function answered: {}", answer.text);
+        answer
     }
 
     /// This answer, which must be problem+json of the given type.

@@ -245,7 +245,7 @@ async fn a_request_that_died_before_it_told_the_queue_is_made_good_by_its_repeti
         region.lift(rule).await;
     };
     let (died, ()) = tokio::join!(region.export(&buyer.customer, &key), kill);
-    died.expect(502);
+    died.expect_crash();
     let exports = region.dynamodb().scan().table_name("ExportsTable").send().await.unwrap();
     assert_eq!(exports.items()[0]["status"], AttributeValue::S("QUEUED".to_owned()), "nobody was told");
 

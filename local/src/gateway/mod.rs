@@ -7,11 +7,13 @@
 //! Left out, since the template can't ask for it: authorizers, stages of an HTTP API other than `$default`, mapping
 //! templates, integrations other than Lambda proxies, access logs.
 
+mod hop_by_hop;
 pub mod http;
 mod ids;
 mod invocation;
 mod listener;
 mod origin;
+mod request_size;
 pub mod websocket;
 
 use crate::template::model::{ACCOUNT as ACCOUNT_ID, REGION};

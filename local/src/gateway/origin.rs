@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::uri::{Authority, Uri};
 use jiff::Timestamp;
 
+use super::hop_by_hop;
 use super::ids::trace_id;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -23,18 +25,22 @@ pub(crate) struct Origin {
     pub(crate) domain_name: String,
 }
 
+/// A request that names no host, several, or none that a URL can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the request has not exactly one valid Host")]
+pub(crate) struct InvalidHost;
+
 impl Origin {
-    /// Reads the caller from the connection and the request's headers.
-    pub(crate) fn of(peer: SocketAddr, headers: &HeaderMap) -> Self {
-        let text = |name| headers.get(name).map(text_of).unwrap_or_default();
-        let host = text(HOST);
-        // An IPv6 address keeps its colons: only what follows the bracket is a port.
-        let end = host.rfind(':').filter(|colon| host.rfind(']').is_none_or(|bracket| bracket < *colon));
-        Self {
+    /// Reads the caller from the connection and the request.
+    ///
+    /// # Errors
+    /// The request has not exactly one valid `Host`: RFC 9112, section 3.2, wants it refused with 400.
+    pub(crate) fn of(peer: SocketAddr, target: &Uri, headers: &HeaderMap) -> Result<Self, InvalidHost> {
+        Ok(Self {
             source_ip: peer.ip().to_string(),
-            user_agent: text(USER_AGENT),
-            domain_name: host[..end.unwrap_or(host.len())].to_owned(),
-        }
+            user_agent: headers.get(USER_AGENT).map(text_of).unwrap_or_default(),
+            domain_name: host(target, headers)?.host().to_owned(),
+        })
     }
 
     /// The first label of the domain name: the API's id in the cloud.
@@ -43,8 +49,23 @@ impl Origin {
     }
 }
 
-/// Adds `X-Forwarded-*` and, unless the caller brought one, `X-Amzn-Trace-Id`.
-pub(crate) fn add_forwarding_headers(headers: &mut HeaderMap, origin: &Origin, port: u16, at: Timestamp) {
+/// The one `Host`: a name or address that a URL can have, and no user. A target in absolute form must have the same.
+fn host(target: &Uri, headers: &HeaderMap) -> Result<Authority, InvalidHost> {
+    let mut lines = headers.get_all(HOST).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return Err(InvalidHost) };
+    let text = line.to_str().map_err(|_| InvalidHost)?;
+    let host: Authority = text.parse().map_err(|_| InvalidHost)?;
+    // `999.1.1.1` and `xn--` are names to HTTP and none to a URL, which functions make of it.
+    let url = url::Url::parse(&format!("http://{text}/")).map_err(|_| InvalidHost)?;
+    let is_host = !text.contains('@') && url.has_host();
+    let is_target = target.authority().is_none_or(|target| *target == host);
+    if is_host && is_target { Ok(host) } else { Err(InvalidHost) }
+}
+
+/// Makes of a client's headers what a function gets: without those of the connection, with `X-Forwarded-*` and, unless the
+/// caller brought one, `X-Amzn-Trace-Id`.
+pub(crate) fn forward(headers: &mut HeaderMap, origin: &Origin, port: u16, at: Timestamp) {
+    hop_by_hop::remove(headers);
     let chain = match headers.get(FORWARDED_FOR) {
         Some(earlier) => format!("{}, {}", text_of(earlier), origin.source_ip),
         None => origin.source_ip.clone(),
@@ -74,9 +95,54 @@ pub(crate) fn text_of(value: &HeaderValue) -> String {
 mod tests {
     use super::*;
 
+    fn parsed(target: &str, hosts: &[&'static str]) -> Result<Origin, InvalidHost> {
+        let headers = hosts.iter().map(|host| (HOST, HeaderValue::from_static(host)));
+        Origin::of(([127, 0, 0, 1], 9).into(), &target.parse().unwrap(), &HeaderMap::from_iter(headers))
+    }
+
     fn origin(host: &'static str) -> Origin {
-        let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]);
-        Origin::of(([127, 0, 0, 1], 9).into(), &headers)
+        parsed("/", &[host]).unwrap()
+    }
+
+    #[test]
+    fn a_request_has_exactly_one_host_and_it_can_stand_in_a_url() {
+        for hosts in [&[] as &[_], &["a.example", "a.example"], &["a.example", "b.example"]] {
+            assert_eq!(parsed("/", hosts).unwrap_err(), InvalidHost, "{hosts:?}");
+        }
+        for host in [
+            "",
+            " ",
+            ":80",
+            "a b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a@b",
+            "user:x@b",
+            "[::1",
+            "::1",
+            "[::g]",
+            "a:b:c",
+            "a:99999",
+            "a:x",
+            "999.1.1.1",
+            "1.2.3.4.5",
+            "xn--",
+            "%",
+            "%zz",
+            "a%00b",
+            "a<b",
+            "a\\b",
+            "a^b",
+        ] {
+            assert_eq!(parsed("/", &[host]).unwrap_err(), InvalidHost, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_in_absolute_form_names_the_same_host() {
+        assert!(parsed("http://a.example/x", &["a.example"]).is_ok());
+        assert!(parsed("http://b.example/x", &["a.example"]).is_err());
     }
 
     #[test]
@@ -93,7 +159,7 @@ mod tests {
             (FORWARDED_FOR, HeaderValue::from_static("198.51.100.7")),
             (TRACE_ID, HeaderValue::from_static("Root=1-5759e988-bd862e3fe1be46a994272793")),
         ]);
-        add_forwarding_headers(&mut headers, &origin("localhost:3000"), 3000, Timestamp::UNIX_EPOCH);
+        forward(&mut headers, &origin("localhost:3000"), 3000, Timestamp::UNIX_EPOCH);
         assert_eq!(headers[FORWARDED_FOR], "198.51.100.7, 127.0.0.1");
         assert_eq!(headers[FORWARDED_PORT], "3000");
         assert_eq!(headers[TRACE_ID], "Root=1-5759e988-bd862e3fe1be46a994272793");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sojourn_local::functions::outcome::Outcome;
 use sojourn_local::template::model::Cors;
 
-use crate::support::{Reply, Script, http_api, route};
+use crate::support::{Reply, Script, http_api, raw, route};
 
 #[tokio::test]
 async fn a_request_becomes_an_event_and_the_answer_a_response() {
@@ -90,7 +90,7 @@ async fn every_way_to_fail_has_its_status() {
     });
     let api = http_api(vec![route("ANY", "/{proxy+}", "f")], None, script).await;
     for (path, status, message) in [
-        ("/crashed", 502, "Bad Gateway"),
+        ("/crashed", 500, "Internal Server Error"),
         ("/failed", 500, "Internal Server Error"),
         ("/timed-out", 500, "Internal Server Error"),
         ("/throttled", 503, "Service Unavailable"),
@@ -100,8 +100,49 @@ async fn every_way_to_fail_has_its_status() {
     ] {
         let response = reqwest::get(api.http(path)).await.unwrap();
         assert_eq!(response.status().as_u16(), status, "{path}");
+        assert_eq!(response.headers().contains_key("x-local-region-crash"), path == "/crashed", "{path}");
         assert_eq!(response.json::<Value>().await.unwrap(), json!({"message": message}), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_request_without_exactly_one_valid_host_is_refused_before_a_function_sees_it() {
+    let script = Script::answering(json!({"statusCode": 200}));
+    let api = http_api(vec![route("GET", "/", "f")], None, script.clone()).await;
+    for hosts in [
+        "",
+        "Host:\r\n",
+        "Host: a\r\nHost: a\r\n",
+        "Host: a b\r\n",
+        "Host: 999.1.1.1\r\n",
+        "Host: a\u{e9}\r\n",
+    ] {
+        let answer = raw(&api, &format!("GET / HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{hosts:?}: {answer}");
+    }
+    assert!(script.calls().is_empty());
+    let good = raw(&api, "GET / HTTP/1.1\r\nhost: a.example:80\r\nConnection: close\r\n\r\n").await;
+    assert!(good.starts_with("HTTP/1.1 200 OK\r\n"), "{good}");
+    assert_eq!(script.events("f")[0]["requestContext"]["domainName"], "a.example");
+}
+
+#[tokio::test]
+async fn headers_of_the_connection_pass_the_gateway_in_neither_direction() {
+    let script = Script::answering(json!({
+        "statusCode": 200,
+        "headers": {"Keep-Alive": "timeout=9", "Connection": "x-hop", "X-Hop": "1", "Trailer": "x", "X-End": "1"},
+    }));
+    let api = http_api(vec![route("GET", "/", "f")], None, script.clone()).await;
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Mine\r\nX-Mine: 1\r\nTE: trailers\r\nX-Mine-Too: 1\r\n\r\n";
+    let answer = raw(&api, request).await.to_ascii_lowercase();
+    for gone in ["keep-alive", "x-hop", "trailer"] {
+        assert!(!answer.contains(gone), "{answer}");
+    }
+    assert!(answer.contains("x-end: 1"), "{answer}");
+    let event = script.events("f").remove(0);
+    let mut names: Vec<_> = event["headers"].as_object().unwrap().keys().cloned().collect();
+    names.retain(|name| !name.starts_with("x-forwarded-"));
+    assert_eq!(names, ["content-length", "host", "x-amzn-trace-id", "x-mine-too"]);
 }
 
 #[tokio::test]

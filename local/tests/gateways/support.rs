@@ -14,9 +14,11 @@ use sojourn_local::gateway::websocket::{Limits, WebSocketFront};
 use sojourn_local::services::Controls;
 use sojourn_local::services::access::Access;
 use sojourn_local::template::model::{
-    Cors, Function, HttpApi, HttpRoute, Queue, Redrive, Stack, Statement, WebSocketApi, WebSocketRoute,
+    Cors, Function, HttpApi, HttpRoute, Queue, Redrive, Stack, Statement, WebSocketApi,
+    WebSocketRoute,
 };
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 /// An invocation as the script saw it.
@@ -120,6 +122,15 @@ impl Running {
         drop(self.stop.take());
         self.served.await.unwrap();
     }
+}
+
+/// Sends `request` as it stands and reads until the server closes.
+pub(crate) async fn raw(api: &Running, request: &str) -> String {
+    let mut stream = TcpStream::connect(&api.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 async fn listen() -> (TcpListener, String, oneshot::Sender<()>, impl Future<Output = ()>) {

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::support::{Reply, Running, Script, answered, ok, websocket_api, websocket_api_with};
+use crate::support::{Reply, Running, Script, answered, ok, raw, websocket_api, websocket_api_with};
 
 pub(crate) type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -65,6 +65,11 @@ async fn a_connection_is_announced_used_and_ended() {
     assert_eq!(&script.events("send")[0]["requestContext"]["connectionId"], id);
     let disconnect = script.wait_for("disconnect", 1).await.remove(0);
     assert_eq!(&disconnect["requestContext"]["connectionId"], id);
+    let opened = |event: &Value| event["requestContext"]["connectedAt"].as_i64().unwrap();
+    for later in [&script.events("send")[0], &disconnect] {
+        let distance = (opened(later) - opened(&connect)).abs();
+        assert!((1..=5).contains(&distance), "connectedAt differs a little in each event: {distance}");
+    }
     assert_eq!(disconnect["requestContext"]["disconnectStatusCode"], 1000);
     assert_eq!(disconnect["requestContext"]["disconnectReason"], "bye");
 }
@@ -112,6 +117,43 @@ async fn only_the_stage_takes_handshakes() {
         }
     }
     assert_eq!(reqwest::get(api.http("/local")).await.unwrap().status().as_u16(), 426);
+}
+
+#[tokio::test]
+async fn a_handshake_without_a_valid_host_or_with_too_large_headers_reaches_no_function() {
+    let script = echo();
+    let (api, _) = websocket_api(script.clone(), Limits::default()).await;
+    let handshake = |headers: &str| {
+        format!(
+            "GET /local HTTP/1.1\r\n{headers}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+    };
+    let large = format!("Host: a\r\nX-Large: {}\r\n", "a".repeat(10_240));
+    for (headers, status) in
+        [("", 400), ("Host: a\r\nHost: b\r\n", 400), ("Host: a/b\r\n", 400), (&large, 431)]
+    {
+        let request = handshake(headers).replace("Connection: Upgrade", "Connection: Upgrade, close");
+        let answer = raw(&api, &request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+    assert!(script.calls().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_larger_than_a_message_may_be_is_an_error_frame() {
+    let script = Script::new(|call| match call.function.as_str() {
+        "send" => answered(&json!({"statusCode": 200, "body": "a".repeat(128 * 1024 + 1)})),
+        "default" => answered(&json!({"statusCode": 200, "body": "a".repeat(128 * 1024)})),
+        _ => ok(),
+    });
+    let (api, _) = websocket_api(script.clone(), Limits::default()).await;
+    let mut client = connect(&api).await;
+    client.send(Message::text("{\"action\":\"send\"}")).await.unwrap();
+    let frame: Value = serde_json::from_str(&next(&mut client).await.into_text().unwrap()).unwrap();
+    assert_eq!(frame["message"], "Internal server error");
+    client.send(Message::text("fits")).await.unwrap();
+    assert_eq!(next(&mut client).await.into_text().unwrap().len(), 128 * 1024);
 }
 
 #[tokio::test]

@@ -195,10 +195,16 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::gateway::origin::text_of;
 
     fn event(request: Request<&[u8]>, path: &str, path_parameters: PathParameters<'_>) -> Value {
         let (request, body) = request.into_parts();
-        let origin = Origin::of(([192, 0, 2, 1], 50000).into(), &request.headers);
+        let text = |name| request.headers.get(name).map(text_of).unwrap_or_default();
+        let origin = Origin {
+            source_ip: "192.0.2.1".to_owned(),
+            user_agent: text("user-agent"),
+            domain_name: text("host"),
+        };
         let at = "2020-03-12T19:03:58.390Z".parse().unwrap();
         let route_key = "POST /path/{parameter1}";
         let source = Source {

@@ -1,17 +1,17 @@
 //! The HTTP API front.
 //!
 //! A request takes these steps; each may end it:
-//! 1. Request line and headers over 10,240 bytes: `431`.
+//! 1. Request line and headers over 10,240 bytes: `431`. Not exactly one valid `Host`: `400`.
 //! 2. A CORS preflight: answered here (see `cors`).
 //! 3. The route, by API Gateway's precedence (see `routes`): `404 {"message":"Not Found"}` without one.
 //! 4. The body, up to 10 MB, then the event of payload format 2.0, up to Lambda's 6 MB: `413` beyond.
-//! 5. The function, at most 30 s: `503 {"message":"Service Unavailable"}` after that, or if Lambda throttles; `502` if
-//!    its process died; `500 {"message":"Internal Server Error"}` if it failed, ran into its own timeout or answered
+//! 5. The function, at most 30 s: `503 {"message":"Service Unavailable"}` after that, or if Lambda throttles; `500
+//!    {"message":"Internal Server Error"}` if its process died, if it failed, ran into its own timeout or answered
 //!    with something that isn't a response.
 //! 6. The response (see `response`), the configured CORS headers, and `apigw-requestid`.
 //!
-//! One deviation: the cloud also answers `500` for a process that died. Here it is `502`, so that a test which kills
-//! processes can tell a crash from an error that the function reported.
+//! One header is the local region's own: [`CRASHED`], so that a test which kills processes can tell a crash from an error
+//! that the function reported.
 
 mod cors;
 mod event;
@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, InvalidHeaderValue, ORIGIN};
-use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -40,13 +39,11 @@ pub use self::routes::{RouteError, Routes};
 use super::ids::short_id;
 use super::invocation::{self, Integration};
 use super::listener::{self, Cut};
-use super::origin::{Origin, add_forwarding_headers};
+use super::origin::{self, InvalidHost, Origin};
+use super::request_size::{MAX_REQUEST_BYTES, request_bytes};
 use crate::clock;
 use crate::functions::outcome::Invoke;
 use crate::template::model::HttpApi;
-
-/// Request line and headers, in bytes (quota "Total combined size of request line and header values").
-const MAX_HEADER_BYTES: usize = 10_240;
 
 /// Body, in bytes (quota "Payload size").
 const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
@@ -60,6 +57,9 @@ const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Open client connections. Each costs a file descriptor and some 20 KB.
 const MAX_CONNECTIONS: usize = 4096;
+
+/// On the `500` for a process that died before it answered.
+pub const CRASHED: HeaderName = HeaderName::from_static("x-local-region-crash");
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("apigw-requestid");
 
@@ -134,11 +134,18 @@ impl<I: Invoke> HttpFront<I> {
         request_id: &str,
     ) -> (Response<Full<Bytes>>, Preflight) {
         let (mut request, body) = request.into_parts();
-        if header_bytes(&request) > MAX_HEADER_BYTES {
+        if request_bytes(&request.method, &request.uri, &request.headers) > MAX_REQUEST_BYTES {
             discard(body).await;
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return (message(status, "Request Header Fields Too Large"), Preflight::No);
         }
+        let origin = match Origin::of(peer, &request.uri, &request.headers) {
+            Ok(origin) => origin,
+            Err(InvalidHost) => {
+                discard(body).await;
+                return (message(StatusCode::BAD_REQUEST, "Bad Request"), Preflight::No);
+            }
+        };
         if let Some(cors) = &self.cors
             && let Some(answer) = cors.preflight(&request.method, &request.headers)
         {
@@ -158,8 +165,7 @@ impl<I: Invoke> HttpFront<I> {
         };
 
         let at = clock::now();
-        let origin = Origin::of(peer, &request.headers);
-        add_forwarding_headers(&mut request.headers, &origin, port, at);
+        origin::forward(&mut request.headers, &origin, port, at);
         request.headers.entry(CONTENT_LENGTH).or_insert_with(|| body.len().into());
         let source = Source {
             request: &request,
@@ -197,7 +203,11 @@ fn translate(ended: Integration, function: &str, request_id: &str) -> Response<F
             internal_server_error()
         }),
         Integration::Failed => internal_server_error(),
-        Integration::Crashed => message(StatusCode::BAD_GATEWAY, "Bad Gateway"),
+        Integration::Crashed => {
+            let mut response = internal_server_error();
+            response.headers_mut().insert(CRASHED, HeaderValue::from_static("true"));
+            response
+        }
         Integration::GatewayTimedOut | Integration::Throttled => {
             message(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable")
         }
@@ -207,15 +217,6 @@ fn translate(ended: Integration, function: &str, request_id: &str) -> Response<F
 
 fn internal_server_error() -> Response<Full<Bytes>> {
     message(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
-}
-
-/// The bytes of request line and headers as HTTP/1.1 writes them.
-fn header_bytes(request: &Parts) -> usize {
-    const REQUEST_LINE: usize = "  HTTP/1.1\r\n".len();
-    const HEADER_LINE: usize = ": \r\n".len();
-    let target = request.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    let headers = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER_LINE);
-    request.method.as_str().len() + target + REQUEST_LINE + headers.sum::<usize>()
 }
 
 enum ReadBody {

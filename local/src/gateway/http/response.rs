@@ -10,19 +10,15 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
-    TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Deserialize;
 
+use crate::gateway::hop_by_hop;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-
-/// Headers that belong to the connection between client and gateway: an integration has no say in them.
-const HOP_BY_HOP: [HeaderName; 4] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE];
 
 /// Why a function's response can't be passed on.
 #[derive(Debug, thiserror::Error)]
@@ -118,10 +114,11 @@ fn write_headers(
         let (Ok(header), Ok(value)) = (parsed, HeaderValue::from_str(&value.to_string())) else {
             return Err(ResponseError::Header(name));
         };
-        if !HOP_BY_HOP.contains(&header) {
-            target.append(header, value);
-        }
+        target.append(header, value);
     }
+    // Both belong to the connection between client and gateway: an integration has no say in them.
+    hop_by_hop::remove(target);
+    target.remove(CONTENT_LENGTH);
     for cookie in cookies {
         let value =
             HeaderValue::from_str(&cookie).map_err(|_| ResponseError::Header(SET_COOKIE.to_string()))?;

@@ -1,7 +1,6 @@
 //! The handshake: pending until `$connect` has answered, and the life of the connection after it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,7 +29,7 @@ use crate::clock;
 use crate::functions::outcome::Invoke;
 use crate::gateway::ids::short_id;
 use crate::gateway::invocation::{self, Integration};
-use crate::gateway::origin::{Origin, add_forwarding_headers};
+use crate::gateway::origin::{self, Origin};
 
 const VERSION: HeaderValue = HeaderValue::from_static("13");
 const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
@@ -65,7 +64,7 @@ impl<I: Invoke> WebSocketFront<I> {
     pub(super) async fn handshake(
         self: Arc<Self>,
         mut request: Request<Incoming>,
-        peer: SocketAddr,
+        origin: Origin,
         port: u16,
         lifecycle: Lifecycle,
     ) -> Response<Full<Bytes>> {
@@ -78,8 +77,7 @@ impl<I: Invoke> WebSocketFront<I> {
         let upgrade = hyper::upgrade::on(&mut request);
         let (mut parts, _) = request.into_parts();
         let connected_at = clock::now();
-        let origin = Origin::of(peer, &parts.headers);
-        add_forwarding_headers(&mut parts.headers, &origin, port, connected_at);
+        origin::forward(&mut parts.headers, &origin, port, connected_at);
         let (connection, outgoing) =
             Connection::new(short_id(), origin, connected_at, self.limits.outgoing_messages);
         let candidate = Candidate { parts, accept, connection, outgoing, upgrade };

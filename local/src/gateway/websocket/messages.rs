@@ -46,10 +46,18 @@ impl<I: Invoke> WebSocketFront<I> {
                 .await;
         match ended {
             Integration::Answered(_) if !route.responds => None,
-            Integration::Answered(payload) => body(&payload).unwrap_or_else(|| {
-                tracing::warn!(function = route.function, "the function's answer is not a response");
-                error("Internal server error", &written.request_id)
-            }),
+            Integration::Answered(payload) => {
+                let fits = |frame: &Option<Utf8Bytes>| {
+                    frame.as_ref().is_none_or(|frame| frame.len() <= self.limits.message_bytes)
+                };
+                body(&payload).filter(fits).unwrap_or_else(|| {
+                    tracing::warn!(
+                        function = route.function,
+                        "the function's answer is no response, or is too large"
+                    );
+                    error("Internal server error", &written.request_id)
+                })
+            }
             Integration::GatewayTimedOut => error("Endpoint request timed out", &written.request_id),
             Integration::Failed
             | Integration::Crashed

@@ -42,6 +42,8 @@ pub use self::limits::Limits;
 use self::selection::RouteSelection;
 pub use self::selection::SelectionError;
 use super::listener::{self, Cut};
+use super::origin::Origin;
+use super::request_size::{MAX_REQUEST_BYTES, request_bytes};
 use crate::functions::outcome::Invoke;
 use crate::services::Controls;
 use crate::template::model::{WebSocketApi, WebSocketRoute};
@@ -119,10 +121,19 @@ impl<I: Invoke> WebSocketFront<I> {
         port: u16,
         lifecycle: Lifecycle,
     ) -> Result<Response<Full<Bytes>>, Cut> {
+        if request_bytes(request.method(), request.uri(), request.headers()) > MAX_REQUEST_BYTES {
+            return Ok(message(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "Request Header Fields Too Large",
+            ));
+        }
+        let Ok(origin) = Origin::of(peer, request.uri(), request.headers()) else {
+            return Ok(message(StatusCode::BAD_REQUEST, "Bad Request"));
+        };
         let path = request.uri().path().strip_prefix('/').unwrap_or_default();
         let (stage, rest) = path.split_once('/').unwrap_or((path, ""));
         if stage != self.api.stage {
-            return Ok(json(StatusCode::FORBIDDEN, &serde_json::json!({ "message": "Forbidden" })));
+            return Ok(message(StatusCode::FORBIDDEN, "Forbidden"));
         }
         if let Some(id) = rest.strip_prefix("@connections/").or_else(|| rest.strip_prefix("%40connections/"))
         {
@@ -130,9 +141,9 @@ impl<I: Invoke> WebSocketFront<I> {
             return self.manage(request, &id).await;
         }
         if rest.is_empty() {
-            return Ok(self.handshake(request, peer, port, lifecycle).await);
+            return Ok(self.handshake(request, origin, port, lifecycle).await);
         }
-        Ok(json(StatusCode::FORBIDDEN, &serde_json::json!({ "message": "Forbidden" })))
+        Ok(message(StatusCode::FORBIDDEN, "Forbidden"))
     }
 
     fn route(&self, key: &str) -> Option<&WebSocketRoute> {
@@ -147,6 +158,10 @@ struct Lifecycle {
     stopping: watch::Receiver<()>,
     /// Held as long as the task lives.
     _alive: mpsc::Sender<Infallible>,
+}
+
+fn message(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
+    json(status, &serde_json::json!({ "message": message }))
 }
 
 fn json(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {
