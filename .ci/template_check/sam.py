@@ -71,7 +71,6 @@ class Functions:
             physical_name = template.physical_name(logical_id)
             self.names[physical_name] = self.names[template.attribute(logical_id, "Arn")] = name
             policies = roles[logical_id + "Role"].get("Policies", [])
-            own, added = self._statements(policies)
             self.all.append(
                 {
                     "name": name,
@@ -79,11 +78,11 @@ class Functions:
                     "timeout": seconds(function.get("Timeout", DEFAULT_TIMEOUT)),
                     "memory_mib": function.get("MemorySize", DEFAULT_MEMORY),
                     "environment": function.get("Environment", {}).get("Variables", {}),
-                    "policy": own,
+                    "policy": self._statements(policies),
                     "reserved_concurrency": number(function.get("ReservedConcurrentExecutions")),
                 }
             )
-            self.settings[name] = self._settings(function, invoke.get(physical_name, {}), added)
+            self.settings[name] = self._settings(function, invoke.get(physical_name, {}))
 
     def named(self, reference):
         """The short name for a physical name, an ARN, or the address of an integration."""
@@ -92,10 +91,9 @@ class Functions:
 
     @staticmethod
     def _statements(policies):
-        """Those of the template, and those that SAM added for the destination of failed events."""
-        own, added = [], []
+        """Those of the template, and those that SAM adds for the destination of failed events."""
+        statements = []
         for policy in policies:
-            statements = added if "OnFailure" in policy["PolicyName"] else own
             for statement in as_list(policy["PolicyDocument"]["Statement"]):
                 statements.append(
                     {
@@ -104,15 +102,12 @@ class Functions:
                         "conditions": conditions(statement.get("Condition", {})),
                     }
                 )
-        return own, added
+        return statements
 
     @staticmethod
-    def _settings(function, invoke, added):
+    def _settings(function, invoke):
         vpc = function.get("VpcConfig", {})
         on_failure = invoke.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
-        allowed = [resource for statement in added for resource in statement["resources"]]
-        if on_failure and on_failure not in allowed:
-            on_failure += ", which the function's role may not send to"
         return {
             "log_group": function.get("LoggingConfig", {}).get("LogGroup"),
             "subnets": vpc.get("SubnetIds", []),
@@ -132,7 +127,7 @@ def conditions(operators):
     names = {
         ("ForAllValues:StringEquals", "dynamodb:Attributes"): "Attributes",
         ("StringEquals", "dynamodb:ReturnValues"): "ReturnValues",
-        ("StringEqualsIfExists", "dynamodb:ReturnValues"): "ReturnValues",
+        ("StringEqualsIfExists", "dynamodb:ReturnValues"): "ReturnValuesIfExists",
     }
     return [
         {names.get((operator, key), f"{operator} {key}"): sorted(as_list(values))}

@@ -19,6 +19,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Longest wait for a request that a rule is to hold.
 const HOLD_LIMIT: Duration = Duration::from_secs(20);
+/// Longest wait for messages of a queue: an event that fails for good is retried for seconds first.
+const QUEUE_LIMIT: Duration = Duration::from_mins(1);
 /// Longest wait for a line of the log.
 const LOG_LIMIT: Duration = Duration::from_secs(20);
 /// Lines of a failed test's region that are shown.
@@ -187,6 +189,20 @@ impl TestRegion {
     /// Takes a rule out of force; what it holds goes on.
     pub async fn lift(&self, rule: u64) {
         self.control("DELETE", &format!("/faults/{rule}")).send().await.expect(200);
+    }
+
+    /// Waits until a queue has `messages` visible messages.
+    pub async fn until_queued(&self, queue: &str, messages: usize) {
+        let began = Instant::now();
+        loop {
+            let queues = self.control("GET", "/queues").send().await.expect(200);
+            let named = queues.body.as_array().into_iter().flatten().find(|listed| listed["name"] == queue);
+            if named.is_some_and(|listed| listed["visible"] == messages) {
+                return;
+            }
+            assert!(began.elapsed() < QUEUE_LIMIT, "the queues hold {}", queues.text);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Makes everything that is in flight in a queue visible, as if its visibility timeout had passed.

@@ -191,3 +191,38 @@ async fn upload_cleanup_ends_what_nobody_finished_although_it_is_delivered_twice
     assert_eq!(region.download(&found.body).await.bytes().await.unwrap(), note.bytes);
     assert_eq!(region.quota_taken(&ann).await, (12, 1));
 }
+
+#[tokio::test]
+async fn a_job_that_always_crashes_leaves_its_record_in_the_dead_letter_queue() {
+    const DEAD_LETTERS: &str = "ScheduleDeadLetterQueue";
+    let region = TestRegion::start().await;
+    let locks = json!({
+        "match": {"service": "dynamodb", "operation": "UpdateItem", "caller": "job-order-cleanup"},
+        "times": 1, "effect": {"kind": "hold", "when": "before"},
+    });
+    let slot = json!({"scheduledTime": "2026-11-20T10:00:00Z", "attempt": "1"});
+    let mut rule = region.fault(&locks).await;
+    let accepted =
+        region.invoke_with(&[("x-amz-invocation-type", "Event")], "job-order-cleanup", &slot).await;
+    let request_id = accepted.expect(202).header("x-amzn-requestid").unwrap().to_owned();
+    for attempt in 1..=3 {
+        region.until_held(rule).await;
+        // The next attempt is to be held as well.
+        let next = if attempt < 3 { Some(region.fault(&locks).await) } else { None };
+        assert_eq!(region.kill("job-order-cleanup").await, 1, "attempt {attempt}");
+        region.lift(rule).await;
+        rule = next.unwrap_or(rule);
+    }
+    region.until_queued(DEAD_LETTERS, 1).await;
+    let url = region.sqs().get_queue_url().queue_name(DEAD_LETTERS).send().await.unwrap().queue_url.unwrap();
+    let received = region.sqs().receive_message().queue_url(url).send().await.unwrap();
+    let record: Value = serde_json::from_str(received.messages()[0].body().unwrap()).unwrap();
+    assert_eq!(record["requestPayload"], slot);
+    assert_eq!(record["responsePayload"]["errorType"], "Runtime.ExitError");
+    let context = &record["requestContext"];
+    assert_eq!(context["requestId"], request_id.as_str());
+    assert_eq!(
+        (&context["condition"], &context["approximateInvokeCount"]),
+        (&json!("RetriesExhausted"), &json!(3))
+    );
+}

@@ -148,6 +148,7 @@ async fn use_everything(region: &TestRegion) {
     region.fire("order-cleanup", &now).await.expect(200);
     leave_uploads(region).await;
     region.fire("upload-cleanup", &now).await.expect(200);
+    give_up_events(region).await;
 
     // A session ends: its sockets are closed, and no other is opened. Nor does one speak whose row was removed.
     let withdraw = json!({"withdraw": {"email": operator.email, "role": "operator"}});
@@ -161,6 +162,25 @@ async fn use_everything(region: &TestRegion) {
     let mut signed_out = region.socket(&customer).await;
     region.call_as(&customer, "DELETE", "/sessions/current").send().await.expect(204);
     while signed_out.receive().await["type"] != "session.revoked" {}
+}
+
+/// An asynchronous invocation that fails for good, of each function that has a destination for it.
+async fn give_up_events(region: &TestRegion) {
+    const EVENT: [(&str, &str); 1] = [("x-amz-invocation-type", "Event")];
+    let jobs = ["job-daily-report", "job-order-cleanup", "job-upload-cleanup"];
+    for job in jobs {
+        region.invoke_with(&EVENT, job, &json!({"not": "a slot"})).await.expect(202);
+    }
+    let unread = json!({
+        "match": {"service": "dynamodb", "operation": "Scan", "caller": "ws-send"},
+        "effect": {"kind": "error", "error": "InternalServerError"},
+    });
+    let unread = region.fault(&unread).await;
+    let file = std::fs::read_to_string(workspace().join("events/ws-send/continuation.json")).unwrap();
+    let continuation = serde_json::from_str(&file).unwrap();
+    region.invoke_with(&EVENT, "ws-send", &continuation).await.expect(202);
+    region.until_queued("ScheduleDeadLetterQueue", jobs.len() + 1).await;
+    region.lift(unread).await;
 }
 
 /// The cart: filled, read, ordered, emptied. Preferences: read and changed.

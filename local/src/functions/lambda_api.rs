@@ -1,24 +1,37 @@
 //! The Lambda Invoke API: `POST /2015-03-31/functions/{function}/invocations`.
 //!
-//! The function is named as in AWS: physical name or ARN; the short name works too. A function that calls needs
+//! The function is named as in AWS: name, partial ARN or ARN, with or without a qualifier; its short name works too. There
+//! are neither versions nor aliases, so every qualifier but `$LATEST` is not found. A function that calls needs
 //! `lambda:InvokeFunction` in its policy; a request without credentials is the operator's (`curl` at this machine).
+//!
+//! Every answer has `x-amzn-requestid`: the request id that the function sees. `ClientContext` is not passed on.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 
-use super::Functions;
-use super::limits::{EVENT_LIMIT_BYTES, REQUEST_LIMIT_BYTES, RESPONSE_LIMIT_BYTES};
-use super::outcome::{Invoke, Outcome};
-use crate::services::access::Access;
+use super::limits::{EVENT_LIMIT_BYTES, REQUEST_LIMIT_BYTES};
+use super::outcome::{HandedOver, Outcome};
+use super::tail::Tail;
+use super::{Functions, failure};
+use crate::services::access::{Access, arn};
+use crate::uuid;
+
+/// The one qualifier that every function has.
+const LATEST: &str = "$LATEST";
+
+/// An answer that ends a request before its function is asked.
+type Refused = Box<Response>;
 
 /// What the API serves, and who may call it.
 #[derive(Clone)]
@@ -36,50 +49,110 @@ pub fn router(functions: Arc<Functions>, access: Arc<Access>) -> Router {
         .with_state(Api { functions, access })
 }
 
+/// `?Qualifier=`.
+#[derive(Deserialize)]
+struct Parameters {
+    #[serde(rename = "Qualifier")]
+    qualifier: Option<String>,
+}
+
+/// `X-Amz-Invocation-Type`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    RequestResponse,
+    Event,
+    DryRun,
+}
+
 async fn invoke(
-    State(Api { functions, access }): State<Api>,
+    State(api): State<Api>,
     Path(function): Path<String>,
+    Query(Parameters { qualifier }): Query<Parameters>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let Some(name) = functions.resolve(&function) else {
-        let message = format!("Function not found: {function}");
-        return refusal(StatusCode::NOT_FOUND, "ResourceNotFoundException", &message);
-    };
-    if let Err(refused) = authorise(&access, &headers, functions.arn(name)) {
-        return *refused;
+    let request_id = uuid::v4();
+    let asked = api.carry_out(&request_id, &function, qualifier.as_deref(), &headers, body).await;
+    let mut response = asked.unwrap_or_else(|refused| *refused);
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert("x-amzn-requestid", value);
     }
-    let kind =
-        headers.get("x-amz-invocation-type").map_or("RequestResponse", |value| value.to_str().unwrap_or(""));
-    let limit = if kind == "Event" { EVENT_LIMIT_BYTES } else { REQUEST_LIMIT_BYTES };
-    let Ok(payload) = axum::body::to_bytes(body, limit).await else {
-        let message = format!("Request must be smaller than {limit} bytes for the InvokeFunction operation");
-        return refusal(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", &message);
-    };
-    let payload = if payload.is_empty() { Bytes::from_static(b"{}") } else { payload };
-    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&payload) {
-        let message = format!("Could not parse request body into json: {error}");
-        return refusal(StatusCode::BAD_REQUEST, "InvalidRequestContentException", &message);
-    }
-    match kind {
-        "RequestResponse" => {
-            let outcome = functions.invoke(name, payload).await;
-            answer(&functions, name, outcome)
-        }
-        "Event" => match functions.invoke_event(name, payload) {
-            Some(Ok(())) => StatusCode::ACCEPTED.into_response(),
-            Some(Err(_)) => throttled(),
-            None => refusal(StatusCode::NOT_FOUND, "ResourceNotFoundException", "Function not found"),
-        },
-        "DryRun" => StatusCode::NO_CONTENT.into_response(),
-        other => {
-            let message = format!("InvocationType {other} is not RequestResponse, Event or DryRun");
-            refusal(StatusCode::BAD_REQUEST, "InvalidParameterValueException", &message)
+    response
+}
+
+impl Api {
+    async fn carry_out(
+        &self,
+        request_id: &str,
+        function: &str,
+        qualifier: Option<&str>,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Response, Refused> {
+        let target = Target::of(&self.functions, function, qualifier)?;
+        authorise(&self.access, headers, &target.arn)?;
+        let name = target.name.ok_or_else(|| not_found(&target.arn))?;
+        let kind = kind(headers)?;
+        let tail = tail(headers)?;
+        let payload = payload(body, kind).await?;
+        match kind {
+            Kind::RequestResponse => {
+                let invoked =
+                    self.functions.invoke_as(request_id.to_owned(), name, payload, tail.clone()).await;
+                let mut response = answer(&self.functions, name, request_id, invoked);
+                if let Some(tail) = tail
+                    && response.status() == StatusCode::OK
+                    && let Ok(log) = HeaderValue::from_str(&tail.encode())
+                {
+                    response.headers_mut().insert("x-amz-log-result", log);
+                }
+                Ok(response)
+            }
+            Kind::Event => match self.functions.hand_over_as(request_id.to_owned(), name, payload) {
+                HandedOver::Accepted => Ok(StatusCode::ACCEPTED.into_response()),
+                HandedOver::Throttled => Ok(throttled()),
+                HandedOver::NotFound => Err(not_found(&target.arn)),
+            },
+            Kind::DryRun => Ok(StatusCode::NO_CONTENT.into_response()),
         }
     }
 }
 
-fn authorise(access: &Access, headers: &HeaderMap, arn: &str) -> Result<(), Box<Response>> {
+/// Which function a request names.
+struct Target<'a> {
+    /// Its short name, if there is such a function with such a qualifier.
+    name: Option<&'a str>,
+    /// With the qualifier, if it has one: what the caller's policy has to cover.
+    arn: String,
+}
+
+impl<'a> Target<'a> {
+    fn of(functions: &'a Functions, function: &str, qualifier: Option<&str>) -> Result<Self, Refused> {
+        let (function, derived) = match function.rsplit_once(':') {
+            Some((unqualified, derived)) if functions.resolve(function).is_none() => {
+                (unqualified, Some(derived))
+            }
+            _ => (function, None),
+        };
+        if let (Some(derived), Some(qualifier)) = (derived, qualifier)
+            && derived != qualifier
+        {
+            let message =
+                "The derived qualifier from the function name does not match the specified qualifier.";
+            return Err(invalid_parameter(message));
+        }
+        let name = functions.resolve(function);
+        let arn = name.map_or_else(|| arn::function(function), |name| functions.arn(name).to_owned());
+        Ok(match derived.or(qualifier) {
+            None => Self { name, arn },
+            Some(qualifier) => {
+                Self { name: name.filter(|_| qualifier == LATEST), arn: format!("{arn}:{qualifier}") }
+            }
+        })
+    }
+}
+
+fn authorise(access: &Access, headers: &HeaderMap, arn: &str) -> Result<(), Refused> {
     if !headers.contains_key(AUTHORIZATION) {
         return Ok(());
     }
@@ -91,44 +164,72 @@ fn authorise(access: &Access, headers: &HeaderMap, arn: &str) -> Result<(), Box<
         .map_err(|denied| forbidden("AccessDeniedException", &denied.to_string()))
 }
 
-fn answer(functions: &Functions, name: &str, outcome: Outcome) -> Response {
-    match outcome {
-        Outcome::Answered(payload) => ok(payload, None),
-        Outcome::FunctionError { payload } => ok(payload, Some("Unhandled")),
-        Outcome::Crashed => {
-            failed("Runtime.ExitError", "Error: Runtime exited before the invocation was answered")
-        }
-        Outcome::TimedOut => {
-            let seconds = functions.timeout(name).map_or(0.0, |timeout| timeout.as_secs_f64());
-            failed("Sandbox.Timedout", &format!("Error: Task timed out after {seconds:.2} seconds"))
-        }
-        Outcome::ResponseTooLarge => failed(
-            "Function.ResponseSizeTooLarge",
-            &format!(
-                "Response payload size exceeded maximum allowed payload size ({RESPONSE_LIMIT_BYTES} bytes)."
-            ),
-        ),
-        Outcome::Throttled => throttled(),
-        Outcome::NotFound => {
-            refusal(StatusCode::NOT_FOUND, "ResourceNotFoundException", "Function not found")
+fn kind(headers: &HeaderMap) -> Result<Kind, Refused> {
+    match headers.get("x-amz-invocation-type").map(HeaderValue::as_bytes) {
+        None | Some(b"RequestResponse") => Ok(Kind::RequestResponse),
+        Some(b"Event") => Ok(Kind::Event),
+        Some(b"DryRun") => Ok(Kind::DryRun),
+        Some(_) => Err(invalid_parameter("InvocationType is not RequestResponse, Event or DryRun")),
+    }
+}
+
+/// `X-Amz-Log-Type`. It counts for synchronous invocations only.
+fn tail(headers: &HeaderMap) -> Result<Option<Tail>, Refused> {
+    match headers.get("x-amz-log-type").map(HeaderValue::as_bytes) {
+        None | Some(b"None") => Ok(None),
+        Some(b"Tail") => Ok(Some(Tail::default())),
+        Some(_) => Err(invalid_parameter("LogType is not None or Tail")),
+    }
+}
+
+async fn payload(body: Body, kind: Kind) -> Result<Bytes, Refused> {
+    let limit = if kind == Kind::Event { EVENT_LIMIT_BYTES } else { REQUEST_LIMIT_BYTES };
+    let payload = axum::body::to_bytes(body, limit).await.map_err(|_| {
+        let message = format!("Request must be smaller than {limit} bytes for the InvokeFunction operation");
+        Box::new(refusal(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", &message))
+    })?;
+    if payload.is_empty() {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    match serde_json::from_slice::<IgnoredAny>(&payload) {
+        Ok(IgnoredAny) => Ok(payload),
+        Err(error) => {
+            let message = format!("Could not parse request body into json: {error}");
+            Err(Box::new(refusal(StatusCode::BAD_REQUEST, "InvalidRequestContentException", &message)))
         }
     }
+}
+
+fn answer(functions: &Functions, name: &str, request_id: &str, outcome: Outcome) -> Response {
+    let timeout = functions.timeout(name).unwrap_or_default();
+    match outcome {
+        Outcome::Answered(payload) => ok(payload, None),
+        Outcome::Throttled => throttled(),
+        failed => match failure::document(&failed, request_id, timeout) {
+            Some(document) => ok(document, Some("Unhandled")),
+            None => *not_found(functions.arn(name)),
+        },
+    }
+}
+
+fn not_found(arn: &str) -> Refused {
+    let message = format!("Function not found: {arn}");
+    Box::new(refusal(StatusCode::NOT_FOUND, "ResourceNotFoundException", &message))
+}
+
+fn invalid_parameter(message: &str) -> Refused {
+    Box::new(refusal(StatusCode::BAD_REQUEST, "InvalidParameterValueException", message))
 }
 
 fn throttled() -> Response {
     refusal(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", "Rate Exceeded.")
 }
 
-fn failed(kind: &str, message: &str) -> Response {
-    let payload = json!({ "errorType": kind, "errorMessage": message }).to_string();
-    ok(Bytes::from(payload), Some("Unhandled"))
-}
-
 fn ok(payload: Bytes, function_error: Option<&'static str>) -> Response {
     let mut response = Response::new(Body::from(payload));
     let headers = response.headers_mut();
     headers.insert("content-type", HeaderValue::from_static("application/json"));
-    headers.insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
+    headers.insert("x-amz-executed-version", HeaderValue::from_static(LATEST));
     if let Some(error) = function_error {
         headers.insert("x-amz-function-error", HeaderValue::from_static(error));
     }

@@ -37,8 +37,11 @@ pub const INIT_ATTEMPTS: u32 = 2;
 /// laptop would see the retry then.
 pub const EVENT_RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
-/// Pause before a throttled asynchronous invocation is tried again.
+/// Pause before a throttled asynchronous invocation is tried again; it doubles each time.
 pub const THROTTLED_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest of these pauses, as in Lambda.
+pub const THROTTLED_PAUSE_LIMIT: Duration = Duration::from_mins(5);
 
 /// Asynchronous invocations under way in the whole region; one more is throttled.
 pub const EVENTS_LIMIT: usize = 1_000;

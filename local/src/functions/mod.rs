@@ -8,6 +8,7 @@
 //! 3. After [`Functions::shut_down`] no process is left.
 
 pub mod events;
+mod failure;
 pub mod lambda_api;
 pub mod limits;
 pub mod outcome;
@@ -15,6 +16,7 @@ mod output;
 mod pool;
 mod process;
 mod runtime_api;
+mod tail;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -22,13 +24,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use events::{Destinations, Events};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use outcome::{Invoke, Outcome};
+use outcome::{HandOver, HandedOver, Invoke, Outcome};
 use pool::Pool;
 pub use process::ProcessStatus;
+use tail::Tail;
 
 use crate::logs::Logs;
+use crate::template::model::{ACCOUNT, EventInvoke};
+use crate::uuid;
 
 /// A function, ready to be started.
 #[derive(Debug, Clone)]
@@ -43,6 +49,8 @@ pub struct FunctionSpec {
     pub timeout: Duration,
     /// `ReservedConcurrentExecutions`: more invocations than these are throttled at once.
     pub reserved_concurrency: Option<usize>,
+    /// `EventInvokeConfig`.
+    pub event_invoke: EventInvoke,
     /// What to run.
     pub binary: PathBuf,
     /// The whole environment of its processes, but for what differs between processes.
@@ -85,24 +93,30 @@ impl Default for Settings {
 /// Every function of the stack.
 pub struct Functions {
     pools: BTreeMap<String, Arc<Pool>>,
-    /// Physical names and ARNs to short names.
+    /// Physical names, ARNs and partial ARNs to short names.
     aliases: HashMap<String, String>,
-    events: events::Events,
+    events: Events,
 }
 
 impl Functions {
     /// Nothing is started before the first invocation.
-    pub fn new(specs: Vec<FunctionSpec>, settings: &Settings, logs: &Logs) -> Arc<Self> {
+    pub fn new(
+        specs: Vec<FunctionSpec>,
+        settings: &Settings,
+        logs: &Logs,
+        destinations: Destinations,
+    ) -> Arc<Self> {
         let mut pools = BTreeMap::new();
         let mut aliases = HashMap::new();
         for spec in specs {
             let name = spec.name.clone();
-            for alias in [&spec.physical_name, &spec.arn] {
-                aliases.insert(alias.clone(), name.clone());
+            let partial_arn = format!("{ACCOUNT}:function:{}", spec.physical_name);
+            for alias in [spec.physical_name.clone(), partial_arn, spec.arn.clone()] {
+                aliases.insert(alias, name.clone());
             }
             pools.insert(name, Pool::new(spec, settings.clone(), logs.clone()));
         }
-        Arc::new(Self { pools, aliases, events: events::Events::default() })
+        Arc::new(Self { pools, aliases, events: Events::new(destinations) })
     }
 
     /// Short names, in order.
@@ -110,18 +124,32 @@ impl Functions {
         self.pools.keys().map(String::as_str)
     }
 
-    /// The short name for a short name, a physical name or an ARN (with or without a qualifier).
+    /// The short name for a short name, a physical name, an ARN or a partial ARN, without a qualifier.
     pub fn resolve(&self, name: &str) -> Option<&str> {
-        let name = name.strip_suffix(":$LATEST").unwrap_or(name);
         match self.pools.get_key_value(name) {
             Some((name, _)) => Some(name),
             None => self.aliases.get(name).map(String::as_str),
         }
     }
 
-    /// Accepts an asynchronous invocation; nothing when there is no such function.
-    pub fn invoke_event(&self, function: &str, payload: Bytes) -> Option<Result<(), events::TooManyEvents>> {
-        Some(self.events.accept(Arc::clone(self.pool(function)?), payload))
+    async fn invoke_as(
+        &self,
+        request_id: String,
+        function: &str,
+        payload: Bytes,
+        tail: Option<Tail>,
+    ) -> Outcome {
+        match self.pool(function) {
+            Some(pool) => pool.invoke(request_id, payload, tail).await,
+            None => Outcome::NotFound,
+        }
+    }
+
+    fn hand_over_as(&self, request_id: String, function: &str, payload: Bytes) -> HandedOver {
+        match self.pool(function) {
+            Some(pool) => self.events.accept(Arc::clone(pool), request_id, payload),
+            None => HandedOver::NotFound,
+        }
     }
 
     /// The ARN of a function; empty when there is none of that name.
@@ -163,9 +191,12 @@ impl Functions {
 
 impl Invoke for Functions {
     async fn invoke(&self, function: &str, payload: Bytes) -> Outcome {
-        match self.pool(function) {
-            Some(pool) => pool.invoke(payload).await,
-            None => Outcome::NotFound,
-        }
+        self.invoke_as(uuid::v4(), function, payload, None).await
+    }
+}
+
+impl HandOver for Functions {
+    fn hand_over(&self, function: &str, payload: Bytes) -> HandedOver {
+        self.hand_over_as(uuid::v4(), function, payload)
     }
 }

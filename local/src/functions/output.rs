@@ -1,40 +1,76 @@
 //! What a function process writes, line by line, into the log.
 //!
 //! The pipe is read no faster than the log takes the lines, so a flood slows the function down and not the region.
+//!
+//! A function's answer comes by another way than its lines, and may be faster. Whoever wants the lines of before the answer
+//! asks for them with [`Flush`]: what the pipes hold at that moment is forwarded.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::limits::LOG_LINE_LIMIT_BYTES;
-use super::pool::Pool;
+use super::process::Process;
 use crate::logs::Source;
 
 /// After the process's end its pipes are closed, unless a child of its own holds them open.
 const DRAIN_LIMIT: Duration = Duration::from_millis(200);
 
+/// Read from a pipe at once.
+const CHUNK_BYTES: usize = 8 * 1024;
+
+/// More than a pipe holds (64 KiB): where a flush ends although the function goes on writing.
+const FLUSH_LIMIT_BYTES: usize = 128 * 1024;
+
 /// The two readers of one process. Dropped, they stop.
 pub(super) struct Output(JoinSet<()>);
 
-/// Starts to forward stdout and stderr of `child`.
-pub(super) fn forward(child: &mut Child, pool: &Arc<Pool>) -> Output {
+/// Has the readers of one process forward what it has written so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Flush(Vec<mpsc::Sender<oneshot::Sender<()>>>);
+
+/// Starts to forward stdout and stderr of `child`, which is `process`.
+pub(super) fn forward(child: &mut Child, process: &Arc<Process>) -> (Output, Flush) {
     let mut readers = JoinSet::new();
+    let mut flush = Flush::default();
     let pid = child.id();
+    let reader = |source| Reader { process: Arc::clone(process), source, pid, line: Vec::new() };
     if let Some(stdout) = child.stdout.take() {
-        readers.spawn(lines(stdout, Source::Stdout, pid, Arc::clone(pool)));
+        readers.spawn(reader(Source::Stdout).run(stdout, flush.add()));
     }
     if let Some(stderr) = child.stderr.take() {
-        readers.spawn(lines(stderr, Source::Stderr, pid, Arc::clone(pool)));
+        readers.spawn(reader(Source::Stderr).run(stderr, flush.add()));
     }
-    Output(readers)
+    (Output(readers), flush)
+}
+
+impl Flush {
+    fn add(&mut self) -> mpsc::Receiver<oneshot::Sender<()>> {
+        let (sender, receiver) = mpsc::channel(1);
+        self.0.push(sender);
+        receiver
+    }
+
+    /// Returns when everything that was written before the call has been forwarded.
+    pub(super) async fn flush(&self) {
+        for reader in &self.0 {
+            let (done, flushed) = oneshot::channel();
+            // A reader that has ended has forwarded everything.
+            if reader.send(done).await.is_ok() && flushed.await.is_err() {
+                tracing::debug!("a function's output ended while it was flushed");
+            }
+        }
+    }
 }
 
 impl Output {
     /// Waits until everything that was written has been forwarded.
-    pub(super) async fn drained(mut self) {
+    pub(super) async fn drained(&mut self) {
         let all = async { while self.0.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN_LIMIT, all).await.is_err() {
             tracing::debug!("a function's output is still held open; the rest is dropped");
@@ -42,38 +78,75 @@ impl Output {
     }
 }
 
-async fn lines(pipe: impl AsyncRead + Unpin, source: Source, pid: Option<u32>, pool: Arc<Pool>) {
-    let mut reader = BufReader::new(pipe);
-    let mut line = Vec::new();
-    loop {
-        match fill(&mut reader, &mut line).await {
-            Ok(true) => {
-                let text = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
-                line.clear();
-                if !text.is_empty() {
-                    pool.log(source, pid, text).await;
-                }
-            }
-            Ok(false) => return,
-            Err(error) => return tracing::debug!(%error, "a function's output can't be read any more"),
-        }
-    }
+/// One pipe of a process.
+struct Reader {
+    process: Arc<Process>,
+    source: Source,
+    pid: Option<u32>,
+    /// What has come of a line that has no end yet.
+    line: Vec<u8>,
 }
 
-/// Reads one line, or its first [`LOG_LINE_LIMIT_BYTES`], without the line feed; false at the end.
-async fn fill(reader: &mut (impl AsyncBufReadExt + Unpin), line: &mut Vec<u8>) -> std::io::Result<bool> {
-    loop {
-        let available = reader.fill_buf().await?;
-        if available.is_empty() {
-            return Ok(!line.is_empty());
+impl Reader {
+    async fn run<P>(mut self, mut pipe: P, mut flushes: mpsc::Receiver<oneshot::Sender<()>>)
+    where
+        P: AsyncRead + AsFd + Unpin,
+    {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        loop {
+            let read = tokio::select! {
+                biased;
+                read = pipe.read(&mut chunk) => read,
+                Some(done) = flushes.recv() => {
+                    self.flush(&pipe, &mut chunk).await;
+                    if done.send(()).is_err() {
+                        tracing::debug!("nobody waits for a flush any more");
+                    }
+                    continue;
+                }
+            };
+            match read {
+                Ok(0) => break,
+                Ok(read) => self.take(&chunk[..read]).await,
+                Err(error) => {
+                    tracing::debug!(%error, "a function's output can't be read any more");
+                    break;
+                }
+            }
         }
-        let room = LOG_LINE_LIMIT_BYTES - line.len();
-        let end = available.iter().take(room).position(|byte| *byte == b'\n');
-        let taken = end.unwrap_or(available.len().min(room));
-        line.extend_from_slice(&available[..taken]);
-        reader.consume(taken + usize::from(end.is_some()));
-        if end.is_some() || line.len() >= LOG_LINE_LIMIT_BYTES {
-            return Ok(true);
+        self.end_line().await;
+    }
+
+    /// Reads by the system call: tokio may not have been told yet that the pipe has something.
+    async fn flush(&mut self, pipe: &impl AsFd, chunk: &mut [u8]) {
+        let mut flushed = 0;
+        while flushed < FLUSH_LIMIT_BYTES
+            && let Ok(read @ 1..) = nix::unistd::read(pipe, chunk)
+        {
+            flushed += read;
+            self.take(&chunk[..read]).await;
+        }
+    }
+
+    /// Forwards the lines that end in `bytes`. One beyond [`LOG_LINE_LIMIT_BYTES`] is cut into several.
+    async fn take(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = LOG_LINE_LIMIT_BYTES - self.line.len();
+            let end = bytes.iter().take(room).position(|byte| *byte == b'\n');
+            let taken = end.unwrap_or(bytes.len().min(room));
+            self.line.extend_from_slice(&bytes[..taken]);
+            bytes = &bytes[taken + usize::from(end.is_some())..];
+            if end.is_some() || self.line.len() >= LOG_LINE_LIMIT_BYTES {
+                self.end_line().await;
+            }
+        }
+    }
+
+    async fn end_line(&mut self) {
+        let text = String::from_utf8_lossy(&self.line).trim_end_matches('\r').to_owned();
+        self.line.clear();
+        if !text.is_empty() {
+            self.process.log(self.source, self.pid, text).await;
         }
     }
 }

@@ -20,15 +20,17 @@ use tokio::task::JoinSet;
 
 use super::outcome::Outcome;
 use super::process::{Ended, First, Process, ProcessStatus, Stop};
+use super::tail::Tail;
 use super::{FunctionSpec, Settings};
 use crate::logs::{Logs, Source};
-use crate::uuid;
 
 /// An invocation on its way to a process.
 pub(super) struct Job {
     pub(super) request_id: String,
     pub(super) payload: Bytes,
     pub(super) reply: oneshot::Sender<Outcome>,
+    /// Gets the lines that the function writes meanwhile, if the invoker wants them.
+    pub(super) tail: Option<Tail>,
 }
 
 /// The processes of one function.
@@ -76,14 +78,18 @@ impl Pool {
     }
 
     /// Runs one invocation.
-    pub(super) async fn invoke(self: &Arc<Self>, payload: Bytes) -> Outcome {
+    pub(super) async fn invoke(
+        self: &Arc<Self>,
+        request_id: String,
+        payload: Bytes,
+        tail: Option<Tail>,
+    ) -> Outcome {
         let Ok(_permit) = self.reserved.as_ref().map(Semaphore::try_acquire).transpose() else {
             return Outcome::Throttled;
         };
         let (reply, mut outcome) = oneshot::channel();
-        let request_id = uuid::v4();
         let id = request_id.clone();
-        match self.offer(Job { request_id, payload, reply }) {
+        match self.offer(Job { request_id, payload, reply, tail }) {
             Offer::HandedOver => {}
             Offer::Refused => return Outcome::Throttled,
             Offer::Queued => {

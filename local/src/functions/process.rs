@@ -28,9 +28,12 @@ use tokio::time::Instant;
 
 use super::limits::SHUTDOWN_GRACE;
 use super::outcome::Outcome;
+use super::output::{self, Flush};
 use super::pool::{Job, Pool};
-use super::{output, runtime_api};
+use super::runtime_api;
+use super::tail::Tail;
 use crate::clock;
+use crate::logs::Source;
 
 /// A process and what it is doing.
 pub(super) struct Process {
@@ -47,6 +50,8 @@ struct State {
     phase: Phase,
     started: jiff::Timestamp,
     invocations: u64,
+    /// Of its output.
+    flush: Flush,
 }
 
 enum Phase {
@@ -61,6 +66,7 @@ struct Running {
     request_id: String,
     deadline: Instant,
     reply: oneshot::Sender<Outcome>,
+    tail: Option<Tail>,
 }
 
 /// Why the region ends a process.
@@ -122,6 +128,7 @@ impl Process {
                 phase: Phase::Starting { until },
                 started: clock::now(),
                 invocations: 0,
+                flush: Flush::default(),
             }),
             stop: watch::Sender::new(None),
             gone: watch::Sender::new(false),
@@ -162,7 +169,8 @@ impl Process {
     }
 
     async fn watch(self: Arc<Self>, mut child: Child, listener: TcpListener) {
-        let output = output::forward(&mut child, &self.pool);
+        let (mut output, flush) = output::forward(&mut child, &self);
+        self.lock().flush = flush;
         let mut stop = self.stop.subscribe();
         let mut stop_asked = stop.borrow_and_update().is_some();
         let mut server = std::pin::pin!(runtime_api::serve(listener, Arc::clone(&self)));
@@ -192,6 +200,9 @@ impl Process {
             }
         };
         let asked = self.stop.borrow().is_some();
+        if self.tail().is_some() {
+            output.drained().await;
+        }
         let ended = self.answer_crash(asked);
         // What the process said before its end belongs before the region's own line about it.
         output.drained().await;
@@ -223,6 +234,7 @@ impl Process {
     }
 
     async fn time_out(&self) {
+        self.flush_for_tail().await;
         let Some(running) = self.take_running() else { return };
         let seconds = self.pool.spec.timeout.as_secs_f64();
         self.answer(running.reply, Outcome::TimedOut);
@@ -250,9 +262,13 @@ impl Process {
             return Err(job);
         }
         let timeout = self.pool.spec.timeout;
-        let handover = Handover { request_id: job.request_id.clone(), payload: job.payload, timeout };
+        let Job { request_id, payload, reply, tail } = job;
+        let handover = Handover { request_id: request_id.clone(), payload, timeout };
         let deadline = Instant::now() + timeout;
-        state.phase = Phase::Busy(Running { request_id: job.request_id, deadline, reply: job.reply });
+        if let Some(tail) = &tail {
+            tail.push(&format!("START RequestId: {request_id} Version: $LATEST"));
+        }
+        state.phase = Phase::Busy(Running { request_id, deadline, reply, tail });
         state.invocations += 1;
         Ok(handover)
     }
@@ -262,6 +278,29 @@ impl Process {
         matches!(&self.lock().phase, Phase::Busy(running) if running.request_id == request_id)
     }
 
+    /// One line of its output.
+    pub(super) async fn log(&self, source: Source, pid: Option<u32>, text: String) {
+        if let Some(tail) = self.tail() {
+            tail.push(&text);
+        }
+        self.pool.log(source, pid, text).await;
+    }
+
+    /// Waits for the lines that the function has written so far, if the invoker wants them.
+    pub(super) async fn flush_for_tail(&self) {
+        if self.tail().is_some() {
+            let flush = self.lock().flush.clone();
+            flush.flush().await;
+        }
+    }
+
+    fn tail(&self) -> Option<Tail> {
+        match &self.lock().phase {
+            Phase::Busy(running) => running.tail.clone(),
+            Phase::Starting { .. } | Phase::Idle { .. } | Phase::Gone => None,
+        }
+    }
+
     /// Ends the open invocation `request_id`; false when it isn't open (any more).
     pub(super) fn complete(&self, request_id: &str, outcome: Outcome) -> bool {
         if !self.holds(request_id) {
@@ -269,6 +308,9 @@ impl Process {
         }
         match self.take_running() {
             Some(running) => {
+                if let Some(tail) = &running.tail {
+                    tail.push(&format!("END RequestId: {request_id}"));
+                }
                 self.answer(running.reply, outcome);
                 true
             }

@@ -139,7 +139,10 @@ fn event(process: &Process, handover: Handover) -> Response<Full<Bytes>> {
 
 async fn response(id: &str, request: Request<Incoming>, process: &Arc<Process>) -> Response<Full<Bytes>> {
     match Limited::new(request.into_body(), RESPONSE_LIMIT_BYTES).collect().await {
-        Ok(body) => closed(process.complete(id, Outcome::Answered(body.to_bytes()))),
+        Ok(body) => {
+            process.flush_for_tail().await;
+            closed(process.complete(id, Outcome::Answered(body.to_bytes())))
+        }
         Err(error) if error.is::<LengthLimitError>() => {
             if process.complete(id, Outcome::ResponseTooLarge) {
                 let text = format!(
@@ -159,7 +162,10 @@ async fn response(id: &str, request: Request<Incoming>, process: &Arc<Process>) 
 
 async fn error(id: &str, request: Request<Incoming>, process: &Arc<Process>) -> Response<Full<Bytes>> {
     match Limited::new(request.into_body(), RESPONSE_LIMIT_BYTES).collect().await {
-        Ok(body) => closed(process.complete(id, Outcome::FunctionError { payload: body.to_bytes() })),
+        Ok(body) => {
+            process.flush_for_tail().await;
+            closed(process.complete(id, Outcome::FunctionError { payload: body.to_bytes() }))
+        }
         Err(error) => refusal(StatusCode::BAD_REQUEST, "BadRequest", &error.to_string()),
     }
 }

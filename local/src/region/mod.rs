@@ -32,6 +32,7 @@ use crate::build::{BuildError, Workspace};
 use crate::clock::SystemClock;
 use crate::control::{self, Control};
 use crate::event_sources::EventSources;
+use crate::functions::events::Destinations;
 use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
 use crate::gateway::http::HttpFront;
 use crate::gateway::websocket::{Limits, WebSocketFront};
@@ -178,7 +179,8 @@ impl Region {
         };
         let specs = stack.functions.iter().map(|function| spec(function, &workspace, &controls, &endpoints));
         let specs = specs.collect::<Result<Vec<_>, _>>()?;
-        let functions = Functions::new(specs, &options.settings, logs);
+        let destinations = Destinations { queues: Arc::clone(&queues), access: Arc::clone(&controls.access) };
+        let functions = Functions::new(specs, &options.settings, logs, destinations);
 
         let schedules = Schedules::new(stack.schedules.clone(), Arc::clone(&functions), SystemClock)?;
         let schedules = Arc::new(schedules.with_queues(Arc::clone(&queues)));
@@ -359,6 +361,7 @@ fn spec(
         arn: arn::function(&function.physical_name),
         timeout: function.timeout,
         reserved_concurrency: function.reserved_concurrency,
+        event_invoke: function.event_invoke.clone(),
         environment: environment::of(function, &binary, key, endpoints),
         binary,
     })

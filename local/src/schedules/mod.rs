@@ -1,12 +1,15 @@
 //! Schedules, as `EventBridge` Scheduler runs them: by the clock, and by hand.
 //!
-//! 1. Each schedule waits for its next slot by itself, so none is held up by another one's slow function; up to
-//!    [`MAX_OVERLAPPING_RUNS`] runs of one schedule may overlap, later slots are skipped with a warning.
-//! 2. A run fills the placeholders of `Input` (`<aws.scheduler.scheduled-time>`, `<aws.scheduler.execution-id>`,
-//!    `<aws.scheduler.attempt-number>`, `<aws.scheduler.schedule-arn>`) and invokes the function.
-//! 3. If that fails it tries again, `maximum_retry_attempts` times at most: the same slot, the next attempt number, a
-//!    new execution id. Then the run is given up with a dead-letter line in the log, which carries the input; it is also
-//!    the body of a message in the queue of the schedule's `DeadLetterConfig`.
+//! 1. Each schedule waits for its next slot by itself. Up to [`MAX_OVERLAPPING_DELIVERIES`] deliveries of one schedule may be
+//!    retried at the same time, later slots are skipped with a warning.
+//! 2. A delivery fills the placeholders of `Input` (`<aws.scheduler.scheduled-time>`, `<aws.scheduler.execution-id>`,
+//!    `<aws.scheduler.attempt-number>`, `<aws.scheduler.schedule-arn>`) and hands the event over to Lambda. It ends there:
+//!    what becomes of a run is between Lambda and the function (`functions::events`).
+//! 3. If Lambda does not take the event, the delivery is tried again, `maximum_retry_attempts` times at most: the same slot,
+//!    the next attempt number, a new execution id. Then it is given up with a dead-letter line in the log, which carries
+//!    the input; the input is also the body of a message in the queue of the schedule's `DeadLetterConfig`.
+//!
+//! By hand a run is invoked synchronously and once: whoever fires it wants to see its outcome.
 //!
 //! Different from the cloud: pauses between attempts are short (see [`RETRY_PAUSE`]), and slots that pass while the
 //! machine sleeps or the region is down are not made up for. As in the cloud, delivery is at least once: a function
@@ -29,12 +32,12 @@ use tokio::time::sleep;
 pub use self::expression::{Expression, ExpressionError};
 use self::input::Attempt;
 use crate::clock::{self, Clock};
-use crate::functions::outcome::{Invoke, Outcome};
+use crate::functions::outcome::{HandOver, HandedOver, Invoke, Outcome};
 use crate::services::sqs::Queues;
 use crate::template::model::Schedule;
 
-/// Runs of one schedule at the same time.
-pub const MAX_OVERLAPPING_RUNS: usize = 10;
+/// Deliveries of one schedule that are under way at the same time.
+pub const MAX_OVERLAPPING_DELIVERIES: usize = 10;
 
 /// Pause before the first retry; it doubles with each, up to [`MAX_RETRY_PAUSE`]. The cloud waits minutes.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -89,7 +92,7 @@ struct Entry {
     expression: Expression,
 }
 
-impl<I: Invoke, C: Clock> Schedules<I, C> {
+impl<I: Invoke + HandOver, C: Clock> Schedules<I, C> {
     /// Parses the schedules' expressions.
     pub fn new(schedules: Vec<Schedule>, functions: Arc<I>, clock: C) -> Result<Self, ScheduleError> {
         let parse = |schedule: Schedule| match schedule.expression.parse() {
@@ -117,8 +120,8 @@ impl<I: Invoke, C: Clock> Schedules<I, C> {
         self.entries.iter().map(upcoming).collect()
     }
 
-    /// Fires the enabled schedules by the clock until `shutdown` is ready. Runs that have begun then are given up with
-    /// their retries: the functions stop with the region, and their slots are delivered at least once, not surely once.
+    /// Fires the enabled schedules by the clock until `shutdown` is ready. Deliveries that have begun then are given up with
+    /// their retries: the functions stop with the region.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         let enabled = self.entries.iter().filter(|entry| entry.schedule.enabled);
         // As many as the template has.
@@ -134,26 +137,26 @@ impl<I: Invoke, C: Clock> Schedules<I, C> {
 
     async fn fire_by_the_clock(&self, entry: &Arc<Entry>) {
         let name = &entry.schedule.name;
-        let mut runs = JoinSet::new();
+        let mut deliveries = JoinSet::new();
         let mut last = self.clock.now();
         while let Some(slot) = entry.expression.next_after(last) {
             clock::until(&self.clock, slot).await;
-            while let Some(ended) = runs.try_join_next() {
+            while let Some(ended) = deliveries.try_join_next() {
                 if let Err(error) = ended {
-                    tracing::error!(schedule = name, %error, "the task of a run failed");
+                    tracing::error!(schedule = name, %error, "the task of a delivery failed");
                 }
             }
-            if runs.len() < MAX_OVERLAPPING_RUNS {
+            if deliveries.len() < MAX_OVERLAPPING_DELIVERIES {
                 let queues = self.queues.clone();
-                runs.spawn(deliver(Arc::clone(&self.functions), queues, Arc::clone(entry), slot));
+                deliveries.spawn(deliver(Arc::clone(&self.functions), queues, Arc::clone(entry), slot));
             } else {
-                tracing::warn!(schedule = name, %slot, "skipped: too many earlier runs have not ended");
+                tracing::warn!(schedule = name, %slot, "skipped: too many earlier deliveries are still tried");
             }
             // After a long sleep of the machine: on from now, not through every slot that was missed.
             last = slot.max(entry.expression.last_before(self.clock.now()).unwrap_or(slot));
         }
-        // No slot left; what runs may end.
-        while runs.join_next().await.is_some() {}
+        // No slot left; what is under way may end.
+        while deliveries.join_next().await.is_some() {}
     }
 
     /// Runs the schedule `name` now, once, disabled or not, and gives the function's outcome.
@@ -187,8 +190,8 @@ impl<I: Invoke, C: Clock> Schedules<I, C> {
     }
 }
 
-/// One run: attempts until one is answered or none are left.
-async fn deliver<I: Invoke>(
+/// One delivery: attempts until Lambda accepts one or none are left.
+async fn deliver<I: HandOver>(
     functions: Arc<I>,
     queues: Option<Arc<Queues>>,
     entry: Arc<Entry>,
@@ -199,10 +202,10 @@ async fn deliver<I: Invoke>(
     let mut number = 1;
     let input = loop {
         let input = input(&entry, slot, number);
-        match functions.invoke(function, Bytes::from(input.clone())).await {
-            Outcome::Answered(_) => return,
-            outcome => {
-                tracing::warn!(schedule = name, function, %slot, attempt = number, ?outcome, "a run failed");
+        match functions.hand_over(function, Bytes::from(input.clone())) {
+            HandedOver::Accepted => return,
+            refused @ (HandedOver::Throttled | HandedOver::NotFound) => {
+                tracing::warn!(schedule = name, function, %slot, attempt = number, ?refused, "a delivery failed");
             }
         }
         if number > *maximum_retry_attempts {
@@ -212,7 +215,7 @@ async fn deliver<I: Invoke>(
         sleep(pause).await;
         pause = MAX_RETRY_PAUSE.min(pause * 2);
     };
-    tracing::error!(schedule = name, function, %slot, input, "dead letter: a run was given up");
+    tracing::error!(schedule = name, function, %slot, input, "dead letter: a delivery was given up");
     if let (Some(queues), Some(queue)) = (queues, &entry.schedule.dead_letter_queue)
         && let Err(error) = queues.send_text(queue, SENDER, input)
     {

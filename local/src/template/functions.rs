@@ -12,7 +12,7 @@ use super::model::{Function, HttpRoute, Schedule, Statement};
 use super::properties::{Properties, unexpected};
 use super::queues::Mapping;
 use super::scope::{Located, Scope};
-use super::{Problem, conditions, queues};
+use super::{Problem, conditions, event_invoke, queues};
 
 /// SAM's own defaults.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
@@ -66,13 +66,17 @@ fn function(id: &str, properties: &Value, scope: &Scope<'_>, all: &mut Read) -> 
     let properties = Properties::within(properties, scope);
     let name = short_name(properties)?;
     let memory_mib = properties.number("MemorySize")?.unwrap_or(DEFAULT_MEMORY_MIB);
+    let (event_invoke, destination) = event_invoke::read(properties)?;
+    let mut policy = policy(properties, scope)?;
+    policy.extend(destination);
     all.functions.push(Function {
         name: name.clone(),
         physical_name: scope.physical_name(id)?,
         timeout: Duration::from_secs(properties.number("Timeout")?.unwrap_or(DEFAULT_TIMEOUT_SECONDS)),
         memory_mib: u32::try_from(memory_mib).map_err(|_| unexpected("MemorySize", "a number of MiB"))?,
         environment: environment(properties, scope)?,
-        policy: policy(properties, scope)?,
+        policy,
+        event_invoke,
         reserved_concurrency: reserved_concurrency(properties)?,
     });
     all.by_arn.insert(scope.attribute(id, "Arn")?, name.clone());

@@ -18,6 +18,7 @@ mod conditions;
 mod data;
 mod description;
 mod error;
+mod event_invoke;
 mod functions;
 mod intrinsics;
 pub mod model;

@@ -52,10 +52,31 @@ pub struct Function {
     pub memory_mib: u32,
     /// `Environment.Variables`, globals merged in.
     pub environment: BTreeMap<String, String>,
-    /// What its role may do: the inline statements of `Policies`.
+    /// What its role may do: the inline statements of `Policies`, and what SAM adds for `on_failure`.
     pub policy: Vec<Statement>,
     /// `ReservedConcurrentExecutions`, if any.
     pub reserved_concurrency: Option<usize>,
+    /// `EventInvokeConfig`. A description of the template has it as it stands there.
+    #[serde(skip)]
+    pub event_invoke: EventInvoke,
+}
+
+/// How asynchronous invocations of a function are tried again, and what becomes of those that fail for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventInvoke {
+    /// `MaximumRetryAttempts`.
+    pub maximum_retry_attempts: usize,
+    /// `MaximumEventAgeInSeconds`.
+    pub maximum_event_age: Duration,
+    /// Name of the queue that `DestinationConfig.OnFailure` names.
+    pub on_failure: Option<String>,
+}
+
+/// Lambda's own settings.
+impl Default for EventInvoke {
+    fn default() -> Self {
+        Self { maximum_retry_attempts: 2, maximum_event_age: Duration::from_hours(6), on_failure: None }
+    }
 }
 
 /// One `Allow` statement.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::model::{Answers, EventSource, Queue, Redrive, Stack};
+use super::model::{Answers, EventInvoke, EventSource, Queue, Redrive, Stack};
 use super::*;
 
 fn context() -> Context {
@@ -340,6 +340,51 @@ fn what_the_cloud_refuses_of_queues_is_refused() {
     ] {
         assert!(QUEUES.contains(right), "{right}");
         let problem = problem(&QUEUES.replace(right, wrong));
+        assert!(problem.starts_with(says), "{problem}");
+    }
+}
+
+const DESTINATION: &str = r"
+Resources:
+  Dead: {Type: AWS::SQS::Queue}
+  Job:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: target/lambda/job
+      EventInvokeConfig:
+        MaximumEventAgeInSeconds: 300
+        MaximumRetryAttempts: 1
+        DestinationConfig: {OnFailure: {Type: SQS, Destination: !GetAtt Dead.Arn}}
+";
+
+#[test]
+fn an_event_invoke_config_is_read_and_its_queue_allowed_to_the_role_as_sam_allows_it() {
+    let function = load_text(DESTINATION).functions.remove(0);
+    let expected = EventInvoke {
+        maximum_retry_attempts: 1,
+        maximum_event_age: Duration::from_mins(5),
+        on_failure: Some("Dead".to_owned()),
+    };
+    assert_eq!(function.event_invoke, expected);
+    let [statement] = function.policy.as_slice() else { panic!("{:?}", function.policy) };
+    assert_eq!(statement.actions, ["sqs:SendMessage"]);
+    assert_eq!(statement.resources, ["arn:aws:sqs:local:000000000000:Dead"]);
+    for (right, wrong, says) in [
+        (
+            "Attempts: 1",
+            "Attempts: 3",
+            ": Job: the property EventInvokeConfig.MaximumRetryAttempts must be 0 to 2",
+        ),
+        (
+            "Seconds: 300",
+            "Seconds: 30",
+            ": Job: the property EventInvokeConfig.MaximumEventAgeInSeconds must be 60",
+        ),
+        ("Type: SQS", "Type: SNS", ": Job: an OnFailure destination other than a queue"),
+        ("OnFailure", "OnSuccess", ": Job: a destination OnSuccess can't be run locally"),
+    ] {
+        assert!(DESTINATION.contains(right), "{right}");
+        let problem = problem(&DESTINATION.replace(right, wrong));
         assert!(problem.starts_with(says), "{problem}");
     }
 }

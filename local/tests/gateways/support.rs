@@ -8,13 +8,13 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sojourn_local::clock::Clock;
-use sojourn_local::functions::outcome::{Invoke, Outcome};
+use sojourn_local::functions::outcome::{HandOver, HandedOver, Invoke, Outcome};
 use sojourn_local::gateway::http::HttpFront;
 use sojourn_local::gateway::websocket::{Limits, WebSocketFront};
 use sojourn_local::services::Controls;
 use sojourn_local::services::access::Access;
 use sojourn_local::template::model::{
-    Cors, Function, HttpApi, HttpRoute, Queue, Redrive, Stack, Statement, WebSocketApi,
+    Cors, EventInvoke, Function, HttpApi, HttpRoute, Queue, Redrive, Stack, Statement, WebSocketApi,
     WebSocketRoute,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -93,6 +93,20 @@ impl Invoke for Script {
     }
 }
 
+/// Lambda takes an event over, unless it is throttled or does not know the function.
+impl HandOver for Script {
+    fn hand_over(&self, function: &str, payload: Bytes) -> HandedOver {
+        let call = Call { function: function.to_owned(), event: serde_json::from_slice(&payload).unwrap() };
+        let reply = (self.answers)(&call);
+        self.calls.lock().unwrap().push(call);
+        match reply {
+            Reply::Now(Outcome::Throttled) => HandedOver::Throttled,
+            Reply::Now(Outcome::NotFound) => HandedOver::NotFound,
+            Reply::Now(_) | Reply::After(..) => HandedOver::Accepted,
+        }
+    }
+}
+
 pub(crate) fn answered(document: &Value) -> Reply {
     Reply::Now(Outcome::Answered(Bytes::from(document.to_string())))
 }
@@ -166,6 +180,7 @@ fn controls() -> Controls {
         environment: BTreeMap::new(),
         policy,
         reserved_concurrency: None,
+        event_invoke: EventInvoke::default(),
     };
     let functions = vec![function("allowed", policy), function("other", Vec::new())];
     Controls::new(Access::new(&Stack { functions, ..Stack::default() }))

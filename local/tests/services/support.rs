@@ -68,6 +68,7 @@ pub(crate) fn function(name: &str, policy: &[(&[&str], &[String])]) -> Function 
             })
             .collect(),
         reserved_concurrency: None,
+        event_invoke: EventInvoke::default(),
     }
 }
 

@@ -163,6 +163,11 @@ impl Access {
         self.functions.iter().find(|(_, role)| role.function == function).map(|(key, _)| key)
     }
 
+    /// What a function runs as, by its short name.
+    pub fn role(&self, function: &str) -> Option<Arc<Role>> {
+        self.functions.iter().find(|(_, role)| role.function == function).map(|(_, role)| Arc::clone(role))
+    }
+
     /// Whose key that is. `None` for a key that was never given out.
     pub fn caller(&self, access_key_id: &str) -> Option<Caller> {
         match (self.callers.get(access_key_id), self.strangers) {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::policy::{Case, matches};
 use super::*;
-use crate::template::model::{Condition, Function, Statement};
+use crate::template::model::{Condition, EventInvoke, Function, Statement};
 
 fn stack(statements: &[(&[&str], &[&str])]) -> Stack {
     let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
@@ -22,6 +22,7 @@ fn stack(statements: &[(&[&str], &[&str])]) -> Stack {
                 })
                 .collect(),
             reserved_concurrency: None,
+            event_invoke: EventInvoke::default(),
         }],
         ..Stack::default()
     }

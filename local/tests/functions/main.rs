@@ -2,109 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod events;
+mod lambda_api;
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesOrdered;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use sojourn_local::clock::SystemClock;
 use sojourn_local::event_sources::EventSources;
+use sojourn_local::functions::Settings;
 use sojourn_local::functions::outcome::{Invoke, Outcome};
-use sojourn_local::functions::{FunctionSpec, Functions, Settings};
-use sojourn_local::logs::{Format, Logs};
 use sojourn_local::services::sqs::{Counts, Queues};
-use sojourn_local::template::model::{Answers, EventSource, Queue};
+use sojourn_local::template::model::{Answers, EventSource};
 
-struct Fixture {
-    functions: Arc<Functions>,
-    logs: Logs,
-}
-
-/// `cargo test` builds the examples beside the tests.
-fn binary() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.parent().unwrap().parent().unwrap().join("examples/fixture-function");
-    assert!(path.exists(), "{} is missing: cargo build -p sojourn-local --examples", path.display());
-    path
-}
-
-fn start(settings: &Settings, timeout: Duration, init: &str) -> Fixture {
-    start_reserved(None, settings, timeout, init)
-}
-
-fn start_reserved(
-    reserved_concurrency: Option<usize>,
-    settings: &Settings,
-    timeout: Duration,
-    init: &str,
-) -> Fixture {
-    let environment = [
-        ("AWS_LAMBDA_FUNCTION_NAME", "sojourn-fixture"),
-        ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
-        ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/sojourn-fixture"),
-        ("FIXTURE_INIT", init),
-    ];
-    let spec = FunctionSpec {
-        name: "fixture".to_owned(),
-        physical_name: "sojourn-fixture".to_owned(),
-        arn: "arn:aws:lambda:local:000000000000:function:sojourn-fixture".to_owned(),
-        timeout,
-        reserved_concurrency,
-        binary: binary(),
-        environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-    };
-    let logs = Logs::start(Format::Silent).unwrap();
-    Fixture { functions: Functions::new(vec![spec], settings, &logs), logs }
-}
-
-fn patient() -> Fixture {
-    start(&Settings::default(), Duration::from_secs(20), "")
-}
-
-impl Fixture {
-    async fn invoke(&self, event: Value) -> Outcome {
-        self.functions.invoke("fixture", Bytes::from(event.to_string())).await
-    }
-
-    async fn answer(&self, event: Value) -> Value {
-        match self.invoke(event).await {
-            Outcome::Answered(payload) => serde_json::from_slice(&payload).unwrap(),
-            other => panic!("not answered: {other:?}"),
-        }
-    }
-
-    async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !condition(self) {
-            assert!(Instant::now() < deadline, "still not: {what}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    fn logged(&self, part: &str) -> bool {
-        self.logs.recent().iter().any(|line| line.text.contains(part))
-    }
-}
-
-/// All at once, the results in order.
-async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
-    futures.into_iter().collect::<FuturesOrdered<F>>().collect().await
-}
-
-fn pid(answer: &Value) -> i32 {
-    i32::try_from(answer["pid"].as_i64().unwrap()).unwrap()
-}
-
-fn is_alive(pid: i32) -> bool {
-    kill(Pid::from_raw(pid), None).is_ok()
-}
+use crate::support::{Fixture, Setup, all, is_alive, patient, pid, queue, start, start_with};
 
 #[tokio::test]
 async fn a_function_answers_with_the_context_that_lambda_gives_it() {
@@ -144,7 +61,12 @@ async fn nothing_of_the_regions_own_environment_reaches_a_function() {
 
 #[tokio::test]
 async fn beyond_its_reserved_concurrency_a_function_is_throttled_at_once() {
-    let fixture = start_reserved(Some(2), &Settings::default(), Duration::from_secs(20), "");
+    let fixture = start_with(
+        &Settings::default(),
+        Duration::from_secs(20),
+        "",
+        Setup { reserved_concurrency: Some(2), ..Setup::default() },
+    );
     let outcomes = all((0..3).map(|_| fixture.invoke(json!({"do": "sleep", "ms": 60})))).await;
     assert!(
         matches!(outcomes[..], [Outcome::Answered(_), Outcome::Answered(_), Outcome::Throttled]),
@@ -321,27 +243,8 @@ async fn every_line_that_a_function_writes_is_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_failed_asynchronous_invocation_is_retried_twice_and_then_logged_as_lost() {
-    let settings = Settings { event_retry_delays: vec![Duration::from_millis(10); 2], ..Settings::default() };
-    let fixture = start(&settings, Duration::from_secs(20), "");
-    fixture.functions.invoke_event("fixture", Bytes::from_static(br#"{"do":"error"}"#)).unwrap().unwrap();
-    fixture.until("lost", |fixture| fixture.logged("Asynchronous invocation lost")).await;
-    assert_eq!(fixture.functions.ps()[0].invocations, 3);
-    fixture.functions.shut_down().await;
-}
-
-#[tokio::test]
 async fn a_queue_is_read_by_real_processes_and_what_failed_is_delivered_again() {
     let fixture = patient();
-    let queue = Queue {
-        name: "Jobs".to_owned(),
-        visibility_timeout: Duration::from_mins(1),
-        delay: Duration::ZERO,
-        retention: Duration::from_hours(1),
-        receive_wait: Duration::ZERO,
-        maximum_message_bytes: 1024,
-        redrive: None,
-    };
     let source = EventSource {
         queue: "Jobs".to_owned(),
         function: "fixture".to_owned(),
@@ -351,7 +254,7 @@ async fn a_queue_is_read_by_real_processes_and_what_failed_is_delivered_again() 
         maximum_concurrency: None,
         enabled: true,
     };
-    let queues = Arc::new(Queues::open(None, &[queue], SystemClock).unwrap());
+    let queues = Arc::new(Queues::open(None, &[queue("Jobs")], SystemClock).unwrap());
     let sources = EventSources::new(&[source], Arc::clone(&queues), Arc::clone(&fixture.functions));
     let reading = tokio::spawn(async move { sources.run(std::future::pending()).await });
     let counts = || queues.count("Jobs").unwrap();
