@@ -283,8 +283,13 @@ impl TestRegion {
         self.log()
     }
 
+    /// The file that tells where the region is.
+    pub fn ready_file(&self) -> PathBuf {
+        self.directory.path().join("ready.json")
+    }
+
     /// Asks the region to stop and waits. It stops its functions by itself, and their last lines are in the log then.
-    fn end(&mut self) {
+    pub fn end(&mut self) {
         if matches!(self.process.try_wait(), Ok(Some(_))) {
             return;
         }

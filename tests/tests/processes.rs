@@ -76,6 +76,27 @@ async fn no_process_outlives_a_region_that_was_killed() {
     }
 }
 
+#[tokio::test]
+async fn a_region_that_stops_removes_its_ready_file_and_one_that_was_killed_is_recognised() {
+    let mut region = TestRegion::start().await;
+    let ready_file = region.ready_file();
+    let ask = |file: &std::path::Path| {
+        let asked =
+            Command::new(binary("sojourn-local")).args(["ps", "--region-file"]).arg(file).output().unwrap();
+        (asked.status.success(), String::from_utf8_lossy(&asked.stderr).into_owned())
+    };
+    assert_eq!(ask(&ready_file), (true, String::new()));
+    // What a killed region leaves behind.
+    let left = tempfile::NamedTempFile::new().unwrap();
+    std::fs::copy(&ready_file, left.path()).unwrap();
+    region.end();
+
+    let (found, says) = ask(&ready_file);
+    assert!(!found && says.contains("is not there: its region has not started or has stopped"), "{says}");
+    let (found, says) = ask(left.path());
+    assert!(!found && says.contains("nothing answers at http://127.0.0.1:"), "{says}");
+}
+
 /// The processes of the functions, of which there are two at least.
 async fn function_pids(region: &TestRegion) -> Vec<String> {
     let processes = region.control("GET", "/ps").send().await.expect(200);

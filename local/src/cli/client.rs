@@ -152,7 +152,7 @@ pub(super) async fn logs(
 
 fn region(target: &Target) -> Result<Ready, CliError> {
     Ok(match &target.region_file {
-        Some(path) => Ready::read(path)?,
+        Some(path) => Ready::running(path)?,
         None => Ready::newest()?,
     })
 }

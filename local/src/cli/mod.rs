@@ -43,7 +43,7 @@ struct ServeArgs {
     /// Keep everything in this folder; without it all is gone when the region stops
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Write the region's addresses and the operator's key to this file when all is up
+    /// Write the region's addresses and the operator's key to this file when all is up; removed when the region stops
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
     #[command(flatten)]

@@ -6,7 +6,7 @@
 //!    start with the first invocation), Lambda's API and the region's own, the two gateways, the schedules, and what
 //!    hands messages of queues to functions.
 //! 4. Only then write the ready file.
-//! 5. To stop: accept nothing new, answer what has begun, end the processes, stop the services.
+//! 5. To stop: remove the ready file, accept nothing new, answer what has begun, end the processes, stop the services.
 
 mod data;
 mod environment;
@@ -51,7 +51,7 @@ pub(crate) use data::DataFolder;
 use environment::Endpoints;
 pub use error::RegionError;
 use ports::Port;
-use ready::Registration;
+use ready::Published;
 pub use ready::{Ready, ReadyError};
 
 /// The template's parameter that takes the public keys.
@@ -126,7 +126,8 @@ pub struct Region {
     services: Services,
     shutdown: watch::Sender<()>,
     servers: JoinSet<()>,
-    registration: Registration,
+    /// The entry in the list of running regions, and the ready file.
+    published: Vec<Published>,
     data: Option<DataFolder>,
 }
 
@@ -233,11 +234,11 @@ impl Region {
             access_key_id: operator.access_key_id.clone(),
             secret_access_key: operator.secret_access_key.clone(),
         };
-        let registration = Registration::new(&ready)?;
+        let mut published = vec![Published::in_list(&ready)?];
         if let Some(path) = &options.ready_file {
-            ready.write(path)?;
+            published.push(Published::at(path, &ready)?);
         }
-        Ok(Self { stack, ready, upcoming, functions, services, shutdown, servers, registration, data })
+        Ok(Self { stack, ready, upcoming, functions, services, shutdown, servers, published, data })
     }
 
     /// Functions that nothing in the template triggers.
@@ -255,8 +256,8 @@ impl Region {
 
     /// Stops everything. When it returns, no process of the region is left.
     pub async fn stop(self) {
-        let Self { functions, services, shutdown, mut servers, registration, data, .. } = self;
-        drop(registration);
+        let Self { functions, services, shutdown, mut servers, published, data, .. } = self;
+        drop(published);
         // The gateways answer what has begun while the functions still run.
         shutdown.send_replace(());
         while servers.join_next().await.is_some() {}

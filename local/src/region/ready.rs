@@ -1,10 +1,10 @@
 //! What a running region tells others about itself: the ready file, and the list of the user's running regions.
 //!
 //! Both hold the same JSON. A file appears whole (it is renamed into place), only when everything is up, and can be
-//! read by its owner only: it holds the operator's key. A region removes its entry when it stops; the entry of one that
-//! was killed is removed by whoever finds it.
+//! read by its owner only: it holds the operator's key. A region removes both when it stops. One that was killed leaves
+//! them: whoever reads the list removes its entry, and whoever reads its ready file is told that nothing answers.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -71,6 +71,20 @@ pub enum ReadyError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// There is no such file.
+    #[error("{} is not there: its region has not started or has stopped", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nothing listens where the file's region was.
+    #[error("nothing answers at {address}: the region of {} has ended without removing it", path.display())]
+    Ended {
+        /// The file.
+        path: PathBuf,
+        /// Where the region was.
+        address: String,
+    },
     /// The file is not a region's.
     #[error("{} doesn't describe a region: {source}", path.display())]
     Form {
@@ -99,8 +113,10 @@ impl Ready {
 
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self, ReadyError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| ReadyError::Read { path: path.to_owned(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => ReadyError::Missing { path: path.to_owned() },
+            _ => ReadyError::Read { path: path.to_owned(), source },
+        })?;
         serde_json::from_slice(&bytes).map_err(|source| ReadyError::Form { path: path.to_owned(), source })
     }
 
@@ -110,30 +126,50 @@ impl Ready {
         address.is_some_and(|address| TcpStream::connect_timeout(&address, ANSWER_LIMIT).is_ok())
     }
 
+    /// The region that the file at `path` describes, if it still runs.
+    pub fn running(path: &Path) -> Result<Self, ReadyError> {
+        let ready = Self::read(path)?;
+        if ready.answers() {
+            return Ok(ready);
+        }
+        Err(ReadyError::Ended { path: path.to_owned(), address: ready.lambda })
+    }
+
     /// The newest region of this user that still runs.
     pub fn newest() -> Result<Self, ReadyError> {
         newest_in(&folder())
     }
 }
 
-/// The entry of this process in the list of running regions. Removed when dropped.
+/// A file that says where this process's region is. Removed when dropped.
 #[derive(Debug)]
-pub(super) struct Registration(PathBuf);
+pub(super) struct Published {
+    path: PathBuf,
+    /// The region's own address: what was written to the path since by another region stays.
+    lambda: String,
+}
 
-impl Registration {
-    pub(super) fn new(ready: &Ready) -> Result<Self, ReadyError> {
+impl Published {
+    /// The ready file.
+    pub(super) fn at(path: &Path, ready: &Ready) -> Result<Self, ReadyError> {
+        ready.write(path)?;
+        Ok(Self { path: path.to_owned(), lambda: ready.lambda.clone() })
+    }
+
+    /// The entry in the list of running regions.
+    pub(super) fn in_list(ready: &Ready) -> Result<Self, ReadyError> {
         let folder = folder();
         let failed = |source| ReadyError::Write { path: folder.clone(), source };
         std::fs::create_dir_all(&folder).map_err(failed)?;
-        let path = folder.join(format!("region-{}.json", std::process::id()));
-        ready.write(&path)?;
-        Ok(Self(path))
+        Self::at(&folder.join(format!("region-{}.json", std::process::id())), ready)
     }
 }
 
-impl Drop for Registration {
+impl Drop for Published {
     fn drop(&mut self) {
-        remove(&self.0);
+        if Ready::read(&self.path).is_ok_and(|ready| ready.lambda == self.lambda) {
+            remove(&self.path);
+        }
     }
 }
 
@@ -171,7 +207,7 @@ fn is_entry(path: &Path) -> bool {
 
 fn remove(path: &Path) {
     if let Err(error) = std::fs::remove_file(path) {
-        tracing::debug!(path = %path.display(), %error, "the entry of a region is gone already");
+        tracing::debug!(path = %path.display(), %error, "the file of a region is gone already");
     }
 }
 
@@ -208,6 +244,31 @@ mod tests {
         drop(listener);
         assert!(matches!(newest_in(folder.path()), Err(ReadyError::NoRegion)));
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_region_removes_the_ready_file_that_it_wrote_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ready.json");
+        let own = Published::at(&path, &ready("own", "127.0.0.1:1")).unwrap();
+        drop(own);
+        assert!(matches!(Ready::running(&path), Err(ReadyError::Missing { .. })));
+
+        let own = Published::at(&path, &ready("own", "127.0.0.1:1")).unwrap();
+        ready("other", "127.0.0.1:2").write(&path).unwrap();
+        drop(own);
+        assert_eq!(Ready::read(&path).unwrap().http, "other");
+    }
+
+    #[test]
+    fn a_ready_file_whose_region_was_killed_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ready.json");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        ready("here", &listener.local_addr().unwrap().to_string()).write(&path).unwrap();
+        assert_eq!(Ready::running(&path).unwrap().http, "here");
+        drop(listener);
+        assert!(matches!(Ready::running(&path), Err(ReadyError::Ended { .. })));
     }
 
     #[test]
