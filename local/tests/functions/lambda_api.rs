@@ -31,12 +31,8 @@ async fn api() -> Api {
         conditions: Vec::new(),
     };
     let patience = Duration::from_secs(20);
-    let fixture = start_with(
-        &Settings::default(),
-        patience,
-        "",
-        Setup { policy: vec![policy], ..Setup::default() },
-    );
+    let fixture =
+        start_with(&Settings::default(), patience, "", Setup { policy: vec![policy], ..Setup::default() });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let router = lambda_api::router(fixture.functions.clone(), fixture.access.clone());
