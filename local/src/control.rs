@@ -143,9 +143,8 @@ async fn redeliver(State(control): State<Control>, Path(name): Path<String>) -> 
 fn no_queue(error: &QueueError) -> Response {
     let status = match error {
         QueueError::Unknown { .. } => StatusCode::NOT_FOUND,
-        QueueError::Message(_) | QueueError::Receipt | QueueError::Store(_) => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        // All that can happen to what is asked for here is that the file fails.
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     message(status, &error.to_string())
 }

@@ -197,6 +197,41 @@ async fn a_worker_killed_around_its_writes_to_s3_is_replaced_and_the_file_is_who
     }
 }
 
+#[tokio::test]
+async fn a_killed_worker_is_replaced_within_a_minute_and_there_is_one_result() {
+    let region = shop().await;
+    let buyer = buyer(&region, 3).await;
+    let rule = region.fault(&hold("s3", "UploadPart", "before", &json!({}))).await;
+    let id = region.export(&buyer.customer, &fresh_key()).await.expect(202).text_of("exportId");
+    region.until_held(rule).await;
+    assert_eq!(region.kill("export-worker").await, 1);
+    region.lift(rule).await;
+    // Nobody delivers the message again but the queue, whose own visibility timeout is nine minutes.
+    let export = region.ended_export(&buyer.customer, &id).await;
+    assert_whole(&region, &export, &buyer).await;
+    let prefix = format!("exports/{}/", buyer.customer.user_id);
+    let files = region.s3().list_objects_v2().bucket("filesbucket").prefix(prefix).send().await.unwrap();
+    assert_eq!(files.key_count(), Some(1));
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_fails_alone() {
+    let region = TestRegion::start().await;
+    let record = |id: &str, sent: &str| {
+        json!({
+            "messageId": id, "receiptHandle": "none",
+            "body": "{\"exportId\":\"exp_01JD0000000000000000000000\"}",
+            "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": sent},
+            "messageAttributes": {}, "eventSource": "aws:sqs", "awsRegion": "local",
+            "eventSourceARN": "arn:aws:sqs:local:000000000000:ExportsQueue",
+        })
+    };
+    let now = "1795167008412";
+    let event = json!({"Records": [record("first", now), record("spoiled", "now"), record("last", now)]});
+    let answer = region.invoke("export-worker", &event).await.expect(200);
+    assert_eq!(answer.body, json!({"batchItemFailures": [{"itemIdentifier": "spoiled"}]}));
+}
+
 /// The third transaction of a small export: begun, stored, ready.
 async fn kill_at_the_end(when: &str) {
     let region = shop().await;
@@ -282,7 +317,7 @@ async fn a_message_that_names_no_export_is_logged_without_its_text_and_gone() {
         region.sqs().send_message().set_queue_url(queue.queue_url).message_body("a secret of somebody's");
     sent.send().await.unwrap();
     for receive in 1..=RECEIVES {
-        region.log_with(&format!("\"receive_count\":\"{receive}\",\"error_type\":\"invalid-message\"")).await;
+        region.log_with(&format!("\"receive_count\":{receive},\"error_type\":\"invalid-message\"")).await;
         region.redeliver("ExportsQueue").await;
     }
     let log = region.log_with("a message names no export").await;
@@ -302,7 +337,7 @@ async fn an_export_that_fails_every_time_is_given_up_and_says_so() {
     let rule = region.fault(&broken).await;
     let id = region.export(&buyer.customer, &fresh_key()).await.expect(202).text_of("exportId");
     for receive in 1..=RECEIVES {
-        region.log_with(&format!("\"receive_count\":\"{receive}\",\"error_type\":\"files-failed\"")).await;
+        region.log_with(&format!("\"receive_count\":{receive},\"error_type\":\"files-failed\"")).await;
         let open = region.exported(&buyer.customer, &id).await;
         assert!(matches!(open.body["status"].as_str(), Some("QUEUED" | "RUNNING")), "{}", open.text);
         region.redeliver("ExportsQueue").await;

@@ -6,7 +6,7 @@ use sojourn::connections::DynamoConnections;
 use sojourn::delivery::ApiGateway;
 use sojourn::exports::dynamo::{DynamoCustomerOrders, DynamoRows};
 use sojourn::exports::{ExportMessage, S3Results, SocketNotice, WorkError, Worker};
-use sojourn::queue::{Delivered, MessageError, SqsQueue};
+use sojourn::queue::{Delivered, MessageError, SqsQueue, hold};
 use sojourn::telemetry::{Metric, count_case};
 
 /// The `error_type` of a dead message that was dropped because it names no export.
@@ -24,6 +24,8 @@ pub(crate) type AwsWorker = Worker<
 /// What the function works with.
 pub(crate) struct App {
     pub(crate) worker: AwsWorker,
+    pub(crate) queue: SqsQueue,
+    pub(crate) dead_letter_queue: SqsQueue,
     pub(crate) dead_letter_queue_arn: String,
 }
 
@@ -68,9 +70,10 @@ pub(crate) async fn handle(app: Arc<App>, delivered: Delivered) -> Result<(), Fa
         Err(error) => return Err(Failure::Message(error)),
     };
     if is_dead {
-        app.worker.give_up(&message, delivered.sent_at, delivered.deadline).await?;
+        let work = app.worker.give_up(&message, delivered.sent_at, delivered.deadline);
+        hold(&app.dead_letter_queue, &delivered, work).await?;
     } else {
-        app.worker.take(&message, delivered.deadline).await?;
+        hold(&app.queue, &delivered, app.worker.take(&message, delivered.deadline)).await?;
     }
     Ok(())
 }

@@ -36,9 +36,12 @@ fn main() -> ExitCode {
             clock.clone(),
             LeaseTerms::EXPORTS,
         );
-        let queue = SqsQueue::from_env(aws_sdk_sqs::Client::new(&sdk), &env, "EXPORTS_QUEUE_URL")?;
+        let sqs = aws_sdk_sqs::Client::new(&sdk);
+        let queue = SqsQueue::from_env(sqs.clone(), &env, "EXPORTS_QUEUE_URL")?;
         let app = handler::App {
-            worker: Worker::new(locks, exporter, queue, clock, ids),
+            worker: Worker::new(locks, exporter, queue.clone(), clock, ids),
+            queue,
+            dead_letter_queue: SqsQueue::from_env(sqs, &env, "EXPORTS_DEAD_LETTER_QUEUE_URL")?,
             dead_letter_queue_arn: env.required("EXPORTS_DEAD_LETTER_QUEUE_ARN")?.to_owned(),
         };
         queue::serve(FUNCTION, app, handler::handle).await

@@ -4,6 +4,7 @@
 
 mod access;
 mod dynamodb;
+mod dynamodb_limits;
 mod faults;
 mod s3;
 mod secrets;

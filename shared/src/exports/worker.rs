@@ -8,7 +8,7 @@
 //! 3. Run. An export that has ended completes the lock, for good. What was stopped gives it back, and so does a run that
 //!    finds no row.
 //! 4. Out of time, or cut off, and further than before: send a fresh message, and this one is done. Else it fails, and comes
-//!    again; when that has happened too often, the dead-letter queue brings it to [`Worker::give_up`].
+//!    again (see [`hold`](crate::queue::hold()), also for what happens when the worker dies); when that has happened too often, the dead-letter queue brings it to [`Worker::give_up`].
 //! 5. Give up, but only what stands still. An export that has stored a part after the dead message was sent may have a fresh
 //!    message on its way, which the dead one knows nothing of: send one more, and the dead one is done. It is younger than
 //!    that part, so that the next verdict falls unless there was another part meanwhile; and after

@@ -6,15 +6,18 @@
 //!
 //! - [`Queue`] sends. When it says that it did, the message will come; when it fails, it may come or not.
 //! - [`serve`] receives: events of Lambda's event source mapping in, the messages that failed out. What is not named as
-//!   failed is deleted, what is named comes again after the queue's visibility timeout. A message that failed too often
+//!   failed is deleted, what is named comes again when its visibility timeout has passed. A message that failed too often
 //!   goes to the dead-letter queue, and somebody has to look after it there.
+//! - [`hold`](hold()) keeps a message hidden while it is worked on, and not for long after its worker has died.
 
 use std::future::Future;
 use std::time::Duration;
 
+mod hold;
 mod serve;
 mod sqs;
 
+pub use hold::{HEARTBEAT, HELD, NotHidden, Visibility, hold};
 pub use serve::{Delivered, MessageError, serve};
 pub use sqs::SqsQueue;
 

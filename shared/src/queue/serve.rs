@@ -1,10 +1,11 @@
 //! The edge of queues: SQS events in, the messages that failed out.
 //!
 //! 1. The messages of an event are handled one after the other, each until the invocation's deadline. Those that nobody
-//!    got to have failed.
+//!    got to have failed. So has a message that cannot be read: it fails alone.
 //! 2. A message that failed is logged and counted here, once, and named in `batchItemFailures`. The invocation succeeds:
 //!    the messages beside it are done. (The event source needs `ReportBatchItemFailures`, or nothing would fail.)
-//! 3. Something that is no event of a queue is a function error.
+//! 3. Something that is no event of a queue is a function error, and so is an event with a message that has no id to be
+//!    named by. Nothing of either is handled.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use lambda_runtime::Diagnostic;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::boot::BootError;
 use crate::deadline::{Deadline, DeadlineExceeded};
@@ -22,6 +23,8 @@ use crate::telemetry::{Metric, chain, count_case};
 
 /// The `error_type` of a message that did not end in time.
 const OUT_OF_TIME: &str = "message-out-of-time";
+/// The `error_type` of a message that cannot be read.
+const UNREADABLE: &str = "message-unreadable";
 
 /// One message of one delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +33,10 @@ pub struct Delivered {
     pub body: String,
     /// The queue's id of it.
     pub message_id: String,
+    /// By which the queue knows this receive.
+    pub receipt_handle: String,
+    /// How often it was received, this time included.
+    pub receive_count: u32,
     /// The ARN of the queue that it came from.
     pub queue_arn: String,
     /// When it was sent; for one from a dead-letter queue: to the queue before that.
@@ -48,14 +55,23 @@ pub trait MessageError: std::error::Error {
 #[derive(Debug, Deserialize)]
 struct SqsEvent {
     #[serde(rename = "Records")]
-    records: Vec<Record>,
+    records: Vec<Named>,
+}
+
+/// All that is needed to report a message as failed.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    message_id: String,
+    #[serde(flatten)]
+    record: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Record {
-    message_id: String,
     body: String,
+    receipt_handle: String,
     attributes: Attributes,
     #[serde(rename = "eventSourceARN")]
     event_source_arn: String,
@@ -67,6 +83,34 @@ struct Attributes {
     approximate_receive_count: String,
     /// Milliseconds since the epoch.
     sent_timestamp: String,
+}
+
+impl Named {
+    fn read(self, deadline: Deadline) -> Result<Delivered, Unreadable> {
+        let Record { body, receipt_handle, attributes, event_source_arn } =
+            serde_json::from_value(Value::Object(self.record)).map_err(Unreadable::of)?;
+        let sent_ms = attributes.sent_timestamp.parse().map_err(Unreadable::of)?;
+        Ok(Delivered {
+            body,
+            message_id: self.message_id,
+            receipt_handle,
+            receive_count: attributes.approximate_receive_count.parse().map_err(Unreadable::of)?,
+            queue_arn: event_source_arn,
+            sent_at: Timestamp::from_millisecond(sent_ms).map_err(Unreadable::of)?,
+            deadline,
+        })
+    }
+}
+
+/// A message that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the message cannot be read: {0}")]
+struct Unreadable(Box<dyn std::error::Error + Send + Sync>);
+
+impl Unreadable {
+    fn of(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Box::new(error))
+    }
 }
 
 /// An event that is none of a queue's.
@@ -121,13 +165,19 @@ where
 {
     let SqsEvent { records } = serde_json::from_value(event).map_err(NoSqsEvent::of)?;
     let mut failed = BTreeSet::new();
-    for Record { message_id, body, attributes, event_source_arn } in records {
-        let receive_count = attributes.approximate_receive_count;
-        tracing::info!(message_id, receive_count, queue = event_source_arn, "delivered");
-        let sent_ms = attributes.sent_timestamp.parse::<i64>().map_err(NoSqsEvent::of)?;
-        let sent_at = Timestamp::from_millisecond(sent_ms).map_err(NoSqsEvent::of)?;
-        let queue_arn = event_source_arn;
-        let message = Delivered { body, message_id: message_id.clone(), queue_arn, sent_at, deadline };
+    for named in records {
+        let message_id = named.message_id.clone();
+        let message = match named.read(deadline) {
+            Ok(message) => message,
+            Err(error) => {
+                count_case(Metric::Errors, UNREADABLE, 1);
+                tracing::error!(message_id, error_type = UNREADABLE, %error, "a message failed");
+                failed.insert(message_id);
+                continue;
+            }
+        };
+        let receive_count = message.receive_count;
+        tracing::info!(message_id, receive_count, queue = message.queue_arn, "delivered");
         // On the heap: the work is whatever a handler does.
         let handled = async {
             if deadline.has_passed() {
@@ -154,6 +204,7 @@ mod tests {
     use super::*;
     use std::convert::Infallible;
     use std::future::pending;
+    use std::sync::Mutex;
     use std::time::Duration;
 
     #[derive(Debug, thiserror::Error)]
@@ -218,9 +269,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_message_that_cannot_be_read_fails_alone() {
+        let unreadable: [fn(&mut Value); 4] = [
+            |record| record["attributes"]["SentTimestamp"] = "yesterday".into(),
+            |record| record["attributes"]["ApproximateReceiveCount"] = Value::Null,
+            |record| record["body"] = json!({"exportId": "exp_1"}),
+            |record| drop(record.as_object_mut().unwrap().remove("eventSourceARN")),
+        ];
+        for (case, spoil) in unreadable.iter().enumerate() {
+            let mut event = event(&["first", "spoiled", "last"]);
+            spoil(&mut event["Records"][1]);
+            let handled = Mutex::new(Vec::new());
+            let handle = |message: Delivered| async {
+                handled.lock().unwrap().push(message.body);
+                Ok::<(), No>(())
+            };
+            let answered = answer(event, in_a_minute(), handle).await.unwrap();
+            assert_eq!(answered, json!({"batchItemFailures": [{"itemIdentifier": "m1"}]}), "case {case}");
+            assert_eq!(*handled.lock().unwrap(), ["first", "last"], "case {case}");
+        }
+    }
+
+    #[tokio::test]
     async fn what_is_no_event_of_a_queue_fails_as_a_whole() {
-        for event in [json!({}), json!({"Records": [{"eventSource": "aws:s3"}]}), json!(null)] {
-            let error = answer(event, in_a_minute(), |_| async { Ok::<(), No>(()) }).await.unwrap_err();
+        let mut unnamed = event(&["first", "unnamed"]);
+        unnamed["Records"][1]["messageId"] = Value::Null;
+        for event in [json!({}), json!({"Records": [{"eventSource": "aws:s3"}]}), json!(null), unnamed] {
+            let handle = |_| async { panic!("nothing is handled") };
+            let error = answer::<_, No>(event, in_a_minute(), handle).await.unwrap_err();
             assert!(error.to_string().contains("not a queue's"), "{error}");
         }
     }

@@ -9,6 +9,8 @@ use s3s::service::S3Service;
 
 use super::cors::{Cors, Preflight, Wish};
 use super::gate::{Fate, Passage, Slot};
+use super::signed::Signed;
+use super::store::SetAside;
 use crate::services::access::{Denied, arn};
 use crate::services::server::{Body, Handler, Hangup};
 use crate::services::usage::Ending;
@@ -61,12 +63,21 @@ impl Endpoint {
         let slot = Slot::default();
         let mut request = request.map(s3s::Body::from);
         request.extensions_mut().insert(slot.clone());
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            let signed = Signed::of(request.uri(), request.headers());
+            let aside = SetAside::from(request.headers_mut(), signed.as_ref());
+            request.extensions_mut().insert(aside);
+        }
         let method = request.method().clone();
         let response = self.service.call(request).await.map_err(|error| {
             tracing::error!(?error, "S3 could not answer");
             Hangup
         })?;
-        let response = response.map(BodyExt::boxed_unsync);
+        // An answer that says "as you have it" has no body, RFC 9110 15.4.5; `s3s` gives it the one of an error.
+        let response = match response.status() {
+            StatusCode::NOT_MODIFIED => response.map(|_| empty()),
+            _ => response.map(BodyExt::boxed_unsync),
+        };
         // Unsigned, or not an S3 request at all: it never reached the gate.
         let Some(passage) = slot.take() else { return Ok(response) };
         self.finish(start, &method, passage, response).await

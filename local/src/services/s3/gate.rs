@@ -6,12 +6,23 @@ use http::StatusCode;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
 use s3s::dto::{CopyObjectInput, CopySource, DeleteObjectsInput, UploadPartCopyInput};
+use s3s::path::S3Path;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 
 use super::permissions;
+use super::signed::Signed;
 use crate::services::access::{Caller, arn};
 use crate::services::faults::{Aftermath, Failure, Verdict};
 use crate::services::{Call, Controls, Service};
+
+/// AWS's bound on the keys of one `DeleteObjects`.
+const MAX_DELETED: usize = 1_000;
+
+/// The longest name of a file.
+const MAX_FILE_NAME_BYTES: usize = 255;
+
+/// What `s3s-fs` makes of a key, its bytes in base64, besides the bucket's name, in the names of two files.
+const FILE_NAME_OVERHEAD_BYTES: usize = ".bucket-.object-.metadata.json".len();
 
 /// What the gate learned about a request, for the endpoint that put the slot into it.
 #[derive(Debug, Clone, Default)]
@@ -79,11 +90,27 @@ impl Gate {
     fn check_source(&self, credentials: Option<&Credentials>, source: &CopySource) -> S3Result<()> {
         match source {
             CopySource::Bucket { bucket, key, .. } => {
+                check_key(bucket, key)?;
                 self.check(&self.caller(credentials)?, "s3:GetObject", &arn::object(bucket, key))
             }
             _ => Err(s3_error!(NotImplemented, "copying from an access point is not served here")),
         }
     }
+}
+
+/// Refuses keys that S3 would take and a folder of files can't hold.
+fn check_key(bucket: &str, key: &str) -> S3Result<()> {
+    let base64_bytes = |text: &str| (text.len() * 4).div_ceil(3);
+    let is_long = base64_bytes(bucket) + base64_bytes(key) + FILE_NAME_OVERHEAD_BYTES > MAX_FILE_NAME_BYTES;
+    // A key that ends with a slash is a folder here, as in the console.
+    let mut names = key.strip_suffix('/').unwrap_or(key).split('/');
+    if is_long || names.any(|name| matches!(name, "" | "." | "..")) {
+        return Err(s3_error!(
+            NotImplemented,
+            "A key of more than about 150 bytes, or with an empty part or one of dots, can't be kept on this machine."
+        ));
+    }
+    Ok(())
 }
 
 fn unknown_key() -> S3Error {
@@ -104,6 +131,12 @@ impl S3Auth for Gate {
 impl S3Access for Gate {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
         let caller = self.caller(context.credentials())?;
+        if let Some(signed) = Signed::of(context.uri(), context.headers()) {
+            signed.check(context.headers())?;
+        }
+        if let S3Path::Object { bucket, key } = context.s3_path() {
+            check_key(bucket, key)?;
+        }
         let operation = context.s3_op().name().to_owned();
         let path = context.s3_path();
         let (action, resource) = permissions::needed(&operation, path);
@@ -134,10 +167,16 @@ impl S3Access for Gate {
 
     async fn delete_objects(&self, request: &mut S3Request<DeleteObjectsInput>) -> S3Result<()> {
         let caller = self.caller(request.credentials.as_ref())?;
+        let DeleteObjectsInput { bucket, delete, .. } = &request.input;
+        if delete.objects.len() > MAX_DELETED {
+            return Err(s3_error!(MalformedXML, "At most 1000 keys can be deleted at once."));
+        }
+        delete.objects.iter().try_for_each(|object| check_key(bucket, &object.key))?;
         // One key that may not be deleted refuses the whole request; the cloud refuses that key alone.
-        request.input.delete.objects.iter().try_for_each(|object| {
-            self.check(&caller, "s3:DeleteObject", &arn::object(&request.input.bucket, &object.key))
-        })
+        delete
+            .objects
+            .iter()
+            .try_for_each(|object| self.check(&caller, "s3:DeleteObject", &arn::object(bucket, &object.key)))
     }
 
     async fn copy_object(&self, request: &mut S3Request<CopyObjectInput>) -> S3Result<()> {

@@ -1,7 +1,7 @@
 //! S3 on this machine: the template's buckets, one folder each.
 //!
 //! 1. Signatures are verified for real, also those of presigned URLs: headers that were signed (length, type, checksum)
-//!    must come as they were signed, and an expired URL is refused.
+//!    must come as they were signed, no `x-amz-*` header may come unsigned, and an expired URL is refused (see `signed`).
 //! 2. The function whose key signed is held against its policy; a presigned URL has the rights of who made it.
 //! 3. A body that isn't what its checksum says is refused with `BadDigest` and replaces nothing. Of two conditional
 //!    writes at once, one succeeds.
@@ -16,6 +16,7 @@ mod cors;
 mod endpoint;
 mod gate;
 mod permissions;
+mod signed;
 mod store;
 
 use std::io;

@@ -38,8 +38,12 @@ enum Operation {
     SendBatch,
     Receive,
     Delete,
+    DeleteBatch,
+    ChangeVisibility,
+    ChangeVisibilityBatch,
     Url,
     Attributes,
+    Purge,
 }
 
 impl Operation {
@@ -49,20 +53,26 @@ impl Operation {
             "SendMessageBatch" => Self::SendBatch,
             "ReceiveMessage" => Self::Receive,
             "DeleteMessage" => Self::Delete,
+            "DeleteMessageBatch" => Self::DeleteBatch,
+            "ChangeMessageVisibility" => Self::ChangeVisibility,
+            "ChangeMessageVisibilityBatch" => Self::ChangeVisibilityBatch,
             "GetQueueUrl" => Self::Url,
             "GetQueueAttributes" => Self::Attributes,
+            "PurgeQueue" => Self::Purge,
             _ => return None,
         })
     }
 
-    /// What a policy has to allow. Who may send one message may send several.
+    /// What a policy has to allow. Whoever may do something to one message may do it to several.
     fn action(self) -> &'static str {
         match self {
             Self::Send | Self::SendBatch => "sqs:SendMessage",
             Self::Receive => "sqs:ReceiveMessage",
-            Self::Delete => "sqs:DeleteMessage",
+            Self::Delete | Self::DeleteBatch => "sqs:DeleteMessage",
+            Self::ChangeVisibility | Self::ChangeVisibilityBatch => "sqs:ChangeMessageVisibility",
             Self::Url => "sqs:GetQueueUrl",
             Self::Attributes => "sqs:GetQueueAttributes",
+            Self::Purge => "sqs:PurgeQueue",
         }
     }
 }
@@ -75,9 +85,10 @@ impl Handler for Endpoint {
         let body = Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(|_| Hangup)?.to_bytes();
         match self.respond(start, &head.headers, &body).await? {
             Ok(answer) => Answer::ok(answer.to_string()).into_response(Protocol::Json10),
-            Err(Refusal { answer, query_error }) => {
-                let mut response = answer.into_response(Protocol::Json10)?;
-                if let Some(value) = query_error.and_then(|text| HeaderValue::try_from(text).ok()) {
+            Err(refusal) => {
+                let query_error = HeaderValue::try_from(refusal.query_error());
+                let mut response = refusal.answer.into_response(Protocol::Json10)?;
+                if let Ok(value) = query_error {
                     response.headers_mut().insert("x-amzn-query-error", value);
                 }
                 Ok(response)
@@ -145,8 +156,14 @@ impl Endpoint {
             Operation::SendBatch => operations::send_batch(&self.queues, queue, caller.name(), body),
             Operation::Receive => operations::receive(&self.queues, queue, body).await,
             Operation::Delete => operations::delete(&self.queues, queue, body),
+            Operation::DeleteBatch => operations::delete_batch(&self.queues, queue, body),
+            Operation::ChangeVisibility => operations::change_visibility(&self.queues, queue, body),
+            Operation::ChangeVisibilityBatch => {
+                operations::change_visibility_batch(&self.queues, queue, body)
+            }
             Operation::Url => operations::url(&self.queues, queue, &self.url),
             Operation::Attributes => operations::attributes(&self.queues, queue, body),
+            Operation::Purge => operations::purge(&self.queues, queue),
         }
     }
 }

@@ -134,15 +134,21 @@ impl MessageAttribute {
     fn check(&self, name: &str) -> Result<(), &'static str> {
         let is_name = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
         let reserved = ["aws.", "amazon."].iter().any(|prefix| name.to_ascii_lowercase().starts_with(prefix));
-        if name.is_empty() || name.len() > MAX_NAME_CHARACTERS || !name.chars().all(is_name) || reserved {
+        let is_dotted = name.starts_with('.') || name.ends_with('.') || name.contains("..");
+        let is_short = (1..=MAX_NAME_CHARACTERS).contains(&name.len());
+        if !is_short || !name.chars().all(is_name) || reserved || is_dotted {
             return Err(
-                "its name must be 1 to 256 letters, digits, _, - and ., and not begin with AWS. or Amazon.",
+                "its name must be 1 to 256 letters, digits, _, - and single . between them, and not begin \
+                        with AWS. or Amazon.",
             );
+        }
+        if self.data_type.len() > MAX_NAME_CHARACTERS {
+            return Err("its type must have 256 characters at most");
         }
         let kind = self.data_type.split('.').next().unwrap_or_default();
         let valid = match kind {
             "String" => self.string_value.as_ref().is_some_and(|text| !text.is_empty()),
-            "Number" => self.string_value.as_ref().is_some_and(|text| text.parse::<f64>().is_ok()),
+            "Number" => self.string_value.as_ref().is_some_and(|text| is_number(text)),
             "Binary" => self
                 .binary_value
                 .as_ref()
@@ -151,6 +157,15 @@ impl MessageAttribute {
         };
         if valid { Ok(()) } else { Err("it must have a value of its type") }
     }
+}
+
+/// "Up to 38 digits of precision, and between 10^-128 and 10^+126", by the developer guide, "Amazon SQS message metadata".
+fn is_number(text: &str) -> bool {
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let digits = mantissa.trim_start_matches(['+', '-', '0', '.']);
+    digits.chars().filter(char::is_ascii_digit).count() <= 38
+        && text.chars().all(|character| character.is_ascii_digit() || "+-.eE".contains(character))
+        && text.parse::<f64>().is_ok_and(|number| number == 0.0 || (1e-128..=1e126).contains(&number.abs()))
 }
 
 fn is_allowed(character: char) -> bool {

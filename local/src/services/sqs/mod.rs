@@ -4,18 +4,19 @@
 //!    policy. Its URL is where this endpoint is, so that it works for every client.
 //! 2. What was sent is kept before the answer leaves: with a data folder in a file there, which a `kill -9` does not
 //!    undo (see [`Queues::send`]).
-//! 3. A receive hides a message for the visibility timeout and gives a new receipt handle. That deletes the message, also
-//!    after the timeout, until somebody else has received it: from then on it deletes nothing.
+//! 3. A receive hides a message for the visibility timeout and gives a new receipt handle. The handle deletes the message,
+//!    also after the timeout, until somebody else has received it: from then on it deletes nothing. While the message is
+//!    hidden the handle changes how long it stays hidden: 12 hours from the receive at most.
 //! 4. A message that was received `maxReceiveCount` times goes to the dead-letter queue instead of being received once
 //!    more. It keeps its id, its age and its count of receives.
 //! 5. Messages come in the order in which they became visible, each at least once.
 //!
-//! Served: `SendMessage`, `SendMessageBatch`, `ReceiveMessage` (waiting too), `DeleteMessage`, `GetQueueUrl`,
-//! `GetQueueAttributes`. Functions read queues by [`event_sources`](crate::event_sources), which asks [`Queues`] itself:
+//! Served: `SendMessage`, `DeleteMessage`, `ChangeMessageVisibility` and their batches, `ReceiveMessage` (waiting too),
+//! `GetQueueUrl`, `GetQueueAttributes`, `PurgeQueue`. Functions read queues by [`event_sources`](crate::event_sources), which asks [`Queues`] itself:
 //! neither faults nor usage see that, as nobody sees Lambda's own calls.
 //!
-//! Limits: standard queues only, no encryption (`SqsManagedSseEnabled` is passed over), no system attributes of the
-//! sender (`AWSTraceHeader`), no bound on messages in flight.
+//! Limits: standard queues only, no encryption (`SqsManagedSseEnabled` is passed over); a sender's `AWSTraceHeader` is not
+//! delivered.
 
 mod endpoint;
 mod message;
@@ -31,7 +32,7 @@ use std::sync::Arc;
 pub use message::{
     Message, MessageAttribute, MessageAttributes, MessageError, attributes_digest, body_digest,
 };
-pub use queues::{Outgoing, Overview, QueueError, Queues, Watch};
+pub use queues::{MAX_IN_FLIGHT, Outgoing, Overview, QueueError, Queues, Watch};
 pub use store::{Counts, Received, Take};
 
 use super::Controls;

@@ -5,19 +5,21 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::message::{Message, MessageAttributes, MessageError, attributes_digest, body_digest};
-use super::queues::{Outgoing, Queues};
-use super::refusal::{Refusal, code};
+use super::message::{Message, MessageAttributes, attributes_digest, body_digest};
+use super::queues::{Outgoing, QueueError, Queues};
+use super::refusal::Refusal;
 use super::request::{
-    BatchEntry, DeleteMessage, GetQueueAttributes, ReceiveMessage, SendMessage, SendMessageBatch, parse,
+    Batch, BatchEntry, ChangeMessageVisibility, DeleteMessage, GetQueueAttributes, ReceiveMessage,
+    SendMessage, parse,
 };
 use super::store::{Received, Take};
 use crate::services::access::arn;
 use crate::template::model::{ACCOUNT, Queue};
 
-/// Entries of one `SendMessageBatch`.
+/// Entries of one batch.
 const MAX_BATCH_ENTRIES: usize = 10;
 
 /// All messages of a `SendMessageBatch` together: 1 MiB.
@@ -32,12 +34,25 @@ const VISIBILITY_SECONDS: RangeInclusive<i64> = 0..=43_200;
 const WAIT_SECONDS: RangeInclusive<i64> = 0..=20;
 const MESSAGES: RangeInclusive<i64> = 1..=10;
 
+/// The one system attribute that a sender may set. It is not delivered here.
+const TRACE_HEADER: &str = "AWSTraceHeader";
+
+/// What a receiver may ask for besides `All`. Those that only FIFO queues have are absent from every message.
+const SYSTEM_ATTRIBUTES: [&str; 9] = [
+    "SenderId",
+    "SentTimestamp",
+    "ApproximateReceiveCount",
+    "ApproximateFirstReceiveTimestamp",
+    "SequenceNumber",
+    "MessageDeduplicationId",
+    "MessageGroupId",
+    TRACE_HEADER,
+    "DeadLetterQueueSourceArn",
+];
+
 pub(super) fn send(queues: &Queues, queue: &str, sender: &str, body: &[u8]) -> Result<Value, Refusal> {
-    let SendMessage { message_body, delay_seconds, message_attributes } = parse(body)?;
     let limit = queues.queue(queue)?.maximum_message_bytes;
-    let message = Message::new(message_body, message_attributes, limit)?;
-    let delay =
-        seconds("DelaySeconds", delay_seconds, DELAY_SECONDS).map_err(|why| Refusal::parameter(&why))?;
+    let (message, delay) = accept(parse(body)?, limit)?;
     let ids = queues.send(queue, sender, &[Outgoing { message: &message, delay }])?;
     Ok(sent(&message, ids.first().map_or("", String::as_str)))
 }
@@ -52,16 +67,14 @@ fn sent(message: &Message, id: &str) -> Value {
 
 /// Entries that are not accepted are listed as `Failed` and don't keep the others from being sent.
 pub(super) fn send_batch(queues: &Queues, queue: &str, sender: &str, body: &[u8]) -> Result<Value, Refusal> {
-    let SendMessageBatch { entries } = parse(body)?;
-    check_entries(&entries)?;
+    let entries: Vec<BatchEntry<SendMessage>> = entries(body, "SendMessageBatchRequestEntry")?;
+    check_size(&entries)?;
     let limit = queues.queue(queue)?.maximum_message_bytes;
     let (mut accepted, mut failed) = (Vec::new(), Vec::new());
-    for BatchEntry { id, message } in entries {
-        match accept(message, limit) {
+    for BatchEntry { id, request } in entries {
+        match accept(request, limit) {
             Ok((message, delay)) => accepted.push((id, message, delay)),
-            Err((code, why)) => {
-                failed.push(json!({"Id": id, "SenderFault": true, "Code": code, "Message": why}));
-            }
+            Err(refusal) => failed.push(failed_entry(&id, &refusal)),
         }
     }
     let outgoing: Vec<_> =
@@ -72,27 +85,48 @@ pub(super) fn send_batch(queues: &Queues, queue: &str, sender: &str, body: &[u8]
         entry["Id"] = id.as_str().into();
         entry
     });
-    let mut answer = json!({"Successful": successful.collect::<Vec<_>>()});
+    Ok(batch_answer(successful.collect(), failed))
+}
+
+fn batch_answer(successful: Vec<Value>, failed: Vec<Value>) -> Value {
+    let mut answer = json!({ "Successful": successful });
     if !failed.is_empty() {
         answer["Failed"] = failed.into();
     }
-    Ok(answer)
+    answer
 }
 
-fn accept(message: SendMessage, limit: usize) -> Result<(Message, Option<Duration>), (&'static str, String)> {
-    let SendMessage { message_body, delay_seconds, message_attributes } = message;
-    let refused = |error: MessageError| (code(&error), error.to_string());
-    let message = Message::new(message_body, message_attributes, limit).map_err(refused)?;
-    let delay = seconds("DelaySeconds", delay_seconds, DELAY_SECONDS)
-        .map_err(|why| ("InvalidParameterValue", why))?;
-    Ok((message, delay))
+fn failed_entry(id: &str, refusal: &Refusal) -> Value {
+    let Refusal { code, message, .. } = refusal;
+    json!({"Id": id, "SenderFault": refusal.is_fault_of_sender(), "Code": code, "Message": message})
 }
 
-/// What makes the whole batch fail.
-fn check_entries(entries: &[BatchEntry]) -> Result<(), Refusal> {
+fn accept(message: SendMessage, limit: usize) -> Result<(Message, Option<Duration>), Refusal> {
+    let SendMessage {
+        message_body,
+        delay_seconds,
+        message_attributes,
+        message_system_attributes,
+        message_deduplication_id,
+    } = message;
+    if let Some(name) = message_system_attributes.keys().find(|name| *name != TRACE_HEADER) {
+        return Err(Refusal::parameter(&format!("Message system attribute '{name}' can't be set.")));
+    }
+    if message_deduplication_id.is_some() {
+        return Err(Refusal::parameter(
+            "The request include parameter MessageDeduplicationId which is not valid for this queue type.",
+        ));
+    }
+    let message = Message::new(message_body, message_attributes, limit)?;
+    Ok((message, seconds("DelaySeconds", delay_seconds, DELAY_SECONDS)?))
+}
+
+/// The entries of a batch, unless they make the whole batch fail.
+fn entries<T: DeserializeOwned>(body: &[u8], kind: &str) -> Result<Vec<BatchEntry<T>>, Refusal> {
+    let Batch { entries } = parse::<Batch<T>>(body)?;
     if entries.is_empty() {
-        let message = "There should be at least one SendMessageBatchRequestEntry in the request.";
-        return Err(Refusal::prefixed("EmptyBatchRequest", message));
+        let message = format!("There should be at least one {kind} in the request.");
+        return Err(Refusal::prefixed("EmptyBatchRequest", &message));
     }
     if entries.len() > MAX_BATCH_ENTRIES {
         let message = format!(
@@ -106,7 +140,7 @@ fn check_entries(entries: &[BatchEntry]) -> Result<(), Refusal> {
         (1..=MAX_ENTRY_ID_CHARACTERS).contains(&id.len()) && id.chars().all(valid)
     };
     let mut seen = BTreeSet::new();
-    for BatchEntry { id, .. } in entries {
+    for BatchEntry { id, .. } in &entries {
         if !is_id(id) {
             let message = "A batch entry id can only contain alphanumeric characters, hyphens and underscores. It can \
                            be at most 80 letters long.";
@@ -116,8 +150,12 @@ fn check_entries(entries: &[BatchEntry]) -> Result<(), Refusal> {
             return Err(Refusal::prefixed("BatchEntryIdsNotDistinct", &format!("Id {id} repeated.")));
         }
     }
-    let sizes = entries.iter().map(|BatchEntry { message, .. }| {
-        Message::size_of(&message.message_body, &message.message_attributes)
+    Ok(entries)
+}
+
+fn check_size(entries: &[BatchEntry<SendMessage>]) -> Result<(), Refusal> {
+    let sizes = entries.iter().map(|BatchEntry { request, .. }| {
+        Message::size_of(&request.message_body, &request.message_attributes)
     });
     let total: usize = sizes.sum();
     if total > MAX_BATCH_BYTES {
@@ -132,21 +170,26 @@ fn check_entries(entries: &[BatchEntry]) -> Result<(), Refusal> {
 /// Waits for a first message as long as the request or the queue says.
 pub(super) async fn receive(queues: &Arc<Queues>, name: &str, body: &[u8]) -> Result<Value, Refusal> {
     let request: ReceiveMessage = parse(body)?;
-    let out_of_range = |why: String| Refusal::parameter(&why);
     let messages = request.max_number_of_messages.unwrap_or(1);
     if !MESSAGES.contains(&messages) {
-        return Err(out_of_range(invalid("MaxNumberOfMessages", messages, &MESSAGES)));
+        return Err(invalid("MaxNumberOfMessages", messages, &MESSAGES));
+    }
+    let names = request.attribute_names.iter().chain(&request.message_system_attribute_names);
+    let is_known = |name: &str| name == "All" || SYSTEM_ATTRIBUTES.contains(&name);
+    if let Some(name) = names.into_iter().find(|name| !is_known(name)) {
+        return Err(Refusal::attribute_name(name));
     }
     let take = Take {
         messages: usize::try_from(messages).unwrap_or(1),
         bytes: usize::MAX,
         overhead_bytes: 0,
-        visibility_timeout: seconds("VisibilityTimeout", request.visibility_timeout, VISIBILITY_SECONDS)
-            .map_err(out_of_range)?,
+        visibility_timeout: seconds("VisibilityTimeout", request.visibility_timeout, VISIBILITY_SECONDS)?,
     };
-    let wait = seconds("WaitTimeSeconds", request.wait_time_seconds, WAIT_SECONDS).map_err(out_of_range)?;
+    let wait = seconds("WaitTimeSeconds", request.wait_time_seconds, WAIT_SECONDS)?;
     let wait = wait.unwrap_or(queues.queue(name)?.receive_wait);
     let received = match tokio::time::timeout(wait, first(queues, name, take)).await {
+        // Only who does not wait is told.
+        Ok(Err(QueueError::OverLimit)) if !wait.is_zero() => Vec::new(),
         Ok(received) => received?,
         Err(_) => Vec::new(),
     };
@@ -158,7 +201,7 @@ pub(super) async fn receive(queues: &Arc<Queues>, name: &str, body: &[u8]) -> Re
 }
 
 /// What there is, as soon as there is something. Looks at once: a wait of no time is a look.
-async fn first(queues: &Arc<Queues>, name: &str, take: Take) -> Result<Vec<Received>, Refusal> {
+async fn first(queues: &Arc<Queues>, name: &str, take: Take) -> Result<Vec<Received>, QueueError> {
     let mut watch = queues.watch(name)?;
     loop {
         let received = queues.receive(name, take)?;
@@ -215,8 +258,54 @@ fn shown(message: &Received, request: &ReceiveMessage) -> Value {
 
 /// A receipt that is out of date is no error, and deletes nothing.
 pub(super) fn delete(queues: &Queues, queue: &str, body: &[u8]) -> Result<Value, Refusal> {
-    let DeleteMessage { receipt_handle } = parse(body)?;
-    queues.delete(queue, &receipt_handle)?;
+    delete_one(queues, queue, parse(body)?)?;
+    Ok(json!({}))
+}
+
+fn delete_one(queues: &Queues, queue: &str, request: DeleteMessage) -> Result<(), Refusal> {
+    let handle = request.receipt_handle.ok_or_else(|| Refusal::missing("ReceiptHandle"))?;
+    queues.delete(queue, &handle)?;
+    Ok(())
+}
+
+pub(super) fn delete_batch(queues: &Queues, queue: &str, body: &[u8]) -> Result<Value, Refusal> {
+    let entries = entries(body, "DeleteMessageBatchRequestEntry")?;
+    queues.queue(queue)?;
+    Ok(each(entries, |request| delete_one(queues, queue, request)))
+}
+
+pub(super) fn change_visibility(queues: &Queues, queue: &str, body: &[u8]) -> Result<Value, Refusal> {
+    change_one(queues, queue, parse(body)?)?;
+    Ok(json!({}))
+}
+
+fn change_one(queues: &Queues, queue: &str, request: ChangeMessageVisibility) -> Result<(), Refusal> {
+    let handle = request.receipt_handle.ok_or_else(|| Refusal::missing("ReceiptHandle"))?;
+    let timeout = seconds("VisibilityTimeout", request.visibility_timeout, VISIBILITY_SECONDS)?
+        .ok_or_else(|| Refusal::missing("VisibilityTimeout"))?;
+    Ok(queues.change_visibility(queue, &handle, timeout)?)
+}
+
+pub(super) fn change_visibility_batch(queues: &Queues, queue: &str, body: &[u8]) -> Result<Value, Refusal> {
+    let entries = entries(body, "ChangeMessageVisibilityBatchRequestEntry")?;
+    queues.queue(queue)?;
+    Ok(each(entries, |request| change_one(queues, queue, request)))
+}
+
+/// Answers a batch whose entries are done one by one.
+fn each<T>(entries: Vec<BatchEntry<T>>, work: impl Fn(T) -> Result<(), Refusal>) -> Value {
+    let (mut successful, mut failed) = (Vec::new(), Vec::new());
+    for BatchEntry { id, request } in entries {
+        match work(request) {
+            Ok(()) => successful.push(json!({ "Id": id })),
+            Err(refusal) => failed.push(failed_entry(&id, &refusal)),
+        }
+    }
+    batch_answer(successful, failed)
+}
+
+pub(super) fn purge(queues: &Queues, queue: &str) -> Result<Value, Refusal> {
+    queues.purge(queue)?;
     Ok(json!({}))
 }
 
@@ -265,7 +354,7 @@ fn redrive_policy(queue: &Queue) -> Option<String> {
     Some(policy.to_string())
 }
 
-fn seconds(name: &str, value: Option<i64>, range: RangeInclusive<i64>) -> Result<Option<Duration>, String> {
+fn seconds(name: &str, value: Option<i64>, range: RangeInclusive<i64>) -> Result<Option<Duration>, Refusal> {
     match value {
         None => Ok(None),
         Some(value) if range.contains(&value) => Ok(Some(Duration::from_secs(value.unsigned_abs()))),
@@ -273,10 +362,10 @@ fn seconds(name: &str, value: Option<i64>, range: RangeInclusive<i64>) -> Result
     }
 }
 
-fn invalid(name: &str, value: i64, range: &RangeInclusive<i64>) -> String {
-    format!(
+fn invalid(name: &str, value: i64, range: &RangeInclusive<i64>) -> Refusal {
+    Refusal::parameter(&format!(
         "Value {value} for parameter {name} is invalid. Reason: Must be between {} and {}, if provided.",
         range.start(),
         range.end()
-    )
+    ))
 }

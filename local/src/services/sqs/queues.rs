@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,9 +12,15 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::message::{Message, MessageAttributes, MessageError};
-use super::store::{Counts, Malformed, Receipt, Received, Store, Take};
+use super::store::{Change, Counts, Malformed, Receipt, Received, Store, Take};
 use crate::clock::{self, Clock};
 use crate::template::model::Queue;
+
+/// Messages of one queue that may be in flight, as the quotas of standard queues say.
+pub const MAX_IN_FLIGHT: usize = 120_000;
+
+/// A queue can be purged once in this time.
+const PURGE_PAUSE: Duration = Duration::from_mins(1);
 
 /// Why a call to a queue failed.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +39,23 @@ pub enum QueueError {
     /// A receipt handle that was never given out.
     #[error("the receipt handle is not one of this queue's")]
     Receipt,
+    /// The message of the receipt is deleted, or was received again.
+    #[error(
+        "Value {0} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not available for visibility timeout change."
+    )]
+    Stale(String),
+    /// The message of the receipt is visible again.
+    #[error("the message is not in flight")]
+    NotInFlight,
+    /// The message would be hidden for more than 12 hours after its receive.
+    #[error("Total VisibilityTimeout for the message is beyond the limit [43200 seconds]")]
+    HiddenTooLong,
+    /// Too many messages are in flight.
+    #[error("{MAX_IN_FLIGHT} messages are in flight")]
+    OverLimit,
+    /// The queue was purged less than a minute ago.
+    #[error("Only one PurgeQueue operation on {0} is allowed every 60 seconds.")]
+    Purging(String),
     /// The file.
     #[error("the queues can't be read or written")]
     Store(#[from] rusqlite::Error),
@@ -64,6 +88,8 @@ struct Entry {
     queue: Queue,
     /// Told whenever a message may have become visible.
     news: watch::Sender<()>,
+    /// In milliseconds since 1970.
+    purged_ms: AtomicI64,
 }
 
 /// Every queue of the stack. Calls block while the store works, which takes well under a millisecond.
@@ -83,7 +109,8 @@ impl Queues {
     /// Opens the queues, in memory or with what `file` holds.
     pub fn open(file: Option<&Path>, queues: &[Queue], clock: impl Clock) -> Result<Self, QueueError> {
         let entry = |queue: &Queue| {
-            (queue.name.clone(), Entry { queue: queue.clone(), news: watch::Sender::new(()) })
+            let news = watch::Sender::new(());
+            (queue.name.clone(), Entry { queue: queue.clone(), news, purged_ms: AtomicI64::new(i64::MIN) })
         };
         Ok(Self {
             entries: queues.iter().map(entry).collect(),
@@ -104,7 +131,7 @@ impl Queues {
         sender: &str,
         messages: &[Outgoing<'_>],
     ) -> Result<Vec<String>, QueueError> {
-        let Entry { queue, news } = self.entry(name)?;
+        let Entry { queue, news, .. } = self.entry(name)?;
         let outgoing = messages.iter().map(|one| (one.message, one.delay.unwrap_or(queue.delay)));
         let ids = self.store().send(queue, sender, outgoing, self.now())?;
         news.send_replace(());
@@ -123,7 +150,14 @@ impl Queues {
     /// timeout. A message that was received too often before goes to the dead-letter queue instead.
     pub fn receive(&self, name: &str, take: Take) -> Result<Vec<Received>, QueueError> {
         let Entry { queue, .. } = self.entry(name)?;
-        let taken = self.store().receive(queue, take, self.now())?;
+        let taken = {
+            let (mut store, now) = (self.store(), self.now());
+            let room = MAX_IN_FLIGHT.saturating_sub(store.in_flight(queue, now)?);
+            if room == 0 {
+                return Err(QueueError::OverLimit);
+            }
+            store.receive(queue, Take { messages: take.messages.min(room), ..take }, now)?
+        };
         if taken.buried > 0
             && let Some(redrive) = &queue.redrive
         {
@@ -138,6 +172,40 @@ impl Queues {
         let Entry { queue, .. } = self.entry(name)?;
         let receipt = Receipt::parse(receipt_handle).map_err(|Malformed| QueueError::Receipt)?;
         Ok(self.store().delete(queue, &receipt)?)
+    }
+
+    /// Hides a received message from others for `timeout` from now on.
+    pub fn change_visibility(
+        &self,
+        name: &str,
+        receipt_handle: &str,
+        timeout: Duration,
+    ) -> Result<(), QueueError> {
+        let Entry { queue, news, .. } = self.entry(name)?;
+        let receipt = Receipt::parse(receipt_handle).map_err(|Malformed| QueueError::Receipt)?;
+        match self.store().change(queue, &receipt, timeout, self.now())? {
+            Change::Done => {
+                news.send_replace(());
+                Ok(())
+            }
+            Change::Stale => Err(QueueError::Stale(receipt_handle.to_owned())),
+            Change::NotInFlight => Err(QueueError::NotInFlight),
+            Change::TooLong => Err(QueueError::HiddenTooLong),
+        }
+    }
+
+    /// Deletes all messages of a queue, those in flight too.
+    pub fn purge(&self, name: &str) -> Result<(), QueueError> {
+        let Entry { queue, purged_ms, .. } = self.entry(name)?;
+        let (store, now) = (self.store(), self.now());
+        let pause_ms = i64::try_from(PURGE_PAUSE.as_millis()).unwrap_or(i64::MAX);
+        // The store's lock is held: one purge at a time.
+        if now < purged_ms.load(Ordering::Relaxed).saturating_add(pause_ms) {
+            return Err(QueueError::Purging(name.to_owned()));
+        }
+        store.purge(queue)?;
+        purged_ms.store(now, Ordering::Relaxed);
+        Ok(())
     }
 
     /// How many messages a queue has.
@@ -157,7 +225,7 @@ impl Queues {
 
     /// Makes everything visible that is in flight, as if its visibility timeout had passed; how many messages.
     pub fn redeliver(&self, name: &str) -> Result<usize, QueueError> {
-        let Entry { queue, news } = self.entry(name)?;
+        let Entry { queue, news, .. } = self.entry(name)?;
         let messages = self.store().redeliver(queue, self.now())?;
         news.send_replace(());
         Ok(messages)

@@ -18,17 +18,29 @@ const MODEL: &str = "com.amazonaws.sqs#";
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) answer: Answer,
-    /// The value of `x-amzn-query-error`.
-    pub(super) query_error: Option<String>,
+    /// The code of the query protocol.
+    pub(super) code: String,
+    pub(super) message: String,
 }
 
 impl Refusal {
     fn new(status: StatusCode, error_type: &str, code: &str, message: &str) -> Self {
-        let fault = if status.is_server_error() { "Receiver" } else { "Sender" };
         Self {
             answer: Answer::error(status, error_type, message),
-            query_error: Some(format!("{code};{fault}")),
+            code: code.to_owned(),
+            message: message.to_owned(),
         }
+    }
+
+    /// Whether another request would have been served.
+    pub(super) fn is_fault_of_sender(&self) -> bool {
+        !self.answer.status.is_server_error()
+    }
+
+    /// The value of `x-amzn-query-error`.
+    pub(super) fn query_error(&self) -> String {
+        let fault = if self.is_fault_of_sender() { "Sender" } else { "Receiver" };
+        format!("{};{fault}", self.code)
     }
 
     fn model(name: &str, code: &str, message: &str) -> Self {
@@ -50,6 +62,12 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, error_type, "InvalidParameterValue", message)
     }
 
+    pub(super) fn missing(parameter: &str) -> Self {
+        let error_type = "com.amazon.coral.service#MissingRequiredParameterException";
+        let message = format!("The request must contain the parameter {parameter}.");
+        Self::new(StatusCode::BAD_REQUEST, error_type, "MissingParameter", &message)
+    }
+
     pub(super) fn attribute_name(name: &str) -> Self {
         let message = format!("Unknown Attribute {name}.");
         Self::model("InvalidAttributeName", "InvalidAttributeName", &message)
@@ -62,8 +80,8 @@ impl Refusal {
 
     pub(super) fn unknown_operation() -> Self {
         let error_type = "com.amazon.coral.service#UnknownOperationException";
-        let message = "only SendMessage, SendMessageBatch, ReceiveMessage, DeleteMessage, GetQueueUrl and \
-                       GetQueueAttributes are served here";
+        let message = "only SendMessage, ReceiveMessage, DeleteMessage, ChangeMessageVisibility, their batches, \
+                       GetQueueUrl, GetQueueAttributes and PurgeQueue are served here";
         Self::new(StatusCode::BAD_REQUEST, error_type, "InvalidAction", message)
     }
 
@@ -73,25 +91,11 @@ impl Refusal {
     }
 }
 
-/// What a batch says of one of its entries that was not accepted.
-pub(super) fn code(error: &MessageError) -> &'static str {
-    match error {
-        MessageError::Empty => "MissingParameter",
-        MessageError::Characters => "InvalidMessageContents",
-        MessageError::TooLong { .. } | MessageError::Attribute { .. } | MessageError::Attributes { .. } => {
-            "InvalidParameterValue"
-        }
-    }
-}
-
 impl From<MessageError> for Refusal {
     fn from(error: MessageError) -> Self {
         let message = error.to_string();
         match error {
-            MessageError::Empty => {
-                let error_type = "com.amazon.coral.service#MissingRequiredParameterException";
-                Self::new(StatusCode::BAD_REQUEST, error_type, "MissingParameter", &message)
-            }
+            MessageError::Empty => Self::missing("MessageBody"),
             MessageError::Characters => {
                 Self::model("InvalidMessageContents", "InvalidMessageContents", &message)
             }
@@ -104,8 +108,26 @@ impl From<MessageError> for Refusal {
 
 impl From<QueueError> for Refusal {
     fn from(error: QueueError) -> Self {
+        let message = error.to_string();
         match error {
             QueueError::Unknown { .. } => Self::no_queue(),
+            QueueError::Stale(_) | QueueError::HiddenTooLong => Self::parameter(&message),
+            QueueError::NotInFlight => {
+                let message = "The specified message isn't in flight.";
+                Self::prefixed("MessageNotInflight", message)
+            }
+            QueueError::OverLimit => Self::new(
+                StatusCode::FORBIDDEN,
+                &format!("{MODEL}OverLimit"),
+                "OverLimit",
+                "Too many messages are in flight.",
+            ),
+            QueueError::Purging(_) => Self::new(
+                StatusCode::FORBIDDEN,
+                &format!("{MODEL}PurgeQueueInProgress"),
+                "AWS.SimpleQueueService.PurgeQueueInProgress",
+                &message,
+            ),
             QueueError::Message(error) => error.into(),
             QueueError::Receipt => {
                 let error_type = format!("{MODEL}ReceiptHandleIsInvalid");
@@ -147,7 +169,11 @@ impl From<&Failure> for Refusal {
                 "The request was denied due to request throttling.",
             ),
             Failure::InternalServerError => Self::internal("Internal server error"),
-            other => Self { answer: Answer::failure(other, 0), query_error: None },
+            other => Self {
+                answer: Answer::failure(other, 0),
+                code: "InternalFailure".to_owned(),
+                message: String::new(),
+            },
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Requests of the operations, as the JSON protocol writes them. Members that are not listed here are passed over.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::message::MessageAttributes;
 use super::refusal::Refusal;
@@ -31,22 +34,27 @@ pub(super) struct SendMessage {
     pub(super) delay_seconds: Option<i64>,
     #[serde(default)]
     pub(super) message_attributes: MessageAttributes,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct SendMessageBatch {
     #[serde(default)]
-    pub(super) entries: Vec<BatchEntry>,
+    pub(super) message_system_attributes: BTreeMap<String, IgnoredAny>,
+    /// For FIFO queues only.
+    pub(super) message_deduplication_id: Option<IgnoredAny>,
+}
+
+/// A request of several entries.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Batch<T> {
+    #[serde(default = "Vec::new")]
+    pub(super) entries: Vec<BatchEntry<T>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct BatchEntry {
+pub(super) struct BatchEntry<T> {
     #[serde(default)]
     pub(super) id: String,
     #[serde(flatten)]
-    pub(super) message: SendMessage,
+    pub(super) request: T,
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,8 +75,14 @@ pub(super) struct ReceiveMessage {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct DeleteMessage {
-    #[serde(default)]
-    pub(super) receipt_handle: String,
+    pub(super) receipt_handle: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ChangeMessageVisibility {
+    pub(super) receipt_handle: Option<String>,
+    pub(super) visibility_timeout: Option<i64>,
 }
 
 #[derive(Debug, Deserialize)]

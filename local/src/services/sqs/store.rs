@@ -6,13 +6,16 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, Row, Transaction, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params};
 use ulid::Ulid;
 
 use super::message::{Message, MessageAttributes};
 use crate::services::access::arn;
 use crate::template::model::Queue;
 use crate::uuid;
+
+/// How long a message may be hidden after a receive, however often its timeout is changed.
+const MAX_HIDDEN: Duration = Duration::from_hours(12);
 
 /// `receipt` is that of the latest receive, and absent before the first one in this queue. `receives` counts those in all
 /// queues, as `ApproximateReceiveCount` does; `receives_here` those that count towards `maxReceiveCount`.
@@ -63,6 +66,14 @@ const BURY: &str = "
 const DELETE: &str =
     "DELETE FROM messages WHERE queue = :queue AND message_id = :message_id AND receipt = :receipt";
 
+/// Also tells whether the message is in flight.
+const VISIBLE_AT: &str = "SELECT visible_ms FROM messages WHERE queue = :queue AND message_id = :message_id AND receipt = :receipt";
+
+const CHANGE: &str =
+    "UPDATE messages SET visible_ms = :visible_ms WHERE queue = :queue AND receipt = :receipt";
+
+const PURGE: &str = "DELETE FROM messages WHERE queue = :queue";
+
 const EXPIRE: &str = "DELETE FROM messages WHERE queue = :queue AND sent_ms <= :oldest";
 
 const COUNT: &str = "
@@ -73,6 +84,9 @@ const COUNT: &str = "
 
 const REDELIVER: &str = "
     UPDATE messages SET visible_ms = :now WHERE queue = :queue AND visible_ms > :now AND receipt IS NOT NULL";
+
+const IN_FLIGHT: &str = "
+    SELECT COUNT(*) FROM messages WHERE queue = :queue AND visible_ms > :now AND receipt IS NOT NULL";
 
 /// Also one that is visible already: it may have become so since somebody looked.
 const NEXT: &str = "SELECT MIN(visible_ms) FROM messages WHERE queue = :queue";
@@ -141,6 +155,18 @@ pub struct Take {
     pub visibility_timeout: Option<Duration>,
 }
 
+/// What became of a visibility timeout that was to be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Done,
+    /// The message is deleted, or somebody else has received it since.
+    Stale,
+    /// Its visibility timeout has passed.
+    NotInFlight,
+    /// It would be hidden for longer than a message may be.
+    TooLong,
+}
+
 /// What a receive did.
 pub(super) struct Taken {
     pub(super) messages: Vec<Received>,
@@ -152,25 +178,28 @@ pub(super) struct Taken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// A receipt handle: `message id/random`. Opaque to clients.
+/// A receipt handle: `message id/ULID`, whose time is that of the receive. Opaque to clients.
 #[derive(Debug)]
 pub(super) struct Receipt<'a> {
     handle: &'a str,
     message_id: &'a str,
+    received_ms: i64,
 }
 
 impl<'a> Receipt<'a> {
     pub(super) fn parse(handle: &'a str) -> Result<Self, Malformed> {
-        match handle.split_once('/') {
-            Some((message_id, random)) if Ulid::from_string(random).is_ok() => {
-                Ok(Self { handle, message_id })
-            }
-            _ => Err(Malformed),
-        }
+        let (message_id, receive) = handle.split_once('/').ok_or(Malformed)?;
+        let receive = Ulid::from_string(receive).map_err(|_| Malformed)?;
+        Ok(Self {
+            handle,
+            message_id,
+            received_ms: receive.timestamp_ms().try_into().map_err(|_| Malformed)?,
+        })
     }
 
-    fn generate(message_id: &str) -> String {
-        format!("{message_id}/{}", Ulid::generate())
+    fn generate(message_id: &str, now: i64) -> String {
+        let receive = Ulid::from_parts(now.unsigned_abs(), Ulid::generate().random());
+        format!("{message_id}/{receive}")
     }
 }
 
@@ -254,6 +283,46 @@ impl Store {
         Ok(deleted > 0)
     }
 
+    /// Hides the message for `timeout` from now on, if it is still hidden.
+    pub(super) fn change(
+        &mut self,
+        queue: &Queue,
+        receipt: &Receipt<'_>,
+        timeout: Duration,
+        now: i64,
+    ) -> rusqlite::Result<Change> {
+        let transaction = self.0.transaction()?;
+        let visible_ms = now.saturating_add(millis(timeout));
+        let of_receipt = named_params! {
+            ":queue": queue.name, ":message_id": receipt.message_id, ":receipt": receipt.handle,
+        };
+        let hidden_until: Option<i64> =
+            transaction.prepare_cached(VISIBLE_AT)?.query_row(of_receipt, |row| row.get(0)).optional()?;
+        match hidden_until {
+            None => return Ok(Change::Stale),
+            Some(until) if until <= now => return Ok(Change::NotInFlight),
+            Some(_) if visible_ms - receipt.received_ms > millis(MAX_HIDDEN) => return Ok(Change::TooLong),
+            Some(_) => {}
+        }
+        transaction.prepare_cached(CHANGE)?.execute(named_params! {
+            ":visible_ms": visible_ms, ":queue": queue.name, ":receipt": receipt.handle,
+        })?;
+        transaction.commit()?;
+        Ok(Change::Done)
+    }
+
+    /// Deletes all messages.
+    pub(super) fn purge(&self, queue: &Queue) -> rusqlite::Result<()> {
+        self.0.prepare_cached(PURGE)?.execute(named_params! {":queue": queue.name})?;
+        Ok(())
+    }
+
+    /// Messages that were received, and are neither deleted nor visible again.
+    pub(super) fn in_flight(&self, queue: &Queue, now: i64) -> rusqlite::Result<usize> {
+        let parameters = named_params! {":queue": queue.name, ":now": now};
+        self.0.prepare_cached(IN_FLIGHT)?.query_row(parameters, |row| row.get(0))
+    }
+
     pub(super) fn count(&self, queue: &Queue, now: i64) -> rusqlite::Result<Counts> {
         let parameters = named_params! {":queue": queue.name, ":now": now, ":oldest": oldest(queue, now)};
         self.0.prepare_cached(COUNT)?.query_row(parameters, |row| {
@@ -306,7 +375,7 @@ impl Due {
 
     fn received(self, now: i64) -> Received {
         Received {
-            receipt_handle: Receipt::generate(&self.message_id),
+            receipt_handle: Receipt::generate(&self.message_id, now),
             message_id: self.message_id,
             body: self.body,
             attributes: self.attributes,

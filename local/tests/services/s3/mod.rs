@@ -1,7 +1,9 @@
 //! Buckets.
 
+mod bounds;
 mod copies;
 mod cors;
+mod downloads;
 mod multipart;
 mod presigned;
 

@@ -20,7 +20,8 @@ pub(super) fn large() -> Vec<u8> {
 
 pub(super) async fn create(client: &Client, key: &str) -> String {
     let upload = client.create_multipart_upload().bucket(BUCKET).key(key).content_type("image/png");
-    upload.send().await.unwrap().upload_id.unwrap()
+    // What the SDK sends with each part, unless it is told otherwise.
+    upload.checksum_algorithm(ChecksumAlgorithm::Crc32).send().await.unwrap().upload_id.unwrap()
 }
 
 pub(super) async fn upload_part(
@@ -32,7 +33,11 @@ pub(super) async fn upload_part(
 ) -> CompletedPart {
     let part = client.upload_part().bucket(BUCKET).key(key).upload_id(upload).part_number(number);
     let answer = part.body(ByteStream::from(body.to_vec())).send().await.unwrap();
-    CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag).build()
+    CompletedPart::builder()
+        .part_number(number)
+        .set_e_tag(answer.e_tag)
+        .set_checksum_crc32(answer.checksum_crc32)
+        .build()
 }
 
 async fn upload_parts(client: &Client, key: &str, upload: &str, body: &[u8]) -> Vec<CompletedPart> {
@@ -127,7 +132,11 @@ async fn a_wrong_list_of_parts_is_refused_and_changes_nothing() {
     let small = upload_part(&client, "incoming/a", &upload, 4, BODY).await;
     let last = upload_part(&client, "incoming/a", &upload, 5, BODY).await;
     let numbered = |number: i32, of: &CompletedPart| {
-        CompletedPart::builder().part_number(number).set_e_tag(of.e_tag.clone()).build()
+        let part = CompletedPart::builder().part_number(number).set_e_tag(of.e_tag.clone());
+        part.set_checksum_crc32(of.checksum_crc32.clone()).build()
+    };
+    let without = |part: &CompletedPart| {
+        CompletedPart::builder().set_part_number(part.part_number).set_e_tag(part.e_tag.clone()).build()
     };
     let [one, two, three] = [&parts[0], &parts[1], &parts[2]];
     for (list, code) in [
@@ -137,6 +146,7 @@ async fn a_wrong_list_of_parts_is_refused_and_changes_nothing() {
         (vec![one.clone(), numbered(6, two)], "InvalidPart"),
         (vec![one.clone(), CompletedPart::builder().part_number(2).build()], "InvalidPart"),
         (vec![one.clone(), small, last], "EntityTooSmall"),
+        (vec![one.clone(), without(two)], "InvalidRequest"),
         (vec![], "MalformedXML"),
     ] {
         assert_eq!(complete(&client, "incoming/a", &upload, list.clone()).await, refused(code), "{list:?}");
@@ -145,7 +155,8 @@ async fn a_wrong_list_of_parts_is_refused_and_changes_nothing() {
 
     let unquoted = |part: &CompletedPart| {
         let e_tag = part.e_tag.as_deref().unwrap().trim_matches('"');
-        CompletedPart::builder().set_part_number(part.part_number).e_tag(e_tag).build()
+        let part_of_list = CompletedPart::builder().set_part_number(part.part_number).e_tag(e_tag);
+        part_of_list.set_checksum_crc32(part.checksum_crc32.clone()).build()
     };
     complete(&client, "incoming/a", &upload, parts.iter().map(unquoted).collect()).await.unwrap();
     assert!(get(&client, "incoming/a").await == large());
@@ -241,7 +252,14 @@ async fn a_part_may_be_a_range_of_an_object() {
     let copy = copy.copy_source(format!("{BUCKET}/reports/a")).copy_source_range("bytes=2-5");
     let copied = copy.send().await.unwrap().copy_part_result.unwrap();
     assert_eq!(copied.checksum_sha256, Some(super::checksum(&BODY[2..=5])));
-    let part = CompletedPart::builder().part_number(1).set_e_tag(copied.e_tag).build();
+    for range in ["bytes=2-", "bytes=-2", "bytes=5-2", "lines=2-5"] {
+        let copy =
+            client.upload_part_copy().bucket(BUCKET).key("reports/b").upload_id(&upload).part_number(2);
+        let copy = copy.copy_source(format!("{BUCKET}/reports/a")).copy_source_range(range).send().await;
+        assert_eq!(copy.unwrap_err().code(), Some("InvalidArgument"), "{range}");
+    }
+    let part = CompletedPart::builder().part_number(1).set_e_tag(copied.e_tag);
+    let part = part.set_checksum_sha256(copied.checksum_sha256).build();
     complete(&client, "reports/b", &upload, vec![part]).await.unwrap();
     assert_eq!(get(&client, "reports/b").await, BODY[2..=5]);
 }

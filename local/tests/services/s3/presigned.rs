@@ -3,13 +3,18 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::hmac;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Region;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
+use aws_sdk_s3::types::ChecksumAlgorithm;
 use reqwest::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{BODY, BUCKET, Stage, checksum, get, put};
+use crate::support::key;
 
 fn hour() -> PresigningConfig {
     PresigningConfig::expires_in(Duration::from_hours(1)).unwrap()
@@ -121,7 +126,8 @@ async fn a_presigned_url_ends() {
 async fn a_presigned_part_is_accepted_as_signed_and_in_no_other_way() {
     let stage = Stage::start(None);
     let job = stage.job();
-    let create = job.create_multipart_upload().bucket(BUCKET).key("reports/upload").send().await.unwrap();
+    let create = job.create_multipart_upload().bucket(BUCKET).key("reports/upload");
+    let create = create.checksum_algorithm(ChecksumAlgorithm::Sha256).send().await.unwrap();
     let id = create.upload_id.unwrap();
     let part = job.upload_part().bucket(BUCKET).key("reports/upload").upload_id(&id).part_number(1);
     let part = part.content_length(i64::try_from(BODY.len()).unwrap()).checksum_sha256(checksum(BODY));
@@ -174,4 +180,93 @@ async fn a_presigned_download_says_what_its_url_says() {
     assert_eq!(answer.bytes().await.unwrap(), BODY[2..=5]);
     let beyond = reqwest::Client::new().get(request.uri()).header("range", "bytes=12-");
     assert_eq!(beyond.send().await.unwrap().status(), StatusCode::RANGE_NOT_SATISFIABLE);
+}
+
+#[tokio::test]
+async fn headers_of_s3_that_are_not_signed_are_refused() {
+    let stage = Stage::start(None);
+    let request = presigned(&stage).await;
+    let mut put = reqwest::Client::new().put(request.uri()).body(BODY).header("x-amz-meta-of", "ada");
+    for (name, value) in request.headers().filter(|(name, _)| *name != "content-length") {
+        put = put.header(name, value);
+    }
+    let answer = put.send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    assert!(answer.text().await.unwrap().contains("headers present in the request which were not signed"));
+}
+
+#[tokio::test]
+async fn a_presigned_url_is_valid_for_a_week_at_most() {
+    let stage = Stage::start(None);
+    put(&stage.job(), "reports/a").await.unwrap();
+    let week = Duration::from_hours(7 * 24);
+    let get = |valid| {
+        let config = PresigningConfig::expires_in(valid).unwrap();
+        stage.job().get_object().bucket(BUCKET).key("reports/a").presigned(config)
+    };
+    assert_eq!(reqwest::get(get(week).await.unwrap().uri()).await.unwrap().status(), StatusCode::OK);
+    // The SDK presigns nothing longer, so the signature is made anew by hand.
+    let request = get(week).await.unwrap();
+    let longer = resigned(&stage, request.uri(), "604801");
+    let answer = reqwest::get(longer).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    assert!(answer.text().await.unwrap().contains("X-Amz-Expires must be less than a week"));
+}
+
+/// The same request, valid for so many seconds, signed by the function's key.
+fn resigned(stage: &Stage, url: &str, seconds: &str) -> String {
+    let hmac = |key: &[u8], text: &str| {
+        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
+    };
+    let hex = |bytes: &[u8]| {
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
+    };
+    let (base, query) = url.split_once('?').unwrap();
+    let host = stage.s3.endpoint_url().replace("http://", "");
+    let path = base.split_once(&host).unwrap().1;
+    let mut fields: Vec<String> = query
+        .split('&')
+        .filter(|field| !field.starts_with("X-Amz-Signature="))
+        .map(|field| {
+            if field.starts_with("X-Amz-Expires=") {
+                format!("X-Amz-Expires={seconds}")
+            } else {
+                field.to_owned()
+            }
+        })
+        .collect();
+    fields.sort();
+    let query = fields.join("&");
+    let value = |name: &str| {
+        let field = fields.iter().find(|field| field.starts_with(name)).unwrap();
+        field.split_once('=').unwrap().1.replace("%2F", "/")
+    };
+    let (date, credential) = (value("X-Amz-Date="), value("X-Amz-Credential="));
+    let scope = credential.split_once('/').unwrap().1;
+    let canonical = format!("GET\n{path}\n{query}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD");
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, canonical.as_bytes());
+    let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(digest.as_ref()));
+    let secret = &key(&stage.controls.access, Some("job-daily-report")).secret_access_key;
+    let mut signing = format!("AWS4{secret}").into_bytes();
+    for part in scope.split('/') {
+        signing = hmac(&signing, part);
+    }
+    format!("{base}?{query}&X-Amz-Signature={}", hex(&hmac(&signing, &text)))
+}
+
+#[tokio::test]
+async fn a_signature_for_another_region_is_refused() {
+    let stage = Stage::start(None);
+    put(&stage.job(), "reports/a").await.unwrap();
+    let elsewhere = stage.job().config().to_builder().region(Region::new("eu-north-1")).build();
+    let client = Client::from_conf(elsewhere);
+    let read = client.get_object().bucket(BUCKET).key("reports/a");
+    let refused = read.clone().send().await.unwrap_err();
+    assert_eq!(refused.code(), Some("AuthorizationHeaderMalformed"));
+    let answer = reqwest::get(read.presigned(hour()).await.unwrap().uri()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    assert!(answer.text().await.unwrap().contains("<Code>AuthorizationQueryParametersError</Code>"));
 }

@@ -2,6 +2,7 @@
 
 mod messages;
 mod requests;
+mod visibility;
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -46,6 +47,7 @@ impl Clock for HandClock {
 struct Stage {
     sqs: Sqs,
     controls: Controls,
+    queues: Arc<Queues>,
     clock: HandClock,
 }
 
@@ -73,8 +75,9 @@ impl Stage {
         let stack = Stack { functions: vec![sender], ..Stack::default() };
         let controls = Controls::new(Access::new(&stack));
         let queues = Arc::new(Queues::open(file, &queues, clock.clone()).unwrap());
-        let sqs = Sqs::start(TcpListener::bind(ANYWHERE).unwrap(), queues, controls.clone()).unwrap();
-        Self { sqs, controls, clock }
+        let listener = TcpListener::bind(ANYWHERE).unwrap();
+        let sqs = Sqs::start(listener, Arc::clone(&queues), controls.clone()).unwrap();
+        Self { sqs, controls, queues, clock }
     }
 
     fn client(&self, function: Option<&str>) -> Client {

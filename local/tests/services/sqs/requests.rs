@@ -2,7 +2,9 @@
 
 use aws_sdk_sqs::error::ProvideErrorMetadata;
 use aws_sdk_sqs::operation::send_message::SendMessageError;
-use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry, SendMessageBatchResultEntry};
+use aws_sdk_sqs::types::{
+    MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry, SendMessageBatchResultEntry,
+};
 use sojourn_local::services::Service;
 use sojourn_local::services::access::arn;
 use sojourn_local::services::faults::{Effect, Failure, Rule};
@@ -66,6 +68,52 @@ async fn a_message_of_one_mebibyte_is_taken_and_no_longer_one() {
     assert_eq!(code(&send(MIB + 1).await.unwrap_err()), "InvalidParameterValue");
     assert_eq!(code(&send(0).await.unwrap_err()), "MissingParameter");
     assert_eq!(stage.receive("Jobs").await[0].body().unwrap().len(), MIB);
+}
+
+#[tokio::test]
+async fn what_no_message_may_have_is_refused() {
+    let stage = Stage::start();
+    let client = stage.client(None);
+    let send = || client.send_message().queue_url(stage.url("Jobs")).message_body("m");
+    let attribute = |data_type: &str, value: &str| {
+        MessageAttributeValue::builder().data_type(data_type).string_value(value).build().unwrap()
+    };
+    let too_long = format!("String.{}", "x".repeat(250));
+    for (name, data_type, value) in [
+        (".a", "String", "x"),
+        ("a.", "String", "x"),
+        ("a..b", "String", "x"),
+        ("a b", "String", "x"),
+        ("AWS.a", "String", "x"),
+        ("amazon.a", "String", "x"),
+        ("a", "String", ""),
+        ("a", "Text", "x"),
+        ("a", too_long.as_str(), "x"),
+        ("a", "Number", "NaN"),
+        ("a", "Number", "infinity"),
+        ("a", "Number", "1e127"),
+        ("a", "Number", "1e-129"),
+        ("a", "Number", "123456789012345678901234567890123456789"),
+    ] {
+        let refused = send().message_attributes(name, attribute(data_type, value)).send().await;
+        assert_eq!(code(&refused.unwrap_err()), "InvalidParameterValue", "{name} {data_type} {value}");
+    }
+    for number in ["-1.5e125", "0.00012345678901234567890123456789012345678", "+7"] {
+        let sent = send().message_attributes("a.b", attribute("Number.of-things", number)).send().await;
+        assert!(sent.is_ok(), "{number}");
+    }
+    let of_fifo = send().message_deduplication_id("d").send().await;
+    assert_eq!(code(&of_fifo.unwrap_err()), "InvalidParameterValue");
+    let unknown = stage.receiving("Jobs").message_system_attribute_names("Priority".into()).send().await;
+    assert_eq!(code(&unknown.unwrap_err()), "InvalidAttributeName");
+    for messages in [0, 11] {
+        let refused = stage.receiving("Jobs").max_number_of_messages(messages).send().await;
+        assert_eq!(code(&refused.unwrap_err()), "InvalidParameterValue");
+    }
+    for seconds in [-1, 21] {
+        let refused = stage.receiving("Jobs").wait_time_seconds(seconds).send().await;
+        assert_eq!(code(&refused.unwrap_err()), "InvalidParameterValue");
+    }
 }
 
 #[tokio::test]

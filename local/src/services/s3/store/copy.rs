@@ -7,30 +7,30 @@
 
 use s3s::dto::{
     Checksum, ChecksumMode, ChecksumType, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource,
-    ETagCondition, GetObjectInput, GetObjectOutput, HeadObjectInput, MetadataDirective, Range, Timestamp,
-    UploadPartCopyInput,
+    ETagCondition, GetObjectInput, GetObjectOutput, MetadataDirective, Timestamp, UploadPartCopyInput,
 };
 use s3s::{S3Result, s3_error};
 
 use super::Store;
+use super::conditions::Conditions;
 use super::declared::hasher;
-use super::description::Description;
+use super::description::{Description, check_metadata};
 use super::objects::{is, refused, with_bytes};
 use super::staged::Staged;
 
 impl Store {
     pub(super) async fn copy(&self, input: CopyObjectInput) -> S3Result<CopyObjectOutput> {
-        self.bucket_exists(&input.bucket)?;
+        check_metadata(input.metadata.as_ref())?;
         let anew = input.metadata_directive.as_ref().map(MetadataDirective::as_str)
             == Some(MetadataDirective::REPLACE);
-        let mut source = self.source(&input.copy_source, None).await?;
+        let mut source = self.source(&input.copy_source, &Conditions::default()).await?;
         if !anew && names(&input.copy_source, &input.bucket, &input.key) {
             return Err(s3_error!(
                 InvalidRequest,
                 "This copy request is illegal because it is trying to copy an object to itself without changing it."
             ));
         }
-        Conditions::of_object(&input).check(&source)?;
+        SourceConditions::of_object(&input).check(&source)?;
         let description = if anew { Description::from(&input) } else { Description::from(&source) };
         let hasher = match &input.checksum_algorithm {
             Some(algorithm) => hasher(&Checksum::default(), Some(algorithm)),
@@ -41,8 +41,7 @@ impl Store {
 
         let object = description.object(input.bucket.clone(), input.key.clone());
         let stored = self.replace(with_bytes(object, &staged).await?).await?;
-        let head = HeadObjectInput { bucket: input.bucket, key: input.key, ..Default::default() };
-        let head = self.head(head).await?;
+        let head = self.seen(&input.bucket, &input.key).await?;
         let result = CopyObjectResult {
             e_tag: stored.e_tag,
             last_modified: head.last_modified,
@@ -58,26 +57,28 @@ impl Store {
 
     /// What a part is to be a copy of.
     pub(super) async fn source_of_part(&self, input: &UploadPartCopyInput) -> S3Result<GetObjectOutput> {
-        let range = input.copy_source_range.as_deref().map(Range::parse).transpose();
-        let range = range
-            .map_err(|_| s3_error!(InvalidArgument, "The x-amz-copy-source-range value is not valid."))?;
-        let source = self.source(&input.copy_source, range).await?;
-        Conditions::of_part(input).check(&source)?;
+        let conditions = match input.copy_source_range.as_deref() {
+            None => Conditions::default(),
+            Some(range) => Conditions::of_range(range).ok_or_else(|| {
+                s3_error!(InvalidArgument, "The x-amz-copy-source-range value is not valid.")
+            })?,
+        };
+        let source = self.source(&input.copy_source, &conditions).await?;
+        SourceConditions::of_part(input).check(&source)?;
         Ok(source)
     }
 
-    async fn source(&self, source: &CopySource, range: Option<Range>) -> S3Result<GetObjectOutput> {
+    async fn source(&self, source: &CopySource, conditions: &Conditions) -> S3Result<GetObjectOutput> {
         let CopySource::Bucket { bucket, key, .. } = source else {
             return Err(s3_error!(NotImplemented, "copying from an access point is not served here"));
         };
         let source = GetObjectInput {
             bucket: bucket.to_string(),
             key: key.to_string(),
-            range,
             checksum_mode: Some(ChecksumMode::from_static(ChecksumMode::ENABLED)),
             ..Default::default()
         };
-        self.get(source).await
+        self.read(source, conditions).await
     }
 }
 
@@ -97,7 +98,7 @@ fn checksums(object: &GetObjectOutput) -> Checksum {
 }
 
 /// The `x-amz-copy-source-if-*` headers.
-struct Conditions<'a> {
+struct SourceConditions<'a> {
     matches: Option<&'a ETagCondition>,
     matches_not: Option<&'a ETagCondition>,
     modified: Option<&'a Timestamp>,
@@ -116,7 +117,7 @@ macro_rules! conditions {
     };
 }
 
-impl<'a> Conditions<'a> {
+impl<'a> SourceConditions<'a> {
     fn of_object(input: &'a CopyObjectInput) -> Self {
         conditions!(input)
     }

@@ -44,6 +44,22 @@ impl Declared {
         declared!(request)
     }
 
+    /// The algorithm of the checksum that is declared, if one is.
+    pub(super) fn algorithm(&self) -> Option<&str> {
+        let named = fields(&self.checksum).into_iter().find(|(_, value)| value.is_some());
+        let of_field = named.and_then(|(name, _)| algorithm_of(name));
+        of_field.or(self.algorithm.as_ref().map(ChecksumAlgorithm::as_str))
+    }
+
+    /// Computes `algorithm` if nothing is declared.
+    pub(super) fn hasher_or(&self, algorithm: Option<&str>) -> S3Result<ChecksumHasher> {
+        let algorithm = algorithm.filter(|_| self.algorithm().is_none());
+        match algorithm {
+            Some(algorithm) => hasher(&self.checksum, Some(&ChecksumAlgorithm::from(algorithm.to_owned()))),
+            None => self.hasher(),
+        }
+    }
+
     /// Computes what was declared, or will be in a trailer.
     pub(super) fn hasher(&self) -> S3Result<ChecksumHasher> {
         hasher(&self.checksum, self.algorithm.as_ref())
@@ -90,6 +106,25 @@ pub(super) fn hasher(like: &Checksum, algorithm: Option<&ChecksumAlgorithm>) -> 
         Some(_) => return Err(s3_error!(InvalidRequest, "Checksum algorithm provided is unsupported.")),
     }
     Ok(hasher)
+}
+
+/// The algorithm of the header `x-amz-checksum-…`.
+fn algorithm_of(header: &str) -> Option<&'static str> {
+    let all = [
+        ChecksumAlgorithm::CRC32,
+        ChecksumAlgorithm::CRC32C,
+        ChecksumAlgorithm::CRC64NVME,
+        ChecksumAlgorithm::SHA1,
+        ChecksumAlgorithm::SHA256,
+    ];
+    let name = header.strip_prefix("x-amz-checksum-")?;
+    all.into_iter().find(|algorithm| algorithm.eq_ignore_ascii_case(name))
+}
+
+/// The checksum of that algorithm.
+pub(super) fn field<'a>(checksum: &'a Checksum, algorithm: &str) -> Option<&'a str> {
+    let is = |name: &str| algorithm_of(name).is_some_and(|own| own == algorithm);
+    fields(checksum).into_iter().find(|(name, _)| is(name)).and_then(|(_, value)| value)
 }
 
 /// Each checksum under the name of its header.

@@ -3,7 +3,22 @@
 use s3s::dto::{
     CopyObjectInput, CreateMultipartUploadInput, GetObjectOutput, Metadata, PutObjectInput, Timestamp,
 };
+use s3s::{S3Result, s3_error};
 use serde::{Deserialize, Serialize};
+
+/// AWS's bound on what a client says of an object in headers of its own: names and values together.
+const MAX_METADATA_BYTES: usize = 2 * 1024;
+
+pub(super) fn check_metadata(metadata: Option<&Metadata>) -> S3Result<()> {
+    let bytes: usize = metadata.into_iter().flatten().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > MAX_METADATA_BYTES {
+        return Err(s3_error!(
+            MetadataTooLarge,
+            "Your metadata headers exceed the maximum allowed metadata size"
+        ));
+    }
+    Ok(())
+}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Description {

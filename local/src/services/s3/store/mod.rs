@@ -2,12 +2,15 @@
 //! done here: writing, copying and uploads in parts.
 //!
 //! Limits: a key can't be an object and at the same time a prefix of others, as no path is a file and a folder; an object
-//! has the checksums that its writer asked for and no other, and one that came in parts has none until it is copied;
-//! `GetObject` and `HeadObject` ignore `If-*` headers.
+//! has the checksums that its writer asked for and no other, and one that came in parts has none until it is copied.
 
+mod checksums;
+mod conditions;
 mod copy;
 mod declared;
+mod deletion;
 mod description;
+mod listing;
 mod multipart;
 mod objects;
 mod staged;
@@ -31,6 +34,7 @@ use s3s::dto::{
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 
+pub(super) use conditions::SetAside;
 use turns::Turns;
 use uploads::Uploads;
 
@@ -80,7 +84,7 @@ fn internal_request<T>(input: T) -> S3Request<T> {
     }
 }
 
-/// Which operations are served here, and which by the files as they are.
+/// Which operations are served here, in a bucket that must exist, and which by the files as they are.
 macro_rules! operations {
     (
         here { $($operation:ident($input:ty) -> $output:ty: |$store:ident, $request:ident| $answer:expr;)* }
@@ -90,6 +94,7 @@ macro_rules! operations {
         impl S3 for Store {
             $(async fn $operation(&self, $request: S3Request<$input>) -> S3Result<S3Response<$output>> {
                 let $store = self;
+                $store.bucket_exists(&$request.input.bucket)?;
                 $answer.map(S3Response::new)
             })*
 
@@ -112,8 +117,15 @@ operations! {
         copy_object(CopyObjectInput) -> CopyObjectOutput: |store, request| store.copy(request.input).await;
         create_multipart_upload(CreateMultipartUploadInput) -> CreateMultipartUploadOutput:
             |store, request| store.create_upload(request.input);
-        get_object(GetObjectInput) -> GetObjectOutput: |store, request| store.get(request.input).await;
-        head_object(HeadObjectInput) -> HeadObjectOutput: |store, request| store.head(request.input).await;
+        delete_bucket(DeleteBucketInput) -> DeleteBucketOutput: |store, request| store.delete_bucket(request).await;
+        delete_object(DeleteObjectInput) -> DeleteObjectOutput: |store, request| store.delete(request.input).await;
+        delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput:
+            |store, request| store.delete_all(request.input).await;
+        get_object(GetObjectInput) -> GetObjectOutput: |store, request| store.get(request).await;
+        head_object(HeadObjectInput) -> HeadObjectOutput: |store, request| store.head(request).await;
+        list_objects(ListObjectsInput) -> ListObjectsOutput: |store, request| store.list(request).await;
+        list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output:
+            |store, request| store.list_v2(request).await;
         list_multipart_uploads(ListMultipartUploadsInput) -> ListMultipartUploadsOutput:
             |store, request| store.uploads_under_way(request.input);
         list_parts(ListPartsInput) -> ListPartsOutput: |store, request| store.parts(request.input);
@@ -124,13 +136,8 @@ operations! {
     }
     files {
         create_bucket(CreateBucketInput) -> CreateBucketOutput;
-        delete_bucket(DeleteBucketInput) -> DeleteBucketOutput;
-        delete_object(DeleteObjectInput) -> DeleteObjectOutput;
-        delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput;
         get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput;
         head_bucket(HeadBucketInput) -> HeadBucketOutput;
         list_buckets(ListBucketsInput) -> ListBucketsOutput;
-        list_objects(ListObjectsInput) -> ListObjectsOutput;
-        list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output;
     }
 }

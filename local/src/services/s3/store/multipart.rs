@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, Checksum, ChecksumAlgorithm,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, Checksum, ChecksumAlgorithm, ChecksumType,
     CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, CopyPartResult,
     CreateMultipartUploadInput, CreateMultipartUploadOutput, ETag, ListMultipartUploadsInput,
     ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput, MultipartUpload, Part, PutObjectInput,
@@ -19,9 +19,10 @@ use s3s::dto::{
 use s3s::{S3Request, S3Result, s3_error};
 
 use super::Store;
+use super::checksums::{self, said};
 use super::declared::{Declared, fields, hasher};
-use super::description::Description;
-use super::objects::with_e_tag;
+use super::description::{Description, check_metadata};
+use super::objects::{check_length, check_unwanted, with_e_tag};
 use super::staged::{Md5Digest, Staged, concatenated};
 use super::uploads::{StoredPart, Upload};
 
@@ -39,12 +40,14 @@ impl Store {
         &self,
         input: CreateMultipartUploadInput,
     ) -> S3Result<CreateMultipartUploadOutput> {
-        self.bucket_exists(&input.bucket)?;
+        check_metadata(input.metadata.as_ref())?;
+        let kind = checksums::kind(input.checksum_algorithm.as_ref(), input.checksum_type.as_ref())?;
         let upload = Upload {
             description: Description::from(&input),
             bucket: input.bucket.clone(),
             key: input.key.clone(),
             algorithm: input.checksum_algorithm.as_ref().map(|algorithm| algorithm.as_str().to_owned()),
+            checksum_type: kind.map(str::to_owned),
             initiated: crate::clock::now(),
             parts: BTreeMap::new(),
         };
@@ -53,19 +56,22 @@ impl Store {
             bucket: Some(input.bucket),
             key: Some(input.key),
             checksum_algorithm: input.checksum_algorithm,
-            checksum_type: input.checksum_type,
+            checksum_type: kind.map(ChecksumType::from_static),
             ..Default::default()
         })
     }
 
     pub(super) async fn upload(&self, mut request: S3Request<UploadPartInput>) -> S3Result<UploadPartOutput> {
+        check_length(request.input.content_length)?;
         let body = request.input.body.take().ok_or_else(|| s3_error!(IncompleteBody))?;
         let declared = Declared::of_part(&request);
         let UploadPartInput { bucket, key, upload_id, part_number, .. } = request.input;
         in_range(part_number)?;
         // Before the bytes are read, and once more when they are there.
-        self.uploads.find(&upload_id, &bucket, &key)?;
-        let staged = Staged::write(&self.staging, body, declared.hasher()?).await?;
+        let upload = self.uploads.find(&upload_id, &bucket, &key)?;
+        upload.check_algorithm(declared.algorithm())?;
+        let hasher = declared.hasher_or(upload.algorithm.as_deref())?;
+        let staged = Staged::write(&self.staging, body, hasher).await?;
         declared.check(&staged)?;
 
         let (md5, checksum) = (staged.md5, staged.checksum.clone());
@@ -112,11 +118,21 @@ impl Store {
         &self,
         input: CompleteMultipartUploadInput,
     ) -> S3Result<CompleteMultipartUploadOutput> {
+        check_unwanted(input.if_none_match.as_ref())?;
         let CompleteMultipartUploadInput { bucket, key, upload_id, .. } = input;
+        let declared = Checksum {
+            checksum_crc32: input.checksum_crc32,
+            checksum_crc32c: input.checksum_crc32c,
+            checksum_crc64nvme: input.checksum_crc64nvme,
+            checksum_sha1: input.checksum_sha1,
+            checksum_sha256: input.checksum_sha256,
+            checksum_type: input.checksum_type,
+        };
         let _turn = self.uploads.turns.of(&upload_id).write().await;
         let upload = self.uploads.find(&upload_id, &bucket, &key)?;
         let listed = input.multipart_upload.and_then(|list| list.parts).unwrap_or_default();
         let parts = chosen(&upload, &listed)?;
+        upload.check_list(&listed)?;
         let size_bytes: u64 = parts.iter().map(|part| part.size_bytes).sum();
         if input.mpu_object_size.is_some_and(|size| u64::try_from(size) != Ok(size_bytes)) {
             return Err(s3_error!(
@@ -124,8 +140,9 @@ impl Store {
                 "The provided 'x-amz-mp-object-size' header does not match what was computed."
             ));
         }
+        let files: Vec<_> = parts.iter().map(|part| self.uploads.path(&upload_id, part)).collect();
+        upload.check_whole(&declared, &parts, concatenated(files.clone())).await?;
         let e_tag = e_tag(&parts);
-        let files = parts.into_iter().map(|part| self.uploads.path(&upload_id, part)).collect();
         let object = PutObjectInput {
             body: Some(concatenated(files)),
             if_match: input.if_match,
@@ -182,7 +199,6 @@ impl Store {
         &self,
         input: ListMultipartUploadsInput,
     ) -> S3Result<ListMultipartUploadsOutput> {
-        self.bucket_exists(&input.bucket)?;
         let found = self.uploads.under_way(&input.bucket, input.prefix.as_deref().unwrap_or_default())?;
         let uploads = found.into_iter().map(|(id, upload)| MultipartUpload {
             upload_id: Some(id),
@@ -231,14 +247,7 @@ fn chosen<'a>(upload: &'a Upload, listed: &[CompletedPart]) -> S3Result<Vec<&'a 
 
 /// What a part in the client's list is: with that number, `ETag` and, if the client says it, checksum.
 fn stored<'a>(upload: &'a Upload, listed: &CompletedPart) -> S3Result<&'a StoredPart> {
-    let said = Checksum {
-        checksum_crc32: listed.checksum_crc32.clone(),
-        checksum_crc32c: listed.checksum_crc32c.clone(),
-        checksum_crc64nvme: listed.checksum_crc64nvme.clone(),
-        checksum_sha1: listed.checksum_sha1.clone(),
-        checksum_sha256: listed.checksum_sha256.clone(),
-        checksum_type: None,
-    };
+    let said = said(listed);
     let part = listed.part_number.and_then(|number| upload.parts.get(&number)).filter(|part| {
         listed.e_tag.as_ref().map(ETag::value) == Some(part.md5.to_string().as_str())
             && fields(&said)

@@ -3,7 +3,8 @@
 //! 1. What is to become an object is complete and checked before its turn comes (see `staged`).
 //! 2. In its turn, conditions are checked and the object is replaced: of two conditional writers one wins, and a reader
 //!    gets bytes, description and `ETag` of one and the same object.
-//! 3. An object whose `ETag` isn't the MD5 of its bytes has it among its metadata, where no client sees it.
+//! 3. A reader's conditions and range are held against the object that it gets (see `conditions`).
+//! 4. An object whose `ETag` isn't the MD5 of its bytes has it among its metadata, where no client sees it.
 
 use s3s::dto::{
     Checksum, ChecksumMode, ChecksumType, ETag, ETagCondition, GetObjectInput, GetObjectOutput,
@@ -11,12 +12,17 @@ use s3s::dto::{
 };
 use s3s::{S3, S3ErrorCode, S3Request, S3Result, s3_error};
 
+use super::conditions::{Conditions, Portion};
 use super::declared::Declared;
+use super::description::check_metadata;
 use super::staged::Staged;
 use super::{Store, internal_request};
 
 /// No header name has a space: this can't be what a client calls its own.
 const MULTIPART_E_TAG: &str = "multipart etag";
+
+/// AWS's bound on what comes in one piece, an object or a part: 5 GiB.
+const MAX_PUT_BYTES: i64 = 5 * 1024 * 1024 * 1024;
 
 /// What S3 says of an object of which nobody said it.
 const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
@@ -50,7 +56,9 @@ macro_rules! shown {
 
 impl Store {
     pub(super) async fn put(&self, mut request: S3Request<PutObjectInput>) -> S3Result<PutObjectOutput> {
-        self.bucket_exists(&request.input.bucket)?;
+        check_metadata(request.input.metadata.as_ref())?;
+        check_length(request.input.content_length)?;
+        check_unwanted(request.input.if_none_match.as_ref())?;
         let body = request.input.body.take().ok_or_else(|| s3_error!(IncompleteBody))?;
         let declared = Declared::of_object(&request);
         let staged = Staged::write(&self.staging, body, declared.hasher()?).await?;
@@ -64,7 +72,7 @@ impl Store {
         let _turn = self.objects.of((&object.bucket, &object.key)).write().await;
         let (wanted, unwanted) = (object.if_match.take(), object.if_none_match.take());
         if wanted.is_some() || unwanted.is_some() {
-            let current = self.e_tag(&object).await?;
+            let current = self.e_tag(&object.bucket, &object.key).await?;
             match (&wanted, &current) {
                 (Some(_), None) => return Err(s3_error!(NoSuchKey, "The specified key does not exist.")),
                 (Some(condition), Some(current)) if !is(current, condition) => return Err(refused()),
@@ -85,9 +93,8 @@ impl Store {
         Ok(output)
     }
 
-    async fn e_tag(&self, object: &PutObjectInput) -> S3Result<Option<ETag>> {
-        let head =
-            HeadObjectInput { bucket: object.bucket.clone(), key: object.key.clone(), ..Default::default() };
+    pub(super) async fn e_tag(&self, bucket: &str, key: &str) -> S3Result<Option<ETag>> {
+        let head = HeadObjectInput { bucket: bucket.to_owned(), key: key.to_owned(), ..Default::default() };
         match self.files.head_object(internal_request(head)).await {
             Ok(mut head) => Ok(take_e_tag(&mut head.output.metadata).or(head.output.e_tag)),
             Err(error) if *error.code() == S3ErrorCode::NoSuchKey => Ok(None),
@@ -95,31 +102,86 @@ impl Store {
         }
     }
 
-    pub(super) async fn get(&self, input: GetObjectInput) -> S3Result<GetObjectOutput> {
+    pub(super) async fn get(&self, request: S3Request<GetObjectInput>) -> S3Result<GetObjectOutput> {
+        let GetObjectInput { part_number, ref version_id, .. } = request.input;
+        check_whole(part_number, version_id.as_ref())?;
+        let conditions = Conditions::of(&request.headers, &request.extensions);
+        self.read(request.input, &conditions).await
+    }
+
+    /// The object, or the portion of it, that the conditions ask for.
+    pub(super) async fn read(
+        &self,
+        input: GetObjectInput,
+        conditions: &Conditions,
+    ) -> S3Result<GetObjectOutput> {
         self.bucket_exists(&input.bucket)?;
-        self.is_no_folder(&input.bucket, &input.key)?;
         let mode = input.checksum_mode.clone();
         let _turn = self.objects.of((&input.bucket, &input.key)).read().await;
+        let portion = conditions.check(&self.seen(&input.bucket, &input.key).await?)?;
+        let input = GetObjectInput { range: portion.range(), ..input };
         // What was opened is read to its end, whatever becomes of the key.
         let mut output = self.files.get_object(internal_request(input)).await?.output;
         Ok(shown!(output, mode))
     }
 
-    pub(super) async fn head(&self, input: HeadObjectInput) -> S3Result<HeadObjectOutput> {
-        self.is_no_folder(&input.bucket, &input.key)?;
-        let mode = input.checksum_mode.clone();
-        let _turn = self.objects.of((&input.bucket, &input.key)).read().await;
-        let mut output = self.files.head_object(internal_request(input)).await?.output;
-        Ok(shown!(output, mode))
+    pub(super) async fn head(&self, request: S3Request<HeadObjectInput>) -> S3Result<HeadObjectOutput> {
+        let HeadObjectInput { bucket, key, checksum_mode, part_number, version_id, .. } = request.input;
+        check_whole(part_number, version_id.as_ref())?;
+        let conditions = Conditions::of(&request.headers, &request.extensions);
+        let _turn = self.objects.of((&bucket, &key)).read().await;
+        let mut output = self.seen(&bucket, &key).await?;
+        if let Portion::Part { first, last } = conditions.check(&output)? {
+            let size = output.content_length.unwrap_or_default();
+            output.content_length = i64::try_from(last - first + 1).ok();
+            output.content_range = Some(format!("bytes {first}-{last}/{size}"));
+        }
+        Ok(shown!(output, checksum_mode))
     }
 
-    /// The files would show a folder as an object.
-    fn is_no_folder(&self, bucket: &str, key: &str) -> S3Result<()> {
-        if !key.ends_with('/') && self.root.join(bucket).join(key).is_dir() {
+    /// The object as it stands, with its own `ETag`.
+    pub(super) async fn seen(&self, bucket: &str, key: &str) -> S3Result<HeadObjectOutput> {
+        if self.is_folder(bucket, key) {
             return Err(s3_error!(NoSuchKey, "The specified key does not exist."));
         }
-        Ok(())
+        let head = HeadObjectInput { bucket: bucket.to_owned(), key: key.to_owned(), ..Default::default() };
+        let mut output = self.files.head_object(internal_request(head)).await?.output;
+        if let Some(e_tag) = take_e_tag(&mut output.metadata) {
+            output.e_tag = Some(e_tag);
+        }
+        Ok(output)
     }
+
+    /// Whether the key is only the beginning of others. The files would show the folder as an object.
+    pub(super) fn is_folder(&self, bucket: &str, key: &str) -> bool {
+        !key.ends_with('/') && self.root.join(bucket).join(key).is_dir()
+    }
+}
+
+/// What would be passed over otherwise.
+fn check_whole(part_number: Option<i32>, version: Option<&String>) -> S3Result<()> {
+    if part_number.is_some() || version.is_some() {
+        return Err(s3_error!(NotImplemented, "parts and versions of objects are not served here"));
+    }
+    Ok(())
+}
+
+pub(super) fn check_length(length: Option<i64>) -> S3Result<()> {
+    if length.is_some_and(|length| length > MAX_PUT_BYTES) {
+        return Err(s3_error!(EntityTooLarge, "Your proposed upload exceeds the maximum allowed size"));
+    }
+    Ok(())
+}
+
+/// Writes know no other `If-None-Match` than `*`.
+pub(super) fn check_unwanted(condition: Option<&ETagCondition>) -> S3Result<()> {
+    if matches!(condition, Some(ETagCondition::ETag(_))) {
+        return Err(s3_error!(
+            NotImplemented,
+            "A header you provided implies functionality that is not implemented"
+        ));
+    }
+    Ok(())
 }
 
 /// `object` with the bytes and the checksums of `staged`, which must outlive the write.

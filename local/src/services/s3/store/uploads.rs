@@ -26,6 +26,8 @@ pub(super) struct Upload {
     pub(super) description: Description,
     /// Of the checksum that the client announced for its parts.
     pub(super) algorithm: Option<String>,
+    /// Whether that is one of the parts' checksums (composite) or one of all bytes.
+    pub(super) checksum_type: Option<String>,
     pub(super) initiated: Timestamp,
     pub(super) parts: BTreeMap<i32, StoredPart>,
 }
