@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use serde_json::json;
-use sojourn_tests::{Options, TestRegion, binary};
+use sojourn_tests::{MANY_ORDERS, Options, TestRegion, binary};
 
 mod broadcast;
 mod cold_start;
@@ -54,6 +54,9 @@ async fn main() {
         options.profile = Some(size::PROFILE.to_owned());
     }
     report.insert("machine", machine::describe());
+    // Load places more orders a customer than a shop allows, and pays none.
+    let more = MANY_ORDERS.iter().flat_map(|setting| ["--parameter", *setting]);
+    options.arguments.extend(more.map(str::to_owned));
     let region = TestRegion::start_with(options).await;
     let stage = stage::set(&region).await;
     report.insert("cold start and memory", cold_start::measure(&region, &stage).await);

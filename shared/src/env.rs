@@ -55,9 +55,45 @@ impl Env {
     }
 }
 
+/// Whether real customers use a stack. The name of its stage (`STAGE`) decides: every stage is live except
+/// [`Stage::TRIALS`], so a new name such as `prod` is live as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Real customers use it.
+    Live,
+    /// It is for development or tests.
+    Trial,
+}
+
+impl Stage {
+    /// The variable with the stage's name.
+    pub const VARIABLE: &'static str = "STAGE";
+
+    /// The names of stages that are not live. template.yaml has the same list in its rule `SandboxIsNotLive`.
+    pub const TRIALS: [&'static str; 4] = ["local", "dev", "test", "staging"];
+
+    /// The stage that [`Stage::VARIABLE`] names.
+    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        let name = env.required(Self::VARIABLE)?;
+        Ok(if Self::TRIALS.contains(&name) { Self::Trial } else { Self::Live })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_stage_is_live_except_those_that_are_named_as_trials() {
+        let stage = |name: &str| Stage::from_env(&Env::of([("STAGE", name)]));
+        for name in Stage::TRIALS {
+            assert_eq!(stage(name), Ok(Stage::Trial), "{name}");
+        }
+        for name in ["live", "prod", "dev2", "local-live", "Local"] {
+            assert_eq!(stage(name), Ok(Stage::Live), "{name}");
+        }
+        assert_eq!(stage(""), Err(ConfigError::Missing("STAGE")));
+    }
 
     #[test]
     fn the_sentence_names_the_variable_and_keeps_the_value_to_itself() {

@@ -65,6 +65,8 @@ problem_types! {
     EmailTaken = 409 "email-taken" "There is an account with this e-mail address",
     /// Fewer units are left than were ordered.
     OutOfStock = 409 "out-of-stock" "Not enough units in stock",
+    /// The customer has as many unpaid orders, or units in them, as is allowed.
+    UnpaidLimit = 409 "unpaid-limit" "Too much is ordered and not paid",
     /// The change would make the stock negative.
     StockBelowZero = 409 "stock-below-zero" "The stock cannot go below zero",
     /// The order's status does not allow this.

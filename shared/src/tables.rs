@@ -14,6 +14,16 @@ pub struct Key {
     pub range: Option<&'static str>,
 }
 
+/// What an index has of a row. Keys of table and index are always part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Projection {
+    /// The keys.
+    KeysOnly,
+    /// The keys and these attributes: what the index's readers need. A change of other attributes is no write to the
+    /// index.
+    Include(&'static [&'static str]),
+}
+
 /// A global secondary index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Index {
@@ -21,6 +31,8 @@ pub struct Index {
     pub name: &'static str,
     /// Its key.
     pub key: Key,
+    /// What can be read from it.
+    pub projection: Projection,
 }
 
 /// A table.
@@ -64,7 +76,11 @@ pub const EXPIRES_AT: &str = "expiresAt";
 
 /// Open sockets of this region.
 pub const CONNECTIONS: Table = Table {
-    indexes: &[Index { name: "byUser", key: key("userId") }],
+    indexes: &[Index {
+        name: "byUser",
+        key: key("userId"),
+        projection: Projection::Include(&["sessionId", "region", "endpoint", "connectedAt", "expiresAt"]),
+    }],
     expires: true,
     ..table("ConnectionsTable", "CONNECTIONS_TABLE", key("connectionId"))
 };
@@ -79,9 +95,23 @@ pub const IDEMPOTENCY: Table =
 /// Orders.
 pub const ORDERS: Table = Table {
     indexes: &[
-        Index { name: "byCustomer", key: sorted("customerId", "createdAt") },
-        Index { name: "pending", key: sorted("pendingShard", "createdAt") },
-        Index { name: "byDay", key: sorted("dayShard", "orderId") },
+        Index {
+            name: "byCustomer",
+            key: sorted("customerId", "createdAt"),
+            projection: Projection::Include(&["status", "lines", "total", "region"]),
+        },
+        Index { name: "pending", key: sorted("pendingShard", "createdAt"), projection: Projection::KeysOnly },
+        Index {
+            name: "byDay",
+            key: sorted("dayShard", "orderId"),
+            projection: Projection::Include(&[
+                "status",
+                "lines",
+                "total",
+                "paymentGeneration",
+                "cancelReason",
+            ]),
+        },
     ],
     ..table("OrdersTable", "ORDERS_TABLE", key("orderId"))
 };
@@ -101,7 +131,11 @@ pub const USERS: Table = table("UsersTable", "USERS_TABLE", key("userId"));
 
 /// Sessions, and the users' token versions.
 pub const SESSIONS: Table = Table {
-    indexes: &[Index { name: "byUser", key: sorted("userId", "createdAt") }],
+    indexes: &[Index {
+        name: "byUser",
+        key: sorted("userId", "createdAt"),
+        projection: Projection::KeysOnly,
+    }],
     expires: true,
     ..table("SessionsTable", "SESSIONS_TABLE", key("sessionId"))
 };
@@ -115,7 +149,11 @@ pub const CARTS: Table = table("CartsTable", "CARTS_TABLE", key("customerId"));
 
 /// Uploaded files, and how much of their quota users have taken.
 pub const UPLOADS: Table = Table {
-    indexes: &[Index { name: "sweep", key: sorted("sweepShard", "sweepAt") }],
+    indexes: &[Index {
+        name: "sweep",
+        key: sorted("sweepShard", "sweepAt"),
+        projection: Projection::KeysOnly,
+    }],
     ..table("UploadsTable", "UPLOADS_TABLE", sorted("ownerId", "uploadId"))
 };
 

@@ -20,7 +20,7 @@ enum Without {
     DerivedKey,
     /// Outcomes are recorded by whoever has one.
     AttemptCondition,
-    /// An order is cancelled without asking what became of its payment.
+    /// An order is cancelled without a void at the provider.
     Void,
 }
 
@@ -81,7 +81,6 @@ enum Phase {
     HasRead {
         version: u8,
         generation: usize,
-        unsettled: bool,
     },
     /// Holds the claim that it wrote as this version.
     Claimed {
@@ -185,8 +184,7 @@ impl ClaimModel {
         if order.status != Status::Pending || under_way {
             return Phase::Refused;
         }
-        let unsettled = order.claim.is_some();
-        Phase::HasRead { version: order.version, generation: order.generation, unsettled }
+        Phase::HasRead { version: order.version, generation: order.generation }
     }
 
     /// One transaction on order and record, conditional on both being as they were.
@@ -217,6 +215,14 @@ impl ClaimModel {
         }
         state.overwritten |= !is_ours;
         state.order.version += 1;
+        if outcome == Some(Outcome::Voided) {
+            // The next generation, from the read on.
+            state.order.claim = None;
+            state.order.generation += 1;
+            state.answer_changed |= matches!(state.records[key], Record::Done(_));
+            state.records[key] = Record::Claimed(Claim { attempt: who, lapsed: true });
+            return Phase::Fresh;
+        }
         let Some(outcome) = outcome else {
             let lapsed = Claim { attempt: who, lapsed: true };
             state.order.claim = Some(lapsed);
@@ -258,7 +264,7 @@ impl ClaimModel {
             }
             Step::Read(who) => state.processes[who] = self.read(state, who),
             Step::Claim(who) => {
-                let Phase::HasRead { version, generation, .. } = state.processes[who] else { return None };
+                let Phase::HasRead { version, generation } = state.processes[who] else { return None };
                 state.processes[who] = self.claim(state, who, version, generation);
             }
             Step::Charge(who, wanted) | Step::ChargeUnheard(who, wanted) => {
@@ -280,17 +286,14 @@ impl ClaimModel {
                 Self::decide(state, key, wanted)?;
             }
             Step::Void(who) => {
-                let Phase::HasRead { version, generation, unsettled } = state.processes[who] else {
-                    return None;
-                };
-                let outcome = if unsettled && self.without != Without::Void {
-                    Some(*state.ledger[generation].get_or_insert(Outcome::Voided))
-                } else {
-                    None
+                let Phase::HasRead { version, generation } = state.processes[who] else { return None };
+                let outcome = match self.without {
+                    Without::Void => Outcome::Voided,
+                    _ => *state.ledger[generation].get_or_insert(Outcome::Voided),
                 };
                 state.processes[who] = match outcome {
-                    Some(Outcome::Captured) => Phase::Knows { version, outcome: Outcome::Captured },
-                    _ => Phase::IsClear { version },
+                    Outcome::Captured => Phase::Knows { version, outcome },
+                    Outcome::Declined | Outcome::Voided => Phase::IsClear { version },
                 };
             }
             Step::Record(who) => {

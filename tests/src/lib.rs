@@ -20,6 +20,6 @@ mod socket;
 
 pub use api::{Answer, Call};
 pub use files::{File, Sent};
-pub use region::{Options, TestRegion, binary, workspace};
+pub use region::{MANY_ORDERS, Options, TestRegion, binary, workspace};
 pub use shop::{Customer, PASSWORD, fresh_key, order_of};
 pub use socket::Socket;

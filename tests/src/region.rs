@@ -26,6 +26,9 @@ const LOG_LIMIT: Duration = Duration::from_secs(20);
 /// Lines of a failed test's region that are shown.
 const LOG_LINES: usize = 60;
 
+/// Parameters of a region whose customers may leave more unpaid than the template's defaults allow.
+pub const MANY_ORDERS: [&str; 2] = ["UnpaidOrdersPerCustomer=1000000", "ReservedUnitsPerCustomer=1000000000"];
+
 /// What a region writes when it is up.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -64,6 +67,13 @@ impl TestRegion {
     /// A region with empty tables, in memory.
     pub async fn start() -> Self {
         Self::start_with(Options::default()).await
+    }
+
+    /// A region whose customers may leave as many orders unpaid as a test places.
+    pub async fn start_for_many_orders() -> Self {
+        let arguments = MANY_ORDERS.iter().flat_map(|setting| ["--parameter", *setting]);
+        let arguments = arguments.map(str::to_owned).collect();
+        Self::start_with(Options { arguments, ..Options::default() }).await
     }
 
     /// A region started in a particular way.

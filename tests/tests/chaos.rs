@@ -34,7 +34,7 @@ async fn until_final(call: impl AsyncFn() -> Result<Answer, reqwest::Error>) -> 
 
 #[tokio::test]
 async fn a_minute_of_kill_nine_under_order_traffic_loses_and_doubles_nothing() {
-    let region = TestRegion::start().await;
+    let region = TestRegion::start_for_many_orders().await;
     let operator = region.operator().await;
     region.stock(&operator, "lamp", UNITS).await;
     let mut customers = Vec::new();
@@ -67,8 +67,10 @@ async fn a_minute_of_kill_nine_under_order_traffic_loses_and_doubles_nothing() {
 
     // Every acknowledged order is there, as it was acknowledged, and there is no other.
     let rows = every_row(&region, "OrdersTable").await;
+    let (rows, counts): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.contains_key("customerId"));
     assert_eq!(rows.len(), acknowledged.len(), "each acknowledged order exists once, and no order else");
     let mut held = 0;
+    let mut unpaid: HashMap<String, (i64, i64)> = HashMap::new();
     for row in &rows {
         let (customer, status, quantity) = acknowledged[row["orderId"].as_s().unwrap()];
         assert_eq!(row["customerId"].as_s().unwrap(), &customer.user_id);
@@ -76,8 +78,18 @@ async fn a_minute_of_kill_nine_under_order_traffic_loses_and_doubles_nothing() {
         if status != "CANCELLED" {
             held += i64::from(quantity);
         }
+        if status == "PENDING_PAYMENT" {
+            let of_customer = unpaid.entry(format!("{}#unpaid#local", customer.user_id)).or_default();
+            *of_customer = (of_customer.0 + 1, of_customer.1 + i64::from(quantity));
+        }
     }
     assert_eq!(region.available("lamp").await, UNITS - held, "stock and orders add up");
+    for row in &counts {
+        let count = |name: &str| row[name].as_n().unwrap().parse::<i64>().unwrap();
+        let expected = unpaid.remove(row["orderId"].as_s().unwrap()).unwrap_or_default();
+        assert_eq!((count("unpaidOrders"), count("reservedUnits")), expected, "{row:?}");
+    }
+    assert!(unpaid.is_empty(), "not counted: {unpaid:?}");
 
     // Every paid order was charged once; no other was charged.
     let ledger = every_row(&region, "PaymentLedgerTable").await;

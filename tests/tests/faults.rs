@@ -2,18 +2,20 @@
 
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
+use sojourn::retry::CONFLICT_TRIES;
 use sojourn_tests::{Answer, TestRegion, fresh_key};
 
 #[tokio::test]
 async fn transaction_conflicts_are_retried_and_never_surface_as_a_server_error() {
-    let region = TestRegion::start().await;
+    let region = TestRegion::start_for_many_orders().await;
     let operator = region.operator().await;
     region.stock(&operator, "lamp", 100).await;
     let customer = region.customer().await;
+    // As many as one request waits out, in case that it meets all of them.
     region
         .fault(&json!({
             "match": {"service": "dynamodb", "operation": "TransactWriteItems", "caller": "api-orders"},
-            "probability": 0.5,
+            "times": CONFLICT_TRIES - 1,
             "effect": {"kind": "error", "error": "TransactionConflict", "positions": [1]},
         }))
         .await;
@@ -27,6 +29,29 @@ async fn transaction_conflicts_are_retried_and_never_surface_as_a_server_error()
         .await;
     assert!(answers.iter().all(|answer| answer.status == 201), "{answers:?}");
     assert_eq!(region.available("lamp").await, 70);
+}
+
+#[tokio::test]
+async fn conflicts_that_do_not_end_are_a_503_that_says_when_to_come_back() {
+    let region = TestRegion::start().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 10).await;
+    let customer = region.customer().await;
+    let rule = region
+        .fault(&json!({
+            "match": {"service": "dynamodb", "operation": "TransactWriteItems", "caller": "api-*"},
+            "effect": {"kind": "error", "error": "TransactionConflict", "positions": [1]},
+        }))
+        .await;
+    let key = fresh_key();
+    let refused = region.order(&customer, &key, &[("lamp", 1)]).await.expect_problem(503, "unavailable");
+    assert!(refused.header("retry-after").is_some());
+    let restock = region.call_as(&operator, "POST", "/products/lamp/stock").key(&fresh_key());
+    let refused = restock.json(&json!({"delta": 1})).send().await.expect_problem(503, "unavailable");
+    assert!(refused.header("retry-after").is_some());
+    region.lift(rule).await;
+    region.order(&customer, &key, &[("lamp", 1)]).await.expect(201);
+    assert_eq!(region.available("lamp").await, 9);
 }
 
 #[tokio::test]

@@ -123,7 +123,7 @@ async fn a_replay_after_the_stock_is_gone_still_replays() {
 
 #[tokio::test]
 async fn three_hundred_buyers_of_a_hundred_units_get_exactly_a_hundred() {
-    let region = TestRegion::start().await;
+    let region = TestRegion::start_for_many_orders().await;
     let operator = region.operator().await;
     region.stock(&operator, "ticket", 100).await;
     let customer = region.customer().await;
@@ -148,7 +148,7 @@ async fn three_hundred_buyers_of_a_hundred_units_get_exactly_a_hundred() {
 
 #[tokio::test]
 async fn orders_that_overlap_in_different_orders_of_lines_lose_no_stock() {
-    let region = TestRegion::start().await;
+    let region = TestRegion::start_for_many_orders().await;
     let operator = region.operator().await;
     for product in ["a", "b", "c"] {
         region.stock(&operator, product, 60).await;
@@ -241,4 +241,24 @@ async fn orders_are_listed_newest_first_page_by_page() {
         .await
         .expect_problem(400, "invalid-request");
     region.call_as(&customer, "GET", "/orders?limit=0").send().await.expect_problem(400, "invalid-request");
+}
+
+#[tokio::test]
+async fn a_customer_reserves_only_so_much_without_paying() {
+    let region = TestRegion::start().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 2_000).await;
+    let customer = region.customer().await;
+    let units = [("lamp", 600)];
+    let first = region.order(&customer, &fresh_key(), &units).await.expect(201).text_of("orderId");
+    let key = fresh_key();
+    let refused = region.order(&customer, &key, &units).await.expect_problem(409, "unpaid-limit");
+    assert_eq!(
+        [&refused.body["unpaidOrders"], &refused.body["reservedUnits"], &refused.body["maxReservedUnits"]],
+        [1, 600, 1_000]
+    );
+    assert_eq!(region.available("lamp").await, 1_400);
+    region.pay(&customer, &fresh_key(), &first, "tok_ok").await.expect(201);
+    let placed = region.order(&customer, &key, &units).await.expect(201);
+    assert_eq!(placed.header("idempotent-replayed"), None, "the refusal was not kept");
 }

@@ -20,6 +20,28 @@ async fn a_function_without_its_configuration_stops_with_a_sentence_that_names_t
 }
 
 #[tokio::test]
+async fn a_live_stage_does_not_start_with_the_payment_sandbox() {
+    drop(TestRegion::start().await);
+    let start = |function: &str, stage: &str, provider: &str| {
+        let mut process = Command::new(binary(function));
+        let variables = [("AWS_REGION", "local"), ("STAGE", stage), ("PAYMENT_PROVIDER", provider)];
+        let output = process.env_clear().envs(variables).output().unwrap();
+        assert!(!output.status.success(), "it lacks its tables");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for function in ["api-orders", "job-order-cleanup"] {
+        for stage in ["live", "prod"] {
+            let log = start(function, stage, "sandbox");
+            assert!(log.contains("PAYMENT_PROVIDER is wrong") && log.contains("PaymentProvider"), "{log}");
+        }
+        let log = start(function, "dev", "stripe");
+        assert!(log.contains("PAYMENT_PROVIDER is wrong"), "{log}");
+        let log = start(function, "dev", "sandbox");
+        assert!(log.contains("PAYMENT_LEDGER_TABLE is not set"), "no stage but a live one refuses: {log}");
+    }
+}
+
+#[tokio::test]
 async fn a_killed_function_is_replaced_by_the_next_request() {
     let region = TestRegion::start().await;
     region.call("GET", "/health").send().await.expect(200);

@@ -49,6 +49,21 @@ async fn a_new_order_waits_for_two_round_trips_and_its_replay_for_one() {
 }
 
 #[tokio::test]
+async fn a_cancellation_waits_for_two_round_trips_and_for_the_provider() {
+    let region = delayed().await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 10).await;
+    let customer = region.customer().await;
+    let order_id = region.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201).text_of("orderId");
+    region.record().await;
+    let cancel = region.call_as(&customer, "POST", &format!("/orders/{order_id}/cancel")).key(&fresh_key());
+    cancel.send().await.expect(200);
+    let usage = region.usage().await;
+    assert!(usage.to_string().contains("PaymentLedgerTable"), "the payment was voided: {usage}");
+    assert_eq!(sequential(&region).await, 3);
+}
+
+#[tokio::test]
 async fn an_order_of_the_cart_waits_for_three_round_trips_and_its_replay_for_one() {
     let region = delayed().await;
     let operator = region.operator().await;

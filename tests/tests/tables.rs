@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use sojourn::tables::{self, Key};
+use sojourn::tables::{self, Key, Projection};
 use sojourn_local::template::{self, Context, model::Table};
 use sojourn_tests::workspace;
 
@@ -32,6 +32,28 @@ fn as_pair(key: Key) -> (Option<&'static str>, Option<&'static str>) {
     (Some(key.hash), key.range)
 }
 
+/// The attributes of an index that are no keys.
+fn attributes(projection: Projection) -> BTreeSet<&'static str> {
+    match projection {
+        Projection::KeysOnly => BTreeSet::new(),
+        Projection::Include(attributes) => attributes.iter().copied().collect(),
+    }
+}
+
+/// The same, as the template has them.
+fn projected(projection: &Value) -> BTreeSet<&str> {
+    match projection["ProjectionType"].as_str() {
+        Some("KEYS_ONLY") => BTreeSet::new(),
+        Some("INCLUDE") => projection["NonKeyAttributes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| name.as_str().unwrap())
+            .collect(),
+        other => panic!("an index with the projection {other:?} is larger than its readers need"),
+    }
+}
+
 #[test]
 fn the_library_and_the_template_have_the_same_tables() {
     let in_template = of_template();
@@ -44,12 +66,18 @@ fn the_library_and_the_template_have_the_same_tables() {
         let name = table.logical_id;
         let actual = &in_template[name];
         assert_eq!(key_of(&actual.create["KeySchema"]), as_pair(table.key), "{name}");
-        let indexes: BTreeMap<_, _> =
-            table.indexes.iter().map(|index| (index.name, as_pair(index.key))).collect();
+        let indexes: BTreeMap<_, _> = table
+            .indexes
+            .iter()
+            .map(|index| (index.name, (as_pair(index.key), attributes(index.projection))))
+            .collect();
         let listed = actual.create["GlobalSecondaryIndexes"].as_array().cloned().unwrap_or_default();
         let actual_indexes: BTreeMap<_, _> = listed
             .iter()
-            .map(|index| (index["IndexName"].as_str().unwrap(), key_of(&index["KeySchema"])))
+            .map(|index| {
+                let projected = projected(&index["Projection"]);
+                (index["IndexName"].as_str().unwrap(), (key_of(&index["KeySchema"]), projected))
+            })
             .collect();
         assert_eq!(actual_indexes, indexes, "{name}");
         let ttl = table.expires.then_some(tables::EXPIRES_AT);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sojourn::env::{Env, Stage};
 use sojourn_local::template::{self, Context};
 use sojourn_tests::{Options, TestRegion, workspace};
 
@@ -122,4 +123,17 @@ fn functions_post_to_sockets_at_the_address_of_api_gateway_whatever_name_clients
         .collect();
     assert!(!endpoints.is_empty());
     assert!(endpoints.iter().all(|endpoint| *endpoint == "ws://127.0.0.1:2/live"), "{endpoints:?}");
+}
+
+#[test]
+fn a_live_stage_is_the_same_in_the_template_and_in_the_library() {
+    let template = std::fs::read_to_string(workspace().join("template.yaml")).unwrap();
+    let rule = format!("Fn::Contains: [[{}], !Ref Stage]", Stage::TRIALS.join(", "));
+    assert_eq!(template.matches(&rule).count(), 1, "{rule}");
+    let config = std::fs::read_to_string(workspace().join("samconfig.toml")).unwrap();
+    for environment in ["taiwan", "tokyo", "singapore"] {
+        let section = config.split(&format!("[{environment}.deploy.parameters]")).nth(1).unwrap();
+        let stage = section.split("\"Stage=").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        assert_eq!(Stage::from_env(&Env::of([("STAGE", stage)])), Ok(Stage::Live), "{environment}");
+    }
 }

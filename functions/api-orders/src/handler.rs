@@ -8,7 +8,7 @@ use sojourn::http::{Incoming, no_such_route};
 use sojourn::idempotency::{HEADER, IdempotencyKey, KeyedRequest};
 use sojourn::ids::OrderId;
 use sojourn::orders::dynamo::{CancelOrder, PlaceOrder};
-use sojourn::orders::{Order, OrderRequest, Refusal};
+use sojourn::orders::{ListedOrder, OrderRequest, Refusal};
 use sojourn::payments::PaymentRequest;
 use sojourn::problem::Problem;
 use sojourn::reply::Reply;
@@ -82,11 +82,11 @@ async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let (cursor, limit) = (request.query("cursor"), request.limit()?);
     let page = app.orders.list(caller.user_id(), cursor, limit);
     let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;
-    Ok(Reply::json(200, documents(&page)))
+    Ok(Reply::json(200, document(&page)))
 }
 
-fn documents(page: &Page<Order>) -> Value {
-    let items: Vec<Value> = page.items.iter().map(Order::document).collect();
+fn document(page: &Page<ListedOrder>) -> Value {
+    let items = &page.items;
     match &page.next_cursor {
         Some(cursor) => json!({"items": items, "nextCursor": cursor}),
         None => json!({"items": items}),

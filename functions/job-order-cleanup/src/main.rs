@@ -14,12 +14,12 @@ const FUNCTION: &str = "job-order-cleanup";
 
 fn main() -> ExitCode {
     boot::run(FUNCTION, |env| async move {
-        let unpaid_hours: UnpaidHours = env.parse("UNPAID_ORDER_HOURS")?;
         let sdk = aws::sdk_config(&env).await?;
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let (clock, ids) = (clock::system(), ids::random());
-        let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
         let provider = SandboxProvider::from_env(dynamo.clone(), &env, ids.clone())?;
+        let unpaid_hours: UnpaidHours = env.parse("UNPAID_ORDER_HOURS")?;
+        let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
         let app = handler::App {
             expiry: DynamoExpiry::from_env(dynamo, &env, provider, clock.clone(), ids.clone())?,
             runner: SlotRunner::new(locks, clock, ids),

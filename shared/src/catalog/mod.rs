@@ -142,6 +142,11 @@ impl TryFrom<i64> for Delta {
 }
 
 impl Delta {
+    /// The units to add; negative ones are taken.
+    pub fn units(self) -> i64 {
+        self.0
+    }
+
     /// What the change makes of `available` units.
     pub fn applied_to(self, available: u64) -> Result<u64, StockRefusal> {
         match available.checked_add_signed(self.0) {

@@ -18,7 +18,7 @@ use crate::problem::{Problem, ProblemType};
 use crate::sessions::{ActivityWriter, SessionError, SessionReader, require_live};
 use crate::tokens::{Principal, Role};
 
-/// Largest body, in bytes. 96 order lines take under 10 KB.
+/// Largest body, in bytes. 95 order lines take under 10 KB.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// One request to an HTTP function.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
+
 use crate::cursor::InvalidCursor;
 use crate::deadline::DeadlineExceeded;
 use crate::dynamo::DynamoError;
@@ -26,6 +28,15 @@ mod sockets;
 /// When a client may try again after a passing failure.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
+/// The longest of [`soon`].
+const TRY_AGAIN_AT_LATEST: Duration = Duration::from_secs(4);
+
+/// When a client may try again after too many wanted the same at once: each at another second, so that they do not meet
+/// again.
+fn soon() -> Duration {
+    rand::rng().random_range(TRY_AGAIN..=TRY_AGAIN_AT_LATEST)
+}
+
 /// DynamoDB's codes for what passes: too much at once, or a failure of its own. The client may come back.
 const PASSING: &[&str] = &[
     "InternalServerError",
@@ -44,7 +55,7 @@ impl From<DynamoError> for Problem {
     fn from(error: DynamoError) -> Self {
         tracing::error!(error = chain(&error), "DynamoDB call failed");
         if error.code.as_deref().is_none_or(|code| PASSING.contains(&code)) {
-            Self::new(ProblemType::Unavailable, "the store did not answer; try again").retry_after(TRY_AGAIN)
+            Self::new(ProblemType::Unavailable, "the store did not answer; try again").retry_after(soon())
         } else {
             Self::new(ProblemType::Internal, "the store refused the request")
         }

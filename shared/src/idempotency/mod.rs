@@ -110,8 +110,8 @@ pub enum KeyedRequestError {
         /// When its claim lapses.
         retry_after: Duration,
     },
-    /// Others were at the same rows until the deadline; nothing was changed. 503.
-    #[error("others were at the same rows until the deadline")]
+    /// Others were at the same rows with every try; nothing was changed. 503.
+    #[error("others were at the same rows with every try")]
     Contended,
     /// The request itself was refused. The problem's own status.
     #[error("refused: {}", .0.detail)]

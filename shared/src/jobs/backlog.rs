@@ -1,12 +1,13 @@
 //! Working off what has piled up in an index, in the time that a slot has.
 //!
 //! 1. The index is spread over shards, which are read one after the other: a page at a time, oldest first. Each slot
-//!    begins with another shard, so that none waits for ever behind the others.
+//!    begins with another shard ([`Turn::rotated`]), so that none waits for ever behind the others.
 //! 2. The state of the work is the index itself: what is done is no longer in it, or not yet due again. So a run can be cut off
 //!    anywhere and another can begin anywhere, also beside it.
 //! 3. Nothing is begun after [`Turn::stop_at`]. What remains is left to the next slot.
-//! 4. What fails with one entry is its job's to count; the next slot meets the entry again. When a page cannot be read, the
-//!    run fails, and its retry begins anew. So it does when a later run holds the lock.
+//! 4. What fails with one entry is its job's to count. The job also puts the entry behind the rest, so that entries that
+//!    always fail never keep later ones from being worked on; a later slot meets the entry again. When a page cannot be
+//!    read, the run fails, and its retry begins anew. So it does when a later run holds the lock.
 
 use std::future::Future;
 use std::time::Duration;
@@ -40,7 +41,7 @@ const COMPLETE_BEFORE_DEADLINE: Duration = LeaseTerms::JOBS.margin.saturating_mu
 pub struct Turn<G> {
     /// The time for which it was scheduled. What is due counts from here, so that every delivery has the same work.
     pub scheduled_at: Timestamp,
-    /// Where among the shards to begin: any number that differs from slot to slot.
+    /// Where among the shards to begin: the number of the slot's hour, which rises from slot to slot.
     pub first_shard: usize,
     /// Nothing is begun after this.
     pub stop_at: Deadline,
@@ -62,6 +63,14 @@ impl<G> Turn<G> {
             deadline: deadline.earlier_by(COMPLETE_BEFORE_DEADLINE),
             guard,
         }
+    }
+
+    /// `shards` in the order in which this turn works them off.
+    pub fn rotated<S>(&self, shards: impl IntoIterator<Item = S>) -> Vec<S> {
+        let mut shards: Vec<S> = shards.into_iter().collect();
+        let first = self.first_shard % shards.len().max(1);
+        shards.rotate_left(first);
+        shards
     }
 }
 
@@ -101,7 +110,7 @@ pub trait Backlog: Sync {
     /// A store that did not answer.
     type Error: std::error::Error + Send + 'static;
 
-    /// All partitions.
+    /// All partitions, in the order in which they are worked off.
     fn shards(&self) -> Vec<Self::Shard>;
 
     /// A page of what is due, behind the entry `after`. It may name what has been done meanwhile.
@@ -121,10 +130,7 @@ pub async fn work_off<B: Backlog, G: Sync>(
     turn: &Turn<G>,
     mut count: impl FnMut(B::Outcome) -> Result<(), BacklogError<B::Error>> + Send,
 ) -> Result<Progress, BacklogError<B::Error>> {
-    let mut shards = backlog.shards();
-    let first = turn.first_shard % shards.len().max(1);
-    shards.rotate_left(first);
-    for shard in shards {
+    for shard in backlog.shards() {
         if work_off_shard(backlog, turn, shard, &mut count).await? == Progress::OutOfTime {
             tracing::warn!("out of time; the next slot does what remains");
             return Ok(Progress::OutOfTime);

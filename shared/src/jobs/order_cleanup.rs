@@ -4,7 +4,10 @@
 //!    cancelled by [`Expiry::expire`]: one transaction for the order, its stock and its event, conditional on the order
 //!    still awaiting payment, and on the lock.
 //! 2. What is cancelled is no longer in the index. So stock comes back exactly once, wherever a run is cut off.
-//! 3. An order that cannot be cancelled is counted, logged and passed over.
+//! 3. An order that cannot be cancelled is counted, logged and put behind the rest ([`Expiry::put_behind`]). There is a
+//!    partition for what failed in each hour of the day. A run puts what fails into the one of its hour. It works off the
+//!    orders that have not failed yet first, then the other 23 partitions, the one that was filled longest ago first. So
+//!    an order that always fails is met after the others, and keeps none of them waiting for more than one run.
 
 use std::num::NonZeroU16;
 use std::str::FromStr;
@@ -52,7 +55,7 @@ pub struct CleanupResult {
     pub ended_before: u64,
     /// Orders left alone because a payment of theirs is not settled.
     pub payment_unsettled: u64,
-    /// Orders at whose rows others were until the deadline.
+    /// Orders at whose rows others were with every try.
     pub contended: u64,
     /// Orders that could not be cancelled.
     pub failed: u64,
@@ -87,7 +90,9 @@ impl<X: Expiry> Backlog for UnpaidOrders<'_, X> {
     type Error = X::Error;
 
     fn shards(&self) -> Vec<PendingShard> {
-        PendingShard::all().collect()
+        let mut shards = self.turn.rotated(PendingShard::fresh());
+        shards.extend(self.turn.rotated(PendingShard::failed()).into_iter().skip(1));
+        shards
     }
 
     async fn page(
@@ -100,6 +105,12 @@ impl<X: Expiry> Backlog for UnpaidOrders<'_, X> {
 
     async fn work_on(&self, PendingOrder { order_id, .. }: PendingOrder) -> Self::Outcome {
         let ended = self.expiry.expire(&order_id, Some(self.turn.guard.clone()), self.turn.deadline).await;
+        if matches!(ended, Err(_) | Ok(Expiration::PaymentUnsettled | Expiration::Contended))
+            && let Some(&of_this_hour) = self.turn.rotated(PendingShard::failed()).first()
+            && let Err(error) = self.expiry.put_behind(&order_id, of_this_hour).await
+        {
+            tracing::error!(%order_id, ?error, "an order that failed could not be put behind the rest");
+        }
         (order_id, ended)
     }
 }

@@ -157,7 +157,7 @@ impl<R: SweepRows, F: UploadRemoval> Backlog for DueUploads<'_, R, F> {
     const AT_ONCE: usize = AT_ONCE;
 
     fn shards(&self) -> Vec<SweepShard> {
-        SweepShard::all().collect()
+        self.turn.rotated(SweepShard::all())
     }
 
     async fn page(

@@ -6,12 +6,14 @@
 //!
 //! 1. *Place* ([`dynamo::PlaceOrder`]): the lines come from the client or from its cart, the prices from the catalogue.
 //!    One transaction takes the stock (each line on the condition that enough is left), writes the order, the
-//!    idempotency record and the event, and empties the cart (on the condition that it is as it was read).
+//!    idempotency record and the event, counts the order among its customer's unpaid ones (on the condition that
+//!    [`UnpaidLimits`] hold), and empties the cart (on the condition that it is as it was read).
 //! 2. *Pay*: [`crate::payments`].
 //! 3. *Cancel* ([`dynamo::CancelOrder`]) and *expire* ([`Expiry`], for orders that stay unpaid): one transaction ends
-//!    the order and gives the stock back, so it comes back exactly once.
-//! 4. Before 3 may end an order of which a payment's outcome is unknown, the provider is asked to void that payment. If
-//!    it was captured after all, the order is paid and stays so. While a payment is under way, 3 waits for it.
+//!    the order and gives the stock back, so it comes back exactly once. Like a payment, it takes the order from the count
+//!    of the unpaid ones.
+//! 4. Before 3 ends an order, the provider voids its payment key, whether or not the order shows a payment. If the
+//!    provider has captured a payment, the order becomes paid instead. While a payment is under way, 3 waits for it.
 //!
 //! Stock is taken from and given back to the rows of the region that placed the order.
 //!
@@ -38,7 +40,7 @@ mod lines;
 mod shards;
 
 pub use lines::{OrderRequest, UnfitOrder, price};
-pub use shards::{DAY_SHARDS, DayShard, PENDING_SHARDS, PendingShard};
+pub use shards::{DAY_SHARDS, DayShard, FAILED_SHARDS, PENDING_SHARDS, PendingShard};
 
 /// Where an order stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +120,34 @@ pub struct Order {
     /// The captured payment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_id: Option<PaymentId>,
+    /// The units by which it counts towards [`UnpaidLimits`] until it is paid or cancelled; `None` if it was placed before
+    /// there were limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_units: Option<u64>,
+}
+
+/// What one customer may have unpaid in a region at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnpaidLimits {
+    /// Orders that await payment.
+    pub orders: u32,
+    /// Units that those orders reserve.
+    pub units: u64,
+}
+
+/// Another order would pass the customer's [`UnpaidLimits`]. 409. Not recorded under the request's key: it passes when an
+/// order is paid, cancelled or expires.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{orders} orders with {units} units await payment; a customer may have {} with {} at the same time", limits.orders, limits.units
+)]
+pub struct TooManyUnpaid {
+    /// Orders of the customer that await payment.
+    pub orders: u64,
+    /// Units that they reserve.
+    pub units: u64,
+    /// The limits.
+    pub limits: UnpaidLimits,
 }
 
 impl Order {
@@ -143,6 +173,27 @@ impl Order {
             "total": self.total,
         })
     }
+}
+
+/// An order in its customer's list: what the index `byCustomer` has of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedOrder {
+    /// Its id.
+    pub order_id: OrderId,
+    /// Where it stands.
+    pub status: OrderStatus,
+    /// Whose it is.
+    pub customer_id: UserId,
+    /// What was ordered.
+    pub lines: Vec<OrderLine>,
+    /// The sum of the lines.
+    pub total: Money,
+    /// The region that placed it.
+    pub region: String,
+    /// When it was placed.
+    #[serde(with = "as_rfc3339")]
+    pub created_at: Timestamp,
 }
 
 /// Why an order was cancelled.
@@ -203,7 +254,7 @@ pub enum Expiration {
     Unknown,
     /// The caller's guard refused: it was overtaken, and must stop.
     Fenced,
-    /// Others were at the same rows until the deadline. Nothing was changed.
+    /// Others were at the same rows with every try. Nothing was changed.
     Contended,
 }
 
@@ -233,6 +284,13 @@ pub trait Expiry: Send + Sync {
         placed_before: Timestamp,
         after: Option<PendingOrder>,
     ) -> impl Future<Output = Result<ShardPage<PendingOrder>, Self::Error>> + Send;
+
+    /// Moves an order that could not be cancelled to another shard, if it still awaits payment.
+    fn put_behind(
+        &self,
+        order_id: &OrderId,
+        shard: PendingShard,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Cancels one order if it still awaits payment, and gives its stock back, both or neither, on the condition that
     /// `guard` holds.

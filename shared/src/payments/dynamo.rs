@@ -29,8 +29,8 @@ const CLAIM: Change = Change {
     names: &[],
 };
 
-/// Ends the generation: it was declined for good. As it was claimed, the order has no other attempt's claim.
-const DECLINE: Change = Change {
+/// Ends the generation: it was declined for good, or voided. As it was claimed, the order has no other attempt's claim.
+const END_GENERATION: Change = Change {
     update: "SET paymentGeneration = paymentGeneration + :one, updatedAt = :now, version = version + :one \
              REMOVE payment",
     condition: Some("version = :seen"),
@@ -78,14 +78,15 @@ impl DynamoPayments {
         Ok(transact(&self.client, &request.scope.record_key(), actions).await?)
     }
 
-    /// Runs the transaction that ends a claim. Conflicts pass, and are waited out; a failed condition is a successor's.
+    /// Runs the transaction that ends a claim. A failed condition is a successor's. Conflicts are waited out for as long
+    /// as the claim lasts, not for a few tries only: the provider has charged perhaps, and nobody else records it sooner.
     async fn settle(
         &self,
         claim: &PaymentClaim,
         actions: Vec<TransactWriteItem>,
         deadline: Deadline,
     ) -> Result<Settlement, KeyedRequestError> {
-        let mut backoff = Backoff::within(deadline);
+        let mut backoff = Backoff::within(deadline.min(Deadline::after(CLAIM_LIFETIME)));
         loop {
             match self.transact(&claim.claim.request, actions.clone()).await? {
                 Transaction::Committed => return Ok(Settlement::Recorded),
@@ -195,7 +196,20 @@ impl PaymentStore for DynamoPayments {
         let now = self.clock.now();
         let actions = vec![
             records::put_completed(self.requests.records(), &claim.claim, reply, now)?,
-            self.change(&DECLINE, &claim.order, now)?,
+            self.change(&END_GENERATION, &claim.order, now)?,
+        ];
+        self.settle(claim, actions, deadline).await
+    }
+
+    async fn begin_anew(
+        &self,
+        claim: &PaymentClaim,
+        deadline: Deadline,
+    ) -> Result<Settlement, KeyedRequestError> {
+        let now = self.clock.now();
+        let actions = vec![
+            records::lapse(self.requests.records(), &claim.claim, now)?,
+            self.change(&END_GENERATION, &claim.order, now)?,
         ];
         self.settle(claim, actions, deadline).await
     }

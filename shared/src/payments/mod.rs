@@ -8,16 +8,17 @@
 //!    From here the order has an *unsettled payment* until a definite outcome is recorded, whoever records it.
 //! 3. *Act*: [`PaymentProvider::charge`] under a [`PaymentKey`] made of the order and its *generation*, and not of the
 //!    client's key or token. The provider charges a key at most once and repeats its first outcome ever after. A new
-//!    generation begins only after a definite decline. So different clients, keys, tokens and attempts of one generation
+//!    generation begins only after a definite decline or a void. So different clients, keys, tokens and attempts of one generation
 //!    all mean one and the same charge.
 //! 4. *Complete*: one transaction records the outcome in record and order, conditional on both being as this attempt
 //!    claimed them. Captured: PAID, with the event. Declined: the next generation. A zombie fails both conditions.
 //! 5. *Let go*, when there is no outcome (the answer was lost, the provider is down): one transaction ends the claim at
 //!    once. The payment stays unsettled. The next attempt, by any key, takes over and asks under the same payment key.
 //! 6. A process that dies in between lets go by the lapse of its claim.
-//! 7. *Void*: before an order with an unsettled payment is cancelled, the provider is asked to void the payment key.
-//!    Either it did charge, and the order becomes PAID instead; or it will refuse that key for ever, so that a charge
-//!    that is still on its way comes to nothing.
+//! 7. *Void*: before an order is cancelled, the provider always voids its payment key, even if it has never seen the
+//!    key. Either it did charge, and the order becomes PAID instead; or it refuses that key for ever, so that a charge
+//!    that is still on its way comes to nothing. A payment that finds its key voided begins the next generation and tries again
+//!    from step 1: then the order is cancelled, or the cancellation failed and the new key is charged.
 //!
 //! What the provider must promise for this: per payment key, `charge` and `void` are linearizable and remember their
 //! first outcome for as long as an order can await payment. [`sandbox`] does.
@@ -131,6 +132,8 @@ pub enum ChargeOutcome {
         /// Why, in words for the customer.
         reason: String,
     },
+    /// The key was voided before, so nothing was captured under it and nothing will be.
+    Voided,
 }
 
 /// A definite outcome of a void.

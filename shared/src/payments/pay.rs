@@ -88,6 +88,13 @@ pub trait PaymentStore: Send + Sync {
         deadline: Deadline,
     ) -> impl Future<Output = Result<Settlement, KeyedRequestError>> + Send;
 
+    /// Ends the claim of a payment whose key was voided, and begins the order's next generation.
+    fn begin_anew(
+        &self,
+        claim: &PaymentClaim,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Settlement, KeyedRequestError>> + Send;
+
     /// Ends the claim without an outcome.
     fn let_go(
         &self,
@@ -127,7 +134,7 @@ impl<S: PaymentStore, P: PaymentProvider> Payments<S, P> {
         token: &PaymentToken,
         deadline: Deadline,
     ) -> Result<Reply, KeyedRequestError> {
-        let mut backoff = Backoff::within(deadline);
+        let mut backoff = Backoff::of_conflicts(deadline);
         loop {
             let order = match self.store.open(caller, request, order_id, deadline).await? {
                 Opened::Answered(reply) => return Ok(reply),
@@ -151,7 +158,7 @@ impl<S: PaymentStore, P: PaymentProvider> Payments<S, P> {
                     if let Some(reply) = self.act(&claim, token, deadline).await? {
                         return Ok(reply);
                     }
-                    tracing::info!(%order_id, "overtaken while paying");
+                    tracing::info!(%order_id, "overtaken or voided while paying");
                 }
                 Claiming::Moved => telemetry::count(Metric::TransactionConflicts, 1),
             }
@@ -161,7 +168,8 @@ impl<S: PaymentStore, P: PaymentProvider> Payments<S, P> {
         }
     }
 
-    /// Charges and records the outcome. `None`: a successor took over, and knows better.
+    /// Charges and records the outcome. `None`: a successor took over and knows better, or a cancellation has voided the
+    /// payment.
     async fn act(
         &self,
         claim: &PaymentClaim,
@@ -187,6 +195,10 @@ impl<S: PaymentStore, P: PaymentProvider> Payments<S, P> {
                     Settlement::Recorded => Err(KeyedRequestError::Refused(problem)),
                     Settlement::Superseded => Ok(None),
                 }
+            }
+            Ok(ChargeOutcome::Voided) => {
+                count("voided", self.store.begin_anew(claim, deadline).await?);
+                Ok(None)
             }
             Err(error) => {
                 tracing::warn!(order_id = %order.order_id, %error, "no outcome from the payment provider");

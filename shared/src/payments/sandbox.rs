@@ -12,6 +12,9 @@
 //! The ledger has a row per payment key: `orderId`, `amount`, `currency`, `state` (`captured`, `declined` or `voided`),
 //! `paymentId`, and `charges`, the number of captures. An order's captures summed over its rows say how often it was
 //! charged.
+//!
+//! The sandbox marks an order paid for any `tok_ok`. So a function that would use the sandbox on a live stage
+//! ([`Stage::Live`]) does not start.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure::AllOld;
@@ -20,16 +23,19 @@ use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use super::{Charge, ChargeOutcome, PaymentKey, PaymentProvider, ProviderError, VoidOutcome};
 use crate::dynamo::{DynamoError, Write, WriteOutcome};
-use crate::env::{ConfigError, Env};
+use crate::env::{ConfigError, Env, Stage};
 use crate::ids::{OrderId, PaymentId, SharedIds};
 use crate::money::Money;
 use crate::tables;
 
+/// The variable that chooses the provider. The parameter `PaymentProvider` of template.yaml sets it.
+const PROVIDER: &str = "PAYMENT_PROVIDER";
+
+/// This provider's name there.
+const SANDBOX: &str = "sandbox";
+
 /// A key's first outcome stands for ever.
 const IS_FIRST: &str = "attribute_not_exists(paymentKey)";
-
-/// What a charge under a voided key is told.
-const VOIDED: &str = "the payment was voided";
 
 /// The sandbox. Calls `PutItem` on the payment ledger.
 #[derive(Debug, Clone)]
@@ -69,7 +75,21 @@ enum Entered {
 
 impl SandboxProvider {
     /// The sandbox with the ledger that `PAYMENT_LEDGER_TABLE` names.
+    ///
+    /// # Errors
+    /// `PAYMENT_PROVIDER` is not `sandbox`, or the stage is live.
     pub fn from_env(client: Client, env: &Env, ids: SharedIds) -> Result<Self, ConfigError> {
+        let wrong = |reason: String| Err(ConfigError::Invalid { variable: PROVIDER, reason });
+        if env.required(PROVIDER)? != SANDBOX {
+            return wrong(format!("the only payment provider is {SANDBOX}"));
+        }
+        if Stage::from_env(env)? == Stage::Live {
+            let trials = Stage::TRIALS.join(", ");
+            return wrong(format!(
+                "the payment sandbox charges nobody and does not run on a live stage. Choose another provider by the \
+                 parameter PaymentProvider, or deploy with a Stage that is not live ({trials})"
+            ));
+        }
         Ok(Self { client, ledger: tables::PAYMENT_LEDGER.name(env)?, ids })
     }
 
@@ -125,7 +145,7 @@ impl PaymentProvider for SandboxProvider {
         Ok(match outcome {
             Outcome::Captured { payment_id } => ChargeOutcome::Captured(payment_id),
             Outcome::Declined { reason } => ChargeOutcome::Declined { reason },
-            Outcome::Voided => ChargeOutcome::Declined { reason: VOIDED.to_owned() },
+            Outcome::Voided => ChargeOutcome::Voided,
         })
     }
 

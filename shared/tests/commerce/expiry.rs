@@ -33,7 +33,7 @@ fn lost_fence() -> Guard {
 async fn pending_ids(shop: &Shop, placed_before: jiff::Timestamp) -> BTreeSet<OrderId> {
     let expiry = shop.expiry();
     let mut found = BTreeSet::new();
-    for shard in PendingShard::all() {
+    for shard in PendingShard::fresh() {
         let mut after = None;
         loop {
             let page = expiry.pending(shard, placed_before, after).await.unwrap();
@@ -113,6 +113,18 @@ async fn an_order_whose_payment_never_reached_the_provider_expires() {
     shop.pay(&ann, "p", &id, "tok_unavailable").await.unwrap_err();
     assert_eq!(shop.expiry().expire(&id, None, soon()).await.unwrap(), Expiration::Expired);
     assert_eq!((shop.available("tea").await, shop.charges(&id).await), (10, 0));
+}
+
+#[tokio::test]
+async fn an_order_expires_only_after_the_provider_has_voided_its_payment() {
+    let shop = Shop::open();
+    shop.sell("tea", 50, 10).await;
+    let ann = shop.customer().await;
+    let id = shop.placed(&ann, &[("tea", 4)]).await;
+    assert_eq!(shop.expiry().expire(&id, None, soon()).await.unwrap(), Expiration::Expired);
+    let ledger = shop.rows("PaymentLedgerTable").await;
+    assert_eq!(ledger.len(), 1);
+    assert_eq!(ledger[0]["state"].as_s().unwrap(), "voided");
 }
 
 #[tokio::test]

@@ -14,3 +14,4 @@ mod shop;
 mod support;
 #[path = "../support/token_keys.rs"]
 mod token_keys;
+mod unpaid;

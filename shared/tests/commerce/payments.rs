@@ -9,7 +9,8 @@ use sojourn::ids::OrderId;
 use sojourn::orders::OrderStatus;
 use sojourn::payments::sandbox::SandboxProvider;
 use sojourn::payments::{
-    CLAIM_LIFETIME, Charge, ChargeOutcome, PaymentKey, PaymentProvider, ProviderError, VoidOutcome,
+    CLAIM_LIFETIME, Charge, ChargeOutcome, PaymentKey, PaymentProvider, PaymentRequest, ProviderError,
+    VoidOutcome,
 };
 use sojourn::problem::ProblemType;
 use sojourn::tokens::Principal;
@@ -103,7 +104,7 @@ async fn a_captured_payment_makes_the_order_paid_and_is_replayed() {
     );
     assert_eq!(kind(shop.pay(&ann, "another", &id, "tok_ok").await), ProblemType::OrderStateConflict);
     assert_eq!((shop.charges(&id).await, shop.events("order.paid", id.as_str()).await), (1, 1));
-    assert!(shop.rows("OrdersTable").await.iter().all(|row| !row.contains_key("pendingShard")));
+    assert!(shop.order_rows().await.iter().all(|row| !row.contains_key("pendingShard")));
 }
 
 #[tokio::test]
@@ -265,6 +266,57 @@ async fn an_order_whose_charge_turns_out_captured_is_paid_instead_of_cancelled()
     assert_eq!(kind(shop.cancel(&ann, "c", &id).await), ProblemType::OrderStateConflict);
     assert_eq!((shop.status(&ann, &id).await, shop.charges(&id).await), (OrderStatus::Paid, 1));
     assert_eq!((shop.available("tea").await, shop.events("order.paid", id.as_str()).await), (6, 1));
+}
+
+/// The charge of an order's present generation, as a process makes it whose claim this copy of the order does not show.
+async fn charge_without_a_claim(shop: &Shop, ann: &Principal, id: &OrderId) -> ChargeOutcome {
+    let order = shop.order(ann, id).await;
+    assert_eq!(order.payment, None);
+    let PaymentRequest { payment_token } =
+        serde_json::from_value(serde_json::json!({"paymentToken": "tok_ok"})).unwrap();
+    let charge =
+        Charge { key: PaymentKey::of(&order), token: &payment_token, amount: order.total, order_id: id };
+    shop.sandbox().charge(&charge).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_charge_after_the_cancellation_of_an_order_without_a_claim_comes_to_nothing() {
+    let (shop, ann, id) = stage().await;
+    shop.cancel(&ann, "c", &id).await.unwrap();
+    let outcome = charge_without_a_claim(&shop, &ann, &id).await;
+    assert_eq!(outcome, ChargeOutcome::Voided);
+    assert_eq!((shop.status(&ann, &id).await, shop.charges(&id).await), (OrderStatus::Cancelled, 0));
+}
+
+#[tokio::test]
+async fn a_charge_without_a_claim_makes_the_order_paid_when_it_is_to_be_cancelled() {
+    let (shop, ann, id) = stage().await;
+    let outcome = charge_without_a_claim(&shop, &ann, &id).await;
+    assert!(matches!(outcome, ChargeOutcome::Captured(_)), "{outcome:?}");
+    assert_eq!(kind(shop.cancel(&ann, "c", &id).await), ProblemType::OrderStateConflict);
+    assert_eq!((shop.status(&ann, &id).await, shop.charges(&id).await), (OrderStatus::Paid, 1));
+    assert_eq!(shop.available("tea").await, 6);
+}
+
+#[tokio::test]
+async fn a_cancellation_that_dies_after_its_void_costs_the_next_payment_nothing() {
+    let (shop, ann, id) = stage().await;
+    let order = shop.order(&ann, &id).await;
+    assert_eq!(shop.sandbox().void(&PaymentKey::of(&order)).await.unwrap(), VoidOutcome::Voided);
+    assert_eq!(shop.pay(&ann, "p", &id, "tok_ok").await.unwrap().status, 201);
+    assert_eq!((shop.status(&ann, &id).await, shop.charges(&id).await), (OrderStatus::Paid, 1));
+}
+
+#[tokio::test]
+async fn nothing_is_cancelled_while_the_provider_does_not_answer() {
+    let (shop, ann, id) = stage().await;
+    let down = Effect::Error { failure: Failure::InternalServerError };
+    let rule =
+        shop.store.embedded.faults().add(Rule::new(down).operation("PutItem").resource("PaymentLedgerTable"));
+    assert_eq!(kind(shop.cancel(&ann, "c", &id).await), ProblemType::Unavailable);
+    shop.store.embedded.faults().remove(rule);
+    assert_eq!(shop.status(&ann, &id).await, OrderStatus::PendingPayment);
+    assert_eq!(shop.cancel(&ann, "c", &id).await.unwrap().status, 200, "the key is free");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use sojourn::catalog::dynamo::{AdjustStock, DynamoCatalog, StockTables};
 use sojourn::catalog::{Product, StockChange};
 use sojourn::clock::{Clock, ManualClock};
 use sojourn::deadline::Deadline;
-use sojourn::dynamo::Item;
+use sojourn::dynamo::{Item, text};
 use sojourn::env::Env;
 use sojourn::idempotency::KeyedRequest;
 use sojourn::idempotency::dynamo::KeyedRequests;
@@ -20,7 +20,7 @@ use sojourn::ids::{self, OrderId, ProductId, SharedIds};
 use sojourn::orders::dynamo::{
     CancelOrder, Checkout, DynamoExpiry, DynamoOrders, OrderWrites, PlaceOrder, Settling,
 };
-use sojourn::orders::{Order, OrderStatus};
+use sojourn::orders::{Order, OrderStatus, UnpaidLimits};
 use sojourn::payments::dynamo::DynamoPayments;
 use sojourn::payments::sandbox::SandboxProvider;
 use sojourn::payments::{PaymentProvider, PaymentRequest, Payments};
@@ -60,12 +60,21 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
+    /// A shop whose customers may leave as much unpaid as a test needs.
     pub(crate) fn open() -> Self {
+        Self::with_limits(UnpaidLimits { orders: 1_000, units: 100_000 })
+    }
+
+    pub(crate) fn with_limits(limits: UnpaidLimits) -> Self {
         let store = support::store();
         let key = TestKey::new("test");
         let names = tables::ALL.iter().map(|t| (t.variable.to_owned(), t.name(&store.env).unwrap()));
         let env = Env::of(names.chain([
             ("AWS_REGION".to_owned(), "local".to_owned()),
+            ("STAGE".to_owned(), "local".to_owned()),
+            ("PAYMENT_PROVIDER".to_owned(), "sandbox".to_owned()),
+            ("UNPAID_ORDERS_PER_CUSTOMER".to_owned(), limits.orders.to_string()),
+            ("RESERVED_UNITS_PER_CUSTOMER".to_owned(), limits.units.to_string()),
             ("TOKEN_ISSUER".to_owned(), "https://issuer.example".to_owned()),
             ("TOKEN_AUDIENCE".to_owned(), "shop".to_owned()),
             ("TOKEN_JWKS".to_owned(), jwks(&[&key])),
@@ -270,6 +279,21 @@ impl Shop {
             .try_collect()
             .await
             .unwrap()
+    }
+
+    /// All rows that are orders.
+    pub(crate) async fn order_rows(&self) -> Vec<Item> {
+        let rows = self.rows("OrdersTable").await;
+        rows.into_iter().filter(|row| row.contains_key("customerId")).collect()
+    }
+
+    /// How many orders of a customer await payment, and how many units they reserve, by the row that counts them.
+    pub(crate) async fn unpaid(&self, caller: &Principal) -> (i64, i64) {
+        let key = format!("{}#unpaid#local", caller.user_id());
+        let row = self.store.client.get_item().table_name("OrdersTable").key("orderId", text(key));
+        let row = row.send().await.unwrap().item.unwrap_or_default();
+        let count = |name: &str| row.get(name).map_or(0, |count| count.as_n().unwrap().parse().unwrap());
+        (count("unpaidOrders"), count("reservedUnits"))
     }
 
     /// How many events of a type there are about something.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{self, Store};
+use futures::future::Either;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sojourn::clock::{ManualClock, rfc3339};
 use sojourn::deadline::Deadline;
-use sojourn::dynamo::{DynamoError, Guard, text};
+use sojourn::dynamo::{AttributeValue, DynamoError, Guard, number, text};
 use sojourn::env::Env;
 use sojourn::ids::{self, OrderId, UserId};
 use sojourn::jobs::backlog::{BacklogError, Turn};
@@ -74,6 +75,28 @@ impl Stage {
         order_id
     }
 
+    /// With orders older than all others, whose rows cannot be read.
+    async fn with_poisoned(self, orders: usize) -> (Self, Vec<OrderId>) {
+        let mut placed = Vec::new();
+        for _ in 0..orders {
+            let id = self.place(now() - Duration::from_hours(72), "PENDING_PAYMENT").await;
+            self.set_version(&id, text("unreadable")).await;
+            placed.push(id);
+        }
+        (self, placed)
+    }
+
+    async fn heal(&self, order_id: &OrderId) {
+        self.set_version(order_id, number(1)).await;
+    }
+
+    async fn set_version(&self, order_id: &OrderId, version: AttributeValue) {
+        let update = self.store.client.update_item().table_name("OrdersTable");
+        let update =
+            update.key("orderId", text(order_id.as_str())).update_expression("SET version = :version");
+        update.expression_attribute_values(":version", version).send().await.unwrap();
+    }
+
     async fn put(&self, table: &str, item: Value) {
         let item = serde_dynamo::to_item(item).unwrap();
         self.store.client.put_item().table_name(table).set_item(Some(item)).send().await.unwrap();
@@ -92,10 +115,20 @@ impl Stage {
     }
 
     fn turn(&self, lease: &Lease, time: Duration) -> Turn<Guard> {
+        self.turn_of(&slot(), lease, time)
+    }
+
+    /// The turn of the next hour's slot.
+    fn next_turn(&self, lease: &Lease) -> Turn<Guard> {
+        let slot = JobSlot::of_second("order-cleanup", now() + Duration::from_hours(1));
+        self.turn_of(&slot, lease, LONG)
+    }
+
+    fn turn_of(&self, slot: &JobSlot, lease: &Lease, time: Duration) -> Turn<Guard> {
         let guard = self.locks().guard(lease).unwrap();
         // The run stops ten seconds before its deadline.
         let deadline = Deadline::after(time + Duration::from_secs(10));
-        Turn::of_slot(&slot(), deadline, guard)
+        Turn::of_slot(slot, deadline, guard)
     }
 
     async fn run(&self, turn: &Turn<Guard>) -> Result<CleanupResult, BacklogError<DynamoError>> {
@@ -247,8 +280,51 @@ async fn slots_begin_with_different_shards() {
     let guard = || stage.locks().guard(&lease).unwrap();
     let first = |hour: u64| {
         let slot = JobSlot::of_second("order-cleanup", now() + Duration::from_hours(hour));
-        Turn::of_slot(&slot, Deadline::after(LONG), guard()).first_shard % PendingShard::all().count()
+        Turn::of_slot(&slot, Deadline::after(LONG), guard()).first_shard % PendingShard::fresh().count()
     };
     let firsts: HashSet<usize> = (0..8).map(first).collect();
-    assert_eq!(firsts.len(), PendingShard::all().count());
+    assert_eq!(firsts.len(), PendingShard::fresh().count());
+}
+
+/// Orders that fail at the head of the backlog: more than ten pages of them.
+const POISONED: usize = 1_010;
+
+#[tokio::test]
+async fn a_thousand_orders_that_always_fail_do_not_keep_the_others_waiting() {
+    let (stage, poisoned) = Stage::with_unpaid(0).await.0.with_poisoned(POISONED).await;
+    let lease = stage.lease().await;
+    let first = stage.run(&stage.turn(&lease, LONG)).await.unwrap();
+    assert_eq!((first.expired, first.failed), (0, u64::try_from(POISONED).unwrap()));
+
+    // They are older than these, and still behind them: the next run reads these first, and dies at the one after.
+    let mut others = Vec::new();
+    for _ in 0..20 {
+        others.push(stage.place(now() - Duration::from_hours(30), "PENDING_PAYMENT").await);
+    }
+    let faults = stage.store.embedded.faults();
+    let held = faults.add(Rule::hold(When::Before).operation("GetItem").skip(20));
+    let turn = stage.next_turn(&lease);
+    let run = std::pin::pin!(stage.run(&turn));
+    let met_another = std::pin::pin!(faults.until_held(held, 1));
+    let died = futures::future::select(run, met_another).await;
+    assert!(matches!(died, Either::Right((true, _))), "the run met nothing else");
+    faults.clear();
+    for order in &others {
+        assert_eq!(stage.status(order).await, "CANCELLED");
+    }
+    for order in &poisoned {
+        assert_eq!(stage.status(order).await, "PENDING_PAYMENT");
+    }
+}
+
+#[tokio::test]
+async fn what_failed_is_tried_again_by_a_later_run() {
+    let (stage, poisoned) = Stage::with_unpaid(0).await.0.with_poisoned(3).await;
+    let lease = stage.lease().await;
+    assert_eq!(stage.run(&stage.turn(&lease, LONG)).await.unwrap().failed, 3);
+    for order in &poisoned {
+        stage.heal(order).await;
+    }
+    let again = stage.run(&stage.next_turn(&lease)).await.unwrap();
+    assert_eq!((again.expired, again.failed), (3, 0));
 }

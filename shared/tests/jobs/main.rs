@@ -23,6 +23,11 @@ fn env_of(store: &Store) -> Env {
 /// The same, and settings.
 fn env_with(store: &Store, settings: impl IntoIterator<Item = (&'static str, String)>) -> Env {
     let names = tables::ALL.iter().map(|table| (table.variable.to_owned(), table.name(&store.env).unwrap()));
-    let place = [("AWS_REGION", "local".to_owned()), ("FILES_BUCKET", bucket::BUCKET.to_owned())];
+    let place = [
+        ("AWS_REGION", "local".to_owned()),
+        ("STAGE", "local".to_owned()),
+        ("PAYMENT_PROVIDER", "sandbox".to_owned()),
+        ("FILES_BUCKET", bucket::BUCKET.to_owned()),
+    ];
     Env::of(names.chain(place.into_iter().chain(settings).map(|(name, value)| (name.to_owned(), value))))
 }

@@ -40,6 +40,10 @@ impl Front {
         let names = tables::ALL.iter().map(|t| (t.variable.to_owned(), t.name(&store.env).unwrap()));
         let env = names.chain([
             ("AWS_REGION".to_owned(), "local".to_owned()),
+            ("STAGE".to_owned(), "local".to_owned()),
+            ("PAYMENT_PROVIDER".to_owned(), "sandbox".to_owned()),
+            ("UNPAID_ORDERS_PER_CUSTOMER".to_owned(), "20".to_owned()),
+            ("RESERVED_UNITS_PER_CUSTOMER".to_owned(), "1000".to_owned()),
             ("ALLOWED_ORIGINS".to_owned(), "https://shop.example".to_owned()),
             ("TOKEN_ISSUER".to_owned(), "https://issuer.example".to_owned()),
             ("TOKEN_AUDIENCE".to_owned(), "shop".to_owned()),

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use serde_json::{Value, json};
 use sojourn::env::Env;
-use sojourn::tables::{self, Key};
+use sojourn::tables::{self, Key, Projection};
 use sojourn_local::services::dynamodb::Embedded;
 use sojourn_local::template::model::Table;
 
@@ -40,7 +40,8 @@ pub(crate) fn store() -> Store {
         .endpoint_url(embedded.endpoint_url())
         .build();
     let names = tables::ALL.iter().map(|table| (table.variable, table.logical_id));
-    let env = Env::of(names.chain([("AWS_REGION", "local")]));
+    let env =
+        Env::of(names.chain([("AWS_REGION", "local"), ("STAGE", "local"), ("PAYMENT_PROVIDER", "sandbox")]));
     Store { embedded, client: Client::from_conf(config), env }
 }
 
@@ -60,10 +61,17 @@ fn definition(table: &tables::Table) -> Table {
             .indexes
             .iter()
             .map(|index| {
+                // As narrow as in template.yaml: an attribute that the index lacks cannot be read here either.
+                let projection = match index.projection {
+                    Projection::KeysOnly => json!({"ProjectionType": "KEYS_ONLY"}),
+                    Projection::Include(attributes) => {
+                        json!({"ProjectionType": "INCLUDE", "NonKeyAttributes": attributes})
+                    }
+                };
                 json!({
                     "IndexName": index.name,
                     "KeySchema": key_schema(index.key),
-                    "Projection": {"ProjectionType": "ALL"},
+                    "Projection": projection,
                 })
             })
             .collect();

@@ -1,33 +1,35 @@
 //! Changing the units on hand.
+//!
+//! The change is an addition, so it succeeds while the product sells: nothing that an order changes is a condition, but
+//! for the bounds. A transaction returns no new values. So the answer tells the units that were read just before, plus
+//! the change. Orders that come in between make the true number another one.
 
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::{parse_stock, product_key, stock_key};
 use crate::aws;
-use crate::catalog::{Delta, StockRefusal};
+use crate::catalog::{Delta, MAX_UNITS, StockRefusal};
 use crate::clock::rfc3339;
-use crate::dynamo::{CancellationReason, Change, DynamoError, RowKey, Rows, number, text};
+use crate::dynamo::{CancellationReason, Change, DynamoError, Item, RowKey, Rows, number, text};
 use crate::env::{ConfigError, Env};
-use crate::idempotency::dynamo::atomic::{Commit, Decision, Effect};
+use crate::idempotency::dynamo::atomic::{Commit, Decision, Effect, Explanation};
 use crate::ids::{EventId, ProductId};
 use crate::outbox::{self, Event, EventType};
-use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::tables;
 
-/// Replaces the units that were read. A transaction tells no new values, so the answer can name the sum only if nothing
-/// came in between.
-const REPLACE: Change = Change {
-    update: "SET available = :sum, updatedAt = :now",
-    condition: Some("available = :seen"),
+/// Adds units. Without a row there are none yet. The sum stays below the most that a region may have.
+const ADD: Change = Change {
+    update: "SET available = if_not_exists(available, :zero) + :delta, updatedAt = :now",
+    condition: Some("attribute_not_exists(available) OR available <= :most"),
     names: &[],
 };
 
-/// The first units in this region.
-const BEGIN: Change = Change {
-    update: "SET available = :sum, updatedAt = :now",
-    condition: Some("attribute_not_exists(productId)"),
+/// Takes units away, if so many are left.
+const REMOVE: Change = Change {
+    update: "SET available = available + :delta, updatedAt = :now",
+    condition: Some("available >= :least"),
     names: &[],
 };
 
@@ -83,16 +85,15 @@ impl Effect for AdjustStock<'_> {
         if rows.take_one(products).is_none() {
             return Ok(Decision::Refuse(StockRefusal::UnknownProduct(self.product_id.clone()).into()));
         }
-        let seen = rows.take_one(stock).map(parse_stock).transpose()?.map(|row| row.available);
-        let sum = match self.delta.applied_to(seen.unwrap_or(0)) {
-            Ok(sum) => sum,
-            Err(refusal) => return Ok(Decision::Refuse(refusal.into())),
-        };
+        let seen = units_of(rows.take_one(stock).unwrap_or_default())?;
         let key = stock_key(self.product_id, region);
-        let [to, at] = [(":sum", number(sum)), (":now", text(rfc3339(now)))];
-        let change = match seen {
-            Some(seen) => REPLACE.action(stock, key, [to, at, (":seen", number(seen))])?,
-            None => BEGIN.action(stock, key, [to, at])?,
+        let units = self.delta.units();
+        let [by, at] = [(":delta", number(units)), (":now", text(rfc3339(now)))];
+        let change = if units < 0 {
+            REMOVE.action(stock, key, [by, at, (":least", number(units.unsigned_abs()))])?
+        } else {
+            let most = MAX_UNITS.saturating_sub(units.unsigned_abs());
+            ADD.action(stock, key, [by, at, (":zero", number(0)), (":most", number(most))])?
         };
         let event = Event {
             event_id: self.event_id.clone(),
@@ -100,17 +101,29 @@ impl Effect for AdjustStock<'_> {
             occurred_at: now,
             region: region.clone(),
             subject: self.product_id.to_string(),
-            data: json!({"productId": self.product_id, "region": region, "delta": self.delta, "available": sum}),
+            data: json!({"productId": self.product_id, "region": region, "delta": self.delta}),
         };
-        let body = json!({"productId": self.product_id, "region": region, "available": sum});
+        let available = seen.saturating_add_signed(units);
+        let body = json!({"productId": self.product_id, "region": region, "available": available});
         let actions = vec![change, outbox::dynamo::put(outbox, &event)?];
         Ok(Decision::Commit(Commit { actions, reply: Reply::json(200, body), decided: () }))
     }
 
-    /// The units have changed since they were read: look again.
-    fn explain(&self, (): &(), _: &[CancellationReason]) -> Option<Problem> {
-        None
+    /// The stock's bound was in the way, with the units as they stand.
+    fn explain(&self, (): &(), reasons: &[CancellationReason]) -> Explanation {
+        let Some(CancellationReason::ConditionFailed(stock)) = reasons.first() else {
+            return Explanation::ReadAgain;
+        };
+        match units_of(stock.clone()).map(|available| self.delta.applied_to(available)) {
+            Ok(Err(refusal)) => Explanation::Refuse(refusal.into()),
+            Ok(Ok(_)) | Err(_) => Explanation::ReadAgain,
+        }
     }
 
     fn committed(&self) {}
+}
+
+/// The units of a stock row. Without a row there are none.
+fn units_of(row: Item) -> Result<u64, DynamoError> {
+    if row.is_empty() { Ok(0) } else { parse_stock(row).map(|row| row.available) }
 }

@@ -7,10 +7,9 @@ use serde_dynamo::aws_sdk_dynamodb_1::to_item;
 use crate::dynamo::{CancellationReason, DynamoError, Item, RowKey, Rows};
 use crate::env::{ConfigError, Env};
 use crate::exports::{Export, ExportRequest, Period};
-use crate::idempotency::dynamo::atomic::{Commit, Decision, Effect};
+use crate::idempotency::dynamo::atomic::{Commit, Decision, Effect, Explanation};
 use crate::ids::{ExportId, SharedIds, UserId};
 use crate::outbox::{self, Event, EventType};
-use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::tables;
 
@@ -107,8 +106,8 @@ impl Effect for RequestExport<'_> {
     }
 
     /// The only condition is that the id is new.
-    fn explain(&self, (): &(), _: &[CancellationReason]) -> Option<Problem> {
-        None
+    fn explain(&self, (): &(), _: &[CancellationReason]) -> Explanation {
+        Explanation::ReadAgain
     }
 
     fn committed(&self) {

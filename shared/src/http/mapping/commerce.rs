@@ -1,11 +1,11 @@
 //! Catalogue, carts, orders and payments, and the keys that make their writes idempotent.
 
-use super::TRY_AGAIN;
+use super::{TRY_AGAIN, soon};
 use crate::carts::CartError;
 use crate::catalog::{CatalogError, StockRefusal};
 use crate::idempotency::{KeyError, KeyedRequestError};
 use crate::ids::ProductId;
-use crate::orders::{OrderQueryError, Refusal};
+use crate::orders::{OrderQueryError, Refusal, TooManyUnpaid};
 use crate::payments::PaymentError;
 use crate::problem::{Problem, ProblemType};
 
@@ -38,7 +38,7 @@ impl From<KeyedRequestError> for Problem {
             .retry_after(retry_after),
             KeyedRequestError::Contended => {
                 Self::new(ProblemType::Unavailable, "too many at once want the same; try again")
-                    .retry_after(TRY_AGAIN)
+                    .retry_after(soon())
             }
             KeyedRequestError::Refused(problem) => problem,
             KeyedRequestError::Store(error) => error.into(),
@@ -63,6 +63,18 @@ impl From<Refusal> for Problem {
                 Self::new(ProblemType::OrderStateConflict, detail).with("orderStatus", status.as_str())
             }
         }
+    }
+}
+
+/// 409.
+impl From<TooManyUnpaid> for Problem {
+    fn from(refusal: TooManyUnpaid) -> Self {
+        let TooManyUnpaid { orders, units, limits } = refusal;
+        Self::new(ProblemType::UnpaidLimit, refusal.to_string())
+            .with("unpaidOrders", orders)
+            .with("reservedUnits", units)
+            .with("maxUnpaidOrders", limits.orders)
+            .with("maxReservedUnits", limits.units)
     }
 }
 
@@ -113,7 +125,7 @@ impl From<CartError> for Problem {
             CartError::Stale { version } => Self::stale(version),
             CartError::Contended => {
                 Self::new(ProblemType::Unavailable, "too many at once write this cart; try again")
-                    .retry_after(TRY_AGAIN)
+                    .retry_after(soon())
             }
             CartError::Store(error) => error.into(),
         }

@@ -9,9 +9,11 @@
 //!    - somebody is at the record right now: go back to 1, since it may be our duplicate, whose effect (stock taken)
 //!      must not be mistaken for a reason to refuse;
 //!    - a condition of the effect failed: the effect says whether that is final;
-//!    - conflicts: go back to 1; throttling: 503.
-//! 4. Going back waits with jitter inside the deadline; when that leaves no time the answer is 503, and nothing was
-//!    changed.
+//!    - conflicts at other rows only: send the same transaction again. Its conditions look at the record and at those
+//!      rows anew, so nothing needs to be read;
+//!    - throttling: 503.
+//! 4. Both ways of trying again wait with jitter, and share the bounds of [`Backoff::of_conflicts`]. Beyond them the
+//!    answer is 503 with `Retry-After`, and nothing was changed.
 //! 5. A final refusal is recorded by a conditional put; if a record is in the way, that one is the answer.
 //!
 //! So a new effect takes two sequential round trips (and what deciding reads on top), and a replay one.
@@ -48,9 +50,8 @@ pub trait Effect: Sync {
         now: Timestamp,
     ) -> impl Future<Output = Result<Decision<Self::Decided>, DynamoError>> + Send;
 
-    /// Says what a failed condition among the effect's own actions means: a final refusal, or `None` to read and
-    /// decide again. The reasons are in the order of the actions.
-    fn explain(&self, decided: &Self::Decided, reasons: &[CancellationReason]) -> Option<Problem>;
+    /// Says what a failed condition among the effect's own actions means. The reasons are in the order of the actions.
+    fn explain(&self, decided: &Self::Decided, reasons: &[CancellationReason]) -> Explanation;
 
     /// Called when the effect has happened, for its metrics.
     fn committed(&self);
@@ -80,6 +81,17 @@ pub struct Commit<T = ()> {
     pub decided: T,
 }
 
+/// What a failed condition of an effect means.
+#[derive(Debug)]
+pub enum Explanation {
+    /// A final refusal, recorded.
+    Refuse(Problem),
+    /// A refusal that will pass, not recorded.
+    Defer(Problem),
+    /// The rows are not as they were read.
+    ReadAgain,
+}
+
 /// What became of one try.
 enum Try {
     Answered(Reply),
@@ -96,7 +108,7 @@ impl KeyedRequests {
         effect: &impl Effect,
         deadline: Deadline,
     ) -> Result<Reply, KeyedRequestError> {
-        let mut backoff = Backoff::within(deadline);
+        let mut backoff = Backoff::of_conflicts(deadline);
         loop {
             let rows = match self.open(caller, request, effect.rows(), deadline).await? {
                 Opening::Answered(reply) => return Ok(reply),
@@ -104,7 +116,7 @@ impl KeyedRequests {
             };
             let now = self.clock.now();
             let tried = match effect.decide(rows, now).await? {
-                Decision::Commit(commit) => self.commit(request, effect, commit, now).await?,
+                Decision::Commit(commit) => self.commit(request, effect, commit, now, &mut backoff).await?,
                 Decision::Refuse(problem) => Try::Refused(problem),
                 Decision::Defer(problem) => return Err(KeyedRequestError::Refused(problem)),
                 Decision::ReadAgain => Try::Again,
@@ -126,16 +138,23 @@ impl KeyedRequests {
         effect: &E,
         Commit { actions, reply, decided }: Commit<E::Decided>,
         now: Timestamp,
+        backoff: &mut Backoff,
     ) -> Result<Try, KeyedRequestError> {
         let mut items = vec![put_done(&self.records, request, &reply, now)?];
         items.extend(actions);
-        let sent = self.client.transact_write_items().set_transact_items(Some(items)).send().await;
-        let reasons = match Transaction::outcome(sent, &request.scope.record_key())? {
-            Transaction::Committed => {
-                effect.committed();
-                return Ok(Try::Answered(reply));
+        let reasons = loop {
+            let send = self.client.transact_write_items().set_transact_items(Some(items.clone())).send();
+            match Transaction::outcome(Box::pin(send).await, &request.scope.record_key())? {
+                Transaction::Committed => {
+                    effect.committed();
+                    return Ok(Try::Answered(reply));
+                }
+                Transaction::Cancelled(reasons) if !met_others_at_the_effect_only(&reasons) => break reasons,
+                Transaction::Cancelled(_) => telemetry::count(Metric::TransactionConflicts, 1),
             }
-            Transaction::Cancelled(reasons) => reasons,
+            if !backoff.wait().await {
+                return Err(KeyedRequestError::Contended);
+            }
         };
         let (record, effects) = reasons.split_first().unwrap_or((&CancellationReason::None, &[]));
         match record {
@@ -148,14 +167,22 @@ impl KeyedRequests {
             Conflict => return Ok(Try::Again),
             _ => {}
         }
-        if effects.iter().any(|reason| matches!(reason, ConditionFailed(_)))
-            && let Some(problem) = effect.explain(&decided, effects)
-        {
-            return Ok(Try::Refused(problem));
+        if effects.iter().any(|reason| matches!(reason, ConditionFailed(_))) {
+            match effect.explain(&decided, effects) {
+                Explanation::Refuse(problem) => return Ok(Try::Refused(problem)),
+                Explanation::Defer(problem) => return Err(KeyedRequestError::Refused(problem)),
+                Explanation::ReadAgain => {}
+            }
         }
         match reasons.iter().find_map(CancellationReason::error_code) {
             Some(code) => Err(DynamoError::cancelled(request.scope.record_key(), code).into()),
             None => Ok(Try::Again),
         }
     }
+}
+
+/// Whether a transaction was cancelled by conflicts alone, none of them at the record, which is its first action.
+fn met_others_at_the_effect_only(reasons: &[CancellationReason]) -> bool {
+    let Some((CancellationReason::None, effects)) = reasons.split_first() else { return false };
+    effects.contains(&Conflict) && effects.iter().all(|r| matches!(r, CancellationReason::None | Conflict))
 }

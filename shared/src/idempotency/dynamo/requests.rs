@@ -80,7 +80,7 @@ impl KeyedRequests {
         deadline: Deadline,
     ) -> Result<Reply, KeyedRequestError> {
         let reply = problem.clone().into_reply();
-        let mut backoff = Backoff::within(deadline);
+        let mut backoff = Backoff::of_conflicts(deadline);
         loop {
             let now = self.clock.now();
             // Claimable, not free: the request's own lapsed claim gives way to its refusal.

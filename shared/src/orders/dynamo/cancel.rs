@@ -6,11 +6,10 @@ use super::settle::{Footing, Settling};
 use super::{key, parse};
 use crate::deadline::Deadline;
 use crate::dynamo::{CancellationReason, DynamoError, RowKey, Rows};
-use crate::idempotency::dynamo::atomic::{Commit, Decision, Effect};
+use crate::idempotency::dynamo::atomic::{Commit, Decision, Effect, Explanation};
 use crate::ids::{OrderId, UserId};
 use crate::orders::{CancelReason, OrderStatus, Refusal};
 use crate::payments::{PaymentError, PaymentProvider};
-use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::telemetry::{self, Metric};
 
@@ -59,8 +58,8 @@ impl<P: PaymentProvider> Effect for CancelOrder<'_, P> {
     }
 
     /// The order has changed since it was read: look again.
-    fn explain(&self, (): &(), _: &[CancellationReason]) -> Option<Problem> {
-        None
+    fn explain(&self, (): &(), _: &[CancellationReason]) -> Explanation {
+        Explanation::ReadAgain
     }
 
     fn committed(&self) {

@@ -7,7 +7,9 @@ use super::settle::{Footing, Settling};
 use super::{OrderWrites, key, parse};
 use crate::clock::SharedClock;
 use crate::deadline::Deadline;
-use crate::dynamo::{CancellationReason, DynamoError, Guard, TimeIndex, Transaction, transact};
+use crate::dynamo::{
+    CancellationReason, Change, DynamoError, Guard, TimeIndex, Transaction, WriteOutcome, text, transact,
+};
 use crate::env::{ConfigError, Env};
 use crate::ids::{OrderId, SharedIds};
 use crate::orders::{CancelReason, Expiration, Expiry, Order, OrderStatus, PendingOrder, PendingShard};
@@ -23,9 +25,17 @@ const PENDING: TimeIndex = TimeIndex {
     before: "pendingShard = :shard AND createdAt < :before",
 };
 
+/// Moves an order within the index, if it still awaits payment. The order's version stays: its clean-up failed, and a
+/// payment that is under way must not.
+const PUT_BEHIND: Change = Change {
+    update: "SET pendingShard = :shard",
+    condition: Some("attribute_exists(pendingShard)"),
+    names: &[],
+};
+
 /// Expiry on the orders table.
 ///
-/// Calls `Query` on the index `pending`, `GetItem` on orders; in transactions `UpdateItem` on orders and stock,
+/// Calls `Query` on the index `pending`, `GetItem` and `UpdateItem` on orders; in transactions `UpdateItem` on orders and stock,
 /// `PutItem` on outbox, and what the guard is.
 #[derive(Debug, Clone)]
 pub struct DynamoExpiry<P> {
@@ -120,13 +130,22 @@ impl<P: PaymentProvider> Expiry for DynamoExpiry<P> {
         PENDING.page(self.settling.client(), writes.orders(), &shard, placed_before, after).await
     }
 
+    async fn put_behind(&self, order_id: &OrderId, shard: PendingShard) -> Result<(), DynamoError> {
+        let writes = self.settling.writes();
+        let to = [(":shard", text(shard.key(&writes.region)))];
+        let request = PUT_BEHIND.request(self.settling.client(), writes.orders(), key(order_id), to);
+        // A condition that fails, or a rival: then the order is paid, cancelled or about to be.
+        let written = Box::pin(request.send()).await;
+        written.outcome("UpdateItem", order_id.as_str()).map(|_| ())
+    }
+
     async fn expire(
         &self,
         order_id: &OrderId,
         guard: Option<Guard>,
         deadline: Deadline,
     ) -> Result<Expiration, DynamoError> {
-        let mut backoff = Backoff::within(deadline);
+        let mut backoff = Backoff::of_conflicts(deadline);
         loop {
             // Boxed: a job keeps many of these at once, and SDK calls are futures of many kilobytes.
             let tried = Box::pin(self.try_expire(order_id, guard.as_ref(), deadline)).await?;

@@ -3,18 +3,19 @@
 //! | attribute | |
 //! |---|---|
 //! | `orderId` | key |
-//! | `customerId`, `createdAt` | index `byCustomer`: a customer's orders by time |
-//! | `dayShard`, `orderId` | index `byDay`: an eighth of a UTC day's orders |
+//! | `customerId`, `createdAt` | index `byCustomer`: a customer's orders by time, see [`super::ListedOrder`] |
+//! | `dayShard`, `orderId` | index `byDay`: a part of a UTC day's orders |
 //! | `pendingShard`, `createdAt` | index `pending`, sparse: only while the order awaits payment |
 //! | `status`, `lines`, `total`, `region`, `updatedAt`, `version` | as in [`Order`] |
 //! | `cancelReason?` | `customer` or `unpaid`, for the daily report |
 //! | `payment?`, `paymentGeneration`, `paymentId?` | see [`crate::payments`] |
+//! | `reservedUnits?` | the order is counted in its customer's row of [`unpaid`] |
 
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use jiff::Timestamp;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use super::{CancelReason, DayShard, Order, OrderStatus, PendingShard};
+use super::{CancelReason, DayShard, Order, OrderStatus, PendingShard, UnpaidLimits};
 use crate::clock::rfc3339;
 use crate::dynamo::{AttributeValue, Change, DynamoError, Item, number, text};
 use crate::env::{ConfigError, Env};
@@ -27,6 +28,7 @@ mod expire;
 mod place;
 mod read;
 mod settle;
+mod unpaid;
 
 pub use cancel::CancelOrder;
 pub use expire::DynamoExpiry;
@@ -94,9 +96,19 @@ impl OrderWrites {
         &self.orders
     }
 
-    /// A new order: the order, its event, and a stock action for each line, in the order of the lines.
-    fn placed(&self, order: &Order) -> Result<Vec<TransactWriteItem>, DynamoError> {
-        let mut actions = vec![self.put_order(order)?, self.event(EventType::OrderPlaced, order)?];
+    /// A new order of so many units: the order, its event, its count among the customer's unpaid orders, and a stock
+    /// action for each line, in the order of the lines.
+    fn placed(
+        &self,
+        order: &Order,
+        units: u64,
+        limits: UnpaidLimits,
+    ) -> Result<Vec<TransactWriteItem>, DynamoError> {
+        let mut actions = vec![
+            self.put_order(order)?,
+            self.event(EventType::OrderPlaced, order)?,
+            unpaid::count(&self.orders, order, units, limits)?,
+        ];
         for line in &order.lines {
             actions.push(catalog::dynamo::take(
                 &self.stock,
@@ -109,7 +121,7 @@ impl OrderWrites {
         Ok(actions)
     }
 
-    /// The order as it was read, cancelled: the order first, then its event, then its stock given back.
+    /// The order as it was read, cancelled: the order first, then its event, then its count and its stock given back.
     fn cancelled(
         &self,
         order: &Order,
@@ -135,6 +147,7 @@ impl OrderWrites {
             CANCEL.action(&self.orders, key(&order.order_id), values)?,
             self.event_with(EventType::OrderCancelled, &cancelled, data)?,
         ];
+        actions.extend(unpaid::uncount(&self.orders, order)?);
         for line in &order.lines {
             actions.push(catalog::dynamo::give_back(
                 &self.stock,
@@ -147,7 +160,7 @@ impl OrderWrites {
         Ok((cancelled, actions))
     }
 
-    /// The order as it was read, paid: the order first, then its event.
+    /// The order as it was read, paid: the order first, then its event, then its count.
     pub(crate) fn paid(
         &self,
         order: &Order,
@@ -164,10 +177,12 @@ impl OrderWrites {
         };
         let [status, at, one, seen] = transition(order, OrderStatus::Paid, now);
         let values = [status, at, one, seen, (":paymentId", text(payment_id.as_str()))];
-        Ok(vec![
+        let mut actions = vec![
             PAY.action(&self.orders, key(&order.order_id), values)?,
             self.event(EventType::OrderPaid, &paid)?,
-        ])
+        ];
+        actions.extend(unpaid::uncount(&self.orders, order)?);
+        Ok(actions)
     }
 
     fn put_order(&self, order: &Order) -> Result<TransactWriteItem, DynamoError> {

@@ -6,22 +6,27 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 
-use super::OrderWrites;
+use super::{OrderWrites, unpaid};
 use crate::carts::{self, Lines};
 use crate::deadline::Deadline;
 use crate::dynamo::{CancellationReason, DynamoError, Item, RowKey, Rows, read_rows};
 use crate::env::{ConfigError, Env};
-use crate::idempotency::dynamo::atomic::{Commit, Decision, Effect};
+use crate::idempotency::dynamo::atomic::{Commit, Decision, Effect, Explanation};
 use crate::ids::{OrderId, ProductId, UserId};
 use crate::money::Money;
-use crate::orders::{Order, OrderLine, OrderRequest, OrderStatus, Refusal, price};
-use crate::problem::Problem;
+use crate::orders::{
+    Order, OrderLine, OrderRequest, OrderStatus, Refusal, TooManyUnpaid, UnpaidLimits, price,
+};
 use crate::reply::Reply;
 use crate::telemetry::{self, Metric};
 use crate::{catalog, tables};
 
-/// Actions of the transaction that come before those of the lines: the order and its event. Behind them comes the cart's.
-const BEFORE_LINES: usize = 2;
+/// Position of the action that counts the order among its customer's unpaid ones.
+const COUNT: usize = 2;
+
+/// Actions of the transaction that come before those of the lines: the order, its event and its count. Behind them comes
+/// the cart's.
+const BEFORE_LINES: usize = COUNT + 1;
 
 /// Where orders are placed.
 #[derive(Debug, Clone)]
@@ -30,13 +35,15 @@ pub struct Checkout {
     products: String,
     carts: String,
     writes: OrderWrites,
+    limits: UnpaidLimits,
 }
 
 impl Checkout {
-    /// Orders of products in `PRODUCTS_TABLE`, out of carts in `CARTS_TABLE`.
+    /// Orders of products in `PRODUCTS_TABLE`, out of carts in `CARTS_TABLE`, within the [`UnpaidLimits`] of the
+    /// environment.
     pub fn from_env(client: Client, env: &Env, writes: OrderWrites) -> Result<Self, ConfigError> {
         let (products, carts) = (tables::PRODUCTS.name(env)?, tables::CARTS.name(env)?);
-        Ok(Self { client, products, carts, writes })
+        Ok(Self { client, products, carts, writes, limits: UnpaidLimits::from_env(env)? })
     }
 
     fn product_keys<'a>(&'a self, lines: &Lines) -> Vec<RowKey<'a>> {
@@ -49,7 +56,8 @@ impl Checkout {
 
 /// The effect of `POST /orders`.
 ///
-/// Reads `BatchGetItem` on products and carts. Writes `PutItem` on orders and outbox, `UpdateItem` on stock and carts.
+/// Reads `BatchGetItem` on products and carts. Writes `PutItem` on orders and outbox, `UpdateItem` on orders, stock and
+/// carts.
 #[derive(Debug)]
 pub struct PlaceOrder<'a> {
     /// Where.
@@ -89,7 +97,7 @@ impl PlaceOrder<'_> {
         Ok(Some(Basket { lines: cart.lines, products: rows.take(products), emptied_cart: Some(emptied) }))
     }
 
-    fn order(&self, lines: Vec<OrderLine>, total: Money, now: Timestamp) -> Order {
+    fn order(&self, lines: Vec<OrderLine>, total: Money, units: u64, now: Timestamp) -> Order {
         Order {
             order_id: self.order_id.clone(),
             customer_id: self.customer_id.clone(),
@@ -103,6 +111,7 @@ impl PlaceOrder<'_> {
             payment_generation: 0,
             payment: None,
             payment_id: None,
+            reserved_units: Some(units),
         }
     }
 }
@@ -128,8 +137,13 @@ impl Effect for PlaceOrder<'_> {
             Ok(lines_and_total) => lines_and_total,
             Err(refusal) => return Ok(Decision::Refuse(refusal.into())),
         };
-        let order = self.order(lines, total, now);
-        let mut actions = self.checkout.writes.placed(&order)?;
+        let limits = self.checkout.limits;
+        let units = lines.iter().map(|line| u64::from(line.quantity.get())).sum();
+        if units > limits.units {
+            return Ok(Decision::Defer(TooManyUnpaid { orders: 0, units: 0, limits }.into()));
+        }
+        let order = self.order(lines, total, units, now);
+        let mut actions = self.checkout.writes.placed(&order, units, limits)?;
         actions.extend(emptied_cart);
         let reply =
             Reply::json(201, order.document()).header("location", format!("/orders/{}", order.order_id));
@@ -137,12 +151,16 @@ impl Effect for PlaceOrder<'_> {
         Ok(Decision::Commit(Commit { actions, reply, decided }))
     }
 
-    /// A line's condition fails when fewer units are left than it wants: final, and every such line is named. Unless
-    /// somebody was at the cart: then these may be its lines no longer.
-    fn explain(&self, products: &Vec<ProductId>, reasons: &[CancellationReason]) -> Option<Problem> {
+    /// The count's condition fails when the customer has too many unpaid orders: that passes. A line's condition fails
+    /// when fewer units are left than it wants: final, and every such line is named. Unless somebody was at the cart: then
+    /// these may be its lines no longer.
+    fn explain(&self, products: &Vec<ProductId>, reasons: &[CancellationReason]) -> Explanation {
         let cart = reasons.get(BEFORE_LINES + products.len());
         if cart.is_some_and(|reason| *reason != CancellationReason::None) {
-            return None;
+            return Explanation::ReadAgain;
+        }
+        if let Some(CancellationReason::ConditionFailed(row)) = reasons.get(COUNT) {
+            return Explanation::Defer(unpaid::refusal(row.clone(), self.checkout.limits).into());
         }
         let short: Vec<_> = reasons
             .iter()
@@ -151,7 +169,11 @@ impl Effect for PlaceOrder<'_> {
             .filter(|(reason, _)| matches!(reason, CancellationReason::ConditionFailed(_)))
             .map(|(_, product_id)| product_id.clone())
             .collect();
-        (!short.is_empty()).then(|| Refusal::OutOfStock(short).into())
+        if short.is_empty() {
+            Explanation::ReadAgain
+        } else {
+            Explanation::Refuse(Refusal::OutOfStock(short).into())
+        }
     }
 
     fn committed(&self) {

@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
 use super::{key, parse};
 use crate::clock::{as_rfc3339, rfc3339};
@@ -10,7 +11,7 @@ use crate::cursor::{self, Page};
 use crate::dynamo::{DynamoError, Item, text};
 use crate::env::{ConfigError, Env};
 use crate::ids::{OrderId, UserId};
-use crate::orders::{Order, OrderQueryError};
+use crate::orders::{ListedOrder, Order, OrderQueryError};
 use crate::tables;
 
 /// Name of the listing in its cursors.
@@ -63,7 +64,7 @@ impl DynamoOrders {
         customer_id: &UserId,
         cursor: Option<&str>,
         limit: u32,
-    ) -> Result<Page<Order>, OrderQueryError> {
+    ) -> Result<Page<ListedOrder>, OrderQueryError> {
         let start =
             cursor.map(|cursor| cursor::decode::<Behind>(LISTING, cursor)).transpose()?.map(|behind| {
                 let mut start = key(&behind.order_id);
@@ -85,15 +86,16 @@ impl DynamoOrders {
             .await
             .map_err(|error| DynamoError::new("Query", format!("orders of {customer_id}"), error))?;
         let next_cursor = answer.last_evaluated_key.map(next_cursor).transpose()?;
-        let items = answer.items.unwrap_or_default().into_iter().map(parse).collect::<Result<_, _>>()?;
+        let listed =
+            |item| from_item(item).map_err(|error| DynamoError::unreadable("read", "a listed order", error));
+        let items = answer.items.unwrap_or_default().into_iter().map(listed).collect::<Result<_, _>>()?;
         Ok(Page { items, next_cursor })
     }
 }
 
 fn next_cursor(last: Item) -> Result<String, DynamoError> {
     let unreadable = |error| DynamoError::unreadable("Query", "the end of a page of orders", error);
-    let behind: Behind =
-        serde_dynamo::aws_sdk_dynamodb_1::from_item(last).map_err(|e| unreadable(e.into()))?;
+    let behind: Behind = from_item(last).map_err(|e| unreadable(e.into()))?;
     cursor::encode(LISTING, &behind)
         .map_err(|error| unreadable(Box::<dyn std::error::Error + Send + Sync>::from(error)))
 }

@@ -1,4 +1,4 @@
-//! Before an order may end unpaid: what became of a payment whose outcome is unknown.
+//! Before an order may end unpaid: the provider voids its payment key.
 
 use std::time::Duration;
 
@@ -51,15 +51,17 @@ impl<P: PaymentProvider> Settling<P> {
         &self.client
     }
 
-    /// Looks after the payment of `order`, which was read as pending.
+    /// Makes sure that `order`, which was read as pending, is not charged and cannot be charged any more.
+    ///
+    /// The provider is asked even if the order shows no payment: a copy of the order may lack a claim that was made
+    /// elsewhere, and the provider knows of every charge.
     pub(super) async fn settle(
         &self,
         order: &Order,
         now: Timestamp,
         deadline: Deadline,
     ) -> Result<Footing, DynamoError> {
-        let Some(payment) = &order.payment else { return Ok(Footing::Clear) };
-        if payment.claim_until > now {
+        if let Some(payment) = order.payment.as_ref().filter(|payment| payment.claim_until > now) {
             return Ok(Footing::UnderWay { retry_after: time_left(payment.claim_until, now) });
         }
         match void(&self.provider, &PaymentKey::of(order), deadline).await {
