@@ -68,6 +68,8 @@ pub enum Metric {
     Exports,
     /// Refresh tokens that were shown again after their use: a theft, or a client that keeps old ones.
     RefreshTokensReused,
+    /// Copies of sessions in Redis that no function wrote: somebody writes to Redis, or the key has changed.
+    ForgedSessionCopies,
     /// Passwords that were not verified because too many had been wrong, by the limit that was reached.
     ThrottledAttempts,
     /// Answers of status 500 and above, by error type.
@@ -96,6 +98,7 @@ impl Metric {
             Self::JobsCompleted => "JobsCompleted",
             Self::Exports => "Exports",
             Self::RefreshTokensReused => "RefreshTokensReused",
+            Self::ForgedSessionCopies => "ForgedSessionCopies",
             Self::ThrottledAttempts => "ThrottledAttempts",
             Self::Errors => "Errors",
         }

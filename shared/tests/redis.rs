@@ -7,18 +7,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use redis_server::RedisServer;
+use redis_tls::TlsServer;
 use sojourn::env::Env;
 use sojourn::redis::{Answer, RedisClient, RedisError};
 use tokio::net::{TcpListener, TcpStream};
 
 #[path = "support/redis_server.rs"]
 mod redis_server;
+#[path = "support/redis_tls.rs"]
+mod redis_tls;
 
 /// Longest that a client may take to find its way back.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Ten budgets of a call: twice what opens the breaker when calls fail, and less than the budget of a connection.
+const SLOW: Duration = Duration::from_millis(100);
+/// Tells a test's second process where the server is.
+const TLS_URL: &str = "SOJOURN_TEST_REDIS_TLS_URL";
 
 fn client(url: &str) -> RedisClient {
-    RedisClient::from_env(&Env::of([("REDIS_URL", url)])).unwrap()
+    RedisClient::from_env(&Env::of([("STAGE", "local"), ("REDIS_URL", url)])).unwrap()
 }
 
 async fn ping(client: &RedisClient) -> Result<Answer<(String,)>, RedisError> {
@@ -92,11 +99,11 @@ async fn an_answer_with_an_error_is_a_failure() {
     ping_until_answered(&client).await;
 }
 
-/// Passes everything on to `server`, beginning late. Counts the connections.
-async fn slow_door(server: &RedisServer, delay: Duration) -> (String, Arc<AtomicUsize>) {
+/// Passes everything on to the server at `address`, beginning late. Gives the address of the door, and counts the
+/// connections.
+async fn slow_door(address: String, delay: Duration) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("redis://{}", listener.local_addr().unwrap());
-    let address = server.url().trim_start_matches("redis://").to_owned();
+    let door = listener.local_addr().unwrap().to_string();
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&connections);
     tokio::spawn(async move {
@@ -110,17 +117,44 @@ async fn slow_door(server: &RedisServer, delay: Duration) -> (String, Arc<Atomic
             });
         }
     });
-    (url, connections)
+    (door, connections)
+}
+
+/// Asks until there is an answer, and the attempt to connect is not given up before.
+async fn ping_until_connected(client: &RedisClient) {
+    loop {
+        match ping(client).await {
+            Ok(_) => return,
+            Err(error) => assert!(matches!(error, RedisError::Connecting), "{error:?}"),
+        }
+    }
 }
 
 #[tokio::test]
 async fn connecting_goes_on_over_several_calls_when_it_takes_longer_than_one_may() {
     let Some(server) = RedisServer::start() else { return };
-    let (url, connections) = slow_door(&server, Duration::from_millis(100)).await;
-    let client = client(&url);
-    assert!(matches!(ping(&client).await, Err(RedisError::Late)));
-    ping_until_answered(&client).await;
+    let address = server.url().trim_start_matches("redis://").to_owned();
+    let (door, connections) = slow_door(address, SLOW).await;
+    let client = client(&format!("redis://{door}"));
+    assert!(matches!(ping(&client).await, Err(RedisError::Connecting)));
+    ping_until_connected(&client).await;
     assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_connected_to_costs_the_connections_budget_and_is_found_again() {
+    let Some(server) = RedisServer::start() else { return };
+    server.pause();
+    let client = client(&server.url());
+    let mut asked = 0;
+    while matches!(ping(&client).await, Err(RedisError::Connecting)) {
+        asked += 1;
+        // 300 ms in pieces of 10 ms, and not less: a piece may be longer than that on a busy machine.
+        assert!(asked <= 30, "connecting is never given up");
+    }
+    assert!(matches!(ping(&client).await, Err(RedisError::CircuitOpen)));
+    server.resume();
+    ping_until_answered(&client).await;
 }
 
 #[tokio::test]
@@ -130,4 +164,25 @@ async fn a_server_without_tls_is_not_spoken_to_in_the_clear_when_tls_was_asked_f
     for _ in 0..20 {
         assert!(ping(&client).await.is_err());
     }
+}
+
+/// The roots that a process trusts are those of its environment, so a second process of this test is the client.
+#[tokio::test]
+async fn a_tls_handshake_that_takes_ten_budgets_ends() {
+    const NAME: &str = "a_tls_handshake_that_takes_ten_budgets_ends";
+
+    if let Ok(url) = std::env::var(TLS_URL) {
+        return ping_until_connected(&client(&url)).await;
+    }
+    if RedisServer::start().is_none() {
+        return;
+    }
+    let server = TlsServer::start().await;
+    let (door, connections) = slow_door(server.address.to_string(), SLOW).await;
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", NAME]).env(TLS_URL, format!("rediss://{door}"));
+    child.env("SSL_CERT_FILE", server.authority());
+    let ended = tokio::task::spawn_blocking(move || child.output()).await.unwrap().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sojourn::clock::{Clock, SystemClock, rfc3339};
 use sojourn::connections::MAX_HANDSHAKE;
@@ -187,6 +188,13 @@ impl TestRegion {
         let update = update.key("sessionId", AttributeValue::S(session_id.to_owned()));
         let update = update.update_expression("SET lastActivity = :then");
         update.expression_attribute_values(":then", AttributeValue::S(rfc3339(then))).send().await.unwrap();
+    }
+
+    /// When a session was last in use, as its row has it.
+    pub async fn last_activity(&self, session_id: &str) -> Timestamp {
+        let get = self.dynamodb().get_item().table_name(tables::SESSIONS.logical_id).consistent_read(true);
+        let row = get.key("sessionId", AttributeValue::S(session_id.to_owned())).send().await.unwrap();
+        row.item.unwrap()["lastActivity"].as_s().unwrap().parse().unwrap()
     }
 
     /// Leaves a row of a socket of `who` that is gone without a `$disconnect`, as a lost event does. Somebody of theirs has

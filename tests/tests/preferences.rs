@@ -141,11 +141,12 @@ async fn a_session_that_was_tampered_with_tells_nothing_and_can_still_be_ended()
         .dynamodb()
         .get_item()
         .table_name(table)
-        .key("sessionId", key(&of_laptop))
+        .key("sessionId", key(&format!("{of_laptop}#payload")))
         .send()
         .await
         .unwrap();
-    let update = region.dynamodb().update_item().table_name(table).key("sessionId", key(&of_phone));
+    let update = region.dynamodb().update_item().table_name(table);
+    let update = update.key("sessionId", key(&format!("{of_phone}#payload")));
     let update = update.update_expression("SET payload = :payload");
     update
         .expression_attribute_values(":payload", row.item.unwrap()["payload"].clone())

@@ -3,7 +3,10 @@
 //! Every request is delayed by a fault rule, so that requests which a function sends together overlap, and those which
 //! it sends one after the other do not.
 
+use std::time::Duration;
+
 use serde_json::json;
+use sojourn::clock::{Clock, SystemClock};
 use sojourn_tests::{File, PASSWORD, TestRegion, fresh_key};
 
 /// The delay of each request: far above what the requests themselves take, and what a busy machine puts between two that
@@ -155,6 +158,21 @@ async fn the_first_read_of_a_quiet_minute_stamps_the_session_and_waits_for_one_m
         region.call_as(&customer, "GET", "/orders").send().await.expect(200);
         assert_eq!(sequential(&region).await, expected);
     }
+}
+
+#[tokio::test]
+async fn an_order_of_a_quiet_minute_stamps_the_session_and_waits_for_no_more() {
+    let region = delayed_by(STAMP_DELAY_MS).await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 10).await;
+    let customer = region.customer().await;
+    region.quiet_session(&customer.session_id, 23 * 60).await;
+    region.record().await;
+    region.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201);
+    assert_eq!(sequential(&region).await, 2);
+    // Were the session not stamped, it would be idle for too long in an hour.
+    let an_hour_ago = SystemClock.now().checked_sub(Duration::from_hours(1)).unwrap_or_default();
+    assert!(region.last_activity(&customer.session_id).await > an_hour_ago);
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ const READS: u64 = 60;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn region_with(redis: &RedisServer) -> TestRegion {
-    let parameters = ["SessionStore=redis".to_owned(), format!("RedisUrl={}", redis.url())];
+    let key = "SessionCopyKey=0123456789abcdef0123456789abcdef".to_owned();
+    let parameters = ["SessionStore=redis".to_owned(), format!("RedisUrl={}", redis.url()), key];
     let arguments = parameters.into_iter().flat_map(|value| ["--parameter".to_owned(), value]).collect();
     TestRegion::start_with(Options { arguments, ..Options::default() }).await
 }

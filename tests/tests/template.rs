@@ -56,6 +56,7 @@ fn every_function_that_knows_the_sessions_table_is_told_where_its_copies_are() {
         ("TokenJwks", "{}"),
         ("SessionStore", "redis"),
         ("RedisUrl", "redis://redis:6379"),
+        ("SessionCopyKey", "a key of the stack"),
         ("VpcSubnetIds", "subnet-1, subnet-2"),
         ("VpcSecurityGroupIds", "sg-1"),
     ];
@@ -73,9 +74,10 @@ fn every_function_that_knows_the_sessions_table_is_told_where_its_copies_are() {
         .collect();
     assert!(with_sessions.len() > 3, "functions check sessions");
     for function in with_sessions {
-        let told =
-            ["SESSION_STORE", "REDIS_URL"].map(|name| function.environment.get(name).map(String::as_str));
-        assert_eq!(told, [Some("redis"), Some("redis://redis:6379")], "{}", function.name);
+        let told = ["SESSION_STORE", "REDIS_URL", "SESSION_COPY_KEY"]
+            .map(|name| function.environment.get(name).map(String::as_str));
+        let expected = [Some("redis"), Some("redis://redis:6379"), Some("a key of the stack")];
+        assert_eq!(told, expected, "{}", function.name);
     }
 }
 

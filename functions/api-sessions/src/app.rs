@@ -12,7 +12,7 @@ use sojourn::ids::{self, SharedIds};
 use sojourn::seal::SealingKeys;
 use sojourn::secrets_manager::{self, SecretError};
 use sojourn::sessions::dynamo::{DynamoRevocations, SessionWrites};
-use sojourn::sessions::{Announced, SessionPreferences, SessionStarter, SessionStore};
+use sojourn::sessions::{Announced, IdleTimeout, SessionPreferences, SessionStarter, SessionStore};
 use sojourn::throttle::Throttle;
 use sojourn::throttle::dynamo::DynamoAttempts;
 use sojourn::tokens::{PublicKeys, SigningKey, TokenSigner};
@@ -90,6 +90,7 @@ impl App {
                 clock: clock.clone(),
                 ids: ids.clone(),
                 region: aws::region(env)?,
+                idle_timeout: IdleTimeout::from_env(env)?,
             },
             preferences: SessionPreferences {
                 store: sessions.clone(),

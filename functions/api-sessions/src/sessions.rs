@@ -7,7 +7,7 @@ use sojourn::ids::SessionId;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
 use sojourn::sessions::{
-    Device, Revocation, Session, SessionError, SessionLister, SessionRevoker, Standing, cookie, require_live,
+    Device, Revocation, Session, SessionError, SessionLister, SessionRevoker, cookie, require_live,
 };
 use sojourn::tokens::Principal;
 
@@ -16,20 +16,22 @@ use crate::app::App;
 /// `GET /sessions`.
 pub(crate) async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let caller = request.principal(&app.authenticator)?;
-    let found = app.sessions.list(caller.user_id(), caller.session_id(), request.deadline());
-    let found = request.with_live_session(&app.sessions, &caller, &app.clock, found).await?;
+    let (user, current) = (caller.user_id(), caller.session_id());
+    let (cursor, limit) = (request.query("cursor"), request.limit()?);
+    let page = app.sessions.list(user, current, cursor, limit, request.deadline());
+    let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;
     let now = app.clock.now();
-    let live = found.iter().filter_map(|listed| {
-        let session = listed.rows.session.as_ref()?;
-        let standing = listed.rows.standing_of(&session.id, caller.user_id(), now);
-        matches!(standing, Standing::Live { .. }).then_some((session, listed))
-    });
-    let items = live.map(|(session, listed)| {
-        let device = listed.device(&app.sealing_keys);
-        document(session, device.as_ref(), caller.session_id())
-    });
-    let items: Vec<Value> = items.collect();
-    Ok(Reply::json(200, json!({"items": items})))
+    let live = page.items.iter().filter_map(|listed| Some((listed.live(user, now)?, listed)));
+    let items: Vec<Value> = live
+        .map(|(session, listed)| document(session, listed.device(&app.sealing_keys).as_ref(), current))
+        .collect();
+    Ok(Reply::json(
+        200,
+        match page.next_cursor {
+            Some(cursor) => json!({"items": items, "nextCursor": cursor}),
+            None => json!({"items": items}),
+        },
+    ))
 }
 
 /// `DELETE /sessions/{sessionId}`.

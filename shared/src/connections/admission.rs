@@ -18,9 +18,12 @@ use jiff::Timestamp;
 use super::{Connection, MAX_CONNECTION_AGE, Register, Remove};
 use crate::clock::SharedClock;
 use crate::dynamo::DynamoError;
-use crate::sessions::{ActivityWriter, SessionError, SessionReader, require_live};
+use crate::sessions::{ActivityWriter, IdleTimeout, SessionError, SessionReader, require_live};
 use crate::telemetry::chain;
 use crate::tokens::Principal;
+
+/// A socket that was let in ends before its session can be idle for too long.
+const _: () = assert!(IdleTimeout::MIN_HOURS * 3_600 > MAX_CONNECTION_AGE.as_secs());
 
 /// Why a socket is not let in.
 #[derive(Debug, thiserror::Error)]

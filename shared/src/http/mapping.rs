@@ -13,7 +13,7 @@ use crate::money::MoneyError;
 use crate::precondition::InvalidIfMatch;
 use crate::problem::{Problem, ProblemType};
 use crate::random::NoEntropy;
-use crate::sessions::{RenewError, SessionError, StartError};
+use crate::sessions::{ListError, RenewError, SessionError, StartError};
 use crate::telemetry::chain;
 use crate::throttle::{Refusal, ThrottleError};
 use crate::tokens::SigningFailed;
@@ -95,6 +95,16 @@ impl From<InvalidIfMatch> for Problem {
 impl From<MoneyError> for Problem {
     fn from(error: MoneyError) -> Self {
         Self::new(ProblemType::Unprocessable, error.to_string())
+    }
+}
+
+/// 400 for a cursor, else as the store says.
+impl From<ListError> for Problem {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Cursor(error) => error.into(),
+            ListError::Store(error) => error.into(),
+        }
     }
 }
 

@@ -128,7 +128,9 @@ impl PaymentStore for DynamoPayments {
         let order = RowKey { table: self.writes.orders(), key: key(order_id) };
         match self.requests.open(caller, request, vec![order], deadline).await? {
             Opening::Answered(reply) => Ok(Opened::Answered(reply)),
-            Opening::New(mut rows) => {
+            Opening::New(mut rows, stamp) => {
+                // Due at most once a minute, and an order of a moment ago has sent it.
+                stamp.send().await;
                 Ok(Opened::Order(rows.take_one(self.writes.orders()).map(parse).transpose()?))
             }
         }

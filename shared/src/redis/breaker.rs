@@ -75,6 +75,11 @@ impl CircuitBreaker {
         };
     }
 
+    /// Asking is known to be of no use for now.
+    pub(super) fn trip(&mut self, now: Instant) {
+        *self = Self::open_from(now);
+    }
+
     fn open_from(now: Instant) -> Self {
         Self::Open { until: now + Self::COOL_DOWN }
     }
@@ -96,6 +101,14 @@ mod tests {
         let now = Instant::now();
         assert_eq!(failed(CircuitBreaker::THRESHOLD - 1, now).admit(now), Admission::Ask);
         assert_eq!(failed(CircuitBreaker::THRESHOLD, now).admit(now), Admission::Refuse);
+    }
+
+    #[test]
+    fn it_can_be_opened_at_once() {
+        let now = Instant::now();
+        let mut breaker = CircuitBreaker::new();
+        breaker.trip(now);
+        assert_eq!(breaker.admit(now), Admission::Refuse);
     }
 
     #[test]

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, ErrorKind};
+use tokio::time::{Instant, timeout_at};
 
-/// Longest that one attempt to connect may take, over all requests that wait for it. Longer than a breaker's cool-down, so
-/// that probes go on with an attempt instead of beginning a new one each.
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// How long requests wait for one attempt to connect, all of them together; each waits a call's budget at most. A TLS
+/// handshake takes about a millisecond of a whole core, and reading the root certificates six: fourteen times that where a
+/// function has 128 MB.
+const CONNECT_BUDGET: Duration = Duration::from_millis(300);
 
 /// One life of one Redis process: its `run_id`, new at each start. A replica that is promoted has another one than the
 /// primary that it replaces.
@@ -39,22 +41,49 @@ pub(super) enum Slot {
     #[default]
     Empty,
     /// Nobody drives the attempt between two requests: each goes on where the last one had to leave.
-    Connecting(Attempt),
+    Connecting {
+        attempt: Attempt,
+        /// How long requests have waited for it.
+        waited: Duration,
+    },
     Open(Connection),
 }
 
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum NotOpen {
+    /// The next request goes on connecting.
+    Yet,
+    /// The attempt has used its budget up. The next request begins anew.
+    GivenUp,
+    /// The attempt failed. The next request begins anew.
+    Failed(::redis::RedisError),
+}
+
 impl Slot {
-    /// The open connection, after connecting if need be. May be dropped anywhere: what was reached is kept.
-    pub(super) async fn open(&mut self, client: &Client) -> Result<Connection, ::redis::RedisError> {
+    /// The open connection, after connecting if need be and possible until `end`. May be dropped anywhere: what was
+    /// reached is kept.
+    pub(super) async fn open(&mut self, client: &Client, end: Instant) -> Result<Connection, NotOpen> {
         loop {
             match self {
                 Self::Open(connection) => return Ok(connection.clone()),
-                Self::Connecting(attempt) => {
-                    let ended = attempt.await;
-                    *self = ended.as_ref().map_or(Self::Empty, |connection| Self::Open(connection.clone()));
-                    return ended;
+                Self::Empty => {
+                    let attempt = Box::pin(connect(client.clone()));
+                    *self = Self::Connecting { attempt, waited: Duration::ZERO };
                 }
-                Self::Empty => *self = Self::Connecting(Box::pin(connect(client.clone()))),
+                Self::Connecting { attempt, waited } => {
+                    let began = Instant::now();
+                    let Ok(ended) = timeout_at(end, attempt.as_mut()).await else {
+                        *waited += began.elapsed();
+                        if *waited < CONNECT_BUDGET {
+                            return Err(NotOpen::Yet);
+                        }
+                        *self = Self::Empty;
+                        return Err(NotOpen::GivenUp);
+                    };
+                    *self = ended.as_ref().map_or(Self::Empty, |connection| Self::Open(connection.clone()));
+                    return ended.map_err(NotOpen::Failed);
+                }
             }
         }
     }
@@ -71,15 +100,10 @@ impl Slot {
 async fn connect(client: Client) -> Result<Connection, ::redis::RedisError> {
     // Every call has a bound of its own; the crate's would only start a second clock.
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-    let connecting = async {
-        let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let info: String = ::redis::cmd("INFO").arg("server").query_async(&mut link).await?;
-        let incarnation = run_id(&info).ok_or((ErrorKind::UnexpectedReturnType, "INFO tells no run_id"))?;
-        Ok(Connection { link, incarnation })
-    };
-    tokio::time::timeout(CONNECT_LIMIT, connecting)
-        .await
-        .unwrap_or_else(|_| Err(::redis::RedisError::from((ErrorKind::Io, "connecting took too long"))))
+    let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
+    let info: String = ::redis::cmd("INFO").arg("server").query_async(&mut link).await?;
+    let incarnation = run_id(&info).ok_or((ErrorKind::UnexpectedReturnType, "INFO tells no run_id"))?;
+    Ok(Connection { link, incarnation })
 }
 
 fn run_id(info: &str) -> Option<Incarnation> {

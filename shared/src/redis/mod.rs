@@ -1,11 +1,14 @@
 //! Redis (or Valkey), as something that may help and must never be needed.
 //!
 //! Whoever uses it has another way to the same end, so this module's promise is about cost: no call holds its request for
-//! longer than [`CALL_BUDGET`], and an outage costs a process five budgets, then one a second.
+//! longer than [`CALL_BUDGET`]. A server that does not answer costs a process five budgets, and one that cannot be connected
+//! to thirty; then one a second.
 //!
 //! 1. A call asks the circuit breaker first. While it is open, the call fails at once with [`RedisError::CircuitOpen`].
-//! 2. It takes the process's connection, or goes on connecting. An attempt to connect is not driven between requests, and
-//!    each request gives it its budget and no more; the attempt as a whole ends after three seconds.
+//! 2. It takes the process's connection, or goes on connecting. An attempt to connect has a budget of its own, 300 ms, since a
+//!    TLS handshake takes longer than a call may. It is not driven between requests: each request gives it its budget and
+//!    no more, and fails with [`RedisError::Connecting`]. That is no failure in the breaker's eyes. When the attempt has
+//!    used its own budget up, the breaker opens.
 //! 3. The commands are sent and answered in what is left of the budget. If not, the call fails ([`RedisError::Late`]), the
 //!    connection is forgotten and the next call connects anew: after a Lambda was frozen its connection may be dead, and
 //!    nobody was awake to hear of it.
@@ -22,24 +25,26 @@
 //! Not here: cluster mode (several keys are asked for at once), and reading from replicas (they may lag).
 
 use std::fmt;
-use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ::redis::{Client, FromRedisValue, Pipeline};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use crate::env::{ConfigError, Env};
+use crate::env::{ConfigError, Env, Stage};
 
 mod breaker;
 mod connection;
 
 use breaker::{Admission, CircuitBreaker};
 pub use connection::Incarnation;
-use connection::{Connection, Slot};
+use connection::{Connection, NotOpen, Slot};
 
 /// The variable that tells where Redis is: `redis://` or, with TLS, `rediss://`, user and password included.
 pub const URL_VARIABLE: &str = "REDIS_URL";
+
+/// Begins a URL of a server that is spoken to with TLS.
+const TLS_SCHEME: &str = "rediss://";
 
 /// Longest that one call may take. Redis answers in a third of a millisecond within a zone; ten are what a customer does
 /// not notice when it does not.
@@ -51,6 +56,12 @@ pub enum RedisError {
     /// It failed too often of late to be asked now.
     #[error("Redis is not asked: it failed too often")]
     CircuitOpen,
+    /// The connection is not open yet, and the budget was used up.
+    #[error("Redis is not reached yet")]
+    Connecting,
+    /// The connection could not be opened.
+    #[error("connecting to Redis took too long")]
+    Unreachable,
     /// The budget was used up.
     #[error("Redis did not answer within {} ms", CALL_BUDGET.as_millis())]
     Late,
@@ -79,6 +90,11 @@ impl RedisClient {
     /// The Redis that `REDIS_URL` names.
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
         let url = env.required(URL_VARIABLE)?;
+        if Stage::from_env(env)? == Stage::Live && !url.starts_with(TLS_SCHEME) {
+            let reason =
+                format!("a live stage speaks to Redis with TLS only: {TLS_SCHEME}user:password@host:6379");
+            return Err(ConfigError::Invalid { variable: URL_VARIABLE, reason });
+        }
         // The cause may repeat the URL, and with it a password.
         let client = Client::open(url).map_err(|_| ConfigError::Invalid {
             variable: URL_VARIABLE,
@@ -95,12 +111,10 @@ impl RedisClient {
         if self.breaker().admit(Instant::now()) == Admission::Refuse {
             return Err(RedisError::CircuitOpen);
         }
-        let asked = within_budget(async {
-            let Connection { mut link, incarnation } = self.connection().await?;
-            let value = commands(&incarnation).query_async(&mut link).await?;
-            Ok(Answer { value, from: incarnation })
-        });
-        let answer = asked.await;
+        let end = Instant::now() + CALL_BUDGET;
+        let Connection { mut link, incarnation } = self.connection(end).await?;
+        let asked = timeout_at(end, async { commands(&incarnation).query_async(&mut link).await });
+        let answer = asked.await.map_or(Err(RedisError::Late), |answer| answer.map_err(RedisError::from));
         if answer.is_ok() {
             self.breaker().succeeded();
         } else {
@@ -110,20 +124,30 @@ impl RedisClient {
                 slot.close();
             }
         }
-        answer
+        Ok(Answer { value: answer?, from: incarnation })
     }
 
-    async fn connection(&self) -> Result<Connection, RedisError> {
-        Ok(self.slot.lock().await.open(&self.client).await?)
+    async fn connection(&self, end: Instant) -> Result<Connection, RedisError> {
+        // Somebody else who holds the slot until then is connecting.
+        let Ok(mut slot) = timeout_at(end, self.slot.lock()).await else {
+            return Err(RedisError::Connecting);
+        };
+        slot.open(&self.client, end).await.map_err(|why| match why {
+            NotOpen::Yet => RedisError::Connecting,
+            NotOpen::GivenUp => {
+                self.breaker().trip(Instant::now());
+                RedisError::Unreachable
+            }
+            NotOpen::Failed(error) => {
+                self.breaker().failed(Instant::now());
+                error.into()
+            }
+        })
     }
 
     fn breaker(&self) -> MutexGuard<'_, CircuitBreaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-async fn within_budget<T>(work: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
-    tokio::time::timeout(CALL_BUDGET, work).await.unwrap_or(Err(RedisError::Late))
 }
 
 impl fmt::Debug for RedisClient {
@@ -139,14 +163,29 @@ mod tests {
 
     #[test]
     fn a_wrong_url_is_told_without_repeating_it() {
-        let env = Env::of([(URL_VARIABLE, "http://:s3cret@redis:6379")]);
+        let env = Env::of([("STAGE", "local"), (URL_VARIABLE, "http://:s3cret@redis:6379")]);
         let error = RedisClient::from_env(&env).unwrap_err().to_string();
         assert!(error.contains(URL_VARIABLE) && !error.contains("s3cret"), "{error}");
     }
 
     #[test]
+    fn a_live_stage_is_refused_a_server_without_tls() {
+        let client =
+            |stage: &str, url: &str| RedisClient::from_env(&Env::of([("STAGE", stage), (URL_VARIABLE, url)]));
+        for url in ["redis://:s3cret@redis:6379", "redis+unix:///tmp/redis", "unix:///tmp/redis"] {
+            let error = client("live", url).unwrap_err().to_string();
+            assert!(
+                error.contains(URL_VARIABLE) && error.contains("TLS") && !error.contains("s3cret"),
+                "{error}"
+            );
+        }
+        assert!(client("live", "rediss://redis:6379").is_ok());
+        assert!(client("dev", "redis://redis:6379").is_ok());
+    }
+
+    #[test]
     fn nothing_prints_the_password_of_a_url() {
-        let env = Env::of([(URL_VARIABLE, "rediss://sojourn:s3cret@redis:6379")]);
+        let env = Env::of([("STAGE", "live"), (URL_VARIABLE, "rediss://sojourn:s3cret@redis:6379")]);
         let client = RedisClient::from_env(&env).unwrap();
         assert!(!format!("{client:?}").contains("s3cret"));
     }

@@ -1,4 +1,4 @@
-//! Sessions in DynamoDB: a row each, and a row for each user's token version.
+//! Sessions in DynamoDB: a row each, a row for the sealed payload of each, and a row for each user's token version.
 //!
 //! | attribute of a session | |
 //! |---|---|
@@ -6,17 +6,24 @@
 //! | `userId`, `ver` | whose, and the token version it was issued with |
 //! | `createdAt`, `lastActivity`, `revokedAt?` | RFC 3339 |
 //! | `expiresAt` | TTL, epoch seconds |
+//! | `idleSeconds` | after how much idle time it ends earlier |
 //! | `region` | where it began |
 //! | `tokens` | hashes of its refresh tokens |
 //! | `cookieHash` | SHA-256, base64url |
+//!
+//! | attribute of a payload | |
+//! |---|---|
+//! | `sessionId` | key: the session's id and `#payload` |
+//! | `owner` | the user's id |
 //! | `payload`, `version` | sealed bytes ([`SealedPayload`]); the submodule reads them |
+//! | `expiresAt` | TTL: the session's |
 //!
 //! | attribute of a token version | |
 //! |---|---|
 //! | `sessionId` | key: the user's id, `usr_…` |
 //! | `ver` | only rises; no row is 0. Never expires |
 //!
-//! A token version has no `userId`, so that the index `byUser` lists sessions only.
+//! Payloads and token versions have no `userId`, so that the index `byUser` lists sessions only.
 //!
 //! [`keys`] and [`parse`] are for functions that read the rows in a `BatchGetItem` of their own; they must ask for this
 //! table with `ConsistentRead`.
@@ -24,19 +31,22 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ACTIVITY_RESOLUTION, ActivityWriter, CheckedRow, CopyHolder, SealedPayload, SecretHash, Session,
-    SessionError, SessionReader, SessionRows, SessionWriter, TokenFamily,
+    ACTIVITY_RESOLUTION, ActivityWriter, CheckedRow, CopyHolder, IdleTimeout, SealedPayload, SecretHash,
+    Session, SessionError, SessionReader, SessionRows, SessionWriter, TokenFamily,
 };
 use crate::clock::{as_rfc3339, rfc3339};
 use crate::deadline::Deadline;
-use crate::dynamo::{DynamoError, Item, RowKey, Write, WriteOutcome, read_rows, text};
+use crate::dynamo::{
+    CancellationReason, DynamoError, Item, RowKey, Transaction, WriteOutcome, read_rows, text, transact,
+};
 use crate::env::{ConfigError, Env};
 use crate::ids::{SessionId, UserId};
+use crate::retry::Backoff;
 use crate::tables;
 
 mod list;
@@ -45,11 +55,11 @@ mod revoke;
 mod rotate;
 mod writes;
 
-pub use payload::parse_payload;
+pub use payload::{parse_payload, payload_key};
 pub use revoke::DynamoRevocations;
 pub use writes::SessionWrites;
 
-/// A new session never replaces another: two sign-ins with one id would share a row.
+/// A new session never replaces another: two sign-ins with one id would share its rows.
 const IS_NEW: &str = "attribute_not_exists(sessionId)";
 
 /// Only a session that is there is stamped, and once a minute: of many requests at once the first one writes.
@@ -112,13 +122,18 @@ pub(crate) async fn read_items(
 pub fn parse(items: Vec<Item>) -> Result<SessionRows, DynamoError> {
     let mut rows = SessionRows::default();
     for item in items {
-        if item.contains_key("userId") {
+        if is_session(&item) {
             rows.session = Some(parse_session(item)?);
         } else {
             rows.token_version = parse_version(item)?;
         }
     }
     Ok(rows)
+}
+
+/// Tells a session's row from a token version and from a payload.
+fn is_session(item: &Item) -> bool {
+    item.contains_key("userId")
 }
 
 /// Reads a session's row.
@@ -136,6 +151,18 @@ pub fn parse_version(item: Item) -> Result<u64, DynamoError> {
 }
 
 impl DynamoSessions {
+    /// Stores a row that is not there.
+    fn put_new(&self, row: Item) -> Result<TransactWriteItem, DynamoError> {
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(row))
+            .condition_expression(IS_NEW)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| DynamoError::unreadable("build", self.table.as_str(), error))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+
     async fn read_once(
         &self,
         id: &SessionId,
@@ -175,31 +202,29 @@ impl ActivityWriter for DynamoSessions {
 }
 
 impl SessionWriter for DynamoSessions {
+    /// Both rows in one transaction: a session without a payload would have no preferences to read or to change.
     async fn create(&self, session: &Session, payload: &SealedPayload) -> Result<(), SessionError> {
         let target = format!("session {}", session.id);
-        let row = SessionRow::from(session);
-        let mut item: Item = serde_dynamo::to_item(row)
-            .map_err(|error| DynamoError::unreadable("PutItem", target.as_str(), error))?;
-        item.extend(payload::attributes(payload));
-        let request = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .condition_expression(IS_NEW)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let put = Box::pin(request.send()).await.outcome("PutItem", &target)?;
-        match put {
-            Write::Done(_) => Ok(()),
-            // The SDK tried again after a lost answer and met the row of its own first try: nobody else has the secret.
-            Write::Refused(row) => match parse_session(row)? {
-                row if row.tokens == session.tokens => Ok(()),
-                _ => Err(DynamoError::unreadable("PutItem", target, "another session has this id").into()),
-            },
-            Write::Conflict => {
-                let code = Some("TransactionConflictException".to_owned());
-                let source = "the row is being written".into();
-                Err(DynamoError { operation: "PutItem", target, code, source }.into())
+        let row: Item = serde_dynamo::to_item(SessionRow::from(session))
+            .map_err(|error| DynamoError::unreadable("TransactWriteItems", target.as_str(), error))?;
+        let actions = [row, payload::new_row(session, payload)].map(|row| self.put_new(row));
+        let actions = actions.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let mut backoff = Backoff::within(Deadline::after(PATIENCE));
+        loop {
+            let reasons = match transact(&self.client, &target, actions.clone()).await? {
+                Transaction::Committed => return Ok(()),
+                Transaction::Cancelled(reasons) => reasons,
+            };
+            if let Some(CancellationReason::ConditionFailed(row)) = reasons.into_iter().next() {
+                // An earlier try wrote it, whose answer got lost: nobody else has the secret.
+                if parse_session(row)?.tokens == session.tokens {
+                    return Ok(());
+                }
+                let source = "another session has this id";
+                return Err(DynamoError::unreadable("TransactWriteItems", target, source).into());
+            }
+            if !backoff.wait().await {
+                return Err(SessionError::Busy);
             }
         }
     }
@@ -224,6 +249,7 @@ pub(super) struct SessionRow {
     #[serde(with = "as_rfc3339")]
     last_activity: Timestamp,
     expires_at: i64,
+    idle_seconds: IdleTimeout,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revoked_at: Option<Instant>,
     region: String,
@@ -254,6 +280,7 @@ impl TryFrom<SessionRow> for Session {
             created_at: row.created_at,
             last_activity: row.last_activity,
             expires_at,
+            idle_timeout: row.idle_seconds,
             revoked_at: row.revoked_at.map(|Instant(at)| at),
             region: row.region,
             tokens: row.tokens,
@@ -271,6 +298,7 @@ impl From<&Session> for SessionRow {
             created_at: session.created_at,
             last_activity: session.last_activity,
             expires_at: session.expires_at.as_second(),
+            idle_seconds: session.idle_timeout,
             revoked_at: session.revoked_at.map(Instant),
             region: session.region.clone(),
             tokens: session.tokens.clone(),

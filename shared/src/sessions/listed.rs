@@ -1,6 +1,9 @@
 //! A session as its user sees it in a list.
 
-use super::{Device, SealedPayload, SessionRows};
+use jiff::Timestamp;
+
+use super::{Device, SealedPayload, Session, SessionRows, Standing};
+use crate::ids::{SessionId, UserId};
 use crate::seal::SealingKeys;
 use crate::telemetry::chain;
 
@@ -14,6 +17,18 @@ pub struct ListedSession {
 }
 
 impl ListedSession {
+    /// Which session it is.
+    pub(super) fn id(&self) -> Option<&SessionId> {
+        self.rows.session.as_ref().map(|session| &session.id)
+    }
+
+    /// The session, unless it has ended.
+    pub fn live(&self, user: &UserId, now: Timestamp) -> Option<&Session> {
+        let session = self.rows.session.as_ref()?;
+        let standing = self.rows.standing_of(&session.id, user, now);
+        matches!(standing, Standing::Live { .. }).then_some(session)
+    }
+
     /// What the user calls the device. A session whose payload cannot be opened is listed without it: its user may want to
     /// end that one in particular.
     pub fn device(&self, keys: &SealingKeys) -> Option<Device> {

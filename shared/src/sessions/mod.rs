@@ -3,9 +3,10 @@
 //! A signature proves who a token was issued for; only the store tells whether that sign-in was revoked since. It is asked
 //! for two small rows by key, so the check can ride along with whatever else a request reads.
 //!
-//! 1. Signing in ([`SessionStarter`]) writes one row: whose session it is, where it began, when it ends
-//!    ([`SESSION_LIFETIME`]), the user's token version at that moment, and hashes of what the client takes away: the
-//!    refresh token ([`RefreshToken`]) and the browser's cookie ([`SessionCookie`]). The secrets are stored nowhere.
+//! 1. Signing in ([`SessionStarter`]) writes the session's row: whose session it is, where it began, when it ends
+//!    ([`SESSION_LIFETIME`]), after how much idle time it ends earlier ([`IdleTimeout`]), the user's token version at that
+//!    moment, and hashes of what the client takes away: the refresh token ([`RefreshToken`]) and the browser's cookie
+//!    ([`SessionCookie`]). The secrets are stored nowhere.
 //! 2. A user has one more row, the *token version*. It only rises, and a session of a lower version has ended: raising it
 //!    revokes any number of sessions with one write.
 //! 3. A function that serves the caller verifies the access token ([`crate::tokens`]) or reads the cookie, and reads both
@@ -15,15 +16,23 @@
 //! 5. [`renew()`] exchanges a refresh token for the next access token and the next refresh token. It prolongs nothing.
 //! 6. [`SessionRevoker`] ends one session by its row, or all of a user by the token version; a new password
 //!    ([`crate::users::change_password`]) all but the one that chose it.
-//! 7. The device's name and the user's preferences are in the row as well, as a [`Payload`] that is sealed: one function
-//!    has the keys ([`SessionPreferences`]), and the check needs none of it.
+//! 7. The device's name and the user's preferences are in a row of their own, as a [`Payload`] that is sealed: one function
+//!    has the keys ([`SessionPreferences`]). The check does not read that row, so the rows of the check stay below 1 KB.
 //!
 //! Where the rows are read is a setting: [`SessionStore`] is DynamoDB ([`dynamo`]), or DynamoDB with copies of the rows in
 //! Redis ([`redis`](mod@redis)). Who writes the rows in a transaction of its own tells the store ([`CopyHolder`]).
 //!
 //! A session has ended when its row is gone, is marked `revokedAt`, is past `expiresAt` (TTL deletes late, so the
-//! comparison is made here), belongs to somebody else, or has a lower token version than its user. The rows must be
-//! read consistently: an eventually consistent read could show them as they were before a revocation.
+//! comparison is made here), was idle for too long, belongs to somebody else, or has a lower token version than its user.
+//! The rows must be read consistently: an eventually consistent read could show them as they were before a revocation.
+//!
+//! # How exact the idle time-out is
+//!
+//! It counts from `lastActivity`. Reads, writes, refreshes and handshakes of sockets stamp it, each once a minute at most
+//! ([`ACTIVITY_RESOLUTION`]), so a session may end up to a minute early. A stamp that fails is left to the next request.
+//! A write with an `Idempotency-Key` sends the stamp beside its transaction; a replay of one, and the frames of a socket,
+//! stamp nothing. A socket lasts two hours at most ([`MAX_CONNECTION_AGE`](crate::connections::MAX_CONNECTION_AGE)) and
+//! the shortest time-out is longer, so no socket outlives its session by idleness.
 
 use std::future::Future;
 use std::time::Duration;
@@ -32,6 +41,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::clock::SharedClock;
+use crate::cursor::{InvalidCursor, Page};
 use crate::deadline::Deadline;
 use crate::dynamo::DynamoError;
 use crate::ids::{SessionId, UserId};
@@ -42,6 +52,7 @@ mod announced;
 pub mod cookie;
 mod device;
 pub mod dynamo;
+mod idle;
 mod listed;
 mod payload;
 mod preferences;
@@ -56,13 +67,14 @@ mod store;
 pub use announced::Announced;
 pub use cookie::SessionCookie;
 pub use device::{Device, InvalidDevice};
+pub use idle::IdleTimeout;
 pub use listed::ListedSession;
 pub use payload::{
     FIRST_VERSION, MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, Payload, PayloadError, PayloadNotSealed,
     Preferences, PreferencesPatch, PreferencesRefused, SealedPayload,
 };
 pub use preferences::{PayloadStore, PreferencesError, Replaced, SessionPreferences, VersionedPreferences};
-pub use refresh::{GRACE, Presented, RefreshToken, Rotation, Salt, TokenFamily};
+pub use refresh::{Presented, RefreshToken, Rotation, Salt, TokenFamily};
 pub use renew::{Exchange, RenewError, Renewal, Renewed, TokenRotator, renew};
 pub use revoke::{Revocation, SessionRevoker};
 pub use secret::{InvalidSecret, SecretHash};
@@ -71,9 +83,6 @@ pub use store::SessionStore;
 
 /// How long a session lasts after signing in. It is not prolonged by use: after this the password is asked again.
 pub const SESSION_LIFETIME: Duration = Duration::from_hours(30 * 24);
-
-/// Most sessions that a list shows: with the current one and the token version they fit into one batch read.
-pub const MAX_LISTED: i32 = 98;
 
 /// How long a request waits for its stamp at most. It is worth little, and the next request writes it as well.
 const TOUCH_PATIENCE: Duration = Duration::from_millis(200);
@@ -92,10 +101,12 @@ pub struct Session {
     pub token_version: u64,
     /// When the user signed in.
     pub created_at: Timestamp,
-    /// When the session was last seen in use, to the minute: by reads, handshakes, refreshes and writes without a key.
+    /// When the session was last seen in use, to the minute.
     pub last_activity: Timestamp,
     /// When it ends by itself. Stored in whole seconds.
     pub expires_at: Timestamp,
+    /// After how much idle time it ends earlier.
+    pub idle_timeout: IdleTimeout,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
     /// The region that the user signed in at.
@@ -104,6 +115,18 @@ pub struct Session {
     pub tokens: TokenFamily,
     /// Hash of the cookie.
     pub cookie_hash: SecretHash,
+}
+
+impl Session {
+    /// Whether it has ended by its own row: revoked, at its natural end, or idle for too long.
+    pub(crate) fn has_ended(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_some() || self.expires_at <= now || self.is_idle(now)
+    }
+
+    /// Whether nobody has used it for so long that it has ended.
+    fn is_idle(&self, now: Timestamp) -> bool {
+        self.idle_timeout.is_over(self.last_activity, now)
+    }
 }
 
 /// What the check is made on.
@@ -123,7 +146,7 @@ pub enum Standing {
         /// The session's end.
         ends_at: Timestamp,
     },
-    /// It does not: signed out, revoked, expired, or never there.
+    /// It does not: signed out, revoked, expired, idle for too long, or never there.
     Ended,
 }
 
@@ -160,9 +183,8 @@ impl SessionRows {
         self.session.as_ref().filter(|session| {
             session.id == *id
                 && session.user_id == *user
-                && session.revoked_at.is_none()
                 && session.token_version.max(version) >= self.token_version
-                && now < session.expires_at
+                && !session.has_ended(now)
         })
     }
 
@@ -175,7 +197,7 @@ impl SessionRows {
     }
 
     /// Whether `lastActivity` is old enough to be written again.
-    fn is_quiet(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_quiet(&self, now: Timestamp) -> bool {
         let last = self.session.as_ref().map(|session| session.last_activity);
         last.and_then(|last| last.checked_add(ACTIVITY_RESOLUTION).ok()).is_some_and(|due| due <= now)
     }
@@ -234,15 +256,18 @@ async fn admit(
     let now = clock.now();
     let ends_at = standing(principal, rows, now).require_live()?;
     if rows.is_quiet(now) {
-        match timeout(TOUCH_PATIENCE, Box::pin(store.touch(principal.session_id(), now))).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(error = chain(&error), "the session's activity was not written");
-            }
-            Err(_) => tracing::warn!("the session's activity was not written in time"),
-        }
+        stamp(store, principal.session_id(), now).await;
     }
     Ok(ends_at)
+}
+
+/// Stamps a session, if that is quickly done.
+pub(crate) async fn stamp(store: &impl ActivityWriter, id: &SessionId, now: Timestamp) {
+    match timeout(TOUCH_PATIENCE, Box::pin(store.touch(id, now))).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = chain(&error), "the session's activity was not written"),
+        Err(_) => tracing::warn!("the session's activity was not written in time"),
+    }
 }
 
 /// A row that the check reads.
@@ -266,21 +291,34 @@ pub trait CopyHolder: Send + Sync {
     fn revoked(&self, rows: &[CheckedRow<'_>]) -> impl Future<Output = ()> + Send;
 }
 
+/// Why sessions are not listed.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// The cursor is of no page of this list. 400.
+    #[error(transparent)]
+    Cursor(#[from] InvalidCursor),
+    /// The store failed. 503 when it will pass, else 500.
+    #[error(transparent)]
+    Store(#[from] DynamoError),
+}
+
 /// Lists sessions.
 pub trait SessionLister: Send + Sync {
-    /// The sessions of `user`, newest first, [`MAX_LISTED`] at most and `current` in any case; those that have ended
-    /// among them. Consistent: one whose revocation was acknowledged shows as revoked.
+    /// A page of the sessions of `user`, newest first, behind `cursor`; those that have ended among them. Consistent: one
+    /// whose revocation was acknowledged shows as revoked. `current` is listed also when it began a moment ago.
     fn list(
         &self,
         user: &UserId,
         current: &SessionId,
+        cursor: Option<&str>,
+        limit: u32,
         deadline: Deadline,
-    ) -> impl Future<Output = Result<Vec<ListedSession>, SessionError>> + Send;
+    ) -> impl Future<Output = Result<Page<ListedSession>, ListError>> + Send;
 }
 
 /// Starts sessions: what only the function that signs users in may do.
 pub trait SessionWriter: Send + Sync {
-    /// Stores a new session with its first payload. Its id is new, so nothing can be in the way.
+    /// Stores a new session with its first payload. Its id is new, so that nothing can be in the way.
     fn create(
         &self,
         session: &Session,

@@ -1,39 +1,49 @@
-//! Refresh tokens: opaque, used once, and the last one kept good for a moment.
+//! Refresh tokens: opaque, used once, and the last one kept good until its successor is used.
 //!
 //! A token is `<session id>.<base64url of 32 family bytes and 32 secret bytes>`. All tokens of a session share the
 //! family bytes; the secret changes with each use. The row keeps SHA-256 hashes of both.
 //!
 //! 1. A token with the row's present secret is exchanged: the successor's secret is HMAC-SHA256, keyed with the presented
-//!    secret, over a fresh salt and the session id. Hash, salt and instant go into the row by compare-and-swap on
-//!    the presented secret's hash, so that of any number of exchanges at once one happens.
-//! 2. A token with the secret before that, not longer than [`GRACE`] after its exchange, gets the same successor again: its
-//!    holder lost the answer, or lost the race. The salt in the row and the secret in the token make it anew; the row
-//!    alone cannot.
+//!    secret, over a fresh salt and the session id. Hash and salt go into the row by compare-and-swap on the presented
+//!    secret's hash, so that of any number of exchanges at once one happens.
+//! 2. A token with the secret before that gets the same successor again, for as long as the successor was not exchanged
+//!    itself: its holder lost the answer, or lost the race. The salt in the row and the secret in the token make the
+//!    successor anew; the row alone cannot.
 //! 3. A token of the family with any other secret was used before: two hold the family, and one of them stole it. The
 //!    session is revoked (RFC 9700, section 4.14).
 //! 4. A token with another family is nothing of ours. It changes nothing: who merely knows a session's id, which is no
 //!    secret, cannot end the session with it.
+//!
+//! # Why a retry has no time limit
+//!
+//! A client that loses an answer cannot know whether the exchange happened. It retries when it has a network again, which
+//! may be hours later. A limit in time ends the sessions of honest phones, so the limit is the successor's use: a client
+//! that uses the successor has got it, and has no reason to show the token before it.
+//!
+//! What a retry gives away: whoever shows the previous token gets the present one, and an access token. So the previous
+//! token is worth as much as the present one until the present one is used. A thief must have stolen one of these two;
+//! every older token ends the session when it is shown.
+//!
+//! When a thief and the client both hold the present token, the first exchange makes it the previous one, and the other
+//! holder's exchange is then a retry. The theft shows when one of them exchanges twice while the other does not: the
+//! other's next token is older than the previous one, and the session is revoked. A thief who never gets ahead, and never
+//! falls two behind, is not found out in this way. For that case there are other ends: the session ends after
+//! [`SESSION_LIFETIME`](super::SESSION_LIFETIME), its user sees it in the list and revokes it, and a new password revokes
+//! all others. A limit of seconds would find this thief sooner, and would take every phone that retries late for one.
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::secret::{InvalidSecret, SecretHash};
-use crate::clock::as_rfc3339;
 use crate::ids::SessionId;
 use crate::random::{self, NoEntropy};
 use crate::redacted::Redacted;
-
-/// How long an exchanged token gets its successor again. Long enough for a client's time-out and retry, too short to
-/// be of use to somebody who reads old logs.
-pub const GRACE: Duration = Duration::from_secs(20);
 
 /// Size of each half, in bytes.
 const HALF_BYTES: usize = 32;
@@ -58,9 +68,6 @@ pub struct Rotation {
     pub previous_hash: SecretHash,
     /// What its successor was made with.
     pub salt: Salt,
-    /// When.
-    #[serde(with = "as_rfc3339")]
-    pub at: Timestamp,
 }
 
 /// What a session's row knows of its refresh tokens.
@@ -81,7 +88,7 @@ pub struct TokenFamily {
 pub enum Presented {
     /// The present one: exchange it.
     Current,
-    /// Exchanged a moment ago for this one, which is still the present one.
+    /// Exchanged for this one, which is still the present one.
     Retry(RefreshToken),
     /// Used before.
     Reused,
@@ -142,8 +149,8 @@ impl Salt {
 }
 
 impl TokenFamily {
-    /// What `token` is to this family at `now`.
-    pub fn presented(&self, token: &RefreshToken, now: Timestamp) -> Presented {
+    /// What `token` is to this family.
+    pub fn presented(&self, token: &RefreshToken) -> Presented {
         if hash(token.family.expose()) != self.family_hash {
             return Presented::Foreign;
         }
@@ -152,7 +159,7 @@ impl TokenFamily {
             return Presented::Current;
         }
         match &self.rotation {
-            Some(rotation) if rotation.previous_hash == presented && rotation.is_in_grace(now) => {
+            Some(rotation) if rotation.previous_hash == presented => {
                 Presented::Retry(token.successor(&rotation.salt))
             }
             _ => Presented::Reused,
@@ -160,21 +167,14 @@ impl TokenFamily {
     }
 
     /// The family after `token`, its present one, was exchanged for the successor that comes with it.
-    pub fn rotated(&self, token: &RefreshToken, salt: Salt, now: Timestamp) -> (Self, RefreshToken) {
+    pub fn rotated(&self, token: &RefreshToken, salt: Salt) -> (Self, RefreshToken) {
         let successor = token.successor(&salt);
         let family = Self {
             family_hash: self.family_hash.clone(),
             current_hash: successor.secret_hash(),
-            rotation: Some(Rotation { previous_hash: self.current_hash.clone(), salt, at: now }),
+            rotation: Some(Rotation { previous_hash: self.current_hash.clone(), salt }),
         };
         (family, successor)
-    }
-}
-
-impl Rotation {
-    /// Also when the exchanging function's clock was a little ahead of this one's.
-    fn is_in_grace(&self, now: Timestamp) -> bool {
-        self.at.checked_add(GRACE).is_ok_and(|end| now <= end)
     }
 }
 
@@ -235,35 +235,30 @@ mod tests {
         RefreshToken::generate(ids::random().next()).unwrap()
     }
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_800_000_000 + second).unwrap()
-    }
-
     #[test]
-    fn a_retry_within_the_grace_gets_the_same_successor_and_later_counts_as_theft() {
+    fn a_retry_gets_the_same_successor_for_as_long_as_that_was_not_used() {
         let token = first();
-        let (family, successor) = token.family().rotated(&token, Salt::generate().unwrap(), at(0));
-        assert_eq!(family.presented(&successor, at(0)), Presented::Current);
-        for second in [-5, 0, 20] {
-            assert_eq!(family.presented(&token, at(second)), Presented::Retry(successor.clone()));
+        let (family, successor) = token.family().rotated(&token, Salt::generate().unwrap());
+        assert_eq!(family.presented(&successor), Presented::Current);
+        for _ in 0..3 {
+            assert_eq!(family.presented(&token), Presented::Retry(successor.clone()));
         }
-        assert_eq!(family.presented(&token, at(21)), Presented::Reused);
     }
 
     #[test]
-    fn once_the_successor_was_used_the_token_before_it_is_theft_at_once() {
+    fn once_the_successor_was_used_the_token_before_it_is_theft() {
         let token = first();
-        let (family, second) = token.family().rotated(&token, Salt::generate().unwrap(), at(0));
-        let (family, third) = family.rotated(&second, Salt::generate().unwrap(), at(1));
-        assert_eq!(family.presented(&token, at(1)), Presented::Reused);
-        assert_eq!(family.presented(&second, at(1)), Presented::Retry(third));
+        let (family, second) = token.family().rotated(&token, Salt::generate().unwrap());
+        let (family, third) = family.rotated(&second, Salt::generate().unwrap());
+        assert_eq!(family.presented(&token), Presented::Reused);
+        assert_eq!(family.presented(&second), Presented::Retry(third));
     }
 
     #[test]
     fn another_family_is_nothing_of_ours() {
         let token = first();
         let guess = RefreshToken::generate(token.session_id().clone()).unwrap();
-        assert_eq!(token.family().presented(&guess, at(0)), Presented::Foreign);
+        assert_eq!(token.family().presented(&guess), Presented::Foreign);
     }
 
     #[test]

@@ -87,8 +87,7 @@ enum Exchanged {
     Reused(Box<Session>),
 }
 
-/// Renews what `token` belongs to. The token is exchanged last: were it exchanged and its user then not read, a client
-/// that tries again after [`GRACE`](super::GRACE) would look like a thief.
+/// Renews what `token` belongs to. The token is exchanged last: what fails before has changed nothing.
 pub async fn renew(
     sessions: &impl TokenRotator,
     users: &impl ProfileReader,
@@ -136,10 +135,10 @@ async fn exchange(
     let mut backoff = Backoff::within(deadline);
     loop {
         let now = clock.now();
-        if session.revoked_at.is_some() || session.expires_at <= now {
+        if session.has_ended(now) {
             return Ok(Exchanged::Refused);
         }
-        match session.tokens.presented(token, now) {
+        match session.tokens.presented(token) {
             Presented::Foreign => return Ok(Exchanged::Refused),
             Presented::Retry(successor) => return Ok(Exchanged::For(successor, session)),
             Presented::Reused => {
@@ -149,7 +148,7 @@ async fn exchange(
             }
             Presented::Current => {}
         }
-        let (family, successor) = session.tokens.rotated(token, Salt::generate()?, now);
+        let (family, successor) = session.tokens.rotated(token, Salt::generate()?);
         match sessions.rotate(&session.id, &session.tokens.current_hash, &family, now).await? {
             Exchange::Done => return Ok(Exchanged::For(successor, session)),
             Exchange::Overtaken(Some(newer)) => session = newer,

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    Device, FIRST_VERSION, Payload, PayloadNotSealed, Preferences, RefreshToken, SESSION_LIFETIME, Session,
-    SessionCookie, SessionError, SessionWriter,
+    Device, FIRST_VERSION, IdleTimeout, Payload, PayloadNotSealed, Preferences, RefreshToken,
+    SESSION_LIFETIME, Session, SessionCookie, SessionError, SessionWriter,
 };
 use crate::clock::SharedClock;
 use crate::ids::{SessionId, SharedIds};
@@ -58,10 +58,12 @@ pub struct SessionStarter<W> {
     pub ids: SharedIds,
     /// The region that users sign in at.
     pub region: String,
+    /// After how much idle time they end.
+    pub idle_timeout: IdleTimeout,
 }
 
 impl<W: SessionWriter> SessionStarter<W> {
-    /// Starts a session of `user`, whose password was just verified. The row is stored before anything is handed out:
+    /// Starts a session of `user`, whose password was just verified. The rows are stored before anything is handed out:
     /// a token without a row would be refused everywhere.
     pub async fn start(&self, user: &User, device: Option<Device>) -> Result<SignedIn, StartError> {
         let now = self.clock.now();
@@ -75,6 +77,7 @@ impl<W: SessionWriter> SessionStarter<W> {
             created_at: now,
             last_activity: now,
             expires_at: end_of_a_session_that_begins(now),
+            idle_timeout: self.idle_timeout,
             revoked_at: None,
             region: self.region.clone(),
             tokens: refresh.family(),

@@ -6,13 +6,14 @@ use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 
 use super::dynamo::DynamoSessions;
-use super::redis::{CopyTerms, RedisSessions};
+use super::redis::{CopyKey, CopyTerms, RedisSessions};
 use super::{
-    ActivityWriter, CheckedRow, CopyHolder, Exchange, ListedSession, PayloadStore, Replaced, SealedPayload,
-    SecretHash, Session, SessionError, SessionLister, SessionReader, SessionRows, SessionWriter, TokenFamily,
-    TokenRotator,
+    ActivityWriter, CheckedRow, CopyHolder, Exchange, ListError, ListedSession, PayloadStore, Replaced,
+    SealedPayload, SecretHash, Session, SessionError, SessionLister, SessionReader, SessionRows,
+    SessionWriter, TokenFamily, TokenRotator,
 };
 use crate::clock::SharedClock;
+use crate::cursor::Page;
 use crate::deadline::Deadline;
 use crate::env::{ConfigError, Env};
 use crate::ids::{SessionId, UserId};
@@ -54,7 +55,8 @@ pub enum SessionStore {
 }
 
 impl SessionStore {
-    /// The store that `SESSION_STORE` names: `dynamodb`, or `redis`, which reads `REDIS_URL` as well. Connects to nothing yet.
+    /// The store that `SESSION_STORE` names: `dynamodb`, or `redis`, which reads `REDIS_URL` and
+    /// `SESSION_COPY_KEY` as well. Connects to nothing yet.
     pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let rows = DynamoSessions::from_env(client, env)?;
         let kind = env.optional(VARIABLE).map(|_| env.parse(VARIABLE)).transpose()?.unwrap_or_default();
@@ -62,7 +64,8 @@ impl SessionStore {
             Kind::Dynamo => Self::Dynamo(rows),
             Kind::Redis => {
                 let redis = RedisClient::from_env(env)?;
-                Self::Redis(RedisSessions::new(rows, redis, clock, CopyTerms::SESSIONS))
+                let key = CopyKey::from_env(env)?;
+                Self::Redis(RedisSessions::new(rows, redis, clock, CopyTerms::SESSIONS, key))
             }
         })
     }
@@ -117,9 +120,11 @@ impl SessionLister for SessionStore {
         &self,
         user: &UserId,
         current: &SessionId,
+        cursor: Option<&str>,
+        limit: u32,
         deadline: Deadline,
-    ) -> Result<Vec<ListedSession>, SessionError> {
-        self.rows().list(user, current, deadline).await
+    ) -> Result<Page<ListedSession>, ListError> {
+        self.rows().list(user, current, cursor, limit, deadline).await
     }
 }
 
@@ -191,8 +196,15 @@ mod tests {
     fn dynamodb_is_the_default_and_redis_is_a_setting() {
         assert!(matches!(chosen(&[]), Ok(SessionStore::Dynamo(_))));
         assert!(matches!(chosen(&[("SESSION_STORE", "dynamodb")]), Ok(SessionStore::Dynamo(_))));
-        let redis = [("SESSION_STORE", "redis"), ("REDIS_URL", "redis://127.0.0.1:1")];
+        let key = "k".repeat(32);
+        let redis = [
+            ("STAGE", "local"),
+            ("SESSION_STORE", "redis"),
+            ("REDIS_URL", "redis://127.0.0.1:1"),
+            ("SESSION_COPY_KEY", key.as_str()),
+        ];
         assert!(matches!(chosen(&redis), Ok(SessionStore::Redis(_))));
+        assert!(chosen(&redis[..3]).unwrap_err().contains("SESSION_COPY_KEY"));
     }
 
     #[test]

@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use serde_json::json;
 use sojourn::clock::Clock;
+use sojourn::cursor::MAX_PAGE_SIZE;
+use sojourn::dynamo::Item;
+use sojourn::sessions::dynamo;
 use sojourn::sessions::{
-    MAX_LISTED, Renewal, Revocation, SESSION_LIFETIME, SessionLister, SessionRevoker, SessionRows, SignedIn,
+    ListError, Renewal, Revocation, SESSION_LIFETIME, SessionLister, SessionRevoker, SessionRows, SignedIn,
     Standing,
 };
 use sojourn::tokens::Role;
 use sojourn::users::{
     Authentication, PasswordChange, PasswordHash, PasswordStore, PasswordUpdate, RoleStore, User,
 };
-use sojourn_local::services::faults::{Failure, Rule};
+use sojourn_local::services::faults::{Failure, Rule, When};
 
 use crate::stage::{PASSWORD, Stage, at_once, soon, stage};
 
@@ -30,6 +33,27 @@ impl Stage {
         self.revocations.revoke_all(&user.id, self.clock.now(), soon()).await.unwrap();
     }
 
+    async fn put(&self, row: Item) {
+        self.store.client.put_item().table_name("SessionsTable").set_item(Some(row)).send().await.unwrap();
+    }
+
+    /// Runs `work`, and `change` after the first of its reads of this kind was made and before it is answered.
+    async fn during<T>(
+        &self,
+        operation: &str,
+        work: impl Future<Output = T>,
+        change: impl Future<Output = ()>,
+    ) -> T {
+        let faults = self.store.embedded.faults();
+        let read = faults.add(Rule::hold(When::After).operation(operation).times(1));
+        let (outcome, ()) = tokio::join!(work, async {
+            assert!(faults.until_held(read, 1).await);
+            change.await;
+            assert!(faults.release(read));
+        });
+        outcome
+    }
+
     /// The store's part of a change of password.
     async fn replace(
         &self,
@@ -42,8 +66,19 @@ impl Stage {
     }
 
     async fn list(&self, user: &User, current: &SignedIn) -> Vec<SessionRows> {
-        let listed = self.sessions.list(&user.id, &current.session.id, soon()).await.unwrap();
-        listed.into_iter().map(|session| session.rows).collect()
+        self.page(user, current, None, MAX_PAGE_SIZE).await.0
+    }
+
+    /// A page of the list, and the cursor behind it.
+    async fn page(
+        &self,
+        user: &User,
+        current: &SignedIn,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> (Vec<SessionRows>, Option<String>) {
+        let page = self.sessions.list(&user.id, &current.session.id, cursor, limit, soon()).await.unwrap();
+        (page.items.into_iter().map(|session| session.rows).collect(), page.next_cursor)
     }
 }
 
@@ -154,19 +189,65 @@ async fn the_list_has_the_newest_session_first_and_tells_which_have_ended() {
 }
 
 #[tokio::test]
-async fn the_list_is_bounded_and_has_the_callers_own_session_however_old() {
+async fn the_pages_of_the_list_have_each_session_once_and_the_last_one_has_no_cursor() {
     let stage = stage();
     let ann = stage.new_user("ann@example.com").await;
-    let current = stage.sign_in(&ann).await;
-    stage.clock.advance(Duration::from_secs(1));
-    let bound = usize::try_from(MAX_LISTED).unwrap();
-    for _ in 0..bound + 10 {
-        stage.sign_in(&ann).await;
+    let mut newest_first = Vec::new();
+    for _ in 0..120 {
+        newest_first.insert(0, stage.sign_in(&ann).await.session.id);
+        stage.clock.advance(Duration::from_secs(1));
     }
-    let list = stage.list(&ann, &current).await;
-    assert_eq!(list.len(), bound + 1);
-    let own = list.iter().filter(|rows| rows.session.as_ref().unwrap().id == current.session.id);
-    assert_eq!(own.count(), 1);
+    let current = stage.sign_in(&ann).await;
+    newest_first.insert(0, current.session.id.clone());
+    for (limit, pages) in [(1, 121), (11, 11), (50, 3), (100, 2)] {
+        let (mut listed, mut cursor, mut read) = (Vec::new(), None, 0);
+        loop {
+            let (page, next) = stage.page(&ann, &current, cursor.as_deref(), limit).await;
+            assert!(page.len() <= usize::try_from(limit).unwrap());
+            listed.extend(page.into_iter().map(|rows| rows.session.unwrap().id));
+            (cursor, read) = (next, read + 1);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!((listed, read), (newest_first.clone(), pages), "in pages of {limit}");
+    }
+    let of_another_list = sojourn::cursor::encode("orders", &"ord_1").unwrap();
+    let refused = stage.sessions.list(&ann.id, &current.session.id, Some(&of_another_list), 20, soon()).await;
+    assert!(matches!(refused, Err(ListError::Cursor(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_first_page_has_the_callers_own_session_before_the_index_has_it() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let (older, current) = (stage.sign_in(&ann).await, stage.sign_in(&ann).await);
+    // The index is read when it has one of the two.
+    let (row, key) = (stage.row(&current.session.id).await, dynamo::key(&current.session.id));
+    stage.store.client.delete_item().table_name("SessionsTable").set_key(Some(key)).send().await.unwrap();
+    let listed = stage.during("Query", stage.list(&ann, &current), stage.put(row)).await;
+    let ids: Vec<_> = listed.into_iter().map(|rows| rows.session.unwrap().id).collect();
+    assert_eq!(ids, [current.session.id, older.session.id]);
+}
+
+#[tokio::test]
+async fn a_list_that_a_change_of_the_password_tore_is_read_once_more() {
+    let stage = stage();
+    let (ann, bob) = (stage.new_user("ann@example.com").await, stage.new_user("bob@example.com").await);
+    let (current, other) = (stage.sign_in(&ann).await, stage.sign_in(&ann).await);
+    let (account, (_, new)) = (stage.account(&ann).await, stage.account(&bob).await);
+    let before = stage.row(&current.session.id).await;
+    assert_eq!(stage.replace(&account, &new, &current).await, PasswordUpdate::Done);
+    // What the first batch saw: the version of after, the spared session of before.
+    let after = stage.row(&current.session.id).await;
+    stage.put(before).await;
+    let listed = stage.during("BatchGetItem", stage.list(&ann, &current), stage.put(after)).await;
+    let now = stage.clock.now();
+    let live = |signed_in: &SignedIn| {
+        let id = &signed_in.session.id;
+        listed.iter().any(|rows| matches!(rows.standing_of(id, &ann.id, now), Standing::Live { .. }))
+    };
+    assert_eq!((live(&current), live(&other)), (true, false));
 }
 
 #[tokio::test]
@@ -301,7 +382,7 @@ async fn a_sign_in_with_the_old_password_that_a_change_overtakes_has_no_session(
         let Authentication::Accepted { user, .. } = accepted else { panic!("the password was right") };
         stage.starter.start(&user, None).await.unwrap()
     };
-    let write = stage.hold("PutItem");
+    let write = stage.hold("TransactWriteItems");
     let change = stage.change_password(&account, &current.session.id, PASSWORD, NEW_PASSWORD);
     let (late, changed) = stage.overtaken(write, sign_in, change).await;
     assert_eq!(changed, PasswordChange::Changed);

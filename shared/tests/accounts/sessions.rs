@@ -49,6 +49,7 @@ fn stage() -> Stage {
             clock: clock.clone(),
             ids: ids.clone(),
             region: "local".to_owned(),
+            idle_timeout: "24".parse().unwrap(),
         },
         verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(),
         store,
@@ -81,6 +82,21 @@ impl Stage {
     async fn require_live(&self, principal: &Principal) -> Result<Timestamp, SessionError> {
         let clock: SharedClock = self.clock.clone();
         require_live(&self.starter.store, principal, &clock).await
+    }
+
+    /// Lets time pass while the session is used every 23 hours.
+    async fn stay_active_for(&self, principal: &Principal, mut left: Duration) {
+        while left > Duration::ZERO {
+            let step = left.min(Duration::from_hours(23));
+            self.clock.advance(step);
+            self.require_live(principal).await.unwrap();
+            left -= step;
+        }
+    }
+
+    async fn payload(&self, id: &SessionId) -> Item {
+        let get = self.store.client.get_item().table_name("SessionsTable");
+        get.set_key(Some(dynamo::payload_key(id))).send().await.unwrap().item.unwrap()
     }
 
     /// Writes the row of a user's token version.
@@ -129,7 +145,7 @@ async fn each_secret_matches_its_own_hash_only() {
     let refresh: RefreshToken = signed_in.refresh.expose().parse().unwrap();
     let cookie: SessionCookie = signed_in.cookie.expose().parse().unwrap();
     assert_eq!(refresh.session_id(), &session.id);
-    assert_eq!(session.tokens.presented(&refresh, stage.clock.now()), Presented::Current);
+    assert_eq!(session.tokens.presented(&refresh), Presented::Current);
     assert_eq!(session.cookie_hash, cookie.hash());
 }
 
@@ -138,12 +154,39 @@ async fn a_session_stands_until_its_end_and_not_a_second_longer() {
     let stage = stage();
     let (signed_in, principal) = stage.sign_in(&stage.user(0)).await;
     assert_eq!(stage.require_live(&principal).await.unwrap(), signed_in.session.expires_at);
-    stage.clock.advance(SESSION_LIFETIME.saturating_sub(Duration::from_secs(1)));
-    stage.require_live(&principal).await.unwrap();
+    stage.stay_active_for(&principal, SESSION_LIFETIME.saturating_sub(Duration::from_secs(1))).await;
     stage.clock.advance(Duration::from_secs(1));
     // The row is still there: TTL deletes late.
     assert!(stage.read(&signed_in.session.id).await.is_some());
     assert!(matches!(stage.require_live(&principal).await, Err(SessionError::Ended)));
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_uses_ends_after_its_idle_time_out_and_use_puts_that_off() {
+    let stage = stage();
+    let (_, principal) = stage.sign_in(&stage.user(0)).await;
+    stage.stay_active_for(&principal, Duration::from_hours(23 * 5)).await;
+    stage.clock.advance(Duration::from_hours(24).saturating_sub(Duration::from_millis(1)));
+    stage.require_live(&principal).await.unwrap();
+    stage.clock.advance(Duration::from_hours(24));
+    assert!(matches!(stage.require_live(&principal).await, Err(SessionError::Ended)));
+    // A client that goes on asking does not bring it back.
+    stage.clock.advance(Duration::from_mins(1));
+    assert!(matches!(stage.require_live(&principal).await, Err(SessionError::Ended)));
+}
+
+#[tokio::test]
+async fn the_rows_of_the_check_are_below_a_kilobyte_and_the_payload_is_a_row_of_its_own() {
+    let stage = stage();
+    let (signed_in, _) = stage.sign_in(&stage.user(0)).await;
+    let (row, payload) =
+        (stage.item(&signed_in.session.id).await, stage.payload(&signed_in.session.id).await);
+    assert!(!row.contains_key("payload") && !row.contains_key("version"), "{row:?}");
+    let size: usize = format!("{row:?}").len();
+    assert!(size < 1_024, "{size} bytes, with the names of the types");
+    assert_eq!(payload["owner"].as_s().unwrap(), signed_in.session.user_id.as_str());
+    assert_eq!(payload["expiresAt"], row["expiresAt"]);
+    assert!(!payload.contains_key("userId") && !payload.contains_key("createdAt"), "it is in no index");
 }
 
 #[tokio::test]
@@ -256,8 +299,7 @@ async fn activity_is_written_once_a_minute_and_never_on_what_has_ended() {
 async fn storing_the_same_session_again_is_no_failure_and_another_one_is() {
     let stage = stage();
     let (signed_in, _) = stage.sign_in(&stage.user(0)).await;
-    let item = stage.item(&signed_in.session.id).await;
-    let payload = dynamo::parse_payload(&item).unwrap();
+    let payload = dynamo::parse_payload(&stage.payload(&signed_in.session.id).await).unwrap();
     stage.starter.store.create(&signed_in.session, &payload).await.unwrap();
     let other = RefreshToken::generate(signed_in.session.id.clone()).unwrap();
     let intruder = Session { tokens: other.family(), ..signed_in.session.clone() };

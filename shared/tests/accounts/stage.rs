@@ -74,6 +74,7 @@ pub(crate) fn stage() -> Stage {
             clock: clock.clone(),
             ids,
             region: "local".to_owned(),
+            idle_timeout: "24".parse().unwrap(),
         },
         sessions,
         verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(),

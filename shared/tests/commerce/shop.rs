@@ -100,6 +100,7 @@ impl Shop {
                 clock: clock.clone(),
                 ids: ids.clone(),
                 region: "local".to_owned(),
+                idle_timeout: "24".parse().unwrap(),
             },
             verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(),
             store,

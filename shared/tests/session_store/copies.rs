@@ -1,6 +1,6 @@
 //! When copies in Redis count, and when not.
 
-use sojourn::sessions::SessionStore;
+use sojourn::sessions::{Session, SessionStore};
 use sojourn_local::services::faults::{Rule, When};
 
 use crate::stage::{SHORT, Stage, is_live, warm_up};
@@ -119,6 +119,66 @@ async fn what_is_no_copy_is_not_believed_and_does_not_stay() {
         assert!(is_live(&store, &session).await, "{garbage}");
     }
     warm_up(&stage, &store, &session).await;
+}
+
+/// The copies of a session and of its user's version: their names and values.
+async fn copies_of(stage: &Stage, store: &SessionStore, session: &Session) -> [(String, String); 2] {
+    warm_up(stage, store, session).await;
+    [session.id.as_str(), session.user_id.as_str()].map(|id| {
+        let name = keys(stage).into_iter().find(|name| name.ends_with(id)).unwrap();
+        let value = redis::from_redis_value(command(stage, &["GET", &name])).unwrap();
+        (name, value)
+    })
+}
+
+#[tokio::test]
+async fn who_can_write_to_redis_makes_no_session_of_a_revoked_one() {
+    let Some(stage) = Stage::redis() else { return };
+    let store = stage.store();
+    let (revoked, other) = (stage.session(&store).await, stage.session(&store).await);
+    let [(name, copy), (version_name, version)] = copies_of(&stage, &store, &revoked).await;
+    let [(_, of_another), _] = copies_of(&stage, &store, &other).await;
+    stage.revoke(&store, &revoked).await;
+    let (code, content) = copy.split_once('.').unwrap();
+    let lasting = content.replace("{\"untilMs\":", "{\"untilMs\":9");
+    let forgeries = [content.to_owned(), lasting.clone(), format!("{code}.{lasting}"), of_another];
+    for forged in forgeries {
+        command(&stage, &["SET", &name, &forged]);
+        command(&stage, &["SET", &version_name, &version]);
+        assert!(!is_live(&store, &revoked).await, "{forged}");
+        let left: Option<String> = redis::from_redis_value(command(&stage, &["GET", &name])).unwrap();
+        assert_ne!(left, Some(forged), "it stays");
+    }
+    assert!(is_live(&store, &other).await);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_put_back_counts_until_its_own_end_and_no_longer() {
+    let Some(stage) = Stage::redis_with(SHORT) else { return };
+    let store = stage.store();
+    let session = stage.session(&store).await;
+    let copies = copies_of(&stage, &store, &session).await;
+    stage.revoke(&store, &session).await;
+    tokio::time::sleep(SHORT.lifetime + SHORT.clock_skew).await;
+    for (name, copy) in copies {
+        command(&stage, &["SET", &name, &copy]);
+    }
+    assert!(!is_live(&store, &session).await);
+}
+
+#[tokio::test]
+async fn processes_with_the_old_key_and_the_new_one_see_each_others_revocations() {
+    let Some(stage) = Stage::redis() else { return };
+    let url = stage.redis.as_ref().unwrap().url();
+    let [old, new] = ["o", "n"].map(|key| stage.store_with_key(&url, &key.repeat(32)));
+    for (writer, reader) in [(&old, &new), (&new, &old)] {
+        let session = stage.session(writer).await;
+        warm_up(&stage, writer, &session).await;
+        assert!(is_live(reader, &session).await, "the other's copy is as good as none");
+        warm_up(&stage, reader, &session).await;
+        stage.revoke(writer, &session).await;
+        assert!(!is_live(reader, &session).await && !is_live(writer, &session).await);
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use sojourn::env::Env;
 use sojourn::ids::{self, SessionId, UserId};
 use sojourn::redis::RedisClient;
 use sojourn::sessions::dynamo::{DynamoRevocations, DynamoSessions, SessionWrites};
-use sojourn::sessions::redis::{CopyTerms, RedisSessions};
+use sojourn::sessions::redis::{CopyKey, CopyTerms, RedisSessions};
 use sojourn::sessions::{
     Announced, FIRST_VERSION, RefreshToken, Revocation, SESSION_LIFETIME, SealedPayload, Session,
     SessionCookie, SessionReader, SessionRevoker, SessionStore, SessionWriter, Standing,
@@ -70,8 +70,14 @@ impl Stage {
 
     /// A store that is told that Redis is elsewhere.
     pub(crate) fn store_at(&self, url: &str) -> SessionStore {
-        let redis = RedisClient::from_env(&Env::of([("REDIS_URL", url)])).unwrap();
-        SessionStore::Redis(RedisSessions::new(self.rows(), redis, clock::system(), self.terms))
+        self.store_with_key(url, "0123456789abcdef0123456789abcdef")
+    }
+
+    /// A store whose copies are sealed with this key.
+    pub(crate) fn store_with_key(&self, url: &str, key: &str) -> SessionStore {
+        let env = Env::of([("STAGE", "local"), ("REDIS_URL", url), ("SESSION_COPY_KEY", key)]);
+        let (redis, key) = (RedisClient::from_env(&env).unwrap(), CopyKey::from_env(&env).unwrap());
+        SessionStore::Redis(RedisSessions::new(self.rows(), redis, clock::system(), self.terms, key))
     }
 
     fn rows(&self) -> DynamoSessions {
@@ -141,6 +147,7 @@ pub(crate) fn session_of(user_id: UserId) -> Session {
         created_at: now,
         last_activity: now,
         expires_at,
+        idle_timeout: "24".parse().unwrap(),
         revoked_at: None,
         region: "local".to_owned(),
     }

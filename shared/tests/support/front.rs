@@ -58,6 +58,7 @@ impl Front {
             clock: clock::system(),
             ids: ids::random(),
             region: "local".to_owned(),
+            idle_timeout: "24".parse().unwrap(),
         };
         Self { store, env, sessions }
     }

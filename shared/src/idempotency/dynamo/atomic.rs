@@ -3,7 +3,8 @@
 //! 1. Read the record, the caller's session and the effect's own rows in one `BatchGetItem`. A session that has ended
 //!    is refused before anything is told; a record answers at once.
 //! 2. The effect decides on its rows: commit, refuse for good, put off, or read again.
-//! 3. Commit is one `TransactWriteItems` with the record at position 0. If it is cancelled, the reasons are read in
+//! 3. Commit is one `TransactWriteItems` with the record at position 0, and beside it the stamp that the session is in use,
+//!    if that is due: an idle time-out does not end a session that only sends keyed writes. If it is cancelled, the reasons are read in
 //!    this order:
 //!    - the record was in the way: a duplicate was faster, and this is its answer;
 //!    - somebody is at the record right now: go back to 1, since it may be our duplicate, whose effect (stock taken)
@@ -110,13 +111,17 @@ impl KeyedRequests {
     ) -> Result<Reply, KeyedRequestError> {
         let mut backoff = Backoff::of_conflicts(deadline);
         loop {
-            let rows = match self.open(caller, request, effect.rows(), deadline).await? {
+            let (rows, stamp) = match self.open(caller, request, effect.rows(), deadline).await? {
                 Opening::Answered(reply) => return Ok(reply),
-                Opening::New(rows) => rows,
+                Opening::New(rows, stamp) => (rows, stamp),
             };
             let now = self.clock.now();
             let tried = match effect.decide(rows, now).await? {
-                Decision::Commit(commit) => self.commit(request, effect, commit, now, &mut backoff).await?,
+                Decision::Commit(commit) => {
+                    let commit = self.commit(request, effect, commit, now, &mut backoff);
+                    let (tried, ()) = tokio::join!(commit, Box::pin(stamp.send()));
+                    tried?
+                }
                 Decision::Refuse(problem) => Try::Refused(problem),
                 Decision::Defer(problem) => return Err(KeyedRequestError::Refused(problem)),
                 Decision::ReadAgain => Try::Again,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aws_sdk_dynamodb::Client;
+use jiff::Timestamp;
 
 use super::{done_item, key, parse, put_if_claimable};
 use crate::clock::SharedClock;
@@ -10,38 +11,57 @@ use crate::deadline::Deadline;
 use crate::dynamo::{RowKey, Rows, Write, read_rows};
 use crate::env::{ConfigError, Env};
 use crate::idempotency::{Admission, KeyedRequest, KeyedRequestError, Record, count_replay};
+use crate::ids::SessionId;
 use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::retry::Backoff;
+use crate::sessions::dynamo::DynamoSessions;
 use crate::sessions::{self, Standing};
 use crate::tables;
 use crate::tokens::Principal;
 
 /// Requests with keys, of callers with sessions.
 ///
-/// Calls `BatchGetItem` on records, sessions and the effects' rows; `PutItem` on records; and in transactions what the
-/// effects' actions are.
+/// Calls `BatchGetItem` on records, sessions and the effects' rows; `PutItem` on records; `UpdateItem` on sessions, which it
+/// stamps; and in transactions what the effects' actions are.
 #[derive(Clone)]
 pub struct KeyedRequests {
     pub(super) client: Client,
     pub(super) records: String,
     pub(super) clock: SharedClock,
-    sessions: String,
+    sessions: DynamoSessions,
 }
 
 /// What the first read found.
 #[derive(Debug)]
 pub enum Opening {
-    /// The caller's session stands and there is no answer yet; these are the rows that were asked for.
-    New(Rows),
+    /// The caller's session stands and there is no answer yet; these are the rows that were asked for, and what to send
+    /// beside the write.
+    New(Rows, Stamp),
     /// The answer that was given before.
     Answered(Reply),
+}
+
+/// The stamp that a caller's session gets, if one is due. It is sent beside a write, so that the write does not wait for
+/// it. A replay sends none.
+#[derive(Debug)]
+#[must_use]
+pub struct Stamp(Option<(DynamoSessions, SessionId, Timestamp)>);
+
+impl Stamp {
+    /// Stamps the session, if that is due and quickly done.
+    pub async fn send(self) {
+        if let Some((sessions, id, now)) = self.0 {
+            sessions::stamp(&sessions, &id, now).await;
+        }
+    }
 }
 
 impl KeyedRequests {
     /// Requests with their records in `IDEMPOTENCY_TABLE` and their callers' sessions in `SESSIONS_TABLE`.
     pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
-        let (records, sessions) = (tables::IDEMPOTENCY.name(env)?, tables::SESSIONS.name(env)?);
+        let records = tables::IDEMPOTENCY.name(env)?;
+        let sessions = DynamoSessions::from_env(client.clone(), env)?;
         Ok(Self { client, records, clock, sessions })
     }
 
@@ -56,20 +76,28 @@ impl KeyedRequests {
     ) -> Result<Opening, KeyedRequestError> {
         keys.push(RowKey { table: &self.records, key: key(&request.scope) });
         let session = sessions::dynamo::keys(caller.session_id(), caller.user_id());
-        keys.extend(session.map(|key| RowKey { table: &self.sessions, key }));
+        keys.extend(session.map(|key| RowKey { table: self.sessions.table(), key }));
         let mut rows = read_rows(&self.client, keys, deadline).await?;
 
-        let mut session = sessions::dynamo::parse(rows.take(&self.sessions))?;
+        let mut session = sessions::dynamo::parse(rows.take(self.sessions.table()))?;
         if session.may_be_torn() {
             let (id, user) = (caller.session_id(), caller.user_id());
-            let again = sessions::dynamo::read_items(&self.client, &self.sessions, id, user, deadline);
+            let again = sessions::dynamo::read_items(&self.client, self.sessions.table(), id, user, deadline);
             session = sessions::dynamo::parse(again.await?)?;
         }
-        if sessions::standing(caller, &session, self.clock.now()) == Standing::Ended {
+        let now = self.clock.now();
+        if sessions::standing(caller, &session, now) == Standing::Ended {
             return Err(KeyedRequestError::SessionEnded);
         }
         let record = rows.take_one(&self.records).map(parse).transpose()?;
-        Ok(self.admitted(record, request)?.map_or(Opening::New(rows), Opening::Answered))
+        Ok(match self.admitted(record, request)? {
+            Some(reply) => Opening::Answered(reply),
+            None => {
+                let is_due = session.is_quiet(now);
+                let due = is_due.then(|| (self.sessions.clone(), caller.session_id().clone(), now));
+                Opening::New(rows, Stamp(due))
+            }
+        })
     }
 
     /// Records a final refusal, and refuses. If a duplicate has recorded something meanwhile, that is the answer.

@@ -1,36 +1,85 @@
-//! The sealed payload in a session's row.
+//! The row of a session's sealed payload.
 
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use jiff::Timestamp;
 
-use super::{DynamoSessions, PATIENCE, key, parse, read_items};
+use super::{DynamoSessions, PATIENCE, key, keys, parse};
 use crate::clock::rfc3339;
 use crate::deadline::Deadline;
-use crate::dynamo::{AttributeValue, DynamoError, Item, Write, WriteOutcome, number, text};
+use crate::dynamo::{
+    AttributeValue, CancellationReason, Change, DynamoError, Item, RowKey, Transaction, number, read_rows,
+    text, transact,
+};
 use crate::ids::{SessionId, UserId};
-use crate::sessions::{PayloadStore, Replaced, SealedPayload, SessionError, SessionRows};
+use crate::sessions::{PayloadStore, Replaced, SealedPayload, Session, SessionError, SessionRows};
+use crate::tables;
 
-/// Nobody has written since the payload was read, so nothing of theirs is lost. And nobody has revoked the session: what
-/// has ended is not changed any more.
-const IS_AS_READ: &str = "version = :seen AND attribute_not_exists(revokedAt)";
+/// Nobody has written since the payload was read, so nothing of theirs is lost.
+const REPLACE: Change = Change {
+    update: "SET payload = :payload, version = :version",
+    condition: Some("version = :seen"),
+    names: &[],
+};
 
-/// The attributes of a payload.
-pub(super) fn attributes(payload: &SealedPayload) -> [(String, AttributeValue); 2] {
-    let SealedPayload { version, bytes } = payload;
-    [
-        ("version".to_owned(), number(*version)),
-        ("payload".to_owned(), AttributeValue::B(Blob::new(bytes.clone()))),
-    ]
+/// Stamps the payload's session. What was revoked meanwhile is not changed any more, nor is its payload: this is an action
+/// of the same transaction.
+const STAMP: Change = Change {
+    update: "SET lastActivity = :now",
+    condition: Some("attribute_exists(sessionId) AND attribute_not_exists(revokedAt)"),
+    names: &[],
+};
+
+/// The key of a session's payload.
+pub fn payload_key(id: &SessionId) -> Item {
+    Item::from([(tables::SESSIONS.key.hash.to_owned(), text(payload_name(id)))])
 }
 
-/// The payload in a session's row.
+/// What [`payload_key`] consists of.
+pub(super) fn payload_name(id: &SessionId) -> String {
+    format!("{id}#payload")
+}
+
+/// The row of a new session's payload.
+pub(super) fn new_row(session: &Session, payload: &SealedPayload) -> Item {
+    let mut row = payload_key(&session.id);
+    row.insert("owner".to_owned(), text(session.user_id.as_str()));
+    row.insert("expiresAt".to_owned(), number(session.expires_at.as_second()));
+    row.insert("payload".to_owned(), bytes_of(payload));
+    row.insert("version".to_owned(), number(payload.version));
+    row
+}
+
+fn bytes_of(payload: &SealedPayload) -> AttributeValue {
+    AttributeValue::B(Blob::new(payload.bytes.clone()))
+}
+
+/// Tells a payload's row from the rows of the check.
+pub(super) fn is_payload(row: &Item) -> bool {
+    row.contains_key("payload")
+}
+
+/// Reads a payload's row.
 pub fn parse_payload(row: &Item) -> Result<SealedPayload, DynamoError> {
     let version = row.get("version").and_then(|version| version.as_n().ok()?.parse().ok());
     let bytes = row.get("payload").and_then(|payload| payload.as_b().ok());
     match (version, bytes) {
         (Some(version), Some(bytes)) => Ok(SealedPayload { version, bytes: bytes.as_ref().to_vec() }),
-        _ => Err(DynamoError::unreadable("read", "a session's row", "it has no payload")),
+        _ => Err(DynamoError::unreadable("read", "a session's payload", "it has no bytes or no version")),
+    }
+}
+
+impl DynamoSessions {
+    async fn read_payload_once(
+        &self,
+        id: &SessionId,
+        user: &UserId,
+        deadline: Deadline,
+    ) -> Result<(SessionRows, Option<SealedPayload>), DynamoError> {
+        let keys = keys(id, user).into_iter().chain([payload_key(id)]);
+        let keys = keys.map(|key| RowKey { table: &self.table, key }).collect();
+        let rows = read_rows(&self.client, keys, deadline).await?.take(&self.table);
+        let (payload, rows): (Vec<Item>, Vec<Item>) = rows.into_iter().partition(is_payload);
+        Ok((parse(rows)?, payload.first().map(parse_payload).transpose()?))
     }
 }
 
@@ -40,10 +89,9 @@ impl PayloadStore for DynamoSessions {
         id: &SessionId,
         user: &UserId,
     ) -> Result<(SessionRows, Option<SealedPayload>), SessionError> {
-        let items = read_items(&self.client, &self.table, id, user, Deadline::after(PATIENCE)).await?;
-        let session = items.iter().find(|item| item.contains_key("userId"));
-        let payload = session.map(parse_payload).transpose()?;
-        Ok((parse(items)?, payload))
+        let deadline = Deadline::after(PATIENCE);
+        let found = self.read_payload_once(id, user, deadline).await?;
+        Ok(if found.0.may_be_torn() { self.read_payload_once(id, user, deadline).await? } else { found })
     }
 
     async fn replace_payload(
@@ -53,26 +101,23 @@ impl PayloadStore for DynamoSessions {
         next: &SealedPayload,
         now: Timestamp,
     ) -> Result<Replaced, SessionError> {
-        let [(_, version), (_, payload)] = attributes(next);
-        let request = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .set_key(Some(key(id)))
-            .update_expression("SET payload = :payload, version = :version, lastActivity = :now")
-            .condition_expression(IS_AS_READ)
-            .expression_attribute_values(":payload", payload)
-            .expression_attribute_values(":version", version)
-            .expression_attribute_values(":seen", number(seen))
-            .expression_attribute_values(":now", text(rfc3339(now)))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let update = Box::pin(request.send()).await.outcome("UpdateItem", &format!("session {id}"))?;
-        match update {
-            Write::Done(_) => Ok(Replaced::Done),
-            Write::Refused(row) if row.is_empty() || row.contains_key("revokedAt") => Ok(Replaced::Ended),
-            // The SDK tried again after a lost answer and met its own first try: no two seals have the same bytes.
-            Write::Refused(row) if parse_payload(&row)? == *next => Ok(Replaced::Done),
-            Write::Refused(_) | Write::Conflict => Ok(Replaced::Overtaken),
-        }
+        use CancellationReason::ConditionFailed;
+
+        let payload =
+            [(":payload", bytes_of(next)), (":version", number(next.version)), (":seen", number(seen))];
+        let actions = vec![
+            STAMP.action(&self.table, key(id), [(":now", text(rfc3339(now)))])?,
+            REPLACE.action(&self.table, payload_key(id), payload)?,
+        ];
+        let reasons = match transact(&self.client, &format!("the payload of session {id}"), actions).await? {
+            Transaction::Committed => return Ok(Replaced::Done),
+            Transaction::Cancelled(reasons) => reasons,
+        };
+        Ok(match reasons.as_slice() {
+            [ConditionFailed(_), ..] => Replaced::Ended,
+            // An earlier try wrote it, whose answer got lost: no two seals have the same bytes.
+            [_, ConditionFailed(row)] if is_payload(row) && parse_payload(row)? == *next => Replaced::Done,
+            _ => Replaced::Overtaken,
+        })
     }
 }

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use ::redis::Pipeline;
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 use tokio::time::Instant;
 
 use super::CopyTerms;
-use super::entry::{Found, Lease, RowCopy};
+use super::entry::{Found, Lease, copy};
+use super::seal::CopyKey;
 use crate::clock::SharedClock;
 use crate::ids::{SessionId, UserId};
 use crate::redis::{Incarnation, RedisClient, RedisError};
 use crate::sessions::dynamo::SessionRow;
 use crate::sessions::{CheckedRow, Session, SessionRows};
-use crate::telemetry::chain;
+use crate::telemetry::{self, Metric, chain};
 
 /// How long a lease keeps others from filling in. A read from DynamoDB takes milliseconds; one that takes longer than this
 /// fills in nothing, and the next reader may.
@@ -38,6 +38,7 @@ pub(super) struct Copies {
     table: String,
     clock: SharedClock,
     terms: CopyTerms,
+    key: CopyKey,
 }
 
 /// What Redis told of a session's rows.
@@ -58,8 +59,14 @@ pub(super) struct Missing {
 }
 
 impl Copies {
-    pub(super) fn new(redis: RedisClient, table: &str, clock: SharedClock, terms: CopyTerms) -> Self {
-        Self { redis, table: table.to_owned(), clock, terms }
+    pub(super) fn new(
+        redis: RedisClient,
+        table: &str,
+        clock: SharedClock,
+        terms: CopyTerms,
+        key: CopyKey,
+    ) -> Self {
+        Self { redis, table: table.to_owned(), clock, terms, key }
     }
 
     /// Looks both rows up at one instant, and leaves leases where there is nothing.
@@ -76,7 +83,7 @@ impl Copies {
             let mut commands = Pipeline::new();
             // Together: a session that was spared by a revocation must not be seen without the version it was spared in.
             commands.atomic();
-            for key in rows.map(|row| self.key(server, row)) {
+            for key in rows.map(|row| self.name(server, row)) {
                 let set = commands.cmd("SET").arg(key).arg(lease.as_bytes());
                 set.arg("NX").arg("GET").arg("PX").arg(millis(LEASE_LIFETIME));
             }
@@ -88,9 +95,9 @@ impl Copies {
         };
         let now = self.clock.now();
         let (session, version) = &answer.value;
-        let session = Found::<SessionRow>::read(session.as_deref(), now);
-        let version = Found::<u64>::read(version.as_deref(), now);
-        let [session_key, version_key] = rows.map(|row| self.key(&answer.from, row));
+        let [session_name, version_name] = rows.map(|row| self.name(&answer.from, row));
+        let session = Found::<SessionRow>::read(session.as_deref(), &self.key, &session_name, now);
+        let version = Found::<u64>::read(version.as_deref(), &self.key, &version_name, now);
         match (session, version) {
             (Found::Copy(session), Found::Copy(token_version)) => match Session::try_from(session) {
                 Ok(session) => {
@@ -102,15 +109,21 @@ impl Copies {
                     Lookup::Unanswered
                 }
             },
+            (Found::Forged, _) | (_, Found::Forged) => {
+                telemetry::count(Metric::ForgedSessionCopies, 1);
+                tracing::warn!(session = %id, "Redis holds a copy of a session that no function wrote with this key");
+                self.forget(&rows).await;
+                Lookup::Unanswered
+            }
             (Found::Garbage, _) | (_, Found::Garbage) => {
-                tracing::warn!(session = %id, "Redis holds something that is no copy of a session");
+                tracing::warn!(session = %id, "Redis holds a copy of a session that another version wrote");
                 self.forget(&rows).await;
                 Lookup::Unanswered
             }
             (session, version) => Lookup::Missing(Missing {
                 lease,
-                session: matches!(session, Found::Leased).then_some(session_key),
-                version: matches!(version, Found::Leased).then_some(version_key),
+                session: matches!(session, Found::Leased).then_some(session_name),
+                version: matches!(version, Found::Leased).then_some(version_name),
             }),
         }
     }
@@ -125,15 +138,21 @@ impl Copies {
     ) {
         let lifetime = SignedDuration::try_from(self.terms.lifetime).unwrap_or(SignedDuration::ZERO);
         let until_ms = before.saturating_add(lifetime).unwrap_or(before).as_millisecond();
-        let session = missing.session.zip(session.and_then(|row| value(SessionRow::from(row), until_ms)));
-        let version = missing.version.zip(version.and_then(|row| value(row, until_ms)));
-        let copies: Vec<(String, Vec<u8>)> = session.into_iter().chain(version).collect();
+        let session = missing
+            .session
+            .zip(session)
+            .and_then(|(name, row)| Some((copy(&self.key, &name, SessionRow::from(row), until_ms)?, name)));
+        let version = missing
+            .version
+            .zip(version)
+            .and_then(|(name, row)| Some((copy(&self.key, &name, row, until_ms)?, name)));
+        let copies: Vec<(Vec<u8>, String)> = session.into_iter().chain(version).collect();
         if copies.is_empty() {
             return;
         }
         let filled = self.redis.ask::<()>(|_| {
             let mut commands = Pipeline::new();
-            let (keys, values): (Vec<_>, Vec<_>) = copies.iter().cloned().unzip();
+            let (values, keys): (Vec<_>, Vec<_>) = copies.iter().cloned().unzip();
             let script = commands.cmd("EVAL").arg(FILL_IN).arg(keys.len()).arg(keys);
             script.arg(missing.lease.as_bytes()).arg(until_ms).arg(values).ignore();
             commands
@@ -170,15 +189,15 @@ impl Copies {
         let deleted = self.redis.ask::<()>(|server| {
             let mut commands = Pipeline::new();
             // One command: both rows of a session go at the same instant.
-            let keys: Vec<_> = rows.iter().map(|row| self.key(server, *row)).collect();
+            let keys: Vec<_> = rows.iter().map(|row| self.name(server, *row)).collect();
             commands.cmd("DEL").arg(keys).ignore();
             commands
         });
         deleted.await.map(drop)
     }
 
-    /// Under which key a row's copy is. Tables of several stacks may share a Redis.
-    fn key(&self, server: &Incarnation, row: CheckedRow<'_>) -> String {
+    /// Under which key of Redis a row's copy is. Tables of several stacks may share a Redis.
+    fn name(&self, server: &Incarnation, row: CheckedRow<'_>) -> String {
         let Self { table, .. } = self;
         match row {
             CheckedRow::Session(id) => format!("sojourn:{table}:{server}:{id}"),
@@ -196,13 +215,9 @@ fn unanswered(error: &RedisError) -> Lookup {
 fn report(error: &RedisError) {
     match error {
         RedisError::CircuitOpen => tracing::debug!("Redis is not asked"),
+        RedisError::Connecting => tracing::debug!("Redis is not reached yet"),
         error => tracing::warn!(error = chain(error), "Redis gave no answer, DynamoDB is asked instead"),
     }
-}
-
-/// A copy's value. A row that is no JSON is not copied; there is none.
-fn value<T: Serialize>(row: T, until_ms: i64) -> Option<Vec<u8>> {
-    serde_json::to_vec(&RowCopy::new(row, until_ms)).ok()
 }
 
 fn millis(duration: Duration) -> u64 {

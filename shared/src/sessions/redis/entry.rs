@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::seal::CopyKey;
 use crate::random::{self, NoEntropy};
 
-/// Begins every lease, and no copy: those are JSON objects.
+/// Begins every lease, and no copy: those begin with a code in base64url, which has no colon.
 const LEASE_MARK: &[u8] = b"lease:";
 /// Nobody guesses, and no two readers draw, the same.
 const LEASE_BYTES: usize = 16;
@@ -42,10 +43,10 @@ pub(super) struct RowCopy<T> {
     row: T,
 }
 
-impl<T> RowCopy<T> {
-    pub(super) fn new(row: T, until_ms: i64) -> Self {
-        Self { until_ms, row }
-    }
+/// The value to keep under `name`. A row that is no JSON is not copied; there is none.
+pub(super) fn copy<T: Serialize>(key: &CopyKey, name: &str, row: T, until_ms: i64) -> Option<Vec<u8>> {
+    let content = serde_json::to_vec(&RowCopy { until_ms, row }).ok()?;
+    Some(key.seal(name, &content))
 }
 
 /// What was found under a key.
@@ -57,18 +58,21 @@ pub(super) enum Found<T> {
     Leased,
     /// Somebody else's lease, or a copy that has lapsed: somebody is at it, or will be in a moment.
     Busy,
-    /// What nobody here wrote, or not this version of it.
+    /// What no function wrote under this name with this key.
+    Forged,
+    /// What another version of the functions wrote.
     Garbage,
 }
 
 impl<T: DeserializeOwned> Found<T> {
-    /// Reads what was under the key before the lease was offered.
-    pub(super) fn read(value: Option<&[u8]>, now: Timestamp) -> Self {
+    /// Reads what was under `name` before the lease was offered.
+    pub(super) fn read(value: Option<&[u8]>, key: &CopyKey, name: &str, now: Timestamp) -> Self {
         let Some(value) = value else { return Self::Leased };
         if value.starts_with(LEASE_MARK) {
             return Self::Busy;
         }
-        match serde_json::from_slice::<RowCopy<T>>(value) {
+        let Some(content) = key.open(name, value) else { return Self::Forged };
+        match serde_json::from_slice::<RowCopy<T>>(content) {
             Ok(copy) if now.as_millisecond() < copy.until_ms => Self::Copy(copy.row),
             Ok(_) => Self::Busy,
             Err(_) => Self::Garbage,
@@ -79,32 +83,46 @@ impl<T: DeserializeOwned> Found<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::Env;
 
-    fn at(ms: i64) -> Timestamp {
-        Timestamp::from_millisecond(ms).unwrap()
+    const NAME: &str = "sojourn:Sessions:0b6f:ses_1";
+
+    fn key() -> CopyKey {
+        CopyKey::from_env(&Env::of([(CopyKey::VARIABLE, "k".repeat(32))])).unwrap()
+    }
+
+    fn read(value: Option<&[u8]>, ms: i64) -> Found<u64> {
+        Found::read(value, &key(), NAME, Timestamp::from_millisecond(ms).unwrap())
     }
 
     #[test]
     fn a_copy_counts_until_it_lapses() {
-        let value = serde_json::to_vec(&RowCopy::new(7_u64, 1_000)).unwrap();
-        assert_eq!(Found::read(Some(&value), at(999)), Found::Copy(7_u64));
-        assert_eq!(Found::<u64>::read(Some(&value), at(1_000)), Found::Busy);
+        let value = copy(&key(), NAME, 7_u64, 1_000).unwrap();
+        assert_eq!(read(Some(&value), 999), Found::Copy(7));
+        assert_eq!(read(Some(&value), 1_000), Found::Busy);
     }
 
     #[test]
     fn nothing_is_a_lease_of_ones_own_and_a_lease_is_somebody_elses() {
         let lease = Lease::generate().unwrap();
         assert_ne!(lease, Lease::generate().unwrap());
-        assert_eq!(Found::<u64>::read(None, at(0)), Found::Leased);
-        assert_eq!(Found::<u64>::read(Some(lease.as_bytes()), at(0)), Found::Busy);
+        assert_eq!(read(None, 0), Found::Leased);
+        assert_eq!(read(Some(lease.as_bytes()), 0), Found::Busy);
     }
 
     #[test]
-    fn what_is_no_copy_is_garbage() {
-        for value in
-            ["", "7", "{}", "\u{fffd}", r#"{"untilMs":1000,"row":"x"}"#, r#"{"untilMs":9,"row":1,"x":1}"#]
-        {
-            assert_eq!(Found::<u64>::read(Some(value.as_bytes()), at(0)), Found::Garbage, "{value}");
+    fn what_nobody_here_wrote_is_forged() {
+        let of_another_row = copy(&key(), "sojourn:Sessions:0b6f:ses_2", 7_u64, 1_000).unwrap();
+        for value in [b"".as_slice(), b"7", b"{}", br#"{"untilMs":1000,"row":7}"#, &of_another_row] {
+            assert_eq!(read(Some(value), 0), Found::Forged, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn what_another_version_wrote_is_garbage() {
+        for content in ["", "7", "{}", r#"{"untilMs":1000,"row":"x"}"#, r#"{"untilMs":9,"row":1,"x":1}"#] {
+            let value = key().seal(NAME, content.as_bytes());
+            assert_eq!(read(Some(&value), 0), Found::Garbage, "{content}");
         }
     }
 }

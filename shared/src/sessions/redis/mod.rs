@@ -22,7 +22,8 @@
 //! 2. The keys of the rows are deleted in Redis: copies and leases alike ([`CopyHolder`]).
 //! 3. If Redis has not confirmed that, a *revoking* writer asks again until it does, or until every copy made of the rows as
 //!    they were has lapsed: [`CopyTerms::lifetime`] and [`CopyTerms::clock_skew`] after the commit. Only then it answers.
-//!    Any other writer goes on: a copy that is behind by seconds tells an older `lastActivity` and nothing worse.
+//!    Any other writer goes on: a copy that is behind by seconds tells an older `lastActivity` and nothing worse. Where
+//!    that would end a session by idleness, DynamoDB is asked.
 //!
 //! A new session is copied as well: lease, put, fill in, as a reader would.
 //!
@@ -43,6 +44,20 @@
 //! the reader's clock, which differs by `clock_skew` at most, it has lapsed before *a*.
 //!
 //! Redis's own clock decides nothing but how long it keeps what lapsed.
+//!
+//! # Who can write to Redis
+//!
+//! Each copy carries a code, HMAC-SHA256 with [`CopyKey`], over its content and the name that it is kept under. Without the
+//! key nobody makes a session, or moves one session's copy to another's name. A copy whose code is wrong is deleted, counted
+//! and treated as if it were not there.
+//!
+//! Who can write to Redis can put an old copy back, and with it a session that was revoked since. The end of the copy is part
+//! of what the code covers, and lies `lifetime` after its row was read at most. So such a session ends `lifetime` after its
+//! revocation at the latest, instead of at once. Leases need no code: a lease that is put back lets a late reader fill
+//! in what it has read, with the same end.
+//!
+//! To rotate the key, deploy with another one. Old processes and new ones delete each other's copies while both are there,
+//! and DynamoDB is asked more often. Revocations hold as before, since the names are the same.
 //!
 //! # What it does not do
 //!
@@ -69,8 +84,10 @@ use crate::redis::RedisClient;
 
 mod copies;
 mod entry;
+mod seal;
 
 use copies::{Copies, Lookup};
+pub use seal::CopyKey;
 
 /// How long copies count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +114,14 @@ pub struct RedisSessions {
 
 impl RedisSessions {
     /// Copies of `rows` in `redis`.
-    pub fn new(rows: DynamoSessions, redis: RedisClient, clock: SharedClock, terms: CopyTerms) -> Self {
-        let copies = Arc::new(Copies::new(redis, rows.table(), clock.clone(), terms));
+    pub fn new(
+        rows: DynamoSessions,
+        redis: RedisClient,
+        clock: SharedClock,
+        terms: CopyTerms,
+        key: CopyKey,
+    ) -> Self {
+        let copies = Arc::new(Copies::new(redis, rows.table(), clock.clone(), terms, key));
         Self { rows, copies, clock }
     }
 
@@ -111,8 +134,13 @@ impl RedisSessions {
 impl SessionReader for RedisSessions {
     async fn read(&self, id: &SessionId, user: &UserId) -> Result<SessionRows, SessionError> {
         let lookup = match self.copies.look_up(id, user).await {
-            Lookup::Copied(rows) => return Ok(*rows),
-            Lookup::Unanswered => return self.rows.read(id, user).await,
+            // A copy may lack the last stamp. Whether a session ended by idleness is not told from copies.
+            Lookup::Copied(rows)
+                if !rows.session.as_ref().is_some_and(|copy| copy.is_idle(self.clock.now())) =>
+            {
+                return Ok(*rows);
+            }
+            Lookup::Copied(_) | Lookup::Unanswered => return self.rows.read(id, user).await,
             Lookup::Missing(missing) => missing,
         };
         let before = self.clock.now();
