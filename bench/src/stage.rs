@@ -12,7 +12,7 @@ pub(crate) const PRODUCTS: usize = 64;
 const CROWD: usize = 64;
 /// The product that the events name.
 const PRODUCT_OF_EVENTS: &str = "espresso-beans-1kg";
-/// The people whom the events name: one signs in, one becomes an operator.
+/// The people whom the events name.
 const PEOPLE_OF_EVENTS: [&str; 2] = ["ada@example.com", "grace@example.com"];
 
 /// The stage.
@@ -62,6 +62,7 @@ impl Stage {
         let text = std::fs::read_to_string(path)
             .unwrap()
             .replace("${ACCESS_TOKEN}", &self.customer.token)
+            .replace("${USER_ID}", &self.crowd[0].user_id)
             .replace("${OPERATOR_TOKEN}", &self.operator.token)
             .replace("${ORDER_ID}", &self.order_id);
         let mut event: Value = serde_json::from_str(&text).unwrap();

@@ -1,4 +1,5 @@
-//! The region's own API, for `cargo dev -- ps`, `kill`, `logs`, `fire`, `queues` and `redeliver`: under `/_sojourn/`, beside Lambda's.
+//! The region's own API, for `cargo dev -- ps`, `kill`, `logs`, `fire`, `queues`, `redeliver`, `rotate-sealing-key` and
+//! `drop-sealing-keys`: under `/_sojourn/`, beside Lambda's.
 //!
 //! | call | answer |
 //! |---|---|
@@ -8,6 +9,8 @@
 //! | `POST fire`, `{"schedule", "at"?}` | 200, the function's answer; 400 for a time that is none; 404; 502 if the function failed |
 //! | `GET queues` | 200 `[{"name", "visible", "inFlight", "delayed"}]`, each an [`Overview`](crate::services::sqs::Overview) |
 //! | `POST queues/{name}/redeliver` | 200 `{"messages": 2}`: what was in flight is visible now, as if its visibility timeout had passed; 404 |
+//! | `POST sealing-keys/rotate` | 200 `{"kids": ["new", "old"]}`: the first seals from now on, all of them open |
+//! | `POST sealing-keys/drop` | 200 `{"kids": ["new"]}`: only the first is left |
 //!
 //! Faults, usage and permissions: see [`crate::services::control`].
 
@@ -31,6 +34,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::clock::{self, SystemClock};
 use crate::functions::Functions;
 use crate::functions::outcome::Outcome;
+use crate::keys::{SealingKeys, SealingKeysError};
 use crate::logs::{Line, Logs, Source};
 use crate::schedules::Schedules;
 use crate::services::sqs::{QueueError, Queues};
@@ -50,6 +54,8 @@ pub struct Control {
     pub queues: Arc<Queues>,
     /// Their lines.
     pub logs: Logs,
+    /// What seals the payloads of sessions.
+    pub sealing_keys: SealingKeys,
     /// What they may do, what goes wrong on purpose, what they asked.
     pub services: Controls,
 }
@@ -86,6 +92,8 @@ pub fn router(control: Control) -> Router {
         .route("/fire", post(fire))
         .route("/queues", get(queues))
         .route("/queues/{name}/redeliver", post(redeliver))
+        .route("/sealing-keys/rotate", post(rotate_sealing_key))
+        .route("/sealing-keys/drop", post(drop_sealing_keys))
         .with_state(control)
         .merge(services);
     Router::new().nest(PREFIX, routes)
@@ -137,6 +145,21 @@ async fn redeliver(State(control): State<Control>, Path(name): Path<String>) -> 
     match control.queues.redeliver(&name) {
         Ok(messages) => Json(json!({ "messages": messages })).into_response(),
         Err(error) => no_queue(&error),
+    }
+}
+
+async fn rotate_sealing_key(State(control): State<Control>) -> Response {
+    kids(control.sealing_keys.rotate())
+}
+
+async fn drop_sealing_keys(State(control): State<Control>) -> Response {
+    kids(control.sealing_keys.drop_earlier())
+}
+
+fn kids(changed: Result<Vec<String>, SealingKeysError>) -> Response {
+    match changed {
+        Ok(kids) => Json(json!({ "kids": kids })).into_response(),
+        Err(error) => message(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 

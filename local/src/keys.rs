@@ -3,16 +3,15 @@
 //! - The key pairs that access tokens are signed and verified with. A region has a [`KeyRing`] of them. `cargo dev --
 //!   keygen` prints a new pair for a region in the cloud. Form: a private OKP JWK (RFC 8037), and a JWKS (RFC 7517) with
 //!   its public half. The `kid` is the key's thumbprint (RFC 7638).
-//! - The key that session payloads are sealed with: a JWKS with one `oct` key for A256GCM (RFC 7518), made at the region's
-//!   first start and kept with its secrets.
+//! - The keys that session payloads are sealed with ([`SealingKeys`]), in a secret.
 
 mod ring;
+mod sealing;
 
 use std::path::PathBuf;
 
 use aws_lc_rs::digest;
 use aws_lc_rs::encoding::AsBigEndian;
-use aws_lc_rs::rand;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use ring::KeyRing;
+pub use sealing::{SealingKeys, SealingKeysError};
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -110,17 +110,6 @@ impl SigningKey {
     pub fn public_jwks(&self) -> String {
         json!({"keys": [self.public_jwk()]}).to_string()
     }
-}
-
-/// A new set of sealing keys, with one key: what the sealing function's secret holds.
-pub fn sealing_keys() -> Result<String, KeyError> {
-    // The kid stands in every sealed value, so it is short; a thumbprint of a secret is nothing to publish anyway.
-    let (mut kid, mut key) = ([0; 6], [0; 32]);
-    for bytes in [kid.as_mut_slice(), &mut key] {
-        rand::fill(bytes).map_err(|_| KeyError::Generate)?;
-    }
-    let [kid, k] = [kid.as_slice(), &key].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
-    Ok(json!({"keys": [{"kty": "oct", "alg": "A256GCM", "kid": kid, "k": k}]}).to_string())
 }
 
 #[cfg(test)]

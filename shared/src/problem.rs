@@ -57,6 +57,8 @@ problem_types! {
     Forbidden = 403 "forbidden" "The role for this is missing",
     /// A browser's page of another site.
     OriginNotAllowed = 403 "origin-not-allowed" "Pages of this origin may not do this",
+    /// The request came around the trusted proxy.
+    DirectRequest = 403 "direct-request" "This is reached through the proxy only",
     /// There is no such thing, or it is somebody else's.
     NotFound = 404 "not-found" "There is no such thing",
     /// The same key is still being worked on.
@@ -87,6 +89,8 @@ problem_types! {
     IdempotencyKeyReused = 422 "idempotency-key-reused" "The key was used for another request",
     /// The request is well formed and names things that do not fit together.
     Unprocessable = 422 "unprocessable" "The request cannot be carried out as it stands",
+    /// The password is one of those that are tried first.
+    CommonPassword = 422 "common-password" "The password is too easy to guess",
     /// What was sent is not what was announced.
     UploadMismatch = 422 "upload-mismatch" "What was sent is not what was announced",
     /// Too many at once, or too many lately.

@@ -1,10 +1,11 @@
-//! Keys from AWS Secrets Manager. Read once, when the function starts; a new value takes effect with the next process.
+//! Keys from AWS Secrets Manager. Read when the function starts; a new value takes effect with the next process, and new
+//! sealing keys also as soon as a process needs one ([`crate::seal::SealingKeys::fetch`]).
 //!
 //! What a secret holds is a type ([`Secret`]), which knows the variable that names it and how its text is read. Every
 //! sentence about what went wrong names the variable and the secret, and none shows its content.
 
 use std::error::Error as StdError;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
@@ -64,6 +65,28 @@ pub enum SecretError {
         /// What is wrong with its text.
         reason: String,
     },
+}
+
+/// Reads secrets again, after the start.
+pub struct SecretsManager {
+    /// Reads them.
+    pub client: Client,
+    /// Names them.
+    pub env: Env,
+}
+
+impl SecretsManager {
+    /// What the secret holds now that [`Secret::VARIABLE`] names.
+    pub async fn secret<S: Secret>(&self) -> Result<S, SecretError> {
+        read(&self.client, &self.env).await
+    }
+}
+
+/// The environment may hold a secret.
+impl fmt::Debug for SecretsManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretsManager").finish_non_exhaustive()
+    }
 }
 
 /// What the secret holds that [`Secret::VARIABLE`] names.

@@ -107,6 +107,11 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// The `Set-Cookie` values.
+    pub fn cookies(&self) -> Vec<&str> {
+        self.headers.get_all("set-cookie").iter().filter_map(|value| value.to_str().ok()).collect()
+    }
+
     /// A text member of the body, which must be there.
     #[track_caller]
     pub fn text_of(&self, member: &str) -> String {

@@ -86,6 +86,8 @@ impl TestRegion {
         command
             .args(["--http", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--no-build", "--log", "json"])
             .args(["--ready-file".as_ref(), ready_file.as_os_str()])
+            // Everybody here signs up from one address. A test of that limit sets it anew: the last value counts.
+            .args(["--parameter", "SignUpsPerAddress=1000000"])
             .args(&options.arguments)
             .current_dir(workspace())
             .stdin(Stdio::null())
@@ -184,14 +186,19 @@ impl TestRegion {
 
     /// Waits until a rule holds a request.
     pub async fn until_held(&self, rule: u64) {
+        self.until_so_many_held(rule, 1).await;
+    }
+
+    /// Waits until a rule holds as many requests.
+    pub async fn until_so_many_held(&self, rule: u64, number: u64) {
         let began = Instant::now();
         loop {
             let faults = self.control("GET", "/faults").send().await.expect(200);
             let all = faults.body["rules"].as_array().cloned().unwrap_or_default();
-            if all.iter().any(|status| status["id"] == rule && status["held"].as_u64() > Some(0)) {
+            if all.iter().any(|status| status["id"] == rule && status["held"].as_u64() >= Some(number)) {
                 return;
             }
-            assert!(began.elapsed() < HOLD_LIMIT, "nothing was held");
+            assert!(began.elapsed() < HOLD_LIMIT, "fewer than {number} were held");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

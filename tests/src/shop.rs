@@ -66,7 +66,7 @@ impl TestRegion {
     /// A new operator, signed in with the role.
     pub async fn operator(&self) -> Customer {
         let customer = self.customer().await;
-        let grant = json!({"grant": {"email": customer.email, "role": "operator"}});
+        let grant = json!({"grant": {"userId": customer.user_id, "role": "operator"}});
         let granted = self.invoke("admin-users", &grant).await.expect(200);
         assert_eq!(granted.body["roles"], json!(["operator"]), "{}", granted.text);
         // Roles are in the token, so they come with the next one.

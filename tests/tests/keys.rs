@@ -1,5 +1,5 @@
 //! Signing keys: what the gateway publishes verifies what it issues, also for those who have nothing of ours, and one key
-//! follows another without anybody being signed out.
+//! follows another without anybody being signed out. Sealing keys: they rotate while processes run.
 //!
 //! Tokens are taken apart by hand here, and held against the published key with nothing but Ed25519.
 
@@ -147,4 +147,75 @@ async fn a_rotation_signs_nobody_out_and_a_dropped_key_proves_nothing_any_more()
     let refresh = json!({"refreshToken": first.text_of("refreshToken")});
     let renewed = region.call("POST", "/sessions/refresh").json(&refresh).send().await.expect(200);
     assert_eq!(signer_of(&renewed.text_of("accessToken"), &jwks(&region).await.body), (new.clone(), true));
+}
+
+const PREFERENCES: &str = "/sessions/current/preferences";
+
+async fn prefer(region: &TestRegion, who: &Customer, theme: &str) {
+    let patch = json!({"theme": theme});
+    region.call_as(who, "PATCH", PREFERENCES).json(&patch).send().await.expect(200);
+}
+
+async fn preferences(region: &TestRegion, who: &Customer) -> Answer {
+    region.call_as(who, "GET", PREFERENCES).send().await
+}
+
+/// Has the next requests of api-sessions, each in a process of its own, wait at DynamoDB.
+async fn hold(region: &TestRegion, times: u64) -> u64 {
+    let rule = json!({
+        "match": {"service": "dynamodb", "caller": "api-sessions"}, "times": times,
+        "effect": {"kind": "hold", "when": "before"},
+    });
+    region.fault(&rule).await
+}
+
+async fn api_sessions(region: &TestRegion) -> Vec<Value> {
+    let processes = region.processes().await.into_iter();
+    processes.filter(|process| process["function"] == "api-sessions").map(|one| one["pid"].clone()).collect()
+}
+
+#[tokio::test]
+async fn sealing_keys_rotate_while_processes_run_and_every_payload_stays_readable() {
+    let region = TestRegion::start().await;
+    let (ann, bob) = (region.customer().await, region.customer().await);
+    prefer(&region, &ann, "sealed before").await;
+    let [early] = &*api_sessions(&region).await else { panic!("one process") };
+    let rotated = region.control("POST", "/sealing-keys/rotate").send().await.expect(200);
+    let [new, old] = rotated.body["kids"].as_array().unwrap().as_slice() else { panic!("{}", rotated.text) };
+
+    // A second process begins after the rotation, because the first one is busy. It seals with the new key.
+    let rule = hold(&region, 1).await;
+    let later = async {
+        region.until_held(rule).await;
+        prefer(&region, &bob, "sealed after").await;
+        region.lift(rule).await;
+    };
+    let (ann_reads, ()) = tokio::join!(preferences(&region, &ann), later);
+    assert_eq!(ann_reads.expect(200).body, json!({"theme": "sealed before"}));
+    let both = api_sessions(&region).await;
+    assert!(both.len() == 2 && both.contains(early), "{both:?}");
+    assert!(!region.log().contains("sealing keys read again"), "nobody has met the new key yet");
+
+    // Both processes read what the second one sealed.
+    let rule = hold(&region, 2).await;
+    let release = async {
+        region.until_so_many_held(rule, 2).await;
+        region.lift(rule).await;
+    };
+    let (first, second, ()) = tokio::join!(preferences(&region, &bob), preferences(&region, &bob), release);
+    for answer in [first, second] {
+        assert_eq!(answer.expect(200).body, json!({"theme": "sealed after"}));
+    }
+    assert_eq!(api_sessions(&region).await, both, "no process was replaced");
+    region.log_with("sealing keys read again").await;
+
+    // Taken away too early: an error that tells the client nothing, and the operator which key is missing.
+    let dropped = region.control("POST", "/sealing-keys/drop").send().await.expect(200);
+    assert_eq!(dropped.body["kids"], json!([new]));
+    region.kill("api-sessions").await;
+    let refused = preferences(&region, &ann).await.expect_problem(500, "internal-error");
+    let old = old.as_str().unwrap();
+    assert!(!refused.text.contains(old), "{}", refused.text);
+    region.log_with(&format!("it was sealed with the key \\\"{old}\\\"")).await;
+    assert_eq!(preferences(&region, &bob).await.expect(200).body, json!({"theme": "sealed after"}));
 }

@@ -17,6 +17,10 @@ async fn sign_up_refuses_what_is_no_account() {
     post(json!({"email": "a@example.com", "password": good, "role": "operator"}))
         .await
         .expect_problem(400, "invalid-request");
+    for common in ["Password2026!!", "qwertyuiop123", "a@example.com1234"] {
+        let refused = post(json!({"email": "a@example.com", "password": common})).await;
+        refused.expect_problem(422, "common-password");
+    }
     post(json!({"email": "a@example.com", "password": good})).await.expect(201);
     post(json!({"email": "A@Example.com", "password": good})).await.expect_problem(409, "email-taken");
 }

@@ -131,8 +131,8 @@ async fn function_pids(region: &TestRegion) -> Vec<String> {
 #[tokio::test]
 async fn a_web_page_cannot_invoke_a_function() {
     let region = TestRegion::start().await;
-    region.sign_up("mallory@example.com").await.expect(201);
-    let grant = serde_json::json!({"grant": {"email": "mallory@example.com", "role": "operator"}});
+    let mallory = region.sign_up("mallory@example.com").await.expect(201).text_of("userId");
+    let grant = serde_json::json!({"grant": {"userId": mallory, "role": "operator"}});
     let page = [("origin", "https://evil.example"), ("host", "evil.example")];
     for header in page {
         region.invoke_with(&[header], "admin-users", &grant).await.expect(403);

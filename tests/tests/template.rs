@@ -139,3 +139,29 @@ fn a_live_stage_is_the_same_in_the_template_and_in_the_library() {
         assert_eq!(Stage::from_env(&Env::of([("STAGE", stage)])), Ok(Stage::Live), "{environment}");
     }
 }
+
+#[test]
+fn another_revision_of_the_secrets_replaces_the_processes_of_every_function_that_reads_one() {
+    let environments = ["1", "2"].map(|revision| {
+        let parameters = [("TokenJwks", "{}"), ("SecretsRevision", revision)];
+        let context = Context {
+            parameters: BTreeMap::from(parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))),
+            http_url: "http://127.0.0.1:1".to_owned(),
+            websocket_url: "ws://127.0.0.1:2".to_owned(),
+            sqs_url: "http://127.0.0.1:3".to_owned(),
+        };
+        let stack =
+            template::load(&workspace().join("template.yaml"), &context).expect("the template is read");
+        stack.functions.into_iter().map(|function| (function.name, function.environment))
+    });
+    let [before, after] = environments;
+    let reads_a_secret = |variable: &String| variable.ends_with("_SECRET") || variable == "REDIS_URL";
+    let mut readers = 0;
+    for ((name, before), (_, after)) in before.zip(after) {
+        if before.keys().any(reads_a_secret) {
+            readers += 1;
+            assert_ne!(before, after, "{name}");
+        }
+    }
+    assert!(readers > 3, "functions read secrets");
+}

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, SystemClock};
+use sojourn::clock::{Clock, SystemClock, rfc3339};
 use sojourn::deadline::{ANSWER_MARGIN, Deadline, DeadlineExceeded};
+use sojourn::ids::UserId;
 use sojourn::telemetry;
 use sojourn::tokens::Role;
 use sojourn::users::{Email, RoleChange, RoleStore, User, UserError};
@@ -16,24 +17,36 @@ use tracing::Instrument;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Command {
+    Find(Address),
     Grant(RoleOfAccount),
     Withdraw(RoleOfAccount),
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RoleOfAccount {
+struct Address {
     email: Email,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RoleOfAccount {
+    user_id: UserId,
     role: Role,
 }
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
-    #[error("the event must be {{\"grant\": {{\"email\", \"role\"}}}} or {{\"withdraw\": …}}: {0}")]
+    #[error(
+        "the event must be {{\"find\": {{\"email\"}}}}, {{\"grant\": {{\"userId\", \"role\"}}}} or {{\"withdraw\": {{\"userId\", \"role\"}}}}; \
+         an e-mail address is not verified, so find its account first and look whose it is: {0}"
+    )]
     Invalid(#[from] serde_json::Error),
     #[error("no account has the e-mail address {0}")]
     UnknownEmail(Email),
+    #[error("there is no account {0}")]
+    UnknownUser(UserId),
     #[error("the account could not be changed; try again: {0}")]
     Store(#[from] UserError),
     #[error("this took too long; try again")]
@@ -46,6 +59,7 @@ impl CommandError {
         match self {
             Self::Invalid(_) => "InvalidCommand",
             Self::UnknownEmail(_) => "UnknownEmail",
+            Self::UnknownUser(_) => "UnknownUser",
             Self::Store(_) | Self::TooLate(_) => "Unavailable",
         }
     }
@@ -71,11 +85,18 @@ pub(crate) async fn handle(
             Err(error) => Err(error.into()),
         };
         match &outcome {
-            Ok(user) => tracing::info!(user_id = %user.id, roles = ?user.roles, "roles settled"),
+            Ok(user) => tracing::info!(user_id = %user.id, roles = ?user.roles, "command carried out"),
             // By its stable name; the runtime logs the error itself.
             Err(error) => tracing::warn!(error_type = error.error_type(), "command not carried out"),
         }
-        outcome.map(|user| json!({ "userId": user.id, "email": user.email, "roles": user.roles }))
+        outcome.map(|user| {
+            json!({
+                "userId": user.id,
+                "email": user.email,
+                "createdAt": rfc3339(user.created_at),
+                "roles": user.roles,
+            })
+        })
     }
     .instrument(span)
     .await
@@ -88,14 +109,21 @@ async fn carry_out(
     command: Command,
     deadline: Deadline,
 ) -> Result<User, CommandError> {
-    let (email, change) = match command {
-        Command::Grant(RoleOfAccount { email, role }) => (email.clone(), roles.grant(&email, role).await?),
-        Command::Withdraw(RoleOfAccount { email, role }) => {
-            (email.clone(), roles.withdraw(&email, role, deadline).await?)
+    let (user_id, change) = match command {
+        Command::Find(Address { email }) => {
+            return roles.find(&email).await?.ok_or(CommandError::UnknownEmail(email));
+        }
+        Command::Grant(RoleOfAccount { user_id, role }) => {
+            let change = roles.grant(&user_id, role).await?;
+            (user_id, change)
+        }
+        Command::Withdraw(RoleOfAccount { user_id, role }) => {
+            let change = roles.withdraw(&user_id, role, deadline).await?;
+            (user_id, change)
         }
     };
     match change {
         RoleChange::Settled(user) | RoleChange::Withdrawn(user) => Ok(user),
-        RoleChange::UnknownEmail => Err(CommandError::UnknownEmail(email)),
+        RoleChange::UnknownUser => Err(CommandError::UnknownUser(user_id)),
     }
 }

@@ -1,8 +1,14 @@
-//! Grants and withdraws roles. There is no route to it: whoever may invoke it by IAM may do this.
+//! Finds accounts, grants and withdraws roles. There is no route to it: whoever may invoke it by IAM may do this.
 //!
-//! `{"grant": {"email": "ann@example.com", "role": "operator"}}`, or `withdraw` in place of `grant`, is answered with
-//! the account as it is now: `{"userId": …, "email": …, "roles": […]}`. Repeating a command changes nothing. A withdrawal
-//! ends the account's sessions and closes its sockets. What cannot be done is a function error whose type is `InvalidCommand`, `UnknownEmail` or `Unavailable`.
+//! | event | does |
+//! |---|---|
+//! | `{"find": {"email": "ann@example.com"}}` | tells whose account an address is |
+//! | `{"grant": {"userId": "usr_…", "role": "operator"}}` | gives the account the role |
+//! | `{"withdraw": {"userId": "usr_…", "role": "operator"}}` | takes it away, ends the account's sessions and closes its sockets |
+//!
+//! Each is answered with the account as it is now: `{"userId", "email", "createdAt", "roles"}`. Repeating a command changes
+//! nothing. A role is never granted by address: addresses are not verified, and somebody else may have signed up with it.
+//! What cannot be done is a function error whose type is `InvalidCommand`, `UnknownEmail`, `UnknownUser` or `Unavailable`.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -7,11 +7,13 @@ use sojourn::http::Incoming;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
 use sojourn::sessions::SessionError;
+use sojourn::throttle::{Origin, SignUpAdmission};
 use sojourn::users::{
     self, Email, NewPassword, NewPasswordOf, Password, PasswordChange, ProfileReader, SignUp,
 };
 
 use crate::app::App;
+use crate::sign_in::known_device;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +32,11 @@ struct PasswordBody {
 /// `POST /users`.
 pub(crate) async fn sign_up(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let SignUpBody { email, password } = request.json()?;
+    let address = app.trusted_proxy.client_address(request)?;
+    let count = app.throttle.count_sign_up(address, app.sign_ups_per_address);
+    if let SignUpAdmission::Refused(refusal) = request.in_time(count).await? {
+        return Err(refusal.into());
+    }
     let work = users::sign_up(&app.users, &app.clock, &app.ids, email, password, request.deadline());
     match request.in_time(work).await? {
         SignUp::Created(user) => Ok(Reply::json(
@@ -39,6 +46,7 @@ pub(crate) async fn sign_up(app: &App, request: &Incoming) -> Result<Reply, Prob
         SignUp::EmailTaken => {
             Err(Problem::new(ProblemType::EmailTaken, "there is an account with this e-mail address"))
         }
+        SignUp::CommonPassword => Err(common_password()),
     }
 }
 
@@ -49,12 +57,14 @@ pub(crate) async fn change_password(app: &App, request: &Incoming) -> Result<Rep
     let account = app.users.profile(caller.user_id());
     let account = request.with_live_session(&app.sessions, &caller, &app.clock, account).await?;
     let account = account.ok_or(SessionError::Ended)?;
+    let address = app.trusted_proxy.client_address(request)?;
+    let device = known_device(app, request, &account.0.email, None);
     let change = NewPasswordOf {
         account,
         spared: caller.session_id().clone(),
         current,
         new,
-        address: request.source_address(),
+        origin: Origin { address, device },
     };
     let work = users::change_password(&app.passwords, &app.throttle, &app.clock, change, request.deadline());
     match request.in_time(work).await? {
@@ -63,6 +73,14 @@ pub(crate) async fn change_password(app: &App, request: &Incoming) -> Result<Rep
             Err(Problem::new(ProblemType::WrongCredentials, "the current password is another one"))
         }
         PasswordChange::Throttled(refusal) => Err(refusal.into()),
+        PasswordChange::CommonPassword => Err(common_password()),
         PasswordChange::SessionEnded => Err(SessionError::Ended.into()),
     }
+}
+
+fn common_password() -> Problem {
+    Problem::new(
+        ProblemType::CommonPassword,
+        "the password consists of common passwords, sequences, numbers or the e-mail address; choose another one",
+    )
 }

@@ -7,14 +7,14 @@ use sojourn::aws;
 use sojourn::clock::SharedClock;
 use sojourn::delivery::{ApiGateway, AwsSocketCloser, EndingSockets};
 use sojourn::env::{ConfigError, Env};
-use sojourn::http::Authenticator;
+use sojourn::http::{Authenticator, TrustedProxy};
 use sojourn::ids::{self, SharedIds};
 use sojourn::seal::SealingKeys;
-use sojourn::secrets_manager::{self, SecretError};
+use sojourn::secrets_manager::{self, SecretError, SecretsManager};
 use sojourn::sessions::dynamo::{DynamoRevocations, SessionWrites};
 use sojourn::sessions::{Announced, IdleTimeout, SessionPreferences, SessionStarter, SessionStore};
-use sojourn::throttle::Throttle;
 use sojourn::throttle::dynamo::DynamoAttempts;
+use sojourn::throttle::{DeviceTokens, Throttle};
 use sojourn::tokens::{PublicKeys, SigningKey, TokenSigner};
 use sojourn::users::dynamo::{DynamoPasswords, DynamoUsers};
 
@@ -24,6 +24,9 @@ pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
     pub(crate) users: DynamoUsers,
     pub(crate) throttle: Throttle<DynamoAttempts>,
+    pub(crate) sign_ups_per_address: u32,
+    pub(crate) device_tokens: DeviceTokens,
+    pub(crate) trusted_proxy: TrustedProxy,
     pub(crate) passwords: EndingSockets<Announced<DynamoPasswords>>,
     pub(crate) starter: SessionStarter<SessionStore>,
     pub(crate) sessions: SessionStore,
@@ -50,9 +53,10 @@ impl Keys {
         env: &Env,
     ) -> Result<Self, SecretError> {
         let signing = secrets_manager::read(secrets, env);
-        let sealing = secrets_manager::read(secrets, env);
+        let sealing = secrets_manager::read::<SealingKeys>(secrets, env);
         let (signing, sealing) = tokio::try_join!(signing, sealing)?;
-        Ok(Self { signing, sealing })
+        let source = SecretsManager { client: secrets.clone(), env: env.clone() };
+        Ok(Self { signing, sealing: sealing.with_source(source) })
     }
 }
 
@@ -82,6 +86,9 @@ impl App {
                 store: DynamoAttempts::from_env(dynamodb.clone(), env)?,
                 clock: clock.clone(),
             },
+            sign_ups_per_address: env.parse("SIGN_UPS_PER_ADDRESS")?,
+            device_tokens: DeviceTokens { keys: sealing_keys.clone(), clock: clock.clone() },
+            trusted_proxy: TrustedProxy::from_env(env)?,
             passwords: EndingSockets::new(passwords, Arc::clone(&closer)),
             starter: SessionStarter {
                 store: sessions.clone(),

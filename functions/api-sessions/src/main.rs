@@ -1,8 +1,8 @@
 //! Accounts, sessions and the public keys: the one function that can sign access tokens, and open what a session keeps for
 //! its user.
 //!
-//! It starts only when it can do its work: its keys are read from Secrets Manager once, and the signing key must be one
-//! that `TOKEN_JWKS` lets the other functions verify.
+//! It starts only when it can do its work: its keys are read from Secrets Manager, and the signing key must be one that
+//! `TOKEN_JWKS` lets the other functions verify. The sealing keys are read again when a new one is met.
 
 use std::process::ExitCode;
 

@@ -21,10 +21,12 @@ pub(crate) async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem
     let page = app.sessions.list(user, current, cursor, limit, request.deadline());
     let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;
     let now = app.clock.now();
-    let live = page.items.iter().filter_map(|listed| Some((listed.live(user, now)?, listed)));
-    let items: Vec<Value> = live
-        .map(|(session, listed)| document(session, listed.device(&app.sealing_keys).as_ref(), current))
-        .collect();
+    let mut items: Vec<Value> = Vec::new();
+    for listed in &page.items {
+        let Some(session) = listed.live(user, now) else { continue };
+        let device = listed.device(&app.sealing_keys).await;
+        items.push(document(session, device.as_ref(), current));
+    }
     Ok(Reply::json(
         200,
         match page.next_cursor {

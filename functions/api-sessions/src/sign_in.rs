@@ -6,17 +6,19 @@ use sojourn::http::Incoming;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
 use sojourn::sessions::{Device, RefreshToken, Renewal, Renewed, Session, SessionRevoker, SignedIn, renew};
+use sojourn::throttle::{DeviceToken, KnownDevice, Origin, device};
 use sojourn::tokens::{ACCESS_TOKEN_LIFETIME, AccessToken};
 use sojourn::users::{self, Authentication, Credentials, Email, Password};
 
 use crate::app::App;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SignInBody {
     email: Email,
     password: Password,
     device: Option<Device>,
+    device_token: Option<DeviceToken>,
 }
 
 #[derive(Deserialize)]
@@ -27,8 +29,10 @@ struct RefreshBody {
 
 /// `POST /sessions`.
 pub(crate) async fn sign_in(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let SignInBody { email, password, device } = request.json()?;
-    let credentials = Credentials { email, password, address: request.source_address() };
+    let SignInBody { email, password, device, device_token } = request.json()?;
+    let known = known_device(app, request, &email, device_token);
+    let origin = Origin { address: app.trusted_proxy.client_address(request)?, device: known };
+    let credentials = Credentials { email, password, origin };
     let authentication = users::authenticate(&app.users, &app.throttle, credentials);
     let (user, reservation) = match request.in_time(authentication).await? {
         Authentication::Accepted { user, reservation } => (user, reservation),
@@ -44,7 +48,22 @@ pub(crate) async fn sign_in(app: &App, request: &Incoming) -> Result<Reply, Prob
     let SignedIn { session, access, refresh, cookie } =
         request.in_time(app.throttle.give_back_during(reservation, start)).await?;
     let cookie = cookie.issue(session.expires_at, session.created_at);
-    Ok(Reply::json(201, document(&session, &access, &refresh)).cookie(cookie))
+    let device_token = app.device_tokens.issue(known, &user.email)?;
+    let mut document = document(&session, &access, &refresh);
+    document["deviceToken"] = device_token.expose().into();
+    Ok(Reply::json(201, document).cookie(cookie).cookie(device_token.cookie()))
+}
+
+/// The device that the request comes from, if it has signed in to the account of `email` before: by the token in the body, or
+/// by a browser's cookie.
+pub(crate) fn known_device(
+    app: &App,
+    request: &Incoming,
+    email: &Email,
+    shown: Option<DeviceToken>,
+) -> Option<KnownDevice> {
+    let cookie = || request.cookie(device::COOKIE).map(|value| DeviceToken::new(value.to_owned()));
+    app.device_tokens.known(&shown.or_else(cookie)?, email)
 }
 
 /// `POST /sessions/refresh`. The cookie is not renewed: it lasts as long as the session does.

@@ -42,6 +42,11 @@ struct Redelivered {
     messages: usize,
 }
 
+#[derive(Deserialize)]
+struct SealingKeys {
+    kids: Vec<String>,
+}
+
 pub(super) async fn invoke(target: &Target, function: &str, event: &Path) -> Result<(), CliError> {
     let ready = region(target)?;
     let failed = |source| CliError::Event { path: event.to_owned(), source };
@@ -124,6 +129,26 @@ pub(super) async fn redeliver(target: &Target, queue: &str) -> Result<(), CliErr
     let response = send(&url, client(&url)?.post(&url)).await?;
     let Redelivered { messages } = response.json().await.map_err(|source| unreachable(&url, source))?;
     print(&format!("messages to be delivered again: {messages}"))
+}
+
+pub(super) async fn rotate_sealing_key(target: &Target) -> Result<(), CliError> {
+    let kids = sealing_keys(target, "rotate").await?;
+    print(&format!(
+        "session payloads are sealed with the first key, and opened with all: {}",
+        kids.join(", ")
+    ))
+}
+
+pub(super) async fn drop_sealing_keys(target: &Target) -> Result<(), CliError> {
+    let kids = sealing_keys(target, "drop").await?;
+    print(&format!("session payloads are sealed and opened with {}", kids.join(", ")))
+}
+
+async fn sealing_keys(target: &Target, change: &str) -> Result<Vec<String>, CliError> {
+    let url = format!("{}{PREFIX}/sealing-keys/{change}", region(target)?.lambda);
+    let response = send(&url, client(&url)?.post(&url)).await?;
+    let SealingKeys { kids } = response.json().await.map_err(|source| unreachable(&url, source))?;
+    Ok(kids)
 }
 
 pub(super) async fn logs(

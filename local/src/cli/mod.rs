@@ -175,6 +175,16 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
+    /// Have a running region seal session payloads with a new key; the earlier ones still open what they sealed
+    RotateSealingKey {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Remove the sealing keys before the present one from a running region
+    DropSealingKeys {
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 /// Why a command fails. Every one is a sentence for whoever typed it.
@@ -252,6 +262,8 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Some(Command::Keygen) => keys::generate(),
         Some(Command::RotateKey { data }) => keys::rotate(&data),
         Some(Command::DropKeys { data }) => keys::drop_earlier(&data),
+        Some(Command::RotateSealingKey { target }) => client::rotate_sealing_key(&target).await,
+        Some(Command::DropSealingKeys { target }) => client::drop_sealing_keys(&target).await,
     }
 }
 

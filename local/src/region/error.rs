@@ -6,7 +6,7 @@ use super::ready::ReadyError;
 use crate::build::BuildError;
 use crate::gateway::http::HttpApiError;
 use crate::gateway::websocket::SelectionError;
-use crate::keys::KeyError;
+use crate::keys::{KeyError, SealingKeysError};
 use crate::schedules::ScheduleError;
 use crate::services::StartError;
 use crate::services::dynamodb::DynamoDbError;
@@ -45,6 +45,9 @@ pub enum RegionError {
     /// A key can't be stored.
     #[error("a key can't be put into its secret: {0}")]
     Secret(#[from] SecretError),
+    /// The sealing keys.
+    #[error(transparent)]
+    SealingKeys(#[from] SealingKeysError),
     /// The queues.
     #[error(transparent)]
     Queues(#[from] QueueError),

@@ -36,7 +36,7 @@ use crate::functions::events::Destinations;
 use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
 use crate::gateway::http::HttpFront;
 use crate::gateway::websocket::{Limits, WebSocketFront};
-use crate::keys::{self, KeyError, KeyRing, SigningKey};
+use crate::keys::{KeyError, KeyRing, SealingKeys, SigningKey};
 use crate::logs::Logs;
 use crate::schedules::{Schedules, Upcoming};
 use crate::services::Controls;
@@ -135,7 +135,8 @@ pub struct Region {
 struct Services {
     dynamodb: DynamoDb,
     s3: S3,
-    secrets: Secrets,
+    secrets: Arc<Secrets>,
+    sealing_keys: SealingKeys,
     sqs: Sqs,
     queues: Arc<Queues>,
 }
@@ -196,6 +197,7 @@ impl Region {
             schedules: Arc::clone(&schedules),
             queues,
             logs: logs.clone(),
+            sealing_keys: services.sealing_keys.clone(),
             services: controls.clone(),
         };
         let api = lambda_api::router(Arc::clone(&functions), Arc::clone(&controls.access))
@@ -282,20 +284,16 @@ impl Services {
             .sweep_every(TTL_SWEEP_INTERVAL)?;
         let objects = data.map(|data| data.join("s3"));
         let s3 = S3::start(any, objects.as_deref(), &stack.buckets, controls.clone())?;
-        let secrets = Secrets::start(any, data, controls.clone())?;
+        let secrets = Arc::new(Secrets::start(any, data, controls.clone())?);
         for name in secrets_named_by(SIGNING_KEY_VARIABLE, stack) {
             secrets.put(name, &key.private_jwk())?;
         }
-        for name in secrets_named_by(SEALING_KEYS_VARIABLE, stack) {
-            // What an earlier start made has sealed what the tables hold.
-            if secrets.get(name).is_none() {
-                secrets.put(name, &keys::sealing_keys()?)?;
-            }
-        }
+        let sealing_secrets = secrets_named_by(SEALING_KEYS_VARIABLE, stack).map(str::to_owned).collect();
+        let sealing_keys = SealingKeys::open(Arc::clone(&secrets), sealing_secrets)?;
         let messages = data.map(|data| data.join(QUEUES_FILE));
         let queues = Arc::new(Queues::open(messages.as_deref(), &stack.queues, SystemClock)?);
         let sqs = Sqs::start(sqs.into_std()?, Arc::clone(&queues), controls.clone())?;
-        Ok(Self { dynamodb, s3, secrets, sqs, queues })
+        Ok(Self { dynamodb, s3, secrets, sealing_keys, sqs, queues })
     }
 }
 

@@ -82,12 +82,16 @@ impl<T: PasswordStore> PasswordStore for EndingSockets<T> {
 }
 
 impl<T: RoleStore> RoleStore for EndingSockets<T> {
-    async fn grant(&self, email: &Email, role: Role) -> Result<RoleChange, UserError> {
-        self.writes.grant(email, role).await
+    async fn find(&self, email: &Email) -> Result<Option<User>, UserError> {
+        self.writes.find(email).await
     }
 
-    async fn withdraw(&self, email: &Email, role: Role, deadline: Deadline) -> Result<RoleChange, UserError> {
-        let change = self.writes.withdraw(email, role, deadline).await?;
+    async fn grant(&self, user: &UserId, role: Role) -> Result<RoleChange, UserError> {
+        self.writes.grant(user, role).await
+    }
+
+    async fn withdraw(&self, user: &UserId, role: Role, deadline: Deadline) -> Result<RoleChange, UserError> {
+        let change = self.writes.withdraw(user, role, deadline).await?;
         if let RoleChange::Withdrawn(user) = &change {
             self.closer.close(&user.id, &Selection::AllBut(None), deadline).await;
         }

@@ -65,6 +65,15 @@ impl Incoming {
         self.request.headers().get(name).map(|value| value.to_str().unwrap_or_default())
     }
 
+    /// The value of a cookie, if there is one of this name and its value is text.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        let lines = self.request.headers().get_all("cookie").iter();
+        let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+        // Other cookies are not ours to judge: their values may be any bytes.
+        let mut pairs = pairs.filter_map(|pair| str::from_utf8(pair).ok()?.trim().split_once('='));
+        pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+    }
+
     /// What the client wants to find before its write happens; `None` when that is all the same to it.
     pub fn if_match(&self) -> Result<Option<IfMatch>, Problem> {
         Ok(IfMatch::from_header(self.header(IF_MATCH))?)

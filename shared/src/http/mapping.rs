@@ -15,6 +15,7 @@ use crate::problem::{Problem, ProblemType};
 use crate::random::NoEntropy;
 use crate::sessions::{ListError, RenewError, SessionError, StartError};
 use crate::telemetry::chain;
+use crate::throttle::device::DeviceError;
 use crate::throttle::{Refusal, ThrottleError};
 use crate::tokens::SigningFailed;
 use crate::users::UserError;
@@ -157,11 +158,11 @@ impl From<ThrottleError> for Problem {
     }
 }
 
-/// 429, the same for both limits.
+/// 429, the same for all limits on passwords.
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        Self::new(ProblemType::TooManyRequests, "too many passwords were wrong; wait before the next")
-            .retry_after(refusal.retry_after)
+        let detail = format!("{}; wait before the next", refusal.limit.reason());
+        Self::new(ProblemType::TooManyRequests, detail).retry_after(refusal.retry_after)
     }
 }
 
@@ -169,6 +170,14 @@ impl From<Refusal> for Problem {
 impl From<NoEntropy> for Problem {
     fn from(error: NoEntropy) -> Self {
         tracing::error!(%error, "no secret made");
+        Self::new(ProblemType::Internal, "something failed on our side")
+    }
+}
+
+/// 500.
+impl From<DeviceError> for Problem {
+    fn from(error: DeviceError) -> Self {
+        tracing::error!(error = chain(&error), "no device token made");
         Self::new(ProblemType::Internal, "something failed on our side")
     }
 }

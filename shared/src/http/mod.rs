@@ -19,9 +19,11 @@ use crate::telemetry::{self, Metric};
 mod authenticator;
 mod incoming;
 mod mapping;
+mod trusted_proxy;
 
 pub use authenticator::Authenticator;
 pub use incoming::{Incoming, MAX_BODY_BYTES, invalid};
+pub use trusted_proxy::TrustedProxy;
 
 /// Serves HTTP API events with `handler` until Lambda stops the process. `app` is what the handler works with: its
 /// configuration and adapters, built once.

@@ -1,20 +1,35 @@
 //! The sealing keys: a JSON Web Key set (RFC 7517) of symmetric keys (RFC 7518, section 6.4) for AES-256-GCM.
+//!
+//! A rotation puts a new key into the secret while processes run that have read the old set. Such a process meets the new
+//! key's id in a value that a newer process has sealed. It then reads the secret again ([`SealingKeys::fetch`]) and goes on
+//! with the new set: no process has to be replaced. Calls that meet the id at the same time share one read, and a process
+//! reads at most once in [`REREAD_INTERVAL`].
 
 use std::fmt;
 use std::iter;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::future::BoxFuture;
 use serde::Deserialize;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::envelope::Kid;
 use crate::redacted::Redacted;
-use crate::secrets_manager::Secret;
+use crate::secrets_manager::{Secret, SecretError, SecretsManager};
+use crate::telemetry::chain;
 
 /// Size of a key: 256 bits.
 const KEY_BYTES: usize = 32;
+
+/// How often a process reads the keys again at most. A key that was removed too early is met with every request, and each
+/// of these must not become a call of Secrets Manager. Short, because Secrets Manager is eventually consistent: the first
+/// read may still bring the old set.
+pub const REREAD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why text is not a set of sealing keys. None of the sentences repeats any of a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,12 +68,31 @@ impl From<serde_json::Error> for InvalidKeys {
     }
 }
 
-/// Keys for sealing: the first seals, all open. `Debug` shows their ids only.
-#[derive(Clone)]
-pub struct SealingKeys(Arc<Set>);
+/// Reads the keys again from where they came from.
+pub trait KeySource: Send + Sync {
+    /// The keys as they are now.
+    fn read(&self) -> BoxFuture<'_, Result<SealingKeys, SecretError>>;
+}
 
-/// Never empty.
-struct Set {
+impl KeySource for SecretsManager {
+    fn read(&self) -> BoxFuture<'_, Result<SealingKeys, SecretError>> {
+        Box::pin(self.secret())
+    }
+}
+
+/// Keys for sealing: the first seals, all open. Clones share what was read last. `Debug` shows the ids only.
+#[derive(Clone)]
+pub struct SealingKeys(Arc<Shared>);
+
+struct Shared {
+    present: RwLock<Arc<Set>>,
+    source: Option<Box<dyn KeySource>>,
+    /// When the source was read last. Held during a read.
+    last_read: Mutex<Option<Instant>>,
+}
+
+/// The keys of one read. Never empty.
+pub(super) struct Set {
     first: SealingKey,
     others: Vec<SealingKey>,
 }
@@ -78,9 +112,9 @@ impl SealingKey {
     }
 }
 
-impl SealingKeys {
+impl Set {
     pub(super) fn first(&self) -> &SealingKey {
-        &self.0.first
+        &self.first
     }
 
     pub(super) fn by_kid(&self, kid: &str) -> Option<&SealingKey> {
@@ -88,7 +122,56 @@ impl SealingKeys {
     }
 
     fn iter(&self) -> impl Iterator<Item = &SealingKey> {
-        iter::once(&self.0.first).chain(&self.0.others)
+        iter::once(&self.first).chain(&self.others)
+    }
+
+    fn kids(&self) -> Vec<&str> {
+        self.iter().map(|key| key.kid.as_str()).collect()
+    }
+}
+
+impl SealingKeys {
+    fn of(present: Arc<Set>, source: Option<Box<dyn KeySource>>) -> Self {
+        Self(Arc::new(Shared { present: RwLock::new(present), source, last_read: Mutex::new(None) }))
+    }
+
+    /// These keys, read again from `source` when another one is needed.
+    #[must_use]
+    pub fn with_source(&self, source: impl KeySource + 'static) -> Self {
+        Self::of(self.present(), Some(Box::new(source)))
+    }
+
+    /// What was read last.
+    pub(super) fn present(&self) -> Arc<Set> {
+        Arc::clone(&self.0.present.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes sure that the key `kid` is there, and tells whether it is. Reads the keys again if it is not, unless that was
+    /// done within [`REREAD_INTERVAL`].
+    pub async fn fetch(&self, kid: &str) -> bool {
+        let Some(source) = &self.0.source else { return self.has(kid) };
+        let mut last_read = self.0.last_read.lock().await;
+        // Another call may have read the keys while this one waited.
+        if self.has(kid) {
+            return true;
+        }
+        if last_read.is_some_and(|at| at.elapsed() < REREAD_INTERVAL) {
+            return false;
+        }
+        *last_read = Some(Instant::now());
+        match source.read().await {
+            Ok(keys) => {
+                let keys = keys.present();
+                tracing::info!(kids = ?keys.kids(), "sealing keys read again");
+                *self.0.present.write().unwrap_or_else(PoisonError::into_inner) = keys;
+            }
+            Err(error) => tracing::error!(error = chain(&error), "sealing keys not read again"),
+        }
+        self.has(kid)
+    }
+
+    fn has(&self, kid: &str) -> bool {
+        self.present().by_kid(kid).is_some()
     }
 
     /// Reads a JWK set with the keys in their order.
@@ -108,7 +191,7 @@ impl SealingKeys {
             }
             others.push(key);
         }
-        Ok(Self(Arc::new(Set { first, others })))
+        Ok(Self::of(Arc::new(Set { first, others }), None))
     }
 }
 
@@ -124,7 +207,7 @@ impl Secret for SealingKeys {
 
 impl fmt::Debug for SealingKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter().map(|key| key.kid.as_str())).finish()
+        f.debug_list().entries(self.present().kids()).finish()
     }
 }
 

@@ -22,8 +22,8 @@
 //!    ([`OpenError::UnknownKey`]) is told apart from a value that is not ours ([`OpenError::Refused`]): the first is
 //!    an operator's mistake, the second somebody's attempt, or a damaged row.
 //!
-//! Rotation: the new key is added behind the old one everywhere, so that every process can open what it seals; then it
-//! moves to the front; and the old one goes when nothing is left that it sealed.
+//! Rotation: the new key is put in front of the old one. Processes that run go on with the old one until they meet a value of
+//! the new one, and read the keys again then ([`SealingKeys::fetch`]). The old key goes when nothing is left that it sealed.
 //!
 //! Limits: with random nonces a key is good for 2^32 values (SP 800-38D, section 8.3), 136 years at one a second.
 //! The length of a value shows. Nothing tells an old value from a new one, unless the context does.
@@ -41,7 +41,7 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
-pub use keys::{InvalidKeys, SealingKeys};
+pub use keys::{InvalidKeys, KeySource, REREAD_INTERVAL, SealingKeys};
 
 /// Most plain bytes of one value. Sixteen sealed values fit into a DynamoDB item even if none of them shrinks; and
 /// what a few gzipped bytes inflate to must not be the function's memory.
@@ -61,7 +61,7 @@ pub enum SealError {
 /// Why something cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The key that it names is not in the set: taken away too early, or not yet there. 500.
+    /// The key that it names is not in the set: taken away too early, or not yet read ([`SealingKeys::fetch`]). 500.
     #[error("it was sealed with the key {0:?}, which is not among the sealing keys")]
     UnknownKey(String),
     /// It is not what was sealed here.
@@ -93,7 +93,8 @@ impl SealingKeys {
             Some(shorter) => (Packing::Gzip, shorter),
             None => (Packing::Plain, plain.to_vec()),
         };
-        let key = self.first();
+        let keys = self.present();
+        let key = keys.first();
         let header = envelope::header(packing, key.kid());
         let covered = [header.as_slice(), context].concat();
         let nonce = key
@@ -107,7 +108,8 @@ impl SealingKeys {
     pub fn open(&self, sealed: &[u8], context: &[u8]) -> Result<Vec<u8>, OpenError> {
         let Envelope { header, packing, kid, nonce, body } =
             envelope::read(sealed).ok_or(OpenError::Refused(Refusal::Envelope))?;
-        let key = self.by_kid(kid).ok_or_else(|| OpenError::UnknownKey(kid.to_owned()))?;
+        let keys = self.present();
+        let key = keys.by_kid(kid).ok_or_else(|| OpenError::UnknownKey(kid.to_owned()))?;
         let covered = [header, context].concat();
         let mut body = body.to_vec();
         let plain = key

@@ -79,18 +79,22 @@ impl<T: PasswordStore> PasswordStore for Announced<T> {
 }
 
 impl<T: RoleStore> RoleStore for Announced<T> {
-    async fn grant(&self, email: &Email, role: Role) -> Result<RoleChange, UserError> {
-        self.writes.grant(email, role).await
+    async fn find(&self, email: &Email) -> Result<Option<User>, UserError> {
+        self.writes.find(email).await
     }
 
-    async fn withdraw(&self, email: &Email, role: Role, deadline: Deadline) -> Result<RoleChange, UserError> {
-        let change = self.writes.withdraw(email, role, deadline).await?;
+    async fn grant(&self, user: &UserId, role: Role) -> Result<RoleChange, UserError> {
+        self.writes.grant(user, role).await
+    }
+
+    async fn withdraw(&self, user: &UserId, role: Role, deadline: Deadline) -> Result<RoleChange, UserError> {
+        let change = self.writes.withdraw(user, role, deadline).await?;
         // Also when the role had been withdrawn before: perhaps by an invocation that was cut off before it got here.
         match &change {
             RoleChange::Settled(user) | RoleChange::Withdrawn(user) => {
                 self.store.revoked(&[CheckedRow::Version(&user.id)]).await;
             }
-            RoleChange::UnknownEmail => {}
+            RoleChange::UnknownUser => {}
         }
         Ok(change)
     }

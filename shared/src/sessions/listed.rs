@@ -31,9 +31,9 @@ impl ListedSession {
 
     /// What the user calls the device. A session whose payload cannot be opened is listed without it: its user may want to
     /// end that one in particular.
-    pub fn device(&self, keys: &SealingKeys) -> Option<Device> {
+    pub async fn device(&self, keys: &SealingKeys) -> Option<Device> {
         let session = self.rows.session.as_ref()?;
-        match self.payload.open(keys, &session.id, &session.user_id) {
+        match self.payload.open(keys, &session.id, &session.user_id).await {
             Ok(payload) => payload.device,
             Err(error) => {
                 tracing::error!(error = chain(&error), "a session is listed without its device");

@@ -106,8 +106,25 @@ impl Payload {
 }
 
 impl SealedPayload {
-    /// Opens what was in the row of this session.
-    pub fn open(
+    /// Opens what was in the row of this session. If its key is a new one, the keys are read again.
+    pub async fn open(
+        &self,
+        keys: &SealingKeys,
+        session_id: &SessionId,
+        user_id: &UserId,
+    ) -> Result<Payload, PayloadError> {
+        match self.open_with(keys, session_id, user_id) {
+            Err(PayloadError::UnknownKey { source: OpenError::UnknownKey(kid), .. })
+                if keys.fetch(&kid).await =>
+            {
+                self.open_with(keys, session_id, user_id)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Opens it with the keys that are there.
+    fn open_with(
         &self,
         keys: &SealingKeys,
         session_id: &SessionId,

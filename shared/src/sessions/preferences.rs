@@ -105,7 +105,7 @@ impl<S: PayloadStore + ActivityWriter> SessionPreferences<S> {
         let (rows, payload) = self.store.read_payload(id, user).await?;
         admit(&self.store, caller, &rows, &self.clock).await?;
         let sealed = payload.ok_or(SessionError::Ended)?;
-        let preferences = sealed.open(&self.sealing_keys, id, user)?.preferences;
+        let preferences = sealed.open(&self.sealing_keys, id, user).await?.preferences;
         Ok(VersionedPreferences { preferences, version: sealed.version })
     }
 
@@ -127,7 +127,7 @@ impl<S: PayloadStore + ActivityWriter> SessionPreferences<S> {
             if if_match.is_some_and(|wanted| !wanted.admits(sealed.version)) {
                 return Err(PreferencesError::Stale(sealed.version));
             }
-            let mut payload = sealed.open(&self.sealing_keys, id, user)?;
+            let mut payload = sealed.open(&self.sealing_keys, id, user).await?;
             payload.preferences.merge(patch.clone())?;
             let next = payload.seal(&self.sealing_keys, id, user, sealed.version.saturating_add(1))?;
             match self.store.replace_payload(id, sealed.version, &next, now).await? {

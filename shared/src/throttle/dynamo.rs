@@ -2,7 +2,7 @@
 //!
 //! | attribute | |
 //! |---|---|
-//! | `subject` | key: `account#<SHA-256 of the e-mail address, base64url>` or `address#<network>` |
+//! | `subject` | key: `account#<SHA-256 of the e-mail address, base64url>`, `device#<id>`, `address#<network>` or `sign-ups#<network>` |
 //! | `attempts` | reserved and not given back |
 //! | `expiresAt` | end of the window, and TTL; epoch seconds |
 //!

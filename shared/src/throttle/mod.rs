@@ -1,12 +1,15 @@
-//! How often a password may be guessed: five times in fifteen minutes for an account, a hundred for an address.
+//! How often a password may be guessed: five times in fifteen minutes for an account, a hundred for an address. And how many
+//! accounts may be opened from an address.
 //!
 //! 1. Whoever wants a password verified *reserves* the attempt first ([`Throttle::reserve`]): it is counted before
 //!    anything is compared, so that of fifty guesses at once five are verified and not fifty. The caller's address is
-//!    counted first, then the account; at a limit the answer is [`Admission::Refused`], with the time that is left.
+//!    counted first, then the account; at a limit the answer is [`Admission::Refused`], with the time that is left. A device
+//!    that has signed in to the account before ([`device`]) is counted instead of the account, with a limit of its own.
 //! 2. An attempt that proved right is given back ([`Throttle::give_back_during`]), concurrently with what follows. Only
 //!    its own: what others failed to guess meanwhile stays counted, or a thief's own sign-ins would buy him guesses.
 //! 3. A subject's window begins with its first attempt and ends fifteen minutes later. The first attempt after that
 //!    begins a new one. TTL removes the row, later.
+//! 4. A sign-up is counted for its address alone, and never given back ([`Throttle::count_sign_up`]).
 //!
 //! An account is counted whether it exists or not, in the same requests: neither the answer nor its time tells who has
 //! one. When the address is refused the account is not counted, or somebody whose address was stopped long ago could
@@ -19,11 +22,14 @@
 //! given back, stays counted until the window ends.
 //!
 //! Limits:
-//! - Anybody can keep an account from signing in, by five wrong guesses in each window. Sessions that were begun go on.
+//! - Anybody can keep an account from signing in on *new* devices, by five wrong guesses in each window. Sessions that were
+//!   begun go on, and devices that signed in before sign in again. A browser is known to the account that it signed in to last.
+//! - An account has five guesses for strangers, and five more for each device whose token was stolen.
 //! - Attempts in flight are counted: more than five sign-ins to one account at once are refused, right ones as well.
 //! - A window does not slide: five guesses at the end of one and five in the next may be moments apart.
 //! - Each region counts for itself.
-//! - The address is the one that API Gateway sees. Behind a proxy or CDN that is the proxy's, and the limit its clients'.
+//! - The address is the one that API Gateway sees, or that a trusted proxy tells ([`crate::http::TrustedProxy`]). Behind any
+//!   other proxy or CDN it is the proxy's, and the limit its clients'.
 //! - A request that is sent again after its answer was lost may count twice: one guess fewer, or after a sign-in one more.
 
 use std::future::Future;
@@ -39,9 +45,11 @@ use crate::dynamo::DynamoError;
 use crate::telemetry::{self, Metric, chain};
 use crate::users::Email;
 
+pub mod device;
 pub mod dynamo;
 mod subject;
 
+pub use device::{DeviceToken, DeviceTokens, KnownDevice};
 pub use subject::Subject;
 
 /// How long attempts are counted together.
@@ -52,6 +60,8 @@ pub const ACCOUNT_LIMIT: u32 = 5;
 /// Attempts from one address in a window. Many people share an address (offices, mobile networks), and most mistype
 /// sometimes.
 pub const ADDRESS_LIMIT: u32 = 100;
+/// Attempts of one known device on one account in a window: as many as the account has for strangers.
+pub const DEVICE_LIMIT: u32 = ACCOUNT_LIMIT;
 
 /// What an attempt is counted under, at most: an address and an account.
 const SUBJECTS: usize = 2;
@@ -63,6 +73,10 @@ pub enum Limit {
     Account,
     /// The network address.
     Address,
+    /// A device that has signed in to the account before.
+    Device,
+    /// The network address, for sign-ups.
+    SignUps,
 }
 
 impl Limit {
@@ -71,13 +85,16 @@ impl Limit {
         match self {
             Self::Account => "account",
             Self::Address => "address",
+            Self::Device => "device",
+            Self::SignUps => "sign-ups",
         }
     }
 
-    const fn attempts(self) -> u32 {
+    /// Why it was reached, for clients and logs.
+    pub const fn reason(self) -> &'static str {
         match self {
-            Self::Account => ACCOUNT_LIMIT,
-            Self::Address => ADDRESS_LIMIT,
+            Self::Account | Self::Address | Self::Device => "too many passwords were wrong",
+            Self::SignUps => "too many accounts were opened from this network",
         }
     }
 }
@@ -91,10 +108,28 @@ pub enum Admission {
     Refused(Refusal),
 }
 
+/// Whether an account may be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignUpAdmission {
+    /// It may.
+    Counted,
+    /// It may not.
+    Refused(Refusal),
+}
+
 /// The right to verify one password. Dropped, it stays counted as a failure.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "an attempt that is not given back counts as a failure"]
 pub struct Reservation(Vec<Counted>);
+
+/// Where an attempt to verify a password comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The network address, if that is known.
+    pub address: Option<IpAddr>,
+    /// The device, if it has signed in to the account before.
+    pub device: Option<KnownDevice>,
+}
 
 /// Too many attempts failed lately. 429.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,21 +196,48 @@ pub struct Throttle<S> {
 }
 
 impl<S: AttemptStore> Throttle<S> {
-    /// Reserves one attempt to verify the password of `email`, from `address` if that is known.
-    pub async fn reserve(&self, email: &Email, address: Option<IpAddr>) -> Result<Admission, ThrottleError> {
+    /// Reserves one attempt to verify the password of `email`.
+    pub async fn reserve(
+        &self,
+        email: &Email,
+        Origin { address, device }: Origin,
+    ) -> Result<Admission, ThrottleError> {
+        let account = match device {
+            Some(device) => (Limit::Device, DEVICE_LIMIT, Subject::of_device(device)),
+            None => (Limit::Account, ACCOUNT_LIMIT, Subject::of_account(email)),
+        };
         let subjects: [_; SUBJECTS] = [
-            address.map(|address| (Limit::Address, Subject::of_address(address))),
-            Some((Limit::Account, Subject::of_account(email))),
+            address.map(|address| (Limit::Address, ADDRESS_LIMIT, Subject::of_address(address))),
+            Some(account),
         ];
         let mut counted = Vec::with_capacity(SUBJECTS);
-        for (limit, subject) in subjects.into_iter().flatten() {
+        for (limit, attempts, subject) in subjects.into_iter().flatten() {
             let now = self.clock.now();
-            match self.store.count(subject, limit.attempts(), now).await? {
+            match self.store.count(subject, attempts, now).await? {
                 Count::Counted(attempt) => counted.push(attempt),
-                Count::Full { window_end } => return Ok(refused(limit, address, window_end, now)),
+                Count::Full { window_end } => {
+                    return Ok(Admission::Refused(refused(limit, address, window_end, now)));
+                }
             }
         }
         Ok(Admission::Reserved(Reservation(counted)))
+    }
+
+    /// Counts a sign-up from `address`, of which `limit` are taken in a window. It stays counted whatever comes of it: each
+    /// costs a password hash, and tells whether an e-mail address has an account. Without an address nothing is counted.
+    pub async fn count_sign_up(
+        &self,
+        address: Option<IpAddr>,
+        limit: u32,
+    ) -> Result<SignUpAdmission, ThrottleError> {
+        let Some(from) = address else { return Ok(SignUpAdmission::Counted) };
+        let now = self.clock.now();
+        Ok(match self.store.count(Subject::of_sign_ups(from), limit, now).await? {
+            Count::Counted(_) => SignUpAdmission::Counted,
+            Count::Full { window_end } => {
+                SignUpAdmission::Refused(refused(Limit::SignUps, address, window_end, now))
+            }
+        })
     }
 
     /// Gives an attempt back whose password was right. A failure is logged and harms little: the attempt stays counted.
@@ -194,11 +256,11 @@ impl<S: AttemptStore> Throttle<S> {
     }
 }
 
-fn refused(limit: Limit, address: Option<IpAddr>, window_end: Timestamp, now: Timestamp) -> Admission {
+fn refused(limit: Limit, address: Option<IpAddr>, window_end: Timestamp, now: Timestamp) -> Refusal {
     let limit_name = limit.name();
     let address = address.map(|address| address.to_string());
     telemetry::count_case(Metric::ThrottledAttempts, limit_name, 1);
-    tracing::warn!(limit = limit_name, address, "too many passwords were wrong");
+    tracing::warn!(limit = limit_name, address, "{}", limit.reason());
     let retry_after = Duration::try_from(window_end.duration_since(now)).unwrap_or_default();
-    Admission::Refused(Refusal { limit, retry_after })
+    Refusal { limit, retry_after }
 }

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
+use super::KnownDevice;
 use crate::users::Email;
 
 /// The part of an IPv6 address that its network gave out. The other half is the client's own to choose (RFC 4291, section
@@ -16,7 +17,10 @@ const IPV6_NETWORK_BITS: u32 = 64;
 /// What the keys of accounts begin with.
 const ACCOUNT: &str = "account#";
 
-/// An account or a network address, as the key of its row.
+/// What the keys of devices begin with.
+const DEVICE: &str = "device#";
+
+/// An account, a device or a network address, as the key of its row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Subject(String);
 
@@ -26,16 +30,20 @@ impl Subject {
         Self(format!("{ACCOUNT}{}", URL_SAFE_NO_PAD.encode(Sha256::digest(email.as_str()))))
     }
 
+    /// A device that has signed in to an account. It is known to that account only, so its id names both.
+    pub fn of_device(device: KnownDevice) -> Self {
+        Self(format!("{DEVICE}{device}"))
+    }
+
     /// The network that an address stands for: itself (IPv4), or its /64 (IPv6). An IPv4 address that was written as an
     /// IPv6 one is the IPv4 address.
     pub fn of_address(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V4(address) => format!("address#{address}"),
-            IpAddr::V6(address) => {
-                let network = address.to_bits() >> IPV6_NETWORK_BITS << IPV6_NETWORK_BITS;
-                format!("address#{}/{IPV6_NETWORK_BITS}", Ipv6Addr::from_bits(network))
-            }
-        })
+        Self(format!("address#{}", network(address)))
+    }
+
+    /// The sign-ups from the network of an address.
+    pub fn of_sign_ups(address: IpAddr) -> Self {
+        Self(format!("sign-ups#{}", network(address)))
     }
 
     /// The key.
@@ -47,7 +55,21 @@ impl Subject {
 /// For logs, which name no account, not even by a hash.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.starts_with(ACCOUNT) { "account#…" } else { &self.0 })
+        f.write_str(match &self.0 {
+            key if key.starts_with(ACCOUNT) => "account#…",
+            key if key.starts_with(DEVICE) => "device#…",
+            key => key,
+        })
+    }
+}
+
+fn network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let network = address.to_bits() >> IPV6_NETWORK_BITS << IPV6_NETWORK_BITS;
+            format!("{}/{IPV6_NETWORK_BITS}", Ipv6Addr::from_bits(network))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! An account is two items of one table: the profile, by user id, and a pointer to it, by e-mail address. DynamoDB
 //! knows no unique attributes, only unique keys; the pointer makes the address one.
 //!
-//! 1. [`sign_up`] hashes the password and writes both items in one transaction, each on condition that it is new. Of
+//! 1. [`sign_up`] refuses common passwords, hashes the password and writes both items in one transaction, each on condition that it is new. Of
 //!    any number of sign-ups with one address, one creates an account and the others learn [`SignUp::EmailTaken`]; no
 //!    half of an account is left behind.
 //! 2. [`authenticate`] reserves an attempt ([`crate::throttle`]) while it follows the pointer to the profile, and verifies
@@ -15,11 +15,11 @@
 //!    access token, [`ACCESS_TOKEN_LIFETIME`](crate::tokens::ACCESS_TOKEN_LIFETIME) later at the latest; a cookie keeps
 //!    its roles until the next sign-in.
 //!
-//! There is no proof that an address belongs to whoever signs up with it: no mail is sent.
+//! There is no proof that an address belongs to whoever signs up with it: no mail is sent. So a role is granted by user id
+//! and never by address, which somebody else may have signed up with.
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::net::IpAddr;
 
 use futures::future::{TryFutureExt, try_join};
 use jiff::Timestamp;
@@ -29,9 +29,10 @@ use crate::deadline::Deadline;
 use crate::dynamo::DynamoError;
 use crate::ids::{SessionId, SharedIds, UserId};
 use crate::random::NoEntropy;
-use crate::throttle::{Admission, AttemptStore, Refusal, Reservation, Throttle, ThrottleError};
+use crate::throttle::{Admission, AttemptStore, Origin, Refusal, Reservation, Throttle, ThrottleError};
 use crate::tokens::Role;
 
+mod common;
 pub mod dynamo;
 mod email;
 mod password;
@@ -61,6 +62,8 @@ pub enum SignUp {
     Created(User),
     /// There was one with this address already.
     EmailTaken,
+    /// The password is one that is tried first. Nothing was looked at or changed.
+    CommonPassword,
 }
 
 /// What somebody claims to be, and from where.
@@ -70,8 +73,8 @@ pub struct Credentials {
     pub email: Email,
     /// The password that was typed.
     pub password: Password,
-    /// The network address that it came from, if that is known.
-    pub address: Option<IpAddr>,
+    /// Where it came from.
+    pub origin: Origin,
 }
 
 /// Outcome of a sign-in.
@@ -97,8 +100,8 @@ pub enum RoleChange {
     Settled(User),
     /// The account as it is now, a role less. All of its sessions have ended.
     Withdrawn(User),
-    /// No account has this address.
-    UnknownEmail,
+    /// There is no account with this id.
+    UnknownUser,
 }
 
 /// Why a question about accounts has no answer.
@@ -185,26 +188,30 @@ pub enum PasswordChange {
     Refused,
     /// Too many passwords were wrong lately; this one was not looked at.
     Throttled(Refusal),
+    /// The new password is one that is tried first. The current one was not looked at.
+    CommonPassword,
     /// The caller's session has ended meanwhile.
     SessionEnded,
 }
 
-/// Changes roles: what only administration may do.
+/// Finds accounts and changes their roles: what only administration may do.
 pub trait RoleStore: Send + Sync {
-    /// Gives the account of an address a role. It may have it already.
-    fn grant(&self, email: &Email, role: Role) -> impl Future<Output = Result<RoleChange, UserError>> + Send;
+    /// The account of an address.
+    fn find(&self, email: &Email) -> impl Future<Output = Result<Option<User>, UserError>> + Send;
 
-    /// Takes a role from the account of an address and, if it had it, raises its token version.
-    /// Conflicts are retried until `deadline`.
+    /// Gives an account a role. It may have it already.
+    fn grant(&self, user: &UserId, role: Role) -> impl Future<Output = Result<RoleChange, UserError>> + Send;
+
+    /// Takes a role from an account and, if it had it, raises its token version. Conflicts are retried until `deadline`.
     fn withdraw(
         &self,
-        email: &Email,
+        user: &UserId,
         role: Role,
         deadline: Deadline,
     ) -> impl Future<Output = Result<RoleChange, UserError>> + Send;
 }
 
-/// Creates an account.
+/// Creates an account, unless the password is a common one.
 pub async fn sign_up(
     store: &impl UserWriter,
     clock: &SharedClock,
@@ -213,6 +220,9 @@ pub async fn sign_up(
     password: NewPassword,
     deadline: Deadline,
 ) -> Result<SignUp, UserError> {
+    if password.is_common(&email) {
+        return Ok(SignUp::CommonPassword);
+    }
     let hash = password::hash(password).await?;
     let user =
         User { id: ids.next(), email, roles: BTreeSet::new(), token_version: 0, created_at: clock.now() };
@@ -230,8 +240,8 @@ pub struct NewPasswordOf {
     pub current: Password,
     /// What is the password from now on.
     pub new: NewPassword,
-    /// Where the request comes from, if that is known.
-    pub address: Option<IpAddr>,
+    /// Where the request comes from.
+    pub origin: Origin,
 }
 
 /// Replaces a password, if an attempt is left: who holds a session shall not be able to guess its password either. The new
@@ -240,10 +250,13 @@ pub async fn change_password(
     store: &impl PasswordStore,
     throttle: &Throttle<impl AttemptStore>,
     clock: &SharedClock,
-    NewPasswordOf { account: (user, old), spared, current, new, address }: NewPasswordOf,
+    NewPasswordOf { account: (user, old), spared, current, new, origin }: NewPasswordOf,
     deadline: Deadline,
 ) -> Result<PasswordChange, UserError> {
-    let reservation = match throttle.reserve(&user.email, address).await? {
+    if new.is_common(&user.email) {
+        return Ok(PasswordChange::CommonPassword);
+    }
+    let reservation = match throttle.reserve(&user.email, origin).await? {
         Admission::Reserved(reservation) => reservation,
         Admission::Refused(refusal) => return Ok(PasswordChange::Throttled(refusal)),
     };
@@ -263,10 +276,10 @@ pub async fn change_password(
 pub async fn authenticate(
     store: &impl CredentialReader,
     throttle: &Throttle<impl AttemptStore>,
-    Credentials { email, password, address }: Credentials,
+    Credentials { email, password, origin }: Credentials,
 ) -> Result<Authentication, UserError> {
     let (admission, account) =
-        try_join(throttle.reserve(&email, address).err_into(), store.credentials(&email)).await?;
+        try_join(throttle.reserve(&email, origin).err_into(), store.credentials(&email)).await?;
     let reservation = match admission {
         Admission::Reserved(reservation) => reservation,
         Admission::Refused(refusal) => return Ok(Authentication::Throttled(refusal)),

@@ -2,14 +2,21 @@
 //!
 //! Hashing takes tens of milliseconds of pure computation and 19 MiB, so it runs on a thread for blocking work and the
 //! runtime stays free to keep time. A function's process serves one request at a time and has one such thread
-//! ([`crate::boot`]), so it never hashes two passwords at once, and needs those 19 MiB once. A hash carries its parameters: raising them leaves old hashes valid.
+//! ([`crate::boot`]), so it never hashes two passwords at once, and needs those 19 MiB once. A hash carries its parameters:
+//! raising them leaves old hashes valid.
+//!
+//! Keyboards write one character in different ways: `ä` is one code point or two. A password is hashed in Unicode's
+//! Normalization Form C (NIST SP 800-63B, section 3.1.1.2), so that it is the same from every keyboard. Earlier hashes were
+//! made of the text as it came. A password that is not in this form is therefore compared a second time, as it was typed,
+//! if the first comparison fails. Whether that happens depends on what was typed and not on the account.
 
 use argon2::password_hash::phc;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use icu_normalizer::ComposingNormalizerBorrowed;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::UserError;
+use super::{Email, UserError, common};
 use crate::random;
 use crate::redacted::Redacted;
 
@@ -28,10 +35,15 @@ const HASH_OF_NOBODY: &str =
 
 /// A password that somebody typed, of any length. Only good for holding it against a hash.
 #[derive(Debug, Clone)]
-pub struct Password(Redacted<String>);
+pub struct Password {
+    /// In Normalization Form C.
+    normalized: Redacted<String>,
+    /// As it was typed, if that is another text.
+    as_typed: Option<Redacted<String>>,
+}
 
-/// A password that is fit for an account: 12 to 128 characters (NIST SP 800-63B asks for length, not for kinds of
-/// characters).
+/// A password of a length that is fit for an account: 12 to 128 characters in Normalization Form C (NIST SP 800-63B asks for
+/// length, not for kinds of characters).
 #[derive(Debug, Clone)]
 pub struct NewPassword(Redacted<String>);
 
@@ -54,7 +66,9 @@ pub enum HashingFailed {
 impl Password {
     /// A typed password.
     pub fn new(text: String) -> Self {
-        Self(Redacted::new(text))
+        let normalized = ComposingNormalizerBorrowed::new_nfc().normalize(&text).into_owned();
+        let as_typed = (normalized != text).then(|| Redacted::new(text));
+        Self { normalized: Redacted::new(normalized), as_typed }
     }
 }
 
@@ -63,12 +77,17 @@ impl NewPassword {
     pub const MIN_CHARS: usize = 12;
     /// Most characters. Long enough for any passphrase, short enough not to be a load.
     pub const MAX_CHARS: usize = 128;
+
+    /// Whether it is one of the passwords that are tried first for the account of `email`.
+    pub fn is_common(&self, email: &Email) -> bool {
+        common::is_common(self.0.expose(), email)
+    }
 }
 
 impl TryFrom<Password> for NewPassword {
     type Error = WeakPassword;
 
-    fn try_from(Password(text): Password) -> Result<Self, WeakPassword> {
+    fn try_from(Password { normalized: text, .. }: Password) -> Result<Self, WeakPassword> {
         let length = text.expose().chars().count();
         if (Self::MIN_CHARS..=Self::MAX_CHARS).contains(&length) { Ok(Self(text)) } else { Err(WeakPassword) }
     }
@@ -126,10 +145,23 @@ pub(super) async fn hash(NewPassword(password): NewPassword) -> Result<PasswordH
 }
 
 /// Whether `password` has this hash, with the parameters that the hash carries.
-pub(super) async fn verify(Password(password): Password, hash: PasswordHash) -> Result<bool, UserError> {
+pub(super) async fn verify(
+    Password { normalized, as_typed }: Password,
+    hash: PasswordHash,
+) -> Result<bool, UserError> {
+    if has_hash(normalized, hash.clone()).await? {
+        return Ok(true);
+    }
+    match as_typed {
+        Some(text) => has_hash(text, hash).await,
+        None => Ok(false),
+    }
+}
+
+async fn has_hash(text: Redacted<String>, hash: PasswordHash) -> Result<bool, UserError> {
     let result = blocking(move || {
         let hash = phc::PasswordHash::new(hash.0.expose())?;
-        match Argon2::default().verify_password(password.expose().as_bytes(), &hash) {
+        match Argon2::default().verify_password(text.expose().as_bytes(), &hash) {
             Ok(()) => Ok(true),
             Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
             Err(error) => Err(error),
@@ -197,6 +229,29 @@ mod tests {
         assert!(!verify(Password::new(String::new()), hash).await.unwrap());
     }
 
+    /// `Säge…`, with the umlaut in one code point and in two.
+    const COMPOSED: &str = "S\u{e4}ge und Hobel";
+    const DECOMPOSED: &str = "Sa\u{308}ge und Hobel";
+
+    #[tokio::test]
+    async fn a_password_is_the_same_from_every_keyboard() {
+        for (chosen, others) in [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)] {
+            let hash = hash(fit(chosen)).await.unwrap();
+            for typed in [chosen, others] {
+                assert!(verify(Password::new(typed.into()), hash.clone()).await.unwrap(), "{typed:?}");
+            }
+            assert!(!verify(Password::new("Sage und Hobel".into()), hash).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_before_normalization_is_good_for_the_text_that_it_was_made_of() {
+        let before = NewPassword(Redacted::new(DECOMPOSED.to_owned()));
+        let hash = hash(before).await.unwrap();
+        assert!(verify(Password::new(DECOMPOSED.into()), hash.clone()).await.unwrap());
+        assert!(!verify(Password::new("Sa\u{308}ge und Hobeln".into()), hash).await.unwrap());
+    }
+
     #[tokio::test]
     async fn one_password_has_another_hash_each_time() {
         let (first, second) =
@@ -225,6 +280,8 @@ mod tests {
         let fits = |text: &str| NewPassword::try_from(Password::new(text.into())).is_ok();
         assert!(!fits(&"ä".repeat(11)) && fits(&"ä".repeat(12)));
         assert!(fits(&"語".repeat(128)) && !fits(&"語".repeat(129)));
+        // Two code points, one character.
+        assert!(!fits(&"a\u{308}".repeat(11)) && fits(&"a\u{308}".repeat(128)));
     }
 
     #[test]

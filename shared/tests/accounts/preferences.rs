@@ -154,7 +154,7 @@ async fn a_session_begins_with_its_device_and_without_preferences() {
     let read = stage.read(&ann).await.unwrap();
     assert_eq!((shown(&read), read.version), (json!({}), 1));
     let sealed = dynamo::parse_payload(&stage.payload(ann.session_id()).await).unwrap();
-    let payload = sealed.open(&stage.keys, ann.session_id(), ann.user_id()).unwrap();
+    let payload = sealed.open(&stage.keys, ann.session_id(), ann.user_id()).await.unwrap();
     assert_eq!(payload.device.unwrap().as_str(), "Ann's phone");
 }
 

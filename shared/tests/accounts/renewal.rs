@@ -111,10 +111,10 @@ async fn a_role_that_was_granted_meanwhile_comes_with_the_next_access_token() {
     let ann = stage.new_user("ann@example.com").await;
     let first = stage.sign_in(&ann).await;
     assert!(!stage.caller(&first).has_role(Role::Operator));
-    stage.roles.grant(&ann.email, Role::Operator).await.unwrap();
+    stage.roles.grant(&ann.id, Role::Operator).await.unwrap();
     let renewed = stage.renewed(&first.refresh).await;
     assert!(stage.verifier.verify(renewed.access.text.expose()).unwrap().has_role(Role::Operator));
-    stage.roles.withdraw(&ann.email, Role::Operator, soon()).await.unwrap();
+    stage.roles.withdraw(&ann.id, Role::Operator, soon()).await.unwrap();
     assert!(is_refused(&stage.renew(&renewed.refresh).await), "a withdrawal ends the session");
 }
 

@@ -417,13 +417,13 @@ async fn an_old_password_never_opens_a_session_that_outlives_a_change_however_th
 async fn a_withdrawn_role_ends_the_users_sessions_with_an_event_and_a_repetition_does_not() {
     let stage = stage();
     let ann = stage.new_user("ann@example.com").await;
-    stage.roles.grant(&ann.email, Role::Operator).await.unwrap();
+    stage.roles.grant(&ann.id, Role::Operator).await.unwrap();
     let session = stage.sign_in(&ann).await;
     assert!(stage.events().await.is_empty(), "a grant ends nothing");
-    stage.roles.withdraw(&ann.email, Role::Operator, soon()).await.unwrap();
+    stage.roles.withdraw(&ann.id, Role::Operator, soon()).await.unwrap();
     assert!(!stage.stands(&session).await);
     let next = stage.sign_in(&ann).await;
-    stage.roles.withdraw(&ann.email, Role::Operator, soon()).await.unwrap();
+    stage.roles.withdraw(&ann.id, Role::Operator, soon()).await.unwrap();
     assert!(stage.stands(&next).await);
     assert_eq!(stage.events().await, [json!({"userId": ann.id})]);
 }

@@ -7,8 +7,8 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region};
 use serde_json::{Value, json};
 use sojourn::env::Env;
-use sojourn::seal::SealingKeys;
-use sojourn::secrets_manager::{Secret, SecretError, read};
+use sojourn::seal::{REREAD_INTERVAL, SealingKeys};
+use sojourn::secrets_manager::{Secret, SecretError, SecretsManager, read};
 use sojourn::tokens::{PublicKeys, SigningKey};
 use sojourn_local::services::Controls;
 use sojourn_local::services::access::Access;
@@ -21,20 +21,85 @@ fn sealing_set(keys: &[Value]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
-/// What is made of the secret when it holds `value`.
-async fn read_secret<S: Secret>(value: Option<&str>) -> Result<S, SecretError> {
+/// A Secrets Manager of the test's own.
+fn secrets_manager() -> (Secrets, Controls) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let secrets = Secrets::start(address, None, Controls::new(Access::unrestricted())).unwrap();
-    if let Some(value) = value {
-        secrets.put(SECRET, value).unwrap();
-    }
+    let controls = Controls::new(Access::unrestricted());
+    (Secrets::start(address, None, controls.clone()).unwrap(), controls)
+}
+
+fn client_of(secrets: &Secrets) -> Client {
     let config = aws_sdk_secretsmanager::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("local"))
         .credentials_provider(Credentials::new("test", "test", None, None, "test"))
         .endpoint_url(secrets.endpoint_url())
         .build();
-    read(&Client::from_conf(config), &Env::of([(S::VARIABLE, SECRET)])).await
+    Client::from_conf(config)
+}
+
+/// What is made of the secret when it holds `value`.
+async fn read_secret<S: Secret>(value: Option<&str>) -> Result<S, SecretError> {
+    let (secrets, _) = secrets_manager();
+    if let Some(value) = value {
+        secrets.put(SECRET, value).unwrap();
+    }
+    read(&client_of(&secrets), &Env::of([(S::VARIABLE, SECRET)])).await
+}
+
+/// The keys of a function that began when the secret held `set`, and reads it again when it needs to.
+async fn keys_of_a_function(secrets: &Secrets, set: &str) -> SealingKeys {
+    secrets.put(SECRET, set).unwrap();
+    let (client, env) = (client_of(secrets), Env::of([(SealingKeys::VARIABLE, SECRET)]));
+    read::<SealingKeys>(&client, &env).await.unwrap().with_source(SecretsManager { client, env })
+}
+
+#[tokio::test]
+async fn calls_that_meet_a_new_key_at_once_share_one_read_of_the_secret() {
+    let (secrets, controls) = secrets_manager();
+    let (old, new) = (sealing_key("old"), sealing_key("new"));
+    let keys = keys_of_a_function(&secrets, &sealing_set(std::slice::from_ref(&old))).await;
+    let newer = keys_of_a_function(&secrets, &sealing_set(&[new, old])).await;
+    let sealed = newer.seal(b"tea", b"").unwrap();
+    assert!(keys.open(&sealed, b"").is_err(), "the function began before the rotation");
+
+    controls.usage.record();
+    let found = futures::future::join_all((0..20).map(|_| keys.fetch("new"))).await;
+    assert_eq!(found, [true; 20]);
+    assert_eq!(controls.usage.snapshot().log.len(), 1);
+    assert_eq!(keys.open(&sealed, b"").unwrap(), b"tea");
+    // From now on it seals with the new key too.
+    assert_eq!(newer.open(&keys.seal(b"milk", b"").unwrap(), b"").unwrap(), b"milk");
+}
+
+#[tokio::test]
+async fn a_key_that_is_nowhere_is_looked_for_once_in_an_interval() {
+    let (secrets, controls) = secrets_manager();
+    let (old, late) = (sealing_key("old"), sealing_key("late"));
+    let keys = keys_of_a_function(&secrets, &sealing_set(std::slice::from_ref(&old))).await;
+    controls.usage.record();
+    for _ in 0..20 {
+        assert!(!keys.fetch("late").await);
+    }
+    assert_eq!(controls.usage.snapshot().log.len(), 1);
+
+    secrets.put(SECRET, &sealing_set(&[late, old])).unwrap();
+    assert!(!keys.fetch("late").await, "the secret was just read");
+    tokio::time::pause();
+    tokio::time::advance(REREAD_INTERVAL).await;
+    tokio::time::resume();
+    assert!(keys.fetch("late").await);
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_read_again_go_on_with_what_they_have() {
+    let (secrets, _) = secrets_manager();
+    let set = sealing_set(&[sealing_key("old")]);
+    let keys = keys_of_a_function(&secrets, &set).await;
+    let sealed = keys.seal(b"tea", b"").unwrap();
+    secrets.put(SECRET, "no keys").unwrap();
+    assert!(!keys.fetch("new").await);
+    assert_eq!(keys.open(&sealed, b"").unwrap(), b"tea");
 }
 
 #[tokio::test]

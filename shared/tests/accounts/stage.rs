@@ -17,8 +17,8 @@ use sojourn::sessions::dynamo::{self, DynamoRevocations, DynamoSessions, Session
 use sojourn::sessions::{
     RefreshToken, Renewal, Renewed, SessionError, SessionStarter, SignedIn, renew, require_live,
 };
-use sojourn::throttle::Throttle;
 use sojourn::throttle::dynamo::DynamoAttempts;
+use sojourn::throttle::{Origin, Throttle};
 use sojourn::tokens::{Principal, SigningKey, TokenSigner, TokenVerifier};
 use sojourn::users::dynamo::{DynamoPasswords, DynamoRoles, DynamoUsers};
 use sojourn::users::{
@@ -111,7 +111,7 @@ impl Stage {
             users::sign_up(&self.users, &clock, &self.starter.ids, email, chosen(PASSWORD), soon()).await;
         match made.unwrap() {
             SignUp::Created(user) => user,
-            SignUp::EmailTaken => panic!("{address} was free"),
+            refused => panic!("{address} was free: {refused:?}"),
         }
     }
 
@@ -168,7 +168,7 @@ impl Stage {
             spared: spared.clone(),
             current: typed(current),
             new: chosen(new),
-            address: None,
+            origin: Origin::default(),
         };
         let clock = self.shared_clock();
         users::change_password(&self.passwords, &self.throttle, &clock, change, soon()).await.unwrap()
@@ -176,7 +176,8 @@ impl Stage {
 
     /// Holds a password against the account of an address.
     pub(crate) async fn authenticate(&self, user: &User, password: &str) -> Authentication {
-        let credentials = Credentials { email: user.email.clone(), password: typed(password), address: None };
+        let credentials =
+            Credentials { email: user.email.clone(), password: typed(password), origin: Origin::default() };
         users::authenticate(&self.users, &self.throttle, credentials).await.unwrap()
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::hashes;
 use crate::support::Store;
+use crate::token_keys::{sealing_key, sealing_keys};
 use futures::StreamExt;
 use futures::stream;
 use jiff::Timestamp;
@@ -15,9 +16,11 @@ use sojourn::clock::{Clock, ManualClock};
 use sojourn::deadline::Deadline;
 use sojourn::ids;
 use sojourn::problem::{Problem, ProblemType};
+use sojourn::throttle::device::DEVICE_LIFETIME;
 use sojourn::throttle::dynamo::DynamoAttempts;
 use sojourn::throttle::{
-    ACCOUNT_LIMIT, ADDRESS_LIMIT, Admission, Limit, Refusal, Reservation, Subject, Throttle, WINDOW,
+    ACCOUNT_LIMIT, ADDRESS_LIMIT, Admission, DEVICE_LIMIT, DeviceToken, DeviceTokens, KnownDevice, Limit,
+    Origin, Refusal, Reservation, SignUpAdmission, Subject, Throttle, WINDOW,
 };
 use sojourn::users::dynamo::DynamoUsers;
 use sojourn::users::{self, Authentication, Credentials, Email, Password, UserError};
@@ -51,6 +54,11 @@ fn email(text: &str) -> Email {
     text.parse().unwrap()
 }
 
+/// An unknown device at this address.
+fn from(address: Option<IpAddr>) -> Origin {
+    Origin { address, device: None }
+}
+
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
@@ -65,7 +73,7 @@ impl Stage {
 
     async fn try_password(&self, password: &str) -> Result<Authentication, UserError> {
         let password = Password::new(password.to_owned());
-        let credentials = Credentials { email: email(ANN), password, address: Some(HOME) };
+        let credentials = Credentials { email: email(ANN), password, origin: from(Some(HOME)) };
         users::authenticate(&self.users, &self.throttle, credentials).await
     }
 
@@ -73,8 +81,12 @@ impl Stage {
         self.try_password(password).await.unwrap()
     }
 
-    async fn reserve(&self, account: &str, from: Option<IpAddr>) -> Result<Reservation, Refusal> {
-        match self.throttle.reserve(&email(account), from).await.unwrap() {
+    async fn reserve(&self, account: &str, address: Option<IpAddr>) -> Result<Reservation, Refusal> {
+        self.reserve_as(account, from(address)).await
+    }
+
+    async fn reserve_as(&self, account: &str, origin: Origin) -> Result<Reservation, Refusal> {
+        match self.throttle.reserve(&email(account), origin).await.unwrap() {
             Admission::Reserved(reservation) => Ok(reservation),
             Admission::Refused(refusal) => Err(refusal),
         }
@@ -313,9 +325,98 @@ async fn an_attempt_that_cannot_be_given_back_stays_counted_and_fails_nobody() {
     assert_eq!((stage.counted_of(ann()).await, stage.counted_of(home()).await), (Some(1), Some(1)));
 }
 
+impl Stage {
+    /// Device tokens under the keys of these names.
+    fn tokens(&self, kids: &[&str]) -> DeviceTokens {
+        let keys: Vec<_> = kids.iter().map(|kid| sealing_key(kid)).collect();
+        DeviceTokens { keys: sealing_keys(&keys), clock: self.clock.clone() }
+    }
+}
+
+/// A device that has signed in to the account of `account`, and its token.
+fn device_of(tokens: &DeviceTokens, account: &str) -> (KnownDevice, DeviceToken) {
+    let token = tokens.issue(None, &email(account)).unwrap();
+    (tokens.known(&token, &email(account)).unwrap(), token)
+}
+
+#[tokio::test]
+async fn strangers_cannot_lock_out_a_device_that_signed_in_before() {
+    let stage = stage();
+    let (phone, _) = device_of(&stage.tokens(&["a"]), ANN);
+    let (laptop, _) = device_of(&stage.tokens(&["a"]), ANN);
+    for _ in 0..ACCOUNT_LIMIT {
+        stage.fail(ANN, Some(HOME)).await;
+    }
+    assert_eq!(stage.reserve(ANN, Some(HOME)).await.unwrap_err().limit, Limit::Account);
+    // A known device has as many attempts as ever, and no more than that.
+    let from_phone = Origin { address: Some(HOME), device: Some(phone) };
+    for _ in 0..DEVICE_LIMIT {
+        drop(stage.reserve_as(ANN, from_phone).await.unwrap());
+    }
+    assert_eq!(stage.reserve_as(ANN, from_phone).await.unwrap_err().limit, Limit::Device);
+    // Its failures are its own.
+    drop(stage.reserve_as(ANN, Origin { address: Some(HOME), device: Some(laptop) }).await.unwrap());
+    assert_eq!(stage.counted_of(ann()).await, Some(ACCOUNT_LIMIT));
+}
+
+#[tokio::test]
+async fn a_known_device_of_a_stopped_address_is_stopped_too() {
+    let stage = stage();
+    let (phone, _) = device_of(&stage.tokens(&["a"]), ANN);
+    stage.exhaust(std::iter::repeat(HOME)).await;
+    let refusal =
+        stage.reserve_as(ANN, Origin { address: Some(HOME), device: Some(phone) }).await.unwrap_err();
+    assert_eq!(refusal.limit, Limit::Address);
+}
+
+#[tokio::test]
+async fn a_device_token_is_good_for_its_account_and_its_time_and_while_its_key_is_there() {
+    let stage = stage();
+    let tokens = stage.tokens(&["a"]);
+    let (phone, token) = device_of(&tokens, ANN);
+    assert_eq!(tokens.known(&token, &email("ANN@example.com")), Some(phone));
+    assert_eq!(tokens.known(&token, &email("bob@example.com")), None);
+    let text = token.expose();
+    let changed = if text.ends_with('A') { "B" } else { "A" };
+    let changed = format!("{}{changed}", &text[..text.len() - 1]);
+    for forged in ["", "AAAA", &text[1..], &changed, &format!("{text}A"), &text.replace('-', "+")] {
+        if forged != text {
+            assert_eq!(tokens.known(&DeviceToken::new(forged.to_owned()), &email(ANN)), None, "{forged}");
+        }
+    }
+    assert_eq!(stage.tokens(&["b", "a"]).known(&token, &email(ANN)), Some(phone), "after a rotation");
+    assert_eq!(stage.tokens(&["b"]).known(&token, &email(ANN)), None, "its key was removed");
+
+    // A sign-in makes it last longer, and the device stays the same.
+    stage.clock.advance(DEVICE_LIFETIME.saturating_sub(Duration::from_secs(1)));
+    let next = tokens.issue(tokens.known(&token, &email(ANN)), &email(ANN)).unwrap();
+    stage.clock.advance(Duration::from_secs(1));
+    assert_eq!(tokens.known(&token, &email(ANN)), None, "its time is over");
+    assert_eq!(tokens.known(&next, &email(ANN)), Some(phone));
+}
+
+#[tokio::test]
+async fn sign_ups_are_counted_by_network_and_apart_from_passwords() {
+    let stage = stage();
+    for host in 1..=3 {
+        let from = Some(address(&format!("2001:db8:1:2::{host:x}")));
+        assert_eq!(stage.throttle.count_sign_up(from, 3).await.unwrap(), SignUpAdmission::Counted);
+    }
+    let fourth = stage.throttle.count_sign_up(Some(address("2001:db8:1:2::ffff")), 3).await.unwrap();
+    let SignUpAdmission::Refused(refusal) = fourth else { panic!("three are the limit") };
+    assert_eq!((refusal.limit, refusal.retry_after), (Limit::SignUps, window_left(&stage)));
+    let elsewhere = Some(address("2001:db8:1:3::1"));
+    assert_eq!(stage.throttle.count_sign_up(elsewhere, 3).await.unwrap(), SignUpAdmission::Counted);
+    assert_eq!(stage.throttle.count_sign_up(None, 1).await.unwrap(), SignUpAdmission::Counted);
+    stage.fail(ANN, Some(address("2001:db8:1:2::1"))).await;
+    stage.clock.advance(WINDOW);
+    let later = stage.throttle.count_sign_up(Some(address("2001:db8:1:2::1")), 3).await.unwrap();
+    assert_eq!(later, SignUpAdmission::Counted);
+}
+
 #[tokio::test]
 async fn a_refusal_is_429_with_the_time_that_is_left() {
-    for limit in [Limit::Account, Limit::Address] {
+    for limit in [Limit::Account, Limit::Address, Limit::Device, Limit::SignUps] {
         let problem = Problem::from(Refusal { limit, retry_after: Duration::from_millis(61_500) });
         let reply = problem.into_reply();
         assert_eq!((reply.status, reply.headers["retry-after"].as_str()), (429, "62"));

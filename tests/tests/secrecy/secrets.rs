@@ -73,7 +73,7 @@ impl Secrets {
 
     /// All that an answer hands out.
     pub(crate) fn keep_answer(&mut self, answer: &Answer) {
-        for member in ["accessToken", "refreshToken"] {
+        for member in ["accessToken", "refreshToken", "deviceToken"] {
             if let Some(token) = answer.body[member].as_str() {
                 self.keep_token(member, token);
             }

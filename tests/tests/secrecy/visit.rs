@@ -75,7 +75,8 @@ impl<'a> Visit<'a> {
 
     async fn operator(&mut self) -> Visitor {
         let Visitor { email, password, .. } = self.visitor().await;
-        let grant = json!({"grant": {"email": email, "role": "operator"}});
+        let found = self.region.invoke("admin-users", &json!({"find": {"email": email}})).await.expect(200);
+        let grant = json!({"grant": {"userId": found.text_of("userId"), "role": "operator"}});
         self.region.invoke("admin-users", &grant).await.expect(200);
         self.sign_in(email, password).await
     }

@@ -37,13 +37,13 @@ fn a_payload_opens_for_its_own_session_user_and_version_only() {
     let device = Some("Ann's phone".parse().unwrap());
     let payload = Payload { device, preferences: preferences(json!({"a": [1]})) };
     let sealed = payload.seal(&keys(), &session, &user, 3).unwrap();
-    assert_eq!(sealed.open(&keys(), &session, &user).unwrap(), payload);
+    assert_eq!(sealed.open_with(&keys(), &session, &user).unwrap(), payload);
     let renumbered = |version| SealedPayload { version, ..sealed.clone() };
     for opened in [
-        sealed.open(&keys(), &ids.next(), &user),
-        sealed.open(&keys(), &session, &ids.next()),
-        renumbered(4).open(&keys(), &session, &user),
-        renumbered(33).open(&keys(), &session, &user),
+        sealed.open_with(&keys(), &ids.next(), &user),
+        sealed.open_with(&keys(), &session, &ids.next()),
+        renumbered(4).open_with(&keys(), &session, &user),
+        renumbered(33).open_with(&keys(), &session, &user),
     ] {
         let error = opened.unwrap_err();
         let refused = OpenError::Refused(Refusal::Tag);
@@ -56,7 +56,7 @@ fn what_was_sealed_and_is_no_payload_is_told_without_being_shown() {
     let ids = ids::random();
     let (session, user) = (ids.next(), ids.next());
     let bytes = keys().seal(br#"{"preferences": "darling"}"#, &context(&session, &user, 1)).unwrap();
-    let error = SealedPayload { version: 1, bytes }.open(&keys(), &session, &user).unwrap_err();
+    let error = SealedPayload { version: 1, bytes }.open_with(&keys(), &session, &user).unwrap_err();
     assert!(matches!(error, PayloadError::Unreadable { line: 1, .. }), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("darling"), "{error:?}");
 }
@@ -94,7 +94,7 @@ fn the_longest_payload_can_be_sealed() {
     let device = "\u{1F600}".repeat(Device::MAX_CHARS).parse().unwrap();
     let payload = Payload { device: Some(device), preferences };
     let sealed = payload.seal(&keys(), &session, &user, u64::MAX).unwrap();
-    assert_eq!(sealed.open(&keys(), &session, &user).unwrap(), payload);
+    assert_eq!(sealed.open_with(&keys(), &session, &user).unwrap(), payload);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::TransactWriteItem;
 use super::{DynamoUsers, PATIENCE, profile_key, target};
 use crate::clock::SharedClock;
 use crate::deadline::Deadline;
-use crate::dynamo::{AttributeValue, CancellationReason, Change, DynamoError, Transaction, text, transact};
+use crate::dynamo::{AttributeValue, CancellationReason, Change, Transaction, text, transact};
 use crate::env::{ConfigError, Env};
 use crate::ids::UserId;
 use crate::retry::Backoff;
@@ -47,19 +47,18 @@ impl DynamoRoles {
         Ok(Self { users: DynamoUsers::from_env(client.clone(), env)?, client, writes, clock })
     }
 
-    /// Applies the actions to the account of an address, and reads what it is now. The first action's condition
-    /// refuses when there is nothing to change; else it is `changed`.
+    /// Applies the actions to an account, and reads what it is now. The first action's condition refuses when there is
+    /// nothing to change, or no account; else it is `changed`.
     async fn settle(
         &self,
-        email: &Email,
-        actions: impl Fn(&UserId) -> Result<Vec<TransactWriteItem>, DynamoError>,
+        user: &UserId,
+        actions: Vec<TransactWriteItem>,
         changed: fn(User) -> RoleChange,
         deadline: Deadline,
     ) -> Result<RoleChange, UserError> {
-        let Some(user) = self.users.account_of(email).await? else { return Ok(RoleChange::UnknownEmail) };
         let mut backoff = Backoff::within(deadline);
         let outcome = loop {
-            match transact(&self.client, &target(user.as_str()), actions(&user)?).await? {
+            match transact(&self.client, &target(user.as_str()), actions.clone()).await? {
                 Transaction::Committed => break changed,
                 Transaction::Cancelled(reasons)
                     if matches!(reasons.first(), Some(CancellationReason::ConditionFailed(_))) =>
@@ -70,30 +69,27 @@ impl DynamoRoles {
                 Transaction::Cancelled(_) => return Err(UserError::Busy),
             }
         };
-        let Some((user, _)) = self.users.profile(&user).await? else {
-            let missing = "the pointer leads to an account that is not there";
-            return Err(DynamoError::unreadable("TransactGetItems", target(user.as_str()), missing).into());
-        };
-        Ok(outcome(user))
+        let account = self.users.profile(user).await?;
+        Ok(account.map_or(RoleChange::UnknownUser, |(user, _)| outcome(user)))
     }
 }
 
 impl RoleStore for DynamoRoles {
-    async fn grant(&self, email: &Email, role: Role) -> Result<RoleChange, UserError> {
-        let actions = |user: &UserId| {
-            Ok(vec![GRANT.action(&self.users.table, profile_key(user), [(":roles", set_of(role))])?])
-        };
-        self.settle(email, actions, RoleChange::Settled, Deadline::after(PATIENCE)).await
+    async fn find(&self, email: &Email) -> Result<Option<User>, UserError> {
+        let Some(user) = self.users.account_of(email).await? else { return Ok(None) };
+        Ok(self.users.profile(&user).await?.map(|(user, _)| user))
     }
 
-    async fn withdraw(&self, email: &Email, role: Role, deadline: Deadline) -> Result<RoleChange, UserError> {
-        let actions = |user: &UserId| {
-            let values = [(":roles", set_of(role)), (":role", text(role.as_str()))];
-            let mut actions = vec![WITHDRAW.action(&self.users.table, profile_key(user), values)?];
-            actions.extend(self.writes.all(user, self.clock.now())?);
-            Ok(actions)
-        };
-        self.settle(email, actions, RoleChange::Withdrawn, deadline).await
+    async fn grant(&self, user: &UserId, role: Role) -> Result<RoleChange, UserError> {
+        let action = GRANT.action(&self.users.table, profile_key(user), [(":roles", set_of(role))])?;
+        self.settle(user, vec![action], RoleChange::Settled, Deadline::after(PATIENCE)).await
+    }
+
+    async fn withdraw(&self, user: &UserId, role: Role, deadline: Deadline) -> Result<RoleChange, UserError> {
+        let values = [(":roles", set_of(role)), (":role", text(role.as_str()))];
+        let mut actions = vec![WITHDRAW.action(&self.users.table, profile_key(user), values)?];
+        actions.extend(self.writes.all(user, self.clock.now())?);
+        self.settle(user, actions, RoleChange::Withdrawn, deadline).await
     }
 }
 
