@@ -6,10 +6,8 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, SystemClock, rfc3339};
 use sojourn_tests::{Answer, Customer, PASSWORD, Socket, TestRegion, fresh_key};
 use tokio_tungstenite::tungstenite::Error;
 

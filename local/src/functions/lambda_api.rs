@@ -91,7 +91,7 @@ impl Api {
     ) -> Result<Response, Refused> {
         let target = Target::of(&self.functions, function, qualifier)?;
         authorise(&self.access, headers, &target.arn)?;
-        let name = target.name.ok_or_else(|| not_found(&target.arn))?;
+        let name = target.name.ok_or_else(|| Box::new(not_found(&target.arn)))?;
         let kind = kind(headers)?;
         let tail = tail(headers)?;
         let payload = payload(body, kind).await?;
@@ -111,7 +111,7 @@ impl Api {
             Kind::Event => match self.functions.hand_over_as(request_id.to_owned(), name, payload) {
                 HandedOver::Accepted => Ok(StatusCode::ACCEPTED.into_response()),
                 HandedOver::Throttled => Ok(throttled()),
-                HandedOver::NotFound => Err(not_found(&target.arn)),
+                HandedOver::NotFound => Err(Box::new(not_found(&target.arn))),
             },
             Kind::DryRun => Ok(StatusCode::NO_CONTENT.into_response()),
         }
@@ -139,7 +139,7 @@ impl<'a> Target<'a> {
         {
             let message =
                 "The derived qualifier from the function name does not match the specified qualifier.";
-            return Err(invalid_parameter(message));
+            return Err(Box::new(invalid_parameter(message)));
         }
         let name = functions.resolve(function);
         let arn = name.map_or_else(|| arn::function(function), |name| functions.arn(name).to_owned());
@@ -169,7 +169,7 @@ fn kind(headers: &HeaderMap) -> Result<Kind, Refused> {
         None | Some(b"RequestResponse") => Ok(Kind::RequestResponse),
         Some(b"Event") => Ok(Kind::Event),
         Some(b"DryRun") => Ok(Kind::DryRun),
-        Some(_) => Err(invalid_parameter("InvocationType is not RequestResponse, Event or DryRun")),
+        Some(_) => Err(Box::new(invalid_parameter("InvocationType is not RequestResponse, Event or DryRun"))),
     }
 }
 
@@ -178,7 +178,7 @@ fn tail(headers: &HeaderMap) -> Result<Option<Tail>, Refused> {
     match headers.get("x-amz-log-type").map(HeaderValue::as_bytes) {
         None | Some(b"None") => Ok(None),
         Some(b"Tail") => Ok(Some(Tail::default())),
-        Some(_) => Err(invalid_parameter("LogType is not None or Tail")),
+        Some(_) => Err(Box::new(invalid_parameter("LogType is not None or Tail"))),
     }
 }
 
@@ -207,18 +207,18 @@ fn answer(functions: &Functions, name: &str, request_id: &str, outcome: Outcome)
         Outcome::Throttled => throttled(),
         failed => match failure::document(&failed, request_id, timeout) {
             Some(document) => ok(document, Some("Unhandled")),
-            None => *not_found(functions.arn(name)),
+            None => not_found(functions.arn(name)),
         },
     }
 }
 
-fn not_found(arn: &str) -> Refused {
+fn not_found(arn: &str) -> Response {
     let message = format!("Function not found: {arn}");
-    Box::new(refusal(StatusCode::NOT_FOUND, "ResourceNotFoundException", &message))
+    refusal(StatusCode::NOT_FOUND, "ResourceNotFoundException", &message)
 }
 
-fn invalid_parameter(message: &str) -> Refused {
-    Box::new(refusal(StatusCode::BAD_REQUEST, "InvalidParameterValueException", message))
+fn invalid_parameter(message: &str) -> Response {
+    refusal(StatusCode::BAD_REQUEST, "InvalidParameterValueException", message)
 }
 
 fn throttled() -> Response {

@@ -97,7 +97,7 @@ mod tests {
 
     fn parsed(target: &str, hosts: &[&'static str]) -> Result<Origin, InvalidHost> {
         let headers = hosts.iter().map(|host| (HOST, HeaderValue::from_static(host)));
-        Origin::of(([127, 0, 0, 1], 9).into(), &target.parse().unwrap(), &HeaderMap::from_iter(headers))
+        Origin::of(([127, 0, 0, 1], 9).into(), &target.parse().unwrap(), &headers.collect())
     }
 
     fn origin(host: &'static str) -> Origin {

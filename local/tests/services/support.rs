@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use serde_json::json;
 use sojourn_local::services::access::{Access, Key, arn};
 use sojourn_local::services::dynamodb::Embedded;
-use sojourn_local::template::model::{Function, Stack, Statement, Table};
+use sojourn_local::template::model::{EventInvoke, Function, Stack, Statement, Table};
 
 /// Any free port of this machine.
 pub(crate) const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

@@ -1,6 +1,6 @@
 //! The client's network address, behind a proxy that is trusted.
 //!
-//! API Gateway tells the address of whoever is connected to it. Behind CloudFront that is an edge, and all clients of an edge
+//! API Gateway tells the address of whoever is connected to it. Behind `CloudFront` that is an edge, and all clients of an edge
 //! would share the limits of one address. So a function at the edge tells the client's address, and proves that it did
 //! (docs/deployment.md has the function):
 //!

@@ -225,7 +225,7 @@ async fn the_first_page_has_the_callers_own_session_before_the_index_has_it() {
     // The index is read when it has one of the two.
     let (row, key) = (stage.row(&current.session.id).await, dynamo::key(&current.session.id));
     stage.store.client.delete_item().table_name("SessionsTable").set_key(Some(key)).send().await.unwrap();
-    let listed = stage.during("Query", stage.list(&ann, &current), stage.put(row)).await;
+    let listed = Box::pin(stage.during("Query", stage.list(&ann, &current), stage.put(row))).await;
     let ids: Vec<_> = listed.into_iter().map(|rows| rows.session.unwrap().id).collect();
     assert_eq!(ids, [current.session.id, older.session.id]);
 }
@@ -241,7 +241,7 @@ async fn a_list_that_a_change_of_the_password_tore_is_read_once_more() {
     // What the first batch saw: the version of after, the spared session of before.
     let after = stage.row(&current.session.id).await;
     stage.put(before).await;
-    let listed = stage.during("BatchGetItem", stage.list(&ann, &current), stage.put(after)).await;
+    let listed = Box::pin(stage.during("BatchGetItem", stage.list(&ann, &current), stage.put(after))).await;
     let now = stage.clock.now();
     let live = |signed_in: &SignedIn| {
         let id = &signed_in.session.id;

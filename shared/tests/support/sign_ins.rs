@@ -32,6 +32,7 @@ pub(crate) async fn sign_in_until(
         token_version: 0,
         created_at: now,
         last_activity: now,
+        idle_timeout: "24".parse().unwrap(),
         expires_at: Timestamp::from_second(end.as_second()).unwrap(),
         revoked_at: None,
         region: "local".to_owned(),

@@ -39,7 +39,7 @@ pub use self::routes::{RouteError, Routes};
 use super::ids::short_id;
 use super::invocation::{self, Integration};
 use super::listener::{self, Cut};
-use super::origin::{self, InvalidHost, Origin};
+use super::origin::{self, Origin};
 use super::request_size::{MAX_REQUEST_BYTES, request_bytes};
 use crate::clock;
 use crate::functions::outcome::Invoke;
@@ -139,12 +139,9 @@ impl<I: Invoke> HttpFront<I> {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return (message(status, "Request Header Fields Too Large"), Preflight::No);
         }
-        let origin = match Origin::of(peer, &request.uri, &request.headers) {
-            Ok(origin) => origin,
-            Err(InvalidHost) => {
-                discard(body).await;
-                return (message(StatusCode::BAD_REQUEST, "Bad Request"), Preflight::No);
-            }
+        let Ok(origin) = Origin::of(peer, &request.uri, &request.headers) else {
+            discard(body).await;
+            return (message(StatusCode::BAD_REQUEST, "Bad Request"), Preflight::No);
         };
         if let Some(cors) = &self.cors
             && let Some(answer) = cors.preflight(&request.method, &request.headers)

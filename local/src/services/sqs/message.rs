@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -159,13 +160,17 @@ impl MessageAttribute {
     }
 }
 
-/// "Up to 38 digits of precision, and between 10^-128 and 10^+126", by the developer guide, "Amazon SQS message metadata".
+/// Digits of a number, and its size but for 0: by the developer guide, "Amazon SQS message metadata".
+const MAX_DIGITS: usize = 38;
+const NUMBERS: RangeInclusive<f64> = 1e-128..=1e126;
+
+/// Whether a text is a number that an attribute may have.
 fn is_number(text: &str) -> bool {
     let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
     let digits = mantissa.trim_start_matches(['+', '-', '0', '.']);
-    digits.chars().filter(char::is_ascii_digit).count() <= 38
+    digits.chars().filter(char::is_ascii_digit).count() <= MAX_DIGITS
         && text.chars().all(|character| character.is_ascii_digit() || "+-.eE".contains(character))
-        && text.parse::<f64>().is_ok_and(|number| number == 0.0 || (1e-128..=1e126).contains(&number.abs()))
+        && text.parse::<f64>().is_ok_and(|number| number == 0.0 || NUMBERS.contains(&number.abs()))
 }
 
 fn is_allowed(character: char) -> bool {

@@ -22,6 +22,7 @@ mod endpoint;
 mod message;
 mod operations;
 mod queues;
+mod receipt;
 mod refusal;
 mod request;
 mod store;

@@ -85,10 +85,10 @@ pub(super) fn send_batch(queues: &Queues, queue: &str, sender: &str, body: &[u8]
         entry["Id"] = id.as_str().into();
         entry
     });
-    Ok(batch_answer(successful.collect(), failed))
+    Ok(batch_answer(&successful.collect::<Vec<_>>(), failed))
 }
 
-fn batch_answer(successful: Vec<Value>, failed: Vec<Value>) -> Value {
+fn batch_answer(successful: &[Value], failed: Vec<Value>) -> Value {
     let mut answer = json!({ "Successful": successful });
     if !failed.is_empty() {
         answer["Failed"] = failed.into();
@@ -301,7 +301,7 @@ fn each<T>(entries: Vec<BatchEntry<T>>, work: impl Fn(T) -> Result<(), Refusal>)
             Err(refusal) => failed.push(failed_entry(&id, &refusal)),
         }
     }
-    batch_answer(successful, failed)
+    batch_answer(&successful, failed)
 }
 
 pub(super) fn purge(queues: &Queues, queue: &str) -> Result<Value, Refusal> {

@@ -12,11 +12,12 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::message::{Message, MessageAttributes, MessageError};
-use super::store::{Change, Counts, Malformed, Receipt, Received, Store, Take};
+use super::receipt::{Malformed, Receipt};
+use super::store::{Change, Counts, Received, Store, Take};
 use crate::clock::{self, Clock};
 use crate::template::model::Queue;
 
-/// Messages of one queue that may be in flight, as the quotas of standard queues say.
+/// Messages of one queue that may be in flight, by the developer guide, "Amazon SQS message quotas".
 pub const MAX_IN_FLIGHT: usize = 120_000;
 
 /// A queue can be purged once in this time.

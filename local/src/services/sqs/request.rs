@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::message::MessageAttributes;
 use super::refusal::Refusal;
@@ -35,7 +36,7 @@ pub(super) struct SendMessage {
     #[serde(default)]
     pub(super) message_attributes: MessageAttributes,
     #[serde(default)]
-    pub(super) message_system_attributes: BTreeMap<String, IgnoredAny>,
+    pub(super) message_system_attributes: BTreeMap<String, Value>,
     /// For FIFO queues only.
     pub(super) message_deduplication_id: Option<IgnoredAny>,
 }

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params};
-use ulid::Ulid;
 
 use super::message::{Message, MessageAttributes};
+use super::receipt::Receipt;
 use crate::services::access::arn;
 use crate::template::model::Queue;
 use crate::uuid;
@@ -172,35 +172,6 @@ pub(super) struct Taken {
     pub(super) messages: Vec<Received>,
     /// Messages that went to the dead-letter queue.
     pub(super) buried: usize,
-}
-
-/// A receipt handle that was never given out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed;
-
-/// A receipt handle: `message id/ULID`, whose time is that of the receive. Opaque to clients.
-#[derive(Debug)]
-pub(super) struct Receipt<'a> {
-    handle: &'a str,
-    message_id: &'a str,
-    received_ms: i64,
-}
-
-impl<'a> Receipt<'a> {
-    pub(super) fn parse(handle: &'a str) -> Result<Self, Malformed> {
-        let (message_id, receive) = handle.split_once('/').ok_or(Malformed)?;
-        let receive = Ulid::from_string(receive).map_err(|_| Malformed)?;
-        Ok(Self {
-            handle,
-            message_id,
-            received_ms: receive.timestamp_ms().try_into().map_err(|_| Malformed)?,
-        })
-    }
-
-    fn generate(message_id: &str, now: i64) -> String {
-        let receive = Ulid::from_parts(now.unsigned_abs(), Ulid::generate().random());
-        format!("{message_id}/{receive}")
-    }
 }
 
 pub(super) struct Store(Connection);

@@ -99,8 +99,8 @@ async fn what_no_message_may_have_is_refused() {
         assert_eq!(code(&refused.unwrap_err()), "InvalidParameterValue", "{name} {data_type} {value}");
     }
     for number in ["-1.5e125", "0.00012345678901234567890123456789012345678", "+7"] {
-        let sent = send().message_attributes("a.b", attribute("Number.of-things", number)).send().await;
-        assert!(sent.is_ok(), "{number}");
+        let accepted = send().message_attributes("a.b", attribute("Number.of-things", number)).send().await;
+        assert!(accepted.is_ok(), "{number}");
     }
     let of_fifo = send().message_deduplication_id("d").send().await;
     assert_eq!(code(&of_fifo.unwrap_err()), "InvalidParameterValue");

@@ -90,14 +90,12 @@ impl KeyedRequests {
             return Err(KeyedRequestError::SessionEnded);
         }
         let record = rows.take_one(&self.records).map(parse).transpose()?;
-        Ok(match self.admitted(record, request)? {
-            Some(reply) => Opening::Answered(reply),
-            None => {
-                let is_due = session.is_quiet(now);
-                let due = is_due.then(|| (self.sessions.clone(), caller.session_id().clone(), now));
-                Opening::New(rows, Stamp(due))
-            }
-        })
+        if let Some(reply) = self.admitted(record, request)? {
+            return Ok(Opening::Answered(reply));
+        }
+        let is_due = session.is_quiet(now);
+        let due = is_due.then(|| (self.sessions.clone(), caller.session_id().clone(), now));
+        Ok(Opening::New(rows, Stamp(due)))
     }
 
     /// Records a final refusal, and refuses. If a duplicate has recorded something meanwhile, that is the answer.

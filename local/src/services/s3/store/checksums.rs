@@ -1,17 +1,15 @@
-//! Checksums of uploads in parts.
+//! Checksums of uploads in parts, by the user guide, "Checking object integrity for data uploads in Amazon S3".
 //!
 //! 1. An upload has the algorithm that it was begun with, or none. Every part must come with a checksum of that algorithm,
 //!    and with no other. (A part of an upload of type `FULL_OBJECT` may come without one.)
 //! 2. The list that completes a composite upload must name the checksum of each part.
 //! 3. A checksum of the object that the completion declares must be right.
 
-use futures::StreamExt;
-use s3s::S3Result;
-use s3s::dto::{Checksum, ChecksumAlgorithm, ChecksumType, CompletedPart, StreamingBlob};
-use s3s::{S3Error, S3ErrorCode, s3_error};
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt;
+use s3s::dto::{Checksum, ChecksumAlgorithm, ChecksumType, CompletedPart, StreamingBlob};
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use super::declared::{field, hasher};
 use super::staged::internal;
