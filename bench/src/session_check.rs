@@ -1,13 +1,14 @@
 //! What the session check adds to a read: the same order read by the same code, once alone and once together with the
-//! session's rows, in turns, so that whatever else the machine does happens to both.
+//! session's rows in one call, in turns, so that whatever else the machine does happens to both.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
+use sojourn::clock;
+use sojourn::deadline::Deadline;
 use sojourn::env::Env;
 use sojourn::orders::dynamo::DynamoOrders;
-use sojourn::sessions::SessionReader;
-use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::sessions::{SessionCookie, SessionStore};
 use sojourn::tables;
 use sojourn_tests::TestRegion;
 
@@ -16,6 +17,8 @@ use crate::{Figures, at, row, section, sorted};
 
 /// Reads of each kind.
 const READS: usize = 2_000;
+/// Longest that one may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Measures both kinds.
 pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
@@ -23,21 +26,24 @@ pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
     let env = Env::of(tables::ALL.iter().map(|table| (table.variable, table.logical_id)));
     let dynamodb = region.dynamodb();
     let orders = DynamoOrders::from_env(dynamodb.clone(), &env).unwrap();
-    let sessions = DynamoSessions::from_env(dynamodb, &env).unwrap();
-    let user = stage.customer.user_id.parse().unwrap();
-    let session = stage.customer.session_id.parse().unwrap();
+    let clock = clock::system();
+    let sessions = SessionStore::from_env(dynamodb.clone(), &env, clock.clone()).unwrap();
+    let caller =
+        stage.customer.cookie.split_once('=').unwrap().1.parse::<SessionCookie>().unwrap().principal();
+    let deadline = || Deadline::after(PATIENCE);
     let order = stage.order_id.parse().unwrap();
 
     let (mut alone, mut checked) = (Vec::with_capacity(READS), Vec::with_capacity(READS));
     for _ in 0..READS {
         let began = Instant::now();
-        orders.get(&user, &order).await.unwrap().expect("the order is there");
+        let read = orders.order(caller.user_id(), &order).alone(&dynamodb, deadline());
+        read.await.unwrap().expect("the order is there");
         alone.push(began.elapsed().as_secs_f64() * 1_000.0);
 
         let began = Instant::now();
-        let (order, rows) = tokio::join!(orders.get(&user, &order), sessions.read(&session, &user));
-        order.unwrap().expect("the order is there");
-        rows.unwrap().session.expect("the session is there");
+        let read = orders.order(caller.user_id(), &order);
+        let read = sessions.read_row(&caller, &clock, read, deadline());
+        read.await.unwrap().expect("the order is there");
         checked.push(began.elapsed().as_secs_f64() * 1_000.0);
     }
     let mut figures = Figures::new();

@@ -21,7 +21,7 @@ mod change;
 mod shard;
 mod snapshot;
 
-pub use batch::{RowKey, Rows, read_rows};
+pub use batch::{RowKey, RowRead, Rows, read_rows};
 pub use change::Change;
 pub use shard::TimeIndex;
 pub use snapshot::read_snapshot;

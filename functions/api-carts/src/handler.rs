@@ -48,10 +48,10 @@ async fn replace(app: &App, request: &Incoming, caller: &Principal, lines: Lines
     request.in_time(write).await
 }
 
-/// Reads, and checks the caller's session at the same time.
+/// Reads, and checks the caller's session in the same call.
 async fn read(app: &App, request: &Incoming, caller: &Principal) -> Result<Cart, Problem> {
-    let cart = app.carts.read(caller.user_id());
-    request.with_live_session(&app.sessions, caller, &app.clock, cart).await
+    let cart = app.carts.cart(caller.user_id());
+    request.row_with_live_session(&app.sessions, caller, &app.clock, cart).await
 }
 
 fn document(cart: &Cart) -> Reply {

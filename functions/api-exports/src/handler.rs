@@ -41,7 +41,7 @@ async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let caller = request.principal(&app.authenticator)?;
     let export_id: ExportId = request.path("exportId")?;
     let export = app.exports.of_customer(caller.user_id(), &export_id);
-    let export = request.with_live_session(&app.sessions, &caller, &app.clock, export).await?;
+    let export = request.row_with_live_session(&app.sessions, &caller, &app.clock, export).await?;
     let export = export.ok_or(NoSuchExport(export_id))?;
     let link = request.in_time(export.link(&app.presigner)).await?;
     Ok(Reply::json(200, export.document_with(link.as_ref())))

@@ -70,8 +70,8 @@ async fn cancel(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let caller = request.principal(&app.authenticator)?;
     let order_id: OrderId = request.path("orderId")?;
-    let order = app.orders.get(caller.user_id(), &order_id);
-    match request.with_live_session(&app.sessions, &caller, &app.clock, order).await? {
+    let order = app.orders.order(caller.user_id(), &order_id);
+    match request.row_with_live_session(&app.sessions, &caller, &app.clock, order).await? {
         Some(order) => Ok(Reply::json(200, order.document())),
         None => Err(Refusal::NotFound(order_id).into()),
     }

@@ -61,8 +61,10 @@ async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let caller = request.principal(&app.authenticator)?;
     let upload_id: UploadId = request.path("uploadId")?;
-    let upload = app.uploads.get(caller.user_id(), &upload_id, disposition(request)?);
-    let readable = request.with_live_session(&app.sessions, &caller, &app.clock, upload).await?;
+    let disposition = disposition(request)?;
+    let upload = app.uploads.upload(caller.user_id(), &upload_id);
+    let upload = request.row_with_live_session(&app.sessions, &caller, &app.clock, upload).await?;
+    let readable = request.in_time(app.uploads.get(upload, &upload_id, disposition)).await?;
     Ok(Reply::json(200, readable.document()))
 }
 

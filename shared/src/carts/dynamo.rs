@@ -15,9 +15,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use super::{Cart, CartStore, Lines, Swap, Written};
+use super::{Cart, CartStore, Carts, Lines, Swap, Written};
 use crate::clock::{as_rfc3339, rfc3339};
-use crate::dynamo::{AttributeValue, Change, DynamoError, Item, Write, WriteOutcome, number, text};
+use crate::dynamo::{
+    AttributeValue, Change, DynamoError, Item, RowKey, RowRead, Write, WriteOutcome, number, text,
+};
 use crate::env::{ConfigError, Env};
 use crate::ids::{AttemptId, UserId};
 use crate::tables;
@@ -32,7 +34,7 @@ const EMPTY: Change = Change {
     names: &[("#lines", "lines")],
 };
 
-/// The carts table. Calls `GetItem` and `PutItem`.
+/// The carts table. Calls `BatchGetItem` and `PutItem`.
 #[derive(Debug, Clone)]
 pub struct DynamoCarts {
     client: Client,
@@ -77,15 +79,15 @@ pub fn empty(
     EMPTY.action(table, key(customer_id), values)
 }
 
-impl CartStore for DynamoCarts {
-    async fn read(&self, customer_id: &UserId) -> Result<Cart, DynamoError> {
-        let request = self.client.get_item().table_name(&self.table).set_key(Some(key(customer_id)));
-        let answer = Box::pin(request.consistent_read(true).send())
-            .await
-            .map_err(|error| DynamoError::new("GetItem", target(customer_id), error))?;
-        parse(answer.item.unwrap_or_default())
+impl Carts<DynamoCarts> {
+    /// Reads the customer's cart as it stands. Consistent.
+    pub fn cart(&self, customer_id: &UserId) -> RowRead<'_, Cart> {
+        let row = RowKey { table: &self.store.table, key: key(customer_id) };
+        RowRead::new(row, |item| parse(item.unwrap_or_default()))
     }
+}
 
+impl CartStore for DynamoCarts {
     async fn swap(
         &self,
         customer_id: &UserId,

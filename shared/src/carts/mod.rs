@@ -128,9 +128,6 @@ pub enum Swap {
 
 /// Where carts are.
 pub trait CartStore: Send + Sync {
-    /// The customer's cart as it stands. Consistent.
-    fn read(&self, customer_id: &UserId) -> impl Future<Output = Result<Cart, DynamoError>> + Send;
-
     /// Replaces the lines of the cart at version `seen`, and marks it.
     fn swap(
         &self,
@@ -152,11 +149,6 @@ impl<S: CartStore> Carts<S> {
     /// Carts in `store`.
     pub fn new(store: S, clock: SharedClock, ids: SharedIds) -> Self {
         Self { store, clock, ids }
-    }
-
-    /// The customer's cart.
-    pub async fn read(&self, customer_id: &UserId) -> Result<Cart, DynamoError> {
-        self.store.read(customer_id).await
     }
 
     /// Replaces the cart, which was `seen` a moment ago, and tells what it was made. A cart without lines is not written

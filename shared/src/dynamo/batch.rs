@@ -1,6 +1,7 @@
 //! Rows of several tables in one round trip.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::KeysAndAttributes;
@@ -19,6 +20,40 @@ pub struct RowKey<'a> {
     pub table: &'a str,
     /// The primary key.
     pub key: Item,
+}
+
+/// A read of one row, and what to make of it: `None` is no row. Alone, or in a batch with other rows.
+pub struct RowRead<'a, T> {
+    /// Which row.
+    pub row: RowKey<'a>,
+    parse: Box<dyn FnOnce(Option<Item>) -> Result<T, DynamoError> + Send + 'a>,
+}
+
+impl<T> fmt::Debug for RowRead<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowRead").field("row", &self.row).finish_non_exhaustive()
+    }
+}
+
+impl<'a, T> RowRead<'a, T> {
+    /// A read of `row`.
+    pub fn new(
+        row: RowKey<'a>,
+        parse: impl FnOnce(Option<Item>) -> Result<T, DynamoError> + Send + 'a,
+    ) -> Self {
+        Self { row, parse: Box::new(parse) }
+    }
+
+    /// What the row tells, which is among `rows`.
+    pub fn of(self, rows: &mut Rows) -> Result<T, DynamoError> {
+        (self.parse)(rows.take_one(self.row.table))
+    }
+
+    /// Reads the row in a call of its own, consistently.
+    pub async fn alone(self, client: &Client, deadline: Deadline) -> Result<T, DynamoError> {
+        let mut rows = read_rows(client, vec![self.row.clone()], deadline).await?;
+        self.of(&mut rows)
+    }
 }
 
 /// Rows that were read, by table.

@@ -13,9 +13,10 @@ use super::Authenticator;
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::cursor::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
 use crate::deadline::{ANSWER_MARGIN, Deadline};
+use crate::dynamo::RowRead;
 use crate::precondition::{IF_MATCH, IfMatch};
 use crate::problem::{Problem, ProblemType};
-use crate::sessions::{ActivityWriter, SessionError, SessionReader, require_live};
+use crate::sessions::{ActivityWriter, SessionError, SessionReader, SessionStore, require_live};
 use crate::tokens::{Principal, Role};
 
 /// Largest body, in bytes. 95 order lines take under 10 KB.
@@ -177,6 +178,17 @@ impl Incoming {
         let read = async { read.await.map_err(<Problem as From<E>>::from) };
         let (_, found) = self.in_time::<_, Problem>(async { tokio::try_join!(live, read) }).await?;
         Ok(found)
+    }
+
+    /// Reads a row and checks the caller's session, in one call where that is possible: see [`SessionStore::read_row`].
+    pub async fn row_with_live_session<T: Send>(
+        &self,
+        sessions: &SessionStore,
+        caller: &Principal,
+        clock: &SharedClock,
+        read: RowRead<'_, T>,
+    ) -> Result<T, Problem> {
+        self.in_time(sessions.read_row(caller, clock, read, self.deadline)).await
     }
 
     /// Runs `work` and gives it up at the deadline. What was given up may have happened or not; the caller's protocol

@@ -42,7 +42,7 @@ use super::{
 use crate::clock::{as_rfc3339, rfc3339};
 use crate::deadline::Deadline;
 use crate::dynamo::{
-    CancellationReason, DynamoError, Item, RowKey, Transaction, WriteOutcome, read_rows, text, transact,
+    CancellationReason, DynamoError, Item, RowKey, Rows, Transaction, WriteOutcome, read_rows, text, transact,
 };
 use crate::env::{ConfigError, Env};
 use crate::ids::{SessionId, UserId};
@@ -106,18 +106,6 @@ pub fn keys(id: &SessionId, user: &UserId) -> [Item; 2] {
     [key(id), version_key(user)]
 }
 
-/// The rows that a session of `user` is checked with, as they are stored in `table`.
-pub(crate) async fn read_items(
-    client: &Client,
-    table: &str,
-    id: &SessionId,
-    user: &UserId,
-    deadline: Deadline,
-) -> Result<Vec<Item>, DynamoError> {
-    let keys = keys(id, user).map(|key| RowKey { table, key });
-    Ok(read_rows(client, keys.into(), deadline).await?.take(table))
-}
-
 /// Reads the rows that [`keys`] asked for, in any order; absent ones are absent.
 pub fn parse(items: Vec<Item>) -> Result<SessionRows, DynamoError> {
     let mut rows = SessionRows::default();
@@ -163,21 +151,36 @@ impl DynamoSessions {
         Ok(TransactWriteItem::builder().put(put).build())
     }
 
-    async fn read_once(
+    /// The rows that a session of `user` is checked with, and `others` in the same call. Rows that may be torn are read
+    /// once more.
+    pub(crate) async fn read_with(
         &self,
         id: &SessionId,
         user: &UserId,
+        others: Vec<RowKey<'_>>,
         deadline: Deadline,
-    ) -> Result<SessionRows, DynamoError> {
-        parse(read_items(&self.client, &self.table, id, user, deadline).await?)
+    ) -> Result<(SessionRows, Rows), DynamoError> {
+        let checked = || keys(id, user).map(|key| RowKey { table: &self.table, key });
+        let all = others.into_iter().chain(checked()).collect();
+        let mut rows = read_rows(&self.client, all, deadline).await?;
+        let mut session = parse(rows.take(&self.table))?;
+        if session.may_be_torn() {
+            let again = read_rows(&self.client, checked().into(), deadline).await?.take(&self.table);
+            session = parse(again)?;
+        }
+        Ok((session, rows))
+    }
+
+    /// The client, for what is read beside copies.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 }
 
 impl SessionReader for DynamoSessions {
     async fn read(&self, id: &SessionId, user: &UserId) -> Result<SessionRows, SessionError> {
-        let deadline = Deadline::after(PATIENCE);
-        let rows = self.read_once(id, user, deadline).await?;
-        if rows.may_be_torn() { Ok(self.read_once(id, user, deadline).await?) } else { Ok(rows) }
+        let (rows, _) = self.read_with(id, user, Vec::new(), Deadline::after(PATIENCE)).await?;
+        Ok(rows)
     }
 }
 

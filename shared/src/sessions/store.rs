@@ -10,14 +10,16 @@ use super::redis::{CopyKey, CopyTerms, RedisSessions};
 use super::{
     ActivityWriter, CheckedRow, CopyHolder, Exchange, ListError, ListedSession, PayloadStore, Replaced,
     SealedPayload, SecretHash, Session, SessionError, SessionLister, SessionReader, SessionRows,
-    SessionWriter, TokenFamily, TokenRotator,
+    SessionWriter, TokenFamily, TokenRotator, admit, require_live,
 };
 use crate::clock::SharedClock;
 use crate::cursor::Page;
 use crate::deadline::Deadline;
+use crate::dynamo::{RowRead, read_rows};
 use crate::env::{ConfigError, Env};
 use crate::ids::{SessionId, UserId};
 use crate::redis::RedisClient;
+use crate::tokens::Principal;
 
 /// The variable that chooses. Absent means [`Kind::Dynamo`].
 const VARIABLE: &str = "SESSION_STORE";
@@ -68,6 +70,37 @@ impl SessionStore {
                 Self::Redis(RedisSessions::new(rows, redis, clock, CopyTerms::SESSIONS, key))
             }
         })
+    }
+
+    /// Reads a row and checks the caller's session: in one call where the session is read from DynamoDB, else at the same
+    /// time. What was read is told only if the session stands.
+    ///
+    /// # Errors
+    /// [`SessionError::Ended`] also where there is no such row: who has no session learns nothing.
+    pub async fn read_row<T: Send>(
+        &self,
+        caller: &Principal,
+        clock: &SharedClock,
+        read: RowRead<'_, T>,
+        deadline: Deadline,
+    ) -> Result<T, SessionError> {
+        let (id, user) = (caller.session_id(), caller.user_id());
+        let row = vec![read.row.clone()];
+        let mut rows = match self {
+            Self::Dynamo(store) => {
+                let (session, rows) = store.read_with(id, user, row, deadline).await?;
+                admit(self, caller, &session, clock).await?;
+                rows
+            }
+            Self::Redis(store) => {
+                let check = require_live(self, caller, clock);
+                let client = store.rows().client();
+                let row = async { read_rows(client, row, deadline).await.map_err(SessionError::from) };
+                let (_, rows) = tokio::try_join!(check, row)?;
+                rows
+            }
+        };
+        Ok(read.of(&mut rows)?)
     }
 
     fn rows(&self) -> &DynamoSessions {

@@ -40,15 +40,14 @@ pub(super) fn present(upload: Option<Upload>, upload_id: &UploadId) -> Result<Up
 }
 
 impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
-    /// The caller's upload.
+    /// The caller's upload, as it was read.
     pub async fn get(
         &self,
-        owner: &UserId,
+        upload: Option<Upload>,
         upload_id: &UploadId,
         disposition: Disposition,
     ) -> Result<Readable, UploadError> {
-        let upload = present(self.rows.read(owner, upload_id).await?, upload_id)?;
-        self.readable(upload, disposition).await
+        self.readable(present(upload, upload_id)?, disposition).await
     }
 
     /// The caller's uploads behind `cursor`, newest first. A page may have fewer than `limit`, or none, and still a next

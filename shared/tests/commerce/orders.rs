@@ -342,7 +342,7 @@ async fn a_strangers_order_is_not_there() {
     shop.sell("tea", 50, 10).await;
     let (ann, eve) = (shop.customer().await, shop.customer().await);
     let id = shop.placed(&ann, &[("tea", 1)]).await;
-    assert_eq!(shop.orders.get(eve.user_id(), &id).await.unwrap(), None);
+    assert_eq!(shop.order_if_any(&eve, &id).await, None);
     assert_eq!(kind(shop.cancel(&eve, "k", &id).await), ProblemType::NotFound);
     assert_eq!(kind(shop.pay(&eve, "k", &id, "tok_ok").await), ProblemType::NotFound);
     assert_eq!(shop.status(&ann, &id).await, OrderStatus::PendingPayment);

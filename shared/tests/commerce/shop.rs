@@ -180,7 +180,11 @@ impl Shop {
     }
 
     pub(crate) async fn cart(&self, customer: &Principal) -> Cart {
-        self.carts.read(customer.user_id()).await.unwrap()
+        self.carts
+            .cart(customer.user_id())
+            .alone(&self.store.client, Deadline::after(PATIENCE))
+            .await
+            .unwrap()
     }
 
     /// Reads the cart and replaces it, as `PUT /cart` does.
@@ -256,8 +260,13 @@ impl Shop {
             .unwrap()
     }
 
+    pub(crate) async fn order_if_any(&self, caller: &Principal, order_id: &OrderId) -> Option<Order> {
+        let read = self.orders.order(caller.user_id(), order_id);
+        read.alone(&self.store.client, Deadline::after(PATIENCE)).await.unwrap()
+    }
+
     pub(crate) async fn order(&self, caller: &Principal, order_id: &OrderId) -> Order {
-        self.orders.get(caller.user_id(), order_id).await.unwrap().unwrap()
+        self.order_if_any(caller, order_id).await.unwrap()
     }
 
     pub(crate) async fn status(&self, caller: &Principal, order_id: &OrderId) -> OrderStatus {

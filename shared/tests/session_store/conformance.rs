@@ -1,16 +1,21 @@
 //! What every adapter promises. Each test runs once for each.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
-use sojourn::clock::{Clock, SystemClock};
+use sojourn::clock::{self, Clock, SystemClock};
+use sojourn::deadline::Deadline;
+use sojourn::dynamo::{Item, RowKey, RowRead, text};
 use sojourn::ids;
 use sojourn::sessions::{
     ACTIVITY_RESOLUTION, ActivityWriter, CheckedRow, CopyHolder, Exchange, FIRST_VERSION, PayloadStore,
-    RefreshToken, Replaced, Session, SessionError, SessionReader, SessionStore, SessionWriter, TokenRotator,
+    RefreshToken, Replaced, Session, SessionCookie, SessionError, SessionReader, SessionStore, SessionWriter,
+    TokenRotator,
 };
+use sojourn::tables;
 use sojourn_local::services::faults::{Effect, Rule};
 
 use crate::stage::{Stage, is_live, sealed, session_of, warm_up};
@@ -129,6 +134,33 @@ conformance! {
         stage.revoke(&writer, &session).await;
         let late = reader.replace_payload(&session.id, next.version, &sealed(9), now).await.unwrap();
         assert_eq!(late, Replaced::Ended);
+    }
+
+    async fn a_row_is_told_to_a_live_session_only_and_its_absence_too(stage: &Stage) {
+        let store = stage.store();
+        let (mut session, clock) = (session_of(ids::random().next()), clock::system());
+        let (id, user) = (session.id.clone(), session.user_id.clone());
+        let cookie = SessionCookie::generate(id, user, 0, BTreeSet::new()).unwrap();
+        let caller = cookie.principal();
+        session.cookie_hash = cookie.hash();
+        store.create(&session, &sealed(FIRST_VERSION)).await.unwrap();
+        warm_up(stage, &store, &session).await;
+        let read = async |name: &str| {
+            let key = Item::from([("customerId".to_owned(), text(name))]);
+            let row = RowKey { table: tables::CARTS.logical_id, key };
+            let read = RowRead::new(row, |item| Ok(item.is_some()));
+            store.read_row(&caller, &clock, read, Deadline::after(Duration::from_mins(1))).await
+        };
+        let put = stage.dynamodb.client.put_item().table_name(tables::CARTS.logical_id);
+        put.item("customerId", text("there")).send().await.unwrap();
+        for (name, is_there) in [("there", true), ("nowhere", false)] {
+            let requests = stage.requests(async { assert_eq!(read(name).await.unwrap(), is_there) }).await;
+            assert_eq!(requests, 1, "{name}");
+        }
+        stage.revoke(&store, &session).await;
+        for name in ["there", "nowhere"] {
+            assert!(matches!(read(name).await, Err(SessionError::Ended)), "{name}");
+        }
     }
 
     async fn rotated_tokens_are_seen_by_every_other_store(stage: &Stage) {

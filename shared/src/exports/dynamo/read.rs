@@ -4,13 +4,13 @@ use aws_sdk_dynamodb::Client;
 
 use super::{key, parse};
 use crate::clock::SharedClock;
-use crate::dynamo::DynamoError;
+use crate::dynamo::{DynamoError, RowKey, RowRead};
 use crate::env::{ConfigError, Env};
 use crate::exports::Export;
 use crate::ids::{ExportId, UserId};
 use crate::tables;
 
-/// Reads of the exports table. Calls `GetItem`, nothing else.
+/// Reads of the exports table. Calls `GetItem` and `BatchGetItem`, nothing else.
 #[derive(Debug, Clone)]
 pub struct DynamoExports {
     client: Client,
@@ -36,17 +36,23 @@ impl DynamoExports {
             .await
             .map_err(|error| DynamoError::new("GetItem", export_id.as_str(), error))?;
         let export = answer.item.map(parse).transpose()?;
-        let now = self.clock.now();
-        Ok(export.filter(|export| export.expiry() > now))
+        Ok(export.and_then(|export| self.unexpired(export)))
     }
 
-    /// The customer's export of that id.
-    pub async fn of_customer(
-        &self,
-        customer_id: &UserId,
+    /// Reads the customer's export of that id. Consistent, as [`get`](Self::get) is.
+    pub fn of_customer<'a>(
+        &'a self,
+        customer_id: &'a UserId,
         export_id: &ExportId,
-    ) -> Result<Option<Export>, DynamoError> {
-        let export = self.get(export_id).await?;
-        Ok(export.filter(|export| export.customer_id == *customer_id))
+    ) -> RowRead<'a, Option<Export>> {
+        let row = RowKey { table: &self.table, key: key(export_id) };
+        RowRead::new(row, move |item| {
+            let export = item.map(parse).transpose()?.and_then(|export| self.unexpired(export));
+            Ok(export.filter(|export| export.customer_id == *customer_id))
+        })
+    }
+
+    fn unexpired(&self, export: Export) -> Option<Export> {
+        (export.expiry() > self.clock.now()).then_some(export)
     }
 }

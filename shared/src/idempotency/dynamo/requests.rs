@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{done_item, key, parse, put_if_claimable};
 use crate::clock::SharedClock;
 use crate::deadline::Deadline;
-use crate::dynamo::{RowKey, Rows, Write, read_rows};
+use crate::dynamo::{RowKey, Rows, Write};
 use crate::env::{ConfigError, Env};
 use crate::idempotency::{Admission, KeyedRequest, KeyedRequestError, Record, count_replay};
 use crate::ids::SessionId;
@@ -75,16 +75,8 @@ impl KeyedRequests {
         deadline: Deadline,
     ) -> Result<Opening, KeyedRequestError> {
         keys.push(RowKey { table: &self.records, key: key(&request.scope) });
-        let session = sessions::dynamo::keys(caller.session_id(), caller.user_id());
-        keys.extend(session.map(|key| RowKey { table: self.sessions.table(), key }));
-        let mut rows = read_rows(&self.client, keys, deadline).await?;
-
-        let mut session = sessions::dynamo::parse(rows.take(self.sessions.table()))?;
-        if session.may_be_torn() {
-            let (id, user) = (caller.session_id(), caller.user_id());
-            let again = sessions::dynamo::read_items(&self.client, self.sessions.table(), id, user, deadline);
-            session = sessions::dynamo::parse(again.await?)?;
-        }
+        let (id, user) = (caller.session_id(), caller.user_id());
+        let (session, mut rows) = self.sessions.read_with(id, user, keys, deadline).await?;
         let now = self.clock.now();
         if sessions::standing(caller, &session, now) == Standing::Ended {
             return Err(KeyedRequestError::SessionEnded);

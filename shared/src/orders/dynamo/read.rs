@@ -8,7 +8,7 @@ use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 use super::{key, parse};
 use crate::clock::{as_rfc3339, rfc3339};
 use crate::cursor::{self, Page};
-use crate::dynamo::{DynamoError, Item, text};
+use crate::dynamo::{DynamoError, Item, RowKey, RowRead, text};
 use crate::env::{ConfigError, Env};
 use crate::ids::{OrderId, UserId};
 use crate::orders::{ListedOrder, Order, OrderQueryError};
@@ -20,7 +20,7 @@ const LISTING: &str = "orders";
 /// Orders of one customer.
 const OF_CUSTOMER: &str = "customerId = :customer";
 
-/// Reads of the orders table. Calls `GetItem`, and `Query` on the index `byCustomer`.
+/// Reads of the orders table. Calls `BatchGetItem`, and `Query` on the index `byCustomer`.
 #[derive(Debug, Clone)]
 pub struct DynamoOrders {
     client: Client,
@@ -42,19 +42,13 @@ impl DynamoOrders {
         Ok(Self { client, table: tables::ORDERS.name(env)? })
     }
 
-    /// The customer's order of that id. Consistent: an order is there as soon as it was answered.
-    pub async fn get(&self, customer_id: &UserId, order_id: &OrderId) -> Result<Option<Order>, DynamoError> {
-        let answer = self
-            .client
-            .get_item()
-            .table_name(&self.table)
-            .set_key(Some(key(order_id)))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(|error| DynamoError::new("GetItem", order_id.as_str(), error))?;
-        let order = answer.item.map(parse).transpose()?;
-        Ok(order.filter(|order| order.customer_id == *customer_id))
+    /// Reads the customer's order of that id. Consistent: an order is there as soon as it was answered.
+    pub fn order<'a>(&'a self, customer_id: &'a UserId, order_id: &OrderId) -> RowRead<'a, Option<Order>> {
+        let row = RowKey { table: &self.table, key: key(order_id) };
+        RowRead::new(row, move |item| {
+            let order = item.map(parse).transpose()?;
+            Ok(order.filter(|order| order.customer_id == *customer_id))
+        })
     }
 
     /// A page of the customer's orders, newest first, behind `cursor`. Eventually consistent, as indexes are: an order

@@ -10,13 +10,14 @@ use super::{Refusal, UploadWrites, key, list, parse, refusal_of};
 use crate::clock::rfc3339;
 use crate::cursor::Page;
 use crate::dynamo::{
-    self, AttributeValue, CancellationReason::ConditionFailed, DynamoError, Item, Transaction, Write,
-    WriteOutcome, text, transact,
+    self, AttributeValue, CancellationReason::ConditionFailed, DynamoError, Item, RowKey, RowRead,
+    Transaction, Write, WriteOutcome, text, transact,
 };
 use crate::env::{ConfigError, Env};
 use crate::ids::{UploadId, UserId};
 use crate::uploads::{
-    Creation, Rejection, Transition, Upload, UploadError, UploadLimits, UploadRows, UploadStatus, Usage,
+    Creation, Rejection, Transition, Upload, UploadError, UploadLimits, UploadRows, UploadStatus, Uploads,
+    Usage,
 };
 
 /// The file is what was announced. Nobody has to look after the upload any more, and S3 knows nothing of its parts.
@@ -38,7 +39,7 @@ const IS_PENDING: &str = "#status = :pending";
 
 const STATUS: &[(&str, &str)] = &[("#status", "status")];
 
-/// The uploads table. Calls `GetItem`, `UpdateItem` and `Query`; in transactions `PutItem` and `UpdateItem`.
+/// The uploads table. Calls `GetItem`, `BatchGetItem`, `UpdateItem` and `Query`; in transactions `PutItem` and `UpdateItem`.
 #[derive(Debug, Clone)]
 pub struct DynamoUploads {
     client: Client,
@@ -67,6 +68,14 @@ impl DynamoUploads {
             Write::Refused(item) => Transition::Refused(stands(item)?),
             Write::Conflict => Transition::Busy,
         })
+    }
+}
+
+impl<F> Uploads<DynamoUploads, F> {
+    /// Reads the upload of that id. Consistent.
+    pub fn upload(&self, owner: &UserId, upload_id: &UploadId) -> RowRead<'_, Option<Upload>> {
+        let row = RowKey { table: self.rows.writes.table(), key: key(owner, upload_id) };
+        RowRead::new(row, |item| item.map(parse).transpose())
     }
 }
 
