@@ -12,6 +12,7 @@ use crate::token_keys::{sealing_key, sealing_keys};
 use futures::StreamExt;
 use futures::stream;
 use jiff::Timestamp;
+use serde_json::Value;
 use sojourn::clock::{Clock, ManualClock};
 use sojourn::deadline::Deadline;
 use sojourn::ids;
@@ -326,10 +327,9 @@ async fn an_attempt_that_cannot_be_given_back_stays_counted_and_fails_nobody() {
 }
 
 impl Stage {
-    /// Device tokens under the keys of these names.
-    fn tokens(&self, kids: &[&str]) -> DeviceTokens {
-        let keys: Vec<_> = kids.iter().map(|kid| sealing_key(kid)).collect();
-        DeviceTokens { keys: sealing_keys(&keys), clock: self.clock.clone() }
+    /// Device tokens under these keys.
+    fn tokens(&self, keys: &[Value]) -> DeviceTokens {
+        DeviceTokens { keys: sealing_keys(keys), clock: self.clock.clone() }
     }
 }
 
@@ -342,8 +342,8 @@ fn device_of(tokens: &DeviceTokens, account: &str) -> (KnownDevice, DeviceToken)
 #[tokio::test]
 async fn strangers_cannot_lock_out_a_device_that_signed_in_before() {
     let stage = stage();
-    let (phone, _) = device_of(&stage.tokens(&["a"]), ANN);
-    let (laptop, _) = device_of(&stage.tokens(&["a"]), ANN);
+    let (phone, _) = device_of(&stage.tokens(&[sealing_key("a")]), ANN);
+    let (laptop, _) = device_of(&stage.tokens(&[sealing_key("a")]), ANN);
     for _ in 0..ACCOUNT_LIMIT {
         stage.fail(ANN, Some(HOME)).await;
     }
@@ -362,7 +362,7 @@ async fn strangers_cannot_lock_out_a_device_that_signed_in_before() {
 #[tokio::test]
 async fn a_known_device_of_a_stopped_address_is_stopped_too() {
     let stage = stage();
-    let (phone, _) = device_of(&stage.tokens(&["a"]), ANN);
+    let (phone, _) = device_of(&stage.tokens(&[sealing_key("a")]), ANN);
     stage.exhaust(std::iter::repeat(HOME)).await;
     let refusal =
         stage.reserve_as(ANN, Origin { address: Some(HOME), device: Some(phone) }).await.unwrap_err();
@@ -372,7 +372,8 @@ async fn a_known_device_of_a_stopped_address_is_stopped_too() {
 #[tokio::test]
 async fn a_device_token_is_good_for_its_account_and_its_time_and_while_its_key_is_there() {
     let stage = stage();
-    let tokens = stage.tokens(&["a"]);
+    let (old, new) = (sealing_key("a"), sealing_key("b"));
+    let tokens = stage.tokens(std::slice::from_ref(&old));
     let (phone, token) = device_of(&tokens, ANN);
     assert_eq!(tokens.known(&token, &email("ANN@example.com")), Some(phone));
     assert_eq!(tokens.known(&token, &email("bob@example.com")), None);
@@ -384,8 +385,8 @@ async fn a_device_token_is_good_for_its_account_and_its_time_and_while_its_key_i
             assert_eq!(tokens.known(&DeviceToken::new(forged.to_owned()), &email(ANN)), None, "{forged}");
         }
     }
-    assert_eq!(stage.tokens(&["b", "a"]).known(&token, &email(ANN)), Some(phone), "after a rotation");
-    assert_eq!(stage.tokens(&["b"]).known(&token, &email(ANN)), None, "its key was removed");
+    assert_eq!(stage.tokens(&[new.clone(), old]).known(&token, &email(ANN)), Some(phone), "after a rotation");
+    assert_eq!(stage.tokens(&[new]).known(&token, &email(ANN)), None, "its key was removed");
 
     // A sign-in makes it last longer, and the device stays the same.
     stage.clock.advance(DEVICE_LIFETIME.saturating_sub(Duration::from_secs(1)));
