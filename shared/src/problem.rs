@@ -95,6 +95,8 @@ problem_types! {
     UploadMismatch = 422 "upload-mismatch" "What was sent is not what was announced",
     /// Too many at once, or too many lately.
     TooManyRequests = 429 "too-many-requests" "Too many requests",
+    /// The caller has as many exports open as there may be.
+    TooManyOpenExports = 429 "too-many-open-exports" "Too many exports are open",
     /// Something failed inside. The log has the rest.
     Internal = 500 "internal-error" "Something failed on our side",
     /// A dependency did not answer in time; nothing was changed.

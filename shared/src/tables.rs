@@ -160,8 +160,9 @@ pub const UPLOADS: Table = Table {
 /// The sandbox payment provider's ledger.
 pub const PAYMENT_LEDGER: Table = table("PaymentLedgerTable", "PAYMENT_LEDGER_TABLE", key("paymentKey"));
 
-/// Lists of orders that customers asked for.
-pub const EXPORTS: Table = Table { expires: true, ..table("ExportsTable", "EXPORTS_TABLE", key("exportId")) };
+/// Lists of orders that customers asked for, the parts of their files, and how many each customer has open.
+pub const EXPORTS: Table =
+    Table { expires: true, ..table("ExportsTable", "EXPORTS_TABLE", sorted("exportId", "item")) };
 
 /// All of them.
 pub const ALL: &[Table] = &[

@@ -1,5 +1,6 @@
 //! Files, and how clients send them: past the API, to the links that it gives.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -164,6 +165,36 @@ impl TestRegion {
         let row = row.send().await.unwrap().item.unwrap_or_default();
         let number = |name: &str| row.get(name).map_or(0, |value| value.as_n().unwrap().parse().unwrap());
         (number("bytes"), number("files"))
+    }
+
+    /// Makes the time come at which all that a customer deleted has to be looked after, and has the clean-up do so.
+    pub async fn sweep_deleted_uploads(&self, who: &Customer) {
+        /// Each run is a slot of its own.
+        static SLOT: AtomicU64 = AtomicU64::new(1);
+        let query = self.dynamodb().query().table_name(tables::UPLOADS.logical_id).consistent_read(true);
+        let query =
+            query.key_condition_expression("ownerId = :owner").filter_expression("#status = :deleted");
+        let query = query.expression_attribute_names("#status", "status");
+        let query = query.expression_attribute_values(":owner", AttributeValue::S(who.user_id.clone()));
+        let query = query.expression_attribute_values(":deleted", AttributeValue::S("DELETED".to_owned()));
+        for row in query.send().await.unwrap().items.unwrap() {
+            self.overdue_upload(who, row["uploadId"].as_s().unwrap()).await;
+        }
+        let seconds = Duration::from_secs(SLOT.fetch_add(1, Ordering::Relaxed));
+        let slot = SystemClock.now().checked_add(seconds).unwrap();
+        self.fire("upload-cleanup", &rfc3339(slot)).await.expect(200);
+    }
+
+    /// Makes a READY upload one of long ago, whose links have ended.
+    pub async fn old_upload(&self, who: &Customer, upload_id: &str) {
+        let then = SystemClock.now().checked_sub(Duration::from_hours(24)).unwrap();
+        let then = AttributeValue::S(rfc3339(then));
+        let update = self.dynamodb().update_item().table_name(tables::UPLOADS.logical_id);
+        let update = update.key("ownerId", AttributeValue::S(who.user_id.clone()));
+        let update = update.key("uploadId", AttributeValue::S(upload_id.to_owned()));
+        let update = update.update_expression("SET createdAt = :then, readyAt = :then");
+        let update = update.condition_expression("attribute_exists(readyAt)");
+        update.expression_attribute_values(":then", then).send().await.unwrap();
     }
 
     /// Makes the time come at which an upload has to be looked after.

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
@@ -49,6 +49,12 @@ async fn assert_whole(region: &TestRegion, export: &Answer, buyer: &Buyer) {
     let rows: Vec<&str> = lines.collect();
     let ids: BTreeSet<String> = rows.iter().map(|row| row.split(',').next().unwrap().to_owned()).collect();
     assert_eq!((ids, rows.len()), (buyer.orders.clone(), buyer.orders.len()), "{}", file.text);
+}
+
+/// The rows of all exports, without their parts and their customers' slots.
+async fn export_rows(region: &TestRegion) -> Vec<HashMap<String, AttributeValue>> {
+    let rows = region.dynamodb().scan().table_name("ExportsTable").send().await.unwrap().items.unwrap();
+    rows.into_iter().filter(|row| row["item"] == AttributeValue::S("export".to_owned())).collect()
 }
 
 fn hold(service: &str, operation: &str, when: &str, more: &Value) -> Value {
@@ -161,6 +167,7 @@ async fn an_export_that_has_expired_is_gone() {
     region.ended_export(&customer, &id).await;
     let update = region.dynamodb().update_item().table_name("ExportsTable");
     let update = update.key("exportId", AttributeValue::S(id.clone()));
+    let update = update.key("item", AttributeValue::S("export".to_owned()));
     let update = update.update_expression("SET expiresAt = :now");
     let now = AttributeValue::N(SystemClock.now().as_second().to_string());
     update.expression_attribute_values(":now", now).send().await.unwrap();
@@ -281,15 +288,14 @@ async fn a_request_that_died_before_it_told_the_queue_is_made_good_by_its_repeti
     };
     let (died, ()) = tokio::join!(region.export(&buyer.customer, &key), kill);
     died.expect_crash();
-    let exports = region.dynamodb().scan().table_name("ExportsTable").send().await.unwrap();
-    assert_eq!(exports.items()[0]["status"], AttributeValue::S("QUEUED".to_owned()), "nobody was told");
+    let exports = export_rows(&region).await;
+    assert_eq!(exports[0]["status"], AttributeValue::S("QUEUED".to_owned()), "nobody was told");
 
     let again = region.export(&buyer.customer, &key).await.expect(202);
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     let export = region.ended_export(&buyer.customer, &again.text_of("exportId")).await;
     assert_whole(&region, &export, &buyer).await;
-    let exports = region.dynamodb().scan().table_name("ExportsTable").send().await.unwrap();
-    assert_eq!(exports.count(), 1);
+    assert_eq!(export_rows(&region).await.len(), 1);
 }
 
 #[tokio::test]
@@ -349,6 +355,67 @@ async fn an_export_that_fails_every_time_is_given_up_and_says_so() {
     // It can be asked for again.
     region.lift(rule).await;
     let id = region.export(&buyer.customer, &fresh_key()).await.expect(202).text_of("exportId");
+    let export = region.ended_export(&buyer.customer, &id).await;
+    assert_whole(&region, &export, &buyer).await;
+}
+
+/// No worker gets beyond its first call, so that exports stay open.
+async fn hold_workers(region: &TestRegion) -> u64 {
+    region
+        .fault(&json!({"match": {"caller": "export-worker"}, "effect": {"kind": "hold", "when": "before"}}))
+        .await
+}
+
+/// Workers work from now on: fresh ones, since those that were held may have given up.
+async fn replace_workers(region: &TestRegion, held: u64) {
+    region.kill("export-worker").await;
+    region.lift(held).await;
+    region.redeliver("ExportsQueue").await;
+}
+
+#[tokio::test]
+async fn a_customer_with_too_many_open_exports_waits_until_one_has_ended() {
+    let region = shop().await;
+    let buyer = buyer(&region, 1).await;
+    let workers = hold_workers(&region).await;
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        open.push(region.export(&buyer.customer, &fresh_key()).await.expect(202).text_of("exportId"));
+    }
+    let key = fresh_key();
+    let refused = region.export(&buyer.customer, &key).await.expect_problem(429, "too-many-open-exports");
+    assert!(refused.header("retry-after").is_some());
+    region.export(&region.customer().await, &fresh_key()).await.expect(202);
+    replace_workers(&region, workers).await;
+    for id in &open {
+        region.ended_export(&buyer.customer, id).await;
+    }
+    // The refusal is not kept under the key.
+    let id = region.export(&buyer.customer, &key).await.expect(202).text_of("exportId");
+    let export = region.ended_export(&buyer.customer, &id).await;
+    assert_whole(&region, &export, &buyer).await;
+}
+
+#[tokio::test]
+async fn a_client_that_repeats_its_request_does_not_fill_the_queue() {
+    let region = shop().await;
+    let buyer = buyer(&region, 1).await;
+    let workers = hold_workers(&region).await;
+    let key = fresh_key();
+    let id = region.export(&buyer.customer, &key).await.expect(202).text_of("exportId");
+    region.record().await;
+    for _ in 0..10 {
+        let again = region.export(&buyer.customer, &key).await.expect(202);
+        assert_eq!(
+            (again.header("idempotent-replayed"), again.text_of("exportId")),
+            (Some("true"), id.clone())
+        );
+    }
+    let usage = region.usage().await;
+    let calls = usage["log"].as_array().unwrap();
+    let sent = calls.iter().filter(|call| call["operation"] == "SendMessage").count();
+    assert_eq!(sent, 1, "{usage}");
+    replace_workers(&region, workers).await;
     let export = region.ended_export(&buyer.customer, &id).await;
     assert_whole(&region, &export, &buyer).await;
 }

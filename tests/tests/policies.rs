@@ -204,7 +204,9 @@ async fn use_exports(region: &TestRegion, customer: &Customer) {
         "times": 1, "effect": {"kind": "commitThenReset"},
     });
     region.fault(&lost).await;
-    let id = region.export(customer, &fresh_key()).await.expect(202).text_of("exportId");
+    let key = fresh_key();
+    let id = region.export(customer, &key).await.expect(202).text_of("exportId");
+    region.export(customer, &key).await.expect(202);
     let ready = region.ended_export(customer, &id).await;
     region.follow(&ready.text_of("downloadUrl")).send().await.expect(200);
     region.log_with("the export has ended").await;
@@ -285,6 +287,7 @@ async fn use_uploads(region: &TestRegion) {
     let path = format!("/uploads/{}", uploaded.text_of("uploadId"));
     let found = region.call_as(&customer, "GET", &path).send().await.expect(200);
     assert_eq!(region.download(&found.body).await.status(), 200);
+    region.old_upload(&customer, &uploaded.text_of("uploadId")).await;
     region.call_as(&customer, "DELETE", &path).send().await.expect(204);
     let parts = region.announce(&customer, &File::of_size(6 * 1024 * 1024)).await.expect(201);
     let path = format!("/uploads/{}", parts.text_of("uploadId"));

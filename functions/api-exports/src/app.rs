@@ -3,7 +3,7 @@
 use aws_config::SdkConfig;
 use sojourn::clock::SharedClock;
 use sojourn::env::{ConfigError, Env};
-use sojourn::exports::dynamo::{DynamoExports, ExportTables};
+use sojourn::exports::dynamo::{DynamoExports, DynamoSends, ExportTables};
 use sojourn::files::s3::Presigner;
 use sojourn::http::Authenticator;
 use sojourn::idempotency::dynamo::KeyedRequests;
@@ -17,6 +17,7 @@ pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
     pub(crate) sessions: SessionStore,
     pub(crate) exports: DynamoExports,
+    pub(crate) sends: DynamoSends,
     pub(crate) tables: ExportTables,
     pub(crate) requests: KeyedRequests,
     pub(crate) queue: SqsQueue,
@@ -34,6 +35,7 @@ impl App {
             authenticator: Authenticator::from_env(env, clock.clone())?,
             sessions: SessionStore::from_env(dynamodb.clone(), env, clock.clone())?,
             exports: DynamoExports::from_env(dynamodb.clone(), env, clock.clone())?,
+            sends: DynamoSends::from_env(dynamodb.clone(), env, clock.clone())?,
             tables: ExportTables::from_env(env, ids.clone())?,
             requests: KeyedRequests::from_env(dynamodb, env, clock.clone())?,
             queue: SqsQueue::from_env(aws_sdk_sqs::Client::new(sdk), env, "EXPORTS_QUEUE_URL")?,

@@ -33,7 +33,7 @@ async fn ask(app: &App, request: &Incoming) -> Result<Reply, Problem> {
         request: &wanted,
     };
     let (deadline, queue) = (request.deadline(), &app.queue);
-    let work = exports::submit(&app.requests, queue, &app.exports, &caller, &keyed, &effect, deadline);
+    let work = exports::submit(&app.requests, queue, &app.sends, &caller, &keyed, &effect, deadline);
     request.in_time(work).await
 }
 

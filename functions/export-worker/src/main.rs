@@ -6,7 +6,7 @@ use sojourn::connections::DynamoConnections;
 use sojourn::delivery::{ApiGateway, Deliverer};
 use sojourn::exports::dynamo::{DynamoCustomerOrders, DynamoRows};
 use sojourn::exports::run::Exporter;
-use sojourn::exports::{S3Results, SocketNotice, Worker};
+use sojourn::exports::{PART_BYTES, S3Results, SocketNotice, Worker};
 use sojourn::lock::{DynamoLocks, LeaseTerms};
 use sojourn::queue::{self, SqsQueue};
 use sojourn::{aws, boot, clock, ids, tables};
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
             notice: SocketNotice(Deliverer::new(registry, ApiGateway::new(sdk.clone()), clock.clone())),
             clock: clock.clone(),
             ids: ids.clone(),
+            part_bytes: PART_BYTES,
         };
         let locks = DynamoLocks::new(
             dynamo,

@@ -5,24 +5,26 @@
 //! never falls; and a file that somebody may download never changes.
 //!
 //! **Protocol.**
-//! 1. *Request* ([`dynamo::RequestExport`]): one transaction writes the idempotency record, the row (`QUEUED`) and the event
-//!    `export.requested`. Then the export's id goes to the queue, and only then the client gets its answer. Who crashes in
-//!    between has acknowledged nothing; the client's repetition finds the record, and sends the message unless somebody has
-//!    begun. A message too many does no harm, none at all would.
+//! 1. *Request* ([`dynamo::RequestExport`]): one transaction writes the idempotency record, the row (`QUEUED`), the slot that
+//!    the export takes ([`Slot`]) and the event `export.requested`. Then the export's id goes to the queue, and only then the
+//!    client gets its answer ([`submit`]). Who crashes in between has acknowledged nothing; the client's repetition finds the
+//!    record, and sends the message unless a worker has begun. A message too many does no harm, none at all would.
 //! 2. *Run* ([`run`]): a worker takes the export's lock, and goes on where the last one stopped. Each of its writes to the row
-//!    is a transaction with the lock's condition.
+//!    is a transaction with the lock's condition. A part's item is written with the row, so that a worker that was overtaken
+//!    adds none.
 //! 3. *Result*: a file that nobody is told of before it is whole ([`ResultStore`]), the row `READY` and the event
-//!    `export.ready` in one transaction, and then a message to the customer's sockets.
+//!    `export.ready` in one transaction, which gives the slot back, and then a message to the customer's sockets.
 //! 4. *Give up*: a message that failed too often comes back from the dead-letter queue. The export is `FAILED` then, and the
-//!    event `export.failed` tells it; unless it has come further since that message was sent: then it gets another one.
+//!    event `export.failed` tells it, and the slot is given back; unless it has come further since that message was sent: then
+//!    it gets another one.
 //!
 //! **The row** goes `QUEUED -> RUNNING -> FINISHING -> READY`, or to `FAILED` from any of the first three. To its customer
 //! `FINISHING` is `RUNNING`. It expires [`RETENTION`] after it was asked for, and again after it became ready.
 //!
 //! **Limits.** The index that orders are read from follows the table by milliseconds, mostly: an order of the last seconds
 //! before the request may be missing. An order's status is that of the moment it was read. A file has at most
-//! [`MAX_PARTS`] parts, 5 GB at least. Nothing bounds how many exports one customer has open: what bounds what they take from
-//! everybody else is how many workers the queue's event source runs at a time.
+//! [`MAX_PARTS`] parts, 50 GB at least. A customer has at most [`MAX_OPEN`] exports open. What all customers' exports take
+//! from everybody else is bounded by how many workers the queue's event source runs at a time.
 
 use std::time::Duration;
 
@@ -43,6 +45,7 @@ mod period;
 mod ports;
 pub mod run;
 mod s3;
+mod slot;
 mod submit;
 mod worker;
 
@@ -54,6 +57,7 @@ pub use ports::{
     Rows, StoreError, Unreadable,
 };
 pub use s3::S3Results;
+pub use slot::{MAX_OPEN, SLOT_RETRY, Slot, TooManyOpen};
 pub use submit::{SubmitError, submit};
 pub use worker::{WorkError, Worker};
 
@@ -64,8 +68,8 @@ pub const RETENTION: Duration = Duration::from_hours(7 * 24);
 /// page of orders.
 pub const PART_BYTES: usize = 5 * 1024 * 1024;
 
-/// Parts of a file. S3 would take 10,000; but the list of them is in the row, and a row holds 400 KB.
-pub const MAX_PARTS: usize = 1_000;
+/// Most parts of a file: S3 takes no more.
+pub const MAX_PARTS: usize = 10_000;
 
 /// What the files are.
 const CONTENT_TYPE: &str = "text/csv; charset=utf-8; header=present";
@@ -152,8 +156,10 @@ pub struct Checkpoint {
     /// The upload that the parts belong to.
     #[serde(flatten)]
     pub attempt: Attempt,
-    /// The parts so far, from number 1 on.
-    pub parts: Vec<Part>,
+    /// How many parts there are, from number 1 on. Each is an item of its own ([`Rows::parts`]).
+    pub parts: usize,
+    /// Their size together.
+    pub size_bytes: u64,
     /// The last order in them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<OrderCursor>,
@@ -167,12 +173,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Of an upload without a part.
     pub fn of(attempt: Attempt) -> Self {
-        Self { attempt, parts: Vec::new(), after: None, rows: 0, advanced_at: None }
-    }
-
-    /// Size of the file as far as it goes.
-    pub fn size_bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.size_bytes).sum()
+        Self { attempt, parts: 0, size_bytes: 0, after: None, rows: 0, advanced_at: None }
     }
 }
 
@@ -210,6 +211,8 @@ pub struct Export {
     /// When it was asked for.
     #[serde(with = "as_rfc3339")]
     pub requested_at: Timestamp,
+    /// Which of its customer's slots it takes until it ends.
+    pub slot: Slot,
     /// Why there is no result, for the customer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -225,7 +228,13 @@ pub struct Export {
 
 impl Export {
     /// An export that is asked for now.
-    pub fn requested(export_id: ExportId, customer_id: UserId, period: Period, now: Timestamp) -> Self {
+    pub fn requested(
+        export_id: ExportId,
+        customer_id: UserId,
+        period: Period,
+        slot: Slot,
+        now: Timestamp,
+    ) -> Self {
         Self {
             export_id,
             customer_id,
@@ -234,6 +243,7 @@ impl Export {
             status: Status::Queued,
             progress: Progress::default(),
             requested_at: now,
+            slot,
             failure: None,
             result: None,
             checkpoint: None,

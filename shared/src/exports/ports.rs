@@ -46,15 +46,24 @@ pub trait Rows: Send + Sync {
     /// Reads an export, consistently. One that has expired is none.
     fn get(&self, id: &ExportId) -> impl Future<Output = Result<Option<Export>, DynamoError>> + Send;
 
-    /// Writes down where to go on. `status` is [`Status::Running`], or [`Status::Finishing`] if the list of parts is final.
+    /// Writes down where to go on, together with the last part of it if that is new. `status` is [`Status::Running`], or
+    /// [`Status::Finishing`] if there will be no more parts.
     fn checkpoint(
         &self,
-        id: &ExportId,
+        export: &Export,
         status: Status,
         checkpoint: &Checkpoint,
+        part: Option<&Part>,
         progress: Progress,
         guard: &Self::Guard,
     ) -> impl Future<Output = Result<Guarded, DynamoError>> + Send;
+
+    /// The parts of an upload that were written down, in their order. Consistent.
+    fn parts(
+        &self,
+        id: &ExportId,
+        attempt: &Attempt,
+    ) -> impl Future<Output = Result<Vec<Part>, DynamoError>> + Send;
 
     /// Writes down how far the reading has come.
     fn progress(

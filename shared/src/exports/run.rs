@@ -3,17 +3,17 @@
 //! 1. Read the row. It has ended: tell the customer again if it is ready, and that is all.
 //! 2. No checkpoint: begin an upload, and write its id down.
 //! 3. Read the orders page by page behind the checkpoint, and collect their lines. When they make a part, at a page's end:
-//!    store it as the next number, *then* write down its `ETag` and the last order in it. Memory holds one page and one part.
-//! 4. Behind the last page: store the rest, and write `FINISHING` with the list of parts. From here on nobody completes the
-//!    file with another list.
-//! 5. Complete the file. Write `READY` and the event. Tell the customer's sockets.
+//!    store it as the next number, *then* write down the part and the last order in it. Memory holds one page and one part.
+//! 4. Behind the last page: store the rest, and write `FINISHING` with the number of parts. The upload and that number fix the
+//!    list: from here on nobody completes the file with another one.
+//! 5. Read the list of parts and complete the file with it. Write `READY` and the event. Tell the customer's sockets.
 //!
 //! **A crash** between any two of these leaves a row that the next run goes on from: parts behind the checkpoint are stored
 //! again under the same numbers, the list of `FINISHING` is completed again. Every write to the row carries the lock's
 //! condition, so a run that was overtaken changes nothing in it. What it can do is store a part late. If its successor has
 //! stored that number by then, the successor's list names a part that is no more: S3 refuses the list, and nothing was
 //! completed. Then the upload is aborted and everything begins anew with a fresh one, but for the progress, which stays.
-//! The same happens to an upload that is gone.
+//! The same happens to an upload that is gone, and to a list of parts that has another length than the row says.
 //!
 //! **Time.** No page is begun after [`Slice::stop_at`]. A run that has stored a part by then has not been for nothing, and is
 //! to be continued ([`Stop::OutOfTime`] says so). One that has not will not do better the next time: its message fails, which
@@ -28,8 +28,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    Attempt, Checkpoint, Completion, CustomerOrders, Export, Guarded, MAX_PARTS, Notice, OrdersPage,
-    PART_BYTES, PartOutcome, Progress, ResultFile, ResultStore, Rows, Status, StoreError, Unreadable, csv,
+    Attempt, Checkpoint, Completion, CustomerOrders, Export, Guarded, MAX_PARTS, Notice, OrdersPage, Part,
+    PartOutcome, Progress, ResultFile, ResultStore, Rows, Status, StoreError, Unreadable, csv,
 };
 use crate::clock::SharedClock;
 use crate::deadline::Deadline;
@@ -136,6 +136,8 @@ pub struct Exporter<R, O, S, N> {
     pub clock: SharedClock,
     /// Makes marks.
     pub ids: SharedIds,
+    /// Smallest part but for the last, in bytes: [`PART_BYTES`](super::PART_BYTES) where S3 stores it.
+    pub part_bytes: usize,
 }
 
 /// One run's knowledge of its export.
@@ -188,7 +190,7 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
         };
         let file = ResultFile {
             result_key: export.result_key(&checkpoint.attempt.mark),
-            size_bytes: checkpoint.size_bytes(),
+            size_bytes: checkpoint.size_bytes,
             ready_at: self.clock.now(),
         };
         let rows = checkpoint.rows;
@@ -252,9 +254,7 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
             let filled = if is_final { Filled::Whole } else { self.fill(run, &mut checkpoint).await? };
             match filled {
                 Filled::Whole => {
-                    let key = run.export.result_key(&checkpoint.attempt.mark);
-                    let done = self.results.complete(&key, &checkpoint.attempt, &checkpoint.parts);
-                    if done.await? == Completion::Done {
+                    if self.complete(run.export, &checkpoint).await? == Completion::Done {
                         return Ok(Ok(checkpoint));
                     }
                 }
@@ -276,6 +276,20 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
         }
     }
 
+    /// Makes the file of the parts that were written down.
+    async fn complete(&self, export: &Export, checkpoint: &Checkpoint) -> Result<Completion, Stop> {
+        let parts = self.rows.parts(&export.export_id, &checkpoint.attempt).await?;
+        if parts.len() != checkpoint.parts {
+            tracing::error!(
+                export_id = %export.export_id, listed = parts.len(), stored = checkpoint.parts,
+                "the list of parts is not that of the row"
+            );
+            return Ok(Completion::Impossible);
+        }
+        let key = export.result_key(&checkpoint.attempt.mark);
+        Ok(self.results.complete(&key, &checkpoint.attempt, &parts).await?)
+    }
+
     /// A fresh upload, written down. One that could not be written down has no parts, and is cleared away with its like.
     async fn begin(
         &self,
@@ -285,7 +299,7 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
         let mark: AttemptId = self.ids.next();
         let attempt = self.results.begin(&run.export.result_key(&mark), mark).await?;
         let checkpoint = Checkpoint { advanced_at, ..Checkpoint::of(attempt) };
-        self.write_down(run, Status::Running, &checkpoint).await?;
+        self.write_down(run, Status::Running, &checkpoint, None).await?;
         Ok(checkpoint)
     }
 
@@ -294,15 +308,15 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
         run: &Run<'_, R::Guard>,
         status: Status,
         checkpoint: &Checkpoint,
+        part: Option<&Part>,
     ) -> Result<(), Stop> {
-        let id = &run.export.export_id;
-        held(self.rows.checkpoint(id, status, checkpoint, run.progress, run.guard).await?)
+        held(self.rows.checkpoint(run.export, status, checkpoint, part, run.progress, run.guard).await?)
     }
 
     /// Steps 3 and 4.
     async fn fill(&self, run: &mut Run<'_, R::Guard>, checkpoint: &mut Checkpoint) -> Result<Filled, Stop> {
-        let mut lines = buffer();
-        if checkpoint.parts.is_empty() {
+        let mut lines = self.buffer();
+        if checkpoint.parts == 0 {
             csv::write_header(&mut lines);
         }
         let mut after = checkpoint.after.clone();
@@ -330,24 +344,25 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
             let percent = next.as_ref().map_or(99, |next| export.period.percent_before(next.created_at));
             run.progress = run.progress.at_least(Progress { percent, rows });
             after = next;
-            if is_last || lines.len() >= PART_BYTES {
+            if is_last || lines.len() >= self.part_bytes {
+                let mut stored = None;
                 if !lines.is_empty() {
-                    if checkpoint.parts.len() >= MAX_PARTS {
+                    if checkpoint.parts >= MAX_PARTS {
                         return Ok(Filled::Refused(TOO_LARGE.to_owned()));
                     }
-                    let bytes = Bytes::from(std::mem::replace(&mut lines, buffer()));
-                    let number = checkpoint.parts.len() + 1;
+                    let bytes = Bytes::from(std::mem::replace(&mut lines, self.buffer()));
+                    let number = checkpoint.parts + 1;
                     let key = export.result_key(&checkpoint.attempt.mark);
                     let part = self.results.put_part(&key, &checkpoint.attempt, number, bytes);
-                    match part.await? {
-                        PartOutcome::Taken(part) => checkpoint.parts.push(part),
-                        PartOutcome::Gone => return Ok(Filled::Spoiled),
-                    }
+                    let PartOutcome::Taken(part) = part.await? else { return Ok(Filled::Spoiled) };
+                    checkpoint.parts = number;
+                    checkpoint.size_bytes += part.size_bytes;
+                    stored = Some(part);
                 }
                 (checkpoint.after, checkpoint.rows) = (after.clone(), rows);
                 checkpoint.advanced_at = Some(self.clock.now());
                 let status = if is_last { Status::Finishing } else { Status::Running };
-                self.write_down(run, status, checkpoint).await?;
+                self.write_down(run, status, checkpoint, stored.as_ref()).await?;
                 run.has_advanced.store(true, Ordering::Relaxed);
                 written_at = Instant::now();
                 if is_last {
@@ -358,6 +373,11 @@ impl<R: Rows, O: CustomerOrders, S: ResultStore, N: Notice> Exporter<R, O, S, N>
                 written_at = Instant::now();
             }
         }
+    }
+
+    /// Room for the lines of a part.
+    fn buffer(&self) -> String {
+        String::with_capacity(self.part_bytes + PAGE_BYTES)
     }
 
     /// Ends the export without a result, and drops the upload, if there is one.
@@ -411,11 +431,6 @@ fn end_of(export: &Export) -> Result<Option<End<'_>>, Stop> {
         (Status::Failed, _) => Ok(Some(End::Failed)),
         (Status::Queued | Status::Running | Status::Finishing, _) => Ok(None),
     }
-}
-
-/// Room for the lines of a part.
-fn buffer() -> String {
-    String::with_capacity(PART_BYTES + PAGE_BYTES)
 }
 
 /// Goes on only if the write was done.

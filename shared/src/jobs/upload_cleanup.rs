@@ -1,23 +1,29 @@
 //! Ending uploads that nobody finished, and taking away what deleted ones left behind.
 //!
-//! The index `sweep` has every upload that is not READY, with the time at which it has to be looked after. It is worked off
-//! ([`super::backlog`]) as far as that time is before the scheduled one. What is due is read again, consistently:
+//! The index `sweep` has every upload of which an object may still be written, with the time at which it has to be looked after.
+//! It is worked off ([`super::backlog`]) as far as that time is before the scheduled one. What is due is read again,
+//! consistently:
 //!
 //! 1. PENDING or REJECTED: its user had their time. One transaction makes it DELETED, on the condition of the status that was
-//!    seen and of the lock, and gives it back to the quota. A completion that comes first wins: the upload is READY, and left
-//!    alone. After the transaction its parts and objects are deleted. What fails there is left to step 2.
-//! 2. DELETED, by step 1 or by its user, [`TOMBSTONE`](crate::uploads::TOMBSTONE) ago: no link and no running request can write an object
-//!    any more. Parts and objects are deleted, once more or for the first time; then the row, on the condition that it is still
-//!    this. That needs no lock: nobody else wants it any more.
+//!    seen and of the lock. A completion that comes first wins: the upload is READY, and its file stays. After the transaction
+//!    its parts and objects are deleted. What fails there is left to step 2.
+//! 2. DELETED, by step 1 or by its user, so long ago that no link and no running request can write an object any more
+//!    ([`Upload::settled_at`]). Parts and objects are deleted, once more or for the first time; then one transaction removes the
+//!    row, on the condition that it is still this, and gives it back to the quota. That needs no lock: nobody else wants it any
+//!    more.
+//! 3. READY, and its links have ended: what was sent to them since is deleted, and the upload leaves the index.
 //!
 //! So the quota is given back exactly once, and a row goes after all that it names: wherever a run is cut off, another
 //! one finds the row and begins with it anew.
 //!
 //! The bucket knows no lock: a run that was overtaken may still delete objects there. They are only ever those of an upload
-//! that is DELETED, which no row ever stops being.
+//! that is DELETED, which no row ever stops being, or incoming ones of an upload that is READY, which nobody reads.
 //!
-//! An upload that fails or takes too long is met again by the next slot. What a run leaves over is counted
-//! ([`Metric::UploadsLeftOver`]), and an alarm hears of it.
+//! An upload that fails or takes too long is put behind all that is due: the next slot meets it after the rest, so that no
+//! number of them keeps the rest from its turn. What a run leaves over is counted ([`Metric::UploadsLeftOver`]), and an alarm
+//! hears of it.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -26,7 +32,7 @@ use tokio::sync::Semaphore;
 
 use super::backlog::{self, Backlog, BacklogError, Progress, Turn};
 use crate::clock::{as_rfc3339, rfc3339};
-use crate::deadline::DeadlineExceeded;
+use crate::deadline::{Deadline, DeadlineExceeded};
 use crate::dynamo::DynamoError;
 use crate::files::FileError;
 use crate::ids::UploadId;
@@ -48,7 +54,9 @@ pub struct UploadCleanupResult {
     pub objects_left: u64,
     /// Deleted uploads whose rows went, with all that they named.
     pub forgotten: u64,
-    /// Uploads that were READY, not due or gone by the time they were looked at.
+    /// READY uploads whose links have ended, and led to nothing any more.
+    pub settled: u64,
+    /// Uploads that were not due or gone by the time they were looked at.
     pub ended_before: u64,
     /// Uploads at whose rows others were until the deadline.
     pub contended: u64,
@@ -64,14 +72,19 @@ enum Care {
     Expired,
     ExpiredButObjects,
     Forgotten,
+    Settled,
     EndedBefore,
     Contended,
     Fenced,
 }
 
-/// Uploads in work at the same time. Tombstones, which are most of them, meet nobody: what bounds them is memory and the
-/// number of connections, of which this many are cheap. Those that end under the lock are [`backlog::AT_ONCE`].
+/// Uploads in work at the same time. Most of them are READY, or tombstones of different users, which meet nobody: what bounds them
+/// is memory and the number of connections, of which this many are cheap. Those that end under the lock are
+/// [`backlog::AT_ONCE`].
 const AT_ONCE: usize = 16;
+
+/// How long putting an upload behind the rest may take. It is done after the upload's own time, and before the run's.
+const PUT_BEHIND: Duration = Duration::from_secs(1);
 
 /// One upload could not be looked after.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +125,10 @@ impl<R: SweepRows, F: UploadRemoval> DueUploads<'_, R, F> {
         loop {
             let Some(seen) = self.rows.read(entry, due_before).await? else { return Ok(Care::EndedBefore) };
             let ending = match seen.status {
-                UploadStatus::Ready => return Ok(Care::EndedBefore),
+                UploadStatus::Ready => {
+                    self.files.clear(&seen).await?;
+                    self.rows.settle(&seen, due_before).await?
+                }
                 UploadStatus::Deleted => {
                     self.files.remove(&seen).await?;
                     self.rows.forget(&seen, due_before).await?
@@ -124,8 +140,13 @@ impl<R: SweepRows, F: UploadRemoval> DueUploads<'_, R, F> {
                 }
             };
             match ending {
-                Ending::Done if seen.status == UploadStatus::Deleted => return Ok(Care::Forgotten),
-                Ending::Done => return Ok(self.clear(&seen).await),
+                Ending::Done => {
+                    return Ok(match seen.status {
+                        UploadStatus::Ready => Care::Settled,
+                        UploadStatus::Deleted => Care::Forgotten,
+                        UploadStatus::Pending | UploadStatus::Rejected => self.clear(&seen).await,
+                    });
+                }
                 Ending::Fenced => return Ok(Care::Fenced),
                 Ending::Refused => {}
                 Ending::Busy => telemetry::count(Metric::TransactionConflicts, 1),
@@ -133,6 +154,15 @@ impl<R: SweepRows, F: UploadRemoval> DueUploads<'_, R, F> {
             if !backoff.wait().await {
                 return Ok(Care::Contended);
             }
+        }
+    }
+
+    /// Lets the rest come first in the next slot.
+    async fn put_behind(&self, entry: &SweepEntry) {
+        let moved = self.rows.put_behind(entry, self.turn.scheduled_at);
+        let moved = Deadline::after(PUT_BEHIND).cut_off(moved).await;
+        if let Err(error) = moved.map_err(CareError::from).and_then(|moved| moved.map_err(CareError::from)) {
+            tracing::warn!(upload = %entry.upload_id, error = chain(&error), "it is not put behind the rest");
         }
     }
 
@@ -170,7 +200,11 @@ impl<R: SweepRows, F: UploadRemoval> Backlog for DueUploads<'_, R, F> {
 
     async fn work_on(&self, entry: SweepEntry) -> Self::Outcome {
         let care = self.turn.deadline.cut_off(self.look_after(&entry)).await;
-        (entry.upload_id, care.unwrap_or_else(|passed| Err(passed.into())))
+        let care = care.unwrap_or_else(|passed| Err(passed.into()));
+        if matches!(care, Err(_) | Ok(Care::Contended)) {
+            self.put_behind(&entry).await;
+        }
+        (entry.upload_id, care)
     }
 }
 
@@ -181,6 +215,7 @@ impl UploadCleanupResult {
             expired: 0,
             objects_left: 0,
             forgotten: 0,
+            settled: 0,
             ended_before: 0,
             contended: 0,
             failed: 0,
@@ -211,6 +246,7 @@ impl UploadCleanupResult {
                 self.objects_left += 1;
             }
             Ok(Care::Forgotten) => self.forgotten += 1,
+            Ok(Care::Settled) => self.settled += 1,
             Ok(Care::EndedBefore) => self.ended_before += 1,
             Ok(Care::Contended) => self.contended += 1,
             Ok(Care::Fenced) => {

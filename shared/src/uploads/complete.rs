@@ -30,10 +30,22 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         sent: &CompletionRequest,
         deadline: Deadline,
     ) -> Result<Upload, UploadError> {
-        let upload = self.rows.read(owner, upload_id).await?;
-        let upload = match settled(upload, upload_id) {
-            Settled::Pending(upload) => upload,
-            Settled::Over(outcome) => return outcome,
+        let mut backoff = Backoff::within(deadline);
+        let upload = loop {
+            match self.rows.count_try(owner, upload_id).await? {
+                Transition::Done(upload) => break upload,
+                Transition::Refused(stands) => {
+                    return match settled(stands, upload_id) {
+                        // Only a PENDING upload without a try left refuses one.
+                        Settled::Pending(upload) => {
+                            self.reject(&upload, Rejection::TooManyTries, backoff).await
+                        }
+                        Settled::Over(outcome) => outcome,
+                    };
+                }
+                Transition::Busy if backoff.wait().await => {}
+                Transition::Busy => return Err(UploadError::Contended),
+            }
         };
         sent.check(&upload)?;
         if let Some(s3_upload_id) = &upload.s3_upload_id {
@@ -42,7 +54,6 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
                 Assembly::Unfit(parts) => return Err(parts.into()),
             }
         }
-        let mut backoff = Backoff::within(deadline);
         let found = loop {
             match self.examine(&upload).await? {
                 Found::Moved if backoff.wait().await => {}

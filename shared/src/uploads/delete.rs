@@ -2,15 +2,15 @@
 
 use super::read::present;
 use super::store::Transition;
-use super::{Upload, UploadError, UploadFiles, UploadRows, Uploads};
+use super::{Ending, Upload, UploadError, UploadFiles, UploadRows, Uploads};
 use crate::deadline::Deadline;
 use crate::ids::{UploadId, UserId};
 use crate::retry::Backoff;
 use crate::telemetry::{self, Metric, chain};
 
 impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
-    /// Deletes the caller's upload, whatever has become of it, and gives it back to the quota. One that is deleted already
-    /// is none.
+    /// Deletes the caller's upload, whatever has become of it. If nothing can write its objects any more, it is given back to
+    /// the quota; else the clean-up does that later. One that is deleted already is none.
     pub async fn delete(
         &self,
         owner: &UserId,
@@ -23,7 +23,9 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
             let upload = present(seen, upload_id)?;
             match self.rows.delete(&upload, self.clock.now()).await? {
                 Transition::Done(deleted) => {
-                    self.give_up(&deleted).await;
+                    if self.give_up(&deleted).await {
+                        self.forget(&deleted, backoff).await;
+                    }
                     return Ok(());
                 }
                 Transition::Refused(stands) => seen = stands,
@@ -38,10 +40,37 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         }
     }
 
-    /// Removes what S3 has of an upload. What fails here, the bucket's lifecycle or the clean-up does later.
-    pub(super) async fn give_up(&self, upload: &Upload) {
-        if let Err(error) = self.files.remove(upload).await {
-            tracing::warn!(upload = %upload.upload_id, error = chain(&error), "objects are left for the clean-up");
+    /// The end of step 4, if its time has come. What fails here, the clean-up does later.
+    async fn forget(&self, deleted: &Upload, mut backoff: Backoff) {
+        let now = self.clock.now();
+        if deleted.settled_at(now) >= now {
+            return;
+        }
+        loop {
+            match self.rows.forget(deleted, now).await {
+                Ok(Ending::Busy) if backoff.wait().await => {
+                    telemetry::count(Metric::TransactionConflicts, 1);
+                }
+                Ok(_) => return,
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(upload = %deleted.upload_id, error, "a row is left for the clean-up");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Removes what S3 has of an upload, and tells whether that is done. What fails here, the bucket's lifecycle or the
+    /// clean-up does later.
+    pub(super) async fn give_up(&self, upload: &Upload) -> bool {
+        match self.files.remove(upload).await {
+            Ok(()) => true,
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(upload = %upload.upload_id, error, "objects are left for the clean-up");
+                false
+            }
         }
     }
 }

@@ -4,14 +4,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// SHA-256 of a whole file, as 64 lower-case hex digits.
+/// SHA-256 of a whole file: 64 hex digits, taken in either case and kept in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct FileDigest(String);
 
 /// Text that is no checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a sha256 is 64 lower-case hex digits")]
+#[error("a sha256 is 64 hex digits")]
 pub struct InvalidDigest;
 
 impl FileDigest {
@@ -40,8 +40,12 @@ impl std::str::FromStr for FileDigest {
     type Err = InvalidDigest;
 
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        let is_hex = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if text.len() == Self::HEX_DIGITS && is_hex { Ok(Self(text.to_owned())) } else { Err(InvalidDigest) }
+        let is_hex = text.bytes().all(|b| b.is_ascii_hexdigit());
+        if text.len() == Self::HEX_DIGITS && is_hex {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err(InvalidDigest)
+        }
     }
 }
 
@@ -64,9 +68,18 @@ mod tests {
     }
 
     #[test]
-    fn other_spellings_are_refused() {
+    fn upper_case_digits_are_the_same_checksum() {
+        let lower = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let upper: FileDigest = lower.to_uppercase().parse().unwrap();
+        assert_eq!(upper, lower.parse().unwrap());
+        assert_eq!(serde_json::to_value(&upper).unwrap(), lower);
+        assert_eq!(upper.base64(), STANDARD.encode(Sha256::digest(b"")));
+    }
+
+    #[test]
+    fn what_is_not_64_hex_digits_is_refused() {
         let a = "a".repeat(64);
-        for wrong in ["", &a.to_uppercase(), &a[1..], &format!("{a}a"), &a.replacen('a', "g", 1)] {
+        for wrong in ["", &a[1..], &format!("{a}a"), &a.replacen('a', "g", 1), &a.replacen("aa", "é", 1)] {
             assert_eq!(wrong.parse::<FileDigest>(), Err(InvalidDigest), "{wrong}");
         }
     }

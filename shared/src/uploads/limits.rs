@@ -18,6 +18,10 @@ pub const MOST_MEGABYTES: u64 = 5_000;
 /// Most files of a user: about as many as a person can page through in a list. Their rows are a few hundred bytes each.
 pub const MAX_FILES: u64 = 10_000;
 
+/// Most tries to complete an upload, each of which asks S3 something: five minutes of trying again at the pace that a 503 asks
+/// for.
+pub const MAX_TRIES: u64 = 300;
+
 /// The settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadLimits {

@@ -18,7 +18,9 @@
 //!    parts and whose name nobody was told; the bucket's lifecycle removes it.
 //! 2. *Send*: the client and S3 alone. A part, or the whole, may be sent again at any time until the links end.
 //! 3. *Complete*, which can be cut off anywhere, repeated, and be done twice at once:
-//!    1. The row decides first: READY is answered as such, REJECTED with its reason, DELETED is no upload.
+//!    1. The row decides first: READY is answered as such, REJECTED with its reason, DELETED is no upload. One that is PENDING
+//!       counts the try in the same write, and is REJECTED when there were [`MAX_TRIES`]: what calls of S3 one upload can cause
+//!       is bounded.
 //!    2. Parts are put together. That S3 no longer knows the upload in parts means that an earlier try did this. A list that does
 //!       not fit what S3 has is refused, and another may be tried.
 //!    3. If the final object is there with the checksum that was declared, an earlier try came that far: go on with 6. If there
@@ -29,12 +31,21 @@
 //!    5. Another checksum than the declared one: the row says REJECTED first, then both objects are deleted.
 //!    6. The row becomes READY, if it is PENDING. If it is DELETED, the final object is deleted once more.
 //!    7. The incoming object is deleted.
-//! 4. *Delete*: one transaction makes the row DELETED, on the condition of the status that was seen, and gives the file back
-//!    to the quota. Then the objects are deleted. The row stays as a tombstone for [`TOMBSTONE`], until no link and no
-//!    running request can write an object any more; a job deletes the objects again, and then the row. So a row outlives its
-//!    objects, and nothing is left that no row knows.
-//! 5. What is not READY is in an index ([`SweepShard`]) with the time at which somebody has to look at it: an upload that was
-//!    not finished by then is deleted as if by its user.
+//! 4. *Delete*: the row becomes DELETED, on the condition of the status that was seen. Then the objects are deleted. The row
+//!    stays as a tombstone until nothing can write an object any more ([`Upload::settled_at`]): until no link is good and no
+//!    completion of before is still running. Then the objects are deleted again, and after them the row. So a row outlives
+//!    its objects, and nothing is left that no row knows. A file whose links ended long ago is gone with the request; a
+//!    younger one is left to a job.
+//! 5. What nobody may forget is in an index ([`SweepShard`]) with the time at which a job has to look at it: an upload that was
+//!    not finished by then is deleted as if by its user; a tombstone is removed; and of a READY one the incoming object is
+//!    deleted again, when its links have ended.
+//!
+//! **The quota** counts every upload from its announcement until its row is gone: announced, READY, REJECTED or DELETED. The
+//! row and its share of the quota go in one transaction, and only after the objects, when no link can write them again. So a
+//! link that outlives its upload's deletion stores nothing beyond the quota. What a user deletes within [`LINKS_WRITE`] of its
+//! announcement therefore counts for up to that long, and until the job's next run. One thing is not counted: to the link of
+//! a READY upload its bytes can be sent again. S3 may have them twice until step 5, so a user takes at most twice the quota,
+//! for hours. Nobody can read the second copy.
 //!
 //! Two completions at once cannot put different bytes into the final object, for there is one content that incoming ever has:
 //! a whole one by its signed checksum, one in parts since the upload in parts ends when it is put together.
@@ -72,7 +83,7 @@ pub use content_type::ContentType;
 pub use create::{Method, Offer};
 pub use digest::{FileDigest, InvalidDigest};
 pub use file_name::{FileName, InvalidFileName, MAX_FILE_NAME_BYTES};
-pub use limits::{MAX_FILES, NewFile, UnfitUpload, UploadLimits, UploadRequest};
+pub use limits::{MAX_FILES, MAX_TRIES, NewFile, UnfitUpload, UploadLimits, UploadRequest};
 pub use part_list::{CompletionRequest, PartTag, SentPart, UnfitParts};
 pub use parts::{MAX_PARTS, MAX_WHOLE_BYTES, MIN_PART_BYTES, part_size, parts};
 pub use read::Readable;
@@ -80,7 +91,7 @@ pub use store::{
     Assembly, Copied, Creation, Incoming, Transition, UploadError, UploadFiles, UploadLinks, UploadRemoval,
     UploadRows, Uploads, Usage,
 };
-pub use sweep::{Ending, SWEEP_SHARDS, SweepEntry, SweepRows, SweepShard, TOMBSTONE};
+pub use sweep::{COMPLETIONS_WRITE, Ending, LINKS_WRITE, SWEEP_SHARDS, SweepEntry, SweepRows, SweepShard};
 
 /// Where an upload stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +103,8 @@ pub enum UploadStatus {
     Ready,
     /// It was something else, and is gone.
     Rejected,
-    /// Its user does not want it any more, or never finished it. To clients it is no upload.
+    /// Its user does not want it any more, or never finished it. To clients it is no upload, but it takes its share of the
+    /// quota until its row is gone.
     Deleted,
 }
 
@@ -108,14 +120,16 @@ impl UploadStatus {
     }
 }
 
-/// What was wrong with the bytes that were sent.
+/// Why an upload has failed for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Rejection {
-    /// They were more or fewer.
+    /// More or fewer bytes were sent.
     WrongSize,
-    /// They were others.
+    /// Other bytes were sent.
     WrongChecksum,
+    /// It was tried to complete it [`MAX_TRIES`] times.
+    TooManyTries,
 }
 
 impl Rejection {
@@ -124,6 +138,7 @@ impl Rejection {
         match self {
             Self::WrongSize => "WRONG_SIZE",
             Self::WrongChecksum => "WRONG_CHECKSUM",
+            Self::TooManyTries => "TOO_MANY_TRIES",
         }
     }
 }
@@ -176,6 +191,17 @@ impl Upload {
         format!("uploads/{}/{}/file", self.owner_id, self.upload_id.ulid_text())
     }
 
+    /// When no link can write an object of the upload any more.
+    pub fn links_end(&self) -> Timestamp {
+        later(self.created_at, LINKS_WRITE)
+    }
+
+    /// When nothing can write an object of the upload any more, if it is deleted at `now`: no link, and no completion that
+    /// began when it was PENDING.
+    pub fn settled_at(&self, now: Timestamp) -> Timestamp {
+        self.links_end().max(later(self.ready_at.unwrap_or(now), COMPLETIONS_WRITE))
+    }
+
     /// The upload as its owner sees it.
     pub fn document(&self) -> Value {
         let mut document = json!({
@@ -195,6 +221,10 @@ impl Upload {
         }
         document
     }
+}
+
+fn later(at: Timestamp, wait: std::time::Duration) -> Timestamp {
+    at.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 /// Serde for a time that may be absent.

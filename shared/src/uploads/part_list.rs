@@ -23,28 +23,31 @@ pub struct SentPart {
     pub etag: PartTag,
 }
 
-/// An entity tag of S3: it names the bytes of a part.
+/// An entity tag of S3: it names the bytes of a part. Kept in double quotes, as S3 gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartTag(String);
 
-/// Longest tag that is taken for one, in bytes. S3's are 32 hex digits in quotes.
+/// Longest tag that is taken for one, in bytes, with its quotes. S3's are 32 hex digits in quotes.
 const MAX_TAG_BYTES: usize = 128;
 
 impl PartTag {
-    /// As text.
+    /// The tag in quotes.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl<'de> Deserialize<'de> for PartTag {
+    /// Takes the tag with its quotes or without: some clients strip them from the header.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        if (1..=MAX_TAG_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
-            Ok(Self(text))
+        let unquoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&text);
+        let is_tag = !unquoted.is_empty() && unquoted.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+        if is_tag && text.len() <= MAX_TAG_BYTES {
+            Ok(Self(format!("\"{unquoted}\"")))
         } else {
             Err(serde::de::Error::custom(format_args!(
-                "an etag has 1 to {MAX_TAG_BYTES} visible ASCII characters"
+                "an etag has 1 to {MAX_TAG_BYTES} visible ASCII characters, and double quotes only around it"
             )))
         }
     }
@@ -108,6 +111,10 @@ mod tests {
             json!({"parts": [{"partNumber": 1}]}),
             json!({"parts": [{"partNumber": 1, "etag": "a b"}]}),
             json!({"parts": [{"partNumber": 1, "etag": ""}]}),
+            json!({"parts": [{"partNumber": 1, "etag": "\"\""}]}),
+            json!({"parts": [{"partNumber": 1, "etag": "\""}]}),
+            json!({"parts": [{"partNumber": 1, "etag": "\"a"}]}),
+            json!({"parts": [{"partNumber": 1, "etag": "a\"b"}]}),
             json!({"parts": [{"partNumber": 1, "etag": long}]}),
             json!({"parts": [{"partNumber": 1.5, "etag": "a"}]}),
             json!({"parts": [{"partNumber": 1, "etag": "a", "size": 1}]}),
@@ -116,5 +123,15 @@ mod tests {
         ] {
             assert!(read(wrong.clone()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_tag_is_the_same_with_its_quotes_and_without() {
+        let tag = |etag: &str| {
+            let body = read(json!({"parts": [{"partNumber": 1, "etag": etag}]})).unwrap();
+            body.parts[0].etag.clone()
+        };
+        assert_eq!(tag("0123abcd"), tag("\"0123abcd\""));
+        assert_eq!(tag("0123abcd").as_str(), "\"0123abcd\"");
     }
 }

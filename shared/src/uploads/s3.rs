@@ -177,13 +177,13 @@ impl UploadFiles for S3Uploads {
             Err(error) => Err(FileError::new("CopyObject", &key, error)),
         }
     }
-
-    async fn clear(&self, upload: &Upload) -> Result<(), FileError> {
-        self.delete(&upload.incoming_key()).await
-    }
 }
 
 impl UploadRemoval for S3Uploads {
+    async fn clear(&self, upload: &Upload) -> Result<(), FileError> {
+        self.delete(&upload.incoming_key()).await
+    }
+
     async fn remove(&self, upload: &Upload) -> Result<(), FileError> {
         let (incoming, finished) = (upload.incoming_key(), upload.final_key());
         // Parts first: put together after the deletion, they would be an object again.

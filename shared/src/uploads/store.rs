@@ -5,7 +5,7 @@ use std::future::Future;
 
 use jiff::Timestamp;
 
-use super::{CompletionRequest, Rejection, UnfitParts, UnfitUpload, Upload, UploadLimits};
+use super::{CompletionRequest, Ending, Rejection, UnfitParts, UnfitUpload, Upload, UploadLimits};
 use crate::clock::SharedClock;
 use crate::cursor::{InvalidCursor, Page};
 use crate::dynamo::DynamoError;
@@ -13,7 +13,7 @@ use crate::files::disposition::Disposition;
 use crate::files::{FileError, MultipartId, SignedUrl};
 use crate::ids::{SharedIds, UploadId, UserId};
 
-/// What a user's uploads take together.
+/// What a user's uploads take together, those included whose rows are not gone yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// Bytes, announced or there.
@@ -68,6 +68,13 @@ pub trait UploadRows: Send + Sync {
         limit: u32,
     ) -> impl Future<Output = Result<Page<Upload>, UploadError>> + Send;
 
+    /// Counts a try to complete an upload that is PENDING and has had fewer than [`MAX_TRIES`](super::MAX_TRIES).
+    fn count_try(
+        &self,
+        owner: &UserId,
+        upload_id: &UploadId,
+    ) -> impl Future<Output = Result<Transition, DynamoError>> + Send;
+
     /// PENDING to READY.
     fn finish(
         &self,
@@ -82,12 +89,20 @@ pub trait UploadRows: Send + Sync {
         rejection: Rejection,
     ) -> impl Future<Output = Result<Transition, DynamoError>> + Send;
 
-    /// The status that was seen to DELETED, and gives the upload back to the quota, both or neither.
+    /// The status that was seen to DELETED.
     fn delete(
         &self,
         seen: &Upload,
         now: Timestamp,
     ) -> impl Future<Output = Result<Transition, DynamoError>> + Send;
+
+    /// Deletes the row of an upload that is DELETED, and was settled before `now`, and gives it back to the quota, both or
+    /// neither.
+    fn forget(
+        &self,
+        deleted: &Upload,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Ending, DynamoError>> + Send;
 }
 
 /// What became of an upload in parts.
@@ -148,6 +163,9 @@ pub trait UploadLinks: Send + Sync {
 pub trait UploadRemoval: Send + Sync {
     /// Ends the upload in parts, if it runs, and deletes both objects. None of them has to be there.
     fn remove(&self, upload: &Upload) -> impl Future<Output = Result<(), FileError>> + Send;
+
+    /// Deletes incoming.
+    fn clear(&self, upload: &Upload) -> impl Future<Output = Result<(), FileError>> + Send;
 }
 
 /// The bucket.
@@ -181,9 +199,6 @@ pub trait UploadFiles: UploadRemoval {
         upload: &Upload,
         incoming: &Incoming,
     ) -> impl Future<Output = Result<Copied, FileError>> + Send;
-
-    /// Deletes incoming.
-    fn clear(&self, upload: &Upload) -> impl Future<Output = Result<(), FileError>> + Send;
 }
 
 /// Why an upload is not what its user wants it to be.
@@ -209,8 +224,8 @@ pub enum UploadError {
     /// The list of parts does not fit. 422, and the upload stays as it is.
     #[error(transparent)]
     UnfitParts(#[from] UnfitParts),
-    /// Something else was sent than what was announced. 422, for good.
-    #[error("what was sent is not what was announced ({})", .0.as_str())]
+    /// Something else was sent than what was announced, or it was tried too often. 422, for good.
+    #[error("the upload has failed for good ({})", .0.as_str())]
     Rejected(Rejection),
     /// Others were at the same rows until the deadline. 503.
     #[error("others were at the same upload until the deadline")]

@@ -1,7 +1,8 @@
 //! Which uploads have to be looked after, and when.
 //!
-//! An upload that is not READY is in the index `sweep` until its row is gone: whatever becomes of a client, its objects and
-//! its share of the quota come back.
+//! An upload is in the index `sweep` from its announcement until nobody can write an object of it any more: whatever becomes of
+//! a client, its objects go and its share of the quota comes back. One that is READY then leaves the index; of any other the
+//! row is removed.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,15 +13,20 @@ use serde::{Deserialize, Serialize};
 use super::Upload;
 use crate::clock::as_rfc3339;
 use crate::dynamo::DynamoError;
+use crate::files::LINK_LIFETIME;
 use crate::ids::{UploadId, UserId};
 use crate::shards::{ShardPage, spread};
 
 /// Shards of a region's uploads that have to be looked after. Part of the data: raising it is safe, lowering it hides rows.
 pub const SWEEP_SHARDS: u8 = 8;
 
-/// How long a deleted upload keeps its row: until its links have ended and no request that began before is still at it. An
-/// hour for each would do.
-pub const TOMBSTONE: Duration = Duration::from_hours(2);
+/// How long after an upload was announced its links may write: [`LINK_LIFETIME`] until they end, and an hour for what began
+/// just before that, and for clocks that differ.
+pub const LINKS_WRITE: Duration = LINK_LIFETIME.saturating_add(Duration::from_hours(1));
+
+/// How long after an upload ended a completion may write that began before. The request lasts half a minute, but S3 may go on
+/// after its caller hung up.
+pub const COMPLETIONS_WRITE: Duration = Duration::from_hours(1);
 
 /// An eighth of a region's uploads that have to be looked after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,18 +96,32 @@ pub trait SweepRows: Send + Sync {
         due_before: Timestamp,
     ) -> impl Future<Output = Result<Option<Upload>, DynamoError>> + Send;
 
-    /// The status that was seen to DELETED, and gives the upload back to the quota, both or neither.
+    /// The status that was seen to DELETED.
     fn expire(
         &self,
         seen: &Upload,
         guard: Self::Guard,
     ) -> impl Future<Output = Result<Ending, DynamoError>> + Send;
 
-    /// Deletes the row of an upload that is DELETED and to be looked after before `due_before`. That condition is enough:
-    /// who was overtaken does no harm.
+    /// Deletes the row of an upload that is DELETED and to be looked after before `due_before`, and gives it back to the quota,
+    /// both or neither. That condition is enough: who was overtaken does no harm.
     fn forget(
         &self,
         seen: &Upload,
         due_before: Timestamp,
     ) -> impl Future<Output = Result<Ending, DynamoError>> + Send;
+
+    /// Takes an upload that is READY, and to be looked after before `due_before`, out of the index.
+    fn settle(
+        &self,
+        seen: &Upload,
+        due_before: Timestamp,
+    ) -> impl Future<Output = Result<Ending, DynamoError>> + Send;
+
+    /// Lets an upload be looked after at `later`, if it still is to be when the entry says.
+    fn put_behind(
+        &self,
+        entry: &SweepEntry,
+        later: Timestamp,
+    ) -> impl Future<Output = Result<(), DynamoError>> + Send;
 }

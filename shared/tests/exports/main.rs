@@ -6,6 +6,9 @@
 mod support;
 
 mod crashes;
+mod parts;
 mod results;
+mod sends;
+mod slots;
 mod stage;
 mod zombies;

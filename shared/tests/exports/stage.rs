@@ -12,15 +12,19 @@ use sojourn::clock::{Clock, ManualClock, rfc3339};
 use sojourn::connections::DynamoConnections;
 use sojourn::deadline::Deadline;
 use sojourn::delivery::{ApiGateway, Deliverer};
-use sojourn::dynamo::{Item, text};
+use sojourn::dynamo::{Item, Transaction, read_rows, text, transact};
 use sojourn::env::Env;
-use sojourn::exports::dynamo::{self, DynamoCustomerOrders, DynamoRows};
+use sojourn::exports::dynamo::{
+    self, DynamoCustomerOrders, DynamoRows, DynamoSends, ExportTables, RequestExport,
+};
 use sojourn::exports::run::Exporter;
 use sojourn::exports::{
-    Export, ExportMessage, ExportRequest, Period, S3Results, SocketNotice, WorkError, Worker,
+    Export, ExportMessage, ExportRequest, PART_BYTES, S3Results, SocketNotice, WorkError, Worker,
 };
+use sojourn::idempotency::dynamo::atomic::{Decision, Effect as _, Explanation};
 use sojourn::ids::{self, ExportId, OrderId, UserId};
 use sojourn::lock::{Acquire, DynamoLocks, Lease, LeaseTerms, LockStore, Once, Task};
+use sojourn::problem::Problem;
 use sojourn::queue::{NotSent, Queue};
 use sojourn::tables;
 use sojourn_local::services::Controls;
@@ -129,11 +133,16 @@ impl Stage {
             notice: SocketNotice(Deliverer::new(registry, gateway, clock.clone())),
             clock,
             ids: ids::random(),
+            part_bytes: PART_BYTES,
         }
     }
 
     pub(crate) fn rows(&self) -> DynamoRows {
         DynamoRows::from_env(self.store.client.clone(), &self.env, self.clock.clone(), ids::random()).unwrap()
+    }
+
+    pub(crate) fn sends(&self) -> DynamoSends {
+        DynamoSends::from_env(self.store.client.clone(), &self.env, self.clock.clone()).unwrap()
     }
 
     pub(crate) fn locks(&self) -> DynamoLocks {
@@ -203,13 +212,51 @@ impl Stage {
     }
 
     pub(crate) async fn request_of(&self, from: &str, to: &str) -> ExportId {
+        self.ask(from, to).await.unwrap()
+    }
+
+    /// Asks for an export in the transaction of a request, without its idempotency record; or is told why there is none.
+    pub(crate) async fn ask(&self, from: &str, to: &str) -> Result<ExportId, Problem> {
         let body = json!({"kind": "orders", "from": from, "to": to});
         let request: ExportRequest = serde_json::from_value(body).unwrap();
-        let period = Period::of(&request, self.clock.now()).unwrap();
-        let export = Export::requested(ids::random().next(), self.customer.clone(), period, self.clock.now());
-        let item: Item = serde_dynamo::to_item(&export).unwrap();
-        self.store.client.put_item().table_name("ExportsTable").set_item(Some(item)).send().await.unwrap();
-        export.export_id
+        let tables = ExportTables::from_env(&self.env, ids::random()).unwrap();
+        let export_id: ExportId = ids::random().next();
+        let client = &self.store.client;
+        let effect = RequestExport {
+            tables: &tables,
+            customer_id: &self.customer,
+            export_id: export_id.clone(),
+            request: &request,
+        };
+        loop {
+            let rows = read_rows(client, effect.rows(), Deadline::after(AMPLE)).await.unwrap();
+            let commit = match effect.decide(rows, self.clock.now()).await.unwrap() {
+                Decision::Commit(commit) => commit,
+                Decision::Defer(problem) => return Err(problem),
+                other => panic!("{other:?}"),
+            };
+            match transact(client, export_id.as_str(), commit.actions).await.unwrap() {
+                Transaction::Committed => return Ok(export_id),
+                Transaction::Cancelled(reasons) => {
+                    let explained = effect.explain(&(), &reasons);
+                    assert!(matches!(explained, Explanation::ReadAgain), "another slot may be free");
+                }
+            }
+        }
+    }
+
+    /// All items of a partition of the exports table: an export's, or a customer's slots.
+    pub(crate) async fn items(&self, hash: &str) -> Vec<Item> {
+        let query = self.store.client.query().table_name("ExportsTable").consistent_read(true);
+        let query = query.key_condition_expression("exportId = :hash");
+        let query = query.expression_attribute_values(":hash", text(hash));
+        query.send().await.unwrap().items.unwrap()
+    }
+
+    /// The exports that hold a slot of the customer.
+    pub(crate) async fn holders(&self) -> Vec<String> {
+        let slots = self.items(self.customer.as_str()).await;
+        slots.iter().map(|slot| slot["heldBy"].as_s().unwrap().clone()).collect()
     }
 
     /// Places so many orders of about `bytes` each, an hour apart, from the first of November on.
@@ -258,7 +305,7 @@ impl Stage {
         dynamo::parse(row.send().await.unwrap().item.unwrap()).unwrap()
     }
 
-    /// The types of the events about `id`, in the order of their ids.
+    /// The types of the events about `id` after its request, in the order of their ids.
     pub(crate) async fn events(&self, id: &ExportId) -> Vec<String> {
         let events = self.store.client.scan().table_name("OutboxTable").send().await.unwrap();
         let mut events: Vec<_> = events
@@ -269,7 +316,7 @@ impl Stage {
             .map(|event| (event["eventId"].as_s().unwrap().clone(), event["type"].as_s().unwrap().clone()))
             .collect();
         events.sort();
-        events.into_iter().map(|(_, kind)| kind).collect()
+        events.into_iter().map(|(_, kind)| kind).filter(|kind| kind != "export.requested").collect()
     }
 
     pub(crate) async fn file(&self, id: &ExportId) -> String {
@@ -286,6 +333,7 @@ impl Stage {
         assert_eq!(row.progress.rows, u64::try_from(orders.len()).unwrap());
         assert_eq!(row.result.unwrap().size_bytes, u64::try_from(file.len()).unwrap());
         assert_eq!(row.checkpoint, None);
+        assert!(!self.holders().await.contains(&id.to_string()), "its slot is free again");
         let mut lines = file.split_terminator("\r\n");
         assert_eq!(lines.next(), Some("orderId,createdAt,status,region,currency,total,units,lines"));
         let listed: Vec<&str> = lines.map(|line| line.split(',').next().unwrap()).collect();

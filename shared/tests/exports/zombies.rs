@@ -46,13 +46,13 @@ async fn wake_up_too_late(at: At, rule: Rule) {
     stage.pay_all(&orders).await;
     stage.finish(&id).await;
     stage.assert_ready(&id, &orders).await;
-    let (row, file) = (stage.row(&id).await, stage.file(&id).await);
+    let (items, file) = (stage.items(id.as_str()).await, stage.file(&id).await);
     assert!(!file.contains("PENDING_PAYMENT"), "the successor read the orders itself");
 
     stage.faults(at).remove(rule);
     let ended = zombie.await;
     assert!(ended.is_err(), "it was overtaken: {ended:?}");
-    assert_eq!(stage.row(&id).await, row);
+    assert_eq!(stage.items(id.as_str()).await, items, "neither the row nor a part has changed");
     assert!(stage.file(&id).await == file, "the file has changed");
     assert_eq!(stage.events(&id).await, ["export.ready"]);
 }
@@ -131,10 +131,10 @@ async fn wake_up_beside_its_successor(writes_before: u64) {
     let completion = stage.faults(At::S3).add(completion);
     let mut successor = Box::pin(successor_worker.take(&message, Deadline::after(AMPLE)));
     run_until_held(&stage, At::S3, completion, successor.as_mut()).await;
-    let row = stage.row(&id).await;
+    let items = stage.items(id.as_str()).await;
     stage.faults(At::DynamoDb).remove(write);
     assert!(zombie.await.is_err());
-    assert_eq!(stage.row(&id).await, row);
+    assert_eq!(stage.items(id.as_str()).await, items, "neither the row nor a part has changed");
     assert_eq!(stage.events(&id).await, Vec::<String>::new());
 
     stage.faults(At::S3).remove(completion);

@@ -2,7 +2,7 @@
 
 use sojourn::ids::UploadId;
 use sojourn::uploads::{
-    CompletionRequest, Method, Offer, Rejection, Upload, UploadError, UploadRows, UploadStatus,
+    CompletionRequest, MAX_TRIES, Method, Offer, Rejection, Upload, UploadError, UploadRows, UploadStatus,
 };
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule, When};
@@ -103,7 +103,8 @@ async fn an_earlier_try_that_died_after_the_copy_is_taken_up_without_another_cop
     let offer = stage.announce(wish(b"twelve bytes")).await;
     stage.send(&offer, b"twelve bytes").await;
     let failing = Rule::fail(Failure::InternalServerError).service(Service::DynamoDb).operation("UpdateItem");
-    stage.store.embedded.faults().add(failing.times(3));
+    // The first one counts the try.
+    stage.store.embedded.faults().add(failing.skip(1).times(3));
     assert!(matches!(stage.complete(id(&offer)).await, Err(UploadError::Rows(_))));
     assert_eq!(stage.status(id(&offer)).await, UploadStatus::Pending);
     stage.files.controls.usage.record();
@@ -119,12 +120,53 @@ async fn a_wrong_object_that_an_earlier_try_has_copied_is_not_what_is_read() {
     let offer = stage.announce(wish(b"twelve bytes")).await;
     stage.send(&offer, b"other bytes!").await;
     let failing = Rule::fail(Failure::InternalServerError).service(Service::DynamoDb).operation("UpdateItem");
-    stage.store.embedded.faults().add(failing.times(3));
+    // The first one counts the try.
+    stage.store.embedded.faults().add(failing.skip(1).times(3));
     assert!(matches!(stage.complete(id(&offer)).await, Err(UploadError::Rows(_))));
     assert!(stage.files.keys().await.contains(&offer.upload.final_key()), "it was copied");
     let refused = stage.complete(id(&offer)).await.unwrap_err();
     assert!(matches!(refused, UploadError::Rejected(Rejection::WrongChecksum)), "{refused}");
     assert_eq!(stage.files.keys().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_one_upload_can_ask_of_s3_is_bounded() {
+    let stage = Stage::new();
+    let offer = stage.announce(wish(b"twelve bytes")).await;
+    let calls = async || {
+        let calls = stage.files.controls.usage.snapshot().log.len();
+        stage.files.controls.usage.record();
+        calls
+    };
+    calls().await;
+    for _ in 0..MAX_TRIES {
+        assert!(matches!(stage.complete(id(&offer)).await, Err(UploadError::Incomplete)));
+    }
+    assert_eq!(calls().await as u64, 2 * MAX_TRIES);
+    // It comes too late.
+    stage.send(&offer, b"twelve bytes").await;
+    calls().await;
+    for expected in [2, 0, 0] {
+        let refused = stage.complete(id(&offer)).await.unwrap_err();
+        assert!(matches!(refused, UploadError::Rejected(Rejection::TooManyTries)), "{refused}");
+        assert_eq!(calls().await, expected, "what was sent is deleted, once");
+    }
+    assert_eq!(stage.files.keys().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_upload_that_was_refused_is_not_looked_at_again() {
+    let stage = Stage::new();
+    let offer = stage.announce(wish(b"twelve bytes")).await;
+    stage.send(&offer, b"other bytes!").await;
+    stage.complete(id(&offer)).await.unwrap_err();
+    stage.send(&offer, b"other bytes!").await;
+    stage.files.controls.usage.record();
+    for _ in 0..3 {
+        let refused = stage.complete(id(&offer)).await.unwrap_err();
+        assert!(matches!(refused, UploadError::Rejected(Rejection::WrongChecksum)), "{refused}");
+    }
+    assert_eq!(stage.files.controls.usage.snapshot().log.len(), 0);
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use sojourn::clock::{Clock, SystemClock, rfc3339};
 use sojourn::uploads::{
-    Creation, Rejection, SweepShard, TOMBSTONE, Transition, Upload, UploadRows, UploadStatus,
+    COMPLETIONS_WRITE, Creation, Ending, LINKS_WRITE, MAX_TRIES, Rejection, SweepShard, Transition, Upload,
+    UploadRows, UploadStatus,
 };
 
 use crate::{Stage, wish};
@@ -51,7 +52,7 @@ fn done(change: Transition) -> Upload {
 }
 
 #[tokio::test]
-async fn what_is_not_ready_is_in_the_index_with_the_time_to_look_at_it() {
+async fn what_somebody_can_still_write_is_in_the_index_with_the_time_to_look_at_it() {
     let stage = Stage::new();
     let upload = stage.pending().await;
     let day = upload.created_at.checked_add(Duration::from_hours(24)).unwrap();
@@ -65,22 +66,39 @@ async fn what_is_not_ready_is_in_the_index_with_the_time_to_look_at_it() {
     done(stage.rows().reject(&upload, Rejection::WrongSize).await.unwrap());
     assert_eq!(of(&stage.swept().await), [(shard.clone(), rfc3339(day))], "its quota has to come back");
     let rejected = stage.rows().read(&stage.owner, &upload.upload_id).await.unwrap().unwrap();
-    let now = SystemClock.now();
-    done(stage.rows().delete(&rejected, now).await.unwrap());
-    let later = now.checked_add(TOMBSTONE).unwrap();
-    assert_eq!(of(&stage.swept().await), [(shard, rfc3339(later))]);
+    let links_end = upload.created_at.checked_add(LINKS_WRITE).unwrap();
+    done(stage.rows().delete(&rejected, upload.created_at).await.unwrap());
+    assert_eq!(of(&stage.swept().await), [(shard.clone(), rfc3339(links_end))], "its links lead on");
+    let tombstone = Upload { status: UploadStatus::Deleted, ..rejected };
+    done(stage.rows().delete(&tombstone, day).await.unwrap());
+    let completions_end = day.checked_add(COMPLETIONS_WRITE).unwrap();
+    assert_eq!(of(&stage.swept().await), [(shard, rfc3339(completions_end))], "one may be running");
 
     let other = stage.pending().await;
-    assert_eq!(stage.swept().await.len(), 2);
+    let now = SystemClock.now();
     let ready = done(stage.rows().finish(&other, now).await.unwrap());
-    assert_eq!((ready.status, ready.ready_at, ready.s3_upload_id), (UploadStatus::Ready, Some(now), None));
-    assert_eq!(stage.swept().await.len(), 1, "nobody looks after what is READY");
-    done(stage.rows().delete(&ready_again(&stage, &other).await, now).await.unwrap());
-    assert_eq!(stage.swept().await.len(), 2, "but after what was");
+    assert_eq!((ready.status, ready.ready_at, &ready.s3_upload_id), (UploadStatus::Ready, Some(now), &None));
+    let shard = SweepShard::of(&ready.upload_id).key("local");
+    let links_end = ready.created_at.checked_add(LINKS_WRITE).unwrap();
+    assert!(of(&stage.swept().await).contains(&(shard.clone(), rfc3339(links_end))), "its links lead on");
+    // Deleted a day later: nothing can write its objects any more.
+    done(stage.rows().delete(&ready, day).await.unwrap());
+    assert!(of(&stage.swept().await).contains(&(shard, rfc3339(links_end))), "due at once");
 }
 
-async fn ready_again(stage: &Stage, upload: &Upload) -> Upload {
-    stage.rows().read(&stage.owner, &upload.upload_id).await.unwrap().unwrap()
+#[tokio::test]
+async fn so_many_tries_to_complete_an_upload_are_counted_and_no_more() {
+    let stage = Stage::new();
+    let upload = stage.pending().await;
+    let rows = stage.rows();
+    let count = || rows.count_try(&stage.owner, &upload.upload_id);
+    for _ in 0..MAX_TRIES {
+        assert_eq!(done(count().await.unwrap()), upload);
+    }
+    assert_eq!(count().await.unwrap(), Transition::Refused(Some(upload.clone())));
+    let unknown = sojourn::ids::random().next();
+    assert_eq!(rows.count_try(&stage.owner, &unknown).await.unwrap(), Transition::Refused(None));
+    assert_eq!(stage.rows().read(&stage.owner, &unknown).await.unwrap(), None, "no row was made");
 }
 
 #[tokio::test]
@@ -97,10 +115,17 @@ async fn an_upload_ends_once_and_tells_how_to_whoever_comes_later() {
     assert_eq!(stage.taken().await, counts(12, 1));
     let deleted = done(rows.delete(&ready, now).await.unwrap());
     assert_eq!(deleted.status, UploadStatus::Deleted);
+    assert_eq!(stage.taken().await, counts(12, 1), "its links lead on");
     for late in [rows.delete(&ready, now).await, rows.finish(&upload, now).await] {
         let Transition::Refused(Some(stands)) = late.unwrap() else { panic!("it is deleted") };
         assert_eq!(stands.status, UploadStatus::Deleted);
     }
+    let settled = deleted.settled_at(now);
+    assert_eq!(rows.forget(&deleted, settled).await.unwrap(), Ending::Refused, "not yet");
+    assert_eq!(stage.taken().await, counts(12, 1));
+    let after = settled.checked_add(Duration::from_millis(1)).unwrap();
+    assert_eq!(rows.forget(&deleted, after).await.unwrap(), Ending::Done);
+    assert_eq!(rows.forget(&deleted, after).await.unwrap(), Ending::Refused);
     assert_eq!(stage.taken().await, counts(0, 0), "given back once");
 
     let mut unknown = upload;
@@ -157,7 +182,11 @@ async fn a_usage_row_that_cannot_give_an_upload_back_is_an_error_and_no_conflict
     let update = update.key("uploadId", AttributeValue::S("usage".to_owned()));
     let update = update.update_expression("SET #bytes = :less").expression_attribute_names("#bytes", "bytes");
     update.expression_attribute_values(":less", AttributeValue::N("11".to_owned())).send().await.unwrap();
-    let refused = stage.rows().delete(&upload, SystemClock.now()).await.unwrap_err();
+    let now = SystemClock.now();
+    let deleted = done(stage.rows().delete(&upload, now).await.unwrap());
+    let after = deleted.settled_at(now).checked_add(Duration::from_millis(1)).unwrap();
+    let refused = stage.rows().forget(&deleted, after).await.unwrap_err();
     assert!(refused.to_string().contains("usage"), "{refused}");
-    assert_eq!(ready_again(&stage, &upload).await.status, UploadStatus::Pending);
+    let stands = stage.rows().read(&stage.owner, &upload.upload_id).await.unwrap().unwrap();
+    assert_eq!(stands.status, UploadStatus::Deleted);
 }

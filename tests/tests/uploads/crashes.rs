@@ -52,10 +52,12 @@ async fn complete_and_kill(
     parts: &Value,
     (service, operation, when): (&str, &str, &str),
 ) -> u64 {
+    // The first update counts the try.
+    let skip = u64::from(operation == "UpdateItem");
     let rule = region
         .fault(&json!({
             "match": {"service": service, "operation": operation, "caller": FUNCTION},
-            "times": 1, "effect": {"kind": "hold", "when": when},
+            "skip": skip, "times": 1, "effect": {"kind": "hold", "when": when},
         }))
         .await;
     let killing = async {
@@ -105,12 +107,12 @@ async fn a_hundred_megabytes_arrive_whole_although_the_function_is_killed_again_
     // What is held before its effect still takes it when it is let go, as a request does whose sender has died.
     for call in [
         ("dynamodb", "BatchGetItem", "after"),
-        ("dynamodb", "GetItem", "before"),
         ("s3", "CompleteMultipartUpload", "before"),
         ("s3", "CompleteMultipartUpload", "after"),
         ("s3", "HeadObject", "before"),
         ("s3", "HeadObject", "after"),
         ("s3", "CopyObject", "before"),
+        ("s3", "CopyObject", "after"),
         ("dynamodb", "UpdateItem", "before"),
     ] {
         kills += complete_and_kill(&region, &ann, &id, &parts, call).await;
@@ -124,6 +126,7 @@ async fn a_hundred_megabytes_arrive_whole_although_the_function_is_killed_again_
     assert_eq!(region.quota_taken(&ann).await, (100 * MIB as u64, 1));
     region.call_as(&ann, "DELETE", &format!("/uploads/{id}")).send().await.expect(204);
     assert_eq!(region.uploaded_objects().await, [""; 0]);
+    region.sweep_deleted_uploads(&ann).await;
     assert_eq!(region.quota_taken(&ann).await, (0, 0));
 }
 
@@ -151,6 +154,7 @@ async fn a_completion_killed_around_any_call_is_finished_by_the_next() {
             assert_eq!(region.uploaded_objects().await, [""; 0], "{operation} {when}");
         }
     }
+    region.sweep_deleted_uploads(&ann).await;
     assert_eq!(region.quota_taken(&ann).await, (0, 0));
 }
 
@@ -231,6 +235,7 @@ async fn a_function_killed_around_the_transaction_of_an_announcement_loses_no_qu
             let path = format!("/uploads/{}", item["uploadId"].as_str().unwrap());
             region.call_as(&ann, "DELETE", &path).send().await.expect(204);
         }
+        region.sweep_deleted_uploads(&ann).await;
         assert_eq!(region.quota_taken(&ann).await, (0, 0), "{when}");
     }
 }

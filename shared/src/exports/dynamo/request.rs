@@ -4,9 +4,10 @@ use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use jiff::Timestamp;
 use serde_dynamo::aws_sdk_dynamodb_1::to_item;
 
+use super::slots;
 use crate::dynamo::{CancellationReason, DynamoError, Item, RowKey, Rows};
 use crate::env::{ConfigError, Env};
-use crate::exports::{Export, ExportRequest, Period};
+use crate::exports::{Export, ExportRequest, Period, Slot, TooManyOpen};
 use crate::idempotency::dynamo::atomic::{Commit, Decision, Effect, Explanation};
 use crate::ids::{ExportId, SharedIds, UserId};
 use crate::outbox::{self, Event, EventType};
@@ -60,8 +61,9 @@ impl ExportTables {
     }
 
     fn put(&self, export: &Export) -> Result<TransactWriteItem, DynamoError> {
-        let item: Item = to_item(export)
+        let mut item: Item = to_item(export)
             .map_err(|error| DynamoError::unreadable("write", export.export_id.as_str(), error))?;
+        item.extend(super::key(&export.export_id));
         let put = Put::builder()
             .table_name(&self.exports)
             .set_item(Some(item))
@@ -72,7 +74,8 @@ impl ExportTables {
     }
 }
 
-/// One request for an export, on its way into a transaction: the row, and the event. The queue is told by whoever answers.
+/// One request for an export, on its way into a transaction: the row, the slot, and the event. The queue is told by whoever
+/// answers.
 #[derive(Debug)]
 pub struct RequestExport<'a> {
     /// Where to.
@@ -89,23 +92,32 @@ impl Effect for RequestExport<'_> {
     type Decided = ();
 
     fn rows(&self) -> Vec<RowKey<'_>> {
-        Vec::new()
+        let slot =
+            |slot: Slot| RowKey { table: &self.tables.exports, key: slots::key(self.customer_id, &slot) };
+        Slot::all(&self.tables.region).map(slot).collect()
     }
 
-    async fn decide(&self, _: Rows, now: Timestamp) -> Result<Decision, DynamoError> {
+    async fn decide(&self, mut rows: Rows, now: Timestamp) -> Result<Decision, DynamoError> {
         let period = match Period::of(self.request, now) {
             Ok(period) => period,
             Err(empty) => return Ok(Decision::Refuse(empty.into())),
         };
-        let export = Export::requested(self.export_id.clone(), self.customer_id.clone(), period, now);
-        let actions =
-            vec![self.tables.put(&export)?, self.tables.event(EventType::ExportRequested, &export, [], now)?];
+        let held = rows.take(&self.tables.exports);
+        let Some(slot) = slots::free(&held, &self.tables.region, &self.export_id, now) else {
+            return Ok(Decision::Defer(TooManyOpen.into()));
+        };
+        let export = Export::requested(self.export_id.clone(), self.customer_id.clone(), period, slot, now);
+        let actions = vec![
+            self.tables.put(&export)?,
+            slots::take(&self.tables.exports, &export, now)?,
+            self.tables.event(EventType::ExportRequested, &export, [], now)?,
+        ];
         let reply =
             Reply::json(202, export.document()).header("location", format!("/exports/{}", export.export_id));
         Ok(Decision::Commit(Commit { actions, reply, decided: () }))
     }
 
-    /// The only condition is that the id is new.
+    /// The id is new. If the slot is not free any more, another request of the customer was faster: there may be another one.
     fn explain(&self, (): &(), _: &[CancellationReason]) -> Explanation {
         Explanation::ReadAgain
     }

@@ -6,12 +6,14 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use jiff::Timestamp;
 
-use super::{DynamoExports, ExportTables, key};
+use super::{DynamoExports, ExportTables, key, parts, slots};
 use crate::clock::{SharedClock, rfc3339};
 use crate::deadline::Deadline;
 use crate::dynamo::{CancellationReason, Change, DynamoError, Guard, Transaction, number, text, transact};
 use crate::env::{ConfigError, Env};
-use crate::exports::{Checkpoint, Export, Guarded, Progress, ResultFile, Rows, Status, expires_at};
+use crate::exports::{
+    Attempt, Checkpoint, Export, Guarded, Part, Progress, ResultFile, Rows, Status, expires_at,
+};
 use crate::ids::{ExportId, SharedIds};
 use crate::outbox::EventType;
 use crate::retry::Backoff;
@@ -67,7 +69,8 @@ const CONTENDED: &str = "TransactionConflictException";
 
 /// [`Rows`] in the exports table.
 ///
-/// Calls `GetItem` on exports; in transactions `UpdateItem` on exports, `PutItem` on outbox, and what the guard is.
+/// Calls `GetItem` and `Query` on exports; in transactions `UpdateItem`, `PutItem` and `DeleteItem` on exports, `PutItem` on
+/// outbox, and what the guard is.
 #[derive(Debug, Clone)]
 pub struct DynamoRows {
     client: Client,
@@ -123,7 +126,8 @@ impl DynamoRows {
             if is_refused(reasons.last()) {
                 return Ok(Guarded::Overtaken);
             }
-            if is_refused(reasons.first()) {
+            // The row has ended; or its slot is somebody else's, which is only so when the export has expired.
+            if reasons.iter().any(|reason| is_refused(Some(reason))) {
                 return Ok(Guarded::Over);
             }
             telemetry::count(Metric::TransactionConflicts, 1);
@@ -160,16 +164,26 @@ impl Rows for DynamoRows {
 
     async fn checkpoint(
         &self,
-        id: &ExportId,
+        export: &Export,
         status: Status,
         checkpoint: &Checkpoint,
+        part: Option<&Part>,
         progress: Progress,
         guard: &Guard,
     ) -> Result<Guarded, DynamoError> {
+        let id = &export.export_id;
         let [percent, rows] = of_progress(progress);
         let whole = (":checkpoint", Self::checkpoint_value(id, checkpoint)?);
         let values = [to(status), whole, percent, rows, at(self.clock.now())];
-        self.write(id, vec![self.change(&CHECKPOINT, id, values)?], guard).await
+        let mut actions = vec![self.change(&CHECKPOINT, id, values)?];
+        if let Some(part) = part {
+            actions.push(parts::put(&self.tables.exports, export, checkpoint, part)?);
+        }
+        self.write(id, actions, guard).await
+    }
+
+    async fn parts(&self, id: &ExportId, attempt: &Attempt) -> Result<Vec<Part>, DynamoError> {
+        parts::list(&self.client, &self.tables.exports, id, &attempt.mark).await
     }
 
     async fn progress(
@@ -200,6 +214,7 @@ impl Rows for DynamoRows {
         let more = [("rows", rows.into()), ("sizeBytes", file.size_bytes.into())];
         let actions = vec![
             self.change(&READY, &export.export_id, values)?,
+            slots::give_back(&self.tables.exports, export)?,
             self.tables.event(EventType::ExportReady, export, more, file.ready_at)?,
         ];
         self.write(&export.export_id, actions, guard).await
@@ -210,6 +225,7 @@ impl Rows for DynamoRows {
         let more = [("reason", reason.into())];
         let actions = vec![
             self.change(&FAILED, &export.export_id, values)?,
+            slots::give_back(&self.tables.exports, export)?,
             self.tables.event(EventType::ExportFailed, export, more, self.clock.now())?,
         ];
         self.write(&export.export_id, actions, guard).await

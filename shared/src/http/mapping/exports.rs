@@ -1,7 +1,7 @@
 //! Exports, and the queue that brings workers to them.
 
 use super::TRY_AGAIN;
-use crate::exports::{InvalidPeriod, NoSuchExport, SubmitError};
+use crate::exports::{InvalidPeriod, NoSuchExport, SLOT_RETRY, SubmitError, TooManyOpen};
 use crate::problem::{Problem, ProblemType};
 use crate::queue::NotSent;
 use crate::telemetry::chain;
@@ -20,6 +20,13 @@ impl From<NoSuchExport> for Problem {
     }
 }
 
+/// 429: it passes when one of the customer's exports has ended.
+impl From<TooManyOpen> for Problem {
+    fn from(error: TooManyOpen) -> Self {
+        Self::new(ProblemType::TooManyOpenExports, error.to_string()).retry_after(SLOT_RETRY)
+    }
+}
+
 /// As its variants say.
 impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
@@ -27,6 +34,10 @@ impl From<SubmitError> for Problem {
             SubmitError::Request(error) => error.into(),
             SubmitError::Table(error) => error.into(),
             SubmitError::NotSent(error) => error.into(),
+            SubmitError::BeingSent => {
+                let detail = "the work is being queued; try again with the same Idempotency-Key";
+                Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN)
+            }
         }
     }
 }

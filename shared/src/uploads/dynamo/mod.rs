@@ -8,20 +8,24 @@
 //! | `status`, `createdAt`, `readyAt`, `rejection` | what became of it |
 //! | `region` | whose bucket has it |
 //! | `s3UploadId`, `partSizeBytes` | if it comes in parts; the first until it is READY |
-//! | `sweepShard`, `sweepAt` | key of the index `sweep`, unless it is READY: who looks after it, and when |
-//! | `bytes`, `files` | of the row [`USAGE`]: what all uploads that are not DELETED take |
+//! | `tries` | how often it was tried to complete it |
+//! | `sweepShard`, `sweepAt` | key of the index `sweep`: who looks after it, and when. Not of one that is READY and settled |
+//! | `bytes`, `files` | of the row [`USAGE`]: what all uploads take that have a row |
 //!
-//! The two rows change in one transaction, so that the sum is always that of the rows.
+//! A row comes and goes in one transaction with the row [`USAGE`], so that the sum is always that of the rows.
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem};
 use jiff::Timestamp;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use super::{MAX_FILES, SweepShard, TOMBSTONE, Upload, UploadStatus};
+use super::{Ending, MAX_FILES, SweepShard, Upload, UploadStatus};
 use crate::clock::rfc3339;
-use crate::dynamo::{CancellationReason, Change, DynamoError, Item, number, text};
+use crate::dynamo::{
+    AttributeValue, CancellationReason, Change, DynamoError, Item, Transaction, number, text, transact,
+};
 use crate::env::{ConfigError, Env};
 use crate::ids::{UploadId, UserId};
 use crate::tables;
@@ -56,13 +60,17 @@ const RELEASE: Change = Change {
 
 const USAGE_NAMES: &[(&str, &str)] = &[("#bytes", "bytes"), ("#files", "files")];
 
-/// Ends an upload that stands as it was seen: whoever changed it meanwhile has to be looked at first. It is looked after once
-/// more, for what links and running requests may still write.
+/// Ends an upload that stands as it was seen: whoever changed it meanwhile has to be looked at first. It is looked after when
+/// nothing can write its objects any more.
 const DELETE: Change = Change {
     update: "SET #status = :deleted, sweepShard = :shard, sweepAt = :sweepAt",
     condition: Some("#status = :seen"),
     names: &[("#status", "status")],
 };
+
+/// The tombstone is still one, and its time has come: the index may have shown the upload as it stood before its user deleted
+/// it, which is too early.
+const IS_DUE_TOMBSTONE: &str = "#status = :deleted AND sweepAt < :before";
 
 /// The key of an upload's row.
 pub fn key(owner_id: &UserId, upload_id: &UploadId) -> Item {
@@ -86,7 +94,7 @@ pub fn parse(item: Item) -> Result<Upload, DynamoError> {
     from_item(item).map_err(|error| DynamoError::unreadable("read", "an upload", error))
 }
 
-/// The transactions that change an upload together with its user's quota.
+/// The writes that change an upload together with its user's quota.
 #[derive(Debug, Clone)]
 pub struct UploadWrites {
     table: String,
@@ -140,42 +148,57 @@ impl UploadWrites {
         ])
     }
 
-    /// The upload as it was seen, deleted: its row first, then the quota. It must not be DELETED already.
-    pub fn deleted(&self, seen: &Upload, now: Timestamp) -> Result<Vec<TransactWriteItem>, DynamoError> {
-        let delete = [
+    /// The values of [`DELETE`] for an upload as it was seen.
+    fn delete_values(seen: &Upload, now: Timestamp) -> [(&'static str, AttributeValue); 4] {
+        [
             (":deleted", text(UploadStatus::Deleted.as_str())),
             (":seen", text(seen.status.as_str())),
             (":shard", text(SweepShard::of(&seen.upload_id).key(&seen.region))),
-            (":sweepAt", text(after(now, TOMBSTONE))),
-        ];
+            (":sweepAt", text(rfc3339(seen.settled_at(now)))),
+        ]
+    }
+
+    /// The tombstone that was seen, gone: its row first, then the quota.
+    fn forgotten(&self, seen: &Upload, due_before: Timestamp) -> Result<Vec<TransactWriteItem>, DynamoError> {
+        let delete = Delete::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(&seen.owner_id, &seen.upload_id)))
+            .condition_expression(IS_DUE_TOMBSTONE)
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":deleted", text(UploadStatus::Deleted.as_str()))
+            .expression_attribute_values(":before", text(rfc3339(due_before)))
+            .build()
+            .map_err(|error| DynamoError::unreadable("build", &self.table, error))?;
         let release = [(":size", number(seen.size_bytes)), (":one", number(1))];
         Ok(vec![
-            DELETE.action(&self.table, key(&seen.owner_id, &seen.upload_id), delete)?,
+            TransactWriteItem::builder().delete(delete).build(),
             RELEASE.action(&self.table, usage_key(&seen.owner_id), release)?,
         ])
     }
 }
 
-/// Why an upload was not deleted.
-enum Refusal {
-    /// It stands otherwise than it was seen: its row, empty if there is none.
-    Row(Item),
-    /// Others were at the same rows.
-    Busy,
-}
-
-/// Reads why the transaction of [`UploadWrites::deleted`] did nothing. A usage row that cannot give the upload back says
-/// something else than the uploads do. No other try will change that.
-fn refusal_of(seen: &Upload, reasons: &[CancellationReason]) -> Result<Refusal, DynamoError> {
+/// Removes a tombstone that is due, and gives it back to the quota. A usage row that cannot give it back says something else
+/// than the uploads do: no other try will change that.
+async fn forget(
+    client: &Client,
+    writes: &UploadWrites,
+    seen: &Upload,
+    due_before: Timestamp,
+) -> Result<Ending, DynamoError> {
     use CancellationReason::ConditionFailed;
 
-    match reasons {
-        [ConditionFailed(row), ..] => Ok(Refusal::Row(row.clone())),
-        [_, ConditionFailed(_), ..] => {
+    let actions = writes.forgotten(seen, due_before)?;
+    let reasons = match transact(client, seen.upload_id.as_str(), actions).await? {
+        Transaction::Committed => return Ok(Ending::Done),
+        Transaction::Cancelled(reasons) => reasons,
+    };
+    match reasons.as_slice() {
+        [ConditionFailed(_), ..] => Ok(Ending::Refused),
+        [_, ConditionFailed(_)] => {
             let usage = format!("the usage of {}", seen.owner_id);
             Err(DynamoError::unreadable("TransactWriteItems", usage, "it is less than the upload alone"))
         }
-        _ => Ok(Refusal::Busy),
+        _ => Ok(Ending::Busy),
     }
 }
 

@@ -6,23 +6,31 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
-use super::{Refusal, UploadWrites, key, list, parse, refusal_of};
+use super::{DELETE, UploadWrites, key, list, parse};
 use crate::clock::rfc3339;
 use crate::cursor::Page;
 use crate::dynamo::{
     self, AttributeValue, CancellationReason::ConditionFailed, DynamoError, Item, RowKey, RowRead,
-    Transaction, Write, WriteOutcome, text, transact,
+    Transaction, Write, WriteOutcome, number, text, transact,
 };
 use crate::env::{ConfigError, Env};
 use crate::ids::{UploadId, UserId};
 use crate::uploads::{
-    Creation, Rejection, Transition, Upload, UploadError, UploadLimits, UploadRows, UploadStatus, Uploads,
-    Usage,
+    Creation, Ending, MAX_TRIES, Rejection, Transition, Upload, UploadError, UploadLimits, UploadRows,
+    UploadStatus, Uploads, Usage,
 };
 
-/// The file is what was announced. Nobody has to look after the upload any more, and S3 knows nothing of its parts.
+/// Somebody says that the file was sent. What the answer leads to is asked of S3, which is not for nothing.
+const COUNT_TRY: dynamo::Change = dynamo::Change {
+    update: "ADD tries :one",
+    condition: Some("#status = :pending AND (attribute_not_exists(tries) OR tries < :most)"),
+    names: STATUS,
+};
+
+/// The file is what was announced, and S3 knows nothing of its parts. The upload is looked after once more, when its links have
+/// ended.
 const FINISH: dynamo::Change = dynamo::Change {
-    update: "SET #status = :ready, readyAt = :now REMOVE sweepShard, sweepAt, s3UploadId",
+    update: "SET #status = :ready, readyAt = :now, sweepAt = :linksEnd REMOVE s3UploadId",
     condition: Some(IS_PENDING),
     names: STATUS,
 };
@@ -39,7 +47,8 @@ const IS_PENDING: &str = "#status = :pending";
 
 const STATUS: &[(&str, &str)] = &[("#status", "status")];
 
-/// The uploads table. Calls `GetItem`, `BatchGetItem`, `UpdateItem` and `Query`; in transactions `PutItem` and `UpdateItem`.
+/// The uploads table. Calls `GetItem`, `BatchGetItem`, `UpdateItem` and `Query`; in transactions `PutItem`, `UpdateItem` and
+/// `DeleteItem`.
 #[derive(Debug, Clone)]
 pub struct DynamoUploads {
     client: Client,
@@ -55,15 +64,13 @@ impl DynamoUploads {
     async fn change<const N: usize>(
         &self,
         change: &dynamo::Change,
-        upload: &Upload,
+        (owner, upload_id): (&UserId, &UploadId),
         values: [(&str, AttributeValue); N],
     ) -> Result<Transition, DynamoError> {
-        let row = key(&upload.owner_id, &upload.upload_id);
         let request = change
-            .request(&self.client, self.writes.table(), row, values)
-            .expression_attribute_values(":pending", text(UploadStatus::Pending.as_str()))
+            .request(&self.client, self.writes.table(), key(owner, upload_id), values)
             .return_values(ReturnValue::AllNew);
-        Ok(match Box::pin(request.send()).await.outcome("UpdateItem", upload.upload_id.as_str())? {
+        Ok(match Box::pin(request.send()).await.outcome("UpdateItem", upload_id.as_str())? {
             Write::Done(answer) => Transition::Done(parse(answer.attributes.unwrap_or_default())?),
             Write::Refused(item) => Transition::Refused(stands(item)?),
             Write::Conflict => Transition::Busy,
@@ -106,29 +113,43 @@ impl UploadRows for DynamoUploads {
         list::page(&self.client, self.writes.table(), owner, cursor, limit).await
     }
 
+    async fn count_try(&self, owner: &UserId, upload_id: &UploadId) -> Result<Transition, DynamoError> {
+        let values = [pending(), (":one", number(1)), (":most", number(MAX_TRIES))];
+        self.change(&COUNT_TRY, (owner, upload_id), values).await
+    }
+
     async fn finish(&self, upload: &Upload, now: Timestamp) -> Result<Transition, DynamoError> {
-        let values = [(":ready", text(UploadStatus::Ready.as_str())), (":now", text(rfc3339(now)))];
-        self.change(&FINISH, upload, values).await
+        let values = [
+            pending(),
+            (":ready", text(UploadStatus::Ready.as_str())),
+            (":now", text(rfc3339(now))),
+            (":linksEnd", text(rfc3339(upload.links_end()))),
+        ];
+        self.change(&FINISH, (&upload.owner_id, &upload.upload_id), values).await
     }
 
     async fn reject(&self, upload: &Upload, rejection: Rejection) -> Result<Transition, DynamoError> {
-        let values =
-            [(":rejected", text(UploadStatus::Rejected.as_str())), (":reason", text(rejection.as_str()))];
-        self.change(&REJECT, upload, values).await
+        let values = [
+            pending(),
+            (":rejected", text(UploadStatus::Rejected.as_str())),
+            (":reason", text(rejection.as_str())),
+        ];
+        self.change(&REJECT, (&upload.owner_id, &upload.upload_id), values).await
     }
 
     async fn delete(&self, seen: &Upload, now: Timestamp) -> Result<Transition, DynamoError> {
-        let actions = self.writes.deleted(seen, now)?;
-        match transact(&self.client, seen.upload_id.as_str(), actions).await? {
-            Transaction::Committed => {
-                Ok(Transition::Done(Upload { status: UploadStatus::Deleted, ..seen.clone() }))
-            }
-            Transaction::Cancelled(reasons) => match refusal_of(seen, &reasons)? {
-                Refusal::Row(item) => Ok(Transition::Refused(stands(item)?)),
-                Refusal::Busy => Ok(Transition::Busy),
-            },
-        }
+        let values = UploadWrites::delete_values(seen, now);
+        self.change(&DELETE, (&seen.owner_id, &seen.upload_id), values).await
     }
+
+    async fn forget(&self, deleted: &Upload, now: Timestamp) -> Result<Ending, DynamoError> {
+        super::forget(&self.client, &self.writes, deleted, now).await
+    }
+}
+
+/// What [`IS_PENDING`] compares with.
+fn pending() -> (&'static str, AttributeValue) {
+    (":pending", text(UploadStatus::Pending.as_str()))
 }
 
 /// The row of an upload. Consistent.

@@ -3,10 +3,11 @@
 use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 
-use super::{Refusal, UploadWrites, key, parse, refusal_of};
+use super::{DELETE, UploadWrites, key, parse};
 use crate::clock::{SharedClock, rfc3339};
 use crate::dynamo::{
-    CancellationReason, DynamoError, Guard, Item, TimeIndex, Transaction, Write, WriteOutcome, text, transact,
+    CancellationReason, Change, DynamoError, Guard, Item, TimeIndex, Transaction, Write, WriteOutcome, text,
+    transact,
 };
 use crate::env::{ConfigError, Env};
 use crate::shards::ShardPage;
@@ -17,13 +18,21 @@ use crate::uploads::{Ending, SweepEntry, SweepRows, SweepShard, Upload, UploadSt
 const SWEEP: TimeIndex =
     TimeIndex { name: "sweep", shard: "sweepShard", before: "sweepShard = :shard AND sweepAt < :before" };
 
-/// The tombstone is still one, and its time has come: the index may have shown the upload as it stood before its user deleted
-/// it, which is two hours too early.
-const IS_DUE_TOMBSTONE: &str = "#status = :deleted AND sweepAt < :before";
+/// The file stays, and nobody can send its bytes again. The index may have shown the upload as it stood before.
+const SETTLE: Change = Change {
+    update: "REMOVE sweepShard, sweepAt",
+    condition: Some("#status = :ready AND sweepAt < :before"),
+    names: &[("#status", "status")],
+};
+
+/// Behind all that is due now. Whoever has changed the time meanwhile knows better.
+const PUT_BEHIND: Change =
+    Change { update: "SET sweepAt = :later", condition: Some("sweepAt = :seen"), names: &[] };
 
 /// The uploads table, for who looks after it.
 ///
-/// Calls `Query` on the index `sweep`, `GetItem` and `DeleteItem`; in transactions `UpdateItem`, and what the guard is.
+/// Calls `Query` on the index `sweep`, `GetItem` and `UpdateItem`; in transactions `UpdateItem`, `DeleteItem`, and what the guard
+/// is.
 #[derive(Debug, Clone)]
 pub struct DynamoSweep {
     client: Client,
@@ -57,8 +66,9 @@ impl SweepRows for DynamoSweep {
     }
 
     async fn expire(&self, seen: &Upload, Guard(guard): Guard) -> Result<Ending, DynamoError> {
-        let mut actions = self.writes.deleted(seen, self.clock.now())?;
-        actions.push(guard);
+        let values = UploadWrites::delete_values(seen, self.clock.now());
+        let row = key(&seen.owner_id, &seen.upload_id);
+        let actions = vec![DELETE.action(self.writes.table(), row, values)?, guard];
         let reasons = match transact(&self.client, seen.upload_id.as_str(), actions).await? {
             Transaction::Committed => {
                 telemetry::count(Metric::UploadsExpired, 1);
@@ -66,31 +76,35 @@ impl SweepRows for DynamoSweep {
             }
             Transaction::Cancelled(reasons) => reasons,
         };
-        // An overtaken run must hear of it first.
-        if let [_, _, CancellationReason::ConditionFailed(_)] = reasons.as_slice() {
-            return Ok(Ending::Fenced);
-        }
-        Ok(match refusal_of(seen, &reasons)? {
-            Refusal::Row(_) => Ending::Refused,
-            Refusal::Busy => Ending::Busy,
+        Ok(match reasons.as_slice() {
+            // An overtaken run must hear of it first.
+            [_, CancellationReason::ConditionFailed(_)] => Ending::Fenced,
+            [CancellationReason::ConditionFailed(_), ..] => Ending::Refused,
+            _ => Ending::Busy,
         })
     }
 
     async fn forget(&self, seen: &Upload, due_before: Timestamp) -> Result<Ending, DynamoError> {
-        let request = self
-            .client
-            .delete_item()
-            .table_name(self.writes.table())
-            .set_key(Some(key(&seen.owner_id, &seen.upload_id)))
-            .condition_expression(IS_DUE_TOMBSTONE)
-            .expression_attribute_names("#status", "status")
-            .expression_attribute_values(":deleted", text(UploadStatus::Deleted.as_str()))
-            .expression_attribute_values(":before", text(rfc3339(due_before)));
-        Ok(match Box::pin(request.send()).await.outcome("DeleteItem", seen.upload_id.as_str())? {
+        super::forget(&self.client, &self.writes, seen, due_before).await
+    }
+
+    async fn settle(&self, seen: &Upload, due_before: Timestamp) -> Result<Ending, DynamoError> {
+        let row = key(&seen.owner_id, &seen.upload_id);
+        let values = [(":ready", text(UploadStatus::Ready.as_str())), (":before", text(rfc3339(due_before)))];
+        let request = SETTLE.request(&self.client, self.writes.table(), row, values);
+        Ok(match Box::pin(request.send()).await.outcome("UpdateItem", seen.upload_id.as_str())? {
             Write::Done(_) => Ending::Done,
             Write::Refused(_) => Ending::Refused,
             Write::Conflict => Ending::Busy,
         })
+    }
+
+    async fn put_behind(&self, entry: &SweepEntry, later: Timestamp) -> Result<(), DynamoError> {
+        let row = key(&entry.owner_id, &entry.upload_id);
+        let values = [(":later", text(rfc3339(later))), (":seen", text(rfc3339(entry.sweep_at)))];
+        let request = PUT_BEHIND.request(&self.client, self.writes.table(), row, values);
+        // Refused or a conflict: somebody is at the upload, and it is not what holds the rest up.
+        Box::pin(request.send()).await.outcome("UpdateItem", entry.upload_id.as_str()).map(drop)
     }
 }
 

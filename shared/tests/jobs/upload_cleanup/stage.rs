@@ -199,6 +199,13 @@ impl Stage {
         row.map(|row| row["status"].as_s().unwrap().clone())
     }
 
+    /// When an upload has to be looked after.
+    pub(super) async fn sweep_at(&self, upload: &Upload) -> String {
+        let row = self.store.client.get_item().table_name("UploadsTable").consistent_read(true);
+        let row = row.set_key(Some(key(&upload.owner_id, &upload.upload_id))).send().await.unwrap().item;
+        row.unwrap()["sweepAt"].as_s().unwrap().clone()
+    }
+
     /// What is counted as taken by a user: bytes and files.
     pub(super) async fn taken(&self, owner: &UserId) -> (u64, u64) {
         let row = self.store.client.get_item().table_name("UploadsTable").consistent_read(true);

@@ -1,0 +1,51 @@
+//! Who sends an export's message once more.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use sojourn::exports::dynamo::{SEND_EVERY, SendClaim};
+use sojourn::ids::{self, ExportId};
+
+use crate::stage::Stage;
+
+#[tokio::test]
+async fn of_repetitions_at_once_one_sends_and_the_others_learn_whether_it_has() {
+    let stage = Stage::open();
+    let id = stage.request().await;
+    let sends = stage.sends();
+    let claims = join_all((0..10).map(|_| sends.claim(&id))).await;
+    let claims: Vec<SendClaim> = claims.into_iter().map(Result::unwrap).collect();
+    assert_eq!(claims.iter().filter(|claim| **claim == SendClaim::Claimed).count(), 1, "{claims:?}");
+    assert_eq!(claims.iter().filter(|claim| **claim == SendClaim::BeingSent).count(), 9, "{claims:?}");
+
+    sends.sent(&id).await.unwrap();
+    assert_eq!(sends.claim(&id).await.unwrap(), SendClaim::NotNeeded);
+    stage.clock.advance(SEND_EVERY);
+    assert_eq!(sends.claim(&id).await.unwrap(), SendClaim::Claimed, "one each {SEND_EVERY:?}");
+}
+
+#[tokio::test]
+async fn a_claim_whose_holder_died_acknowledges_nothing_and_is_taken_over() {
+    let stage = Stage::open();
+    let id = stage.request().await;
+    let sends = stage.sends();
+    assert_eq!(sends.claim(&id).await.unwrap(), SendClaim::Claimed);
+    stage.clock.advance(SEND_EVERY.checked_sub(Duration::from_millis(1)).unwrap());
+    assert_eq!(sends.claim(&id).await.unwrap(), SendClaim::BeingSent);
+    stage.clock.advance(Duration::from_millis(1));
+    assert_eq!(sends.claim(&id).await.unwrap(), SendClaim::Claimed);
+    assert_eq!(sends.claim(&id).await.unwrap(), SendClaim::BeingSent, "an earlier claim proves nothing");
+}
+
+#[tokio::test]
+async fn an_export_that_somebody_has_begun_or_that_is_gone_needs_no_message() {
+    let stage = Stage::open();
+    let id = stage.request().await;
+    stage.finish(&id).await;
+    let unknown: ExportId = ids::random().next();
+    for id in [id, unknown] {
+        assert_eq!(stage.sends().claim(&id).await.unwrap(), SendClaim::NotNeeded);
+        stage.sends().sent(&id).await.unwrap();
+    }
+    assert_eq!(stage.store.client.scan().table_name("ExportsTable").send().await.unwrap().count(), 2);
+}
