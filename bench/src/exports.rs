@@ -7,6 +7,7 @@ use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
 use futures::stream::{self, StreamExt};
 use serde_json::json;
 use sojourn::ids::{self, OrderId};
+use sojourn::json::Plain;
 use sojourn_tests::{Customer, TestRegion, fresh_key};
 
 use crate::{Figures, row, section};
@@ -86,7 +87,7 @@ fn write(customer: &Customer, first: jiff::Timestamp, n: usize) -> WriteRequest 
         "status": "PAID", "paidAt": sojourn::clock::rfc3339(at), "total": {"amount": 77_400, "currency": "TWD"},
         "lines": [line("lamp"), line("espresso-beans-1kg"), line("desk")],
     });
-    let item = serde_dynamo::to_item(order).unwrap();
+    let item = serde_dynamo::to_item(Plain(&order)).unwrap();
     WriteRequest::builder().put_request(PutRequest::builder().set_item(Some(item)).build().unwrap()).build()
 }
 

@@ -70,14 +70,16 @@ pub mod as_rfc3339 {
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer};
 
+    use crate::date_time;
+
     /// Writes [`super::rfc3339`].
     pub fn serialize<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&super::rfc3339(*at))
     }
 
-    /// Reads any RFC 3339 timestamp.
+    /// Reads any date-time of RFC 3339.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        date_time::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
@@ -85,6 +87,8 @@ pub mod as_rfc3339 {
 pub mod as_rfc3339_if_any {
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::date_time;
 
     /// Writes [`super::rfc3339`].
     pub fn serialize<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -94,10 +98,10 @@ pub mod as_rfc3339_if_any {
         }
     }
 
-    /// Reads any RFC 3339 timestamp.
+    /// Reads any date-time of RFC 3339.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
+        text.map(|text| date_time::parse(&text).map_err(serde::de::Error::custom)).transpose()
     }
 }
 

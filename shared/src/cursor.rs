@@ -26,6 +26,22 @@ struct Envelope<T> {
     after: T,
 }
 
+/// Rows to ask DynamoDB for when a page shows `limit`: one more tells whether there is a next page. DynamoDB itself names a
+/// place to go on from also when the page ends where the list does.
+pub fn rows_to_read(limit: u32) -> i32 {
+    i32::try_from(limit).unwrap_or(i32::MAX).saturating_add(1)
+}
+
+/// Cuts what was read to the page, and tells the last row of it if there are more.
+pub fn cut<T>(rows: &mut Vec<T>, limit: u32) -> Option<&T> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if rows.len() <= limit {
+        return None;
+    }
+    rows.truncate(limit);
+    rows.last()
+}
+
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -62,6 +78,14 @@ mod tests {
         let cursor = encode("orders", &"ord_1").unwrap();
         assert_eq!(decode::<String>("orders", &cursor), Ok("ord_1".to_owned()));
         assert_eq!(decode::<String>("products", &cursor), Err(InvalidCursor));
+    }
+
+    #[test]
+    fn a_page_has_a_next_one_only_if_a_row_is_left() {
+        let mut rows = vec![1, 2, 3];
+        assert_eq!(cut(&mut rows, 2), Some(&2));
+        assert_eq!((rows.len(), cut(&mut rows, 2)), (2, None));
+        assert_eq!(rows_to_read(2), 3);
     }
 
     proptest! {

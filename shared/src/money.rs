@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::json;
+
 /// An ISO 4217 currency code: three capital letters. Whether the code is in use is the shop's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Currency([u8; 3]);
@@ -54,6 +56,7 @@ impl<'de> Deserialize<'de> for Currency {
 #[serde(deny_unknown_fields)]
 pub struct Money {
     /// Minor units. Never negative in a price.
+    #[serde(deserialize_with = "json::integer")]
     pub amount: u64,
     /// Its currency.
     pub currency: Currency,

@@ -1,60 +1,122 @@
-//! `ETag` and `If-Match`: a write that only happens if nobody else has written since its client looked.
+//! Entity tags and conditional requests (RFC 9110, section 13).
 //!
-//! What is versioned has the entity tag `"<version>"` (RFC 9110, section 8.8.3): strong, for two versions are never the
-//! same. A client that sends the tag back in `If-Match` wants its write to happen on that version or not at all (section
-//! 13.1.1); the refusal is 412 and names the version that stands. A retry of a write whose answer got lost is refused like
-//! that too: whoever is not sure reads again.
+//! What is versioned has the entity tag `"<version>"` (section 8.8.3): strong, for two versions are never the same. A client
+//! that sends it back makes its request depend on the version that stands:
+//!
+//! 1. `If-Match` (section 13.1.1): one of these versions, or `*`, any. Else 412. Tags are compared strongly: a weak one
+//!    matches nothing.
+//! 2. `If-None-Match` (section 13.1.2): none of these versions, or `*`, nothing at all. Else a read is answered 304, and
+//!    anything else 412. Tags are compared weakly.
+//!
+//! They are evaluated in this order (section 13.2.2), after everything else that may refuse a request. A 412 names the version
+//! that stands. A retry of a write whose answer got lost is refused like that too: whoever is not sure reads again.
+//!
+//! Dates are not compared (`If-Modified-Since`, `If-Unmodified-Since`): nothing here has a `Last-Modified`, and without
+//! one these headers are ignored (sections 13.1.3 and 13.1.4).
 
 use std::str::FromStr;
 
-/// Header of a conditional write.
+/// Header of a request for one of the versions that it names.
 pub const IF_MATCH: &str = "if-match";
+/// Header of a request for none of the versions that it names.
+pub const IF_NONE_MATCH: &str = "if-none-match";
 
 /// The entity tag of a version.
 pub fn etag(version: u64) -> String {
     format!("\"{version}\"")
 }
 
-/// What a client wants to find.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IfMatch {
-    /// `*`: something, at whatever version. Whether there is something is for the capability to say.
-    Any,
-    /// One of these versions. Tags that name none of ours match nothing and are left out: weak ones, and what no version
-    /// is written like.
-    Versions(Vec<u64>),
+/// What a client wants to find, for its request to be carried out. The default asks for nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preconditions {
+    if_match: Option<Tags>,
+    if_none_match: Option<Tags>,
 }
 
-/// An `If-Match` that is neither `*` nor a list of entity tags. 400.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("If-Match is * or a list of entity tags in double quotes, such as \"7\"")]
-pub struct InvalidIfMatch;
+/// What stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Current {
+    /// Its version.
+    pub version: u64,
+    /// Whether it counts as something. `*` does not mean it otherwise.
+    pub exists: bool,
+}
 
-impl IfMatch {
-    /// Reads the header; `None` when there is none, and the write is for whatever stands.
-    pub fn from_header(value: Option<&str>) -> Result<Option<Self>, InvalidIfMatch> {
-        value.map(str::parse).transpose()
+/// What became of the preconditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evaluation {
+    /// They hold.
+    Met,
+    /// `If-Match` does not. 412.
+    NotMatched,
+    /// `If-None-Match` does not. 304 or 412.
+    Matched,
+}
+
+/// A header that is neither `*` nor a list of entity tags. 400.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("If-Match and If-None-Match are * or a list of entity tags in double quotes, such as \"7\"")]
+pub struct InvalidTags;
+
+impl Preconditions {
+    /// Reads `If-Match` and `If-None-Match`.
+    pub fn from_headers(if_match: Option<&str>, if_none_match: Option<&str>) -> Result<Self, InvalidTags> {
+        let read = |header: Option<&str>| header.map(str::parse).transpose();
+        Ok(Self { if_match: read(if_match)?, if_none_match: read(if_none_match)? })
     }
 
-    /// Whether a write may happen on `version`.
-    pub fn admits(&self, version: u64) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Versions(versions) => versions.contains(&version),
+    /// Whether they hold for what stands, and which does not.
+    pub fn evaluate(&self, current: Current) -> Evaluation {
+        let Current { version, exists } = current;
+        let is_wanted = |tags: &Tags| match tags {
+            Tags::Any => exists,
+            Tags::Listed(tags) => tags.iter().any(|tag| !tag.is_weak && tag.version == version),
+        };
+        let is_known = |tags: &Tags| match tags {
+            Tags::Any => exists,
+            Tags::Listed(tags) => tags.iter().any(|tag| tag.version == version),
+        };
+        if !self.if_match.as_ref().is_none_or(is_wanted) {
+            Evaluation::NotMatched
+        } else if self.if_none_match.as_ref().is_some_and(is_known) {
+            Evaluation::Matched
+        } else {
+            Evaluation::Met
         }
     }
+
+    /// Whether a write may happen on what stands.
+    pub fn admit(&self, current: Current) -> bool {
+        self.evaluate(current) == Evaluation::Met
+    }
 }
 
-impl FromStr for IfMatch {
-    type Err = InvalidIfMatch;
+/// The value of one of the headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Tags {
+    /// `*`.
+    Any,
+    /// These. Tags that name no version of ours match nothing and are left out.
+    Listed(Vec<Tag>),
+}
 
-    fn from_str(text: &str) -> Result<Self, InvalidIfMatch> {
+/// A version by its entity tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tag {
+    is_weak: bool,
+    version: u64,
+}
+
+impl FromStr for Tags {
+    type Err = InvalidTags;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTags> {
         if trim(text) == "*" {
             return Ok(Self::Any);
         }
-        let mut versions = Vec::new();
+        let mut tags = Vec::new();
         let mut rest = trim(text);
-        let mut tags = 0;
+        let mut count = 0;
         while !rest.is_empty() {
             // Empty elements of a list are skipped (section 5.6.1.2).
             if let Some(behind) = rest.strip_prefix(',') {
@@ -63,43 +125,43 @@ impl FromStr for IfMatch {
             }
             let (tag, behind) = entity_tag(rest)?;
             if !(behind.is_empty() || behind.starts_with(',')) {
-                return Err(InvalidIfMatch);
+                return Err(InvalidTags);
             }
-            tags += 1;
-            versions.extend(tag.version());
+            count += 1;
+            tags.extend(tag.of_ours());
             rest = behind;
         }
         // The grammar knows a list of nothing, which nothing could match: its sender has forgotten the tag.
-        if tags == 0 { Err(InvalidIfMatch) } else { Ok(Self::Versions(versions)) }
+        if count == 0 { Err(InvalidTags) } else { Ok(Self::Listed(tags)) }
     }
 }
 
 /// One entity tag.
 struct EntityTag<'a> {
-    weak: bool,
+    is_weak: bool,
     opaque: &'a str,
 }
 
 impl EntityTag<'_> {
-    /// The version that it names by strong comparison (section 8.8.3.2), character by character: `"07"` is no version.
-    fn version(&self) -> Option<u64> {
-        let version: u64 = self.opaque.parse().ok().filter(|_| !self.weak)?;
-        (version.to_string() == self.opaque).then_some(version)
+    /// The version that it names, character by character (section 8.8.3.2): `"07"` is none.
+    fn of_ours(&self) -> Option<Tag> {
+        let version: u64 = self.opaque.parse().ok()?;
+        (version.to_string() == self.opaque).then_some(Tag { is_weak: self.is_weak, version })
     }
 }
 
 /// Takes the entity tag that `text` begins with, and the blanks behind it.
-fn entity_tag(text: &str) -> Result<(EntityTag<'_>, &str), InvalidIfMatch> {
-    let (weak, quoted) = match text.strip_prefix("W/") {
+fn entity_tag(text: &str) -> Result<(EntityTag<'_>, &str), InvalidTags> {
+    let (is_weak, quoted) = match text.strip_prefix("W/") {
         Some(quoted) => (true, quoted),
         None => (false, text),
     };
     let (opaque, behind) =
-        quoted.strip_prefix('"').and_then(|open| open.split_once('"')).ok_or(InvalidIfMatch)?;
+        quoted.strip_prefix('"').and_then(|open| open.split_once('"')).ok_or(InvalidTags)?;
     if opaque.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok((EntityTag { weak, opaque }, trim(behind)))
+        Ok((EntityTag { is_weak, opaque }, trim(behind)))
     } else {
-        Err(InvalidIfMatch)
+        Err(InvalidTags)
     }
 }
 
@@ -113,54 +175,88 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn versions(text: &str) -> Vec<u64> {
+    /// What `If-Match` and `If-None-Match` come to on version 7.
+    fn on_seven(if_match: Option<&str>, if_none_match: Option<&str>) -> Evaluation {
+        let preconditions = Preconditions::from_headers(if_match, if_none_match).unwrap();
+        preconditions.evaluate(Current { version: 7, exists: true })
+    }
+
+    fn tags(text: &str) -> Vec<(bool, u64)> {
         match text.parse() {
-            Ok(IfMatch::Versions(versions)) => versions,
+            Ok(Tags::Listed(tags)) => tags.iter().map(|tag| (tag.is_weak, tag.version)).collect(),
             other => panic!("{text}: {other:?}"),
         }
     }
 
     #[test]
-    fn an_absent_header_asks_for_nothing() {
-        assert_eq!(IfMatch::from_header(None), Ok(None));
-        assert_eq!(IfMatch::from_header(Some(" * ")), Ok(Some(IfMatch::Any)));
-    }
-
-    #[test]
     fn a_list_names_every_version_in_it() {
-        assert_eq!(versions("\"7\""), [7]);
-        assert_eq!(versions("\"7\", \"0\" ,\"12\""), [7, 0, 12]);
-        assert_eq!(versions(" ,\t,\"7\",, \"8\", "), [7, 8]);
+        assert_eq!(tags("\"7\""), [(false, 7)]);
+        assert_eq!(tags("\"7\", W/\"0\" ,\"12\""), [(false, 7), (true, 0), (false, 12)]);
+        assert_eq!(tags(" ,\t,\"7\",, \"8\", "), [(false, 7), (false, 8)]);
     }
 
     #[test]
-    fn weak_tags_and_tags_of_somebody_else_match_nothing() {
-        for tag in ["W/\"7\"", "\"07\"", "\"+7\"", "\"7a\"", "\"\"", "\"a,b\"", "\"99999999999999999999\""] {
-            assert_eq!(versions(tag), [0; 0], "{tag}");
+    fn tags_of_somebody_else_match_nothing() {
+        for tag in ["\"07\"", "\"+7\"", "\"7a\"", "\"\"", "\"a,b\"", "\"99999999999999999999\""] {
+            assert_eq!(tags(tag), [], "{tag}");
+            assert_eq!(on_seven(Some(tag), None), Evaluation::NotMatched, "{tag}");
+            assert_eq!(on_seven(None, Some(tag)), Evaluation::Met, "{tag}");
         }
-        assert_eq!(versions("W/\"7\", \"8\""), [8]);
     }
 
     #[test]
-    fn what_is_no_list_of_tags_is_refused() {
+    fn weak_tags_are_enough_to_know_a_version_and_not_to_change_it() {
+        assert_eq!(on_seven(Some("W/\"7\""), None), Evaluation::NotMatched);
+        assert_eq!(on_seven(None, Some("W/\"7\"")), Evaluation::Matched);
+        assert_eq!(on_seven(Some("W/\"7\", \"7\""), None), Evaluation::Met);
+    }
+
+    #[test]
+    fn a_star_means_something_that_is_there() {
+        let star = |if_match, if_none_match, exists| {
+            let preconditions = Preconditions::from_headers(if_match, if_none_match).unwrap();
+            preconditions.evaluate(Current { version: 0, exists })
+        };
+        assert_eq!(star(Some(" * "), None, true), Evaluation::Met);
+        assert_eq!(star(Some("*"), None, false), Evaluation::NotMatched);
+        assert_eq!(star(None, Some("*"), true), Evaluation::Matched);
+        assert_eq!(star(None, Some("*"), false), Evaluation::Met);
+        assert_eq!(star(None, None, false), Evaluation::Met);
+    }
+
+    #[test]
+    fn if_match_is_evaluated_first() {
+        assert_eq!(on_seven(Some("\"6\""), Some("\"7\"")), Evaluation::NotMatched);
+        assert_eq!(on_seven(Some("\"7\""), Some("\"7\"")), Evaluation::Matched);
+        assert_eq!(on_seven(Some("\"7\""), Some("\"6\"")), Evaluation::Met);
+    }
+
+    #[test]
+    fn what_is_no_list_of_tags_is_refused_in_either_header() {
         let bad =
             ["", " ", ",", "7", "\"7", "7\"", "\"7\" \"8\"", "w/\"7\"", "W/ \"7\"", "*,\"7\"", "\"7\",*"];
-        for text in bad.into_iter().chain(["\"7\"8", "\"a b\"", "\"k\u{e4}se\"", "'7'"]) {
-            assert_eq!(text.parse::<IfMatch>(), Err(InvalidIfMatch), "{text}");
+        for text in bad.into_iter().chain(["\"7\"8", "\"a b\"", "\"k\u{e4}se\"", "'7'", "*, *"]) {
+            for headers in [(Some(text), None), (None, Some(text)), (Some("*"), Some(text))] {
+                assert_eq!(Preconditions::from_headers(headers.0, headers.1), Err(InvalidTags), "{text}");
+            }
         }
     }
 
     proptest! {
         #[test]
-        fn the_tag_of_a_version_admits_that_version_and_no_other(version: u64, other: u64) {
-            let tag: IfMatch = etag(version).parse().unwrap();
-            prop_assert!(tag.admits(version));
-            prop_assert_eq!(tag.admits(other), version == other);
+        fn the_tag_of_a_version_means_that_version_and_no_other(version: u64, other: u64) {
+            let tag = etag(version);
+            let wanted = Preconditions::from_headers(Some(&tag), None).unwrap();
+            let known = Preconditions::from_headers(None, Some(&tag)).unwrap();
+            let current = |version| Current { version, exists: true };
+            prop_assert!(wanted.admit(current(version)) && !known.admit(current(version)));
+            prop_assert_eq!(wanted.admit(current(other)), version == other);
+            prop_assert_eq!(known.admit(current(other)), version != other);
         }
 
         #[test]
         fn no_text_makes_the_parser_panic(text in "[\"W/*, 0-9\\t]{0,30}|\\PC{0,60}") {
-            let _: Result<IfMatch, InvalidIfMatch> = text.parse();
+            let _ = Preconditions::from_headers(Some(&text), Some(&text));
         }
     }
 }

@@ -79,12 +79,14 @@ problem_types! {
     UploadIncomplete = 409 "upload-incomplete" "The file has not been sent yet",
     /// The caller's files would take more than they may.
     UploadQuotaExceeded = 409 "upload-quota-exceeded" "There is no room for this file",
-    /// `If-Match` names a version that is not the present one.
-    StaleVersion = 412 "stale-version" "It was changed meanwhile",
+    /// What `If-Match` or `If-None-Match` asks for is not so.
+    StaleVersion = 412 "stale-version" "The request's condition does not hold",
     /// The body is larger than the limit.
     BodyTooLarge = 413 "body-too-large" "The body is too large",
     /// The body is not JSON by its own declaration.
     UnsupportedMediaType = 415 "unsupported-media-type" "The body must be application/json",
+    /// The body is compressed.
+    UnsupportedContentEncoding = 415 "unsupported-content-encoding" "The body must not be encoded",
     /// The key was used with another payload.
     IdempotencyKeyReused = 422 "idempotency-key-reused" "The key was used for another request",
     /// The request is well formed and names things that do not fit together.
@@ -140,7 +142,7 @@ impl Problem {
         self
     }
 
-    /// A write for a version that is no longer the present one, which is `version`.
+    /// A request for another version than the present one, which is `version`.
     pub fn stale(version: u64) -> Self {
         let detail = format!("it is at version {version} now; read it, and decide again");
         Self { version: Some(version), ..Self::new(ProblemType::StaleVersion, detail) }
@@ -169,6 +171,11 @@ impl Problem {
             .header("content-type", "application/problem+json");
         // RFC 9110, section 15.5.2: a 401 names the scheme that would do.
         let reply = if reply.status == 401 { reply.header("www-authenticate", "Bearer") } else { reply };
+        // Section 15.5.16: so a client tells it from a type that is not taken.
+        let reply = match self.kind {
+            ProblemType::UnsupportedContentEncoding => reply.header("accept-encoding", "identity"),
+            _ => reply,
+        };
         let reply = match self.version {
             Some(version) => reply.header("etag", etag(version)),
             None => reply,
@@ -196,6 +203,15 @@ mod tests {
         for kind in ProblemType::ALL {
             let challenge = Problem::new(*kind, "").into_reply().headers.get("www-authenticate").cloned();
             assert_eq!(challenge, (kind.status() == 401).then(|| "Bearer".to_owned()), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_coding_that_is_not_taken_names_the_one_that_is() {
+        for kind in ProblemType::ALL {
+            let named = Problem::new(*kind, "").into_reply().headers.get("accept-encoding").cloned();
+            let is_coding = *kind == ProblemType::UnsupportedContentEncoding;
+            assert_eq!(named, is_coding.then(|| "identity".to_owned()), "{kind:?}");
         }
     }
 

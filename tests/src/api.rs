@@ -46,6 +46,13 @@ impl Call {
         Self { request: self.request.header(name, value) }
     }
 
+    /// With one more header of any octets.
+    #[must_use]
+    pub fn header_bytes(self, name: &str, value: &[u8]) -> Self {
+        let value = http::HeaderValue::from_bytes(value).expect("a header holds these octets");
+        Self { request: self.request.header(name, value) }
+    }
+
     /// With a JSON body.
     #[must_use]
     pub fn json(self, body: &Value) -> Self {

@@ -35,7 +35,7 @@ pub struct Customer {
     pub token: String,
     /// Gets the next one.
     pub refresh_token: String,
-    /// What a browser would send back: `SESSION=…`.
+    /// What a browser would send back: `__Host-SESSION=…`.
     pub cookie: String,
 }
 

@@ -56,6 +56,11 @@ impl Socket {
 
     /// The next JSON message, which must come.
     pub async fn receive(&mut self) -> Value {
+        serde_json::from_str(&self.receive_text().await).expect("messages are JSON")
+    }
+
+    /// The next message as it comes, which it must.
+    pub async fn receive_text(&mut self) -> String {
         let message =
             tokio::time::timeout(RECEIVE_LIMIT, self.next_text()).await.expect("a message comes in time");
         message.expect("the socket is open")
@@ -63,7 +68,7 @@ impl Socket {
 
     /// The next JSON message, or `None` if none comes within `wait`.
     pub async fn receive_within(&mut self, wait: Duration) -> Option<Value> {
-        tokio::time::timeout(wait, self.next_text()).await.ok().flatten()
+        tokio::time::timeout(wait, self.next_json()).await.ok().flatten()
     }
 
     /// Waits for the server to close; tells code and reason.
@@ -87,7 +92,7 @@ impl Socket {
         }
         let until_closed = async {
             let mut heard = Vec::new();
-            while let Some(text) = self.next_text().await {
+            while let Some(text) = self.next_json().await {
                 heard.push(text);
             }
             heard
@@ -108,12 +113,15 @@ impl Socket {
         while self.stream.next().await.is_some_and(|message| message.is_ok()) {}
     }
 
-    async fn next_text(&mut self) -> Option<Value> {
+    async fn next_json(&mut self) -> Option<Value> {
+        let text = self.next_text().await?;
+        Some(serde_json::from_str(&text).expect("messages are JSON"))
+    }
+
+    async fn next_text(&mut self) -> Option<String> {
         loop {
             match self.stream.next().await? {
-                Ok(Message::Text(text)) => {
-                    return Some(serde_json::from_str(&text).expect("messages are JSON"));
-                }
+                Ok(Message::Text(text)) => return Some(text.as_str().to_owned()),
                 Ok(Message::Close(_)) | Err(_) => return None,
                 Ok(_) => {}
             }

@@ -2,7 +2,7 @@
 //! answers to preflights.
 
 use serde_json::json;
-use sojourn_tests::{Answer, Call, Customer, TestRegion, fresh_key, order_of};
+use sojourn_tests::{Answer, Call, Customer, Options, TestRegion, fresh_key, order_of};
 
 /// A page of ours, which template.yaml allows by default.
 const OURS: &str = "http://127.0.0.1:5173";
@@ -30,11 +30,11 @@ async fn signing_in_sets_a_cookie_that_scripts_cannot_read_and_signing_out_clear
     let sign_in = region.call("POST", "/sessions").json(&body).send().await.expect(201);
     let line = sign_in.header("set-cookie").unwrap_or_default().to_owned();
     let (pair, attributes) = line.split_once("; ").unwrap_or_default();
-    assert!(pair.starts_with(&format!("SESSION={}.", sign_in.text_of("sessionId"))), "{line}");
+    assert!(pair.starts_with(&format!("__Host-SESSION={}.", sign_in.text_of("sessionId"))), "{line}");
     assert_eq!(attributes, "Max-Age=2592000; Path=/; HttpOnly; Secure; SameSite=Lax");
-    assert!(!sign_in.text.contains(pair.trim_start_matches("SESSION=")), "the page never sees it");
+    assert!(!sign_in.text.contains(pair.trim_start_matches("__Host-SESSION=")), "the page never sees it");
 
-    let cleared = "SESSION=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax";
+    let cleared = "__Host-SESSION=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax";
     let delete =
         |who: &Customer, path: &str| region.call_by_cookie(who, "DELETE", path).header("origin", OURS).send();
     for path in ["/sessions/current", "/sessions"] {
@@ -67,6 +67,54 @@ async fn the_cookie_alone_reads() {
 }
 
 #[tokio::test]
+async fn cookies_of_others_hide_ours_from_nobody_whatever_they_hold() {
+    let (region, customer) = stage().await;
+    let others: [&[u8]; 4] = ["_ga=caf\u{e9}".as_bytes(), b"_ga=caf\xe9", b"x=\xff\xfe; =; y", b"z=\"a;b\""];
+    for other in others {
+        let ours = customer.cookie.as_bytes();
+        for line in [[other, b"; ", ours].concat(), [ours, b"; ", other].concat()] {
+            let call = region.call("GET", "/orders").header_bytes("cookie", &line);
+            call.send().await.expect(200);
+        }
+        let alone = region.call("GET", "/orders").header_bytes("cookie", other);
+        alone.send().await.expect_problem(401, "unauthenticated");
+    }
+}
+
+#[tokio::test]
+async fn of_several_session_cookies_the_one_whose_session_stands_counts() {
+    let (region, ended) = stage().await;
+    let standing = region.sign_in(&ended.email).await;
+    region.call_as(&ended, "DELETE", "/sessions/current").send().await.expect(204);
+    let orders =
+        |cookies: &[&str]| region.call("GET", "/orders").header("cookie", &cookies.join("; ")).send();
+    orders(&[&ended.cookie, &standing.cookie]).await.expect(200);
+    orders(&["__Host-SESSION=hunter2", &standing.cookie, &ended.cookie]).await.expect(200);
+    orders(&[&ended.cookie, "__Host-SESSION=hunter2"]).await.expect_problem(401, "unauthenticated");
+    // A change by them still needs its page.
+    let both = format!("{}; {}", ended.cookie, standing.cookie);
+    let change = || region.call("DELETE", "/cart").header("cookie", &both);
+    change().send().await.expect_problem(403, "origin-not-allowed");
+    change().header("origin", OURS).send().await.expect(204);
+    let twice = change().header("origin", OURS).header("origin", OURS);
+    twice.send().await.expect_problem(400, "invalid-request");
+}
+
+#[tokio::test]
+async fn the_hosts_of_a_domain_can_share_the_cookie_which_has_another_name_then() {
+    let arguments = ["--parameter", "SessionCookieDomain=shop.example"].map(str::to_owned).to_vec();
+    let region = TestRegion::start_with(Options { arguments, ..Options::default() }).await;
+    let customer = region.customer().await;
+    assert!(customer.cookie.starts_with("SESSION="), "{}", customer.cookie);
+    region.call_by_cookie(&customer, "GET", "/orders").send().await.expect(200);
+    let own = format!("__Host-{}", customer.cookie);
+    region.call("GET", "/orders").header("cookie", &own).send().await.expect_problem(401, "unauthenticated");
+    let out = region.call_by_cookie(&customer, "DELETE", "/sessions/current").header("origin", OURS);
+    let cleared = "SESSION=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax; Domain=shop.example";
+    assert_eq!(out.send().await.expect(204).header("set-cookie"), Some(cleared));
+}
+
+#[tokio::test]
 async fn a_change_by_cookie_needs_the_origin_of_an_allowed_page() {
     let (region, customer) = stage().await;
     order(&region, &customer).header("origin", OURS).send().await.expect(201);
@@ -93,22 +141,22 @@ async fn a_change_by_cookie_needs_the_origin_of_an_allowed_page() {
 async fn a_cookie_that_was_not_issued_like_this_is_worth_nothing() {
     let (region, customer) = stage().await;
     let stranger = region.customer().await;
-    let parts: Vec<&str> = customer.cookie.trim_start_matches("SESSION=").split('.').collect();
+    let parts: Vec<&str> = customer.cookie.trim_start_matches("__Host-SESSION=").split('.').collect();
     let [session, user, version, roles, secret] = parts[..] else {
         panic!("{} has other parts", customer.cookie)
     };
     assert_eq!((session, user, roles), (customer.session_id.as_str(), customer.user_id.as_str(), ""));
     let strangers_secret = stranger.cookie.rsplit('.').next().unwrap_or_default();
     let forged = [
-        format!("SESSION={session}.{user}.{version}.operator.{secret}"),
-        format!("SESSION={session}.{}.{version}.{roles}.{secret}", stranger.user_id),
-        format!("SESSION={}.{user}.{version}.{roles}.{secret}", stranger.session_id),
-        format!("SESSION={session}.{user}.{version}.{roles}.{strangers_secret}"),
-        format!("SESSION={session}.{user}.1.{roles}.{secret}"),
-        format!("SESSION={session}.{user}.{version}.{roles}"),
-        format!("SESSION={session}"),
-        "SESSION=".to_owned(),
-        "SESSION=hunter2".to_owned(),
+        format!("__Host-SESSION={session}.{user}.{version}.operator.{secret}"),
+        format!("__Host-SESSION={session}.{}.{version}.{roles}.{secret}", stranger.user_id),
+        format!("__Host-SESSION={}.{user}.{version}.{roles}.{secret}", stranger.session_id),
+        format!("__Host-SESSION={session}.{user}.{version}.{roles}.{strangers_secret}"),
+        format!("__Host-SESSION={session}.{user}.1.{roles}.{secret}"),
+        format!("__Host-SESSION={session}.{user}.{version}.{roles}"),
+        format!("__Host-SESSION={session}"),
+        "__Host-SESSION=".to_owned(),
+        "__Host-SESSION=hunter2".to_owned(),
     ];
     let product = json!({"name": "Free lamp", "price": {"amount": 0, "currency": "TWD"}});
     for cookie in &forged {
@@ -157,7 +205,7 @@ async fn preflights_allow_our_pages_what_the_interface_has_and_others_nothing() 
         let call = call.header("access-control-request-method", method);
         call.header("access-control-request-headers", headers).send()
     };
-    let headers = "authorization,content-type,idempotency-key,if-match";
+    let headers = "authorization,content-type,idempotency-key,if-match,if-none-match";
     for method in ["GET", "POST", "PUT", "DELETE"] {
         let allowed = preflight(OURS, method, headers).await.expect(204);
         assert_eq!(allowed.header("access-control-allow-origin"), Some(OURS), "{method}");

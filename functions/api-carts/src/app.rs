@@ -22,9 +22,10 @@ impl App {
     /// Reads the whole configuration, and connects nothing yet.
     pub(crate) fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let carts = DynamoCarts::from_env(dynamodb.clone(), env)?;
+        let sessions = SessionStore::from_env(dynamodb, env, clock.clone())?;
         Ok(Self {
-            authenticator: Authenticator::from_env(env, clock.clone())?,
-            sessions: SessionStore::from_env(dynamodb, env, clock.clone())?,
+            authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
+            sessions,
             carts: Carts::new(carts, clock.clone(), ids::random()),
             clock,
         })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sojourn::carts::{Cart, CartDraft, Lines, Replacement};
-use sojourn::http::{Incoming, no_such_route};
+use sojourn::http::{Incoming, answer_read, no_such_route};
 use sojourn::precondition::etag;
 use sojourn::problem::Problem;
 use sojourn::reply::Reply;
@@ -22,27 +22,28 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
+    let caller = request.principal(&app.authenticator).await?;
+    let preconditions = request.preconditions()?;
     let cart = read(app, request, &caller).await?;
-    Ok(document(&cart))
+    answer_read(&preconditions, cart.current(), document(&cart))
 }
 
 async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
+    let caller = request.principal(&app.authenticator).await?;
     let CartDraft { lines } = request.json()?;
     let cart = replace(app, request, &caller, lines).await?;
     Ok(document(&cart))
 }
 
 async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
+    let caller = request.principal(&app.authenticator).await?;
     replace(app, request, &caller, Lines::default()).await?;
     Ok(Reply::empty(204))
 }
 
 /// Writes after the caller's session was found to stand, on the cart that was read with it.
 async fn replace(app: &App, request: &Incoming, caller: &Principal, lines: Lines) -> Result<Cart, Problem> {
-    let replacement = Replacement { lines, if_match: request.if_match()? };
+    let replacement = Replacement { lines, preconditions: request.preconditions()? };
     let seen = read(app, request, caller).await?;
     let write = app.carts.replace(caller.user_id(), seen, replacement, request.deadline());
     request.in_time(write).await

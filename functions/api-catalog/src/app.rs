@@ -24,9 +24,10 @@ pub(crate) struct App {
 impl App {
     /// Reads the whole configuration, and connects nothing yet.
     pub(crate) fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        let sessions = SessionStore::from_env(dynamodb.clone(), env, clock.clone())?;
         Ok(Self {
-            authenticator: Authenticator::from_env(env, clock.clone())?,
-            sessions: SessionStore::from_env(dynamodb.clone(), env, clock.clone())?,
+            authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
+            sessions,
             catalog: DynamoCatalog::from_env(dynamodb.clone(), env)?,
             stock: StockTables::from_env(env)?,
             requests: KeyedRequests::from_env(dynamodb, env, clock.clone())?,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sojourn::catalog::dynamo::{AdjustStock, Stored};
 use sojourn::catalog::{Product, ProductDraft, StockChange, StockRefusal};
 use sojourn::http::{Incoming, no_such_route};
-use sojourn::idempotency::{HEADER, IdempotencyKey, KeyedRequest};
+use sojourn::idempotency::KeyedRequest;
 use sojourn::ids::ProductId;
 use sojourn::problem::Problem;
 use sojourn::reply::Reply;
@@ -25,7 +25,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let (cursor, limit) = (request.query("cursor"), request.limit()?);
+    let (cursor, limit) = (request.query("cursor")?, request.limit()?);
     let page = request.in_time(app.catalog.list(cursor, limit, request.deadline())).await?;
     let items: Vec<Value> = page.items.iter().map(|(product, units)| product.document(*units)).collect();
     Ok(Reply::json(
@@ -46,7 +46,7 @@ async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.operator(&app.authenticator)?;
+    let caller = request.operator(&app.authenticator).await?;
     let product_id: ProductId = request.path("productId")?;
     let draft: ProductDraft = request.json()?;
     let product = Product { product_id, draft, updated_at: app.clock.now() };
@@ -63,8 +63,8 @@ async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn adjust_stock(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.operator(&app.authenticator)?;
-    let key = IdempotencyKey::from_header(request.header(HEADER))?;
+    let caller = request.operator(&app.authenticator).await?;
+    let key = request.idempotency_key()?;
     let product_id: ProductId = request.path("productId")?;
     let StockChange { delta } = request.json()?;
     let payload = json!({"productId": product_id, "body": request.json_value()?});

@@ -31,9 +31,10 @@ impl App {
     pub(crate) fn from_env(sdk: &SdkConfig, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let ids = ids::random();
         let dynamodb = aws_sdk_dynamodb::Client::new(sdk);
+        let sessions = SessionStore::from_env(dynamodb.clone(), env, clock.clone())?;
         Ok(Self {
-            authenticator: Authenticator::from_env(env, clock.clone())?,
-            sessions: SessionStore::from_env(dynamodb.clone(), env, clock.clone())?,
+            authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
+            sessions,
             exports: DynamoExports::from_env(dynamodb.clone(), env, clock.clone())?,
             sends: DynamoSends::from_env(dynamodb.clone(), env, clock.clone())?,
             tables: ExportTables::from_env(env, ids.clone())?,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sojourn::exports::dynamo::RequestExport;
 use sojourn::exports::{self, ExportRequest, NoSuchExport};
 use sojourn::http::{Incoming, no_such_route};
-use sojourn::idempotency::{HEADER, IdempotencyKey, KeyedRequest};
+use sojourn::idempotency::KeyedRequest;
 use sojourn::ids::ExportId;
 use sojourn::problem::Problem;
 use sojourn::reply::Reply;
@@ -22,8 +22,8 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 async fn ask(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
-    let key = IdempotencyKey::from_header(request.header(HEADER))?;
+    let caller = request.principal(&app.authenticator).await?;
+    let key = request.idempotency_key()?;
     let wanted: ExportRequest = request.json()?;
     let keyed = KeyedRequest::new("request-export", &caller, key, &request.json_value()?);
     let effect = RequestExport {
@@ -38,7 +38,7 @@ async fn ask(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
+    let caller = request.principal(&app.authenticator).await?;
     let export_id: ExportId = request.path("exportId")?;
     let export = app.exports.of_customer(caller.user_id(), &export_id);
     let export = request.row_with_live_session(&app.sessions, &caller, &app.clock, export).await?;

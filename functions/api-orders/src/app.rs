@@ -40,9 +40,10 @@ impl App {
             clock.clone(),
             ids.clone(),
         );
+        let sessions = SessionStore::from_env(dynamodb.clone(), env, clock.clone())?;
         Ok(Self {
-            authenticator: Authenticator::from_env(env, clock.clone())?,
-            sessions: SessionStore::from_env(dynamodb.clone(), env, clock.clone())?,
+            authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
+            sessions,
             orders: DynamoOrders::from_env(dynamodb.clone(), env)?,
             checkout: Checkout::from_env(dynamodb.clone(), env, writes.clone())?,
             payments: Payments::new(payments, provider.clone(), clock.clone()),

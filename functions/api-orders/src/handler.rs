@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sojourn::cursor::Page;
 use sojourn::http::{Incoming, no_such_route};
-use sojourn::idempotency::{HEADER, IdempotencyKey, KeyedRequest};
+use sojourn::idempotency::KeyedRequest;
 use sojourn::ids::OrderId;
 use sojourn::orders::dynamo::{CancelOrder, PlaceOrder};
 use sojourn::orders::{ListedOrder, OrderRequest, Refusal};
@@ -28,8 +28,8 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 async fn place(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
-    let key = IdempotencyKey::from_header(request.header(HEADER))?;
+    let caller = request.principal(&app.authenticator).await?;
+    let key = request.idempotency_key()?;
     let wanted: OrderRequest = request.json()?;
     let keyed = KeyedRequest::new("place-order", &caller, key, &request.json_value()?);
     let effect = PlaceOrder {
@@ -43,8 +43,8 @@ async fn place(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn pay(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
-    let key = IdempotencyKey::from_header(request.header(HEADER))?;
+    let caller = request.principal(&app.authenticator).await?;
+    let key = request.idempotency_key()?;
     let order_id: OrderId = request.path("orderId")?;
     let PaymentRequest { payment_token } = request.json()?;
     let payload = json!({"orderId": order_id, "body": request.json_value()?});
@@ -54,8 +54,8 @@ async fn pay(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn cancel(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
-    let key = IdempotencyKey::from_header(request.header(HEADER))?;
+    let caller = request.principal(&app.authenticator).await?;
+    let key = request.idempotency_key()?;
     let order_id: OrderId = request.path("orderId")?;
     let keyed = KeyedRequest::new("cancel-order", &caller, key, &json!({"orderId": order_id}));
     let effect = CancelOrder {
@@ -68,7 +68,7 @@ async fn cancel(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
+    let caller = request.principal(&app.authenticator).await?;
     let order_id: OrderId = request.path("orderId")?;
     let order = app.orders.order(caller.user_id(), &order_id);
     match request.row_with_live_session(&app.sessions, &caller, &app.clock, order).await? {
@@ -78,8 +78,8 @@ async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
-    let (cursor, limit) = (request.query("cursor"), request.limit()?);
+    let caller = request.principal(&app.authenticator).await?;
+    let (cursor, limit) = (request.query("cursor")?, request.limit()?);
     let page = app.orders.list(caller.user_id(), cursor, limit);
     let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;
     Ok(Reply::json(200, document(&page)))

@@ -12,7 +12,9 @@ use sojourn::ids::{self, SharedIds};
 use sojourn::seal::SealingKeys;
 use sojourn::secrets_manager::{self, SecretError, SecretsManager};
 use sojourn::sessions::dynamo::{DynamoRevocations, SessionWrites};
-use sojourn::sessions::{Announced, IdleTimeout, SessionPreferences, SessionStarter, SessionStore};
+use sojourn::sessions::{
+    Announced, CookieSettings, IdleTimeout, SessionPreferences, SessionStarter, SessionStore,
+};
 use sojourn::throttle::dynamo::DynamoAttempts;
 use sojourn::throttle::{DeviceTokens, Throttle};
 use sojourn::tokens::{PublicKeys, SigningKey, TokenSigner};
@@ -22,6 +24,7 @@ use sojourn::users::dynamo::{DynamoPasswords, DynamoUsers};
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
+    pub(crate) cookie: CookieSettings,
     pub(crate) users: DynamoUsers,
     pub(crate) throttle: Throttle<DynamoAttempts>,
     pub(crate) sign_ups_per_address: u32,
@@ -80,7 +83,8 @@ impl App {
         let revocations = Announced::new(revocations, sessions.clone());
         let signer = TokenSigner::from_env(env, signing_key, clock.clone())?;
         Ok(Self {
-            authenticator: Authenticator::from_env(env, clock.clone())?,
+            authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
+            cookie: CookieSettings::from_env(env)?,
             users: DynamoUsers::from_env(dynamodb.clone(), env)?,
             throttle: Throttle {
                 store: DynamoAttempts::from_env(dynamodb.clone(), env)?,

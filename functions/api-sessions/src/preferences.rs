@@ -1,7 +1,7 @@
 //! The preferences of the caller's session.
 
 use serde_json::{Map, Value, json};
-use sojourn::http::Incoming;
+use sojourn::http::{Incoming, answer_read};
 use sojourn::precondition::etag;
 use sojourn::problem::Problem;
 use sojourn::reply::Reply;
@@ -11,17 +11,18 @@ use crate::app::App;
 
 /// `GET /sessions/current/preferences`.
 pub(crate) async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
+    let caller = request.principal(&app.authenticator).await?;
+    let preconditions = request.preconditions()?;
     let read = request.in_time(app.preferences.read(&caller)).await?;
-    Ok(document(&read))
+    answer_read(&preconditions, read.current(), document(&read))
 }
 
 /// `PATCH /sessions/current/preferences`.
 pub(crate) async fn patch(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
-    let if_match = request.if_match()?;
+    let caller = request.principal(&app.authenticator).await?;
+    let preconditions = request.preconditions()?;
     let patch = PreferencesPatch::new(request.json::<Map<String, Value>>()?)?;
-    let change = app.preferences.patch(&caller, &patch, if_match.as_ref(), request.deadline());
+    let change = app.preferences.patch(&caller, &patch, &preconditions, request.deadline());
     let changed = request.in_time(change).await?;
     Ok(document(&changed))
 }

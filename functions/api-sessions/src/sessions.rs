@@ -7,7 +7,7 @@ use sojourn::ids::SessionId;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::reply::Reply;
 use sojourn::sessions::{
-    Device, Revocation, Session, SessionError, SessionLister, SessionRevoker, cookie, require_live,
+    Device, Revocation, Session, SessionError, SessionLister, SessionRevoker, require_live,
 };
 use sojourn::tokens::Principal;
 
@@ -15,9 +15,9 @@ use crate::app::App;
 
 /// `GET /sessions`.
 pub(crate) async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
+    let caller = request.principal(&app.authenticator).await?;
     let (user, current) = (caller.user_id(), caller.session_id());
-    let (cursor, limit) = (request.query("cursor"), request.limit()?);
+    let (cursor, limit) = (request.query("cursor")?, request.limit()?);
     let page = app.sessions.list(user, current, cursor, limit, request.deadline());
     let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;
     let now = app.clock.now();
@@ -54,11 +54,11 @@ pub(crate) async fn revoke_all(app: &App, request: &Incoming) -> Result<Reply, P
     let caller = live_caller(app, request).await?;
     let (now, deadline) = (app.clock.now(), request.deadline());
     request.in_time(app.revocations.revoke_all(caller.user_id(), now, deadline)).await?;
-    Ok(Reply::empty(204).cookie(cookie::clear()))
+    Ok(Reply::empty(204).cookie(app.cookie.clear()))
 }
 
 async fn live_caller(app: &App, request: &Incoming) -> Result<Principal, Problem> {
-    let caller = request.principal(&app.authenticator)?;
+    let caller = request.principal(&app.authenticator).await?;
     request.in_time(require_live(&app.sessions, &caller, &app.clock)).await?;
     Ok(caller)
 }
@@ -70,7 +70,7 @@ async fn revoke(app: &App, request: &Incoming, caller: &Principal, id: &SessionI
         // Two of the caller's requests ended it at the same time, and the other one was faster.
         Revocation::NotThere if id == caller.session_id() => Err(SessionError::Ended.into()),
         Revocation::NotThere => Err(Problem::new(ProblemType::NotFound, format!("there is no session {id}"))),
-        Revocation::Revoked if id == caller.session_id() => Ok(Reply::empty(204).cookie(cookie::clear())),
+        Revocation::Revoked if id == caller.session_id() => Ok(Reply::empty(204).cookie(app.cookie.clear())),
         Revocation::Revoked => Ok(Reply::empty(204)),
     }
 }

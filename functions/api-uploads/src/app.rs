@@ -36,9 +36,10 @@ impl App {
             clock.clone(),
             ids::random(),
         );
+        let sessions = SessionStore::from_env(dynamodb, env, clock.clone())?;
         Ok(Self {
-            authenticator: Authenticator::from_env(env, clock.clone())?,
-            sessions: SessionStore::from_env(dynamodb, env, clock.clone())?,
+            authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
+            sessions,
             uploads,
             clock,
         })

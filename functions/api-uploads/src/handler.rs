@@ -28,7 +28,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 async fn create(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
+    let caller = request.principal(&app.authenticator).await?;
     let wish: UploadRequest = request.json()?;
     require_session(app, request, &caller).await?;
     let offer = app.uploads.create(caller.user_id(), wish, request.deadline());
@@ -38,7 +38,7 @@ async fn create(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn complete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
+    let caller = request.principal(&app.authenticator).await?;
     let upload_id: UploadId = request.path("uploadId")?;
     let sent: CompletionRequest = request.json_if_any()?.unwrap_or_default();
     require_session(app, request, &caller).await?;
@@ -51,7 +51,7 @@ async fn complete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
+    let caller = request.principal(&app.authenticator).await?;
     let upload_id: UploadId = request.path("uploadId")?;
     require_session(app, request, &caller).await?;
     request.in_time(app.uploads.delete(caller.user_id(), &upload_id, request.deadline())).await?;
@@ -59,7 +59,7 @@ async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
+    let caller = request.principal(&app.authenticator).await?;
     let upload_id: UploadId = request.path("uploadId")?;
     let disposition = disposition(request)?;
     let upload = app.uploads.upload(caller.user_id(), &upload_id);
@@ -69,8 +69,8 @@ async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator)?;
-    let (cursor, limit) = (request.query("cursor"), request.limit()?);
+    let caller = request.principal(&app.authenticator).await?;
+    let (cursor, limit) = (request.query("cursor")?, request.limit()?);
     let page = app.uploads.list(caller.user_id(), cursor, limit, disposition(request)?);
     let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;
     Ok(Reply::json(200, page_document(&page)))
@@ -91,5 +91,5 @@ async fn require_session(app: &App, request: &Incoming, caller: &Principal) -> R
 
 /// How the caller wants to see files.
 fn disposition(request: &Incoming) -> Result<Disposition, Problem> {
-    Ok(request.query("disposition").map(str::parse).transpose()?.unwrap_or_default())
+    Ok(request.query("disposition")?.map(str::parse).transpose()?.unwrap_or_default())
 }

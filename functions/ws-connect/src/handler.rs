@@ -24,13 +24,13 @@ pub(crate) struct App {
 
 /// Answers after the connection is registered: a message may follow at once.
 pub(crate) async fn handle(app: Arc<App>, incoming: Incoming) -> Result<Reply, Problem> {
-    let origin = incoming.header("origin");
+    let origin = incoming.header("origin")?;
     if !app.origins.allow(origin) {
         let detail = format!("pages of {} may not connect", origin.unwrap_or_default());
         return Err(Problem::new(ProblemType::OriginNotAllowed, detail));
     }
     let offered = incoming.header_lines("sec-websocket-protocol");
-    let credentials = Credentials::of(&offered, incoming.header("authorization"))?;
+    let credentials = Credentials::of(&offered, incoming.header("authorization")?)?;
     let principal = app.verifier.verify(credentials.token).map_err(|reason| {
         tracing::info!(%reason, "access token refused");
         Problem::new(ProblemType::Unauthenticated, "the access token is not valid, or no longer")

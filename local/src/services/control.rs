@@ -23,7 +23,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Controls;
 use super::faults::{Rule, RuleId, Status};
@@ -43,9 +43,12 @@ async fn rules(State(controls): State<Controls>) -> Response {
     Json(json!({"rules": controls.faults.statuses()})).into_response()
 }
 
-async fn add(State(controls): State<Controls>, rule: Result<Json<Rule>, JsonRejection>) -> Response {
-    match rule {
-        Ok(Json(rule)) => Json(json!({"id": controls.faults.add(rule)})).into_response(),
+/// The rule by way of a `Value`: serde finds no numbers in tagged types of JSON text otherwise, since `serde_json` keeps their
+/// digits (`arbitrary_precision`).
+async fn add(State(controls): State<Controls>, body: Result<Json<Value>, JsonRejection>) -> Response {
+    match body.map(|Json(body)| serde_json::from_value::<Rule>(body)) {
+        Ok(Ok(rule)) => Json(json!({"id": controls.faults.add(rule)})).into_response(),
+        Ok(Err(error)) => message(StatusCode::BAD_REQUEST, &error.to_string()),
         Err(rejection) => message(StatusCode::BAD_REQUEST, &rejection.body_text()),
     }
 }

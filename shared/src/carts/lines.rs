@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::ids::ProductId;
+use crate::json;
 
 /// Most lines of a cart, and of the order that is made of it. A DynamoDB transaction takes 100 actions: 95 stock rows, the
 /// order, its idempotency record, its event, the count of unpaid orders, and the cart.
@@ -26,7 +27,7 @@ impl Quantity {
 
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match u32::deserialize(deserializer)? {
+        match json::integer(deserializer)? {
             units @ 1..=MAX_QUANTITY => Ok(Self(units)),
             _ => Err(serde::de::Error::custom(format_args!("a quantity is from 1 to {MAX_QUANTITY}"))),
         }
@@ -104,7 +105,8 @@ mod tests {
             (json!([line, line]), "on two lines"),
             (json!([{"productId": "tea", "quantity": 0}]), "from 1 to 999"),
             (json!([{"productId": "tea", "quantity": 1_000}]), "from 1 to 999"),
-            (json!([{"productId": "tea", "quantity": 1.5}]), "invalid type"),
+            (json!([{"productId": "tea", "quantity": 1.5}]), "not an integer"),
+            (json!([{"productId": "tea", "quantity": "1"}]), "invalid type"),
             (json!([{"productId": "tea", "quantity": 1, "unitPrice": 1}]), "unknown field"),
             (json!([{"productId": "Tea", "quantity": 1}]), "product id"),
         ] {

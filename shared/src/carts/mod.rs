@@ -5,9 +5,9 @@
 //!
 //! 1. *Read*: by key, consistently. No row is a cart without lines, at version 0.
 //! 2. *Replace* ([`Carts::replace`]): the lines are written whole, by compare-and-swap on the version, which rises by
-//!    exactly one. `If-Match` is held against the cart as it was read and, when the swap was overtaken, against the cart
-//!    that came back with the refusal: then it is either stale, or the swap is tried again. Without `If-Match` the last
-//!    write wins.
+//!    exactly one. The preconditions are held against the cart as it was read and, when the swap was overtaken, against the
+//!    cart that came back with the refusal: then it is either stale, or the swap is tried again. Without preconditions the
+//!    last write wins.
 //! 3. *Delete* is to replace by no lines. The row stays, since its version must not begin anew: an entity tag of before
 //!    would come true again.
 //! 4. *Order* ([`crate::orders::dynamo::PlaceOrder`]): the order's transaction empties the cart ([`dynamo::empty`]), on
@@ -29,7 +29,7 @@ use crate::clock::{SharedClock, rfc3339};
 use crate::deadline::Deadline;
 use crate::dynamo::DynamoError;
 use crate::ids::{AttemptId, SharedIds, UserId};
-use crate::precondition::IfMatch;
+use crate::precondition::{Current, Preconditions};
 use crate::retry::Backoff;
 
 pub mod dynamo;
@@ -67,12 +67,9 @@ impl Cart {
         document
     }
 
-    /// Whether a write may happen on this cart. One without lines is as good as none: `*` does not mean it.
-    fn admits(&self, if_match: &IfMatch) -> bool {
-        match if_match {
-            IfMatch::Any => !self.lines.is_empty(),
-            IfMatch::Versions(_) => if_match.admits(self.version),
-        }
+    /// What preconditions are held against. A cart without lines is as good as none: `*` does not mean it.
+    pub fn current(&self) -> Current {
+        Current { version: self.version, exists: !self.lines.is_empty() }
     }
 
     /// Whether `write` is what made it.
@@ -94,8 +91,8 @@ pub struct CartDraft {
 pub struct Replacement {
     /// What shall be in it.
     pub lines: Lines,
-    /// On which cart; `None`: on whatever stands.
-    pub if_match: Option<IfMatch>,
+    /// On which cart.
+    pub preconditions: Preconditions,
 }
 
 /// Why a cart was not written.
@@ -160,11 +157,11 @@ impl<S: CartStore> Carts<S> {
         replacement: Replacement,
         deadline: Deadline,
     ) -> Result<Cart, CartError> {
-        let Replacement { lines, if_match } = replacement;
+        let Replacement { lines, preconditions } = replacement;
         let mark = Written { at: self.clock.now(), by: self.ids.next() };
         let mut backoff = Backoff::within(deadline);
         loop {
-            if if_match.as_ref().is_some_and(|if_match| !seen.admits(if_match)) {
+            if !preconditions.admit(seen.current()) {
                 return Err(CartError::Stale { version: seen.version });
             }
             if lines.is_empty() && seen.lines.is_empty() {

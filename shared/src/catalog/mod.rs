@@ -11,13 +11,14 @@
 //!    what the change really made of it.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::clock::rfc3339;
 use crate::cursor::InvalidCursor;
 use crate::dynamo::DynamoError;
 use crate::ids::ProductId;
+use crate::json;
 use crate::money::{Money, MoneyError};
 
 pub mod dynamo;
@@ -120,14 +121,19 @@ pub struct StockChange {
 }
 
 /// A number of units to add or take: -[`MAX_DELTA`] to [`MAX_DELTA`], not 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "i64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Delta(i64);
 
 /// A number that is no [`Delta`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a delta is from -{MAX_DELTA} to {MAX_DELTA}, and not 0")]
 pub struct UnfitDelta;
+
+impl<'de> Deserialize<'de> for Delta {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        json::integer::<_, i64>(deserializer)?.try_into().map_err(serde::de::Error::custom)
+    }
+}
 
 impl TryFrom<i64> for Delta {
     type Error = UnfitDelta;

@@ -34,16 +34,15 @@ use super::gateway::CALL_TIMEOUT;
 use super::patience::{LAST_START_MARGIN, Tries};
 use super::walk::{Step, Stop, walk};
 use super::{
-    ApiGateway, CloseConnection, CloseError, Frame, MAX_IN_FLIGHT, Message, MessageType, PostError,
-    PostToConnection,
+    ApiGateway, CloseConnection, CloseError, Frame, MAX_IN_FLIGHT, MessageType, PostError, PostToConnection,
 };
-use crate::clock::{self, SharedClock};
+use crate::clock::{self, SharedClock, rfc3339};
 use crate::connections::{
     Audience, CallbackEndpoint, ConnectionKey, Cursor, DynamoConnections, Find, Peer, Remove,
 };
 use crate::deadline::Deadline;
 use crate::env::{ConfigError, Env};
-use crate::ids::{self, SessionId, SharedIds, UserId};
+use crate::ids::{self, MessageId, SessionId, SharedIds, UserId};
 use crate::telemetry::{self, Metric, chain};
 
 /// No socket is begun with later than this before the deadline: the time for its row and its last word, and what closing
@@ -200,7 +199,7 @@ impl<R: Find + Remove, P: PostToConnection + CloseConnection> SocketCloser<R, P>
     ) -> Result<Option<Closing>, Stop> {
         match step {
             Step::Serve(peer) if selection.includes(&peer.session_id) => {
-                let last_word = json!(self.revoked(&peer));
+                let last_word = self.revoked(&peer);
                 Ok(Some(self.end(&peer.key, &peer.endpoint, &last_word, deadline).await))
             }
             Step::Serve(_) => Ok(None),
@@ -208,14 +207,14 @@ impl<R: Find + Remove, P: PostToConnection + CloseConnection> SocketCloser<R, P>
         }
     }
 
-    fn revoked(&self, peer: &Peer) -> Message {
-        Message {
-            kind: MessageType::session_revoked(),
-            message_id: self.ids.next(),
-            from: None,
-            sent_at: self.clock.now(),
-            body: json!({ "sessionId": peer.session_id }),
-        }
+    fn revoked(&self, peer: &Peer) -> Value {
+        let message_id: MessageId = self.ids.next();
+        json!({
+            "type": MessageType::session_revoked(),
+            "messageId": message_id,
+            "sentAt": rfc3339(self.clock.now()),
+            "body": { "sessionId": peer.session_id },
+        })
     }
 
     /// A row that can't be removed now is removed by `$disconnect`, when the socket has been closed.

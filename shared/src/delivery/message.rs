@@ -6,9 +6,10 @@ use std::str::FromStr;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
-use crate::clock::as_rfc3339;
+use crate::clock::{as_rfc3339, rfc3339};
 use crate::ids::{MessageId, UserId};
 
 /// Largest frame, in bytes: API Gateway takes no larger message (128 KB).
@@ -90,8 +91,39 @@ impl fmt::Display for MessageType {
     }
 }
 
-/// A message as its receivers see it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A message's content: JSON text, which every receiver gets byte for byte as its sender wrote it.
+///
+/// Serialised it is a text, not JSON within JSON: nothing on the way can write it anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Body(String);
+
+impl Body {
+    /// As JSON text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What it says, for comparison with another one.
+    pub fn value(&self) -> Result<Value, serde_json::Error> {
+        serde_json::from_str(&self.0)
+    }
+}
+
+impl From<&RawValue> for Body {
+    fn from(text: &RawValue) -> Self {
+        Self(text.get().to_owned())
+    }
+}
+
+impl From<Value> for Body {
+    fn from(value: Value) -> Self {
+        Self(value.to_string())
+    }
+}
+
+/// A message. Serialised it is what one invocation hands to the next; receivers get its [`Frame`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Message {
     /// What it is about.
@@ -106,7 +138,7 @@ pub struct Message {
     #[serde(with = "as_rfc3339")]
     pub sent_at: Timestamp,
     /// The sender's own content.
-    pub body: Value,
+    pub body: Body,
 }
 
 /// A message would make a frame that no socket takes.
@@ -124,8 +156,14 @@ pub struct Frame(Bytes);
 impl Frame {
     /// The message's frame.
     pub fn of(message: &Message) -> Result<Self, FrameTooLarge> {
-        // A `Value` and text: there is nothing in it that JSON can't hold.
-        Self::from_bytes(serde_json::json!(message).to_string().into())
+        let Message { kind, message_id, from, sent_at, body } = message;
+        let mut head = json!({"type": kind, "messageId": message_id, "sentAt": rfc3339(*sent_at)});
+        if let Some(from) = from {
+            head["from"] = from.as_str().into();
+        }
+        let head = head.to_string();
+        let members = head.trim_start_matches('{').trim_end_matches('}');
+        Self::from_bytes(format!("{{{members},\"body\":{}}}", body.as_str()).into())
     }
 
     /// A frame of these bytes.
@@ -154,7 +192,7 @@ mod tests {
             message_id: "01JD0000000000000000000000".parse().unwrap(),
             from: Some("usr_01JD0000000000000000000000".parse().unwrap()),
             sent_at: "2026-11-20T09:30:00Z".parse().unwrap(),
-            body: Value::String("a".repeat(body_chars)),
+            body: Value::String("a".repeat(body_chars)).into(),
         }
     }
 
@@ -164,6 +202,29 @@ mod tests {
         let room = MAX_FRAME_BYTES - envelope;
         assert_eq!(Frame::of(&message(room)).unwrap().bytes().len(), 131_072);
         assert_eq!(Frame::of(&message(room + 1)), Err(FrameTooLarge { bytes: 131_073 }));
+    }
+
+    #[test]
+    fn a_body_is_handed_on_byte_for_byte() {
+        let text = "{ \"b\": 1.50, \"a\": [1e400, 123456789012345678901234567890,\t\"\\u0041\"] }";
+        let raw: &RawValue = serde_json::from_str(text).unwrap();
+        let sent = Message { body: raw.into(), ..message(0) };
+        // Handed from one invocation to the next on the way.
+        let event = json!({"continuation": sent}).to_string();
+        let event: Value = serde_json::from_str(&event).unwrap();
+        let continued: Message = serde_json::from_value(event["continuation"].clone()).unwrap();
+        assert_eq!(continued, sent);
+        for message in [sent.clone(), Message { from: None, ..sent }] {
+            let frame = Frame::of(&message).unwrap();
+            let frame = std::str::from_utf8(frame.bytes()).unwrap();
+            assert!(frame.ends_with(&format!(",\"body\":{text}}}")), "{frame}");
+            let read: Value = serde_json::from_str(frame).unwrap();
+            assert_eq!(read["from"].as_str(), message.from.as_ref().map(UserId::as_str));
+            assert_eq!(
+                (&read["type"], &read["sentAt"]),
+                (&json!("chat.message"), &json!("2026-11-20T09:30:00.000Z"))
+            );
+        }
     }
 
     #[test]

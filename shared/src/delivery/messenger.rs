@@ -22,9 +22,11 @@ use std::time::Duration;
 
 use futures::future::join;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Continue, FanOut, FanOutError, Message, MessageType, Permission, PostToConnection, Progress};
+use super::{
+    Body, Continue, FanOut, FanOutError, Message, MessageType, Permission, PostToConnection, Progress,
+};
 use crate::clock::SharedClock;
 use crate::connections::{Audience, Connection, ConnectionKey, Find, Remove, Touch, Touched, True};
 use crate::deadline::Deadline;
@@ -54,7 +56,7 @@ pub enum Recipient {
 }
 
 /// A message as its sender wants it sent.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendRequest {
     /// The sender's own id for it, if it may be repeated.
     pub message_id: Option<MessageId>,
@@ -63,7 +65,7 @@ pub struct SendRequest {
     /// What it is about.
     pub kind: MessageType,
     /// Its content.
-    pub body: Value,
+    pub body: Body,
 }
 
 /// The answer to a message that was taken.
@@ -287,11 +289,12 @@ where
 }
 
 fn keyed(user: &UserId, message_id: &MessageId, request: &SendRequest) -> Result<KeyedRequest, DynamoError> {
-    let key: IdempotencyKey = message_id
-        .as_str()
-        .parse()
-        .map_err(|error| DynamoError::unreadable("PutItem", format!("message {message_id}"), error))?;
-    let payload = json!({ "to": request.to, "type": request.kind, "body": request.body });
+    let target = format!("message {message_id}");
+    let key: Result<IdempotencyKey, _> = message_id.as_str().parse();
+    let key = key.map_err(|error| DynamoError::unreadable("PutItem", &target, error))?;
+    let body = request.body.value();
+    let body = body.map_err(|error| DynamoError::unreadable("PutItem", &target, error))?;
+    let payload = json!({ "to": request.to, "type": request.kind, "body": body });
     Ok(KeyedRequest { scope: Scope::new(OPERATION, user, key), fingerprint: Fingerprint::of(&payload) })
 }
 

@@ -54,7 +54,7 @@ pub use fan_out::{
 };
 pub use gateway::ApiGateway;
 pub use lambda::SelfInvocation;
-pub use message::{Frame, FrameTooLarge, InvalidMessageType, MAX_FRAME_BYTES, Message, MessageType};
+pub use message::{Body, Frame, FrameTooLarge, InvalidMessageType, MAX_FRAME_BYTES, Message, MessageType};
 pub use messenger::{Ack, Messenger, OrderOwners, Recipient, SendError, SendRequest};
 pub use patience::LAST_START_MARGIN;
 pub use permission::{Grant, Permission, Withheld};

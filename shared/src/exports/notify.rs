@@ -29,7 +29,8 @@ impl<R: Find + Remove, P: PostToConnection> Notice for SocketNotice<R, P> {
                 "exportId": export.export_id,
                 "rows": export.progress.rows,
                 "sizeBytes": file.size_bytes,
-            }),
+            })
+            .into(),
         };
         let frame = match Frame::of(&message) {
             Ok(frame) => frame,

@@ -9,12 +9,14 @@ use lambda_http::{Body, Request, RequestExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Authenticator;
+use super::{Authenticator, authenticator, header, media_type};
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::cursor::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
 use crate::deadline::{ANSWER_MARGIN, Deadline};
 use crate::dynamo::RowRead;
-use crate::precondition::{IF_MATCH, IfMatch};
+use crate::idempotency::{HEADER, IdempotencyKey};
+use crate::json;
+use crate::precondition::{IF_MATCH, IF_NONE_MATCH, Preconditions};
 use crate::problem::{Problem, ProblemType};
 use crate::sessions::{ActivityWriter, SessionError, SessionReader, SessionStore, require_live};
 use crate::tokens::{Principal, Role};
@@ -61,9 +63,14 @@ impl Incoming {
         }
     }
 
-    /// A header's value. One that is not ASCII is there, and counts as empty: no header of ours may be so.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.request.headers().get(name).map(|value| value.to_str().unwrap_or_default())
+    /// The client's name for this write.
+    pub fn idempotency_key(&self) -> Result<IdempotencyKey, Problem> {
+        Ok(IdempotencyKey::from_header(header::single(self.request.headers(), HEADER)?)?)
+    }
+
+    /// The value of a header that comes once. One that comes twice says nothing.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        header::single(self.request.headers(), name).unwrap_or_default()
     }
 
     /// The value of a cookie, if there is one of this name and its value is text.
@@ -75,9 +82,17 @@ impl Incoming {
         pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
-    /// What the client wants to find before its write happens; `None` when that is all the same to it.
-    pub fn if_match(&self) -> Result<Option<IfMatch>, Problem> {
-        Ok(IfMatch::from_header(self.header(IF_MATCH))?)
+    /// What the client wants to find, for its request to be carried out.
+    pub fn preconditions(&self) -> Result<Preconditions, Problem> {
+        let [if_match, if_none_match] =
+            [IF_MATCH, IF_NONE_MATCH].map(|name| header::list(self.request.headers(), name));
+        Ok(Preconditions::from_headers(if_match.as_deref(), if_none_match.as_deref())?)
+    }
+
+    /// The challenge of a 401 (RFC 6750, section 3.1): whoever shows no access token is told the scheme only.
+    pub(super) fn challenge(&self) -> &'static str {
+        let is_shown = authenticator::shows_bearer(self.request.headers());
+        if is_shown { "Bearer error=\"invalid_token\"" } else { "Bearer" }
     }
 
     /// A path parameter, parsed. What does not parse names nothing: 404.
@@ -87,16 +102,23 @@ impl Incoming {
         text.parse().map_err(|_| Problem::new(ProblemType::NotFound, format!("there is no {name} {text:?}")))
     }
 
-    /// A query parameter, if it was given.
-    pub fn query(&self, name: &str) -> Option<&str> {
-        self.request.query_string_parameters_ref().and_then(|all| all.first(name))
+    /// A query parameter, if it was given. Those that no operation knows are nobody's business: links get them on their
+    /// way (`utm_source`).
+    pub fn query(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let all = self.request.query_string_parameters_ref().and_then(|all| all.all(name));
+        match all.as_deref() {
+            None | Some([]) => Ok(None),
+            Some([value]) => Ok(Some(value)),
+            Some(_) => Err(invalid(format!("the parameter {name} is there twice"))),
+        }
     }
 
     /// The page size that the client asks for.
     pub fn limit(&self) -> Result<u32, Problem> {
-        let Some(text) = self.query("limit") else { return Ok(DEFAULT_PAGE_SIZE) };
+        let Some(text) = self.query("limit")? else { return Ok(DEFAULT_PAGE_SIZE) };
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse() {
-            Ok(limit) if (1..=MAX_PAGE_SIZE).contains(&limit) => Ok(limit),
+            Ok(limit) if is_number && (1..=MAX_PAGE_SIZE).contains(&limit) => Ok(limit),
             _ => Err(invalid(format!("limit must be a number from 1 to {MAX_PAGE_SIZE}"))),
         }
     }
@@ -127,32 +149,34 @@ impl Incoming {
             let detail = format!("the body has {} bytes; at most {MAX_BODY_BYTES} are taken", bytes.len());
             return Err(Problem::new(ProblemType::BodyTooLarge, detail));
         }
-        let media_type = self.header("content-type").unwrap_or_default();
-        let essence = media_type.split(';').next().unwrap_or_default().trim();
-        let is_json = essence.eq_ignore_ascii_case("application/json")
-            || essence
-                .get(essence.len().saturating_sub(5)..)
-                .is_some_and(|end| end.eq_ignore_ascii_case("+json"));
-        if !is_json {
-            let detail = format!("the Content-Type is {essence:?}, not application/json");
+        let headers = self.request.headers();
+        if header::list(headers, "content-encoding").is_some_and(|codings| !media_type::is_identity(&codings))
+        {
+            let detail = "the body must be sent as it is, without a Content-Encoding";
+            return Err(Problem::new(ProblemType::UnsupportedContentEncoding, detail));
+        }
+        let content_type = header::single(headers, "content-type")?.unwrap_or_default();
+        if !media_type::is_json(content_type) {
+            let detail = format!("the Content-Type is {content_type:?}, not application/json in UTF-8");
             return Err(Problem::new(ProblemType::UnsupportedMediaType, detail));
         }
         // Of a text serde would repeat the whole, and a body that was encoded twice may be a text full of secrets; and it
         // takes an array for an object whose members have no names.
-        if !bytes.trim_ascii_start().starts_with(b"{") {
+        let text = bytes.strip_prefix(json::BYTE_ORDER_MARK).unwrap_or(bytes);
+        if !text.trim_ascii_start().starts_with(b"{") {
             return Err(invalid("the body is not a JSON object"));
         }
-        serde_json::from_slice(bytes).map_err(|error| invalid(format!("the body is not valid: {error}")))
+        json::parse(bytes).map_err(|error| invalid(format!("the body is not valid: {error}")))
     }
 
     /// The caller, by access token or cookie.
-    pub fn principal(&self, authenticator: &Authenticator) -> Result<Principal, Problem> {
-        authenticator.principal(self.request.method(), self.request.headers())
+    pub async fn principal(&self, authenticator: &Authenticator) -> Result<Principal, Problem> {
+        self.in_time(authenticator.principal(self.request.method(), self.request.headers())).await
     }
 
     /// The caller, who must be an operator.
-    pub fn operator(&self, authenticator: &Authenticator) -> Result<Principal, Problem> {
-        let principal = self.principal(authenticator)?;
+    pub async fn operator(&self, authenticator: &Authenticator) -> Result<Principal, Problem> {
+        let principal = self.principal(authenticator).await?;
         if principal.has_role(Role::Operator) {
             Ok(principal)
         } else {
@@ -214,7 +238,6 @@ pub fn invalid(detail: impl Display) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::idempotency::{HEADER, IdempotencyKey, KeyError};
     use lambda_http::Context;
     use serde::Deserialize;
     use serde_json::json;
@@ -273,8 +296,7 @@ mod tests {
     #[test]
     fn a_key_that_is_not_ascii_is_malformed_and_not_missing() {
         let request = request("{}", "k\u{e4}se");
-        assert_eq!(IdempotencyKey::from_header(request.header(HEADER)), Err(KeyError::Malformed));
-        assert_eq!(IdempotencyKey::from_header(request.header("absent")), Err(KeyError::Missing));
+        assert_eq!(request.idempotency_key().unwrap_err().kind, ProblemType::IdempotencyKeyInvalid);
     }
 
     #[tokio::test]

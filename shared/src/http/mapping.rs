@@ -10,7 +10,7 @@ use crate::deadline::DeadlineExceeded;
 use crate::dynamo::DynamoError;
 use crate::ids::InvalidId;
 use crate::money::MoneyError;
-use crate::precondition::InvalidIfMatch;
+use crate::precondition::InvalidTags;
 use crate::problem::{Problem, ProblemType};
 use crate::random::NoEntropy;
 use crate::sessions::{ListError, RenewError, SessionError, StartError};
@@ -86,8 +86,8 @@ impl From<InvalidId> for Problem {
 }
 
 /// 400.
-impl From<InvalidIfMatch> for Problem {
-    fn from(error: InvalidIfMatch) -> Self {
+impl From<InvalidTags> for Problem {
+    fn from(error: InvalidTags) -> Self {
         Self::new(ProblemType::InvalidRequest, error.to_string())
     }
 }

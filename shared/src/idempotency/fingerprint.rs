@@ -6,8 +6,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// SHA-256 over a payload's canonical JSON: members sorted by name, no white space, numbers as they were parsed.
-/// What an operation takes from its path is part of the payload.
+use crate::json;
+
+/// SHA-256 over a payload's canonical JSON: members sorted by name, no white space, one spelling for each number
+/// ([`json::canonical`]): `2` and `2.0` ask for the same. What an operation takes from its path is part of the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
@@ -52,6 +54,7 @@ fn write_canonical(value: &Value, out: &mut String) {
             });
         }
         Value::Array(items) => write_list(out, ['[', ']'], items, write_canonical),
+        Value::Number(number) => out.push_str(&json::canonical(number)),
         scalar => out.push_str(&scalar.to_string()),
     }
 }
@@ -95,6 +98,15 @@ mod tests {
         assert_ne!(parsed("[1,2]"), parsed("[2,1]"));
         assert_ne!(parsed(r#""1""#), parsed("1"));
         assert_ne!(parsed(r#"{"a":{}}"#), parsed(r#"{"a":[]}"#));
+    }
+
+    #[test]
+    fn a_number_is_the_same_however_it_is_written() {
+        for two in ["2.0", "2e0", "20e-1"] {
+            assert_eq!(parsed(&format!(r#"{{"quantity":{two}}}"#)), parsed(r#"{"quantity":2}"#), "{two}");
+        }
+        assert_ne!(parsed("9007199254740993"), parsed("9007199254740992"));
+        assert_ne!(parsed("1e400"), parsed("1e401"));
     }
 
     #[test]

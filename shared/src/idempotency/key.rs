@@ -6,8 +6,8 @@ use std::str::FromStr;
 /// Longest key, in bytes, quotes not counted.
 pub const MAX_KEY_BYTES: usize = 255;
 
-/// A client's name for one write: 1 to 255 visible ASCII characters without `"` and `\`. UUIDs of version 4 are what
-/// we advise.
+/// A client's name for one write: 1 to 255 visible ASCII characters without `"`, `\` and `,`. UUIDs of version 4 are what
+/// we advise. A comma would look like two keys that a proxy has joined.
 ///
 /// The header's draft standard has it as a quoted string; most clients send it bare. Both are read, and mean the same
 /// key.
@@ -21,7 +21,9 @@ pub enum KeyError {
     #[error("the header Idempotency-Key is missing")]
     Missing,
     /// The header is no key. 400.
-    #[error("an Idempotency-Key has 1 to {MAX_KEY_BYTES} visible ASCII characters, bare or quoted")]
+    #[error(
+        "an Idempotency-Key has 1 to {MAX_KEY_BYTES} visible ASCII characters and no comma, bare or quoted"
+    )]
     Malformed,
 }
 
@@ -37,7 +39,7 @@ impl FromStr for IdempotencyKey {
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-        let plain = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
+        let plain = |b: u8| b.is_ascii_graphic() && !b"\"\\,".contains(&b);
         if (1..=MAX_KEY_BYTES).contains(&bare.len()) && bare.bytes().all(plain) {
             Ok(Self(bare.to_owned()))
         } else {
@@ -64,15 +66,16 @@ mod tests {
     }
 
     #[test]
-    fn half_a_pair_of_quotes_is_no_key() {
-        for bad in ["\"", "\"\"", "\"abc", "abc\"", "a\"b", "a b", "a\\b", "käse"] {
+    fn half_a_pair_of_quotes_and_a_pair_of_keys_are_no_key() {
+        for bad in ["\"", "\"\"", "\"abc", "abc\"", "a\"b", "a b", "a\\b", "käse", "k,k", "k, k", "\"k,k\""]
+        {
             assert_eq!(bad.parse::<IdempotencyKey>(), Err(KeyError::Malformed), "{bad}");
         }
     }
 
     proptest! {
         #[test]
-        fn quoted_and_bare_are_the_same_key(key in "[!#-\\[\\]-~]{1,255}") {
+        fn quoted_and_bare_are_the_same_key(key in "[!#-+\\--\\[\\]-~]{1,255}") {
             let bare: IdempotencyKey = key.parse().unwrap();
             prop_assert_eq!(&bare, &format!("\"{key}\"").parse().unwrap());
             prop_assert_eq!(bare.to_string(), key);

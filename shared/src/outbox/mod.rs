@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::clock::as_rfc3339;
 use crate::ids::EventId;
+use crate::json;
 
 pub mod dynamo;
 
@@ -72,5 +73,6 @@ pub struct Event {
     /// To what: an order id, a product id, a user id, an export id.
     pub subject: String,
     /// The rest, in the shape of [`VERSION`].
+    #[serde(serialize_with = "json::plain")]
     pub data: Value,
 }

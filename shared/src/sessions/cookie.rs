@@ -1,4 +1,8 @@
-//! The `SESSION` cookie, for browsers.
+//! The session cookie, for browsers.
+//!
+//! Its name is `__Host-SESSION`: a browser takes a cookie of such a name only from the host itself, over TLS, for all paths
+//! (RFC 6265bis, section 4.1.3.2), so no page of a sibling host can put one of its own in its place. A shop whose hosts share
+//! the cookie names their domain (`SESSION_COOKIE_DOMAIN`); then it is `SESSION`, and every host of the domain is trusted.
 //!
 //! It is not an access token: it lasts as long as the session does, a token fifteen minutes. No script can read it
 //! (`HttpOnly`), it never travels in clear text (`Secure`), and other sites' requests carry it only when a user follows
@@ -19,16 +23,64 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 
 use super::secret::{InvalidSecret, SecretHash};
+use crate::env::{ConfigError, Env};
 use crate::ids::{SessionId, UserId};
 use crate::random::{self, NoEntropy};
 use crate::redacted::Redacted;
 use crate::tokens::{Principal, Role};
 
-/// The cookie's name.
-pub const NAME: &str = "SESSION";
+/// The name of a cookie that one host has for itself.
+const HOST_NAME: &str = "__Host-SESSION";
+/// The name of a cookie that the hosts of a domain share.
+const DOMAIN_NAME: &str = "SESSION";
 
 /// What both `Set-Cookie` values end with. A browser clears only what it is told of with the same attributes.
 const ATTRIBUTES: &str = "Path=/; HttpOnly; Secure; SameSite=Lax";
+
+/// How the cookie is handed to browsers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CookieSettings {
+    /// The hosts that get it; `None`: the one that sets it.
+    domain: Option<String>,
+}
+
+impl CookieSettings {
+    /// Reads `SESSION_COOKIE_DOMAIN`. Without it the cookie is the host's own.
+    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        const SESSION_COOKIE_DOMAIN: &str = "SESSION_COOKIE_DOMAIN";
+        let Some(domain) = env.optional(SESSION_COOKIE_DOMAIN) else { return Ok(Self::default()) };
+        let is_label = |label: &str| {
+            !label.is_empty()
+                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if domain.split('.').count() < 2 || !domain.split('.').all(is_label) {
+            let reason = "it is no domain in lower case, such as shop.example".to_owned();
+            return Err(ConfigError::Invalid { variable: SESSION_COOKIE_DOMAIN, reason });
+        }
+        Ok(Self { domain: Some(domain.to_owned()) })
+    }
+
+    /// The cookie's name.
+    pub fn name(&self) -> &'static str {
+        if self.domain.is_some() { DOMAIN_NAME } else { HOST_NAME }
+    }
+
+    /// The `Set-Cookie` value that hands `cookie` to the browser until the session ends.
+    pub fn issue(&self, cookie: &SessionCookie, session_end: Timestamp, now: Timestamp) -> String {
+        let seconds_left = session_end.as_second().saturating_sub(now.as_second()).max(0);
+        self.set(&cookie.expose(), seconds_left)
+    }
+
+    /// The `Set-Cookie` value that makes a browser forget its cookie.
+    pub fn clear(&self) -> String {
+        self.set("", 0)
+    }
+
+    fn set(&self, value: &str, max_age_seconds: i64) -> String {
+        let domain = self.domain.as_deref().map(|domain| format!("; Domain={domain}")).unwrap_or_default();
+        format!("{}={value}; Max-Age={max_age_seconds}; {ATTRIBUTES}{domain}", self.name())
+    }
+}
 
 /// Size of the random part, in bytes.
 const RANDOM_BYTES: usize = 32;
@@ -82,17 +134,6 @@ impl SessionCookie {
             self.hash(),
         )
     }
-
-    /// The `Set-Cookie` value that hands this to the browser until the session ends.
-    pub fn issue(&self, session_end: Timestamp, now: Timestamp) -> String {
-        let seconds_left = session_end.as_second().saturating_sub(now.as_second()).max(0);
-        format!("{NAME}={}; Max-Age={seconds_left}; {ATTRIBUTES}", self.expose())
-    }
-}
-
-/// The `Set-Cookie` value that makes a browser forget its cookie.
-pub fn clear() -> String {
-    format!("{NAME}=; Max-Age=0; {ATTRIBUTES}")
 }
 
 impl FromStr for SessionCookie {
@@ -123,4 +164,34 @@ fn roles(text: &str) -> Result<BTreeSet<Role>, InvalidSecret> {
 fn random_part(text: &str) -> Result<Redacted<[u8; RANDOM_BYTES]>, InvalidSecret> {
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidSecret)?;
     bytes.try_into().map(Redacted::new).map_err(|_| InvalidSecret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(domain: &str) -> Result<CookieSettings, ConfigError> {
+        CookieSettings::from_env(&Env::of([("SESSION_COOKIE_DOMAIN", domain)]))
+    }
+
+    #[test]
+    fn a_host_has_its_cookie_for_itself_unless_a_domain_shares_it() {
+        let own = settings("").unwrap();
+        assert_eq!(own, CookieSettings::default());
+        assert_eq!(own.clear(), "__Host-SESSION=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax");
+        let shared = settings("shop.example").unwrap();
+        assert_eq!(
+            shared.clear(),
+            "SESSION=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax; Domain=shop.example"
+        );
+    }
+
+    #[test]
+    fn what_no_browser_takes_for_a_domain_is_a_mistake_of_the_configuration() {
+        for wrong in
+            [".shop.example", "shop", "Shop.example", "shop.example;", "https://shop.example", "a..b"]
+        {
+            assert!(settings(wrong).is_err(), "{wrong}");
+        }
+    }
 }

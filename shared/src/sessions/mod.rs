@@ -65,7 +65,7 @@ mod start;
 mod store;
 
 pub use announced::Announced;
-pub use cookie::SessionCookie;
+pub use cookie::{CookieSettings, SessionCookie};
 pub use device::{Device, InvalidDevice};
 pub use idle::IdleTimeout;
 pub use listed::ListedSession;

@@ -5,7 +5,7 @@
 //! 2. A change is a merge patch on what was read. It is sealed as the next version and written on the condition that the
 //!    version is still the one that was read and the session is not revoked.
 //! 3. Somebody was faster: begin again at 1, after a wait with jitter, inside the request's deadline. So fifty patches of
-//!    different members at once all count. With `If-Match`, the version that is now read is not the client's any more,
+//!    different members at once all count. With preconditions, the version that is now read is not the client's any more,
 //!    and the patch is refused ([`PreferencesError::Stale`]).
 //!
 //! A payload that is not what was sealed for this session is not used for anything: its session counts as ended. Each
@@ -20,7 +20,7 @@ use super::{
 use crate::clock::SharedClock;
 use crate::deadline::Deadline;
 use crate::ids::{SessionId, UserId};
-use crate::precondition::IfMatch;
+use crate::precondition::{Current, Preconditions};
 use crate::retry::Backoff;
 use crate::seal::SealingKeys;
 use crate::tokens::Principal;
@@ -87,6 +87,13 @@ pub struct VersionedPreferences {
     pub version: u64,
 }
 
+impl VersionedPreferences {
+    /// What preconditions are held against. Every session has preferences.
+    pub fn current(&self) -> Current {
+        Current { version: self.version, exists: true }
+    }
+}
+
 /// The preferences of callers' sessions.
 #[derive(Debug)]
 pub struct SessionPreferences<S> {
@@ -114,7 +121,7 @@ impl<S: PayloadStore + ActivityWriter> SessionPreferences<S> {
         &self,
         caller: &Principal,
         patch: &PreferencesPatch,
-        if_match: Option<&IfMatch>,
+        preconditions: &Preconditions,
         deadline: Deadline,
     ) -> Result<VersionedPreferences, PreferencesError> {
         let (id, user) = (caller.session_id(), caller.user_id());
@@ -124,7 +131,7 @@ impl<S: PayloadStore + ActivityWriter> SessionPreferences<S> {
             let now = self.clock.now();
             standing(caller, &rows, now).require_live()?;
             let sealed = payload.ok_or(SessionError::Ended)?;
-            if if_match.is_some_and(|wanted| !wanted.admits(sealed.version)) {
+            if !preconditions.admit(Current { version: sealed.version, exists: true }) {
                 return Err(PreferencesError::Stale(sealed.version));
             }
             let mut payload = sealed.open(&self.sealing_keys, id, user).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::content_type::AllowedTypes;
 use super::{ContentType, FileDigest, FileName};
 use crate::env::{ConfigError, Env};
+use crate::json;
 use serde::Deserialize;
 
 const MIB: u64 = 1_024 * 1_024;
@@ -127,6 +128,7 @@ pub struct UploadRequest {
     /// What kind of file it is.
     pub content_type: String,
     /// How many bytes it has.
+    #[serde(deserialize_with = "json::integer")]
     pub size_bytes: u64,
     /// Their checksum.
     pub sha256: FileDigest,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer};
 
 use super::{MAX_PARTS, Upload, parts};
+use crate::json;
 
 /// The body of `POST /uploads/{uploadId}/complete`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -18,6 +19,7 @@ pub struct CompletionRequest {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SentPart {
     /// Which.
+    #[serde(deserialize_with = "json::integer")]
     pub part_number: i32,
     /// What S3 answered in `ETag`.
     pub etag: PartTag,

@@ -1,13 +1,15 @@
 //! What a client may send: `{"action": "send", …}` and `{"action": "ping"}`.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use crate::delivery::{InvalidMessageType, MessageType, Recipient, SendRequest};
 use crate::ids::MessageId;
+use crate::json::{self, ParseError};
 
 /// A frame from a client.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientFrame {
     /// Send a message.
     Send(SendRequest),
@@ -18,35 +20,57 @@ pub enum ClientFrame {
 /// Why a frame can't be acted upon. All are 400.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidFrame {
-    /// Not JSON, an unknown action or member, a value of another form.
+    /// Not JSON, a member twice, an unknown action or member, a value of another form.
     #[error("a frame is {{\"action\": \"send\" or \"ping\", …}}: {0}")]
-    Malformed(#[source] serde_json::Error),
+    Malformed(#[from] ParseError),
     /// The message's type is none, or not the user's to send.
     #[error(transparent)]
     Type(#[from] InvalidMessageType),
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "action", rename_all = "camelCase", deny_unknown_fields)]
-enum Wire {
-    #[serde(rename_all = "camelCase")]
-    Send {
-        message_id: Option<MessageId>,
-        to: Recipient,
-        #[serde(rename = "type")]
-        kind: String,
-        body: Value,
-    },
-    Ping {},
+#[serde(rename_all = "camelCase")]
+enum Action {
+    Send,
+    Ping,
+}
+
+/// Any frame.
+#[derive(Deserialize)]
+struct AnyFrame {
+    action: Action,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SendFrame<'a> {
+    #[serde(rename = "action")]
+    _action: IgnoredAny,
+    message_id: Option<MessageId>,
+    to: Recipient,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(borrow)]
+    body: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PingFrame {
+    #[serde(rename = "action")]
+    _action: IgnoredAny,
 }
 
 impl ClientFrame {
     /// Reads a frame's text.
     pub fn parse(text: &str) -> Result<Self, InvalidFrame> {
-        match serde_json::from_str(text).map_err(InvalidFrame::Malformed)? {
-            Wire::Ping {} => Ok(Self::Ping),
-            Wire::Send { message_id, to, kind, body } => {
-                Ok(Self::Send(SendRequest { message_id, to, kind: MessageType::of_user(&kind)?, body }))
+        let text = text.as_bytes();
+        match json::parse::<AnyFrame>(text)?.action {
+            Action::Ping => json::parse::<PingFrame>(text).map(|_| Self::Ping).map_err(InvalidFrame::from),
+            Action::Send => {
+                let SendFrame { message_id, to, kind, body, .. } = json::parse(text)?;
+                let (kind, body) = (MessageType::of_user(&kind)?, body.into());
+                Ok(Self::Send(SendRequest { message_id, to, kind, body }))
             }
         }
     }
@@ -56,7 +80,7 @@ impl ClientFrame {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     const USER: &str = "usr_01JD0000000000000000000000";
     const MESSAGE: &str = "01JD0000000000000000000000";
@@ -75,7 +99,7 @@ mod tests {
             message_id: Some(MESSAGE.parse().unwrap()),
             to: Recipient::UserId(USER.parse().unwrap()),
             kind: "chat.message".parse().unwrap(),
-            body: json!({"text": "hi"}),
+            body: json!({"text": "hi"}).into(),
         };
         assert_eq!(send(|_| ()).unwrap(), ClientFrame::Send(expected));
         assert_eq!(ClientFrame::parse(r#"{"action":"ping"}"#).unwrap(), ClientFrame::Ping);
@@ -91,6 +115,21 @@ mod tests {
         assert!(send(|frame| frame["messageId"] = "m1".into()).is_err());
         assert!(ClientFrame::parse(r#"{"action":"ping","x":1}"#).is_err());
         assert!(ClientFrame::parse("").is_err() && ClientFrame::parse("ping").is_err());
+    }
+
+    #[test]
+    fn a_body_keeps_every_byte_and_no_member_is_there_twice() {
+        let body = r#"{ "b":1.50, "a":[1e400,  123456789012345678901234567890] }"#;
+        let frame = |body: &str| {
+            let text =
+                format!(r#"{{"to":{{"userId":"{USER}"}},"body": {body} ,"type":"a","action":"send"}}"#);
+            ClientFrame::parse(&text)
+        };
+        let ClientFrame::Send(request) = frame(body).unwrap() else { panic!("a send is a send") };
+        assert_eq!(request.body.as_str(), body);
+        assert!(frame(r#"{"a":1,"a":1}"#).unwrap_err().to_string().contains("twice"));
+        assert!(ClientFrame::parse(r#"{"action":"ping","action":"ping"}"#).is_err());
+        assert!(frame(r#""\ud800""#).is_err(), "half a character is no text");
     }
 
     #[test]
@@ -122,7 +161,7 @@ mod tests {
             let ClientFrame::Send(request) = send(|frame| frame["body"] = body.clone()).unwrap() else {
                 panic!("a send is a send");
             };
-            prop_assert_eq!(request.body, body);
+            prop_assert_eq!(request.body, body.into());
         }
     }
 }

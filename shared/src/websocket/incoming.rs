@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::connections::ConnectionKey;
 use crate::deadline::Deadline;
+use crate::http::header;
 use crate::problem::{Problem, ProblemType};
 
 /// An event of one connection. No `Debug`: its headers hold the token.
@@ -51,9 +52,10 @@ impl Incoming {
         self.deadline
     }
 
-    /// The handshake's header.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.event.headers.get(name).and_then(|value| value.to_str().ok())
+    /// A header of the handshake that comes once at most. Of two lines API Gateway's `headers` has the last one only.
+    pub fn header(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let all = &self.event.multi_value_headers;
+        header::single(if all.contains_key(name) { all } else { &self.event.headers }, name)
     }
 
     /// All of the handshake's lines of a header that may be repeated.
@@ -65,7 +67,10 @@ impl Incoming {
             .iter()
             .filter_map(|line| line.to_str().ok())
             .collect();
-        if lines.is_empty() { self.header(name).into_iter().collect() } else { lines }
+        if !lines.is_empty() {
+            return lines;
+        }
+        self.event.headers.get(name).and_then(|line| line.to_str().ok()).into_iter().collect()
     }
 
     /// The frame's text.
@@ -110,6 +115,14 @@ mod tests {
         assert_eq!(incoming.connection().connection_id.as_str(), "L0SM9cOFvHcCIhw=");
         assert_eq!(incoming.connection().connected_at.as_millisecond(), 1_700_000_000_123);
         assert_eq!(incoming.header_lines("sec-websocket-protocol"), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_header_of_one_value_that_comes_twice_is_refused() {
+        let Ok(incoming) = read(event()) else { panic!("a plain $connect event is readable") };
+        assert_eq!(incoming.header("host").unwrap(), Some("x"));
+        assert_eq!(incoming.header("origin").unwrap(), None);
+        assert_eq!(incoming.header("sec-websocket-protocol").unwrap_err().kind, ProblemType::InvalidRequest);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use sojourn::deadline::Deadline;
 use sojourn::dynamo::Item;
 use sojourn::env::Env;
 use sojourn::ids::{self, SessionId};
-use sojourn::precondition::IfMatch;
+use sojourn::precondition::Preconditions;
 use sojourn::problem::Problem;
 use sojourn::redacted::Redacted;
 use sojourn::seal::SealingKeys;
@@ -110,9 +110,9 @@ impl Stage {
         if_match: Option<&str>,
     ) -> Result<VersionedPreferences, PreferencesError> {
         let patch = PreferencesPatch::new(serde_json::from_value(patch).unwrap()).unwrap();
-        let if_match: Option<IfMatch> = if_match.map(|tags| tags.parse().unwrap());
+        let preconditions = Preconditions::from_headers(if_match, None).unwrap();
         let deadline = Deadline::after(LONG_ENOUGH);
-        self.preferences_with(&self.keys).patch(caller, &patch, if_match.as_ref(), deadline).await
+        self.preferences_with(&self.keys).patch(caller, &patch, &preconditions, deadline).await
     }
 
     /// Opens a connection for each of [`CALLERS`]: whoever had one first would otherwise be done before the others begin.

@@ -16,9 +16,9 @@ use sojourn::ids::{self, SessionId, SharedIds, UserId};
 use sojourn::redacted::Redacted;
 use sojourn::sessions::dynamo::{self, DynamoSessions};
 use sojourn::sessions::{
-    ActivityWriter, Device, Presented, RefreshToken, SESSION_LIFETIME, Session, SessionCookie, SessionError,
-    SessionReader, SessionRows, SessionStarter, SessionWriter, SignedIn, Standing, cookie, require_live,
-    standing,
+    ActivityWriter, CookieSettings, Device, Presented, RefreshToken, SESSION_LIFETIME, Session,
+    SessionCookie, SessionError, SessionReader, SessionRows, SessionStarter, SessionWriter, SignedIn,
+    Standing, require_live, standing,
 };
 use sojourn::tokens::{Principal, Role, SigningKey, TokenSigner, TokenVerifier};
 use sojourn::users::User;
@@ -311,13 +311,13 @@ async fn storing_the_same_session_again_is_no_failure_and_another_one_is() {
 async fn the_cookie_is_for_browsers_only_and_lasts_as_long_as_the_session() {
     let stage = stage();
     let (signed_in, _) = stage.sign_in(&stage.user(0)).await;
-    let cookie = signed_in.cookie.issue(signed_in.session.expires_at, stage.clock.now());
+    let cookie =
+        CookieSettings::default().issue(&signed_in.cookie, signed_in.session.expires_at, stage.clock.now());
     let expected = format!(
-        "SESSION={}; Max-Age=2592000; Path=/; HttpOnly; Secure; SameSite=Lax",
+        "__Host-SESSION={}; Max-Age=2592000; Path=/; HttpOnly; Secure; SameSite=Lax",
         signed_in.cookie.expose()
     );
     assert_eq!(cookie, expected);
-    assert_eq!(cookie::clear(), "SESSION=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax");
 }
 
 #[test]

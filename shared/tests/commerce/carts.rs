@@ -9,6 +9,7 @@ use serde_json::json;
 use sojourn::carts::{Cart, CartError, MAX_LINES, Replacement};
 use sojourn::deadline::Deadline;
 use sojourn::ids::ProductId;
+use sojourn::precondition::Preconditions;
 use sojourn::problem::ProblemType;
 use sojourn::tokens::Principal;
 use sojourn_local::services::Service;
@@ -156,7 +157,8 @@ async fn conflicts_with_transactions_are_waited_out_until_the_deadline() {
     assert_eq!(version(shop.put_cart(&ann, &[("tea", 1)], None).await), 1);
 
     shop.store.embedded.faults().add(conflict());
-    let replacement = Replacement { lines: shop.cart(&ann).await.lines, if_match: None };
+    let replacement =
+        Replacement { lines: shop.cart(&ann).await.lines, preconditions: Preconditions::default() };
     let deadline = Deadline::after(Duration::from_millis(300));
     let outcome = shop.carts.replace(ann.user_id(), Cart::default(), replacement, deadline).await;
     assert!(matches!(outcome, Err(CartError::Contended)), "{outcome:?}");

@@ -24,7 +24,7 @@ use sojourn::orders::{Order, OrderStatus, UnpaidLimits};
 use sojourn::payments::dynamo::DynamoPayments;
 use sojourn::payments::sandbox::SandboxProvider;
 use sojourn::payments::{PaymentProvider, PaymentRequest, Payments};
-use sojourn::precondition::IfMatch;
+use sojourn::precondition::Preconditions;
 use sojourn::problem::{Problem, ProblemType};
 use sojourn::redacted::Redacted;
 use sojourn::reply::Reply;
@@ -207,7 +207,8 @@ impl Shop {
         if_match: Option<&str>,
     ) -> Result<Cart, CartError> {
         let CartDraft { lines } = serde_json::from_value(json!({"lines": lines_of(lines)})).unwrap();
-        let replacement = Replacement { lines, if_match: IfMatch::from_header(if_match).unwrap() };
+        let preconditions = Preconditions::from_headers(if_match, None).unwrap();
+        let replacement = Replacement { lines, preconditions };
         self.carts.replace(customer.user_id(), seen, replacement, Deadline::after(PATIENCE)).await
     }
 

@@ -61,7 +61,7 @@ async fn a_repeated_message_id_is_acknowledged_again_and_delivered_once() {
     assert_eq!(send().await.unwrap(), first);
     assert_eq!(stage.gateway.posts("bob="), 1);
 
-    let other = SendRequest { body: json!("other"), ..request(Recipient::UserId(bob), Some(&id)) };
+    let other = SendRequest { body: json!("other").into(), ..request(Recipient::UserId(bob), Some(&id)) };
     let reused = messenger.send(&sender, other, soon()).await;
     assert!(matches!(reused, Err(SendError::MessageIdReused)), "{reused:?}");
 }

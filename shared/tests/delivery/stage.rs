@@ -165,7 +165,7 @@ pub(crate) fn message(body: Value) -> Message {
         message_id: random().next(),
         from: Some(user()),
         sent_at: "2026-11-20T09:30:00Z".parse().unwrap(),
-        body,
+        body: body.into(),
     }
 }
 
@@ -174,7 +174,7 @@ pub(crate) fn request(to: Recipient, message_id: Option<&MessageId>) -> SendRequ
         message_id: message_id.cloned(),
         to,
         kind: "chat.message".parse().unwrap(),
-        body: json!({"text": "hi"}),
+        body: json!({"text": "hi"}).into(),
     }
 }
 

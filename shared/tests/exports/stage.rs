@@ -23,6 +23,7 @@ use sojourn::exports::{
 };
 use sojourn::idempotency::dynamo::atomic::{Decision, Effect as _, Explanation};
 use sojourn::ids::{self, ExportId, OrderId, UserId};
+use sojourn::json::Plain;
 use sojourn::lock::{Acquire, DynamoLocks, Lease, LeaseTerms, LockStore, Once, Task};
 use sojourn::problem::Problem;
 use sojourn::queue::{NotSent, Queue};
@@ -281,7 +282,7 @@ impl Stage {
             "lines": [{"productId": "tea", "quantity": 2, "unitPrice": price}],
         });
         order.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        let item: Item = serde_dynamo::to_item(order).unwrap();
+        let item: Item = serde_dynamo::to_item(Plain(&order)).unwrap();
         let put = PutRequest::builder().set_item(Some(item)).build().unwrap();
         let write = WriteRequest::builder().put_request(put).build();
         let batch = self.store.client.batch_write_item().request_items("OrdersTable", vec![write]);

@@ -15,6 +15,7 @@ use sojourn::env::Env;
 use sojourn::ids::{self, OrderId, UserId};
 use sojourn::jobs::backlog::{BacklogError, Turn};
 use sojourn::jobs::order_cleanup::{self, CleanupResult};
+use sojourn::json::Plain;
 use sojourn::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms, LockStore};
 use sojourn::orders::dynamo::DynamoExpiry;
 use sojourn::orders::{DayShard, PendingShard};
@@ -98,7 +99,7 @@ impl Stage {
     }
 
     async fn put(&self, table: &str, item: Value) {
-        let item = serde_dynamo::to_item(item).unwrap();
+        let item = serde_dynamo::to_item(Plain(&item)).unwrap();
         self.store.client.put_item().table_name(table).set_item(Some(item)).send().await.unwrap();
     }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sojourn::clock::rfc3339;
 use sojourn::deadline::Deadline;
 use sojourn::ids::{self, OrderId, UserId};
+use sojourn::json::Plain;
 use sojourn::lock::{FencingToken, JobSlot, Lease};
 use sojourn::orders::DayShard;
 use sojourn::reports::{
@@ -91,7 +92,7 @@ impl Stage {
             "dayShard": DayShard::of(&order_id, at).to_string(),
         });
         order.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        let item = serde_dynamo::to_item(order).unwrap();
+        let item = serde_dynamo::to_item(Plain(&order)).unwrap();
         self.store.client.put_item().table_name("OrdersTable").set_item(Some(item)).send().await.unwrap();
     }
 }

@@ -128,7 +128,7 @@ pub(crate) fn percent_encoded(text: &str) -> String {
 
 /// The value of the cookie that an answer sets.
 pub(crate) fn cookie_of(answer: &Answer) -> Option<String> {
-    let (_, value) = answer.header("set-cookie")?.split_once("SESSION=")?;
+    let (_, value) = answer.header("set-cookie")?.split_once("__Host-SESSION=")?;
     value.split(';').next().filter(|value| !value.is_empty()).map(str::to_owned)
 }
 

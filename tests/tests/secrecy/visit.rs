@@ -265,8 +265,8 @@ impl<'a> Visit<'a> {
             ("authorization", format!("bearer  {secret} {secret}")),
             ("authorization", format!("Basic {secret}")),
             ("authorization", format!("Token token=\"{secret}\"")),
-            ("cookie", format!("SESSION={secret}")),
-            ("cookie", format!("SESSION=\"{secret}\"; other={secret}; SESSION={secret}")),
+            ("cookie", format!("__Host-SESSION={secret}")),
+            ("cookie", format!("__Host-SESSION=\"{secret}\"; other={secret}; __Host-SESSION={secret}")),
             ("cookie", secret.to_owned()),
             ("origin", format!("https://{secret}.example")),
             ("referer", format!("https://shop.example/?token={secret}")),
@@ -300,7 +300,7 @@ impl<'a> Visit<'a> {
                 vec![("sec-websocket-protocol", format!("sojourn.v1, {secret}x"))],
                 vec![("sec-websocket-protocol", format!("sojourn.v1, {secret}, {secret}"))],
                 vec![("authorization", secret.to_owned())],
-                vec![("cookie", format!("SESSION={secret}"))],
+                vec![("cookie", format!("__Host-SESSION={secret}"))],
                 vec![("authorization", bearer.clone()), ("origin", format!("https://{secret}.example"))],
             ];
             for headers in &handshakes {
@@ -365,7 +365,7 @@ impl<'a> Visit<'a> {
     async fn session(&mut self, visitor: Visitor) {
         let region = self.region;
         let origin = "http://127.0.0.1:5173";
-        let cookie = format!("SESSION={}", visitor.cookie);
+        let cookie = format!("__Host-SESSION={}", visitor.cookie);
         for path in ["/orders", "/sessions"] {
             region.call("GET", path).header("cookie", &cookie).send().await.expect(200);
         }

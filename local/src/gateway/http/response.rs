@@ -46,11 +46,24 @@ struct Document<'a> {
 
 /// Functions write numbers and booleans where text is meant; API Gateway takes them.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(try_from = "serde_json::Value")]
 enum Scalar {
     Text(String),
     Number(serde_json::Number),
     Boolean(bool),
+}
+
+impl TryFrom<serde_json::Value> for Scalar {
+    type Error = &'static str;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, Self::Error> {
+        match value {
+            serde_json::Value::String(text) => Ok(Self::Text(text)),
+            serde_json::Value::Number(number) => Ok(Self::Number(number)),
+            serde_json::Value::Bool(boolean) => Ok(Self::Boolean(boolean)),
+            _ => Err("a header or a status is a text, a number or a boolean"),
+        }
+    }
 }
 
 impl std::fmt::Display for Scalar {

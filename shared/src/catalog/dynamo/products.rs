@@ -89,21 +89,22 @@ impl DynamoCatalog {
             .scan()
             .table_name(&self.products)
             .set_exclusive_start_key(behind.as_ref().map(product_key))
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .limit(cursor::rows_to_read(limit))
             .send()
             .await
             .map_err(|error| DynamoError::new("Scan", &self.products, error))?;
-        let products: Vec<Product> =
+        let mut products: Vec<Product> =
             answer.items.unwrap_or_default().into_iter().map(parse_product).collect::<Result<_, _>>()?;
+        let last = match cursor::cut(&mut products, limit) {
+            // Less was read than asked for: DynamoDB's megabyte was full.
+            None if answer.last_evaluated_key.is_some() => products.last(),
+            last => last,
+        };
+        let next_cursor = last.map(|last| cursor::encode(LISTING, &last.product_id)).transpose();
+        let next_cursor =
+            next_cursor.map_err(|error| DynamoError::unreadable("Scan", &self.products, error))?;
         let available = self.available_of(&products, deadline).await?;
 
-        let next_cursor = match (answer.last_evaluated_key, products.last()) {
-            (Some(_), Some(last)) => Some(
-                cursor::encode(LISTING, &last.product_id)
-                    .map_err(|error| DynamoError::unreadable("Scan", &self.products, error))?,
-            ),
-            _ => None,
-        };
         let with_units = |product: Product| {
             let units = available.get(&product.product_id).copied().unwrap_or(0);
             (product, units)

@@ -1,5 +1,7 @@
 //! Reading orders: one, or a customer's, newest first.
 
+use std::error::Error;
+
 use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -75,21 +77,33 @@ impl DynamoOrders {
             .expression_attribute_values(":customer", text(customer_id.as_str()))
             .scan_index_forward(false)
             .set_exclusive_start_key(start)
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .limit(cursor::rows_to_read(limit))
             .send()
             .await
             .map_err(|error| DynamoError::new("Query", format!("orders of {customer_id}"), error))?;
-        let next_cursor = answer.last_evaluated_key.map(next_cursor).transpose()?;
         let listed =
             |item| from_item(item).map_err(|error| DynamoError::unreadable("read", "a listed order", error));
-        let items = answer.items.unwrap_or_default().into_iter().map(listed).collect::<Result<_, _>>()?;
+        let mut items: Vec<ListedOrder> =
+            answer.items.unwrap_or_default().into_iter().map(listed).collect::<Result<_, _>>()?;
+        let next_cursor = match (cursor::cut(&mut items, limit), answer.last_evaluated_key) {
+            (Some(last), _) => Some(Behind { order_id: last.order_id.clone(), created_at: last.created_at }),
+            // Less was read than asked for: DynamoDB's megabyte was full.
+            (None, Some(key)) => Some(behind(key)?),
+            (None, None) => None,
+        };
+        let next_cursor = next_cursor.as_ref().map(encode).transpose()?;
         Ok(Page { items, next_cursor })
     }
 }
 
-fn next_cursor(last: Item) -> Result<String, DynamoError> {
-    let unreadable = |error| DynamoError::unreadable("Query", "the end of a page of orders", error);
-    let behind: Behind = from_item(last).map_err(|e| unreadable(e.into()))?;
-    cursor::encode(LISTING, &behind)
-        .map_err(|error| unreadable(Box::<dyn std::error::Error + Send + Sync>::from(error)))
+fn behind(key: Item) -> Result<Behind, DynamoError> {
+    from_item(key).map_err(|error| unreadable(error.into()))
+}
+
+fn encode(behind: &Behind) -> Result<String, DynamoError> {
+    cursor::encode(LISTING, behind).map_err(|error| unreadable(error.into()))
+}
+
+fn unreadable(error: Box<dyn Error + Send + Sync>) -> DynamoError {
+    DynamoError::unreadable("Query", "the end of a page of orders", error)
 }

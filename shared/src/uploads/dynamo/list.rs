@@ -1,5 +1,7 @@
 //! A user's uploads, newest first: their ids sort by time, and they are the sort key.
 
+use std::error::Error;
+
 use aws_sdk_dynamodb::Client;
 use serde::{Deserialize, Serialize};
 
@@ -51,19 +53,30 @@ pub(super) async fn page(
         .consistent_read(true)
         .scan_index_forward(false)
         .set_exclusive_start_key(start)
-        .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+        .limit(cursor::rows_to_read(limit));
     let answer = Box::pin(request.send())
         .await
         .map_err(|error| DynamoError::new("Query", format!("uploads of {owner}"), error))?;
-    let next_cursor = answer.last_evaluated_key.map(next_cursor).transpose()?;
-    let items = answer.items.unwrap_or_default().into_iter().map(parse).collect::<Result<_, _>>()?;
+    let mut items: Vec<Upload> =
+        answer.items.unwrap_or_default().into_iter().map(parse).collect::<Result<_, _>>()?;
+    let next_cursor = match (cursor::cut(&mut items, limit), answer.last_evaluated_key) {
+        (Some(last), _) => Some(Behind { upload_id: last.upload_id.clone() }),
+        // Tombstones were left out, or DynamoDB's megabyte was full.
+        (None, Some(key)) => Some(behind(key)?),
+        (None, None) => None,
+    };
+    let next_cursor = next_cursor.as_ref().map(encode).transpose()?;
     Ok(Page { items, next_cursor })
 }
 
-fn next_cursor(last: Item) -> Result<String, DynamoError> {
-    let unreadable = |error| DynamoError::unreadable("Query", "the end of a page of uploads", error);
-    let behind: Behind =
-        serde_dynamo::aws_sdk_dynamodb_1::from_item(last).map_err(|e| unreadable(e.into()))?;
-    cursor::encode(LISTING, &behind)
-        .map_err(|error| unreadable(Box::<dyn std::error::Error + Send + Sync>::from(error)))
+fn behind(key: Item) -> Result<Behind, DynamoError> {
+    serde_dynamo::aws_sdk_dynamodb_1::from_item(key).map_err(|error| unreadable(error.into()))
+}
+
+fn encode(behind: &Behind) -> Result<String, DynamoError> {
+    cursor::encode(LISTING, behind).map_err(|error| unreadable(error.into()))
+}
+
+fn unreadable(error: Box<dyn Error + Send + Sync>) -> DynamoError {
+    DynamoError::unreadable("Query", "the end of a page of uploads", error)
 }
