@@ -4,12 +4,12 @@
 //! 2. An integer may be written `2`, `2.0` or `2e0`: JSON Schema (2020-12, core, section 4.2.3) calls each
 //!    of them an integer. Fields that hold integers are read by [`integer`].
 //! 3. What a client may put into a free-form value comes back digit for digit: `serde_json` is built with
-//!    `arbitrary_precision`, so that a [`Value`](serde_json::Value) keeps the text of its numbers.
+//!    `arbitrary_precision`, so that a [`Value`] keeps the text of its numbers.
 //! 4. A byte order mark is refused by name (RFC 8259, section 8.1).
 //!
 //! With `arbitrary_precision`, a number of a `Value` is a number to JSON only: what goes into DynamoDB is written by [`plain`]. And
 //! serde cannot read numbers inside of `untagged`, internally tagged or flattened types from JSON
-//! text. It can from a [`Value`](serde_json::Value), so such types are read by way of one.
+//! text. It can from a [`Value`], so such types are read by way of one.
 
 use std::collections::HashSet;
 use std::fmt;

@@ -67,7 +67,8 @@ async fn a_paused_server_costs_budgets_until_the_circuit_opens_and_is_found_agai
     let mut asked = 1;
     while !matches!(ping(&client).await, Err(RedisError::CircuitOpen)) {
         asked += 1;
-        assert!(asked < 10, "the circuit never opens");
+        // One for the open connection, and the budget of the next one in pieces of 10 ms.
+        assert!(asked <= 32, "the circuit never opens");
     }
     server.resume();
     ping_until_answered(&client).await;

@@ -179,6 +179,9 @@ async fn sealing_keys_rotate_while_processes_run_and_every_payload_stays_readabl
     let region = TestRegion::start().await;
     let (ann, bob) = (region.customer().await, region.customer().await);
     prefer(&region, &ann, "sealed before").await;
+    // One request after a kill makes one process; the sign-ups may have made more.
+    region.kill("api-sessions").await;
+    preferences(&region, &ann).await.expect(200);
     let [early] = &*api_sessions(&region).await else { panic!("one process") };
     let rotated = region.control("POST", "/sealing-keys/rotate").send().await.expect(200);
     let [new, old] = rotated.body["kids"].as_array().unwrap().as_slice() else { panic!("{}", rotated.text) };

@@ -151,7 +151,7 @@ async fn use_everything(region: &TestRegion) {
     give_up_events(region).await;
 
     // A session ends: its sockets are closed, and no other is opened. Nor does one speak whose row was removed.
-    let withdraw = json!({"withdraw": {"email": operator.email, "role": "operator"}});
+    let withdraw = json!({"withdraw": {"userId": operator.user_id, "role": "operator"}});
     region.invoke("admin-users", &withdraw).await.expect(200);
     while socket.receive().await["type"] != "session.revoked" {}
     assert!(Socket::open(region.ws_url(), &operator.token).await.is_err(), "the session has ended");

@@ -16,7 +16,7 @@ async fn a_function_without_its_configuration_stops_with_a_sentence_that_names_t
     };
     assert!(!output.status.success());
     let log = String::from_utf8_lossy(&output.stdout);
-    assert!(log.contains("environment variable") && log.contains("_TABLE"), "{log}");
+    assert!(log.contains("the environment variable PAYMENT_PROVIDER is not set"), "{log}");
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ impl End {
     async fn of(self, region: &TestRegion, who: &Customer) {
         match self {
             Self::RoleWithdrawn => {
-                let withdraw = json!({"withdraw": {"email": who.email, "role": "operator"}});
+                let withdraw = json!({"withdraw": {"userId": who.user_id, "role": "operator"}});
                 region.invoke("admin-users", &withdraw).await.expect(200);
             }
             Self::SignedOut => {

@@ -131,7 +131,7 @@ async fn a_new_password_ends_the_other_sessions_everywhere_at_once() {
 #[tokio::test]
 async fn a_withdrawn_role_ends_every_session_everywhere_at_once() {
     let (region, phone, laptop) = two_devices().await;
-    let withdraw = json!({"withdraw": {"email": phone.email, "role": "operator"}});
+    let withdraw = json!({"withdraw": {"userId": phone.user_id, "role": "operator"}});
     region.invoke("admin-users", &withdraw).await.expect(200);
     for device in [&phone, &laptop] {
         is_refused_everywhere(&region, device).await;
@@ -205,7 +205,7 @@ async fn the_list_has_pages_and_leaves_out_what_has_ended() {
 #[tokio::test]
 async fn a_session_that_was_idle_for_a_day_has_ended_everywhere() {
     let region = TestRegion::start().await;
-    let customer = region.customer().await;
+    let customer = region.operator().await;
     region.quiet_session(&customer.session_id, 24 * 60 - 1).await;
     region.call_as(&customer, "GET", "/orders").send().await.expect(200);
     region.quiet_session(&customer.session_id, 24 * 60).await;

@@ -278,7 +278,7 @@ async fn the_limits_of_frames_and_messages_are_kept() {
 
 /// Takes the operator's role away, which ends all of their sessions.
 async fn withdraw(region: &TestRegion, who: &Customer) {
-    let command = json!({"withdraw": {"email": who.email, "role": "operator"}});
+    let command = json!({"withdraw": {"userId": who.user_id, "role": "operator"}});
     region.invoke("admin-users", &command).await.expect(200);
 }
 

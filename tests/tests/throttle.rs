@@ -147,7 +147,7 @@ async fn an_address_opens_so_many_accounts_and_no_more() {
     region.sign_in(&ann.email).await;
 }
 
-const SECRET: &str = "the secret of the proxy, 32 characters or more";
+const SECRET: &str = "the secret of the proxy has 32 characters or more";
 
 /// A call as the proxy passes it on for the client at this address.
 fn proxied(call: Call, secret: &str, client: &str) -> Call {

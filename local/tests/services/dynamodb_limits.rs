@@ -121,7 +121,7 @@ async fn a_batch_read_leaves_what_is_beyond_16_megabytes_for_the_next() {
 #[tokio::test]
 async fn keys_are_neither_empty_nor_long_nor_of_another_type() {
     let (_embedded, client) = stage();
-    for id in ["".to_owned(), "x".repeat(2_049)] {
+    for id in [String::new(), "x".repeat(2_049)] {
         assert_eq!(refused!(put_order(&client, &id)), INVALID);
         assert_eq!(refused!(client.get_item().table_name("Orders").key("orderId", text(&id))), INVALID);
     }

@@ -37,7 +37,7 @@ pub(super) enum CircuitBreaker {
 }
 
 impl CircuitBreaker {
-    /// Failures in a row that open it. Five budgets of 10 ms are what an outage costs a process; fewer would let a short
+    /// Failures in a row that open it. Five calls of 10 ms are what a process waits for in vain; fewer would let a short
     /// hiccup (a fork for a snapshot) send all reads to DynamoDB for a second.
     pub(super) const THRESHOLD: u32 = 5;
     /// How long nothing is asked then: one budget a second is what an outage costs from there on.

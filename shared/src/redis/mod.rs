@@ -1,8 +1,8 @@
 //! Redis (or Valkey), as something that may help and must never be needed.
 //!
 //! Whoever uses it has another way to the same end, so this module's promise is about cost: no call holds its request for
-//! longer than [`CALL_BUDGET`]. A server that does not answer costs a process five budgets, and one that cannot be connected
-//! to thirty; then one a second.
+//! longer than [`CALL_BUDGET`]. An outage costs a process about thirty budgets, since the budget of a connection must leave room
+//! for a TLS handshake; then one a second.
 //!
 //! 1. A call asks the circuit breaker first. While it is open, the call fails at once with [`RedisError::CircuitOpen`].
 //! 2. It takes the process's connection, or goes on connecting. An attempt to connect has a budget of its own, 300 ms, since a

@@ -100,7 +100,8 @@ impl Shop {
                 clock: clock.clone(),
                 ids: ids.clone(),
                 region: "local".to_owned(),
-                idle_timeout: "24".parse().unwrap(),
+                // Tests let more than a day pass between two requests.
+                idle_timeout: "720".parse().unwrap(),
             },
             verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(),
             store,

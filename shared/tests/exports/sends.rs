@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt};
 use sojourn::exports::dynamo::{SEND_EVERY, SendClaim};
 use sojourn::ids::{self, ExportId};
 
@@ -13,8 +13,8 @@ async fn of_repetitions_at_once_one_sends_and_the_others_learn_whether_it_has() 
     let stage = Stage::open();
     let id = stage.request().await;
     let sends = stage.sends();
-    let claims = join_all((0..10).map(|_| sends.claim(&id))).await;
-    let claims: Vec<SendClaim> = claims.into_iter().map(Result::unwrap).collect();
+    let claims = stream::iter(0..10).map(|_| sends.claim(&id)).buffered(10);
+    let claims: Vec<SendClaim> = claims.map(Result::unwrap).collect().await;
     assert_eq!(claims.iter().filter(|claim| **claim == SendClaim::Claimed).count(), 1, "{claims:?}");
     assert_eq!(claims.iter().filter(|claim| **claim == SendClaim::BeingSent).count(), 9, "{claims:?}");
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt};
 use sojourn::clock::Clock;
 use sojourn::deadline::Deadline;
 use sojourn::exports::{ExportMessage, Guarded, MAX_OPEN, RETENTION, Rows};
@@ -56,7 +56,8 @@ async fn one_export_too_many_is_refused_until_one_has_ended_however_it_ends() {
 #[tokio::test]
 async fn requests_at_once_open_no_more_than_there_may_be() {
     let stage = Stage::open();
-    let asked = join_all((0..20).map(|_| stage.ask_for_november())).await;
+    let asked = stream::iter(0..20).map(|_| stage.ask_for_november()).buffered(20);
+    let asked: Vec<_> = asked.collect().await;
     let open: Vec<_> = asked.into_iter().filter_map(Result::ok).collect();
     assert_eq!(open.len(), usize::from(MAX_OPEN));
     let mut holders = stage.holders().await;

