@@ -1,8 +1,7 @@
 //! What runs here is what the template says: nothing else names a route or a table.
 
-use std::collections::BTreeMap;
-
 use sojourn::env::{Env, Stage};
+use sojourn_local::template::model::Stack;
 use sojourn_local::template::{self, Context};
 use sojourn_tests::{Options, TestRegion, workspace};
 
@@ -50,6 +49,19 @@ async fn a_route_and_a_table_are_there_once_the_template_has_them() {
     assert_eq!(table.table().unwrap().key_schema()[0].attribute_name(), "noteId");
 }
 
+/// The template as a region with these parameters reads it.
+#[expect(clippy::expect_used, reason = "a test stops where it fails")]
+fn stack_with(parameters: &[(&str, &str)]) -> Stack {
+    let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+    let context = Context {
+        parameters: parameters.iter().map(owned).collect(),
+        http_url: "http://127.0.0.1:1".to_owned(),
+        websocket_url: "ws://127.0.0.1:2".to_owned(),
+        sqs_url: "http://127.0.0.1:3".to_owned(),
+    };
+    template::load(&workspace().join("template.yaml"), &context).expect("the template is read")
+}
+
 #[test]
 fn every_function_that_knows_the_sessions_table_is_told_where_its_copies_are() {
     let parameters = [
@@ -60,13 +72,7 @@ fn every_function_that_knows_the_sessions_table_is_told_where_its_copies_are() {
         ("VpcSubnetIds", "subnet-1, subnet-2"),
         ("VpcSecurityGroupIds", "sg-1"),
     ];
-    let context = Context {
-        parameters: BTreeMap::from(parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))),
-        http_url: "http://127.0.0.1:1".to_owned(),
-        websocket_url: "ws://127.0.0.1:2".to_owned(),
-        sqs_url: "http://127.0.0.1:3".to_owned(),
-    };
-    let stack = template::load(&workspace().join("template.yaml"), &context).expect("the template is read");
+    let stack = stack_with(&parameters);
     let with_sessions: Vec<_> = stack
         .functions
         .iter()
@@ -83,16 +89,8 @@ fn every_function_that_knows_the_sessions_table_is_told_where_its_copies_are() {
 
 #[test]
 fn pages_that_may_call_the_api_may_use_presigned_urls_and_no_others() {
-    let context = Context {
-        parameters: BTreeMap::from([
-            ("TokenJwks".to_owned(), "{}".to_owned()),
-            ("AllowedOrigins".to_owned(), "https://shop.example,https://desk.example".to_owned()),
-        ]),
-        http_url: "http://127.0.0.1:1".to_owned(),
-        websocket_url: "ws://127.0.0.1:2".to_owned(),
-        sqs_url: "http://127.0.0.1:3".to_owned(),
-    };
-    let stack = template::load(&workspace().join("template.yaml"), &context).expect("the template is read");
+    let stack =
+        stack_with(&[("TokenJwks", "{}"), ("AllowedOrigins", "https://shop.example,https://desk.example")]);
     let rules: Vec<_> = stack.buckets.iter().flat_map(|bucket| &bucket.cors).collect();
     assert_eq!(rules.len(), 1);
     assert_eq!(rules[0].allowed_origins, ["https://shop.example", "https://desk.example"]);
@@ -103,21 +101,12 @@ fn pages_that_may_call_the_api_may_use_presigned_urls_and_no_others() {
 
 #[test]
 fn functions_post_to_sockets_at_the_address_of_api_gateway_whatever_name_clients_use() {
-    let context = Context {
-        parameters: BTreeMap::from(
-            [
-                ("TokenJwks", "{}"),
-                ("Stage", "live"),
-                ("WebSocketDomainName", "sockets.shop.example"),
-                ("DomainCertificateArn", "arn:aws:acm:local:000000000000:certificate/1"),
-            ]
-            .map(|(name, value)| (name.to_owned(), value.to_owned())),
-        ),
-        http_url: "http://127.0.0.1:1".to_owned(),
-        websocket_url: "ws://127.0.0.1:2".to_owned(),
-        sqs_url: "http://127.0.0.1:3".to_owned(),
-    };
-    let stack = template::load(&workspace().join("template.yaml"), &context).expect("the template is read");
+    let stack = stack_with(&[
+        ("TokenJwks", "{}"),
+        ("Stage", "live"),
+        ("WebSocketDomainName", "sockets.shop.example"),
+        ("DomainCertificateArn", "arn:aws:acm:local:000000000000:certificate/1"),
+    ]);
     let endpoints: Vec<_> = stack
         .functions
         .iter()
@@ -143,15 +132,7 @@ fn a_live_stage_is_the_same_in_the_template_and_in_the_library() {
 #[test]
 fn another_revision_of_the_secrets_replaces_the_processes_of_every_function_that_reads_one() {
     let environments = ["1", "2"].map(|revision| {
-        let parameters = [("TokenJwks", "{}"), ("SecretsRevision", revision)];
-        let context = Context {
-            parameters: BTreeMap::from(parameters.map(|(name, value)| (name.to_owned(), value.to_owned()))),
-            http_url: "http://127.0.0.1:1".to_owned(),
-            websocket_url: "ws://127.0.0.1:2".to_owned(),
-            sqs_url: "http://127.0.0.1:3".to_owned(),
-        };
-        let stack =
-            template::load(&workspace().join("template.yaml"), &context).expect("the template is read");
+        let stack = stack_with(&[("TokenJwks", "{}"), ("SecretsRevision", revision)]);
         stack.functions.into_iter().map(|function| (function.name, function.environment))
     });
     let [before, after] = environments;
