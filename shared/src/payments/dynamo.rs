@@ -103,6 +103,21 @@ impl DynamoPayments {
         }
     }
 
+    /// Ends an attempt that charged nothing: its record lapses, so that the key is free, and the order is changed with it.
+    async fn end_attempt(
+        &self,
+        claim: &PaymentClaim,
+        change: &Change,
+        deadline: Deadline,
+    ) -> Result<Settlement, KeyedRequestError> {
+        let now = self.clock.now();
+        let actions = vec![
+            records::lapse(self.requests.records(), &claim.claim, now)?,
+            self.change(change, &claim.order, now)?,
+        ];
+        self.settle(claim, actions, deadline).await
+    }
+
     fn change(
         &self,
         change: &Change,
@@ -208,12 +223,7 @@ impl PaymentStore for DynamoPayments {
         claim: &PaymentClaim,
         deadline: Deadline,
     ) -> Result<Settlement, KeyedRequestError> {
-        let now = self.clock.now();
-        let actions = vec![
-            records::lapse(self.requests.records(), &claim.claim, now)?,
-            self.change(&END_GENERATION, &claim.order, now)?,
-        ];
-        self.settle(claim, actions, deadline).await
+        self.end_attempt(claim, &END_GENERATION, deadline).await
     }
 
     async fn let_go(
@@ -221,12 +231,7 @@ impl PaymentStore for DynamoPayments {
         claim: &PaymentClaim,
         deadline: Deadline,
     ) -> Result<Settlement, KeyedRequestError> {
-        let now = self.clock.now();
-        let actions = vec![
-            records::lapse(self.requests.records(), &claim.claim, now)?,
-            self.change(&LET_GO, &claim.order, now)?,
-        ];
-        self.settle(claim, actions, deadline).await
+        self.end_attempt(claim, &LET_GO, deadline).await
     }
 
     async fn refuse(
