@@ -5,11 +5,11 @@ use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use serde_json::json;
-use sojourn::clock;
-use sojourn::env::Env;
-use sojourn::files::MultipartId;
-use sojourn::files::disposition::Disposition;
-use sojourn::files::s3::{Download, Presigner, Put};
+use sojourn::core::clock;
+use sojourn::core::env::Env;
+use sojourn::files::links::MultipartId;
+use sojourn::files::links::disposition::Disposition;
+use sojourn::files::links::s3::{Download, Presigner, Put};
 
 use crate::{Figures, row, section};
 

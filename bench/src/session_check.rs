@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sojourn::clock;
-use sojourn::deadline::Deadline;
-use sojourn::env::Env;
-use sojourn::orders::dynamo::DynamoOrders;
-use sojourn::sessions::{SessionCookie, SessionStore};
-use sojourn::tables;
+use sojourn::commerce::orders::dynamo::DynamoOrders;
+use sojourn::core::clock;
+use sojourn::core::deadline::Deadline;
+use sojourn::core::env::Env;
+use sojourn::identity::sessions::{SessionCookie, SessionStore};
+use sojourn::platform::tables;
 use sojourn_tests::TestRegion;
 
 use crate::stage::Stage;

@@ -1,7 +1,7 @@
 //! What is there before anything is measured: people, products, an order.
 
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, SystemClock};
+use sojourn::core::clock::{Clock, SystemClock};
 use sojourn_tests::{Customer, TestRegion, fresh_key, workspace};
 
 /// Units on hand; no benchmark sells that many.

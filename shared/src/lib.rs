@@ -1,58 +1,28 @@
-//! Sojourn: the capabilities of a commerce backend that remembers nothing between two requests.
+//! Sojourn: the capabilities of a commerce backend that keeps no state in its processes.
 //!
-//! Each module is one capability: its protocol (the module's own documentation), its types, its port, and its
-//! adapters. Dependencies point inward: the domain names neither an AWS SDK nor `lambda_http`; only the modules
-//! called `dynamo`, `s3`, `sqs`, `gateway`, `lambda`, [`secrets_manager`], [`http`], [`websocket`], [`queue`] and [`jobs`] do.
+//! The folders are layers. A module imports from its own layer and from the layers below it, never upward and never in a
+//! circle; `tests/layers.rs` holds that. From top to bottom:
+//!
+//! | layer | what |
+//! |---|---|
+//! | [`edge`] | Lambda's events in, answers out: HTTP, WebSocket, schedules, queues |
+//! | [`files`] | links, uploads, exports |
+//! | [`sockets`] | who is connected, and delivery to them |
+//! | [`commerce`] | catalogue, carts, orders, payments, reports |
+//! | [`coordination`] | idempotency keys, locks, working off a backlog |
+//! | [`identity`] | users, sessions, tokens, throttling, sealing |
+//! | [`platform`] | AWS, DynamoDB, Redis, queues, the outbox, telemetry |
+//! | [`core`] | ids, money, time, errors and other values; no I/O |
+//!
+//! Each module is one capability: its protocol (the module's own documentation), its types and its adapters. Only the
+//! modules called `dynamo`, `s3`, `sqs`, `gateway`, `lambda`, [`platform`] and [`edge`] name an AWS SDK; only [`edge`]
+//! names `lambda_http`.
 
-// What the shop does.
-pub mod carts;
-pub mod catalog;
-pub mod connections;
-pub mod delivery;
-pub mod exports;
+pub mod commerce;
+pub mod coordination;
+pub mod core;
+pub mod edge;
 pub mod files;
-pub mod idempotency;
-pub mod jobs;
-pub mod lock;
-pub mod orders;
-pub mod origins;
-pub mod outbox;
-pub mod payments;
-pub mod reports;
-pub mod seal;
-pub mod sessions;
-pub mod throttle;
-pub mod tokens;
-pub mod uploads;
-pub mod users;
-
-// What everything is made of.
-pub mod clock;
-pub mod csv;
-pub mod cursor;
-pub mod date_time;
-pub mod deadline;
-pub mod env;
-pub mod ids;
-pub mod json;
-pub mod money;
-pub mod precondition;
-pub mod problem;
-pub mod random;
-pub mod redacted;
-pub mod reply;
-pub mod retry;
-pub mod shards;
-
-// Where it meets AWS, and Redis.
-pub mod aws;
-pub mod boot;
-pub mod dynamo;
-pub mod http;
-mod invocation;
-pub mod queue;
-pub mod redis;
-pub mod secrets_manager;
-pub mod tables;
-pub mod telemetry;
-pub mod websocket;
+pub mod identity;
+pub mod platform;
+pub mod sockets;

@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use sojourn::clock::{Clock, ManualClock, SharedClock};
-use sojourn::connections::{
+use sojourn::core::clock::{Clock, ManualClock, SharedClock};
+use sojourn::core::ids::{ConnectionId, UserId, random};
+use sojourn::identity::sessions::SessionError;
+use sojourn::identity::sessions::dynamo::DynamoSessions;
+use sojourn::identity::tokens::{Principal, Role};
+use sojourn::sockets::connections::{
     AdmissionError, Audience, CallbackEndpoint, Connection, ConnectionKey, Cursor, DynamoConnections, Find,
     MAX_CONNECTION_AGE, PeerPage, Register, Remove, Removed, SAME_OPENING, Touch, Touched, True, admit,
     expiry,
 };
-use sojourn::ids::{ConnectionId, UserId, random};
-use sojourn::sessions::SessionError;
-use sojourn::sessions::dynamo::DynamoSessions;
-use sojourn::tokens::{Principal, Role};
 use sojourn_local::services::faults::{Failure, Rule};
 
 use crate::sign_ins::{revoke, revoke_all, sign_in, sign_in_until};

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use redis_server::RedisServer;
 use redis_tls::TlsServer;
-use sojourn::env::Env;
-use sojourn::redis::{Answer, RedisClient, RedisError};
+use sojourn::core::env::Env;
+use sojourn::platform::redis::{Answer, RedisClient, RedisError};
 use tokio::net::{TcpListener, TcpStream};
 
 #[path = "support/redis_server.rs"]

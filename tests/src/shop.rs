@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, SystemClock, rfc3339};
-use sojourn::connections::MAX_HANDSHAKE;
-use sojourn::tables;
+use sojourn::core::clock::{Clock, SystemClock, rfc3339};
+use sojourn::platform::tables;
+use sojourn::sockets::connections::MAX_HANDSHAKE;
 use ulid::Ulid;
 
 use crate::api::{Answer, Call};

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt};
 use rand::RngExt;
 use serde_json::{Value, json};
-use sojourn::tables;
+use sojourn::platform::tables;
 use sojourn_tests::{Answer, Customer, TestRegion, fresh_key, order_of};
 
 /// Customers who order while processes are killed.

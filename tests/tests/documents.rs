@@ -10,9 +10,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use sojourn::problem::ProblemType;
-use sojourn::telemetry::{Metric, NAMESPACE};
-use sojourn::tokens::rotation::{JWKS_MAX_AGE, KEPT_AFTER_USE};
+use sojourn::core::problem::ProblemType;
+use sojourn::identity::tokens::rotation::{JWKS_MAX_AGE, KEPT_AFTER_USE};
+use sojourn::platform::telemetry::{Metric, NAMESPACE};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, SystemClock};
+use sojourn::core::clock::{Clock, SystemClock};
 use sojourn_tests::{Answer, Customer, TestRegion, fresh_key};
 
 /// Receives that a message has before it is given up.

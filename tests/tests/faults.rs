@@ -2,7 +2,7 @@
 
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
-use sojourn::retry::CONFLICT_TRIES;
+use sojourn::core::retry::CONFLICT_TRIES;
 use sojourn_tests::{Answer, TestRegion, fresh_key};
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, SystemClock, rfc3339};
+use sojourn::core::clock::{Clock, SystemClock, rfc3339};
 use sojourn_tests::{Answer, File, TestRegion, fresh_key};
 
 /// The slot of the daily report that covers today.

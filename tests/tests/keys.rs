@@ -12,7 +12,7 @@ use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use sojourn::tokens::rotation::JWKS_MAX_AGE;
+use sojourn::identity::tokens::rotation::JWKS_MAX_AGE;
 use sojourn_tests::{Answer, Customer, Options, PASSWORD, Socket, TestRegion, binary, fresh_key};
 use tokio_tungstenite::tungstenite::Error;
 

@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
-use sojourn::tables;
+use sojourn::platform::tables;
 use sojourn_tests::{Answer, Call, Customer, Options, TestRegion};
 
 const PATH: &str = "/sessions/current/preferences";

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sojourn::clock::{Clock, SystemClock};
+use sojourn::core::clock::{Clock, SystemClock};
 use sojourn_tests::{File, PASSWORD, TestRegion, fresh_key};
 
 /// The delay of each request: far above what the requests themselves take, and what a busy machine puts between two that

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, SystemClock};
+use sojourn::core::clock::{Clock, SystemClock};
 use sojourn_tests::{Customer, Socket, TestRegion, fresh_key};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use sojourn::tables::{self, Key, Projection};
+use sojourn::platform::tables::{self, Key, Projection};
 use sojourn_local::template::{self, Context, model::Table};
 use sojourn_tests::workspace;
 

@@ -1,6 +1,6 @@
 //! What runs here is what the template says: nothing else names a route or a table.
 
-use sojourn::env::{Env, Stage};
+use sojourn::core::env::{Env, Stage};
 use sojourn_local::template::model::Stack;
 use sojourn_local::template::{self, Context};
 use sojourn_tests::{Options, TestRegion, workspace};

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, SystemClock, rfc3339};
-use sojourn::deadline::{ANSWER_MARGIN, Deadline, DeadlineExceeded};
-use sojourn::ids::UserId;
-use sojourn::telemetry;
-use sojourn::tokens::Role;
-use sojourn::users::{Email, RoleChange, RoleStore, User, UserError};
+use sojourn::core::clock::{Clock, SystemClock, rfc3339};
+use sojourn::core::deadline::{ANSWER_MARGIN, Deadline, DeadlineExceeded};
+use sojourn::core::ids::UserId;
+use sojourn::identity::tokens::Role;
+use sojourn::identity::users::{Email, RoleChange, RoleStore, User, UserError};
+use sojourn::platform::telemetry;
 use tracing::Instrument;
 
 /// What the function is told to do: exactly one of these.

@@ -14,11 +14,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use lambda_runtime::service_fn;
-use sojourn::delivery::{ApiGateway, AwsSocketCloser, EndingSockets};
-use sojourn::sessions::dynamo::SessionWrites;
-use sojourn::sessions::{Announced, SessionStore};
-use sojourn::users::dynamo::DynamoRoles;
-use sojourn::{aws, boot, clock, ids};
+use sojourn::core::clock;
+use sojourn::core::ids;
+use sojourn::edge::boot;
+use sojourn::identity::sessions::dynamo::SessionWrites;
+use sojourn::identity::sessions::{Announced, SessionStore};
+use sojourn::identity::users::dynamo::DynamoRoles;
+use sojourn::platform::aws;
+use sojourn::sockets::delivery::{ApiGateway, AwsSocketCloser, EndingSockets};
 
 mod handler;
 

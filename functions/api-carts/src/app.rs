@@ -1,13 +1,13 @@
 //! The adapters that the handler works with, built once.
 
 use aws_sdk_dynamodb::Client;
-use sojourn::carts::Carts;
-use sojourn::carts::dynamo::DynamoCarts;
-use sojourn::clock::SharedClock;
-use sojourn::env::{ConfigError, Env};
-use sojourn::http::Authenticator;
-use sojourn::ids;
-use sojourn::sessions::SessionStore;
+use sojourn::commerce::carts::Carts;
+use sojourn::commerce::carts::dynamo::DynamoCarts;
+use sojourn::core::clock::SharedClock;
+use sojourn::core::env::{ConfigError, Env};
+use sojourn::core::ids;
+use sojourn::edge::http::Authenticator;
+use sojourn::identity::sessions::SessionStore;
 
 /// What the handler works with.
 #[derive(Debug)]

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use sojourn::carts::{Cart, CartDraft, Lines, Replacement};
-use sojourn::http::{Incoming, answer_read, no_such_route};
-use sojourn::precondition::etag;
-use sojourn::problem::Problem;
-use sojourn::reply::Reply;
-use sojourn::tokens::Principal;
+use sojourn::commerce::carts::{Cart, CartDraft, Lines, Replacement};
+use sojourn::core::precondition::etag;
+use sojourn::core::problem::Problem;
+use sojourn::core::reply::Reply;
+use sojourn::edge::http::{Incoming, answer_read, no_such_route};
+use sojourn::identity::tokens::Principal;
 
 use crate::app::App;
 

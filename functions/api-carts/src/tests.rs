@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use front::{Event, Front};
 use serde_json::json;
-use sojourn::clock;
-use sojourn::problem::{Problem, ProblemType};
-use sojourn::reply::Reply;
+use sojourn::core::clock;
+use sojourn::core::problem::{Problem, ProblemType};
+use sojourn::core::reply::Reply;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule};
 

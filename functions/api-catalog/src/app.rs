@@ -1,13 +1,13 @@
 //! The adapters that the handler works with, built once.
 
 use aws_sdk_dynamodb::Client;
-use sojourn::catalog::dynamo::{DynamoCatalog, StockTables};
-use sojourn::clock::SharedClock;
-use sojourn::env::{ConfigError, Env};
-use sojourn::http::Authenticator;
-use sojourn::idempotency::dynamo::KeyedRequests;
-use sojourn::ids::{self, SharedIds};
-use sojourn::sessions::SessionStore;
+use sojourn::commerce::catalog::dynamo::{DynamoCatalog, StockTables};
+use sojourn::coordination::idempotency::dynamo::KeyedRequests;
+use sojourn::core::clock::SharedClock;
+use sojourn::core::env::{ConfigError, Env};
+use sojourn::core::ids::{self, SharedIds};
+use sojourn::edge::http::Authenticator;
+use sojourn::identity::sessions::SessionStore;
 
 /// What the handler works with.
 #[derive(Debug)]

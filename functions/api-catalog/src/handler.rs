@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sojourn::catalog::dynamo::{AdjustStock, Stored};
-use sojourn::catalog::{Product, ProductDraft, StockChange, StockRefusal};
-use sojourn::http::{Incoming, no_such_route};
-use sojourn::idempotency::KeyedRequest;
-use sojourn::ids::ProductId;
-use sojourn::problem::Problem;
-use sojourn::reply::Reply;
+use sojourn::commerce::catalog::dynamo::{AdjustStock, Stored};
+use sojourn::commerce::catalog::{Product, ProductDraft, StockChange, StockRefusal};
+use sojourn::coordination::idempotency::KeyedRequest;
+use sojourn::core::ids::ProductId;
+use sojourn::core::problem::Problem;
+use sojourn::core::reply::Reply;
+use sojourn::edge::http::{Incoming, no_such_route};
 
 use crate::app::App;
 

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use front::{Event, Front};
 use serde_json::json;
-use sojourn::clock;
-use sojourn::problem::{Problem, ProblemType};
-use sojourn::reply::Reply;
-use sojourn::tokens::Role;
+use sojourn::core::clock;
+use sojourn::core::problem::{Problem, ProblemType};
+use sojourn::core::reply::Reply;
+use sojourn::identity::tokens::Role;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule};
 

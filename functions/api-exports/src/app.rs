@@ -1,15 +1,15 @@
 //! The adapters that the handler works with, built once.
 
 use aws_config::SdkConfig;
-use sojourn::clock::SharedClock;
-use sojourn::env::{ConfigError, Env};
-use sojourn::exports::dynamo::{DynamoExports, DynamoSends, ExportTables};
-use sojourn::files::s3::Presigner;
-use sojourn::http::Authenticator;
-use sojourn::idempotency::dynamo::KeyedRequests;
-use sojourn::ids::{self, SharedIds};
-use sojourn::queue::SqsQueue;
-use sojourn::sessions::SessionStore;
+use sojourn::coordination::idempotency::dynamo::KeyedRequests;
+use sojourn::core::clock::SharedClock;
+use sojourn::core::env::{ConfigError, Env};
+use sojourn::core::ids::{self, SharedIds};
+use sojourn::edge::http::Authenticator;
+use sojourn::files::exports::dynamo::{DynamoExports, DynamoSends, ExportTables};
+use sojourn::files::links::s3::Presigner;
+use sojourn::identity::sessions::SessionStore;
+use sojourn::platform::queue::SqsQueue;
 
 /// What the handler works with.
 #[derive(Debug)]

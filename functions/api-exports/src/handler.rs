@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use sojourn::exports::dynamo::RequestExport;
-use sojourn::exports::{self, ExportRequest, NoSuchExport};
-use sojourn::http::{Incoming, no_such_route};
-use sojourn::idempotency::KeyedRequest;
-use sojourn::ids::ExportId;
-use sojourn::problem::Problem;
-use sojourn::reply::Reply;
+use sojourn::coordination::idempotency::KeyedRequest;
+use sojourn::core::ids::ExportId;
+use sojourn::core::problem::Problem;
+use sojourn::core::reply::Reply;
+use sojourn::edge::http::{Incoming, no_such_route};
+use sojourn::files::exports::dynamo::RequestExport;
+use sojourn::files::exports::{self, ExportRequest, NoSuchExport};
 
 use crate::app::App;
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sojourn::http::{Incoming, no_such_route};
-use sojourn::problem::Problem;
-use sojourn::reply::Reply;
+use sojourn::core::problem::Problem;
+use sojourn::core::reply::Reply;
+use sojourn::edge::http::{Incoming, no_such_route};
 
 /// What the handler works with.
 #[derive(Debug)]

@@ -5,7 +5,9 @@
 
 use std::process::ExitCode;
 
-use sojourn::{aws, boot, http};
+use sojourn::edge::boot;
+use sojourn::edge::http;
+use sojourn::platform::aws;
 
 mod handler;
 

@@ -1,16 +1,16 @@
 //! The adapters that the handler works with, built once.
 
 use aws_sdk_dynamodb::Client;
-use sojourn::clock::SharedClock;
-use sojourn::env::{ConfigError, Env};
-use sojourn::http::Authenticator;
-use sojourn::idempotency::dynamo::KeyedRequests;
-use sojourn::ids::{self, SharedIds};
-use sojourn::orders::dynamo::{Checkout, DynamoOrders, OrderWrites, Settling};
-use sojourn::payments::Payments;
-use sojourn::payments::dynamo::DynamoPayments;
-use sojourn::payments::sandbox::SandboxProvider;
-use sojourn::sessions::SessionStore;
+use sojourn::commerce::orders::dynamo::{Checkout, DynamoOrders, OrderWrites, Settling};
+use sojourn::commerce::payments::Payments;
+use sojourn::commerce::payments::dynamo::DynamoPayments;
+use sojourn::commerce::payments::sandbox::SandboxProvider;
+use sojourn::coordination::idempotency::dynamo::KeyedRequests;
+use sojourn::core::clock::SharedClock;
+use sojourn::core::env::{ConfigError, Env};
+use sojourn::core::ids::{self, SharedIds};
+use sojourn::edge::http::Authenticator;
+use sojourn::identity::sessions::SessionStore;
 
 /// What the handler works with.
 #[derive(Debug)]

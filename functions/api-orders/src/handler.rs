@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sojourn::cursor::Page;
-use sojourn::http::{Incoming, no_such_route};
-use sojourn::idempotency::KeyedRequest;
-use sojourn::ids::OrderId;
-use sojourn::orders::dynamo::{CancelOrder, PlaceOrder};
-use sojourn::orders::{ListedOrder, OrderRequest, Refusal};
-use sojourn::payments::PaymentRequest;
-use sojourn::problem::Problem;
-use sojourn::reply::Reply;
+use sojourn::commerce::orders::dynamo::{CancelOrder, PlaceOrder};
+use sojourn::commerce::orders::{ListedOrder, OrderRequest, Refusal};
+use sojourn::commerce::payments::PaymentRequest;
+use sojourn::coordination::idempotency::KeyedRequest;
+use sojourn::core::cursor::Page;
+use sojourn::core::ids::OrderId;
+use sojourn::core::problem::Problem;
+use sojourn::core::reply::Reply;
+use sojourn::edge::http::{Incoming, no_such_route};
 
 use crate::app::App;
 

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use front::{Event, Front};
 use serde_json::json;
-use sojourn::catalog::Product;
-use sojourn::catalog::dynamo::DynamoCatalog;
-use sojourn::clock::{self, Clock, SystemClock};
-use sojourn::dynamo::{number, text};
-use sojourn::problem::{Problem, ProblemType};
-use sojourn::reply::Reply;
+use sojourn::commerce::catalog::Product;
+use sojourn::commerce::catalog::dynamo::DynamoCatalog;
+use sojourn::core::clock::{self, Clock, SystemClock};
+use sojourn::core::problem::{Problem, ProblemType};
+use sojourn::core::reply::Reply;
+use sojourn::platform::dynamo::{number, text};
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule};
 

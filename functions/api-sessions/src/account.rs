@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 use serde_json::json;
-use sojourn::clock::rfc3339;
-use sojourn::http::Incoming;
-use sojourn::problem::{Problem, ProblemType};
-use sojourn::reply::Reply;
-use sojourn::sessions::SessionError;
-use sojourn::throttle::{Origin, SignUpAdmission};
-use sojourn::users::{
+use sojourn::core::clock::rfc3339;
+use sojourn::core::problem::{Problem, ProblemType};
+use sojourn::core::reply::Reply;
+use sojourn::edge::http::Incoming;
+use sojourn::identity::sessions::SessionError;
+use sojourn::identity::throttle::{Origin, SignUpAdmission};
+use sojourn::identity::users::{
     self, Email, NewPassword, NewPasswordOf, Password, PasswordChange, ProfileReader, SignUp,
 };
 

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
-use sojourn::aws;
-use sojourn::clock::SharedClock;
-use sojourn::delivery::{ApiGateway, AwsSocketCloser, EndingSockets};
-use sojourn::env::{ConfigError, Env};
-use sojourn::http::{Authenticator, TrustedProxy};
-use sojourn::ids::{self, SharedIds};
-use sojourn::seal::SealingKeys;
-use sojourn::secrets_manager::{self, SecretError, SecretsManager};
-use sojourn::sessions::dynamo::{DynamoRevocations, SessionWrites};
-use sojourn::sessions::{
+use sojourn::core::clock::SharedClock;
+use sojourn::core::env::{ConfigError, Env};
+use sojourn::core::ids::{self, SharedIds};
+use sojourn::edge::http::{Authenticator, TrustedProxy};
+use sojourn::identity::seal::SealingKeys;
+use sojourn::identity::sessions::dynamo::{DynamoRevocations, SessionWrites};
+use sojourn::identity::sessions::{
     Announced, CookieSettings, IdleTimeout, SessionPreferences, SessionStarter, SessionStore,
 };
-use sojourn::throttle::dynamo::DynamoAttempts;
-use sojourn::throttle::{DeviceTokens, Throttle};
-use sojourn::tokens::{PublicKeys, SigningKey, TokenSigner};
-use sojourn::users::dynamo::{DynamoPasswords, DynamoUsers};
+use sojourn::identity::throttle::dynamo::DynamoAttempts;
+use sojourn::identity::throttle::{DeviceTokens, Throttle};
+use sojourn::identity::tokens::{PublicKeys, SigningKey, TokenSigner};
+use sojourn::identity::users::dynamo::{DynamoPasswords, DynamoUsers};
+use sojourn::platform::aws;
+use sojourn::platform::secrets_manager::{self, SecretError, SecretsManager};
+use sojourn::sockets::delivery::{ApiGateway, AwsSocketCloser, EndingSockets};
 
 /// What the handler works with.
 #[derive(Debug)]

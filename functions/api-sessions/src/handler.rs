@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sojourn::http::{Incoming, no_such_route};
-use sojourn::problem::Problem;
-use sojourn::reply::Reply;
-use sojourn::tokens::rotation::JWKS_MAX_AGE;
+use sojourn::core::problem::Problem;
+use sojourn::core::reply::Reply;
+use sojourn::edge::http::{Incoming, no_such_route};
+use sojourn::identity::tokens::rotation::JWKS_MAX_AGE;
 
 use crate::app::App;
 use crate::{account, preferences, sessions, sign_in};

@@ -7,8 +7,11 @@
 use std::process::ExitCode;
 
 use app::{App, Keys};
-use sojourn::delivery::ApiGateway;
-use sojourn::{aws, boot, clock, http};
+use sojourn::core::clock;
+use sojourn::edge::boot;
+use sojourn::edge::http;
+use sojourn::platform::aws;
+use sojourn::sockets::delivery::ApiGateway;
 
 mod account;
 mod app;

@@ -1,11 +1,11 @@
 //! The preferences of the caller's session.
 
 use serde_json::{Map, Value, json};
-use sojourn::http::{Incoming, answer_read};
-use sojourn::precondition::etag;
-use sojourn::problem::Problem;
-use sojourn::reply::Reply;
-use sojourn::sessions::{PreferencesPatch, VersionedPreferences};
+use sojourn::core::precondition::etag;
+use sojourn::core::problem::Problem;
+use sojourn::core::reply::Reply;
+use sojourn::edge::http::{Incoming, answer_read};
+use sojourn::identity::sessions::{PreferencesPatch, VersionedPreferences};
 
 use crate::app::App;
 

@@ -1,15 +1,15 @@
 //! The caller's sessions: the list, and their ends.
 
 use serde_json::{Value, json};
-use sojourn::clock::rfc3339;
-use sojourn::http::Incoming;
-use sojourn::ids::SessionId;
-use sojourn::problem::{Problem, ProblemType};
-use sojourn::reply::Reply;
-use sojourn::sessions::{
+use sojourn::core::clock::rfc3339;
+use sojourn::core::ids::SessionId;
+use sojourn::core::problem::{Problem, ProblemType};
+use sojourn::core::reply::Reply;
+use sojourn::edge::http::Incoming;
+use sojourn::identity::sessions::{
     Device, Revocation, Session, SessionError, SessionLister, SessionRevoker, require_live,
 };
-use sojourn::tokens::Principal;
+use sojourn::identity::tokens::Principal;
 
 use crate::app::App;
 

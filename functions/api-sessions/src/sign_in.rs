@@ -2,13 +2,15 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sojourn::http::Incoming;
-use sojourn::problem::{Problem, ProblemType};
-use sojourn::reply::Reply;
-use sojourn::sessions::{Device, RefreshToken, Renewal, Renewed, Session, SessionRevoker, SignedIn, renew};
-use sojourn::throttle::{DeviceToken, KnownDevice, Origin, device};
-use sojourn::tokens::{ACCESS_TOKEN_LIFETIME, AccessToken};
-use sojourn::users::{self, Authentication, Credentials, Email, Password};
+use sojourn::core::problem::{Problem, ProblemType};
+use sojourn::core::reply::Reply;
+use sojourn::edge::http::Incoming;
+use sojourn::identity::sessions::{
+    Device, RefreshToken, Renewal, Renewed, Session, SessionRevoker, SignedIn, renew,
+};
+use sojourn::identity::throttle::{DeviceToken, KnownDevice, Origin, device};
+use sojourn::identity::tokens::{ACCESS_TOKEN_LIFETIME, AccessToken};
+use sojourn::identity::users::{self, Authentication, Credentials, Email, Password};
 
 use crate::app::App;
 

@@ -2,14 +2,15 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
-use sojourn::clock::SharedClock;
-use sojourn::env::{ConfigError, Env};
-use sojourn::http::Authenticator;
-use sojourn::sessions::SessionStore;
-use sojourn::uploads::dynamo::DynamoUploads;
-use sojourn::uploads::s3::S3Uploads;
-use sojourn::uploads::{UploadLimits, Uploads};
-use sojourn::{aws, ids};
+use sojourn::core::clock::SharedClock;
+use sojourn::core::env::{ConfigError, Env};
+use sojourn::core::ids;
+use sojourn::edge::http::Authenticator;
+use sojourn::files::uploads::dynamo::DynamoUploads;
+use sojourn::files::uploads::s3::S3Uploads;
+use sojourn::files::uploads::{UploadLimits, Uploads};
+use sojourn::identity::sessions::SessionStore;
+use sojourn::platform::aws;
 
 /// What the handler works with.
 #[derive(Debug)]

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sojourn::cursor::Page;
-use sojourn::files::disposition::Disposition;
-use sojourn::http::{Incoming, no_such_route};
-use sojourn::ids::UploadId;
-use sojourn::problem::Problem;
-use sojourn::reply::Reply;
-use sojourn::sessions::require_live;
-use sojourn::tokens::Principal;
-use sojourn::uploads::{CompletionRequest, Readable, UploadRequest};
+use sojourn::core::cursor::Page;
+use sojourn::core::ids::UploadId;
+use sojourn::core::problem::Problem;
+use sojourn::core::reply::Reply;
+use sojourn::edge::http::{Incoming, no_such_route};
+use sojourn::files::links::disposition::Disposition;
+use sojourn::files::uploads::{CompletionRequest, Readable, UploadRequest};
+use sojourn::identity::sessions::require_live;
+use sojourn::identity::tokens::Principal;
 
 use crate::app::App;
 

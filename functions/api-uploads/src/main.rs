@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use app::App;
-use sojourn::{aws, boot, clock, http};
+use sojourn::core::clock;
+use sojourn::edge::boot;
+use sojourn::edge::http;
+use sojourn::platform::aws;
 
 mod app;
 mod handler;

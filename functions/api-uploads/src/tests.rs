@@ -15,10 +15,10 @@ use std::sync::Arc;
 use files::{BUCKET, Files};
 use front::{Event, Front};
 use serde_json::{Value, json};
-use sojourn::clock;
-use sojourn::ids::{self, UploadId};
-use sojourn::problem::{Problem, ProblemType};
-use sojourn::reply::Reply;
+use sojourn::core::clock;
+use sojourn::core::ids::{self, UploadId};
+use sojourn::core::problem::{Problem, ProblemType};
+use sojourn::core::reply::Reply;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule};
 

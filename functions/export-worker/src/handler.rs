@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use sojourn::connections::DynamoConnections;
-use sojourn::delivery::ApiGateway;
-use sojourn::exports::dynamo::{DynamoCustomerOrders, DynamoRows};
-use sojourn::exports::{ExportMessage, S3Results, SocketNotice, WorkError, Worker};
-use sojourn::queue::{Delivered, MessageError, SqsQueue, hold};
-use sojourn::telemetry::{Metric, count_case};
+use sojourn::files::exports::dynamo::{DynamoCustomerOrders, DynamoRows};
+use sojourn::files::exports::{ExportMessage, S3Results, SocketNotice, WorkError, Worker};
+use sojourn::platform::queue::{Delivered, MessageError, SqsQueue, hold};
+use sojourn::platform::telemetry::{Metric, count_case};
+use sojourn::sockets::connections::DynamoConnections;
+use sojourn::sockets::delivery::ApiGateway;
 
 /// The `error_type` of a dead message that was dropped because it names no export.
 const DROPPED: &str = "invalid-message-dropped";

@@ -2,14 +2,19 @@
 
 use std::process::ExitCode;
 
-use sojourn::connections::DynamoConnections;
-use sojourn::delivery::{ApiGateway, Deliverer};
-use sojourn::exports::dynamo::{DynamoCustomerOrders, DynamoRows};
-use sojourn::exports::run::Exporter;
-use sojourn::exports::{PART_BYTES, S3Results, SocketNotice, Worker};
-use sojourn::lock::{DynamoLocks, LeaseTerms};
-use sojourn::queue::{self, SqsQueue};
-use sojourn::{aws, boot, clock, ids, tables};
+use sojourn::coordination::lock::{DynamoLocks, LeaseTerms};
+use sojourn::core::clock;
+use sojourn::core::ids;
+use sojourn::edge::boot;
+use sojourn::edge::queue;
+use sojourn::files::exports::dynamo::{DynamoCustomerOrders, DynamoRows};
+use sojourn::files::exports::run::Exporter;
+use sojourn::files::exports::{PART_BYTES, S3Results, SocketNotice, Worker};
+use sojourn::platform::aws;
+use sojourn::platform::queue::SqsQueue;
+use sojourn::platform::tables;
+use sojourn::sockets::connections::DynamoConnections;
+use sojourn::sockets::delivery::{ApiGateway, Deliverer};
 
 mod handler;
 

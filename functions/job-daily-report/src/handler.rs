@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use sojourn::clock::SharedClock;
-use sojourn::jobs::{self, Delivery, JobError};
-use sojourn::lock::{DynamoLocks, JobSlot, SlotRunner};
-use sojourn::reports::{self, DynamoDailyOrders, S3Reports};
+use sojourn::commerce::reports::{self, DynamoDailyOrders, S3Reports};
+use sojourn::coordination::lock::{DynamoLocks, JobSlot, SlotRunner};
+use sojourn::core::clock::SharedClock;
+use sojourn::edge::schedule::{self, Delivery, JobError};
 
 /// What the function works with.
 pub(crate) struct App {
@@ -28,5 +28,5 @@ pub(crate) async fn handle(app: Arc<App>, delivery: Delivery) -> Result<Value, J
         }
     };
     let run = app.runner.run(&slot, delivery.deadline, work).await?;
-    jobs::answer(&slot, run)
+    schedule::answer(&slot, run)
 }

@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
-use sojourn::lock::{DynamoLocks, LeaseTerms, SlotRunner};
-use sojourn::reports::{DynamoDailyOrders, S3Reports};
-use sojourn::{aws, boot, clock, ids, jobs};
+use sojourn::commerce::reports::{DynamoDailyOrders, S3Reports};
+use sojourn::coordination::lock::{DynamoLocks, LeaseTerms, SlotRunner};
+use sojourn::core::clock;
+use sojourn::core::ids;
+use sojourn::edge::boot;
+use sojourn::edge::schedule;
+use sojourn::platform::aws;
 
 mod handler;
 
@@ -22,6 +26,6 @@ fn main() -> ExitCode {
             archive: S3Reports::from_env(aws::s3_client(&env, &sdk), &env)?,
             clock,
         };
-        jobs::serve(FUNCTION, app, handler::handle).await
+        schedule::serve(FUNCTION, app, handler::handle).await
     })
 }

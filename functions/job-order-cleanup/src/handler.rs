@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use sojourn::jobs::backlog::answer_turn;
-use sojourn::jobs::order_cleanup::{self, UnpaidHours};
-use sojourn::jobs::{Delivery, JobError};
-use sojourn::lock::{DynamoLocks, JobSlot, SlotRunner};
-use sojourn::orders::dynamo::DynamoExpiry;
-use sojourn::payments::sandbox::SandboxProvider;
+use sojourn::commerce::orders::cleanup::{self, UnpaidHours};
+use sojourn::commerce::orders::dynamo::DynamoExpiry;
+use sojourn::commerce::payments::sandbox::SandboxProvider;
+use sojourn::coordination::lock::{DynamoLocks, JobSlot, SlotRunner};
+use sojourn::edge::schedule::{self, Delivery, JobError};
 
 /// What the function works with.
 pub(crate) struct App {
@@ -22,6 +21,6 @@ pub(crate) struct App {
 pub(crate) async fn handle(app: Arc<App>, delivery: Delivery) -> Result<Value, JobError> {
     let slot = JobSlot::of_second("order-cleanup", delivery.scheduled_at);
     let app = &app;
-    let work = |turn| async move { order_cleanup::run(&app.expiry, app.unpaid_hours, &turn).await };
-    answer_turn(&app.runner, &slot, delivery, work).await
+    let work = |turn| async move { cleanup::run(&app.expiry, app.unpaid_hours, &turn).await };
+    schedule::answer_turn(&app.runner, &slot, delivery, work).await
 }

@@ -2,11 +2,15 @@
 
 use std::process::ExitCode;
 
-use sojourn::jobs::order_cleanup::UnpaidHours;
-use sojourn::lock::{DynamoLocks, LeaseTerms, SlotRunner};
-use sojourn::orders::dynamo::DynamoExpiry;
-use sojourn::payments::sandbox::SandboxProvider;
-use sojourn::{aws, boot, clock, ids, jobs};
+use sojourn::commerce::orders::cleanup::UnpaidHours;
+use sojourn::commerce::orders::dynamo::DynamoExpiry;
+use sojourn::commerce::payments::sandbox::SandboxProvider;
+use sojourn::coordination::lock::{DynamoLocks, LeaseTerms, SlotRunner};
+use sojourn::core::clock;
+use sojourn::core::ids;
+use sojourn::edge::boot;
+use sojourn::edge::schedule;
+use sojourn::platform::aws;
 
 mod handler;
 
@@ -25,6 +29,6 @@ fn main() -> ExitCode {
             runner: SlotRunner::new(locks, clock, ids),
             unpaid_hours,
         };
-        jobs::serve(FUNCTION, app, handler::handle).await
+        schedule::serve(FUNCTION, app, handler::handle).await
     })
 }

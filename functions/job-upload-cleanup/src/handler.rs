@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use sojourn::jobs::backlog::answer_turn;
-use sojourn::jobs::{Delivery, JobError, upload_cleanup};
-use sojourn::lock::{DynamoLocks, JobSlot, SlotRunner};
-use sojourn::uploads::dynamo::DynamoSweep;
-use sojourn::uploads::s3::S3Uploads;
+use sojourn::coordination::lock::{DynamoLocks, JobSlot, SlotRunner};
+use sojourn::edge::schedule::{self, Delivery, JobError};
+use sojourn::files::uploads::cleanup;
+use sojourn::files::uploads::dynamo::DynamoSweep;
+use sojourn::files::uploads::s3::S3Uploads;
 
 /// What the function works with.
 pub(crate) struct App {
@@ -21,6 +21,6 @@ pub(crate) struct App {
 pub(crate) async fn handle(app: Arc<App>, delivery: Delivery) -> Result<Value, JobError> {
     let slot = JobSlot::of_second("upload-cleanup", delivery.scheduled_at);
     let app = &app;
-    let work = |turn| async move { upload_cleanup::run(&app.rows, &app.files, &turn).await };
-    answer_turn(&app.runner, &slot, delivery, work).await
+    let work = |turn| async move { cleanup::run(&app.rows, &app.files, &turn).await };
+    schedule::answer_turn(&app.runner, &slot, delivery, work).await
 }

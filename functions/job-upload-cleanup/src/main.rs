@@ -2,10 +2,14 @@
 
 use std::process::ExitCode;
 
-use sojourn::lock::{DynamoLocks, LeaseTerms, SlotRunner};
-use sojourn::uploads::dynamo::DynamoSweep;
-use sojourn::uploads::s3::S3Uploads;
-use sojourn::{aws, boot, clock, ids, jobs};
+use sojourn::coordination::lock::{DynamoLocks, LeaseTerms, SlotRunner};
+use sojourn::core::clock;
+use sojourn::core::ids;
+use sojourn::edge::boot;
+use sojourn::edge::schedule;
+use sojourn::files::uploads::dynamo::DynamoSweep;
+use sojourn::files::uploads::s3::S3Uploads;
+use sojourn::platform::aws;
 
 mod handler;
 
@@ -22,6 +26,6 @@ fn main() -> ExitCode {
             files: S3Uploads::from_env(&sdk, &env, clock.clone())?,
             runner: SlotRunner::new(locks, clock, ids::random()),
         };
-        jobs::serve(FUNCTION, app, handler::handle).await
+        schedule::serve(FUNCTION, app, handler::handle).await
     })
 }

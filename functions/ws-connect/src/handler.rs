@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use sojourn::clock::SharedClock;
-use sojourn::connections::{CallbackEndpoint, Connection, DynamoConnections, admit, expiry};
-use sojourn::origins::AllowedOrigins;
-use sojourn::problem::{Problem, ProblemType};
-use sojourn::reply::Reply;
-use sojourn::sessions::SessionStore;
-use sojourn::tokens::TokenVerifier;
-use sojourn::websocket::{Credentials, Incoming};
+use sojourn::core::clock::SharedClock;
+use sojourn::core::problem::{Problem, ProblemType};
+use sojourn::core::reply::Reply;
+use sojourn::edge::websocket::{Credentials, Incoming};
+use sojourn::identity::origins::AllowedOrigins;
+use sojourn::identity::sessions::SessionStore;
+use sojourn::identity::tokens::TokenVerifier;
+use sojourn::sockets::connections::{CallbackEndpoint, Connection, DynamoConnections, admit, expiry};
 
 /// What a handshake needs.
 pub(crate) struct App {

@@ -2,11 +2,14 @@
 
 use std::process::ExitCode;
 
-use sojourn::connections::{CallbackEndpoint, DynamoConnections};
-use sojourn::origins::AllowedOrigins;
-use sojourn::sessions::SessionStore;
-use sojourn::tokens::TokenVerifier;
-use sojourn::{aws, boot, clock, websocket};
+use sojourn::core::clock;
+use sojourn::edge::boot;
+use sojourn::edge::websocket;
+use sojourn::identity::origins::AllowedOrigins;
+use sojourn::identity::sessions::SessionStore;
+use sojourn::identity::tokens::TokenVerifier;
+use sojourn::platform::aws;
+use sojourn::sockets::connections::{CallbackEndpoint, DynamoConnections};
 
 mod handler;
 

@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
-use sojourn::connections::DynamoConnections;
-use sojourn::{aws, boot, clock, websocket};
+use sojourn::core::clock;
+use sojourn::edge::boot;
+use sojourn::edge::websocket;
+use sojourn::platform::aws;
+use sojourn::sockets::connections::DynamoConnections;
 
 mod handler;
 

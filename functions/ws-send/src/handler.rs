@@ -3,18 +3,18 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sojourn::boot::BootError;
-use sojourn::connections::{CallbackEndpoint, DynamoConnections};
-use sojourn::deadline::Deadline;
-use sojourn::delivery::{
+use sojourn::coordination::idempotency::dynamo::DynamoClaims;
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::MessageId;
+use sojourn::core::problem::Problem;
+use sojourn::edge::boot::BootError;
+use sojourn::edge::websocket::{ClientFrame, Incoming, error_frame};
+use sojourn::identity::sessions::SessionStore;
+use sojourn::platform::telemetry::chain;
+use sojourn::sockets::connections::{CallbackEndpoint, DynamoConnections};
+use sojourn::sockets::delivery::{
     ApiGateway, AwsSocketCloser, Continuation, DynamoOrderOwners, Messenger, SelfInvocation, SendError,
 };
-use sojourn::idempotency::dynamo::DynamoClaims;
-use sojourn::ids::MessageId;
-use sojourn::problem::Problem;
-use sojourn::sessions::SessionStore;
-use sojourn::telemetry::chain;
-use sojourn::websocket::{ClientFrame, Incoming, error_frame};
 
 /// The messenger on AWS.
 pub(crate) type AwsMessenger =

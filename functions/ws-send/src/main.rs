@@ -3,13 +3,17 @@
 
 use std::process::ExitCode;
 
-use sojourn::connections::{CallbackEndpoint, DynamoConnections};
-use sojourn::delivery::{
+use sojourn::coordination::idempotency::dynamo::DynamoClaims;
+use sojourn::core::clock;
+use sojourn::core::ids;
+use sojourn::edge::boot;
+use sojourn::edge::websocket;
+use sojourn::identity::sessions::SessionStore;
+use sojourn::platform::aws;
+use sojourn::sockets::connections::{CallbackEndpoint, DynamoConnections};
+use sojourn::sockets::delivery::{
     ApiGateway, Deliverer, DynamoOrderOwners, FanOut, Messenger, SelfInvocation, SocketCloser,
 };
-use sojourn::idempotency::dynamo::DynamoClaims;
-use sojourn::sessions::SessionStore;
-use sojourn::{aws, boot, clock, ids, websocket};
 
 mod handler;
 

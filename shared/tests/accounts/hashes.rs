@@ -10,7 +10,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Where the computation is logged. That module logs nothing else.
-const TARGET: &str = "sojourn::users::password";
+const TARGET: &str = "sojourn::identity::users::password";
 
 /// A count that goes on while this lives.
 pub(crate) struct Hashes {

@@ -10,22 +10,22 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, ManualClock};
-use sojourn::deadline::Deadline;
-use sojourn::dynamo::Item;
-use sojourn::env::Env;
-use sojourn::ids::{self, SessionId};
-use sojourn::precondition::Preconditions;
-use sojourn::problem::Problem;
-use sojourn::redacted::Redacted;
-use sojourn::seal::SealingKeys;
-use sojourn::sessions::dynamo::{self, DynamoSessions};
-use sojourn::sessions::{
+use sojourn::core::clock::{Clock, ManualClock};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::env::Env;
+use sojourn::core::ids::{self, SessionId};
+use sojourn::core::precondition::Preconditions;
+use sojourn::core::problem::Problem;
+use sojourn::core::redacted::Redacted;
+use sojourn::identity::seal::SealingKeys;
+use sojourn::identity::sessions::dynamo::{self, DynamoSessions};
+use sojourn::identity::sessions::{
     PayloadError, PayloadStore, PreferencesError, PreferencesPatch, PreferencesRefused, Replaced,
     SealedPayload, SessionError, SessionPreferences, SessionStarter, VersionedPreferences,
 };
-use sojourn::tokens::{Principal, SigningKey, TokenSigner};
-use sojourn::users::User;
+use sojourn::identity::tokens::{Principal, SigningKey, TokenSigner};
+use sojourn::identity::users::User;
+use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Rule, When};
 
 /// How many race.
@@ -264,7 +264,7 @@ async fn an_ended_session_neither_tells_nor_changes_anything() {
         assert!(matches!(outcome, Err(PreferencesError::Session(SessionError::Ended))), "{outcome:?}");
     }
     assert_eq!(stage.payload(ann.session_id()).await, before);
-    stage.clock.advance(sojourn::sessions::SESSION_LIFETIME);
+    stage.clock.advance(sojourn::identity::sessions::SESSION_LIFETIME);
     assert!(matches!(stage.read(&bob).await, Err(PreferencesError::Session(SessionError::Ended))));
 }
 

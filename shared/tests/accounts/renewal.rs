@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sojourn::sessions::dynamo;
-use sojourn::sessions::{
+use sojourn::identity::sessions::dynamo;
+use sojourn::identity::sessions::{
     Presented, RefreshToken, Renewal, Renewed, Revocation, SESSION_LIFETIME, SessionRevoker,
 };
-use sojourn::tokens::Role;
-use sojourn::users::{PasswordStore, PasswordUpdate, RoleStore};
+use sojourn::identity::tokens::Role;
+use sojourn::identity::users::{PasswordStore, PasswordUpdate, RoleStore};
 use sojourn_local::services::faults::{Effect, Failure, Rule};
 
 use crate::stage::{Stage, at_once, soon, stage};

@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sojourn::clock::Clock;
-use sojourn::cursor::MAX_PAGE_SIZE;
-use sojourn::dynamo::Item;
-use sojourn::sessions::dynamo;
-use sojourn::sessions::{
+use sojourn::core::clock::Clock;
+use sojourn::core::cursor::MAX_PAGE_SIZE;
+use sojourn::identity::sessions::dynamo;
+use sojourn::identity::sessions::{
     ListError, Renewal, Revocation, SESSION_LIFETIME, SessionLister, SessionRevoker, SessionRows, SignedIn,
     Standing,
 };
-use sojourn::tokens::Role;
-use sojourn::users::{
+use sojourn::identity::tokens::Role;
+use sojourn::identity::users::{
     Authentication, PasswordChange, PasswordHash, PasswordStore, PasswordUpdate, RoleStore, User,
 };
+use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Failure, Rule, When};
 
 use crate::stage::{PASSWORD, Stage, at_once, soon, stage};
@@ -212,7 +212,7 @@ async fn the_pages_of_the_list_have_each_session_once_and_the_last_one_has_no_cu
         }
         assert_eq!((listed, read), (newest_first.clone(), pages), "in pages of {limit}");
     }
-    let of_another_list = sojourn::cursor::encode("orders", &"ord_1").unwrap();
+    let of_another_list = sojourn::core::cursor::encode("orders", &"ord_1").unwrap();
     let refused = stage.sessions.list(&ann.id, &current.session.id, Some(&of_another_list), 20, soon()).await;
     assert!(matches!(refused, Err(ListError::Cursor(_))), "{refused:?}");
 }

@@ -9,19 +9,19 @@ use crate::token_keys::{TestKey, jwks, sealing_key, sealing_keys};
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use proptest::prelude::*;
-use sojourn::clock::{Clock, ManualClock, SharedClock};
-use sojourn::dynamo::Item;
-use sojourn::env::Env;
-use sojourn::ids::{self, SessionId, SharedIds, UserId};
-use sojourn::redacted::Redacted;
-use sojourn::sessions::dynamo::{self, DynamoSessions};
-use sojourn::sessions::{
+use sojourn::core::clock::{Clock, ManualClock, SharedClock};
+use sojourn::core::env::Env;
+use sojourn::core::ids::{self, SessionId, SharedIds, UserId};
+use sojourn::core::redacted::Redacted;
+use sojourn::identity::sessions::dynamo::{self, DynamoSessions};
+use sojourn::identity::sessions::{
     ActivityWriter, CookieSettings, Device, Presented, RefreshToken, SESSION_LIFETIME, Session,
     SessionCookie, SessionError, SessionReader, SessionRows, SessionStarter, SessionWriter, SignedIn,
     Standing, require_live, standing,
 };
-use sojourn::tokens::{Principal, Role, SigningKey, TokenSigner, TokenVerifier};
-use sojourn::users::User;
+use sojourn::identity::tokens::{Principal, Role, SigningKey, TokenSigner, TokenVerifier};
+use sojourn::identity::users::User;
+use sojourn::platform::dynamo::Item;
 
 /// Everything that signing in takes.
 struct Stage {

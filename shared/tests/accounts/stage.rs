@@ -7,24 +7,24 @@ use futures::StreamExt;
 use futures::stream;
 use jiff::Timestamp;
 use serde_json::Value;
-use sojourn::clock::{ManualClock, SharedClock};
-use sojourn::deadline::Deadline;
-use sojourn::dynamo::Item;
-use sojourn::env::Env;
-use sojourn::ids::{self, SessionId};
-use sojourn::redacted::Redacted;
-use sojourn::sessions::dynamo::{self, DynamoRevocations, DynamoSessions, SessionWrites};
-use sojourn::sessions::{
+use sojourn::core::clock::{ManualClock, SharedClock};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::env::Env;
+use sojourn::core::ids::{self, SessionId};
+use sojourn::core::redacted::Redacted;
+use sojourn::identity::sessions::dynamo::{self, DynamoRevocations, DynamoSessions, SessionWrites};
+use sojourn::identity::sessions::{
     RefreshToken, Renewal, Renewed, SessionError, SessionStarter, SignedIn, renew, require_live,
 };
-use sojourn::throttle::dynamo::DynamoAttempts;
-use sojourn::throttle::{Origin, Throttle};
-use sojourn::tokens::{Principal, SigningKey, TokenSigner, TokenVerifier};
-use sojourn::users::dynamo::{DynamoPasswords, DynamoRoles, DynamoUsers};
-use sojourn::users::{
+use sojourn::identity::throttle::dynamo::DynamoAttempts;
+use sojourn::identity::throttle::{Origin, Throttle};
+use sojourn::identity::tokens::{Principal, SigningKey, TokenSigner, TokenVerifier};
+use sojourn::identity::users::dynamo::{DynamoPasswords, DynamoRoles, DynamoUsers};
+use sojourn::identity::users::{
     self, Authentication, Credentials, Email, NewPassword, NewPasswordOf, Password, PasswordChange,
     PasswordHash, ProfileReader, SignUp, User,
 };
+use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Rule, RuleId, When};
 
 use crate::support::Store;

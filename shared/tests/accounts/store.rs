@@ -1,6 +1,6 @@
 //! The stage that the other tests stand on.
 
-use sojourn::tables;
+use sojourn::platform::tables;
 
 #[tokio::test]
 async fn the_store_has_every_table_of_the_library() {

@@ -13,18 +13,18 @@ use futures::StreamExt;
 use futures::stream;
 use jiff::Timestamp;
 use serde_json::Value;
-use sojourn::clock::{Clock, ManualClock};
-use sojourn::deadline::Deadline;
-use sojourn::ids;
-use sojourn::problem::{Problem, ProblemType};
-use sojourn::throttle::device::DEVICE_LIFETIME;
-use sojourn::throttle::dynamo::DynamoAttempts;
-use sojourn::throttle::{
+use sojourn::core::clock::{Clock, ManualClock};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids;
+use sojourn::core::problem::{Problem, ProblemType};
+use sojourn::identity::throttle::device::DEVICE_LIFETIME;
+use sojourn::identity::throttle::dynamo::DynamoAttempts;
+use sojourn::identity::throttle::{
     ACCOUNT_LIMIT, ADDRESS_LIMIT, Admission, DEVICE_LIMIT, DeviceToken, DeviceTokens, KnownDevice, Limit,
     Origin, Refusal, Reservation, SignUpAdmission, Subject, Throttle, WINDOW,
 };
-use sojourn::users::dynamo::DynamoUsers;
-use sojourn::users::{self, Authentication, Credentials, Email, Password, UserError};
+use sojourn::identity::users::dynamo::DynamoUsers;
+use sojourn::identity::users::{self, Authentication, Credentials, Email, Password, UserError};
 use sojourn_local::services::faults::{Effect, Failure, Rule};
 
 const PASSWORD: &str = "correct horse battery staple";

@@ -9,15 +9,15 @@ use crate::support::Store;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::StreamExt;
 use futures::stream;
-use sojourn::clock::{self, Clock, ManualClock, SharedClock};
-use sojourn::deadline::Deadline;
-use sojourn::ids::{self, UserId};
-use sojourn::sessions::dynamo::SessionWrites;
-use sojourn::throttle::dynamo::DynamoAttempts;
-use sojourn::throttle::{Origin, Throttle};
-use sojourn::tokens::Role;
-use sojourn::users::dynamo::{DynamoRoles, DynamoUsers};
-use sojourn::users::{
+use sojourn::core::clock::{self, Clock, ManualClock, SharedClock};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::{self, UserId};
+use sojourn::identity::sessions::dynamo::SessionWrites;
+use sojourn::identity::throttle::dynamo::DynamoAttempts;
+use sojourn::identity::throttle::{Origin, Throttle};
+use sojourn::identity::tokens::Role;
+use sojourn::identity::users::dynamo::{DynamoRoles, DynamoUsers};
+use sojourn::identity::users::{
     self, Authentication, CredentialReader, Credentials, Email, NewPassword, Password, RoleChange, RoleStore,
     SignUp, User,
 };

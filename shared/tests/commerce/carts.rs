@@ -6,12 +6,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde_json::json;
-use sojourn::carts::{Cart, CartError, MAX_LINES, Replacement};
-use sojourn::deadline::Deadline;
-use sojourn::ids::ProductId;
-use sojourn::precondition::Preconditions;
-use sojourn::problem::ProblemType;
-use sojourn::tokens::Principal;
+use sojourn::commerce::carts::{Cart, CartError, MAX_LINES, Replacement};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::ProductId;
+use sojourn::core::precondition::Preconditions;
+use sojourn::core::problem::ProblemType;
+use sojourn::identity::tokens::Principal;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Effect, Failure, Rule, When};
 

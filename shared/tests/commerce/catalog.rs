@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde_json::json;
-use sojourn::catalog::MAX_UNITS;
-use sojourn::catalog::dynamo::Stored;
-use sojourn::deadline::Deadline;
-use sojourn::dynamo::{number, text};
-use sojourn::problem::ProblemType;
+use sojourn::commerce::catalog::MAX_UNITS;
+use sojourn::commerce::catalog::dynamo::Stored;
+use sojourn::core::deadline::Deadline;
+use sojourn::core::problem::ProblemType;
+use sojourn::platform::dynamo::{number, text};
 use sojourn_local::services::faults::{Rule, When};
 
 use crate::shop::{Shop, is_replay, kind, member};

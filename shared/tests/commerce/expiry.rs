@@ -6,12 +6,12 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::{ConditionCheck, TransactWriteItem};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use sojourn::clock::Clock;
-use sojourn::deadline::Deadline;
-use sojourn::dynamo::{Guard, text};
-use sojourn::ids::OrderId;
-use sojourn::orders::{Expiration, Expiry, OrderStatus, PendingShard};
-use sojourn::problem::ProblemType;
+use sojourn::commerce::orders::{Expiration, Expiry, OrderStatus, PendingShard};
+use sojourn::core::clock::Clock;
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::OrderId;
+use sojourn::core::problem::ProblemType;
+use sojourn::platform::dynamo::{Guard, text};
 
 use crate::shop::{Shop, kind};
 

@@ -7,13 +7,13 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sojourn::clock::ManualClock;
-use sojourn::idempotency::dynamo::DynamoClaims;
-use sojourn::idempotency::{
+use sojourn::coordination::idempotency::dynamo::DynamoClaims;
+use sojourn::coordination::idempotency::{
     Admission, Claim, Claims, Fingerprint, KeyedRequest, RETENTION, Scope, Settlement,
 };
-use sojourn::ids::{self, UserId};
-use sojourn::reply::Reply;
+use sojourn::core::clock::ManualClock;
+use sojourn::core::ids::{self, UserId};
+use sojourn::core::reply::Reply;
 
 use crate::support;
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::{self, FuturesUnordered};
 use serde_json::{Value, json};
-use sojourn::carts::MAX_LINES;
-use sojourn::idempotency::RETENTION;
-use sojourn::orders::OrderStatus;
-use sojourn::problem::ProblemType;
-use sojourn::retry::CONFLICT_TRIES;
+use sojourn::commerce::carts::MAX_LINES;
+use sojourn::commerce::orders::OrderStatus;
+use sojourn::coordination::idempotency::RETENTION;
+use sojourn::core::problem::ProblemType;
+use sojourn::core::retry::CONFLICT_TRIES;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Effect, Failure, Rule};
 
@@ -314,7 +314,7 @@ async fn a_caller_whose_session_has_ended_learns_nothing_not_even_a_replay() {
     shop.sell("tea", 50, 10).await;
     let ann = shop.customer().await;
     shop.place(&ann, "k", &[("tea", 1)]).await.unwrap();
-    let key = sojourn::sessions::dynamo::key(ann.session_id());
+    let key = sojourn::identity::sessions::dynamo::key(ann.session_id());
     shop.store.client.delete_item().table_name("SessionsTable").set_key(Some(key)).send().await.unwrap();
     assert_eq!(kind(shop.place(&ann, "k", &[("tea", 1)]).await), ProblemType::Unauthenticated);
     assert_eq!(kind(shop.place(&ann, "new", &[("tea", 1)]).await), ProblemType::Unauthenticated);
@@ -374,6 +374,6 @@ async fn orders_are_listed_newest_first_in_pages_and_nobody_elses_among_them() {
         }
     }
     assert_eq!(listed, placed);
-    let foreign = sojourn::cursor::encode("products", &Value::from("tea")).unwrap();
+    let foreign = sojourn::core::cursor::encode("products", &Value::from("tea")).unwrap();
     assert!(shop.orders.list(ann.user_id(), Some(&foreign), 3).await.is_err());
 }

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use sojourn::ids::OrderId;
-use sojourn::orders::OrderStatus;
-use sojourn::payments::sandbox::SandboxProvider;
-use sojourn::payments::{
+use sojourn::commerce::orders::OrderStatus;
+use sojourn::commerce::payments::sandbox::SandboxProvider;
+use sojourn::commerce::payments::{
     CLAIM_LIFETIME, Charge, ChargeOutcome, PaymentKey, PaymentProvider, PaymentRequest, ProviderError,
     VoidOutcome,
 };
-use sojourn::problem::ProblemType;
-use sojourn::tokens::Principal;
+use sojourn::core::ids::OrderId;
+use sojourn::core::problem::ProblemType;
+use sojourn::identity::tokens::Principal;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Effect, Failure, Rule};
 use tokio::sync::Notify;

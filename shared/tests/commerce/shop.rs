@@ -6,33 +6,33 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sojourn::carts::dynamo::DynamoCarts;
-use sojourn::carts::{Cart, CartDraft, CartError, Carts, Replacement};
-use sojourn::catalog::dynamo::{AdjustStock, DynamoCatalog, StockTables};
-use sojourn::catalog::{Product, StockChange};
-use sojourn::clock::{Clock, ManualClock};
-use sojourn::deadline::Deadline;
-use sojourn::dynamo::{Item, text};
-use sojourn::env::Env;
-use sojourn::idempotency::KeyedRequest;
-use sojourn::idempotency::dynamo::KeyedRequests;
-use sojourn::ids::{self, OrderId, ProductId, SharedIds};
-use sojourn::orders::dynamo::{
+use sojourn::commerce::carts::dynamo::DynamoCarts;
+use sojourn::commerce::carts::{Cart, CartDraft, CartError, Carts, Replacement};
+use sojourn::commerce::catalog::dynamo::{AdjustStock, DynamoCatalog, StockTables};
+use sojourn::commerce::catalog::{Product, StockChange};
+use sojourn::commerce::orders::dynamo::{
     CancelOrder, Checkout, DynamoExpiry, DynamoOrders, OrderWrites, PlaceOrder, Settling,
 };
-use sojourn::orders::{Order, OrderStatus, UnpaidLimits};
-use sojourn::payments::dynamo::DynamoPayments;
-use sojourn::payments::sandbox::SandboxProvider;
-use sojourn::payments::{PaymentProvider, PaymentRequest, Payments};
-use sojourn::precondition::Preconditions;
-use sojourn::problem::{Problem, ProblemType};
-use sojourn::redacted::Redacted;
-use sojourn::reply::Reply;
-use sojourn::sessions::SessionStarter;
-use sojourn::sessions::dynamo::DynamoSessions;
-use sojourn::tables;
-use sojourn::tokens::{Principal, SigningKey, TokenSigner, TokenVerifier};
-use sojourn::users::User;
+use sojourn::commerce::orders::{Order, OrderStatus, UnpaidLimits};
+use sojourn::commerce::payments::dynamo::DynamoPayments;
+use sojourn::commerce::payments::sandbox::SandboxProvider;
+use sojourn::commerce::payments::{PaymentProvider, PaymentRequest, Payments};
+use sojourn::coordination::idempotency::KeyedRequest;
+use sojourn::coordination::idempotency::dynamo::KeyedRequests;
+use sojourn::core::clock::{Clock, ManualClock};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::env::Env;
+use sojourn::core::ids::{self, OrderId, ProductId, SharedIds};
+use sojourn::core::precondition::Preconditions;
+use sojourn::core::problem::{Problem, ProblemType};
+use sojourn::core::redacted::Redacted;
+use sojourn::core::reply::Reply;
+use sojourn::identity::sessions::SessionStarter;
+use sojourn::identity::sessions::dynamo::DynamoSessions;
+use sojourn::identity::tokens::{Principal, SigningKey, TokenSigner, TokenVerifier};
+use sojourn::identity::users::User;
+use sojourn::platform::dynamo::{Item, text};
+use sojourn::platform::tables;
 
 use crate::support::{self, Store};
 use crate::token_keys::{TestKey, jwks, sealing_key, sealing_keys};

@@ -5,12 +5,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream;
 use serde_json::json;
-use sojourn::deadline::Deadline;
-use sojourn::dynamo::text;
-use sojourn::ids::OrderId;
-use sojourn::orders::{Expiration, Expiry, OrderStatus, UnpaidLimits};
-use sojourn::problem::ProblemType;
-use sojourn::tokens::Principal;
+use sojourn::commerce::orders::{Expiration, Expiry, OrderStatus, UnpaidLimits};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::OrderId;
+use sojourn::core::problem::ProblemType;
+use sojourn::identity::tokens::Principal;
+use sojourn::platform::dynamo::text;
 
 use crate::shop::{Answer, Shop, is_replay, kind, order_id};
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use futures::future::{Either, join, select};
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, SystemClock, system};
-use sojourn::connections::admit;
-use sojourn::deadline::Deadline;
-use sojourn::delivery::{Closed, Closing, LAST_CLOSE_MARGIN, MAX_IN_FLIGHT, Selection};
-use sojourn::ids::{SessionId, random};
-use sojourn::sessions::dynamo::DynamoSessions;
+use sojourn::core::clock::{Clock, SystemClock, system};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::{SessionId, random};
+use sojourn::identity::sessions::dynamo::DynamoSessions;
+use sojourn::sockets::connections::admit;
+use sojourn::sockets::delivery::{Closed, Closing, LAST_CLOSE_MARGIN, MAX_IN_FLIGHT, Selection};
 use sojourn_local::services::faults::{Failure, Rule};
 use tokio::sync::Notify;
 

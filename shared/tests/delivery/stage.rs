@@ -6,21 +6,21 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, SystemClock, system};
-use sojourn::connections::{
+use sojourn::coordination::idempotency::dynamo::DynamoClaims;
+use sojourn::core::clock::{Clock, SystemClock, system};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::env::Env;
+use sojourn::core::ids::{MessageId, OrderId, SessionId, UserId, random};
+use sojourn::identity::sessions::dynamo::DynamoSessions;
+use sojourn::identity::tokens::Role;
+use sojourn::platform::dynamo::text;
+use sojourn::sockets::connections::{
     Audience, Connection, ConnectionKey, Cursor, DynamoConnections, Find, MAX_HANDSHAKE, Register, expiry,
 };
-use sojourn::deadline::Deadline;
-use sojourn::delivery::{
+use sojourn::sockets::delivery::{
     ApiGateway, Deliverer, DynamoOrderOwners, FanOut, Message, Messenger, Recipient, SelfInvocation,
     SendRequest, SocketCloser,
 };
-use sojourn::dynamo::text;
-use sojourn::env::Env;
-use sojourn::idempotency::dynamo::DynamoClaims;
-use sojourn::ids::{MessageId, OrderId, SessionId, UserId, random};
-use sojourn::sessions::dynamo::DynamoSessions;
-use sojourn::tokens::Role;
 
 use crate::gateway_double::Gateway;
 use crate::sign_ins::sign_in;

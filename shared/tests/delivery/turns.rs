@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sojourn::clock::{Clock, SystemClock};
-use sojourn::connections::{Audience, Cursor, True};
-use sojourn::deadline::Deadline;
-use sojourn::delivery::{
+use sojourn::core::clock::{Clock, SystemClock};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::UserId;
+use sojourn::sockets::connections::{Audience, Cursor, True};
+use sojourn::sockets::delivery::{
     Continuation, DeliverError, FanOutError, Frame, HAND_ON_MARGIN, LAST_START_MARGIN, MAX_FRAME_BYTES,
     MAX_HOPS, MAX_IN_FLIGHT, Permission, Progress, Report,
 };
-use sojourn::ids::UserId;
 use sojourn_local::services::faults::{Failure, Rule};
 
 use crate::stage::{AMPLE, Stage, message, soon, stage, user};

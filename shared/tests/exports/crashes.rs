@@ -1,6 +1,6 @@
 //! Workers that die, at every request that they make, before it and after it.
 
-use sojourn::ids::{ExportId, OrderId};
+use sojourn::core::ids::{ExportId, OrderId};
 use sojourn_local::services::faults::{Rule, When};
 
 use crate::stage::{At, Stage, hold};

@@ -7,17 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use sojourn::clock::rfc3339;
-use sojourn::deadline::Deadline;
-use sojourn::dynamo::DynamoError;
-use sojourn::exports::dynamo::EXPORT;
-use sojourn::exports::run::{Ended, Exporter, Slice, Stop};
-use sojourn::exports::{
+use sojourn::core::clock::rfc3339;
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::{self, AttemptId, UserId};
+use sojourn::files::exports::dynamo::EXPORT;
+use sojourn::files::exports::run::{Ended, Exporter, Slice, Stop};
+use sojourn::files::exports::{
     Attempt, Completion, CustomerOrders, ExportedOrder, OrderCursor, OrdersPage, Part, PartOutcome, Period,
     ResultStore, StoreError, Unreadable,
 };
-use sojourn::files::MultipartId;
-use sojourn::ids::{self, AttemptId, UserId};
+use sojourn::files::links::MultipartId;
+use sojourn::platform::dynamo::DynamoError;
 use sojourn_local::services::faults::When;
 
 use crate::stage::{At, Stage, hold};
@@ -53,7 +53,7 @@ impl CustomerOrders for Pages {
 
 fn order(at: Timestamp) -> ExportedOrder {
     let price = json!({"amount": 129, "currency": "TWD"});
-    let order_id: sojourn::ids::OrderId = ids::random().next();
+    let order_id: sojourn::core::ids::OrderId = ids::random().next();
     let order = json!({
         "orderId": order_id, "createdAt": rfc3339(at), "region": "local", "status": "PAID", "total": price,
         "lines": [{"productId": "tea", "quantity": 1, "unitPrice": price}],

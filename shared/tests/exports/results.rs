@@ -4,12 +4,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde_json::json;
-use sojourn::clock::Clock;
-use sojourn::deadline::Deadline;
-use sojourn::exports::run::{self, Slice, Stop};
-use sojourn::exports::{ExportMessage, Guarded, Progress, RETENTION, Rows, WorkError};
-use sojourn::ids::{self, AttemptId, ExportId};
-use sojourn::lock::{Acquire, IfHolder, LeaseTerms, LockStore, Once, Task};
+use sojourn::coordination::lock::{Acquire, IfHolder, LeaseTerms, LockStore, Once, Task};
+use sojourn::core::clock::Clock;
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::{self, AttemptId, ExportId};
+use sojourn::files::exports::run::{self, Slice, Stop};
+use sojourn::files::exports::{ExportMessage, Guarded, Progress, RETENTION, Rows, WorkError};
 use sojourn_local::services::faults::When;
 
 use crate::stage::{At, Stage, hold};
@@ -24,7 +24,7 @@ async fn an_export_has_the_orders_of_its_period_and_its_customer_and_no_others()
     ];
     stage.order("2026-10-31T23:59:59.999Z", json!({})).await;
     stage.order("2026-11-08T00:00:00.000Z", json!({})).await;
-    let owner = std::mem::replace(&mut stage.customer, sojourn::ids::random().next());
+    let owner = std::mem::replace(&mut stage.customer, sojourn::core::ids::random().next());
     stage.order("2026-11-04T12:00:00.000Z", json!({})).await;
     stage.customer = owner;
 

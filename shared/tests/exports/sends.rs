@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
-use sojourn::exports::dynamo::{SEND_EVERY, SendClaim};
-use sojourn::ids::{self, ExportId};
+use sojourn::core::ids::{self, ExportId};
+use sojourn::files::exports::dynamo::{SEND_EVERY, SendClaim};
 
 use crate::stage::Stage;
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
-use sojourn::clock::Clock;
-use sojourn::deadline::Deadline;
-use sojourn::exports::{ExportMessage, Guarded, MAX_OPEN, RETENTION, Rows};
-use sojourn::ids::{self, ExportId};
-use sojourn::problem::ProblemType;
+use sojourn::core::clock::Clock;
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::{self, ExportId};
+use sojourn::core::problem::ProblemType;
+use sojourn::files::exports::{ExportMessage, Guarded, MAX_OPEN, RETENTION, Rows};
 
 use crate::stage::Stage;
 

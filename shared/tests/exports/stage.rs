@@ -8,26 +8,26 @@ use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, ManualClock, rfc3339};
-use sojourn::connections::DynamoConnections;
-use sojourn::deadline::Deadline;
-use sojourn::delivery::{ApiGateway, Deliverer};
-use sojourn::dynamo::{Item, Transaction, read_rows, text, transact};
-use sojourn::env::Env;
-use sojourn::exports::dynamo::{
+use sojourn::coordination::idempotency::dynamo::atomic::{Decision, Effect as _, Explanation};
+use sojourn::coordination::lock::{Acquire, DynamoLocks, Lease, LeaseTerms, LockStore, Once, Task};
+use sojourn::core::clock::{Clock, ManualClock, rfc3339};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::env::Env;
+use sojourn::core::ids::{self, ExportId, OrderId, UserId};
+use sojourn::core::json::Plain;
+use sojourn::core::problem::Problem;
+use sojourn::files::exports::dynamo::{
     self, DynamoCustomerOrders, DynamoRows, DynamoSends, ExportTables, RequestExport,
 };
-use sojourn::exports::run::Exporter;
-use sojourn::exports::{
+use sojourn::files::exports::run::Exporter;
+use sojourn::files::exports::{
     Export, ExportMessage, ExportRequest, PART_BYTES, S3Results, SocketNotice, WorkError, Worker,
 };
-use sojourn::idempotency::dynamo::atomic::{Decision, Effect as _, Explanation};
-use sojourn::ids::{self, ExportId, OrderId, UserId};
-use sojourn::json::Plain;
-use sojourn::lock::{Acquire, DynamoLocks, Lease, LeaseTerms, LockStore, Once, Task};
-use sojourn::problem::Problem;
-use sojourn::queue::{NotSent, Queue};
-use sojourn::tables;
+use sojourn::platform::dynamo::{Item, Transaction, read_rows, text, transact};
+use sojourn::platform::queue::{NotSent, Queue};
+use sojourn::platform::tables;
+use sojourn::sockets::connections::DynamoConnections;
+use sojourn::sockets::delivery::{ApiGateway, Deliverer};
 use sojourn_local::services::Controls;
 use sojourn_local::services::access::Access;
 use sojourn_local::services::faults::{Effect, Faults, Rule, RuleId, When};

@@ -3,9 +3,9 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use sojourn::deadline::Deadline;
-use sojourn::exports::{ExportMessage, WorkError};
-use sojourn::ids::{ExportId, OrderId};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::{ExportId, OrderId};
+use sojourn::files::exports::{ExportMessage, WorkError};
 use sojourn_local::services::faults::{Rule, RuleId, When};
 
 use crate::stage::{At, BUCKET, Stage, hold};

@@ -8,18 +8,18 @@ use crate::support::{self, Store};
 use futures::future::Either;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sojourn::clock::{ManualClock, rfc3339};
-use sojourn::deadline::Deadline;
-use sojourn::dynamo::{AttributeValue, DynamoError, Guard, number, text};
-use sojourn::env::Env;
-use sojourn::ids::{self, OrderId, UserId};
-use sojourn::jobs::backlog::{BacklogError, Turn};
-use sojourn::jobs::order_cleanup::{self, CleanupResult};
-use sojourn::json::Plain;
-use sojourn::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms, LockStore};
-use sojourn::orders::dynamo::DynamoExpiry;
-use sojourn::orders::{DayShard, PendingShard};
-use sojourn::payments::sandbox::SandboxProvider;
+use sojourn::commerce::orders::cleanup::{self, CleanupResult};
+use sojourn::commerce::orders::dynamo::DynamoExpiry;
+use sojourn::commerce::orders::{DayShard, PendingShard};
+use sojourn::commerce::payments::sandbox::SandboxProvider;
+use sojourn::coordination::backlog::{BacklogError, Turn};
+use sojourn::coordination::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms, LockStore};
+use sojourn::core::clock::{ManualClock, rfc3339};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::env::Env;
+use sojourn::core::ids::{self, OrderId, UserId};
+use sojourn::core::json::Plain;
+use sojourn::platform::dynamo::{AttributeValue, DynamoError, Guard, number, text};
 use sojourn_local::services::faults::{Effect, Failure, Rule, When};
 
 const STOCK: u32 = 1_000;
@@ -137,7 +137,7 @@ impl Stage {
         let provider = SandboxProvider::from_env(client.clone(), &self.env, ids::random()).unwrap();
         let expiry =
             DynamoExpiry::from_env(client, &self.env, provider, self.clock.clone(), ids::random()).unwrap();
-        order_cleanup::run(&expiry, "24".parse().unwrap(), turn).await
+        cleanup::run(&expiry, "24".parse().unwrap(), turn).await
     }
 
     async fn available(&self) -> u32 {

@@ -10,14 +10,14 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use proptest::prelude::*;
-use sojourn::clock::{self, Clock, ManualClock};
-use sojourn::deadline::Deadline;
-use sojourn::dynamo::{CancellationReason, Transaction, text};
-use sojourn::ids;
-use sojourn::lock::{
+use sojourn::coordination::lock::{
     Acquire, DynamoLocks, IfHolder, JobSlot, Lease, LeaseTerms, LockName, LockStore, Owner, SlotRun,
     SlotRunner,
 };
+use sojourn::core::clock::{self, Clock, ManualClock};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids;
+use sojourn::platform::dynamo::{CancellationReason, Transaction, text};
 use sojourn_local::services::faults::{Effect, Failure, Rule};
 
 const TERMS: LeaseTerms = LeaseTerms::JOBS;

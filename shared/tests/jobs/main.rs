@@ -11,8 +11,8 @@ mod lock;
 mod reports;
 mod upload_cleanup;
 
-use sojourn::env::Env;
-use sojourn::tables;
+use sojourn::core::env::Env;
+use sojourn::platform::tables;
 use support::Store;
 
 /// What the functions are given: the store's tables, a bucket, a region.

@@ -6,15 +6,15 @@ use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
-use sojourn::clock::rfc3339;
-use sojourn::deadline::Deadline;
-use sojourn::ids::{self, OrderId, UserId};
-use sojourn::json::Plain;
-use sojourn::lock::{FencingToken, JobSlot, Lease};
-use sojourn::orders::DayShard;
-use sojourn::reports::{
+use sojourn::commerce::orders::DayShard;
+use sojourn::commerce::reports::{
     self, DailyReport, DynamoDailyOrders, Publication, ReportArchive, ReportKeys, S3Reports,
 };
+use sojourn::coordination::lock::{FencingToken, JobSlot, Lease};
+use sojourn::core::clock::rfc3339;
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::{self, OrderId, UserId};
+use sojourn::core::json::Plain;
 use sojourn_local::services::faults::{Effect, Failure, Rule, When};
 
 use crate::bucket::{BUCKET, Files};

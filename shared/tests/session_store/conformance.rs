@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
-use sojourn::clock::{self, Clock, SystemClock};
-use sojourn::deadline::Deadline;
-use sojourn::dynamo::{Item, RowKey, RowRead, text};
-use sojourn::ids;
-use sojourn::sessions::{
+use sojourn::core::clock::{self, Clock, SystemClock};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids;
+use sojourn::identity::sessions::{
     ACTIVITY_RESOLUTION, ActivityWriter, CheckedRow, CopyHolder, Exchange, FIRST_VERSION, PayloadStore,
     RefreshToken, Replaced, Session, SessionCookie, SessionError, SessionReader, SessionStore, SessionWriter,
     TokenRotator,
 };
-use sojourn::tables;
+use sojourn::platform::dynamo::{Item, RowKey, RowRead, text};
+use sojourn::platform::tables;
 use sojourn_local::services::faults::{Effect, Rule};
 
 use crate::stage::{Stage, is_live, sealed, session_of, warm_up};

@@ -1,6 +1,6 @@
 //! When copies in Redis count, and when not.
 
-use sojourn::sessions::{Session, SessionStore};
+use sojourn::identity::sessions::{Session, SessionStore};
 use sojourn_local::services::faults::{Rule, When};
 
 use crate::stage::{SHORT, Stage, is_live, warm_up};

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sojourn::clock::{self, Clock, SystemClock};
-use sojourn::deadline::Deadline;
-use sojourn::env::Env;
-use sojourn::ids::{self, SessionId, UserId};
-use sojourn::redis::RedisClient;
-use sojourn::sessions::dynamo::{DynamoRevocations, DynamoSessions, SessionWrites};
-use sojourn::sessions::redis::{CopyKey, CopyTerms, RedisSessions};
-use sojourn::sessions::{
+use sojourn::core::clock::{self, Clock, SystemClock};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::env::Env;
+use sojourn::core::ids::{self, SessionId, UserId};
+use sojourn::identity::sessions::dynamo::{DynamoRevocations, DynamoSessions, SessionWrites};
+use sojourn::identity::sessions::redis::{CopyKey, CopyTerms, RedisSessions};
+use sojourn::identity::sessions::{
     Announced, FIRST_VERSION, RefreshToken, Revocation, SESSION_LIFETIME, SealedPayload, Session,
     SessionCookie, SessionReader, SessionRevoker, SessionStore, SessionWriter, Standing,
 };
+use sojourn::platform::redis::RedisClient;
 
 use crate::redis_server::RedisServer;
 use crate::support::{self, Store};

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use lambda_http::{Context, RequestExt};
 use serde_json::{Value, json};
-use sojourn::clock::{self, Clock, SystemClock};
-use sojourn::env::Env;
-use sojourn::http::Incoming;
-use sojourn::ids;
-use sojourn::redacted::Redacted;
-use sojourn::sessions::SessionStarter;
-use sojourn::sessions::dynamo::DynamoSessions;
-use sojourn::tables;
-use sojourn::tokens::{Role, SigningKey, TokenSigner};
-use sojourn::users::User;
+use sojourn::core::clock::{self, Clock, SystemClock};
+use sojourn::core::env::Env;
+use sojourn::core::ids;
+use sojourn::core::redacted::Redacted;
+use sojourn::edge::http::Incoming;
+use sojourn::identity::sessions::SessionStarter;
+use sojourn::identity::sessions::dynamo::DynamoSessions;
+use sojourn::identity::tokens::{Role, SigningKey, TokenSigner};
+use sojourn::identity::users::User;
+use sojourn::platform::tables;
 
 use super::support::{self, Store};
 use super::token_keys::{TestKey, jwks, sealing_key, sealing_keys};

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use serde_json::{Value, json};
-use sojourn::env::Env;
-use sojourn::tables::{self, Key, Projection};
+use sojourn::core::env::Env;
+use sojourn::platform::tables::{self, Key, Projection};
 use sojourn_local::services::dynamodb::Embedded;
 use sojourn_local::template::model::Table;
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
-use sojourn::ids::{SessionId, UserId, random};
-use sojourn::sessions::dynamo::{DynamoSessions, key, version_key};
-use sojourn::sessions::{
+use sojourn::core::ids::{SessionId, UserId, random};
+use sojourn::identity::sessions::dynamo::{DynamoSessions, key, version_key};
+use sojourn::identity::sessions::{
     FIRST_VERSION, RefreshToken, SESSION_LIFETIME, SealedPayload, Session, SessionCookie, SessionWriter,
 };
-use sojourn::tokens::Principal;
+use sojourn::identity::tokens::Principal;
 
 use crate::support::Store;
 

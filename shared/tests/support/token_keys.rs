@@ -5,9 +5,9 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use sojourn::random;
-use sojourn::redacted::Redacted;
-use sojourn::seal::SealingKeys;
+use sojourn::core::random;
+use sojourn::core::redacted::Redacted;
+use sojourn::identity::seal::SealingKeys;
 
 /// A key pair and its name.
 pub(crate) struct TestKey {

@@ -4,11 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::config::Credentials;
 use jiff::Timestamp;
-use sojourn::clock::{Clock, ManualClock, SystemClock};
-use sojourn::env::Env;
-use sojourn::files::disposition::Disposition;
-use sojourn::files::s3::{Download, Presigner};
-use sojourn::files::{FileError, SignedUrl};
+use sojourn::core::clock::{Clock, ManualClock, SystemClock};
+use sojourn::core::env::Env;
+use sojourn::files::links::disposition::Disposition;
+use sojourn::files::links::s3::{Download, Presigner};
+use sojourn::files::links::{FileError, SignedUrl};
 
 use crate::files::{BUCKET, Files};
 

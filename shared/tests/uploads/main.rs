@@ -14,14 +14,14 @@ mod rows;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use sojourn::clock::{self, SharedClock};
-use sojourn::deadline::Deadline;
-use sojourn::env::Env;
-use sojourn::ids::{self, UserId};
-use sojourn::tables;
-use sojourn::uploads::dynamo::DynamoUploads;
-use sojourn::uploads::s3::S3Uploads;
-use sojourn::uploads::{Offer, UploadLimits, UploadRequest, Uploads};
+use sojourn::core::clock::{self, SharedClock};
+use sojourn::core::deadline::Deadline;
+use sojourn::core::env::Env;
+use sojourn::core::ids::{self, UserId};
+use sojourn::files::uploads::dynamo::DynamoUploads;
+use sojourn::files::uploads::s3::S3Uploads;
+use sojourn::files::uploads::{Offer, UploadLimits, UploadRequest, Uploads};
+use sojourn::platform::tables;
 
 use files::Files;
 use support::Store;

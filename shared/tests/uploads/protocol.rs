@@ -1,7 +1,7 @@
 //! Completing, where no client of the API gets to: objects that change while they are looked at, and services that fail.
 
-use sojourn::ids::UploadId;
-use sojourn::uploads::{
+use sojourn::core::ids::UploadId;
+use sojourn::files::uploads::{
     CompletionRequest, MAX_TRIES, Method, Offer, Rejection, Upload, UploadError, UploadRows, UploadStatus,
 };
 use sojourn_local::services::Service;
@@ -217,13 +217,13 @@ async fn an_upload_in_parts_is_ended_when_it_cannot_be_recorded() {
 #[tokio::test]
 async fn a_refusal_without_a_body_is_no_outage() {
     use aws_sdk_s3::config::Credentials;
-    use sojourn::files::FileError;
-    use sojourn::problem::{Problem, ProblemType};
+    use sojourn::core::problem::{Problem, ProblemType};
+    use sojourn::files::links::FileError;
 
     let stage = Stage::new();
     let offer = stage.announce(wish(b"twelve bytes")).await;
     let stranger = Credentials::new("AKIASTRANGER", "secret", None, None, "test");
-    let refused = stage.uploads_with(&stage.files.sdk_with(stranger), sojourn::clock::system());
+    let refused = stage.uploads_with(&stage.files.sdk_with(stranger), sojourn::core::clock::system());
     let refused =
         refused.complete(&stage.owner, id(&offer), &CompletionRequest::default(), in_a_minute()).await;
     let refused = refused.unwrap_err();

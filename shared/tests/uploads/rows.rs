@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use sojourn::clock::{Clock, SystemClock, rfc3339};
-use sojourn::uploads::{
+use sojourn::core::clock::{Clock, SystemClock, rfc3339};
+use sojourn::files::uploads::{
     COMPLETIONS_WRITE, Creation, Ending, LINKS_WRITE, MAX_TRIES, Rejection, SweepShard, Transition, Upload,
     UploadRows, UploadStatus,
 };
@@ -96,7 +96,7 @@ async fn so_many_tries_to_complete_an_upload_are_counted_and_no_more() {
         assert_eq!(done(count().await.unwrap()), upload);
     }
     assert_eq!(count().await.unwrap(), Transition::Refused(Some(upload.clone())));
-    let unknown = sojourn::ids::random().next();
+    let unknown = sojourn::core::ids::random().next();
     assert_eq!(rows.count_try(&stage.owner, &unknown).await.unwrap(), Transition::Refused(None));
     assert_eq!(stage.rows().read(&stage.owner, &unknown).await.unwrap(), None, "no row was made");
 }
@@ -129,16 +129,16 @@ async fn an_upload_ends_once_and_tells_how_to_whoever_comes_later() {
     assert_eq!(stage.taken().await, counts(0, 0), "given back once");
 
     let mut unknown = upload;
-    unknown.upload_id = sojourn::ids::random().next();
+    unknown.upload_id = sojourn::core::ids::random().next();
     assert_eq!(rows.finish(&unknown, now).await.unwrap(), Transition::Refused(None));
 }
 
 #[tokio::test]
 async fn the_quota_counts_bytes_and_files() {
     let stage = Stage::new();
-    let mut limits = sojourn::uploads::UploadLimits::from_env(&stage.env).unwrap();
+    let mut limits = sojourn::files::uploads::UploadLimits::from_env(&stage.env).unwrap();
     limits.quota_bytes = 30;
-    let new = |upload: &Upload| Upload { upload_id: sojourn::ids::random().next(), ..upload.clone() };
+    let new = |upload: &Upload| Upload { upload_id: sojourn::core::ids::random().next(), ..upload.clone() };
     let first = stage.pending().await;
     assert_eq!(stage.rows().create(&new(&first), &limits).await.unwrap(), Creation::Created);
     let full = stage.rows().create(&new(&first), &limits).await.unwrap();
@@ -147,7 +147,7 @@ async fn the_quota_counts_bytes_and_files() {
 
     // As many files as there may be, however small.
     limits.quota_bytes = 1_000;
-    let most = AttributeValue::N(sojourn::uploads::MAX_FILES.to_string());
+    let most = AttributeValue::N(sojourn::files::uploads::MAX_FILES.to_string());
     let update = stage.store.client.update_item().table_name("UploadsTable");
     let update = update.key("ownerId", AttributeValue::S(stage.owner.to_string()));
     let update = update.key("uploadId", AttributeValue::S("usage".to_owned()));
@@ -162,10 +162,10 @@ async fn the_quota_counts_bytes_and_files() {
 async fn a_row_that_was_written_before_is_no_refusal_even_if_it_filled_the_quota() {
     let stage = Stage::new();
     let first = stage.pending().await;
-    let mut limits = sojourn::uploads::UploadLimits::from_env(&stage.env).unwrap();
+    let mut limits = sojourn::files::uploads::UploadLimits::from_env(&stage.env).unwrap();
     for (room, taken) in [(1_000, 24), (36, 36)] {
         limits.quota_bytes = room;
-        let upload = Upload { upload_id: sojourn::ids::random().next(), ..first.clone() };
+        let upload = Upload { upload_id: sojourn::core::ids::random().next(), ..first.clone() };
         for _ in 0..2 {
             assert_eq!(stage.rows().create(&upload, &limits).await.unwrap(), Creation::Created, "{room}");
         }

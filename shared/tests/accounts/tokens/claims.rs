@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sojourn::clock::Clock;
-use sojourn::tokens::{ACCESS_TOKEN_LIFETIME, CLOCK_SKEW, TokenError};
+use sojourn::core::clock::Clock;
+use sojourn::identity::tokens::{ACCESS_TOKEN_LIFETIME, CLOCK_SKEW, TokenError};
 
 use super::stage::{AUDIENCE, ISSUER, signed_texts, stage};
 

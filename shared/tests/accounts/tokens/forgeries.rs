@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPai
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use sojourn::tokens::TokenError;
+use sojourn::identity::tokens::TokenError;
 
 use super::stage::{Stage, signed, stage, unsigned};
 

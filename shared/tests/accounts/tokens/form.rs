@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sojourn::tokens::{MAX_TOKEN_BYTES, TokenError};
+use sojourn::identity::tokens::{MAX_TOKEN_BYTES, TokenError};
 
 use super::stage::{signed, signed_texts, stage};
 

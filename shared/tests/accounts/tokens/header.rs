@@ -1,7 +1,7 @@
 //! The header: type, key and what it may not demand (RFC 8725, sections 3.10 and 3.11; RFC 9068, section 4).
 
 use serde_json::json;
-use sojourn::tokens::TokenError;
+use sojourn::identity::tokens::TokenError;
 
 use super::stage::{signed_texts, stage};
 

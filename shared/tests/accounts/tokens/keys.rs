@@ -2,8 +2,8 @@
 
 use crate::token_keys::{TestKey, jwks};
 use serde_json::{Value, json};
-use sojourn::tokens::keys::InvalidKey;
-use sojourn::tokens::{PublicKeys, TokenSigner, TokenVerifier};
+use sojourn::identity::tokens::keys::InvalidKey;
+use sojourn::identity::tokens::{PublicKeys, TokenSigner, TokenVerifier};
 
 use super::stage::{env, morning, signing_key};
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use crate::token_keys::{TestKey, jwks};
 use jiff::Timestamp;
-use sojourn::clock::ManualClock;
-use sojourn::ids;
-use sojourn::tokens::rotation::{JWKS_MAX_AGE, KEPT_AFTER_USE};
-use sojourn::tokens::{ACCESS_TOKEN_LIFETIME, CLOCK_SKEW, TokenError, TokenSigner, TokenVerifier};
+use sojourn::core::clock::ManualClock;
+use sojourn::core::ids;
+use sojourn::identity::tokens::rotation::{JWKS_MAX_AGE, KEPT_AFTER_USE};
+use sojourn::identity::tokens::{ACCESS_TOKEN_LIFETIME, CLOCK_SKEW, TokenError, TokenSigner, TokenVerifier};
 
 use super::stage::{env, signing_key};
 

@@ -8,12 +8,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sojourn::clock::{Clock, ManualClock};
-use sojourn::env::Env;
-use sojourn::ids::{self, SessionId, UserId};
-use sojourn::redacted::Redacted;
-use sojourn::tokens::keys::InvalidKey;
-use sojourn::tokens::{Role, SigningKey, TokenError, TokenSigner, TokenVerifier};
+use sojourn::core::clock::{Clock, ManualClock};
+use sojourn::core::env::Env;
+use sojourn::core::ids::{self, SessionId, UserId};
+use sojourn::core::redacted::Redacted;
+use sojourn::identity::tokens::keys::InvalidKey;
+use sojourn::identity::tokens::{Role, SigningKey, TokenError, TokenSigner, TokenVerifier};
 
 pub(super) const ISSUER: &str = "https://sojourn.example";
 pub(super) const AUDIENCE: &str = "sojourn";

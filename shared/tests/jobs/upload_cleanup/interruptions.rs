@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use sojourn::clock::Clock;
-use sojourn::deadline::Deadline;
-use sojourn::ids::UserId;
-use sojourn::jobs::backlog::BacklogError;
-use sojourn::uploads::dynamo::key;
-use sojourn::uploads::{SweepShard, Upload, UploadError};
+use sojourn::coordination::backlog::BacklogError;
+use sojourn::core::clock::Clock;
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::UserId;
+use sojourn::files::uploads::dynamo::key;
+use sojourn::files::uploads::{SweepShard, Upload, UploadError};
 use sojourn_local::services::faults::{Effect, Failure, Faults, Rule, When};
 
 use super::stage::{LARGE, LONG, SMALL, Stage, hours, nine, user};

@@ -4,9 +4,9 @@
 mod interruptions;
 mod stage;
 
-use sojourn::deadline::Deadline;
-use sojourn::uploads::Upload;
-use sojourn::uploads::dynamo::{key, usage_key};
+use sojourn::core::deadline::Deadline;
+use sojourn::files::uploads::Upload;
+use sojourn::files::uploads::dynamo::{key, usage_key};
 use sojourn_local::services::faults::{Failure, Rule};
 
 use stage::{LARGE, LONG, SMALL, Stage, hours, nine, user};

@@ -6,17 +6,17 @@ use std::time::Duration;
 use aws_sdk_s3::config::{Config, RequestChecksumCalculation};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use jiff::Timestamp;
-use sojourn::clock::ManualClock;
-use sojourn::deadline::Deadline;
-use sojourn::dynamo::{DynamoError, Guard};
-use sojourn::env::Env;
-use sojourn::ids::{self, UserId};
-use sojourn::jobs::backlog::{BacklogError, Turn};
-use sojourn::jobs::upload_cleanup::{self, UploadCleanupResult};
-use sojourn::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms, LockStore};
-use sojourn::uploads::dynamo::{DynamoSweep, DynamoUploads, key, usage_key};
-use sojourn::uploads::s3::S3Uploads;
-use sojourn::uploads::{CompletionRequest, Upload, UploadError, UploadLimits, UploadRequest, Uploads};
+use sojourn::coordination::backlog::{BacklogError, Turn};
+use sojourn::coordination::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms, LockStore};
+use sojourn::core::clock::ManualClock;
+use sojourn::core::deadline::Deadline;
+use sojourn::core::env::Env;
+use sojourn::core::ids::{self, UserId};
+use sojourn::files::uploads::cleanup::{self, UploadCleanupResult};
+use sojourn::files::uploads::dynamo::{DynamoSweep, DynamoUploads, key, usage_key};
+use sojourn::files::uploads::s3::S3Uploads;
+use sojourn::files::uploads::{CompletionRequest, Upload, UploadError, UploadLimits, UploadRequest, Uploads};
+use sojourn::platform::dynamo::{DynamoError, Guard};
 
 use crate::bucket::{BUCKET, Files};
 use crate::support::{self, Store};
@@ -183,7 +183,7 @@ impl Stage {
         turn: &Turn<Guard>,
     ) -> Result<UploadCleanupResult, BacklogError<DynamoError>> {
         let rows = DynamoSweep::from_env(self.store.client.clone(), &self.env, self.clock.clone()).unwrap();
-        upload_cleanup::run(&rows, &self.bucket(), turn).await
+        cleanup::run(&rows, &self.bucket(), turn).await
     }
 
     /// A whole run of the slot at `at`.

@@ -1,0 +1,116 @@
+//! Catalogue and stock in DynamoDB.
+//!
+//! A product is `productId`, `name`, `price`, `attributes` (JSON text: DynamoDB nests 32 levels only, and has numbers of
+//! its own) and `updatedAt`. Its units are in rows of `productId`, `region`, `available` and `updatedAt`.
+
+use aws_sdk_dynamodb::types::TransactWriteItem;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
+
+use super::{Product, ProductDraft};
+use crate::core::clock::{as_rfc3339, rfc3339};
+use crate::core::ids::ProductId;
+use crate::core::money::Money;
+use crate::platform::dynamo::{Change, DynamoError, Item, number, text};
+
+mod products;
+mod stock;
+
+pub use products::{DynamoCatalog, Stored};
+pub use stock::{AdjustStock, StockTables};
+
+/// Takes units, if so many are left. Without a row there are none.
+const TAKE: Change = Change {
+    update: "SET available = available - :units, updatedAt = :now",
+    condition: Some("available >= :units"),
+    names: &[],
+};
+
+/// Gives units back. Always possible: they were taken from this row.
+const GIVE_BACK: Change =
+    Change { update: "SET updatedAt = :now ADD available :units", condition: None, names: &[] };
+
+/// Takes `units` of a product from a region's stock.
+pub fn take(
+    table: &str,
+    product_id: &ProductId,
+    region: &str,
+    units: u32,
+    now: Timestamp,
+) -> Result<TransactWriteItem, DynamoError> {
+    let values = [(":units", number(units)), (":now", text(rfc3339(now)))];
+    TAKE.action(table, stock_key(product_id, region), values)
+}
+
+/// Gives `units` of a product back to a region's stock.
+pub fn give_back(
+    table: &str,
+    product_id: &ProductId,
+    region: &str,
+    units: u32,
+    now: Timestamp,
+) -> Result<TransactWriteItem, DynamoError> {
+    let values = [(":units", number(units)), (":now", text(rfc3339(now)))];
+    GIVE_BACK.action(table, stock_key(product_id, region), values)
+}
+
+/// The key of a product.
+pub fn product_key(product_id: &ProductId) -> Item {
+    Item::from([("productId".to_owned(), text(product_id.as_str()))])
+}
+
+/// The key of a region's stock of a product.
+pub fn stock_key(product_id: &ProductId, region: &str) -> Item {
+    let mut key = product_key(product_id);
+    key.insert("region".to_owned(), text(region));
+    key
+}
+
+/// A product's row.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ProductRow {
+    product_id: ProductId,
+    name: String,
+    price: Money,
+    attributes: String,
+    #[serde(with = "as_rfc3339")]
+    updated_at: Timestamp,
+}
+
+/// The part of a stock row that is read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StockRow {
+    product_id: ProductId,
+    available: u64,
+}
+
+/// Reads a product.
+pub fn parse_product(item: Item) -> Result<Product, DynamoError> {
+    let row: ProductRow = from_item(item).map_err(|e| DynamoError::unreadable("read", "a product", e))?;
+    let attributes = serde_json::from_str(&row.attributes)
+        .map_err(|error| DynamoError::unreadable("read", row.product_id.as_str(), error))?;
+    let draft = ProductDraft { name: row.name, price: row.price, attributes };
+    Ok(Product { product_id: row.product_id, draft, updated_at: row.updated_at })
+}
+
+fn write_product(product: &Product) -> Result<Item, DynamoError> {
+    let unwritable = |error: Box<dyn std::error::Error + Send + Sync>| {
+        DynamoError::unreadable("write", product.product_id.as_str(), error)
+    };
+    let ProductDraft { name, price, attributes } = &product.draft;
+    let row = ProductRow {
+        product_id: product.product_id.clone(),
+        name: name.clone(),
+        price: *price,
+        attributes: serde_json::to_string(attributes).map_err(|error| unwritable(error.into()))?,
+        updated_at: product.updated_at,
+    };
+    to_item(row).map_err(|error| unwritable(error.into()))
+}
+
+fn parse_stock(item: Item) -> Result<StockRow, DynamoError> {
+    from_item(item).map_err(|error| DynamoError::unreadable("read", "a stock row", error))
+}

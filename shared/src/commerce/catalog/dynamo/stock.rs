@@ -1,0 +1,129 @@
+//! Changing the units on hand.
+//!
+//! The change is an addition, so it succeeds while the product sells: nothing that an order changes is a condition, but
+//! for the bounds. A transaction returns no new values. So the answer tells the units that were read just before, plus
+//! the change. Orders that come in between make the true number another one.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{parse_stock, product_key, stock_key};
+use crate::commerce::catalog::{Delta, MAX_UNITS, StockRefusal};
+use crate::coordination::idempotency::dynamo::atomic::{Commit, Decision, Effect, Explanation};
+use crate::core::clock::rfc3339;
+use crate::core::env::{ConfigError, Env};
+use crate::core::ids::{EventId, ProductId};
+use crate::core::reply::Reply;
+use crate::platform::aws;
+use crate::platform::dynamo::{CancellationReason, Change, DynamoError, Item, RowKey, Rows, number, text};
+use crate::platform::outbox::{self, Event, EventType};
+use crate::platform::tables;
+
+/// Adds units. Without a row there are none yet. The sum stays below the most that a region may have.
+const ADD: Change = Change {
+    update: "SET available = if_not_exists(available, :zero) + :delta, updatedAt = :now",
+    condition: Some("attribute_not_exists(available) OR available <= :most"),
+    names: &[],
+};
+
+/// Takes units away, if so many are left.
+const REMOVE: Change = Change {
+    update: "SET available = available + :delta, updatedAt = :now",
+    condition: Some("available >= :least"),
+    names: &[],
+};
+
+/// Where stock changes are written.
+#[derive(Debug, Clone)]
+pub struct StockTables {
+    products: String,
+    stock: String,
+    outbox: String,
+    region: String,
+}
+
+impl StockTables {
+    /// The tables that `PRODUCTS_TABLE`, `STOCK_TABLE` and `OUTBOX_TABLE` name, in the region `AWS_REGION`.
+    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        Ok(Self {
+            products: tables::PRODUCTS.name(env)?,
+            stock: tables::STOCK.name(env)?,
+            outbox: tables::OUTBOX.name(env)?,
+            region: aws::region(env)?,
+        })
+    }
+}
+
+/// The effect of `POST /products/{productId}/stock`.
+///
+/// Reads `BatchGetItem` on products and stock. Writes `UpdateItem` on stock, `PutItem` on outbox.
+#[derive(Debug)]
+pub struct AdjustStock<'a> {
+    /// Where.
+    pub tables: &'a StockTables,
+    /// Of what.
+    pub product_id: &'a ProductId,
+    /// By how much.
+    pub delta: Delta,
+    /// The event's id, if it comes to one.
+    pub event_id: EventId,
+}
+
+impl Effect for AdjustStock<'_> {
+    type Decided = ();
+
+    fn rows(&self) -> Vec<RowKey<'_>> {
+        let StockTables { products, stock, region, .. } = self.tables;
+        vec![
+            RowKey { table: products, key: product_key(self.product_id) },
+            RowKey { table: stock, key: stock_key(self.product_id, region) },
+        ]
+    }
+
+    async fn decide(&self, mut rows: Rows, now: Timestamp) -> Result<Decision, DynamoError> {
+        let StockTables { products, stock, outbox, region } = self.tables;
+        if rows.take_one(products).is_none() {
+            return Ok(Decision::Refuse(StockRefusal::UnknownProduct(self.product_id.clone()).into()));
+        }
+        let seen = units_of(rows.take_one(stock).unwrap_or_default())?;
+        let key = stock_key(self.product_id, region);
+        let units = self.delta.units();
+        let [by, at] = [(":delta", number(units)), (":now", text(rfc3339(now)))];
+        let change = if units < 0 {
+            REMOVE.action(stock, key, [by, at, (":least", number(units.unsigned_abs()))])?
+        } else {
+            let most = MAX_UNITS.saturating_sub(units.unsigned_abs());
+            ADD.action(stock, key, [by, at, (":zero", number(0)), (":most", number(most))])?
+        };
+        let event = Event {
+            event_id: self.event_id.clone(),
+            kind: EventType::StockChanged,
+            occurred_at: now,
+            region: region.clone(),
+            subject: self.product_id.to_string(),
+            data: json!({"productId": self.product_id, "region": region, "delta": self.delta}),
+        };
+        let available = seen.saturating_add_signed(units);
+        let body = json!({"productId": self.product_id, "region": region, "available": available});
+        let actions = vec![change, outbox::dynamo::put(outbox, &event)?];
+        Ok(Decision::Commit(Commit { actions, reply: Reply::json(200, body), decided: () }))
+    }
+
+    /// The stock's bound was in the way, with the units as they stand.
+    fn explain(&self, (): &(), reasons: &[CancellationReason]) -> Explanation {
+        let Some(CancellationReason::ConditionFailed(stock)) = reasons.first() else {
+            return Explanation::ReadAgain;
+        };
+        match units_of(stock.clone()).map(|available| self.delta.applied_to(available)) {
+            Ok(Err(refusal)) => Explanation::Refuse(refusal.into()),
+            Ok(Ok(_)) | Err(_) => Explanation::ReadAgain,
+        }
+    }
+
+    fn committed(&self) {}
+}
+
+/// The units of a stock row. Without a row there are none.
+fn units_of(row: Item) -> Result<u64, DynamoError> {
+    if row.is_empty() { Ok(0) } else { parse_stock(row).map(|row| row.available) }
+}

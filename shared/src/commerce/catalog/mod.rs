@@ -1,0 +1,242 @@
+//! The catalogue: what is sold, for how much, and how many are left here.
+//!
+//! A product is one row, written whole by operators: the last writer wins. Its units are rows of their own, one per
+//! region, written only by that region ([`dynamo`]); `available` is what the region that answers can sell.
+//!
+//! 1. Reads are public and eventually consistent: a price or a number of a moment ago. What an order costs and whether
+//!    it can be had is decided when it is placed, on consistent reads and conditional writes.
+//! 2. Orders take and give back units by conditional arithmetic on the row ([`dynamo::take`], [`dynamo::give_back`]).
+//! 3. Operators change the units by a delta ([`dynamo::AdjustStock`]), idempotent by key: new value, record and event
+//!    are one transaction, on the condition that the value is still the one that was read. So the recorded answer says
+//!    what the change really made of it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::core::clock::rfc3339;
+use crate::core::cursor::InvalidCursor;
+use crate::core::ids::ProductId;
+use crate::core::json;
+use crate::core::money::{Money, MoneyError};
+use crate::platform::dynamo::DynamoError;
+
+pub mod dynamo;
+
+/// Longest name, in characters.
+pub const MAX_NAME_CHARS: usize = 200;
+/// Largest attributes, in bytes of JSON.
+pub const MAX_ATTRIBUTES_BYTES: usize = 16 * 1024;
+/// Most units that one change adds or takes.
+pub const MAX_DELTA: i64 = 1_000_000;
+/// Most units of a product in a region: sums stay far from any integer's end.
+pub const MAX_UNITS: u64 = 1_000_000_000;
+
+/// Something for sale.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Product {
+    /// Its id, chosen by the shop.
+    pub product_id: ProductId,
+    /// What it is and what it costs.
+    pub draft: ProductDraft,
+    /// When it was last written.
+    pub updated_at: Timestamp,
+}
+
+impl Product {
+    /// The product as clients see it, with the units that this region can sell.
+    pub fn document(&self, available: u64) -> Value {
+        json!({
+            "productId": self.product_id,
+            "name": self.draft.name,
+            "price": self.draft.price,
+            "available": available,
+            "attributes": self.draft.attributes,
+            "updatedAt": rfc3339(self.updated_at),
+        })
+    }
+}
+
+/// The body of `PUT /products/{productId}`: all of a product that its operator decides.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "Body")]
+pub struct ProductDraft {
+    /// 1 to [`MAX_NAME_CHARS`] characters.
+    pub name: String,
+    /// For one unit.
+    pub price: Money,
+    /// Whatever else the shop wants to tell, up to [`MAX_ATTRIBUTES_BYTES`].
+    pub attributes: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    name: String,
+    price: Money,
+    #[serde(default)]
+    attributes: Map<String, Value>,
+}
+
+/// A body that makes no product.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnfitProduct {
+    /// Its name.
+    #[error("a name has 1 to {MAX_NAME_CHARS} characters, not only blanks and no control characters")]
+    Name,
+    /// Its price.
+    #[error("price: {0}")]
+    Price(MoneyError),
+    /// Its attributes.
+    #[error("attributes are at most {MAX_ATTRIBUTES_BYTES} bytes of JSON, not {0}")]
+    Attributes(usize),
+}
+
+impl TryFrom<Body> for ProductDraft {
+    type Error = UnfitProduct;
+
+    fn try_from(Body { name, price, attributes }: Body) -> Result<Self, UnfitProduct> {
+        let length = name.chars().count();
+        if name.trim().is_empty() || length > MAX_NAME_CHARS || name.chars().any(char::is_control) {
+            return Err(UnfitProduct::Name);
+        }
+        let price = price.bounded().map_err(UnfitProduct::Price)?;
+        let attributes = Value::Object(attributes);
+        let size_bytes = attributes.to_string().len();
+        match attributes {
+            Value::Object(attributes) if size_bytes <= MAX_ATTRIBUTES_BYTES => {
+                Ok(Self { name, price, attributes })
+            }
+            _ => Err(UnfitProduct::Attributes(size_bytes)),
+        }
+    }
+}
+
+/// The body of `POST /products/{productId}/stock`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StockChange {
+    /// Units that come (or go, if negative).
+    pub delta: Delta,
+}
+
+/// A number of units to add or take: -[`MAX_DELTA`] to [`MAX_DELTA`], not 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Delta(i64);
+
+/// A number that is no [`Delta`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a delta is from -{MAX_DELTA} to {MAX_DELTA}, and not 0")]
+pub struct UnfitDelta;
+
+impl<'de> Deserialize<'de> for Delta {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        json::integer::<_, i64>(deserializer)?.try_into().map_err(serde::de::Error::custom)
+    }
+}
+
+impl TryFrom<i64> for Delta {
+    type Error = UnfitDelta;
+
+    fn try_from(units: i64) -> Result<Self, UnfitDelta> {
+        if units != 0 && (-MAX_DELTA..=MAX_DELTA).contains(&units) {
+            Ok(Self(units))
+        } else {
+            Err(UnfitDelta)
+        }
+    }
+}
+
+impl Delta {
+    /// The units to add; negative ones are taken.
+    pub fn units(self) -> i64 {
+        self.0
+    }
+
+    /// What the change makes of `available` units.
+    pub fn applied_to(self, available: u64) -> Result<u64, StockRefusal> {
+        match available.checked_add_signed(self.0) {
+            Some(sum) if sum <= MAX_UNITS => Ok(sum),
+            Some(_) => Err(StockRefusal::AboveMax),
+            None => Err(StockRefusal::BelowZero { available }),
+        }
+    }
+}
+
+/// A final refusal to change the stock. Recorded under the request's key and given again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StockRefusal {
+    /// There is no such product. 404.
+    #[error("there is no product {0}")]
+    UnknownProduct(ProductId),
+    /// More would go than are there. 409.
+    #[error("only {available} units are there")]
+    BelowZero {
+        /// Units that are there.
+        available: u64,
+    },
+    /// 422.
+    #[error("a region has at most {MAX_UNITS} units of a product")]
+    AboveMax,
+}
+
+/// Why there is no page of products.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The cursor is of no page of this list. 400.
+    #[error(transparent)]
+    Cursor(#[from] InvalidCursor),
+    /// The store failed. 503 when it will pass, else 500.
+    #[error(transparent)]
+    Store(#[from] DynamoError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn draft(name: &str, attributes: &Value) -> Result<ProductDraft, String> {
+        let price = json!({"amount": 100, "currency": "TWD"});
+        serde_json::from_value(json!({"name": name, "price": price, "attributes": attributes}))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_product_without_attributes_has_none() {
+        let body = json!({"name": "Tea", "price": {"amount": 1, "currency": "TWD"}});
+        assert_eq!(serde_json::from_value::<ProductDraft>(body).unwrap().attributes, Map::new());
+    }
+
+    #[test]
+    fn attributes_are_an_object_of_at_most_16_kilobytes() {
+        let of_size = |bytes: usize| json!({"a": "x".repeat(bytes - r#"{"a":""}"#.len())});
+        assert!(draft("Tea", &of_size(MAX_ATTRIBUTES_BYTES)).is_ok());
+        assert!(draft("Tea", &of_size(MAX_ATTRIBUTES_BYTES + 1)).unwrap_err().contains("not 16385"));
+        assert!(draft("Tea", &json!(["a"])).is_err());
+    }
+
+    #[test]
+    fn a_price_is_a_whole_number_that_json_keeps_exact() {
+        for amount in [json!(-1), json!(1.5), json!(Money::MAX_AMOUNT + 1), json!("1")] {
+            let body = json!({"name": "Tea", "price": {"amount": amount, "currency": "TWD"}});
+            assert!(serde_json::from_value::<ProductDraft>(body).is_err(), "{amount}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn names_are_bounded_and_printable(name in "\\PC{0,250}") {
+            let fits = name.chars().count() <= 200 && !name.trim().is_empty() && !name.chars().any(char::is_control);
+            prop_assert_eq!(draft(&name, &json!({})).is_ok(), fits);
+        }
+
+        #[test]
+        fn a_delta_never_leaves_the_bounds(available in 0..=MAX_UNITS, units in -MAX_DELTA..=MAX_DELTA) {
+            let Ok(delta) = Delta::try_from(units) else { prop_assert_eq!(units, 0); return Ok(()) };
+            let exact = i128::from(available) + i128::from(units);
+            let fits = (0..=i128::from(MAX_UNITS)).contains(&exact);
+            prop_assert_eq!(delta.applied_to(available).ok().map(i128::from), fits.then_some(exact));
+        }
+    }
+}

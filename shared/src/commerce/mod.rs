@@ -1,0 +1,7 @@
+//! The shop: catalogue, carts, orders, payments, reports.
+
+pub mod carts;
+pub mod catalog;
+pub mod orders;
+pub mod payments;
+pub mod reports;

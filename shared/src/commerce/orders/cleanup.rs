@@ -1,0 +1,153 @@
+//! Cancelling orders that stay unpaid, and giving their stock back.
+//!
+//! 1. The region's pending orders are worked off ([`backlog`]) as far as they were placed before the limit. Each is
+//!    cancelled by [`Expiry::expire`]: one transaction for the order, its stock and its event, conditional on the order
+//!    still awaiting payment, and on the lock.
+//! 2. What is cancelled is no longer in the index. So stock comes back exactly once, wherever a run is cut off.
+//! 3. An order that cannot be cancelled is counted, logged and put behind the rest ([`Expiry::put_behind`]). There is a
+//!    partition for what failed in each hour of the day. A run puts what fails into the one of its hour. It works off the
+//!    orders that have not failed yet first, then the other 23 partitions, the one that was filled longest ago first. So
+//!    an order that always fails is met after the others, and keeps none of them waiting for more than one run.
+
+use std::num::NonZeroU16;
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::commerce::orders::{Expiration, Expiry, PendingOrder, PendingShard};
+use crate::coordination::backlog::{self, Backlog, BacklogError, Progress, Turn};
+use crate::core::clock::{as_rfc3339, rfc3339};
+use crate::core::ids::OrderId;
+use crate::core::shards::ShardPage;
+
+/// How long an order may stay unpaid, in whole hours; at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnpaidHours(NonZeroU16);
+
+impl FromStr for UnpaidHours {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl UnpaidHours {
+    /// What was placed before this instant has been unpaid for too long at `scheduled_at`.
+    fn limit(self, scheduled_at: Timestamp) -> Timestamp {
+        let unpaid_for = Duration::from_hours(u64::from(self.0.get()));
+        scheduled_at.checked_sub(unpaid_for).unwrap_or(Timestamp::MIN)
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CleanupResult {
+    /// The limit.
+    #[serde(with = "as_rfc3339")]
+    pub placed_before: Timestamp,
+    /// Orders cancelled by this run.
+    pub expired: u64,
+    /// Orders that were paid, cancelled or gone by the time they were looked at.
+    pub ended_before: u64,
+    /// Orders left alone because a payment of theirs is not settled.
+    pub payment_unsettled: u64,
+    /// Orders at whose rows others were with every try.
+    pub contended: u64,
+    /// Orders that could not be cancelled.
+    pub failed: u64,
+    /// Whether time ran out before the last page: the next slot goes on.
+    pub remaining: bool,
+}
+
+/// Cancels what is to be cancelled.
+pub async fn run<X: Expiry>(
+    expiry: &X,
+    unpaid: UnpaidHours,
+    turn: &Turn<X::Guard>,
+) -> Result<CleanupResult, BacklogError<X::Error>> {
+    let placed_before = unpaid.limit(turn.scheduled_at);
+    let mut result = CleanupResult::of_nothing(placed_before);
+    let orders = UnpaidOrders { expiry, placed_before, turn };
+    let progress = backlog::work_off(&orders, turn, |seen| result.count(seen)).await?;
+    result.remaining = progress == Progress::OutOfTime;
+    Ok(result)
+}
+
+struct UnpaidOrders<'a, X: Expiry> {
+    expiry: &'a X,
+    placed_before: Timestamp,
+    turn: &'a Turn<X::Guard>,
+}
+
+impl<X: Expiry> Backlog for UnpaidOrders<'_, X> {
+    type Shard = PendingShard;
+    type Entry = PendingOrder;
+    type Outcome = (OrderId, Result<Expiration, X::Error>);
+    type Error = X::Error;
+
+    fn shards(&self) -> Vec<PendingShard> {
+        let mut shards = self.turn.rotated(PendingShard::fresh());
+        shards.extend(self.turn.rotated(PendingShard::failed()).into_iter().skip(1));
+        shards
+    }
+
+    async fn page(
+        &self,
+        shard: PendingShard,
+        after: Option<PendingOrder>,
+    ) -> Result<ShardPage<PendingOrder>, X::Error> {
+        self.expiry.pending(shard, self.placed_before, after).await
+    }
+
+    async fn work_on(&self, PendingOrder { order_id, .. }: PendingOrder) -> Self::Outcome {
+        let ended = self.expiry.expire(&order_id, Some(self.turn.guard.clone()), self.turn.deadline).await;
+        if matches!(ended, Err(_) | Ok(Expiration::PaymentUnsettled | Expiration::Contended))
+            && let Some(&of_this_hour) = self.turn.rotated(PendingShard::failed()).first()
+            && let Err(error) = self.expiry.put_behind(&order_id, of_this_hour).await
+        {
+            tracing::error!(%order_id, ?error, "an order that failed could not be put behind the rest");
+        }
+        (order_id, ended)
+    }
+}
+
+impl CleanupResult {
+    const fn of_nothing(placed_before: Timestamp) -> Self {
+        Self {
+            placed_before,
+            expired: 0,
+            ended_before: 0,
+            payment_unsettled: 0,
+            contended: 0,
+            failed: 0,
+            remaining: false,
+        }
+    }
+
+    fn count<E: std::error::Error>(
+        &mut self,
+        (order_id, ended): (OrderId, Result<Expiration, E>),
+    ) -> Result<(), BacklogError<E>> {
+        match ended {
+            Ok(Expiration::Expired) => self.expired += 1,
+            Ok(Expiration::AlreadyCancelled | Expiration::Paid | Expiration::Unknown) => {
+                self.ended_before += 1;
+            }
+            Ok(Expiration::PaymentUnsettled) => self.payment_unsettled += 1,
+            Ok(Expiration::Contended) => self.contended += 1,
+            Ok(Expiration::Fenced) => {
+                tracing::warn!(%order_id, limit = %rfc3339(self.placed_before), "the lock was taken over");
+                return Err(BacklogError::Overtaken);
+            }
+            Err(error) => {
+                tracing::error!(%order_id, ?error, "an unpaid order could not be cancelled");
+                self.failed += 1;
+            }
+        }
+        Ok(())
+    }
+}

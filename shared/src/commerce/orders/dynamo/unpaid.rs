@@ -1,0 +1,88 @@
+//! How many orders of a customer await payment, and how many units they reserve.
+//!
+//! One row of the orders table counts both, for one customer in one region: `orderId` is `<customer>#unpaid#<region>`, and
+//! the row is in no index. The transaction that places an order adds to the row, on the condition that the limits hold
+//! afterwards; the one that pays, cancels or expires the order takes from it. So the count is exact at any time.
+//!
+//! The price: transactions on orders of one customer meet at this row and run one after the other.
+//!
+//! An order that was counted has `reservedUnits`. One that was placed before there was a count has none, and is not taken
+//! from the count either.
+
+use aws_sdk_dynamodb::types::TransactWriteItem;
+use serde::Deserialize;
+use serde_dynamo::aws_sdk_dynamodb_1::from_item;
+
+use crate::commerce::orders::{Order, TooManyUnpaid, UnpaidLimits};
+use crate::core::env::{ConfigError, Env};
+use crate::platform::dynamo::{Change, DynamoError, Item, number, text};
+use crate::platform::tables;
+
+/// Counts an order, if the limits hold with it.
+const COUNT: Change = Change {
+    update: "ADD unpaidOrders :one, reservedUnits :units",
+    condition: Some(
+        "(attribute_not_exists(unpaidOrders) OR unpaidOrders < :maxOrders) \
+         AND (attribute_not_exists(reservedUnits) OR reservedUnits <= :unitsLeft)",
+    ),
+    names: &[],
+};
+
+/// Takes an order from the count. Always possible: it was counted.
+const UNCOUNT: Change =
+    Change { update: "ADD unpaidOrders :minusOne, reservedUnits :minusUnits", condition: None, names: &[] };
+
+/// What the row counts.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Count {
+    #[serde(default)]
+    unpaid_orders: i64,
+    #[serde(default)]
+    reserved_units: i64,
+}
+
+impl UnpaidLimits {
+    /// `UNPAID_ORDERS_PER_CUSTOMER` and `RESERVED_UNITS_PER_CUSTOMER`.
+    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        let (orders, units) = ("UNPAID_ORDERS_PER_CUSTOMER", "RESERVED_UNITS_PER_CUSTOMER");
+        Ok(Self { orders: env.parse(orders)?, units: env.parse(units)? })
+    }
+}
+
+/// The row that counts the unpaid orders of the customer of `order` in its region.
+fn row_key(order: &Order) -> Item {
+    let key = format!("{}#unpaid#{}", order.customer_id, order.region);
+    Item::from([(tables::ORDERS.key.hash.to_owned(), text(key))])
+}
+
+/// Counts a new order. `units` are what it reserves, and not more than the limit.
+pub(super) fn count(
+    orders: &str,
+    order: &Order,
+    units: u64,
+    limits: UnpaidLimits,
+) -> Result<TransactWriteItem, DynamoError> {
+    let values = [
+        (":one", number(1)),
+        (":units", number(units)),
+        (":maxOrders", number(limits.orders)),
+        (":unitsLeft", number(limits.units.saturating_sub(units))),
+    ];
+    COUNT.action(orders, row_key(order), values)
+}
+
+/// Takes an order that no longer awaits payment from the count, if it was counted.
+pub(super) fn uncount(orders: &str, order: &Order) -> Result<Option<TransactWriteItem>, DynamoError> {
+    let Some(units) = order.reserved_units else { return Ok(None) };
+    let values = [(":minusOne", number(-1)), (":minusUnits", number(-i128::from(units)))];
+    UNCOUNT.action(orders, row_key(order), values).map(Some)
+}
+
+/// What the row that refused an order counts.
+pub(super) fn refusal(row: Item, limits: UnpaidLimits) -> TooManyUnpaid {
+    let count: Count = from_item(row).unwrap_or_default();
+    let [orders, units] =
+        [count.unpaid_orders, count.reserved_units].map(|count| u64::try_from(count).unwrap_or(0));
+    TooManyUnpaid { orders, units, limits }
+}

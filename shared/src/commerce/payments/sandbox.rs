@@ -1,0 +1,165 @@
+//! A payment provider to develop and test with. It moves no money; all else it does as a real one must: it charges a
+//! key once, remembers the first outcome, and refuses a voided key for ever.
+//!
+//! | token | what happens |
+//! |---|---|
+//! | `tok_ok` | captured |
+//! | `tok_declined` | declined |
+//! | `tok_timeout_after_charge` | captured, and the answer of the call that captured is lost |
+//! | `tok_unavailable` | the provider is down; nothing happens |
+//! | any other | declined: unknown token |
+//!
+//! The ledger has a row per payment key: `orderId`, `amount`, `currency`, `state` (`captured`, `declined` or `voided`),
+//! `paymentId`, and `charges`, the number of captures. An order's captures summed over its rows say how often it was
+//! charged.
+//!
+//! The sandbox marks an order paid for any `tok_ok`. So a function that would use the sandbox on a live stage
+//! ([`Stage::Live`]) does not start.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure::AllOld;
+use serde::{Deserialize, Serialize};
+use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
+
+use super::{Charge, ChargeOutcome, PaymentKey, PaymentProvider, ProviderError, VoidOutcome};
+use crate::core::env::{ConfigError, Env, Stage};
+use crate::core::ids::{OrderId, PaymentId, SharedIds};
+use crate::core::money::Money;
+use crate::platform::dynamo::{DynamoError, Write, WriteOutcome};
+use crate::platform::tables;
+
+/// The variable that chooses the provider. The parameter `PaymentProvider` of template.yaml sets it.
+const PROVIDER: &str = "PAYMENT_PROVIDER";
+
+/// This provider's name there.
+const SANDBOX: &str = "sandbox";
+
+/// A key's first outcome stands for ever.
+const IS_FIRST: &str = "attribute_not_exists(paymentKey)";
+
+/// The sandbox. Calls `PutItem` on the payment ledger.
+#[derive(Debug, Clone)]
+pub struct SandboxProvider {
+    client: Client,
+    ledger: String,
+    ids: SharedIds,
+}
+
+/// A row of the ledger.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    payment_key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    order_id: Option<OrderId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    amount: Option<Money>,
+    charges: u32,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase", rename_all_fields = "camelCase")]
+enum Outcome {
+    Captured { payment_id: PaymentId },
+    Declined { reason: String },
+    Voided,
+}
+
+/// Whether this call made the entry or found it.
+enum Entered {
+    Now,
+    Before(Outcome),
+}
+
+impl SandboxProvider {
+    /// The sandbox with the ledger that `PAYMENT_LEDGER_TABLE` names.
+    ///
+    /// # Errors
+    /// `PAYMENT_PROVIDER` is not `sandbox`, or the stage is live.
+    pub fn from_env(client: Client, env: &Env, ids: SharedIds) -> Result<Self, ConfigError> {
+        let wrong = |reason: String| Err(ConfigError::Invalid { variable: PROVIDER, reason });
+        if env.required(PROVIDER)? != SANDBOX {
+            return wrong(format!("the only payment provider is {SANDBOX}"));
+        }
+        if Stage::from_env(env)? == Stage::Live {
+            let trials = Stage::TRIALS.join(", ");
+            return wrong(format!(
+                "the payment sandbox charges nobody and does not run on a live stage. Choose another provider by the \
+                 parameter PaymentProvider, or deploy with a Stage that is not live ({trials})"
+            ));
+        }
+        Ok(Self { client, ledger: tables::PAYMENT_LEDGER.name(env)?, ids })
+    }
+
+    /// Makes the entry of a key, unless it has one.
+    async fn enter(&self, entry: &Entry) -> Result<Entered, ProviderError> {
+        let unknown = |error: DynamoError| ProviderError::Timeout(error.into());
+        let item = to_item(entry)
+            .map_err(|error| unknown(DynamoError::unreadable("write", &entry.payment_key, error)))?;
+        let written = self
+            .client
+            .put_item()
+            .table_name(&self.ledger)
+            .set_item(Some(item))
+            .condition_expression(IS_FIRST)
+            .return_values_on_condition_check_failure(AllOld)
+            .send()
+            .await;
+        match written.outcome("PutItem", &entry.payment_key).map_err(unknown)? {
+            Write::Done(_) => Ok(Entered::Now),
+            Write::Refused(item) => {
+                let first: Entry = from_item(item)
+                    .map_err(|error| unknown(DynamoError::unreadable("read", &entry.payment_key, error)))?;
+                Ok(Entered::Before(first.outcome))
+            }
+            Write::Conflict => Err(ProviderError::Unavailable("another call has the key".into())),
+        }
+    }
+}
+
+impl PaymentProvider for SandboxProvider {
+    async fn charge(&self, charge: &Charge<'_>) -> Result<ChargeOutcome, ProviderError> {
+        let captured = || Outcome::Captured { payment_id: self.ids.next() };
+        let outcome = match charge.token.expose() {
+            "tok_unavailable" => return Err(ProviderError::Unavailable("tok_unavailable".into())),
+            "tok_ok" | "tok_timeout_after_charge" => captured(),
+            "tok_declined" => Outcome::Declined { reason: "insufficient funds".to_owned() },
+            _ => Outcome::Declined { reason: "unknown token".to_owned() },
+        };
+        let entry = Entry {
+            payment_key: charge.key.as_str().to_owned(),
+            order_id: Some(charge.order_id.clone()),
+            amount: Some(charge.amount),
+            charges: u32::from(matches!(outcome, Outcome::Captured { .. })),
+            outcome,
+        };
+        let outcome = match self.enter(&entry).await? {
+            Entered::Before(outcome) => outcome,
+            Entered::Now if charge.token.expose() == "tok_timeout_after_charge" => {
+                return Err(ProviderError::Timeout("tok_timeout_after_charge".into()));
+            }
+            Entered::Now => entry.outcome,
+        };
+        Ok(match outcome {
+            Outcome::Captured { payment_id } => ChargeOutcome::Captured(payment_id),
+            Outcome::Declined { reason } => ChargeOutcome::Declined { reason },
+            Outcome::Voided => ChargeOutcome::Voided,
+        })
+    }
+
+    async fn void(&self, key: &PaymentKey) -> Result<VoidOutcome, ProviderError> {
+        let entry = Entry {
+            payment_key: key.as_str().to_owned(),
+            order_id: None,
+            amount: None,
+            charges: 0,
+            outcome: Outcome::Voided,
+        };
+        Ok(match self.enter(&entry).await? {
+            Entered::Before(Outcome::Captured { payment_id }) => VoidOutcome::AlreadyCaptured(payment_id),
+            Entered::Before(Outcome::Declined { .. } | Outcome::Voided) | Entered::Now => VoidOutcome::Voided,
+        })
+    }
+}

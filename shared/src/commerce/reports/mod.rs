@@ -1,0 +1,317 @@
+//! The daily report: what one UTC day's orders came to, as JSON and CSV.
+//!
+//! 1. The orders of the day are read shard by shard from the index `byDay`, a few shards at a time, page by page, and
+//!    added to a [`Tally`]: memory depends neither on the number of orders nor on that of products.
+//! 2. The report carries the slot, the owner and the fence of the run that made it.
+//! 3. It is published under names that only this run uses, and then under the day's plain names, which a run with a
+//!    smaller fence never takes back ([`s3`] has the argument).
+//!
+//! Limits: statuses are those at the time of reading, two hours after the day; an order that is paid later still counts
+//! as pending. The index is eventually consistent. An order that cannot be read is counted as such and logged, and does
+//! not keep the others from being reported.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+
+use crate::commerce::orders::{DayShard, OrderLine, OrderStatus};
+use crate::coordination::lock::Lease;
+use crate::core::clock::as_rfc3339;
+use crate::core::deadline::Deadline;
+use crate::core::ids::{AttemptId, ProductId};
+use crate::core::money::{Currency, Money};
+use crate::platform::dynamo::DynamoError;
+
+mod csv;
+mod dynamo;
+pub mod s3;
+mod tally;
+
+pub use dynamo::DynamoDailyOrders;
+pub use s3::S3Reports;
+pub use tally::{Tally, TopProducts};
+
+/// Shards read at the same time: enough to hide a query's latency behind the others', few enough that their pages (up
+/// to 1 MB each) are small beside the function's memory.
+const SHARDS_AT_ONCE: usize = 4;
+
+/// What the report needs of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportedOrder {
+    /// Where it stands.
+    pub status: OrderStatus,
+    /// What was ordered.
+    pub lines: Vec<OrderLine>,
+    /// The sum.
+    pub total: Money,
+    /// How many payments of it were declined.
+    #[serde(default)]
+    pub payment_generation: u32,
+    /// Why it was cancelled.
+    #[serde(default)]
+    pub cancel_reason: Option<CancelledFor>,
+}
+
+/// Why an order was cancelled, as its row says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CancelledFor {
+    /// Its customer wanted so.
+    Customer,
+    /// It stayed unpaid.
+    Unpaid,
+}
+
+/// Some orders of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrdersPage<C> {
+    /// The orders that could be read.
+    pub orders: Vec<ReportedOrder>,
+    /// How many could not.
+    pub unreadable: u64,
+    /// Where the next page begins; none after the last.
+    pub next: Option<C>,
+}
+
+/// Reads the orders of a day.
+pub trait DailyOrders: Send + Sync {
+    /// A place in a shard.
+    type Cursor: Send;
+
+    /// One page of one shard, the first if `after` is none.
+    fn page(
+        &self,
+        shard: DayShard,
+        after: Option<Self::Cursor>,
+    ) -> impl Future<Output = Result<OrdersPage<Self::Cursor>, DynamoError>> + Send;
+}
+
+/// Keeps reports.
+pub trait ReportArchive: Send + Sync {
+    /// Publishes a report, unless a run with a larger fence has.
+    fn publish(
+        &self,
+        report: &DailyReport,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Publication, ReportError>> + Send;
+}
+
+/// Outcome of publishing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Publication {
+    /// It stands under the day's plain names, and for good under names of its own.
+    Published(ReportKeys),
+    /// A later run has published; the day's plain names stay as that run wrote them.
+    Superseded {
+        /// The later run's fence.
+        by: u64,
+    },
+}
+
+/// Where a report was put.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportKeys {
+    /// The JSON document of this run.
+    pub json: String,
+    /// The CSV of this run.
+    pub csv: String,
+    /// The day's JSON document.
+    pub latest_json: String,
+    /// The day's CSV.
+    pub latest_csv: String,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The orders could not be read.
+    #[error("the orders of {day} could not be read")]
+    Orders {
+        /// The day.
+        day: Date,
+        /// The cause.
+        #[source]
+        source: DynamoError,
+    },
+    /// The report could not be written as text.
+    #[error("the report could not be written as JSON")]
+    Encode(#[source] serde_json::Error),
+    /// The object store did not take an object.
+    #[error("S3 {operation} on {key} failed")]
+    Store {
+        /// The call.
+        operation: &'static str,
+        /// The object.
+        key: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Other writers were at the object until the deadline.
+    #[error("{key} was written by others at every try")]
+    Contended {
+        /// The object.
+        key: String,
+    },
+    /// A run with a larger fence has published.
+    #[error("a later run, with fence {by}, has published the report")]
+    Superseded {
+        /// Its fence.
+        by: u64,
+    },
+}
+
+/// One day's orders in figures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DailyReport {
+    /// The UTC day.
+    pub date: Date,
+    /// The slot whose run made it.
+    pub slot: String,
+    /// The attempt that made it.
+    pub owner: AttemptId,
+    /// That attempt's fencing token. Of two reports of one slot, the larger one counts.
+    pub fence: u64,
+    /// When the reading began.
+    #[serde(with = "as_rfc3339")]
+    pub generated_at: Timestamp,
+    /// How many orders.
+    pub orders: OrderCounts,
+    /// Totals of paid orders, by currency.
+    pub revenue: Vec<Revenue>,
+    /// The products of which most units were paid for.
+    pub top_products: Vec<ProductUnits>,
+    /// By how many units a figure in `top_products` can at most be too low. Zero unless the day sold more different
+    /// products than [`Tally::MAX_PRODUCTS`].
+    pub top_products_error_units: u64,
+    /// What went wrong.
+    pub failures: Failures,
+}
+
+/// Orders that could be read, all and by status.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderCounts {
+    /// All.
+    pub total: u64,
+    /// By status, as the API has it.
+    pub by_status: BTreeMap<&'static str, u64>,
+}
+
+/// What was earned in one currency. A day's sum may be larger than one order's may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Revenue {
+    /// Minor units.
+    pub amount: u128,
+    /// The currency.
+    pub currency: Currency,
+}
+
+/// How much of one product was sold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProductUnits {
+    /// The product.
+    pub product_id: ProductId,
+    /// Units in paid orders.
+    pub units: u64,
+}
+
+/// Orders that came to nothing, and payments that were refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failures {
+    /// Orders cancelled by their customers.
+    pub cancelled: u64,
+    /// Orders cancelled because they stayed unpaid.
+    pub expired: u64,
+    /// Payments that were declined.
+    pub declined_payments: u64,
+    /// Orders that could not be read.
+    pub unreadable_orders: u64,
+}
+
+impl DailyReport {
+    /// The report as a JSON document.
+    pub fn to_json(&self) -> Result<String, ReportError> {
+        serde_json::to_string_pretty(self).map_err(ReportError::Encode)
+    }
+
+    /// The report as CSV (RFC 4180) with the columns `section,name,unit,value`.
+    pub fn to_csv(&self) -> String {
+        csv::write(self)
+    }
+}
+
+/// Compiles the report of `day` and publishes it.
+pub async fn make<D: DailyOrders, A: ReportArchive>(
+    orders: &D,
+    archive: &A,
+    day: Date,
+    lease: &Lease,
+    now: Timestamp,
+    deadline: Deadline,
+) -> Result<ReportKeys, ReportError> {
+    let report = compile(orders, day, lease, now).await?;
+    match archive.publish(&report, deadline).await? {
+        Publication::Published(keys) => Ok(keys),
+        Publication::Superseded { by } => Err(ReportError::Superseded { by }),
+    }
+}
+
+/// Adds up the orders of `day`, for the holder of `lease`.
+pub async fn compile<D: DailyOrders>(
+    orders: &D,
+    day: Date,
+    lease: &Lease,
+    generated_at: Timestamp,
+) -> Result<DailyReport, ReportError> {
+    let mut tally = Tally::default();
+    let mut pages = stream::iter(DayShard::all(day))
+        .map(|shard| Box::pin(pages_of(orders, shard)))
+        .flatten_unordered(SHARDS_AT_ONCE);
+    while let Some(page) = pages.try_next().await.map_err(|source| ReportError::Orders { day, source })? {
+        tally.add_unreadable(page.unreadable);
+        for order in &page.orders {
+            tally.add(order);
+        }
+    }
+    drop(pages);
+    let TopProducts { products, error_units } = tally.top_products();
+    Ok(DailyReport {
+        date: day,
+        slot: lease.name.to_string(),
+        owner: lease.owner.clone(),
+        fence: lease.fence.0,
+        generated_at,
+        orders: tally.orders(),
+        revenue: tally.revenue(),
+        top_products: products,
+        top_products_error_units: error_units,
+        failures: tally.failures(),
+    })
+}
+
+/// The pages of a shard, each read when the one before has been added up.
+fn pages_of<D: DailyOrders>(
+    orders: &D,
+    shard: DayShard,
+) -> impl Stream<Item = Result<OrdersPage<D::Cursor>, DynamoError>> {
+    enum Next<C> {
+        Page(Option<C>),
+        End,
+    }
+    stream::try_unfold(Next::Page(None), move |next| async move {
+        let Next::Page(after) = next else { return Ok(None) };
+        let mut page = orders.page(shard, after).await?;
+        let next = page.next.take().map_or(Next::End, |cursor| Next::Page(Some(cursor)));
+        Ok(Some((page, next)))
+    })
+}

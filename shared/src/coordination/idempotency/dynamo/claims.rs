@@ -1,0 +1,116 @@
+//! The external form on the table alone: what has no order or other row to share a transaction with.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure::AllOld;
+
+use super::{IS_MINE, LAPSE, claimed_item, completed_item, is_mine, key, parse, put_if_claimable};
+use crate::coordination::idempotency::{Admission, Claim, Claims, KeyedRequest, Record, Settlement};
+use crate::core::clock::{SharedClock, rfc3339};
+use crate::core::env::{ConfigError, Env};
+use crate::core::ids::{AttemptId, SharedIds};
+use crate::core::reply::Reply;
+use crate::platform::dynamo::{DynamoError, Item, Write, WriteOutcome, text};
+use crate::platform::tables;
+
+/// `Retry-After` when a rival is writing the record at this moment: it will have an answer soon.
+const RIVAL_AT_WORK: Duration = Duration::from_secs(1);
+
+/// Claims in the idempotency table. Calls `PutItem` and `UpdateItem`.
+#[derive(Debug, Clone)]
+pub struct DynamoClaims {
+    client: Client,
+    table: String,
+    clock: SharedClock,
+    ids: SharedIds,
+}
+
+impl DynamoClaims {
+    /// Claims in the table that `IDEMPOTENCY_TABLE` names.
+    pub fn from_env(
+        client: Client,
+        env: &Env,
+        clock: SharedClock,
+        ids: SharedIds,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self { client, table: tables::IDEMPOTENCY.name(env)?, clock, ids })
+    }
+}
+
+impl Claims for DynamoClaims {
+    type Error = DynamoError;
+
+    async fn claim(
+        &self,
+        request: KeyedRequest,
+        lifetime: Duration,
+    ) -> Result<Admission<Claim>, DynamoError> {
+        let now = self.clock.now();
+        let until = now.checked_add(lifetime).unwrap_or(jiff::Timestamp::MAX);
+        let claim = Claim { request, attempt: self.ids.next(), until };
+        let item = claimed_item(&claim, now)?;
+        let item = match put_if_claimable(&self.client, &self.table, &claim.request, item, now).await? {
+            Write::Done(()) => return Ok(Admission::Start(claim)),
+            Write::Conflict => return Ok(Admission::InProgress { retry_after: RIVAL_AT_WORK }),
+            Write::Refused(item) => item,
+        };
+        if is_by(&item, &claim.attempt) {
+            return Ok(Admission::Start(claim));
+        }
+        Ok(match Record::admit(Some(parse(item)?), claim.request.fingerprint, now) {
+            Admission::Replay(reply) => Admission::Replay(reply),
+            Admission::Mismatch => Admission::Mismatch,
+            Admission::InProgress { retry_after } => Admission::InProgress { retry_after },
+            // The condition and `admit` agree, so the record would not have been in the way.
+            Admission::Start(()) => Admission::InProgress { retry_after: RIVAL_AT_WORK },
+        })
+    }
+
+    async fn complete(&self, claim: &Claim, reply: &Reply) -> Result<Settlement, DynamoError> {
+        let (names, values) = is_mine(&claim.attempt);
+        let written = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(completed_item(claim, reply, self.clock.now())?))
+            .condition_expression(IS_MINE)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values))
+            .return_values_on_condition_check_failure(AllOld)
+            .send()
+            .await;
+        Ok(settlement(&written.outcome("PutItem", &claim.request.scope.record_key())?, claim))
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<Settlement, DynamoError> {
+        let (names, values) = is_mine(&claim.attempt);
+        let written = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key(&claim.request.scope)))
+            .update_expression(LAPSE)
+            .condition_expression(IS_MINE)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values))
+            .expression_attribute_values(":now", text(rfc3339(self.clock.now())))
+            .send()
+            .await;
+        Ok(settlement(&written.outcome("UpdateItem", &claim.request.scope.record_key())?, claim))
+    }
+}
+
+/// A conflict counts as superseded: only a successor writes to a claimed record.
+fn settlement<T>(written: &Write<T>, claim: &Claim) -> Settlement {
+    match written {
+        Write::Done(_) => Settlement::Recorded,
+        Write::Refused(item) if is_by(item, &claim.attempt) => Settlement::Recorded,
+        Write::Refused(_) | Write::Conflict => Settlement::Superseded,
+    }
+}
+
+/// Whether the item in the way is what this attempt wrote: the SDK tried again after the answer had got lost.
+fn is_by(item: &Item, attempt: &AttemptId) -> bool {
+    item.get("attempt").and_then(|value| value.as_s().ok()).is_some_and(|by| by == attempt.as_str())
+}

@@ -1,0 +1,148 @@
+//! What both forms begin and end with: the first read, and the record of a final refusal.
+
+use std::fmt;
+
+use aws_sdk_dynamodb::Client;
+use jiff::Timestamp;
+
+use super::{done_item, key, parse, put_if_claimable};
+use crate::coordination::idempotency::{Admission, KeyedRequest, KeyedRequestError, Record, count_replay};
+use crate::core::clock::SharedClock;
+use crate::core::deadline::Deadline;
+use crate::core::env::{ConfigError, Env};
+use crate::core::ids::SessionId;
+use crate::core::problem::Problem;
+use crate::core::reply::Reply;
+use crate::core::retry::Backoff;
+use crate::identity::sessions::dynamo::DynamoSessions;
+use crate::identity::sessions::{self, Standing};
+use crate::identity::tokens::Principal;
+use crate::platform::dynamo::{RowKey, Rows, Write};
+use crate::platform::tables;
+
+/// Requests with keys, of callers with sessions.
+///
+/// Calls `BatchGetItem` on records, sessions and the effects' rows; `PutItem` on records; `UpdateItem` on sessions, which it
+/// stamps; and in transactions what the effects' actions are.
+#[derive(Clone)]
+pub struct KeyedRequests {
+    pub(super) client: Client,
+    pub(super) records: String,
+    pub(super) clock: SharedClock,
+    sessions: DynamoSessions,
+}
+
+/// What the first read found.
+#[derive(Debug)]
+pub enum Opening {
+    /// The caller's session stands and there is no answer yet; these are the rows that were asked for, and what to send
+    /// beside the write.
+    New(Rows, Stamp),
+    /// The answer that was given before.
+    Answered(Reply),
+}
+
+/// The stamp that a caller's session gets, if one is due. It is sent beside a write, so that the write does not wait for
+/// it. A replay sends none.
+#[derive(Debug)]
+#[must_use]
+pub struct Stamp(Option<(DynamoSessions, SessionId, Timestamp)>);
+
+impl Stamp {
+    /// Stamps the session, if that is due and quickly done.
+    pub async fn send(self) {
+        if let Some((sessions, id, now)) = self.0 {
+            sessions::stamp(&sessions, &id, now).await;
+        }
+    }
+}
+
+impl KeyedRequests {
+    /// Requests with their records in `IDEMPOTENCY_TABLE` and their callers' sessions in `SESSIONS_TABLE`.
+    pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        let records = tables::IDEMPOTENCY.name(env)?;
+        let sessions = DynamoSessions::from_env(client.clone(), env)?;
+        Ok(Self { client, records, clock, sessions })
+    }
+
+    /// Reads `keys` together with the request's record and the caller's session, in one round trip. A session that has
+    /// ended is refused before anything is told.
+    pub async fn open(
+        &self,
+        caller: &Principal,
+        request: &KeyedRequest,
+        mut keys: Vec<RowKey<'_>>,
+        deadline: Deadline,
+    ) -> Result<Opening, KeyedRequestError> {
+        keys.push(RowKey { table: &self.records, key: key(&request.scope) });
+        let (id, user) = (caller.session_id(), caller.user_id());
+        let (session, mut rows) = self.sessions.read_with(id, user, keys, deadline).await?;
+        let now = self.clock.now();
+        if sessions::standing(caller, &session, now) == Standing::Ended {
+            return Err(KeyedRequestError::SessionEnded);
+        }
+        let record = rows.take_one(&self.records).map(parse).transpose()?;
+        if let Some(reply) = self.admitted(record, request)? {
+            return Ok(Opening::Answered(reply));
+        }
+        let is_due = session.is_quiet(now);
+        let due = is_due.then(|| (self.sessions.clone(), caller.session_id().clone(), now));
+        Ok(Opening::New(rows, Stamp(due)))
+    }
+
+    /// Records a final refusal, and refuses. If a duplicate has recorded something meanwhile, that is the answer.
+    pub async fn refuse(
+        &self,
+        request: &KeyedRequest,
+        problem: Problem,
+        deadline: Deadline,
+    ) -> Result<Reply, KeyedRequestError> {
+        let reply = problem.clone().into_reply();
+        let mut backoff = Backoff::of_conflicts(deadline);
+        loop {
+            let now = self.clock.now();
+            // Claimable, not free: the request's own lapsed claim gives way to its refusal.
+            let item = done_item(request, &reply, now)?;
+            match put_if_claimable(&self.client, &self.records, request, item, now).await? {
+                Write::Done(()) => return Err(KeyedRequestError::Refused(problem)),
+                Write::Refused(item) => {
+                    if let Some(reply) = self.admitted(Some(parse(item)?), request)? {
+                        return Ok(reply);
+                    }
+                }
+                Write::Conflict => {}
+            }
+            if !backoff.wait().await {
+                return Err(KeyedRequestError::Contended);
+            }
+        }
+    }
+
+    /// The answer that a record holds; `None` when the request may start.
+    pub fn admitted(
+        &self,
+        record: Option<Record>,
+        request: &KeyedRequest,
+    ) -> Result<Option<Reply>, KeyedRequestError> {
+        match Record::admit(record, request.fingerprint, self.clock.now()) {
+            Admission::Start(()) => Ok(None),
+            Admission::Replay(reply) => {
+                count_replay(&request.scope);
+                Ok(Some(reply))
+            }
+            Admission::InProgress { retry_after } => Err(KeyedRequestError::InProgress { retry_after }),
+            Admission::Mismatch => Err(KeyedRequestError::Mismatch),
+        }
+    }
+
+    /// The table of records, for transactions of one's own.
+    pub fn records(&self) -> &str {
+        &self.records
+    }
+}
+
+impl fmt::Debug for KeyedRequests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedRequests").field("records", &self.records).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,285 @@
+//! Idempotency keys: one effect per key, whatever is sent twice, crashes or comes late.
+//!
+//! A client names a write with `Idempotency-Key`. The first request with a key has the effect; every later one gets
+//! the first one's answer again, final refusals included. A record per [`Scope`] (operation, caller, key) keeps the
+//! answer for [`RETENTION`]. There are two forms, by where the effect happens.
+//!
+//! **Atomic**: the effect is in DynamoDB too ([`dynamo::atomic`], which has the details).
+//! 1. Read the record together with whatever else the effect reads: one round trip. A record answers at once.
+//! 2. Write record, effect and event in one transaction, on the condition that there is no record: one round trip.
+//! 3. If the record was in the way, it came back with the refusal: a duplicate was faster. Give its answer.
+//! 4. A final refusal is recorded by a conditional put of its own; who loses that put gives what is there.
+//!
+//! **External**: the effect is somewhere else, so it cannot share a transaction with its record ([`Claims`]).
+//! 1. *Claim*: write the record as claimed by a fresh attempt, if there is none, or if the last attempt's claim has
+//!    lapsed. The record that is in the way comes back with the refusal.
+//! 2. *Act*, before the claim lapses, and so that doing it twice does no harm (the other side dedups by a key
+//!    derived from ours): a claim proves who may record the outcome, not that nobody else is acting.
+//! 3. *Complete* with the answer, or *release* when it is certain that nothing happened. Both are conditional on the
+//!    attempt, so a zombie (paused, overtaken, woken up) changes nothing.
+//!
+//! The payload's SHA-256 is part of the record: the same key with another payload is a [`Admission::Mismatch`],
+//! also after a release. `expiresAt` is held against the clock on every read; TTL only collects the garbage.
+//!
+//! Limits: the record excludes duplicates where the table's conditions do, so regions that share keys share the table
+//! (see ARCHITECTURE.md). Answers of status 500 and above are never recorded.
+
+use std::future::Future;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::core::ids::{AttemptId, UserId};
+use crate::core::problem::Problem;
+use crate::core::reply::Reply;
+use crate::identity::tokens::Principal;
+use crate::platform::dynamo::DynamoError;
+use crate::platform::telemetry::{self, Metric};
+
+pub mod dynamo;
+mod fingerprint;
+mod key;
+
+pub use fingerprint::Fingerprint;
+pub use key::{IdempotencyKey, KeyError, MAX_KEY_BYTES};
+
+/// How long an answer is kept, and its key must not be used for anything else.
+pub const RETENTION: Duration = Duration::from_hours(24);
+/// Header of a request that names it.
+pub const HEADER: &str = "idempotency-key";
+/// Header of an answer that was given before.
+pub const REPLAYED: &str = "idempotent-replayed";
+/// Shortest `Retry-After` of [`Admission::InProgress`]: headers know whole seconds only.
+const SHORTEST_RETRY: Duration = Duration::from_secs(1);
+
+/// Who wants what done, by which name: two requests of one scope are the same request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    operation: &'static str,
+    user_id: UserId,
+    key: IdempotencyKey,
+}
+
+impl Scope {
+    /// The scope of `key` for one caller's use of `operation`, which must not contain `#`.
+    pub fn new(operation: &'static str, user_id: &UserId, key: IdempotencyKey) -> Self {
+        Self { operation, user_id: user_id.clone(), key }
+    }
+
+    /// Key of the record. Unambiguous, since neither operations nor user ids contain `#`.
+    pub fn record_key(&self) -> String {
+        format!("{}#{}#{}", self.operation, self.user_id, self.key)
+    }
+
+    /// The operation, for logs.
+    pub fn operation(&self) -> &'static str {
+        self.operation
+    }
+}
+
+/// A request that carries a key: what it is called and what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyedRequest {
+    /// Its name.
+    pub scope: Scope,
+    /// Its payload's.
+    pub fingerprint: Fingerprint,
+}
+
+impl KeyedRequest {
+    /// `caller`'s use of `operation` under `key`, asking for `payload`: the body, and what the path adds to it.
+    pub fn new(operation: &'static str, caller: &Principal, key: IdempotencyKey, payload: &Value) -> Self {
+        let scope = Scope::new(operation, caller.user_id(), key);
+        Self { scope, fingerprint: Fingerprint::of(payload) }
+    }
+}
+
+/// Why a request with a key got no answer of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyedRequestError {
+    /// The caller's session has ended. 401.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// The key belongs to another payload. 422.
+    #[error("the key was used for another payload")]
+    Mismatch,
+    /// Another attempt is at it. 409.
+    #[error("another attempt is at it")]
+    InProgress {
+        /// When its claim lapses.
+        retry_after: Duration,
+    },
+    /// Others were at the same rows with every try; nothing was changed. 503.
+    #[error("others were at the same rows with every try")]
+    Contended,
+    /// The request itself was refused. The problem's own status.
+    #[error("refused: {}", .0.detail)]
+    Refused(Problem),
+    /// The store failed. 503 when it will pass, else 500.
+    #[error(transparent)]
+    Store(#[from] DynamoError),
+}
+
+/// What is known of a scope.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The first request's payload.
+    pub fingerprint: Fingerprint,
+    /// How far it came.
+    pub state: State,
+    /// When the record counts for nothing any more.
+    pub expires_at: Timestamp,
+}
+
+/// How far a request came.
+#[derive(Debug, Clone, PartialEq)]
+pub enum State {
+    /// It was answered.
+    Done(Reply),
+    /// An attempt is at it.
+    Claimed {
+        /// Which one.
+        attempt: AttemptId,
+        /// When the claim lapses and the next attempt may take over.
+        until: Timestamp,
+    },
+}
+
+/// What a request with a key may do. `T` is what starting takes: nothing, or a [`Claim`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Admission<T = ()> {
+    /// Go ahead: nobody has done it, nobody is at it.
+    Start(T),
+    /// It has been done; this is the answer, marked as given before.
+    Replay(Reply),
+    /// Another attempt is at it. 409.
+    InProgress {
+        /// When its claim lapses.
+        retry_after: Duration,
+    },
+    /// The key belongs to another payload. 422.
+    Mismatch,
+}
+
+impl Record {
+    /// What the record (if there is one) lets a request with this payload do at `now`.
+    pub fn admit(record: Option<Self>, fingerprint: Fingerprint, now: Timestamp) -> Admission {
+        let Some(record) = record.filter(|record| record.expires_at > now) else {
+            return Admission::Start(());
+        };
+        if record.fingerprint != fingerprint {
+            return Admission::Mismatch;
+        }
+        match record.state {
+            State::Done(reply) => Admission::Replay(reply.header(REPLAYED, "true")),
+            State::Claimed { until, .. } if until <= now => Admission::Start(()),
+            State::Claimed { until, .. } => Admission::InProgress { retry_after: time_left(until, now) },
+        }
+    }
+}
+
+/// The time from `now` to the end of a claim, as a `Retry-After`.
+pub(crate) fn time_left(until: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(now)).unwrap_or_default().max(SHORTEST_RETRY)
+}
+
+/// Logs and counts a stored answer that is given again. The key is the client's own text, and not for logs.
+pub fn count_replay(scope: &Scope) {
+    tracing::info!(operation = scope.operation, "duplicate answered from its record");
+    telemetry::count(Metric::IdempotentReplays, 1);
+}
+
+/// The right to record a request's outcome, until it lapses or is taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// What was claimed.
+    pub request: KeyedRequest,
+    /// By which attempt.
+    pub attempt: AttemptId,
+    /// When it lapses.
+    pub until: Timestamp,
+}
+
+/// Whether a claim's holder could record how it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It was recorded.
+    Recorded,
+    /// The claim had lapsed and a later attempt took over. Nothing was changed.
+    Superseded,
+}
+
+/// Claim, complete, release: the external form.
+pub trait Claims: Send + Sync {
+    /// A store that did not answer.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Claims `request` for a new attempt, for `lifetime` from now: the time within which the caller acts.
+    fn claim(
+        &self,
+        request: KeyedRequest,
+        lifetime: Duration,
+    ) -> impl Future<Output = Result<Admission<Claim>, Self::Error>> + Send;
+
+    /// Records the answer.
+    fn complete(
+        &self,
+        claim: &Claim,
+        reply: &Reply,
+    ) -> impl Future<Output = Result<Settlement, Self::Error>> + Send;
+
+    /// Lets the claim lapse now: nothing happened, and the next attempt need not wait.
+    fn release(&self, claim: &Claim) -> impl Future<Output = Result<Settlement, Self::Error>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn record(state: State) -> Record {
+        Record {
+            fingerprint: Fingerprint::of(&json!("first")),
+            state,
+            expires_at: Timestamp::from_second(1_000).unwrap(),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn claimed() -> Record {
+        record(State::Claimed { attempt: crate::core::ids::random().next(), until: at(100) })
+    }
+
+    #[test]
+    fn an_expired_record_counts_for_nothing_even_with_another_payload() {
+        let done = record(State::Done(Reply::empty(204)));
+        let other = Fingerprint::of(&json!("second"));
+        assert_eq!(Record::admit(Some(done.clone()), other, at(999)), Admission::Mismatch);
+        assert_eq!(Record::admit(Some(done), other, at(1_000)), Admission::Start(()));
+    }
+
+    #[test]
+    fn a_replay_is_marked_as_one() {
+        let done = record(State::Done(Reply::empty(204)));
+        let admission = Record::admit(Some(done), Fingerprint::of(&json!("first")), at(1));
+        assert_eq!(admission, Admission::Replay(Reply::empty(204).header("Idempotent-Replayed", "true")));
+    }
+
+    #[test]
+    fn a_claim_holds_others_off_until_it_lapses() {
+        let same = Fingerprint::of(&json!("first"));
+        let wait = Admission::InProgress { retry_after: Duration::from_secs(40) };
+        assert_eq!(Record::admit(Some(claimed()), same, at(60)), wait);
+        assert_eq!(Record::admit(Some(claimed()), same, at(100)), Admission::Start(()));
+    }
+
+    #[test]
+    fn a_lapsed_claim_is_not_free_for_another_payload() {
+        let other = Fingerprint::of(&json!("second"));
+        assert_eq!(Record::admit(Some(claimed()), other, at(200)), Admission::Mismatch);
+    }
+}

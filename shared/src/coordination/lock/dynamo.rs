@@ -1,0 +1,293 @@
+//! Locks in DynamoDB: one item each, changed by conditional updates only.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{
+    ConditionCheck, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{
+    Acquire, FencingToken, IfHolder, Lease, LeaseTerms, LockError, LockName, LockStore, Owner, RETENTION,
+};
+use crate::core::clock::{SharedClock, as_rfc3339, rfc3339};
+use crate::core::deadline::Deadline;
+use crate::core::env::{ConfigError, Env};
+use crate::core::retry::Backoff;
+use crate::platform::aws;
+use crate::platform::dynamo::{DynamoError, Guard, Item, Write, WriteOutcome, number, text};
+use crate::platform::tables;
+
+/// Never taken, or neither done nor held by a lease that might still be looked at: the allowed clock skew is part of
+/// `:expired_before`. An owner that took the lock before is refused, so that a request that was sent twice takes it
+/// once; `#owner` is there whenever the item is.
+const FREE_TO_TAKE: &str = "attribute_not_exists(lockName) OR (attribute_not_exists(completedAt) \
+     AND #owner <> :owner AND (attribute_not_exists(leaseUntilMs) OR leaseUntilMs < :expired_before))";
+
+/// The holder's own condition. The owner is there beside the fence because an item that was deleted after its retention
+/// counts its fence from the start; `leaseUntilMs` because a lock that was given back or completed has no holder.
+const HOLDS: &str = "#owner = :owner AND fence = :fence AND attribute_exists(leaseUntilMs)";
+
+/// As [`HOLDS`], and a late duplicate of an earlier renewal must not shorten the lease.
+const HOLDS_UNTIL_EARLIER: &str =
+    "#owner = :owner AND fence = :fence AND attribute_exists(leaseUntilMs) AND leaseUntilMs <= :until";
+
+const TAKE: &str = "SET #owner = :owner, fence = if_not_exists(fence, :zero) + :one, leaseUntilMs = :until, \
+     acquiredAt = :now, #region = :region, expiresAt = :retained_until";
+const RENEW: &str = "SET leaseUntilMs = :until, expiresAt = :retained_until";
+const RELEASE: &str = "SET expiresAt = :retained_until REMOVE leaseUntilMs";
+const COMPLETE: &str =
+    "SET completedAt = :now, #result = :result, expiresAt = :retained_until REMOVE leaseUntilMs";
+
+/// How long a call is repeated that meets another write to the item: a transaction that carries the guard, or the same
+/// item being written in another region. Either is over in milliseconds.
+const CONFLICT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The [`LockStore`] over a DynamoDB table.
+#[derive(Debug, Clone)]
+pub struct DynamoLocks {
+    client: Client,
+    table: String,
+    region: String,
+    clock: SharedClock,
+    terms: LeaseTerms,
+}
+
+/// An item as it came with a failed condition.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    owner: Owner,
+    fence: u64,
+    lease_until_ms: Option<i64>,
+    completed_at: Option<At>,
+    result: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct At(#[serde(with = "as_rfc3339")] Timestamp);
+
+impl DynamoLocks {
+    /// Locks in `table`, held from `region`.
+    pub fn new(
+        client: Client,
+        table: impl Into<String>,
+        region: impl Into<String>,
+        clock: SharedClock,
+        terms: LeaseTerms,
+    ) -> Self {
+        Self { client, table: table.into(), region: region.into(), clock, terms }
+    }
+
+    /// Locks in the table that `LOCKS_TABLE` names, held from the region `AWS_REGION`.
+    pub fn from_env(
+        client: Client,
+        env: &Env,
+        clock: SharedClock,
+        terms: LeaseTerms,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self::new(client, tables::LOCKS.name(env)?, aws::region(env)?, clock, terms))
+    }
+
+    /// The condition that `lease` still stands, to be carried by a transaction that the lock protects: when the lock
+    /// has been taken over, released or completed, the whole transaction is refused.
+    pub fn guard(&self, lease: &Lease) -> Result<Guard, DynamoError> {
+        let check = ConditionCheck::builder()
+            .table_name(&self.table)
+            .key("lockName", text(lease.name.as_str()))
+            .condition_expression(HOLDS)
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_values(":owner", text(lease.owner.as_str()))
+            .expression_attribute_values(":fence", number(lease.fence.0))
+            .build()
+            .map_err(|error| DynamoError::unreadable("ConditionCheck", self.target(&lease.name), error))?;
+        Ok(Guard(TransactWriteItem::builder().condition_check(check).build()))
+    }
+
+    fn target(&self, name: &LockName) -> String {
+        format!("{} {name}", self.table)
+    }
+
+    /// An update of one item that brings the item along when its condition fails.
+    fn update(&self, name: &LockName, owner: &Owner, now: Timestamp) -> UpdateItemFluentBuilder {
+        let retained_until = now.as_second().saturating_add_unsigned(RETENTION.as_secs());
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .key("lockName", text(name.as_str()))
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_values(":owner", text(owner.as_str()))
+            .expression_attribute_values(":retained_until", number(retained_until))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+    }
+
+    fn update_held(&self, lease: &Lease, now: Timestamp) -> UpdateItemFluentBuilder {
+        self.update(&lease.name, &lease.owner, now)
+            .condition_expression(HOLDS)
+            .expression_attribute_values(":fence", number(lease.fence.0))
+    }
+
+    /// Sends what `request` makes, anew after each conflict: a lease counts from the instant before it was sent.
+    async fn send(
+        &self,
+        name: &LockName,
+        request: impl Fn(Timestamp) -> UpdateItemFluentBuilder,
+    ) -> Result<(Timestamp, Answer), LockError> {
+        let mut backoff = Backoff::within(Deadline::after(CONFLICT_PATIENCE));
+        loop {
+            let sent_at = self.clock.now();
+            let outcome = request(sent_at).send().await.outcome("UpdateItem", &self.target(name));
+            match outcome.map_err(|source| LockError::Store { name: name.clone(), source })? {
+                Write::Done(output) => {
+                    return Ok((sent_at, Answer::Written(output.attributes.unwrap_or_default())));
+                }
+                Write::Refused(item) => return Ok((sent_at, Answer::Refused(self.read(name, item)?))),
+                Write::Conflict => {
+                    if !backoff.wait().await {
+                        return Err(LockError::Busy { name: name.clone() });
+                    }
+                }
+            }
+        }
+    }
+
+    /// The item that was in the way. None is there when the condition needed one.
+    fn read(&self, name: &LockName, item: Item) -> Result<Option<Row>, LockError> {
+        if item.is_empty() {
+            return Ok(None);
+        }
+        serde_dynamo::from_item(item).map(Some).map_err(|error| self.unreadable(name, error))
+    }
+
+    fn unreadable(
+        &self,
+        name: &LockName,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> LockError {
+        let source = DynamoError::unreadable("UpdateItem", self.target(name), cause);
+        LockError::Store { name: name.clone(), source }
+    }
+
+    fn lease_end(&self, sent_at: Timestamp) -> Timestamp {
+        sent_at.checked_add(self.terms.lease).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The lease end before which a lock may be taken over.
+    fn expired_before(&self, sent_at: Timestamp) -> Timestamp {
+        sent_at.checked_sub(self.terms.clock_skew).unwrap_or(Timestamp::MIN)
+    }
+}
+
+/// What an update came to.
+enum Answer {
+    /// The item's attributes, if the update asks for them.
+    Written(Item),
+    Refused(Option<Row>),
+}
+
+impl Row {
+    fn is_of(&self, lease: &Lease) -> bool {
+        self.owner == lease.owner && self.fence == lease.fence.0
+    }
+}
+
+/// Milliseconds since the epoch: what a lease's end is stored and compared in.
+fn millis(at: Timestamp) -> aws_sdk_dynamodb::types::AttributeValue {
+    number(at.as_millisecond())
+}
+
+fn from_millis(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
+}
+
+impl LockStore for DynamoLocks {
+    fn terms(&self) -> LeaseTerms {
+        self.terms
+    }
+
+    async fn acquire(&self, name: &LockName, owner: &Owner) -> Result<Acquire, LockError> {
+        let take = |now| {
+            self.update(name, owner, now)
+                .condition_expression(FREE_TO_TAKE)
+                .update_expression(TAKE)
+                .expression_attribute_names("#region", "region")
+                .expression_attribute_values(":expired_before", millis(self.expired_before(now)))
+                .expression_attribute_values(":until", millis(self.lease_end(now)))
+                .expression_attribute_values(":now", text(rfc3339(now)))
+                .expression_attribute_values(":region", text(&self.region))
+                .expression_attribute_values(":zero", number(0))
+                .expression_attribute_values(":one", number(1))
+                .return_values(ReturnValue::AllNew)
+        };
+        let (sent_at, answer) = self.send(name, take).await?;
+        let row = match answer {
+            Answer::Written(item) => self.read(name, item)?,
+            Answer::Refused(row) => row,
+        };
+        let row = row.ok_or_else(|| self.unreadable(name, "the answer brought no item along"))?;
+        Ok(match row {
+            Row { completed_at: Some(At(at)), result, .. } => Acquire::Done { at, result },
+            // Ours by this very request, or by its first sending, whose answer was lost.
+            Row { owner: holder, fence, lease_until_ms: Some(until), .. } if holder == *owner => {
+                let (fence, ends_at) = (FencingToken(fence), from_millis(until));
+                Acquire::Acquired(Lease { name: name.clone(), owner: holder, fence, ends_at })
+            }
+            Row { owner: by, lease_until_ms: Some(until), .. } => {
+                Acquire::Held { by, until: from_millis(until) }
+            }
+            // Free, and refused to the owner that gave it back.
+            Row { owner: by, .. } => Acquire::Held { by, until: sent_at },
+        })
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<IfHolder<Lease>, LockError> {
+        let extend = |now| {
+            self.update_held(lease, now)
+                .condition_expression(HOLDS_UNTIL_EARLIER)
+                .update_expression(RENEW)
+                .expression_attribute_values(":until", millis(self.lease_end(now)))
+        };
+        let until = match self.send(&lease.name, extend).await? {
+            (sent_at, Answer::Written(_)) => Some(self.lease_end(sent_at).as_millisecond()),
+            (_, Answer::Refused(row)) => {
+                row.filter(|row| row.is_of(lease)).and_then(|row| row.lease_until_ms)
+            }
+        };
+        Ok(until.map_or(IfHolder::Lost, |until| {
+            IfHolder::Done(Lease { ends_at: from_millis(until), ..lease.clone() })
+        }))
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<IfHolder, LockError> {
+        let free = |now| self.update_held(lease, now).update_expression(RELEASE);
+        Ok(match self.send(&lease.name, free).await?.1 {
+            Answer::Written(_) => IfHolder::Done(()),
+            Answer::Refused(Some(row)) if row.is_of(lease) && row.completed_at.is_none() => {
+                IfHolder::Done(())
+            }
+            Answer::Refused(_) => IfHolder::Lost,
+        })
+    }
+
+    async fn complete(&self, lease: &Lease, result: Option<&str>) -> Result<IfHolder, LockError> {
+        let finish = |now| {
+            self.update_held(lease, now)
+                .update_expression(COMPLETE)
+                .expression_attribute_names("#result", "result")
+                .expression_attribute_values(":now", text(rfc3339(now)))
+                .expression_attribute_values(
+                    ":result",
+                    result.map_or(aws_sdk_dynamodb::types::AttributeValue::Null(true), text),
+                )
+        };
+        Ok(match self.send(&lease.name, finish).await?.1 {
+            Answer::Written(_) => IfHolder::Done(()),
+            Answer::Refused(Some(row)) if row.is_of(lease) && row.completed_at.is_some() => {
+                IfHolder::Done(())
+            }
+            Answer::Refused(_) => IfHolder::Lost,
+        })
+    }
+}

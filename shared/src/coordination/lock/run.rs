@@ -1,0 +1,234 @@
+//! Running a job under its slot's lock, or any other piece of work that is completed once.
+//!
+//! 1. Acquire with a fresh owner. Done: nothing is run, and the caller gets the result of the run that did it. Held: ask
+//!    again every [`HOLDER_POLL`] as long as time allows, until the holder completes (done), gives back, or lets its
+//!    lease run out (taken over). So one delivery is enough to finish a slot whose holder crashed. Who only wants to know
+//!    whether the holder lives asks until that shows ([`SlotRunner::patience`]).
+//! 2. Run the work and the heartbeat side by side in one task. The work is dropped when the lease is lost, and
+//!    [`LeaseTerms::margin`] before the lease or the invocation ends, whichever comes first.
+//! 3. Finished: complete, and leave the work's result with the slot, for deliveries that come later. Failed or cut off:
+//!    release, so that the next delivery need not wait for the lease to run out.
+//!
+//! Dropping the work stops it at its next `.await`; a request that is on its way by then may still arrive. What it must
+//! not change after a takeover carries the fence.
+
+use std::future::Future;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::{Acquire, IfHolder, Lease, LeaseTerms, LockError, LockStore, Once, Owner};
+use crate::core::clock::SharedClock;
+use crate::core::deadline::Deadline;
+use crate::core::ids::SharedIds;
+use crate::platform::telemetry::{Metric, count_case};
+
+/// How often a delivery looks after another run that holds its slot. Duplicates are rare and runs take seconds, so
+/// asking costs little; each time it is one refused write.
+const HOLDER_POLL: Duration = Duration::from_millis(500);
+
+/// What came of one delivery of a slot.
+#[derive(Debug)]
+pub enum SlotRun<T, E> {
+    /// This run did the work and completed the slot.
+    Completed(T),
+    /// An earlier run did.
+    AlreadyDone {
+        /// When it completed.
+        at: Timestamp,
+        /// Its result, as JSON text.
+        result: Option<String>,
+    },
+    /// Another run was at it for as long as there was time to wait.
+    HeldElsewhere {
+        /// Its owner.
+        by: Owner,
+        /// The end of its lease, if it does not renew.
+        until: Timestamp,
+        /// Whether it lives: between two times of asking the lease was renewed, or the lock changed hands.
+        is_alive: bool,
+    },
+    /// The work did not end in time. It was dropped and the lock given back.
+    CutOff,
+    /// Another run took over. Whatever this one did counts for nothing.
+    TakenOver,
+    /// The work failed, and the lock was given back.
+    Failed(E),
+}
+
+impl<T, E> SlotRun<T, E> {
+    /// The metric's case.
+    const fn case(&self) -> &'static str {
+        match self {
+            Self::Completed(_) => "completed",
+            Self::AlreadyDone { .. } => "done",
+            Self::HeldElsewhere { .. } => "held",
+            Self::CutOff => "cut-off",
+            Self::TakenOver => "taken-over",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// Runs work under locks.
+#[derive(Debug, Clone)]
+pub struct SlotRunner<S> {
+    locks: S,
+    clock: SharedClock,
+    ids: SharedIds,
+    patience: Option<Duration>,
+}
+
+/// Why the heartbeat ended.
+enum Stopped {
+    OutOfTime,
+    TakenOver,
+}
+
+impl<S: LockStore> SlotRunner<S> {
+    /// Locks in `locks`, owners from `ids`.
+    pub fn new(locks: S, clock: SharedClock, ids: SharedIds) -> Self {
+        Self { locks, clock, ids, patience: None }
+    }
+
+    /// Asks for a lock that is held for no longer than this, and not again once its holder is seen to live.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
+    }
+
+    /// The locks.
+    pub fn locks(&self) -> &S {
+        &self.locks
+    }
+
+    /// Runs `work` if the slot is to be had, and completes the slot with what it returns.
+    ///
+    /// # Errors
+    /// The lock could not be reached. If the work had ended by then, it is unknown whether the slot is completed; the
+    /// next delivery finds out.
+    pub async fn run<T, E, W>(
+        &self,
+        slot: &impl Once,
+        deadline: Deadline,
+        work: impl FnOnce(Lease) -> W,
+    ) -> Result<SlotRun<T, E>, LockError>
+    where
+        T: Serialize,
+        W: Future<Output = Result<T, E>>,
+    {
+        let (acquired, is_alive) = self.acquire(slot, deadline).await?;
+        let run = match acquired {
+            // On the heap: the work is whatever a job does.
+            Acquire::Acquired(lease) => Box::pin(self.run_held(lease, deadline, work)).await?,
+            Acquire::Held { by, until } => SlotRun::HeldElsewhere { by, until, is_alive },
+            Acquire::Done { at, result } => SlotRun::AlreadyDone { at, result },
+        };
+        count_case(Metric::LockOutcomes, run.case(), 1);
+        if matches!(run, SlotRun::Completed(_)) {
+            count_case(Metric::JobsCompleted, slot.job(), 1);
+        }
+        Ok(run)
+    }
+
+    /// Asks until the slot is ours or done, or time is up. Also tells whether a holder was seen to live.
+    async fn acquire(&self, slot: &impl Once, deadline: Deadline) -> Result<(Acquire, bool), LockError> {
+        let in_time = deadline.earlier_by(self.locks.terms().margin);
+        let ask_until = self.patience.map_or(in_time, |patience| in_time.min(Deadline::after(patience)));
+        let mut first_seen = None;
+        loop {
+            let outcome = self.locks.acquire(slot.lock_name(), &self.ids.next()).await?;
+            let Acquire::Held { by, until } = &outcome else { return Ok((outcome, false)) };
+            let seen = (by.clone(), *until);
+            let is_alive = *first_seen.get_or_insert_with(|| seen.clone()) != seen;
+            let knows_enough = is_alive && self.patience.is_some();
+            if knows_enough || ask_until.remaining() <= HOLDER_POLL {
+                return Ok((outcome, is_alive));
+            }
+            tracing::debug!(lock = %slot, %by, %until, "held by another run; waiting");
+            tokio::time::sleep(HOLDER_POLL).await;
+        }
+    }
+
+    async fn run_held<T, E, W>(
+        &self,
+        lease: Lease,
+        deadline: Deadline,
+        work: impl FnOnce(Lease) -> W,
+    ) -> Result<SlotRun<T, E>, LockError>
+    where
+        T: Serialize,
+        W: Future<Output = Result<T, E>>,
+    {
+        tracing::info!(lock = %lease.name, owner = %lease.owner, fence = lease.fence.0, "lock acquired");
+        let ended = tokio::select! {
+            // Work that has ended counts, even if its time is up in the same moment.
+            biased;
+            ended = work(lease.clone()) => Ok(ended),
+            stopped = self.keep_alive(lease.clone(), deadline) => Err(stopped),
+        };
+        match ended {
+            Ok(Ok(value)) => self.complete(&lease, value).await,
+            Ok(Err(error)) => {
+                self.give_back(&lease).await;
+                Ok(SlotRun::Failed(error))
+            }
+            Err(Stopped::OutOfTime) => {
+                self.give_back(&lease).await;
+                Ok(SlotRun::CutOff)
+            }
+            Err(Stopped::TakenOver) => Ok(SlotRun::TakenOver),
+        }
+    }
+
+    /// Renews the lease until it is lost or time is up.
+    async fn keep_alive(&self, mut lease: Lease, deadline: Deadline) -> Stopped {
+        let LeaseTerms { margin, .. } = self.locks.terms();
+        let heartbeat = self.locks.terms().heartbeat();
+        loop {
+            let stop_at = deadline.min(self.end_of(&lease)).earlier_by(margin);
+            let renewal = async {
+                tokio::time::sleep(heartbeat).await;
+                self.locks.renew(&lease).await
+            };
+            match stop_at.cut_off(renewal).await {
+                Ok(Ok(IfHolder::Done(renewed))) => lease = renewed,
+                Ok(Ok(IfHolder::Lost)) => return Stopped::TakenOver,
+                // The next beat tries again; the lease's end bounds how often.
+                Ok(Err(error)) => tracing::warn!(lock = %lease.name, %error, "lease not renewed"),
+                Err(_) => return Stopped::OutOfTime,
+            }
+        }
+    }
+
+    /// The lease's end on this process's own timer.
+    fn end_of(&self, lease: &Lease) -> Deadline {
+        let left: SignedDuration = lease.ends_at.duration_since(self.clock.now());
+        Deadline::after(Duration::try_from(left).unwrap_or_default())
+    }
+
+    async fn complete<T: Serialize, E>(&self, lease: &Lease, value: T) -> Result<SlotRun<T, E>, LockError> {
+        let result = match serde_json::to_string(&value) {
+            Ok(json) => Some(json),
+            Err(error) => {
+                tracing::error!(lock = %lease.name, %error, "the result is not kept with the slot");
+                None
+            }
+        };
+        match self.locks.complete(lease, result.as_deref()).await? {
+            IfHolder::Done(()) => Ok(SlotRun::Completed(value)),
+            IfHolder::Lost => Ok(SlotRun::TakenOver),
+        }
+    }
+
+    async fn give_back(&self, lease: &Lease) {
+        match self.locks.release(lease).await {
+            Ok(IfHolder::Done(())) => tracing::info!(lock = %lease.name, "lock given back"),
+            Ok(IfHolder::Lost) => tracing::info!(lock = %lease.name, "lock had been taken over"),
+            Err(error) => {
+                tracing::warn!(lock = %lease.name, %error, "lock not given back; its lease will run out");
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Who is calling: from the access token, or from the browser's cookie.
+
+use lambda_http::http::{HeaderMap, Method};
+
+use super::cookies::SessionCookies;
+use super::header;
+use crate::core::clock::SharedClock;
+use crate::core::env::{ConfigError, Env};
+use crate::core::problem::{Problem, ProblemType};
+use crate::identity::origins::AllowedOrigins;
+use crate::identity::sessions::{CookieSettings, SessionCookie, SessionReader, SessionStore, standing};
+use crate::identity::tokens::{Principal, TokenVerifier};
+
+/// Header of the access token.
+pub(super) const AUTHORIZATION: &str = "authorization";
+
+/// Reads the credentials of requests.
+///
+/// `Authorization: Bearer` counts before the cookie. A browser sends its cookie whoever wrote the page, so that a request which
+/// may change something and has nothing but a cookie must state an allowed `Origin` as well: browsers state it truthfully
+/// with everything but plain navigation (RFC 6454, Fetch), and `SameSite=Lax` is not the only line of defence.
+///
+/// A cookie's caller is a claim until its session was read, which every function does anyway. Only where several cookies are of
+/// the form are their sessions read here, to find the one whose session stands.
+#[derive(Debug, Clone)]
+pub struct Authenticator {
+    verifier: TokenVerifier,
+    origins: AllowedOrigins,
+    cookie: CookieSettings,
+    sessions: SessionStore,
+    clock: SharedClock,
+}
+
+impl Authenticator {
+    /// Reads what [`TokenVerifier::from_env`], [`AllowedOrigins::from_env`] and [`CookieSettings::from_env`] read.
+    pub fn from_env(env: &Env, sessions: SessionStore, clock: SharedClock) -> Result<Self, ConfigError> {
+        Ok(Self {
+            verifier: TokenVerifier::from_env(env, clock.clone())?,
+            origins: AllowedOrigins::from_env(env)?,
+            cookie: CookieSettings::from_env(env)?,
+            sessions,
+            clock,
+        })
+    }
+
+    /// The caller of a request with this method and these headers.
+    pub(super) async fn principal(&self, method: &Method, headers: &HeaderMap) -> Result<Principal, Problem> {
+        if headers.contains_key(AUTHORIZATION) {
+            return self.bearer(headers);
+        }
+        let name = self.cookie.name();
+        let SessionCookies::Present(cookies) = SessionCookies::read(headers, name) else {
+            let detail = format!("an Authorization: Bearer header or the cookie {name} is required");
+            return Err(unauthenticated(detail));
+        };
+        let origin = header::single(headers, "origin")?;
+        if !method.is_safe() && !origin.is_some_and(|origin| self.origins.list(origin)) {
+            let detail = "a change by cookie needs the Origin of a page that is allowed to make it";
+            return Err(Problem::new(ProblemType::OriginNotAllowed, detail));
+        }
+        match &cookies[..] {
+            [only] => Ok(only.principal()),
+            several => self.standing_one(several.iter().map(SessionCookie::principal)).await,
+        }
+    }
+
+    /// The first of the callers whose session stands.
+    async fn standing_one(&self, callers: impl Iterator<Item = Principal>) -> Result<Principal, Problem> {
+        for caller in callers {
+            let rows = self.sessions.read(caller.session_id(), caller.user_id()).await?;
+            if standing(&caller, &rows, self.clock.now()).require_live().is_ok() {
+                return Ok(caller);
+            }
+        }
+        tracing::info!("no session cookie is valid");
+        Err(unauthenticated(format!("the cookie {} is not valid", self.cookie.name())))
+    }
+
+    fn bearer(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
+        if !shows_bearer(headers) {
+            return Err(unauthenticated(
+                "the Authorization header must be of the form: Bearer <access token>",
+            ));
+        }
+        let credentials = header::single(headers, AUTHORIZATION)?.unwrap_or_default();
+        let token = credentials.split_once(' ').map(|(_, token)| token.trim()).unwrap_or_default();
+        self.verifier.verify(token).map_err(|reason| {
+            tracing::info!(%reason, "access token refused");
+            unauthenticated("the access token is not valid, or no longer")
+        })
+    }
+}
+
+/// Whether the request shows an access token, of whatever worth.
+pub(super) fn shows_bearer(headers: &HeaderMap) -> bool {
+    let credentials = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let scheme = credentials.and_then(|credentials| credentials.split_once(' ')).map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"))
+}
+
+fn unauthenticated(detail: impl Into<String>) -> Problem {
+    Problem::new(ProblemType::Unauthenticated, detail)
+}

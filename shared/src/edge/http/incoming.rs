@@ -1,0 +1,308 @@
+//! One request, and the ways to read it. Each either gives a parsed value or the problem to answer with.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use lambda_http::request::RequestContext;
+use lambda_http::{Body, Request, RequestExt};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Authenticator, authenticator, header, media_type};
+use crate::coordination::idempotency::{HEADER, IdempotencyKey};
+use crate::core::clock::{Clock, SharedClock, SystemClock};
+use crate::core::cursor::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
+use crate::core::deadline::{ANSWER_MARGIN, Deadline};
+use crate::core::json;
+use crate::core::precondition::{IF_MATCH, IF_NONE_MATCH, Preconditions};
+use crate::core::problem::{Problem, ProblemType};
+use crate::identity::sessions::{ActivityWriter, SessionError, SessionReader, SessionStore, require_live};
+use crate::identity::tokens::{Principal, Role};
+use crate::platform::dynamo::RowRead;
+
+/// Largest body, in bytes. 95 order lines take under 10 KB.
+pub const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// One request to an HTTP function.
+#[derive(Debug)]
+pub struct Incoming {
+    request: Request,
+    route: String,
+    deadline: Deadline,
+}
+
+impl Incoming {
+    /// Wraps the request that `lambda_http` made of the event.
+    pub fn new(request: Request) -> Self {
+        let route = match request.request_context_ref() {
+            Some(RequestContext::ApiGatewayV2(context)) => context.route_key.clone().unwrap_or_default(),
+            _ => String::new(),
+        };
+        let deadline_ms = request.lambda_context_ref().map_or(0, |context| context.deadline);
+        let deadline = Deadline::of_invocation(deadline_ms, SystemClock.now()).earlier_by(ANSWER_MARGIN);
+        Self { request, route, deadline }
+    }
+
+    /// The route of template.yaml that matched: `GET /orders/{orderId}`.
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// The instant by which the answer must be on its way.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// The address that the request came from, as API Gateway saw it: the other end of its connection. What clients
+    /// write into `X-Forwarded-For` does not count.
+    pub fn source_address(&self) -> Option<IpAddr> {
+        match self.request.request_context_ref() {
+            Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.as_deref()?.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// The client's name for this write.
+    pub fn idempotency_key(&self) -> Result<IdempotencyKey, Problem> {
+        Ok(IdempotencyKey::from_header(header::single(self.request.headers(), HEADER)?)?)
+    }
+
+    /// The value of a header that comes once. One that comes twice says nothing.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        header::single(self.request.headers(), name).unwrap_or_default()
+    }
+
+    /// The value of a cookie, if there is one of this name and its value is text.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        let lines = self.request.headers().get_all("cookie").iter();
+        let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+        // Other cookies are not ours to judge: their values may be any bytes.
+        let mut pairs = pairs.filter_map(|pair| str::from_utf8(pair).ok()?.trim().split_once('='));
+        pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+    }
+
+    /// What the client wants to find, for its request to be carried out.
+    pub fn preconditions(&self) -> Result<Preconditions, Problem> {
+        let [if_match, if_none_match] =
+            [IF_MATCH, IF_NONE_MATCH].map(|name| header::list(self.request.headers(), name));
+        Ok(Preconditions::from_headers(if_match.as_deref(), if_none_match.as_deref())?)
+    }
+
+    /// The challenge of a 401 (RFC 6750, section 3.1): whoever shows no access token is told the scheme only.
+    pub(super) fn challenge(&self) -> &'static str {
+        let is_shown = authenticator::shows_bearer(self.request.headers());
+        if is_shown { "Bearer error=\"invalid_token\"" } else { "Bearer" }
+    }
+
+    /// A path parameter, parsed. What does not parse names nothing: 404.
+    pub fn path<T: FromStr>(&self, name: &str) -> Result<T, Problem> {
+        let parameters = self.request.path_parameters_ref();
+        let text = parameters.and_then(|all| all.first(name)).unwrap_or_default();
+        text.parse().map_err(|_| Problem::new(ProblemType::NotFound, format!("there is no {name} {text:?}")))
+    }
+
+    /// A query parameter, if it was given. Those that no operation knows are nobody's business: links get them on their
+    /// way (`utm_source`).
+    pub fn query(&self, name: &str) -> Result<Option<&str>, Problem> {
+        let all = self.request.query_string_parameters_ref().and_then(|all| all.all(name));
+        match all.as_deref() {
+            None | Some([]) => Ok(None),
+            Some([value]) => Ok(Some(value)),
+            Some(_) => Err(invalid(format!("the parameter {name} is there twice"))),
+        }
+    }
+
+    /// The page size that the client asks for.
+    pub fn limit(&self) -> Result<u32, Problem> {
+        let Some(text) = self.query("limit")? else { return Ok(DEFAULT_PAGE_SIZE) };
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse() {
+            Ok(limit) if is_number && (1..=MAX_PAGE_SIZE).contains(&limit) => Ok(limit),
+            _ => Err(invalid(format!("limit must be a number from 1 to {MAX_PAGE_SIZE}"))),
+        }
+    }
+
+    /// The JSON body as the client's own tree, for fingerprints.
+    pub fn json_value(&self) -> Result<Value, Problem> {
+        self.json()
+    }
+
+    /// The JSON body of a request that may come without one.
+    pub fn json_if_any<T: DeserializeOwned>(&self) -> Result<Option<T>, Problem> {
+        match self.request.body() {
+            Body::Text(text) if !text.is_empty() => self.json().map(Some),
+            Body::Binary(bytes) if !bytes.is_empty() => self.json().map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The JSON body, which is always an object.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let body = self.request.body();
+        let bytes = match body {
+            Body::Text(text) => text.as_bytes(),
+            Body::Binary(bytes) => bytes,
+            _ => &[],
+        };
+        if bytes.len() > MAX_BODY_BYTES {
+            let detail = format!("the body has {} bytes; at most {MAX_BODY_BYTES} are taken", bytes.len());
+            return Err(Problem::new(ProblemType::BodyTooLarge, detail));
+        }
+        let headers = self.request.headers();
+        if header::list(headers, "content-encoding").is_some_and(|codings| !media_type::is_identity(&codings))
+        {
+            let detail = "the body must be sent as it is, without a Content-Encoding";
+            return Err(Problem::new(ProblemType::UnsupportedContentEncoding, detail));
+        }
+        let content_type = header::single(headers, "content-type")?.unwrap_or_default();
+        if !media_type::is_json(content_type) {
+            let detail = format!("the Content-Type is {content_type:?}, not application/json in UTF-8");
+            return Err(Problem::new(ProblemType::UnsupportedMediaType, detail));
+        }
+        // Of a text serde would repeat the whole, and a body that was encoded twice may be a text full of secrets; and it
+        // takes an array for an object whose members have no names.
+        let text = bytes.strip_prefix(json::BYTE_ORDER_MARK).unwrap_or(bytes);
+        if !text.trim_ascii_start().starts_with(b"{") {
+            return Err(invalid("the body is not a JSON object"));
+        }
+        json::parse(bytes).map_err(|error| invalid(format!("the body is not valid: {error}")))
+    }
+
+    /// The caller, by access token or cookie.
+    pub async fn principal(&self, authenticator: &Authenticator) -> Result<Principal, Problem> {
+        self.in_time(authenticator.principal(self.request.method(), self.request.headers())).await
+    }
+
+    /// The caller, who must be an operator.
+    pub async fn operator(&self, authenticator: &Authenticator) -> Result<Principal, Problem> {
+        let principal = self.principal(authenticator).await?;
+        if principal.has_role(Role::Operator) {
+            Ok(principal)
+        } else {
+            Err(Problem::new(ProblemType::Forbidden, "this needs the role operator"))
+        }
+    }
+
+    /// Runs `read` and checks the caller's session at the same time: the check costs no time of its own. What was read
+    /// is told only if the session stands.
+    pub async fn with_live_session<T, E>(
+        &self,
+        sessions: &(impl SessionReader + ActivityWriter),
+        caller: &Principal,
+        clock: &SharedClock,
+        read: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Problem>
+    where
+        Problem: From<E>,
+    {
+        let live = async {
+            require_live(sessions, caller, clock).await.map_err(<Problem as From<SessionError>>::from)
+        };
+        let read = async { read.await.map_err(<Problem as From<E>>::from) };
+        let (_, found) = self.in_time::<_, Problem>(async { tokio::try_join!(live, read) }).await?;
+        Ok(found)
+    }
+
+    /// Reads a row and checks the caller's session, in one call where that is possible: see [`SessionStore::read_row`].
+    pub async fn row_with_live_session<T: Send>(
+        &self,
+        sessions: &SessionStore,
+        caller: &Principal,
+        clock: &SharedClock,
+        read: RowRead<'_, T>,
+    ) -> Result<T, Problem> {
+        self.in_time(sessions.read_row(caller, clock, read, self.deadline)).await
+    }
+
+    /// Runs `work` and gives it up at the deadline. What was given up may have happened or not; the caller's protocol
+    /// must survive both.
+    pub fn in_time<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> impl Future<Output = Result<T, Problem>>
+    where
+        Problem: From<E>,
+    {
+        // SDK calls are futures of many kilobytes, which every layer around them would carry along.
+        let work = self.deadline.cut_off(Box::pin(work));
+        async { work.await?.map_err(Problem::from) }
+    }
+}
+
+/// A request that cannot be read.
+pub fn invalid(detail: impl Display) -> Problem {
+    Problem::new(ProblemType::InvalidRequest, detail.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lambda_http::Context;
+    use serde::Deserialize;
+    use serde_json::json;
+    use std::future::pending;
+    use std::time::Duration;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Credentials {
+        #[expect(dead_code, reason = "only its reading is tested")]
+        password: String,
+    }
+
+    #[test]
+    fn the_source_address_is_the_gateways_and_not_the_headers() {
+        assert_eq!(request("{}", "k").source_address(), Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(Incoming::new(Request::default()).source_address(), None);
+    }
+
+    /// A request with this body and key, of which 300 ms are left: 50 for the work.
+    fn request(body: &str, key: &str) -> Incoming {
+        let event = json!({
+            "version": "2.0", "routeKey": "POST /sessions", "rawPath": "/sessions", "rawQueryString": "",
+            "headers": {"content-type": "application/json", "x-forwarded-for": "198.51.100.9", HEADER: key},
+            "requestContext": {
+                "routeKey": "POST /sessions", "stage": "$default", "timeEpoch": 0,
+                "http": {"method": "POST", "path": "/sessions", "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1"},
+            },
+            "body": body, "isBase64Encoded": false,
+        });
+        let mut context = Context::default();
+        let left = ANSWER_MARGIN + Duration::from_millis(50);
+        let end_ms =
+            i128::from(SystemClock.now().as_millisecond()) + i128::try_from(left.as_millis()).unwrap();
+        context.deadline = u64::try_from(end_ms).unwrap();
+        Incoming::new(
+            lambda_http::request::from_str(&event.to_string()).unwrap().with_lambda_context(context),
+        )
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_is_refused_and_not_repeated() {
+        let encoded_twice = json!(json!({"password": "hunter2"}).to_string()).to_string();
+        for body in [encoded_twice.as_str(), r#"["hunter2"]"#, r#""hunter2""#, "4711", ""] {
+            let problem = request(body, "k").json::<Credentials>().unwrap_err();
+            assert_eq!(problem.kind, ProblemType::InvalidRequest);
+            assert!(
+                !problem.detail.contains("hunter2") && !problem.detail.contains("4711"),
+                "{}",
+                problem.detail
+            );
+        }
+        assert!(request(" {\"password\": \"hunter2\"}", "k").json::<Credentials>().is_ok());
+    }
+
+    #[test]
+    fn a_key_that_is_not_ascii_is_malformed_and_not_missing() {
+        let request = request("{}", "k\u{e4}se");
+        assert_eq!(request.idempotency_key().unwrap_err().kind, ProblemType::IdempotencyKeyInvalid);
+    }
+
+    #[tokio::test]
+    async fn work_that_is_given_up_at_the_deadline_may_be_asked_for_again() {
+        let outcome = request("{}", "k").in_time(pending::<Result<(), Problem>>()).await;
+        let reply = outcome.unwrap_err().into_reply();
+        assert_eq!((reply.status, reply.headers["retry-after"].as_str()), (503, "1"));
+    }
+}

@@ -1,0 +1,241 @@
+//! Errors to problems: the one place where a capability's error gets a status and a text for the client. The error
+//! itself, with its causes, goes to the log and no further.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::core::cursor::InvalidCursor;
+use crate::core::deadline::DeadlineExceeded;
+use crate::core::ids::InvalidId;
+use crate::core::money::MoneyError;
+use crate::core::precondition::InvalidTags;
+use crate::core::problem::{Problem, ProblemType};
+use crate::core::random::NoEntropy;
+use crate::identity::sessions::{ListError, RenewError, SessionError, StartError};
+use crate::identity::throttle::device::DeviceError;
+use crate::identity::throttle::{Refusal, ThrottleError};
+use crate::identity::tokens::SigningFailed;
+use crate::identity::users::UserError;
+use crate::platform::dynamo::DynamoError;
+use crate::platform::telemetry::chain;
+
+mod commerce;
+mod exports;
+mod files;
+mod preferences;
+mod sockets;
+
+/// When a client may try again after a passing failure.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// The longest of [`soon`].
+const TRY_AGAIN_AT_LATEST: Duration = Duration::from_secs(4);
+
+/// When a client may try again after too many wanted the same at once: each at another second, so that they do not meet
+/// again.
+fn soon() -> Duration {
+    rand::rng().random_range(TRY_AGAIN..=TRY_AGAIN_AT_LATEST)
+}
+
+/// DynamoDB's codes for what passes: too much at once, or a failure of its own. The client may come back.
+const PASSING: &[&str] = &[
+    "InternalServerError",
+    "ServiceUnavailable",
+    "ProvisionedThroughputExceededException",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "TransactionConflictException",
+    // The same, as reasons of a cancelled transaction.
+    "ProvisionedThroughputExceeded",
+    "ThrottlingError",
+];
+
+/// 500, or 503 when it will pass.
+impl From<DynamoError> for Problem {
+    fn from(error: DynamoError) -> Self {
+        tracing::error!(error = chain(&error), "DynamoDB call failed");
+        if error.code.as_deref().is_none_or(|code| PASSING.contains(&code)) {
+            Self::new(ProblemType::Unavailable, "the store did not answer; try again").retry_after(soon())
+        } else {
+            Self::new(ProblemType::Internal, "the store refused the request")
+        }
+    }
+}
+
+/// 503.
+impl From<DeadlineExceeded> for Problem {
+    fn from(passed: DeadlineExceeded) -> Self {
+        tracing::error!(error = %passed, "given up");
+        Self::new(ProblemType::Unavailable, "this took too long; try again").retry_after(TRY_AGAIN)
+    }
+}
+
+/// 400.
+impl From<InvalidCursor> for Problem {
+    fn from(error: InvalidCursor) -> Self {
+        Self::new(ProblemType::InvalidRequest, error.to_string())
+    }
+}
+
+/// 400.
+impl From<InvalidId> for Problem {
+    fn from(error: InvalidId) -> Self {
+        Self::new(ProblemType::InvalidRequest, error.to_string())
+    }
+}
+
+/// 400.
+impl From<InvalidTags> for Problem {
+    fn from(error: InvalidTags) -> Self {
+        Self::new(ProblemType::InvalidRequest, error.to_string())
+    }
+}
+
+/// 422.
+impl From<MoneyError> for Problem {
+    fn from(error: MoneyError) -> Self {
+        Self::new(ProblemType::Unprocessable, error.to_string())
+    }
+}
+
+/// 400 for a cursor, else as the store says.
+impl From<ListError> for Problem {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Cursor(error) => error.into(),
+            ListError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// 401 for a session that has ended.
+impl From<SessionError> for Problem {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Ended => {
+                Self::new(ProblemType::Unauthenticated, "the session has ended; sign in again")
+            }
+            SessionError::Busy => {
+                tracing::warn!(%error, "session not written");
+                Self::new(ProblemType::Unavailable, "the session is busy; try again").retry_after(TRY_AGAIN)
+            }
+            SessionError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// 500, or 503 when it will pass.
+impl From<UserError> for Problem {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::Store(error) => error.into(),
+            UserError::Throttle(error) => error.into(),
+            UserError::NoEntropy(error) => error.into(),
+            UserError::Hashing(error) => {
+                tracing::error!(error = chain(&error), "password not hashed");
+                Self::new(ProblemType::Internal, "the password could not be processed")
+            }
+            UserError::Busy => {
+                tracing::warn!(%error, "account not written");
+                Self::new(ProblemType::Unavailable, "the account is busy; try again").retry_after(TRY_AGAIN)
+            }
+        }
+    }
+}
+
+/// 500, or 503 when it will pass: whoever cannot be counted is not let in.
+impl From<ThrottleError> for Problem {
+    fn from(error: ThrottleError) -> Self {
+        match error {
+            ThrottleError::Store(error) => error.into(),
+            ThrottleError::Busy(_) => {
+                tracing::warn!(%error, "attempt not counted");
+                Self::new(ProblemType::Unavailable, "this cannot be checked just now; try again")
+                    .retry_after(TRY_AGAIN)
+            }
+        }
+    }
+}
+
+/// 429, the same for all limits on passwords.
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = format!("{}; wait before the next", refusal.limit.reason());
+        Self::new(ProblemType::TooManyRequests, detail).retry_after(refusal.retry_after)
+    }
+}
+
+/// 500.
+impl From<NoEntropy> for Problem {
+    fn from(error: NoEntropy) -> Self {
+        tracing::error!(%error, "no secret made");
+        Self::new(ProblemType::Internal, "something failed on our side")
+    }
+}
+
+/// 500.
+impl From<DeviceError> for Problem {
+    fn from(error: DeviceError) -> Self {
+        tracing::error!(error = chain(&error), "no device token made");
+        Self::new(ProblemType::Internal, "something failed on our side")
+    }
+}
+
+/// 500.
+impl From<SigningFailed> for Problem {
+    fn from(error: SigningFailed) -> Self {
+        tracing::error!(error = chain(&error), "no token signed");
+        Self::new(ProblemType::Internal, "something failed on our side")
+    }
+}
+
+/// As its cause.
+impl From<StartError> for Problem {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Session(error) => error.into(),
+            StartError::NoEntropy(error) => error.into(),
+            StartError::Sealing(error) => error.into(),
+            StartError::Signing(error) => error.into(),
+        }
+    }
+}
+
+/// As its cause.
+impl From<RenewError> for Problem {
+    fn from(error: RenewError) -> Self {
+        match error {
+            RenewError::Session(error) => error.into(),
+            RenewError::User(error) => error.into(),
+            RenewError::NoEntropy(error) => error.into(),
+            RenewError::Signing(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_passes_asks_the_client_to_come_back() {
+        let lost = DynamoError { code: None, ..DynamoError::cancelled("a row", "") };
+        let passing = ["InternalServerError", "ThrottlingException", "ThrottlingError"];
+        for error in passing.map(|code| DynamoError::cancelled("a row", code)).into_iter().chain([lost]) {
+            let problem = Problem::from(error);
+            assert_eq!(problem.kind, ProblemType::Unavailable);
+            assert!(
+                problem.retry_after.is_some_and(|wait| (TRY_AGAIN..=TRY_AGAIN_AT_LATEST).contains(&wait))
+            );
+        }
+        let lasting = [
+            DynamoError::unreadable("read", "an order", "a number where a text should be"),
+            DynamoError::cancelled("a row", "ValidationError"),
+        ];
+        for error in lasting {
+            let problem = Problem::from(error);
+            assert_eq!((problem.kind, problem.retry_after), (ProblemType::Internal, None));
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Exports, and the queue that brings workers to them.
+
+use super::TRY_AGAIN;
+use crate::core::problem::{Problem, ProblemType};
+use crate::files::exports::{InvalidPeriod, NoSuchExport, SLOT_RETRY, SubmitError, TooManyOpen};
+use crate::platform::queue::NotSent;
+use crate::platform::telemetry::chain;
+
+/// 422.
+impl From<InvalidPeriod> for Problem {
+    fn from(error: InvalidPeriod) -> Self {
+        Self::new(ProblemType::Unprocessable, error.to_string())
+    }
+}
+
+/// 404.
+impl From<NoSuchExport> for Problem {
+    fn from(error: NoSuchExport) -> Self {
+        Self::new(ProblemType::NotFound, error.to_string())
+    }
+}
+
+/// 429: it passes when one of the customer's exports has ended.
+impl From<TooManyOpen> for Problem {
+    fn from(error: TooManyOpen) -> Self {
+        Self::new(ProblemType::TooManyOpenExports, error.to_string()).retry_after(SLOT_RETRY)
+    }
+}
+
+/// As its variants say.
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Request(error) => error.into(),
+            SubmitError::Table(error) => error.into(),
+            SubmitError::NotSent(error) => error.into(),
+            SubmitError::BeingSent => {
+                let detail = "the work is being queued; try again with the same Idempotency-Key";
+                Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN)
+            }
+        }
+    }
+}
+
+/// 503: the same request, with the same key, sends the message again.
+impl From<NotSent> for Problem {
+    fn from(error: NotSent) -> Self {
+        tracing::error!(error = chain(&error), "message not sent");
+        let detail = "the work could not be queued; try again with the same Idempotency-Key";
+        Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN)
+    }
+}

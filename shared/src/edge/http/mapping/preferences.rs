@@ -1,0 +1,57 @@
+//! Sealed payloads, and the preferences in them.
+
+use super::TRY_AGAIN;
+use crate::core::problem::{Problem, ProblemType};
+use crate::identity::sessions::{PayloadError, PayloadNotSealed, PreferencesError, PreferencesRefused};
+use crate::platform::telemetry::chain;
+
+/// 500.
+impl From<PayloadNotSealed> for Problem {
+    fn from(error: PayloadNotSealed) -> Self {
+        tracing::error!(error = chain(&error), "payload not sealed");
+        Self::new(ProblemType::Internal, "something failed on our side")
+    }
+}
+
+/// 401 for a payload that was tampered with, 500 for one that cannot be read for a reason of ours.
+impl From<PayloadError> for Problem {
+    fn from(error: PayloadError) -> Self {
+        tracing::error!(error = chain(&error), "payload not opened");
+        match error {
+            PayloadError::Foreign { .. } => {
+                Self::new(ProblemType::Unauthenticated, "the session has ended; sign in again")
+            }
+            PayloadError::UnknownKey { .. } | PayloadError::Unreadable { .. } => {
+                Self::new(ProblemType::Internal, "something failed on our side")
+            }
+        }
+    }
+}
+
+/// 413, 422.
+impl From<PreferencesRefused> for Problem {
+    fn from(refused: PreferencesRefused) -> Self {
+        let kind = match refused {
+            PreferencesRefused::PatchTooLarge(_) => ProblemType::BodyTooLarge,
+            PreferencesRefused::PatchTooDeep | PreferencesRefused::TooLarge(_) => ProblemType::Unprocessable,
+        };
+        Self::new(kind, refused.to_string())
+    }
+}
+
+/// As its variants say.
+impl From<PreferencesError> for Problem {
+    fn from(error: PreferencesError) -> Self {
+        match error {
+            PreferencesError::Session(error) => error.into(),
+            PreferencesError::Payload(error) => error.into(),
+            PreferencesError::NotSealed(error) => error.into(),
+            PreferencesError::Refused(refused) => refused.into(),
+            PreferencesError::Stale(version) => Self::stale(version),
+            PreferencesError::Contended => {
+                Self::new(ProblemType::Unavailable, "too many change the preferences at once; try again")
+                    .retry_after(TRY_AGAIN)
+            }
+        }
+    }
+}

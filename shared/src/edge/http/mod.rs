@@ -1,0 +1,183 @@
+//! The HTTP edge: API Gateway events in, [`Reply`]s out.
+//!
+//! [`serve`] runs a handler for every event of an HTTP API (payload format 2.0). The handler gets an [`Incoming`]
+//! request, whose accessors parse and verify or refuse with a [`Problem`], and returns a reply or a problem. Whatever
+//! it does, the client gets JSON, and a problem is logged once, here, with its stable `error_type`.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lambda_http::lambda_runtime::LambdaEvent;
+use lambda_http::request::LambdaRequest;
+use lambda_http::{Adapter, Body, Request, RequestExt, Response, Service, lambda_runtime, service_fn};
+use tracing::Instrument;
+
+use crate::core::precondition::{Current, Evaluation, Preconditions};
+use crate::core::problem::{Problem, ProblemType};
+use crate::core::reply::Reply;
+use crate::edge::boot::BootError;
+use crate::platform::telemetry::{self, Metric};
+
+mod authenticator;
+mod cookies;
+pub(crate) mod header;
+mod incoming;
+mod mapping;
+mod media_type;
+mod trusted_proxy;
+
+pub use authenticator::Authenticator;
+pub use incoming::{Incoming, MAX_BODY_BYTES, invalid};
+pub use trusted_proxy::TrustedProxy;
+
+/// Serves HTTP API events with `handler` until Lambda stops the process. `app` is what the handler works with: its
+/// configuration and adapters, built once.
+pub async fn serve<A, H, F>(function: &'static str, app: A, handler: H) -> Result<(), BootError>
+where
+    A: Send + Sync + 'static,
+    H: Fn(Arc<A>, Incoming) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Reply, Problem>> + Send + 'static,
+{
+    let app = Arc::new(app);
+    let cold = AtomicBool::new(true);
+    let mut service = Adapter::from(service_fn(move |request: Request| {
+        if cold.swap(false, Ordering::Relaxed) {
+            telemetry::count(Metric::ColdStart, 1);
+        }
+        let request_id =
+            request.lambda_context_ref().map(|context| context.request_id.clone()).unwrap_or_default();
+        let span = telemetry::invocation(function, &request_id);
+        let incoming = Incoming::new(request);
+        let (route, challenge) = (incoming.route().to_owned(), incoming.challenge());
+        let work = handler(Arc::clone(&app), incoming);
+        async move { answer(&route, challenge, work.await).map_err(BootError::from) }.instrument(span)
+    }));
+    lambda_runtime::run(service_fn(move |mut event: LambdaEvent<LambdaRequest>| {
+        cookies::keep_readable(&mut event.payload);
+        service.call(event)
+    }))
+    .await
+}
+
+/// The HTTP answer to what a handler came to: its reply, or its problem as `problem+json`, logged once.
+fn answer(
+    route: &str,
+    challenge: &str,
+    outcome: Result<Reply, Problem>,
+) -> Result<Response<Body>, http::Error> {
+    into_response(outcome.unwrap_or_else(|problem| {
+        report(route, &problem);
+        let is_unauthenticated = problem.kind == ProblemType::Unauthenticated;
+        let reply = problem.into_reply();
+        if is_unauthenticated { reply.header("www-authenticate", challenge) } else { reply }
+    }))
+}
+
+/// The answer to a read under its preconditions: `reply`, 304 without its body, or 412.
+pub fn answer_read(preconditions: &Preconditions, current: Current, reply: Reply) -> Result<Reply, Problem> {
+    match preconditions.evaluate(current) {
+        Evaluation::Met => Ok(reply),
+        // RFC 9110, section 15.4.5: the headers that 200 would have, as far as caches need them.
+        Evaluation::Matched => Ok(Reply { status: 304, body: None, ..reply }),
+        Evaluation::NotMatched => Err(Problem::stale(current.version)),
+    }
+}
+
+/// The detail is left out: it is for the client and may repeat what the client sent, which may be a password in the wrong
+/// place.
+fn report(route: &str, problem: &Problem) {
+    let (error_type, status) = (problem.kind.slug(), problem.kind.status());
+    if status >= 500 {
+        telemetry::count_case(Metric::Errors, error_type, 1);
+        // The cause was logged by the mapping that made the problem; this line ties it to the route.
+        tracing::warn!(route, status, error_type, "answered with a server error");
+    } else {
+        tracing::info!(route, status, error_type, "refused");
+    }
+}
+
+/// A route that the template sends here and the handler does not know.
+pub fn no_such_route(incoming: &Incoming) -> Problem {
+    Problem::new(ProblemType::NotFound, format!("there is no {}", incoming.route()))
+}
+
+fn into_response(reply: Reply) -> Result<Response<Body>, http::Error> {
+    let mut response = Response::builder().status(reply.status);
+    if reply.body.is_some() && !reply.headers.contains_key("content-type") {
+        response = response.header("content-type", "application/json");
+    }
+    match reply.headers.get("cache-control") {
+        // API Gateway writes the CORS headers of the page that asks; a cache must not give them to another one.
+        Some(control) if control.starts_with("public") => response = response.header("vary", "Origin"),
+        Some(_) => {}
+        // Answers are about one caller at one moment, unless a handler says otherwise.
+        None => response = response.header("cache-control", "no-store"),
+    }
+    for (name, value) in &reply.headers {
+        response = response.header(name, value);
+    }
+    for cookie in &reply.cookies {
+        response = response.header("set-cookie", cookie);
+    }
+    response.body(reply.body.map_or(Body::Empty, |body| Body::Text(body.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn header(response: &Response<Body>, name: &str) -> Option<String> {
+        response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_401_tells_a_refused_token_from_a_missing_one() {
+        let (invalid, bearer) = ("Bearer error=\"invalid_token\"", "Bearer");
+        for (kind, authorization, challenge) in [
+            (ProblemType::Unauthenticated, Some("bearer a.b.c"), Some(invalid)),
+            (ProblemType::Unauthenticated, Some("Basic YTpi"), Some(bearer)),
+            (ProblemType::Unauthenticated, None, Some(bearer)),
+            (ProblemType::WrongCredentials, Some("Bearer a.b.c"), Some(bearer)),
+            (ProblemType::Forbidden, Some("Bearer a.b.c"), None),
+        ] {
+            let mut request = Request::default();
+            if let Some(credentials) = authorization {
+                request.headers_mut().insert("authorization", credentials.parse().unwrap());
+            }
+            let refused = answer("GET /", Incoming::new(request).challenge(), Err(Problem::new(kind, "")));
+            assert_eq!(header(&refused.unwrap(), "www-authenticate").as_deref(), challenge, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_cache_may_keep_varies_with_the_origin() {
+        let public = Reply::json(200, json!({})).header("cache-control", "public, max-age=300");
+        assert_eq!(header(&into_response(public).unwrap(), "vary").as_deref(), Some("Origin"));
+        let private = into_response(Reply::json(200, json!({}))).unwrap();
+        assert_eq!(
+            (header(&private, "cache-control").as_deref(), header(&private, "vary")),
+            (Some("no-store"), None)
+        );
+    }
+
+    #[test]
+    fn a_read_that_would_bring_nothing_new_is_304_without_a_body() {
+        let read = |if_match, if_none_match| {
+            let preconditions = Preconditions::from_headers(if_match, if_none_match).unwrap();
+            let reply = Reply::json(200, json!({})).header("etag", "\"7\"");
+            answer_read(&preconditions, Current { version: 7, exists: true }, reply)
+        };
+        let unchanged = read(None, Some("\"7\"")).unwrap();
+        assert_eq!((unchanged.status, unchanged.body.as_ref()), (304, None));
+        assert_eq!(unchanged.headers["etag"], "\"7\"");
+        let response = into_response(unchanged).unwrap();
+        assert_eq!(
+            (header(&response, "cache-control").as_deref(), header(&response, "content-type")),
+            (Some("no-store"), None)
+        );
+        assert_eq!(read(None, Some("\"6\"")).unwrap().status, 200);
+        assert_eq!(read(Some("\"6\""), Some("\"7\"")).unwrap_err().kind, ProblemType::StaleVersion);
+    }
+}

@@ -1,0 +1,128 @@
+//! Asking for an export.
+
+use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
+use jiff::Timestamp;
+use serde_dynamo::aws_sdk_dynamodb_1::to_item;
+
+use super::slots;
+use crate::coordination::idempotency::dynamo::atomic::{Commit, Decision, Effect, Explanation};
+use crate::core::env::{ConfigError, Env};
+use crate::core::ids::{ExportId, SharedIds, UserId};
+use crate::core::reply::Reply;
+use crate::files::exports::{Export, ExportRequest, Period, Slot, TooManyOpen};
+use crate::platform::dynamo::{CancellationReason, DynamoError, Item, RowKey, Rows};
+use crate::platform::outbox::{self, Event, EventType};
+use crate::platform::tables;
+
+/// Export ids are new. What could be in the way is the same export, written by a try whose answer got lost.
+const IS_NEW: &str = "attribute_not_exists(exportId)";
+
+/// Where exports and their events are written.
+#[derive(Debug, Clone)]
+pub struct ExportTables {
+    pub(super) exports: String,
+    outbox: String,
+    region: String,
+    ids: SharedIds,
+}
+
+impl ExportTables {
+    /// The tables that `EXPORTS_TABLE` and `OUTBOX_TABLE` name, in the region `AWS_REGION`.
+    pub fn from_env(env: &Env, ids: SharedIds) -> Result<Self, ConfigError> {
+        Ok(Self {
+            exports: tables::EXPORTS.name(env)?,
+            outbox: tables::OUTBOX.name(env)?,
+            region: crate::platform::aws::region(env)?,
+            ids,
+        })
+    }
+
+    /// The event of that kind about `export`, with more to tell.
+    pub(super) fn event(
+        &self,
+        kind: EventType,
+        export: &Export,
+        more: impl IntoIterator<Item = (&'static str, serde_json::Value)>,
+        now: Timestamp,
+    ) -> Result<TransactWriteItem, DynamoError> {
+        let mut data = export.summary();
+        for (member, value) in more {
+            data[member] = value;
+        }
+        let event = Event {
+            event_id: self.ids.next(),
+            kind,
+            occurred_at: now,
+            region: self.region.clone(),
+            subject: export.export_id.to_string(),
+            data,
+        };
+        outbox::dynamo::put(&self.outbox, &event)
+    }
+
+    fn put(&self, export: &Export) -> Result<TransactWriteItem, DynamoError> {
+        let mut item: Item = to_item(export)
+            .map_err(|error| DynamoError::unreadable("write", export.export_id.as_str(), error))?;
+        item.extend(super::key(&export.export_id));
+        let put = Put::builder()
+            .table_name(&self.exports)
+            .set_item(Some(item))
+            .condition_expression(IS_NEW)
+            .build()
+            .map_err(|error| DynamoError::unreadable("build", &self.exports, error))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+}
+
+/// One request for an export, on its way into a transaction: the row, the slot, and the event. The queue is told by whoever
+/// answers.
+#[derive(Debug)]
+pub struct RequestExport<'a> {
+    /// Where to.
+    pub tables: &'a ExportTables,
+    /// Whose orders.
+    pub customer_id: &'a UserId,
+    /// What it will be called.
+    pub export_id: ExportId,
+    /// What is wanted.
+    pub request: &'a ExportRequest,
+}
+
+impl Effect for RequestExport<'_> {
+    type Decided = ();
+
+    fn rows(&self) -> Vec<RowKey<'_>> {
+        let slot =
+            |slot: Slot| RowKey { table: &self.tables.exports, key: slots::key(self.customer_id, &slot) };
+        Slot::all(&self.tables.region).map(slot).collect()
+    }
+
+    async fn decide(&self, mut rows: Rows, now: Timestamp) -> Result<Decision, DynamoError> {
+        let period = match Period::of(self.request, now) {
+            Ok(period) => period,
+            Err(empty) => return Ok(Decision::Refuse(empty.into())),
+        };
+        let held = rows.take(&self.tables.exports);
+        let Some(slot) = slots::free(&held, &self.tables.region, &self.export_id, now) else {
+            return Ok(Decision::Defer(TooManyOpen.into()));
+        };
+        let export = Export::requested(self.export_id.clone(), self.customer_id.clone(), period, slot, now);
+        let actions = vec![
+            self.tables.put(&export)?,
+            slots::take(&self.tables.exports, &export, now)?,
+            self.tables.event(EventType::ExportRequested, &export, [], now)?,
+        ];
+        let reply =
+            Reply::json(202, export.document()).header("location", format!("/exports/{}", export.export_id));
+        Ok(Decision::Commit(Commit { actions, reply, decided: () }))
+    }
+
+    /// The id is new. If the slot is not free any more, another request of the customer was faster: there may be another one.
+    fn explain(&self, (): &(), _: &[CancellationReason]) -> Explanation {
+        Explanation::ReadAgain
+    }
+
+    fn committed(&self) {
+        tracing::info!(export_id = %self.export_id, "export requested");
+    }
+}

@@ -1,0 +1,235 @@
+//! What workers write.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use jiff::Timestamp;
+
+use super::{DynamoExports, ExportTables, key, parts, slots};
+use crate::core::clock::{SharedClock, rfc3339};
+use crate::core::deadline::Deadline;
+use crate::core::env::{ConfigError, Env};
+use crate::core::ids::{ExportId, SharedIds};
+use crate::core::retry::Backoff;
+use crate::files::exports::{
+    Attempt, Checkpoint, Export, Guarded, Part, Progress, ResultFile, Rows, Status, expires_at,
+};
+use crate::platform::dynamo::{
+    CancellationReason, Change, DynamoError, Guard, Transaction, number, text, transact,
+};
+use crate::platform::outbox::EventType;
+use crate::platform::telemetry::{self, Metric};
+
+/// The export has not ended, and its row is still there.
+const IS_OPEN: &str = "#status IN (:queued, :running, :finishing)";
+
+/// What stands for the statuses of an export that has not ended.
+const OPEN: [(&str, Status); 3] =
+    [(":queued", Status::Queued), (":running", Status::Running), (":finishing", Status::Finishing)];
+
+/// As [`IS_OPEN`], and what the customer sees of it does not fall. Workers see to that by themselves; this is what makes it
+/// certain.
+const IS_OPEN_AND_NOT_FURTHER: &str = "#status IN (:queued, :running, :finishing) AND progress <= :progress";
+
+/// Where to go on.
+const CHECKPOINT: Change = Change {
+    update: "SET #status = :status, checkpoint = :checkpoint, progress = :progress, #rows = :rows, \
+             startedAt = if_not_exists(startedAt, :now)",
+    condition: Some(IS_OPEN_AND_NOT_FURTHER),
+    names: &[("#status", "status"), ("#rows", "rows")],
+};
+
+/// How far it has come.
+const PROGRESS: Change = Change {
+    update: "SET progress = :progress, #rows = :rows",
+    condition: Some(IS_OPEN_AND_NOT_FURTHER),
+    names: &[("#status", "status"), ("#rows", "rows")],
+};
+
+/// The end with a result. Nobody goes on from here, so there is no checkpoint any more.
+const READY: Change = Change {
+    update: "SET #status = :status, resultKey = :key, sizeBytes = :size, #rows = :rows, progress = :hundred, \
+             readyAt = :now, expiresAt = :expires REMOVE checkpoint",
+    condition: Some(IS_OPEN),
+    names: &[("#status", "status"), ("#rows", "rows")],
+};
+
+/// The end without one.
+const FAILED: Change = Change {
+    update: "SET #status = :status, failure = :failure REMOVE checkpoint",
+    condition: Some(IS_OPEN),
+    names: &[("#status", "status")],
+};
+
+/// How long a write is repeated that meets another transaction, or the renewal of the lock that its guard looks at. Either
+/// is over in milliseconds.
+const CONFLICT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// In place of DynamoDB's code when that was not enough: what is contended passes.
+const CONTENDED: &str = "TransactionConflictException";
+
+/// [`Rows`] in the exports table.
+///
+/// Calls `GetItem` and `Query` on exports; in transactions `UpdateItem`, `PutItem` and `DeleteItem` on exports, `PutItem` on
+/// outbox, and what the guard is.
+#[derive(Debug, Clone)]
+pub struct DynamoRows {
+    client: Client,
+    reads: DynamoExports,
+    tables: ExportTables,
+    clock: SharedClock,
+}
+
+impl DynamoRows {
+    /// Exports in the tables that the environment names.
+    pub fn from_env(
+        client: Client,
+        env: &Env,
+        clock: SharedClock,
+        ids: SharedIds,
+    ) -> Result<Self, ConfigError> {
+        let reads = DynamoExports::from_env(client.clone(), env, clock.clone())?;
+        Ok(Self { reads, tables: ExportTables::from_env(env, ids)?, client, clock })
+    }
+
+    fn change<const N: usize>(
+        &self,
+        change: &Change,
+        id: &ExportId,
+        values: [(&str, AttributeValue); N],
+    ) -> Result<TransactWriteItem, DynamoError> {
+        let mut action = change.action(&self.tables.exports, key(id), values)?;
+        if let Some(update) = &mut action.update {
+            let values = update.expression_attribute_values.get_or_insert_default();
+            values.extend(OPEN.map(|(name, status)| (name.to_owned(), text(status.as_str()))));
+        }
+        Ok(action)
+    }
+
+    /// Runs the actions, of which the first is the row's, under the guard.
+    async fn write(
+        &self,
+        id: &ExportId,
+        mut actions: Vec<TransactWriteItem>,
+        Guard(guard): &Guard,
+    ) -> Result<Guarded, DynamoError> {
+        actions.push(guard.clone());
+        let mut backoff = Backoff::within(Deadline::after(CONFLICT_PATIENCE));
+        loop {
+            let reasons = match transact(&self.client, id.as_str(), actions.clone()).await? {
+                Transaction::Committed => return Ok(Guarded::Done),
+                Transaction::Cancelled(reasons) => reasons,
+            };
+            let is_refused = |reason: Option<&CancellationReason>| {
+                matches!(reason, Some(CancellationReason::ConditionFailed(_)))
+            };
+            // The guard is the last action. Whose lock it is comes first: a successor may have ended the export by now.
+            if is_refused(reasons.last()) {
+                return Ok(Guarded::Overtaken);
+            }
+            // The row has ended; or its slot is somebody else's, which is only so when the export has expired.
+            if reasons.iter().any(|reason| is_refused(Some(reason))) {
+                return Ok(Guarded::Over);
+            }
+            telemetry::count(Metric::TransactionConflicts, 1);
+            if !backoff.wait().await {
+                return Err(DynamoError::cancelled(id.as_str(), CONTENDED));
+            }
+        }
+    }
+
+    fn checkpoint_value(id: &ExportId, checkpoint: &Checkpoint) -> Result<AttributeValue, DynamoError> {
+        serde_dynamo::aws_sdk_dynamodb_1::to_attribute_value(checkpoint)
+            .map_err(|error| DynamoError::unreadable("write", id.as_str(), error))
+    }
+}
+
+fn of_progress(Progress { percent, rows }: Progress) -> [(&'static str, AttributeValue); 2] {
+    [(":progress", number(percent)), (":rows", number(rows))]
+}
+
+fn at(now: Timestamp) -> (&'static str, AttributeValue) {
+    (":now", text(rfc3339(now)))
+}
+
+fn to(status: Status) -> (&'static str, AttributeValue) {
+    (":status", text(status.as_str()))
+}
+
+impl Rows for DynamoRows {
+    type Guard = Guard;
+
+    async fn get(&self, id: &ExportId) -> Result<Option<Export>, DynamoError> {
+        self.reads.get(id).await
+    }
+
+    async fn checkpoint(
+        &self,
+        export: &Export,
+        status: Status,
+        checkpoint: &Checkpoint,
+        part: Option<&Part>,
+        progress: Progress,
+        guard: &Guard,
+    ) -> Result<Guarded, DynamoError> {
+        let id = &export.export_id;
+        let [percent, rows] = of_progress(progress);
+        let whole = (":checkpoint", Self::checkpoint_value(id, checkpoint)?);
+        let values = [to(status), whole, percent, rows, at(self.clock.now())];
+        let mut actions = vec![self.change(&CHECKPOINT, id, values)?];
+        if let Some(part) = part {
+            actions.push(parts::put(&self.tables.exports, export, checkpoint, part)?);
+        }
+        self.write(id, actions, guard).await
+    }
+
+    async fn parts(&self, id: &ExportId, attempt: &Attempt) -> Result<Vec<Part>, DynamoError> {
+        parts::list(&self.client, &self.tables.exports, id, &attempt.mark).await
+    }
+
+    async fn progress(
+        &self,
+        id: &ExportId,
+        progress: Progress,
+        guard: &Guard,
+    ) -> Result<Guarded, DynamoError> {
+        self.write(id, vec![self.change(&PROGRESS, id, of_progress(progress))?], guard).await
+    }
+
+    async fn ready(
+        &self,
+        export: &Export,
+        file: &ResultFile,
+        rows: u64,
+        guard: &Guard,
+    ) -> Result<Guarded, DynamoError> {
+        let values = [
+            to(Status::Ready),
+            (":key", text(&file.result_key)),
+            (":size", number(file.size_bytes)),
+            (":rows", number(rows)),
+            (":hundred", number(100)),
+            at(file.ready_at),
+            (":expires", number(expires_at(file.ready_at))),
+        ];
+        let more = [("rows", rows.into()), ("sizeBytes", file.size_bytes.into())];
+        let actions = vec![
+            self.change(&READY, &export.export_id, values)?,
+            slots::give_back(&self.tables.exports, export)?,
+            self.tables.event(EventType::ExportReady, export, more, file.ready_at)?,
+        ];
+        self.write(&export.export_id, actions, guard).await
+    }
+
+    async fn failed(&self, export: &Export, reason: &str, guard: &Guard) -> Result<Guarded, DynamoError> {
+        let values = [to(Status::Failed), (":failure", text(reason))];
+        let more = [("reason", reason.into())];
+        let actions = vec![
+            self.change(&FAILED, &export.export_id, values)?,
+            slots::give_back(&self.tables.exports, export)?,
+            self.tables.event(EventType::ExportFailed, export, more, self.clock.now())?,
+        ];
+        self.write(&export.export_id, actions, guard).await
+    }
+}

@@ -1,0 +1,130 @@
+//! The time that an export covers.
+
+use jiff::{SignedDuration, Timestamp, TimestampRound, Unit};
+use serde::{Deserialize, Serialize};
+
+use super::ExportRequest;
+use crate::core::clock::as_rfc3339;
+
+/// What orders' times are whole multiples of.
+const TICK: SignedDuration = SignedDuration::from_millis(1);
+
+/// From an instant up to another one, which is not part of it; whole milliseconds, never empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Period {
+    #[serde(with = "as_rfc3339")]
+    from: Timestamp,
+    #[serde(with = "as_rfc3339")]
+    to: Timestamp,
+}
+
+/// A period that cannot be exported. 422.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPeriod {
+    /// Nothing can have happened in it.
+    #[error("the period is empty: `from` must be before `to`, and before now")]
+    Empty,
+    /// No order is as old as that. Times are compared as text, too, which sorts as time only in years of four digits.
+    #[error("`from` must not be before 1970")]
+    BeforeEpoch,
+}
+
+impl Period {
+    /// The period that a request names, as far as it has passed at `now`.
+    pub fn of(request: &ExportRequest, now: Timestamp) -> Result<Self, InvalidPeriod> {
+        // Orders have whole milliseconds: none lies between an instant and the next whole one.
+        let (from, to) = (ceiling(request.from), ceiling(request.to).min(now));
+        if from < Timestamp::UNIX_EPOCH {
+            return Err(InvalidPeriod::BeforeEpoch);
+        }
+        if from < to { Ok(Self { from, to }) } else { Err(InvalidPeriod::Empty) }
+    }
+
+    /// Its first instant.
+    pub fn from(&self) -> Timestamp {
+        self.from
+    }
+
+    /// The instant behind it.
+    pub fn to(&self) -> Timestamp {
+        self.to
+    }
+
+    /// Its last millisecond.
+    pub fn last(&self) -> Timestamp {
+        self.to.checked_sub(TICK).unwrap_or(self.to)
+    }
+
+    /// How much of it lies before `at`, in whole percent, 99 at most: at the end of the period there is work left.
+    pub fn percent_before(&self, at: Timestamp) -> u8 {
+        let whole = self.to.duration_since(self.from).as_millis().max(1);
+        let passed = at.duration_since(self.from).as_millis().clamp(0, whole);
+        u8::try_from(passed * 100 / whole).unwrap_or(99).min(99)
+    }
+}
+
+fn ceiling(at: Timestamp) -> Timestamp {
+    let rounding = TimestampRound::new().smallest(Unit::Millisecond).mode(jiff::RoundMode::Ceil);
+    at.round(rounding).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: &str = "2026-11-20T09:30:00.123Z";
+
+    fn of(from: &str, to: &str) -> Result<Period, InvalidPeriod> {
+        let request = ExportRequest {
+            kind: super::super::Kind::Orders,
+            from: from.parse().unwrap(),
+            to: to.parse().unwrap(),
+        };
+        Period::of(&request, NOW.parse().unwrap())
+    }
+
+    #[test]
+    fn what_has_not_happened_yet_is_cut_off() {
+        let period = of("2026-11-01T00:00:00Z", "2027-01-01T00:00:00Z").unwrap();
+        assert_eq!(period.to(), NOW.parse().unwrap());
+        assert_eq!(of("2026-11-20T09:30:00.123Z", "2027-01-01T00:00:00Z"), Err(InvalidPeriod::Empty));
+    }
+
+    #[test]
+    fn an_empty_period_is_none() {
+        for (from, to) in [
+            ("2026-11-02T00:00:00Z", "2026-11-01T00:00:00Z"),
+            ("2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z"),
+            // Nothing is placed between two milliseconds.
+            ("2026-11-01T00:00:00.0001Z", "2026-11-01T00:00:00.0002Z"),
+        ] {
+            assert_eq!(of(from, to), Err(InvalidPeriod::Empty), "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn it_begins_in_1970_or_later() {
+        for from in ["1969-12-31T23:59:59.999Z", "-000001-06-01T00:00:00Z"] {
+            assert_eq!(of(from, "2026-11-01T00:00:00Z"), Err(InvalidPeriod::BeforeEpoch), "{from}");
+        }
+        assert!(of("1970-01-01T00:00:00Z", "2026-11-01T00:00:00Z").is_ok());
+    }
+
+    #[test]
+    fn the_end_is_not_part_of_it_and_a_fraction_of_a_millisecond_belongs_to_the_next_one() {
+        let period = of("2026-11-01T00:00:00.0001Z", "2026-11-02T00:00:00Z").unwrap();
+        assert_eq!(period.from(), "2026-11-01T00:00:00.001Z".parse().unwrap());
+        assert_eq!(period.last(), "2026-11-01T23:59:59.999Z".parse().unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn progress_rises_with_time_and_stays_below_a_hundred(a in -10_i64..1_010, b in -10_i64..1_010) {
+            let period = of("2026-11-01T00:00:00Z", "2026-11-01T00:00:01Z").unwrap();
+            let at = |ms| period.from() + SignedDuration::from_millis(ms);
+            let (first, second) = (period.percent_before(at(a.min(b))), period.percent_before(at(a.max(b))));
+            prop_assert!(first <= second && second <= 99);
+        }
+    }
+}

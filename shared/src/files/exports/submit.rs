@@ -1,0 +1,68 @@
+//! From a request to a message in the queue.
+//!
+//! 1. Run the request under its key: the first one writes the export, every later one finds its answer.
+//! 2. Send the export's id to the queue. A later one does so too if the export is still `QUEUED`, since nobody knows whether the
+//!    first one came to that; but only one of them within [`SEND_EVERY`](super::dynamo::SEND_EVERY) ([`DynamoSends`]). When a
+//!    worker has begun, or the row is gone, there is nothing to send.
+//! 3. Give the answer. An export that was acknowledged is in the queue.
+
+use super::ExportMessage;
+use super::dynamo::{DynamoSends, RequestExport, SendClaim};
+use crate::coordination::idempotency::dynamo::KeyedRequests;
+use crate::coordination::idempotency::{KeyedRequest, KeyedRequestError, REPLAYED};
+use crate::core::deadline::Deadline;
+use crate::core::reply::Reply;
+use crate::identity::tokens::Principal;
+use crate::platform::dynamo::DynamoError;
+use crate::platform::queue::{NotSent, Queue};
+
+/// Why an export was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The request was refused, or could not be carried out.
+    #[error(transparent)]
+    Request(#[from] KeyedRequestError),
+    /// The table did not tell whether to send. 503, as its mapping says.
+    #[error(transparent)]
+    Table(#[from] DynamoError),
+    /// The export is there, and nobody knows whether a worker will come. 503: the same request makes sure of it.
+    #[error(transparent)]
+    NotSent(#[from] NotSent),
+    /// Another repetition may be sending just now. 503: the same request finds out.
+    #[error("another request may be sending the message")]
+    BeingSent,
+}
+
+/// Asks for an export, and has a worker come to it.
+pub async fn submit(
+    requests: &KeyedRequests,
+    queue: &impl Queue,
+    sends: &DynamoSends,
+    caller: &Principal,
+    request: &KeyedRequest,
+    effect: &RequestExport<'_>,
+    deadline: Deadline,
+) -> Result<Reply, SubmitError> {
+    let reply = requests.run(caller, request, effect, deadline).await?;
+    // A refusal that is given again names no export.
+    if let Some(message) = message_of(&reply) {
+        if !reply.headers.contains_key(REPLAYED) {
+            queue.send(&message.body()).await?;
+            return Ok(reply);
+        }
+        match sends.claim(&message.export_id).await? {
+            SendClaim::Claimed => {
+                queue.send(&message.body()).await?;
+                sends.sent(&message.export_id).await?;
+            }
+            SendClaim::NotNeeded => {}
+            SendClaim::BeingSent => return Err(SubmitError::BeingSent),
+        }
+    }
+    Ok(reply)
+}
+
+fn message_of(reply: &Reply) -> Option<ExportMessage> {
+    let export_id = reply.body.as_ref()?.get("exportId")?.as_str()?.parse().ok()?;
+    Some(ExportMessage { export_id })
+}

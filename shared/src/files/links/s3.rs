@@ -1,0 +1,196 @@
+//! Links signed with Signature Version 4 in the query, and what all callers of S3 share.
+//!
+//! A link signs what its user has to send: the bytes' number, their type and their checksum are headers of the signature, so
+//! that S3 refuses anything else. The checksum that the SDK adds by itself is switched off here: it would be one of no bytes.
+
+use std::time::SystemTime;
+
+use aws_config::SdkConfig;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
+use jiff::Timestamp;
+
+use super::disposition::{Disposition, content_disposition};
+use super::expiry::Validity;
+use super::{FileError, MultipartId, SignedUrl};
+use crate::core::clock::SharedClock;
+use crate::core::env::{ConfigError, Env};
+use crate::platform::aws;
+
+impl FileError {
+    /// Wraps an SDK error.
+    pub fn new<E>(operation: &'static str, key: &str, error: SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let status = || error.raw_response().map(|answer| answer.status().as_u16().to_string());
+        let code = error.code().map(str::to_owned).or_else(status);
+        Self::Store { operation, key: key.to_owned(), code, source: Box::new(error) }
+    }
+
+    /// S3 answered, and the answer lacks what it must have. Another try will not help.
+    pub fn unreadable(operation: &'static str, key: &str, lacks: &'static str) -> Self {
+        let code = Some("UnreadableAnswer".to_owned());
+        Self::Store { operation, key: key.to_owned(), code, source: lacks.into() }
+    }
+}
+
+/// Makes links to the objects of the bucket that `FILES_BUCKET` names.
+#[derive(Debug, Clone)]
+pub struct Presigner {
+    config: aws_sdk_s3::Config,
+    credentials: Option<SharedCredentialsProvider>,
+    bucket: String,
+    clock: SharedClock,
+}
+
+/// Signs the links of one answer: with the same credentials, and ending at the same instant.
+#[derive(Debug)]
+pub struct Signer {
+    client: Client,
+    bucket: String,
+    validity: Validity,
+}
+
+/// What a download's link says about the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Download<'a> {
+    /// The object.
+    pub key: &'a str,
+    /// The name that it is saved under.
+    pub file_name: &'a str,
+    /// Its type: what the client may take it for.
+    pub content_type: &'a str,
+    /// What the client asked for.
+    pub disposition: Disposition,
+}
+
+/// What a whole upload's link holds its user to.
+#[derive(Debug, Clone, Copy)]
+pub struct Put<'a> {
+    /// The object.
+    pub key: &'a str,
+    /// How many bytes exactly.
+    pub size_bytes: u64,
+    /// Their type.
+    pub content_type: &'a str,
+    /// Their SHA-256 in base64.
+    pub sha256_base64: &'a str,
+}
+
+impl Presigner {
+    /// Links signed with the credentials of `sdk`.
+    pub fn from_env(sdk: &SdkConfig, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        let config = aws::s3_config(env, sdk)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .build();
+        let bucket = env.required("FILES_BUCKET")?.to_owned();
+        Ok(Self { config, credentials: sdk.credentials_provider(), bucket, clock })
+    }
+
+    /// Begins an answer: asks for credentials, and finds out how long links may last. `ends` is when what they lead to
+    /// ends, if it does.
+    pub async fn signer(&self, ends: Option<Timestamp>) -> Result<Signer, FileError> {
+        let provider = self
+            .credentials
+            .as_ref()
+            .ok_or_else(|| FileError::NoCredentials("there is no provider".into()))?;
+        let credentials = provider
+            .provide_credentials()
+            .await
+            .map_err(|error| FileError::NoCredentials(Box::new(error)))?;
+        // One that cannot be told is as far away as one that there is not.
+        let expiry = credentials.expiry().and_then(|expiry| Timestamp::try_from(expiry).ok());
+        let validity =
+            Validity::at(self.clock.now(), expiry.into_iter().chain(ends)).ok_or(FileError::NoTimeLeft)?;
+        let config = self.config.to_builder().credentials_provider(credentials).build();
+        Ok(Signer { client: Client::from_conf(config), bucket: self.bucket.clone(), validity })
+    }
+}
+
+impl Signer {
+    /// When the links end.
+    pub fn expires_at(&self) -> Timestamp {
+        self.validity.until
+    }
+
+    /// A link to download an object.
+    pub async fn download(&self, download: Download<'_>) -> Result<SignedUrl, FileError> {
+        let Download { key, file_name, content_type, disposition } = download;
+        let disposition = content_disposition(disposition.of_type(content_type), file_name);
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .response_content_disposition(disposition)
+            .response_content_type(content_type)
+            .presigned(self.presigning(key)?);
+        link(key, Box::pin(request).await)
+    }
+
+    /// A link to upload a whole object. Its user sends the headers `content-type` and `x-amz-checksum-sha256` as signed, and
+    /// exactly so many bytes.
+    pub async fn put(&self, put: Put<'_>) -> Result<SignedUrl, FileError> {
+        let Put { key, size_bytes, content_type, sha256_base64 } = put;
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .content_length(length(key, size_bytes)?)
+            .content_type(content_type)
+            .checksum_sha256(sha256_base64)
+            .presigned(self.presigning(key)?);
+        link(key, Box::pin(request).await)
+    }
+
+    /// A link to upload one part. Its user sends exactly so many bytes.
+    pub async fn part(
+        &self,
+        key: &str,
+        upload: &MultipartId,
+        part_number: i32,
+        size_bytes: u64,
+    ) -> Result<SignedUrl, FileError> {
+        let request = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(upload.as_str())
+            .part_number(part_number)
+            .content_length(length(key, size_bytes)?)
+            .presigned(self.presigning(key)?);
+        link(key, Box::pin(request).await)
+    }
+
+    fn presigning(&self, key: &str) -> Result<PresigningConfig, FileError> {
+        let lasts = self.validity.length().unsigned_abs();
+        PresigningConfig::builder()
+            .start_time(SystemTime::from(self.validity.from))
+            .expires_in(lasts)
+            .build()
+            .map_err(|error| not_signed(key, error))
+    }
+}
+
+fn length(key: &str, size_bytes: u64) -> Result<i64, FileError> {
+    i64::try_from(size_bytes).map_err(|error| not_signed(key, error))
+}
+
+fn link<E>(key: &str, signed: Result<PresignedRequest, E>) -> Result<SignedUrl, FileError>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    signed.map(|request| SignedUrl::new(request.uri().to_owned())).map_err(|error| not_signed(key, error))
+}
+
+fn not_signed(key: &str, error: impl std::error::Error + Send + Sync + 'static) -> FileError {
+    FileError::NotSigned { key: key.to_owned(), source: Box::new(error) }
+}

@@ -1,0 +1,149 @@
+//! Announcing a file, and getting the links to send it.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::store::{Creation, UploadLinks};
+use super::{
+    Upload, UploadError, UploadFiles, UploadRequest, UploadRows, UploadStatus, Uploads, part_size, parts,
+};
+use crate::core::clock::rfc3339;
+use crate::core::deadline::Deadline;
+use crate::core::ids::UserId;
+use crate::core::retry::Backoff;
+use crate::files::links::SignedUrl;
+use crate::platform::telemetry::{self, Metric};
+
+/// An upload that was announced, and how to send its file.
+#[derive(Debug)]
+pub struct Offer {
+    /// The upload.
+    pub upload: Upload,
+    /// Where to.
+    pub method: Method,
+    /// When the links end.
+    pub expires_at: Timestamp,
+}
+
+/// How a file is sent.
+#[derive(Debug)]
+pub enum Method {
+    /// Whole, by one `PUT`.
+    Whole(SignedUrl),
+    /// In parts, by a `PUT` each, in any order.
+    Parts {
+        /// The size of all but the last, in bytes.
+        part_size_bytes: u64,
+        /// The parts: number, size in bytes, link.
+        links: Vec<(i32, u64, SignedUrl)>,
+    },
+}
+
+impl Offer {
+    /// The answer to its user, who is the one to see the links.
+    pub fn document(&self) -> Value {
+        let mut document = json!({
+            "uploadId": self.upload.upload_id,
+            "status": self.upload.status,
+            "expiresAt": rfc3339(self.expires_at),
+        });
+        match &self.method {
+            Method::Whole(url) => {
+                document["method"] = "put".into();
+                document["url"] = url.expose().into();
+                // `Content-Length` is signed as well. Every client states it, and browsers let no page do so.
+                document["headers"] = json!({
+                    "content-type": self.upload.content_type,
+                    "x-amz-checksum-sha256": self.upload.sha256.base64(),
+                });
+            }
+            Method::Parts { part_size_bytes, links } => {
+                document["method"] = "multipart".into();
+                document["partSizeBytes"] = (*part_size_bytes).into();
+                document["parts"] = links
+                    .iter()
+                    .map(|(number, size, url)| {
+                        json!({"partNumber": number, "sizeBytes": size, "url": url.expose()})
+                    })
+                    .collect();
+            }
+        }
+        document
+    }
+}
+
+impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
+    /// Announces a file: takes it from the quota, and tells how to send it. The row comes last, so that nothing that can
+    /// fail stands between it and the answer.
+    pub async fn create(
+        &self,
+        owner: &UserId,
+        wish: UploadRequest,
+        deadline: Deadline,
+    ) -> Result<Offer, UploadError> {
+        let file = self.limits.admit(wish)?;
+        let quota_bytes = self.limits.quota_bytes;
+        if file.size_bytes > quota_bytes {
+            return Err(UploadError::QuotaExceeded { used: None, quota_bytes });
+        }
+        let mut upload = Upload {
+            owner_id: owner.clone(),
+            upload_id: self.ids.next(),
+            file_name: file.file_name,
+            content_type: file.content_type,
+            part_size_bytes: part_size(file.size_bytes),
+            size_bytes: file.size_bytes,
+            sha256: file.sha256,
+            status: UploadStatus::Pending,
+            region: self.region.clone(),
+            created_at: self.clock.now(),
+            ready_at: None,
+            rejection: None,
+            s3_upload_id: None,
+        };
+        if upload.part_size_bytes.is_some() {
+            upload.s3_upload_id = Some(self.files.begin(&upload).await?);
+        }
+        match self.offer_and_record(&upload, deadline).await {
+            Ok((method, expires_at)) => Ok(Offer { upload, method, expires_at }),
+            Err(error) => {
+                if upload.s3_upload_id.is_some() {
+                    self.give_up(&upload).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn offer_and_record(
+        &self,
+        upload: &Upload,
+        deadline: Deadline,
+    ) -> Result<(Method, Timestamp), UploadError> {
+        let links = self.files.links().await?;
+        let method = match (&upload.s3_upload_id, upload.part_size_bytes) {
+            (Some(s3_upload_id), Some(part_size_bytes)) => {
+                let mut signed = Vec::new();
+                for (number, size) in parts(upload.size_bytes, part_size_bytes) {
+                    signed.push((number, size, links.part(upload, s3_upload_id, number, size).await?));
+                }
+                Method::Parts { part_size_bytes, links: signed }
+            }
+            _ => Method::Whole(links.whole(upload).await?),
+        };
+        let mut backoff = Backoff::within(deadline);
+        loop {
+            match self.rows.create(upload, &self.limits).await? {
+                Creation::Created => return Ok((method, links.expires_at())),
+                Creation::QuotaExceeded(used) => {
+                    let quota_bytes = self.limits.quota_bytes;
+                    return Err(UploadError::QuotaExceeded { used: Some(used), quota_bytes });
+                }
+                Creation::Busy => telemetry::count(Metric::TransactionConflicts, 1),
+            }
+            if !backoff.wait().await {
+                return Err(UploadError::Contended);
+            }
+        }
+    }
+}

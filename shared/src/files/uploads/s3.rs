@@ -1,0 +1,285 @@
+//! Uploads in S3. Calls, on `incoming/`: `CreateMultipartUpload` and `CompleteMultipartUpload` (both need `s3:PutObject`),
+//! `AbortMultipartUpload`, `HeadObject` and the source of `CopyObject` (`s3:GetObject`), `DeleteObject`; on `uploads/`:
+//! `CopyObject` (`s3:PutObject`), `HeadObject`, `DeleteObject`. Its links need `s3:PutObject` and `s3:GetObject` there.
+//! `s3:ListBucket` makes S3 tell an absent object from one that may not be read.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::operation::copy_object::CopyObjectOutput;
+use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
+use aws_sdk_s3::types::{
+    ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, MetadataDirective,
+};
+use jiff::Timestamp;
+
+use super::store::{Assembly, Copied, Incoming, UploadFiles, UploadLinks, UploadRemoval};
+use super::{CompletionRequest, UnfitParts, Upload};
+use crate::core::clock::SharedClock;
+use crate::core::env::{ConfigError, Env};
+use crate::files::links::disposition::Disposition;
+use crate::files::links::s3::{Download, Presigner, Put, Signer};
+use crate::files::links::{FileError, MultipartId, SignedUrl};
+use crate::platform::aws;
+
+/// S3 works on gigabytes for longer than on anything else that is asked of it. The request ends sooner, at its own deadline.
+/// So what takes too long is not tried again beside the first try, which would only make S3 do the work twice. An answer
+/// that fails is tried again as ever.
+const LONG_WORK: Duration = Duration::from_secs(29);
+
+/// What `CompleteMultipartUpload` says about a list of parts that is not what S3 has.
+const UNFIT: &[&str] = &["InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML"];
+
+/// The bucket that `FILES_BUCKET` names.
+#[derive(Debug, Clone)]
+pub struct S3Uploads {
+    client: Client,
+    /// The same, with patience.
+    patient: Client,
+    bucket: String,
+    presigner: Presigner,
+}
+
+impl S3Uploads {
+    /// Uploads in the bucket that `FILES_BUCKET` names.
+    pub fn from_env(sdk: &SdkConfig, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        let patience = TimeoutConfig::builder()
+            .operation_attempt_timeout(LONG_WORK)
+            .operation_timeout(LONG_WORK)
+            .build();
+        let patient = aws::s3_config(env, sdk).timeout_config(patience).build();
+        Ok(Self {
+            client: aws::s3_client(env, sdk),
+            patient: Client::from_conf(patient),
+            bucket: env.required("FILES_BUCKET")?.to_owned(),
+            presigner: Presigner::from_env(sdk, env, clock)?,
+        })
+    }
+
+    /// What is under a key; `None` where nothing is.
+    async fn head(
+        &self,
+        key: &str,
+        mode: Option<ChecksumMode>,
+    ) -> Result<Option<HeadObjectOutput>, FileError> {
+        let request = self.client.head_object().bucket(&self.bucket).key(key).set_checksum_mode(mode);
+        match Box::pin(request.send()).await {
+            Ok(head) => Ok(Some(head)),
+            Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(None),
+            Err(error) => Err(FileError::new("HeadObject", key, error)),
+        }
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), FileError> {
+        let request = self.client.delete_object().bucket(&self.bucket).key(key);
+        match Box::pin(request.send()).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(FileError::new("DeleteObject", key, error)),
+        }
+    }
+
+    async fn abort(&self, key: &str, s3_upload_id: &MultipartId) -> Result<(), FileError> {
+        let request = self
+            .client
+            .abort_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(s3_upload_id.as_str());
+        match Box::pin(request.send()).await {
+            Ok(_) => Ok(()),
+            // It was put together, or ended before.
+            Err(error) if error.code() == Some("NoSuchUpload") => Ok(()),
+            Err(error) => Err(FileError::new("AbortMultipartUpload", key, error)),
+        }
+    }
+}
+
+impl UploadFiles for S3Uploads {
+    type Links = Signer;
+
+    async fn links(&self) -> Result<Signer, FileError> {
+        self.presigner.signer(None).await
+    }
+
+    async fn begin(&self, upload: &Upload) -> Result<MultipartId, FileError> {
+        let key = upload.incoming_key();
+        let request = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&key)
+            .content_type(upload.content_type.as_str());
+        let answer = Box::pin(request.send())
+            .await
+            .map_err(|error| FileError::new("CreateMultipartUpload", &key, error))?;
+        let unnamed = || FileError::unreadable("CreateMultipartUpload", &key, "the answer names no upload");
+        Ok(MultipartId::new(answer.upload_id.ok_or_else(unnamed)?))
+    }
+
+    async fn assemble(
+        &self,
+        upload: &Upload,
+        s3_upload_id: &MultipartId,
+        sent: &CompletionRequest,
+    ) -> Result<Assembly, FileError> {
+        let key = upload.incoming_key();
+        let parts = sent.parts.iter().map(|part| {
+            CompletedPart::builder().part_number(part.part_number).e_tag(part.etag.as_str()).build()
+        });
+        let request = self
+            .patient
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&key)
+            .upload_id(s3_upload_id.as_str())
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build());
+        let Err(error) = Box::pin(request.send()).await else { return Ok(Assembly::Assembled) };
+        match error.code() {
+            Some("NoSuchUpload") => Ok(Assembly::Over),
+            Some(code) if UNFIT.contains(&code) => Ok(Assembly::Unfit(UnfitParts::Unknown(code.to_owned()))),
+            _ => Err(FileError::new("CompleteMultipartUpload", &key, error)),
+        }
+    }
+
+    async fn incoming(&self, upload: &Upload) -> Result<Option<Incoming>, FileError> {
+        let key = upload.incoming_key();
+        self.head(&key, None).await?.map(|head| incoming_of(&key, head)).transpose()
+    }
+
+    async fn finished(&self, upload: &Upload) -> Result<Option<String>, FileError> {
+        let head = self.head(&upload.final_key(), Some(ChecksumMode::Enabled)).await?;
+        // A checksum of checksums says nothing about the whole.
+        let whole = head.filter(|head| head.checksum_type() != Some(&ChecksumType::Composite));
+        Ok(whole.and_then(|head| head.checksum_sha256))
+    }
+
+    async fn copy(&self, upload: &Upload, incoming: &Incoming) -> Result<Copied, FileError> {
+        let key = upload.final_key();
+        let request = self
+            .patient
+            .copy_object()
+            .bucket(&self.bucket)
+            .key(&key)
+            // The characters of our keys stand for themselves in a URL.
+            .copy_source(format!("{}/{}", self.bucket, upload.incoming_key()))
+            .copy_source_if_match(&incoming.etag)
+            .checksum_algorithm(ChecksumAlgorithm::Sha256)
+            .metadata_directive(MetadataDirective::Replace)
+            .content_type(upload.content_type.as_str());
+        match Box::pin(request.send()).await {
+            Ok(answer) => checksum_of(&key, answer).map(Copied::Whole),
+            Err(error) if matches!(error.code(), Some("PreconditionFailed" | "NoSuchKey")) => {
+                Ok(Copied::Moved)
+            }
+            Err(error) => Err(FileError::new("CopyObject", &key, error)),
+        }
+    }
+}
+
+impl UploadRemoval for S3Uploads {
+    async fn clear(&self, upload: &Upload) -> Result<(), FileError> {
+        self.delete(&upload.incoming_key()).await
+    }
+
+    async fn remove(&self, upload: &Upload) -> Result<(), FileError> {
+        let (incoming, finished) = (upload.incoming_key(), upload.final_key());
+        // Parts first: put together after the deletion, they would be an object again.
+        let aborted = match &upload.s3_upload_id {
+            Some(s3_upload_id) => self.abort(&incoming, s3_upload_id).await,
+            None => Ok(()),
+        };
+        // Whatever fails, the rest is tried: what is gone is gone.
+        let (deleted, and_final) = futures::join!(self.delete(&incoming), self.delete(&finished));
+        aborted.and(deleted).and(and_final)
+    }
+}
+
+/// The incoming object that S3 tells of. One of an unknown size must not be taken for an empty one, which is rejected.
+fn incoming_of(key: &str, head: HeadObjectOutput) -> Result<Incoming, FileError> {
+    let size_bytes = head.content_length.and_then(|length| u64::try_from(length).ok());
+    match (size_bytes, head.e_tag) {
+        (Some(size_bytes), Some(etag)) => Ok(Incoming { size_bytes, etag }),
+        _ => Err(FileError::unreadable("HeadObject", key, "the answer has no length or no ETag")),
+    }
+}
+
+/// The checksum of the whole that a copy was given. A checksum of checksums would say nothing about the file.
+fn checksum_of(key: &str, copied: CopyObjectOutput) -> Result<String, FileError> {
+    copied
+        .copy_object_result
+        .filter(|result| result.checksum_type() != Some(&ChecksumType::Composite))
+        .and_then(|result| result.checksum_sha256)
+        .ok_or_else(|| FileError::unreadable("CopyObject", key, "the answer has no checksum of the whole"))
+}
+
+impl UploadLinks for Signer {
+    fn expires_at(&self) -> Timestamp {
+        Signer::expires_at(self)
+    }
+
+    async fn whole(&self, upload: &Upload) -> Result<SignedUrl, FileError> {
+        self.put(Put {
+            key: &upload.incoming_key(),
+            size_bytes: upload.size_bytes,
+            content_type: upload.content_type.as_str(),
+            sha256_base64: &upload.sha256.base64(),
+        })
+        .await
+    }
+
+    async fn part(
+        &self,
+        upload: &Upload,
+        s3_upload_id: &MultipartId,
+        number: i32,
+        size_bytes: u64,
+    ) -> Result<SignedUrl, FileError> {
+        Signer::part(self, &upload.incoming_key(), s3_upload_id, number, size_bytes).await
+    }
+
+    async fn download(&self, upload: &Upload, disposition: Disposition) -> Result<SignedUrl, FileError> {
+        Signer::download(
+            self,
+            Download {
+                key: &upload.final_key(),
+                file_name: upload.file_name.as_str(),
+                content_type: upload.content_type.as_str(),
+                disposition,
+            },
+        )
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_s3::types::CopyObjectResult;
+
+    #[test]
+    fn an_answer_that_does_not_tell_the_size_is_not_of_an_empty_file() {
+        let head = || HeadObjectOutput::builder().e_tag("\"a\"");
+        let incoming = incoming_of("incoming/a", head().content_length(0).build()).unwrap();
+        assert_eq!(incoming, Incoming { size_bytes: 0, etag: "\"a\"".to_owned() });
+        for unreadable in [head(), head().content_length(-1)] {
+            let error = incoming_of("incoming/a", unreadable.build()).unwrap_err();
+            assert!(matches!(error, FileError::Store { code: Some(_), .. }), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_checksum_of_checksums_is_none_of_the_file() {
+        let copied = |kind: Option<ChecksumType>| {
+            let result = CopyObjectResult::builder().checksum_sha256("abc=").set_checksum_type(kind);
+            checksum_of("uploads/a", CopyObjectOutput::builder().copy_object_result(result.build()).build())
+        };
+        for whole in [None, Some(ChecksumType::FullObject)] {
+            assert_eq!(copied(whole).unwrap(), "abc=");
+        }
+        assert!(copied(Some(ChecksumType::Composite)).is_err());
+        assert!(checksum_of("uploads/a", CopyObjectOutput::builder().build()).is_err());
+    }
+}

@@ -1,0 +1,8 @@
+//! Who is calling: users, sessions, tokens, throttling, sealed data, allowed origins.
+
+pub mod origins;
+pub mod seal;
+pub mod sessions;
+pub mod throttle;
+pub mod tokens;
+pub mod users;

@@ -1,0 +1,237 @@
+//! The sealing keys: a JSON Web Key set (RFC 7517) of symmetric keys (RFC 7518, section 6.4) for AES-256-GCM.
+//!
+//! A rotation puts a new key into the secret while processes run that have read the old set. Such a process meets the new
+//! key's id in a value that a newer process has sealed. It then reads the secret again ([`SealingKeys::fetch`]) and goes on
+//! with the new set: no process has to be replaced. Calls that meet the id at the same time share one read, and a process
+//! reads at most once in [`REREAD_INTERVAL`].
+
+use std::fmt;
+use std::iter;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::future::BoxFuture;
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::envelope::Kid;
+use crate::core::redacted::Redacted;
+use crate::platform::secrets_manager::{Secret, SecretError, SecretsManager};
+use crate::platform::telemetry::chain;
+
+/// Size of a key: 256 bits.
+const KEY_BYTES: usize = 32;
+
+/// How often a process reads the keys again at most. A key that was removed too early is met with every request, and each
+/// of these must not become a call of Secrets Manager. Short, because Secrets Manager is eventually consistent: the first
+/// read may still bring the old set.
+pub const REREAD_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Why text is not a set of sealing keys. None of the sentences repeats any of a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKeys {
+    /// Not JSON of the right shape.
+    #[error(
+        "it is not a JSON Web Key set with kty, alg, kid and k for each key, at line {line} column {column}"
+    )]
+    NotASet {
+        /// Where reading stopped, from 1.
+        line: usize,
+        /// Where reading stopped, from 1.
+        column: usize,
+    },
+    /// Nothing could be sealed.
+    #[error("the set holds no key")]
+    Empty,
+    /// Not `kty: oct` and `alg: A256GCM`.
+    #[error("the key {0:?} is not an oct key for A256GCM")]
+    NotForSealing(String),
+    /// Empty, or more than 255 bytes.
+    #[error("a kid has 1 to 255 bytes")]
+    Kid,
+    /// `k` is not 32 bytes in base64url.
+    #[error("the k of the key {0:?} is not 32 bytes in base64url")]
+    Size(String),
+    /// Nobody could tell which of them opens.
+    #[error("two keys have the kid {0:?}")]
+    Repeated(String),
+}
+
+impl From<serde_json::Error> for InvalidKeys {
+    fn from(error: serde_json::Error) -> Self {
+        // Only the place: serde's sentence may quote the text, and the text holds keys.
+        Self::NotASet { line: error.line(), column: error.column() }
+    }
+}
+
+/// Reads the keys again from where they came from.
+pub trait KeySource: Send + Sync {
+    /// The keys as they are now.
+    fn read(&self) -> BoxFuture<'_, Result<SealingKeys, SecretError>>;
+}
+
+impl KeySource for SecretsManager {
+    fn read(&self) -> BoxFuture<'_, Result<SealingKeys, SecretError>> {
+        Box::pin(self.secret())
+    }
+}
+
+/// Keys for sealing: the first seals, all open. Clones share what was read last. `Debug` shows the ids only.
+#[derive(Clone)]
+pub struct SealingKeys(Arc<Shared>);
+
+struct Shared {
+    present: RwLock<Arc<Set>>,
+    source: Option<Box<dyn KeySource>>,
+    /// When the source was read last. Held during a read.
+    last_read: Mutex<Option<Instant>>,
+}
+
+/// The keys of one read. Never empty.
+pub(super) struct Set {
+    first: SealingKey,
+    others: Vec<SealingKey>,
+}
+
+pub(super) struct SealingKey {
+    kid: Kid,
+    cipher: RandomizedNonceKey,
+}
+
+impl SealingKey {
+    pub(super) fn kid(&self) -> &Kid {
+        &self.kid
+    }
+
+    pub(super) fn cipher(&self) -> &RandomizedNonceKey {
+        &self.cipher
+    }
+}
+
+impl Set {
+    pub(super) fn first(&self) -> &SealingKey {
+        &self.first
+    }
+
+    pub(super) fn by_kid(&self, kid: &str) -> Option<&SealingKey> {
+        self.iter().find(|key| key.kid.as_str() == kid)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &SealingKey> {
+        iter::once(&self.first).chain(&self.others)
+    }
+
+    fn kids(&self) -> Vec<&str> {
+        self.iter().map(|key| key.kid.as_str()).collect()
+    }
+}
+
+impl SealingKeys {
+    fn of(present: Arc<Set>, source: Option<Box<dyn KeySource>>) -> Self {
+        Self(Arc::new(Shared { present: RwLock::new(present), source, last_read: Mutex::new(None) }))
+    }
+
+    /// These keys, read again from `source` when another one is needed.
+    #[must_use]
+    pub fn with_source(&self, source: impl KeySource + 'static) -> Self {
+        Self::of(self.present(), Some(Box::new(source)))
+    }
+
+    /// What was read last.
+    pub(super) fn present(&self) -> Arc<Set> {
+        Arc::clone(&self.0.present.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes sure that the key `kid` is there, and tells whether it is. Reads the keys again if it is not, unless that was
+    /// done within [`REREAD_INTERVAL`].
+    pub async fn fetch(&self, kid: &str) -> bool {
+        let Some(source) = &self.0.source else { return self.has(kid) };
+        let mut last_read = self.0.last_read.lock().await;
+        // Another call may have read the keys while this one waited.
+        if self.has(kid) {
+            return true;
+        }
+        if last_read.is_some_and(|at| at.elapsed() < REREAD_INTERVAL) {
+            return false;
+        }
+        *last_read = Some(Instant::now());
+        match source.read().await {
+            Ok(keys) => {
+                let keys = keys.present();
+                tracing::info!(kids = ?keys.kids(), "sealing keys read again");
+                *self.0.present.write().unwrap_or_else(PoisonError::into_inner) = keys;
+            }
+            Err(error) => tracing::error!(error = chain(&error), "sealing keys not read again"),
+        }
+        self.has(kid)
+    }
+
+    fn has(&self, kid: &str) -> bool {
+        self.present().by_kid(kid).is_some()
+    }
+
+    /// Reads a JWK set with the keys in their order.
+    pub fn from_jwks(text: &Redacted<String>) -> Result<Self, InvalidKeys> {
+        #[derive(Deserialize)]
+        struct Jwks {
+            keys: Vec<Jwk>,
+        }
+        let set: Jwks = serde_json::from_str(text.expose())?;
+        let mut keys = set.keys.into_iter().map(Jwk::into_key);
+        let first = keys.next().ok_or(InvalidKeys::Empty)??;
+        let mut others: Vec<SealingKey> = Vec::new();
+        for key in keys {
+            let key = key?;
+            if iter::once(&first).chain(&others).any(|known| known.kid == key.kid) {
+                return Err(InvalidKeys::Repeated(key.kid.as_str().to_owned()));
+            }
+            others.push(key);
+        }
+        Ok(Self::of(Arc::new(Set { first, others }), None))
+    }
+}
+
+impl Secret for SealingKeys {
+    const VARIABLE: &'static str = "SESSION_SEALING_KEYS_SECRET";
+    const CONTENT: &'static str = "a JWK set of 256-bit oct keys for A256GCM";
+    type Invalid = InvalidKeys;
+
+    fn read(text: &Redacted<String>) -> Result<Self, InvalidKeys> {
+        Self::from_jwks(text)
+    }
+}
+
+impl fmt::Debug for SealingKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.present().kids()).finish()
+    }
+}
+
+/// A key as it is written. Members that are not ours (`use`, `key_ops`, …) are ignored, as RFC 7517 wants.
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    alg: String,
+    kid: String,
+    k: Redacted<String>,
+}
+
+impl Jwk {
+    fn into_key(self) -> Result<SealingKey, InvalidKeys> {
+        // A key that says what it is for is used for nothing else.
+        if self.kty != "oct" || self.alg != "A256GCM" {
+            return Err(InvalidKeys::NotForSealing(self.kid));
+        }
+        let wrong_size = || InvalidKeys::Size(self.kid.clone());
+        let bytes = URL_SAFE_NO_PAD.decode(self.k.expose()).map_err(|_| wrong_size())?;
+        if bytes.len() != KEY_BYTES {
+            return Err(wrong_size());
+        }
+        let cipher = RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| wrong_size())?;
+        Ok(SealingKey { kid: Kid::new(self.kid).ok_or(InvalidKeys::Kid)?, cipher })
+    }
+}

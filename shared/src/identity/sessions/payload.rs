@@ -1,0 +1,159 @@
+//! What a session keeps for its user and nobody else may read: the device's name and the preferences.
+//!
+//! The row holds it as JSON, sealed ([`crate::identity::seal`]) for the session, its user and the payload's version. So a payload
+//! opens in its own row only, and an older one cannot be put back under the present version. Whoever can put back the
+//! whole row as it once was is not noticed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Device;
+use crate::core::ids::{SessionId, UserId};
+use crate::identity::seal::{OpenError, SealError, SealingKeys};
+
+mod merge_patch;
+mod preferences;
+#[cfg(test)]
+mod tests;
+
+pub use preferences::{
+    MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, Preferences, PreferencesPatch, PreferencesRefused,
+};
+
+/// The version of a session's first payload. Each write is the next one.
+pub const FIRST_VERSION: u64 = 1;
+
+/// The sealed part of a session.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Payload {
+    /// What the user calls the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<Device>,
+    /// What the user prefers.
+    #[serde(default)]
+    pub preferences: Preferences,
+}
+
+/// A payload as the row has it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealedPayload {
+    /// Rises with each write. The seal is bound to it.
+    pub version: u64,
+    /// The envelope.
+    pub bytes: Vec<u8>,
+}
+
+/// A payload cannot be sealed. 500.
+#[derive(Debug, thiserror::Error)]
+#[error("the payload of session {session_id} cannot be sealed")]
+pub struct PayloadNotSealed {
+    /// Whose payload.
+    pub session_id: SessionId,
+    /// Why not.
+    #[source]
+    pub source: SealError,
+}
+
+/// Why a payload cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PayloadError {
+    /// The key that it was sealed with is not there. 500.
+    #[error("the payload of session {session_id} cannot be opened with the sealing keys that are there")]
+    UnknownKey {
+        /// Whose payload.
+        session_id: SessionId,
+        /// Which key.
+        #[source]
+        source: OpenError,
+    },
+    /// It is not what was sealed for this session at this version: the session is not to be trusted. 401.
+    #[error("the payload of session {session_id} is not its own")]
+    Foreign {
+        /// In whose row it was.
+        session_id: SessionId,
+        /// How it was found out.
+        #[source]
+        source: OpenError,
+    },
+    /// It was sealed here and is no payload that this code knows. 500.
+    #[error("the payload of session {session_id} cannot be read, at line {line} column {column}")]
+    Unreadable {
+        /// Whose payload.
+        session_id: SessionId,
+        /// Where reading stopped, from 1. Not serde's sentence, which may quote the payload.
+        line: usize,
+        /// Where reading stopped, from 1.
+        column: usize,
+    },
+}
+
+impl Payload {
+    /// Seals it for the row of this session at this version.
+    pub fn seal(
+        &self,
+        keys: &SealingKeys,
+        session_id: &SessionId,
+        user_id: &UserId,
+        version: u64,
+    ) -> Result<SealedPayload, PayloadNotSealed> {
+        let plain = serde_json::json!(self).to_string();
+        match keys.seal(plain.as_bytes(), &context(session_id, user_id, version)) {
+            Ok(bytes) => Ok(SealedPayload { version, bytes }),
+            Err(source) => Err(PayloadNotSealed { session_id: session_id.clone(), source }),
+        }
+    }
+}
+
+impl SealedPayload {
+    /// Opens what was in the row of this session. If its key is a new one, the keys are read again.
+    pub async fn open(
+        &self,
+        keys: &SealingKeys,
+        session_id: &SessionId,
+        user_id: &UserId,
+    ) -> Result<Payload, PayloadError> {
+        match self.open_with(keys, session_id, user_id) {
+            Err(PayloadError::UnknownKey { source: OpenError::UnknownKey(kid), .. })
+                if keys.fetch(&kid).await =>
+            {
+                self.open_with(keys, session_id, user_id)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Opens it with the keys that are there.
+    fn open_with(
+        &self,
+        keys: &SealingKeys,
+        session_id: &SessionId,
+        user_id: &UserId,
+    ) -> Result<Payload, PayloadError> {
+        let session_id = session_id.clone();
+        let plain = match keys.open(&self.bytes, &context(&session_id, user_id, self.version)) {
+            Ok(plain) => plain,
+            Err(source @ OpenError::UnknownKey(_)) => {
+                return Err(PayloadError::UnknownKey { session_id, source });
+            }
+            Err(source @ OpenError::Refused(_)) => return Err(PayloadError::Foreign { session_id, source }),
+        };
+        serde_json::from_slice(&plain).map_err(|error| PayloadError::Unreadable {
+            session_id,
+            line: error.line(),
+            column: error.column(),
+        })
+    }
+}
+
+impl fmt::Debug for SealedPayload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedPayload").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// What a seal is bound to. Ids have no line breaks, so no two payloads share these bytes; nor does whatever else may be
+/// sealed with the same keys one day.
+fn context(session_id: &SessionId, user_id: &UserId, version: u64) -> Vec<u8> {
+    format!("session payload\n{session_id}\n{user_id}\n{version}").into_bytes()
+}

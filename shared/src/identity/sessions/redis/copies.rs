@@ -1,0 +1,225 @@
+//! The commands. Whatever fails here is logged here, and costs its caller no more than time.
+
+use std::time::Duration;
+
+use ::redis::Pipeline;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::CopyTerms;
+use super::entry::{Found, Lease, copy};
+use super::seal::CopyKey;
+use crate::core::clock::SharedClock;
+use crate::core::ids::{SessionId, UserId};
+use crate::identity::sessions::dynamo::SessionRow;
+use crate::identity::sessions::{CheckedRow, Session, SessionRows};
+use crate::platform::redis::{Incarnation, RedisClient, RedisError};
+use crate::platform::telemetry::{self, Metric, chain};
+
+/// How long a lease keeps others from filling in. A read from DynamoDB takes milliseconds; one that takes longer than this
+/// fills in nothing, and the next reader may.
+const LEASE_LIFETIME: Duration = Duration::from_secs(1);
+
+/// Between two tries to have copies deleted that a revocation waits for.
+const WITHDRAWAL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Sets each key that still holds the lease ARGV[1]: to its value (ARGV[3], ..), until ARGV[2].
+const FILL_IN: &str = "
+for i = 1, #KEYS do
+    if redis.call('GET', KEYS[i]) == ARGV[1] then
+        redis.call('SET', KEYS[i], ARGV[i + 2], 'PXAT', ARGV[2])
+    end
+end";
+
+/// Copies of the rows of one table.
+#[derive(Debug)]
+pub(super) struct Copies {
+    redis: RedisClient,
+    table: String,
+    clock: SharedClock,
+    terms: CopyTerms,
+    key: CopyKey,
+}
+
+/// What Redis told of a session's rows.
+pub(super) enum Lookup {
+    /// Both.
+    Copied(Box<SessionRows>),
+    /// Not both; where nothing was, a lease is now.
+    Missing(Missing),
+    /// Nothing.
+    Unanswered,
+}
+
+/// Leases that may be filled in.
+pub(super) struct Missing {
+    lease: Lease,
+    session: Option<String>,
+    version: Option<String>,
+}
+
+impl Copies {
+    pub(super) fn new(
+        redis: RedisClient,
+        table: &str,
+        clock: SharedClock,
+        terms: CopyTerms,
+        key: CopyKey,
+    ) -> Self {
+        Self { redis, table: table.to_owned(), clock, terms, key }
+    }
+
+    /// Looks both rows up at one instant, and leaves leases where there is nothing.
+    pub(super) async fn look_up(&self, id: &SessionId, user: &UserId) -> Lookup {
+        let lease = match Lease::generate() {
+            Ok(lease) => lease,
+            Err(error) => {
+                tracing::error!(error = chain(&error), "no lease could be drawn");
+                return Lookup::Unanswered;
+            }
+        };
+        let rows = [CheckedRow::Session(id), CheckedRow::Version(user)];
+        let asked = self.redis.ask::<(Option<Vec<u8>>, Option<Vec<u8>>)>(|server| {
+            let mut commands = Pipeline::new();
+            // Together: a session that was spared by a revocation must not be seen without the version it was spared in.
+            commands.atomic();
+            for key in rows.map(|row| self.name(server, row)) {
+                let set = commands.cmd("SET").arg(key).arg(lease.as_bytes());
+                set.arg("NX").arg("GET").arg("PX").arg(millis(LEASE_LIFETIME));
+            }
+            commands
+        });
+        let answer = match asked.await {
+            Ok(answer) => answer,
+            Err(error) => return unanswered(&error),
+        };
+        let now = self.clock.now();
+        let (session, version) = &answer.value;
+        let [session_name, version_name] = rows.map(|row| self.name(&answer.from, row));
+        let session = Found::<SessionRow>::read(session.as_deref(), &self.key, &session_name, now);
+        let version = Found::<u64>::read(version.as_deref(), &self.key, &version_name, now);
+        match (session, version) {
+            (Found::Copy(session), Found::Copy(token_version)) => match Session::try_from(session) {
+                Ok(session) => {
+                    Lookup::Copied(Box::new(SessionRows { session: Some(session), token_version }))
+                }
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "a copy of a session is unreadable");
+                    self.forget(&rows).await;
+                    Lookup::Unanswered
+                }
+            },
+            (Found::Forged, _) | (_, Found::Forged) => {
+                telemetry::count(Metric::ForgedSessionCopies, 1);
+                tracing::warn!(session = %id, "Redis holds a copy of a session that no function wrote with this key");
+                self.forget(&rows).await;
+                Lookup::Unanswered
+            }
+            (Found::Garbage, _) | (_, Found::Garbage) => {
+                tracing::warn!(session = %id, "Redis holds a copy of a session that another version wrote");
+                self.forget(&rows).await;
+                Lookup::Unanswered
+            }
+            (session, version) => Lookup::Missing(Missing {
+                lease,
+                session: matches!(session, Found::Leased).then_some(session_name),
+                version: matches!(version, Found::Leased).then_some(version_name),
+            }),
+        }
+    }
+
+    /// Puts copies where the leases still are. `before`: an instant before the rows were read.
+    pub(super) async fn fill_in(
+        &self,
+        missing: Missing,
+        session: Option<&Session>,
+        version: Option<u64>,
+        before: Timestamp,
+    ) {
+        let lifetime = SignedDuration::try_from(self.terms.lifetime).unwrap_or(SignedDuration::ZERO);
+        let until_ms = before.saturating_add(lifetime).unwrap_or(before).as_millisecond();
+        let session = missing
+            .session
+            .zip(session)
+            .and_then(|(name, row)| Some((copy(&self.key, &name, SessionRow::from(row), until_ms)?, name)));
+        let version = missing
+            .version
+            .zip(version)
+            .and_then(|(name, row)| Some((copy(&self.key, &name, row, until_ms)?, name)));
+        let copies: Vec<(Vec<u8>, String)> = session.into_iter().chain(version).collect();
+        if copies.is_empty() {
+            return;
+        }
+        let filled = self.redis.ask::<()>(|_| {
+            let mut commands = Pipeline::new();
+            let (values, keys): (Vec<_>, Vec<_>) = copies.iter().cloned().unzip();
+            let script = commands.cmd("EVAL").arg(FILL_IN).arg(keys.len()).arg(keys);
+            script.arg(missing.lease.as_bytes()).arg(until_ms).arg(values).ignore();
+            commands
+        });
+        if let Err(error) = filled.await {
+            report(&error);
+        }
+    }
+
+    /// Deletes copies and leases of the rows.
+    pub(super) async fn forget(&self, rows: &[CheckedRow<'_>]) {
+        if let Err(error) = self.delete(rows).await {
+            report(&error);
+        }
+    }
+
+    /// Returns once no copy counts that was made of the rows as they were before.
+    pub(super) async fn withdraw(&self, rows: &[CheckedRow<'_>]) {
+        let all_lapsed = Instant::now() + self.terms.lifetime + self.terms.clock_skew;
+        while let Err(error) = self.delete(rows).await {
+            report(&error);
+            let next = Instant::now() + WITHDRAWAL_INTERVAL;
+            tokio::time::sleep_until(next.min(all_lapsed)).await;
+            if next >= all_lapsed {
+                tracing::warn!(
+                    "a revocation waited until all copies had lapsed, because Redis did not answer"
+                );
+                return;
+            }
+        }
+    }
+
+    async fn delete(&self, rows: &[CheckedRow<'_>]) -> Result<(), RedisError> {
+        let deleted = self.redis.ask::<()>(|server| {
+            let mut commands = Pipeline::new();
+            // One command: both rows of a session go at the same instant.
+            let keys: Vec<_> = rows.iter().map(|row| self.name(server, *row)).collect();
+            commands.cmd("DEL").arg(keys).ignore();
+            commands
+        });
+        deleted.await.map(drop)
+    }
+
+    /// Under which key of Redis a row's copy is. Tables of several stacks may share a Redis.
+    fn name(&self, server: &Incarnation, row: CheckedRow<'_>) -> String {
+        let Self { table, .. } = self;
+        match row {
+            CheckedRow::Session(id) => format!("sojourn:{table}:{server}:{id}"),
+            CheckedRow::Version(user) => format!("sojourn:{table}:{server}:{user}"),
+        }
+    }
+}
+
+fn unanswered(error: &RedisError) -> Lookup {
+    report(error);
+    Lookup::Unanswered
+}
+
+/// One line for each call that failed. While the circuit is open that is one a second, not one a request.
+fn report(error: &RedisError) {
+    match error {
+        RedisError::CircuitOpen => tracing::debug!("Redis is not asked"),
+        RedisError::Connecting => tracing::debug!("Redis is not reached yet"),
+        error => tracing::warn!(error = chain(error), "Redis gave no answer, DynamoDB is asked instead"),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,266 @@
+//! How often a password may be guessed: five times in fifteen minutes for an account, a hundred for an address. And how many
+//! accounts may be opened from an address.
+//!
+//! 1. Whoever wants a password verified *reserves* the attempt first ([`Throttle::reserve`]): it is counted before
+//!    anything is compared, so that of fifty guesses at once five are verified and not fifty. The caller's address is
+//!    counted first, then the account; at a limit the answer is [`Admission::Refused`], with the time that is left. A device
+//!    that has signed in to the account before ([`device`]) is counted instead of the account, with a limit of its own.
+//! 2. An attempt that proved right is given back ([`Throttle::give_back_during`]), concurrently with what follows. Only
+//!    its own: what others failed to guess meanwhile stays counted, or a thief's own sign-ins would buy him guesses.
+//! 3. A subject's window begins with its first attempt and ends fifteen minutes later. The first attempt after that
+//!    begins a new one. TTL removes the row, later.
+//! 4. A sign-up is counted for its address alone, and never given back ([`Throttle::count_sign_up`]).
+//!
+//! An account is counted whether it exists or not, in the same requests: neither the answer nor its time tells who has
+//! one. When the address is refused the account is not counted, or somebody whose address was stopped long ago could
+//! go on to keep the owner out. When the account is refused, the address stays counted.
+//!
+//! An e-mail address is not stored; what names its row is a hash of it. That keeps it out of sight, not secret from
+//! somebody who has the table and a list of addresses.
+//!
+//! When the store does not answer, no password is verified: 503. A reservation whose request died, or that could not be
+//! given back, stays counted until the window ends.
+//!
+//! Limits:
+//! - Anybody can keep an account from signing in on *new* devices, by five wrong guesses in each window. Sessions that were
+//!   begun go on, and devices that signed in before sign in again. A browser is known to the account that it signed in to last.
+//! - An account has five guesses for strangers, and five more for each device whose token was stolen.
+//! - Attempts in flight are counted: more than five sign-ins to one account at once are refused, right ones as well.
+//! - A window does not slide: five guesses at the end of one and five in the next may be moments apart.
+//! - Each region counts for itself.
+//! - The address is the one that API Gateway sees, or that a trusted proxy tells ([`crate::edge::http::TrustedProxy`]). Behind any
+//!   other proxy or CDN it is the proxy's, and the limit its clients'.
+//! - A request that is sent again after its answer was lost may count twice: one guess fewer, or after a sign-in one more.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures::future;
+use futures::stream::{self, StreamExt};
+use jiff::Timestamp;
+
+use crate::core::clock::SharedClock;
+use crate::identity::users::Email;
+use crate::platform::dynamo::DynamoError;
+use crate::platform::telemetry::{self, Metric, chain};
+
+pub mod device;
+pub mod dynamo;
+mod subject;
+
+pub use device::{DeviceToken, DeviceTokens, KnownDevice};
+pub use subject::Subject;
+
+/// How long attempts are counted together.
+pub const WINDOW: Duration = Duration::from_mins(15);
+/// Attempts on one account in a window: room for honest mistakes, and 480 guesses a day at most, which come to nothing
+/// against twelve characters.
+pub const ACCOUNT_LIMIT: u32 = 5;
+/// Attempts from one address in a window. Many people share an address (offices, mobile networks), and most mistype
+/// sometimes.
+pub const ADDRESS_LIMIT: u32 = 100;
+/// Attempts of one known device on one account in a window: as many as the account has for strangers.
+pub const DEVICE_LIMIT: u32 = ACCOUNT_LIMIT;
+
+/// What an attempt is counted under, at most: an address and an account.
+const SUBJECTS: usize = 2;
+
+/// What an attempt is counted under, and so what can be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// The account, by its e-mail address.
+    Account,
+    /// The network address.
+    Address,
+    /// A device that has signed in to the account before.
+    Device,
+    /// The network address, for sign-ups.
+    SignUps,
+}
+
+impl Limit {
+    /// Its name in logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Address => "address",
+            Self::Device => "device",
+            Self::SignUps => "sign-ups",
+        }
+    }
+
+    /// Why it was reached, for clients and logs.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Account | Self::Address | Self::Device => "too many passwords were wrong",
+            Self::SignUps => "too many accounts were opened from this network",
+        }
+    }
+}
+
+/// Whether a password may be verified.
+#[derive(Debug)]
+pub enum Admission {
+    /// It may, once.
+    Reserved(Reservation),
+    /// It may not.
+    Refused(Refusal),
+}
+
+/// Whether an account may be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignUpAdmission {
+    /// It may.
+    Counted,
+    /// It may not.
+    Refused(Refusal),
+}
+
+/// The right to verify one password. Dropped, it stays counted as a failure.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "an attempt that is not given back counts as a failure"]
+pub struct Reservation(Vec<Counted>);
+
+/// Where an attempt to verify a password comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The network address, if that is known.
+    pub address: Option<IpAddr>,
+    /// The device, if it has signed in to the account before.
+    pub device: Option<KnownDevice>,
+}
+
+/// Too many attempts failed lately. 429.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// Of what.
+    pub limit: Limit,
+    /// When the window ends.
+    pub retry_after: Duration,
+}
+
+/// One counted attempt of one subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// Whose.
+    pub subject: Subject,
+    /// The end of the window that it was counted in, which tells this window from later ones.
+    pub window_end: Timestamp,
+}
+
+/// Outcome of counting an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Count {
+    /// It was counted.
+    Counted(Counted),
+    /// The limit was reached before. Nothing was counted.
+    Full {
+        /// When that ends.
+        window_end: Timestamp,
+    },
+}
+
+/// Why nobody can tell whether a password may be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum ThrottleError {
+    /// The store failed. 503 when it will pass, else 500.
+    #[error(transparent)]
+    Store(#[from] DynamoError),
+    /// Windows began and ended faster than they could be read. 503.
+    #[error("the attempts of {0} were busy")]
+    Busy(Subject),
+}
+
+/// Counts attempts.
+pub trait AttemptStore: Send + Sync {
+    /// Counts an attempt at `now`, unless `limit` are counted in the window already. Exact under concurrency.
+    fn count(
+        &self,
+        subject: Subject,
+        limit: u32,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Count, ThrottleError>> + Send;
+
+    /// Takes one attempt back, if its window is still the subject's.
+    fn take_back(&self, counted: Counted) -> impl Future<Output = Result<(), ThrottleError>> + Send;
+}
+
+/// Says how often passwords may be guessed.
+#[derive(Debug)]
+pub struct Throttle<S> {
+    /// Where attempts are counted.
+    pub store: S,
+    /// Tells when.
+    pub clock: SharedClock,
+}
+
+impl<S: AttemptStore> Throttle<S> {
+    /// Reserves one attempt to verify the password of `email`.
+    pub async fn reserve(
+        &self,
+        email: &Email,
+        Origin { address, device }: Origin,
+    ) -> Result<Admission, ThrottleError> {
+        let account = match device {
+            Some(device) => (Limit::Device, DEVICE_LIMIT, Subject::of_device(device)),
+            None => (Limit::Account, ACCOUNT_LIMIT, Subject::of_account(email)),
+        };
+        let subjects: [_; SUBJECTS] = [
+            address.map(|address| (Limit::Address, ADDRESS_LIMIT, Subject::of_address(address))),
+            Some(account),
+        ];
+        let mut counted = Vec::with_capacity(SUBJECTS);
+        for (limit, attempts, subject) in subjects.into_iter().flatten() {
+            let now = self.clock.now();
+            match self.store.count(subject, attempts, now).await? {
+                Count::Counted(attempt) => counted.push(attempt),
+                Count::Full { window_end } => {
+                    return Ok(Admission::Refused(refused(limit, address, window_end, now)));
+                }
+            }
+        }
+        Ok(Admission::Reserved(Reservation(counted)))
+    }
+
+    /// Counts a sign-up from `address`, of which `limit` are taken in a window. It stays counted whatever comes of it: each
+    /// costs a password hash, and tells whether an e-mail address has an account. Without an address nothing is counted.
+    pub async fn count_sign_up(
+        &self,
+        address: Option<IpAddr>,
+        limit: u32,
+    ) -> Result<SignUpAdmission, ThrottleError> {
+        let Some(from) = address else { return Ok(SignUpAdmission::Counted) };
+        let now = self.clock.now();
+        Ok(match self.store.count(Subject::of_sign_ups(from), limit, now).await? {
+            Count::Counted(_) => SignUpAdmission::Counted,
+            Count::Full { window_end } => {
+                SignUpAdmission::Refused(refused(Limit::SignUps, address, window_end, now))
+            }
+        })
+    }
+
+    /// Gives an attempt back whose password was right. A failure is logged and harms little: the attempt stays counted.
+    pub async fn give_back(&self, Reservation(counted): Reservation) {
+        let take_back = async |attempt| {
+            if let Err(error) = self.store.take_back(attempt).await {
+                tracing::warn!(error = chain(&error), "an attempt was not given back");
+            }
+        };
+        stream::iter(counted).for_each_concurrent(SUBJECTS, take_back).await;
+    }
+
+    /// Does `work` and gives the attempt back meanwhile, whatever comes of `work`: the password was right.
+    pub async fn give_back_during<T>(&self, reservation: Reservation, work: impl Future<Output = T>) -> T {
+        future::join(self.give_back(reservation), work).await.1
+    }
+}
+
+fn refused(limit: Limit, address: Option<IpAddr>, window_end: Timestamp, now: Timestamp) -> Refusal {
+    let limit_name = limit.name();
+    let address = address.map(|address| address.to_string());
+    telemetry::count_case(Metric::ThrottledAttempts, limit_name, 1);
+    tracing::warn!(limit = limit_name, address, "{}", limit.reason());
+    let retry_after = Duration::try_from(window_end.duration_since(now)).unwrap_or_default();
+    Refusal { limit, retry_after }
+}

@@ -1,0 +1,108 @@
+//! What attempts are counted under.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+use super::KnownDevice;
+use crate::identity::users::Email;
+
+/// The part of an IPv6 address that its network gave out. The other half is the client's own to choose (RFC 4291, section
+/// 2.5.4): counting it would hand out 2^64 times the limit.
+const IPV6_NETWORK_BITS: u32 = 64;
+
+/// What the keys of accounts begin with.
+const ACCOUNT: &str = "account#";
+
+/// What the keys of devices begin with.
+const DEVICE: &str = "device#";
+
+/// An account, a device or a network address, as the key of its row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Subject(String);
+
+impl Subject {
+    /// The account of an e-mail address, which need not exist.
+    pub fn of_account(email: &Email) -> Self {
+        Self(format!("{ACCOUNT}{}", URL_SAFE_NO_PAD.encode(Sha256::digest(email.as_str()))))
+    }
+
+    /// A device that has signed in to an account. It is known to that account only, so its id names both.
+    pub fn of_device(device: KnownDevice) -> Self {
+        Self(format!("{DEVICE}{device}"))
+    }
+
+    /// The network that an address stands for: itself (IPv4), or its /64 (IPv6). An IPv4 address that was written as an
+    /// IPv6 one is the IPv4 address.
+    pub fn of_address(address: IpAddr) -> Self {
+        Self(format!("address#{}", network(address)))
+    }
+
+    /// The sign-ups from the network of an address.
+    pub fn of_sign_ups(address: IpAddr) -> Self {
+        Self(format!("sign-ups#{}", network(address)))
+    }
+
+    /// The key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// For logs, which name no account, not even by a hash.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            key if key.starts_with(ACCOUNT) => "account#…",
+            key if key.starts_with(DEVICE) => "device#…",
+            key => key,
+        })
+    }
+}
+
+fn network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let network = address.to_bits() >> IPV6_NETWORK_BITS << IPV6_NETWORK_BITS;
+            format!("{}/{IPV6_NETWORK_BITS}", Ipv6Addr::from_bits(network))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_address(text: &str) -> String {
+        Subject::of_address(text.parse().unwrap()).as_str().to_owned()
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_network_and_an_ipv4_client_itself() {
+        assert_eq!(of_address("203.0.113.7"), "address#203.0.113.7");
+        assert_eq!(of_address("2001:db8:1:2:aaaa:bbbb:cccc:dddd"), "address#2001:db8:1:2::/64");
+        assert_eq!(of_address("2001:db8:1:2::1"), of_address("2001:db8:1:2:ffff::"));
+        assert_ne!(of_address("2001:db8:1:2::1"), of_address("2001:db8:1:3::1"));
+    }
+
+    #[test]
+    fn an_ipv4_address_in_ipv6_spelling_is_the_ipv4_address() {
+        assert_eq!(of_address("::ffff:203.0.113.7"), of_address("203.0.113.7"));
+        assert_ne!(of_address("::ffff:203.0.113.7"), of_address("::ffff:203.0.113.8"));
+    }
+
+    #[test]
+    fn an_account_is_one_in_any_spelling_and_its_key_does_not_show_it() {
+        let account = |text: &str| Subject::of_account(&text.parse().unwrap());
+        assert_eq!(account("ann@example.com"), account(" Ann@Example.COM"));
+        assert_ne!(account("ann@example.com"), account("bob@example.com"));
+        let subject = account("ann@example.com");
+        let key = subject.as_str();
+        assert!(!key.contains("ann") && !key.contains('@') && key.len() == ACCOUNT.len() + 43, "{key}");
+        assert_eq!(subject.to_string(), "account#…");
+    }
+}

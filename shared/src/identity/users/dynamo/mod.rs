@@ -1,0 +1,245 @@
+//! Accounts in DynamoDB.
+//!
+//! | item | key `userId` | attributes |
+//! |---|---|---|
+//! | profile | `usr_…` | `email`, `passwordHash`, `roles?` (string set), `createdAt` |
+//! | pointer | `email#<address>` | `accountId` |
+//!
+//! An account's token version is a row of the sessions table ([`crate::identity::sessions::dynamo`]), where every function reads it. It
+//! is read here together with the profile, in one transaction: a sign-in with an old password must not get the version
+//! that a change of the password just raised.
+//!
+//! Requests are boxed when they are sent: the future of an SDK call is ten kilobytes, which every caller up to the
+//! handler would otherwise carry along.
+//!
+//! All reads are consistent: a password that was just changed, or an account that was just made, counts at once.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{CredentialReader, Email, PasswordHash, ProfileReader, SignUp, User, UserError, UserWriter};
+use crate::core::clock::as_rfc3339;
+use crate::core::deadline::Deadline;
+use crate::core::env::{ConfigError, Env};
+use crate::core::ids::UserId;
+use crate::core::retry::Backoff;
+use crate::identity::sessions;
+use crate::identity::tokens::Role;
+use crate::platform::dynamo::{
+    CancellationReason, DynamoError, Item, RowKey, Transaction, read_snapshot, text,
+};
+use crate::platform::tables;
+
+mod passwords;
+mod roles;
+
+pub use passwords::DynamoPasswords;
+pub use roles::DynamoRoles;
+
+/// For both items of a new account: an address has one account, and an account is never overwritten.
+const IS_NEW: &str = "attribute_not_exists(userId)";
+/// A user id that is never given out, read instead of a profile when there is none, so that the number of reads does
+/// not tell whether an address has an account.
+const NOBODY: &str = "usr_00000000000000000000000000";
+/// How long a transaction at the same rows is waited for. The invocation's own deadline cuts in earlier.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The users table, and the token versions in the sessions table.
+#[derive(Debug, Clone)]
+pub struct DynamoUsers {
+    client: Client,
+    table: String,
+    sessions: String,
+}
+
+impl DynamoUsers {
+    /// Accounts in the table that `USERS_TABLE` names, with token versions in that of `SESSIONS_TABLE`.
+    pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
+        Ok(Self { client, table: tables::USERS.name(env)?, sessions: tables::SESSIONS.name(env)? })
+    }
+
+    async fn account_of(&self, email: &Email) -> Result<Option<UserId>, DynamoError> {
+        let key = pointer_key(email);
+        let request = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(tables::USERS.key.hash, text(key.as_str()))
+            .consistent_read(true);
+        let answer = Box::pin(request.send())
+            .await
+            .map_err(|error| DynamoError::new("GetItem", target(&key), error))?;
+        let Some(item) = answer.item else { return Ok(None) };
+        let pointer: Pointer = serde_dynamo::from_item(item)
+            .map_err(|error| DynamoError::unreadable("GetItem", "a pointer to an account", error))?;
+        Ok(Some(pointer.account_id))
+    }
+
+    /// The account with this id, its password's hash and its token version, all as of one moment.
+    async fn snapshot(&self, user: &str) -> Result<Option<(User, PasswordHash)>, DynamoError> {
+        let row = |table, hash: &str| RowKey { table, key: Item::from([(hash.to_owned(), text(user))]) };
+        let keys = [row(&self.table, tables::USERS.key.hash), row(&self.sessions, tables::SESSIONS.key.hash)];
+        let [profile, version] = read_snapshot(&self.client, keys, Deadline::after(PATIENCE)).await?;
+        let Some(profile) = profile else { return Ok(None) };
+        let version = version.map(sessions::dynamo::parse_version).transpose()?;
+        parse(profile, version.unwrap_or_default()).map(Some)
+    }
+
+    fn put_new(&self, item: Item) -> Result<TransactWriteItem, DynamoError> {
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression(IS_NEW)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| DynamoError::unreadable("TransactWriteItems", "a new account", error))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+
+    async fn try_create(&self, profile: Item, pointer: Item, user: &User) -> Result<Creation, DynamoError> {
+        let target = target(user.id.as_str());
+        let request = self
+            .client
+            .transact_write_items()
+            .transact_items(self.put_new(pointer)?)
+            .transact_items(self.put_new(profile)?);
+        let result = Box::pin(request.send()).await;
+        let reasons = match Transaction::outcome(result, &target)? {
+            Transaction::Committed => return Ok(Creation::Settled(SignUp::Created(user.clone()))),
+            Transaction::Cancelled(reasons) => reasons,
+        };
+        if let [CancellationReason::ConditionFailed(owner), ..] = reasons.as_slice() {
+            // The commit of a try whose answer was lost is our own.
+            let ours = owner.get("accountId").and_then(|id| id.as_s().ok()) == Some(&user.id.to_string());
+            return Ok(Creation::Settled(if ours {
+                SignUp::Created(user.clone())
+            } else {
+                SignUp::EmailTaken
+            }));
+        }
+        // Never the reasons themselves: they carry items, and an item carries a hash.
+        let other = reasons.iter().find_map(|reason| match reason {
+            CancellationReason::None | CancellationReason::Conflict => None,
+            CancellationReason::ConditionFailed(_) => Some("the user id is in use".to_owned()),
+            CancellationReason::Other(code) => Some(code.clone()),
+        });
+        match other {
+            None => Ok(Creation::Conflict),
+            Some(code) => Err(DynamoError {
+                operation: "TransactWriteItems",
+                target,
+                code: Some(code),
+                source: "the transaction was cancelled".into(),
+            }),
+        }
+    }
+}
+
+/// What one try to create an account came to.
+enum Creation {
+    Settled(SignUp),
+    Conflict,
+}
+
+impl UserWriter for DynamoUsers {
+    async fn create(
+        &self,
+        user: &User,
+        password: &PasswordHash,
+        deadline: Deadline,
+    ) -> Result<SignUp, UserError> {
+        let unwritable =
+            |error| DynamoError::unreadable("TransactWriteItems", target(user.id.as_str()), error);
+        let profile: Item = serde_dynamo::to_item(Profile::of(user, password)).map_err(unwritable)?;
+        let pointer = Item::from([
+            (tables::USERS.key.hash.to_owned(), text(pointer_key(&user.email))),
+            ("accountId".to_owned(), text(user.id.as_str())),
+        ]);
+        let mut backoff = Backoff::within(deadline);
+        loop {
+            match self.try_create(profile.clone(), pointer.clone(), user).await? {
+                Creation::Settled(outcome) => return Ok(outcome),
+                Creation::Conflict if backoff.wait().await => {}
+                Creation::Conflict => return Err(UserError::Busy),
+            }
+        }
+    }
+}
+
+impl CredentialReader for DynamoUsers {
+    async fn credentials(&self, email: &Email) -> Result<Option<(User, PasswordHash)>, UserError> {
+        let account = self.account_of(email).await?;
+        Ok(self.snapshot(account.as_ref().map_or(NOBODY, UserId::as_str)).await?)
+    }
+}
+
+impl ProfileReader for DynamoUsers {
+    async fn profile(&self, id: &UserId) -> Result<Option<(User, PasswordHash)>, UserError> {
+        Ok(self.snapshot(id.as_str()).await?)
+    }
+}
+
+fn profile_key(user: &UserId) -> Item {
+    Item::from([(tables::USERS.key.hash.to_owned(), text(user.as_str()))])
+}
+
+fn pointer_key(email: &Email) -> String {
+    format!("email#{email}")
+}
+
+/// How errors name an item. Addresses stay out of logs.
+fn target(key: &str) -> String {
+    match key.split_once('#') {
+        Some((kind, _)) => format!("user {kind}#…"),
+        None => format!("user {key}"),
+    }
+}
+
+fn parse(item: Item, token_version: u64) -> Result<(User, PasswordHash), DynamoError> {
+    let profile: Profile = serde_dynamo::from_item(item)
+        .map_err(|error| DynamoError::unreadable("TransactGetItems", "an account's profile", error))?;
+    let user = User {
+        id: profile.user_id,
+        email: profile.email,
+        roles: profile.roles,
+        token_version,
+        created_at: profile.created_at,
+    };
+    Ok((user, profile.password_hash))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Pointer {
+    account_id: UserId,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Profile {
+    user_id: UserId,
+    email: Email,
+    password_hash: PasswordHash,
+    /// Absent when empty: DynamoDB has no empty sets.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "serde_dynamo::string_set")]
+    roles: BTreeSet<Role>,
+    #[serde(with = "as_rfc3339")]
+    created_at: Timestamp,
+}
+
+impl Profile {
+    fn of(user: &User, password: &PasswordHash) -> Self {
+        Self {
+            user_id: user.id.clone(),
+            email: user.email.clone(),
+            password_hash: password.clone(),
+            roles: user.roles.clone(),
+            created_at: user.created_at,
+        }
+    }
+}

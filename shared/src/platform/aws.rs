@@ -1,0 +1,87 @@
+//! The AWS SDK, set up for a function: credentials from the environment only (that is where Lambda puts them), no
+//! profile files, short timeouts, few retries. Endpoints come from `AWS_ENDPOINT_URL_*` when they are set, which is
+//! how the local region stands in for AWS.
+
+use std::time::Duration;
+
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+
+use crate::core::env::{ConfigError, Env};
+
+/// A TCP and TLS handshake inside a region takes milliseconds.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// DynamoDB answers in milliseconds; past this a fresh connection is the better bet.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+/// All tries together. Below the shortest function timeout, so that the caller can still answer.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
+/// First try included.
+const MAX_ATTEMPTS: u32 = 3;
+/// Longest wait before the second try; it doubles for the third. The SDK's own is a second: a lost connection would cost
+/// a customer half a second on average, for a service that answers in milliseconds.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
+
+/// The region this process runs in, as Lambda tells it.
+pub fn region(env: &Env) -> Result<String, ConfigError> {
+    env.required("AWS_REGION").map(str::to_owned)
+}
+
+/// The client of S3.
+pub fn s3_client(env: &Env, sdk: &SdkConfig) -> aws_sdk_s3::Client {
+    aws_sdk_s3::Client::from_conf(s3_config(env, sdk).build())
+}
+
+/// What clients of S3 are made from. An endpoint of one's own (the local region's, by its address) has buckets in the path,
+/// not in the host name.
+pub fn s3_config(env: &Env, sdk: &SdkConfig) -> aws_sdk_s3::config::Builder {
+    let has_own_endpoint = env.optional("AWS_ENDPOINT_URL_S3").is_some();
+    aws_sdk_s3::config::Builder::from(sdk).force_path_style(has_own_endpoint)
+}
+
+/// Configuration that every client is made from.
+pub async fn sdk_config(env: &Env) -> Result<SdkConfig, ConfigError> {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build();
+    // A set without any file makes the SDK panic; an empty text in place of one reads nothing.
+    let no_files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Config, "").build();
+    Ok(aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(region(env)?))
+        .credentials_provider(EnvironmentVariableCredentialsProvider::new())
+        .profile_files(no_files)
+        .retry_config(
+            RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS).with_initial_backoff(INITIAL_BACKOFF),
+        )
+        .timeout_config(timeouts)
+        // Answers are a few kilobytes and the attempt's timeout covers them: watching each body's throughput as well
+        // would only cost time on every call.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .load()
+        .await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_region_is_all_that_a_configuration_needs() {
+        let config = sdk_config(&Env::of([("AWS_REGION", "ap-northeast-1")])).await.unwrap();
+        assert_eq!(config.region().map(Region::as_ref), Some("ap-northeast-1"));
+    }
+
+    #[tokio::test]
+    async fn no_retry_waits_as_long_as_a_customer_would_notice() {
+        let config = sdk_config(&Env::of([("AWS_REGION", "ap-northeast-1")])).await.unwrap();
+        let retries = config.retry_config().unwrap();
+        let waits: Duration =
+            (1..retries.max_attempts()).map(|n| retries.initial_backoff() * 2_u32.pow(n - 1)).sum();
+        assert!(retries.has_retry() && waits <= Duration::from_millis(200), "{waits:?}");
+    }
+}

@@ -1,0 +1,48 @@
+//! Rows of several tables as they were at one moment.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::transact_get_items::TransactGetItemsError;
+use aws_sdk_dynamodb::types::{Get, TransactGetItem};
+
+use super::{DynamoError, Item, RowKey};
+use crate::core::deadline::Deadline;
+use crate::core::retry::Backoff;
+
+/// Reads `N` rows in one transaction: unlike a batch, which may show one row before and another one after somebody's
+/// transaction. Twice the price of a batch, for where that matters. A writer at the rows is waited for, with jitter,
+/// until `deadline`.
+pub async fn read_snapshot<const N: usize>(
+    client: &Client,
+    keys: [RowKey<'_>; N],
+    deadline: Deadline,
+) -> Result<[Option<Item>; N], DynamoError> {
+    let target = keys.each_ref().map(|key| key.table).join(", ");
+    let mut gets = Vec::with_capacity(N);
+    for RowKey { table, key } in keys {
+        let get = Get::builder().table_name(table).set_key(Some(key)).build();
+        let get = get.map_err(|error| DynamoError::unreadable("TransactGetItems", target.as_str(), error))?;
+        gets.push(TransactGetItem::builder().get(get).build());
+    }
+    let mut backoff = Backoff::within(deadline);
+    loop {
+        let request = client.transact_get_items().set_transact_items(Some(gets.clone()));
+        match Box::pin(request.send()).await {
+            Ok(answer) => {
+                let mut rows = answer.responses.unwrap_or_default().into_iter();
+                return Ok(std::array::from_fn(|_| rows.next().and_then(|row| row.item)));
+            }
+            Err(error) if is_conflict(&error) && backoff.wait().await => {}
+            Err(error) => return Err(DynamoError::new("TransactGetItems", target, error)),
+        }
+    }
+}
+
+fn is_conflict<R>(error: &SdkError<TransactGetItemsError, R>) -> bool {
+    match error.as_service_error() {
+        Some(TransactGetItemsError::TransactionCanceledException(cancelled)) => {
+            cancelled.cancellation_reasons().iter().any(|reason| reason.code() == Some("TransactionConflict"))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,69 @@
+//! Letting a socket in.
+//!
+//! 1. The connection is registered.
+//! 2. Then its session is read, consistently. A revocation that was committed before this read is seen by it; one that is
+//!    committed later looks for the user's rows ([`Find`](super::Find)) when this one is there. In the other order, a
+//!    revocation between the two would see no row and not be seen: a socket that nobody closes.
+//! 3. If the session has ended, the row is removed again and the handshake refused. Posts of the meantime reached nobody:
+//!    the gateway knows no connection whose handshake is not answered.
+//!
+//! A session that would end before the socket at its greatest age ([`MAX_CONNECTION_AGE`]) is refused as well. So no socket
+//! outlives its session's natural end, and nobody has to watch for it. Whoever is refused signs in again, as they would have
+//! to within two hours.
+//!
+//! What is cut off between the first step and the last leaves a row without a socket, as a lost `$disconnect` does.
+
+use jiff::Timestamp;
+
+use super::{Connection, MAX_CONNECTION_AGE, Register, Remove};
+use crate::core::clock::SharedClock;
+use crate::identity::sessions::{ActivityWriter, IdleTimeout, SessionError, SessionReader, require_live};
+use crate::identity::tokens::Principal;
+use crate::platform::dynamo::DynamoError;
+use crate::platform::telemetry::chain;
+
+/// A socket that was let in ends before its session can be idle for too long.
+const _: () = assert!(IdleTimeout::MIN_HOURS * 3_600 > MAX_CONNECTION_AGE.as_secs());
+
+/// Why a socket is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmissionError {
+    /// Its session has ended, 401, or could not be checked: 500, or 503 when it will pass.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Its session ends too soon. 401.
+    #[error("the session ends before the socket would")]
+    EndsTooSoon,
+    /// It could not be registered. 500, or 503 when it will pass.
+    #[error(transparent)]
+    Registry(#[from] DynamoError),
+}
+
+/// Registers the `connection` of `principal` if their session lasts as long as the socket may.
+pub async fn admit(
+    registry: &(impl Register + Remove),
+    sessions: &(impl SessionReader + ActivityWriter),
+    connection: &Connection,
+    principal: &Principal,
+    clock: &SharedClock,
+) -> Result<(), AdmissionError> {
+    registry.register(connection).await?;
+    let admitted = check(sessions, principal, clock).await;
+    if admitted.is_err()
+        && let Err(error) = registry.remove(&connection.key).await
+    {
+        let connection_id = connection.key.connection_id.as_str();
+        tracing::warn!(connection_id, error = chain(&error), "a refused connection's row stays for now");
+    }
+    admitted
+}
+
+async fn check(
+    sessions: &(impl SessionReader + ActivityWriter),
+    principal: &Principal,
+    clock: &SharedClock,
+) -> Result<(), AdmissionError> {
+    let session_end = require_live(sessions, principal, clock).await?;
+    let socket_end = clock.now().checked_add(MAX_CONNECTION_AGE).unwrap_or(Timestamp::MAX);
+    if session_end < socket_end { Err(AdmissionError::EndsTooSoon) } else { Ok(()) }
+}

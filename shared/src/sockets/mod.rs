@@ -1,0 +1,4 @@
+//! WebSocket connections and delivery to them.
+
+pub mod connections;
+pub mod delivery;
