@@ -83,8 +83,8 @@ fn write(customer: &Customer, first: jiff::Timestamp, n: usize) -> WriteRequest 
     let at = first + Duration::from_secs(20) * u32::try_from(n).unwrap();
     let line = |product: &str| json!({"productId": product, "quantity": 2, "unitPrice": {"amount": 12_900, "currency": "TWD"}});
     let order = json!({
-        "orderId": order_id, "customerId": customer.user_id, "createdAt": sojourn::core::clock::rfc3339(at), "region": "local",
-        "status": "PAID", "paidAt": sojourn::core::clock::rfc3339(at), "total": {"amount": 77_400, "currency": "TWD"},
+        "orderId": order_id, "customerId": customer.user_id, "createdAt": sojourn::core::date_time::rfc3339(at), "region": "local",
+        "status": "PAID", "paidAt": sojourn::core::date_time::rfc3339(at), "total": {"amount": 77_400, "currency": "TWD"},
         "lines": [line("lamp"), line("espresso-beans-1kg"), line("desk")],
     });
     let item = serde_dynamo::to_item(Plain(&order)).unwrap();

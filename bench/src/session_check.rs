@@ -29,7 +29,7 @@ pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
     let clock = clock::system();
     let sessions = SessionStore::from_env(dynamodb.clone(), &env, clock.clone()).unwrap();
     let caller =
-        stage.customer.cookie.split_once('=').unwrap().1.parse::<SessionCookie>().unwrap().principal();
+        stage.customer.cookie.split_once('=').unwrap().1.parse::<SessionCookie>().unwrap().credential();
     let deadline = || Deadline::after(PATIENCE);
     let order = stage.order_id.parse().unwrap();
 

@@ -13,9 +13,9 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use sojourn::core::clock::{Clock, ManualClock, SharedClock};
 use sojourn::core::ids::{ConnectionId, UserId, random};
+use sojourn::identity::principal::{Credential, Role};
 use sojourn::identity::sessions::SessionError;
 use sojourn::identity::sessions::dynamo::DynamoSessions;
-use sojourn::identity::tokens::{Principal, Role};
 use sojourn::sockets::connections::{
     AdmissionError, Audience, CallbackEndpoint, Connection, ConnectionKey, Cursor, DynamoConnections, Find,
     MAX_CONNECTION_AGE, PeerPage, Register, Remove, Removed, SAME_OPENING, Touch, Touched, True, admit,
@@ -242,7 +242,7 @@ async fn a_cursor_goes_on_behind_a_peer_that_was_removed_meanwhile() {
 
 impl Stage {
     /// A handshake of `principal`.
-    async fn handshake(&self, id: &str, principal: &Principal) -> Result<(), AdmissionError> {
+    async fn handshake(&self, id: &str, principal: &Credential) -> Result<(), AdmissionError> {
         let connection = Connection {
             session_id: principal.session_id().clone(),
             ..self.connection(id, principal.user_id())

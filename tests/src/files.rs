@@ -7,7 +7,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_sdk_dynamodb::types::AttributeValue;
 use reqwest::header::ETAG;
 use serde_json::{Value, json};
-use sojourn::core::clock::{Clock, SystemClock, rfc3339};
+use sojourn::core::clock::{Clock, SystemClock};
+use sojourn::core::date_time::rfc3339;
 use sojourn::platform::tables;
 
 use crate::api::Answer;

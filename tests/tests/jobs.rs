@@ -7,7 +7,8 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
-use sojourn::core::clock::{Clock, SystemClock, rfc3339};
+use sojourn::core::clock::{Clock, SystemClock};
+use sojourn::core::date_time::rfc3339;
 use sojourn_tests::{Answer, File, TestRegion, fresh_key};
 
 /// The slot of the daily report that covers today.

@@ -14,7 +14,7 @@ use serde_json::json;
 use sojourn::core::clock;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
-use sojourn::identity::tokens::Role;
+use sojourn::identity::principal::Role;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule};
 

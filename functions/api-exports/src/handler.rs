@@ -22,7 +22,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 async fn ask(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let key = request.idempotency_key()?;
     let wanted: ExportRequest = request.json()?;
     let keyed = KeyedRequest::new("request-export", &caller, key, &request.json_value()?);
@@ -38,7 +38,7 @@ async fn ask(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let export_id: ExportId = request.path("exportId")?;
     let export = app.exports.of_customer(caller.user_id(), &export_id);
     let export = request.row_with_live_session(&app.sessions, &caller, &app.clock, export).await?;

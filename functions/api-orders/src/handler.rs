@@ -28,7 +28,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 async fn place(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let key = request.idempotency_key()?;
     let wanted: OrderRequest = request.json()?;
     let keyed = KeyedRequest::new("place-order", &caller, key, &request.json_value()?);
@@ -43,7 +43,7 @@ async fn place(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn pay(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let key = request.idempotency_key()?;
     let order_id: OrderId = request.path("orderId")?;
     let PaymentRequest { payment_token } = request.json()?;
@@ -54,7 +54,7 @@ async fn pay(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn cancel(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let key = request.idempotency_key()?;
     let order_id: OrderId = request.path("orderId")?;
     let keyed = KeyedRequest::new("cancel-order", &caller, key, &json!({"orderId": order_id}));
@@ -68,7 +68,7 @@ async fn cancel(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let order_id: OrderId = request.path("orderId")?;
     let order = app.orders.order(caller.user_id(), &order_id);
     match request.row_with_live_session(&app.sessions, &caller, &app.clock, order).await? {
@@ -78,7 +78,7 @@ async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let (cursor, limit) = (request.query("cursor")?, request.limit()?);
     let page = app.orders.list(caller.user_id(), cursor, limit);
     let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::json;
-use sojourn::core::clock::rfc3339;
+use sojourn::core::date_time::rfc3339;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn::edge::http::Incoming;
@@ -52,7 +52,7 @@ pub(crate) async fn sign_up(app: &App, request: &Incoming) -> Result<Reply, Prob
 
 /// `PUT /users/me/password`.
 pub(crate) async fn change_password(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let PasswordBody { current, new } = request.json()?;
     let account = app.users.profile(caller.user_id());
     let account = request.with_live_session(&app.sessions, &caller, &app.clock, account).await?;

@@ -11,7 +11,7 @@ use crate::app::App;
 
 /// `GET /sessions/current/preferences`.
 pub(crate) async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let preconditions = request.preconditions()?;
     let read = request.in_time(app.preferences.read(&caller)).await?;
     answer_read(&preconditions, read.current(), document(&read))
@@ -19,7 +19,7 @@ pub(crate) async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem>
 
 /// `PATCH /sessions/current/preferences`.
 pub(crate) async fn patch(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let preconditions = request.preconditions()?;
     let patch = PreferencesPatch::new(request.json::<Map<String, Value>>()?)?;
     let change = app.preferences.patch(&caller, &patch, &preconditions, request.deadline());

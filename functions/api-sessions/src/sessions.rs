@@ -1,21 +1,21 @@
 //! The caller's sessions: the list, and their ends.
 
 use serde_json::{Value, json};
-use sojourn::core::clock::rfc3339;
+use sojourn::core::date_time::rfc3339;
 use sojourn::core::ids::SessionId;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn::edge::http::Incoming;
+use sojourn::identity::principal::Credential;
 use sojourn::identity::sessions::{
     Device, Revocation, Session, SessionError, SessionLister, SessionRevoker, require_live,
 };
-use sojourn::identity::tokens::Principal;
 
 use crate::app::App;
 
 /// `GET /sessions`.
 pub(crate) async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let (user, current) = (caller.user_id(), caller.session_id());
     let (cursor, limit) = (request.query("cursor")?, request.limit()?);
     let page = app.sessions.list(user, current, cursor, limit, request.deadline());
@@ -57,13 +57,18 @@ pub(crate) async fn revoke_all(app: &App, request: &Incoming) -> Result<Reply, P
     Ok(Reply::empty(204).cookie(app.cookie.clear()))
 }
 
-async fn live_caller(app: &App, request: &Incoming) -> Result<Principal, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+async fn live_caller(app: &App, request: &Incoming) -> Result<Credential, Problem> {
+    let caller = request.credential(&app.authenticator).await?;
     request.in_time(require_live(&app.sessions, &caller, &app.clock)).await?;
     Ok(caller)
 }
 
-async fn revoke(app: &App, request: &Incoming, caller: &Principal, id: &SessionId) -> Result<Reply, Problem> {
+async fn revoke(
+    app: &App,
+    request: &Incoming,
+    caller: &Credential,
+    id: &SessionId,
+) -> Result<Reply, Problem> {
     let (now, deadline) = (app.clock.now(), request.deadline());
     let work = app.revocations.revoke(id, caller.user_id(), now, deadline);
     match request.in_time(work).await? {

@@ -10,8 +10,8 @@ use sojourn::core::reply::Reply;
 use sojourn::edge::http::{Incoming, no_such_route};
 use sojourn::files::links::disposition::Disposition;
 use sojourn::files::uploads::{CompletionRequest, Readable, UploadRequest};
+use sojourn::identity::principal::Credential;
 use sojourn::identity::sessions::require_live;
-use sojourn::identity::tokens::Principal;
 
 use crate::app::App;
 
@@ -28,7 +28,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 async fn create(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let wish: UploadRequest = request.json()?;
     require_session(app, request, &caller).await?;
     let offer = app.uploads.create(caller.user_id(), wish, request.deadline());
@@ -38,7 +38,7 @@ async fn create(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn complete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let upload_id: UploadId = request.path("uploadId")?;
     let sent: CompletionRequest = request.json_if_any()?.unwrap_or_default();
     require_session(app, request, &caller).await?;
@@ -51,7 +51,7 @@ async fn complete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let upload_id: UploadId = request.path("uploadId")?;
     require_session(app, request, &caller).await?;
     request.in_time(app.uploads.delete(caller.user_id(), &upload_id, request.deadline())).await?;
@@ -59,7 +59,7 @@ async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let upload_id: UploadId = request.path("uploadId")?;
     let disposition = disposition(request)?;
     let upload = app.uploads.upload(caller.user_id(), &upload_id);
@@ -69,7 +69,7 @@ async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.principal(&app.authenticator).await?;
+    let caller = request.credential(&app.authenticator).await?;
     let (cursor, limit) = (request.query("cursor")?, request.limit()?);
     let page = app.uploads.list(caller.user_id(), cursor, limit, disposition(request)?);
     let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;
@@ -85,7 +85,7 @@ fn page_document(page: &Page<Readable>) -> Value {
 }
 
 /// A write begins when the caller's session was found to stand.
-async fn require_session(app: &App, request: &Incoming, caller: &Principal) -> Result<(), Problem> {
+async fn require_session(app: &App, request: &Incoming, caller: &Credential) -> Result<(), Problem> {
     request.in_time(require_live(&app.sessions, caller, &app.clock)).await.map(drop)
 }
 

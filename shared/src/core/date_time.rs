@@ -17,6 +17,48 @@ use jiff::{SignedDuration, Timestamp};
 #[error("a date-time is written as RFC 3339 has it, such as 2026-11-20T09:30:00Z")]
 pub struct InvalidDateTime;
 
+/// RFC 3339 in UTC with milliseconds and fixed width (`2026-11-20T09:30:00.123Z`), so that the text sorts as the
+/// time does. Every stored or answered timestamp looks like this.
+pub fn rfc3339(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+/// Serde for timestamps as [`rfc3339`] text.
+pub mod as_rfc3339 {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes [`super::rfc3339`].
+    pub fn serialize<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::rfc3339(*at))
+    }
+
+    /// Reads any date-time of RFC 3339.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        super::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// As [`as_rfc3339`], for an instant that may be missing.
+pub mod as_rfc3339_if_any {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes [`super::rfc3339`].
+    pub fn serialize<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        match at {
+            Some(at) => super::as_rfc3339::serialize(at, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads any date-time of RFC 3339.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| super::parse(&text).map_err(serde::de::Error::custom)).transpose()
+    }
+}
+
 /// Reads a date-time.
 pub fn parse(text: &str) -> Result<Timestamp, InvalidDateTime> {
     read(Reader(text.as_bytes())).ok_or(InvalidDateTime)
@@ -105,11 +147,18 @@ fn digit_value(digit: u8) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::clock::rfc3339;
     use proptest::prelude::*;
 
     fn utc(text: &str) -> String {
         parse(text).map_or_else(|error| error.to_string(), rfc3339)
+    }
+
+    #[test]
+    fn timestamps_have_a_fixed_width_so_that_text_sorts_as_time() {
+        let whole: Timestamp = "2026-11-20T09:30:00Z".parse().unwrap();
+        let fraction: Timestamp = "2026-11-20T09:30:00.0019Z".parse().unwrap();
+        assert_eq!(rfc3339(whole), "2026-11-20T09:30:00.000Z");
+        assert_eq!(rfc3339(fraction), "2026-11-20T09:30:00.001Z");
     }
 
     #[test]

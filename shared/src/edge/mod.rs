@@ -1,8 +1,10 @@
 //! The edge: events of Lambda in, answers out. The only layer that knows them.
 
 pub mod boot;
+mod header;
 pub mod http;
 mod invocation;
+mod mapping;
 pub mod queue;
 pub mod schedule;
 pub mod websocket;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::coordination::backlog::{BacklogError, Turn};
 use crate::coordination::lock::{DynamoLocks, JobSlot, LockError, SlotRun, SlotRunner};
-use crate::core::clock::rfc3339;
+use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::AttemptId;
 use crate::edge::boot::BootError;

@@ -17,13 +17,14 @@ use sojourn::core::ids::{self, SessionId};
 use sojourn::core::precondition::Preconditions;
 use sojourn::core::problem::Problem;
 use sojourn::core::redacted::Redacted;
+use sojourn::identity::principal::Credential;
 use sojourn::identity::seal::SealingKeys;
 use sojourn::identity::sessions::dynamo::{self, DynamoSessions};
 use sojourn::identity::sessions::{
     PayloadError, PayloadStore, PreferencesError, PreferencesPatch, PreferencesRefused, Replaced,
     SealedPayload, SessionError, SessionPreferences, SessionStarter, VersionedPreferences,
 };
-use sojourn::identity::tokens::{Principal, SigningKey, TokenSigner};
+use sojourn::identity::tokens::{SigningKey, TokenSigner};
 use sojourn::identity::users::User;
 use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Rule, When};
@@ -59,7 +60,7 @@ impl Stage {
     }
 
     /// The caller of a new session of a new user, on Ann's phone.
-    async fn sign_in(&self) -> Principal {
+    async fn sign_in(&self) -> Credential {
         let key = TestKey::new("2026-11");
         let jwks = jwks(&[&key]);
         let env =
@@ -82,7 +83,7 @@ impl Stage {
             created_at: self.clock.now(),
         };
         let device = "Ann's phone".parse().unwrap();
-        starter.start(&user, Some(device)).await.unwrap().cookie.principal()
+        starter.start(&user, Some(device)).await.unwrap().cookie.credential()
     }
 
     /// The preferences, for a function that has `keys`.
@@ -91,13 +92,13 @@ impl Stage {
         SessionPreferences { store: self.sessions(), sealing_keys, clock }
     }
 
-    async fn read(&self, caller: &Principal) -> Result<VersionedPreferences, PreferencesError> {
+    async fn read(&self, caller: &Credential) -> Result<VersionedPreferences, PreferencesError> {
         self.preferences_with(&self.keys).read(caller).await
     }
 
     async fn patch(
         &self,
-        caller: &Principal,
+        caller: &Credential,
         patch: Value,
     ) -> Result<VersionedPreferences, PreferencesError> {
         self.patch_if(caller, patch, None).await
@@ -105,7 +106,7 @@ impl Stage {
 
     async fn patch_if(
         &self,
-        caller: &Principal,
+        caller: &Credential,
         patch: Value,
         if_match: Option<&str>,
     ) -> Result<VersionedPreferences, PreferencesError> {
@@ -116,7 +117,7 @@ impl Stage {
     }
 
     /// Opens a connection for each of [`CALLERS`]: whoever had one first would otherwise be done before the others begin.
-    async fn warm_up(&self, caller: &Principal) {
+    async fn warm_up(&self, caller: &Credential) {
         for outcome in at_once((0..CALLERS).map(|_| self.read(caller))).await {
             outcome.unwrap();
         }

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use sojourn::identity::principal::Role;
 use sojourn::identity::sessions::dynamo;
 use sojourn::identity::sessions::{
     Presented, RefreshToken, Renewal, Renewed, Revocation, SESSION_LIFETIME, SessionRevoker,
 };
-use sojourn::identity::tokens::Role;
 use sojourn::identity::users::{PasswordStore, PasswordUpdate, RoleStore};
 use sojourn_local::services::faults::{Effect, Failure, Rule};
 

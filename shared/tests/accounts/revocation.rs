@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde_json::json;
 use sojourn::core::clock::Clock;
 use sojourn::core::cursor::MAX_PAGE_SIZE;
+use sojourn::identity::principal::Role;
 use sojourn::identity::sessions::dynamo;
 use sojourn::identity::sessions::{
     ListError, Renewal, Revocation, SESSION_LIFETIME, SessionLister, SessionRevoker, SessionRows, SignedIn,
     Standing,
 };
-use sojourn::identity::tokens::Role;
 use sojourn::identity::users::{
     Authentication, PasswordChange, PasswordHash, PasswordStore, PasswordUpdate, RoleStore, User,
 };
@@ -259,10 +259,10 @@ async fn a_new_password_ends_every_session_but_the_one_that_chose_it() {
     let changed = stage.change_password(&account, &current.session.id, PASSWORD, NEW_PASSWORD).await;
     assert_eq!(changed, PasswordChange::Changed);
     assert!(stage.stands(&current).await, "its old access token is good");
-    assert!(stage.is_live(&current.cookie.principal()).await, "and so is its cookie");
+    assert!(stage.is_live(&current.cookie.credential()).await, "and so is its cookie");
     stage.renewed(&current.refresh).await;
     assert!(!stage.stands(&other).await);
-    assert!(!stage.is_live(&other.cookie.principal()).await);
+    assert!(!stage.is_live(&other.cookie.credential()).await);
     assert!(matches!(stage.renew(&other.refresh).await, Renewal::Refused));
     assert_eq!(stage.events().await, [json!({"userId": ann.id, "exceptSessionId": current.session.id})]);
     for (password, is_right) in [(PASSWORD, false), (NEW_PASSWORD, true)] {
@@ -387,7 +387,7 @@ async fn a_sign_in_with_the_old_password_that_a_change_overtakes_has_no_session(
     let (late, changed) = stage.overtaken(write, sign_in, change).await;
     assert_eq!(changed, PasswordChange::Changed);
     assert!(!stage.stands(&late).await);
-    assert!(!stage.is_live(&late.cookie.principal()).await);
+    assert!(!stage.is_live(&late.cookie.credential()).await);
     assert!(matches!(stage.renew(&late.refresh).await, Renewal::Refused));
     assert!(stage.stands(&current).await);
 }

@@ -13,13 +13,14 @@ use sojourn::core::clock::{Clock, ManualClock, SharedClock};
 use sojourn::core::env::Env;
 use sojourn::core::ids::{self, SessionId, SharedIds, UserId};
 use sojourn::core::redacted::Redacted;
+use sojourn::identity::principal::{Credential, Role};
 use sojourn::identity::sessions::dynamo::{self, DynamoSessions};
 use sojourn::identity::sessions::{
     ActivityWriter, CookieSettings, Device, Presented, RefreshToken, SESSION_LIFETIME, Session,
     SessionCookie, SessionError, SessionReader, SessionRows, SessionStarter, SessionWriter, SignedIn,
     Standing, require_live, standing,
 };
-use sojourn::identity::tokens::{Principal, Role, SigningKey, TokenSigner, TokenVerifier};
+use sojourn::identity::tokens::{SigningKey, TokenSigner, TokenVerifier};
 use sojourn::identity::users::User;
 use sojourn::platform::dynamo::Item;
 
@@ -69,7 +70,7 @@ impl Stage {
         }
     }
 
-    async fn sign_in(&self, user: &User) -> (SignedIn, Principal) {
+    async fn sign_in(&self, user: &User) -> (SignedIn, Credential) {
         let signed_in = self.starter.start(user, None).await.unwrap();
         let principal = self.verifier.verify(signed_in.access.text.expose()).unwrap();
         (signed_in, principal)
@@ -79,13 +80,13 @@ impl Stage {
         self.starter.store.read(id, &self.ids.next()).await.unwrap().session
     }
 
-    async fn require_live(&self, principal: &Principal) -> Result<Timestamp, SessionError> {
+    async fn require_live(&self, principal: &Credential) -> Result<Timestamp, SessionError> {
         let clock: SharedClock = self.clock.clone();
         require_live(&self.starter.store, principal, &clock).await
     }
 
     /// Lets time pass while the session is used every 23 hours.
-    async fn stay_active_for(&self, principal: &Principal, mut left: Duration) {
+    async fn stay_active_for(&self, principal: &Credential, mut left: Duration) {
         while left > Duration::ZERO {
             let step = left.min(Duration::from_hours(23));
             self.clock.advance(step);
@@ -261,7 +262,7 @@ async fn a_cookie_is_believed_only_as_it_was_issued() {
     let stage = stage();
     let (signed_in, _) = stage.sign_in(&stage.user(0)).await;
     let text = signed_in.cookie.expose();
-    let caller = |text: &str| text.parse::<SessionCookie>().unwrap().principal();
+    let caller = |text: &str| text.parse::<SessionCookie>().unwrap().credential();
     stage.require_live(&caller(&text)).await.unwrap();
     let promoted = text.replace(".0..", ".0.operator.");
     assert!(promoted != text && caller(&promoted).has_role(Role::Operator));

@@ -12,13 +12,14 @@ use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
 use sojourn::core::ids::{self, SessionId};
 use sojourn::core::redacted::Redacted;
+use sojourn::identity::principal::Credential;
 use sojourn::identity::sessions::dynamo::{self, DynamoRevocations, DynamoSessions, SessionWrites};
 use sojourn::identity::sessions::{
     RefreshToken, Renewal, Renewed, SessionError, SessionStarter, SignedIn, renew, require_live,
 };
 use sojourn::identity::throttle::dynamo::DynamoAttempts;
 use sojourn::identity::throttle::{Origin, Throttle};
-use sojourn::identity::tokens::{Principal, SigningKey, TokenSigner, TokenVerifier};
+use sojourn::identity::tokens::{SigningKey, TokenSigner, TokenVerifier};
 use sojourn::identity::users::dynamo::{DynamoPasswords, DynamoRoles, DynamoUsers};
 use sojourn::identity::users::{
     self, Authentication, Credentials, Email, NewPassword, NewPasswordOf, Password, PasswordChange,
@@ -126,11 +127,11 @@ impl Stage {
         self.starter.start(&user, None).await.unwrap()
     }
 
-    pub(crate) fn caller(&self, signed_in: &SignedIn) -> Principal {
+    pub(crate) fn caller(&self, signed_in: &SignedIn) -> Credential {
         self.verifier.verify(signed_in.access.text.expose()).unwrap()
     }
 
-    pub(crate) async fn is_live(&self, caller: &Principal) -> bool {
+    pub(crate) async fn is_live(&self, caller: &Credential) -> bool {
         match require_live(&self.sessions, caller, &self.shared_clock()).await {
             Ok(_) => true,
             Err(SessionError::Ended) => false,

@@ -12,10 +12,10 @@ use futures::stream;
 use sojourn::core::clock::{self, Clock, ManualClock, SharedClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{self, UserId};
+use sojourn::identity::principal::Role;
 use sojourn::identity::sessions::dynamo::SessionWrites;
 use sojourn::identity::throttle::dynamo::DynamoAttempts;
 use sojourn::identity::throttle::{Origin, Throttle};
-use sojourn::identity::tokens::Role;
 use sojourn::identity::users::dynamo::{DynamoRoles, DynamoUsers};
 use sojourn::identity::users::{
     self, Authentication, CredentialReader, Credentials, Email, NewPassword, Password, RoleChange, RoleStore,

@@ -27,9 +27,10 @@ use sojourn::core::precondition::Preconditions;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::redacted::Redacted;
 use sojourn::core::reply::Reply;
+use sojourn::identity::principal::Credential;
 use sojourn::identity::sessions::SessionStarter;
 use sojourn::identity::sessions::dynamo::DynamoSessions;
-use sojourn::identity::tokens::{Principal, SigningKey, TokenSigner, TokenVerifier};
+use sojourn::identity::tokens::{SigningKey, TokenSigner, TokenVerifier};
 use sojourn::identity::users::User;
 use sojourn::platform::dynamo::{Item, text};
 use sojourn::platform::tables;
@@ -112,7 +113,7 @@ impl Shop {
     }
 
     /// A new customer, signed in.
-    pub(crate) async fn customer(&self) -> Principal {
+    pub(crate) async fn customer(&self) -> Credential {
         let user = User {
             id: self.ids.next(),
             email: "ann@example.com".parse().unwrap(),
@@ -137,7 +138,13 @@ impl Shop {
         self.adjust(&operator, "first-units", product_id, units).await.unwrap();
     }
 
-    pub(crate) async fn adjust(&self, caller: &Principal, key: &str, product_id: &str, units: i64) -> Answer {
+    pub(crate) async fn adjust(
+        &self,
+        caller: &Credential,
+        key: &str,
+        product_id: &str,
+        units: i64,
+    ) -> Answer {
         let product_id: ProductId = product_id.parse().unwrap();
         let body = json!({"delta": units});
         let StockChange { delta } = serde_json::from_value(body.clone()).unwrap();
@@ -148,14 +155,14 @@ impl Shop {
         Ok(self.requests.run(caller, &request, &effect, Deadline::after(PATIENCE)).await?)
     }
 
-    pub(crate) async fn place(&self, caller: &Principal, key: &str, lines: &[(&str, u32)]) -> Answer {
+    pub(crate) async fn place(&self, caller: &Credential, key: &str, lines: &[(&str, u32)]) -> Answer {
         self.place_within(PATIENCE, caller, key, lines).await
     }
 
     pub(crate) async fn place_within(
         &self,
         patience: Duration,
-        caller: &Principal,
+        caller: &Credential,
         key: &str,
         lines: &[(&str, u32)],
     ) -> Answer {
@@ -163,11 +170,11 @@ impl Shop {
     }
 
     /// Places an order of what is in the cart.
-    pub(crate) async fn place_cart(&self, caller: &Principal, key: &str) -> Answer {
+    pub(crate) async fn place_cart(&self, caller: &Credential, key: &str) -> Answer {
         self.place_body(PATIENCE, caller, key, json!({"fromCart": true})).await
     }
 
-    async fn place_body(&self, patience: Duration, caller: &Principal, key: &str, body: Value) -> Answer {
+    async fn place_body(&self, patience: Duration, caller: &Credential, key: &str, body: Value) -> Answer {
         let request = KeyedRequest::new("place-order", caller, key.parse().unwrap(), &body);
         let deadline = Deadline::after(patience);
         let effect = PlaceOrder {
@@ -180,7 +187,7 @@ impl Shop {
         Ok(self.requests.run(caller, &request, &effect, deadline).await?)
     }
 
-    pub(crate) async fn cart(&self, customer: &Principal) -> Cart {
+    pub(crate) async fn cart(&self, customer: &Credential) -> Cart {
         self.carts
             .cart(customer.user_id())
             .alone(&self.store.client, Deadline::after(PATIENCE))
@@ -191,7 +198,7 @@ impl Shop {
     /// Reads the cart and replaces it, as `PUT /cart` does.
     pub(crate) async fn put_cart(
         &self,
-        customer: &Principal,
+        customer: &Credential,
         lines: &[(&str, u32)],
         if_match: Option<&str>,
     ) -> Result<Cart, CartError> {
@@ -203,7 +210,7 @@ impl Shop {
     pub(crate) async fn put_cart_on(
         &self,
         seen: Cart,
-        customer: &Principal,
+        customer: &Credential,
         lines: &[(&str, u32)],
         if_match: Option<&str>,
     ) -> Result<Cart, CartError> {
@@ -214,7 +221,7 @@ impl Shop {
     }
 
     /// Places an order that must succeed.
-    pub(crate) async fn placed(&self, caller: &Principal, lines: &[(&str, u32)]) -> OrderId {
+    pub(crate) async fn placed(&self, caller: &Credential, lines: &[(&str, u32)]) -> OrderId {
         let key: OrderId = self.ids.next();
         order_id(&self.place(caller, key.as_str(), lines).await.unwrap())
     }
@@ -223,14 +230,20 @@ impl Shop {
         SandboxProvider::from_env(self.store.client.clone(), &self.env, self.ids.clone()).unwrap()
     }
 
-    pub(crate) async fn pay(&self, caller: &Principal, key: &str, order_id: &OrderId, token: &str) -> Answer {
+    pub(crate) async fn pay(
+        &self,
+        caller: &Credential,
+        key: &str,
+        order_id: &OrderId,
+        token: &str,
+    ) -> Answer {
         self.pay_by(self.sandbox(), caller, key, order_id, token).await
     }
 
     pub(crate) async fn pay_by(
         &self,
         provider: impl PaymentProvider,
-        caller: &Principal,
+        caller: &Credential,
         key: &str,
         order_id: &OrderId,
         token: &str,
@@ -247,7 +260,7 @@ impl Shop {
         Ok(Box::pin(work).await?)
     }
 
-    pub(crate) async fn cancel(&self, caller: &Principal, key: &str, order_id: &OrderId) -> Answer {
+    pub(crate) async fn cancel(&self, caller: &Credential, key: &str, order_id: &OrderId) -> Answer {
         let settling = Settling::new(self.store.client.clone(), self.writes.clone(), self.sandbox());
         let payload = json!({"orderId": order_id});
         let request = KeyedRequest::new("cancel-order", caller, key.parse().unwrap(), &payload);
@@ -262,16 +275,16 @@ impl Shop {
             .unwrap()
     }
 
-    pub(crate) async fn order_if_any(&self, caller: &Principal, order_id: &OrderId) -> Option<Order> {
+    pub(crate) async fn order_if_any(&self, caller: &Credential, order_id: &OrderId) -> Option<Order> {
         let read = self.orders.order(caller.user_id(), order_id);
         read.alone(&self.store.client, Deadline::after(PATIENCE)).await.unwrap()
     }
 
-    pub(crate) async fn order(&self, caller: &Principal, order_id: &OrderId) -> Order {
+    pub(crate) async fn order(&self, caller: &Credential, order_id: &OrderId) -> Order {
         self.order_if_any(caller, order_id).await.unwrap()
     }
 
-    pub(crate) async fn status(&self, caller: &Principal, order_id: &OrderId) -> OrderStatus {
+    pub(crate) async fn status(&self, caller: &Credential, order_id: &OrderId) -> OrderStatus {
         self.order(caller, order_id).await.status
     }
 
@@ -300,7 +313,7 @@ impl Shop {
     }
 
     /// How many orders of a customer await payment, and how many units they reserve, by the row that counts them.
-    pub(crate) async fn unpaid(&self, caller: &Principal) -> (i64, i64) {
+    pub(crate) async fn unpaid(&self, caller: &Credential) -> (i64, i64) {
         let key = format!("{}#unpaid#local", caller.user_id());
         let row = self.store.client.get_item().table_name("OrdersTable").key("orderId", text(key));
         let row = row.send().await.unwrap().item.unwrap_or_default();

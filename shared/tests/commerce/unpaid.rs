@@ -9,7 +9,7 @@ use sojourn::commerce::orders::{Expiration, Expiry, OrderStatus, UnpaidLimits};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::OrderId;
 use sojourn::core::problem::ProblemType;
-use sojourn::identity::tokens::Principal;
+use sojourn::identity::principal::Credential;
 use sojourn::platform::dynamo::text;
 
 use crate::shop::{Answer, Shop, is_replay, kind, order_id};
@@ -20,7 +20,7 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-async fn stage() -> (Shop, Principal) {
+async fn stage() -> (Shop, Credential) {
     let shop = Shop::with_limits(LIMITS);
     shop.sell("tea", 50, 1_000).await;
     let ann = shop.customer().await;

@@ -11,8 +11,8 @@ use sojourn::core::clock::{Clock, SystemClock, system};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
 use sojourn::core::ids::{MessageId, OrderId, SessionId, UserId, random};
+use sojourn::identity::principal::Role;
 use sojourn::identity::sessions::dynamo::DynamoSessions;
-use sojourn::identity::tokens::Role;
 use sojourn::platform::dynamo::text;
 use sojourn::sockets::connections::{
     Audience, Connection, ConnectionKey, Cursor, DynamoConnections, Find, MAX_HANDSHAKE, Register, expiry,

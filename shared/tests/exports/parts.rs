@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use sojourn::core::clock::rfc3339;
+use sojourn::core::date_time::rfc3339;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{self, AttemptId, UserId};
 use sojourn::files::exports::dynamo::EXPORT;

@@ -11,7 +11,7 @@ use sojourn::commerce::reports::{
     self, DailyReport, DynamoDailyOrders, Publication, ReportArchive, ReportKeys, S3Reports,
 };
 use sojourn::coordination::lock::{FencingToken, JobSlot, Lease};
-use sojourn::core::clock::rfc3339;
+use sojourn::core::date_time::rfc3339;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{self, OrderId, UserId};
 use sojourn::core::json::Plain;

@@ -141,7 +141,7 @@ conformance! {
         let (mut session, clock) = (session_of(ids::random().next()), clock::system());
         let (id, user) = (session.id.clone(), session.user_id.clone());
         let cookie = SessionCookie::generate(id, user, 0, BTreeSet::new()).unwrap();
-        let caller = cookie.principal();
+        let caller = cookie.credential();
         session.cookie_hash = cookie.hash();
         store.create(&session, &sealed(FIRST_VERSION)).await.unwrap();
         let read = async |name: &str| {

@@ -9,9 +9,10 @@ use sojourn::core::env::Env;
 use sojourn::core::ids;
 use sojourn::core::redacted::Redacted;
 use sojourn::edge::http::Incoming;
+use sojourn::identity::principal::Role;
 use sojourn::identity::sessions::SessionStarter;
 use sojourn::identity::sessions::dynamo::DynamoSessions;
-use sojourn::identity::tokens::{Role, SigningKey, TokenSigner};
+use sojourn::identity::tokens::{SigningKey, TokenSigner};
 use sojourn::identity::users::User;
 use sojourn::platform::tables;
 

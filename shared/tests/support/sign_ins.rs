@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use sojourn::core::ids::{SessionId, UserId, random};
+use sojourn::identity::principal::Credential;
 use sojourn::identity::sessions::dynamo::{DynamoSessions, key, version_key};
 use sojourn::identity::sessions::{
     FIRST_VERSION, RefreshToken, SESSION_LIFETIME, SealedPayload, Session, SessionCookie, SessionWriter,
 };
-use sojourn::identity::tokens::Principal;
 
 use crate::support::Store;
 
 /// A session of `user` that begins at `now`, stored, and its caller.
-pub(crate) async fn sign_in(store: &Store, user: &UserId, now: Timestamp) -> (Session, Principal) {
+pub(crate) async fn sign_in(store: &Store, user: &UserId, now: Timestamp) -> (Session, Credential) {
     sign_in_until(store, user, now, now + SESSION_LIFETIME).await
 }
 
@@ -24,7 +24,7 @@ pub(crate) async fn sign_in_until(
     user: &UserId,
     now: Timestamp,
     end: Timestamp,
-) -> (Session, Principal) {
+) -> (Session, Credential) {
     let id: SessionId = random().next();
     let cookie = SessionCookie::generate(id.clone(), user.clone(), 0, BTreeSet::new()).unwrap();
     let session = Session {
@@ -44,7 +44,7 @@ pub(crate) async fn sign_in_until(
     // Nobody here opens it.
     let payload = SealedPayload { version: FIRST_VERSION, bytes: Vec::new() };
     sessions.create(&session, &payload).await.unwrap();
-    (session, cookie.principal())
+    (session, cookie.credential())
 }
 
 /// Revokes one session.

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use sojourn::core::clock::{Clock, SystemClock, rfc3339};
+use sojourn::core::clock::{Clock, SystemClock};
+use sojourn::core::date_time::rfc3339;
 use sojourn::files::uploads::{
     COMPLETIONS_WRITE, Creation, Ending, LINKS_WRITE, MAX_TRIES, Rejection, SweepShard, Transition, Upload,
     UploadRows, UploadStatus,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use super::{Cart, CartStore, Carts, Lines, Swap, Written};
-use crate::core::clock::{as_rfc3339, rfc3339};
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{AttemptId, UserId};
 use crate::platform::dynamo::{

@@ -25,7 +25,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::core::clock::{SharedClock, rfc3339};
+use crate::core::clock::SharedClock;
+use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{AttemptId, SharedIds, UserId};
 use crate::core::precondition::{Current, Preconditions};

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::core::clock::rfc3339;
 use crate::core::cursor::InvalidCursor;
+use crate::core::date_time::rfc3339;
 use crate::core::ids::ProductId;
 use crate::core::json;
 use crate::core::money::{Money, MoneyError};

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::commerce::orders::{Expiration, Expiry, PendingOrder, PendingShard};
 use crate::coordination::backlog::{self, Backlog, BacklogError, Progress, Turn};
-use crate::core::clock::{as_rfc3339, rfc3339};
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::ids::OrderId;
 use crate::core::shards::ShardPage;
 

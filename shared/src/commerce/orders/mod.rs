@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::commerce::carts::Quantity;
-use crate::core::clock::{as_rfc3339, rfc3339};
 use crate::core::cursor::InvalidCursor;
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{AttemptId, OrderId, PaymentId, ProductId, UserId};
 use crate::core::money::Money;

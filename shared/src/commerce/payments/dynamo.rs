@@ -10,13 +10,14 @@ use crate::commerce::orders::dynamo::{OrderWrites, key, parse};
 use crate::commerce::orders::{Order, UnsettledPayment};
 use crate::coordination::idempotency::dynamo::{self as records, KeyedRequests, Opening};
 use crate::coordination::idempotency::{Claim, KeyedRequest, KeyedRequestError, Settlement};
-use crate::core::clock::{SharedClock, rfc3339};
+use crate::core::clock::SharedClock;
+use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{OrderId, PaymentId, SharedIds};
 use crate::core::problem::Problem;
 use crate::core::reply::Reply;
 use crate::core::retry::Backoff;
-use crate::identity::tokens::Principal;
+use crate::identity::principal::Credential;
 use crate::platform::dynamo::CancellationReason::ConditionFailed;
 use crate::platform::dynamo::{
     AttributeValue, Change, DynamoError, Item, RowKey, Transaction, number, text, transact,
@@ -137,7 +138,7 @@ fn seen(order: &Order, now: Timestamp) -> [(&'static str, AttributeValue); 3] {
 impl PaymentStore for DynamoPayments {
     async fn open(
         &self,
-        caller: &Principal,
+        caller: &Credential,
         request: &KeyedRequest,
         order_id: &OrderId,
         deadline: Deadline,

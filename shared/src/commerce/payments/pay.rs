@@ -17,7 +17,7 @@ use crate::core::ids::{OrderId, PaymentId};
 use crate::core::problem::Problem;
 use crate::core::reply::Reply;
 use crate::core::retry::Backoff;
-use crate::identity::tokens::Principal;
+use crate::identity::principal::Credential;
 use crate::platform::telemetry::{self, Metric};
 
 /// Time kept back from the provider, to record how the charge ended before the invocation ends.
@@ -57,7 +57,7 @@ pub trait PaymentStore: Send + Sync {
     /// Reads order, record and session.
     fn open(
         &self,
-        caller: &Principal,
+        caller: &Credential,
         request: &KeyedRequest,
         order_id: &OrderId,
         deadline: Deadline,
@@ -128,7 +128,7 @@ impl<S: PaymentStore, P: PaymentProvider> Payments<S, P> {
     /// Pays the caller's order: the module's protocol, steps 1 to 5.
     pub async fn pay(
         &self,
-        caller: &Principal,
+        caller: &Credential,
         request: &KeyedRequest,
         order_id: &OrderId,
         token: &PaymentToken,

@@ -1,8 +1,8 @@
 //! The report as CSV: a header, then a line for each figure.
 
 use super::DailyReport;
-use crate::core::clock::rfc3339;
 use crate::core::csv;
+use crate::core::date_time::rfc3339;
 
 /// Writes the report. The slot, owner and fence are in it, as they are in the JSON: no two runs write the same bytes.
 pub(super) fn write(report: &DailyReport) -> String {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commerce::orders::{DayShard, OrderLine, OrderStatus};
 use crate::coordination::lock::Lease;
-use crate::core::clock::as_rfc3339;
+use crate::core::date_time::as_rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{AttemptId, ProductId};
 use crate::core::money::{Currency, Money};

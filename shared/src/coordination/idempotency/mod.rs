@@ -33,7 +33,7 @@ use serde_json::Value;
 use crate::core::ids::{AttemptId, UserId};
 use crate::core::problem::Problem;
 use crate::core::reply::Reply;
-use crate::identity::tokens::Principal;
+use crate::identity::principal::Credential;
 use crate::platform::dynamo::DynamoError;
 use crate::platform::telemetry::{self, Metric};
 
@@ -89,7 +89,7 @@ pub struct KeyedRequest {
 
 impl KeyedRequest {
     /// `caller`'s use of `operation` under `key`, asking for `payload`: the body, and what the path adds to it.
-    pub fn new(operation: &'static str, caller: &Principal, key: IdempotencyKey, payload: &Value) -> Self {
+    pub fn new(operation: &'static str, caller: &Credential, key: IdempotencyKey, payload: &Value) -> Self {
         let scope = Scope::new(operation, caller.user_id(), key);
         Self { scope, fingerprint: Fingerprint::of(payload) }
     }

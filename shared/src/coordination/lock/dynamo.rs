@@ -11,7 +11,8 @@ use serde::Deserialize;
 use super::{
     Acquire, FencingToken, IfHolder, Lease, LeaseTerms, LockError, LockName, LockStore, Owner, RETENTION,
 };
-use crate::core::clock::{SharedClock, as_rfc3339, rfc3339};
+use crate::core::clock::SharedClock;
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::retry::Backoff;

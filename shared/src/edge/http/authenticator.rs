@@ -3,13 +3,14 @@
 use lambda_http::http::{HeaderMap, Method};
 
 use super::cookies::SessionCookies;
-use super::header;
 use crate::core::clock::SharedClock;
 use crate::core::env::{ConfigError, Env};
 use crate::core::problem::{Problem, ProblemType};
+use crate::edge::header;
 use crate::identity::origins::AllowedOrigins;
+use crate::identity::principal::Credential;
 use crate::identity::sessions::{CookieSettings, SessionCookie, SessionReader, SessionStore, standing};
-use crate::identity::tokens::{Principal, TokenVerifier};
+use crate::identity::tokens::TokenVerifier;
 
 /// Header of the access token.
 pub(super) const AUTHORIZATION: &str = "authorization";
@@ -44,7 +45,11 @@ impl Authenticator {
     }
 
     /// The caller of a request with this method and these headers.
-    pub(super) async fn principal(&self, method: &Method, headers: &HeaderMap) -> Result<Principal, Problem> {
+    pub(super) async fn credential(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Credential, Problem> {
         if headers.contains_key(AUTHORIZATION) {
             return self.bearer(headers);
         }
@@ -59,13 +64,13 @@ impl Authenticator {
             return Err(Problem::new(ProblemType::OriginNotAllowed, detail));
         }
         match &cookies[..] {
-            [only] => Ok(only.principal()),
-            several => self.standing_one(several.iter().map(SessionCookie::principal)).await,
+            [only] => Ok(only.credential()),
+            several => self.standing_one(several.iter().map(SessionCookie::credential)).await,
         }
     }
 
     /// The first of the callers whose session stands.
-    async fn standing_one(&self, callers: impl Iterator<Item = Principal>) -> Result<Principal, Problem> {
+    async fn standing_one(&self, callers: impl Iterator<Item = Credential>) -> Result<Credential, Problem> {
         for caller in callers {
             let rows = self.sessions.read(caller.session_id(), caller.user_id()).await?;
             if standing(&caller, &rows, self.clock.now()).require_live().is_ok() {
@@ -76,7 +81,7 @@ impl Authenticator {
         Err(unauthenticated(format!("the cookie {} is not valid", self.cookie.name())))
     }
 
-    fn bearer(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
+    fn bearer(&self, headers: &HeaderMap) -> Result<Credential, Problem> {
         if !shows_bearer(headers) {
             return Err(unauthenticated(
                 "the Authorization header must be of the form: Bearer <access token>",

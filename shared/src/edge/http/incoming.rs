@@ -9,7 +9,7 @@ use lambda_http::{Body, Request, RequestExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Authenticator, authenticator, header, media_type};
+use super::{Authenticator, authenticator, media_type};
 use crate::coordination::idempotency::{HEADER, IdempotencyKey};
 use crate::core::clock::{Clock, SharedClock, SystemClock};
 use crate::core::cursor::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
@@ -17,8 +17,9 @@ use crate::core::deadline::{ANSWER_MARGIN, Deadline};
 use crate::core::json;
 use crate::core::precondition::{IF_MATCH, IF_NONE_MATCH, Preconditions};
 use crate::core::problem::{Problem, ProblemType};
+use crate::edge::header;
+use crate::identity::principal::{Credential, Role};
 use crate::identity::sessions::{ActivityWriter, SessionError, SessionReader, SessionStore, require_live};
-use crate::identity::tokens::{Principal, Role};
 use crate::platform::dynamo::RowRead;
 
 /// Largest body, in bytes. 95 order lines take under 10 KB.
@@ -170,13 +171,13 @@ impl Incoming {
     }
 
     /// The caller, by access token or cookie.
-    pub async fn principal(&self, authenticator: &Authenticator) -> Result<Principal, Problem> {
-        self.in_time(authenticator.principal(self.request.method(), self.request.headers())).await
+    pub async fn credential(&self, authenticator: &Authenticator) -> Result<Credential, Problem> {
+        self.in_time(authenticator.credential(self.request.method(), self.request.headers())).await
     }
 
     /// The caller, who must be an operator.
-    pub async fn operator(&self, authenticator: &Authenticator) -> Result<Principal, Problem> {
-        let principal = self.principal(authenticator).await?;
+    pub async fn operator(&self, authenticator: &Authenticator) -> Result<Credential, Problem> {
+        let principal = self.credential(authenticator).await?;
         if principal.has_role(Role::Operator) {
             Ok(principal)
         } else {
@@ -189,7 +190,7 @@ impl Incoming {
     pub async fn with_live_session<T, E>(
         &self,
         sessions: &(impl SessionReader + ActivityWriter),
-        caller: &Principal,
+        caller: &Credential,
         clock: &SharedClock,
         read: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Problem>
@@ -208,7 +209,7 @@ impl Incoming {
     pub async fn row_with_live_session<T: Send>(
         &self,
         sessions: &SessionStore,
-        caller: &Principal,
+        caller: &Credential,
         clock: &SharedClock,
         read: RowRead<'_, T>,
     ) -> Result<T, Problem> {

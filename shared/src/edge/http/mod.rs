@@ -21,9 +21,7 @@ use crate::platform::telemetry::{self, Metric};
 
 mod authenticator;
 mod cookies;
-pub(crate) mod header;
 mod incoming;
-mod mapping;
 mod media_type;
 mod trusted_proxy;
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::core::deadline::Deadline;
 use crate::core::problem::{Problem, ProblemType};
-use crate::edge::http::header;
+use crate::edge::header;
 use crate::sockets::connections::ConnectionKey;
 
 /// An event of one connection. No `Debug`: its headers hold the token.

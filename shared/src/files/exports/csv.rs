@@ -5,8 +5,8 @@ use serde::Deserialize;
 use jiff::Timestamp;
 
 use crate::commerce::orders::{OrderLine, OrderStatus};
-use crate::core::clock::{as_rfc3339, rfc3339};
 use crate::core::csv::write_row;
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::ids::OrderId;
 use crate::core::money::Money;
 

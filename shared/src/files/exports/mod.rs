@@ -32,7 +32,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::core::clock::{as_rfc3339, as_rfc3339_if_any, rfc3339};
+use crate::core::date_time::{as_rfc3339, as_rfc3339_if_any, rfc3339};
 use crate::core::ids::{AttemptId, ExportId, UserId};
 use crate::files::links::disposition::Disposition;
 use crate::files::links::s3::{Download, Presigner};

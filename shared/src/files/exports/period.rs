@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp, TimestampRound, Unit};
 use serde::{Deserialize, Serialize};
 
 use super::ExportRequest;
-use crate::core::clock::as_rfc3339;
+use crate::core::date_time::as_rfc3339;
 
 /// What orders' times are whole multiples of.
 const TICK: SignedDuration = SignedDuration::from_millis(1);

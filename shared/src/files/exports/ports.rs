@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::csv::ExportedOrder;
 use super::{Checkpoint, Export, Part, Period, Progress, ResultFile, Status};
-use crate::core::clock::as_rfc3339;
+use crate::core::date_time::as_rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{AttemptId, ExportId, OrderId, UserId};
 use crate::files::links::MultipartId;

@@ -12,7 +12,7 @@ use crate::coordination::idempotency::dynamo::KeyedRequests;
 use crate::coordination::idempotency::{KeyedRequest, KeyedRequestError, REPLAYED};
 use crate::core::deadline::Deadline;
 use crate::core::reply::Reply;
-use crate::identity::tokens::Principal;
+use crate::identity::principal::Credential;
 use crate::platform::dynamo::DynamoError;
 use crate::platform::queue::{NotSent, Queue};
 
@@ -38,7 +38,7 @@ pub async fn submit(
     requests: &KeyedRequests,
     queue: &impl Queue,
     sends: &DynamoSends,
-    caller: &Principal,
+    caller: &Credential,
     request: &KeyedRequest,
     effect: &RequestExport<'_>,
     deadline: Deadline,

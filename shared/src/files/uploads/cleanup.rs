@@ -31,7 +31,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::coordination::backlog::{self, Backlog, BacklogError, Progress, Turn};
-use crate::core::clock::{as_rfc3339, rfc3339};
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::deadline::{Deadline, DeadlineExceeded};
 use crate::core::ids::UploadId;
 use crate::core::retry::Backoff;

@@ -7,7 +7,7 @@ use super::store::{Creation, UploadLinks};
 use super::{
     Upload, UploadError, UploadFiles, UploadRequest, UploadRows, UploadStatus, Uploads, part_size, parts,
 };
-use crate::core::clock::rfc3339;
+use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::UserId;
 use crate::core::retry::Backoff;

@@ -60,7 +60,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::core::clock::{as_rfc3339, rfc3339};
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::ids::{UploadId, UserId};
 use crate::files::links::MultipartId;
 
@@ -233,7 +233,7 @@ mod as_optional_rfc3339 {
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    use crate::core::clock::{as_rfc3339, rfc3339};
+    use crate::core::date_time::{as_rfc3339, rfc3339};
 
     #[expect(clippy::ref_option, reason = "serde hands a field over like this")]
     pub(super) fn serialize<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::store::UploadLinks;
 use super::{Upload, UploadError, UploadFiles, UploadRows, UploadStatus, Uploads};
-use crate::core::clock::rfc3339;
 use crate::core::cursor::Page;
+use crate::core::date_time::rfc3339;
 use crate::core::ids::{UploadId, UserId};
 use crate::files::links::SignedUrl;
 use crate::files::links::disposition::Disposition;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Upload;
-use crate::core::clock::as_rfc3339;
+use crate::core::date_time::as_rfc3339;
 use crate::core::ids::{UploadId, UserId};
 use crate::core::shards::{ShardPage, spread};
 use crate::files::links::LINK_LIFETIME;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{CheckedRow, CopyHolder, Revocation, SessionError, SessionRevoker, SessionStore};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, UserId};
-use crate::identity::tokens::Role;
+use crate::identity::principal::Role;
 use crate::identity::users::{
     Email, PasswordHash, PasswordStore, PasswordUpdate, ProfileReader, RoleChange, RoleStore, User, UserError,
 };

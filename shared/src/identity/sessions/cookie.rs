@@ -11,7 +11,7 @@
 //! 1. Its value is `<session id>.<user id>.<token version>.<roles joined by +>.<256 random bits, base64url>`. It says
 //!    who is calling, so that a function's own reads need not wait for the session's row.
 //! 2. What it says is believed only when the row holds the hash of the *whole* value: a changed role changes the hash.
-//!    [`SessionCookie::principal`] is therefore a claim until [`standing`](super::standing) has seen the row, as every
+//!    [`SessionCookie::credential`] is therefore a claim until [`standing`](super::standing) has seen the row, as every
 //!    function does before it tells or changes anything.
 
 use std::collections::BTreeSet;
@@ -22,12 +22,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 
-use super::secret::{InvalidSecret, SecretHash};
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{SessionId, UserId};
 use crate::core::random::{self, NoEntropy};
 use crate::core::redacted::Redacted;
-use crate::identity::tokens::{Principal, Role};
+use crate::identity::principal::{Credential, Role};
+use crate::identity::secret::{InvalidSecret, SecretHash};
 
 /// The name of a cookie that one host has for itself.
 const HOST_NAME: &str = "__Host-SESSION";
@@ -125,8 +125,8 @@ impl SessionCookie {
     }
 
     /// Who the cookie says is calling; proven by the session's row and by nothing else.
-    pub fn principal(&self) -> Principal {
-        Principal::claimed_by_cookie(
+    pub fn credential(&self) -> Credential {
+        Credential::of_cookie(
             self.user_id.clone(),
             self.session_id.clone(),
             self.token_version,

@@ -39,7 +39,7 @@ use super::{
     ACTIVITY_RESOLUTION, ActivityWriter, CheckedRow, CopyHolder, IdleTimeout, SealedPayload, SecretHash,
     Session, SessionError, SessionReader, SessionRows, SessionWriter, TokenFamily,
 };
-use crate::core::clock::{as_rfc3339, rfc3339};
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{SessionId, UserId};

@@ -44,7 +44,8 @@ use crate::core::clock::SharedClock;
 use crate::core::cursor::{InvalidCursor, Page};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, UserId};
-use crate::identity::tokens::{Principal, Proof};
+use crate::identity::principal::{Credential, Principal, Proof};
+use crate::identity::secret::SecretHash;
 use crate::platform::dynamo::DynamoError;
 use crate::platform::telemetry::chain;
 
@@ -60,7 +61,6 @@ pub mod redis;
 mod refresh;
 mod renew;
 mod revoke;
-mod secret;
 mod start;
 mod store;
 
@@ -77,7 +77,6 @@ pub use preferences::{PayloadStore, PreferencesError, Replaced, SessionPreferenc
 pub use refresh::{Presented, RefreshToken, Rotation, Salt, TokenFamily};
 pub use renew::{Exchange, RenewError, Renewal, Renewed, TokenRotator, renew};
 pub use revoke::{Revocation, SessionRevoker};
-pub use secret::{InvalidSecret, SecretHash};
 pub use start::{SessionStarter, SignedIn, StartError};
 pub use store::SessionStore;
 
@@ -160,8 +159,14 @@ impl Standing {
     }
 }
 
+/// The caller of `credential`, if the session's rows say that the session is live.
+pub fn check(credential: &Credential, rows: &SessionRows, now: Timestamp) -> Result<Principal, SessionError> {
+    let ends_at = standing(credential, rows, now).require_live()?;
+    Ok(Principal::of_live_session(credential, ends_at))
+}
+
 /// Decides whether the caller's session stands, from the rows as they were read.
-pub fn standing(principal: &Principal, rows: &SessionRows, now: Timestamp) -> Standing {
+pub fn standing(principal: &Credential, rows: &SessionRows, now: Timestamp) -> Standing {
     let issued_to = |session: &&Session| match principal.proof() {
         Proof::Token => true,
         Proof::Cookie(hash) => session.cookie_hash == *hash,
@@ -239,7 +244,7 @@ pub trait ActivityWriter: Send + Sync {
 /// stamps the session; that this fails is no reason to refuse the caller.
 pub async fn require_live(
     store: &(impl SessionReader + ActivityWriter),
-    principal: &Principal,
+    principal: &Credential,
     clock: &SharedClock,
 ) -> Result<Timestamp, SessionError> {
     let rows = store.read(principal.session_id(), principal.user_id()).await?;
@@ -249,7 +254,7 @@ pub async fn require_live(
 /// The same for rows that were read already.
 async fn admit(
     store: &impl ActivityWriter,
-    principal: &Principal,
+    principal: &Credential,
     rows: &SessionRows,
     clock: &SharedClock,
 ) -> Result<Timestamp, SessionError> {

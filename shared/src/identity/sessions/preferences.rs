@@ -22,8 +22,8 @@ use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, UserId};
 use crate::core::precondition::{Current, Preconditions};
 use crate::core::retry::Backoff;
+use crate::identity::principal::Credential;
 use crate::identity::seal::SealingKeys;
-use crate::identity::tokens::Principal;
 
 /// Outcome of a compare-and-swap of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub struct SessionPreferences<S> {
 
 impl<S: PayloadStore + ActivityWriter> SessionPreferences<S> {
     /// The preferences of the caller's session.
-    pub async fn read(&self, caller: &Principal) -> Result<VersionedPreferences, PreferencesError> {
+    pub async fn read(&self, caller: &Credential) -> Result<VersionedPreferences, PreferencesError> {
         let (id, user) = (caller.session_id(), caller.user_id());
         let (rows, payload) = self.store.read_payload(id, user).await?;
         admit(&self.store, caller, &rows, &self.clock).await?;
@@ -119,7 +119,7 @@ impl<S: PayloadStore + ActivityWriter> SessionPreferences<S> {
     /// Applies `patch` to the preferences of the caller's session, and gives what came out.
     pub async fn patch(
         &self,
-        caller: &Principal,
+        caller: &Credential,
         patch: &PreferencesPatch,
         preconditions: &Preconditions,
         deadline: Deadline,

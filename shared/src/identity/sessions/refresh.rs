@@ -40,10 +40,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::secret::{InvalidSecret, SecretHash};
 use crate::core::ids::SessionId;
 use crate::core::random::{self, NoEntropy};
 use crate::core::redacted::Redacted;
+use crate::identity::secret::{InvalidSecret, SecretHash};
 
 /// Size of each half, in bytes.
 const HALF_BYTES: usize = 32;

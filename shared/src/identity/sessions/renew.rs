@@ -4,12 +4,13 @@ use std::future::Future;
 
 use jiff::Timestamp;
 
-use super::{Presented, RefreshToken, Salt, SecretHash, Session, SessionError, TokenFamily};
+use super::{Presented, RefreshToken, Salt, Session, SessionError, TokenFamily};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::ids::SessionId;
 use crate::core::random::NoEntropy;
 use crate::core::retry::Backoff;
+use crate::identity::secret::SecretHash;
 use crate::identity::tokens::{AccessToken, SigningFailed, TokenSigner};
 use crate::identity::users::{ProfileReader, UserError};
 use crate::platform::telemetry::{self, Metric};

@@ -9,15 +9,16 @@ use super::dynamo::DynamoSessions;
 use super::redis::{CopyKey, CopyTerms, RedisSessions};
 use super::{
     ActivityWriter, CheckedRow, CopyHolder, Exchange, ListError, ListedSession, PayloadStore, Replaced,
-    SealedPayload, SecretHash, Session, SessionError, SessionLister, SessionReader, SessionRows,
-    SessionWriter, TokenFamily, TokenRotator, admit, require_live,
+    SealedPayload, Session, SessionError, SessionLister, SessionReader, SessionRows, SessionWriter,
+    TokenFamily, TokenRotator, admit, require_live,
 };
 use crate::core::clock::SharedClock;
 use crate::core::cursor::Page;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{SessionId, UserId};
-use crate::identity::tokens::Principal;
+use crate::identity::principal::Credential;
+use crate::identity::secret::SecretHash;
 use crate::platform::dynamo::{RowRead, read_rows};
 use crate::platform::redis::RedisClient;
 
@@ -79,7 +80,7 @@ impl SessionStore {
     /// [`SessionError::Ended`] also where there is no such row: who has no session learns nothing.
     pub async fn read_row<T: Send>(
         &self,
-        caller: &Principal,
+        caller: &Credential,
         clock: &SharedClock,
         read: RowRead<'_, T>,
         deadline: Deadline,

@@ -3,7 +3,7 @@
 //! A token is a JWT of type `at+jwt` (RFC 9068), signed with Ed25519 by the one function that signs
 //! (`api-sessions`), valid for [`ACCESS_TOKEN_LIFETIME`]. Every other function has the
 //! public keys only, from its configuration, and verifies by itself ([`TokenVerifier`]): that costs less than an
-//! authorizer's extra invocation, and cannot be forgotten, since a handler's caller is a [`Principal`], which is made of a
+//! authorizer's extra invocation, and cannot be forgotten, since a handler's caller is a [`Credential`], which is made of a
 //! verified token, or of a cookie that the session's row is held against.
 //!
 //! A token is refused unless all of this holds (RFC 8725):
@@ -21,13 +21,12 @@
 //! What a signature cannot tell is whether the session still stands; [`crate::identity::sessions`] answers that.
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::ids::{SessionId, UserId};
-use crate::identity::sessions::SecretHash;
+use crate::identity::principal::Role;
 
 pub mod keys;
 pub mod rotation;
@@ -48,104 +47,6 @@ pub const TOKEN_TYPE: &str = "at+jwt";
 const TOKEN_MEDIA_TYPE: &str = "application/at+jwt";
 /// Longest token that is looked at, in bytes. Ours have about 500.
 pub const MAX_TOKEN_BYTES: usize = 4_096;
-
-/// What a user may do beyond being a customer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Runs the shop: catalogue, stock, broadcasts.
-    Operator,
-}
-
-impl Role {
-    /// Its name in tokens, rows and requests.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Operator => "operator",
-        }
-    }
-}
-
-/// Text that names no role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("there is no such role")]
-pub struct UnknownRole;
-
-impl FromStr for Role {
-    type Err = UnknownRole;
-
-    fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        match text {
-            "operator" => Ok(Self::Operator),
-            _ => Err(UnknownRole),
-        }
-    }
-}
-
-/// The caller of a request, who showed an access token or a cookie.
-///
-/// A token proves by its signature who it was issued for; a cookie merely says so. For both the session's row has the last
-/// word ([`crate::identity::sessions::standing`]): it tells whether the sign-in still stands, and whether the cookie is its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    user_id: UserId,
-    session_id: SessionId,
-    token_version: u64,
-    roles: BTreeSet<Role>,
-    proof: Proof,
-}
-
-/// What a caller showed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Proof {
-    /// An access token, whose signature was verified.
-    Token,
-    /// A cookie, whose hash must be the one in the session's row.
-    Cookie(SecretHash),
-}
-
-impl Principal {
-    /// The user.
-    pub fn user_id(&self) -> &UserId {
-        &self.user_id
-    }
-
-    /// The session that the token or the cookie was issued for.
-    pub fn session_id(&self) -> &SessionId {
-        &self.session_id
-    }
-
-    /// The user's token version when the token or the cookie was issued.
-    pub fn token_version(&self) -> u64 {
-        self.token_version
-    }
-
-    /// What the caller showed.
-    pub(crate) fn proof(&self) -> &Proof {
-        &self.proof
-    }
-
-    /// The caller as a cookie with this hash says.
-    pub(crate) fn claimed_by_cookie(
-        user_id: UserId,
-        session_id: SessionId,
-        token_version: u64,
-        roles: BTreeSet<Role>,
-        hash: SecretHash,
-    ) -> Self {
-        Self { user_id, session_id, token_version, roles, proof: Proof::Cookie(hash) }
-    }
-
-    /// The roles that the user had when the token or the cookie was issued.
-    pub fn roles(&self) -> &BTreeSet<Role> {
-        &self.roles
-    }
-
-    /// Whether the user had the role then.
-    pub fn has_role(&self, role: Role) -> bool {
-        self.roles.contains(&role)
-    }
-}
 
 /// The claims of an access token.
 #[derive(Debug, Clone, Serialize, Deserialize)]

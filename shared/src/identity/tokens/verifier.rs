@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 
 use super::keys::PublicKeys;
-use super::{CLOCK_SKEW, Claims, MAX_TOKEN_BYTES, Principal, Proof, TOKEN_MEDIA_TYPE, TOKEN_TYPE};
+use super::{CLOCK_SKEW, Claims, MAX_TOKEN_BYTES, TOKEN_MEDIA_TYPE, TOKEN_TYPE};
 use crate::core::clock::SharedClock;
 use crate::core::env::{ConfigError, Env};
+use crate::identity::principal::Credential;
 
 /// Why a token is refused. One reason for the log; clients are told only that it was.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +65,7 @@ impl TokenVerifier {
     }
 
     /// The caller that `token` proves.
-    pub fn verify(&self, token: &str) -> Result<Principal, TokenError> {
+    pub fn verify(&self, token: &str) -> Result<Credential, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Malformed);
         }
@@ -89,13 +90,7 @@ impl TokenVerifier {
         }
         // Beyond the calendar: nothing of ours.
         Timestamp::from_second(claims.exp).map_err(|_| TokenError::Malformed)?;
-        Ok(Principal {
-            user_id: claims.sub,
-            session_id: claims.sid,
-            token_version: claims.ver,
-            roles: claims.roles,
-            proof: Proof::Token,
-        })
+        Ok(Credential::of_token(claims.sub, claims.sid, claims.ver, claims.roles))
     }
 }
 

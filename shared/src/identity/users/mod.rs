@@ -28,10 +28,10 @@ use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, SharedIds, UserId};
 use crate::core::random::NoEntropy;
+use crate::identity::principal::Role;
 use crate::identity::throttle::{
     Admission, AttemptStore, Origin, Refusal, Reservation, Throttle, ThrottleError,
 };
-use crate::identity::tokens::Role;
 use crate::platform::dynamo::DynamoError;
 
 mod common;

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use super::{DynamoError, Item, text};
-use crate::core::clock::rfc3339;
+use crate::core::date_time::rfc3339;
 use crate::core::shards::ShardPage;
 
 /// Entries on a page: as many as a job ends in a few seconds, so that its progress is seen and its deadline kept.

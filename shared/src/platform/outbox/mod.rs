@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::core::clock::as_rfc3339;
+use crate::core::date_time::as_rfc3339;
 use crate::core::ids::EventId;
 use crate::core::json;
 

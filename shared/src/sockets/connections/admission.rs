@@ -17,8 +17,8 @@ use jiff::Timestamp;
 
 use super::{Connection, MAX_CONNECTION_AGE, Register, Remove};
 use crate::core::clock::SharedClock;
+use crate::identity::principal::Credential;
 use crate::identity::sessions::{ActivityWriter, IdleTimeout, SessionError, SessionReader, require_live};
-use crate::identity::tokens::Principal;
 use crate::platform::dynamo::DynamoError;
 use crate::platform::telemetry::chain;
 
@@ -44,7 +44,7 @@ pub async fn admit(
     registry: &(impl Register + Remove),
     sessions: &(impl SessionReader + ActivityWriter),
     connection: &Connection,
-    principal: &Principal,
+    principal: &Credential,
     clock: &SharedClock,
 ) -> Result<(), AdmissionError> {
     registry.register(connection).await?;
@@ -60,7 +60,7 @@ pub async fn admit(
 
 async fn check(
     sessions: &(impl SessionReader + ActivityWriter),
-    principal: &Principal,
+    principal: &Credential,
     clock: &SharedClock,
 ) -> Result<(), AdmissionError> {
     let session_end = require_live(sessions, principal, clock).await?;

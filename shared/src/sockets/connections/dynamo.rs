@@ -12,7 +12,8 @@ use super::{
     Audience, Connection, ConnectionKey, Cursor, Find, Peer, PeerPage, Register, Remove, Removed, Touch,
     Touched,
 };
-use crate::core::clock::{SharedClock, rfc3339};
+use crate::core::clock::SharedClock;
+use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{ConnectionId, UserId};
 use crate::platform::dynamo::{DynamoError, Item, Write, WriteOutcome, number, text};

@@ -40,9 +40,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::core::clock::as_rfc3339;
+use crate::core::date_time::as_rfc3339;
 use crate::core::ids::{ConnectionId, SessionId, UserId};
-use crate::identity::tokens::Role;
+use crate::identity::principal::Role;
 use crate::platform::dynamo::DynamoError;
 
 mod admission;

@@ -36,7 +36,8 @@ use super::walk::{Step, Stop, walk};
 use super::{
     ApiGateway, CloseConnection, CloseError, Frame, MAX_IN_FLIGHT, MessageType, PostError, PostToConnection,
 };
-use crate::core::clock::{self, SharedClock, rfc3339};
+use crate::core::clock::{self, SharedClock};
+use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{self, MessageId, SessionId, SharedIds, UserId};

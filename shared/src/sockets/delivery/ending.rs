@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use super::close::{AwsSocketCloser, Selection};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, UserId};
+use crate::identity::principal::Role;
 use crate::identity::sessions::{Revocation, SessionError, SessionRevoker};
-use crate::identity::tokens::Role;
 use crate::identity::users::{
     Email, PasswordHash, PasswordStore, PasswordUpdate, ProfileReader, RoleChange, RoleStore, User, UserError,
 };

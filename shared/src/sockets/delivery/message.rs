@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::core::clock::{as_rfc3339, rfc3339};
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::ids::{MessageId, UserId};
 
 /// Largest frame, in bytes: API Gateway takes no larger message (128 KB).

@@ -14,7 +14,7 @@ mod stage;
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use sojourn::identity::tokens::Role;
+use sojourn::identity::principal::Role;
 use stage::{signed, signing_key, stage};
 
 #[test]

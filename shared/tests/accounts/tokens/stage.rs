@@ -12,8 +12,9 @@ use sojourn::core::clock::{Clock, ManualClock};
 use sojourn::core::env::Env;
 use sojourn::core::ids::{self, SessionId, UserId};
 use sojourn::core::redacted::Redacted;
+use sojourn::identity::principal::Role;
 use sojourn::identity::tokens::keys::InvalidKey;
-use sojourn::identity::tokens::{Role, SigningKey, TokenError, TokenSigner, TokenVerifier};
+use sojourn::identity::tokens::{SigningKey, TokenError, TokenSigner, TokenVerifier};
 
 pub(super) const ISSUER: &str = "https://sojourn.example";
 pub(super) const AUDIENCE: &str = "sojourn";

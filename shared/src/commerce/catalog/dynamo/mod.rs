@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use super::{Product, ProductDraft};
-use crate::core::clock::{as_rfc3339, rfc3339};
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::ids::ProductId;
 use crate::core::money::Money;
 use crate::platform::dynamo::{Change, DynamoError, Item, number, text};

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{parse_stock, product_key, stock_key};
 use crate::commerce::catalog::{Delta, MAX_UNITS, StockRefusal};
 use crate::coordination::idempotency::dynamo::atomic::{Commit, Decision, Effect, Explanation};
-use crate::core::clock::rfc3339;
+use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{EventId, ProductId};
 use crate::core::reply::Reply;

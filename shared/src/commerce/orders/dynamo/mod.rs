@@ -17,7 +17,7 @@ use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use super::{CancelReason, DayShard, Order, OrderStatus, PendingShard, UnpaidLimits};
 use crate::commerce::catalog;
-use crate::core::clock::rfc3339;
+use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{OrderId, PaymentId, SharedIds};
 use crate::platform::dynamo::{AttributeValue, Change, DynamoError, Item, number, text};

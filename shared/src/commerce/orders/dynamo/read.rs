@@ -9,8 +9,8 @@ use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
 use super::{key, parse};
 use crate::commerce::orders::{ListedOrder, Order, OrderQueryError};
-use crate::core::clock::{as_rfc3339, rfc3339};
 use crate::core::cursor::{self, Page};
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{OrderId, UserId};
 use crate::platform::dynamo::{DynamoError, Item, RowKey, RowRead, text};

@@ -31,7 +31,7 @@ use crate::core::deadline::Deadline;
 use crate::core::problem::Problem;
 use crate::core::reply::Reply;
 use crate::core::retry::Backoff;
-use crate::identity::tokens::Principal;
+use crate::identity::principal::Credential;
 use crate::platform::dynamo::CancellationReason::{ConditionFailed, Conflict};
 use crate::platform::dynamo::{CancellationReason, DynamoError, RowKey, Rows, Transaction};
 use crate::platform::telemetry::{self, Metric};
@@ -104,7 +104,7 @@ impl KeyedRequests {
     /// The answer to `request`: `effect`'s, if this is the first with its key, else the one that was given.
     pub async fn run(
         &self,
-        caller: &Principal,
+        caller: &Credential,
         request: &KeyedRequest,
         effect: &impl Effect,
         deadline: Deadline,

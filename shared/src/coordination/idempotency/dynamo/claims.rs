@@ -7,7 +7,8 @@ use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure::AllOld;
 
 use super::{IS_MINE, LAPSE, claimed_item, completed_item, is_mine, key, parse, put_if_claimable};
 use crate::coordination::idempotency::{Admission, Claim, Claims, KeyedRequest, Record, Settlement};
-use crate::core::clock::{SharedClock, rfc3339};
+use crate::core::clock::SharedClock;
+use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{AttemptId, SharedIds};
 use crate::core::reply::Reply;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use super::{Claim, Fingerprint, KeyedRequest, RETENTION, Record, Scope, State};
-use crate::core::clock::rfc3339;
+use crate::core::date_time::rfc3339;
 use crate::core::ids::AttemptId;
 use crate::core::reply::Reply;
 use crate::platform::dynamo::{AttributeValue, DynamoError, Item, Write, WriteOutcome, number, text};

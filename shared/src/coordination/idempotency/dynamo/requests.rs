@@ -14,9 +14,9 @@ use crate::core::ids::SessionId;
 use crate::core::problem::Problem;
 use crate::core::reply::Reply;
 use crate::core::retry::Backoff;
+use crate::identity::principal::Credential;
 use crate::identity::sessions::dynamo::DynamoSessions;
 use crate::identity::sessions::{self, Standing};
-use crate::identity::tokens::Principal;
 use crate::platform::dynamo::{RowKey, Rows, Write};
 use crate::platform::tables;
 
@@ -69,7 +69,7 @@ impl KeyedRequests {
     /// ended is refused before anything is told.
     pub async fn open(
         &self,
-        caller: &Principal,
+        caller: &Credential,
         request: &KeyedRequest,
         mut keys: Vec<RowKey<'_>>,
         deadline: Deadline,

@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::Client;
 use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
 use crate::commerce::orders;
-use crate::core::clock::rfc3339;
+use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::UserId;
 use crate::files::exports::{CustomerOrders, ExportedOrder, OrderCursor, OrdersPage, Period, Unreadable};

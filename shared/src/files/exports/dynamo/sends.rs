@@ -14,7 +14,8 @@ use serde::Deserialize;
 use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
 use super::key;
-use crate::core::clock::{SharedClock, as_rfc3339_if_any, rfc3339};
+use crate::core::clock::SharedClock;
+use crate::core::date_time::{as_rfc3339_if_any, rfc3339};
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::ExportId;
 use crate::files::exports::Status;

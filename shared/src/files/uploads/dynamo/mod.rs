@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use super::{Ending, MAX_FILES, SweepShard, Upload, UploadStatus};
-use crate::core::clock::rfc3339;
+use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{UploadId, UserId};
 use crate::platform::dynamo::{

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
 use super::{DELETE, UploadWrites, key, list, parse};
-use crate::core::clock::rfc3339;
 use crate::core::cursor::Page;
+use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{UploadId, UserId};
 use crate::files::uploads::{

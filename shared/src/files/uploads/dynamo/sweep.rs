@@ -4,7 +4,8 @@ use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 
 use super::{DELETE, UploadWrites, key, parse};
-use crate::core::clock::{SharedClock, rfc3339};
+use crate::core::clock::SharedClock;
+use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::shards::ShardPage;
 use crate::files::uploads::{Ending, SweepEntry, SweepRows, SweepShard, Upload, UploadStatus};

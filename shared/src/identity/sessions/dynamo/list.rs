@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::payload::{is_payload, payload_name};
 use super::{DynamoSessions, is_session, key, parse, parse_payload, parse_session, payload_key, version_key};
-use crate::core::clock::{as_rfc3339, rfc3339};
 use crate::core::cursor::{self, Page};
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, UserId};
 use crate::identity::sessions::{

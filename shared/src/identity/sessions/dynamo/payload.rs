@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use jiff::Timestamp;
 
 use super::{DynamoSessions, PATIENCE, key, keys, parse};
-use crate::core::clock::rfc3339;
+use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, UserId};
 use crate::identity::sessions::{PayloadStore, Replaced, SealedPayload, Session, SessionError, SessionRows};

@@ -4,9 +4,10 @@ use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use jiff::Timestamp;
 
 use super::{DynamoSessions, key, parse_session};
-use crate::core::clock::rfc3339;
+use crate::core::date_time::rfc3339;
 use crate::core::ids::SessionId;
-use crate::identity::sessions::{Exchange, SecretHash, Session, SessionError, TokenFamily, TokenRotator};
+use crate::identity::secret::SecretHash;
+use crate::identity::sessions::{Exchange, Session, SessionError, TokenFamily, TokenRotator};
 use crate::platform::dynamo::{DynamoError, Write, WriteOutcome, text};
 
 /// The token that was shown still is the present one. Of many exchanges at once one meets this condition.

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{key, version_key};
-use crate::core::clock::rfc3339;
+use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{SessionId, SharedIds, UserId};
 use crate::platform::aws;

@@ -23,13 +23,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{CredentialReader, Email, PasswordHash, ProfileReader, SignUp, User, UserError, UserWriter};
-use crate::core::clock::as_rfc3339;
+use crate::core::date_time::as_rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::UserId;
 use crate::core::retry::Backoff;
+use crate::identity::principal::Role;
 use crate::identity::sessions;
-use crate::identity::tokens::Role;
 use crate::platform::dynamo::{
     CancellationReason, DynamoError, Item, RowKey, Transaction, read_snapshot, text,
 };

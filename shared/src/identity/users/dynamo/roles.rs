@@ -9,8 +9,8 @@ use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::UserId;
 use crate::core::retry::Backoff;
+use crate::identity::principal::Role;
 use crate::identity::sessions::dynamo::SessionWrites;
-use crate::identity::tokens::Role;
 use crate::identity::users::{Email, ProfileReader, RoleChange, RoleStore, User, UserError};
 use crate::platform::dynamo::{AttributeValue, CancellationReason, Change, Transaction, text, transact};
 

@@ -21,7 +21,7 @@ pub struct SecretHash([u8; HASH_BYTES]);
 
 impl SecretHash {
     /// A hash that was computed just now.
-    pub(super) fn of(digest: &[u8]) -> Self {
+    pub(crate) fn of(digest: &[u8]) -> Self {
         let mut hash = [0; HASH_BYTES];
         hash.copy_from_slice(digest);
         Self(hash)

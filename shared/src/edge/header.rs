@@ -23,7 +23,7 @@ pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'
 }
 
 /// All lines of a list. One that is not ASCII is there, and is no list.
-pub(super) fn list<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
+pub(crate) fn list<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
     let lines = headers.get_all(name).iter().map(|line| Cow::Borrowed(line.to_str().unwrap_or("\u{fffd}")));
     lines.reduce(|list, line| Cow::Owned(format!("{list},{line}")))
 }

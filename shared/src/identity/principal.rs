@@ -1,0 +1,161 @@
+//! Who is calling: what a token or a cookie claims ([`Credential`]), and a caller whose session was checked ([`Principal`]).
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::core::ids::{SessionId, UserId};
+use crate::identity::secret::SecretHash;
+
+/// What a user may do beyond being a customer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Runs the shop: catalogue, stock, broadcasts.
+    Operator,
+}
+
+impl Role {
+    /// Its name in tokens, rows and requests.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// Text that names no role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no such role")]
+pub struct UnknownRole;
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRole> {
+        match text {
+            "operator" => Ok(Self::Operator),
+            _ => Err(UnknownRole),
+        }
+    }
+}
+
+/// What an access token or a cookie claims: who is calling, and by which session.
+///
+/// A token proves by its signature who it was issued for; a cookie merely says so. Neither tells whether the session is
+/// still live. The session's row tells that, and whether the cookie is its own
+/// ([`check`](crate::identity::sessions::check)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    user_id: UserId,
+    session_id: SessionId,
+    token_version: u64,
+    roles: BTreeSet<Role>,
+    proof: Proof,
+}
+
+/// What a caller showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// An access token, whose signature was verified.
+    Token,
+    /// A cookie, whose hash must be the one in the session's row.
+    Cookie(SecretHash),
+}
+
+impl Credential {
+    /// The user.
+    pub fn user_id(&self) -> &UserId {
+        &self.user_id
+    }
+
+    /// The session that the token or the cookie was issued for.
+    pub fn session_id(&self) -> &SessionId {
+        &self.session_id
+    }
+
+    /// The user's token version when the token or the cookie was issued.
+    pub fn token_version(&self) -> u64 {
+        self.token_version
+    }
+
+    /// What the caller showed.
+    pub(crate) fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// The claim of an access token whose signature was verified.
+    pub(super) fn of_token(
+        user_id: UserId,
+        session_id: SessionId,
+        token_version: u64,
+        roles: BTreeSet<Role>,
+    ) -> Self {
+        Self { user_id, session_id, token_version, roles, proof: Proof::Token }
+    }
+
+    /// The claim of a cookie with this hash.
+    pub(super) fn of_cookie(
+        user_id: UserId,
+        session_id: SessionId,
+        token_version: u64,
+        roles: BTreeSet<Role>,
+        hash: SecretHash,
+    ) -> Self {
+        Self { user_id, session_id, token_version, roles, proof: Proof::Cookie(hash) }
+    }
+
+    /// The roles that the user had when the token or the cookie was issued.
+    pub fn roles(&self) -> &BTreeSet<Role> {
+        &self.roles
+    }
+
+    /// Whether the user had the role then.
+    pub fn has_role(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+}
+
+/// A caller whose session was checked and is live.
+///
+/// Only [`check`](crate::identity::sessions::check) makes one, from a [`Credential`] and the session's rows. Whatever acts for
+/// a caller takes this type, so a handler that forgets the check does not compile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    credential: Credential,
+    session_ends_at: Timestamp,
+}
+
+impl Principal {
+    /// The caller of a credential whose session was found live.
+    pub(super) fn of_live_session(credential: &Credential, session_ends_at: Timestamp) -> Self {
+        Self { credential: credential.clone(), session_ends_at }
+    }
+
+    /// The user.
+    pub fn user_id(&self) -> &UserId {
+        &self.credential.user_id
+    }
+
+    /// The session.
+    pub fn session_id(&self) -> &SessionId {
+        &self.credential.session_id
+    }
+
+    /// When the session ends at the latest. Nothing that is opened for the caller may outlive it.
+    pub fn session_ends_at(&self) -> Timestamp {
+        self.session_ends_at
+    }
+
+    /// The roles that the user had when the credential was issued.
+    pub fn roles(&self) -> &BTreeSet<Role> {
+        &self.credential.roles
+    }
+
+    /// Whether the user had the role then.
+    pub fn has_role(&self, role: Role) -> bool {
+        self.credential.has_role(role)
+    }
+}
