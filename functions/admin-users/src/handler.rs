@@ -2,22 +2,19 @@
 
 use std::sync::Arc;
 
-use lambda_runtime::{Diagnostic, LambdaEvent};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::date_time::rfc3339;
-use sojourn::core::deadline::{ANSWER_MARGIN, Deadline, DeadlineExceeded};
+use sojourn::core::deadline::{Deadline, DeadlineExceeded};
+use sojourn::core::error_type::ErrorType;
 use sojourn::core::ids::UserId;
 use sojourn::identity::principal::Role;
 use sojourn::identity::users::{Email, RoleChange, RoleStore, User, UserError};
-use sojourn::platform::telemetry;
-use tracing::Instrument;
 
 /// What the function is told to do: exactly one of these.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Command {
+pub(crate) enum Command {
     Find(Address),
     Grant(RoleOfAccount),
     Withdraw(RoleOfAccount),
@@ -25,13 +22,13 @@ enum Command {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Address {
+pub(crate) struct Address {
     email: Email,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct RoleOfAccount {
+pub(crate) struct RoleOfAccount {
     user_id: UserId,
     role: Role,
 }
@@ -54,8 +51,7 @@ pub(crate) enum CommandError {
     TooLate(#[from] DeadlineExceeded),
 }
 
-impl CommandError {
-    /// The stable name of its kind, in answers and logs.
+impl ErrorType for CommandError {
     fn error_type(&self) -> &'static str {
         match self {
             Self::Invalid(_) => "InvalidCommand",
@@ -66,41 +62,20 @@ impl CommandError {
     }
 }
 
-impl From<CommandError> for Diagnostic {
-    fn from(error: CommandError) -> Self {
-        Self { error_type: error.error_type().to_owned(), error_message: error.to_string() }
-    }
-}
-
-/// Carries out one command.
+/// Carries out one command. The result is the account as it is now.
 pub(crate) async fn handle(
     roles: Arc<impl RoleStore>,
-    event: LambdaEvent<Value>,
+    command: Command,
+    deadline: Deadline,
 ) -> Result<Value, CommandError> {
-    let deadline =
-        Deadline::of_invocation(event.context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);
-    let span = telemetry::invocation("admin-users", &event.context.request_id);
-    async {
-        let outcome = match serde_json::from_value(event.payload) {
-            Ok(command) => deadline.cut_off(carry_out(&*roles, command, deadline)).await?,
-            Err(error) => Err(error.into()),
-        };
-        match &outcome {
-            Ok(user) => tracing::info!(user_id = %user.id, roles = ?user.roles, "command carried out"),
-            // By its stable name; the runtime logs the error itself.
-            Err(error) => tracing::warn!(error_type = error.error_type(), "command not carried out"),
-        }
-        outcome.map(|user| {
-            json!({
-                "userId": user.id,
-                "email": user.email,
-                "createdAt": rfc3339(user.created_at),
-                "roles": user.roles,
-            })
-        })
-    }
-    .instrument(span)
-    .await
+    let user = carry_out(&*roles, command, deadline).await?;
+    tracing::info!(user_id = %user.id, roles = ?user.roles, "command carried out");
+    Ok(json!({
+        "userId": user.id,
+        "email": user.email,
+        "createdAt": rfc3339(user.created_at),
+        "roles": user.roles,
+    }))
 }
 
 /// A withdrawal ends the account's sessions, and with them its sockets in this region. The sockets of other regions, and

@@ -13,10 +13,10 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use lambda_runtime::service_fn;
 use sojourn::core::clock;
 use sojourn::core::ids;
 use sojourn::edge::boot;
+use sojourn::edge::direct;
 use sojourn::identity::sessions::dynamo::SessionWrites;
 use sojourn::identity::sessions::{Announced, SessionStore};
 use sojourn::identity::users::dynamo::DynamoRoles;
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         let sessions = SessionStore::from_env(dynamodb.clone(), &env, clock::system())?;
         let roles = DynamoRoles::from_env(dynamodb.clone(), &env, writes, clock::system())?;
         let closer = Arc::new(AwsSocketCloser::from_env(dynamodb, ApiGateway::new(sdk), &env)?);
-        let roles = Arc::new(EndingSockets::new(Announced::new(roles, sessions), closer));
-        lambda_runtime::run(service_fn(move |event| handler::handle(Arc::clone(&roles), event))).await
+        let roles = EndingSockets::new(Announced::new(roles, sessions), closer);
+        direct::serve("admin-users", roles, handler::handle).await
     })
 }

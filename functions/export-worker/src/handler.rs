@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use sojourn::core::error_type::ErrorType;
 use sojourn::files::exports::dynamo::{DynamoCustomerOrders, DynamoRows};
 use sojourn::files::exports::{ExportMessage, S3Results, SocketNotice, WorkError, Worker};
-use sojourn::platform::queue::{Delivered, MessageError, SqsQueue, hold};
+use sojourn::platform::queue::{Delivered, SqsQueue, hold};
 use sojourn::platform::telemetry::{Metric, count_case};
 use sojourn::sockets::connections::DynamoConnections;
 use sojourn::sockets::delivery::ApiGateway;
@@ -41,7 +42,7 @@ pub(crate) enum Failure {
     Work(#[from] WorkError),
 }
 
-impl MessageError for Failure {
+impl ErrorType for Failure {
     fn error_type(&self) -> &'static str {
         match self {
             Self::Message(_) => "invalid-message",

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sojourn::coordination::idempotency::dynamo::DynamoClaims;
 use sojourn::core::deadline::Deadline;
+use sojourn::core::error_type::ErrorType;
 use sojourn::core::ids::MessageId;
 use sojourn::core::problem::Problem;
-use sojourn::edge::boot::BootError;
 use sojourn::edge::websocket::{ClientFrame, Incoming, error_frame};
 use sojourn::identity::sessions::SessionStore;
-use sojourn::platform::telemetry::chain;
 use sojourn::sockets::connections::{CallbackEndpoint, DynamoConnections};
 use sojourn::sockets::delivery::{
-    ApiGateway, AwsSocketCloser, Continuation, DynamoOrderOwners, Messenger, SelfInvocation, SendError,
+    ApiGateway, AwsSocketCloser, Continuation, DynamoOrderOwners, FanOutError, Messenger, SelfInvocation,
+    SendError,
 };
 
 /// The messenger on AWS.
@@ -62,21 +62,33 @@ impl App {
     }
 }
 
+/// A turn of a delivery that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the turn {hop} of the message {message_id} failed")]
+pub(crate) struct TurnFailed {
+    message_id: MessageId,
+    hop: u32,
+    source: FanOutError,
+}
+
+impl ErrorType for TurnFailed {
+    fn error_type(&self) -> &'static str {
+        "delivery-turn-failed"
+    }
+}
+
 /// Takes a further turn. A turn that fails is Lambda's to repeat.
 pub(crate) async fn on_continuation(
     app: Arc<App>,
     turn: Continuation,
     deadline: Deadline,
-) -> Result<(), BootError> {
+) -> Result<(), TurnFailed> {
     let (message_id, hop) = (turn.message.message_id.clone(), turn.hop);
     match app.messenger.fan_out().resume(turn, deadline).await {
         Ok(progress) => {
             tracing::info!(message_id = message_id.as_str(), hop, ?progress, "turn taken");
             Ok(())
         }
-        Err(error) => {
-            tracing::error!(message_id = message_id.as_str(), hop, error = chain(&error), "the turn failed");
-            Err(error.into())
-        }
+        Err(source) => Err(TurnFailed { message_id, hop, source }),
     }
 }

@@ -6,6 +6,7 @@ pub mod cursor;
 pub mod date_time;
 pub mod deadline;
 pub mod env;
+pub mod error_type;
 pub mod ids;
 pub mod json;
 pub mod money;

@@ -1,38 +1,72 @@
-//! What all functions share that are handed plain events: schedules' and queues'. (`lambda_http` does this for requests.)
+//! One invocation, whatever its event: the loop that every function runs.
+//!
+//! HTTP requests, frames of sockets, schedules, messages of queues and direct invocations come through [`serve`]. Each
+//! invocation gets a log span with its request id, and a deadline. The first one of a process counts a cold start. An
+//! invocation that fails is logged and counted once, here.
 
-use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tracing::Instrument;
 
 use crate::core::clock::{Clock, SystemClock};
 use crate::core::deadline::{ANSWER_MARGIN, Deadline};
+use crate::core::error_type::ErrorType;
+use crate::core::problem::Problem;
 use crate::edge::boot::BootError;
-use crate::platform::telemetry::{self, Metric};
+use crate::platform::telemetry::{self, Metric, chain, count, count_case};
 
-/// Serves events with `handler` until Lambda stops the process: each in a span of its own, with the instant by which it must
-/// have ended, less the time for the answer. `app` is what the handler works with, built once.
-pub(crate) async fn serve<A, H, F, E>(function: &'static str, app: A, handler: H) -> Result<(), BootError>
+/// Serves events of type `E` with `handler` until Lambda stops the process. `app` is what the handler works with, built
+/// once. The deadline is the invocation's end less the time for the answer.
+pub(super) async fn serve<A, E, R, H, F, X>(
+    function: &'static str,
+    app: A,
+    handler: H,
+) -> Result<(), BootError>
 where
     A: Send + Sync + 'static,
-    H: Fn(Arc<A>, Value, Deadline) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<Value, E>> + Send + 'static,
-    E: Into<Diagnostic> + Debug + Send + 'static,
+    E: DeserializeOwned + Send + 'static,
+    R: Serialize + Send + 'static,
+    H: Fn(Arc<A>, LambdaEvent<E>, Deadline) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<R, X>> + Send + 'static,
+    X: ErrorType + Send + 'static,
 {
     let app = Arc::new(app);
     let cold = AtomicBool::new(true);
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
+    // Boxed: the runtime's loop and the handler's largest state would sit on every caller's stack frame.
+    Box::pin(lambda_runtime::run(service_fn(move |event: LambdaEvent<E>| {
         if cold.swap(false, Ordering::Relaxed) {
-            telemetry::count(Metric::ColdStart, 1);
+            count(Metric::ColdStart, 1);
         }
-        let LambdaEvent { payload, context } = event;
-        let deadline = Deadline::of_invocation(context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);
-        let span = telemetry::invocation(function, &context.request_id);
-        handler(Arc::clone(&app), payload, deadline).instrument(span)
-    }))
+        let deadline =
+            Deadline::of_invocation(event.context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);
+        let span = telemetry::invocation(function, &event.context.request_id);
+        let work = handler(Arc::clone(&app), event, deadline);
+        async move { work.await.map_err(|error| failed(&error)) }.instrument(span)
+    })))
     .await
+}
+
+/// Logs and counts an invocation that failed. The result is the function error that Lambda is told.
+fn failed(error: &impl ErrorType) -> Diagnostic {
+    let error_type = error.error_type();
+    count_case(Metric::Errors, error_type, 1);
+    tracing::error!(error_type, error = chain(error), "the invocation failed");
+    Diagnostic { error_type: error_type.to_owned(), error_message: error.to_string() }
+}
+
+/// Logs a request or frame that is answered with a problem, and counts it if the fault is ours. The detail is left out:
+/// it may repeat what the client sent, a password in the wrong place for example.
+pub(super) fn refused(route: &str, problem: &Problem) {
+    let (error_type, status) = (problem.kind.slug(), problem.kind.status());
+    if status >= 500 {
+        count_case(Metric::Errors, error_type, 1);
+        tracing::warn!(route, status, error_type, "answered with a server error");
+    } else {
+        tracing::info!(route, status, error_type, "refused");
+    }
 }

@@ -1,6 +1,7 @@
 //! The edge: events of Lambda in, answers out. The only layer that knows them.
 
 pub mod boot;
+pub mod direct;
 mod header;
 pub mod http;
 mod invocation;

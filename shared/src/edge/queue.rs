@@ -9,17 +9,20 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::num::ParseIntError;
 use std::sync::Arc;
 
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsMessage};
 use jiff::Timestamp;
-use lambda_runtime::Diagnostic;
+use lambda_runtime::LambdaEvent;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::core::deadline::{Deadline, DeadlineExceeded};
+use crate::core::error_type::ErrorType;
 use crate::edge::boot::BootError;
 use crate::edge::invocation;
-use crate::platform::queue::{Delivered, MessageError};
+use crate::platform::queue::Delivered;
 use crate::platform::telemetry::{Metric, chain, count_case};
 
 /// The `error_type` of a message that did not end in time.
@@ -27,83 +30,60 @@ const OUT_OF_TIME: &str = "message-out-of-time";
 /// The `error_type` of a message that cannot be read.
 const UNREADABLE: &str = "message-unreadable";
 
-/// What Lambda hands over.
+/// What Lambda hands over. Each message is read by itself, so that one that cannot be read fails alone.
 #[derive(Debug, Deserialize)]
-struct SqsEvent {
+struct Batch {
     #[serde(rename = "Records")]
-    records: Vec<Named>,
+    records: Vec<Value>,
 }
 
-/// All that is needed to report a message as failed.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Named {
-    message_id: String,
-    #[serde(flatten)]
-    record: Map<String, Value>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Record {
-    body: String,
-    receipt_handle: String,
-    attributes: Attributes,
-    #[serde(rename = "eventSourceARN")]
-    event_source_arn: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Attributes {
-    approximate_receive_count: String,
-    /// Milliseconds since the epoch.
-    sent_timestamp: String,
-}
-
-impl Named {
-    fn read(self, deadline: Deadline) -> Result<Delivered, Unreadable> {
-        let Record { body, receipt_handle, attributes, event_source_arn } =
-            serde_json::from_value(Value::Object(self.record)).map_err(Unreadable::of)?;
-        let sent_ms = attributes.sent_timestamp.parse().map_err(Unreadable::of)?;
-        Ok(Delivered {
-            body,
-            message_id: self.message_id,
-            receipt_handle,
-            receive_count: attributes.approximate_receive_count.parse().map_err(Unreadable::of)?,
-            queue_arn: event_source_arn,
-            sent_at: Timestamp::from_millisecond(sent_ms).map_err(Unreadable::of)?,
-            deadline,
-        })
-    }
-}
-
-/// A message that cannot be read.
+/// Why a message cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the message cannot be read: {0}")]
-struct Unreadable(Box<dyn std::error::Error + Send + Sync>);
-
-impl Unreadable {
-    fn of(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self(Box::new(error))
-    }
+enum Unreadable {
+    /// It is not a message of SQS.
+    #[error("it is not a message of SQS")]
+    Form(#[from] serde_json::Error),
+    /// A member is missing.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// An attribute is not a number.
+    #[error("an attribute is not a number")]
+    Number(#[from] ParseIntError),
+    /// The time is beyond the calendar.
+    #[error("SentTimestamp is beyond the calendar")]
+    Time(#[from] jiff::Error),
 }
 
-/// An event that is none of a queue's.
+/// The event is not a batch of messages that have ids.
 #[derive(Debug, thiserror::Error)]
-#[error("the event is not a queue's: {0}")]
-struct NoSqsEvent(Box<dyn std::error::Error + Send + Sync>);
+enum InvalidEvent {
+    /// It has no list of records.
+    #[error("the event is not a queue's: {0}")]
+    Form(#[from] serde_json::Error),
+    /// A record has no id by which it could be reported as failed.
+    #[error("the event is not a queue's: a record has no messageId")]
+    NoId,
+}
 
-impl NoSqsEvent {
-    fn of(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self(Box::new(error))
+impl ErrorType for InvalidEvent {
+    fn error_type(&self) -> &'static str {
+        "invalid-event"
     }
 }
 
-impl From<NoSqsEvent> for Diagnostic {
-    fn from(error: NoSqsEvent) -> Self {
-        Self { error_type: "invalid-event".to_owned(), error_message: error.to_string() }
-    }
+fn read(record: Value, deadline: Deadline) -> Result<Delivered, Unreadable> {
+    let message: SqsMessage = serde_json::from_value(record)?;
+    let attribute = |name| message.attributes.get(name).ok_or(Unreadable::Missing(name));
+    let sent_ms = attribute("SentTimestamp")?.parse()?;
+    Ok(Delivered {
+        receive_count: attribute("ApproximateReceiveCount")?.parse()?,
+        sent_at: Timestamp::from_millisecond(sent_ms)?,
+        body: message.body.ok_or(Unreadable::Missing("body"))?,
+        message_id: message.message_id.ok_or(Unreadable::Missing("messageId"))?,
+        receipt_handle: message.receipt_handle.ok_or(Unreadable::Missing("receiptHandle"))?,
+        queue_arn: message.event_source_arn.ok_or(Unreadable::Missing("eventSourceARN"))?,
+        deadline,
+    })
 }
 
 /// Serves the events of queues with `handler` until Lambda stops the process. `app` is what the handler works with, built
@@ -113,18 +93,12 @@ where
     A: Send + Sync + 'static,
     H: Fn(Arc<A>, Delivered) -> F + Send + Sync + 'static,
     F: Future<Output = Result<(), E>> + Send + 'static,
-    E: MessageError + Send + 'static,
+    E: ErrorType + Send + 'static,
 {
     let handler = Arc::new(handler);
-    invocation::serve(function, app, move |app, event, deadline| {
+    invocation::serve(function, app, move |app, event: LambdaEvent<Value>, deadline| {
         let handler = Arc::clone(&handler);
-        async move {
-            let handle = |message| handler(Arc::clone(&app), message);
-            answer(event, deadline, handle).await.inspect_err(|error| {
-                count_case(Metric::Errors, "invalid-event", 1);
-                tracing::error!(%error, "nothing was handled");
-            })
-        }
+        async move { answer(event.payload, deadline, |message| handler(Arc::clone(&app), message)).await }
     })
     .await
 }
@@ -134,20 +108,26 @@ async fn answer<F, E>(
     event: Value,
     deadline: Deadline,
     handle: impl Fn(Delivered) -> F,
-) -> Result<Value, NoSqsEvent>
+) -> Result<SqsBatchResponse, InvalidEvent>
 where
     F: Future<Output = Result<(), E>>,
-    E: MessageError,
+    E: ErrorType,
 {
-    let SqsEvent { records } = serde_json::from_value(event).map_err(NoSqsEvent::of)?;
+    let Batch { records } = serde_json::from_value(event)?;
+    let id = |record: &Value| record["messageId"].as_str().map(str::to_owned).ok_or(InvalidEvent::NoId);
+    let message_ids: Vec<String> = records.iter().map(id).collect::<Result<_, _>>()?;
     let mut failed = BTreeSet::new();
-    for named in records {
-        let message_id = named.message_id.clone();
-        let message = match named.read(deadline) {
+    for (message_id, record) in message_ids.into_iter().zip(records) {
+        let message = match read(record, deadline) {
             Ok(message) => message,
             Err(error) => {
                 count_case(Metric::Errors, UNREADABLE, 1);
-                tracing::error!(message_id, error_type = UNREADABLE, %error, "a message failed");
+                tracing::error!(
+                    message_id,
+                    error_type = UNREADABLE,
+                    error = chain(&error),
+                    "a message failed"
+                );
                 failed.insert(message_id);
                 continue;
             }
@@ -171,13 +151,15 @@ where
         tracing::error!(message_id, receive_count, error_type, error, "a message failed");
         failed.insert(message_id);
     }
-    let failed: Vec<Value> = failed.iter().map(|id| json!({"itemIdentifier": id})).collect();
-    Ok(json!({"batchItemFailures": failed}))
+    let mut answer = SqsBatchResponse::default();
+    answer.set_failures(failed);
+    Ok(answer)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
     use std::convert::Infallible;
     use std::future::pending;
     use std::sync::Mutex;
@@ -187,15 +169,9 @@ mod tests {
     #[error("no")]
     struct No;
 
-    impl MessageError for No {
+    impl ErrorType for No {
         fn error_type(&self) -> &'static str {
             "no"
-        }
-    }
-
-    impl MessageError for Infallible {
-        fn error_type(&self) -> &'static str {
-            match *self {}
         }
     }
 
@@ -218,9 +194,9 @@ mod tests {
     #[tokio::test]
     async fn only_what_failed_is_named() {
         let handle = |message: Delivered| async move { if message.body == "bad" { Err(No) } else { Ok(()) } };
-        let answered = answer(event(&["good", "bad", "good"]), in_a_minute(), handle).await.unwrap();
+        let answered = json!(answer(event(&["good", "bad", "good"]), in_a_minute(), handle).await.unwrap());
         assert_eq!(answered, json!({"batchItemFailures": [{"itemIdentifier": "m1"}]}));
-        let answered = answer(event(&["good"]), in_a_minute(), handle).await.unwrap();
+        let answered = json!(answer(event(&["good"]), in_a_minute(), handle).await.unwrap());
         assert_eq!(answered, json!({"batchItemFailures": []}));
     }
 
@@ -230,7 +206,7 @@ mod tests {
             if message.body == "slow" { pending::<Result<(), Infallible>>().await } else { Ok(()) }
         };
         let deadline = Deadline::after(Duration::from_millis(20));
-        let answered = answer(event(&["fast", "slow", "late"]), deadline, handle).await.unwrap();
+        let answered = json!(answer(event(&["fast", "slow", "late"]), deadline, handle).await.unwrap());
         let failed = ["m1", "m2"].map(|id| json!({"itemIdentifier": id}));
         assert_eq!(answered, json!({"batchItemFailures": failed}));
     }
@@ -240,7 +216,7 @@ mod tests {
         let handle = |message: Delivered| async move {
             if message.queue_arn.ends_with(":ExportsQueue") { Ok(()) } else { Err(No) }
         };
-        let answered = answer(event(&["x"]), in_a_minute(), handle).await.unwrap();
+        let answered = json!(answer(event(&["x"]), in_a_minute(), handle).await.unwrap());
         assert_eq!(answered, json!({"batchItemFailures": []}));
     }
 
@@ -260,7 +236,7 @@ mod tests {
                 handled.lock().unwrap().push(message.body);
                 Ok::<(), No>(())
             };
-            let answered = answer(event, in_a_minute(), handle).await.unwrap();
+            let answered = json!(answer(event, in_a_minute(), handle).await.unwrap());
             assert_eq!(answered, json!({"batchItemFailures": [{"itemIdentifier": "m1"}]}), "case {case}");
             assert_eq!(*handled.lock().unwrap(), ["first", "last"], "case {case}");
         }

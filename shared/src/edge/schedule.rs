@@ -5,13 +5,13 @@
 //! 2. A delivery succeeds only when it has seen its slot done, by its own run or by another one. Everything else is a
 //!    function error, so that Lambda delivers the event again, and in the end to the dead-letter queue: whoever holds the
 //!    slot may be dead already, and then somebody has to come back.
-//! 3. An error's message is a sentence that tells what to do about it. It is logged once, here.
+//! 3. An error's message is a sentence that tells what to do about it.
 
 use std::future::Future;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use lambda_runtime::Diagnostic;
+use lambda_runtime::LambdaEvent;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -19,11 +19,11 @@ use crate::coordination::backlog::{BacklogError, Turn};
 use crate::coordination::lock::{DynamoLocks, JobSlot, LockError, SlotRun, SlotRunner};
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
+use crate::core::error_type::ErrorType;
 use crate::core::ids::AttemptId;
 use crate::edge::boot::BootError;
 use crate::edge::invocation;
 use crate::platform::dynamo::Guard;
-use crate::platform::telemetry::{Metric, count_case};
 
 /// One delivery of a schedule.
 #[derive(Debug, Clone, Copy)]
@@ -89,9 +89,8 @@ pub enum JobError {
     },
 }
 
-impl JobError {
-    /// The stable name of the case, for metrics and alarms.
-    pub const fn error_type(&self) -> &'static str {
+impl ErrorType for JobError {
+    fn error_type(&self) -> &'static str {
         match self {
             Self::Event { .. } => "invalid-event",
             Self::Held { .. } => "slot-held",
@@ -100,12 +99,6 @@ impl JobError {
             Self::Lock(_) => "lock-unavailable",
             Self::Work { .. } => "job-failed",
         }
-    }
-}
-
-impl From<JobError> for Diagnostic {
-    fn from(error: JobError) -> Self {
-        Self { error_type: error.error_type().to_owned(), error_message: error.to_string() }
     }
 }
 
@@ -177,24 +170,11 @@ where
     F: Future<Output = Result<Value, JobError>> + Send + 'static,
 {
     let handler = Arc::new(handler);
-    invocation::serve(function, app, move |app, event, deadline| {
+    invocation::serve(function, app, move |app, event: LambdaEvent<Value>, deadline| {
         let handler = Arc::clone(&handler);
-        async move {
-            let ended = match Delivery::parse(event, deadline) {
-                Ok(delivery) => handler(app, delivery).await,
-                Err(error) => Err(error),
-            };
-            ended.inspect_err(report)
-        }
+        async move { handler(app, Delivery::parse(event.payload, deadline)?).await }
     })
     .await
-}
-
-fn report(error: &JobError) {
-    let error_type = error.error_type();
-    count_case(Metric::Errors, error_type, 1);
-    let cause = std::error::Error::source(error).map(|cause| format!("{cause:?}"));
-    tracing::error!(error_type, %error, cause, "the slot is not done");
 }
 
 #[cfg(test)]

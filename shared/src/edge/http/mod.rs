@@ -6,18 +6,17 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use lambda_http::lambda_runtime::LambdaEvent;
 use lambda_http::request::LambdaRequest;
-use lambda_http::{Adapter, Body, Request, RequestExt, Response, Service, lambda_runtime, service_fn};
-use tracing::Instrument;
+use lambda_http::{Adapter, Body, Request, Response, Service, service_fn};
 
+use crate::core::error_type::ErrorType;
 use crate::core::precondition::{Current, Evaluation, Preconditions};
 use crate::core::problem::{Problem, ProblemType};
 use crate::core::reply::Reply;
 use crate::edge::boot::BootError;
-use crate::platform::telemetry::{self, Metric};
+use crate::edge::invocation;
 
 mod authenticator;
 mod cookies;
@@ -37,25 +36,32 @@ where
     H: Fn(Arc<A>, Incoming) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Reply, Problem>> + Send + 'static,
 {
-    let app = Arc::new(app);
-    let cold = AtomicBool::new(true);
-    let mut service = Adapter::from(service_fn(move |request: Request| {
-        if cold.swap(false, Ordering::Relaxed) {
-            telemetry::count(Metric::ColdStart, 1);
+    let handler = Arc::new(handler);
+    invocation::serve(function, app, move |app, mut event: LambdaEvent<LambdaRequest>, _| {
+        let handler = Arc::clone(&handler);
+        async move {
+            cookies::keep_readable(&mut event.payload);
+            let mut adapter = Adapter::from(service_fn(move |request: Request| {
+                let incoming = Incoming::new(request);
+                let (route, challenge) = (incoming.route().to_owned(), incoming.challenge());
+                let work = handler(Arc::clone(&app), incoming);
+                async move { answer(&route, challenge, work.await) }
+            }));
+            adapter.call(event).await
         }
-        let request_id =
-            request.lambda_context_ref().map(|context| context.request_id.clone()).unwrap_or_default();
-        let span = telemetry::invocation(function, &request_id);
-        let incoming = Incoming::new(request);
-        let (route, challenge) = (incoming.route().to_owned(), incoming.challenge());
-        let work = handler(Arc::clone(&app), incoming);
-        async move { answer(&route, challenge, work.await).map_err(BootError::from) }.instrument(span)
-    }));
-    lambda_runtime::run(service_fn(move |mut event: LambdaEvent<LambdaRequest>| {
-        cookies::keep_readable(&mut event.payload);
-        service.call(event)
-    }))
+    })
     .await
+}
+
+/// An answer that HTTP cannot carry, such as a header with a line break. API Gateway answers 500.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is not valid HTTP")]
+struct InvalidAnswer(#[from] http::Error);
+
+impl ErrorType for InvalidAnswer {
+    fn error_type(&self) -> &'static str {
+        "invalid-answer"
+    }
 }
 
 /// The HTTP answer to what a handler came to: its reply, or its problem as `problem+json`, logged once.
@@ -63,9 +69,9 @@ fn answer(
     route: &str,
     challenge: &str,
     outcome: Result<Reply, Problem>,
-) -> Result<Response<Body>, http::Error> {
+) -> Result<Response<Body>, InvalidAnswer> {
     into_response(outcome.unwrap_or_else(|problem| {
-        report(route, &problem);
+        invocation::refused(route, &problem);
         let is_unauthenticated = problem.kind == ProblemType::Unauthenticated;
         let reply = problem.into_reply();
         if is_unauthenticated { reply.header("www-authenticate", challenge) } else { reply }
@@ -82,25 +88,12 @@ pub fn answer_read(preconditions: &Preconditions, current: Current, reply: Reply
     }
 }
 
-/// The detail is left out: it is for the client and may repeat what the client sent, which may be a password in the wrong
-/// place.
-fn report(route: &str, problem: &Problem) {
-    let (error_type, status) = (problem.kind.slug(), problem.kind.status());
-    if status >= 500 {
-        telemetry::count_case(Metric::Errors, error_type, 1);
-        // The cause was logged by the mapping that made the problem; this line ties it to the route.
-        tracing::warn!(route, status, error_type, "answered with a server error");
-    } else {
-        tracing::info!(route, status, error_type, "refused");
-    }
-}
-
 /// A route that the template sends here and the handler does not know.
 pub fn no_such_route(incoming: &Incoming) -> Problem {
     Problem::new(ProblemType::NotFound, format!("there is no {}", incoming.route()))
 }
 
-fn into_response(reply: Reply) -> Result<Response<Body>, http::Error> {
+fn into_response(reply: Reply) -> Result<Response<Body>, InvalidAnswer> {
     let mut response = Response::builder().status(reply.status);
     if reply.body.is_some() && !reply.headers.contains_key("content-type") {
         response = response.header("content-type", "application/json");
@@ -118,7 +111,7 @@ fn into_response(reply: Reply) -> Result<Response<Body>, http::Error> {
     for cookie in &reply.cookies {
         response = response.header("set-cookie", cookie);
     }
-    response.body(reply.body.map_or(Body::Empty, |body| Body::Text(body.to_string())))
+    Ok(response.body(reply.body.map_or(Body::Empty, |body| Body::Text(body.to_string())))?)
 }
 
 #[cfg(test)]

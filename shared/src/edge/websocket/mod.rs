@@ -7,20 +7,19 @@
 //!
 //! Whatever arrives, the function answers: an event that can't be read is a 400, work that reaches the deadline a 503.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use lambda_runtime::{LambdaEvent, service_fn};
+use lambda_runtime::LambdaEvent;
 use serde_json::{Value, json};
-use tracing::Instrument;
 
-use crate::core::clock::{Clock, SystemClock};
-use crate::core::deadline::{ANSWER_MARGIN, Deadline};
+use crate::core::deadline::Deadline;
+use crate::core::error_type::ErrorType;
 use crate::core::problem::{Problem, ProblemType};
 use crate::core::reply::Reply;
 use crate::edge::boot::BootError;
-use crate::platform::telemetry::{self, Metric};
+use crate::edge::invocation;
 use crate::sockets::delivery::Continuation;
 
 mod client_frame;
@@ -38,21 +37,18 @@ where
     H: Fn(Arc<A>, Incoming) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Reply, Problem>> + Send + 'static,
 {
-    let (app, handler) = (Arc::new(app), Arc::new(handler));
-    run(function, move |event, deadline| {
-        let (app, handler) = (Arc::clone(&app), Arc::clone(&handler));
+    let handler = Arc::new(handler);
+    invocation::serve(function, app, move |app, event: LambdaEvent<Value>, deadline| {
+        let handler = Arc::clone(&handler);
         async move {
-            let (route, outcome) = match Incoming::read(event, deadline) {
-                Ok(incoming) => {
-                    let route = incoming.route().to_owned();
-                    (route, in_time(deadline, handler(app, incoming)).await)
+            let answered = match Incoming::read(event.payload, deadline) {
+                Ok(incoming) => in_time(incoming, deadline, |incoming| handler(app, incoming)).await,
+                Err(problem) => {
+                    invocation::refused("", &problem);
+                    Err(problem)
                 }
-                Err(problem) => (String::new(), Err(problem)),
             };
-            Ok(gateway_answer(outcome.unwrap_or_else(|problem| {
-                report(&route, &problem);
-                problem.into_reply()
-            })))
+            Ok::<_, Infallible>(gateway_answer(answered.unwrap_or_else(Problem::into_reply)))
         }
     })
     .await
@@ -62,7 +58,7 @@ where
 /// `on_continuation`, until Lambda stops the process.
 ///
 /// A continuation that fails fails its invocation, so that Lambda tries it again.
-pub async fn serve_messages<A, M, MF, C, CF>(
+pub async fn serve_messages<A, M, MF, C, CF, E>(
     function: &'static str,
     app: A,
     on_message: M,
@@ -73,45 +69,50 @@ where
     M: Fn(Arc<A>, Incoming) -> MF + Send + Sync + 'static,
     MF: Future<Output = Result<Value, Problem>> + Send + 'static,
     C: Fn(Arc<A>, Continuation, Deadline) -> CF + Send + Sync + 'static,
-    CF: Future<Output = Result<(), BootError>> + Send + 'static,
+    CF: Future<Output = Result<(), E>> + Send + 'static,
+    E: ErrorType + Send + 'static,
 {
-    let (app, on_message, on_continuation) = (Arc::new(app), Arc::new(on_message), Arc::new(on_continuation));
-    run(function, move |mut event, deadline| {
-        let app = Arc::clone(&app);
-        let (on_message, on_continuation) = (Arc::clone(&on_message), Arc::clone(&on_continuation));
+    let handlers = Arc::new((on_message, on_continuation));
+    invocation::serve(function, app, move |app, event: LambdaEvent<Value>, deadline| {
+        let handlers = Arc::clone(&handlers);
         async move {
-            if let Some(continuation) = event.get_mut("continuation").map(Value::take) {
-                return match serde_json::from_value(continuation) {
-                    Ok(continuation) => {
-                        on_continuation(app, continuation, deadline).await?;
-                        Ok(gateway_answer(Reply::empty(200)))
-                    }
-                    Err(error) => {
-                        let detail = format!("this is no continuation: {error}");
-                        let problem = Problem::new(ProblemType::InvalidRequest, detail);
-                        report("continuation", &problem);
-                        Ok(gateway_answer(problem.into_reply()))
-                    }
-                };
-            }
-            match Incoming::read(event, deadline) {
-                Ok(incoming) => {
-                    let route = incoming.route().to_owned();
-                    let frame =
-                        in_time(deadline, on_message(app, incoming)).await.unwrap_or_else(|problem| {
-                            report(&route, &problem);
-                            error_frame(&problem)
-                        });
-                    Ok(gateway_answer(Reply::json(200, frame)))
+            let (on_message, on_continuation) = &*handlers;
+            let mut event = event.payload;
+            let Some(continuation) = event.get_mut("continuation").map(Value::take) else {
+                return Ok::<_, E>(answer_message(event, deadline, |incoming| on_message(app, incoming)).await);
+            };
+            match serde_json::from_value(continuation) {
+                Ok(continuation) => {
+                    on_continuation(app, continuation, deadline).await?;
+                    Ok(gateway_answer(Reply::empty(200)))
                 }
-                Err(problem) => {
-                    report("", &problem);
+                Err(error) => {
+                    let detail = format!("this is no continuation: {error}");
+                    let problem = Problem::new(ProblemType::InvalidRequest, detail);
+                    invocation::refused("continuation", &problem);
                     Ok(gateway_answer(problem.into_reply()))
                 }
             }
         }
     })
     .await
+}
+
+/// The answer to a frame: the handler's frame, or an error frame. An event that cannot be read is no frame, and is answered
+/// with a status.
+async fn answer_message<F>(event: Value, deadline: Deadline, work: impl FnOnce(Incoming) -> F) -> Value
+where
+    F: Future<Output = Result<Value, Problem>>,
+{
+    let incoming = match Incoming::read(event, deadline) {
+        Ok(incoming) => incoming,
+        Err(problem) => {
+            invocation::refused("", &problem);
+            return gateway_answer(problem.into_reply());
+        }
+    };
+    let frame = in_time(incoming, deadline, work).await.unwrap_or_else(|problem| error_frame(&problem));
+    gateway_answer(Reply::json(200, frame))
 }
 
 /// A refusal as a frame: `{"type": "error", status, title, detail, problem, …}`. `type` says what kind of frame it is,
@@ -126,31 +127,19 @@ pub fn error_frame(problem: &Problem) -> Value {
     frame
 }
 
-async fn run<H, F>(function: &'static str, handle: H) -> Result<(), BootError>
-where
-    H: Fn(Value, Deadline) -> F,
-    F: Future<Output = Result<Value, BootError>> + Send,
-{
-    let cold = AtomicBool::new(true);
-    // Boxed: the runtime's loop and the handler's largest state would sit on every caller's stack frame.
-    Box::pin(lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
-        if cold.swap(false, Ordering::Relaxed) {
-            telemetry::count(Metric::ColdStart, 1);
-        }
-        let LambdaEvent { payload, context } = event;
-        let deadline = Deadline::of_invocation(context.deadline, SystemClock.now()).earlier_by(ANSWER_MARGIN);
-        let span = telemetry::invocation(function, &context.request_id);
-        handle(payload, deadline).instrument(span)
-    })))
-    .await
-}
-
-/// Gives `work` up at the deadline. Deliveries end before it by themselves; this is for a store that does not answer.
-async fn in_time<T>(
+/// Does `work` until the deadline, and reports a refusal. Deliveries end before the deadline by themselves; this is for a
+/// store that does not answer.
+async fn in_time<T, F>(
+    incoming: Incoming,
     deadline: Deadline,
-    work: impl Future<Output = Result<T, Problem>>,
-) -> Result<T, Problem> {
-    deadline.cut_off(work).await?
+    work: impl FnOnce(Incoming) -> F,
+) -> Result<T, Problem>
+where
+    F: Future<Output = Result<T, Problem>>,
+{
+    let route = incoming.route().to_owned();
+    let outcome = deadline.cut_off(work(incoming)).await.map_err(Problem::from).flatten();
+    outcome.inspect_err(|problem| invocation::refused(&route, problem))
 }
 
 fn gateway_answer(reply: Reply) -> Value {
@@ -159,17 +148,6 @@ fn gateway_answer(reply: Reply) -> Value {
         answer["body"] = body.to_string().into();
     }
     answer
-}
-
-/// Without the detail, as for HTTP: it may repeat what the client sent.
-fn report(route: &str, problem: &Problem) {
-    let (error_type, status) = (problem.kind.slug(), problem.kind.status());
-    if status >= 500 {
-        telemetry::count_case(Metric::Errors, error_type, 1);
-        tracing::warn!(route, status, error_type, "answered with a server error");
-    } else {
-        tracing::info!(route, status, error_type, "refused");
-    }
 }
 
 #[cfg(test)]

@@ -25,9 +25,10 @@ use crate::coordination::lock::{DynamoLocks, LeaseTerms, LockError, SlotRun, Slo
 use crate::core::clock::SharedClock;
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
+use crate::core::error_type::ErrorType;
 use crate::core::ids::{AttemptId, SharedIds};
 use crate::platform::dynamo::Guard;
-use crate::platform::queue::{MessageError, NotSent, Queue};
+use crate::platform::queue::{NotSent, Queue};
 
 /// How long before the deadline the last page is begun: the time to read it (8 seconds at worst), to store a part (10), to
 /// write that down (8), and for the last steps. What takes even longer is cut off, and what it has stored counts.
@@ -88,7 +89,7 @@ pub enum WorkError {
     NotSent(#[from] NotSent),
 }
 
-impl MessageError for WorkError {
+impl ErrorType for WorkError {
     fn error_type(&self) -> &'static str {
         match self {
             Self::Held { .. } => "export-held",

@@ -42,12 +42,6 @@ pub struct Delivered {
     pub deadline: Deadline,
 }
 
-/// Why a message failed.
-pub trait MessageError: std::error::Error {
-    /// The stable name of the case, for metrics.
-    fn error_type(&self) -> &'static str;
-}
-
 /// A message was not sent, or nobody knows. 503: the same request sends it again.
 #[derive(Debug, thiserror::Error)]
 #[error("a message was not sent to {queue}")]
