@@ -1,12 +1,12 @@
 //! Function processes: started when needed, replaced when they die, stopped with the region.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::process::Command;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
-use serde_json::json;
-use sojourn_tests::{Options, TestRegion, binary, fresh_key};
+use serde_json::{Value, json};
+use sojourn_tests::{Options, TestRegion, binary, fresh_key, workspace};
 
 #[tokio::test]
 async fn a_function_without_its_configuration_stops_with_a_sentence_that_names_the_variable() {
@@ -39,6 +39,35 @@ async fn a_live_stage_does_not_start_with_the_payment_sandbox() {
         let log = start(function, "dev", "sandbox");
         assert!(log.contains("PAYMENT_LEDGER_TABLE is not set"), "no stage but a live one refuses: {log}");
     }
+}
+
+#[tokio::test]
+async fn every_function_counts_its_cold_start_and_the_invocations_that_fail() {
+    let region = TestRegion::start().await;
+    let mut functions = BTreeSet::new();
+    let mut failing = BTreeSet::new();
+    for folder in std::fs::read_dir(workspace().join("events")).unwrap().map(|entry| entry.unwrap().path()) {
+        let Some(file) = std::fs::read_dir(&folder).ok().and_then(|mut files| files.next()) else { continue };
+        let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        let event = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        region.invoke(&name, &serde_json::from_str(&event).unwrap()).await.expect(200);
+        // What comes through API Gateway is answered, whatever it is.
+        if !name.starts_with("api-") && !name.starts_with("ws-") {
+            let refused = region.invoke(&name, &json!({"nonsense": true})).await;
+            assert!(refused.header("x-amz-function-error").is_some(), "{name}: {}", refused.text);
+            failing.insert(name.clone());
+        }
+        functions.insert(name);
+    }
+    let log = region.stop();
+    let metrics: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let counted = |metric: &str| -> BTreeSet<String> {
+        let lines = metrics.iter().filter(|line| line["_aws"].is_object() && line[metric] == 1);
+        lines.map(|line| line["function"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(functions.contains("admin-users") && failing.contains("admin-users"), "{functions:?}");
+    assert_eq!(counted("ColdStart"), functions);
+    assert_eq!(failing.difference(&counted("Errors")).next(), None);
 }
 
 #[tokio::test]

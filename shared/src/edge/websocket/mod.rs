@@ -79,7 +79,9 @@ where
             let (on_message, on_continuation) = &*handlers;
             let mut event = event.payload;
             let Some(continuation) = event.get_mut("continuation").map(Value::take) else {
-                return Ok::<_, E>(answer_message(event, deadline, |incoming| on_message(app, incoming)).await);
+                return Ok::<_, E>(
+                    answer_message(event, deadline, |incoming| on_message(app, incoming)).await,
+                );
             };
             match serde_json::from_value(continuation) {
                 Ok(continuation) => {
