@@ -2,10 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage stops there")]
 
-#[path = "support/sign_ins.rs"]
-mod sign_ins;
-mod support;
-
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,19 +18,19 @@ use sojourn::sockets::connections::{
     expiry,
 };
 use sojourn_local::services::faults::{Failure, Rule};
-
-use crate::sign_ins::{revoke, revoke_all, sign_in, sign_in_until};
+use sojourn_testing::Store;
+use sojourn_testing::sign_ins::{revoke, revoke_all, sign_in, sign_in_until};
 
 const HOUR: Duration = Duration::from_hours(1);
 
 struct Stage {
-    store: support::Store,
+    store: Store,
     clock: Arc<ManualClock>,
     registry: DynamoConnections,
 }
 
 fn stage() -> Stage {
-    let store = support::store();
+    let store = Store::start();
     let clock = ManualClock::at("2026-11-20T10:00:00.250Z".parse().unwrap());
     let registry = DynamoConnections::from_env(store.client.clone(), &store.env, clock.clone()).unwrap();
     Stage { store, clock, registry }

@@ -6,16 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use redis_server::RedisServer;
-use redis_tls::TlsServer;
 use sojourn::core::env::Env;
 use sojourn::platform::redis::{Answer, RedisClient, RedisError};
+use sojourn_testing::{RedisServer, TlsServer};
 use tokio::net::{TcpListener, TcpStream};
-
-#[path = "support/redis_server.rs"]
-mod redis_server;
-#[path = "support/redis_tls.rs"]
-mod redis_tls;
 
 /// Longest that a client may take to find its way back.
 const PATIENCE: Duration = Duration::from_secs(20);

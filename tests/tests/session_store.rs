@@ -7,12 +7,8 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use serde_json::json;
+use sojourn_testing::RedisServer;
 use sojourn_tests::{Customer, Options, PASSWORD, TestRegion};
-
-use redis_server::RedisServer;
-
-#[path = "../../shared/tests/support/redis_server.rs"]
-mod redis_server;
 
 /// Customers who go on reading.
 const CUSTOMERS: usize = 4;

@@ -1,22 +1,14 @@
 //! The handler, fed with the events of `events/api-carts`.
 
-#[path = "../../../shared/tests/support/front.rs"]
-#[expect(dead_code, reason = "carts have no parameters in paths and queries")]
-mod front;
-#[path = "../../../shared/tests/support/mod.rs"]
-mod support;
-#[path = "../../../shared/tests/support/token_keys.rs"]
-mod token_keys;
-
 use std::sync::Arc;
 
-use front::{Event, Front};
 use serde_json::json;
 use sojourn::core::clock;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule};
+use sojourn_testing::{Event, Front};
 
 use crate::app::App;
 use crate::handler::handle;

@@ -1,15 +1,7 @@
 //! The handler, fed with the events of `events/api-orders`: every refusal is the problem that the interface promises.
 
-#[path = "../../../shared/tests/support/front.rs"]
-mod front;
-#[path = "../../../shared/tests/support/mod.rs"]
-mod support;
-#[path = "../../../shared/tests/support/token_keys.rs"]
-mod token_keys;
-
 use std::sync::Arc;
 
-use front::{Event, Front};
 use serde_json::json;
 use sojourn::commerce::catalog::Product;
 use sojourn::commerce::catalog::dynamo::DynamoCatalog;
@@ -19,6 +11,7 @@ use sojourn::core::reply::Reply;
 use sojourn::platform::dynamo::{number, text};
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule};
+use sojourn_testing::{Event, Front};
 
 use crate::app::App;
 use crate::handler::handle;

@@ -1,19 +1,7 @@
 //! The handler, fed with the events of `events/api-uploads`.
 
-#[path = "../../../shared/tests/support/files.rs"]
-mod files;
-#[path = "../../../shared/tests/support/front.rs"]
-#[expect(dead_code, reason = "uploads have a bucket in their environment")]
-mod front;
-#[path = "../../../shared/tests/support/mod.rs"]
-mod support;
-#[path = "../../../shared/tests/support/token_keys.rs"]
-mod token_keys;
-
 use std::sync::Arc;
 
-use files::{BUCKET, Files};
-use front::{Event, Front};
 use serde_json::{Value, json};
 use sojourn::core::clock;
 use sojourn::core::ids::{self, UploadId};
@@ -21,6 +9,7 @@ use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule};
+use sojourn_testing::{BUCKET, Event, Files, Front};
 
 use crate::app::App;
 use crate::handler::handle;

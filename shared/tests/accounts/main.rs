@@ -13,8 +13,3 @@ mod store;
 mod throttle;
 mod tokens;
 mod users;
-
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/token_keys.rs"]
-mod token_keys;

@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::Store;
-use crate::token_keys::{TestKey, jwks, sealing_key, sealing_keys};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt};
@@ -28,6 +26,7 @@ use sojourn::identity::tokens::{SigningKey, TokenSigner};
 use sojourn::identity::users::User;
 use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Rule, When};
+use sojourn_testing::{Store, TestKey, jwks, sealing_key, sealing_keys};
 
 /// How many race.
 const CALLERS: usize = 50;
@@ -48,7 +47,7 @@ struct Stage {
 
 fn stage() -> Stage {
     Stage {
-        store: crate::support::store(),
+        store: Store::start(),
         clock: ManualClock::at("2026-11-20T09:30:00.123Z".parse().unwrap()),
         keys: sealing_keys(&[sealing_key("2026-11")]),
     }

@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use crate::token_keys::{TestKey, jwks, sealing_key};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region};
 use futures::stream::{self, StreamExt};
@@ -14,6 +13,7 @@ use sojourn::platform::secrets_manager::{Secret, SecretError, SecretsManager, re
 use sojourn_local::services::Controls;
 use sojourn_local::services::access::Access;
 use sojourn_local::services::secrets::Secrets;
+use sojourn_testing::{TestKey, jwks, sealing_key};
 
 const SECRET: &str = "sojourn-key";
 

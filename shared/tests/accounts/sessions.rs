@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::Store;
-use crate::token_keys::{TestKey, jwks, sealing_key, sealing_keys};
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -23,6 +21,7 @@ use sojourn::identity::sessions::{
 use sojourn::identity::tokens::{SigningKey, TokenSigner, TokenVerifier};
 use sojourn::identity::users::User;
 use sojourn::platform::dynamo::Item;
+use sojourn_testing::{Store, TestKey, jwks, sealing_key, sealing_keys};
 
 /// Everything that signing in takes.
 struct Stage {
@@ -34,7 +33,7 @@ struct Stage {
 }
 
 fn stage() -> Stage {
-    let store = crate::support::store();
+    let store = Store::start();
     let key = TestKey::new("2026-11");
     let keys = jwks(&[&key]);
     let env =

@@ -27,9 +27,7 @@ use sojourn::identity::users::{
 };
 use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Rule, RuleId, When};
-
-use crate::support::Store;
-use crate::token_keys::{TestKey, jwks, sealing_key, sealing_keys};
+use sojourn_testing::{Store, TestKey, jwks, sealing_key, sealing_keys};
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 /// Many at once share the machine's cores.
@@ -49,7 +47,7 @@ pub(crate) struct Stage {
 }
 
 pub(crate) fn stage() -> Stage {
-    let store = crate::support::store();
+    let store = Store::start();
     let key = TestKey::new("2026-11");
     let keys = jwks(&[&key]);
     let env =

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::hashes;
-use crate::support::Store;
-use crate::token_keys::{sealing_key, sealing_keys};
 use futures::StreamExt;
 use futures::stream;
 use jiff::Timestamp;
@@ -26,6 +24,7 @@ use sojourn::identity::throttle::{
 use sojourn::identity::users::dynamo::DynamoUsers;
 use sojourn::identity::users::{self, Authentication, Credentials, Email, Password, UserError};
 use sojourn_local::services::faults::{Effect, Failure, Rule};
+use sojourn_testing::{Store, sealing_key, sealing_keys};
 
 const PASSWORD: &str = "correct horse battery staple";
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -40,7 +39,7 @@ struct Stage {
 }
 
 fn stage() -> Arc<Stage> {
-    let store = crate::support::store();
+    let store = Store::start();
     let clock = ManualClock::at("2026-11-20T09:30:00.250Z".parse::<Timestamp>().unwrap());
     let attempts = DynamoAttempts::from_env(store.client.clone(), &store.env).unwrap();
     Arc::new(Stage {

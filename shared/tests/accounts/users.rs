@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::hashes;
-use crate::support::Store;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::StreamExt;
 use futures::stream;
@@ -21,6 +20,7 @@ use sojourn::identity::users::{
     self, Authentication, CredentialReader, Credentials, Email, NewPassword, Password, RoleChange, RoleStore,
     SignUp, User,
 };
+use sojourn_testing::Store;
 
 const PASSWORD: &str = "correct horse battery staple";
 /// A sign-up hashes a password; many at once share the machine's cores.
@@ -91,7 +91,7 @@ async fn keys(store: &Store) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn a_new_account_is_what_was_signed_up_with() {
-    let store = crate::support::store();
+    let store = Store::start();
     let clock = ManualClock::at("2026-11-20T09:30:00.123Z".parse().unwrap());
     let shared: SharedClock = clock.clone();
     let users = users(&store);
@@ -106,7 +106,7 @@ async fn a_new_account_is_what_was_signed_up_with() {
 
 #[tokio::test]
 async fn twenty_sign_ups_at_once_with_one_address_make_one_account_and_no_orphan() {
-    let store = crate::support::store();
+    let store = Store::start();
     let users = Arc::new(users(&store));
     let outcomes: Vec<SignUp> = stream::iter(0..20)
         .map(|n| {
@@ -135,7 +135,7 @@ async fn twenty_sign_ups_at_once_with_one_address_make_one_account_and_no_orphan
 
 #[tokio::test]
 async fn two_addresses_are_two_accounts() {
-    let store = crate::support::store();
+    let store = Store::start();
     let users = users(&store);
     let (ann, bob) = (new_user(&users, "ann@example.com").await, new_user(&users, "bob@example.com").await);
     assert_ne!(ann.id, bob.id);
@@ -144,7 +144,7 @@ async fn two_addresses_are_two_accounts() {
 
 #[tokio::test]
 async fn the_right_password_is_accepted_in_any_spelling_of_the_address() {
-    let store = crate::support::store();
+    let store = Store::start();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
     assert_eq!(signed_in(&store, " Ann@EXAMPLE.com").await, ann);
@@ -152,7 +152,7 @@ async fn the_right_password_is_accepted_in_any_spelling_of_the_address() {
 
 #[tokio::test]
 async fn a_wrong_password_and_an_unknown_address_are_refused_alike() {
-    let store = crate::support::store();
+    let store = Store::start();
     let users = users(&store);
     new_user(&users, "ann@example.com").await;
     for (address, password) in [
@@ -168,7 +168,7 @@ async fn a_wrong_password_and_an_unknown_address_are_refused_alike() {
 
 #[tokio::test]
 async fn an_unknown_address_costs_the_same_requests_and_the_same_work_as_a_known_one() {
-    let store = crate::support::store();
+    let store = Store::start();
     new_user(&users(&store), "ann@example.com").await;
     let usage = store.embedded.usage();
     let hashes = hashes::count();
@@ -189,7 +189,7 @@ async fn an_unknown_address_costs_the_same_requests_and_the_same_work_as_a_known
 
 #[tokio::test]
 async fn the_stored_account_holds_a_hash_and_no_password() {
-    let store = crate::support::store();
+    let store = Store::start();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
     let item = store
@@ -210,7 +210,7 @@ async fn the_stored_account_holds_a_hash_and_no_password() {
 
 #[tokio::test]
 async fn granting_twice_is_granting_once() {
-    let store = crate::support::store();
+    let store = Store::start();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
     let first = settled(roles(&store).grant(&ann.id, Role::Operator)).await;
@@ -222,7 +222,7 @@ async fn granting_twice_is_granting_once() {
 
 #[tokio::test]
 async fn a_withdrawal_raises_the_token_version_once() {
-    let store = crate::support::store();
+    let store = Store::start();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
     let unchanged =
@@ -240,7 +240,7 @@ async fn a_withdrawal_raises_the_token_version_once() {
 
 #[tokio::test]
 async fn of_many_withdrawals_at_once_one_counts() {
-    let store = crate::support::store();
+    let store = Store::start();
     let roles = roles(&store);
     let ann = new_user(&users(&store), "ann@example.com").await;
     let grants: Vec<User> = stream::iter(0..20)
@@ -261,7 +261,7 @@ async fn of_many_withdrawals_at_once_one_counts() {
 
 #[tokio::test]
 async fn roles_of_an_unknown_user_change_nothing() {
-    let store = crate::support::store();
+    let store = Store::start();
     let nobody: UserId = ids::random().next();
     assert_eq!(roles(&store).grant(&nobody, Role::Operator).await.unwrap(), RoleChange::UnknownUser);
     assert_eq!(
@@ -273,7 +273,7 @@ async fn roles_of_an_unknown_user_change_nothing() {
 
 #[tokio::test]
 async fn an_address_leads_to_its_account_and_to_no_other() {
-    let store = crate::support::store();
+    let store = Store::start();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
     let bob = new_user(&users, "bob@example.com").await;
@@ -286,7 +286,7 @@ async fn an_address_leads_to_its_account_and_to_no_other() {
 
 #[tokio::test]
 async fn a_role_survives_the_store_and_shows_at_the_next_sign_in() {
-    let store = crate::support::store();
+    let store = Store::start();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
     settled(roles(&store).grant(&ann.id, Role::Operator)).await;

@@ -14,8 +14,7 @@ use sojourn::coordination::idempotency::{
 use sojourn::core::clock::ManualClock;
 use sojourn::core::ids::{self, UserId};
 use sojourn::core::reply::Reply;
-
-use crate::support;
+use sojourn_testing::Store;
 
 const LIFETIME: Duration = Duration::from_secs(10);
 
@@ -23,11 +22,11 @@ struct Stage {
     clock: Arc<ManualClock>,
     claims: DynamoClaims,
     user: UserId,
-    _store: support::Store,
+    _store: Store,
 }
 
 fn stage() -> Stage {
-    let store = support::store();
+    let store = Store::start();
     let clock = ManualClock::at(Timestamp::from_second(1_800_000_000).unwrap());
     let claims =
         DynamoClaims::from_env(store.client.clone(), &store.env, clock.clone(), ids::random()).unwrap();

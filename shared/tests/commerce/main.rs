@@ -10,8 +10,4 @@ mod idempotency;
 mod orders;
 mod payments;
 mod shop;
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../support/token_keys.rs"]
-mod token_keys;
 mod unpaid;

@@ -34,9 +34,7 @@ use sojourn::identity::tokens::{SigningKey, TokenSigner, TokenVerifier};
 use sojourn::identity::users::User;
 use sojourn::platform::dynamo::{Item, text};
 use sojourn::platform::tables;
-
-use crate::support::{self, Store};
-use crate::token_keys::{TestKey, jwks, sealing_key, sealing_keys};
+use sojourn_testing::{Store, TestKey, jwks, sealing_key, sealing_keys};
 
 /// More than any test needs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,7 +65,7 @@ impl Shop {
     }
 
     pub(crate) fn with_limits(limits: UnpaidLimits) -> Self {
-        let store = support::store();
+        let store = Store::start();
         let key = TestKey::new("test");
         let names = tables::ALL.iter().map(|t| (t.variable.to_owned(), t.name(&store.env).unwrap()));
         let env = Env::of(names.chain([

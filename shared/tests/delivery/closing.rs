@@ -13,9 +13,9 @@ use sojourn::identity::sessions::dynamo::DynamoSessions;
 use sojourn::sockets::connections::admit;
 use sojourn::sockets::delivery::{Closed, Closing, LAST_CLOSE_MARGIN, MAX_IN_FLIGHT, Selection};
 use sojourn_local::services::faults::{Failure, Rule};
+use sojourn_testing::sign_ins::{revoke, sign_in};
 use tokio::sync::Notify;
 
-use crate::sign_ins::{revoke, sign_in};
 use crate::stage::{AMPLE, soon, stage, user};
 
 #[tokio::test]

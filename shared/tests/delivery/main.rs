@@ -6,9 +6,5 @@
 mod closing;
 mod gateway_double;
 mod messages;
-#[path = "../support/sign_ins.rs"]
-mod sign_ins;
 mod stage;
-#[path = "../support/mod.rs"]
-mod support;
 mod turns;

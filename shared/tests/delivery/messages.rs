@@ -13,8 +13,8 @@ use sojourn::identity::sessions::SessionError;
 use sojourn::sockets::connections::{ConnectionKey, True};
 use sojourn::sockets::delivery::{FanOutError, Recipient, SendError, SendRequest};
 use sojourn_local::services::faults::{Failure, Rule};
+use sojourn_testing::sign_ins::{revoke, revoke_all, sign_in};
 
-use crate::sign_ins::{revoke, revoke_all, sign_in};
 use crate::stage::{request, soon, stage, user};
 
 /// A post takes less than a millisecond here.

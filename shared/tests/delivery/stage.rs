@@ -21,10 +21,10 @@ use sojourn::sockets::delivery::{
     ApiGateway, Deliverer, DynamoOrderOwners, FanOut, Message, Messenger, Recipient, SelfInvocation,
     SendRequest, SocketCloser,
 };
+use sojourn_testing::Store;
+use sojourn_testing::sign_ins::sign_in;
 
 use crate::gateway_double::Gateway;
-use crate::sign_ins::sign_in;
-use crate::support;
 
 pub(crate) type AwsFanOut = FanOut<DynamoConnections, ApiGateway, SelfInvocation>;
 pub(crate) type AwsMessenger =
@@ -34,13 +34,13 @@ pub(crate) type AwsMessenger =
 pub(crate) const AMPLE: Duration = Duration::from_secs(25);
 
 pub(crate) struct Stage {
-    pub(crate) store: support::Store,
+    pub(crate) store: Store,
     pub(crate) gateway: Gateway,
     pub(crate) registry: DynamoConnections,
 }
 
 pub(crate) async fn stage() -> Stage {
-    let store = support::store();
+    let store = Store::start();
     let registry = DynamoConnections::from_env(store.client.clone(), &store.env, system()).unwrap();
     Stage { store, gateway: Gateway::start().await, registry }
 }

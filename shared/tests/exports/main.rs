@@ -2,9 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage breaks")]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod crashes;
 mod parts;
 mod results;

@@ -34,8 +34,7 @@ use sojourn_local::services::access::Access;
 use sojourn_local::services::faults::{Effect, Faults, Rule, RuleId, When};
 use sojourn_local::services::s3::S3;
 use sojourn_local::template::model::Bucket;
-
-use crate::support::{self, Store};
+use sojourn_testing::Store;
 
 /// The bucket.
 pub(crate) const BUCKET: &str = "filesbucket";
@@ -95,7 +94,7 @@ impl Stage {
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let bucket = Bucket { name: BUCKET.to_owned(), ..Bucket::default() };
         let s3 = S3::start(anywhere, None, &[bucket], controls.clone()).unwrap();
-        let store = support::store();
+        let store = Store::start();
         let names = tables::ALL.iter().map(|t| (t.variable.to_owned(), t.name(&store.env).unwrap()));
         let more = [("AWS_REGION", "local"), ("FILES_BUCKET", BUCKET)];
         let env = Env::of(names.chain(more.map(|(name, value)| (name.to_owned(), value.to_owned()))));

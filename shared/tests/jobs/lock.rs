@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{self, Store};
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -19,6 +18,7 @@ use sojourn::core::deadline::Deadline;
 use sojourn::core::ids;
 use sojourn::platform::dynamo::{CancellationReason, Transaction, text};
 use sojourn_local::services::faults::{Effect, Failure, Rule};
+use sojourn_testing::Store;
 
 const TERMS: LeaseTerms = LeaseTerms::JOBS;
 
@@ -37,7 +37,7 @@ fn slot() -> JobSlot {
 
 impl Stage {
     fn new() -> Self {
-        Self { store: support::store(), clock: ManualClock::at(start()) }
+        Self { store: Store::start(), clock: ManualClock::at(start()) }
     }
 
     fn locks(&self) -> DynamoLocks {

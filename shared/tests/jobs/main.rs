@@ -2,10 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage breaks")]
 
-#[path = "../support/mod.rs"]
-mod support;
-
-mod bucket;
 mod cleanup;
 mod lock;
 mod reports;
@@ -13,7 +9,7 @@ mod upload_cleanup;
 
 use sojourn::core::env::Env;
 use sojourn::platform::tables;
-use support::Store;
+use sojourn_testing::{BUCKET, Store};
 
 /// What the functions are given: the store's tables, a bucket, a region.
 fn env_of(store: &Store) -> Env {
@@ -27,7 +23,7 @@ fn env_with(store: &Store, settings: impl IntoIterator<Item = (&'static str, Str
         ("AWS_REGION", "local".to_owned()),
         ("STAGE", "local".to_owned()),
         ("PAYMENT_PROVIDER", "sandbox".to_owned()),
-        ("FILES_BUCKET", bucket::BUCKET.to_owned()),
+        ("FILES_BUCKET", BUCKET.to_owned()),
     ];
     Env::of(names.chain(place.into_iter().chain(settings).map(|(name, value)| (name.to_owned(), value))))
 }

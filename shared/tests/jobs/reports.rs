@@ -16,9 +16,7 @@ use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{self, OrderId, UserId};
 use sojourn::core::json::Plain;
 use sojourn_local::services::faults::{Effect, Failure, Rule, When};
-
-use crate::bucket::{BUCKET, Files};
-use crate::support::{self, Store};
+use sojourn_testing::{BUCKET, Files, Store};
 
 struct Stage {
     store: Store,
@@ -45,7 +43,7 @@ fn lease(fence: u64) -> Lease {
 
 impl Stage {
     fn new() -> Self {
-        Self { store: support::store(), files: Files::start() }
+        Self { store: Store::start(), files: Files::start() }
     }
 
     fn client(&self) -> aws_sdk_s3::Client {

@@ -3,11 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-#[path = "../support/redis_server.rs"]
-mod redis_server;
-#[path = "../support/mod.rs"]
-mod support;
-
 mod conformance;
 mod copies;
 mod outages;

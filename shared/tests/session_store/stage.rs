@@ -14,9 +14,7 @@ use sojourn::identity::sessions::{
     SessionCookie, SessionReader, SessionRevoker, SessionStore, SessionWriter, Standing,
 };
 use sojourn::platform::redis::RedisClient;
-
-use crate::redis_server::RedisServer;
-use crate::support::{self, Store};
+use sojourn_testing::{RedisServer, Store};
 
 /// Copies that last longer than any test: what is seen in time was not seen because a copy lapsed.
 pub(crate) const LASTING: CopyTerms =
@@ -38,7 +36,7 @@ pub(crate) struct Stage {
 impl Stage {
     /// DynamoDB alone.
     pub(crate) fn dynamodb() -> Self {
-        Self { dynamodb: support::store(), redis: None, terms: LASTING }
+        Self { dynamodb: Store::start(), redis: None, terms: LASTING }
     }
 
     /// With a Redis in front, if this machine has one.
@@ -47,7 +45,7 @@ impl Stage {
     }
 
     pub(crate) fn redis_with(terms: CopyTerms) -> Option<Self> {
-        Some(Self { dynamodb: support::store(), redis: Some(RedisServer::start()?), terms })
+        Some(Self { dynamodb: Store::start(), redis: Some(RedisServer::start()?), terms })
     }
 
     /// The server, which this stage has.

@@ -9,8 +9,7 @@ use sojourn::core::env::Env;
 use sojourn::files::links::disposition::Disposition;
 use sojourn::files::links::s3::{Download, Presigner};
 use sojourn::files::links::{FileError, SignedUrl};
-
-use crate::files::{BUCKET, Files};
+use sojourn_testing::{BUCKET, Files};
 
 const KEY: &str = "uploads/a";
 

@@ -2,11 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage breaks")]
 
-#[path = "../support/files.rs"]
-mod files;
-#[path = "../support/mod.rs"]
-mod support;
-
 mod links;
 mod protocol;
 mod rows;
@@ -22,9 +17,7 @@ use sojourn::files::uploads::dynamo::DynamoUploads;
 use sojourn::files::uploads::s3::S3Uploads;
 use sojourn::files::uploads::{Offer, UploadLimits, UploadRequest, Uploads};
 use sojourn::platform::tables;
-
-use files::Files;
-use support::Store;
+use sojourn_testing::{BUCKET, Files, Store};
 
 /// A table and a bucket.
 struct Stage {
@@ -36,7 +29,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let (store, files) = (support::store(), Files::start());
+        let (store, files) = (Store::start(), Files::start());
         let table = (tables::UPLOADS.variable.to_owned(), tables::UPLOADS.name(&store.env).unwrap());
         let env = Env::of(files.variables().into_iter().chain([table]));
         Self { store, files, env, owner: ids::random().next() }
@@ -71,7 +64,7 @@ impl Stage {
 
     /// Puts an object where a client would.
     async fn send(&self, offer: &Offer, bytes: &[u8]) {
-        let put = self.files.client().put_object().bucket(files::BUCKET).key(offer.upload.incoming_key());
+        let put = self.files.client().put_object().bucket(BUCKET).key(offer.upload.incoming_key());
         put.body(bytes.to_vec().into()).send().await.unwrap();
     }
 }

@@ -6,6 +6,7 @@ use sojourn::files::uploads::{
 };
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule, When};
+use sojourn_testing::BUCKET;
 
 use crate::{Stage, in_a_minute, wish};
 
@@ -56,7 +57,7 @@ async fn complete_around<T>(
 ) -> (Result<Upload, UploadError>, T) {
     let faults = &stage.files.controls.faults;
     let hold = |when, key: String| {
-        let object = format!("{}/{key}", crate::files::BUCKET);
+        let object = format!("{BUCKET}/{key}");
         faults.add(Rule::hold(when).operation("HeadObject").resource(object).times(1))
     };
     let found_nothing = hold(When::After, offer.upload.final_key());
@@ -202,7 +203,7 @@ async fn an_upload_in_parts_is_ended_when_it_cannot_be_recorded() {
     let failed = stage.uploads().create(&stage.owner, large(), in_a_minute()).await.unwrap_err();
     assert!(matches!(failed, UploadError::Rows(_)), "{failed}");
     let open = async || {
-        let listing = stage.files.client().list_multipart_uploads().bucket(crate::files::BUCKET).send().await;
+        let listing = stage.files.client().list_multipart_uploads().bucket(BUCKET).send().await;
         listing.unwrap().uploads().len()
     };
     assert_eq!(open().await, 0);
@@ -246,7 +247,7 @@ async fn what_fails_of_a_removal_keeps_nothing_else_from_it() {
         let rule = stage.files.controls.faults.add(rule);
         stage.uploads().delete(&stage.owner, id(&offer), in_a_minute()).await.unwrap();
         stage.files.controls.faults.remove(rule);
-        let listing = stage.files.client().list_multipart_uploads().bucket(crate::files::BUCKET).send().await;
+        let listing = stage.files.client().list_multipart_uploads().bucket(BUCKET).send().await;
         let left = (listing.unwrap().uploads().len(), stage.files.keys().await.len());
         assert_eq!(left, if failing == "DeleteObject" { (1, 1) } else { (1, 0) }, "{failing}");
     }

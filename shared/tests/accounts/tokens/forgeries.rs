@@ -1,6 +1,5 @@
 //! Signatures that are none, or another's, or made with what everybody may have (RFC 8725, sections 2.1, 3.1 to 3.3).
 
-use crate::token_keys::{TestKey, jwks};
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -8,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sojourn::identity::tokens::TokenError;
+use sojourn_testing::{TestKey, jwks};
 
 use super::stage::{Stage, signed, stage, unsigned};
 

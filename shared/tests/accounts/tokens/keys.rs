@@ -1,9 +1,9 @@
 //! The keys as they are configured: what stops a function at its start, and what it says then.
 
-use crate::token_keys::{TestKey, jwks};
 use serde_json::{Value, json};
 use sojourn::identity::tokens::keys::InvalidKey;
 use sojourn::identity::tokens::{PublicKeys, TokenSigner, TokenVerifier};
+use sojourn_testing::{TestKey, jwks};
 
 use super::stage::{env, morning, signing_key};
 

@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::token_keys::{TestKey, jwks};
 use jiff::Timestamp;
 use sojourn::core::clock::ManualClock;
 use sojourn::core::ids;
 use sojourn::identity::tokens::rotation::{JWKS_MAX_AGE, KEPT_AFTER_USE};
 use sojourn::identity::tokens::{ACCESS_TOKEN_LIFETIME, CLOCK_SKEW, TokenError, TokenSigner, TokenVerifier};
+use sojourn_testing::{TestKey, jwks};
 
 use super::stage::{env, signing_key};
 

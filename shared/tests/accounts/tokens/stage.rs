@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::token_keys::{TestKey, jwks};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -15,6 +14,7 @@ use sojourn::core::redacted::Redacted;
 use sojourn::identity::principal::Role;
 use sojourn::identity::tokens::keys::InvalidKey;
 use sojourn::identity::tokens::{SigningKey, TokenError, TokenSigner, TokenVerifier};
+use sojourn_testing::{TestKey, jwks};
 
 pub(super) const ISSUER: &str = "https://sojourn.example";
 pub(super) const AUDIENCE: &str = "sojourn";

@@ -189,7 +189,7 @@ async fn uploads_that_fail_are_put_behind_the_rest() {
     let stuck = stage.deleted(&ann).await;
     stage.a_day_later();
     let faults = &stage.files.controls.faults;
-    let of_stuck = format!("{}/{}", crate::bucket::BUCKET, stuck.incoming_key());
+    let of_stuck = format!("{}/{}", sojourn_testing::BUCKET, stuck.incoming_key());
     let rule = Rule::fail(Failure::InternalServerError).operation("DeleteObject").resource(of_stuck);
     let rule = faults.add(rule);
     let before = stage.sweep_at(&stuck).await;

@@ -17,9 +17,7 @@ use sojourn::files::uploads::dynamo::{DynamoSweep, DynamoUploads, key, usage_key
 use sojourn::files::uploads::s3::S3Uploads;
 use sojourn::files::uploads::{CompletionRequest, Upload, UploadError, UploadLimits, UploadRequest, Uploads};
 use sojourn::platform::dynamo::{DynamoError, Guard};
-
-use crate::bucket::{BUCKET, Files};
-use crate::support::{self, Store};
+use sojourn_testing::{BUCKET, Files, Store};
 
 /// The size of a small file, in bytes.
 pub(super) const SMALL: u64 = 12;
@@ -59,7 +57,7 @@ fn slot(at: Timestamp) -> JobSlot {
 impl Stage {
     /// Empty, and long enough before [`nine`] for what begins here to be unfinished by then.
     pub(super) fn new() -> Self {
-        let store = support::store();
+        let store = Store::start();
         let limits = [
             ("UPLOAD_MAX_MEGABYTES", "100".to_owned()),
             ("UPLOAD_QUOTA_MEGABYTES", "1024".to_owned()),
@@ -79,7 +77,7 @@ impl Stage {
     }
 
     fn bucket(&self) -> S3Uploads {
-        S3Uploads::from_env(&self.files.sdk_config(), &self.env, self.clock.clone()).unwrap()
+        S3Uploads::from_env(&self.files.sdk(), &self.env, self.clock.clone()).unwrap()
     }
 
     pub(super) fn uploads(&self) -> Uploads<DynamoUploads, S3Uploads> {

@@ -10,24 +10,27 @@ use sojourn::core::redacted::Redacted;
 use sojourn::identity::seal::SealingKeys;
 
 /// A key pair and its name.
-pub(crate) struct TestKey {
-    pub(crate) pair: Ed25519KeyPair,
-    pub(crate) kid: String,
+pub struct TestKey {
+    /// Both keys.
+    pub pair: Ed25519KeyPair,
+    /// The name.
+    pub kid: String,
 }
 
 impl TestKey {
-    pub(crate) fn new(kid: &str) -> Self {
+    /// A new pair with this name.
+    pub fn new(kid: &str) -> Self {
         Self { pair: Ed25519KeyPair::generate().unwrap(), kid: kid.to_owned() }
     }
 
     /// The public JWK.
-    pub(crate) fn public_jwk(&self) -> Value {
+    pub fn public_jwk(&self) -> Value {
         let x = URL_SAFE_NO_PAD.encode(self.pair.public_key().as_ref());
         json!({"kty": "OKP", "crv": "Ed25519", "kid": self.kid, "x": x, "alg": "EdDSA", "use": "sig"})
     }
 
     /// The private JWK, as the secret holds it.
-    pub(crate) fn private_jwk(&self) -> Value {
+    pub fn private_jwk(&self) -> Value {
         let mut jwk = self.public_jwk();
         let seed = self.pair.seed().unwrap().as_be_bytes().unwrap();
         jwk["d"] = URL_SAFE_NO_PAD.encode::<&[u8]>(seed.as_ref()).into();
@@ -36,17 +39,17 @@ impl TestKey {
 }
 
 /// The text of `TOKEN_JWKS` with these keys.
-pub(crate) fn jwks(keys: &[&TestKey]) -> String {
+pub fn jwks(keys: &[&TestKey]) -> String {
     json!({"keys": keys.iter().map(|key| key.public_jwk()).collect::<Vec<_>>()}).to_string()
 }
 
 /// A new sealing key, as a JWK.
-pub(crate) fn sealing_key(kid: &str) -> Value {
+pub fn sealing_key(kid: &str) -> Value {
     let k = URL_SAFE_NO_PAD.encode(random::bytes::<32>().unwrap());
     json!({"kty": "oct", "alg": "A256GCM", "kid": kid, "k": k})
 }
 
 /// These keys, of which the first seals.
-pub(crate) fn sealing_keys(keys: &[Value]) -> SealingKeys {
+pub fn sealing_keys(keys: &[Value]) -> SealingKeys {
     SealingKeys::from_jwks(&Redacted::new(json!({ "keys": keys }).to_string())).unwrap()
 }

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
 
 /// The server. Killed when dropped.
-pub(crate) struct RedisServer {
+pub struct RedisServer {
     process: Child,
     address: SocketAddr,
 }
@@ -20,7 +20,7 @@ impl RedisServer {
     /// Starts a server, or says that this machine has none: then the test has nothing to stand on. Under `CI` that is a
     /// failure, since nobody reads what a green run prints.
     #[expect(clippy::print_stderr, reason = "whoever runs the tests must know what was not tested")]
-    pub(crate) fn start() -> Option<Self> {
+    pub fn start() -> Option<Self> {
         if is_installed() {
             return Some(Self::start_somewhere());
         }
@@ -31,30 +31,30 @@ impl RedisServer {
     }
 
     /// As the variable `REDIS_URL` has it.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
     /// Stops its process (SIGSTOP): connections stay, and the kernel still takes new ones, but nothing is answered.
-    pub(crate) fn pause(&self) {
+    pub fn pause(&self) {
         self.signal("-STOP");
         self.wait_for(|state| state.starts_with('T'));
     }
 
     /// Lets it go on.
-    pub(crate) fn resume(&self) {
+    pub fn resume(&self) {
         self.signal("-CONT");
         self.wait_for(|state| !state.starts_with('T'));
     }
 
     /// Ends it (SIGKILL). Its port is closed, and all it knew is gone.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
     /// Starts it again, empty, on the same port.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.kill();
         self.process = spawn(self.address);
         assert!(answers(&mut self.process, self.address), "redis-server does not start again");

@@ -16,27 +16,29 @@ use sojourn::identity::tokens::{SigningKey, TokenSigner};
 use sojourn::identity::users::User;
 use sojourn::platform::tables;
 
-use super::support::{self, Store};
-use super::token_keys::{TestKey, jwks, sealing_key, sealing_keys};
+use crate::{Store, TestKey, jwks, sealing_key, sealing_keys};
 
 /// Milliseconds that an invocation has.
 const TIMEOUT_MS: u64 = 29_000;
 
 /// A store and the environment of a function that works on it.
-pub(crate) struct Front {
-    pub(crate) store: Store,
-    pub(crate) env: Env,
+pub struct Front {
+    /// The store.
+    pub store: Store,
+    /// What the function reads its configuration from.
+    pub env: Env,
     sessions: SessionStarter<DynamoSessions>,
 }
 
 impl Front {
-    pub(crate) fn open() -> Self {
+    /// A new store, empty.
+    pub fn open() -> Self {
         Self::open_with([])
     }
 
     /// With further variables in the function's environment.
-    pub(crate) fn open_with(further: impl IntoIterator<Item = (String, String)>) -> Self {
-        let store = support::store();
+    pub fn open_with(further: impl IntoIterator<Item = (String, String)>) -> Self {
+        let store = Store::start();
         let key = TestKey::new("test");
         let names = tables::ALL.iter().map(|t| (t.variable.to_owned(), t.name(&store.env).unwrap()));
         let env = names.chain([
@@ -65,7 +67,7 @@ impl Front {
     }
 
     /// The access token of a new user with these roles.
-    pub(crate) async fn token(&self, roles: &[Role]) -> String {
+    pub async fn token(&self, roles: &[Role]) -> String {
         let user = User {
             id: ids::random().next(),
             email: "ann@example.com".parse().unwrap(),
@@ -78,46 +80,53 @@ impl Front {
 }
 
 /// An event of API Gateway, on its way to a handler.
-pub(crate) struct Event(Value);
+#[must_use = "a handler takes it"]
+pub struct Event(Value);
 
 impl Event {
     /// The event of a file.
-    pub(crate) fn of(file: &str) -> Self {
+    pub fn of(file: &str) -> Self {
         Self(serde_json::from_str(file).unwrap())
     }
 
-    pub(crate) fn token(self, token: &str) -> Self {
+    /// With an access token.
+    pub fn token(self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
     }
 
-    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+    /// With a header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
         self.0["headers"][name] = value.into();
         self
     }
 
-    pub(crate) fn without(mut self, header: &str) -> Self {
+    /// Without a header.
+    pub fn without(mut self, header: &str) -> Self {
         self.0["headers"].as_object_mut().unwrap().remove(header);
         self
     }
 
-    pub(crate) fn path(mut self, name: &str, value: &str) -> Self {
+    /// With a parameter in its path.
+    pub fn path(mut self, name: &str, value: &str) -> Self {
         self.0["pathParameters"] = json!({name: value});
         self
     }
 
-    pub(crate) fn query(mut self, name: &str, value: &str) -> Self {
+    /// With a parameter in its query.
+    pub fn query(mut self, name: &str, value: &str) -> Self {
         self.0["queryStringParameters"] = json!({name: value});
         self.0["rawQueryString"] = format!("{name}={value}").into();
         self
     }
 
-    pub(crate) fn body(mut self, body: &str) -> Self {
+    /// With a body.
+    pub fn body(mut self, body: &str) -> Self {
         self.0["body"] = body.into();
         self
     }
 
     /// The request that a handler gets of it.
-    pub(crate) fn incoming(self) -> Incoming {
+    pub fn incoming(self) -> Incoming {
         let mut context = Context::default();
         context.deadline = u64::try_from(SystemClock.now().as_millisecond()).unwrap() + TIMEOUT_MS;
         let request = lambda_http::request::from_str(&self.0.to_string()).unwrap();

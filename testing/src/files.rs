@@ -13,17 +13,18 @@ use sojourn_local::services::s3::S3;
 use sojourn_local::template::model::Bucket;
 
 /// What `FILES_BUCKET` is.
-pub(crate) const BUCKET: &str = "filesbucket";
+pub const BUCKET: &str = "filesbucket";
 
 /// The embedded S3. Gone when dropped.
-pub(crate) struct Files {
+pub struct Files {
     s3: S3,
     /// Its faults and its usage.
-    pub(crate) controls: Controls,
+    pub controls: Controls,
 }
 
 impl Files {
-    pub(crate) fn start() -> Self {
+    /// Starts an S3 with an empty bucket.
+    pub fn start() -> Self {
         let controls = Controls::new(Access::unrestricted());
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let bucket = Bucket { name: BUCKET.to_owned(), ..Bucket::default() };
@@ -31,7 +32,7 @@ impl Files {
     }
 
     /// The environment's part: where files are, and what may be uploaded.
-    pub(crate) fn variables(&self) -> Vec<(String, String)> {
+    pub fn variables(&self) -> Vec<(String, String)> {
         let variables = [
             ("FILES_BUCKET", BUCKET),
             ("AWS_REGION", "local"),
@@ -45,17 +46,18 @@ impl Files {
     }
 
     /// Credentials that S3 knows.
-    pub(crate) fn credentials(&self) -> Credentials {
+    pub fn credentials(&self) -> Credentials {
         let key = self.controls.access.operator();
         Credentials::new(&key.access_key_id, &key.secret_access_key, None, None, "test")
     }
 
     /// What a function has of the SDK.
-    pub(crate) fn sdk(&self) -> SdkConfig {
+    pub fn sdk(&self) -> SdkConfig {
         self.sdk_with(self.credentials())
     }
 
-    pub(crate) fn sdk_with(&self, credentials: Credentials) -> SdkConfig {
+    /// The same for whoever has these credentials.
+    pub fn sdk_with(&self, credentials: Credentials) -> SdkConfig {
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("local"))
@@ -64,12 +66,13 @@ impl Files {
             .build()
     }
 
-    pub(crate) fn client(&self) -> Client {
+    /// A client as functions have it.
+    pub fn client(&self) -> Client {
         aws::s3_client(&Env::of(self.variables()), &self.sdk())
     }
 
     /// The keys of all objects.
-    pub(crate) async fn keys(&self) -> Vec<String> {
+    pub async fn keys(&self) -> Vec<String> {
         let listing = self.client().list_objects_v2().bucket(BUCKET).send().await.unwrap();
         listing.contents().iter().filter_map(|object| object.key().map(str::to_owned)).collect()
     }

@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The server. Killed when dropped; its certificates are deleted.
-pub(crate) struct TlsServer {
+pub struct TlsServer {
     process: Child,
-    pub(crate) address: SocketAddr,
+    /// Where it listens.
+    pub address: SocketAddr,
     folder: PathBuf,
 }
 
 impl TlsServer {
     /// Starts a server on a free port of this machine. redis-server is there: the caller has started one.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         let folder =
             std::env::temp_dir().join(format!("sojourn-tls-{}-{}", std::process::id(), address.port()));
@@ -33,7 +34,7 @@ impl TlsServer {
     }
 
     /// The certificate of the authority.
-    pub(crate) fn authority(&self) -> PathBuf {
+    pub fn authority(&self) -> PathBuf {
         self.folder.join("ca.pem")
     }
 }

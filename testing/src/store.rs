@@ -14,35 +14,36 @@ use sojourn_local::services::dynamodb::Embedded;
 use sojourn_local::template::model::Table;
 
 /// The embedded DynamoDB and a client of it. Gone when dropped.
-pub(crate) struct Store {
+pub struct Store {
     /// The server.
-    pub(crate) embedded: Embedded,
+    pub embedded: Embedded,
     /// The real SDK's client.
-    pub(crate) client: Client,
+    pub client: Client,
     /// Table names as a function's environment has them.
-    pub(crate) env: Env,
+    pub env: Env,
 }
 
 /// The variable with the URL of a DynamoDB to test on.
 const REMOTE: &str = "SOJOURN_TEST_DYNAMODB";
 
-/// Starts an empty store.
-pub(crate) fn store() -> Store {
-    let tables: Vec<Table> = tables::ALL.iter().map(definition).collect();
-    let embedded = match std::env::var(REMOTE) {
-        Ok(url) => Embedded::start_over(&url, &tables).unwrap(),
-        Err(_) => Embedded::start(&tables).unwrap(),
-    };
-    let config = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("local"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .endpoint_url(embedded.endpoint_url())
-        .build();
-    let names = tables::ALL.iter().map(|table| (table.variable, table.logical_id));
-    let env =
-        Env::of(names.chain([("AWS_REGION", "local"), ("STAGE", "local"), ("PAYMENT_PROVIDER", "sandbox")]));
-    Store { embedded, client: Client::from_conf(config), env }
+impl Store {
+    /// Starts an empty store.
+    pub fn start() -> Self {
+        let tables: Vec<Table> = tables::ALL.iter().map(definition).collect();
+        let embedded = match std::env::var(REMOTE) {
+            Ok(url) => Embedded::start_over(&url, &tables).unwrap(),
+            Err(_) => Embedded::start(&tables).unwrap(),
+        };
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("local"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .endpoint_url(embedded.endpoint_url())
+            .build();
+        let names = tables::ALL.iter().map(|table| (table.variable, table.logical_id));
+        let place = [("AWS_REGION", "local"), ("STAGE", "local"), ("PAYMENT_PROVIDER", "sandbox")];
+        Self { embedded, client: Client::from_conf(config), env: Env::of(names.chain(place)) }
+    }
 }
 
 fn definition(table: &tables::Table) -> Table {

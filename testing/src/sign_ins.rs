@@ -11,15 +11,15 @@ use sojourn::identity::sessions::{
     FIRST_VERSION, RefreshToken, SESSION_LIFETIME, SealedPayload, Session, SessionCookie, SessionWriter,
 };
 
-use crate::support::Store;
+use crate::Store;
 
 /// A session of `user` that begins at `now`, stored, and its caller.
-pub(crate) async fn sign_in(store: &Store, user: &UserId, now: Timestamp) -> (Session, Credential) {
+pub async fn sign_in(store: &Store, user: &UserId, now: Timestamp) -> (Session, Credential) {
     sign_in_until(store, user, now, now + SESSION_LIFETIME).await
 }
 
 /// A session that ends by itself at `end`.
-pub(crate) async fn sign_in_until(
+pub async fn sign_in_until(
     store: &Store,
     user: &UserId,
     now: Timestamp,
@@ -48,7 +48,7 @@ pub(crate) async fn sign_in_until(
 }
 
 /// Revokes one session.
-pub(crate) async fn revoke(store: &Store, session: &SessionId) {
+pub async fn revoke(store: &Store, session: &SessionId) {
     let update = store.client.update_item().table_name("SessionsTable").set_key(Some(key(session)));
     let update = update.update_expression("SET revokedAt = :now");
     let now = AttributeValue::S("2026-11-20T10:00:00.000Z".to_owned());
@@ -56,7 +56,7 @@ pub(crate) async fn revoke(store: &Store, session: &SessionId) {
 }
 
 /// Revokes all sessions of a user.
-pub(crate) async fn revoke_all(store: &Store, user: &UserId) {
+pub async fn revoke_all(store: &Store, user: &UserId) {
     let update = store.client.update_item().table_name("SessionsTable").set_key(Some(version_key(user)));
     let update = update.update_expression("ADD ver :one");
     update.expression_attribute_values(":one", AttributeValue::N("1".to_owned())).send().await.unwrap();
