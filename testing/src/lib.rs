@@ -1,7 +1,8 @@
 //! What the tests of the library and of the functions stand on.
 //!
 //! Each test starts services of its own: a DynamoDB with every table ([`Store`]), an S3 with a bucket ([`Files`]), a
-//! redis-server ([`RedisServer`]). Nothing is shared between tests, and everything ends when dropped.
+//! redis-server ([`RedisServer`]). Nothing is shared between tests, and everything ends when dropped. [`Fixture`] adds
+//! what adapters and functions are made from: the variables, a clock, ids and keys.
 //!
 //! Limits: the unit tests inside `shared/src` cannot use this crate, since it is built on the library as others see it:
 //! its types are not those of the library under test. End-to-end tests stand on `sojourn-tests`, which starts the whole
@@ -10,16 +11,18 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where its environment cannot start")]
 #![expect(clippy::missing_panics_doc, reason = "everything here panics when a service does not start")]
 
+mod event;
 mod files;
-mod front;
+mod fixture;
 mod redis_server;
 mod redis_tls;
 pub mod sign_ins;
 mod store;
 mod token_keys;
 
+pub use event::Event;
 pub use files::{BUCKET, Files};
-pub use front::{Event, Front};
+pub use fixture::Fixture;
 pub use redis_server::RedisServer;
 pub use redis_tls::TlsServer;
 pub use store::Store;

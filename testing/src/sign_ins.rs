@@ -1,4 +1,4 @@
-//! Sessions as a sign-in leaves them, and their end.
+//! Users, their sessions as a sign-in leaves them, and the end of those.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,20 @@ use sojourn::identity::sessions::dynamo::{DynamoSessions, key, version_key};
 use sojourn::identity::sessions::{
     FIRST_VERSION, RefreshToken, SESSION_LIFETIME, SealedPayload, Session, SessionCookie, SessionWriter,
 };
+use sojourn::identity::users::User;
 
 use crate::Store;
+
+/// A new user without roles, who has no row.
+pub fn new_user(now: Timestamp) -> User {
+    User {
+        id: random().next(),
+        email: "ann@example.com".parse().unwrap(),
+        roles: BTreeSet::new(),
+        token_version: 0,
+        created_at: now,
+    }
+}
 
 /// A session of `user` that begins at `now`, stored, and its caller.
 pub async fn sign_in(store: &Store, user: &UserId, now: Timestamp) -> (Session, Credential) {

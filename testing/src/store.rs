@@ -19,7 +19,7 @@ pub struct Store {
     pub embedded: Embedded,
     /// The real SDK's client.
     pub client: Client,
-    /// Table names as a function's environment has them.
+    /// The table names, for adapters that read nothing else.
     pub env: Env,
 }
 
@@ -40,9 +40,14 @@ impl Store {
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))
             .endpoint_url(embedded.endpoint_url())
             .build();
+        Self { embedded, client: Client::from_conf(config), env: Env::of(Self::variables()) }
+    }
+
+    /// The table names, and the place that every function runs in.
+    pub(crate) fn variables() -> impl Iterator<Item = (String, String)> {
         let names = tables::ALL.iter().map(|table| (table.variable, table.logical_id));
         let place = [("AWS_REGION", "local"), ("STAGE", "local"), ("PAYMENT_PROVIDER", "sandbox")];
-        Self { embedded, client: Client::from_conf(config), env: Env::of(names.chain(place)) }
+        names.chain(place).map(|(name, value)| (name.to_owned(), value.to_owned()))
     }
 }
 

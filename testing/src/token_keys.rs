@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sojourn::core::random;
 use sojourn::core::redacted::Redacted;
 use sojourn::identity::seal::SealingKeys;
+use sojourn::identity::tokens::SigningKey;
 
 /// A key pair and its name.
 pub struct TestKey {
@@ -35,6 +36,11 @@ impl TestKey {
         let seed = self.pair.seed().unwrap().as_be_bytes().unwrap();
         jwk["d"] = URL_SAFE_NO_PAD.encode::<&[u8]>(seed.as_ref()).into();
         jwk
+    }
+
+    /// The private key, as functions load it.
+    pub fn signing_key(&self) -> SigningKey {
+        SigningKey::from_jwk(&Redacted::new(self.private_jwk().to_string())).unwrap()
     }
 }
 

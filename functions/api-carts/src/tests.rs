@@ -8,7 +8,7 @@ use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule};
-use sojourn_testing::{Event, Front};
+use sojourn_testing::{Event, Fixture};
 
 use crate::app::App;
 use crate::handler::handle;
@@ -18,17 +18,18 @@ const PUT: &str = include_str!("../../../events/api-carts/put.json");
 const DELETE: &str = include_str!("../../../events/api-carts/delete.json");
 
 struct Stage {
-    front: Front,
+    fixture: Fixture,
     app: Arc<App>,
     token: String,
 }
 
 impl Stage {
     async fn open() -> Self {
-        let front = Front::open();
-        let app = Arc::new(App::from_env(front.store.client.clone(), &front.env, clock::system()).unwrap());
-        let token = front.token(&[]).await;
-        Self { front, app, token }
+        let fixture = Fixture::start();
+        let app =
+            Arc::new(App::from_env(fixture.store.client.clone(), &fixture.env, clock::system()).unwrap());
+        let token = fixture.token(&[]).await;
+        Self { fixture, app, token }
     }
 
     async fn ask(&self, event: Event) -> Result<Reply, Problem> {
@@ -114,7 +115,7 @@ async fn nobody_is_served_without_a_token() {
 async fn a_session_that_has_ended_reads_nothing_and_writes_nothing() {
     let stage = Stage::open().await;
     stage.ask(stage.event(PUT)).await.unwrap();
-    let client = &stage.front.store.client;
+    let client = &stage.fixture.store.client;
     let sessions = client.scan().table_name("SessionsTable").send().await.unwrap().items.unwrap();
     for session in sessions {
         let delete = client.delete_item().table_name("SessionsTable");
@@ -132,7 +133,7 @@ async fn a_session_that_has_ended_reads_nothing_and_writes_nothing() {
 async fn a_store_that_is_asked_too_much_is_a_503() {
     let stage = Stage::open().await;
     let throttled = Rule::fail(Failure::ProvisionedThroughputExceededException).service(Service::DynamoDb);
-    stage.front.store.embedded.faults().add(throttled);
+    stage.fixture.store.embedded.faults().add(throttled);
     for file in [GET, PUT, DELETE] {
         let problem = stage.ask(stage.event(file)).await.unwrap_err();
         assert_eq!((problem.kind, problem.retry_after.is_some()), (ProblemType::Unavailable, true));

@@ -9,7 +9,7 @@ use sojourn::core::reply::Reply;
 use sojourn::identity::principal::Role;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule};
-use sojourn_testing::{Event, Front};
+use sojourn_testing::{Event, Fixture};
 
 use crate::app::App;
 use crate::handler::handle;
@@ -20,17 +20,17 @@ const PUT: &str = include_str!("../../../events/api-catalog/put.json");
 const STOCK: &str = include_str!("../../../events/api-catalog/stock.json");
 
 struct Stage {
-    front: Front,
+    fixture: Fixture,
     app: Arc<App>,
     operator: String,
 }
 
 impl Stage {
     async fn open() -> Self {
-        let front = Front::open();
-        let app = App::from_env(front.store.client.clone(), &front.env, clock::system()).unwrap();
-        let operator = front.token(&[Role::Operator]).await;
-        Self { front, app: Arc::new(app), operator }
+        let fixture = Fixture::start();
+        let app = App::from_env(fixture.store.client.clone(), &fixture.env, clock::system()).unwrap();
+        let operator = fixture.token(&[Role::Operator]).await;
+        Self { fixture, app: Arc::new(app), operator }
     }
 
     async fn ask(&self, event: Event) -> Result<Reply, Problem> {
@@ -66,7 +66,7 @@ async fn a_product_is_put_stocked_and_seen_by_everybody() {
 #[tokio::test]
 async fn writes_are_for_operators_whose_sessions_stand() {
     let stage = Stage::open().await;
-    let customer = stage.front.token(&[]).await;
+    let customer = stage.fixture.token(&[]).await;
     for file in [PUT, STOCK] {
         assert_eq!(stage.refusal(Event::of(file).token(&customer)).await, ProblemType::Forbidden);
         assert_eq!(
@@ -74,7 +74,7 @@ async fn writes_are_for_operators_whose_sessions_stand() {
             ProblemType::Unauthenticated
         );
     }
-    let client = &stage.front.store.client;
+    let client = &stage.fixture.store.client;
     let sessions = client.scan().table_name("SessionsTable").send().await.unwrap().items.unwrap();
     for session in sessions {
         let delete = client.delete_item().table_name("SessionsTable");
@@ -124,6 +124,6 @@ async fn stock_has_its_refusals() {
 async fn a_store_that_is_asked_too_much_is_a_503() {
     let stage = Stage::open().await;
     let throttled = Rule::fail(Failure::ProvisionedThroughputExceededException).service(Service::DynamoDb);
-    stage.front.store.embedded.faults().add(throttled);
+    stage.fixture.store.embedded.faults().add(throttled);
     assert_eq!(stage.refusal(Event::of(GET)).await, ProblemType::Unavailable);
 }

@@ -11,7 +11,7 @@ use sojourn::core::reply::Reply;
 use sojourn::platform::dynamo::{number, text};
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule};
-use sojourn_testing::{Event, Front};
+use sojourn_testing::{Event, Fixture};
 
 use crate::app::App;
 use crate::handler::handle;
@@ -24,7 +24,7 @@ const CANCEL: &str = include_str!("../../../events/api-orders/cancel.json");
 const NOBODYS_ORDER: &str = "ord_01JD0000000000000000000000";
 
 struct Stage {
-    front: Front,
+    fixture: Fixture,
     app: Arc<App>,
     token: String,
 }
@@ -32,15 +32,15 @@ struct Stage {
 impl Stage {
     /// A shop with three units of what the events order, and a customer.
     async fn open() -> Self {
-        let front = Front::open();
-        let client = front.store.client.clone();
+        let fixture = Fixture::start();
+        let client = fixture.store.client.clone();
         let price = json!({"amount": 68_000, "currency": "TWD"});
         let product = Product {
             product_id: "espresso-beans-1kg".parse().unwrap(),
             draft: serde_json::from_value(json!({"name": "Espresso beans, 1 kg", "price": price})).unwrap(),
             updated_at: SystemClock.now(),
         };
-        DynamoCatalog::from_env(client.clone(), &front.env).unwrap().put(&product).await.unwrap();
+        DynamoCatalog::from_env(client.clone(), &fixture.env).unwrap().put(&product).await.unwrap();
         let stock = client.put_item().table_name("StockTable");
         stock
             .item("productId", text("espresso-beans-1kg"))
@@ -49,9 +49,9 @@ impl Stage {
             .send()
             .await
             .unwrap();
-        let app = Arc::new(App::from_env(client, &front.env, clock::system()).unwrap());
-        let token = front.token(&[]).await;
-        Self { front, app, token }
+        let app = Arc::new(App::from_env(client, &fixture.env, clock::system()).unwrap());
+        let token = fixture.token(&[]).await;
+        Self { fixture, app, token }
     }
 
     async fn ask(&self, event: Event) -> Result<Reply, Problem> {
@@ -147,7 +147,7 @@ async fn nobody_is_served_without_a_token() {
 #[tokio::test]
 async fn a_session_that_has_ended_is_refused_by_reads_and_writes() {
     let stage = Stage::open().await;
-    let client = &stage.front.store.client;
+    let client = &stage.fixture.store.client;
     let sessions = client.scan().table_name("SessionsTable").send().await.unwrap().items.unwrap();
     for session in sessions {
         let delete = client.delete_item().table_name("SessionsTable");
@@ -205,7 +205,7 @@ async fn stock_money_and_provider_each_have_their_refusal() {
 async fn a_store_that_is_asked_too_much_is_a_503() {
     let stage = Stage::open().await;
     let throttled = Rule::fail(Failure::ProvisionedThroughputExceededException).service(Service::DynamoDb);
-    stage.front.store.embedded.faults().add(throttled);
+    stage.fixture.store.embedded.faults().add(throttled);
     let problem = stage.ask(stage.event(PLACE)).await.unwrap_err();
     assert_eq!((problem.kind, problem.retry_after.is_some()), (ProblemType::Unavailable, true));
 }

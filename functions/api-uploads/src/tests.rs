@@ -9,7 +9,7 @@ use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule};
-use sojourn_testing::{BUCKET, Event, Files, Front};
+use sojourn_testing::{BUCKET, Event, Files, Fixture};
 
 use crate::app::App;
 use crate::handler::handle;
@@ -25,7 +25,7 @@ const DELETE: &str = include_str!("../../../events/api-uploads/delete.json");
 const BYTES: &[u8] = b"twelve bytes";
 
 struct Stage {
-    front: Front,
+    fixture: Fixture,
     files: Files,
     app: Arc<App>,
     token: String,
@@ -34,11 +34,11 @@ struct Stage {
 impl Stage {
     async fn open() -> Self {
         let files = Files::start();
-        let front = Front::open_with(files.variables());
-        let dynamodb = front.store.client.clone();
-        let app = App::from_env(dynamodb, &files.sdk(), &front.env, clock::system()).unwrap();
-        let token = front.token(&[]).await;
-        Self { front, files, app: Arc::new(app), token }
+        let fixture = Fixture::start_with(files.variables());
+        let dynamodb = fixture.store.client.clone();
+        let app = App::from_env(dynamodb, &files.sdk(), &fixture.env, clock::system()).unwrap();
+        let token = fixture.token(&[]).await;
+        Self { fixture, files, app: Arc::new(app), token }
     }
 
     async fn ask(&self, event: Event) -> Result<Reply, Problem> {
@@ -65,7 +65,7 @@ impl Stage {
 
     /// Puts it where its link leads to.
     async fn send(&self, upload_id: &str) {
-        let rows = self.front.store.client.scan().table_name("UploadsTable").send().await.unwrap();
+        let rows = self.fixture.store.client.scan().table_name("UploadsTable").send().await.unwrap();
         let row = rows.items().iter().find(|row| row["uploadId"].as_s().unwrap() == upload_id).unwrap();
         let owner = row["ownerId"].as_s().unwrap();
         let key = format!("incoming/{owner}/{}/file", &upload_id[4..]);
@@ -152,7 +152,7 @@ async fn nobody_is_served_without_a_token() {
         let event = || stage.about(file, &id);
         assert_eq!(stage.refusal(event().without("authorization")).await, ProblemType::Unauthenticated);
         assert_eq!(stage.refusal(event().token("e30.e30.e30")).await, ProblemType::Unauthenticated);
-        let other = stage.front.token(&[]).await;
+        let other = stage.fixture.token(&[]).await;
         if [GET, COMPLETE, DELETE].contains(&file) {
             assert_eq!(stage.refusal(event().token(&other)).await, ProblemType::NotFound);
         }
@@ -164,7 +164,7 @@ async fn a_session_that_has_ended_reads_nothing_and_writes_nothing() {
     let stage = Stage::open().await;
     let id = stage.announced().await;
     stage.send(&id).await;
-    let client = &stage.front.store.client;
+    let client = &stage.fixture.store.client;
     let sessions = client.scan().table_name("SessionsTable").send().await.unwrap().items.unwrap();
     for session in sessions {
         let delete = client.delete_item().table_name("SessionsTable");
@@ -192,7 +192,7 @@ async fn stores_that_are_asked_too_much_are_a_503() {
     }
     stage.files.controls.faults.remove(rule);
     let throttled = Rule::fail(Failure::ProvisionedThroughputExceededException).service(Service::DynamoDb);
-    stage.front.store.embedded.faults().add(throttled);
+    stage.fixture.store.embedded.faults().add(throttled);
     for file in [CREATE, LIST, GET, COMPLETE, DELETE] {
         let problem = stage.ask(stage.about(file, &id)).await.unwrap_err();
         assert_eq!((problem.kind, problem.retry_after.is_some()), (ProblemType::Unavailable, true));

@@ -1,6 +1,5 @@
 //! The sealed part of a session on the embedded DynamoDB: what is told, what is refused, and who wins.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +9,9 @@ use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, ManualClock};
 use sojourn::core::deadline::Deadline;
-use sojourn::core::env::Env;
 use sojourn::core::ids::{self, SessionId};
 use sojourn::core::precondition::Preconditions;
 use sojourn::core::problem::Problem;
-use sojourn::core::redacted::Redacted;
 use sojourn::identity::principal::Credential;
 use sojourn::identity::seal::SealingKeys;
 use sojourn::identity::sessions::dynamo::{self, DynamoSessions};
@@ -22,11 +19,10 @@ use sojourn::identity::sessions::{
     PayloadError, PayloadStore, PreferencesError, PreferencesPatch, PreferencesRefused, Replaced,
     SealedPayload, SessionError, SessionPreferences, SessionStarter, VersionedPreferences,
 };
-use sojourn::identity::tokens::{SigningKey, TokenSigner};
-use sojourn::identity::users::User;
 use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Rule, When};
-use sojourn_testing::{Store, TestKey, jwks, sealing_key, sealing_keys};
+use sojourn_testing::sign_ins::new_user;
+use sojourn_testing::{Fixture, Store, sealing_key, sealing_keys};
 
 /// How many race.
 const CALLERS: usize = 50;
@@ -42,57 +38,30 @@ async fn at_once<T>(work: impl Iterator<Item = impl Future<Output = T>>) -> Vec<
 struct Stage {
     store: Store,
     clock: Arc<ManualClock>,
-    keys: SealingKeys,
+    starter: SessionStarter<DynamoSessions>,
 }
 
 fn stage() -> Stage {
-    Stage {
-        store: Store::start(),
-        clock: ManualClock::at("2026-11-20T09:30:00.123Z".parse().unwrap()),
-        keys: sealing_keys(&[sealing_key("2026-11")]),
-    }
+    let fixture = Fixture::start();
+    let starter = fixture.session_starter(fixture.clock.clone());
+    Stage { store: fixture.store, clock: fixture.clock, starter }
 }
 
 impl Stage {
-    fn sessions(&self) -> DynamoSessions {
-        DynamoSessions::from_env(self.store.client.clone(), &self.store.env).unwrap()
-    }
-
     /// The caller of a new session of a new user, on Ann's phone.
     async fn sign_in(&self) -> Credential {
-        let key = TestKey::new("2026-11");
-        let jwks = jwks(&[&key]);
-        let env =
-            Env::of([("TOKEN_ISSUER", "https://i.example"), ("TOKEN_AUDIENCE", "a"), ("TOKEN_JWKS", &jwks)]);
-        let signing_key = SigningKey::from_jwk(&Redacted::new(key.private_jwk().to_string())).unwrap();
-        let starter = SessionStarter {
-            store: self.sessions(),
-            signer: TokenSigner::from_env(&env, signing_key, self.clock.clone()).unwrap(),
-            sealing_keys: self.keys.clone(),
-            clock: self.clock.clone(),
-            ids: ids::random(),
-            region: "local".to_owned(),
-            idle_timeout: "24".parse().unwrap(),
-        };
-        let user = User {
-            id: ids::random().next(),
-            email: "ann@example.com".parse().unwrap(),
-            roles: BTreeSet::new(),
-            token_version: 0,
-            created_at: self.clock.now(),
-        };
-        let device = "Ann's phone".parse().unwrap();
-        starter.start(&user, Some(device)).await.unwrap().cookie.credential()
+        let (user, device) = (new_user(self.clock.now()), "Ann's phone".parse().unwrap());
+        self.starter.start(&user, Some(device)).await.unwrap().cookie.credential()
     }
 
     /// The preferences, for a function that has `keys`.
     fn preferences_with(&self, keys: &SealingKeys) -> SessionPreferences<DynamoSessions> {
         let (sealing_keys, clock) = (keys.clone(), self.clock.clone());
-        SessionPreferences { store: self.sessions(), sealing_keys, clock }
+        SessionPreferences { store: self.starter.store.clone(), sealing_keys, clock }
     }
 
     async fn read(&self, caller: &Credential) -> Result<VersionedPreferences, PreferencesError> {
-        self.preferences_with(&self.keys).read(caller).await
+        self.preferences_with(&self.starter.sealing_keys).read(caller).await
     }
 
     async fn patch(
@@ -112,7 +81,9 @@ impl Stage {
         let patch = PreferencesPatch::new(serde_json::from_value(patch).unwrap()).unwrap();
         let preconditions = Preconditions::from_headers(if_match, None).unwrap();
         let deadline = Deadline::after(LONG_ENOUGH);
-        self.preferences_with(&self.keys).patch(caller, &patch, &preconditions, deadline).await
+        self.preferences_with(&self.starter.sealing_keys)
+            .patch(caller, &patch, &preconditions, deadline)
+            .await
     }
 
     /// Opens a connection for each of [`CALLERS`]: whoever had one first would otherwise be done before the others begin.
@@ -154,7 +125,7 @@ async fn a_session_begins_with_its_device_and_without_preferences() {
     let read = stage.read(&ann).await.unwrap();
     assert_eq!((shown(&read), read.version), (json!({}), 1));
     let sealed = dynamo::parse_payload(&stage.payload(ann.session_id()).await).unwrap();
-    let payload = sealed.open(&stage.keys, ann.session_id(), ann.user_id()).await.unwrap();
+    let payload = sealed.open(&stage.starter.sealing_keys, ann.session_id(), ann.user_id()).await.unwrap();
     assert_eq!(payload.device.unwrap().as_str(), "Ann's phone");
 }
 
@@ -273,15 +244,15 @@ async fn a_revocation_between_reading_and_writing_wins() {
     let stage = stage();
     let ann = stage.sign_in().await;
     let (id, user) = (ann.session_id(), ann.user_id());
-    let (_, payload) = stage.sessions().read_payload(id, user).await.unwrap();
+    let (_, payload) = stage.starter.store.read_payload(id, user).await.unwrap();
     let next = SealedPayload { version: 2, ..payload.unwrap() };
     stage.revoke(id).await;
     let before = (stage.row(id).await, stage.payload(id).await);
     let now = stage.clock.now();
-    assert_eq!(stage.sessions().replace_payload(id, 1, &next, now).await.unwrap(), Replaced::Ended);
+    assert_eq!(stage.starter.store.replace_payload(id, 1, &next, now).await.unwrap(), Replaced::Ended);
     assert_eq!((stage.row(id).await, stage.payload(id).await), before);
     let nobodys: SessionId = ids::random().next();
-    assert_eq!(stage.sessions().replace_payload(&nobodys, 1, &next, now).await.unwrap(), Replaced::Ended);
+    assert_eq!(stage.starter.store.replace_payload(&nobodys, 1, &next, now).await.unwrap(), Replaced::Ended);
 }
 
 #[tokio::test]
@@ -346,15 +317,16 @@ async fn a_payload_from_another_row_is_refused() {
 #[tokio::test]
 async fn a_rotated_key_seals_what_is_written_next_and_the_old_one_opens_the_rest() {
     let (old, new) = (sealing_key("old"), sealing_key("new"));
-    let stage = Stage { keys: sealing_keys(std::slice::from_ref(&old)), ..stage() };
+    let mut stage = stage();
+    stage.starter.sealing_keys = sealing_keys(std::slice::from_ref(&old));
     let (ann, bob) = (stage.sign_in().await, stage.sign_in().await);
     stage.patch(&ann, json!({"a": 1})).await.unwrap();
 
-    let stage = Stage { keys: sealing_keys(&[new.clone(), old]), ..stage };
+    stage.starter.sealing_keys = sealing_keys(&[new.clone(), old]);
     assert_eq!(shown(&stage.read(&ann).await.unwrap()), json!({"a": 1}));
     stage.patch(&ann, json!({"b": 2})).await.unwrap();
 
-    let stage = Stage { keys: sealing_keys(&[new]), ..stage };
+    stage.starter.sealing_keys = sealing_keys(&[new]);
     assert_eq!(shown(&stage.read(&ann).await.unwrap()), json!({"a": 1, "b": 2}));
     // Nothing was written to Bob's: the key was taken away too early for him.
     let error = stage.read(&bob).await.unwrap_err();

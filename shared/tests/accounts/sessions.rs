@@ -1,6 +1,5 @@
 //! Sessions on the embedded DynamoDB: what a sign-in stores and hands out, and when it stops to stand.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use sojourn::core::clock::{Clock, ManualClock, SharedClock};
-use sojourn::core::env::Env;
 use sojourn::core::ids::{self, SessionId, SharedIds, UserId};
-use sojourn::core::redacted::Redacted;
 use sojourn::identity::principal::{Credential, Role};
 use sojourn::identity::sessions::dynamo::{self, DynamoSessions};
 use sojourn::identity::sessions::{
@@ -18,10 +15,11 @@ use sojourn::identity::sessions::{
     SessionCookie, SessionError, SessionReader, SessionRows, SessionStarter, SessionWriter, SignedIn,
     Standing, require_live, standing,
 };
-use sojourn::identity::tokens::{SigningKey, TokenSigner, TokenVerifier};
+use sojourn::identity::tokens::TokenVerifier;
 use sojourn::identity::users::User;
 use sojourn::platform::dynamo::Item;
-use sojourn_testing::{Store, TestKey, jwks, sealing_key, sealing_keys};
+use sojourn_testing::sign_ins::new_user;
+use sojourn_testing::{Fixture, Store};
 
 /// Everything that signing in takes.
 struct Stage {
@@ -33,40 +31,15 @@ struct Stage {
 }
 
 fn stage() -> Stage {
-    let store = Store::start();
-    let key = TestKey::new("2026-11");
-    let keys = jwks(&[&key]);
-    let env =
-        Env::of([("TOKEN_ISSUER", "https://i.example"), ("TOKEN_AUDIENCE", "a"), ("TOKEN_JWKS", &keys)]);
-    let signing_key = SigningKey::from_jwk(&Redacted::new(key.private_jwk().to_string())).unwrap();
-    let clock = ManualClock::at("2026-11-20T09:30:00.123Z".parse::<Timestamp>().unwrap());
-    let ids = ids::random();
-    Stage {
-        starter: SessionStarter {
-            store: DynamoSessions::from_env(store.client.clone(), &store.env).unwrap(),
-            signer: TokenSigner::from_env(&env, signing_key, clock.clone()).unwrap(),
-            sealing_keys: sealing_keys(&[sealing_key("test")]),
-            clock: clock.clone(),
-            ids: ids.clone(),
-            region: "local".to_owned(),
-            idle_timeout: "24".parse().unwrap(),
-        },
-        verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(),
-        store,
-        clock,
-        ids,
-    }
+    let fixture = Fixture::start();
+    let starter = fixture.session_starter(fixture.clock.clone());
+    let Fixture { store, env, clock, ids, .. } = fixture;
+    Stage { starter, verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(), store, clock, ids }
 }
 
 impl Stage {
     fn user(&self, token_version: u64) -> User {
-        User {
-            id: self.ids.next(),
-            email: "ann@example.com".parse().unwrap(),
-            roles: BTreeSet::new(),
-            token_version,
-            created_at: self.clock.now(),
-        }
+        User { token_version, ..new_user(self.clock.now()) }
     }
 
     async fn sign_in(&self, user: &User) -> (SignedIn, Credential) {

@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
-use jiff::Timestamp;
 use serde_json::Value;
 use sojourn::core::clock::{ManualClock, SharedClock};
 use sojourn::core::deadline::Deadline;
-use sojourn::core::env::Env;
-use sojourn::core::ids::{self, SessionId};
-use sojourn::core::redacted::Redacted;
+use sojourn::core::ids::SessionId;
 use sojourn::identity::principal::Credential;
 use sojourn::identity::sessions::dynamo::{self, DynamoRevocations, DynamoSessions, SessionWrites};
 use sojourn::identity::sessions::{
@@ -19,7 +16,7 @@ use sojourn::identity::sessions::{
 };
 use sojourn::identity::throttle::dynamo::DynamoAttempts;
 use sojourn::identity::throttle::{Origin, Throttle};
-use sojourn::identity::tokens::{SigningKey, TokenSigner, TokenVerifier};
+use sojourn::identity::tokens::TokenVerifier;
 use sojourn::identity::users::dynamo::{DynamoPasswords, DynamoRoles, DynamoUsers};
 use sojourn::identity::users::{
     self, Authentication, Credentials, Email, NewPassword, NewPasswordOf, Password, PasswordChange,
@@ -27,7 +24,7 @@ use sojourn::identity::users::{
 };
 use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Rule, RuleId, When};
-use sojourn_testing::{Store, TestKey, jwks, sealing_key, sealing_keys};
+use sojourn_testing::{Fixture, Store};
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 /// Many at once share the machine's cores.
@@ -47,35 +44,21 @@ pub(crate) struct Stage {
 }
 
 pub(crate) fn stage() -> Stage {
-    let store = Store::start();
-    let key = TestKey::new("2026-11");
-    let keys = jwks(&[&key]);
-    let env =
-        Env::of([("TOKEN_ISSUER", "https://i.example"), ("TOKEN_AUDIENCE", "a"), ("TOKEN_JWKS", &keys)]);
-    let signing_key = SigningKey::from_jwk(&Redacted::new(key.private_jwk().to_string())).unwrap();
-    let clock = ManualClock::at("2026-11-20T09:30:00.123Z".parse::<Timestamp>().unwrap());
-    let ids = ids::random();
-    let (client, writes) = (store.client.clone(), SessionWrites::from_env(&store.env, ids.clone()).unwrap());
-    let sessions = DynamoSessions::from_env(client.clone(), &store.env).unwrap();
+    let fixture = Fixture::start();
+    let starter = fixture.session_starter(fixture.clock.clone());
+    let Fixture { store, env, clock, ids, .. } = fixture;
+    let (client, writes) = (store.client.clone(), SessionWrites::from_env(&env, ids).unwrap());
     Stage {
-        users: DynamoUsers::from_env(client.clone(), &store.env).unwrap(),
+        users: DynamoUsers::from_env(client.clone(), &env).unwrap(),
         throttle: Throttle {
-            store: DynamoAttempts::from_env(client.clone(), &store.env).unwrap(),
+            store: DynamoAttempts::from_env(client.clone(), &env).unwrap(),
             clock: clock.clone(),
         },
-        passwords: DynamoPasswords::from_env(client.clone(), &store.env, writes.clone()).unwrap(),
-        roles: DynamoRoles::from_env(client.clone(), &store.env, writes.clone(), clock.clone()).unwrap(),
+        passwords: DynamoPasswords::from_env(client.clone(), &env, writes.clone()).unwrap(),
+        roles: DynamoRoles::from_env(client.clone(), &env, writes.clone(), clock.clone()).unwrap(),
         revocations: DynamoRevocations::new(client, writes),
-        starter: SessionStarter {
-            sealing_keys: sealing_keys(&[sealing_key("2026-11")]),
-            store: sessions.clone(),
-            signer: TokenSigner::from_env(&env, signing_key, clock.clone()).unwrap(),
-            clock: clock.clone(),
-            ids,
-            region: "local".to_owned(),
-            idle_timeout: "24".parse().unwrap(),
-        },
-        sessions,
+        sessions: starter.store.clone(),
+        starter,
         verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(),
         store,
         clock,

@@ -1,10 +1,8 @@
 //! A shop to test in: the library's adapters wired as the functions wire them, and a clock that stands still.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use sojourn::commerce::carts::dynamo::DynamoCarts;
 use sojourn::commerce::carts::{Cart, CartDraft, CartError, Carts, Replacement};
@@ -22,19 +20,17 @@ use sojourn::coordination::idempotency::dynamo::KeyedRequests;
 use sojourn::core::clock::{Clock, ManualClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
-use sojourn::core::ids::{self, OrderId, ProductId, SharedIds};
+use sojourn::core::ids::{OrderId, ProductId, SharedIds};
 use sojourn::core::precondition::Preconditions;
 use sojourn::core::problem::{Problem, ProblemType};
-use sojourn::core::redacted::Redacted;
 use sojourn::core::reply::Reply;
 use sojourn::identity::principal::Credential;
 use sojourn::identity::sessions::SessionStarter;
 use sojourn::identity::sessions::dynamo::DynamoSessions;
-use sojourn::identity::tokens::{SigningKey, TokenSigner, TokenVerifier};
-use sojourn::identity::users::User;
+use sojourn::identity::tokens::TokenVerifier;
 use sojourn::platform::dynamo::{Item, text};
-use sojourn::platform::tables;
-use sojourn_testing::{Store, TestKey, jwks, sealing_key, sealing_keys};
+use sojourn_testing::sign_ins::new_user;
+use sojourn_testing::{Fixture, Store};
 
 /// More than any test needs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,23 +61,13 @@ impl Shop {
     }
 
     pub(crate) fn with_limits(limits: UnpaidLimits) -> Self {
-        let store = Store::start();
-        let key = TestKey::new("test");
-        let names = tables::ALL.iter().map(|t| (t.variable.to_owned(), t.name(&store.env).unwrap()));
-        let env = Env::of(names.chain([
-            ("AWS_REGION".to_owned(), "local".to_owned()),
-            ("STAGE".to_owned(), "local".to_owned()),
-            ("PAYMENT_PROVIDER".to_owned(), "sandbox".to_owned()),
+        let fixture = Fixture::start_with([
             ("UNPAID_ORDERS_PER_CUSTOMER".to_owned(), limits.orders.to_string()),
             ("RESERVED_UNITS_PER_CUSTOMER".to_owned(), limits.units.to_string()),
-            ("TOKEN_ISSUER".to_owned(), "https://issuer.example".to_owned()),
-            ("TOKEN_AUDIENCE".to_owned(), "shop".to_owned()),
-            ("TOKEN_JWKS".to_owned(), jwks(&[&key])),
-        ]));
-        let clock = ManualClock::at("2026-11-20T09:30:00.123Z".parse::<Timestamp>().unwrap());
-        let ids = ids::random();
+        ]);
+        let starter = fixture.session_starter(fixture.clock.clone());
+        let Fixture { store, env, clock, ids, .. } = fixture;
         let client = store.client.clone();
-        let signing_key = SigningKey::from_jwk(&Redacted::new(key.private_jwk().to_string())).unwrap();
         let writes = OrderWrites::from_env(&env, ids.clone()).unwrap();
         let carts = DynamoCarts::from_env(client.clone(), &env).unwrap();
         Self {
@@ -92,16 +78,8 @@ impl Shop {
             requests: KeyedRequests::from_env(client.clone(), &env, clock.clone()).unwrap(),
             writes,
             stock: StockTables::from_env(&env).unwrap(),
-            sessions: SessionStarter {
-                store: DynamoSessions::from_env(client, &env).unwrap(),
-                signer: TokenSigner::from_env(&env, signing_key, clock.clone()).unwrap(),
-                sealing_keys: sealing_keys(&[sealing_key("test")]),
-                clock: clock.clone(),
-                ids: ids.clone(),
-                region: "local".to_owned(),
-                // Tests let more than a day pass between two requests.
-                idle_timeout: "720".parse().unwrap(),
-            },
+            // Tests let more than a day pass between two requests.
+            sessions: SessionStarter { idle_timeout: "720".parse().unwrap(), ..starter },
             verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(),
             store,
             clock,
@@ -112,14 +90,7 @@ impl Shop {
 
     /// A new customer, signed in.
     pub(crate) async fn customer(&self) -> Credential {
-        let user = User {
-            id: self.ids.next(),
-            email: "ann@example.com".parse().unwrap(),
-            roles: BTreeSet::new(),
-            token_version: 0,
-            created_at: self.clock.now(),
-        };
-        let signed_in = self.sessions.start(&user, None).await.unwrap();
+        let signed_in = self.sessions.start(&new_user(self.clock.now()), None).await.unwrap();
         self.verifier.verify(signed_in.access.text.expose()).unwrap()
     }
 

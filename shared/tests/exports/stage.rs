@@ -1,11 +1,9 @@
 //! A customer with orders, and workers that can be stopped at any request.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sojourn::coordination::idempotency::dynamo::atomic::{Decision, Effect as _, Explanation};
@@ -26,18 +24,11 @@ use sojourn::files::exports::{
 };
 use sojourn::platform::dynamo::{Item, Transaction, read_rows, text, transact};
 use sojourn::platform::queue::{NotSent, Queue};
-use sojourn::platform::tables;
 use sojourn::sockets::connections::DynamoConnections;
 use sojourn::sockets::delivery::{ApiGateway, Deliverer};
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::Access;
 use sojourn_local::services::faults::{Effect, Faults, Rule, RuleId, When};
-use sojourn_local::services::s3::S3;
-use sojourn_local::template::model::Bucket;
-use sojourn_testing::Store;
+use sojourn_testing::{BUCKET, Files, Fixture, Store};
 
-/// The bucket.
-pub(crate) const BUCKET: &str = "filesbucket";
 /// More than any run needs.
 const AMPLE: Duration = Duration::from_mins(2);
 
@@ -53,8 +44,7 @@ pub(crate) struct Stage {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) customer: UserId,
     pub(crate) sent: Sent,
-    s3: S3,
-    controls: Controls,
+    files: Files,
     env: Env,
 }
 
@@ -84,36 +74,15 @@ pub(crate) type TestExporter =
 pub(crate) type TestWorker =
     Worker<DynamoRows, DynamoCustomerOrders, S3Results, SocketNotice<DynamoConnections, ApiGateway>, Sent>;
 
-fn start() -> Timestamp {
-    "2026-11-20T09:30:00.123Z".parse().unwrap()
-}
-
 impl Stage {
     pub(crate) fn open() -> Self {
-        let controls = Controls::new(Access::unrestricted());
-        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let bucket = Bucket { name: BUCKET.to_owned(), ..Bucket::default() };
-        let s3 = S3::start(anywhere, None, &[bucket], controls.clone()).unwrap();
-        let store = Store::start();
-        let names = tables::ALL.iter().map(|t| (t.variable.to_owned(), t.name(&store.env).unwrap()));
-        let more = [("AWS_REGION", "local"), ("FILES_BUCKET", BUCKET)];
-        let env = Env::of(names.chain(more.map(|(name, value)| (name.to_owned(), value.to_owned()))));
-        let clock = ManualClock::at(start());
-        Self { store, clock, customer: ids::random().next(), sent: Sent::default(), s3, controls, env }
+        let files = Files::start();
+        let Fixture { store, env, clock, ids, .. } = Fixture::start_with(files.variables());
+        Self { store, clock, customer: ids.next(), sent: Sent::default(), files, env }
     }
 
     pub(crate) fn s3(&self) -> aws_sdk_s3::Client {
-        let key = self.controls.access.operator();
-        let credentials = Credentials::new(&key.access_key_id, &key.secret_access_key, None, None, "test");
-        aws_sdk_s3::Client::from_conf(
-            aws_sdk_s3::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new("local"))
-                .credentials_provider(credentials)
-                .endpoint_url(self.s3.endpoint_url())
-                .force_path_style(true)
-                .build(),
-        )
+        self.files.client()
     }
 
     /// A process of the worker: wired as the function wires it.
@@ -199,7 +168,7 @@ impl Stage {
     pub(crate) fn faults(&self, at: At) -> &Faults {
         match at {
             At::DynamoDb => self.store.embedded.faults(),
-            At::S3 => &self.controls.faults,
+            At::S3 => &self.files.controls.faults,
         }
     }
 

@@ -7,8 +7,9 @@ use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{ExportId, OrderId};
 use sojourn::files::exports::{ExportMessage, WorkError};
 use sojourn_local::services::faults::{Rule, RuleId, When};
+use sojourn_testing::BUCKET;
 
-use crate::stage::{At, BUCKET, Stage, hold};
+use crate::stage::{At, Stage, hold};
 
 /// More than any run needs.
 const AMPLE: Duration = Duration::from_mins(2);

@@ -21,7 +21,7 @@ use sojourn::core::ids::{self, OrderId, UserId};
 use sojourn::core::json::Plain;
 use sojourn::platform::dynamo::{AttributeValue, DynamoError, Guard, number, text};
 use sojourn_local::services::faults::{Effect, Failure, Rule, When};
-use sojourn_testing::Store;
+use sojourn_testing::{Fixture, Store};
 
 const STOCK: u32 = 1_000;
 const UNITS: u32 = 2;
@@ -39,8 +39,7 @@ fn now() -> Timestamp {
 impl Stage {
     /// A shop with one product, and `orders` orders that were placed two days ago and never paid.
     async fn with_unpaid(orders: usize) -> (Self, Vec<OrderId>) {
-        let store = Store::start();
-        let env = crate::env_of(&store);
+        let Fixture { store, env, .. } = Fixture::start();
         let stage = Self { store, clock: ManualClock::at(now()), env };
         let taken = UNITS * u32::try_from(orders).unwrap();
         stage

@@ -13,14 +13,16 @@ use sojourn::commerce::reports::{
 use sojourn::coordination::lock::{FencingToken, JobSlot, Lease};
 use sojourn::core::date_time::rfc3339;
 use sojourn::core::deadline::Deadline;
+use sojourn::core::env::Env;
 use sojourn::core::ids::{self, OrderId, UserId};
 use sojourn::core::json::Plain;
 use sojourn_local::services::faults::{Effect, Failure, Rule, When};
-use sojourn_testing::{BUCKET, Files, Store};
+use sojourn_testing::{BUCKET, Files, Fixture, Store};
 
 struct Stage {
     store: Store,
     files: Files,
+    env: Env,
 }
 
 fn day() -> Date {
@@ -43,7 +45,9 @@ fn lease(fence: u64) -> Lease {
 
 impl Stage {
     fn new() -> Self {
-        Self { store: Store::start(), files: Files::start() }
+        let files = Files::start();
+        let Fixture { store, env, .. } = Fixture::start_with(files.variables());
+        Self { store, files, env }
     }
 
     fn client(&self) -> aws_sdk_s3::Client {
@@ -51,12 +55,11 @@ impl Stage {
     }
 
     fn archive(&self) -> S3Reports {
-        S3Reports::from_env(self.client(), &crate::env_of(&self.store)).unwrap()
+        S3Reports::from_env(self.client(), &self.env).unwrap()
     }
 
     async fn compile(&self, lease: &Lease) -> DailyReport {
-        let env = crate::env_of(&self.store);
-        let orders = DynamoDailyOrders::from_env(self.store.client.clone(), &env).unwrap();
+        let orders = DynamoDailyOrders::from_env(self.store.client.clone(), &self.env).unwrap();
         reports::compile(&orders, day(), lease, now()).await.unwrap()
     }
 

@@ -16,8 +16,7 @@ use sojourn::core::ids::{self, UserId};
 use sojourn::files::uploads::dynamo::DynamoUploads;
 use sojourn::files::uploads::s3::S3Uploads;
 use sojourn::files::uploads::{Offer, UploadLimits, UploadRequest, Uploads};
-use sojourn::platform::tables;
-use sojourn_testing::{BUCKET, Files, Store};
+use sojourn_testing::{BUCKET, Files, Fixture, Store};
 
 /// A table and a bucket.
 struct Stage {
@@ -29,10 +28,9 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let (store, files) = (Store::start(), Files::start());
-        let table = (tables::UPLOADS.variable.to_owned(), tables::UPLOADS.name(&store.env).unwrap());
-        let env = Env::of(files.variables().into_iter().chain([table]));
-        Self { store, files, env, owner: ids::random().next() }
+        let files = Files::start();
+        let Fixture { store, env, ids, .. } = Fixture::start_with(files.variables());
+        Self { store, files, env, owner: ids.next() }
     }
 
     fn rows(&self) -> DynamoUploads {

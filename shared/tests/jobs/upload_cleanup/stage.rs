@@ -17,7 +17,7 @@ use sojourn::files::uploads::dynamo::{DynamoSweep, DynamoUploads, key, usage_key
 use sojourn::files::uploads::s3::S3Uploads;
 use sojourn::files::uploads::{CompletionRequest, Upload, UploadError, UploadLimits, UploadRequest, Uploads};
 use sojourn::platform::dynamo::{DynamoError, Guard};
-use sojourn_testing::{BUCKET, Files, Store};
+use sojourn_testing::{BUCKET, Files, Fixture, Store};
 
 /// The size of a small file, in bytes.
 pub(super) const SMALL: u64 = 12;
@@ -27,7 +27,7 @@ const TWELVE_BYTES: &str = "d4ce2c527afe674c7a086bd74e256019e3d5dcdb31eeb6eaadef
 pub(super) const LARGE: u64 = 6 * 1024 * 1024;
 /// More than a run needs.
 pub(super) const LONG: Duration = Duration::from_mins(1);
-/// How long uploads may stay unfinished.
+/// How long uploads may stay unfinished: `UNFINISHED_UPLOAD_HOURS`.
 const UNFINISHED_HOURS: u64 = 24;
 
 pub(super) struct Stage {
@@ -57,18 +57,10 @@ fn slot(at: Timestamp) -> JobSlot {
 impl Stage {
     /// Empty, and long enough before [`nine`] for what begins here to be unfinished by then.
     pub(super) fn new() -> Self {
-        let store = Store::start();
-        let limits = [
-            ("UPLOAD_MAX_MEGABYTES", "100".to_owned()),
-            ("UPLOAD_QUOTA_MEGABYTES", "1024".to_owned()),
-            ("UPLOAD_TYPES", "text/plain".to_owned()),
-            ("UNFINISHED_UPLOAD_HOURS", UNFINISHED_HOURS.to_string()),
-            // Only that there is one matters here: buckets are in the path.
-            ("AWS_ENDPOINT_URL_S3", "set".to_owned()),
-        ];
-        let env = crate::env_with(&store, limits);
+        let files = Files::start();
+        let Fixture { store, env, .. } = Fixture::start_with(files.variables());
         let clock = ManualClock::at(nine() - hours(UNFINISHED_HOURS + 1));
-        Self { store, files: Files::start(), clock, env }
+        Self { store, files, clock, env }
     }
 
     /// As time passes until [`nine`].

@@ -1,0 +1,64 @@
+//! Requests made of the files in `events/`.
+
+use lambda_http::{Context, RequestExt};
+use serde_json::{Value, json};
+use sojourn::core::clock::{Clock, SystemClock};
+use sojourn::edge::http::Incoming;
+
+/// Milliseconds that an invocation has.
+const TIMEOUT_MS: u64 = 29_000;
+
+/// An event of API Gateway, on its way to a handler.
+#[must_use = "a handler takes it"]
+pub struct Event(Value);
+
+impl Event {
+    /// The event of a file.
+    pub fn of(file: &str) -> Self {
+        Self(serde_json::from_str(file).unwrap())
+    }
+
+    /// With an access token.
+    pub fn token(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// With a header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.0["headers"][name] = value.into();
+        self
+    }
+
+    /// Without a header.
+    pub fn without(mut self, header: &str) -> Self {
+        self.0["headers"].as_object_mut().unwrap().remove(header);
+        self
+    }
+
+    /// With a parameter in its path.
+    pub fn path(mut self, name: &str, value: &str) -> Self {
+        self.0["pathParameters"] = json!({name: value});
+        self
+    }
+
+    /// With a parameter in its query.
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        self.0["queryStringParameters"] = json!({name: value});
+        self.0["rawQueryString"] = format!("{name}={value}").into();
+        self
+    }
+
+    /// With a body.
+    pub fn body(mut self, body: &str) -> Self {
+        self.0["body"] = body.into();
+        self
+    }
+
+    /// The request that a handler gets of it.
+    pub fn incoming(self) -> Incoming {
+        let mut context = Context::default();
+        context.deadline = u64::try_from(SystemClock.now().as_millisecond()).unwrap() + TIMEOUT_MS;
+        let request = lambda_http::request::from_str(&self.0.to_string()).unwrap();
+        Incoming::new(request.with_lambda_context(context))
+    }
+}
