@@ -27,3 +27,28 @@ pub use redis_server::RedisServer;
 pub use redis_tls::TlsServer;
 pub use store::Store;
 pub use token_keys::{TestKey, jwks, sealing_key, sealing_keys};
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::process::Command;
+
+    /// Every dependency with its features, as cargo compiles them along these edges of the graph.
+    fn dependencies(edges: &str) -> BTreeSet<String> {
+        let what = ["tree", "--offline", "--workspace", "--edges", edges];
+        let form = ["--prefix", "none", "--format", "{p} {f}"];
+        let mut cargo = Command::new(env!("CARGO"));
+        let output = cargo.args(what).args(form).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        // Cargo marks what it has listed before.
+        text.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+    }
+
+    #[test]
+    fn tests_ask_for_no_feature_that_a_build_of_the_workspace_lacks() {
+        let (built, tested) = (dependencies("normal,build"), dependencies("normal,build,dev"));
+        let again: Vec<&String> = built.difference(&tested).collect();
+        assert!(again.is_empty(), "testing/Cargo.toml has to name features of these: {again:#?}");
+    }
+}
