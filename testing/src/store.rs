@@ -1,6 +1,6 @@
 //! A DynamoDB of its own for each test: empty, with every table of the library.
 //!
-//! It is embedded, unless the variable [`REMOTE`] names another one: AWS's DynamoDB Local, as a second judge of
+//! It is embedded, unless the variable `SOJOURN_TEST_DYNAMODB` names another one: AWS's DynamoDB Local, as a second judge of
 //! conditions (`.ci/dynamodb-local` starts it).
 
 use std::collections::BTreeSet;
