@@ -4,17 +4,21 @@
 //! are neither versions nor aliases, so every qualifier but `$LATEST` is not found. A function that calls needs
 //! `lambda:InvokeFunction` in its policy; a request without credentials is the operator's (`curl` at this machine).
 //!
+//! Fault rules and usage see it as `lambda`: the operation `Invoke` on the function's short name. What the region itself
+//! invokes (routes, schedules, queues) does not pass here.
+//!
 //! Every answer has `x-amzn-requestid`: the request id that the function sees. `ClientContext` is not passed on.
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -24,29 +28,31 @@ use super::limits::{EVENT_LIMIT_BYTES, REQUEST_LIMIT_BYTES};
 use super::outcome::{HandedOver, Outcome};
 use super::tail::Tail;
 use super::{Functions, failure};
-use crate::services::access::{Access, arn};
+use crate::services::access::{Access, Caller, Permission, Unauthenticated, arn};
+use crate::services::faults::Failure;
+use crate::services::pipeline::{self, Api, Reading, Refusal};
+use crate::services::{Call, Controls, Service};
 use crate::uuid;
+
+type Refused = pipeline::Refused<Body>;
 
 /// The one qualifier that every function has.
 const LATEST: &str = "$LATEST";
 
-/// An answer that ends a request before its function is asked.
-type Refused = Box<Response>;
-
 /// What the API serves, and who may call it.
 #[derive(Clone)]
-struct Api {
+struct Served {
     functions: Arc<Functions>,
-    access: Arc<Access>,
+    controls: Controls,
 }
 
-/// The API's routes.
-pub fn router(functions: Arc<Functions>, access: Arc<Access>) -> Router {
+/// The API's routes. A request whose connection is to be closed is answered with [`Hangup`](crate::services::Hangup) as an extension.
+pub fn router(functions: Arc<Functions>, controls: Controls) -> Router {
     Router::new()
         .route("/2015-03-31/functions/{function}/invocations", post(invoke))
         // The limit is checked by hand: the refusal has a form of its own.
         .layer(DefaultBodyLimit::disable())
-        .with_state(Api { functions, access })
+        .with_state(Served { functions, controls })
 }
 
 /// `?Qualifier=`.
@@ -65,69 +71,117 @@ enum Kind {
 }
 
 async fn invoke(
-    State(api): State<Api>,
+    State(Served { functions, controls }): State<Served>,
     Path(function): Path<String>,
     Query(Parameters { qualifier }): Query<Parameters>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
     let request_id = uuid::v4();
-    let asked = api.carry_out(&request_id, &function, qualifier.as_deref(), &headers, body).await;
-    let mut response = asked.unwrap_or_else(|refused| *refused);
-    if let Ok(value) = HeaderValue::from_str(&request_id) {
-        response.headers_mut().insert("x-amzn-requestid", value);
+    let api = InvokeApi { functions: &functions, function, qualifier, request_id: &request_id };
+    match pipeline::run(&api, &controls, request).await {
+        Ok(mut response) => {
+            if let Ok(value) = HeaderValue::from_str(&request_id) {
+                response.headers_mut().insert("x-amzn-requestid", value);
+            }
+            response
+        }
+        Err(hangup) => Extension(hangup).into_response(),
     }
-    response
 }
 
-impl Api {
-    async fn carry_out(
-        &self,
-        request_id: &str,
-        function: &str,
-        qualifier: Option<&str>,
-        headers: &HeaderMap,
-        body: Body,
-    ) -> Result<Response, Refused> {
-        let target = Target::of(&self.functions, function, qualifier)?;
-        authorise(&self.access, headers, &target.arn)?;
-        let name = target.name.ok_or_else(|| Box::new(not_found(&target.arn)))?;
-        let kind = kind(headers)?;
-        let tail = tail(headers)?;
+/// One request of the API.
+struct InvokeApi<'a> {
+    functions: &'a Functions,
+    function: String,
+    qualifier: Option<String>,
+    request_id: &'a str,
+}
+
+/// An invocation of a function that may not exist.
+struct Work {
+    target: Target,
+    headers: HeaderMap,
+    body: Body,
+}
+
+impl Api for InvokeApi<'_> {
+    const SERVICE: Service = Service::Lambda;
+    type Body = Body;
+    type Answer = Body;
+    type Operation = Target;
+    type Work = Work;
+
+    fn operation(&self, _: &Parts) -> Result<Target, Refused> {
+        Target::of(self.functions, &self.function, self.qualifier.as_deref())
+    }
+
+    /// A request without credentials is the operator's.
+    fn authenticate(&self, access: &Access, headers: &HeaderMap) -> Result<Caller, Unauthenticated> {
+        if headers.contains_key(AUTHORIZATION) { access.authenticate(headers) } else { Ok(Caller::Operator) }
+    }
+
+    fn read(&self, target: Target, head: Parts, body: Body) -> Result<Reading<Work>, Refused> {
+        Ok(Reading {
+            operation: "Invoke".to_owned(),
+            resources: vec![target.name.clone().unwrap_or_else(|| self.function.clone())],
+            permissions: vec![Permission::new("lambda:InvokeFunction", &target.arn)],
+            work: Work { target, headers: head.headers, body },
+        })
+    }
+
+    async fn perform(&self, _: &Call, work: Work) -> Response {
+        self.invoke(work).await.unwrap_or_else(|refused| *refused)
+    }
+
+    fn refuse(&self, refusal: Refusal, _: Option<&Work>) -> Response {
+        let forbidden = |kind, message: &str| error(StatusCode::FORBIDDEN, kind, message);
+        match refusal {
+            Refusal::Unauthenticated(stranger) => forbidden(stranger.error_type(), &stranger.to_string()),
+            Refusal::Denied(denied) => forbidden("AccessDeniedException", &denied.to_string()),
+            Refusal::Injected(failure) => injected(&failure),
+        }
+    }
+}
+
+impl InvokeApi<'_> {
+    async fn invoke(&self, Work { target, headers, body }: Work) -> Result<Response, Refused> {
+        let request_id = self.request_id.to_owned();
+        let name = target.name.ok_or_else(|| not_found(&target.arn))?;
+        let kind = kind(&headers)?;
+        let tail = tail(&headers)?;
         let payload = payload(body, kind).await?;
-        match kind {
+        Ok(match kind {
             Kind::RequestResponse => {
-                let invoked =
-                    self.functions.invoke_as(request_id.to_owned(), name, payload, tail.clone()).await;
-                let mut response = answer(&self.functions, name, request_id, invoked);
+                let invoked = self.functions.invoke_as(request_id, &name, payload, tail.clone()).await;
+                let mut response = answer(self.functions, &name, self.request_id, invoked);
                 if let Some(tail) = tail
                     && response.status() == StatusCode::OK
                     && let Ok(log) = HeaderValue::from_str(&tail.encode())
                 {
                     response.headers_mut().insert("x-amz-log-result", log);
                 }
-                Ok(response)
+                response
             }
-            Kind::Event => match self.functions.hand_over_as(request_id.to_owned(), name, payload) {
-                HandedOver::Accepted => Ok(StatusCode::ACCEPTED.into_response()),
-                HandedOver::Throttled => Ok(throttled()),
-                HandedOver::NotFound => Err(Box::new(not_found(&target.arn))),
+            Kind::Event => match self.functions.hand_over_as(request_id, &name, payload) {
+                HandedOver::Accepted => StatusCode::ACCEPTED.into_response(),
+                HandedOver::Throttled => throttled(),
+                HandedOver::NotFound => not_found(&target.arn),
             },
-            Kind::DryRun => Ok(StatusCode::NO_CONTENT.into_response()),
-        }
+            Kind::DryRun => StatusCode::NO_CONTENT.into_response(),
+        })
     }
 }
 
 /// Which function a request names.
-struct Target<'a> {
+struct Target {
     /// Its short name, if there is such a function with such a qualifier.
-    name: Option<&'a str>,
+    name: Option<String>,
     /// With the qualifier, if it has one: what the caller's policy has to cover.
     arn: String,
 }
 
-impl<'a> Target<'a> {
-    fn of(functions: &'a Functions, function: &str, qualifier: Option<&str>) -> Result<Self, Refused> {
+impl Target {
+    fn of(functions: &Functions, function: &str, qualifier: Option<&str>) -> Result<Self, Refused> {
         let (function, derived) = match function.rsplit_once(':') {
             Some((unqualified, derived)) if functions.resolve(function).is_none() => {
                 (unqualified, Some(derived))
@@ -139,10 +193,11 @@ impl<'a> Target<'a> {
         {
             let message =
                 "The derived qualifier from the function name does not match the specified qualifier.";
-            return Err(Box::new(invalid_parameter(message)));
+            return Err(invalid_parameter(message).into());
         }
         let name = functions.resolve(function);
         let arn = name.map_or_else(|| arn::function(function), |name| functions.arn(name).to_owned());
+        let name = name.map(str::to_owned);
         Ok(match derived.or(qualifier) {
             None => Self { name, arn },
             Some(qualifier) => {
@@ -150,18 +205,6 @@ impl<'a> Target<'a> {
             }
         })
     }
-}
-
-fn authorise(access: &Access, headers: &HeaderMap, arn: &str) -> Result<(), Refused> {
-    if !headers.contains_key(AUTHORIZATION) {
-        return Ok(());
-    }
-    let forbidden = |kind, message: &str| Box::new(refusal(StatusCode::FORBIDDEN, kind, message));
-    let caller =
-        access.authenticate(headers).map_err(|error| forbidden(error.error_type(), &error.to_string()))?;
-    access
-        .check(&caller, "lambda:InvokeFunction", arn)
-        .map_err(|denied| forbidden("AccessDeniedException", &denied.to_string()))
 }
 
 fn kind(headers: &HeaderMap) -> Result<Kind, Refused> {
@@ -186,16 +229,16 @@ async fn payload(body: Body, kind: Kind) -> Result<Bytes, Refused> {
     let limit = if kind == Kind::Event { EVENT_LIMIT_BYTES } else { REQUEST_LIMIT_BYTES };
     let payload = axum::body::to_bytes(body, limit).await.map_err(|_| {
         let message = format!("Request must be smaller than {limit} bytes for the InvokeFunction operation");
-        Box::new(refusal(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", &message))
+        Box::new(error(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", &message))
     })?;
     if payload.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
     match serde_json::from_slice::<IgnoredAny>(&payload) {
         Ok(IgnoredAny) => Ok(payload),
-        Err(error) => {
-            let message = format!("Could not parse request body into json: {error}");
-            Err(Box::new(refusal(StatusCode::BAD_REQUEST, "InvalidRequestContentException", &message)))
+        Err(malformed) => {
+            let message = format!("Could not parse request body into json: {malformed}");
+            Err(Box::new(error(StatusCode::BAD_REQUEST, "InvalidRequestContentException", &message)))
         }
     }
 }
@@ -214,15 +257,25 @@ fn answer(functions: &Functions, name: &str, request_id: &str, outcome: Outcome)
 
 fn not_found(arn: &str) -> Response {
     let message = format!("Function not found: {arn}");
-    refusal(StatusCode::NOT_FOUND, "ResourceNotFoundException", &message)
+    error(StatusCode::NOT_FOUND, "ResourceNotFoundException", &message)
 }
 
 fn invalid_parameter(message: &str) -> Response {
-    refusal(StatusCode::BAD_REQUEST, "InvalidParameterValueException", message)
+    error(StatusCode::BAD_REQUEST, "InvalidParameterValueException", message)
+}
+
+/// A failure that a fault rule asks for.
+fn injected(failure: &Failure) -> Response {
+    match failure {
+        Failure::ThrottlingException
+        | Failure::ProvisionedThroughputExceededException
+        | Failure::LimitExceeded => throttled(),
+        _ => error(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", "Internal server error"),
+    }
 }
 
 fn throttled() -> Response {
-    refusal(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", "Rate Exceeded.")
+    error(StatusCode::TOO_MANY_REQUESTS, "TooManyRequestsException", "Rate Exceeded.")
 }
 
 fn ok(payload: Bytes, function_error: Option<&'static str>) -> Response {
@@ -236,7 +289,7 @@ fn ok(payload: Bytes, function_error: Option<&'static str>) -> Response {
     response
 }
 
-fn refusal(status: StatusCode, kind: &'static str, message: &str) -> Response {
+fn error(status: StatusCode, kind: &'static str, message: &str) -> Response {
     let body = axum::Json(json!({ "Type": "User", "Message": message, "message": message }));
     (status, [("x-amzn-errortype", kind)], body).into_response()
 }

@@ -1,10 +1,11 @@
-//! The accept loop that both fronts share: HTTP/1.1 with keep-alive on one listener, until told to stop.
+//! The accept loop of both fronts and of Lambda's API: HTTP/1.1 with keep-alive on one listener, until told to stop.
 //!
 //! 1. A connection takes a slot before it is accepted, so that the process never holds more than the limit; callers
 //!    beyond it wait in the kernel's queue.
 //! 2. On shutdown nothing more is accepted, requests that have begun are answered, idle connections are closed.
 //! 3. What has not ended after [`SHUTDOWN_GRACE`] is cut off.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -12,9 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper::{Request, Response};
@@ -22,6 +21,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+
+use crate::services::Hangup;
 
 /// How long requests in flight may take to finish once the region stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -32,21 +33,17 @@ const KEEP_ALIVE: Duration = Duration::from_mins(1);
 /// Pause after a failed accept: the usual cause, no file descriptors left, doesn't pass at once.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
-/// Why a service gives no response: the connection is to be cut instead.
-#[derive(Debug, thiserror::Error)]
-#[error("the connection was cut on purpose")]
-pub(crate) struct Cut;
-
 /// Serves `listener` with one service per connection until `shutdown` is ready.
-pub(crate) async fn serve<S, F>(
+pub(crate) async fn serve<S, B, F>(
     listener: TcpListener,
     max_connections: usize,
     service_for: F,
     shutdown: impl Future<Output = ()>,
 ) where
     F: Fn(SocketAddr) -> S,
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Cut> + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Hangup> + Send + 'static,
     S::Future: Send,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let (stop, stopping) = watch::channel(());
     let slots = Arc::new(Semaphore::new(max_connections));
@@ -94,14 +91,15 @@ async fn accept(
     Ok((stream, peer, slot))
 }
 
-async fn connection<S>(
+async fn connection<S, B>(
     stream: TcpStream,
     service: S,
     mut stopping: watch::Receiver<()>,
     slot: OwnedSemaphorePermit,
 ) where
-    S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Cut> + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Hangup> + Send + 'static,
     S::Future: Send,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -11,12 +11,10 @@ mod hop_by_hop;
 pub mod http;
 mod ids;
 mod invocation;
-mod listener;
+pub(crate) mod listener;
 mod origin;
 mod request_size;
 pub mod websocket;
-
-use crate::template::model::{ACCOUNT as ACCOUNT_ID, REGION};
 
 /// `requestContext.apiId` of the HTTP API: its logical id, which is what `Ref` gives here.
 pub const HTTP_API_ID: &str = "HttpApi";

@@ -22,10 +22,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::middleware;
-use axum::serve::ListenerExt;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tower::ServiceExt;
 
 use crate::browser_guard;
 use crate::build::{BuildError, Workspace};
@@ -35,16 +38,17 @@ use crate::event_sources::EventSources;
 use crate::functions::events::Destinations;
 use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
 use crate::gateway::http::HttpFront;
+use crate::gateway::listener;
 use crate::gateway::websocket::{Limits, WebSocketFront};
 use crate::keys::{KeyError, KeyRing, SealingKeys, SigningKey};
 use crate::logs::Logs;
 use crate::schedules::{Schedules, Upcoming};
-use crate::services::Controls;
 use crate::services::access::{Access, arn};
 use crate::services::dynamodb::{DynamoDb, Storage};
 use crate::services::s3::S3;
 use crate::services::secrets::Secrets;
 use crate::services::sqs::{Queues, Sqs};
+use crate::services::{Controls, Hangup};
 use crate::template::model::{Function, REGION, Stack};
 use crate::template::{self, Context, TemplateError, samconfig};
 pub(crate) use data::DataFolder;
@@ -69,8 +73,8 @@ const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 /// Where the messages of the queues are, in the data folder.
 const QUEUES_FILE: &str = "queues.db";
 
-/// How long open connections of the control listener may take to end.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
+/// Open connections to Lambda's API and the region's own. Each function that invokes others has one or two.
+const MAX_API_CONNECTIONS: usize = 1_024;
 
 /// What to run, and where.
 #[derive(Debug, Clone)]
@@ -200,7 +204,7 @@ impl Region {
             sealing_keys: services.sealing_keys.clone(),
             services: controls.clone(),
         };
-        let api = lambda_api::router(Arc::clone(&functions), Arc::clone(&controls.access))
+        let api = lambda_api::router(Arc::clone(&functions), controls.clone())
             .merge(control::router(control))
             .layer(middleware::from_fn(browser_guard::refuse_pages));
         servers.spawn(serve(lambda.listener, api, stopped(&shutdown)));
@@ -383,29 +387,20 @@ fn stopped(shutdown: &watch::Sender<()>) -> impl Future<Output = ()> + Send + 's
     }
 }
 
+/// Serves Lambda's API and the region's own.
 async fn serve(listener: TcpListener, api: axum::Router, stopped: impl Future<Output = ()> + Send + 'static) {
-    let (stop, mut stopping) = watch::channel(false);
-    let told = async move {
-        stopped.await;
-        stop.send_replace(true);
+    let service_for = |_| {
+        let api = api.clone();
+        service_fn(move |request: Request<Incoming>| {
+            let answered = api.clone().oneshot(request);
+            async move {
+                let response = answered.await.unwrap_or_else(|never| match never {});
+                match response.extensions().get::<Hangup>() {
+                    Some(&hangup) => Err(hangup),
+                    None => Ok(response),
+                }
+            }
+        })
     };
-    // Invocations are small requests and small answers: waiting for more to send would only add latency.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY refused");
-        }
-    });
-    let server = axum::serve(listener, api).with_graceful_shutdown(told);
-    // Whoever follows the logs would never end.
-    let grace = async move {
-        if stopping.wait_for(|stopping| *stopping).await.is_ok() {
-            tokio::time::sleep(SHUTDOWN_GRACE).await;
-        }
-    };
-    tokio::select! {
-        result = server => if let Err(error) = result {
-            tracing::error!(%error, "Lambda's API stopped");
-        },
-        () = grace => {}
-    }
+    listener::serve(listener, MAX_API_CONNECTIONS, service_for, stopped).await;
 }

@@ -26,6 +26,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
+use super::call::Hangup;
+
 /// Worker threads of one server. `SQLite` is behind one lock, and on the two cores that region, functions and clients share
 /// a second worker waits for that lock more than it gets done: 0.42 ms of processor time an order instead of 0.39.
 const WORKERS: usize = 1;
@@ -38,11 +40,6 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, BodyError>;
 
 /// Why an answer's body broke off.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The connection is to be closed without an answer.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the connection was closed without an answer")]
-pub struct Hangup;
 
 /// What answers the requests of one server.
 pub(crate) trait Handler: Send + Sync + 'static {

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Call, Service};
+use super::call::{Call, Service};
 
 /// Requests that the log keeps: enough for any test, and bounded under a benchmark.
 pub const LOG_CAPACITY: usize = 100_000;
@@ -66,27 +66,6 @@ pub struct Units {
     pub write: f64,
 }
 
-/// How a request ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ending {
-    /// HTTP status of the answer; `None` when the connection was cut off.
-    pub status: Option<u16>,
-    /// What it consumed, by table.
-    pub consumed: Vec<(String, Units)>,
-}
-
-impl Ending {
-    /// An ending with a status and without capacity.
-    pub fn status(status: u16) -> Self {
-        Self { status: Some(status), consumed: Vec::new() }
-    }
-
-    /// The connection was cut off.
-    pub fn hangup() -> Self {
-        Self { status: None, consumed: Vec::new() }
-    }
-}
-
 /// One request.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -99,7 +78,7 @@ pub struct Entry {
     pub service: Service,
     /// Which operation.
     pub operation: String,
-    /// Table names, `bucket/key`, a queue's or a secret's name, or a connection id.
+    /// What it was about: see [`Call::resources`].
     pub resources: Vec<String>,
     /// Microseconds since the recording began.
     pub start_micros: u64,
@@ -179,8 +158,9 @@ impl Usage {
         self.recording.load(Ordering::Acquire)
     }
 
-    /// Counts one request that was received at `start`, if somebody measures.
-    pub fn note(&self, call: Call<'_>, start: Instant, ending: Ending) {
+    /// Counts one request that was received at `start`, if somebody measures. `status` is the answer's, if it has one;
+    /// `consumed` is the capacity by table.
+    pub fn note(&self, call: &Call, start: Instant, status: Option<u16>, consumed: Vec<(String, Units)>) {
         if !self.is_recording() {
             return;
         }
@@ -188,13 +168,12 @@ impl Usage {
         // A request from before the recording belongs to nobody's measurement.
         let Some(started) = start.checked_duration_since(state.since) else { return };
         let caller = call.caller.name();
-        let key = (caller.to_owned(), call.service, call.operation.to_owned(), call.resources.to_vec());
+        let key = (caller.to_owned(), call.service, call.operation.clone(), call.resources.clone());
         let count = state.requests.entry(key).or_default();
         count.requests += 1;
-        count.failures += u64::from(ending.status.is_none_or(|status| status >= 400));
-        for (table, units) in ending.consumed {
-            let total =
-                state.capacity.entry((caller.to_owned(), call.operation.to_owned(), table)).or_default();
+        count.failures += u64::from(status.is_none_or(|status| status >= 400));
+        for (table, units) in consumed {
+            let total = state.capacity.entry((caller.to_owned(), call.operation.clone(), table)).or_default();
             total.read += units.read;
             total.write += units.write;
         }
@@ -206,11 +185,11 @@ impl Usage {
             sequence: state.log.len() as u64 + 1,
             caller: caller.to_owned(),
             service: call.service,
-            operation: call.operation.to_owned(),
-            resources: call.resources.to_vec(),
+            operation: call.operation.clone(),
+            resources: call.resources.clone(),
             start_micros: micros(started),
             end_micros: micros(state.since.elapsed()),
-            status: ending.status,
+            status,
         };
         state.log.push(entry);
     }

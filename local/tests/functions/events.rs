@@ -86,7 +86,7 @@ async fn an_event_that_fails_for_good_is_retried_and_then_recorded_in_the_destin
         } else {
             assert_eq!(record["responsePayload"]["errorMessage"], "failed as told");
         }
-        assert!(fixture.access.unused().is_empty(), "the role's permission was needed");
+        assert!(fixture.controls.access.unused().is_empty(), "the role's permission was needed");
         fixture.functions.shut_down().await;
     }
 }
@@ -121,7 +121,7 @@ async fn a_record_reaches_no_queue_that_the_role_may_not_send_to() {
     fixture.hand_over(&json!({"do": "error"}));
     fixture.until("the refusal", |fixture| fixture.logged("DestinationDeliveryFailures")).await;
     assert_eq!(fixture.queues.count(DEAD).unwrap(), Counts::default());
-    assert_eq!(fixture.access.denied().len(), 1);
+    assert_eq!(fixture.controls.access.denied().len(), 1);
     fixture.functions.shut_down().await;
 }
 

@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use sojourn_local::functions::{Settings, lambda_api};
+use sojourn_local::services::faults::{Failure, Rule};
+use sojourn_local::services::{Controls, Service};
 use sojourn_local::template::model::Statement;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -35,7 +37,7 @@ async fn api() -> Api {
         start_with(&Settings::default(), patience, "", Setup { policy: vec![policy], ..Setup::default() });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let router = lambda_api::router(fixture.functions.clone(), fixture.access.clone());
+    let router = lambda_api::router(fixture.functions.clone(), fixture.controls.clone());
     let served = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     Api { fixture, address, served }
 }
@@ -165,12 +167,28 @@ async fn what_lambda_refuses_reaches_no_function() {
 #[tokio::test]
 async fn a_policy_covers_the_function_with_the_qualifier_that_was_asked_for() {
     let api = api().await;
-    let key = api.fixture.access.key_of("fixture").unwrap().access_key_id.clone();
+    let key = api.fixture.controls.access.key_of("fixture").unwrap().access_key_id.clone();
     let signed = format!("AWS4-HMAC-SHA256 Credential={key}/20261120/local/lambda/aws4_request, Signature=x");
     let headers = [("authorization", signed.as_str()), ("x-amz-invocation-type", "DryRun")];
     assert_eq!(api.invoke("fixture", &headers, "{}").await.status(), StatusCode::NO_CONTENT);
     let qualified = api.invoke("fixture?Qualifier=$LATEST", &headers, "{}").await;
     assert_refused(&qualified, 403, "AccessDeniedException");
     assert_refused(&api.invoke("nobody", &headers, "{}").await, 403, "AccessDeniedException");
+    api.end().await;
+}
+
+#[tokio::test]
+async fn fault_rules_and_usage_see_invocations_as_they_see_other_requests() {
+    let api = api().await;
+    let Controls { faults, usage, .. } = &api.fixture.controls;
+    usage.record();
+    let failing = Rule::fail(Failure::InternalServerError).service(Service::Lambda).resource("fixture");
+    faults.add(failing.operation("Invoke").caller("operator").times(1));
+    assert_refused(&api.invoke("sojourn-fixture", &[], "{}").await, 500, "ServiceException");
+    assert!(api.fixture.functions.ps().is_empty(), "no process was started");
+    assert_eq!(api.invoke("sojourn-fixture", &[], "{}").await.status(), StatusCode::OK);
+    let log = usage.snapshot().log;
+    assert_eq!(log.iter().map(|row| row.status).collect::<Vec<_>>(), [Some(500), Some(200)]);
+    assert!(log.iter().all(|row| row.service == Service::Lambda && row.resources == ["fixture"]), "{log:?}");
     api.end().await;
 }

@@ -16,6 +16,7 @@ use sojourn_local::functions::events::Destinations;
 use sojourn_local::functions::outcome::{Invoke, Outcome};
 use sojourn_local::functions::{FunctionSpec, Functions, Settings};
 use sojourn_local::logs::{Format, Logs};
+use sojourn_local::services::Controls;
 use sojourn_local::services::access::Access;
 use sojourn_local::services::sqs::Queues;
 use sojourn_local::template::model::{EventInvoke, Function, Queue, Stack, Statement};
@@ -27,7 +28,7 @@ pub(crate) struct Fixture {
     pub(crate) functions: Arc<Functions>,
     pub(crate) logs: Logs,
     pub(crate) queues: Arc<Queues>,
-    pub(crate) access: Arc<Access>,
+    pub(crate) controls: Controls,
 }
 
 /// `cargo test` builds the examples beside the tests.
@@ -81,10 +82,10 @@ pub(crate) fn start_with(settings: &Settings, timeout: Duration, init: &str, set
         reserved_concurrency,
         event_invoke,
     };
-    let access = Arc::new(Access::new(&Stack { functions: vec![function], ..Stack::default() }));
-    let destinations = Destinations { queues: Arc::clone(&queues), access: Arc::clone(&access) };
+    let controls = Controls::new(Access::new(&Stack { functions: vec![function], ..Stack::default() }));
+    let destinations = Destinations { queues: Arc::clone(&queues), access: Arc::clone(&controls.access) };
     let functions = Functions::new(vec![spec], settings, &logs, destinations);
-    Fixture { functions, logs, queues, access }
+    Fixture { functions, logs, queues, controls }
 }
 
 pub(crate) fn patient() -> Fixture {

@@ -18,9 +18,10 @@ use jiff::Timestamp;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::routes::PathParameters;
+use crate::gateway::HTTP_API_ID;
 use crate::gateway::ids::log_time;
 use crate::gateway::origin::Origin;
-use crate::gateway::{ACCOUNT_ID, HTTP_API_ID};
+use crate::template::model::ACCOUNT;
 
 /// What an event is made of.
 pub(super) struct Source<'a> {
@@ -114,7 +115,7 @@ pub(super) fn write(source: Source<'_>) -> Result<Vec<u8>, serde_json::Error> {
         headers: Headers(headers),
         query_string_parameters: query_parameters(raw_query_string),
         request_context: RequestContext {
-            account_id: ACCOUNT_ID,
+            account_id: ACCOUNT,
             api_id: HTTP_API_ID,
             domain_name: &source.origin.domain_name,
             domain_prefix: source.origin.domain_prefix(),

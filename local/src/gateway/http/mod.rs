@@ -38,11 +38,12 @@ use self::response::message;
 pub use self::routes::{RouteError, Routes};
 use super::ids::short_id;
 use super::invocation::{self, Integration};
-use super::listener::{self, Cut};
+use super::listener;
 use super::origin::{self, Origin};
 use super::request_size::{MAX_REQUEST_BYTES, request_bytes};
 use crate::clock;
 use crate::functions::outcome::Invoke;
+use crate::services::Hangup;
 use crate::template::model::HttpApi;
 
 /// Body, in bytes (quota "Payload size").
@@ -107,7 +108,7 @@ impl<I: Invoke> HttpFront<I> {
             let front = Arc::clone(&front);
             service_fn(move |request| {
                 let front = Arc::clone(&front);
-                async move { Ok::<_, Cut>(front.answer(request, peer, port).await) }
+                async move { Ok::<_, Hangup>(front.answer(request, peer, port).await) }
             })
         };
         listener::serve(listener, MAX_CONNECTIONS, service_for, shutdown).await;

@@ -7,10 +7,9 @@
 //!
 //! Signatures aren't verified: the access key only says which function calls. Every call is counted as usage.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -19,11 +18,10 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::connections::Posted;
 use super::{WebSocketFront, json};
 use crate::functions::outcome::Invoke;
-use crate::gateway::listener::Cut;
-use crate::gateway::{ACCOUNT_ID, REGION, WEBSOCKET_API_ID};
-use crate::services::access::Denied;
-use crate::services::faults::{Aftermath, Failure, Verdict};
-use crate::services::usage::Ending;
+use crate::gateway::WEBSOCKET_API_ID;
+use crate::services::access::{Permission, arn};
+use crate::services::faults::Failure;
+use crate::services::pipeline::{self, Api, Reading, Refusal, Refused};
 use crate::services::{Call, Hangup, Service};
 
 const ACTION: &str = "execute-api:ManageConnections";
@@ -33,63 +31,71 @@ const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 /// the caller has written it all and sees the answer.
 const MAX_READ_BYTES: usize = 16 * 1024 * 1024;
 
+/// The calls about one connection.
+struct ConnectionsApi<'a, I> {
+    front: &'a WebSocketFront<I>,
+    id: &'a str,
+}
+
+impl<I: Invoke> Api for ConnectionsApi<'_, I> {
+    const SERVICE: Service = Service::Connections;
+    type Body = Incoming;
+    type Answer = Full<Bytes>;
+    type Operation = &'static str;
+    type Work = Incoming;
+
+    fn operation(&self, head: &Parts) -> Result<&'static str, Refused<Full<Bytes>>> {
+        match head.method {
+            Method::POST => Ok("PostToConnection"),
+            Method::GET => Ok("GetConnection"),
+            Method::DELETE => Ok("DeleteConnection"),
+            _ => Err(Box::new(forbidden("Unsupported method"))),
+        }
+    }
+
+    fn read(
+        &self,
+        operation: &'static str,
+        head: Parts,
+        work: Incoming,
+    ) -> Result<Reading<Incoming>, Refused<Full<Bytes>>> {
+        let stage = &self.front.api.stage;
+        let resource = arn::connection(WEBSOCKET_API_ID, stage, head.method.as_str(), self.id);
+        Ok(Reading {
+            operation: operation.to_owned(),
+            resources: vec![self.id.to_owned()],
+            permissions: vec![Permission::new(ACTION, resource)],
+            work,
+        })
+    }
+
+    async fn perform(&self, call: &Call, body: Incoming) -> Response<Full<Bytes>> {
+        match call.operation.as_str() {
+            "PostToConnection" => self.front.post(body, self.id).await,
+            "GetConnection" => self.front.get(self.id),
+            _ => self.front.delete(self.id),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal, _: Option<&Incoming>) -> Response<Full<Bytes>> {
+        match refusal {
+            Refusal::Unauthenticated(stranger) => {
+                error(StatusCode::FORBIDDEN, stranger.error_type(), &stranger.to_string())
+            }
+            Refusal::Denied(denied) => forbidden(&denied.to_string()),
+            Refusal::Injected(failure) => injected(&failure),
+        }
+    }
+}
+
 impl<I: Invoke> WebSocketFront<I> {
     /// Answers one call of the management API.
     pub(super) async fn manage(
         &self,
         request: Request<Incoming>,
         id: &str,
-    ) -> Result<Response<Full<Bytes>>, Cut> {
-        let operation = match *request.method() {
-            Method::POST => "PostToConnection",
-            Method::GET => "GetConnection",
-            Method::DELETE => "DeleteConnection",
-            _ => return Ok(error(StatusCode::FORBIDDEN, "ForbiddenException", "Unsupported method")),
-        };
-        let caller = match self.controls.access.authenticate(request.headers()) {
-            Ok(caller) => caller,
-            Err(stranger) => {
-                return Ok(error(StatusCode::FORBIDDEN, stranger.error_type(), &stranger.to_string()));
-            }
-        };
-        let start = Instant::now();
-        let resources = [id.to_owned()];
-        let call = Call { caller: &caller, service: Service::Connections, operation, resources: &resources };
-        let (answer, aftermath) = match self.verdict(call, request.method(), id).await {
-            Ok(Verdict::Proceed(aftermath)) => (self.carry_out(request, id).await, aftermath),
-            Ok(Verdict::Fail(failure)) => (injected(&failure), Aftermath::default()),
-            Ok(Verdict::Hangup) => {
-                self.controls.usage.note(call, start, Ending::hangup());
-                return Err(Cut);
-            }
-            Err(denied) => {
-                tracing::warn!(function = caller.name(), "{denied}");
-                let answer = error(StatusCode::FORBIDDEN, "ForbiddenException", &denied.to_string());
-                (answer, Aftermath::default())
-            }
-        };
-        let settled = aftermath.settle().await;
-        let status = settled.is_ok().then_some(answer.status().as_u16());
-        self.controls.usage.note(call, start, Ending { status, consumed: Vec::new() });
-        settled.map(|()| answer).map_err(|Hangup| Cut)
-    }
-
-    /// What the caller's policy and the faults in force say to the call.
-    async fn verdict(&self, call: Call<'_>, method: &Method, id: &str) -> Result<Verdict, Denied> {
-        let stage = &self.api.stage;
-        let resource = format!(
-            "arn:aws:execute-api:{REGION}:{ACCOUNT_ID}:{WEBSOCKET_API_ID}/{stage}/{method}/@connections/{id}"
-        );
-        self.controls.access.check(call.caller, ACTION, &resource)?;
-        Ok(self.controls.faults.before(call).await)
-    }
-
-    async fn carry_out(&self, request: Request<Incoming>, id: &str) -> Response<Full<Bytes>> {
-        match *request.method() {
-            Method::POST => self.post(request.into_body(), id).await,
-            Method::GET => self.get(id),
-            _ => self.delete(id),
-        }
+    ) -> Result<Response<Full<Bytes>>, Hangup> {
+        pipeline::run(&ConnectionsApi { front: self, id }, &self.controls, request).await
     }
 
     async fn post(&self, body: Incoming, id: &str) -> Response<Full<Bytes>> {
@@ -141,6 +147,10 @@ fn injected(failure: &Failure) -> Response<Full<Bytes>> {
         Failure::LimitExceeded | Failure::ThrottlingException => limit_exceeded(),
         _ => error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Internal server error"),
     }
+}
+
+fn forbidden(message: &str) -> Response<Full<Bytes>> {
+    error(StatusCode::FORBIDDEN, "ForbiddenException", message)
 }
 
 fn gone() -> Response<Full<Bytes>> {

@@ -41,11 +41,11 @@ use self::connections::Connections;
 pub use self::limits::Limits;
 use self::selection::RouteSelection;
 pub use self::selection::SelectionError;
-use super::listener::{self, Cut};
+use super::listener;
 use super::origin::Origin;
 use super::request_size::{MAX_REQUEST_BYTES, request_bytes};
 use crate::functions::outcome::Invoke;
-use crate::services::Controls;
+use crate::services::{Controls, Hangup};
 use crate::template::model::{WebSocketApi, WebSocketRoute};
 
 /// How long `$disconnect` functions may take once the region stops.
@@ -120,7 +120,7 @@ impl<I: Invoke> WebSocketFront<I> {
         peer: SocketAddr,
         port: u16,
         lifecycle: Lifecycle,
-    ) -> Result<Response<Full<Bytes>>, Cut> {
+    ) -> Result<Response<Full<Bytes>>, Hangup> {
         if request_bytes(request.method(), request.uri(), request.headers()) > MAX_REQUEST_BYTES {
             return Ok(message(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,

@@ -29,7 +29,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
 pub(in crate::services) use policy::{Case, matches};
-pub use policy::{Details, Grant};
+pub use policy::{Details, Grant, Permission};
 pub use signature::{Unauthenticated, access_key_id};
 
 use crate::template::model::Stack;
@@ -185,25 +185,19 @@ impl Access {
 
     /// Whether `caller` may do `action` (`dynamodb:GetItem`) to `resource` (an ARN, or `*` where the action has none).
     pub fn check(&self, caller: &Caller, action: &str, resource: &str) -> Result<(), Denied> {
-        self.check_detailed(caller, action, resource, None)
+        self.check_permission(caller, &Permission::new(action, resource))
     }
 
-    /// The same for a request that statements with conditions may allow, by its `details`.
-    pub fn check_detailed(
-        &self,
-        caller: &Caller,
-        action: &str,
-        resource: &str,
-        details: Option<&Details>,
-    ) -> Result<(), Denied> {
+    /// The same for a permission that statements with conditions may give.
+    pub fn check_permission(&self, caller: &Caller, needed: &Permission) -> Result<(), Denied> {
         let Caller::Function(role) = caller else { return Ok(()) };
-        if role.policy.allows(action, resource, details) {
+        if role.policy.allows(needed) {
             return Ok(());
         }
         let denied = Denied {
             principal: arn::principal(&role.physical_name),
-            action: action.to_owned(),
-            resource: resource.to_owned(),
+            action: needed.action.clone(),
+            resource: needed.resource.clone(),
         };
         let mut all = self.all_denied();
         if all.len() < DENIED_CAPACITY {

@@ -28,6 +28,24 @@ pub struct Grant {
     pub used: bool,
 }
 
+/// What a request needs: an action on a resource, and what conditions may look at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Permission {
+    /// Such as `dynamodb:GetItem`.
+    pub action: String,
+    /// An ARN, or `*` where the action has no resource.
+    pub resource: String,
+    /// `None` if conditions cannot look at requests of this kind.
+    pub details: Option<Details>,
+}
+
+impl Permission {
+    /// A permission of a request that shows nothing to conditions.
+    pub fn new(action: impl Into<String>, resource: impl Into<String>) -> Self {
+        Self { action: action.into(), resource: resource.into(), details: None }
+    }
+}
+
 /// What a request shows of itself to conditions, beyond its action and resource.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Details {
@@ -68,11 +86,12 @@ struct Pair {
 }
 
 impl Pair {
-    fn allows(&self, action: &str, resource: &str, details: Option<&Details>) -> bool {
+    fn allows(&self, needed: &Permission) -> bool {
+        let meets = |condition| needed.details.as_ref().is_some_and(|details| details.meet(condition));
         // IAM compares actions without case and resources with it.
-        matches(&self.action, action, Case::Ignored)
-            && covers(&self.resource, resource)
-            && self.conditions.iter().all(|condition| details.is_some_and(|details| details.meet(condition)))
+        matches(&self.action, &needed.action, Case::Ignored)
+            && covers(&self.resource, &needed.resource)
+            && self.conditions.iter().all(meets)
     }
 }
 
@@ -97,10 +116,10 @@ impl Policy {
     }
 
     /// Whether some pair allows it. Every pair that does counts as used.
-    pub(super) fn allows(&self, action: &str, resource: &str, details: Option<&Details>) -> bool {
+    pub(super) fn allows(&self, needed: &Permission) -> bool {
         let mut allowed = false;
         for pair in &self.pairs {
-            if pair.allows(action, resource, details) {
+            if pair.allows(needed) {
                 pair.used.store(true, Ordering::Relaxed);
                 allowed = true;
             }

@@ -91,7 +91,8 @@ fn a_request_that_shows_nothing_of_itself_meets_no_condition() {
     let access = Access::new(&stack);
     access.check(&caller(&access), "dynamodb:UpdateItem", &orders).unwrap_err();
     let details = Details { attributes: ["note".to_owned()].into(), return_values: None };
-    access.check_detailed(&caller(&access), "dynamodb:UpdateItem", &orders, Some(&details)).unwrap();
+    let needed = Permission { details: Some(details), ..Permission::new("dynamodb:UpdateItem", &orders) };
+    access.check_permission(&caller(&access), &needed).unwrap();
 }
 
 #[test]

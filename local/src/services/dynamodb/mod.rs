@@ -25,9 +25,11 @@ use dynoxide::Database;
 pub use embedded::Embedded;
 pub use tables::TableError;
 
-use super::Controls;
+use super::json::{Endpoint, Protocol};
+use super::pipeline::Controls;
 use super::server::{Server, StartError};
 use crate::template::model::Table;
+use endpoint::{DynamoDbApi, MAX_BODY_BYTES};
 use engine::Engine;
 use remote::Remote;
 use sweeper::Sweeper;
@@ -95,7 +97,8 @@ impl DynamoDb {
         controls: Controls,
     ) -> Result<Self, DynamoDbError> {
         let engine = Arc::new(open(storage, tables)?);
-        let endpoint = endpoint::Endpoint { engine: Arc::clone(&engine), controls };
+        let api = DynamoDbApi { engine: Arc::clone(&engine), usage: Arc::clone(&controls.usage) };
+        let endpoint = Endpoint { api, protocol: Protocol::Json10, max_body_bytes: MAX_BODY_BYTES, controls };
         let server = Server::start("DynamoDB", address, endpoint)?;
         Ok(Self { server, sweeper: None, engine })
     }

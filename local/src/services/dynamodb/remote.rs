@@ -7,14 +7,15 @@
 //! Limits: capacity units are not counted, and TTL is not enabled: the rows of a test whose clock stands in the past
 //! would be deleted under it.
 
-use http::StatusCode;
-use reqwest::{Client, Response};
+use http::{Response, StatusCode};
+use reqwest::Client;
 use tokio::sync::OnceCell;
 use ulid::Ulid;
 
 use super::endpoint::TABLE_TARGET;
 use super::tables;
-use crate::services::json::Answer;
+use crate::services::json;
+use crate::services::server::Body;
 use crate::template::model::Table;
 
 /// A DynamoDB at a URL, and the tables that it has to have.
@@ -41,18 +42,18 @@ impl Remote {
     }
 
     /// Passes a request on. A DynamoDB that cannot be reached is an internal error.
-    pub(super) async fn run(&self, operation: &str, body: &str) -> Answer {
+    pub(super) async fn run(&self, operation: &str, body: &str) -> Response<Body> {
         self.try_run(operation, body).await.unwrap_or_else(|error| {
             let message = format!("the DynamoDB at {} failed: {error}", self.url);
             tracing::error!("{message}");
-            Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", &message)
+            json::error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", &message)
         })
     }
 
-    async fn try_run(&self, operation: &str, body: &str) -> Result<Answer, reqwest::Error> {
+    async fn try_run(&self, operation: &str, body: &str) -> Result<Response<Body>, reqwest::Error> {
         self.tables_exist.get_or_try_init(|| self.create_tables()).await?;
         let response = self.post(operation, body.to_owned()).await?;
-        Ok(Answer { status: response.status(), body: response.text().await? })
+        Ok(json::answer(response.status(), response.text().await?))
     }
 
     async fn create_tables(&self) -> Result<(), reqwest::Error> {
@@ -63,7 +64,7 @@ impl Remote {
         Ok(())
     }
 
-    async fn post(&self, operation: &str, body: String) -> Result<Response, reqwest::Error> {
+    async fn post(&self, operation: &str, body: String) -> Result<reqwest::Response, reqwest::Error> {
         self.client
             .post(&self.url)
             .header("x-amz-target", format!("{TABLE_TARGET}{operation}"))

@@ -20,7 +20,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::attributes;
-use crate::services::access::{Details, arn};
+use crate::services::access::{Details, Permission, arn};
 
 /// The action whose requests are shown to conditions.
 const UPDATE: &str = "UpdateItem";
@@ -90,14 +90,6 @@ fn member_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTr
         }
     }
     deserializer.deserialize_map(Names)
-}
-
-/// One permission: an action on a resource, and what a condition may ask of the request.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Permission {
-    pub(super) action: String,
-    pub(super) resource: String,
-    pub(super) details: Option<Details>,
 }
 
 /// The name in a table's ARN, or the name itself: the API takes both.

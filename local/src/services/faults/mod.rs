@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 pub use rule::{Effect, Failure, Matcher, Rule, When};
 
-use super::{Call, Hangup};
+use super::call::{Call, Hangup};
 
 /// Names a rule that was added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -43,17 +43,6 @@ pub struct Status {
     pub applied: u64,
     /// Requests that it holds right now.
     pub held: usize,
-}
-
-/// What is to become of a request, before it has its effect.
-#[derive(Debug)]
-pub enum Verdict {
-    /// Do it, then ask [`Aftermath::settle`] whether the answer may leave.
-    Proceed(Aftermath),
-    /// Don't; answer with this.
-    Fail(Failure),
-    /// Don't, and close the connection.
-    Hangup,
 }
 
 /// What is to become of an answer.
@@ -196,11 +185,12 @@ impl Faults {
         rule.held.subscribe().wait_for(|&held| held >= requests).await.is_ok()
     }
 
-    /// What is to become of `call`. Waits as long as delays and holds say.
-    pub async fn before(&self, call: Call<'_>) -> Verdict {
+    /// What is to become of `call`, and of its answer. Waits as long as delays and holds say. A call that is cut off
+    /// fails too, and its answer is lost.
+    pub async fn before(&self, call: &Call) -> (Aftermath, Result<(), Failure>) {
         let mut aftermath = Aftermath::default();
         if !self.any.load(Ordering::Acquire) {
-            return Verdict::Proceed(aftermath);
+            return (aftermath, Ok(()));
         }
         let rules = lock(&self.rules).clone();
         for rule in rules.into_iter().filter(|active| active.rule.matches.covers(call)) {
@@ -212,11 +202,14 @@ impl Faults {
                 Effect::Hold { when: When::Before } => rule.hold().await,
                 Effect::Hold { when: When::After } => aftermath.holds.push(rule),
                 Effect::CommitThenReset => aftermath.reset = true,
-                Effect::Error { failure } => return Verdict::Fail(failure.clone()),
-                Effect::Reset => return Verdict::Hangup,
+                Effect::Error { failure } => return (Aftermath::default(), Err(failure.clone())),
+                Effect::Reset => {
+                    let lost = Aftermath { holds: Vec::new(), reset: true };
+                    return (lost, Err(Failure::InternalServerError));
+                }
             }
         }
-        Verdict::Proceed(aftermath)
+        (aftermath, Ok(()))
     }
 
     fn find(&self, id: RuleId) -> Option<Arc<Active>> {

@@ -15,7 +15,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::services::access::{Case, matches};
-use crate::services::{Call, Service};
+use crate::services::call::{Call, Service};
 
 /// What to do to which requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,7 +51,8 @@ pub struct Matcher {
     /// Only this operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
-    /// Only requests about it, among others: a table, `bucket/key`, a queue's or a secret's name, or a connection id.
+    /// Only requests about it, among others: a table, `bucket/key`, a queue's, a secret's or a function's name, or a
+    /// connection id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
     /// Only requests of this function, or of `operator`.
@@ -60,12 +61,12 @@ pub struct Matcher {
 }
 
 impl Matcher {
-    pub(super) fn covers(&self, call: Call<'_>) -> bool {
+    pub(super) fn covers(&self, call: &Call) -> bool {
         let fits = |pattern: &Option<String>, text: &str| {
             pattern.as_deref().is_none_or(|pattern| matches(pattern, text, Case::Kept))
         };
         self.service.is_none_or(|service| service == call.service)
-            && fits(&self.operation, call.operation)
+            && fits(&self.operation, &call.operation)
             && fits(&self.caller, call.caller.name())
             && (self.resource.is_none() || call.resources.iter().any(|name| fits(&self.resource, name)))
     }
@@ -166,7 +167,7 @@ impl Rule {
         self
     }
 
-    /// Only requests about it: a table, `bucket/key`, a queue's or a secret's name, or a connection id.
+    /// Only requests about it: see [`Matcher::resource`].
     #[must_use]
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
         self.matches.resource = Some(resource.into());

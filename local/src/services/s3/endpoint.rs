@@ -1,20 +1,18 @@
 //! S3 over HTTP: the store's own service, with what the gate decided carried out on its answer.
 
-use std::time::Instant;
-
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use s3s::service::S3Service;
 
 use super::cors::{Cors, Preflight, Wish};
-use super::gate::{Fate, Passage, Slot};
+use super::gate::{Content, Slot};
 use super::signed::Signed;
 use super::store::SetAside;
 use crate::services::access::{Denied, arn};
-use crate::services::server::{Body, Handler, Hangup};
-use crate::services::usage::Ending;
-use crate::services::{Call, Controls, Service};
+use crate::services::call::Hangup;
+use crate::services::pipeline::Controls;
+use crate::services::server::{Body, Handler};
 
 pub(super) struct Endpoint {
     pub(super) service: S3Service,
@@ -59,8 +57,7 @@ impl Endpoint {
     }
 
     async fn serve(&self, request: Request<Incoming>) -> Result<Response<Body>, Hangup> {
-        let start = Instant::now();
-        let slot = Slot::default();
+        let slot = Slot::new();
         let mut request = request.map(s3s::Body::from);
         request.extensions_mut().insert(slot.clone());
         if matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -79,48 +76,37 @@ impl Endpoint {
             _ => response.map(BodyExt::boxed_unsync),
         };
         // Unsigned, or not an S3 request at all: it never reached the gate.
-        let Some(passage) = slot.take() else { return Ok(response) };
-        self.finish(start, &method, passage, response).await
+        let Some(content) = slot.take() else { return Ok(response) };
+        self.finish(&method, content, response).await
     }
 
     async fn finish(
         &self,
-        start: Instant,
         method: &Method,
-        passage: Passage,
+        content: Content,
         response: Response<Body>,
     ) -> Result<Response<Body>, Hangup> {
-        let response = match self.hides(&passage, &response) {
+        let response = match self.hides(&content, &response) {
             Some(denied) => {
-                tracing::warn!(function = passage.caller.name(), "a missing object is hidden: {denied}");
+                let function = content.passage.call.caller.name();
+                tracing::warn!(function, "a missing object is hidden: {denied}");
                 error(method, StatusCode::FORBIDDEN, "AccessDenied", &denied.to_string())?
             }
             None => response,
         };
-        let settled = match passage.fate {
-            Fate::Answered(aftermath) => aftermath.settle().await,
-            Fate::Hangup => Err(Hangup),
-        };
-        let call = Call {
-            caller: &passage.caller,
-            service: Service::S3,
-            operation: &passage.operation,
-            resources: &passage.subject,
-        };
-        let status = settled.is_ok().then_some(response.status().as_u16());
-        self.controls.usage.note(call, start, Ending { status, consumed: Vec::new() });
-        settled.map(|()| response)
+        content.passage.leave(response.status(), Vec::new()).await.map(|()| response)
     }
 
     /// Whether the caller may not learn that the object is missing.
-    fn hides(&self, passage: &Passage, response: &Response<Body>) -> Option<Denied> {
+    fn hides(&self, content: &Content, response: &Response<Body>) -> Option<Denied> {
+        let Content { passage, bucket } = content;
         if response.status() != StatusCode::NOT_FOUND
-            || !matches!(passage.operation.as_str(), "GetObject" | "HeadObject" | "CopyObject")
+            || !matches!(passage.call.operation.as_str(), "GetObject" | "HeadObject" | "CopyObject")
         {
             return None;
         }
-        let bucket = arn::bucket(passage.bucket.as_deref()?);
-        self.controls.access.check(&passage.caller, "s3:ListBucket", &bucket).err()
+        let bucket = arn::bucket(bucket.as_deref()?);
+        self.controls.access.check(&passage.call.caller, "s3:ListBucket", &bucket).err()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the S3 store asks before it acts: whose key that is, whether its owner may, and whether it is to fail.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use http::StatusCode;
 use s3s::access::{S3Access, S3AccessContext};
@@ -12,8 +13,9 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 use super::permissions;
 use super::signed::Signed;
 use crate::services::access::{Caller, arn};
-use crate::services::faults::{Aftermath, Failure, Verdict};
-use crate::services::{Call, Controls, Service};
+use crate::services::call::{Call, Service};
+use crate::services::faults::Failure;
+use crate::services::pipeline::{Controls, Passage, Refusal};
 
 /// AWS's bound on the keys of one `DeleteObjects`.
 const MAX_DELETED: usize = 1_000;
@@ -25,44 +27,39 @@ const MAX_FILE_NAME_BYTES: usize = 255;
 const FILE_NAME_OVERHEAD_BYTES: usize = ".bucket-.object-.metadata.json".len();
 
 /// What the gate learned about a request, for the endpoint that put the slot into it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Slot {
-    passage: Arc<Mutex<Option<Passage>>>,
+    /// When the request was received.
+    start: Instant,
+    content: Arc<Mutex<Option<Content>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Content {
+    pub(super) passage: Passage,
+    /// What is read: of a copy, the source's.
+    pub(super) bucket: Option<String>,
 }
 
 impl Slot {
-    pub(super) fn take(&self) -> Option<Passage> {
-        lock(&self.passage).take()
+    pub(super) fn new() -> Self {
+        Self { start: Instant::now(), content: Arc::default() }
+    }
+
+    pub(super) fn take(&self) -> Option<Content> {
+        self.lock().take()
     }
 
     fn reads_from(&self, bucket: &str) {
-        if let Some(passage) = lock(&self.passage).as_mut() {
-            passage.bucket = Some(bucket.to_owned());
+        if let Some(content) = self.lock().as_mut() {
+            content.bucket = Some(bucket.to_owned());
         }
     }
-}
 
-/// What the lock guards is replaced whole, so a panic elsewhere doesn't spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A request that reached the gate.
-#[derive(Debug)]
-pub(super) struct Passage {
-    pub(super) caller: Caller,
-    pub(super) operation: String,
-    pub(super) subject: Vec<String>,
-    /// What is read: of a copy, the source's.
-    pub(super) bucket: Option<String>,
-    pub(super) fate: Fate,
-}
-
-/// What is to become of its answer.
-#[derive(Debug)]
-pub(super) enum Fate {
-    Answered(Aftermath),
-    Hangup,
+    /// What the lock guards is replaced whole, so a panic elsewhere doesn't spoil it.
+    fn lock(&self) -> MutexGuard<'_, Option<Content>> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug)]
@@ -139,30 +136,18 @@ impl S3Access for Gate {
         }
         let operation = context.s3_op().name().to_owned();
         let path = context.s3_path();
-        let (action, resource) = permissions::needed(&operation, path);
-        let bucket = path.get_bucket_name().map(str::to_owned);
-        let subject = permissions::subject(path);
-        let slot = context.extensions_mut().get::<Slot>().cloned().unwrap_or_default();
-        let allowed = if operation == "DeleteObjects" {
+        let permissions = match operation.as_str() {
             // Its keys are in its body: see `delete_objects`.
-            Ok(())
-        } else {
-            self.check(&caller, &action, &resource)
+            "DeleteObjects" => Vec::new(),
+            _ => vec![permissions::needed(&operation, path)],
         };
-        let (fate, answer) = if let Err(denied) = allowed {
-            (Fate::Answered(Aftermath::default()), Err(denied))
-        } else {
-            let call =
-                Call { caller: &caller, service: Service::S3, operation: &operation, resources: &subject };
-            match self.controls.faults.before(call).await {
-                Verdict::Proceed(aftermath) => (Fate::Answered(aftermath), Ok(())),
-                Verdict::Fail(failure) => (Fate::Answered(Aftermath::default()), Err(s3_failure(&failure))),
-                // The error is never seen: the endpoint hangs up instead.
-                Verdict::Hangup => (Fate::Hangup, Err(s3_error!(InternalError))),
-            }
-        };
-        *lock(&slot.passage) = Some(Passage { caller, operation, subject, bucket, fate });
-        answer
+        let bucket = path.get_bucket_name().map(str::to_owned);
+        let resources = permissions::subject(path);
+        let slot = context.extensions_mut().get::<Slot>().cloned().unwrap_or_else(Slot::new);
+        let call = Call { caller, service: Service::S3, operation, resources };
+        let (passage, entered) = self.controls.enter(call, slot.start, &permissions).await;
+        *slot.lock() = Some(Content { passage, bucket });
+        entered.map_err(s3_error_of)
     }
 
     async fn delete_objects(&self, request: &mut S3Request<DeleteObjectsInput>) -> S3Result<()> {
@@ -190,6 +175,15 @@ impl S3Access for Gate {
 
     async fn upload_part_copy(&self, request: &mut S3Request<UploadPartCopyInput>) -> S3Result<()> {
         self.check_source(request.credentials.as_ref(), &request.input.copy_source)
+    }
+}
+
+/// A refusal as S3 words it.
+fn s3_error_of(refusal: Refusal) -> S3Error {
+    match refusal {
+        Refusal::Unauthenticated(_) => s3_error!(AccessDenied, "Access Denied"),
+        Refusal::Denied(denied) => S3Error::with_message(S3ErrorCode::AccessDenied, denied.to_string()),
+        Refusal::Injected(failure) => s3_failure(&failure),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use s3s::path::S3Path;
 
-use crate::services::access::arn;
+use crate::services::access::{Permission, arn};
 
-/// The action in `s3:` and the ARN that it is needed on.
-pub(super) fn needed(operation: &str, path: &S3Path) -> (String, String) {
+/// The permission that an operation needs.
+pub(super) fn needed(operation: &str, path: &S3Path) -> Permission {
     let action = match operation {
         // A multipart upload is a put in pieces.
         "PutObject"
@@ -29,7 +29,7 @@ pub(super) fn needed(operation: &str, path: &S3Path) -> (String, String) {
         S3Path::Bucket { bucket } => arn::bucket(bucket),
         S3Path::Object { bucket, key } => arn::object(bucket, key),
     };
-    (format!("s3:{action}"), resource)
+    Permission::new(format!("s3:{action}"), resource)
 }
 
 /// What fault rules and usage call it: `bucket/key`.
@@ -48,16 +48,16 @@ mod tests {
     #[test]
     fn parts_of_an_upload_need_what_the_upload_needs() {
         let path = S3Path::object("files", "uploads/a");
-        let put = ("s3:PutObject".to_owned(), "arn:aws:s3:::files/uploads/a".to_owned());
+        let put = Permission::new("s3:PutObject", "arn:aws:s3:::files/uploads/a");
         for operation in ["PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"] {
             assert_eq!(needed(operation, &path), put);
         }
-        assert_eq!(needed("AbortMultipartUpload", &path).0, "s3:AbortMultipartUpload");
+        assert_eq!(needed("AbortMultipartUpload", &path).action, "s3:AbortMultipartUpload");
     }
 
     #[test]
     fn listing_is_needed_on_the_bucket() {
-        let listing = ("s3:ListBucket".to_owned(), "arn:aws:s3:::files".to_owned());
+        let listing = Permission::new("s3:ListBucket", "arn:aws:s3:::files");
         assert_eq!(needed("ListObjectsV2", &S3Path::bucket("files")), listing);
     }
 }

@@ -1,97 +1,76 @@
-//! The Secrets Manager JSON protocol over HTTP.
+//! The Secrets Manager API.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Response, StatusCode};
 use serde::Deserialize;
-use serde_json::json;
 
 use super::store::Store;
-use crate::services::access::arn;
-use crate::services::faults::Verdict;
-use crate::services::json::{Answer, Protocol};
-use crate::services::server::{Body, Handler, Hangup};
-use crate::services::usage::Ending;
-use crate::services::{Call, Controls, Service};
+use crate::services::access::{Permission, arn};
+use crate::services::call::{Call, Service};
+use crate::services::json;
+use crate::services::pipeline::{Api, Reading, Refusal, Refused};
+use crate::services::server::Body;
 
 /// No request of this service is longer: it holds one value of at most 64 KiB.
-const MAX_BODY_BYTES: usize = 128 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 128 * 1024;
 
 const TARGET: &str = "secretsmanager.";
+const GET: &str = "GetSecretValue";
 const CURRENT: &str = "AWSCURRENT";
 
-pub(super) struct Endpoint {
+pub(super) struct SecretsApi {
     pub(super) store: Arc<Store>,
-    pub(super) controls: Controls,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct GetSecretValue {
+pub(super) struct GetSecretValue {
     secret_id: String,
     version_id: Option<String>,
     version_stage: Option<String>,
 }
 
-impl Handler for Endpoint {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Hangup> {
-        let start = Instant::now();
-        let (head, body) = request.into_parts();
-        let body = Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(|_| Hangup)?.to_bytes();
-        self.respond(start, &head.headers, &body).await?.into_response(Protocol::Json11)
+impl Api for SecretsApi {
+    const SERVICE: Service = Service::Secrets;
+    type Body = Bytes;
+    type Answer = Body;
+    /// There is one.
+    type Operation = ();
+    type Work = GetSecretValue;
+
+    fn operation(&self, head: &Parts) -> Result<(), Refused<Body>> {
+        let unknown = || json::refused("UnknownOperationException", "only GetSecretValue is served here");
+        if json::operation(head, TARGET) == Some(GET) { Ok(()) } else { Err(Box::new(unknown())) }
+    }
+
+    fn read(&self, (): (), _: Parts, body: Bytes) -> Result<Reading<GetSecretValue>, Refused<Body>> {
+        let work: GetSecretValue = serde_json::from_slice(&body)
+            .map_err(|error| Box::new(json::refused("InvalidParameterException", &error.to_string())))?;
+        let name = name(&work.secret_id).to_owned();
+        let needed = Permission::new("secretsmanager:GetSecretValue", arn::secret(&name));
+        Ok(Reading { operation: GET.to_owned(), resources: vec![name], permissions: vec![needed], work })
+    }
+
+    async fn perform(&self, _: &Call, work: GetSecretValue) -> Response<Body> {
+        self.get(name(&work.secret_id), &work)
+    }
+
+    fn refuse(&self, refusal: Refusal, _: Option<&GetSecretValue>) -> Response<Body> {
+        match refusal {
+            Refusal::Unauthenticated(stranger) => json::refused(stranger.error_type(), &stranger.to_string()),
+            Refusal::Denied(denied) => json::refused("AccessDeniedException", &denied.to_string()),
+            Refusal::Injected(failure) => json::failure(&failure, 0),
+        }
     }
 }
 
-impl Endpoint {
-    async fn respond(&self, start: Instant, headers: &HeaderMap, body: &[u8]) -> Result<Answer, Hangup> {
-        let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
-        let Some(operation @ "GetSecretValue") = target.and_then(|target| target.strip_prefix(TARGET)) else {
-            return Ok(Answer::refused("UnknownOperationException", "only GetSecretValue is served here"));
-        };
-        let caller = match self.controls.access.authenticate(headers) {
-            Ok(caller) => caller,
-            Err(refusal) => return Ok(Answer::refused(refusal.error_type(), &refusal.to_string())),
-        };
-        let request: GetSecretValue = match serde_json::from_slice(body) {
-            Ok(request) => request,
-            Err(error) => return Ok(Answer::refused("InvalidParameterException", &error.to_string())),
-        };
-        let name = name(&request.secret_id);
-        let resources = [name.to_owned()];
-        let call = Call { caller: &caller, service: Service::Secrets, operation, resources: &resources };
-        let note = |ending| self.controls.usage.note(call, start, ending);
-
-        if let Err(denied) =
-            self.controls.access.check(&caller, "secretsmanager:GetSecretValue", &arn::secret(name))
-        {
-            tracing::warn!(function = caller.name(), "{denied}");
-            let answer = Answer::refused("AccessDeniedException", &denied.to_string());
-            note(Ending::status(answer.status.as_u16()));
-            return Ok(answer);
-        }
-        let (answer, aftermath) = match self.controls.faults.before(call).await {
-            Verdict::Proceed(aftermath) => (self.get(name, &request), aftermath),
-            Verdict::Fail(failure) => {
-                let answer = Answer::failure(&failure, 0);
-                note(Ending::status(answer.status.as_u16()));
-                return Ok(answer);
-            }
-            Verdict::Hangup => {
-                note(Ending::hangup());
-                return Err(Hangup);
-            }
-        };
-        let settled = aftermath.settle().await;
-        note(Ending { status: settled.is_ok().then_some(answer.status.as_u16()), consumed: Vec::new() });
-        settled.map(|()| answer)
-    }
-
-    fn get(&self, name: &str, request: &GetSecretValue) -> Answer {
+impl SecretsApi {
+    fn get(&self, name: &str, request: &GetSecretValue) -> Response<Body> {
         let not_found = |what: &str| {
-            Answer::refused("ResourceNotFoundException", &format!("Secrets Manager can't find {what}"))
+            json::refused("ResourceNotFoundException", &format!("Secrets Manager can't find {what}"))
         };
         let Some(secret) = self.store.get(name) else {
             return not_found("the specified secret.");
@@ -103,7 +82,7 @@ impl Endpoint {
         {
             return not_found(&format!("the specified secret value for VersionId: {version}"));
         }
-        let body = json!({
+        let body = serde_json::json!({
             "ARN": arn::secret(name),
             "Name": name,
             "VersionId": secret.version_id(),
@@ -111,7 +90,7 @@ impl Endpoint {
             "SecretString": secret.value,
             "CreatedDate": secret.created_epoch_seconds(),
         });
-        Answer::ok(body.to_string())
+        json::answer(StatusCode::OK, body.to_string())
     }
 }
 

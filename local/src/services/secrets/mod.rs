@@ -15,8 +15,10 @@ use std::sync::Arc;
 
 pub use store::SecretError;
 
-use super::Controls;
+use super::json::{Endpoint, Protocol};
+use super::pipeline::Controls;
 use super::server::{Server, StartError};
+use endpoint::{MAX_BODY_BYTES, SecretsApi};
 use store::Store;
 
 /// A running Secrets Manager. Stops when dropped.
@@ -34,7 +36,8 @@ impl Secrets {
         controls: Controls,
     ) -> Result<Self, SecretsError> {
         let store = Arc::new(Store::open(folder)?);
-        let endpoint = endpoint::Endpoint { store: Arc::clone(&store), controls };
+        let api = SecretsApi { store: Arc::clone(&store) };
+        let endpoint = Endpoint { api, protocol: Protocol::Json11, max_body_bytes: MAX_BODY_BYTES, controls };
         let server = Server::start("Secrets Manager", address, endpoint)?;
         Ok(Self { server, store })
     }

@@ -1,176 +1,115 @@
-//! The SQS JSON protocol over HTTP.
+//! The SQS API.
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Response, StatusCode};
 use serde_json::Value;
 
 use super::operations;
 use super::queues::Queues;
-use super::refusal::Refusal;
+use super::refusal::{self, Refusal};
 use super::request::{OfQueue, parse};
-use crate::services::access::{Caller, arn};
-use crate::services::faults::Verdict;
-use crate::services::json::{Answer, Protocol};
-use crate::services::server::{Body, Handler, Hangup};
-use crate::services::usage::Ending;
-use crate::services::{Call, Controls, Service};
+use crate::services::access::{Permission, arn};
+use crate::services::call::{Call, Service};
+use crate::services::json;
+use crate::services::pipeline::{self, Api, Reading, Refused};
+use crate::services::server::Body;
 
 /// A message of 1 MiB whose characters are all escaped in JSON (`\u00e4`) is three times as long.
-const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 const TARGET: &str = "AmazonSQS.";
 
-pub(super) struct Endpoint {
+pub(super) struct SqsApi {
     pub(super) queues: Arc<Queues>,
-    pub(super) controls: Controls,
     /// What the queues' URLs begin with.
     pub(super) url: String,
 }
 
-/// The operations that are served.
-#[derive(Debug, Clone, Copy)]
-enum Operation {
-    Send,
-    SendBatch,
-    Receive,
-    Delete,
-    DeleteBatch,
-    ChangeVisibility,
-    ChangeVisibilityBatch,
-    Url,
-    Attributes,
-    Purge,
+/// What is served, and what a policy has to allow for it. Whoever may do something to one message may do it to several.
+const OPERATIONS: [(&str, &str); 10] = [
+    ("SendMessage", "sqs:SendMessage"),
+    ("SendMessageBatch", "sqs:SendMessage"),
+    ("ReceiveMessage", "sqs:ReceiveMessage"),
+    ("DeleteMessage", "sqs:DeleteMessage"),
+    ("DeleteMessageBatch", "sqs:DeleteMessage"),
+    ("ChangeMessageVisibility", "sqs:ChangeMessageVisibility"),
+    ("ChangeMessageVisibilityBatch", "sqs:ChangeMessageVisibility"),
+    ("GetQueueUrl", "sqs:GetQueueUrl"),
+    ("GetQueueAttributes", "sqs:GetQueueAttributes"),
+    ("PurgeQueue", "sqs:PurgeQueue"),
+];
+
+/// A request about one queue.
+pub(super) struct Work {
+    queue: String,
+    body: Bytes,
 }
 
-impl Operation {
-    fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "SendMessage" => Self::Send,
-            "SendMessageBatch" => Self::SendBatch,
-            "ReceiveMessage" => Self::Receive,
-            "DeleteMessage" => Self::Delete,
-            "DeleteMessageBatch" => Self::DeleteBatch,
-            "ChangeMessageVisibility" => Self::ChangeVisibility,
-            "ChangeMessageVisibilityBatch" => Self::ChangeVisibilityBatch,
-            "GetQueueUrl" => Self::Url,
-            "GetQueueAttributes" => Self::Attributes,
-            "PurgeQueue" => Self::Purge,
-            _ => return None,
+impl Api for SqsApi {
+    const SERVICE: Service = Service::Sqs;
+    type Body = Bytes;
+    type Answer = Body;
+    /// One of [`OPERATIONS`].
+    type Operation = (&'static str, &'static str);
+    type Work = Work;
+
+    fn operation(&self, head: &Parts) -> Result<Self::Operation, Refused<Body>> {
+        let asked = json::operation(head, TARGET);
+        let known = OPERATIONS.into_iter().find(|(name, _)| asked == Some(name));
+        known.ok_or_else(|| Refusal::unknown_operation().into_response().into())
+    }
+
+    fn read(
+        &self,
+        (operation, action): Self::Operation,
+        _: Parts,
+        body: Bytes,
+    ) -> Result<Reading<Work>, Refused<Body>> {
+        let request: OfQueue = parse(&body).map_err(Refusal::into_response)?;
+        let queue = request.name().ok_or_else(|| Refusal::no_queue().into_response())?.to_owned();
+        Ok(Reading {
+            operation: operation.to_owned(),
+            resources: vec![queue.clone()],
+            permissions: vec![Permission::new(action, arn::queue(&queue))],
+            work: Work { queue, body },
         })
     }
 
-    /// What a policy has to allow. Whoever may do something to one message may do it to several.
-    fn action(self) -> &'static str {
-        match self {
-            Self::Send | Self::SendBatch => "sqs:SendMessage",
-            Self::Receive => "sqs:ReceiveMessage",
-            Self::Delete | Self::DeleteBatch => "sqs:DeleteMessage",
-            Self::ChangeVisibility | Self::ChangeVisibilityBatch => "sqs:ChangeMessageVisibility",
-            Self::Url => "sqs:GetQueueUrl",
-            Self::Attributes => "sqs:GetQueueAttributes",
-            Self::Purge => "sqs:PurgeQueue",
+    async fn perform(&self, call: &Call, work: Work) -> Response<Body> {
+        match self.answer(call, &work.queue, &work.body).await {
+            Ok(answer) => json::answer(StatusCode::OK, answer.to_string()),
+            Err(refusal) => refusal.into_response(),
+        }
+    }
+
+    fn refuse(&self, refusal: pipeline::Refusal, _: Option<&Work>) -> Response<Body> {
+        match refusal {
+            pipeline::Refusal::Unauthenticated(stranger) => Refusal::from(stranger).into_response(),
+            pipeline::Refusal::Denied(denied) => Refusal::from(denied).into_response(),
+            pipeline::Refusal::Injected(failure) => refusal::injected(&failure),
         }
     }
 }
 
-impl Handler for Endpoint {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Hangup> {
-        let start = Instant::now();
-        let (head, body) = request.into_parts();
-        // A body that breaks off or has no end has nobody left to be answered.
-        let body = Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(|_| Hangup)?.to_bytes();
-        match self.respond(start, &head.headers, &body).await? {
-            Ok(answer) => Answer::ok(answer.to_string()).into_response(Protocol::Json10),
-            Err(refusal) => {
-                let query_error = HeaderValue::try_from(refusal.query_error());
-                let mut response = refusal.answer.into_response(Protocol::Json10)?;
-                if let Ok(value) = query_error {
-                    response.headers_mut().insert("x-amzn-query-error", value);
-                }
-                Ok(response)
-            }
+impl SqsApi {
+    async fn answer(&self, call: &Call, queue: &str, body: &[u8]) -> Result<Value, Refusal> {
+        let queues = &self.queues;
+        let sender = call.caller.name();
+        match call.operation.as_str() {
+            "SendMessage" => operations::send(queues, queue, sender, body),
+            "SendMessageBatch" => operations::send_batch(queues, queue, sender, body),
+            "ReceiveMessage" => operations::receive(queues, queue, body).await,
+            "DeleteMessage" => operations::delete(queues, queue, body),
+            "DeleteMessageBatch" => operations::delete_batch(queues, queue, body),
+            "ChangeMessageVisibility" => operations::change_visibility(queues, queue, body),
+            "ChangeMessageVisibilityBatch" => operations::change_visibility_batch(queues, queue, body),
+            "GetQueueUrl" => operations::url(queues, queue, &self.url),
+            "GetQueueAttributes" => operations::attributes(queues, queue, body),
+            "PurgeQueue" => operations::purge(queues, queue),
+            _ => Err(Refusal::unknown_operation()),
         }
     }
-}
-
-impl Endpoint {
-    async fn respond(
-        &self,
-        start: Instant,
-        headers: &HeaderMap,
-        body: &[u8],
-    ) -> Result<Result<Value, Refusal>, Hangup> {
-        let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
-        let name = target.and_then(|target| target.strip_prefix(TARGET)).unwrap_or_default();
-        let Some(operation) = Operation::named(name) else { return Ok(Err(Refusal::unknown_operation())) };
-        let caller = match self.controls.access.authenticate(headers) {
-            Ok(caller) => caller,
-            Err(refusal) => return Ok(Err(refusal.into())),
-        };
-        let request: OfQueue = match parse(body) {
-            Ok(request) => request,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        let Some(queue) = request.name() else { return Ok(Err(Refusal::no_queue())) };
-        let resources = [queue.to_owned()];
-        let call = Call { caller: &caller, service: Service::Sqs, operation: name, resources: &resources };
-        let note = |ending| self.controls.usage.note(call, start, ending);
-
-        if let Err(denied) = self.controls.access.check(&caller, operation.action(), &arn::queue(queue)) {
-            tracing::warn!(function = caller.name(), "{denied}");
-            let refusal = Refusal::from(denied);
-            note(ending(&Err(&refusal)));
-            return Ok(Err(refusal));
-        }
-        let aftermath = match self.controls.faults.before(call).await {
-            Verdict::Proceed(aftermath) => aftermath,
-            Verdict::Fail(failure) => {
-                let refusal = Refusal::from(&failure);
-                note(ending(&Err(&refusal)));
-                return Ok(Err(refusal));
-            }
-            Verdict::Hangup => {
-                note(Ending::hangup());
-                return Err(Hangup);
-            }
-        };
-        let answer = self.perform(operation, &caller, queue, body).await;
-        let settled = aftermath.settle().await;
-        note(if settled.is_ok() { ending(&answer.as_ref()) } else { Ending::hangup() });
-        settled.map(|()| answer)
-    }
-
-    async fn perform(
-        &self,
-        operation: Operation,
-        caller: &Caller,
-        queue: &str,
-        body: &[u8],
-    ) -> Result<Value, Refusal> {
-        match operation {
-            Operation::Send => operations::send(&self.queues, queue, caller.name(), body),
-            Operation::SendBatch => operations::send_batch(&self.queues, queue, caller.name(), body),
-            Operation::Receive => operations::receive(&self.queues, queue, body).await,
-            Operation::Delete => operations::delete(&self.queues, queue, body),
-            Operation::DeleteBatch => operations::delete_batch(&self.queues, queue, body),
-            Operation::ChangeVisibility => operations::change_visibility(&self.queues, queue, body),
-            Operation::ChangeVisibilityBatch => {
-                operations::change_visibility_batch(&self.queues, queue, body)
-            }
-            Operation::Url => operations::url(&self.queues, queue, &self.url),
-            Operation::Attributes => operations::attributes(&self.queues, queue, body),
-            Operation::Purge => operations::purge(&self.queues, queue),
-        }
-    }
-}
-
-fn ending(answer: &Result<&Value, &Refusal>) -> Ending {
-    Ending::status(match answer {
-        Ok(_) => http::StatusCode::OK.as_u16(),
-        Err(refusal) => refusal.answer.status.as_u16(),
-    })
 }

@@ -36,8 +36,10 @@ pub use message::{
 pub use queues::{MAX_IN_FLIGHT, Outgoing, Overview, QueueError, Queues, Watch};
 pub use store::{Counts, Received, Take};
 
-use super::Controls;
+use super::json::{Endpoint, Protocol};
+use super::pipeline::Controls;
 use super::server::{Server, StartError};
+use endpoint::{MAX_BODY_BYTES, SqsApi};
 
 /// A running SQS. Stops when dropped.
 #[derive(Debug)]
@@ -50,7 +52,8 @@ impl Sqs {
     pub fn start(listener: TcpListener, queues: Arc<Queues>, controls: Controls) -> Result<Self, StartError> {
         let address =
             listener.local_addr().map_err(|source| StartError::Thread { service: "SQS", source })?;
-        let endpoint = endpoint::Endpoint { queues, controls, url: format!("http://{address}") };
+        let api = SqsApi { queues, url: format!("http://{address}") };
+        let endpoint = Endpoint { api, protocol: Protocol::Json10, max_body_bytes: MAX_BODY_BYTES, controls };
         Ok(Self { server: Server::on("SQS", listener, endpoint)? })
     }
 

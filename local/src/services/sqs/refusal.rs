@@ -3,13 +3,14 @@
 //! A client that speaks JSON reads the type in the body. SDKs show the code of the older query protocol instead, which
 //! is in the header `x-amzn-query-error`: both are sent, as SQS does.
 
-use http::StatusCode;
+use http::{HeaderValue, Response, StatusCode};
 
 use super::message::MessageError;
 use super::queues::QueueError;
 use crate::services::access::{Denied, Unauthenticated};
 use crate::services::faults::Failure;
-use crate::services::json::Answer;
+use crate::services::json;
+use crate::services::server::Body;
 
 /// What the types of SQS's own errors begin with.
 const MODEL: &str = "com.amazonaws.sqs#";
@@ -17,7 +18,8 @@ const MODEL: &str = "com.amazonaws.sqs#";
 /// An answer that is an error.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    pub(super) answer: Answer,
+    status: StatusCode,
+    error_type: String,
     /// The code of the query protocol.
     pub(super) code: String,
     pub(super) message: String,
@@ -25,22 +27,16 @@ pub(super) struct Refusal {
 
 impl Refusal {
     fn new(status: StatusCode, error_type: &str, code: &str, message: &str) -> Self {
-        Self {
-            answer: Answer::error(status, error_type, message),
-            code: code.to_owned(),
-            message: message.to_owned(),
-        }
+        Self { status, error_type: error_type.to_owned(), code: code.to_owned(), message: message.to_owned() }
     }
 
     /// Whether another request would have been served.
     pub(super) fn is_fault_of_sender(&self) -> bool {
-        !self.answer.status.is_server_error()
+        !self.status.is_server_error()
     }
 
-    /// The value of `x-amzn-query-error`.
-    pub(super) fn query_error(&self) -> String {
-        let fault = if self.is_fault_of_sender() { "Sender" } else { "Receiver" };
-        format!("{};{fault}", self.code)
+    pub(super) fn into_response(self) -> Response<Body> {
+        with_code(json::error(self.status, &self.error_type, &self.message), &self.code)
     }
 
     fn model(name: &str, code: &str, message: &str) -> Self {
@@ -159,21 +155,26 @@ impl From<Unauthenticated> for Refusal {
     }
 }
 
-impl From<&Failure> for Refusal {
-    fn from(failure: &Failure) -> Self {
-        match failure {
-            Failure::ThrottlingException | Failure::ProvisionedThroughputExceededException => Self::new(
-                StatusCode::FORBIDDEN,
-                &format!("{MODEL}RequestThrottled"),
-                "RequestThrottled",
-                "The request was denied due to request throttling.",
-            ),
-            Failure::InternalServerError => Self::internal("Internal server error"),
-            other => Self {
-                answer: Answer::failure(other, 0),
-                code: "InternalFailure".to_owned(),
-                message: String::new(),
-            },
-        }
+/// A failure that a fault rule asks for.
+pub(super) fn injected(failure: &Failure) -> Response<Body> {
+    match failure {
+        Failure::ThrottlingException | Failure::ProvisionedThroughputExceededException => Refusal::new(
+            StatusCode::FORBIDDEN,
+            &format!("{MODEL}RequestThrottled"),
+            "RequestThrottled",
+            "The request was denied due to request throttling.",
+        )
+        .into_response(),
+        Failure::InternalServerError => Refusal::internal("Internal server error").into_response(),
+        other => with_code(json::failure(other, 0), "InternalFailure"),
     }
+}
+
+/// `response` with the code of the query protocol.
+fn with_code(mut response: Response<Body>, code: &str) -> Response<Body> {
+    let fault = if response.status().is_server_error() { "Receiver" } else { "Sender" };
+    if let Ok(value) = HeaderValue::try_from(format!("{code};{fault}")) {
+        response.headers_mut().insert("x-amzn-query-error", value);
+    }
+    response
 }
