@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::services::access::arn;
 use crate::services::sqs::{MessageAttribute, Received, attributes_digest, body_digest};
+use crate::template::arn;
 
 #[derive(Serialize)]
 struct Event<'a> {

@@ -24,8 +24,9 @@ use super::limits::{EVENTS_LIMIT, THROTTLED_PAUSE, THROTTLED_PAUSE_LIMIT};
 use super::outcome::{HandedOver, Outcome};
 use super::pool::Pool;
 use crate::clock;
-use crate::services::access::{Access, Caller, arn};
+use crate::services::access::{Access, Caller};
 use crate::services::sqs::Queues;
+use crate::template::arn;
 
 /// What a record in a queue is from.
 const SENDER: &str = "lambda";

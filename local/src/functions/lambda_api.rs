@@ -28,10 +28,11 @@ use super::limits::{EVENT_LIMIT_BYTES, REQUEST_LIMIT_BYTES};
 use super::outcome::{HandedOver, Outcome};
 use super::tail::Tail;
 use super::{Functions, failure};
-use crate::services::access::{Access, Caller, Permission, Unauthenticated, arn};
+use crate::services::access::{Access, Caller, Permission, Unauthenticated};
 use crate::services::faults::Failure;
 use crate::services::pipeline::{self, Api, Reading, Refusal};
 use crate::services::{Call, Controls, Service};
+use crate::template::arn;
 use crate::uuid;
 
 type Refused = pipeline::Refused<Body>;

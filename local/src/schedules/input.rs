@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::template::model::{ACCOUNT as ACCOUNT_ID, REGION};
+use crate::template::arn;
 
 /// What the placeholders of one attempt stand for.
 pub(super) struct Attempt {
@@ -19,7 +19,7 @@ impl Attempt {
             scheduled_time: slot.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             execution_id: format!("{:032x}", rand::random::<u128>()),
             number: number.to_string(),
-            schedule_arn: format!("arn:aws:scheduler:{REGION}:{ACCOUNT_ID}:schedule/default/{schedule}"),
+            schedule_arn: arn::schedule(schedule),
         }
     }
 

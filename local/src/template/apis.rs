@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Problem;
+use super::error::Problem;
 use super::model::{Cors, HttpApi, HttpRoute, WebSocketApi, WebSocketRoute};
 use super::properties::Properties;
 use super::scope::{Located, Scope};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Problem;
+use super::error::Problem;
 use super::model::{Bucket, CorsRule, Table};
 use super::properties::{Properties, unexpected};
 use super::scope::{Located, Scope};

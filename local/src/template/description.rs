@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Problem;
+use super::error::Problem;
 use super::functions::{short_name, with_globals};
 use super::model::{ACCOUNT, HttpRoute, REGION, Stack};
 use super::properties::Properties;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::error::Problem;
 use super::model::{EventInvoke, Statement};
 use super::properties::{Properties, unexpected};
-use super::{Problem, queues};
+use super::queues;
 
 /// What Lambda takes for `MaximumEventAgeInSeconds`.
 const EVENT_AGE_SECONDS: std::ops::RangeInclusive<u64> = 60..=21_600;

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::model::{Function, HttpRoute, Schedule, Statement};
+use super::error::Problem;
+use super::model::{Function, HttpRoute, Schedule};
 use super::properties::{Properties, unexpected};
 use super::queues::Mapping;
 use super::scope::{Located, Scope};
-use super::{Problem, conditions, event_invoke, queues};
+use super::{event_invoke, policy, queues};
 
 /// SAM's own defaults.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
@@ -20,9 +21,6 @@ const DEFAULT_MEMORY_MIB: u64 = 128;
 
 /// Scheduler's default number of retries.
 const DEFAULT_SCHEDULE_RETRIES: u64 = 185;
-
-/// What a statement may consist of: all that is enforced.
-const STATEMENT_ELEMENTS: [&str; 5] = ["Sid", "Effect", "Action", "Resource", "Condition"];
 
 /// What the functions of a template amount to.
 #[derive(Default)]
@@ -67,7 +65,7 @@ fn function(id: &str, properties: &Value, scope: &Scope<'_>, all: &mut Read) -> 
     let name = short_name(properties)?;
     let memory_mib = properties.number("MemorySize")?.unwrap_or(DEFAULT_MEMORY_MIB);
     let (event_invoke, destination) = event_invoke::read(properties)?;
-    let mut policy = policy(properties, scope)?;
+    let mut policy = policy::read(properties)?;
     policy.extend(destination);
     all.functions.push(Function {
         name: name.clone(),
@@ -131,62 +129,6 @@ fn environment(properties: Properties<'_>, scope: &Scope<'_>) -> Result<BTreeMap
         }
     }
     Ok(environment)
-}
-
-fn policy(properties: Properties<'_>, scope: &Scope<'_>) -> Result<Vec<Statement>, Problem> {
-    // Resolved as a whole: a statement may stand behind a condition.
-    let policies = properties.part("Policies")?;
-    let documents = match &policies {
-        Value::Null => return Ok(Vec::new()),
-        Value::Array(documents) => documents.as_slice(),
-        document => std::slice::from_ref(document),
-    };
-    let mut policy = Vec::new();
-    for document in documents {
-        let statements = match document.get("Statement") {
-            Some(Value::Array(statements)) => statements.as_slice(),
-            Some(statement @ Value::Object(_)) => std::slice::from_ref(statement),
-            _ => {
-                return Err(Problem::Unsupported {
-                    what: "a managed policy or policy template in Policies".to_owned(),
-                    instead: "write its statements inline (Version, Statement)",
-                });
-            }
-        };
-        for statement in statements {
-            policy.push(read_statement(Properties::within(statement, scope))?);
-        }
-    }
-    Ok(policy)
-}
-
-fn read_statement(statement: Properties<'_>) -> Result<Statement, Problem> {
-    if statement.text("Effect")? != "Allow" {
-        return Err(Problem::Unsupported {
-            what: "a Deny statement in Policies".to_owned(),
-            instead: "grant less in the Allow statements",
-        });
-    }
-    if let Some(unsupported) = statement.names().find(|name| !STATEMENT_ELEMENTS.contains(name)) {
-        return Err(Problem::Unsupported {
-            what: format!("{unsupported} in a statement of Policies"),
-            instead: "say all with Effect, Action, Resource and Condition",
-        });
-    }
-    let (actions, resources) = (statement.texts("Action")?, statement.texts("Resource")?);
-    if actions.is_empty() || resources.is_empty() {
-        let property = "Action and Resource of a statement in Policies".to_owned();
-        return Err(Problem::Missing { property });
-    }
-    // `${aws:…}` is filled in by IAM for each request; taken as text it would match nothing, or too much.
-    if let Some(variable) = resources.iter().find(|resource| resource.contains("${")) {
-        return Err(Problem::Unsupported {
-            what: format!("the policy variable in {variable}"),
-            instead: "name the resource",
-        });
-    }
-    let conditions = conditions::read(statement, &actions)?;
-    Ok(Statement { actions, resources, conditions })
 }
 
 fn schedule(id: &str, event_id: &str, event: Properties<'_>, function: &str) -> Result<Schedule, Problem> {

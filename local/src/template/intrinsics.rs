@@ -1,11 +1,122 @@
-//! Evaluation of intrinsic functions, in their long form.
+//! Evaluation: conditions, references and the other intrinsic functions, in their long form. One file, since each of
+//! them may hold the others: a `Ref` gives a resource's name, and that may be a `Sub`.
 //!
 //! A value of nothing is `AWS::NoValue`: whatever holds it (a property, an item of a list) is left out.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::Problem;
-use super::scope::{Scope, scalar_text};
+use super::arn;
+use super::error::Problem;
+use super::model::{ACCOUNT, REGION, STACK_NAME};
+use super::scope::{Located, Scope, resource_type, scalar_text};
+
+impl Scope<'_> {
+    /// Drops the resources whose condition is false.
+    pub(super) fn drop_unwanted(&mut self) -> Result<(), Located> {
+        let mut unwanted = Vec::new();
+        for (id, resource) in &self.resources {
+            if let Some(condition) = resource.get("Condition").and_then(Value::as_str)
+                && !self.condition(condition).map_err(|problem| (id.clone(), problem))?
+            {
+                unwanted.push(id.clone());
+            }
+        }
+        self.resources.retain(|id, _| !unwanted.contains(id));
+        Ok(())
+    }
+
+    /// The value of a condition.
+    pub(super) fn condition(&self, name: &str) -> Result<bool, Problem> {
+        let expression =
+            self.conditions.get(name).ok_or_else(|| Problem::UnknownName { name: name.to_owned() })?;
+        if !self.evaluating.borrow_mut().insert(name.to_owned()) {
+            return Err(Problem::Circular { name: name.to_owned() });
+        }
+        let value = condition(expression, self);
+        self.evaluating.borrow_mut().remove(name);
+        value
+    }
+
+    /// `Ref`; nothing for `AWS::NoValue`.
+    pub(super) fn reference(&self, name: &str) -> Result<Option<Value>, Problem> {
+        if let Some(pseudo) = name.strip_prefix("AWS::") {
+            return match pseudo {
+                "NoValue" => Ok(None),
+                "Region" => Ok(Some(json!(REGION))),
+                "AccountId" => Ok(Some(json!(ACCOUNT))),
+                "StackName" => Ok(Some(json!(STACK_NAME))),
+                "StackId" => Ok(Some(json!(arn::stack()))),
+                "Partition" => Ok(Some(json!("aws"))),
+                "URLSuffix" => Ok(Some(json!("amazonaws.com"))),
+                _ => Err(Problem::UnknownName { name: name.to_owned() }),
+            };
+        }
+        if let Some(value) = self.parameters.get(name) {
+            return Ok(Some(value.clone()));
+        }
+        let resource = self.resource(name)?;
+        let physical = match resource_type(resource) {
+            "AWS::SecretsManager::Secret" => arn::secret(&self.physical_name(name)?),
+            "AWS::SQS::Queue" => {
+                format!("{}/{ACCOUNT}/{}", self.context.sqs_url, self.physical_name(name)?)
+            }
+            "AWS::SNS::Topic" => arn::topic(&self.physical_name(name)?),
+            _ => self.physical_name(name)?,
+        };
+        Ok(Some(Value::String(physical)))
+    }
+
+    /// `Fn::GetAtt`.
+    pub(super) fn attribute(&self, id: &str, attribute: &str) -> Result<String, Problem> {
+        let kind = resource_type(self.resource(id)?);
+        let name = self.physical_name(id)?;
+        Ok(match (kind, attribute) {
+            ("AWS::DynamoDB::Table", "Arn") => arn::table(&name),
+            ("AWS::DynamoDB::Table", "StreamArn") => format!("{}/stream/local", arn::table(&name)),
+            ("AWS::S3::Bucket", "Arn") => arn::bucket(&name),
+            ("AWS::Serverless::Function", "Arn") => arn::function(&name),
+            ("AWS::SecretsManager::Secret", "Id") => arn::secret(&name),
+            ("AWS::SQS::Queue", "Arn") => arn::queue(&name),
+            ("AWS::SQS::Queue", "QueueName") => name,
+            ("AWS::SQS::Queue", "QueueUrl") => format!("{}/{ACCOUNT}/{name}", self.context.sqs_url),
+            ("AWS::Logs::LogGroup", "Arn") => arn::log_group(&name),
+            ("AWS::IAM::Role", "Arn") => arn::role(&name),
+            ("AWS::Serverless::HttpApi", "ApiEndpoint") => self.context.http_url.clone(),
+            ("AWS::ApiGatewayV2::Api", "ApiEndpoint") => self.context.websocket_url.clone(),
+            _ => {
+                return Err(Problem::UnknownAttribute {
+                    resource: id.to_owned(),
+                    attribute: attribute.to_owned(),
+                });
+            }
+        })
+    }
+
+    /// The name of a resource in its service: given in the template, or made from the logical id.
+    pub(super) fn physical_name(&self, id: &str) -> Result<String, Problem> {
+        let resource = self.resource(id)?;
+        let (property, default) = match resource_type(resource) {
+            "AWS::DynamoDB::Table" => ("TableName", id.to_owned()),
+            // Bucket names know no capitals.
+            "AWS::S3::Bucket" => ("BucketName", id.to_lowercase()),
+            "AWS::Serverless::Function" => ("FunctionName", format!("{STACK_NAME}-{id}")),
+            "AWS::SecretsManager::Secret" => ("Name", id.to_owned()),
+            "AWS::SQS::Queue" => ("QueueName", id.to_owned()),
+            "AWS::SNS::Topic" => ("TopicName", id.to_owned()),
+            "AWS::Logs::LogGroup" => ("LogGroupName", id.to_owned()),
+            "AWS::ApiGatewayV2::Stage" => ("StageName", id.to_owned()),
+            _ => return Ok(id.to_owned()),
+        };
+        match resource.get("Properties").and_then(|properties| properties.get(property)) {
+            None => Ok(default),
+            Some(value) => match evaluate(value, self)? {
+                None => Ok(default),
+                Some(Value::String(name)) => Ok(name),
+                Some(_) => Err(Problem::Unexpected { property: property.to_owned(), wanted: "a text" }),
+            },
+        }
+    }
+}
 
 /// `value` with every intrinsic function in it resolved.
 pub(super) fn evaluate(value: &Value, scope: &Scope<'_>) -> Result<Option<Value>, Problem> {

@@ -14,7 +14,7 @@
 //! listed in [`Stack::not_run`], and shown at the start.
 
 mod apis;
-mod conditions;
+pub mod arn;
 mod data;
 mod description;
 mod error;
@@ -22,6 +22,7 @@ mod event_invoke;
 mod functions;
 mod intrinsics;
 pub mod model;
+mod policy;
 mod properties;
 mod queues;
 pub mod samconfig;
@@ -30,7 +31,6 @@ mod scope;
 mod tests;
 mod yaml;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
@@ -38,6 +38,7 @@ use serde_json::Value;
 pub use description::Description;
 pub use error::{Problem, TemplateError};
 use model::Stack;
+pub use scope::Context;
 use scope::{Located, Scope};
 
 /// Types that are run.
@@ -71,28 +72,15 @@ const IGNORED: [&str; 13] = [
     "AWS::SecretsManager::Secret",
 ];
 
-/// What the template is evaluated in.
-#[derive(Debug, Clone, Default)]
-pub struct Context {
-    /// Values of parameters; those of SSM types must be among them.
-    pub parameters: BTreeMap<String, String>,
-    /// The HTTP API's `ApiEndpoint`: `http://127.0.0.1:3000`.
-    pub http_url: String,
-    /// The WebSocket API's `ApiEndpoint`, without the stage: `ws://127.0.0.1:3001`.
-    pub websocket_url: String,
-    /// SQS's address, which the queues' URLs begin with: `http://127.0.0.1:9324`.
-    pub sqs_url: String,
-}
-
 /// Loads the template at `path`.
 pub fn load(path: &Path, context: &Context) -> Result<Stack, TemplateError> {
-    read(path, |template| stack(template, &Scope::new(template, context)?))
+    read(path, |template| stack(template, &scope(template, context)?))
 }
 
 /// What the local region understood of the template at `path`.
 pub fn describe(path: &Path, context: &Context) -> Result<Description, TemplateError> {
     read(path, |template| {
-        let scope = Scope::new(template, context)?;
+        let scope = scope(template, context)?;
         Description::of(stack(template, &scope)?, template, &scope)
     })
 }
@@ -107,6 +95,12 @@ fn read<T>(path: &Path, reader: impl FnOnce(&Value) -> Result<T, Located>) -> Re
         place,
         problem,
     })
+}
+
+fn scope<'a>(template: &Value, context: &'a Context) -> Result<Scope<'a>, Located> {
+    let mut scope = Scope::new(template, context)?;
+    scope.drop_unwanted()?;
+    Ok(scope)
 }
 
 fn stack(template: &Value, scope: &Scope<'_>) -> Result<Stack, Located> {

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::Problem;
+use super::error::Problem;
 use super::intrinsics::evaluate;
 use super::scope::{Scope, scalar_text};
 

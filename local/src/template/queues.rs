@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Problem;
+use super::error::Problem;
 use super::model::{Answers, EventSource, Function, Queue, Redrive};
 use super::properties::{Properties, unexpected};
 use super::scope::{Located, Scope};

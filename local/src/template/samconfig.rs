@@ -8,7 +8,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::TemplateError;
+use super::error::TemplateError;
 
 /// The environment of samconfig.toml that describes the region on a laptop.
 const ENVIRONMENT: &str = "local";

@@ -1,53 +1,51 @@
-//! What names mean: parameters, pseudo parameters, conditions, and the physical names and ARNs of resources.
+//! What the names of a template stand for: parameters, conditions and resources, as they are written there. What they
+//! evaluate to is in `intrinsics`.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::model::{ACCOUNT, REGION, STACK_NAME};
-use super::{Context, Problem, intrinsics};
-use crate::services::access::arn;
+use super::error::Problem;
 
 /// A problem and where it is.
 pub(super) type Located = (String, Problem);
 
+/// What the template is evaluated in.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// Values of parameters; those of SSM types must be among them.
+    pub parameters: BTreeMap<String, String>,
+    /// The HTTP API's `ApiEndpoint`: `http://127.0.0.1:3000`.
+    pub http_url: String,
+    /// The WebSocket API's `ApiEndpoint`, without the stage: `ws://127.0.0.1:3001`.
+    pub websocket_url: String,
+    /// SQS's address, which the queues' URLs begin with: `http://127.0.0.1:9324`.
+    pub sqs_url: String,
+}
+
 /// Everything that an expression can refer to.
 pub(super) struct Scope<'a> {
-    context: &'a Context,
-    parameters: BTreeMap<String, Value>,
-    conditions: Map<String, Value>,
+    pub(super) context: &'a Context,
+    pub(super) parameters: BTreeMap<String, Value>,
+    pub(super) conditions: Map<String, Value>,
     /// Only those whose condition holds.
-    resources: Map<String, Value>,
+    pub(super) resources: Map<String, Value>,
     /// Conditions under evaluation, to notice one that depends on itself.
-    evaluating: RefCell<BTreeSet<String>>,
+    pub(super) evaluating: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Scope<'a> {
-    /// Reads parameters and conditions, and drops the resources whose condition is false.
+    /// Reads parameters and conditions. Holds every resource until [`Scope::drop_unwanted`].
     pub(super) fn new(template: &Value, context: &'a Context) -> Result<Self, Located> {
         let section = |name: &str| template.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
-        let mut scope = Self {
+        Ok(Self {
             context,
             parameters: parameters(&section("Parameters"), context)?,
             conditions: section("Conditions"),
             resources: section("Resources"),
             evaluating: RefCell::default(),
-        };
-        let mut resources = std::mem::take(&mut scope.resources);
-        let mut dropped = Vec::new();
-        for (id, resource) in &resources {
-            if let Some(condition) = resource.get("Condition").and_then(Value::as_str)
-                && !scope.condition(condition).map_err(|problem| (id.clone(), problem))?
-            {
-                dropped.push(id.clone());
-            }
-        }
-        for id in dropped {
-            resources.remove(&id);
-        }
-        scope.resources = resources;
-        Ok(scope)
+        })
     }
 
     /// Logical ids and resources of `kind`, in the order of the ids.
@@ -63,102 +61,8 @@ impl<'a> Scope<'a> {
         self.resources.iter().map(|(id, resource)| (id.as_str(), resource_type(resource)))
     }
 
-    /// The value of a condition.
-    pub(super) fn condition(&self, name: &str) -> Result<bool, Problem> {
-        let expression =
-            self.conditions.get(name).ok_or_else(|| Problem::UnknownName { name: name.to_owned() })?;
-        if !self.evaluating.borrow_mut().insert(name.to_owned()) {
-            return Err(Problem::Circular { name: name.to_owned() });
-        }
-        let value = intrinsics::condition(expression, self);
-        self.evaluating.borrow_mut().remove(name);
-        value
-    }
-
-    /// `Ref`; nothing for `AWS::NoValue`.
-    pub(super) fn reference(&self, name: &str) -> Result<Option<Value>, Problem> {
-        if let Some(pseudo) = name.strip_prefix("AWS::") {
-            return match pseudo {
-                "NoValue" => Ok(None),
-                "Region" => Ok(Some(json!(REGION))),
-                "AccountId" => Ok(Some(json!(ACCOUNT))),
-                "StackName" => Ok(Some(json!(STACK_NAME))),
-                "StackId" => Ok(Some(json!(format!(
-                    "arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{STACK_NAME}/local"
-                )))),
-                "Partition" => Ok(Some(json!("aws"))),
-                "URLSuffix" => Ok(Some(json!("amazonaws.com"))),
-                _ => Err(Problem::UnknownName { name: name.to_owned() }),
-            };
-        }
-        if let Some(value) = self.parameters.get(name) {
-            return Ok(Some(value.clone()));
-        }
-        let resource = self.resource(name)?;
-        let physical = match resource_type(resource) {
-            "AWS::SecretsManager::Secret" => arn::secret(&self.physical_name(name)?),
-            "AWS::SQS::Queue" => {
-                format!("{}/{ACCOUNT}/{}", self.context.sqs_url, self.physical_name(name)?)
-            }
-            "AWS::SNS::Topic" => format!("arn:aws:sns:{REGION}:{ACCOUNT}:{}", self.physical_name(name)?),
-            _ => self.physical_name(name)?,
-        };
-        Ok(Some(Value::String(physical)))
-    }
-
-    /// `Fn::GetAtt`.
-    pub(super) fn attribute(&self, id: &str, attribute: &str) -> Result<String, Problem> {
-        let kind = resource_type(self.resource(id)?);
-        let name = self.physical_name(id)?;
-        let other = |service: &str, rest: &str| format!("arn:aws:{service}:{REGION}:{ACCOUNT}:{rest}");
-        Ok(match (kind, attribute) {
-            ("AWS::DynamoDB::Table", "Arn") => arn::table(&name),
-            ("AWS::DynamoDB::Table", "StreamArn") => format!("{}/stream/local", arn::table(&name)),
-            ("AWS::S3::Bucket", "Arn") => arn::bucket(&name),
-            ("AWS::Serverless::Function", "Arn") => arn::function(&name),
-            ("AWS::SecretsManager::Secret", "Id") => arn::secret(&name),
-            ("AWS::SQS::Queue", "Arn") => arn::queue(&name),
-            ("AWS::SQS::Queue", "QueueName") => name,
-            ("AWS::SQS::Queue", "QueueUrl") => format!("{}/{ACCOUNT}/{name}", self.context.sqs_url),
-            ("AWS::Logs::LogGroup", "Arn") => other("logs", &format!("log-group:{name}:*")),
-            ("AWS::IAM::Role", "Arn") => format!("arn:aws:iam::{ACCOUNT}:role/{name}"),
-            ("AWS::Serverless::HttpApi", "ApiEndpoint") => self.context.http_url.clone(),
-            ("AWS::ApiGatewayV2::Api", "ApiEndpoint") => self.context.websocket_url.clone(),
-            _ => {
-                return Err(Problem::UnknownAttribute {
-                    resource: id.to_owned(),
-                    attribute: attribute.to_owned(),
-                });
-            }
-        })
-    }
-
-    /// The name of a resource in its service: given in the template, or made from the logical id.
-    pub(super) fn physical_name(&self, id: &str) -> Result<String, Problem> {
-        let resource = self.resource(id)?;
-        let (property, default) = match resource_type(resource) {
-            "AWS::DynamoDB::Table" => ("TableName", id.to_owned()),
-            // Bucket names know no capitals.
-            "AWS::S3::Bucket" => ("BucketName", id.to_lowercase()),
-            "AWS::Serverless::Function" => ("FunctionName", format!("{STACK_NAME}-{id}")),
-            "AWS::SecretsManager::Secret" => ("Name", id.to_owned()),
-            "AWS::SQS::Queue" => ("QueueName", id.to_owned()),
-            "AWS::SNS::Topic" => ("TopicName", id.to_owned()),
-            "AWS::Logs::LogGroup" => ("LogGroupName", id.to_owned()),
-            "AWS::ApiGatewayV2::Stage" => ("StageName", id.to_owned()),
-            _ => return Ok(id.to_owned()),
-        };
-        match resource.get("Properties").and_then(|properties| properties.get(property)) {
-            None => Ok(default),
-            Some(value) => match intrinsics::evaluate(value, self)? {
-                None => Ok(default),
-                Some(Value::String(name)) => Ok(name),
-                Some(_) => Err(Problem::Unexpected { property: property.to_owned(), wanted: "a text" }),
-            },
-        }
-    }
-
-    fn resource(&self, id: &str) -> Result<&Value, Problem> {
+    /// The resource of a logical id.
+    pub(super) fn resource(&self, id: &str) -> Result<&Value, Problem> {
         self.resources.get(id).ok_or_else(|| Problem::UnknownName { name: id.to_owned() })
     }
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::model::{Answers, EventInvoke, EventSource, Queue, Redrive, Stack};

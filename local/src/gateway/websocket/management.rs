@@ -19,10 +19,11 @@ use super::connections::Posted;
 use super::{WebSocketFront, json};
 use crate::functions::outcome::Invoke;
 use crate::gateway::WEBSOCKET_API_ID;
-use crate::services::access::{Permission, arn};
+use crate::services::access::Permission;
 use crate::services::faults::Failure;
 use crate::services::pipeline::{self, Api, Reading, Refusal, Refused};
 use crate::services::{Call, Hangup, Service};
+use crate::template::arn;
 
 const ACTION: &str = "execute-api:ManageConnections";
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");

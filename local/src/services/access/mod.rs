@@ -16,7 +16,6 @@
 //! Limits: `Allow` statements only; no `Deny`, no other conditions, no resource policies, no permission boundaries. A
 //! template with a `Deny` or another condition is refused at the start.
 
-pub mod arn;
 mod policy;
 mod signature;
 
@@ -32,6 +31,7 @@ pub(in crate::services) use policy::{Case, matches};
 pub use policy::{Details, Grant, Permission};
 pub use signature::{Unauthenticated, access_key_id};
 
+pub use crate::template::arn;
 use crate::template::model::Stack;
 use policy::Policy;
 

@@ -20,7 +20,8 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::attributes;
-use crate::services::access::{Details, Permission, arn};
+use crate::services::access::{Details, Permission};
+use crate::template::arn;
 
 /// The action whose requests are shown to conditions.
 const UPDATE: &str = "UpdateItem";

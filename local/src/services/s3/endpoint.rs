@@ -9,10 +9,11 @@ use super::cors::{Cors, Preflight, Wish};
 use super::gate::{Content, Slot};
 use super::signed::Signed;
 use super::store::SetAside;
-use crate::services::access::{Denied, arn};
+use crate::services::access::Denied;
 use crate::services::call::Hangup;
 use crate::services::pipeline::Controls;
 use crate::services::server::{Body, Handler};
+use crate::template::arn;
 
 pub(super) struct Endpoint {
     pub(super) service: S3Service,

@@ -12,10 +12,11 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 
 use super::permissions;
 use super::signed::Signed;
-use crate::services::access::{Caller, arn};
+use crate::services::access::Caller;
 use crate::services::call::{Call, Service};
 use crate::services::faults::Failure;
 use crate::services::pipeline::{Controls, Passage, Refusal};
+use crate::template::arn;
 
 /// AWS's bound on the keys of one `DeleteObjects`.
 const MAX_DELETED: usize = 1_000;

@@ -2,7 +2,8 @@
 
 use s3s::path::S3Path;
 
-use crate::services::access::{Permission, arn};
+use crate::services::access::Permission;
+use crate::template::arn;
 
 /// The permission that an operation needs.
 pub(super) fn needed(operation: &str, path: &S3Path) -> Permission {

@@ -10,7 +10,7 @@ use http::{StatusCode, Uri};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use url::form_urlencoded;
 
-use crate::services::access::arn;
+use crate::template::arn;
 
 /// The longest validity of a presigned URL, by the API reference, "Authenticating Requests: Using Query Parameters".
 const MAX_EXPIRES_SECONDS: u64 = 604_800;

@@ -8,11 +8,12 @@ use http::{Response, StatusCode};
 use serde::Deserialize;
 
 use super::store::Store;
-use crate::services::access::{Permission, arn};
+use crate::services::access::Permission;
 use crate::services::call::{Call, Service};
 use crate::services::json;
 use crate::services::pipeline::{Api, Reading, Refusal, Refused};
 use crate::services::server::Body;
+use crate::template::arn;
 
 /// No request of this service is longer: it holds one value of at most 64 KiB.
 pub(super) const MAX_BODY_BYTES: usize = 128 * 1024;

@@ -11,11 +11,12 @@ use super::operations;
 use super::queues::Queues;
 use super::refusal::{self, Refusal};
 use super::request::{OfQueue, parse};
-use crate::services::access::{Permission, arn};
+use crate::services::access::Permission;
 use crate::services::call::{Call, Service};
 use crate::services::json;
 use crate::services::pipeline::{self, Api, Reading, Refused};
 use crate::services::server::Body;
+use crate::template::arn;
 
 /// A message of 1 MiB whose characters are all escaped in JSON (`\u00e4`) is three times as long.
 pub(super) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;

@@ -16,7 +16,7 @@ use super::request::{
     SendMessage, parse,
 };
 use super::store::{Received, Take};
-use crate::services::access::arn;
+use crate::template::arn;
 use crate::template::model::{ACCOUNT, Queue};
 
 /// Entries of one batch.

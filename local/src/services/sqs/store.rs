@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params};
 
 use super::message::{Message, MessageAttributes};
 use super::receipt::Receipt;
-use crate::services::access::arn;
+use crate::template::arn;
 use crate::template::model::Queue;
 use crate::uuid;
 

@@ -1,8 +1,13 @@
 //! ARNs of the local region's resources, as template.yaml's policies resolve to.
 
-use crate::template::model::ACCOUNT;
 /// `AWS::Region` here, as a client has to sign for it.
-pub use crate::template::model::REGION;
+pub use super::model::REGION;
+use super::model::{ACCOUNT, STACK_NAME};
+
+/// The stack itself: what `AWS::StackId` gives.
+pub(super) fn stack() -> String {
+    format!("arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{STACK_NAME}/local")
+}
 
 /// A table: what `Fn::GetAtt Table.Arn` gives.
 pub fn table(name: &str) -> String {
@@ -45,6 +50,26 @@ pub fn connection(api_id: &str, stage: &str, method: &str, connection_id: &str) 
 }
 
 /// The session of a function's role, as AWS names the caller in its refusals.
-pub(super) fn principal(physical_name: &str) -> String {
+pub(crate) fn principal(physical_name: &str) -> String {
     format!("arn:aws:sts::{ACCOUNT}:assumed-role/{physical_name}/{physical_name}")
+}
+
+/// A topic: what `Ref` gives.
+pub(super) fn topic(name: &str) -> String {
+    format!("arn:aws:sns:{REGION}:{ACCOUNT}:{name}")
+}
+
+/// A role: what `Fn::GetAtt Role.Arn` gives.
+pub(super) fn role(name: &str) -> String {
+    format!("arn:aws:iam::{ACCOUNT}:role/{name}")
+}
+
+/// A log group: what `Fn::GetAtt LogGroup.Arn` gives.
+pub(super) fn log_group(name: &str) -> String {
+    format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{name}:*")
+}
+
+/// A schedule of the default group.
+pub(crate) fn schedule(name: &str) -> String {
+    format!("arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/{name}")
 }
