@@ -1,10 +1,7 @@
 //! The region on a laptop: API Gateway, Lambda, DynamoDB, S3, SQS and schedules in one process, driven by template.yaml.
 
-pub mod browser_guard;
-pub mod build;
 pub mod cli;
 pub mod clock;
-pub mod control;
 pub mod event_sources;
 pub mod functions;
 pub mod gateway;
@@ -14,4 +11,3 @@ pub mod region;
 pub mod schedules;
 pub mod services;
 pub mod template;
-mod uuid;

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{CliError, Target, print};
-use crate::control::PREFIX;
 use crate::functions::ProcessStatus;
 use crate::logs::{Format, Line};
 use crate::region::Ready;
+use crate::region::control::PREFIX;
 use crate::services::sqs::Overview;
 
 /// Whether `logs` goes on.

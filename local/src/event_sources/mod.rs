@@ -29,8 +29,7 @@ use futures::stream::FuturesUnordered;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::functions::limits::REQUEST_LIMIT_BYTES;
-use crate::functions::outcome::{Invoke, Outcome};
+use crate::functions::outcome::{Invoke, MAX_PAYLOAD_BYTES, Outcome};
 use crate::services::sqs::{QueueError, Queues, Received, Take, Watch};
 use crate::template::model::{Answers, EventSource};
 
@@ -44,7 +43,7 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 const RECORD_BYTES: usize = 1024;
 
 /// What the messages of an event may come to. In JSON a character may take two bytes instead of one.
-const BATCH_BYTES: usize = REQUEST_LIMIT_BYTES / 2;
+const BATCH_BYTES: usize = MAX_PAYLOAD_BYTES / 2;
 
 /// A batch is added to while this is left: whatever comes then has room.
 const LARGEST_MESSAGE_BYTES: usize = 1024 * 1024 + RECORD_BYTES;

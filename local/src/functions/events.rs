@@ -19,7 +19,6 @@ use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::failure;
 use super::limits::{EVENTS_LIMIT, THROTTLED_PAUSE, THROTTLED_PAUSE_LIMIT};
 use super::outcome::{HandedOver, Outcome};
 use super::pool::Pool;
@@ -117,8 +116,9 @@ impl Events {
 }
 
 async fn deliver(pool: Arc<Pool>, mut event: Event, destinations: Destinations) {
-    let config = &pool.spec.event_invoke;
-    let mut retries = pool.settings.event_retry_delays.iter().copied().take(config.maximum_retry_attempts);
+    let config = &pool.function.spec.event_invoke;
+    let mut retries =
+        pool.function.settings.event_retry_delays.iter().copied().take(config.maximum_retry_attempts);
     let mut throttled_pause = THROTTLED_PAUSE;
     loop {
         let outcome = pool.invoke(event.request_id.clone(), event.payload.clone(), None).await;
@@ -152,18 +152,18 @@ async fn give_up(
     destinations: &Destinations,
 ) {
     let text = String::from_utf8_lossy(&event.payload);
-    pool.platform_log(format!(
-        "Asynchronous invocation {} given up ({condition:?}): {text}",
-        event.request_id
-    ))
-    .await;
-    let Some(queue) = &pool.spec.event_invoke.on_failure else { return };
-    if let Err(why) = send(pool, event, last, condition, queue, destinations) {
-        // CloudWatch's metric for it.
-        pool.platform_log(format!(
-            "DestinationDeliveryFailures: the record can't be put into {queue}: {why}"
+    pool.function
+        .platform_log(format!(
+            "Asynchronous invocation {} given up ({condition:?}): {text}",
+            event.request_id
         ))
         .await;
+    let Some(queue) = &pool.function.spec.event_invoke.on_failure else { return };
+    if let Err(why) = send(pool, event, last, condition, queue, destinations) {
+        // CloudWatch's metric for it.
+        pool.function
+            .platform_log(format!("DestinationDeliveryFailures: the record can't be put into {queue}: {why}"))
+            .await;
     }
 }
 
@@ -176,7 +176,7 @@ fn send(
     queue: &str,
     Destinations { queues, access }: &Destinations,
 ) -> Result<(), String> {
-    let role = access.role(&pool.spec.name).ok_or("the function has no role")?;
+    let role = access.role(&pool.function.spec.name).ok_or("the function has no role")?;
     access.check(&Caller::Function(role), SEND, &arn::queue(queue)).map_err(|denied| denied.to_string())?;
     let record = record(pool, event, last, condition).map_err(|error| error.to_string())?;
     queues.send_text(queue, SENDER, record).map_err(|error| error.to_string())?;
@@ -189,14 +189,14 @@ fn record(
     last: &Outcome,
     condition: Condition,
 ) -> Result<String, serde_json::Error> {
-    let failure = failure::document(last, &event.request_id, pool.spec.timeout);
+    let failure = last.failure_document(&event.request_id, pool.function.spec.timeout);
     let response = failure.as_ref().map(|document| serde_json::from_slice(document)).transpose()?;
     serde_json::to_string(&Record {
         version: "1.0",
         timestamp: format!("{:.3}", clock::now()),
         request_context: RequestContext {
             request_id: &event.request_id,
-            function_arn: format!("{}:$LATEST", pool.spec.arn),
+            function_arn: format!("{}:$LATEST", pool.function.spec.arn),
             condition,
             approximate_invoke_count: event.attempts,
         },

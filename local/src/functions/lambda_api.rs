@@ -23,17 +23,17 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
+use uuid::Uuid;
 
-use super::limits::{EVENT_LIMIT_BYTES, REQUEST_LIMIT_BYTES};
-use super::outcome::{HandedOver, Outcome};
-use super::tail::Tail;
-use super::{Functions, failure};
+use super::Functions;
+use super::job::Tail;
+use super::limits::EVENT_LIMIT_BYTES;
+use super::outcome::{HandedOver, MAX_PAYLOAD_BYTES, Outcome};
 use crate::services::access::{Access, Caller, Permission, Unauthenticated};
 use crate::services::faults::Failure;
 use crate::services::pipeline::{self, Api, Reading, Refusal};
 use crate::services::{Call, Controls, Service};
 use crate::template::arn;
-use crate::uuid;
 
 type Refused = pipeline::Refused<Body>;
 
@@ -77,7 +77,7 @@ async fn invoke(
     Query(Parameters { qualifier }): Query<Parameters>,
     request: Request,
 ) -> Response {
-    let request_id = uuid::v4();
+    let request_id = Uuid::new_v4().to_string();
     let api = InvokeApi { functions: &functions, function, qualifier, request_id: &request_id };
     match pipeline::run(&api, &controls, request).await {
         Ok(mut response) => {
@@ -227,7 +227,7 @@ fn tail(headers: &HeaderMap) -> Result<Option<Tail>, Refused> {
 }
 
 async fn payload(body: Body, kind: Kind) -> Result<Bytes, Refused> {
-    let limit = if kind == Kind::Event { EVENT_LIMIT_BYTES } else { REQUEST_LIMIT_BYTES };
+    let limit = if kind == Kind::Event { EVENT_LIMIT_BYTES } else { MAX_PAYLOAD_BYTES };
     let payload = axum::body::to_bytes(body, limit).await.map_err(|_| {
         let message = format!("Request must be smaller than {limit} bytes for the InvokeFunction operation");
         Box::new(error(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", &message))
@@ -249,7 +249,7 @@ fn answer(functions: &Functions, name: &str, request_id: &str, outcome: Outcome)
     match outcome {
         Outcome::Answered(payload) => ok(payload, None),
         Outcome::Throttled => throttled(),
-        failed => match failure::document(&failed, request_id, timeout) {
+        failed => match failed.failure_document(request_id, timeout) {
             Some(document) => ok(document, Some("Unhandled")),
             None => not_found(functions.arn(name)),
         },

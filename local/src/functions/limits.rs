@@ -11,9 +11,6 @@ pub const IDLE_LIMIT: Duration = Duration::from_mins(1);
 /// Between SIGTERM and SIGKILL, as Lambda grants it at shutdown.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
-/// Largest payload of a synchronous invocation: 6 MB.
-pub const REQUEST_LIMIT_BYTES: usize = 6 * 1024 * 1024;
-
 /// Largest answer of a synchronous invocation: 6 MB and the 100 bytes that Lambda adds for its envelope.
 pub const RESPONSE_LIMIT_BYTES: usize = 6 * 1024 * 1024 + 100;
 
@@ -48,3 +45,36 @@ pub const EVENTS_LIMIT: usize = 1_000;
 
 /// The longest log line that is kept whole: CloudWatch's event size.
 pub const LOG_LINE_LIMIT_BYTES: usize = 256 * 1024;
+
+/// Bounds of every pool. [`Settings::default`] is what `cargo dev` runs with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Processes of one function at once.
+    pub concurrency: usize,
+    /// See [`INIT_LIMIT`].
+    pub init_limit: Duration,
+    /// See [`IDLE_LIMIT`].
+    pub idle_limit: Duration,
+    /// See [`QUEUE_LIMIT`].
+    pub queue_limit: usize,
+    /// See [`QUEUE_WAIT`].
+    pub queue_wait: Duration,
+    /// See [`INIT_ATTEMPTS`].
+    pub init_attempts: u32,
+    /// See [`EVENT_RETRY_DELAYS`].
+    pub event_retry_delays: Vec<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            concurrency: DEFAULT_CONCURRENCY,
+            init_limit: INIT_LIMIT,
+            idle_limit: IDLE_LIMIT,
+            queue_limit: QUEUE_LIMIT,
+            queue_wait: QUEUE_WAIT,
+            init_attempts: INIT_ATTEMPTS,
+            event_retry_delays: EVENT_RETRY_DELAYS.to_vec(),
+        }
+    }
+}

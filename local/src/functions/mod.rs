@@ -7,88 +7,37 @@
 //! 2. Timeouts, payload limits and crashes end as in Lambda, and are told apart by [`Outcome`].
 //! 3. After [`Functions::shut_down`] no process is left.
 
+mod dispatch;
 pub mod events;
-mod failure;
+mod function;
+mod job;
 pub mod lambda_api;
+mod life;
 pub mod limits;
 pub mod outcome;
 mod output;
 mod pool;
 mod process;
 mod runtime_api;
-mod tail;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use events::{Destinations, Events};
+pub use function::FunctionSpec;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use job::Tail;
+pub use limits::Settings;
 use outcome::{HandOver, HandedOver, Invoke, Outcome};
 use pool::Pool;
 pub use process::ProcessStatus;
-use tail::Tail;
+use uuid::Uuid;
 
 use crate::logs::Logs;
-use crate::template::model::{ACCOUNT, EventInvoke};
-use crate::uuid;
-
-/// A function, ready to be started.
-#[derive(Debug, Clone)]
-pub struct FunctionSpec {
-    /// Short name: `api-orders`.
-    pub name: String,
-    /// Name in the stack: `sojourn-api-orders`.
-    pub physical_name: String,
-    /// `arn:aws:lambda:…:function:sojourn-api-orders`.
-    pub arn: String,
-    /// `Timeout`.
-    pub timeout: Duration,
-    /// `ReservedConcurrentExecutions`: more invocations than these are throttled at once.
-    pub reserved_concurrency: Option<usize>,
-    /// `EventInvokeConfig`.
-    pub event_invoke: EventInvoke,
-    /// What to run.
-    pub binary: PathBuf,
-    /// The whole environment of its processes, but for what differs between processes.
-    pub environment: BTreeMap<String, String>,
-}
-
-/// Bounds of every pool. [`Settings::default`] is what `cargo dev` runs with.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Processes of one function at once.
-    pub concurrency: usize,
-    /// See [`limits::INIT_LIMIT`].
-    pub init_limit: Duration,
-    /// See [`limits::IDLE_LIMIT`].
-    pub idle_limit: Duration,
-    /// See [`limits::QUEUE_LIMIT`].
-    pub queue_limit: usize,
-    /// See [`limits::QUEUE_WAIT`].
-    pub queue_wait: Duration,
-    /// See [`limits::INIT_ATTEMPTS`].
-    pub init_attempts: u32,
-    /// See [`limits::EVENT_RETRY_DELAYS`].
-    pub event_retry_delays: Vec<Duration>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            concurrency: limits::DEFAULT_CONCURRENCY,
-            init_limit: limits::INIT_LIMIT,
-            idle_limit: limits::IDLE_LIMIT,
-            queue_limit: limits::QUEUE_LIMIT,
-            queue_wait: limits::QUEUE_WAIT,
-            init_attempts: limits::INIT_ATTEMPTS,
-            event_retry_delays: limits::EVENT_RETRY_DELAYS.to_vec(),
-        }
-    }
-}
+use crate::template::model::ACCOUNT;
 
 /// Every function of the stack.
 pub struct Functions {
@@ -154,12 +103,12 @@ impl Functions {
 
     /// The ARN of a function; empty when there is none of that name.
     pub fn arn(&self, function: &str) -> &str {
-        self.pool(function).map_or("", |pool| &pool.spec.arn)
+        self.pool(function).map_or("", |pool| &pool.function.spec.arn)
     }
 
     /// `Timeout` of a function.
     pub fn timeout(&self, function: &str) -> Option<Duration> {
-        Some(self.pool(function)?.spec.timeout)
+        Some(self.pool(function)?.function.spec.timeout)
     }
 
     /// Every process, function by function.
@@ -191,12 +140,12 @@ impl Functions {
 
 impl Invoke for Functions {
     async fn invoke(&self, function: &str, payload: Bytes) -> Outcome {
-        self.invoke_as(uuid::v4(), function, payload, None).await
+        self.invoke_as(Uuid::new_v4().to_string(), function, payload, None).await
     }
 }
 
 impl HandOver for Functions {
     fn hand_over(&self, function: &str, payload: Bytes) -> HandedOver {
-        self.hand_over_as(uuid::v4(), function, payload)
+        self.hand_over_as(Uuid::new_v4().to_string(), function, payload)
     }
 }

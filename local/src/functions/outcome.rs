@@ -5,8 +5,12 @@
 //! a closed socket or a retry is the trigger's business, so nothing here speaks HTTP.
 
 use std::future::Future;
+use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::json;
+
+use super::limits::RESPONSE_LIMIT_BYTES;
 
 /// Largest request or response of a synchronous invocation, in bytes (Lambda quota "Invocation payload").
 pub const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
@@ -57,4 +61,29 @@ pub enum Outcome {
     ResponseTooLarge,
     /// No function of that name.
     NotFound,
+}
+
+impl Outcome {
+    /// What Lambda answers in the function's place: `{"errorType", "errorMessage"}`. `None` for what is no failure of a
+    /// function.
+    pub(super) fn failure_document(&self, request_id: &str, timeout: Duration) -> Option<Bytes> {
+        let (kind, message) = match self {
+            Self::FunctionError { payload } => return Some(payload.clone()),
+            Self::Crashed => {
+                ("Runtime.ExitError", "Runtime exited before the invocation was answered".to_owned())
+            }
+            Self::TimedOut => {
+                ("Sandbox.Timedout", format!("Task timed out after {:.2} seconds", timeout.as_secs_f64()))
+            }
+            Self::ResponseTooLarge => (
+                "Function.ResponseSizeTooLarge",
+                format!(
+                    "Response payload size exceeded maximum allowed payload size ({RESPONSE_LIMIT_BYTES} bytes)."
+                ),
+            ),
+            Self::Answered(_) | Self::Throttled | Self::NotFound => return None,
+        };
+        let message = format!("RequestId: {request_id} Error: {message}");
+        Some(Bytes::from(json!({ "errorType": kind, "errorMessage": message }).to_string()))
+    }
 }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::limits::LOG_LINE_LIMIT_BYTES;
-use super::process::Process;
+use super::process::{Flush, Process};
 use crate::logs::Source;
 
 /// After the process's end its pipes are closed, unless a child of its own holds them open.
@@ -30,10 +30,6 @@ const FLUSH_LIMIT_BYTES: usize = 128 * 1024;
 /// The two readers of one process. Dropped, they stop.
 pub(super) struct Output(JoinSet<()>);
 
-/// Has the readers of one process forward what it has written so far.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Flush(Vec<mpsc::Sender<oneshot::Sender<()>>>);
-
 /// Starts to forward stdout and stderr of `child`, which is `process`.
 pub(super) fn forward(child: &mut Child, process: &Arc<Process>) -> (Output, Flush) {
     let mut readers = JoinSet::new();
@@ -41,31 +37,19 @@ pub(super) fn forward(child: &mut Child, process: &Arc<Process>) -> (Output, Flu
     let pid = child.id();
     let reader = |source| Reader { process: Arc::clone(process), source, pid, line: Vec::new() };
     if let Some(stdout) = child.stdout.take() {
-        readers.spawn(reader(Source::Stdout).run(stdout, flush.add()));
+        readers.spawn(reader(Source::Stdout).run(stdout, flushes(&mut flush)));
     }
     if let Some(stderr) = child.stderr.take() {
-        readers.spawn(reader(Source::Stderr).run(stderr, flush.add()));
+        readers.spawn(reader(Source::Stderr).run(stderr, flushes(&mut flush)));
     }
     (Output(readers), flush)
 }
 
-impl Flush {
-    fn add(&mut self) -> mpsc::Receiver<oneshot::Sender<()>> {
-        let (sender, receiver) = mpsc::channel(1);
-        self.0.push(sender);
-        receiver
-    }
-
-    /// Returns when everything that was written before the call has been forwarded.
-    pub(super) async fn flush(&self) {
-        for reader in &self.0 {
-            let (done, flushed) = oneshot::channel();
-            // A reader that has ended has forwarded everything.
-            if reader.send(done).await.is_ok() && flushed.await.is_err() {
-                tracing::debug!("a function's output ended while it was flushed");
-            }
-        }
-    }
+/// What asks a reader to forward what its pipe holds.
+fn flushes(flush: &mut Flush) -> mpsc::Receiver<oneshot::Sender<()>> {
+    let (sender, receiver) = mpsc::channel(1);
+    flush.0.push(sender);
+    receiver
 }
 
 impl Output {

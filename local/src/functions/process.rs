@@ -1,45 +1,30 @@
-//! One function process: started, watched, timed and ended.
+//! One function process: what it is doing, and the invocation that it holds.
 //!
-//! 1. A listener of its own is bound and the binary started with its address in `AWS_LAMBDA_RUNTIME_API`: whoever
-//!    speaks there is this process and no other.
-//! 2. Starting until the first `next` (at most [`limits::INIT_LIMIT`](super::limits::INIT_LIMIT)); then idle and
-//!    busy in turns, one invocation at a time.
-//! 3. It ends by itself (a crash), by its timeout, by idleness, by `kill` or with the region. Whatever the cause,
-//!    an invocation that it held is answered at once, and exactly that one.
+//! It is starting until its first `next`; then idle and busy in turns, one invocation at a time. `life` starts and ends
+//! it, `runtime_api` speaks with it.
 //!
 //! The timer costs nothing per invocation. All invocations of a function have the same timeout T, so one that
 //! begins after a look at the clock cannot be overdue before T has passed since: the watch sleeps until then.
-//!
-//! A process that outlives a killed region (`kill -9` on the region itself) ends by itself: the runtime gives up
-//! when the connection of its `next` or of its answer breaks. Nothing here needs a parent-death signal, which
-//! Rust can't ask for without `unsafe`.
 
-use std::path::Path;
-use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::limits::SHUTDOWN_GRACE;
+use super::dispatch::{Dispatch, Ended, First};
+use super::function::Function;
+use super::job::{Job, Tail};
 use super::outcome::Outcome;
-use super::output::{self, Flush};
-use super::pool::{Job, Pool};
-use super::runtime_api;
-use super::tail::Tail;
 use crate::clock;
 use crate::logs::Source;
 
 /// A process and what it is doing.
 pub(super) struct Process {
-    /// Unique within its pool; a pid may come back.
+    /// Unique within its function; a pid may come back.
     pub(super) id: u64,
-    pub(super) pool: Arc<Pool>,
+    pub(super) function: Arc<Function>,
+    pub(super) dispatch: Arc<Dispatch>,
     state: Mutex<State>,
     stop: watch::Sender<Option<Stop>>,
     gone: watch::Sender<bool>,
@@ -78,17 +63,6 @@ pub(super) enum Stop {
     Shutdown,
 }
 
-/// How far a process got before it was gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// Before its first `next`, by itself.
-    InitFailed,
-    /// Before its first `next`, because somebody asked for it.
-    InitStopped,
-    /// After its first `next`.
-    Afterwards,
-}
-
 /// One row of `ps`.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -110,7 +84,7 @@ pub struct ProcessStatus {
 }
 
 /// What the watch does when its timer fires.
-enum Check {
+pub(super) enum Check {
     LookAgainAt(Instant),
     InitTimedOut,
     TimedOut,
@@ -118,11 +92,12 @@ enum Check {
 }
 
 impl Process {
-    pub(super) fn new(id: u64, pool: Arc<Pool>) -> Arc<Self> {
-        let until = Instant::now() + pool.settings.init_limit;
+    pub(super) fn new(id: u64, function: Arc<Function>, dispatch: Arc<Dispatch>) -> Arc<Self> {
+        let until = Instant::now() + function.settings.init_limit;
         Arc::new(Self {
             id,
-            pool,
+            function,
+            dispatch,
             state: Mutex::new(State {
                 pid: None,
                 phase: Phase::Starting { until },
@@ -135,89 +110,10 @@ impl Process {
         })
     }
 
-    /// The whole life: from spawn to the last log line.
-    pub(super) async fn run(self: Arc<Self>) {
-        match self.spawn().await {
-            Ok((child, listener)) => self.watch(child, listener).await,
-            Err(error) => {
-                let binary = self.pool.spec.binary.display();
-                self.pool.platform_log(format!("Cannot start {binary}: {error}")).await;
-                self.finish(Ended::InitFailed);
-            }
-        }
-    }
-
-    async fn spawn(&self) -> std::io::Result<(Child, TcpListener)> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let spec = &self.pool.spec;
-        let child = Command::new(&spec.binary)
-            .env_clear()
-            .envs(&spec.environment)
-            .env("AWS_LAMBDA_RUNTIME_API", listener.local_addr()?.to_string())
-            .env("AWS_LAMBDA_LOG_STREAM_NAME", format!("local/[$LATEST]{:032x}", rand::random::<u128>()))
-            .current_dir(spec.binary.parent().unwrap_or(Path::new("/")))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A group of its own: Ctrl-C at the terminal reaches the region only, which then stops its processes
-            // in order; and a kill takes whatever the function itself started along.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()?;
-        self.lock().pid = child.id();
-        Ok((child, listener))
-    }
-
-    async fn watch(self: Arc<Self>, mut child: Child, listener: TcpListener) {
-        let (mut output, flush) = output::forward(&mut child, &self);
-        self.lock().flush = flush;
-        let mut stop = self.stop.subscribe();
-        let mut stop_asked = stop.borrow_and_update().is_some();
-        let mut server = std::pin::pin!(runtime_api::serve(listener, Arc::clone(&self)));
-        let mut look_at = Instant::now() + self.pool.settings.init_limit.min(self.pool.spec.timeout);
-        let mut init_failed = None;
-        let exit = loop {
-            if stop_asked {
-                let reason = *stop.borrow_and_update();
-                break end(&mut child, reason.unwrap_or(Stop::Kill)).await;
-            }
-            tokio::select! {
-                exit = child.wait() => break exit,
-                () = &mut server => break end(&mut child, Stop::Kill).await,
-                changed = stop.changed() => stop_asked = changed.is_ok(),
-                () = tokio::time::sleep_until(look_at) => match self.check(Instant::now()) {
-                    Check::LookAgainAt(at) => look_at = at,
-                    Check::InitTimedOut => {
-                        init_failed = Some(format!("Init timed out after {:.2} seconds", self.pool.settings.init_limit.as_secs_f64()));
-                        break end(&mut child, Stop::Kill).await;
-                    }
-                    Check::TimedOut => {
-                        self.time_out().await;
-                        break end(&mut child, Stop::Kill).await;
-                    }
-                    Check::Retire => break end(&mut child, Stop::Shutdown).await,
-                },
-            }
-        };
-        let asked = self.stop.borrow().is_some();
-        if self.tail().is_some() {
-            output.drained().await;
-        }
-        let ended = self.answer_crash(asked);
-        // What the process said before its end belongs before the region's own line about it.
-        output.drained().await;
-        if let Some(text) = init_failed {
-            self.pool.platform_log(text).await;
-        } else if ended.unexpected {
-            self.pool.platform_log(exit_text(&exit, ended.request_id.as_deref())).await;
-        }
-        self.finish(ended.when);
-    }
-
     /// What is due at `now`.
-    fn check(&self, now: Instant) -> Check {
-        let idle_limit = self.pool.settings.idle_limit;
-        let timeout = self.pool.spec.timeout;
+    pub(super) fn check(&self, now: Instant) -> Check {
+        let idle_limit = self.function.settings.idle_limit;
+        let timeout = self.function.spec.timeout;
         let since = match &self.lock().phase {
             Phase::Starting { until } if *until <= now => return Check::InitTimedOut,
             Phase::Starting { until } => return Check::LookAgainAt((*until).min(now + timeout)),
@@ -226,21 +122,25 @@ impl Process {
             Phase::Idle { since } => *since,
             Phase::Gone => return Check::LookAgainAt(now + timeout),
         };
-        // The pool has the last word: only a process that it withdraws from the idle ones can't be given work.
-        if since + idle_limit <= now && self.pool.withdraw(self.id) {
+        // The dispatch has the last word: only a process that it withdraws from the idle ones can't be given work.
+        if since + idle_limit <= now && self.dispatch.withdraw(self.id) {
             return Check::Retire;
         }
         Check::LookAgainAt((now + timeout).min((since + idle_limit).max(now + Duration::from_millis(50))))
     }
 
-    async fn time_out(&self) {
-        self.flush_for_tail().await;
-        let Some(running) = self.take_running() else { return };
-        let seconds = self.pool.spec.timeout.as_secs_f64();
+    /// It runs, with `pid`.
+    pub(super) fn spawned(&self, pid: Option<u32>, flush: Flush) {
+        let mut state = self.lock();
+        state.pid = pid;
+        state.flush = flush;
+    }
+
+    /// Answers the invocation whose deadline has passed; its request id.
+    pub(super) fn time_out(&self) -> Option<String> {
+        let running = self.take_running()?;
         self.answer(running.reply, Outcome::TimedOut);
-        let text =
-            format!("{} {} Task timed out after {seconds:.2} seconds", clock::now(), running.request_id);
-        self.pool.platform_log(text).await;
+        Some(running.request_id)
     }
 
     /// `next` was called: true unless an invocation is still open.
@@ -261,7 +161,7 @@ impl Process {
         if !matches!(state.phase, Phase::Idle { .. }) {
             return Err(job);
         }
-        let timeout = self.pool.spec.timeout;
+        let timeout = self.function.spec.timeout;
         let Job { request_id, payload, reply, tail } = job;
         let handover = Handover { request_id: request_id.clone(), payload, timeout };
         let deadline = Instant::now() + timeout;
@@ -283,7 +183,7 @@ impl Process {
         if let Some(tail) = self.tail() {
             tail.push(&text);
         }
-        self.pool.log(source, pid, text).await;
+        self.function.log(source, pid, text).await;
     }
 
     /// Waits for the lines that the function has written so far, if the invoker wants them.
@@ -294,7 +194,8 @@ impl Process {
         }
     }
 
-    fn tail(&self) -> Option<Tail> {
+    /// Where the lines of the open invocation go besides the log.
+    pub(super) fn tail(&self) -> Option<Tail> {
         match &self.lock().phase {
             Phase::Busy(running) => running.tail.clone(),
             Phase::Starting { .. } | Phase::Idle { .. } | Phase::Gone => None,
@@ -322,6 +223,16 @@ impl Process {
         self.stop.send_replace(Some(stop));
     }
 
+    /// Hears that it is asked to stop, and why.
+    pub(super) fn stop_asked(&self) -> watch::Receiver<Option<Stop>> {
+        self.stop.subscribe()
+    }
+
+    /// The pool has forgotten it.
+    pub(super) fn has_gone(&self) {
+        self.gone.send_replace(true);
+    }
+
     /// Waits until the process is no more and its pool knows.
     pub(super) async fn gone(&self) {
         // The sender lives in `self`, so waiting ends by the process's end only.
@@ -339,7 +250,7 @@ impl Process {
             Phase::Gone => ("gone", None),
         };
         ProcessStatus {
-            function: self.pool.spec.name.clone(),
+            function: self.function.spec.name.clone(),
             pid: state.pid,
             state: name.to_owned(),
             request_id,
@@ -361,7 +272,8 @@ impl Process {
     }
 
     /// The process is no more: answers the invocation that it held.
-    fn answer_crash(&self, asked: bool) -> End {
+    pub(super) fn end(&self) -> End {
+        let asked = self.stop.borrow().is_some();
         let mut state = self.lock();
         state.pid = None;
         match std::mem::replace(&mut state.phase, Phase::Gone) {
@@ -379,12 +291,6 @@ impl Process {
         }
     }
 
-    fn finish(&self, ended: Ended) {
-        self.lock().phase = Phase::Gone;
-        self.pool.process_gone(self.id, ended);
-        self.gone.send_replace(true);
-    }
-
     /// An invoker that went away (its client hung up) is no loss: Lambda drops such an answer too.
     #[expect(clippy::unused_self, reason = "reads as what the process does with its invocation")]
     fn answer(&self, reply: oneshot::Sender<Outcome>, outcome: Outcome) {
@@ -398,13 +304,6 @@ impl Process {
     }
 }
 
-/// Whether a `next` is the process's first: the end of its init.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum First {
-    Yes,
-    No,
-}
-
 /// What `next` sends to the process.
 pub(super) struct Handover {
     pub(super) request_id: String,
@@ -412,45 +311,28 @@ pub(super) struct Handover {
     pub(super) timeout: Duration,
 }
 
-struct End {
-    when: Ended,
-    unexpected: bool,
-    request_id: Option<String>,
+/// The end of a process.
+pub(super) struct End {
+    pub(super) when: Ended,
+    pub(super) unexpected: bool,
+    /// The invocation that it held.
+    pub(super) request_id: Option<String>,
 }
 
-/// Ends the process group and reaps the process.
-async fn end(child: &mut Child, stop: Stop) -> std::io::Result<ExitStatus> {
-    if stop == Stop::Shutdown {
-        signal(child, Signal::SIGTERM);
-        if let Ok(exit) = tokio::time::timeout(SHUTDOWN_GRACE, child.wait()).await {
-            return exit;
+/// Has the readers of one process's output forward what it has written so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Flush(pub(super) Vec<mpsc::Sender<oneshot::Sender<()>>>);
+
+impl Flush {
+    /// Returns when everything that was written before the call has been forwarded.
+    async fn flush(&self) {
+        for reader in &self.0 {
+            let (done, flushed) = oneshot::channel();
+            // A reader that has ended has forwarded everything.
+            if reader.send(done).await.is_ok() && flushed.await.is_err() {
+                tracing::debug!("a function's output ended while it was flushed");
+            }
         }
-    }
-    signal(child, Signal::SIGKILL);
-    child.wait().await
-}
-
-fn signal(child: &Child, signal: Signal) {
-    // Not reaped yet, so the pid is still this process's.
-    let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else { return };
-    if let Err(error) = killpg(Pid::from_raw(pid), signal) {
-        tracing::debug!(pid, %signal, %error, "the process group is gone already");
-    }
-}
-
-fn exit_text(exit: &std::io::Result<ExitStatus>, request_id: Option<&str>) -> String {
-    use std::os::unix::process::ExitStatusExt;
-    let how = match exit {
-        Ok(status) => match (status.signal(), status.code()) {
-            (Some(signal), _) => format!("signal: {signal}"),
-            (None, Some(code)) => format!("exit status {code}"),
-            (None, None) => "unknown".to_owned(),
-        },
-        Err(error) => error.to_string(),
-    };
-    match request_id {
-        Some(id) => format!("RequestId: {id} Error: Runtime exited with error: {how} Runtime.ExitError"),
-        None => format!("Init failed: Runtime exited with error: {how} Runtime.ExitError"),
     }
 }
 

@@ -23,9 +23,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::dispatch::{Dispatch, Next};
+use super::job::Job;
 use super::limits::RESPONSE_LIMIT_BYTES;
 use super::outcome::Outcome;
-use super::pool::{Job, Next, Pool};
 use super::process::{Handover, Process};
 use crate::clock;
 
@@ -36,9 +37,8 @@ const EXTENSION_NEXT: &str = "/2020-01-01/extension/event/next";
 /// Connections of one process at a time. A runtime uses one, with an extension two.
 const CONNECTIONS_LIMIT: usize = 8;
 
-/// Serves `process` until the future is dropped, with all its connections.
-pub(super) async fn serve(listener: TcpListener, process: Arc<Process>) {
-    let mut connections = JoinSet::new();
+/// Serves `process` on `connections` until the future is dropped. Whoever owns the connections ends them.
+pub(super) async fn serve(listener: TcpListener, process: Arc<Process>, connections: &mut JoinSet<()>) {
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS_LIMIT => match accepted {
@@ -99,21 +99,21 @@ async fn next(process: &Arc<Process>) -> Response<Full<Bytes>> {
     let Some(first) = process.become_idle() else {
         return refusal(StatusCode::FORBIDDEN, "InvalidStateTransition", "an invocation is still open");
     };
-    let job = match process.pool.next(process.id, first) {
+    let job = match process.dispatch.next(process.id, first) {
         Next::Job(job) => job,
-        Next::Wait(receiver) => Waiter { receiver, pool: &process.pool }.job().await,
+        Next::Wait(receiver) => Waiter { receiver, dispatch: &process.dispatch }.job().await,
     };
     match process.begin(job) {
         Ok(handover) => event(process, handover),
         Err(job) => {
-            process.pool.put_back(job);
+            process.dispatch.put_back(job);
             refusal(StatusCode::GONE, "Gone", "the process is being stopped")
         }
     }
 }
 
 fn event(process: &Process, handover: Handover) -> Response<Full<Bytes>> {
-    let spec = &process.pool.spec;
+    let spec = &process.function.spec;
     let now = clock::now();
     let deadline_ms =
         now.as_millisecond() + i64::try_from(handover.timeout.as_millis()).unwrap_or(i64::MAX / 2);
@@ -148,7 +148,7 @@ async fn response(id: &str, request: Request<Incoming>, process: &Arc<Process>) 
                 let text = format!(
                     "RequestId: {id} Response payload size exceeded maximum allowed payload size ({RESPONSE_LIMIT_BYTES} bytes)."
                 );
-                process.pool.platform_log(text).await;
+                process.function.platform_log(text).await;
             }
             refusal(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -174,7 +174,7 @@ async fn init_error(request: Request<Incoming>, process: &Arc<Process>) -> Respo
     match Limited::new(request.into_body(), RESPONSE_LIMIT_BYTES).collect().await {
         Ok(body) => {
             let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-            process.pool.platform_log(format!("Init error: {text}")).await;
+            process.function.platform_log(format!("Init error: {text}")).await;
             accepted()
         }
         Err(error) => refusal(StatusCode::BAD_REQUEST, "BadRequest", &error.to_string()),
@@ -195,7 +195,7 @@ fn accepted() -> Response<Full<Bytes>> {
 }
 
 fn registered(process: &Process) -> Response<Full<Bytes>> {
-    let spec = &process.pool.spec;
+    let spec = &process.function.spec;
     let body = serde_json::json!({
         "functionName": spec.physical_name,
         "functionVersion": "$LATEST",
@@ -214,10 +214,10 @@ fn refusal(status: StatusCode, kind: &str, message: &str) -> Response<Full<Bytes
 }
 
 /// A `next` that waits. When its connection breaks (the process was killed) with work already on the way, that
-/// work goes back to the pool: nobody has seen it.
+/// work goes back to the queue: nobody has seen it.
 struct Waiter<'a> {
     receiver: oneshot::Receiver<Job>,
-    pool: &'a Arc<Pool>,
+    dispatch: &'a Dispatch,
 }
 
 impl Waiter<'_> {
@@ -234,7 +234,7 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.receiver.close();
         if let Ok(job) = self.receiver.try_recv() {
-            self.pool.put_back(job);
+            self.dispatch.put_back(job);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Why a region does not start: one sentence for each thing that can be wrong.
 
+use super::build::BuildError;
 use super::data::DataError;
 use super::ports::PortError;
 use super::ready::ReadyError;
-use crate::build::BuildError;
 use crate::gateway::http::HttpApiError;
 use crate::gateway::websocket::SelectionError;
 use crate::keys::{KeyError, SealingKeysError};

@@ -8,6 +8,9 @@
 //! 4. Only then write the ready file.
 //! 5. To stop: remove the ready file, accept nothing new, answer what has begun, end the processes, stop the services.
 
+mod browser_guard;
+mod build;
+pub mod control;
 mod data;
 mod environment;
 mod error;
@@ -30,10 +33,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use crate::browser_guard;
-use crate::build::{BuildError, Workspace};
 use crate::clock::SystemClock;
-use crate::control::{self, Control};
 use crate::event_sources::EventSources;
 use crate::functions::events::Destinations;
 use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
@@ -52,6 +52,8 @@ use crate::services::{Controls, Hangup};
 use crate::template::arn;
 use crate::template::model::{Function, REGION, Stack};
 use crate::template::{self, Context, TemplateError, samconfig};
+use build::{BuildError, Workspace};
+use control::Control;
 pub(crate) use data::DataFolder;
 use environment::Endpoints;
 pub use error::RegionError;

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params};
+use uuid::Uuid;
 
 use super::message::{Message, MessageAttributes};
 use super::receipt::Receipt;
 use crate::template::arn;
 use crate::template::model::Queue;
-use crate::uuid;
 
 /// How long a message may be hidden after a receive, however often its timeout is changed.
 const MAX_HIDDEN: Duration = Duration::from_hours(12);
@@ -202,7 +202,7 @@ impl Store {
         let transaction = self.0.transaction()?;
         let mut ids = Vec::new();
         for (message, delay) in messages {
-            let message_id = uuid::v4();
+            let message_id = Uuid::new_v4().to_string();
             transaction.prepare_cached(INSERT)?.execute(named_params! {
                 ":message_id": message_id,
                 ":queue": queue.name,

@@ -19,7 +19,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
 /// Lets requests of tools on this machine pass, and no others.
-pub async fn refuse_pages(request: Request, next: Next) -> Response {
+pub(super) async fn refuse_pages(request: Request, next: Next) -> Response {
     if is_of_a_tool(request.headers()) {
         return next.run(request).await;
     }
