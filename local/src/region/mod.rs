@@ -16,39 +16,27 @@ mod environment;
 mod error;
 mod ports;
 mod ready;
+mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::middleware;
-use http::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tower::ServiceExt;
-
 use crate::clock::SystemClock;
 use crate::event_sources::EventSources;
 use crate::functions::events::Destinations;
-use crate::functions::{FunctionSpec, Functions, Settings, lambda_api};
-use crate::gateway::http::HttpFront;
-use crate::gateway::listener;
-use crate::gateway::websocket::{Limits, WebSocketFront};
+use crate::functions::{FunctionSpec, Functions, Settings};
 use crate::keys::{KeyError, KeyRing, SealingKeys, SigningKey};
 use crate::logs::Logs;
 use crate::schedules::{Schedules, Upcoming};
+use crate::services::Controls;
 use crate::services::access::Access;
 use crate::services::dynamodb::{DynamoDb, Storage};
 use crate::services::s3::S3;
 use crate::services::secrets::Secrets;
 use crate::services::sqs::{Queues, Sqs};
-use crate::services::{Controls, Hangup};
 use crate::template::arn;
 use crate::template::model::{Function, REGION, Stack};
 use crate::template::{self, Context, TemplateError, samconfig};
@@ -60,6 +48,7 @@ pub use error::RegionError;
 use ports::Port;
 use ready::Published;
 pub use ready::{Ready, ReadyError};
+use servers::Servers;
 
 /// The template's parameter that takes the public keys.
 pub(crate) const JWKS_PARAMETER: &str = "TokenJwks";
@@ -75,9 +64,6 @@ const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Where the messages of the queues are, in the data folder.
 const QUEUES_FILE: &str = "queues.db";
-
-/// Open connections to Lambda's API and the region's own. Each function that invokes others has one or two.
-const MAX_API_CONNECTIONS: usize = 1_024;
 
 /// What to run, and where.
 #[derive(Debug, Clone)]
@@ -131,8 +117,7 @@ pub struct Region {
     pub upcoming: Vec<Upcoming>,
     functions: Arc<Functions>,
     services: Services,
-    shutdown: watch::Sender<()>,
-    servers: JoinSet<()>,
+    servers: Servers,
     /// The entry in the list of running regions, and the ready file.
     published: Vec<Published>,
     data: Option<DataFolder>,
@@ -170,35 +155,21 @@ impl Region {
         progress.begin("starting tables, buckets, queues and secrets");
         let controls = Controls::new(Access::new(&stack));
         let services = Services::start(&stack, options.data.as_deref(), &controls, keys.signing(), sqs)?;
-        let queues = Arc::clone(&services.queues);
-        let counts = [
-            count(stack.tables.len(), "table"),
-            count(stack.buckets.len(), "bucket"),
-            count(stack.queues.len(), "queue"),
-            count(stack.secrets.len(), "secret"),
-        ];
-        progress.done(&counts.join(", "));
+        progress.done(&summary(&stack));
 
-        let endpoints = Endpoints {
-            dynamodb: services.dynamodb.endpoint_url(),
-            s3: services.s3.endpoint_url(),
-            secrets_manager: services.secrets.endpoint_url(),
-            sqs: services.sqs.endpoint_url(),
-            lambda: format!("http://{}", lambda.address),
-        };
+        let endpoints = services.endpoints(&lambda);
         let specs = stack.functions.iter().map(|function| spec(function, &workspace, &controls, &endpoints));
         let specs = specs.collect::<Result<Vec<_>, _>>()?;
+        let queues = Arc::clone(&services.queues);
         let destinations = Destinations { queues: Arc::clone(&queues), access: Arc::clone(&controls.access) };
         let functions = Functions::new(specs, &options.settings, logs, destinations);
-
         let schedules = Schedules::new(stack.schedules.clone(), Arc::clone(&functions), SystemClock)?;
         let schedules = Arc::new(schedules.with_queues(Arc::clone(&queues)));
-        let upcoming = schedules.upcoming();
         let event_sources =
             EventSources::new(&stack.event_sources, Arc::clone(&queues), Arc::clone(&functions));
+        let upcoming = schedules.upcoming();
+        let ready = ready(&stack, endpoints, &controls, [&http, &websocket]);
 
-        let shutdown = watch::Sender::new(());
-        let mut servers = JoinSet::new();
         let control = Control {
             functions: Arc::clone(&functions),
             schedules: Arc::clone(&schedules),
@@ -207,47 +178,17 @@ impl Region {
             sealing_keys: services.sealing_keys.clone(),
             services: controls.clone(),
         };
-        let api = lambda_api::router(Arc::clone(&functions), controls.clone())
-            .merge(control::router(control))
-            .layer(middleware::from_fn(browser_guard::refuse_pages));
-        servers.spawn(serve(lambda.listener, api, stopped(&shutdown)));
-        if let Some(api) = &stack.http_api {
-            let front = HttpFront::new(api, Arc::clone(&functions))?;
-            servers.spawn(front.serve(http.listener, stopped(&shutdown)));
-        }
-        if let Some(api) = &stack.websocket_api {
-            let front = WebSocketFront::new(
-                api.clone(),
-                Arc::clone(&functions),
-                controls.clone(),
-                Limits::default(),
-            )?;
-            servers.spawn(front.serve(websocket.listener, stopped(&shutdown)));
-        }
-        let stop_schedules = stopped(&shutdown);
-        servers.spawn(async move { schedules.run(stop_schedules).await });
-        let stop_event_sources = stopped(&shutdown);
-        servers.spawn(async move { event_sources.run(stop_event_sources).await });
+        let mut servers = Servers::default();
+        servers.spawn(|stopped| servers::serve_apis(lambda.listener, control, stopped));
+        servers.spawn_gateways(&stack, &functions, &controls, [http, websocket])?;
+        servers.spawn(|stopped| async move { schedules.run(stopped).await });
+        servers.spawn(|stopped| async move { event_sources.run(stopped).await });
 
-        let operator = controls.access.operator();
-        let stage = stack.websocket_api.as_ref().map_or("", |api| api.stage.as_str());
-        let ready = Ready {
-            http: format!("http://{}", http.address),
-            ws: format!("ws://{}/{stage}", websocket.address),
-            lambda: endpoints.lambda,
-            dynamodb: endpoints.dynamodb,
-            s3: endpoints.s3,
-            secrets_manager: endpoints.secrets_manager,
-            sqs: endpoints.sqs,
-            region: REGION.to_owned(),
-            access_key_id: operator.access_key_id.clone(),
-            secret_access_key: operator.secret_access_key.clone(),
-        };
         let mut published = vec![Published::in_list(&ready)?];
         if let Some(path) = &options.ready_file {
             published.push(Published::at(path, &ready)?);
         }
-        Ok(Self { stack, ready, upcoming, functions, services, shutdown, servers, published, data })
+        Ok(Self { stack, ready, upcoming, functions, services, servers, published, data })
     }
 
     /// Functions that nothing in the template triggers.
@@ -265,11 +206,10 @@ impl Region {
 
     /// Stops everything. When it returns, no process of the region is left.
     pub async fn stop(self) {
-        let Self { functions, services, shutdown, mut servers, published, data, .. } = self;
+        let Self { functions, services, servers, published, data, .. } = self;
         drop(published);
         // The gateways answer what has begun while the functions still run.
-        shutdown.send_replace(());
-        while servers.join_next().await.is_some() {}
+        servers.stop().await;
         functions.shut_down().await;
         drop(services);
         // Last: the next region may have the folder when nothing writes to it any more.
@@ -301,6 +241,16 @@ impl Services {
         let queues = Arc::new(Queues::open(messages.as_deref(), &stack.queues, SystemClock)?);
         let sqs = Sqs::start(sqs.into_std()?, Arc::clone(&queues), controls.clone())?;
         Ok(Self { dynamodb, s3, secrets, sealing_keys, sqs, queues })
+    }
+
+    fn endpoints(&self, lambda: &Port) -> Endpoints {
+        Endpoints {
+            dynamodb: self.dynamodb.endpoint_url(),
+            s3: self.s3.endpoint_url(),
+            secrets_manager: self.secrets.endpoint_url(),
+            sqs: self.sqs.endpoint_url(),
+            lambda: format!("http://{}", lambda.address),
+        }
     }
 }
 
@@ -379,31 +329,30 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{plural}")
 }
 
-/// Ready when the region is to stop.
-fn stopped(shutdown: &watch::Sender<()>) -> impl Future<Output = ()> + Send + 'static {
-    let mut receiver = shutdown.subscribe();
-    async move {
-        // An error means that the region itself is gone.
-        if receiver.changed().await.is_err() {
-            tracing::debug!("the region was dropped");
-        }
-    }
+/// `2 tables, 1 bucket, ...`.
+fn summary(stack: &Stack) -> String {
+    let counts = [
+        count(stack.tables.len(), "table"),
+        count(stack.buckets.len(), "bucket"),
+        count(stack.queues.len(), "queue"),
+        count(stack.secrets.len(), "secret"),
+    ];
+    counts.join(", ")
 }
 
-/// Serves Lambda's API and the region's own.
-async fn serve(listener: TcpListener, api: axum::Router, stopped: impl Future<Output = ()> + Send + 'static) {
-    let service_for = |_| {
-        let api = api.clone();
-        service_fn(move |request: Request<Incoming>| {
-            let answered = api.clone().oneshot(request);
-            async move {
-                let response = answered.await.unwrap_or_else(|never| match never {});
-                match response.extensions().get::<Hangup>() {
-                    Some(&hangup) => Err(hangup),
-                    None => Ok(response),
-                }
-            }
-        })
-    };
-    listener::serve(listener, MAX_API_CONNECTIONS, service_for, stopped).await;
+fn ready(stack: &Stack, endpoints: Endpoints, controls: &Controls, [http, websocket]: [&Port; 2]) -> Ready {
+    let operator = controls.access.operator();
+    let stage = stack.websocket_api.as_ref().map_or("", |api| api.stage.as_str());
+    Ready {
+        http: format!("http://{}", http.address),
+        ws: format!("ws://{}/{stage}", websocket.address),
+        lambda: endpoints.lambda,
+        dynamodb: endpoints.dynamodb,
+        s3: endpoints.s3,
+        secrets_manager: endpoints.secrets_manager,
+        sqs: endpoints.sqs,
+        region: REGION.to_owned(),
+        access_key_id: operator.access_key_id.clone(),
+        secret_access_key: operator.secret_access_key.clone(),
+    }
 }

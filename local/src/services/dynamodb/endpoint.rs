@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 
 use super::engine::Engine;
 use super::operations::{self, Consumed, Metering};
+use super::remote::TABLE_TARGET;
 use super::request::Outline;
 use crate::services::call::{Call, Service};
 use crate::services::json;
@@ -17,9 +18,6 @@ use crate::services::usage::{Units, Usage};
 
 /// DynamoDB's own bound on a request.
 pub(super) const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
-
-/// What `X-Amz-Target` starts with for requests about tables.
-pub(super) const TABLE_TARGET: &str = "DynamoDB_20120810.";
 
 /// What `X-Amz-Target` starts with, for tables and for their streams.
 const TARGETS: [&str; 2] = [TABLE_TARGET, "DynamoDBStreams_20120810."];

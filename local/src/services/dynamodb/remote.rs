@@ -12,11 +12,13 @@ use reqwest::Client;
 use tokio::sync::OnceCell;
 use ulid::Ulid;
 
-use super::endpoint::TABLE_TARGET;
 use super::tables;
 use crate::services::json;
 use crate::services::server::Body;
 use crate::template::model::Table;
+
+/// What `X-Amz-Target` starts with for requests about tables.
+pub(super) const TABLE_TARGET: &str = "DynamoDB_20120810.";
 
 /// A DynamoDB at a URL, and the tables that it has to have.
 #[derive(Debug)]

@@ -16,10 +16,9 @@ use http::header::{
 use http::{Extensions, StatusCode};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use s3s::dto::{HeadObjectOutput, Range, TimestampFormat};
+use s3s::dto::{ETag, ETagCondition, HeadObjectOutput, Range, TimestampFormat};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
-use super::objects::refused;
 use crate::services::s3::signed::Signed;
 
 const NAMES: [HeaderName; 6] =
@@ -230,6 +229,19 @@ fn unsatisfiable(size: u64) -> S3Error {
     }
     error.set_headers(headers);
     error
+}
+
+/// Whether the condition names that `ETag`.
+pub(super) fn is(e_tag: &ETag, condition: &ETagCondition) -> bool {
+    match condition {
+        ETagCondition::Any => true,
+        ETagCondition::ETag(wanted) => wanted.value() == e_tag.value(),
+    }
+}
+
+/// A condition doesn't hold.
+pub(super) fn refused() -> S3Error {
+    s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold")
 }
 
 #[cfg(test)]

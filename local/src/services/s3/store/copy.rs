@@ -12,10 +12,10 @@ use s3s::dto::{
 use s3s::{S3Result, s3_error};
 
 use super::Store;
-use super::conditions::Conditions;
+use super::conditions::{Conditions, is, refused};
 use super::declared::hasher;
 use super::description::{Description, check_metadata};
-use super::objects::{is, refused, with_bytes};
+use super::objects::with_bytes;
 use super::staged::Staged;
 
 impl Store {

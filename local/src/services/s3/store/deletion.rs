@@ -10,7 +10,7 @@ use s3s::dto::{
 };
 use s3s::{S3, S3Request, S3Result, s3_error};
 
-use super::objects::{is, refused};
+use super::conditions::{is, refused};
 use super::{Store, internal_request};
 
 impl Store {

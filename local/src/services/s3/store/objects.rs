@@ -12,7 +12,7 @@ use s3s::dto::{
 };
 use s3s::{S3, S3ErrorCode, S3Request, S3Result, s3_error};
 
-use super::conditions::{Conditions, Portion};
+use super::conditions::{Conditions, Portion, is, refused};
 use super::declared::Declared;
 use super::description::check_metadata;
 use super::staged::Staged;
@@ -210,17 +210,4 @@ fn take_e_tag(metadata: &mut Option<Metadata>) -> Option<ETag> {
     let e_tag = metadata.as_mut()?.remove(MULTIPART_E_TAG).map(ETag::Strong);
     *metadata = metadata.take().filter(|others| !others.is_empty());
     e_tag
-}
-
-/// Whether the condition names that `ETag`.
-pub(super) fn is(e_tag: &ETag, condition: &ETagCondition) -> bool {
-    match condition {
-        ETagCondition::Any => true,
-        ETagCondition::ETag(wanted) => wanted.value() == e_tag.value(),
-    }
-}
-
-/// A condition doesn't hold.
-pub(super) fn refused() -> s3s::S3Error {
-    s3_error!(PreconditionFailed, "At least one of the pre-conditions you specified did not hold")
 }

@@ -1,0 +1,100 @@
+//! What answers requests and what fires by itself: tasks that end when the region stops.
+
+use std::sync::Arc;
+
+use axum::middleware;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+use super::browser_guard;
+use super::control::{self, Control};
+use super::error::RegionError;
+use super::ports::Port;
+use crate::functions::{Functions, lambda_api};
+use crate::gateway::http::HttpFront;
+use crate::gateway::listener;
+use crate::gateway::websocket::{Limits, WebSocketFront};
+use crate::services::{Controls, Hangup};
+use crate::template::model::Stack;
+
+/// Open connections to Lambda's API and the region's own. Each function that invokes others has one or two.
+const MAX_API_CONNECTIONS: usize = 1_024;
+
+/// Running tasks.
+#[derive(Default)]
+pub(super) struct Servers {
+    shutdown: watch::Sender<()>,
+    tasks: JoinSet<()>,
+}
+
+impl Servers {
+    /// Spawns what `serve` makes of a future that is ready when the region stops.
+    pub(super) fn spawn<F>(&mut self, serve: impl FnOnce(Stopped) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(serve(Box::pin(stopped(self.shutdown.subscribe()))));
+    }
+
+    /// The template's APIs.
+    pub(super) fn spawn_gateways(
+        &mut self,
+        stack: &Stack,
+        functions: &Arc<Functions>,
+        controls: &Controls,
+        [http, websocket]: [Port; 2],
+    ) -> Result<(), RegionError> {
+        if let Some(api) = &stack.http_api {
+            let front = HttpFront::new(api, Arc::clone(functions))?;
+            self.spawn(|stopped| front.serve(http.listener, stopped));
+        }
+        if let Some(api) = &stack.websocket_api {
+            let functions = Arc::clone(functions);
+            let front = WebSocketFront::new(api.clone(), functions, controls.clone(), Limits::default())?;
+            self.spawn(|stopped| front.serve(websocket.listener, stopped));
+        }
+        Ok(())
+    }
+
+    /// Returns when every task has ended.
+    pub(super) async fn stop(mut self) {
+        self.shutdown.send_replace(());
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Ready when the region stops.
+pub(super) type Stopped = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+async fn stopped(mut shutdown: watch::Receiver<()>) {
+    // An error means that the region itself is gone.
+    if shutdown.changed().await.is_err() {
+        tracing::debug!("the region was dropped");
+    }
+}
+
+/// Serves Lambda's API and the region's own.
+pub(super) async fn serve_apis(listener: TcpListener, control: Control, stopped: Stopped) {
+    let api = lambda_api::router(Arc::clone(&control.functions), control.services.clone())
+        .merge(control::router(control))
+        .layer(middleware::from_fn(browser_guard::refuse_pages));
+    let service_for = |_| {
+        let api = api.clone();
+        service_fn(move |request: Request<Incoming>| {
+            let answered = api.clone().oneshot(request);
+            async move {
+                let response = answered.await.unwrap_or_else(|never| match never {});
+                match response.extensions().get::<Hangup>() {
+                    Some(&hangup) => Err(hangup),
+                    None => Ok(response),
+                }
+            }
+        })
+    };
+    listener::serve(listener, MAX_API_CONNECTIONS, service_for, stopped).await;
+}
