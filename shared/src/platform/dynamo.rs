@@ -1,5 +1,5 @@
-//! What every DynamoDB adapter needs: one error, failed conditions as values, cancelled transactions by their
-//! reasons.
+//! What every DynamoDB adapter needs: one error, failed conditions as values, and transactions whose cancellations are
+//! read by the names of their actions ([`Actions`]).
 //!
 //! A failed condition is an answer, not an error: with `ReturnValuesOnConditionCheckFailure=ALL_OLD` it even carries
 //! the item that was in the way, so no second read is needed.
@@ -16,11 +16,13 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 pub use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 
+mod actions;
 mod batch;
 mod change;
 mod shard;
 mod snapshot;
 
+pub use actions::{Actions, Reasons};
 pub use batch::{RowKey, RowRead, Rows, read_rows};
 pub use change::Change;
 pub use shard::TimeIndex;
@@ -166,11 +168,11 @@ impl CancellationReason {
 
 /// Outcome of a `TransactWriteItems`.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Transaction {
+pub enum Transaction<R = Vec<CancellationReason>> {
     /// All actions happened.
     Committed,
-    /// None happened; one reason for each action, in their order.
-    Cancelled(Vec<CancellationReason>),
+    /// None happened, for these reasons: one for each action, by its name ([`Reasons`]) or in the order of the actions.
+    Cancelled(R),
 }
 
 impl Transaction {
