@@ -1,8 +1,8 @@
 //! Problem details (RFC 9457): every refusal that a client sees.
 //!
 //! [`ProblemType`] is the whole list; `docs/problems.md` explains each at the anchor that its `type` points to. A
-//! capability's error becomes a `Problem` by a `From` next to the other mappings in [`crate::edge::http`]: the text for
-//! the client is written there, the text for the log stays in the error.
+//! capability's error becomes a `Problem` by a `From` in `edge::mapping`. The text for the client is written there. The
+//! error's own text is kept as the [`cause`](Problem::cause), for the one log line of whoever answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -120,12 +120,21 @@ pub struct Problem {
     pub retry_after: Option<Duration>,
     /// The version that stands: `version` in the document, and the header `ETag`.
     pub version: Option<u64>,
+    /// The error behind it, with the chain of its causes. For the log only.
+    pub cause: Option<String>,
 }
 
 impl Problem {
     /// A refusal of the given kind.
     pub fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), extensions: BTreeMap::new(), retry_after: None, version: None }
+        Self {
+            kind,
+            detail: detail.into(),
+            extensions: BTreeMap::new(),
+            retry_after: None,
+            version: None,
+            cause: None,
+        }
     }
 
     /// This refusal with one more member.
@@ -139,6 +148,13 @@ impl Problem {
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
+        self
+    }
+
+    /// This refusal with the error behind it, for the log.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
         self
     }
 

@@ -59,14 +59,16 @@ fn failed(error: &impl ErrorType) -> Diagnostic {
     Diagnostic { error_type: error_type.to_owned(), error_message: error.to_string() }
 }
 
-/// Logs a request or frame that is answered with a problem, and counts it if the fault is ours. The detail is left out:
-/// it may repeat what the client sent, a password in the wrong place for example.
+/// Logs a request or frame that is answered with a problem, once, with the chain of its causes. It is counted if the fault
+/// is ours. The detail is left out: it may repeat what the client sent, a password in the wrong place for example.
 pub(super) fn refused(route: &str, problem: &Problem) {
     let (error_type, status) = (problem.kind.slug(), problem.kind.status());
     if status >= 500 {
         count_case(Metric::Errors, error_type, 1);
-        tracing::warn!(route, status, error_type, "answered with a server error");
-    } else {
-        tracing::info!(route, status, error_type, "refused");
+    }
+    match (problem.cause.as_deref(), status) {
+        (Some(error), _) => tracing::error!(route, status, error_type, error, "answered with an error"),
+        (None, 500..) => tracing::warn!(route, status, error_type, "answered with a server error"),
+        (None, _) => tracing::info!(route, status, error_type, "refused"),
     }
 }

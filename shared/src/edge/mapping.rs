@@ -1,5 +1,5 @@
 //! Errors to problems: the one place where a capability's error gets a status and a text for the client. The error
-//! itself, with its causes, goes to the log and no further.
+//! itself, with its causes, goes along for the log and no further. Nothing is logged here: whoever answers logs once.
 
 use std::time::Duration;
 
@@ -38,6 +38,11 @@ fn soon() -> Duration {
     rand::rng().random_range(TRY_AGAIN..=TRY_AGAIN_AT_LATEST)
 }
 
+/// What the client cannot help and need not know.
+fn internal(error: &dyn std::error::Error) -> Problem {
+    Problem::new(ProblemType::Internal, "something failed on our side").caused_by(chain(error))
+}
+
 /// DynamoDB's codes for what passes: too much at once, or a failure of its own. The client may come back.
 const PASSING: &[&str] = &[
     "InternalServerError",
@@ -54,20 +59,21 @@ const PASSING: &[&str] = &[
 /// 500, or 503 when it will pass.
 impl From<DynamoError> for Problem {
     fn from(error: DynamoError) -> Self {
-        tracing::error!(error = chain(&error), "DynamoDB call failed");
-        if error.code.as_deref().is_none_or(|code| PASSING.contains(&code)) {
+        let problem = if error.code.as_deref().is_none_or(|code| PASSING.contains(&code)) {
             Self::new(ProblemType::Unavailable, "the store did not answer; try again").retry_after(soon())
         } else {
             Self::new(ProblemType::Internal, "the store refused the request")
-        }
+        };
+        problem.caused_by(chain(&error))
     }
 }
 
 /// 503.
 impl From<DeadlineExceeded> for Problem {
     fn from(passed: DeadlineExceeded) -> Self {
-        tracing::error!(error = %passed, "given up");
-        Self::new(ProblemType::Unavailable, "this took too long; try again").retry_after(TRY_AGAIN)
+        Self::new(ProblemType::Unavailable, "this took too long; try again")
+            .retry_after(TRY_AGAIN)
+            .caused_by(passed.to_string())
     }
 }
 
@@ -116,10 +122,9 @@ impl From<SessionError> for Problem {
             SessionError::Ended => {
                 Self::new(ProblemType::Unauthenticated, "the session has ended; sign in again")
             }
-            SessionError::Busy => {
-                tracing::warn!(%error, "session not written");
-                Self::new(ProblemType::Unavailable, "the session is busy; try again").retry_after(TRY_AGAIN)
-            }
+            SessionError::Busy => Self::new(ProblemType::Unavailable, "the session is busy; try again")
+                .retry_after(TRY_AGAIN)
+                .caused_by(error.to_string()),
             SessionError::Store(error) => error.into(),
         }
     }
@@ -133,13 +138,12 @@ impl From<UserError> for Problem {
             UserError::Throttle(error) => error.into(),
             UserError::NoEntropy(error) => error.into(),
             UserError::Hashing(error) => {
-                tracing::error!(error = chain(&error), "password not hashed");
                 Self::new(ProblemType::Internal, "the password could not be processed")
+                    .caused_by(chain(&error))
             }
-            UserError::Busy => {
-                tracing::warn!(%error, "account not written");
-                Self::new(ProblemType::Unavailable, "the account is busy; try again").retry_after(TRY_AGAIN)
-            }
+            UserError::Busy => Self::new(ProblemType::Unavailable, "the account is busy; try again")
+                .retry_after(TRY_AGAIN)
+                .caused_by(error.to_string()),
         }
     }
 }
@@ -150,9 +154,9 @@ impl From<ThrottleError> for Problem {
         match error {
             ThrottleError::Store(error) => error.into(),
             ThrottleError::Busy(_) => {
-                tracing::warn!(%error, "attempt not counted");
                 Self::new(ProblemType::Unavailable, "this cannot be checked just now; try again")
                     .retry_after(TRY_AGAIN)
+                    .caused_by(chain(&error))
             }
         }
     }
@@ -169,24 +173,21 @@ impl From<Refusal> for Problem {
 /// 500.
 impl From<NoEntropy> for Problem {
     fn from(error: NoEntropy) -> Self {
-        tracing::error!(%error, "no secret made");
-        Self::new(ProblemType::Internal, "something failed on our side")
+        internal(&error)
     }
 }
 
 /// 500.
 impl From<DeviceError> for Problem {
     fn from(error: DeviceError) -> Self {
-        tracing::error!(error = chain(&error), "no device token made");
-        Self::new(ProblemType::Internal, "something failed on our side")
+        internal(&error)
     }
 }
 
 /// 500.
 impl From<SigningFailed> for Problem {
     fn from(error: SigningFailed) -> Self {
-        tracing::error!(error = chain(&error), "no token signed");
-        Self::new(ProblemType::Internal, "something failed on our side")
+        internal(&error)
     }
 }
 

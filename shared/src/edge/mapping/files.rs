@@ -28,17 +28,17 @@ fn passes(code: &str) -> bool {
 /// 500, or 503 when it will pass.
 impl From<FileError> for Problem {
     fn from(error: FileError) -> Self {
-        tracing::error!(error = chain(&error), "S3 failed");
         let comes_back = match &error {
             FileError::Store { code, .. } => code.as_deref().is_none_or(passes),
             FileError::NoCredentials(_) | FileError::NoTimeLeft => true,
             FileError::NotSigned { .. } => false,
         };
-        if comes_back {
+        let problem = if comes_back {
             Self::new(ProblemType::Unavailable, "the files did not answer; try again").retry_after(TRY_AGAIN)
         } else {
             Self::new(ProblemType::Internal, "the files refused the request")
-        }
+        };
+        problem.caused_by(chain(&error))
     }
 }
 

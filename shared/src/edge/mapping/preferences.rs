@@ -1,6 +1,6 @@
 //! Sealed payloads, and the preferences in them.
 
-use super::TRY_AGAIN;
+use super::{TRY_AGAIN, internal};
 use crate::core::problem::{Problem, ProblemType};
 use crate::identity::sessions::{PayloadError, PayloadNotSealed, PreferencesError, PreferencesRefused};
 use crate::platform::telemetry::chain;
@@ -8,22 +8,19 @@ use crate::platform::telemetry::chain;
 /// 500.
 impl From<PayloadNotSealed> for Problem {
     fn from(error: PayloadNotSealed) -> Self {
-        tracing::error!(error = chain(&error), "payload not sealed");
-        Self::new(ProblemType::Internal, "something failed on our side")
+        internal(&error)
     }
 }
 
 /// 401 for a payload that was tampered with, 500 for one that cannot be read for a reason of ours.
 impl From<PayloadError> for Problem {
     fn from(error: PayloadError) -> Self {
-        tracing::error!(error = chain(&error), "payload not opened");
         match error {
             PayloadError::Foreign { .. } => {
                 Self::new(ProblemType::Unauthenticated, "the session has ended; sign in again")
+                    .caused_by(chain(&error))
             }
-            PayloadError::UnknownKey { .. } | PayloadError::Unreadable { .. } => {
-                Self::new(ProblemType::Internal, "something failed on our side")
-            }
+            PayloadError::UnknownKey { .. } | PayloadError::Unreadable { .. } => internal(&error),
         }
     }
 }

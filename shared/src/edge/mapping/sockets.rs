@@ -63,14 +63,14 @@ impl From<FanOutError> for Problem {
             FanOutError::TooLarge(error) => Self::new(ProblemType::BodyTooLarge, error.to_string()),
             FanOutError::Delivery(DeliverError::Registry(error)) => error.into(),
             FanOutError::Delivery(DeliverError::Withheld(error)) => {
-                tracing::warn!(%error, "delivered to nobody");
                 Self::new(ProblemType::Unavailable, "the sender could not be checked; send the message again")
                     .retry_after(TRY_AGAIN)
+                    .caused_by(chain(&error))
             }
             FanOutError::NotHandedOn(error) => {
-                tracing::error!(error = chain(&error), "delivery was cut short");
                 Self::new(ProblemType::Unavailable, "not everybody was reached; send the message again")
                     .retry_after(TRY_AGAIN)
+                    .caused_by(chain(&error))
             }
         }
     }
