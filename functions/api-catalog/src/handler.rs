@@ -9,6 +9,7 @@ use sojourn::coordination::idempotency::KeyedRequest;
 use sojourn::core::ids::ProductId;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
+use sojourn::edge::answers;
 use sojourn::edge::http::{Incoming, no_such_route};
 
 use crate::app::App;
@@ -70,5 +71,6 @@ async fn adjust_stock(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let payload = json!({"productId": product_id, "body": request.json_value()?});
     let keyed = KeyedRequest::new("adjust-stock", &caller, key, &payload);
     let effect = AdjustStock { tables: &app.stock, product_id: &product_id, delta, event_id: app.ids.next() };
-    request.in_time(app.requests.run(&caller, &keyed, &effect, request.deadline())).await
+    let answer = answers::to(answers::adjusted);
+    request.in_time(app.requests.run(&caller, &keyed, &effect, answer, request.deadline())).await
 }

@@ -6,6 +6,7 @@ use sojourn::coordination::idempotency::KeyedRequest;
 use sojourn::core::ids::ExportId;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
+use sojourn::edge::answers;
 use sojourn::edge::http::{Incoming, no_such_route};
 use sojourn::files::exports::dynamo::RequestExport;
 use sojourn::files::exports::{self, ExportRequest, NoSuchExport};
@@ -26,14 +27,12 @@ async fn ask(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let key = request.idempotency_key()?;
     let wanted: ExportRequest = request.json()?;
     let keyed = KeyedRequest::new("request-export", &caller, key, &request.json_value()?);
-    let effect = RequestExport {
-        tables: &app.tables,
-        customer_id: caller.user_id(),
-        export_id: app.ids.next(),
-        request: &wanted,
+    let effect = RequestExport { tables: &app.tables, export_id: app.ids.next(), request: &wanted };
+    let answer = answers::to(answers::accepted);
+    let work = async {
+        let reply = app.requests.run(&caller, &keyed, &effect, answer, request.deadline()).await?;
+        Ok::<_, Problem>(exports::submit(reply, &app.queue, &app.sends).await?)
     };
-    let (deadline, queue) = (request.deadline(), &app.queue);
-    let work = exports::submit(&app.requests, queue, &app.sends, &caller, &keyed, &effect, deadline);
     request.in_time(work).await
 }
 

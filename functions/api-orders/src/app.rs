@@ -1,9 +1,9 @@
 //! The adapters that the handler works with, built once.
 
 use aws_sdk_dynamodb::Client;
-use sojourn::commerce::orders::dynamo::{Checkout, DynamoOrders, OrderWrites, Settling};
+use sojourn::commerce::cancellation::Cancellations;
+use sojourn::commerce::orders::dynamo::{Checkout, DynamoOrders, OrderWrites};
 use sojourn::commerce::payments::Payments;
-use sojourn::commerce::payments::dynamo::DynamoPayments;
 use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::coordination::idempotency::dynamo::KeyedRequests;
 use sojourn::core::clock::SharedClock;
@@ -19,8 +19,8 @@ pub(crate) struct App {
     pub(crate) sessions: SessionStore,
     pub(crate) orders: DynamoOrders,
     pub(crate) checkout: Checkout,
-    pub(crate) payments: Payments<DynamoPayments, SandboxProvider>,
-    pub(crate) settling: Settling<SandboxProvider>,
+    pub(crate) payments: Payments<SandboxProvider>,
+    pub(crate) cancellations: Cancellations<SandboxProvider>,
     pub(crate) requests: KeyedRequests,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
@@ -33,21 +33,24 @@ impl App {
         let provider = SandboxProvider::from_env(dynamodb.clone(), env, ids.clone())?;
         let requests = KeyedRequests::from_env(dynamodb.clone(), env, clock.clone())?;
         let writes = OrderWrites::from_env(env, ids.clone())?;
-        let payments = DynamoPayments::new(
+        let payments = Payments::new(
             dynamodb.clone(),
             requests.clone(),
             writes.clone(),
+            provider.clone(),
             clock.clone(),
             ids.clone(),
         );
+        let cancellations =
+            Cancellations::from_env(dynamodb.clone(), env, provider, clock.clone(), ids.clone())?;
         let sessions = SessionStore::from_env(dynamodb.clone(), env, clock.clone())?;
         Ok(Self {
             authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
             sessions,
             orders: DynamoOrders::from_env(dynamodb.clone(), env)?,
-            checkout: Checkout::from_env(dynamodb.clone(), env, writes.clone())?,
-            payments: Payments::new(payments, provider.clone(), clock.clone()),
-            settling: Settling::new(dynamodb, writes, provider),
+            checkout: Checkout::from_env(dynamodb, env, writes)?,
+            payments,
+            cancellations,
             requests,
             clock,
             ids,

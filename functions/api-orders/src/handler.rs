@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sojourn::commerce::orders::dynamo::{CancelOrder, PlaceOrder};
+use sojourn::commerce::cancellation::CancelOrder;
+use sojourn::commerce::orders::dynamo::PlaceOrder;
 use sojourn::commerce::orders::{ListedOrder, OrderRequest, Refusal};
 use sojourn::commerce::payments::PaymentRequest;
 use sojourn::coordination::idempotency::KeyedRequest;
@@ -11,6 +12,7 @@ use sojourn::core::cursor::Page;
 use sojourn::core::ids::OrderId;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
+use sojourn::edge::answers;
 use sojourn::edge::http::{Incoming, no_such_route};
 
 use crate::app::App;
@@ -34,12 +36,12 @@ async fn place(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let keyed = KeyedRequest::new("place-order", &caller, key, &request.json_value()?);
     let effect = PlaceOrder {
         checkout: &app.checkout,
-        customer_id: caller.user_id(),
         order_id: app.ids.next(),
         request: &wanted,
         deadline: request.deadline(),
     };
-    request.in_time(app.requests.run(&caller, &keyed, &effect, request.deadline())).await
+    let answer = answers::to(answers::placed);
+    request.in_time(app.requests.run(&caller, &keyed, &effect, answer, request.deadline())).await
 }
 
 async fn pay(app: &App, request: &Incoming) -> Result<Reply, Problem> {
@@ -49,7 +51,8 @@ async fn pay(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let PaymentRequest { payment_token } = request.json()?;
     let payload = json!({"orderId": order_id, "body": request.json_value()?});
     let keyed = KeyedRequest::new("pay-order", &caller, key, &payload);
-    let work = app.payments.pay(&caller, &keyed, &order_id, &payment_token, request.deadline());
+    let (answer, deadline) = (answers::to(answers::captured), request.deadline());
+    let work = app.payments.pay(&caller, &keyed, &order_id, &payment_token, answer, deadline);
     request.in_time(work).await
 }
 
@@ -58,13 +61,9 @@ async fn cancel(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let key = request.idempotency_key()?;
     let order_id: OrderId = request.path("orderId")?;
     let keyed = KeyedRequest::new("cancel-order", &caller, key, &json!({"orderId": order_id}));
-    let effect = CancelOrder {
-        settling: &app.settling,
-        customer_id: caller.user_id(),
-        order_id: &order_id,
-        deadline: request.deadline(),
-    };
-    request.in_time(app.requests.run(&caller, &keyed, &effect, request.deadline())).await
+    let (answer, deadline) = (answers::to(answers::cancelled), request.deadline());
+    let effect = CancelOrder { cancellations: &app.cancellations, order_id: &order_id, deadline };
+    request.in_time(app.requests.run(&caller, &keyed, &effect, answer, deadline)).await
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {

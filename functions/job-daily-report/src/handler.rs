@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use sojourn::commerce::reports::{self, DynamoDailyOrders, S3Reports};
+use sojourn::commerce::orders::dynamo::DynamoOrders;
+use sojourn::commerce::reports::{self, S3Reports};
 use sojourn::coordination::lock::{DynamoLocks, JobSlot, SlotRunner};
 use sojourn::core::clock::SharedClock;
 use sojourn::edge::schedule::{self, Delivery, JobError};
@@ -11,7 +12,7 @@ use sojourn::edge::schedule::{self, Delivery, JobError};
 /// What the function works with.
 pub(crate) struct App {
     pub(crate) runner: SlotRunner<DynamoLocks>,
-    pub(crate) orders: DynamoDailyOrders,
+    pub(crate) orders: DynamoOrders,
     pub(crate) archive: S3Reports,
     pub(crate) clock: SharedClock,
 }

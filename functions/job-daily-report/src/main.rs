@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use sojourn::commerce::reports::{DynamoDailyOrders, S3Reports};
+use sojourn::commerce::orders::dynamo::DynamoOrders;
+use sojourn::commerce::reports::S3Reports;
 use sojourn::coordination::lock::{DynamoLocks, LeaseTerms, SlotRunner};
 use sojourn::core::clock;
 use sojourn::core::ids;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
         let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
         let app = handler::App {
             runner: SlotRunner::new(locks, clock.clone(), ids::random()),
-            orders: DynamoDailyOrders::from_env(dynamo, &env)?,
+            orders: DynamoOrders::from_env(dynamo, &env)?,
             archive: S3Reports::from_env(aws::s3_client(&env, &sdk), &env)?,
             clock,
         };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use sojourn::commerce::orders::cleanup::{self, UnpaidHours};
-use sojourn::commerce::orders::dynamo::DynamoExpiry;
+use sojourn::commerce::cancellation::Cancellations;
+use sojourn::commerce::cancellation::cleanup::{self, UnpaidHours};
 use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::coordination::lock::{DynamoLocks, JobSlot, SlotRunner};
 use sojourn::edge::schedule::{self, Delivery, JobError};
@@ -13,7 +13,7 @@ use sojourn::edge::schedule::{self, Delivery, JobError};
 /// What the function works with.
 pub(crate) struct App {
     pub(crate) runner: SlotRunner<DynamoLocks>,
-    pub(crate) expiry: DynamoExpiry<SandboxProvider>,
+    pub(crate) cancellations: Cancellations<SandboxProvider>,
     pub(crate) unpaid_hours: UnpaidHours,
 }
 
@@ -21,6 +21,6 @@ pub(crate) struct App {
 pub(crate) async fn handle(app: Arc<App>, delivery: Delivery) -> Result<Value, JobError> {
     let slot = JobSlot::of_second("order-cleanup", delivery.scheduled_at);
     let app = &app;
-    let work = |turn| async move { cleanup::run(&app.expiry, app.unpaid_hours, &turn).await };
+    let work = |turn| async move { cleanup::run(&app.cancellations, app.unpaid_hours, &turn).await };
     schedule::answer_turn(&app.runner, &slot, delivery, work).await
 }

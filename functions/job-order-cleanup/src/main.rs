@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use sojourn::commerce::orders::cleanup::UnpaidHours;
-use sojourn::commerce::orders::dynamo::DynamoExpiry;
+use sojourn::commerce::cancellation::Cancellations;
+use sojourn::commerce::cancellation::cleanup::UnpaidHours;
 use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::coordination::lock::{DynamoLocks, LeaseTerms, SlotRunner};
 use sojourn::core::clock;
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         let unpaid_hours: UnpaidHours = env.parse("UNPAID_ORDER_HOURS")?;
         let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
         let app = handler::App {
-            expiry: DynamoExpiry::from_env(dynamo, &env, provider, clock.clone(), ids.clone())?,
+            cancellations: Cancellations::from_env(dynamo, &env, provider, clock.clone(), ids.clone())?,
             runner: SlotRunner::new(locks, clock, ids),
             unpaid_hours,
         };

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sojourn::coordination::idempotency::dynamo::DynamoClaims;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::error_type::ErrorType;
 use sojourn::core::ids::MessageId;
@@ -18,7 +17,7 @@ use sojourn::sockets::delivery::{
 
 /// The messenger on AWS.
 pub(crate) type AwsMessenger =
-    Messenger<DynamoConnections, SessionStore, DynamoOrderOwners, DynamoClaims, ApiGateway, SelfInvocation>;
+    Messenger<DynamoConnections, SessionStore, DynamoOrderOwners, ApiGateway, SelfInvocation>;
 
 /// What a frame needs.
 pub(crate) struct App {

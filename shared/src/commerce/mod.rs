@@ -1,5 +1,6 @@
-//! The shop: catalogue, carts, orders, payments, reports.
+//! The shop: catalogue, carts, orders, payments, cancellations, reports.
 
+pub mod cancellation;
 pub mod carts;
 pub mod catalog;
 pub mod orders;

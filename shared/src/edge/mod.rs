@@ -1,5 +1,6 @@
 //! The edge: events of Lambda in, answers out. The only layer that knows them.
 
+pub mod answers;
 pub mod boot;
 pub mod direct;
 mod header;

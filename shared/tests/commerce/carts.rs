@@ -11,11 +11,10 @@ use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::ProductId;
 use sojourn::core::precondition::Preconditions;
 use sojourn::core::problem::ProblemType;
-use sojourn::identity::principal::Credential;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Effect, Failure, Rule, When};
 
-use crate::shop::{Answer, Shop, is_replay, kind, lines_of, member, order_id};
+use crate::shop::{Answer, Customer, Shop, is_replay, kind, lines_of, member, order_id};
 
 /// Writers at one cart at one moment.
 const CONCURRENT: usize = 50;
@@ -223,7 +222,7 @@ async fn fifty_concurrent_requests_with_one_key_take_the_cart_once_and_get_one_a
 }
 
 /// Orders the cart, which is changed to `lines` between its reading and the order's transaction.
-async fn order_while_the_cart_becomes(shop: &Shop, ann: &Credential, lines: &[(&str, u32)]) -> Answer {
+async fn order_while_the_cart_becomes(shop: &Shop, ann: &Customer, lines: &[(&str, u32)]) -> Answer {
     let faults = shop.store.embedded.faults();
     let held = faults.add(Rule::hold(When::Before).operation("TransactWriteItems").times(1));
     let change = async {
@@ -335,7 +334,7 @@ async fn the_largest_cart_fits_into_one_transaction_with_its_order() {
 }
 
 /// Adds a product to the cart, as a device does that was told of others' writes by 412.
-async fn add(shop: &Shop, ann: &Credential, product: &str) {
+async fn add(shop: &Shop, ann: &Customer, product: &str) {
     loop {
         let cart = shop.cart(ann).await;
         let known = cart.lines.as_slice().iter().map(|line| (line.product_id.as_str(), line.quantity.get()));

@@ -6,7 +6,8 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::{ConditionCheck, TransactWriteItem};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use sojourn::commerce::orders::{Expiration, Expiry, OrderStatus, PendingShard};
+use sojourn::commerce::cancellation::Expiration;
+use sojourn::commerce::orders::{OrderStatus, PendingShard};
 use sojourn::core::clock::Clock;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::OrderId;
@@ -31,12 +32,11 @@ fn lost_fence() -> Guard {
 }
 
 async fn pending_ids(shop: &Shop, placed_before: jiff::Timestamp) -> BTreeSet<OrderId> {
-    let expiry = shop.expiry();
     let mut found = BTreeSet::new();
     for shard in PendingShard::fresh() {
         let mut after = None;
         loop {
-            let page = expiry.pending(shard, placed_before, after).await.unwrap();
+            let page = shop.orders.pending("local", shard, placed_before, after).await.unwrap();
             found.extend(page.entries.into_iter().map(|pending| pending.order_id));
             after = page.next;
             if after.is_none() {
@@ -72,8 +72,8 @@ async fn twenty_concurrent_expirers_expire_an_order_once() {
     shop.sell("tea", 50, 10).await;
     let ann = shop.customer().await;
     let id = shop.placed(&ann, &[("tea", 4)]).await;
-    let expiry = shop.expiry();
-    let tries: FuturesUnordered<_> = (0..20).map(|_| expiry.expire(&id, None, soon())).collect();
+    let cancellations = shop.cancellations();
+    let tries: FuturesUnordered<_> = (0..20).map(|_| cancellations.expire(&id, None, soon())).collect();
     let ends: Vec<_> = tries.map(Result::unwrap).collect().await;
     assert_eq!(ends.iter().filter(|end| **end == Expiration::Expired).count(), 1, "{ends:?}");
     assert_eq!(ends.iter().filter(|end| **end == Expiration::AlreadyCancelled).count(), 19, "{ends:?}");
@@ -87,7 +87,7 @@ async fn a_run_that_was_overtaken_expires_nothing() {
     shop.sell("tea", 50, 10).await;
     let ann = shop.customer().await;
     let id = shop.placed(&ann, &[("tea", 4)]).await;
-    let end = shop.expiry().expire(&id, Some(lost_fence()), soon()).await.unwrap();
+    let end = shop.cancellations().expire(&id, Some(&lost_fence()), soon()).await.unwrap();
     assert_eq!(end, Expiration::Fenced);
     assert_eq!((shop.status(&ann, &id).await, shop.available("tea").await), (OrderStatus::PendingPayment, 6));
 }
@@ -99,7 +99,7 @@ async fn an_order_whose_lost_payment_was_captured_is_paid_and_not_expired() {
     let ann = shop.customer().await;
     let id = shop.placed(&ann, &[("tea", 4)]).await;
     shop.pay(&ann, "p", &id, "tok_timeout_after_charge").await.unwrap_err();
-    assert_eq!(shop.expiry().expire(&id, None, soon()).await.unwrap(), Expiration::Paid);
+    assert_eq!(shop.cancellations().expire(&id, None, soon()).await.unwrap(), Expiration::Paid);
     assert_eq!((shop.status(&ann, &id).await, shop.charges(&id).await), (OrderStatus::Paid, 1));
     assert_eq!(shop.available("tea").await, 6);
 }
@@ -111,7 +111,7 @@ async fn an_order_whose_payment_never_reached_the_provider_expires() {
     let ann = shop.customer().await;
     let id = shop.placed(&ann, &[("tea", 4)]).await;
     shop.pay(&ann, "p", &id, "tok_unavailable").await.unwrap_err();
-    assert_eq!(shop.expiry().expire(&id, None, soon()).await.unwrap(), Expiration::Expired);
+    assert_eq!(shop.cancellations().expire(&id, None, soon()).await.unwrap(), Expiration::Expired);
     assert_eq!((shop.available("tea").await, shop.charges(&id).await), (10, 0));
 }
 
@@ -121,7 +121,7 @@ async fn an_order_expires_only_after_the_provider_has_voided_its_payment() {
     shop.sell("tea", 50, 10).await;
     let ann = shop.customer().await;
     let id = shop.placed(&ann, &[("tea", 4)]).await;
-    assert_eq!(shop.expiry().expire(&id, None, soon()).await.unwrap(), Expiration::Expired);
+    assert_eq!(shop.cancellations().expire(&id, None, soon()).await.unwrap(), Expiration::Expired);
     let ledger = shop.rows("PaymentLedgerTable").await;
     assert_eq!(ledger.len(), 1);
     assert_eq!(ledger[0]["state"].as_s().unwrap(), "voided");
@@ -131,5 +131,5 @@ async fn an_order_expires_only_after_the_provider_has_voided_its_payment() {
 async fn nobody_expires_what_is_not_there() {
     let shop = Shop::open();
     let id: OrderId = shop.ids.next();
-    assert_eq!(shop.expiry().expire(&id, None, soon()).await.unwrap(), Expiration::Unknown);
+    assert_eq!(shop.cancellations().expire(&id, None, soon()).await.unwrap(), Expiration::Unknown);
 }

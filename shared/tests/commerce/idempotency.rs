@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sojourn::coordination::idempotency::dynamo::DynamoClaims;
 use sojourn::coordination::idempotency::{
-    Admission, Claim, Claims, Fingerprint, KeyedRequest, RETENTION, Scope, Settlement,
+    Admission, Claim, Fingerprint, KeyedRequest, RETENTION, Scope, Settlement,
 };
 use sojourn::core::clock::ManualClock;
 use sojourn::core::ids::{self, UserId};

@@ -13,14 +13,13 @@ use sojourn::commerce::payments::{
 };
 use sojourn::core::ids::OrderId;
 use sojourn::core::problem::ProblemType;
-use sojourn::identity::principal::Credential;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Effect, Failure, Rule};
 use tokio::sync::Notify;
 
-use crate::shop::{Shop, is_replay, kind, member};
+use crate::shop::{Customer, Shop, is_replay, kind, member};
 
-async fn stage() -> (Shop, Credential, OrderId) {
+async fn stage() -> (Shop, Customer, OrderId) {
     let shop = Shop::open();
     shop.sell("tea", 50, 10).await;
     let ann = shop.customer().await;
@@ -70,7 +69,7 @@ impl PaymentProvider for Pausing {
 /// Pays with `key` and is paused; meanwhile its claim lapses and `then` happens. What the zombie is told in the end.
 async fn zombie<F: Future<Output = ()>>(
     shop: &Shop,
-    ann: &Credential,
+    ann: &Customer,
     key: &str,
     id: &OrderId,
     pause: Pause,
@@ -269,7 +268,7 @@ async fn an_order_whose_charge_turns_out_captured_is_paid_instead_of_cancelled()
 }
 
 /// The charge of an order's present generation, as a process makes it whose claim this copy of the order does not show.
-async fn charge_without_a_claim(shop: &Shop, ann: &Credential, id: &OrderId) -> ChargeOutcome {
+async fn charge_without_a_claim(shop: &Shop, ann: &Customer, id: &OrderId) -> ChargeOutcome {
     let order = shop.order(ann, id).await;
     assert_eq!(order.payment, None);
     let PaymentRequest { payment_token } =

@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sojourn::commerce::cancellation::{CancelOrder, Cancellations};
 use sojourn::commerce::carts::dynamo::DynamoCarts;
 use sojourn::commerce::carts::{Cart, CartDraft, CartError, Carts, Replacement};
 use sojourn::commerce::catalog::dynamo::{AdjustStock, DynamoCatalog, StockTables};
 use sojourn::commerce::catalog::{Product, StockChange};
-use sojourn::commerce::orders::dynamo::{
-    CancelOrder, Checkout, DynamoExpiry, DynamoOrders, OrderWrites, PlaceOrder, Settling,
-};
+use sojourn::commerce::orders::dynamo::{Checkout, DynamoOrders, OrderWrites, PlaceOrder};
 use sojourn::commerce::orders::{Order, OrderStatus, UnpaidLimits};
-use sojourn::commerce::payments::dynamo::DynamoPayments;
 use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::commerce::payments::{PaymentProvider, PaymentRequest, Payments};
 use sojourn::coordination::idempotency::KeyedRequest;
@@ -20,10 +18,11 @@ use sojourn::coordination::idempotency::dynamo::KeyedRequests;
 use sojourn::core::clock::{Clock, ManualClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
-use sojourn::core::ids::{OrderId, ProductId, SharedIds};
+use sojourn::core::ids::{OrderId, ProductId, SharedIds, UserId};
 use sojourn::core::precondition::Preconditions;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
+use sojourn::edge::answers;
 use sojourn::identity::principal::Credential;
 use sojourn::identity::sessions::SessionStarter;
 use sojourn::identity::sessions::dynamo::DynamoSessions;
@@ -37,6 +36,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a client gets: an answer, or a problem.
 pub(crate) type Answer = Result<Reply, Problem>;
+
+/// A customer who is signed in.
+#[derive(Clone)]
+pub(crate) struct Customer {
+    pub(crate) credential: Credential,
+    user_id: UserId,
+}
+
+impl Customer {
+    pub(crate) fn user_id(&self) -> &UserId {
+        &self.user_id
+    }
+}
 
 pub(crate) struct Shop {
     pub(crate) store: Store,
@@ -89,9 +101,11 @@ impl Shop {
     }
 
     /// A new customer, signed in.
-    pub(crate) async fn customer(&self) -> Credential {
-        let signed_in = self.sessions.start(&new_user(self.clock.now()), None).await.unwrap();
-        self.verifier.verify(signed_in.access.text.expose()).unwrap()
+    pub(crate) async fn customer(&self) -> Customer {
+        let user = new_user(self.clock.now());
+        let signed_in = self.sessions.start(&user, None).await.unwrap();
+        let credential = self.verifier.verify(signed_in.access.text.expose()).unwrap();
+        Customer { credential, user_id: user.id }
     }
 
     /// Puts a product on sale, with units here.
@@ -107,31 +121,29 @@ impl Shop {
         self.adjust(&operator, "first-units", product_id, units).await.unwrap();
     }
 
-    pub(crate) async fn adjust(
-        &self,
-        caller: &Credential,
-        key: &str,
-        product_id: &str,
-        units: i64,
-    ) -> Answer {
+    pub(crate) async fn adjust(&self, caller: &Customer, key: &str, product_id: &str, units: i64) -> Answer {
         let product_id: ProductId = product_id.parse().unwrap();
         let body = json!({"delta": units});
         let StockChange { delta } = serde_json::from_value(body.clone()).unwrap();
         let payload = json!({"productId": product_id, "body": body});
-        let request = KeyedRequest::new("adjust-stock", caller, key.parse().unwrap(), &payload);
+        let request = KeyedRequest::new("adjust-stock", &caller.credential, key.parse().unwrap(), &payload);
         let effect =
             AdjustStock { tables: &self.stock, product_id: &product_id, delta, event_id: self.ids.next() };
-        Ok(self.requests.run(caller, &request, &effect, Deadline::after(PATIENCE)).await?)
+        let answer = answers::to(answers::adjusted);
+        Ok(self
+            .requests
+            .run(&caller.credential, &request, &effect, answer, Deadline::after(PATIENCE))
+            .await?)
     }
 
-    pub(crate) async fn place(&self, caller: &Credential, key: &str, lines: &[(&str, u32)]) -> Answer {
+    pub(crate) async fn place(&self, caller: &Customer, key: &str, lines: &[(&str, u32)]) -> Answer {
         self.place_within(PATIENCE, caller, key, lines).await
     }
 
     pub(crate) async fn place_within(
         &self,
         patience: Duration,
-        caller: &Credential,
+        caller: &Customer,
         key: &str,
         lines: &[(&str, u32)],
     ) -> Answer {
@@ -139,24 +151,24 @@ impl Shop {
     }
 
     /// Places an order of what is in the cart.
-    pub(crate) async fn place_cart(&self, caller: &Credential, key: &str) -> Answer {
+    pub(crate) async fn place_cart(&self, caller: &Customer, key: &str) -> Answer {
         self.place_body(PATIENCE, caller, key, json!({"fromCart": true})).await
     }
 
-    async fn place_body(&self, patience: Duration, caller: &Credential, key: &str, body: Value) -> Answer {
-        let request = KeyedRequest::new("place-order", caller, key.parse().unwrap(), &body);
+    async fn place_body(&self, patience: Duration, caller: &Customer, key: &str, body: Value) -> Answer {
+        let request = KeyedRequest::new("place-order", &caller.credential, key.parse().unwrap(), &body);
         let deadline = Deadline::after(patience);
         let effect = PlaceOrder {
             checkout: &self.checkout,
-            customer_id: caller.user_id(),
             order_id: self.ids.next(),
             request: &serde_json::from_value(body).unwrap(),
             deadline,
         };
-        Ok(self.requests.run(caller, &request, &effect, deadline).await?)
+        let answer = answers::to(answers::placed);
+        Ok(self.requests.run(&caller.credential, &request, &effect, answer, deadline).await?)
     }
 
-    pub(crate) async fn cart(&self, customer: &Credential) -> Cart {
+    pub(crate) async fn cart(&self, customer: &Customer) -> Cart {
         self.carts
             .cart(customer.user_id())
             .alone(&self.store.client, Deadline::after(PATIENCE))
@@ -167,7 +179,7 @@ impl Shop {
     /// Reads the cart and replaces it, as `PUT /cart` does.
     pub(crate) async fn put_cart(
         &self,
-        customer: &Credential,
+        customer: &Customer,
         lines: &[(&str, u32)],
         if_match: Option<&str>,
     ) -> Result<Cart, CartError> {
@@ -179,7 +191,7 @@ impl Shop {
     pub(crate) async fn put_cart_on(
         &self,
         seen: Cart,
-        customer: &Credential,
+        customer: &Customer,
         lines: &[(&str, u32)],
         if_match: Option<&str>,
     ) -> Result<Cart, CartError> {
@@ -190,7 +202,7 @@ impl Shop {
     }
 
     /// Places an order that must succeed.
-    pub(crate) async fn placed(&self, caller: &Credential, lines: &[(&str, u32)]) -> OrderId {
+    pub(crate) async fn placed(&self, caller: &Customer, lines: &[(&str, u32)]) -> OrderId {
         let key: OrderId = self.ids.next();
         order_id(&self.place(caller, key.as_str(), lines).await.unwrap())
     }
@@ -199,61 +211,57 @@ impl Shop {
         SandboxProvider::from_env(self.store.client.clone(), &self.env, self.ids.clone()).unwrap()
     }
 
-    pub(crate) async fn pay(
-        &self,
-        caller: &Credential,
-        key: &str,
-        order_id: &OrderId,
-        token: &str,
-    ) -> Answer {
+    pub(crate) async fn pay(&self, caller: &Customer, key: &str, order_id: &OrderId, token: &str) -> Answer {
         self.pay_by(self.sandbox(), caller, key, order_id, token).await
     }
 
     pub(crate) async fn pay_by(
         &self,
         provider: impl PaymentProvider,
-        caller: &Credential,
+        caller: &Customer,
         key: &str,
         order_id: &OrderId,
         token: &str,
     ) -> Answer {
         let client = self.store.client.clone();
         let (requests, writes) = (self.requests.clone(), self.writes.clone());
-        let store = DynamoPayments::new(client, requests, writes, self.clock.clone(), self.ids.clone());
-        let payments = Payments::new(store, provider, self.clock.clone());
+        let payments =
+            Payments::new(client, requests, writes, provider, self.clock.clone(), self.ids.clone());
         let body = json!({"paymentToken": token});
         let payload = json!({"orderId": order_id, "body": body});
-        let request = KeyedRequest::new("pay-order", caller, key.parse().unwrap(), &payload);
+        let request = KeyedRequest::new("pay-order", &caller.credential, key.parse().unwrap(), &payload);
         let PaymentRequest { payment_token } = serde_json::from_value(body).unwrap();
-        let work = payments.pay(caller, &request, order_id, &payment_token, Deadline::after(PATIENCE));
+        let (answer, deadline) = (answers::to(answers::captured), Deadline::after(PATIENCE));
+        let work = payments.pay(&caller.credential, &request, order_id, &payment_token, answer, deadline);
         Ok(Box::pin(work).await?)
     }
 
-    pub(crate) async fn cancel(&self, caller: &Credential, key: &str, order_id: &OrderId) -> Answer {
-        let settling = Settling::new(self.store.client.clone(), self.writes.clone(), self.sandbox());
+    pub(crate) async fn cancel(&self, caller: &Customer, key: &str, order_id: &OrderId) -> Answer {
+        let cancellations = self.cancellations();
         let payload = json!({"orderId": order_id});
-        let request = KeyedRequest::new("cancel-order", caller, key.parse().unwrap(), &payload);
+        let request = KeyedRequest::new("cancel-order", &caller.credential, key.parse().unwrap(), &payload);
         let deadline = Deadline::after(PATIENCE);
-        let effect = CancelOrder { settling: &settling, customer_id: caller.user_id(), order_id, deadline };
-        Ok(Box::pin(self.requests.run(caller, &request, &effect, deadline)).await?)
+        let effect = CancelOrder { cancellations: &cancellations, order_id, deadline };
+        let answer = answers::to(answers::cancelled);
+        Ok(Box::pin(self.requests.run(&caller.credential, &request, &effect, answer, deadline)).await?)
     }
 
-    pub(crate) fn expiry(&self) -> DynamoExpiry<SandboxProvider> {
+    pub(crate) fn cancellations(&self) -> Cancellations<SandboxProvider> {
         let client = self.store.client.clone();
-        DynamoExpiry::from_env(client, &self.env, self.sandbox(), self.clock.clone(), self.ids.clone())
+        Cancellations::from_env(client, &self.env, self.sandbox(), self.clock.clone(), self.ids.clone())
             .unwrap()
     }
 
-    pub(crate) async fn order_if_any(&self, caller: &Credential, order_id: &OrderId) -> Option<Order> {
+    pub(crate) async fn order_if_any(&self, caller: &Customer, order_id: &OrderId) -> Option<Order> {
         let read = self.orders.order(caller.user_id(), order_id);
         read.alone(&self.store.client, Deadline::after(PATIENCE)).await.unwrap()
     }
 
-    pub(crate) async fn order(&self, caller: &Credential, order_id: &OrderId) -> Order {
+    pub(crate) async fn order(&self, caller: &Customer, order_id: &OrderId) -> Order {
         self.order_if_any(caller, order_id).await.unwrap()
     }
 
-    pub(crate) async fn status(&self, caller: &Credential, order_id: &OrderId) -> OrderStatus {
+    pub(crate) async fn status(&self, caller: &Customer, order_id: &OrderId) -> OrderStatus {
         self.order(caller, order_id).await.status
     }
 
@@ -282,7 +290,7 @@ impl Shop {
     }
 
     /// How many orders of a customer await payment, and how many units they reserve, by the row that counts them.
-    pub(crate) async fn unpaid(&self, caller: &Credential) -> (i64, i64) {
+    pub(crate) async fn unpaid(&self, caller: &Customer) -> (i64, i64) {
         let key = format!("{}#unpaid#local", caller.user_id());
         let row = self.store.client.get_item().table_name("OrdersTable").key("orderId", text(key));
         let row = row.send().await.unwrap().item.unwrap_or_default();

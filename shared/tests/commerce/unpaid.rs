@@ -5,14 +5,14 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream;
 use serde_json::json;
-use sojourn::commerce::orders::{Expiration, Expiry, OrderStatus, UnpaidLimits};
+use sojourn::commerce::cancellation::Expiration;
+use sojourn::commerce::orders::{OrderStatus, UnpaidLimits};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::OrderId;
 use sojourn::core::problem::ProblemType;
-use sojourn::identity::principal::Credential;
 use sojourn::platform::dynamo::text;
 
-use crate::shop::{Answer, Shop, is_replay, kind, order_id};
+use crate::shop::{Answer, Customer, Shop, is_replay, kind, order_id};
 
 const LIMITS: UnpaidLimits = UnpaidLimits { orders: 2, units: 10 };
 
@@ -20,7 +20,7 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-async fn stage() -> (Shop, Credential) {
+async fn stage() -> (Shop, Customer) {
     let shop = Shop::with_limits(LIMITS);
     shop.sell("tea", 50, 1_000).await;
     let ann = shop.customer().await;
@@ -44,7 +44,7 @@ async fn too_many_unpaid_orders_are_refused_until_one_is_paid_cancelled_or_expir
             "pay" => assert_eq!(shop.pay(&ann, "p", &first, "tok_ok").await.unwrap().status, 201),
             "cancel" => assert_eq!(shop.cancel(&ann, "c", &first).await.unwrap().status, 200),
             _ => {
-                let ended = shop.expiry().expire(&first, None, soon()).await.unwrap();
+                let ended = shop.cancellations().expire(&first, None, soon()).await.unwrap();
                 assert_eq!(ended, Expiration::Expired);
             }
         }
@@ -94,7 +94,7 @@ async fn an_order_that_is_paid_cancelled_and_expired_at_once_leaves_the_count_on
     for round in 0..10 {
         let id = shop.placed(&ann, &[("tea", 3)]).await;
         let (pay, cancel) = (format!("p{round}"), format!("c{round}"));
-        let expiry = shop.expiry();
+        let expiry = shop.cancellations();
         let (paid, cancelled, expired) = tokio::join!(
             shop.pay(&ann, &pay, &id, "tok_ok"),
             shop.cancel(&ann, &cancel, &id),

@@ -28,7 +28,7 @@ use crate::gateway_double::Gateway;
 
 pub(crate) type AwsFanOut = FanOut<DynamoConnections, ApiGateway, SelfInvocation>;
 pub(crate) type AwsMessenger =
-    Messenger<DynamoConnections, DynamoSessions, DynamoOrderOwners, DynamoClaims, ApiGateway, SelfInvocation>;
+    Messenger<DynamoConnections, DynamoSessions, DynamoOrderOwners, ApiGateway, SelfInvocation>;
 
 /// Time for everything.
 pub(crate) const AMPLE: Duration = Duration::from_secs(25);

@@ -1,18 +1,19 @@
 //! A customer with orders, and workers that can be stopped at any request.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use sojourn::coordination::idempotency::dynamo::atomic::{Decision, Effect as _, Explanation};
+use sojourn::coordination::idempotency::dynamo::atomic::{Decision, Effect as _, Refused};
 use sojourn::coordination::lock::{Acquire, DynamoLocks, Lease, LeaseTerms, LockStore, Once, Task};
 use sojourn::core::clock::{Clock, ManualClock};
 use sojourn::core::date_time::rfc3339;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
-use sojourn::core::ids::{self, ExportId, OrderId, UserId};
+use sojourn::core::ids::{self, ExportId, OrderId, SessionId, UserId};
 use sojourn::core::json::Plain;
 use sojourn::core::problem::Problem;
 use sojourn::files::exports::dynamo::{
@@ -22,7 +23,11 @@ use sojourn::files::exports::run::Exporter;
 use sojourn::files::exports::{
     Export, ExportMessage, ExportRequest, PART_BYTES, S3Results, SocketNotice, WorkError, Worker,
 };
-use sojourn::platform::dynamo::{Item, Transaction, read_rows, text, transact};
+use sojourn::identity::principal::Principal;
+use sojourn::identity::sessions::{
+    self, RefreshToken, SESSION_LIFETIME, Session, SessionCookie, SessionRows,
+};
+use sojourn::platform::dynamo::{Item, Transaction, read_rows, text};
 use sojourn::platform::queue::{NotSent, Queue};
 use sojourn::sockets::connections::DynamoConnections;
 use sojourn::sockets::delivery::{ApiGateway, Deliverer};
@@ -192,27 +197,44 @@ impl Stage {
         let tables = ExportTables::from_env(&self.env, ids::random()).unwrap();
         let export_id: ExportId = ids::random().next();
         let client = &self.store.client;
-        let effect = RequestExport {
-            tables: &tables,
-            customer_id: &self.customer,
-            export_id: export_id.clone(),
-            request: &request,
-        };
+        let effect = RequestExport { tables: &tables, export_id: export_id.clone(), request: &request };
+        let caller = self.caller();
         loop {
-            let rows = read_rows(client, effect.rows(), Deadline::after(AMPLE)).await.unwrap();
-            let commit = match effect.decide(rows, self.clock.now()).await.unwrap() {
-                Decision::Commit(commit) => commit,
-                Decision::Defer(problem) => return Err(problem),
+            let rows = read_rows(client, effect.rows(&self.customer), Deadline::after(AMPLE)).await.unwrap();
+            let (export, actions) = match effect.decide(&caller, rows, self.clock.now()).await.unwrap() {
+                Decision::Commit { outcome, actions } => (outcome, actions),
+                Decision::Refuse(Refused::ForNow(refusal)) => return Err(refusal.into()),
                 other => panic!("{other:?}"),
             };
-            match transact(client, export_id.as_str(), commit.actions).await.unwrap() {
+            match actions.commit(client, export_id.as_str()).await.unwrap() {
                 Transaction::Committed => return Ok(export_id),
                 Transaction::Cancelled(reasons) => {
-                    let explained = effect.explain(&(), &reasons);
-                    assert!(matches!(explained, Explanation::ReadAgain), "another slot may be free");
+                    assert_eq!(effect.explain(&export, &reasons), None, "another slot may be free");
                 }
             }
         }
+    }
+
+    /// The customer, whose session is live.
+    fn caller(&self) -> Principal {
+        let id: SessionId = ids::random().next();
+        let cookie = SessionCookie::generate(id.clone(), self.customer.clone(), 0, BTreeSet::new()).unwrap();
+        let now = self.clock.now();
+        let session = Session {
+            user_id: self.customer.clone(),
+            token_version: 0,
+            created_at: now,
+            last_activity: now,
+            idle_timeout: "24".parse().unwrap(),
+            expires_at: now + SESSION_LIFETIME,
+            revoked_at: None,
+            region: "local".to_owned(),
+            tokens: RefreshToken::generate(id.clone()).unwrap().family(),
+            cookie_hash: cookie.hash(),
+            id,
+        };
+        let rows = SessionRows { session: Some(session), token_version: 0 };
+        sessions::check(&cookie.credential(), &rows, now).unwrap()
     }
 
     /// All items of a partition of the exports table: an export's, or a customer's slots.

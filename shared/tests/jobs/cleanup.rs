@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::future::Either;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sojourn::commerce::orders::cleanup::{self, CleanupResult};
-use sojourn::commerce::orders::dynamo::DynamoExpiry;
+use sojourn::commerce::cancellation::Cancellations;
+use sojourn::commerce::cancellation::cleanup::{self, CleanupResult};
 use sojourn::commerce::orders::{DayShard, PendingShard};
 use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::coordination::backlog::{BacklogError, Turn};
@@ -135,9 +135,9 @@ impl Stage {
     async fn run(&self, turn: &Turn<Guard>) -> Result<CleanupResult, BacklogError<DynamoError>> {
         let client = self.store.client.clone();
         let provider = SandboxProvider::from_env(client.clone(), &self.env, ids::random()).unwrap();
-        let expiry =
-            DynamoExpiry::from_env(client, &self.env, provider, self.clock.clone(), ids::random()).unwrap();
-        cleanup::run(&expiry, "24".parse().unwrap(), turn).await
+        let cancellations =
+            Cancellations::from_env(client, &self.env, provider, self.clock.clone(), ids::random()).unwrap();
+        cleanup::run(&cancellations, "24".parse().unwrap(), turn).await
     }
 
     async fn available(&self) -> u32 {

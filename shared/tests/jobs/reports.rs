@@ -7,9 +7,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 use sojourn::commerce::orders::DayShard;
-use sojourn::commerce::reports::{
-    self, DailyReport, DynamoDailyOrders, Publication, ReportArchive, ReportKeys, S3Reports,
-};
+use sojourn::commerce::orders::dynamo::DynamoOrders;
+use sojourn::commerce::reports::{self, DailyReport, Publication, ReportKeys, S3Reports};
 use sojourn::coordination::lock::{FencingToken, JobSlot, Lease};
 use sojourn::core::date_time::rfc3339;
 use sojourn::core::deadline::Deadline;
@@ -59,7 +58,7 @@ impl Stage {
     }
 
     async fn compile(&self, lease: &Lease) -> DailyReport {
-        let orders = DynamoDailyOrders::from_env(self.store.client.clone(), &self.env).unwrap();
+        let orders = DynamoOrders::from_env(self.store.client.clone(), &self.env).unwrap();
         reports::compile(&orders, day(), lease, now()).await.unwrap()
     }
 

@@ -163,19 +163,31 @@ impl Delta {
     }
 }
 
-/// A final refusal to change the stock. Recorded under the request's key and given again.
+/// The units of a product in a region after a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StockLevel {
+    /// The product.
+    pub product_id: ProductId,
+    /// The region.
+    pub region: String,
+    /// The units that were read just before, plus the change.
+    pub available: u64,
+}
+
+/// Why the stock was not changed. Final.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StockRefusal {
-    /// There is no such product. 404.
+    /// There is no such product.
     #[error("there is no product {0}")]
     UnknownProduct(ProductId),
-    /// More would go than are there. 409.
+    /// More would go than are there.
     #[error("only {available} units are there")]
     BelowZero {
         /// Units that are there.
         available: u64,
     },
-    /// 422.
+    /// More would be there than a region may have.
     #[error("a region has at most {MAX_UNITS} units of a product")]
     AboveMax,
 }
@@ -183,10 +195,10 @@ pub enum StockRefusal {
 /// Why there is no page of products.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// The cursor is of no page of this list. 400.
+    /// The cursor is of no page of this list.
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
-    /// The store failed. 503 when it will pass, else 500.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] DynamoError),
 }

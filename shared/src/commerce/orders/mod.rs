@@ -8,19 +8,16 @@
 //!    One transaction takes the stock (each line on the condition that enough is left), writes the order, the
 //!    idempotency record and the event, counts the order among its customer's unpaid ones (on the condition that
 //!    [`UnpaidLimits`] hold), and empties the cart (on the condition that it is as it was read).
-//! 2. *Pay*: [`crate::commerce::payments`].
-//! 3. *Cancel* ([`dynamo::CancelOrder`]) and *expire* ([`Expiry`], for orders that stay unpaid): one transaction ends
-//!    the order and gives the stock back, so it comes back exactly once. Like a payment, it takes the order from the count
-//!    of the unpaid ones.
-//! 4. Before 3 ends an order, the provider voids its payment key, whether or not the order shows a payment. If the
-//!    provider has captured a payment, the order becomes paid instead. While a payment is under way, 3 waits for it.
+//! 2. *Pay* (`commerce::payments`) and *cancel* (`commerce::cancellation`): each is one transaction on the order, its event,
+//!    and the count of unpaid orders. A cancellation also gives the stock back, so it comes back exactly once.
+//!
+//! This module owns the orders table: no other module names an attribute of it. [`dynamo::DynamoOrders`] has all reads,
+//! [`dynamo::OrderWrites`] all writes, as actions for the transactions of whoever pays or cancels.
 //!
 //! Stock is taken from and given back to the rows of the region that placed the order.
 //!
 //! Limits: [`MAX_LINES`](crate::commerce::carts::MAX_LINES) lines, [`MAX_QUANTITY`](crate::commerce::carts::MAX_QUANTITY) units a line, one
 //! currency an order.
-
-use std::future::Future;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -29,13 +26,10 @@ use serde_json::{Value, json};
 use crate::commerce::carts::Quantity;
 use crate::core::cursor::InvalidCursor;
 use crate::core::date_time::{as_rfc3339, rfc3339};
-use crate::core::deadline::Deadline;
 use crate::core::ids::{AttemptId, OrderId, PaymentId, ProductId, UserId};
 use crate::core::money::Money;
-use crate::core::shards::ShardPage;
 use crate::platform::dynamo::DynamoError;
 
-pub mod cleanup;
 pub mod dynamo;
 mod lines;
 mod shards;
@@ -136,8 +130,7 @@ pub struct UnpaidLimits {
     pub units: u64,
 }
 
-/// Another order would pass the customer's [`UnpaidLimits`]. 409. Not recorded under the request's key: it passes when an
-/// order is paid, cancelled or expires.
+/// Another order would pass the customer's [`UnpaidLimits`]. It will not once an order is paid, cancelled or expires.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{orders} orders with {units} units await payment; a customer may have {} with {} at the same time", limits.orders, limits.units
@@ -197,8 +190,40 @@ pub struct ListedOrder {
     pub created_at: Timestamp,
 }
 
+/// A place in a customer's orders, behind the order that it names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderCursor {
+    /// The order.
+    pub order_id: OrderId,
+    /// When it was placed.
+    #[serde(with = "as_rfc3339")]
+    pub created_at: Timestamp,
+}
+
+/// A page of an index, with places of type `C`.
+#[derive(Debug)]
+pub struct OrdersPage<O, C> {
+    /// The orders, as far as they can be read.
+    pub orders: Vec<Result<O, UnreadableOrder>>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<C>,
+}
+
+/// An order that cannot be made sense of, however often it is read.
+#[derive(Debug, thiserror::Error)]
+#[error("the order {order_id} cannot be read")]
+pub struct UnreadableOrder {
+    /// Which one.
+    pub order_id: String,
+    /// Why.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
 /// Why an order was cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CancelReason {
     /// Its customer wanted so.
     Customer,
@@ -206,25 +231,56 @@ pub enum CancelReason {
     Unpaid,
 }
 
-/// A final refusal of something about an order. Recorded under the request's key and given again.
+impl CancelReason {
+    /// As it is stored, and told by the event.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Unpaid => "unpaid",
+        }
+    }
+}
+
+/// An order of a day: what the index `byDay` has of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderOfDay {
+    /// Where it stands.
+    pub status: OrderStatus,
+    /// What was ordered.
+    pub lines: Vec<OrderLine>,
+    /// The sum.
+    pub total: Money,
+    /// How many payments of it were declined.
+    #[serde(default)]
+    pub payment_generation: u32,
+    /// Why it was cancelled.
+    #[serde(default)]
+    pub cancel_reason: Option<CancelReason>,
+}
+
+/// Why an order was not placed, paid or cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No such order, or somebody else's. 404.
+    /// No such order, or somebody else's.
     #[error("there is no order {0}")]
     NotFound(OrderId),
-    /// There is nothing in the cart. 422.
+    /// There is nothing in the cart.
     #[error("the cart is empty")]
     EmptyCart,
-    /// These products have no price. 422.
+    /// These products have no price.
     #[error("there is no product {}", .0.iter().map(ProductId::as_str).collect::<Vec<_>>().join(", "))]
     UnknownProducts(Vec<ProductId>),
-    /// The lines have no total. 422.
+    /// The lines have no total.
     #[error("the lines have no total: {0}")]
     NoTotal(crate::core::money::MoneyError),
-    /// Of these products fewer units are left than were ordered. 409.
+    /// Of these products fewer units are left than were ordered.
     #[error("too few units are left of {}", .0.iter().map(ProductId::as_str).collect::<Vec<_>>().join(", "))]
     OutOfStock(Vec<ProductId>),
-    /// The order has ended otherwise. 409.
+    /// The customer has too much unpaid.
+    #[error(transparent)]
+    TooManyUnpaid(TooManyUnpaid),
+    /// The order has ended otherwise.
     #[error("the order is {}", .0.as_str())]
     State(OrderStatus),
 }
@@ -232,31 +288,12 @@ pub enum Refusal {
 /// Why there is no page of orders.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderQueryError {
-    /// The cursor is of no page of this list. 400.
+    /// The cursor is of no page of this list.
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
-    /// The store failed. 503 when it will pass, else 500.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] DynamoError),
-}
-
-/// What became of an unpaid order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expiration {
-    /// It was cancelled just now, by this call.
-    Expired,
-    /// It had been cancelled already.
-    AlreadyCancelled,
-    /// It is paid; perhaps since just now, when a payment of unknown outcome turned out to be captured.
-    Paid,
-    /// A payment is under way, or the provider does not tell. Try again at the next run.
-    PaymentUnsettled,
-    /// There is no such order.
-    Unknown,
-    /// The caller's guard refused: it was overtaken, and must stop.
-    Fenced,
-    /// Others were at the same rows with every try. Nothing was changed.
-    Contended,
 }
 
 /// An order in a shard of those that await payment.
@@ -268,37 +305,4 @@ pub struct PendingOrder {
     /// When it was placed.
     #[serde(with = "as_rfc3339")]
     pub created_at: Timestamp,
-}
-
-/// Cancels orders that stay unpaid: what the clean-up job may do.
-pub trait Expiry: Send + Sync {
-    /// A store that did not answer.
-    type Error: std::error::Error + Send + Sync + 'static;
-    /// A condition of the caller's, checked in the same transaction.
-    type Guard: Clone + Send + Sync;
-
-    /// A page of this region's orders in `shard` that were placed before `placed_before` and await payment. Eventually
-    /// consistent: an order may have been paid since; [`Expiry::expire`] looks again.
-    fn pending(
-        &self,
-        shard: PendingShard,
-        placed_before: Timestamp,
-        after: Option<PendingOrder>,
-    ) -> impl Future<Output = Result<ShardPage<PendingOrder>, Self::Error>> + Send;
-
-    /// Moves an order that could not be cancelled to another shard, if it still awaits payment.
-    fn put_behind(
-        &self,
-        order_id: &OrderId,
-        shard: PendingShard,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
-
-    /// Cancels one order if it still awaits payment, and gives its stock back, both or neither, on the condition that
-    /// `guard` holds.
-    fn expire(
-        &self,
-        order_id: &OrderId,
-        guard: Option<Self::Guard>,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<Expiration, Self::Error>> + Send;
 }

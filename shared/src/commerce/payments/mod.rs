@@ -3,7 +3,7 @@
 //! The provider is outside: no transaction holds both its charge and our order. So a payment claims, acts, completes.
 //!
 //! 1. *Read* order, idempotency record and session together. A recorded answer is given again; a paid or cancelled
-//!    order is refused; a payment that is under way is waited for (409, `Retry-After`).
+//!    order is refused; while a payment is under way, the caller is told to come back.
 //! 2. *Claim*: one transaction writes the record and the order as claimed by a fresh attempt, for [`CLAIM_LIFETIME`].
 //!    From here the order has an *unsettled payment* until a definite outcome is recorded, whoever records it.
 //! 3. *Act*: [`PaymentProvider::charge`] under a [`PaymentKey`] made of the order and its *generation*, and not of the
@@ -15,7 +15,7 @@
 //! 5. *Let go*, when there is no outcome (the answer was lost, the provider is down): one transaction ends the claim at
 //!    once. The payment stays unsettled. The next attempt, by any key, takes over and asks under the same payment key.
 //! 6. A process that dies in between lets go by the lapse of its claim.
-//! 7. *Void*: before an order is cancelled, the provider always voids its payment key, even if it has never seen the
+//! 7. *Void*: before an order is cancelled (`commerce::cancellation`), the provider always voids its payment key, even if it has never seen the
 //!    key. Either it did charge, and the order becomes PAID instead; or it refuses that key for ever, so that a charge
 //!    that is still on its way comes to nothing. A payment that finds its key voided begins the next generation and tries again
 //!    from step 1: then the order is cancelled, or the cancellation failed and the new key is charged.
@@ -32,17 +32,17 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::commerce::orders::Order;
+use crate::commerce::orders::{self, Order};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{OrderId, PaymentId};
 use crate::core::money::Money;
 use crate::core::redacted::Redacted;
 
-pub mod dynamo;
+mod claim;
 mod pay;
 pub mod sandbox;
 
-pub use pay::{Claiming, Opened, PaymentClaim, PaymentStore, Payments};
+pub use pay::Payments;
 
 /// How long the provider may take. Card networks answer in one or two seconds.
 pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -197,25 +197,39 @@ async fn in_time<T>(
     cut_off.unwrap_or_else(|passed| Err(ProviderError::Timeout(passed.into())))
 }
 
-/// Why there is no payment.
+/// A payment that was captured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CapturedPayment {
+    /// Its id at the provider.
+    pub payment_id: PaymentId,
+    /// What it pays.
+    pub order_id: OrderId,
+    /// How much.
+    pub amount: Money,
+}
+
+/// Why there is no payment, or why an order was not cancelled because of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PaymentError {
-    /// The provider declined. Final: 402.
+pub enum PaymentRefusal {
+    /// The order is not the caller's, or does not await payment. Final.
+    #[error(transparent)]
+    Order(#[from] orders::Refusal),
+    /// The provider declined. Final.
     #[error("the payment was declined: {reason}")]
     Declined {
         /// Why.
         reason: String,
     },
-    /// Another payment of the order is under way. 409.
+    /// Another payment of the order is under way.
     #[error("another payment of the order is in progress")]
     InProgress {
         /// When its claim lapses.
         retry_after: Duration,
     },
-    /// Nothing was charged by this attempt; the provider is down. 503.
+    /// Nothing was charged by this attempt; the provider is down.
     #[error("the payment provider is not available")]
     ProviderUnavailable,
-    /// Perhaps it was charged, perhaps not; asking again settles it. 503.
+    /// Perhaps it was charged, perhaps not; asking again settles it.
     #[error("the payment provider did not tell the outcome")]
     OutcomeUnknown,
 }

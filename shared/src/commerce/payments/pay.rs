@@ -1,20 +1,21 @@
 //! Claim, act, complete.
 
-use std::future::Future;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use serde_json::json;
+use aws_sdk_dynamodb::Client;
 
+use super::claim::{Claiming, PaymentClaim};
 use super::{
-    Charge, ChargeOutcome, PaymentError, PaymentKey, PaymentProvider, PaymentToken, ProviderError, charge,
+    CapturedPayment, Charge, ChargeOutcome, PaymentKey, PaymentProvider, PaymentRefusal, PaymentToken,
+    ProviderError, charge,
 };
-use crate::commerce::orders::{Order, OrderStatus, Refusal};
-use crate::coordination::idempotency::{Claim, KeyedRequest, KeyedRequestError, Settlement, time_left};
+use crate::commerce::orders::dynamo::OrderWrites;
+use crate::commerce::orders::{self, OrderStatus};
+use crate::coordination::idempotency::dynamo::{KeyedRequests, Opening};
+use crate::coordination::idempotency::{KeyedRequest, KeyedRequestError, Settlement, time_left};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
-use crate::core::ids::{OrderId, PaymentId};
-use crate::core::problem::Problem;
+use crate::core::ids::{OrderId, SharedIds};
 use crate::core::reply::Reply;
 use crate::core::retry::Backoff;
 use crate::identity::principal::Credential;
@@ -23,139 +24,77 @@ use crate::platform::telemetry::{self, Metric};
 /// Time kept back from the provider, to record how the charge ended before the invocation ends.
 const COMPLETION_MARGIN: Duration = Duration::from_secs(1);
 
-/// The right to record how a payment ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PaymentClaim {
-    /// The idempotency record's part of it.
-    pub claim: Claim,
-    /// The order as it was claimed.
-    pub order: Order,
-}
-
-/// What the first read found.
-#[derive(Debug)]
-pub enum Opened {
-    /// The answer that was given before.
-    Answered(Reply),
-    /// No answer yet; this is the order, if there is one.
-    Order(Option<Order>),
-}
-
-/// What came of a try to claim.
-#[derive(Debug)]
-pub enum Claiming {
-    /// It is ours.
-    Claimed(Box<PaymentClaim>),
-    /// A duplicate was faster, and this is its answer.
-    Answered(Reply),
-    /// Record or order are not as they were read.
-    Moved,
-}
-
-/// Record and order, read and written together.
-pub trait PaymentStore: Send + Sync {
-    /// Reads order, record and session.
-    fn open(
-        &self,
-        caller: &Credential,
-        request: &KeyedRequest,
-        order_id: &OrderId,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<Opened, KeyedRequestError>> + Send;
-
-    /// Claims the payment of `order`, if order and record are as they were read.
-    fn claim(
-        &self,
-        request: &KeyedRequest,
-        order: &Order,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<Claiming, KeyedRequestError>> + Send;
-
-    /// Records a captured payment and its answer.
-    fn complete(
-        &self,
-        claim: &PaymentClaim,
-        payment_id: &PaymentId,
-        reply: &Reply,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<Settlement, KeyedRequestError>> + Send;
-
-    /// Records a decline and its answer, and begins the order's next generation.
-    fn decline(
-        &self,
-        claim: &PaymentClaim,
-        reply: &Reply,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<Settlement, KeyedRequestError>> + Send;
-
-    /// Ends the claim of a payment whose key was voided, and begins the order's next generation.
-    fn begin_anew(
-        &self,
-        claim: &PaymentClaim,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<Settlement, KeyedRequestError>> + Send;
-
-    /// Ends the claim without an outcome.
-    fn let_go(
-        &self,
-        claim: &PaymentClaim,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<Settlement, KeyedRequestError>> + Send;
-
-    /// Records a final refusal that no claim was needed for. If a duplicate has recorded something, that is the answer.
-    fn refuse(
-        &self,
-        request: &KeyedRequest,
-        problem: Problem,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<Reply, KeyedRequestError>> + Send;
-}
-
 /// Payments of orders.
+///
+/// Calls `BatchGetItem` on orders, records and sessions, `PutItem` on records; in transactions `UpdateItem` on orders,
+/// `PutItem` and `UpdateItem` on records, `PutItem` on outbox.
 #[derive(Debug, Clone)]
-pub struct Payments<S, P> {
-    store: S,
+pub struct Payments<P> {
+    pub(super) client: Client,
+    pub(super) requests: KeyedRequests,
+    pub(super) orders: OrderWrites,
     provider: P,
-    clock: SharedClock,
+    pub(super) clock: SharedClock,
+    pub(super) ids: SharedIds,
 }
 
-impl<S: PaymentStore, P: PaymentProvider> Payments<S, P> {
-    /// Payments by `provider`, remembered in `store`.
-    pub fn new(store: S, provider: P, clock: SharedClock) -> Self {
-        Self { store, provider, clock }
+pub(super) type PayError = KeyedRequestError<PaymentRefusal>;
+
+impl<P: PaymentProvider> Payments<P> {
+    /// Payments by `provider`, of requests that `requests` knows, on orders that `orders` writes.
+    pub fn new(
+        client: Client,
+        requests: KeyedRequests,
+        orders: OrderWrites,
+        provider: P,
+        clock: SharedClock,
+        ids: SharedIds,
+    ) -> Self {
+        Self { client, requests, orders, provider, clock, ids }
     }
 
-    /// Pays the caller's order: the module's protocol, steps 1 to 5.
+    /// Pays the caller's order: the module's protocol, steps 1 to 5. The record keeps what `answer` makes of the outcome.
     pub async fn pay(
         &self,
-        caller: &Credential,
+        credential: &Credential,
         request: &KeyedRequest,
         order_id: &OrderId,
         token: &PaymentToken,
+        answer: impl Fn(Result<&CapturedPayment, &PaymentRefusal>) -> Reply,
         deadline: Deadline,
-    ) -> Result<Reply, KeyedRequestError> {
+    ) -> Result<Reply, PayError> {
         let mut backoff = Backoff::of_conflicts(deadline);
         loop {
-            let order = match self.store.open(caller, request, order_id, deadline).await? {
-                Opened::Answered(reply) => return Ok(reply),
-                Opened::Order(order) => order.filter(|order| order.customer_id == *caller.user_id()),
+            let keys = vec![self.orders.row(order_id)];
+            let (caller, mut rows) = match self.requests.open(credential, request, keys, deadline).await? {
+                Opening::Answered(reply) => return Ok(reply),
+                Opening::New { caller, rows, stamp } => {
+                    // Due at most once a minute, and an order of a moment ago has sent it.
+                    stamp.send().await;
+                    (caller, rows)
+                }
             };
-            let Some(order) = order else {
-                let refusal = Refusal::NotFound(order_id.clone());
-                return self.store.refuse(request, refusal.into(), deadline).await;
+            let order = self.orders.order(&mut rows)?.filter(|order| order.customer_id == *caller.user_id());
+            let order = match order {
+                Some(order) if order.status == OrderStatus::PendingPayment => order,
+                other => {
+                    let refusal = PaymentRefusal::Order(match other {
+                        Some(order) => orders::Refusal::State(order.status),
+                        None => orders::Refusal::NotFound(order_id.clone()),
+                    });
+                    let reply = answer(Err(&refusal));
+                    return self.requests.refuse(request, refusal, &reply, deadline).await;
+                }
             };
-            if order.status != OrderStatus::PendingPayment {
-                return self.store.refuse(request, Refusal::State(order.status).into(), deadline).await;
-            }
             let now = self.clock.now();
             if let Some(rival) = order.payment.as_ref().filter(|payment| payment.claim_until > now) {
                 let retry_after = time_left(rival.claim_until, now);
-                return refused(PaymentError::InProgress { retry_after });
+                return Err(KeyedRequestError::Refused(PaymentRefusal::InProgress { retry_after }));
             }
-            match self.store.claim(request, &order, now).await? {
+            match self.claim(request, &order, now).await? {
                 Claiming::Answered(reply) => return Ok(reply),
                 Claiming::Claimed(claim) => {
-                    if let Some(reply) = self.act(&claim, token, deadline).await? {
+                    if let Some(reply) = self.act(&claim, token, &answer, deadline).await? {
                         return Ok(reply);
                     }
                     tracing::info!(%order_id, "overtaken or voided while paying");
@@ -174,57 +113,44 @@ impl<S: PaymentStore, P: PaymentProvider> Payments<S, P> {
         &self,
         claim: &PaymentClaim,
         token: &PaymentToken,
+        answer: &impl Fn(Result<&CapturedPayment, &PaymentRefusal>) -> Reply,
         deadline: Deadline,
-    ) -> Result<Option<Reply>, KeyedRequestError> {
+    ) -> Result<Option<Reply>, PayError> {
         let order = &claim.order;
-        let wanted =
-            Charge { key: PaymentKey::of(order), token, amount: order.total, order_id: &order.order_id };
+        let (key, order_id, amount) = (PaymentKey::of(order), &order.order_id, order.total);
+        let wanted = Charge { key, token, amount, order_id };
         match charge(&self.provider, &wanted, deadline.earlier_by(COMPLETION_MARGIN)).await {
             Ok(ChargeOutcome::Captured(payment_id)) => {
-                let reply = captured(order, &payment_id);
-                let settlement = self.store.complete(claim, &payment_id, &reply, deadline).await?;
+                let payment = CapturedPayment { payment_id, order_id: order_id.clone(), amount };
+                let reply = answer(Ok(&payment));
+                let settlement = self.complete(claim, &payment.payment_id, &reply, deadline).await?;
                 count("captured", settlement);
                 Ok((settlement == Settlement::Recorded).then_some(reply))
             }
             Ok(ChargeOutcome::Declined { reason }) => {
-                let problem = Problem::from(PaymentError::Declined { reason });
-                let reply = problem.clone().into_reply();
-                let settlement = self.store.decline(claim, &reply, deadline).await?;
+                let refusal = PaymentRefusal::Declined { reason };
+                let settlement = self.decline(claim, &answer(Err(&refusal)), deadline).await?;
                 count("declined", settlement);
                 match settlement {
-                    Settlement::Recorded => Err(KeyedRequestError::Refused(problem)),
+                    Settlement::Recorded => Err(KeyedRequestError::Refused(refusal)),
                     Settlement::Superseded => Ok(None),
                 }
             }
             Ok(ChargeOutcome::Voided) => {
-                count("voided", self.store.begin_anew(claim, deadline).await?);
+                count("voided", self.begin_anew(claim, deadline).await?);
                 Ok(None)
             }
             Err(error) => {
-                tracing::warn!(order_id = %order.order_id, %error, "no outcome from the payment provider");
-                let (case, answer) = match error {
-                    ProviderError::Timeout(_) => ("unknown", PaymentError::OutcomeUnknown),
-                    ProviderError::Unavailable(_) => ("unavailable", PaymentError::ProviderUnavailable),
+                tracing::warn!(%order_id, %error, "no outcome from the payment provider");
+                let (case, refusal) = match error {
+                    ProviderError::Timeout(_) => ("unknown", PaymentRefusal::OutcomeUnknown),
+                    ProviderError::Unavailable(_) => ("unavailable", PaymentRefusal::ProviderUnavailable),
                 };
-                count(case, self.store.let_go(claim, deadline).await?);
-                refused(answer)
+                count(case, self.let_go(claim, deadline).await?);
+                Err(KeyedRequestError::Refused(refusal))
             }
         }
     }
-}
-
-fn captured(order: &Order, payment_id: &PaymentId) -> Reply {
-    let body = json!({
-        "paymentId": payment_id,
-        "orderId": order.order_id,
-        "status": "CAPTURED",
-        "amount": order.total,
-    });
-    Reply::json(201, body)
-}
-
-fn refused<T>(error: PaymentError) -> Result<T, KeyedRequestError> {
-    Err(KeyedRequestError::Refused(error.into()))
 }
 
 fn count(case: &str, settlement: Settlement) {

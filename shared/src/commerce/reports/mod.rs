@@ -11,95 +11,31 @@
 //! not keep the others from being reported.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use jiff::civil::Date;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::commerce::orders::{DayShard, OrderLine, OrderStatus};
+use crate::commerce::orders::dynamo::{DayCursor, DynamoOrders};
+use crate::commerce::orders::{DayShard, OrderOfDay, OrdersPage, UnreadableOrder};
 use crate::coordination::lock::Lease;
 use crate::core::date_time::as_rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{AttemptId, ProductId};
-use crate::core::money::{Currency, Money};
+use crate::core::money::Currency;
 use crate::platform::dynamo::DynamoError;
 
 mod csv;
-mod dynamo;
 pub mod s3;
 mod tally;
 
-pub use dynamo::DynamoDailyOrders;
 pub use s3::S3Reports;
 pub use tally::{Tally, TopProducts};
 
 /// Shards read at the same time: enough to hide a query's latency behind the others', few enough that their pages (up
 /// to 1 MB each) are small beside the function's memory.
 const SHARDS_AT_ONCE: usize = 4;
-
-/// What the report needs of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ReportedOrder {
-    /// Where it stands.
-    pub status: OrderStatus,
-    /// What was ordered.
-    pub lines: Vec<OrderLine>,
-    /// The sum.
-    pub total: Money,
-    /// How many payments of it were declined.
-    #[serde(default)]
-    pub payment_generation: u32,
-    /// Why it was cancelled.
-    #[serde(default)]
-    pub cancel_reason: Option<CancelledFor>,
-}
-
-/// Why an order was cancelled, as its row says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CancelledFor {
-    /// Its customer wanted so.
-    Customer,
-    /// It stayed unpaid.
-    Unpaid,
-}
-
-/// Some orders of a shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OrdersPage<C> {
-    /// The orders that could be read.
-    pub orders: Vec<ReportedOrder>,
-    /// How many could not.
-    pub unreadable: u64,
-    /// Where the next page begins; none after the last.
-    pub next: Option<C>,
-}
-
-/// Reads the orders of a day.
-pub trait DailyOrders: Send + Sync {
-    /// A place in a shard.
-    type Cursor: Send;
-
-    /// One page of one shard, the first if `after` is none.
-    fn page(
-        &self,
-        shard: DayShard,
-        after: Option<Self::Cursor>,
-    ) -> impl Future<Output = Result<OrdersPage<Self::Cursor>, DynamoError>> + Send;
-}
-
-/// Keeps reports.
-pub trait ReportArchive: Send + Sync {
-    /// Publishes a report, unless a run with a larger fence has.
-    fn publish(
-        &self,
-        report: &DailyReport,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<Publication, ReportError>> + Send;
-}
 
 /// Outcome of publishing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,9 +187,9 @@ impl DailyReport {
 }
 
 /// Compiles the report of `day` and publishes it.
-pub async fn make<D: DailyOrders, A: ReportArchive>(
-    orders: &D,
-    archive: &A,
+pub async fn make(
+    orders: &DynamoOrders,
+    archive: &S3Reports,
     day: Date,
     lease: &Lease,
     now: Timestamp,
@@ -267,8 +203,8 @@ pub async fn make<D: DailyOrders, A: ReportArchive>(
 }
 
 /// Adds up the orders of `day`, for the holder of `lease`.
-pub async fn compile<D: DailyOrders>(
-    orders: &D,
+pub async fn compile(
+    orders: &DynamoOrders,
     day: Date,
     lease: &Lease,
     generated_at: Timestamp,
@@ -278,9 +214,14 @@ pub async fn compile<D: DailyOrders>(
         .map(|shard| Box::pin(pages_of(orders, shard)))
         .flatten_unordered(SHARDS_AT_ONCE);
     while let Some(page) = pages.try_next().await.map_err(|source| ReportError::Orders { day, source })? {
-        tally.add_unreadable(page.unreadable);
-        for order in &page.orders {
-            tally.add(order);
+        for order in page.orders {
+            match order {
+                Ok(order) => tally.add(&order),
+                Err(UnreadableOrder { order_id, source }) => {
+                    tracing::error!(order_id, error = %source, "an order that cannot be read is left out of the report");
+                    tally.add_unreadable();
+                }
+            }
         }
     }
     drop(pages);
@@ -300,17 +241,17 @@ pub async fn compile<D: DailyOrders>(
 }
 
 /// The pages of a shard, each read when the one before has been added up.
-fn pages_of<D: DailyOrders>(
-    orders: &D,
+fn pages_of(
+    orders: &DynamoOrders,
     shard: DayShard,
-) -> impl Stream<Item = Result<OrdersPage<D::Cursor>, DynamoError>> {
-    enum Next<C> {
-        Page(Option<C>),
+) -> impl Stream<Item = Result<OrdersPage<OrderOfDay, DayCursor>, DynamoError>> {
+    enum Next {
+        Page(Option<DayCursor>),
         End,
     }
     stream::try_unfold(Next::Page(None), move |next| async move {
         let Next::Page(after) = next else { return Ok(None) };
-        let mut page = orders.page(shard, after).await?;
+        let mut page = orders.of_day(shard, after).await?;
         let next = page.next.take().map_or(Next::End, |cursor| Next::Page(Some(cursor)));
         Ok(Some((page, next)))
     })

@@ -33,7 +33,7 @@ use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_runtime_api::http::Response;
 
-use super::{DailyReport, Publication, ReportArchive, ReportError, ReportKeys};
+use super::{DailyReport, Publication, ReportError, ReportKeys};
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::retry::Backoff;
@@ -42,7 +42,7 @@ use crate::core::retry::Backoff;
 const FENCE: &str = "fence";
 const OWNER: &str = "owner";
 
-/// [`ReportArchive`] over a bucket. Calls `PutObject` and `HeadObject` (which needs `s3:GetObject`) under `reports/`.
+/// Reports in a bucket. Calls `PutObject` and `HeadObject` (which needs `s3:GetObject`) under `reports/`.
 #[derive(Debug, Clone)]
 pub struct S3Reports {
     client: Client,
@@ -173,8 +173,13 @@ impl S3Reports {
     }
 }
 
-impl ReportArchive for S3Reports {
-    async fn publish(&self, report: &DailyReport, deadline: Deadline) -> Result<Publication, ReportError> {
+impl S3Reports {
+    /// Publishes a report, unless a run with a larger fence has.
+    pub async fn publish(
+        &self,
+        report: &DailyReport,
+        deadline: Deadline,
+    ) -> Result<Publication, ReportError> {
         let json = Document {
             report,
             name: "daily.json",

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-use super::{CancelledFor, Failures, OrderCounts, ProductUnits, ReportedOrder, Revenue};
-use crate::commerce::orders::OrderStatus;
+use super::{Failures, OrderCounts, ProductUnits, Revenue};
+use crate::commerce::orders::{CancelReason, OrderOfDay, OrderStatus};
 use crate::core::ids::ProductId;
 use crate::core::money::Currency;
 
@@ -37,21 +37,21 @@ impl Tally {
     pub const TOP: usize = 10;
 
     /// Adds an order.
-    pub fn add(&mut self, order: &ReportedOrder) {
+    pub fn add(&mut self, order: &OrderOfDay) {
         self.orders.total += 1;
         *self.orders.by_status.entry(order.status.as_str()).or_default() += 1;
         self.failures.declined_payments += u64::from(order.payment_generation);
         match order.status {
             OrderStatus::Paid => self.add_sale(order),
             OrderStatus::Cancelled => match order.cancel_reason {
-                Some(CancelledFor::Unpaid) => self.failures.expired += 1,
-                Some(CancelledFor::Customer) | None => self.failures.cancelled += 1,
+                Some(CancelReason::Unpaid) => self.failures.expired += 1,
+                Some(CancelReason::Customer) | None => self.failures.cancelled += 1,
             },
             OrderStatus::PendingPayment => {}
         }
     }
 
-    fn add_sale(&mut self, order: &ReportedOrder) {
+    fn add_sale(&mut self, order: &OrderOfDay) {
         *self.revenue.entry(order.total.currency).or_default() += u128::from(order.total.amount);
         for line in &order.lines {
             if self.units.len() >= Self::MAX_PRODUCTS && !self.units.contains_key(&line.product_id) {
@@ -61,9 +61,9 @@ impl Tally {
         }
     }
 
-    /// Counts orders that could not be read.
-    pub fn add_unreadable(&mut self, orders: u64) {
-        self.failures.unreadable_orders += orders;
+    /// Counts an order that could not be read.
+    pub fn add_unreadable(&mut self) {
+        self.failures.unreadable_orders += 1;
     }
 
     /// A dropped product that comes again starts from zero: its figure is then too low by at most what it had. Summed
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn paid(product: &str, quantity: u32) -> ReportedOrder {
+    fn paid(product: &str, quantity: u32) -> OrderOfDay {
         serde_json::from_value(json!({
             "status": "PAID",
             "lines": [{"productId": product, "quantity": quantity, "unitPrice": {"amount": 1, "currency": "TWD"}}],

@@ -10,7 +10,10 @@
 //! 3. If the record was in the way, it came back with the refusal: a duplicate was faster. Give its answer.
 //! 4. A final refusal is recorded by a conditional put of its own; who loses that put gives what is there.
 //!
-//! **External**: the effect is somewhere else, so it cannot share a transaction with its record ([`Claims`]).
+//! The record keeps an answer ([`Reply`]) as it was given, and does not look into it. Who runs the request says what the
+//! answer to each outcome is.
+//!
+//! **External**: the effect is somewhere else, so it cannot share a transaction with its record ([`dynamo::DynamoClaims`]).
 //! 1. *Claim*: write the record as claimed by a fresh attempt, if there is none, or if the last attempt's claim has
 //!    lapsed. The record that is in the way comes back with the refusal.
 //! 2. *Act*, before the claim lapses, and so that doing it twice does no harm (the other side dedups by a key
@@ -24,14 +27,12 @@
 //! Limits: the record excludes duplicates where the table's conditions do, so regions that share keys share the table
 //! (see ARCHITECTURE.md). Answers of status 500 and above are never recorded.
 
-use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::core::ids::{AttemptId, UserId};
-use crate::core::problem::Problem;
 use crate::core::reply::Reply;
 use crate::identity::principal::Credential;
 use crate::platform::dynamo::DynamoError;
@@ -95,28 +96,28 @@ impl KeyedRequest {
     }
 }
 
-/// Why a request with a key got no answer of its own.
+/// Why a request with a key got no answer. `R` is why the request itself was refused.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyedRequestError {
-    /// The caller's session has ended. 401.
+pub enum KeyedRequestError<R> {
+    /// The caller's session has ended.
     #[error("the session has ended")]
     SessionEnded,
-    /// The key belongs to another payload. 422.
+    /// The key belongs to another payload.
     #[error("the key was used for another payload")]
     Mismatch,
-    /// Another attempt is at it. 409.
-    #[error("another attempt is at it")]
+    /// Another attempt is in progress.
+    #[error("another attempt is in progress")]
     InProgress {
         /// When its claim lapses.
         retry_after: Duration,
     },
-    /// Others were at the same rows with every try; nothing was changed. 503.
-    #[error("others were at the same rows with every try")]
+    /// Every try met a conflict at the same rows; nothing was changed.
+    #[error("every try met a conflict at the same rows")]
     Contended,
-    /// The request itself was refused. The problem's own status.
-    #[error("refused: {}", .0.detail)]
-    Refused(Problem),
-    /// The store failed. 503 when it will pass, else 500.
+    /// The request itself was refused.
+    #[error("refused: {0}")]
+    Refused(R),
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] DynamoError),
 }
@@ -208,29 +209,6 @@ pub enum Settlement {
     Recorded,
     /// The claim had lapsed and a later attempt took over. Nothing was changed.
     Superseded,
-}
-
-/// Claim, complete, release: the external form.
-pub trait Claims: Send + Sync {
-    /// A store that did not answer.
-    type Error: std::error::Error + Send + Sync + 'static;
-
-    /// Claims `request` for a new attempt, for `lifetime` from now: the time within which the caller acts.
-    fn claim(
-        &self,
-        request: KeyedRequest,
-        lifetime: Duration,
-    ) -> impl Future<Output = Result<Admission<Claim>, Self::Error>> + Send;
-
-    /// Records the answer.
-    fn complete(
-        &self,
-        claim: &Claim,
-        reply: &Reply,
-    ) -> impl Future<Output = Result<Settlement, Self::Error>> + Send;
-
-    /// Lets the claim lapse now: nothing happened, and the next attempt need not wait.
-    fn release(&self, claim: &Claim) -> impl Future<Output = Result<Settlement, Self::Error>> + Send;
 }
 
 #[cfg(test)]

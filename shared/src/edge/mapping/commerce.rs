@@ -4,7 +4,7 @@ use super::{TRY_AGAIN, soon};
 use crate::commerce::carts::CartError;
 use crate::commerce::catalog::{CatalogError, StockRefusal};
 use crate::commerce::orders::{OrderQueryError, Refusal, TooManyUnpaid};
-use crate::commerce::payments::PaymentError;
+use crate::commerce::payments::PaymentRefusal;
 use crate::coordination::idempotency::{KeyError, KeyedRequestError};
 use crate::core::ids::ProductId;
 use crate::core::problem::{Problem, ProblemType};
@@ -21,8 +21,11 @@ impl From<KeyError> for Problem {
 }
 
 /// 401, 409, 422, 503, or what the refusal itself says.
-impl From<KeyedRequestError> for Problem {
-    fn from(error: KeyedRequestError) -> Self {
+impl<R> From<KeyedRequestError<R>> for Problem
+where
+    Self: From<R>,
+{
+    fn from(error: KeyedRequestError<R>) -> Self {
         match error {
             KeyedRequestError::SessionEnded => {
                 Self::new(ProblemType::Unauthenticated, "the session has ended")
@@ -40,7 +43,7 @@ impl From<KeyedRequestError> for Problem {
                 Self::new(ProblemType::Unavailable, "too many at once want the same; try again")
                     .retry_after(soon())
             }
-            KeyedRequestError::Refused(problem) => problem,
+            KeyedRequestError::Refused(refusal) => refusal.into(),
             KeyedRequestError::Store(error) => error.into(),
         }
     }
@@ -59,6 +62,7 @@ impl From<Refusal> for Problem {
             Refusal::OutOfStock(products) => {
                 Self::new(ProblemType::OutOfStock, detail).with("productIds", texts(&products))
             }
+            Refusal::TooManyUnpaid(too_many) => too_many.into(),
             Refusal::State(status) => {
                 Self::new(ProblemType::OrderStateConflict, detail).with("orderStatus", status.as_str())
             }
@@ -82,21 +86,22 @@ fn texts(products: &[ProductId]) -> Vec<String> {
     products.iter().map(ToString::to_string).collect()
 }
 
-/// 402, 409, 503.
-impl From<PaymentError> for Problem {
-    fn from(error: PaymentError) -> Self {
-        let detail = error.to_string();
-        match error {
-            PaymentError::Declined { reason } => {
+/// 402, 409, 503, or what is said of the order.
+impl From<PaymentRefusal> for Problem {
+    fn from(refusal: PaymentRefusal) -> Self {
+        let detail = refusal.to_string();
+        match refusal {
+            PaymentRefusal::Order(refusal) => refusal.into(),
+            PaymentRefusal::Declined { reason } => {
                 Self::new(ProblemType::PaymentDeclined, detail).with("reason", reason)
             }
-            PaymentError::InProgress { retry_after } => {
+            PaymentRefusal::InProgress { retry_after } => {
                 Self::new(ProblemType::PaymentInProgress, detail).retry_after(retry_after)
             }
-            PaymentError::ProviderUnavailable => {
+            PaymentRefusal::ProviderUnavailable => {
                 Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN)
             }
-            PaymentError::OutcomeUnknown => {
+            PaymentRefusal::OutcomeUnknown => {
                 let advice = format!("{detail}; the same request with the same Idempotency-Key settles it");
                 Self::new(ProblemType::PaymentOutcomeUnknown, advice).retry_after(TRY_AGAIN)
             }

@@ -2,6 +2,7 @@
 
 use super::TRY_AGAIN;
 use crate::core::problem::{Problem, ProblemType};
+use crate::files::exports::dynamo::ExportRefusal;
 use crate::files::exports::{InvalidPeriod, NoSuchExport, SLOT_RETRY, SubmitError, TooManyOpen};
 use crate::platform::queue::NotSent;
 use crate::platform::telemetry::chain;
@@ -28,10 +29,19 @@ impl From<TooManyOpen> for Problem {
 }
 
 /// As its variants say.
+impl From<ExportRefusal> for Problem {
+    fn from(refusal: ExportRefusal) -> Self {
+        match refusal {
+            ExportRefusal::Period(invalid) => invalid.into(),
+            ExportRefusal::TooManyOpen(too_many) => too_many.into(),
+        }
+    }
+}
+
+/// As its variants say.
 impl From<SubmitError> for Problem {
     fn from(error: SubmitError) -> Self {
         match error {
-            SubmitError::Request(error) => error.into(),
             SubmitError::Table(error) => error.into(),
             SubmitError::NotSent(error) => error.into(),
             SubmitError::BeingSent => {
@@ -45,8 +55,7 @@ impl From<SubmitError> for Problem {
 /// 503: the same request, with the same key, sends the message again.
 impl From<NotSent> for Problem {
     fn from(error: NotSent) -> Self {
-        tracing::error!(error = chain(&error), "message not sent");
         let detail = "the work could not be queued; try again with the same Idempotency-Key";
-        Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN)
+        Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN).caused_by(chain(&error))
     }
 }

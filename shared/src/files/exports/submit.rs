@@ -7,43 +7,28 @@
 //! 3. Give the answer. An export that was acknowledged is in the queue.
 
 use super::ExportMessage;
-use super::dynamo::{DynamoSends, RequestExport, SendClaim};
-use crate::coordination::idempotency::dynamo::KeyedRequests;
-use crate::coordination::idempotency::{KeyedRequest, KeyedRequestError, REPLAYED};
-use crate::core::deadline::Deadline;
+use super::dynamo::{DynamoSends, SendClaim};
+use crate::coordination::idempotency::REPLAYED;
 use crate::core::reply::Reply;
-use crate::identity::principal::Credential;
 use crate::platform::dynamo::DynamoError;
 use crate::platform::queue::{NotSent, Queue};
 
 /// Why an export was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// The request was refused, or could not be carried out.
-    #[error(transparent)]
-    Request(#[from] KeyedRequestError),
-    /// The table did not tell whether to send. 503, as its mapping says.
+    /// The table did not tell whether to send.
     #[error(transparent)]
     Table(#[from] DynamoError),
-    /// The export is there, and nobody knows whether a worker will come. 503: the same request makes sure of it.
+    /// The export is there, and nobody knows whether a worker will come. The same request makes sure of it.
     #[error(transparent)]
     NotSent(#[from] NotSent),
-    /// Another repetition may be sending just now. 503: the same request finds out.
+    /// Another repetition may be sending just now. The same request finds out.
     #[error("another request may be sending the message")]
     BeingSent,
 }
 
-/// Asks for an export, and has a worker come to it.
-pub async fn submit(
-    requests: &KeyedRequests,
-    queue: &impl Queue,
-    sends: &DynamoSends,
-    caller: &Credential,
-    request: &KeyedRequest,
-    effect: &RequestExport<'_>,
-    deadline: Deadline,
-) -> Result<Reply, SubmitError> {
-    let reply = requests.run(caller, request, effect, deadline).await?;
+/// Has a worker come to the export that `reply` acknowledges, and gives the reply.
+pub async fn submit(reply: Reply, queue: &impl Queue, sends: &DynamoSends) -> Result<Reply, SubmitError> {
     // A refusal that is given again names no export.
     if let Some(message) = message_of(&reply) {
         if !reply.headers.contains_key(REPLAYED) {

@@ -27,8 +27,9 @@ use serde_json::json;
 use super::{
     Body, Continue, FanOut, FanOutError, Message, MessageType, Permission, PostToConnection, Progress,
 };
+use crate::coordination::idempotency::dynamo::DynamoClaims;
 use crate::coordination::idempotency::{
-    Admission, Claim, Claims, Fingerprint, IdempotencyKey, KeyedRequest, Scope, Settlement,
+    Admission, Claim, Fingerprint, IdempotencyKey, KeyedRequest, Scope, Settlement,
 };
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
@@ -128,22 +129,21 @@ pub trait OrderOwners: Send + Sync {
 
 /// Takes users' messages.
 #[derive(Debug)]
-pub struct Messenger<R, S, O, I, P, C> {
+pub struct Messenger<R, S, O, P, C> {
     registry: R,
     sessions: S,
     orders: O,
-    claims: I,
+    claims: DynamoClaims,
     fan_out: FanOut<R, P, C>,
     clock: SharedClock,
     ids: SharedIds,
 }
 
-impl<R, S, O, I, P, C> Messenger<R, S, O, I, P, C>
+impl<R, S, O, P, C> Messenger<R, S, O, P, C>
 where
     R: Touch + Find + Remove,
     S: SessionReader,
     O: OrderOwners,
-    I: Claims<Error = DynamoError>,
     P: PostToConnection,
     C: Continue,
 {
@@ -152,7 +152,7 @@ where
         registry: R,
         sessions: S,
         orders: O,
-        claims: I,
+        claims: DynamoClaims,
         fan_out: FanOut<R, P, C>,
         clock: SharedClock,
         ids: SharedIds,

@@ -45,9 +45,9 @@ mod patience;
 mod permission;
 mod walk;
 
+pub use crate::commerce::orders::dynamo::DynamoOrders as DynamoOrderOwners;
 pub use close::{AwsSocketCloser, Closed, Closing, LAST_CLOSE_MARGIN, Selection, SocketCloser};
 pub use deliver::{DeliverError, Deliverer, MAX_IN_FLIGHT};
-pub use dynamo::DynamoOrderOwners;
 pub use ending::EndingSockets;
 pub use fan_out::{
     Continuation, Continue, FanOut, FanOutError, HAND_ON_MARGIN, MAX_HOPS, NotHandedOn, Progress,

@@ -18,7 +18,7 @@ mod products;
 mod stock;
 
 pub use products::{DynamoCatalog, Stored};
-pub use stock::{AdjustStock, StockTables};
+pub use stock::{AdjustStock, StockAction, StockTables};
 
 /// Takes units, if so many are left. Without a row there are none.
 const TAKE: Change = Change {

@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{parse_stock, product_key, stock_key};
-use crate::commerce::catalog::{Delta, MAX_UNITS, StockRefusal};
-use crate::coordination::idempotency::dynamo::atomic::{Commit, Decision, Effect, Explanation};
+use crate::commerce::catalog::{Delta, MAX_UNITS, StockLevel, StockRefusal};
+use crate::coordination::idempotency::dynamo::atomic::{Decision, DecisionOf, Effect, Refused};
 use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
-use crate::core::ids::{EventId, ProductId};
-use crate::core::reply::Reply;
+use crate::core::ids::{EventId, ProductId, UserId};
+use crate::identity::principal::Principal;
 use crate::platform::aws;
-use crate::platform::dynamo::{CancellationReason, Change, DynamoError, Item, RowKey, Rows, number, text};
+use crate::platform::dynamo::{Actions, Change, DynamoError, Item, Reasons, RowKey, Rows, number, text};
 use crate::platform::outbox::{self, Event, EventType};
 use crate::platform::tables;
 
@@ -69,10 +69,21 @@ pub struct AdjustStock<'a> {
     pub event_id: EventId,
 }
 
-impl Effect for AdjustStock<'_> {
-    type Decided = ();
+/// What an action of the transaction writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StockAction {
+    /// The stock.
+    Stock,
+    /// Its event.
+    Event,
+}
 
-    fn rows(&self) -> Vec<RowKey<'_>> {
+impl Effect for AdjustStock<'_> {
+    type Outcome = StockLevel;
+    type Refusal = StockRefusal;
+    type Action = StockAction;
+
+    fn rows(&self, _: &UserId) -> Vec<RowKey<'_>> {
         let StockTables { products, stock, region, .. } = self.tables;
         vec![
             RowKey { table: products, key: product_key(self.product_id) },
@@ -80,10 +91,16 @@ impl Effect for AdjustStock<'_> {
         ]
     }
 
-    async fn decide(&self, mut rows: Rows, now: Timestamp) -> Result<Decision, DynamoError> {
+    async fn decide(
+        &self,
+        _: &Principal,
+        mut rows: Rows,
+        now: Timestamp,
+    ) -> Result<DecisionOf<Self>, DynamoError> {
         let StockTables { products, stock, outbox, region } = self.tables;
         if rows.take_one(products).is_none() {
-            return Ok(Decision::Refuse(StockRefusal::UnknownProduct(self.product_id.clone()).into()));
+            let unknown = StockRefusal::UnknownProduct(self.product_id.clone());
+            return Ok(Decision::Refuse(Refused::ForGood(unknown)));
         }
         let seen = units_of(rows.take_one(stock).unwrap_or_default())?;
         let key = stock_key(self.product_id, region);
@@ -103,24 +120,22 @@ impl Effect for AdjustStock<'_> {
             subject: self.product_id.to_string(),
             data: json!({"productId": self.product_id, "region": region, "delta": self.delta}),
         };
-        let available = seen.saturating_add_signed(units);
-        let body = json!({"productId": self.product_id, "region": region, "available": available});
-        let actions = vec![change, outbox::dynamo::put(outbox, &event)?];
-        Ok(Decision::Commit(Commit { actions, reply: Reply::json(200, body), decided: () }))
+        let outcome = StockLevel {
+            product_id: self.product_id.clone(),
+            region: region.clone(),
+            available: seen.saturating_add_signed(units),
+        };
+        let event = outbox::dynamo::put(outbox, &event)?;
+        let actions = Actions::from([(StockAction::Stock, change), (StockAction::Event, event)]);
+        Ok(Decision::Commit { outcome, actions })
     }
 
     /// The stock's bound was in the way, with the units as they stand.
-    fn explain(&self, (): &(), reasons: &[CancellationReason]) -> Explanation {
-        let Some(CancellationReason::ConditionFailed(stock)) = reasons.first() else {
-            return Explanation::ReadAgain;
-        };
-        match units_of(stock.clone()).map(|available| self.delta.applied_to(available)) {
-            Ok(Err(refusal)) => Explanation::Refuse(refusal.into()),
-            Ok(Ok(_)) | Err(_) => Explanation::ReadAgain,
-        }
+    fn explain(&self, _: &StockLevel, reasons: &Reasons<StockAction>) -> Option<Refused<StockRefusal>> {
+        let stock = reasons.row_refusing(&StockAction::Stock)?;
+        let available = units_of(stock.clone()).ok()?;
+        self.delta.applied_to(available).err().map(Refused::ForGood)
     }
-
-    fn committed(&self) {}
 }
 
 /// The units of a stock row. Without a row there are none.

@@ -8,34 +8,35 @@
 //! | `pendingShard`, `createdAt` | index `pending`, sparse: only while the order awaits payment |
 //! | `status`, `lines`, `total`, `region`, `updatedAt`, `version` | as in [`Order`] |
 //! | `cancelReason?` | `customer` or `unpaid`, for the daily report |
-//! | `payment?`, `paymentGeneration`, `paymentId?` | see [`crate::commerce::payments`] |
+//! | `payment?`, `paymentGeneration`, `paymentId?` | see [`UnsettledPayment`](super::UnsettledPayment) |
 //! | `reservedUnits?` | the order is counted in its customer's row of `unpaid` |
 
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use super::{CancelReason, DayShard, Order, OrderStatus, PendingShard, UnpaidLimits};
+use super::{CancelReason, DayShard, Order, OrderStatus, PendingShard, UnpaidLimits, UnreadableOrder};
 use crate::commerce::catalog;
 use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
-use crate::core::ids::{OrderId, PaymentId, SharedIds};
-use crate::platform::dynamo::{AttributeValue, Change, DynamoError, Item, number, text};
+use crate::core::ids::{OrderId, ProductId, SharedIds};
+use crate::platform::dynamo::{
+    Actions, AttributeValue, Change, DynamoError, Item, RowKey, Rows, number, text,
+};
 use crate::platform::outbox::{self, Event, EventType};
 use crate::platform::tables;
 
-mod cancel;
-mod expire;
+mod day;
+mod payment;
+mod pending;
 mod place;
 mod read;
-mod settle;
 mod unpaid;
 
-pub use cancel::CancelOrder;
-pub use expire::DynamoExpiry;
+pub use day::DayCursor;
 pub use place::{Checkout, PlaceOrder};
 pub use read::DynamoOrders;
-pub use settle::{Footing, Settling};
 
 /// Order ids are new. What could be in the way is the same order, written by a try whose answer got lost.
 const IS_NEW: &str = "attribute_not_exists(orderId)";
@@ -52,22 +53,38 @@ const CANCEL: Change = Change {
     names: &[("#status", "status")],
 };
 
-/// Records a captured payment. The order leaves the index of pending orders.
-const PAY: Change = Change {
-    update: "SET #status = :status, paymentId = :paymentId, updatedAt = :now, version = version + :one \
-             REMOVE pendingShard, payment",
-    condition: Some(IS_AS_READ),
-    names: &[("#status", "status")],
-};
+/// What an action of a transaction about an order writes or checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderAction {
+    /// The order.
+    Order,
+    /// Its event.
+    Event,
+    /// The count of its customer's unpaid orders.
+    Unpaid,
+    /// The stock of a product.
+    Stock(ProductId),
+    /// The cart whose lines it takes.
+    Cart,
+    /// The idempotency record of its payment.
+    Record,
+    /// The lock of the run that cancels it.
+    Guard,
+}
 
-/// The key of an order.
-pub fn key(order_id: &OrderId) -> Item {
+fn key(order_id: &OrderId) -> Item {
     Item::from([(tables::ORDERS.key.hash.to_owned(), text(order_id.as_str()))])
 }
 
-/// Reads an order.
-pub fn parse(item: Item) -> Result<Order, DynamoError> {
+fn parse(item: Item) -> Result<Order, DynamoError> {
     from_item(item).map_err(|error| DynamoError::unreadable("read", "an order", error))
+}
+
+/// Reads an order of an index, where one that cannot be read does not keep the others from being read.
+fn parse_listed<O: DeserializeOwned>(item: Item) -> Result<O, UnreadableOrder> {
+    let order_id = item.get(tables::ORDERS.key.hash).and_then(|id| id.as_s().ok()).cloned();
+    from_item(item)
+        .map_err(|error| UnreadableOrder { order_id: order_id.unwrap_or_default(), source: error.into() })
 }
 
 /// The writes that change an order, together with its stock and its event.
@@ -92,98 +109,77 @@ impl OrderWrites {
         })
     }
 
-    /// The orders table.
-    pub fn orders(&self) -> &str {
-        &self.orders
+    /// The region that writes.
+    pub fn region(&self) -> &str {
+        &self.region
     }
 
-    /// A new order of so many units: the order, its event, its count among the customer's unpaid orders, and a stock
-    /// action for each line, in the order of the lines.
+    /// The row of an order, to be read before it is written.
+    pub fn row(&self, order_id: &OrderId) -> RowKey<'_> {
+        RowKey { table: &self.orders, key: key(order_id) }
+    }
+
+    /// The order whose row was asked for, if there is one.
+    pub fn order(&self, rows: &mut Rows) -> Result<Option<Order>, DynamoError> {
+        rows.take_one(&self.orders).map(parse).transpose()
+    }
+
+    /// A new order of so many units: the order, its event, its count among the customer's unpaid orders, and the stock of
+    /// each line.
     fn placed(
         &self,
         order: &Order,
         units: u64,
         limits: UnpaidLimits,
-    ) -> Result<Vec<TransactWriteItem>, DynamoError> {
-        let mut actions = vec![
-            self.put_order(order)?,
-            self.event(EventType::OrderPlaced, order)?,
-            unpaid::count(&self.orders, order, units, limits)?,
-        ];
-        for line in &order.lines {
-            actions.push(catalog::dynamo::take(
-                &self.stock,
-                &line.product_id,
-                &order.region,
-                line.quantity.get(),
-                order.created_at,
-            )?);
-        }
+    ) -> Result<Actions<OrderAction>, DynamoError> {
+        let mut actions = Actions::from([
+            (OrderAction::Order, self.put_order(order)?),
+            (OrderAction::Event, self.event(EventType::OrderPlaced, order, order.summary())?),
+            (OrderAction::Unpaid, unpaid::count(&self.orders, order, units, limits)?),
+        ]);
+        actions.extend(self.stock(order, catalog::dynamo::take, order.created_at)?);
         Ok(actions)
     }
 
-    /// The order as it was read, cancelled: the order first, then its event, then its count and its stock given back.
-    fn cancelled(
+    /// The order as it was read, cancelled: the order, its event, its count, and its stock given back.
+    pub fn cancelled(
         &self,
         order: &Order,
         reason: CancelReason,
         now: Timestamp,
-    ) -> Result<(Order, Vec<TransactWriteItem>), DynamoError> {
-        let cancelled = Order {
-            status: OrderStatus::Cancelled,
-            updated_at: now,
-            version: order.version + 1,
-            payment: None,
-            ..order.clone()
-        };
+    ) -> Result<(Order, Actions<OrderAction>), DynamoError> {
+        let cancelled = Order { status: OrderStatus::Cancelled, payment: None, ..written(order, now) };
         let mut data = cancelled.summary();
-        let reason = match reason {
-            CancelReason::Customer => "customer",
-            CancelReason::Unpaid => "unpaid",
-        };
-        data["reason"] = reason.into();
-        let [status, at, one, seen] = transition(order, OrderStatus::Cancelled, now);
-        let values = [status, at, one, seen, (":reason", text(reason))];
-        let mut actions = vec![
-            CANCEL.action(&self.orders, key(&order.order_id), values)?,
-            self.event_with(EventType::OrderCancelled, &cancelled, data)?,
-        ];
-        actions.extend(unpaid::uncount(&self.orders, order)?);
-        for line in &order.lines {
-            actions.push(catalog::dynamo::give_back(
-                &self.stock,
-                &line.product_id,
-                &order.region,
-                line.quantity.get(),
-                now,
-            )?);
-        }
+        data["reason"] = reason.as_str().into();
+        let [now_value, one, seen] = as_read(order, now);
+        let status = (":status", text(OrderStatus::Cancelled.as_str()));
+        let values = [status, (":reason", text(reason.as_str())), now_value, one, seen];
+        let mut actions = Actions::from([
+            (OrderAction::Order, CANCEL.action(&self.orders, key(&order.order_id), values)?),
+            (OrderAction::Event, self.event(EventType::OrderCancelled, &cancelled, data)?),
+        ]);
+        actions.extend(self.uncounted(order)?);
+        actions.extend(self.stock(order, catalog::dynamo::give_back, now)?);
         Ok((cancelled, actions))
     }
 
-    /// The order as it was read, paid: the order first, then its event, then its count.
-    pub(crate) fn paid(
+    /// The order taken from the count of unpaid ones, if it was counted.
+    fn uncounted(&self, order: &Order) -> Result<Option<(OrderAction, TransactWriteItem)>, DynamoError> {
+        Ok(unpaid::uncount(&self.orders, order)?.map(|action| (OrderAction::Unpaid, action)))
+    }
+
+    /// `change` of the stock of each line.
+    fn stock(
         &self,
         order: &Order,
-        payment_id: &PaymentId,
+        change: impl Fn(&str, &ProductId, &str, u32, Timestamp) -> Result<TransactWriteItem, DynamoError>,
         now: Timestamp,
-    ) -> Result<Vec<TransactWriteItem>, DynamoError> {
-        let paid = Order {
-            status: OrderStatus::Paid,
-            updated_at: now,
-            version: order.version + 1,
-            payment: None,
-            payment_id: Some(payment_id.clone()),
-            ..order.clone()
-        };
-        let [status, at, one, seen] = transition(order, OrderStatus::Paid, now);
-        let values = [status, at, one, seen, (":paymentId", text(payment_id.as_str()))];
-        let mut actions = vec![
-            PAY.action(&self.orders, key(&order.order_id), values)?,
-            self.event(EventType::OrderPaid, &paid)?,
-        ];
-        actions.extend(unpaid::uncount(&self.orders, order)?);
-        Ok(actions)
+    ) -> Result<Vec<(OrderAction, TransactWriteItem)>, DynamoError> {
+        let lines = order.lines.iter().map(|line| {
+            let action = change(&self.stock, &line.product_id, &order.region, line.quantity.get(), now)?;
+            Ok((OrderAction::Stock(line.product_id.clone()), action))
+        });
+        lines.collect()
     }
 
     fn put_order(&self, order: &Order) -> Result<TransactWriteItem, DynamoError> {
@@ -202,11 +198,7 @@ impl OrderWrites {
         Ok(TransactWriteItem::builder().put(put).build())
     }
 
-    fn event(&self, kind: EventType, order: &Order) -> Result<TransactWriteItem, DynamoError> {
-        self.event_with(kind, order, order.summary())
-    }
-
-    fn event_with(
+    fn event(
         &self,
         kind: EventType,
         order: &Order,
@@ -224,12 +216,12 @@ impl OrderWrites {
     }
 }
 
-/// What every change of status fills in.
-fn transition(order: &Order, status: OrderStatus, now: Timestamp) -> [(&'static str, AttributeValue); 4] {
-    [
-        (":status", text(status.as_str())),
-        (":now", text(rfc3339(now))),
-        (":one", number(1)),
-        (":seen", number(order.version)),
-    ]
+/// The order after one more write.
+fn written(order: &Order, now: Timestamp) -> Order {
+    Order { updated_at: now, version: order.version + 1, ..order.clone() }
+}
+
+/// What every write of an order as it was read fills in.
+fn as_read(order: &Order, now: Timestamp) -> [(&'static str, AttributeValue); 3] {
+    [(":now", text(rfc3339(now))), (":one", number(1)), (":seen", number(order.version))]
 }

@@ -6,28 +6,21 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 
-use super::{OrderWrites, unpaid};
+use super::{OrderAction, OrderWrites, unpaid};
 use crate::commerce::carts::{self, Lines};
 use crate::commerce::catalog;
 use crate::commerce::orders::{
     Order, OrderLine, OrderRequest, OrderStatus, Refusal, TooManyUnpaid, UnpaidLimits, price,
 };
-use crate::coordination::idempotency::dynamo::atomic::{Commit, Decision, Effect, Explanation};
+use crate::coordination::idempotency::dynamo::atomic::{Decision, DecisionOf, Effect, Refused};
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{OrderId, ProductId, UserId};
 use crate::core::money::Money;
-use crate::core::reply::Reply;
-use crate::platform::dynamo::{CancellationReason, DynamoError, Item, RowKey, Rows, read_rows};
+use crate::identity::principal::Principal;
+use crate::platform::dynamo::{CancellationReason, DynamoError, Item, Reasons, RowKey, Rows, read_rows};
 use crate::platform::tables;
 use crate::platform::telemetry::{self, Metric};
-
-/// Position of the action that counts the order among its customer's unpaid ones.
-const COUNT: usize = 2;
-
-/// Actions of the transaction that come before those of the lines: the order, its event and its count. Behind them comes
-/// the cart's.
-const BEFORE_LINES: usize = COUNT + 1;
 
 /// Where orders are placed.
 #[derive(Debug, Clone)]
@@ -63,8 +56,6 @@ impl Checkout {
 pub struct PlaceOrder<'a> {
     /// Where.
     pub checkout: &'a Checkout,
-    /// For whom.
-    pub customer_id: &'a UserId,
     /// The id that the order gets, if it comes to one.
     pub order_id: OrderId,
     /// What.
@@ -82,7 +73,12 @@ struct Basket {
 
 impl PlaceOrder<'_> {
     /// What is to be ordered; `None`: nothing, for the cart is empty.
-    async fn basket(&self, mut rows: Rows, now: Timestamp) -> Result<Option<Basket>, DynamoError> {
+    async fn basket(
+        &self,
+        customer_id: &UserId,
+        mut rows: Rows,
+        now: Timestamp,
+    ) -> Result<Option<Basket>, DynamoError> {
         let Checkout { client, products, carts, .. } = self.checkout;
         if let OrderRequest::Lines(lines) = self.request {
             let (lines, products) = (lines.clone(), rows.take(products));
@@ -94,14 +90,20 @@ impl PlaceOrder<'_> {
         }
         // Nobody knew before which products to read.
         let mut rows = read_rows(client, self.checkout.product_keys(&cart.lines), self.deadline).await?;
-        let emptied = carts::dynamo::empty(carts, self.customer_id, cart.version, now)?;
+        let emptied = carts::dynamo::empty(carts, customer_id, cart.version, now)?;
         Ok(Some(Basket { lines: cart.lines, products: rows.take(products), emptied_cart: Some(emptied) }))
     }
 
-    fn order(&self, lines: Vec<OrderLine>, total: Money, units: u64, now: Timestamp) -> Order {
+    fn order(
+        &self,
+        customer_id: &UserId,
+        (lines, total): (Vec<OrderLine>, Money),
+        units: u64,
+        now: Timestamp,
+    ) -> Order {
         Order {
             order_id: self.order_id.clone(),
-            customer_id: self.customer_id.clone(),
+            customer_id: customer_id.clone(),
             status: OrderStatus::PendingPayment,
             lines,
             total,
@@ -118,63 +120,65 @@ impl PlaceOrder<'_> {
 }
 
 impl Effect for PlaceOrder<'_> {
-    /// The products of the lines, in their order.
-    type Decided = Vec<ProductId>;
+    type Outcome = Order;
+    type Refusal = Refusal;
+    type Action = OrderAction;
 
-    fn rows(&self) -> Vec<RowKey<'_>> {
+    fn rows(&self, customer_id: &UserId) -> Vec<RowKey<'_>> {
         match self.request {
             OrderRequest::Lines(lines) => self.checkout.product_keys(lines),
             OrderRequest::Cart => {
-                vec![RowKey { table: &self.checkout.carts, key: carts::dynamo::key(self.customer_id) }]
+                vec![RowKey { table: &self.checkout.carts, key: carts::dynamo::key(customer_id) }]
             }
         }
     }
 
-    async fn decide(&self, rows: Rows, now: Timestamp) -> Result<Decision<Self::Decided>, DynamoError> {
-        let Some(Basket { lines, products, emptied_cart }) = self.basket(rows, now).await? else {
-            return Ok(Decision::Refuse(Refusal::EmptyCart.into()));
+    async fn decide(
+        &self,
+        caller: &Principal,
+        rows: Rows,
+        now: Timestamp,
+    ) -> Result<DecisionOf<Self>, DynamoError> {
+        let for_good = |refusal| Ok(Decision::Refuse(Refused::ForGood(refusal)));
+        let Some(Basket { lines, products, emptied_cart }) = self.basket(caller.user_id(), rows, now).await?
+        else {
+            return for_good(Refusal::EmptyCart);
         };
         let (lines, total) = match price(&lines, &prices(products)?) {
             Ok(lines_and_total) => lines_and_total,
-            Err(refusal) => return Ok(Decision::Refuse(refusal.into())),
+            Err(refusal) => return for_good(refusal),
         };
         let limits = self.checkout.limits;
         let units = lines.iter().map(|line| u64::from(line.quantity.get())).sum();
         if units > limits.units {
-            return Ok(Decision::Defer(TooManyUnpaid { orders: 0, units: 0, limits }.into()));
+            let too_many = TooManyUnpaid { orders: 0, units: 0, limits };
+            return Ok(Decision::Refuse(Refused::ForNow(Refusal::TooManyUnpaid(too_many))));
         }
-        let order = self.order(lines, total, units, now);
+        let order = self.order(caller.user_id(), (lines, total), units, now);
         let mut actions = self.checkout.writes.placed(&order, units, limits)?;
-        actions.extend(emptied_cart);
-        let reply =
-            Reply::json(201, order.document()).header("location", format!("/orders/{}", order.order_id));
-        let decided = order.lines.into_iter().map(|line| line.product_id).collect();
-        Ok(Decision::Commit(Commit { actions, reply, decided }))
+        actions.extend(emptied_cart.map(|cart| (OrderAction::Cart, cart)));
+        Ok(Decision::Commit { outcome: order, actions })
     }
 
-    /// The count's condition fails when the customer has too many unpaid orders: that passes. A line's condition fails
-    /// when fewer units are left than it wants: final, and every such line is named. Unless somebody was at the cart: then
-    /// these may be its lines no longer.
-    fn explain(&self, products: &Vec<ProductId>, reasons: &[CancellationReason]) -> Explanation {
-        let cart = reasons.get(BEFORE_LINES + products.len());
-        if cart.is_some_and(|reason| *reason != CancellationReason::None) {
-            return Explanation::ReadAgain;
+    /// Whatever happened to the cart: its lines may be others now. The count's condition fails when the customer has too
+    /// many unpaid orders: that passes. A line's condition fails when fewer units are left than the line orders: final,
+    /// and every such line is named.
+    fn explain(&self, _: &Order, reasons: &Reasons<OrderAction>) -> Option<Refused<Refusal>> {
+        if *reasons.of(&OrderAction::Cart) != CancellationReason::None {
+            return None;
         }
-        if let Some(CancellationReason::ConditionFailed(row)) = reasons.get(COUNT) {
-            return Explanation::Defer(unpaid::refusal(row.clone(), self.checkout.limits).into());
+        if let Some(row) = reasons.row_refusing(&OrderAction::Unpaid) {
+            let too_many = unpaid::refusal(row.clone(), self.checkout.limits);
+            return Some(Refused::ForNow(Refusal::TooManyUnpaid(too_many)));
         }
-        let short: Vec<_> = reasons
-            .iter()
-            .skip(BEFORE_LINES)
-            .zip(products)
-            .filter(|(reason, _)| matches!(reason, CancellationReason::ConditionFailed(_)))
-            .map(|(_, product_id)| product_id.clone())
+        let short: Vec<ProductId> = reasons
+            .refused()
+            .filter_map(|(action, _)| match action {
+                OrderAction::Stock(product_id) => Some(product_id.clone()),
+                _ => None,
+            })
             .collect();
-        if short.is_empty() {
-            Explanation::ReadAgain
-        } else {
-            Explanation::Refuse(Refusal::OutOfStock(short).into())
-        }
+        (!short.is_empty()).then_some(Refused::ForGood(Refusal::OutOfStock(short)))
     }
 
     fn committed(&self) {

@@ -1,16 +1,15 @@
-//! Reading orders: one, or a customer's, newest first.
+//! Reading orders: one, or a customer's.
 
 use std::error::Error;
 
 use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
-use super::{key, parse};
-use crate::commerce::orders::{ListedOrder, Order, OrderQueryError};
+use super::{key, parse, parse_listed};
+use crate::commerce::orders::{ListedOrder, Order, OrderCursor, OrderQueryError, OrdersPage};
 use crate::core::cursor::{self, Page};
-use crate::core::date_time::{as_rfc3339, rfc3339};
+use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{OrderId, UserId};
 use crate::platform::dynamo::{DynamoError, Item, RowKey, RowRead, text};
@@ -19,23 +18,26 @@ use crate::platform::tables;
 /// Name of the listing in its cursors.
 const LISTING: &str = "orders";
 
+/// The index of a customer's orders by time.
+const BY_CUSTOMER: &str = "byCustomer";
+
 /// Orders of one customer.
 const OF_CUSTOMER: &str = "customerId = :customer";
 
-/// Reads of the orders table. Calls `BatchGetItem`, and `Query` on the index `byCustomer`.
+/// Both ends are part of it: the last one is the period's last millisecond.
+const OF_PERIOD: &str = "customerId = :customer AND createdAt BETWEEN :first AND :last";
+
+/// What a list needs but for the customer, who is known. It does not make the query cheaper, but the answers smaller.
+const LISTED: &str = "orderId, createdAt, #status, #region, #total, #lines";
+
+/// The attribute that tells whose an order is.
+const CUSTOMER: &str = "customerId";
+
+/// Reads of the orders table. Each method says what it calls, and a function calls what its policy grants.
 #[derive(Debug, Clone)]
 pub struct DynamoOrders {
-    client: Client,
-    table: String,
-}
-
-/// The place behind an order in its customer's list. The customer is never part of it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Behind {
-    order_id: OrderId,
-    #[serde(with = "as_rfc3339")]
-    created_at: Timestamp,
+    pub(super) client: Client,
+    pub(super) table: String,
 }
 
 impl DynamoOrders {
@@ -44,7 +46,22 @@ impl DynamoOrders {
         Ok(Self { client, table: tables::ORDERS.name(env)? })
     }
 
-    /// Reads the customer's order of that id. Consistent: an order is there as soon as it was answered.
+    /// The order of that id, whoever's it is. Consistent. Calls `GetItem`.
+    pub async fn get(&self, order_id: &OrderId) -> Result<Option<Order>, DynamoError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(key(order_id)))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| DynamoError::new("GetItem", order_id.as_str(), error))?;
+        answer.item.map(parse).transpose()
+    }
+
+    /// Reads the customer's order of that id. Consistent: an order is there as soon as it was answered. Calls
+    /// `BatchGetItem`.
     pub fn order<'a>(&'a self, customer_id: &'a UserId, order_id: &OrderId) -> RowRead<'a, Option<Order>> {
         let row = RowKey { table: &self.table, key: key(order_id) };
         RowRead::new(row, move |item| {
@@ -54,29 +71,23 @@ impl DynamoOrders {
     }
 
     /// A page of the customer's orders, newest first, behind `cursor`. Eventually consistent, as indexes are: an order
-    /// of a moment ago may be missing.
+    /// of a moment ago may be missing. Calls `Query` on the index `byCustomer`.
     pub async fn list(
         &self,
         customer_id: &UserId,
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<Page<ListedOrder>, OrderQueryError> {
-        let start =
-            cursor.map(|cursor| cursor::decode::<Behind>(LISTING, cursor)).transpose()?.map(|behind| {
-                let mut start = key(&behind.order_id);
-                start.insert("customerId".to_owned(), text(customer_id.as_str()));
-                start.insert("createdAt".to_owned(), text(rfc3339(behind.created_at)));
-                start
-            });
+        let after = cursor.map(|cursor| cursor::decode(LISTING, cursor)).transpose()?;
         let answer = self
             .client
             .query()
             .table_name(&self.table)
-            .index_name("byCustomer")
+            .index_name(BY_CUSTOMER)
             .key_condition_expression(OF_CUSTOMER)
             .expression_attribute_values(":customer", text(customer_id.as_str()))
             .scan_index_forward(false)
-            .set_exclusive_start_key(start)
+            .set_exclusive_start_key(after.as_ref().map(|after| start_key(customer_id, after)))
             .limit(cursor::rows_to_read(limit))
             .send()
             .await
@@ -86,22 +97,89 @@ impl DynamoOrders {
         let mut items: Vec<ListedOrder> =
             answer.items.unwrap_or_default().into_iter().map(listed).collect::<Result<_, _>>()?;
         let next_cursor = match (cursor::cut(&mut items, limit), answer.last_evaluated_key) {
-            (Some(last), _) => Some(Behind { order_id: last.order_id.clone(), created_at: last.created_at }),
+            (Some(last), _) => {
+                Some(OrderCursor { order_id: last.order_id.clone(), created_at: last.created_at })
+            }
             // Less was read than asked for: DynamoDB's megabyte was full.
-            (None, Some(key)) => Some(behind(key)?),
+            (None, Some(key)) => Some(end(key)?),
             (None, None) => None,
         };
         let next_cursor = next_cursor.as_ref().map(encode).transpose()?;
         Ok(Page { items, next_cursor })
     }
+
+    /// A page of the customer's orders that were placed from `first` to `last`, oldest first, behind `after`. A page is what
+    /// DynamoDB makes one: 1 MB of rows. Eventually consistent. Calls `Query` on the index `byCustomer`.
+    pub async fn of_period(
+        &self,
+        customer_id: &UserId,
+        (first, last): (Timestamp, Timestamp),
+        after: Option<&OrderCursor>,
+    ) -> Result<OrdersPage<ListedOrder, OrderCursor>, DynamoError> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(BY_CUSTOMER)
+            .key_condition_expression(OF_PERIOD)
+            .projection_expression(LISTED)
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#region", "region")
+            .expression_attribute_names("#total", "total")
+            .expression_attribute_names("#lines", "lines")
+            .expression_attribute_values(":customer", text(customer_id.as_str()))
+            .expression_attribute_values(":first", text(rfc3339(first)))
+            .expression_attribute_values(":last", text(rfc3339(last)))
+            .set_exclusive_start_key(after.map(|after| start_key(customer_id, after)))
+            .send()
+            .await
+            .map_err(|error| DynamoError::new("Query", format!("orders of {customer_id}"), error))?;
+        let listed = |mut item: Item| {
+            item.insert(CUSTOMER.to_owned(), text(customer_id.as_str()));
+            parse_listed(item)
+        };
+        let orders = answer.items.unwrap_or_default().into_iter().map(listed).collect();
+        Ok(OrdersPage { orders, next: answer.last_evaluated_key.map(end).transpose()? })
+    }
+
+    /// Whose the order is; `None` if there is no such order. Consistent: an order is talked about from the moment it was
+    /// placed. Calls `GetItem`, for one attribute.
+    pub async fn owner(&self, order_id: &OrderId) -> Result<Option<UserId>, DynamoError> {
+        let target = || format!("{} {order_id}", self.table);
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(key(order_id)))
+            .projection_expression(CUSTOMER)
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| DynamoError::new("GetItem", target(), error))?;
+        let Some(item) = answer.item else { return Ok(None) };
+        match item.get(CUSTOMER).map(|owner| owner.as_s()) {
+            Some(Ok(owner)) => {
+                owner.parse().map(Some).map_err(|error| DynamoError::unreadable("GetItem", target(), error))
+            }
+            _ => Err(DynamoError::unreadable("GetItem", target(), "an order without a customer")),
+        }
+    }
 }
 
-fn behind(key: Item) -> Result<Behind, DynamoError> {
+/// The place `after` in the index of the customer's orders. The customer is never part of a cursor.
+fn start_key(customer_id: &UserId, after: &OrderCursor) -> Item {
+    let mut start = key(&after.order_id);
+    start.insert(CUSTOMER.to_owned(), text(customer_id.as_str()));
+    start.insert("createdAt".to_owned(), text(rfc3339(after.created_at)));
+    start
+}
+
+fn end(key: Item) -> Result<OrderCursor, DynamoError> {
     from_item(key).map_err(|error| unreadable(error.into()))
 }
 
-fn encode(behind: &Behind) -> Result<String, DynamoError> {
-    cursor::encode(LISTING, behind).map_err(|error| unreadable(error.into()))
+fn encode(cursor: &OrderCursor) -> Result<String, DynamoError> {
+    cursor::encode(LISTING, cursor).map_err(|error| unreadable(error.into()))
 }
 
 fn unreadable(error: Box<dyn Error + Send + Sync>) -> DynamoError {

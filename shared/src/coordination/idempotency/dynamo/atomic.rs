@@ -2,13 +2,14 @@
 //!
 //! 1. Read the record, the caller's session and the effect's own rows in one `BatchGetItem`. A session that has ended
 //!    is refused before anything is told; a record answers at once.
-//! 2. The effect decides on its rows: commit, refuse for good, put off, or read again.
-//! 3. Commit is one `TransactWriteItems` with the record at position 0, and beside it the stamp that the session is in use,
-//!    if that is due: an idle time-out does not end a session that only sends keyed writes. If it is cancelled, the reasons are read in
+//! 2. The effect decides on its rows, for the checked caller: commit, refuse, or read again. What it decides is an outcome
+//!    of the domain. The answer to it, which the record keeps, is made by a function of the boundary that asks.
+//! 3. Commit is one `TransactWriteItems` with the record, and beside it the stamp that the session is in use, if that is due:
+//!    an idle time-out does not end a session that only sends keyed writes. If it is cancelled, the reasons are read in
 //!    this order:
 //!    - the record was in the way: a duplicate was faster, and this is its answer;
-//!    - somebody is at the record right now: go back to 1, since it may be our duplicate, whose effect (stock taken)
-//!      must not be mistaken for a reason to refuse;
+//!    - a conflict at the record: go back to 1, since the rival may be our duplicate, whose effect (stock taken) must not
+//!      be mistaken for a reason to refuse;
 //!    - a condition of the effect failed: the effect says whether that is final;
 //!    - conflicts at other rows only: send the same transaction again. Its conditions look at the record and at those
 //!      rows anew, so nothing needs to be read;
@@ -21,115 +22,138 @@
 
 use std::future::Future;
 
-use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 
 use super::requests::{KeyedRequests, Opening};
 use super::{parse, put_done};
 use crate::coordination::idempotency::{KeyedRequest, KeyedRequestError};
 use crate::core::deadline::Deadline;
-use crate::core::problem::Problem;
+use crate::core::ids::UserId;
 use crate::core::reply::Reply;
 use crate::core::retry::Backoff;
-use crate::identity::principal::Credential;
-use crate::platform::dynamo::CancellationReason::{ConditionFailed, Conflict};
-use crate::platform::dynamo::{CancellationReason, DynamoError, RowKey, Rows, Transaction};
+use crate::identity::principal::{Credential, Principal};
+use crate::platform::dynamo::CancellationReason::Conflict;
+use crate::platform::dynamo::{Actions, DynamoError, Reasons, RowKey, Rows, Transaction};
 use crate::platform::telemetry::{self, Metric};
 
 /// One effect that fits into a transaction: at most 99 actions, decided on at most 97 rows.
 pub trait Effect: Sync {
-    /// What was decided, as far as explaining a refusal needs it.
-    type Decided: Send + Sync;
+    /// What has happened when the effect has.
+    type Outcome: Send + Sync;
+    /// Why it has not.
+    type Refusal: Send + Sync;
+    /// The names of its actions.
+    type Action: Clone + PartialEq + Send + Sync;
 
-    /// The rows to decide on.
-    fn rows(&self) -> Vec<RowKey<'_>>;
+    /// The rows to decide on, for the user whom the credential names. They are told to nobody before the check.
+    fn rows(&self, user: &UserId) -> Vec<RowKey<'_>>;
 
-    /// Decides, on rows that were read consistently just now.
+    /// Decides for the checked caller, on rows that were read consistently just now.
     fn decide(
         &self,
+        caller: &Principal,
         rows: Rows,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Decision<Self::Decided>, DynamoError>> + Send;
+    ) -> impl Future<Output = Result<DecisionOf<Self>, DynamoError>> + Send;
 
-    /// Says what a failed condition among the effect's own actions means. The reasons are in the order of the actions.
-    fn explain(&self, decided: &Self::Decided, reasons: &[CancellationReason]) -> Explanation;
+    /// Says what a failed condition among the effect's own actions means. `None`: the rows are not as they were read.
+    fn explain(
+        &self,
+        outcome: &Self::Outcome,
+        reasons: &Reasons<Self::Action>,
+    ) -> Option<Refused<Self::Refusal>>;
 
     /// Called when the effect has happened, for its metrics.
-    fn committed(&self);
+    fn committed(&self) {}
 }
+
+/// What the effect `E` wants done.
+pub type DecisionOf<E> = Decision<<E as Effect>::Outcome, <E as Effect>::Refusal, <E as Effect>::Action>;
 
 /// What an effect wants done.
 #[derive(Debug)]
-pub enum Decision<T = ()> {
-    /// A change, recorded with its answer.
-    Commit(Commit<T>),
-    /// A final refusal, recorded.
-    Refuse(Problem),
-    /// A refusal that will pass, not recorded.
-    Defer(Problem),
+pub enum Decision<O, R, A> {
+    /// A change, recorded with the answer to its outcome.
+    Commit {
+        /// What has happened once the actions have.
+        outcome: O,
+        /// The effect's writes.
+        actions: Actions<A>,
+    },
+    /// Nothing, and why.
+    Refuse(Refused<R>),
     /// Deciding has changed the rows.
     ReadAgain,
 }
 
-/// A change that an effect has decided on.
-#[derive(Debug)]
-pub struct Commit<T = ()> {
-    /// Its writes.
-    pub actions: Vec<TransactWriteItem>,
-    /// Its answer.
-    pub reply: Reply,
-    /// What [`Effect::explain`] is told of it.
-    pub decided: T,
+/// A refusal, and whether another try may end otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused<R> {
+    /// It never will. Recorded.
+    ForGood(R),
+    /// It may. Not recorded.
+    ForNow(R),
 }
 
-/// What a failed condition of an effect means.
-#[derive(Debug)]
-pub enum Explanation {
-    /// A final refusal, recorded.
-    Refuse(Problem),
-    /// A refusal that will pass, not recorded.
-    Defer(Problem),
-    /// The rows are not as they were read.
-    ReadAgain,
+/// The names of a transaction's actions.
+#[derive(Clone, PartialEq)]
+enum Named<A> {
+    Record,
+    Effect(A),
 }
 
 /// What became of one try.
-enum Try {
-    Answered(Reply),
-    Refused(Problem),
+enum Try<R> {
+    /// The effect has happened.
+    Committed,
+    /// There is an answer already.
+    Recorded(Reply),
+    Refused(Refused<R>),
     Again,
 }
 
 impl KeyedRequests {
-    /// The answer to `request`: `effect`'s, if this is the first with its key, else the one that was given.
-    pub async fn run(
+    /// The answer to `request`: `answer` to what `effect` comes to, if this is the first request with its key, else the
+    /// answer that was given.
+    pub async fn run<E: Effect>(
         &self,
-        caller: &Credential,
+        credential: &Credential,
         request: &KeyedRequest,
-        effect: &impl Effect,
+        effect: &E,
+        answer: impl Fn(Result<&E::Outcome, &E::Refusal>) -> Reply,
         deadline: Deadline,
-    ) -> Result<Reply, KeyedRequestError> {
+    ) -> Result<Reply, KeyedRequestError<E::Refusal>> {
         let mut backoff = Backoff::of_conflicts(deadline);
+        let keys = || effect.rows(credential.user_id());
         loop {
-            let (rows, stamp) = match self.open(caller, request, effect.rows(), deadline).await? {
+            let (caller, rows, stamp) = match self.open(credential, request, keys(), deadline).await? {
                 Opening::Answered(reply) => return Ok(reply),
-                Opening::New(rows, stamp) => (rows, stamp),
+                Opening::New { caller, rows, stamp } => (caller, rows, stamp),
             };
             let now = self.clock.now();
-            let tried = match effect.decide(rows, now).await? {
-                Decision::Commit(commit) => {
-                    let commit = self.commit(request, effect, commit, now, &mut backoff);
-                    let (tried, ()) = tokio::join!(commit, Box::pin(stamp.send()));
-                    tried?
+            let tried = match effect.decide(&caller, rows, now).await? {
+                Decision::Commit { outcome, actions } => {
+                    let reply = answer(Ok(&outcome));
+                    let mut all =
+                        Actions::from([(Named::Record, put_done(&self.records, request, &reply, now)?)]);
+                    all.extend(actions.into_iter().map(|(name, action)| (Named::Effect(name), action)));
+                    let commit = self.commit(request, effect, &outcome, &all, &mut backoff);
+                    match tokio::join!(commit, Box::pin(stamp.send())).0? {
+                        Try::Committed => return Ok(reply),
+                        tried => tried,
+                    }
                 }
-                Decision::Refuse(problem) => Try::Refused(problem),
-                Decision::Defer(problem) => return Err(KeyedRequestError::Refused(problem)),
+                Decision::Refuse(refused) => Try::Refused(refused),
                 Decision::ReadAgain => Try::Again,
             };
             match tried {
-                Try::Answered(reply) => return Ok(reply),
-                Try::Refused(problem) => return self.refuse(request, problem, deadline).await,
-                Try::Again => telemetry::count(Metric::TransactionConflicts, 1),
+                Try::Recorded(reply) => return Ok(reply),
+                Try::Refused(Refused::ForNow(refusal)) => return Err(KeyedRequestError::Refused(refusal)),
+                Try::Refused(Refused::ForGood(refusal)) => {
+                    let reply = answer(Err(&refusal));
+                    return self.refuse(request, refusal, &reply, deadline).await;
+                }
+                Try::Committed | Try::Again => telemetry::count(Metric::TransactionConflicts, 1),
             }
             if !backoff.wait().await {
                 return Err(KeyedRequestError::Contended);
@@ -137,57 +161,50 @@ impl KeyedRequests {
         }
     }
 
+    /// Runs the transaction, again and again while it meets others at the effect's rows only.
     async fn commit<E: Effect>(
         &self,
         request: &KeyedRequest,
         effect: &E,
-        Commit { actions, reply, decided }: Commit<E::Decided>,
-        now: Timestamp,
+        outcome: &E::Outcome,
+        actions: &Actions<Named<E::Action>>,
         backoff: &mut Backoff,
-    ) -> Result<Try, KeyedRequestError> {
-        let mut items = vec![put_done(&self.records, request, &reply, now)?];
-        items.extend(actions);
+    ) -> Result<Try<E::Refusal>, KeyedRequestError<E::Refusal>> {
+        let target = request.scope.record_key();
         let reasons = loop {
-            let send = self.client.transact_write_items().set_transact_items(Some(items.clone())).send();
-            match Transaction::outcome(Box::pin(send).await, &request.scope.record_key())? {
+            match actions.send(&self.client, &target).await? {
                 Transaction::Committed => {
                     effect.committed();
-                    return Ok(Try::Answered(reply));
+                    return Ok(Try::Committed);
                 }
-                Transaction::Cancelled(reasons) if !met_others_at_the_effect_only(&reasons) => break reasons,
-                Transaction::Cancelled(_) => telemetry::count(Metric::TransactionConflicts, 1),
+                Transaction::Cancelled(reasons)
+                    if reasons.are_conflicts() && *reasons.of(&Named::Record) != Conflict =>
+                {
+                    telemetry::count(Metric::TransactionConflicts, 1);
+                }
+                Transaction::Cancelled(reasons) => break reasons,
             }
             if !backoff.wait().await {
                 return Err(KeyedRequestError::Contended);
             }
         };
-        let (record, effects) = reasons.split_first().unwrap_or((&CancellationReason::None, &[]));
-        match record {
-            ConditionFailed(item) => {
-                return match self.admitted(Some(parse(item.clone())?), request)? {
-                    Some(reply) => Ok(Try::Answered(reply)),
-                    None => Ok(Try::Again),
-                };
-            }
-            Conflict => return Ok(Try::Again),
-            _ => {}
+        if let Some(record) = reasons.row_refusing(&Named::Record) {
+            let recorded = self.admitted(Some(parse(record.clone())?), request)?;
+            return Ok(recorded.map_or(Try::Again, Try::Recorded));
         }
-        if effects.iter().any(|reason| matches!(reason, ConditionFailed(_))) {
-            match effect.explain(&decided, effects) {
-                Explanation::Refuse(problem) => return Ok(Try::Refused(problem)),
-                Explanation::Defer(problem) => return Err(KeyedRequestError::Refused(problem)),
-                Explanation::ReadAgain => {}
-            }
+        if *reasons.of(&Named::Record) == Conflict {
+            return Ok(Try::Again);
         }
-        match reasons.iter().find_map(CancellationReason::error_code) {
-            Some(code) => Err(DynamoError::cancelled(request.scope.record_key(), code).into()),
-            None => Ok(Try::Again),
+        let of_effect = reasons.clone().renamed(|name| match name {
+            Named::Effect(name) => Some(name),
+            Named::Record => None,
+        });
+        if of_effect.refused().next().is_some()
+            && let Some(refused) = effect.explain(outcome, &of_effect)
+        {
+            return Ok(Try::Refused(refused));
         }
+        reasons.require_no_error(&target)?;
+        Ok(Try::Again)
     }
-}
-
-/// Whether a transaction was cancelled by conflicts alone, none of them at the record, which is its first action.
-fn met_others_at_the_effect_only(reasons: &[CancellationReason]) -> bool {
-    let Some((CancellationReason::None, effects)) = reasons.split_first() else { return false };
-    effects.contains(&Conflict) && effects.iter().all(|r| matches!(r, CancellationReason::None | Conflict))
 }

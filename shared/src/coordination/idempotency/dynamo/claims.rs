@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure::AllOld;
 
 use super::{IS_MINE, LAPSE, claimed_item, completed_item, is_mine, key, parse, put_if_claimable};
-use crate::coordination::idempotency::{Admission, Claim, Claims, KeyedRequest, Record, Settlement};
+use crate::coordination::idempotency::{Admission, Claim, KeyedRequest, Record, Settlement};
 use crate::core::clock::SharedClock;
 use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
@@ -37,12 +37,9 @@ impl DynamoClaims {
     ) -> Result<Self, ConfigError> {
         Ok(Self { client, table: tables::IDEMPOTENCY.name(env)?, clock, ids })
     }
-}
 
-impl Claims for DynamoClaims {
-    type Error = DynamoError;
-
-    async fn claim(
+    /// Claims `request` for a new attempt, for `lifetime` from now: the time within which the caller acts.
+    pub async fn claim(
         &self,
         request: KeyedRequest,
         lifetime: Duration,
@@ -68,7 +65,8 @@ impl Claims for DynamoClaims {
         })
     }
 
-    async fn complete(&self, claim: &Claim, reply: &Reply) -> Result<Settlement, DynamoError> {
+    /// Records the answer.
+    pub async fn complete(&self, claim: &Claim, reply: &Reply) -> Result<Settlement, DynamoError> {
         let (names, values) = is_mine(&claim.attempt);
         let written = self
             .client
@@ -84,7 +82,8 @@ impl Claims for DynamoClaims {
         Ok(settlement(&written.outcome("PutItem", &claim.request.scope.record_key())?, claim))
     }
 
-    async fn release(&self, claim: &Claim) -> Result<Settlement, DynamoError> {
+    /// Lets the claim lapse now: nothing happened, and the next attempt need not wait.
+    pub async fn release(&self, claim: &Claim) -> Result<Settlement, DynamoError> {
         let (names, values) = is_mine(&claim.attempt);
         let written = self
             .client

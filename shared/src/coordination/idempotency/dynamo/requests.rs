@@ -11,12 +11,11 @@ use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::SessionId;
-use crate::core::problem::Problem;
 use crate::core::reply::Reply;
 use crate::core::retry::Backoff;
-use crate::identity::principal::Credential;
+use crate::identity::principal::{Credential, Principal};
+use crate::identity::sessions;
 use crate::identity::sessions::dynamo::DynamoSessions;
-use crate::identity::sessions::{self, Standing};
 use crate::platform::dynamo::{RowKey, Rows, Write};
 use crate::platform::tables;
 
@@ -35,9 +34,15 @@ pub struct KeyedRequests {
 /// What the first read found.
 #[derive(Debug)]
 pub enum Opening {
-    /// The caller's session stands and there is no answer yet; these are the rows that were asked for, and what to send
-    /// beside the write.
-    New(Rows, Stamp),
+    /// There is no answer yet.
+    New {
+        /// The caller, whose session is live.
+        caller: Principal,
+        /// The rows that were asked for.
+        rows: Rows,
+        /// What to send beside the write.
+        stamp: Stamp,
+    },
     /// The answer that was given before.
     Answered(Reply),
 }
@@ -65,46 +70,46 @@ impl KeyedRequests {
         Ok(Self { client, records, clock, sessions })
     }
 
-    /// Reads `keys` together with the request's record and the caller's session, in one round trip. A session that has
+    /// Checks the caller's session, and reads `keys` and the request's record in the same round trip. A session that has
     /// ended is refused before anything is told.
-    pub async fn open(
+    pub async fn open<R>(
         &self,
-        caller: &Credential,
+        credential: &Credential,
         request: &KeyedRequest,
         mut keys: Vec<RowKey<'_>>,
         deadline: Deadline,
-    ) -> Result<Opening, KeyedRequestError> {
+    ) -> Result<Opening, KeyedRequestError<R>> {
         keys.push(RowKey { table: &self.records, key: key(&request.scope) });
-        let (id, user) = (caller.session_id(), caller.user_id());
+        let (id, user) = (credential.session_id(), credential.user_id());
         let (session, mut rows) = self.sessions.read_with(id, user, keys, deadline).await?;
         let now = self.clock.now();
-        if sessions::standing(caller, &session, now) == Standing::Ended {
-            return Err(KeyedRequestError::SessionEnded);
-        }
+        let caller =
+            sessions::check(credential, &session, now).map_err(|_| KeyedRequestError::SessionEnded)?;
         let record = rows.take_one(&self.records).map(parse).transpose()?;
         if let Some(reply) = self.admitted(record, request)? {
             return Ok(Opening::Answered(reply));
         }
         let is_due = session.is_quiet(now);
         let due = is_due.then(|| (self.sessions.clone(), caller.session_id().clone(), now));
-        Ok(Opening::New(rows, Stamp(due)))
+        Ok(Opening::New { caller, rows, stamp: Stamp(due) })
     }
 
-    /// Records a final refusal, and refuses. If a duplicate has recorded something meanwhile, that is the answer.
-    pub async fn refuse(
+    /// Records the final `refusal` with its answer, and refuses. If a duplicate has recorded something meanwhile, that is
+    /// the answer.
+    pub async fn refuse<R>(
         &self,
         request: &KeyedRequest,
-        problem: Problem,
+        refusal: R,
+        reply: &Reply,
         deadline: Deadline,
-    ) -> Result<Reply, KeyedRequestError> {
-        let reply = problem.clone().into_reply();
+    ) -> Result<Reply, KeyedRequestError<R>> {
         let mut backoff = Backoff::of_conflicts(deadline);
         loop {
             let now = self.clock.now();
             // Claimable, not free: the request's own lapsed claim gives way to its refusal.
-            let item = done_item(request, &reply, now)?;
+            let item = done_item(request, reply, now)?;
             match put_if_claimable(&self.client, &self.records, request, item, now).await? {
-                Write::Done(()) => return Err(KeyedRequestError::Refused(problem)),
+                Write::Done(()) => return Err(KeyedRequestError::Refused(refusal)),
                 Write::Refused(item) => {
                     if let Some(reply) = self.admitted(Some(parse(item)?), request)? {
                         return Ok(reply);
@@ -119,11 +124,11 @@ impl KeyedRequests {
     }
 
     /// The answer that a record holds; `None` when the request may start.
-    pub fn admitted(
+    pub fn admitted<R>(
         &self,
         record: Option<Record>,
         request: &KeyedRequest,
-    ) -> Result<Option<Reply>, KeyedRequestError> {
+    ) -> Result<Option<Reply>, KeyedRequestError<R>> {
         match Record::admit(record, request.fingerprint, self.clock.now()) {
             Admission::Start(()) => Ok(None),
             Admission::Replay(reply) => {

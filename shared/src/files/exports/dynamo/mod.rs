@@ -37,9 +37,9 @@ mod rows;
 mod sends;
 mod slots;
 
-pub use orders::DynamoCustomerOrders;
+pub use crate::commerce::orders::dynamo::DynamoOrders as DynamoCustomerOrders;
 pub use read::DynamoExports;
-pub use request::{ExportTables, RequestExport};
+pub use request::{ExportRefusal, ExportTables, RequestAction, RequestExport};
 pub use rows::DynamoRows;
 pub use sends::{DynamoSends, SEND_EVERY, SendClaim};
 

@@ -5,12 +5,12 @@ use jiff::Timestamp;
 use serde_dynamo::aws_sdk_dynamodb_1::to_item;
 
 use super::slots;
-use crate::coordination::idempotency::dynamo::atomic::{Commit, Decision, Effect, Explanation};
+use crate::coordination::idempotency::dynamo::atomic::{Decision, DecisionOf, Effect, Refused};
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{ExportId, SharedIds, UserId};
-use crate::core::reply::Reply;
-use crate::files::exports::{Export, ExportRequest, Period, Slot, TooManyOpen};
-use crate::platform::dynamo::{CancellationReason, DynamoError, Item, RowKey, Rows};
+use crate::files::exports::{Export, ExportRequest, InvalidPeriod, Period, Slot, TooManyOpen};
+use crate::identity::principal::Principal;
+use crate::platform::dynamo::{Actions, DynamoError, Item, Reasons, RowKey, Rows};
 use crate::platform::outbox::{self, Event, EventType};
 use crate::platform::tables;
 
@@ -80,46 +80,71 @@ impl ExportTables {
 pub struct RequestExport<'a> {
     /// Where to.
     pub tables: &'a ExportTables,
-    /// Whose orders.
-    pub customer_id: &'a UserId,
     /// What it will be called.
     pub export_id: ExportId,
-    /// What is wanted.
+    /// Which of the caller's orders.
     pub request: &'a ExportRequest,
 }
 
-impl Effect for RequestExport<'_> {
-    type Decided = ();
+/// Why an export was not asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ExportRefusal {
+    /// Its period has no orders in it, and never will. Final.
+    #[error(transparent)]
+    Period(InvalidPeriod),
+    /// The customer has as many exports open as there may be.
+    #[error(transparent)]
+    TooManyOpen(TooManyOpen),
+}
 
-    fn rows(&self) -> Vec<RowKey<'_>> {
-        let slot =
-            |slot: Slot| RowKey { table: &self.tables.exports, key: slots::key(self.customer_id, &slot) };
+/// What an action of the transaction writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestAction {
+    /// The export.
+    Export,
+    /// The slot that it takes.
+    Slot,
+    /// Its event.
+    Event,
+}
+
+impl Effect for RequestExport<'_> {
+    type Outcome = Export;
+    type Refusal = ExportRefusal;
+    type Action = RequestAction;
+
+    fn rows(&self, customer_id: &UserId) -> Vec<RowKey<'_>> {
+        let slot = |slot: Slot| RowKey { table: &self.tables.exports, key: slots::key(customer_id, &slot) };
         Slot::all(&self.tables.region).map(slot).collect()
     }
 
-    async fn decide(&self, mut rows: Rows, now: Timestamp) -> Result<Decision, DynamoError> {
+    async fn decide(
+        &self,
+        caller: &Principal,
+        mut rows: Rows,
+        now: Timestamp,
+    ) -> Result<DecisionOf<Self>, DynamoError> {
         let period = match Period::of(self.request, now) {
             Ok(period) => period,
-            Err(empty) => return Ok(Decision::Refuse(empty.into())),
+            Err(invalid) => return Ok(Decision::Refuse(Refused::ForGood(ExportRefusal::Period(invalid)))),
         };
         let held = rows.take(&self.tables.exports);
         let Some(slot) = slots::free(&held, &self.tables.region, &self.export_id, now) else {
-            return Ok(Decision::Defer(TooManyOpen.into()));
+            return Ok(Decision::Refuse(Refused::ForNow(ExportRefusal::TooManyOpen(TooManyOpen))));
         };
-        let export = Export::requested(self.export_id.clone(), self.customer_id.clone(), period, slot, now);
-        let actions = vec![
-            self.tables.put(&export)?,
-            slots::take(&self.tables.exports, &export, now)?,
-            self.tables.event(EventType::ExportRequested, &export, [], now)?,
-        ];
-        let reply =
-            Reply::json(202, export.document()).header("location", format!("/exports/{}", export.export_id));
-        Ok(Decision::Commit(Commit { actions, reply, decided: () }))
+        let customer_id = caller.user_id().clone();
+        let export = Export::requested(self.export_id.clone(), customer_id, period, slot, now);
+        let actions = Actions::from([
+            (RequestAction::Export, self.tables.put(&export)?),
+            (RequestAction::Slot, slots::take(&self.tables.exports, &export, now)?),
+            (RequestAction::Event, self.tables.event(EventType::ExportRequested, &export, [], now)?),
+        ]);
+        Ok(Decision::Commit { outcome: export, actions })
     }
 
     /// The id is new. If the slot is not free any more, another request of the customer was faster: there may be another one.
-    fn explain(&self, (): &(), _: &[CancellationReason]) -> Explanation {
-        Explanation::ReadAgain
+    fn explain(&self, _: &Export, _: &Reasons<RequestAction>) -> Option<Refused<ExportRefusal>> {
+        None
     }
 
     fn committed(&self) {

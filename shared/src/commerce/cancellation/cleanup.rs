@@ -1,13 +1,13 @@
 //! Cancelling orders that stay unpaid, and giving their stock back.
 //!
 //! 1. The region's pending orders are worked off ([`backlog`]) as far as they were placed before the limit. Each is
-//!    cancelled by [`Expiry::expire`]: one transaction for the order, its stock and its event, conditional on the order
-//!    still awaiting payment, and on the lock.
+//!    cancelled by [`Cancellations::expire`]: one transaction for the order, its stock and its event, conditional on the
+//!    order still awaiting payment, and on the lock.
 //! 2. What is cancelled is no longer in the index. So stock comes back exactly once, wherever a run is cut off.
-//! 3. An order that cannot be cancelled is counted, logged and put behind the rest ([`Expiry::put_behind`]). There is a
-//!    partition for what failed in each hour of the day. A run puts what fails into the one of its hour. It works off the
-//!    orders that have not failed yet first, then the other 23 partitions, the one that was filled longest ago first. So
-//!    an order that always fails is met after the others, and keeps none of them waiting for more than one run.
+//! 3. An order that cannot be cancelled is counted, logged and put behind the rest. There is a partition for what failed
+//!    in each hour of the day. A run puts what fails into the one of its hour. It works off the orders that have not
+//!    failed yet first, then the other 23 partitions, the one that was filled longest ago first. So an order that always
+//!    fails is met after the others, and keeps none of them waiting for more than one run.
 
 use std::num::NonZeroU16;
 use std::str::FromStr;
@@ -16,11 +16,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::commerce::orders::{Expiration, Expiry, PendingOrder, PendingShard};
+use super::{Cancellations, Expiration};
+use crate::commerce::orders::{PendingOrder, PendingShard};
+use crate::commerce::payments::PaymentProvider;
 use crate::coordination::backlog::{self, Backlog, BacklogError, Progress, Turn};
 use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::ids::OrderId;
 use crate::core::shards::ShardPage;
+use crate::platform::dynamo::{DynamoError, Guard};
 
 /// How long an order may stay unpaid, in whole hours; at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +58,7 @@ pub struct CleanupResult {
     pub ended_before: u64,
     /// Orders left alone because a payment of theirs is not settled.
     pub payment_unsettled: u64,
-    /// Orders at whose rows others were with every try.
+    /// Orders whose every try met a conflict.
     pub contended: u64,
     /// Orders that could not be cancelled.
     pub failed: u64,
@@ -64,30 +67,30 @@ pub struct CleanupResult {
 }
 
 /// Cancels what is to be cancelled.
-pub async fn run<X: Expiry>(
-    expiry: &X,
+pub async fn run<P: PaymentProvider>(
+    cancellations: &Cancellations<P>,
     unpaid: UnpaidHours,
-    turn: &Turn<X::Guard>,
-) -> Result<CleanupResult, BacklogError<X::Error>> {
+    turn: &Turn<Guard>,
+) -> Result<CleanupResult, BacklogError<DynamoError>> {
     let placed_before = unpaid.limit(turn.scheduled_at);
     let mut result = CleanupResult::of_nothing(placed_before);
-    let orders = UnpaidOrders { expiry, placed_before, turn };
+    let orders = UnpaidOrders { cancellations, placed_before, turn };
     let progress = backlog::work_off(&orders, turn, |seen| result.count(seen)).await?;
     result.remaining = progress == Progress::OutOfTime;
     Ok(result)
 }
 
-struct UnpaidOrders<'a, X: Expiry> {
-    expiry: &'a X,
+struct UnpaidOrders<'a, P> {
+    cancellations: &'a Cancellations<P>,
     placed_before: Timestamp,
-    turn: &'a Turn<X::Guard>,
+    turn: &'a Turn<Guard>,
 }
 
-impl<X: Expiry> Backlog for UnpaidOrders<'_, X> {
+impl<P: PaymentProvider> Backlog for UnpaidOrders<'_, P> {
     type Shard = PendingShard;
     type Entry = PendingOrder;
-    type Outcome = (OrderId, Result<Expiration, X::Error>);
-    type Error = X::Error;
+    type Outcome = (OrderId, Result<Expiration, DynamoError>);
+    type Error = DynamoError;
 
     fn shards(&self) -> Vec<PendingShard> {
         let mut shards = self.turn.rotated(PendingShard::fresh());
@@ -99,15 +102,17 @@ impl<X: Expiry> Backlog for UnpaidOrders<'_, X> {
         &self,
         shard: PendingShard,
         after: Option<PendingOrder>,
-    ) -> Result<ShardPage<PendingOrder>, X::Error> {
-        self.expiry.pending(shard, self.placed_before, after).await
+    ) -> Result<ShardPage<PendingOrder>, DynamoError> {
+        let Cancellations { orders, writes, .. } = self.cancellations;
+        orders.pending(writes.region(), shard, self.placed_before, after).await
     }
 
     async fn work_on(&self, PendingOrder { order_id, .. }: PendingOrder) -> Self::Outcome {
-        let ended = self.expiry.expire(&order_id, Some(self.turn.guard.clone()), self.turn.deadline).await;
+        let Cancellations { orders, writes, .. } = self.cancellations;
+        let ended = self.cancellations.expire(&order_id, Some(&self.turn.guard), self.turn.deadline).await;
         if matches!(ended, Err(_) | Ok(Expiration::PaymentUnsettled | Expiration::Contended))
             && let Some(&of_this_hour) = self.turn.rotated(PendingShard::failed()).first()
-            && let Err(error) = self.expiry.put_behind(&order_id, of_this_hour).await
+            && let Err(error) = orders.put_behind(&order_id, writes.region(), of_this_hour).await
         {
             tracing::error!(%order_id, ?error, "an order that failed could not be put behind the rest");
         }
@@ -128,10 +133,10 @@ impl CleanupResult {
         }
     }
 
-    fn count<E: std::error::Error>(
+    fn count(
         &mut self,
-        (order_id, ended): (OrderId, Result<Expiration, E>),
-    ) -> Result<(), BacklogError<E>> {
+        (order_id, ended): (OrderId, Result<Expiration, DynamoError>),
+    ) -> Result<(), BacklogError<DynamoError>> {
         match ended {
             Ok(Expiration::Expired) => self.expired += 1,
             Ok(Expiration::AlreadyCancelled | Expiration::Paid | Expiration::Unknown) => {

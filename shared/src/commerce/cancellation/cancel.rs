@@ -1,0 +1,75 @@
+//! Cancelling an order by its customer.
+
+use jiff::Timestamp;
+
+use super::Cancellations;
+use super::void::Voiding;
+use crate::commerce::orders::dynamo::OrderAction;
+use crate::commerce::orders::{self, CancelReason, Order, OrderStatus};
+use crate::commerce::payments::{PaymentProvider, PaymentRefusal};
+use crate::coordination::idempotency::dynamo::atomic::{Decision, DecisionOf, Effect, Refused};
+use crate::core::deadline::Deadline;
+use crate::core::ids::{OrderId, UserId};
+use crate::identity::principal::Principal;
+use crate::platform::dynamo::{DynamoError, Reasons, RowKey, Rows};
+use crate::platform::telemetry::{self, Metric};
+
+/// The effect of `POST /orders/{orderId}/cancel`.
+///
+/// Reads `BatchGetItem` on orders. Writes `UpdateItem` on orders and stock, `PutItem` on outbox.
+#[derive(Debug)]
+pub struct CancelOrder<'a, P> {
+    /// Where.
+    pub cancellations: &'a Cancellations<P>,
+    /// Which order; it must be the caller's.
+    pub order_id: &'a OrderId,
+    /// By when.
+    pub deadline: Deadline,
+}
+
+impl<P: PaymentProvider> Effect for CancelOrder<'_, P> {
+    type Outcome = Order;
+    type Refusal = PaymentRefusal;
+    type Action = OrderAction;
+
+    fn rows(&self, _: &UserId) -> Vec<RowKey<'_>> {
+        vec![self.cancellations.writes.row(self.order_id)]
+    }
+
+    async fn decide(
+        &self,
+        caller: &Principal,
+        mut rows: Rows,
+        now: Timestamp,
+    ) -> Result<DecisionOf<Self>, DynamoError> {
+        let writes = &self.cancellations.writes;
+        let for_good = |refusal: orders::Refusal| Ok(Decision::Refuse(Refused::ForGood(refusal.into())));
+        let for_now = |refusal| Ok(Decision::Refuse(Refused::ForNow(refusal)));
+        let order = writes.order(&mut rows)?.filter(|order| order.customer_id == *caller.user_id());
+        let Some(order) = order else {
+            return for_good(orders::Refusal::NotFound(self.order_id.clone()));
+        };
+        if order.status != OrderStatus::PendingPayment {
+            return for_good(orders::Refusal::State(order.status));
+        }
+        match self.cancellations.void(&order, now, self.deadline).await? {
+            Voiding::Voided => {}
+            Voiding::OrderChanged => return Ok(Decision::ReadAgain),
+            Voiding::PaymentUnderWay { retry_after } => {
+                return for_now(PaymentRefusal::InProgress { retry_after });
+            }
+            Voiding::Unknown => return for_now(PaymentRefusal::ProviderUnavailable),
+        }
+        let (cancelled, actions) = writes.cancelled(&order, CancelReason::Customer, now)?;
+        Ok(Decision::Commit { outcome: cancelled, actions })
+    }
+
+    /// The order has changed since it was read.
+    fn explain(&self, _: &Order, _: &Reasons<OrderAction>) -> Option<Refused<PaymentRefusal>> {
+        None
+    }
+
+    fn committed(&self) {
+        telemetry::count(Metric::OrdersCancelled, 1);
+    }
+}

@@ -1,0 +1,88 @@
+//! Cancelling an order that stays unpaid, for the clean-up job.
+
+use super::Cancellations;
+use super::void::Voiding;
+use crate::commerce::orders::dynamo::OrderAction;
+use crate::commerce::orders::{CancelReason, OrderStatus};
+use crate::commerce::payments::PaymentProvider;
+use crate::core::deadline::Deadline;
+use crate::core::ids::OrderId;
+use crate::core::retry::Backoff;
+use crate::platform::dynamo::{DynamoError, Guard, Transaction};
+use crate::platform::telemetry::{self, Metric};
+
+/// What became of an unpaid order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiration {
+    /// It was cancelled just now, by this call.
+    Expired,
+    /// It had been cancelled already.
+    AlreadyCancelled,
+    /// It is paid; perhaps since just now, when a payment of unknown outcome turned out to be captured.
+    Paid,
+    /// A payment is under way, or the provider does not tell. Try again at the next run.
+    PaymentUnsettled,
+    /// There is no such order.
+    Unknown,
+    /// The lock's guard refused: the run was overtaken, and must stop.
+    Fenced,
+    /// Every try met a conflict. Nothing was changed.
+    Contended,
+}
+
+impl<P: PaymentProvider> Cancellations<P> {
+    /// Cancels an order if it still awaits payment, and gives its stock back, both or neither, on the condition that `guard`
+    /// holds.
+    pub async fn expire(
+        &self,
+        order_id: &OrderId,
+        guard: Option<&Guard>,
+        deadline: Deadline,
+    ) -> Result<Expiration, DynamoError> {
+        let mut backoff = Backoff::of_conflicts(deadline);
+        loop {
+            // Boxed: a job keeps many of these at once, and SDK calls are futures of many kilobytes.
+            if let Some(expiration) = Box::pin(self.try_to_expire(order_id, guard, deadline)).await? {
+                return Ok(expiration);
+            }
+            telemetry::count(Metric::TransactionConflicts, 1);
+            if !backoff.wait().await {
+                return Ok(Expiration::Contended);
+            }
+        }
+    }
+
+    /// One try. `None`: the order has changed since it was read.
+    async fn try_to_expire(
+        &self,
+        order_id: &OrderId,
+        guard: Option<&Guard>,
+        deadline: Deadline,
+    ) -> Result<Option<Expiration>, DynamoError> {
+        let Some(order) = self.orders.get(order_id).await? else { return Ok(Some(Expiration::Unknown)) };
+        match order.status {
+            OrderStatus::PendingPayment => {}
+            OrderStatus::Paid => return Ok(Some(Expiration::Paid)),
+            OrderStatus::Cancelled => return Ok(Some(Expiration::AlreadyCancelled)),
+        }
+        let now = self.clock.now();
+        match self.void(&order, now, deadline).await? {
+            Voiding::Voided => {}
+            Voiding::OrderChanged => return Ok(None),
+            Voiding::PaymentUnderWay { .. } | Voiding::Unknown => {
+                return Ok(Some(Expiration::PaymentUnsettled));
+            }
+        }
+        let (_, mut actions) = self.writes.cancelled(&order, CancelReason::Unpaid, now)?;
+        actions.extend(guard.map(|Guard(check)| (OrderAction::Guard, check.clone())));
+        Ok(match actions.commit(&self.client, order_id.as_str()).await? {
+            Transaction::Committed => {
+                telemetry::count(Metric::OrdersExpired, 1);
+                Some(Expiration::Expired)
+            }
+            Transaction::Cancelled(reasons) => {
+                reasons.row_refusing(&OrderAction::Guard).map(|_| Expiration::Fenced)
+            }
+        })
+    }
+}

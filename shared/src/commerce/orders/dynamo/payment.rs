@@ -1,0 +1,93 @@
+//! What payments write to an order, as actions for their transactions.
+
+use aws_sdk_dynamodb::types::TransactWriteItem;
+use jiff::Timestamp;
+
+use super::{IS_AS_READ, OrderAction, OrderWrites, as_read, key, written};
+use crate::commerce::orders::{Order, OrderStatus, UnsettledPayment};
+use crate::core::ids::PaymentId;
+use crate::platform::dynamo::{Actions, Change, DynamoError, text};
+use crate::platform::outbox::EventType;
+
+/// Claims the payment. As it was read, the order awaits payment and no claim on it is live; and its generation, from
+/// which the payment key is made, is still the same.
+const CLAIM: Change = Change {
+    update: "SET payment = :payment, updatedAt = :now, version = version + :one",
+    condition: Some(IS_AS_READ),
+    names: &[],
+};
+
+/// Ends the generation: it was declined for good, or voided. As it was claimed, the order has no other attempt's claim.
+const END_GENERATION: Change = Change {
+    update: "SET paymentGeneration = paymentGeneration + :one, updatedAt = :now, version = version + :one \
+             REMOVE payment",
+    condition: Some(IS_AS_READ),
+    names: &[],
+};
+
+/// Lets the claim lapse, and leaves the payment unsettled: an earlier attempt's charge may still be on its way, even
+/// when this one's came to nothing. As it was claimed, the order has no other attempt's claim.
+const LET_GO: Change = Change {
+    update: "SET payment.claimUntil = :now, updatedAt = :now, version = version + :one",
+    condition: Some(IS_AS_READ),
+    names: &[],
+};
+
+/// Records a captured payment. The order leaves the index of pending orders.
+const PAY: Change = Change {
+    update: "SET #status = :status, paymentId = :paymentId, updatedAt = :now, version = version + :one \
+             REMOVE pendingShard, payment",
+    condition: Some(IS_AS_READ),
+    names: &[("#status", "status")],
+};
+
+impl OrderWrites {
+    /// The order as it was read, with `payment` under way.
+    pub fn claimed(
+        &self,
+        order: &Order,
+        payment: UnsettledPayment,
+        now: Timestamp,
+    ) -> Result<(Order, TransactWriteItem), DynamoError> {
+        let stored = serde_dynamo::to_attribute_value(&payment)
+            .map_err(|error| DynamoError::unreadable("write", order.order_id.as_str(), error))?;
+        let [now_value, one, seen] = as_read(order, now);
+        let values = [now_value, one, seen, (":payment", stored)];
+        let action = CLAIM.action(&self.orders, key(&order.order_id), values)?;
+        Ok((Order { payment: Some(payment), ..written(order, now) }, action))
+    }
+
+    /// The order as it was claimed, in its next generation.
+    pub fn next_generation(&self, order: &Order, now: Timestamp) -> Result<TransactWriteItem, DynamoError> {
+        END_GENERATION.action(&self.orders, key(&order.order_id), as_read(order, now))
+    }
+
+    /// The order as it was claimed, with a claim that has lapsed.
+    pub fn let_go(&self, order: &Order, now: Timestamp) -> Result<TransactWriteItem, DynamoError> {
+        LET_GO.action(&self.orders, key(&order.order_id), as_read(order, now))
+    }
+
+    /// The order as it was read, paid: the order, its event, and its count.
+    pub fn paid(
+        &self,
+        order: &Order,
+        payment_id: &PaymentId,
+        now: Timestamp,
+    ) -> Result<Actions<OrderAction>, DynamoError> {
+        let paid = Order {
+            status: OrderStatus::Paid,
+            payment: None,
+            payment_id: Some(payment_id.clone()),
+            ..written(order, now)
+        };
+        let [now_value, one, seen] = as_read(order, now);
+        let status = (":status", text(OrderStatus::Paid.as_str()));
+        let values = [status, (":paymentId", text(payment_id.as_str())), now_value, one, seen];
+        let mut actions = Actions::from([
+            (OrderAction::Order, PAY.action(&self.orders, key(&order.order_id), values)?),
+            (OrderAction::Event, self.event(EventType::OrderPaid, &paid, paid.summary())?),
+        ]);
+        actions.extend(self.uncounted(order)?);
+        Ok(actions)
+    }
+}

@@ -1,0 +1,151 @@
+//! A payment's claim: order and idempotency record, written together.
+
+use aws_sdk_dynamodb::types::TransactWriteItem;
+use jiff::Timestamp;
+
+use super::pay::{PayError, Payments};
+use super::{CLAIM_LIFETIME, PaymentProvider};
+use crate::commerce::orders::dynamo::OrderAction;
+use crate::commerce::orders::{Order, UnsettledPayment};
+use crate::coordination::idempotency::dynamo as records;
+use crate::coordination::idempotency::{Claim, KeyedRequest, KeyedRequestError, Settlement};
+use crate::core::deadline::Deadline;
+use crate::core::ids::PaymentId;
+use crate::core::reply::Reply;
+use crate::core::retry::Backoff;
+use crate::platform::dynamo::{Actions, Transaction};
+use crate::platform::telemetry::{self, Metric};
+
+/// The right to record how a payment ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PaymentClaim {
+    /// The idempotency record's part of it.
+    claim: Claim,
+    /// The order as it was claimed.
+    pub(super) order: Order,
+}
+
+/// What came of a try to claim.
+#[derive(Debug)]
+pub(super) enum Claiming {
+    /// It is ours.
+    Claimed(Box<PaymentClaim>),
+    /// A duplicate was faster, and this is its answer.
+    Answered(Reply),
+    /// Record or order are not as they were read.
+    Moved,
+}
+
+impl<P: PaymentProvider> Payments<P> {
+    /// Claims the payment of `order`, if order and record are as they were read.
+    pub(super) async fn claim(
+        &self,
+        request: &KeyedRequest,
+        order: &Order,
+        now: Timestamp,
+    ) -> Result<Claiming, PayError> {
+        let until = now.checked_add(CLAIM_LIFETIME).unwrap_or(Timestamp::MAX);
+        let claim = Claim { request: request.clone(), attempt: self.ids.next(), until };
+        let payment = UnsettledPayment { attempt: claim.attempt.clone(), claim_until: until };
+        let (order, of_order) = self.orders.claimed(order, payment, now)?;
+        let record = records::put_claimed(self.requests.records(), &claim, now)?;
+        let actions = Actions::from([(OrderAction::Record, record), (OrderAction::Order, of_order)]);
+        match actions.commit(&self.client, &request.scope.record_key()).await? {
+            Transaction::Committed => Ok(Claiming::Claimed(Box::new(PaymentClaim { claim, order }))),
+            Transaction::Cancelled(reasons) => match reasons.row_refusing(&OrderAction::Record) {
+                Some(record) => {
+                    let record = records::parse(record.clone())?;
+                    let answer = self.requests.admitted(Some(record), request)?;
+                    Ok(answer.map_or(Claiming::Moved, Claiming::Answered))
+                }
+                None => Ok(Claiming::Moved),
+            },
+        }
+    }
+
+    /// Records a captured payment and its answer.
+    pub(super) async fn complete(
+        &self,
+        claim: &PaymentClaim,
+        payment_id: &PaymentId,
+        reply: &Reply,
+        deadline: Deadline,
+    ) -> Result<Settlement, PayError> {
+        let now = self.clock.now();
+        let mut actions = self.orders.paid(&claim.order, payment_id, now)?;
+        let record = records::put_completed(self.requests.records(), &claim.claim, reply, now)?;
+        actions.extend([(OrderAction::Record, record)]);
+        self.settle(claim, actions, deadline).await
+    }
+
+    /// Records a decline and its answer, and begins the order's next generation.
+    pub(super) async fn decline(
+        &self,
+        claim: &PaymentClaim,
+        reply: &Reply,
+        deadline: Deadline,
+    ) -> Result<Settlement, PayError> {
+        let now = self.clock.now();
+        let record = records::put_completed(self.requests.records(), &claim.claim, reply, now)?;
+        let order = self.orders.next_generation(&claim.order, now)?;
+        let actions = Actions::from([(OrderAction::Record, record), (OrderAction::Order, order)]);
+        self.settle(claim, actions, deadline).await
+    }
+
+    /// Ends the claim of a payment whose key was voided, and begins the order's next generation.
+    pub(super) async fn begin_anew(
+        &self,
+        claim: &PaymentClaim,
+        deadline: Deadline,
+    ) -> Result<Settlement, PayError> {
+        let now = self.clock.now();
+        self.end_attempt(claim, self.orders.next_generation(&claim.order, now)?, now, deadline).await
+    }
+
+    /// Ends the claim without an outcome.
+    pub(super) async fn let_go(
+        &self,
+        claim: &PaymentClaim,
+        deadline: Deadline,
+    ) -> Result<Settlement, PayError> {
+        let now = self.clock.now();
+        self.end_attempt(claim, self.orders.let_go(&claim.order, now)?, now, deadline).await
+    }
+
+    /// Ends an attempt that charged nothing: its record lapses, so that the key is free, and the order is changed with it.
+    async fn end_attempt(
+        &self,
+        claim: &PaymentClaim,
+        order: TransactWriteItem,
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> Result<Settlement, PayError> {
+        let record = records::lapse(self.requests.records(), &claim.claim, now)?;
+        let actions = Actions::from([(OrderAction::Record, record), (OrderAction::Order, order)]);
+        self.settle(claim, actions, deadline).await
+    }
+
+    /// Runs the transaction that ends a claim. A failed condition is a successor's. Conflicts are waited out for as long
+    /// as the claim lasts, not for a few tries only: the provider has charged perhaps, and nobody else records it sooner.
+    async fn settle(
+        &self,
+        claim: &PaymentClaim,
+        actions: Actions<OrderAction>,
+        deadline: Deadline,
+    ) -> Result<Settlement, PayError> {
+        let target = claim.claim.request.scope.record_key();
+        let mut backoff = Backoff::within(deadline.min(Deadline::after(CLAIM_LIFETIME)));
+        loop {
+            match actions.commit(&self.client, &target).await? {
+                Transaction::Committed => return Ok(Settlement::Recorded),
+                Transaction::Cancelled(reasons) if reasons.refused().next().is_some() => {
+                    return Ok(Settlement::Superseded);
+                }
+                Transaction::Cancelled(_) => telemetry::count(Metric::TransactionConflicts, 1),
+            }
+            if !backoff.wait().await {
+                return Err(KeyedRequestError::Contended);
+            }
+        }
+    }
+}
