@@ -1,8 +1,7 @@
 //! The adapters that the handler works with, built once.
 
 use aws_sdk_dynamodb::Client;
-use sojourn::commerce::carts::Carts;
-use sojourn::commerce::carts::dynamo::DynamoCarts;
+use sojourn::commerce::carts::dynamo::Carts;
 use sojourn::core::clock::SharedClock;
 use sojourn::core::env::{ConfigError, Env};
 use sojourn::core::ids;
@@ -14,19 +13,19 @@ use sojourn::identity::sessions::SessionStore;
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
     pub(crate) sessions: SessionStore,
-    pub(crate) carts: Carts<DynamoCarts>,
+    pub(crate) carts: Carts,
     pub(crate) clock: SharedClock,
 }
 
 impl App {
     /// Reads the whole configuration, and connects nothing yet.
     pub(crate) fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
-        let carts = DynamoCarts::from_env(dynamodb.clone(), env)?;
+        let carts = Carts::from_env(dynamodb.clone(), env, clock.clone(), ids::random())?;
         let sessions = SessionStore::from_env(dynamodb, env, clock.clone())?;
         Ok(Self {
             authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
             sessions,
-            carts: Carts::new(carts, clock.clone(), ids::random()),
+            carts,
             clock,
         })
     }

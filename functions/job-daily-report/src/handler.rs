@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde_json::Value;
 use sojourn::commerce::orders::dynamo::DynamoOrders;
 use sojourn::commerce::reports::{self, S3Reports};
-use sojourn::coordination::lock::{DynamoLocks, JobSlot, SlotRunner};
+use sojourn::coordination::lock::{JobSlot, SlotRunner};
 use sojourn::core::clock::SharedClock;
 use sojourn::edge::schedule::{self, Delivery, JobError};
 
 /// What the function works with.
 pub(crate) struct App {
-    pub(crate) runner: SlotRunner<DynamoLocks>,
+    pub(crate) runner: SlotRunner,
     pub(crate) orders: DynamoOrders,
     pub(crate) archive: S3Reports,
     pub(crate) clock: SharedClock,
@@ -28,6 +28,6 @@ pub(crate) async fn handle(app: Arc<App>, delivery: Delivery) -> Result<Value, J
             reports::make(&app.orders, &app.archive, day, &lease, now, delivery.deadline).await
         }
     };
-    let run = app.runner.run(&slot, delivery.deadline, work).await?;
+    let run = app.runner.run(slot.task(), delivery.deadline, work).await?;
     schedule::answer(&slot, run)
 }

@@ -7,12 +7,12 @@ use serde_json::Value;
 use sojourn::commerce::cancellation::Cancellations;
 use sojourn::commerce::cancellation::cleanup::{self, UnpaidHours};
 use sojourn::commerce::payments::sandbox::SandboxProvider;
-use sojourn::coordination::lock::{DynamoLocks, JobSlot, SlotRunner};
+use sojourn::coordination::lock::{JobSlot, SlotRunner};
 use sojourn::edge::schedule::{self, Delivery, JobError};
 
 /// What the function works with.
 pub(crate) struct App {
-    pub(crate) runner: SlotRunner<DynamoLocks>,
+    pub(crate) runner: SlotRunner,
     pub(crate) cancellations: Cancellations<SandboxProvider>,
     pub(crate) unpaid_hours: UnpaidHours,
 }

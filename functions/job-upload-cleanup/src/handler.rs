@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use sojourn::coordination::lock::{DynamoLocks, JobSlot, SlotRunner};
+use sojourn::coordination::lock::{JobSlot, SlotRunner};
 use sojourn::edge::schedule::{self, Delivery, JobError};
 use sojourn::files::uploads::cleanup;
 use sojourn::files::uploads::dynamo::DynamoSweep;
@@ -12,7 +12,7 @@ use sojourn::files::uploads::s3::S3Uploads;
 
 /// What the function works with.
 pub(crate) struct App {
-    pub(crate) runner: SlotRunner<DynamoLocks>,
+    pub(crate) runner: SlotRunner,
     pub(crate) rows: DynamoSweep,
     pub(crate) files: S3Uploads,
 }

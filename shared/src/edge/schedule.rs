@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::coordination::backlog::{BacklogError, Turn};
-use crate::coordination::lock::{DynamoLocks, JobSlot, LockError, SlotRun, SlotRunner};
+use crate::coordination::lock::{JobSlot, LockError, SlotRun, SlotRunner};
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::error_type::ErrorType;
@@ -143,7 +143,7 @@ where
 
 /// Answers a delivery of `slot` by `work`, if the slot's lock is to be had.
 pub async fn answer_turn<T, E, W>(
-    runner: &SlotRunner<DynamoLocks>,
+    runner: &SlotRunner,
     slot: &JobSlot,
     delivery: Delivery,
     work: impl FnOnce(Turn<Guard>) -> W,
@@ -154,7 +154,7 @@ where
     W: Future<Output = Result<T, BacklogError<E>>>,
 {
     let Delivery { deadline, .. } = delivery;
-    let run = runner.run(slot, deadline, |lease| async move {
+    let run = runner.run(slot.task(), deadline, |lease| async move {
         let guard = runner.locks().guard(&lease).map_err(BacklogError::Guard)?;
         work(Turn::of_slot(slot, deadline, guard)).await
     });

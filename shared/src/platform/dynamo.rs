@@ -76,32 +76,25 @@ impl DynamoError {
     }
 }
 
-/// The single-item writes, by what makes their conditions fail.
+/// The errors of the single-item writes, which say the same in types of their own.
 pub trait ConditionalWrite {
-    /// The item that was in the way, if that is why the call failed. An absent item is an empty one.
-    fn into_conflicting_item(self) -> Option<Item>;
-    /// Whether the condition failed.
-    fn is_failed_condition(&self) -> bool;
-    /// Whether a transaction on the same item was in progress: another try makes sense.
-    fn is_conflict(&self) -> bool;
+    /// Why the write did not happen, if that is an answer and no failure.
+    fn refusal<T>(&self) -> Option<Write<T>>;
 }
 
 macro_rules! conditional_write {
     ($($error:ident),*) => {$(
         impl ConditionalWrite for $error {
-            fn into_conflicting_item(self) -> Option<Item> {
+            fn refusal<T>(&self) -> Option<Write<T>> {
                 match self {
-                    Self::ConditionalCheckFailedException(failed) => Some(failed.item.unwrap_or_default()),
+                    Self::ConditionalCheckFailedException(failed) => {
+                        Some(Write::Refused(failed.item.clone().unwrap_or_default()))
+                    }
+                    Self::TransactionConflictException(_) | Self::ReplicatedWriteConflictException(_) => {
+                        Some(Write::Conflict)
+                    }
                     _ => None,
                 }
-            }
-
-            fn is_failed_condition(&self) -> bool {
-                matches!(self, Self::ConditionalCheckFailedException(_))
-            }
-
-            fn is_conflict(&self) -> bool {
-                matches!(self, Self::TransactionConflictException(_) | Self::ReplicatedWriteConflictException(_))
             }
         }
     )*};
@@ -132,13 +125,13 @@ where
     R: std::fmt::Debug + Send + Sync + 'static,
 {
     fn outcome(self, operation: &'static str, target: &str) -> Result<Write<T>, DynamoError> {
-        match self {
-            Ok(output) => Ok(Write::Done(output)),
-            Err(SdkError::ServiceError(answer)) if answer.err().is_failed_condition() => {
-                Ok(Write::Refused(answer.into_err().into_conflicting_item().unwrap_or_default()))
-            }
-            Err(SdkError::ServiceError(answer)) if answer.err().is_conflict() => Ok(Write::Conflict),
-            Err(error) => Err(DynamoError::new(operation, target, error)),
+        let error = match self {
+            Ok(output) => return Ok(Write::Done(output)),
+            Err(error) => error,
+        };
+        match error.as_service_error().and_then(ConditionalWrite::refusal) {
+            Some(refusal) => Ok(refusal),
+            None => Err(DynamoError::new(operation, target, error)),
         }
     }
 }

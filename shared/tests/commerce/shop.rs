@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sojourn::commerce::cancellation::{CancelOrder, Cancellations};
-use sojourn::commerce::carts::dynamo::DynamoCarts;
-use sojourn::commerce::carts::{Cart, CartDraft, CartError, Carts, Replacement};
+use sojourn::commerce::carts::dynamo::Carts;
+use sojourn::commerce::carts::{Cart, CartDraft, CartError, Replacement};
 use sojourn::commerce::catalog::dynamo::{AdjustStock, DynamoCatalog, StockTables};
 use sojourn::commerce::catalog::{Product, StockChange};
 use sojourn::commerce::orders::dynamo::{Checkout, DynamoOrders, OrderWrites, PlaceOrder};
@@ -56,7 +56,7 @@ pub(crate) struct Shop {
     pub(crate) ids: SharedIds,
     pub(crate) orders: DynamoOrders,
     pub(crate) catalog: DynamoCatalog,
-    pub(crate) carts: Carts<DynamoCarts>,
+    pub(crate) carts: Carts,
     env: Env,
     requests: KeyedRequests,
     checkout: Checkout,
@@ -81,9 +81,8 @@ impl Shop {
         let Fixture { store, env, clock, ids, .. } = fixture;
         let client = store.client.clone();
         let writes = OrderWrites::from_env(&env, ids.clone()).unwrap();
-        let carts = DynamoCarts::from_env(client.clone(), &env).unwrap();
         Self {
-            carts: Carts::new(carts, clock.clone(), ids.clone()),
+            carts: Carts::from_env(client.clone(), &env, clock.clone(), ids.clone()).unwrap(),
             checkout: Checkout::from_env(client.clone(), &env, writes.clone()).unwrap(),
             orders: DynamoOrders::from_env(client.clone(), &env).unwrap(),
             catalog: DynamoCatalog::from_env(client.clone(), &env).unwrap(),

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde_json::json;
-use sojourn::coordination::lock::{Acquire, IfHolder, LeaseTerms, LockStore, Once, Task};
+use sojourn::coordination::lock::{Acquire, IfHolder, LeaseTerms, Task};
 use sojourn::core::clock::Clock;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{self, AttemptId, ExportId};

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sojourn::coordination::idempotency::dynamo::atomic::{Decision, Effect as _, Refused};
-use sojourn::coordination::lock::{Acquire, DynamoLocks, Lease, LeaseTerms, LockStore, Once, Task};
+use sojourn::coordination::lock::{Acquire, DynamoLocks, Lease, LeaseTerms, Task};
 use sojourn::core::clock::{Clock, ManualClock};
 use sojourn::core::date_time::rfc3339;
 use sojourn::core::deadline::Deadline;

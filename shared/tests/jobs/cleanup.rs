@@ -12,7 +12,7 @@ use sojourn::commerce::cancellation::cleanup::{self, CleanupResult};
 use sojourn::commerce::orders::{DayShard, PendingShard};
 use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::coordination::backlog::{BacklogError, Turn};
-use sojourn::coordination::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms, LockStore};
+use sojourn::coordination::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms};
 use sojourn::core::clock::ManualClock;
 use sojourn::core::date_time::rfc3339;
 use sojourn::core::deadline::Deadline;

@@ -10,8 +10,7 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use sojourn::coordination::lock::{
-    Acquire, DynamoLocks, IfHolder, JobSlot, Lease, LeaseTerms, LockName, LockStore, Owner, SlotRun,
-    SlotRunner,
+    Acquire, DynamoLocks, IfHolder, JobSlot, Lease, LeaseTerms, LockName, Owner, SlotRun, SlotRunner,
 };
 use sojourn::core::clock::{self, Clock, ManualClock};
 use sojourn::core::deadline::Deadline;
@@ -225,7 +224,7 @@ async fn ttl_leaves_an_item_alone_for_longer_than_a_delivery_can_be_kept() {
     assert!(kept_until > (start() + dead_letters_kept_for).as_second(), "{item:?}");
 }
 
-fn runner(stage: &Stage) -> SlotRunner<DynamoLocks> {
+fn runner(stage: &Stage) -> SlotRunner {
     SlotRunner::new(stage.locks(), stage.clock.clone(), ids::random())
 }
 
@@ -237,11 +236,11 @@ fn in_a_minute() -> Deadline {
 async fn a_second_delivery_finds_the_slot_done_and_its_result() {
     let stage = Stage::new();
     let runner = runner(&stage);
-    let first = runner.run(&slot(), in_a_minute(), |_| async { Ok::<_, String>(41) }).await.unwrap();
+    let first = runner.run(slot().task(), in_a_minute(), |_| async { Ok::<_, String>(41) }).await.unwrap();
     assert!(matches!(first, SlotRun::Completed(41)), "{first:?}");
     stage.clock.advance(Duration::from_hours(5));
     let second = runner
-        .run(&slot(), in_a_minute(), |_| async { Err::<u32, _>("the work was done twice".to_owned()) })
+        .run(slot().task(), in_a_minute(), |_| async { Err::<u32, _>("the work was done twice".to_owned()) })
         .await
         .unwrap();
     assert!(
@@ -259,8 +258,10 @@ async fn a_delivery_during_a_run_waits_for_its_result() {
         Ok::<_, String>(lease.fence.0)
     };
     let slot = slot();
-    let (one, two) =
-        futures::join!(runner.run(&slot, in_a_minute(), work), runner.run(&slot, in_a_minute(), work));
+    let (one, two) = futures::join!(
+        runner.run(slot.task(), in_a_minute(), work),
+        runner.run(slot.task(), in_a_minute(), work)
+    );
     let runs = [one.unwrap(), two.unwrap()];
     assert_eq!(runs.iter().filter(|run| matches!(run, SlotRun::Completed(1))).count(), 1, "{runs:?}");
     let found = |run: &&SlotRun<u64, String>| matches!(run, SlotRun::AlreadyDone { result: Some(result), .. } if result == "1");
@@ -273,7 +274,8 @@ async fn a_delivery_during_a_run_that_crashed_takes_over_when_the_lease_has_run_
     let crashed = take(&stage.locks()).await;
     let runner = runner(&stage);
     let slot = slot();
-    let takeover = runner.run(&slot, in_a_minute(), |lease| async move { Ok::<_, String>(lease.fence.0) });
+    let takeover =
+        runner.run(slot.task(), in_a_minute(), |lease| async move { Ok::<_, String>(lease.fence.0) });
     let time_passes = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         stage.clock.advance(past_takeover());
@@ -287,7 +289,7 @@ async fn a_delivery_without_time_to_wait_says_who_holds_the_slot() {
     let stage = Stage::new();
     let holder = take(&stage.locks()).await;
     let soon = Deadline::after(TERMS.margin + Duration::from_millis(100));
-    let run = runner(&stage).run(&slot(), soon, |_| async { Ok::<_, String>(()) }).await.unwrap();
+    let run = runner(&stage).run(slot().task(), soon, |_| async { Ok::<_, String>(()) }).await.unwrap();
     assert!(matches!(run, SlotRun::HeldElsewhere { ref by, .. } if *by == holder.owner), "{run:?}");
 }
 
@@ -295,10 +297,11 @@ async fn a_delivery_without_time_to_wait_says_who_holds_the_slot() {
 async fn failed_work_frees_the_slot_for_the_retry() {
     let stage = Stage::new();
     let runner = runner(&stage);
-    let failed = runner.run(&slot(), in_a_minute(), |_| async { Err::<u32, _>("no luck") }).await.unwrap();
+    let failed =
+        runner.run(slot().task(), in_a_minute(), |_| async { Err::<u32, _>("no luck") }).await.unwrap();
     assert!(matches!(failed, SlotRun::Failed("no luck")));
     let retried = runner
-        .run(&slot(), in_a_minute(), |lease| async move { Ok::<_, String>(lease.fence.0) })
+        .run(slot().task(), in_a_minute(), |lease| async move { Ok::<_, String>(lease.fence.0) })
         .await
         .unwrap();
     assert!(matches!(retried, SlotRun::Completed(2)), "{retried:?}");
@@ -310,7 +313,7 @@ async fn work_is_cut_off_before_the_invocation_ends_and_the_slot_is_free_again()
     let runner = runner(&stage);
     let soon = Deadline::after(TERMS.margin + Duration::from_millis(30));
     let endless = |_| std::future::pending::<Result<(), String>>();
-    assert!(matches!(runner.run(&slot(), soon, endless).await.unwrap(), SlotRun::CutOff));
+    assert!(matches!(runner.run(slot().task(), soon, endless).await.unwrap(), SlotRun::CutOff));
     assert!(!soon.has_passed(), "no time was left to give the lock back");
     assert_eq!(take(&stage.locks()).await.fence.0, 2);
 }
@@ -329,7 +332,7 @@ async fn the_heartbeat_keeps_a_lease_longer_than_it_lasts_and_notices_a_takeover
         tokio::time::sleep(Duration::from_secs(5)).await;
         Ok::<_, String>(())
     };
-    assert!(matches!(runner.run(&slot(), in_a_minute(), long).await.unwrap(), SlotRun::Completed(())));
+    assert!(matches!(runner.run(slot().task(), in_a_minute(), long).await.unwrap(), SlotRun::Completed(())));
 
     let other = JobSlot::of_second("order-cleanup", start());
     // Somebody whose clock is an hour ahead takes the slot over while the work goes on.
@@ -342,7 +345,7 @@ async fn the_heartbeat_keeps_a_lease_longer_than_it_lasts_and_notices_a_takeover
             std::future::pending::<Result<(), String>>().await
         }
     };
-    assert!(matches!(runner.run(&other, in_a_minute(), robbed).await.unwrap(), SlotRun::TakenOver));
+    assert!(matches!(runner.run(other.task(), in_a_minute(), robbed).await.unwrap(), SlotRun::TakenOver));
 }
 
 #[derive(Debug, Clone)]

@@ -15,10 +15,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use super::{Cart, CartStore, Carts, Lines, Swap, Written};
+use super::{Cart, CartError, Lines, Replacement, Written};
+use crate::core::clock::SharedClock;
 use crate::core::date_time::{as_rfc3339, rfc3339};
+use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
-use crate::core::ids::{AttemptId, UserId};
+use crate::core::ids::{AttemptId, SharedIds, UserId};
+use crate::core::retry::Backoff;
 use crate::platform::dynamo::{
     AttributeValue, Change, DynamoError, Item, RowKey, RowRead, Write, WriteOutcome, number, text,
 };
@@ -34,18 +37,23 @@ const EMPTY: Change = Change {
     names: &[("#lines", "lines")],
 };
 
-/// The carts table. Calls `BatchGetItem` and `PutItem`.
+/// Carts, for their customers. Calls `BatchGetItem` and `PutItem` on the carts table.
 #[derive(Debug, Clone)]
-pub struct DynamoCarts {
+pub struct Carts {
     client: Client,
     table: String,
+    clock: SharedClock,
+    ids: SharedIds,
 }
 
-impl DynamoCarts {
-    /// Carts in the table that `CARTS_TABLE` names.
-    pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
-        Ok(Self { client, table: tables::CARTS.name(env)? })
-    }
+/// What became of a swap.
+enum Swap {
+    /// The cart was written.
+    Done,
+    /// Another version stands: this cart. Nothing was changed.
+    Overtaken(Cart),
+    /// Another write was in progress. Nothing was changed.
+    Conflict,
 }
 
 /// The key of a customer's cart.
@@ -79,15 +87,56 @@ pub fn empty(
     EMPTY.action(table, key(customer_id), values)
 }
 
-impl Carts<DynamoCarts> {
+impl Carts {
+    /// Carts in the table that `CARTS_TABLE` names.
+    pub fn from_env(
+        client: Client,
+        env: &Env,
+        clock: SharedClock,
+        ids: SharedIds,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self { client, table: tables::CARTS.name(env)?, clock, ids })
+    }
+
     /// Reads the customer's cart as it stands. Consistent.
     pub fn cart(&self, customer_id: &UserId) -> RowRead<'_, Cart> {
-        let row = RowKey { table: &self.store.table, key: key(customer_id) };
+        let row = RowKey { table: &self.table, key: key(customer_id) };
         RowRead::new(row, |item| parse(item.unwrap_or_default()))
     }
-}
 
-impl CartStore for DynamoCarts {
+    /// Replaces the cart, which was `seen` a moment ago, and tells what it was made. A cart without lines is not written
+    /// to be without lines.
+    pub async fn replace(
+        &self,
+        customer_id: &UserId,
+        mut seen: Cart,
+        replacement: Replacement,
+        deadline: Deadline,
+    ) -> Result<Cart, CartError> {
+        let Replacement { lines, preconditions } = replacement;
+        let mark = Written { at: self.clock.now(), by: self.ids.next() };
+        let mut backoff = Backoff::within(deadline);
+        loop {
+            if !preconditions.admit(seen.current()) {
+                return Err(CartError::Stale { version: seen.version });
+            }
+            if lines.is_empty() && seen.lines.is_empty() {
+                return Ok(seen);
+            }
+            match self.swap(customer_id, seen.version, &lines, &mark).await? {
+                Swap::Overtaken(cart) if !cart.is_written_by(&mark.by) => seen = cart,
+                Swap::Done | Swap::Overtaken(_) => {
+                    return Ok(Cart { lines, version: seen.version + 1, written: Some(mark) });
+                }
+                Swap::Conflict => {}
+            }
+            if !backoff.wait().await {
+                return Err(CartError::Contended);
+            }
+        }
+    }
+
+    /// Replaces the lines of the cart at version `seen`, and marks it.
     async fn swap(
         &self,
         customer_id: &UserId,
@@ -115,7 +164,7 @@ impl CartStore for DynamoCarts {
         Ok(match Box::pin(request.send()).await.outcome("PutItem", &target(customer_id))? {
             Write::Done(_) => Swap::Done,
             Write::Refused(item) => Swap::Overtaken(parse(item)?),
-            Write::Conflict => Swap::Busy,
+            Write::Conflict => Swap::Conflict,
         })
     }
 }

@@ -4,7 +4,7 @@
 //! outlives them all. It holds no prices and reserves nothing; both are the order's business.
 //!
 //! 1. *Read*: by key, consistently. No row is a cart without lines, at version 0.
-//! 2. *Replace* ([`Carts::replace`]): the lines are written whole, by compare-and-swap on the version, which rises by
+//! 2. *Replace* ([`Carts::replace`](dynamo::Carts::replace)): the lines are written whole, by compare-and-swap on the version, which rises by
 //!    exactly one. The preconditions are held against the cart as it was read and, when the swap was overtaken, against the
 //!    cart that came back with the refusal: then it is either stale, or the swap is tried again. Without preconditions the
 //!    last write wins.
@@ -18,19 +18,13 @@
 //!
 //! Limits: [`MAX_LINES`] lines. Products are not looked up before the order: a cart may name what is not for sale.
 
-use std::fmt;
-use std::future::Future;
-
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::core::clock::SharedClock;
 use crate::core::date_time::rfc3339;
-use crate::core::deadline::Deadline;
-use crate::core::ids::{AttemptId, SharedIds, UserId};
+use crate::core::ids::AttemptId;
 use crate::core::precondition::{Current, Preconditions};
-use crate::core::retry::Backoff;
 use crate::platform::dynamo::DynamoError;
 
 pub mod dynamo;
@@ -54,7 +48,7 @@ pub struct Cart {
 pub struct Written {
     /// When.
     pub at: Timestamp,
-    /// By which attempt of [`Carts::replace`].
+    /// By which attempt of [`Carts::replace`](dynamo::Carts::replace).
     pub by: AttemptId,
 }
 
@@ -99,91 +93,16 @@ pub struct Replacement {
 /// Why a cart was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum CartError {
-    /// It is not the cart that the client knows. 412.
+    /// It is not the cart that the client knows.
     #[error("the cart is at version {version}")]
     Stale {
         /// The version that stands.
         version: u64,
     },
-    /// Others wrote it until the deadline. 503.
+    /// Others wrote it until the deadline.
     #[error("others wrote the cart until the deadline")]
     Contended,
-    /// The store failed. 503 when it will pass, else 500.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] DynamoError),
-}
-
-/// What became of a swap.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Swap {
-    /// The cart was written.
-    Done,
-    /// Another version stands: this cart. Nothing was changed.
-    Overtaken(Cart),
-    /// Another write was under way. Nothing was changed.
-    Busy,
-}
-
-/// Where carts are.
-pub trait CartStore: Send + Sync {
-    /// Replaces the lines of the cart at version `seen`, and marks it.
-    fn swap(
-        &self,
-        customer_id: &UserId,
-        seen: u64,
-        lines: &Lines,
-        mark: &Written,
-    ) -> impl Future<Output = Result<Swap, DynamoError>> + Send;
-}
-
-/// Carts, for their customers.
-pub struct Carts<S> {
-    store: S,
-    clock: SharedClock,
-    ids: SharedIds,
-}
-
-impl<S: CartStore> Carts<S> {
-    /// Carts in `store`.
-    pub fn new(store: S, clock: SharedClock, ids: SharedIds) -> Self {
-        Self { store, clock, ids }
-    }
-
-    /// Replaces the cart, which was `seen` a moment ago, and tells what it was made. A cart without lines is not written
-    /// to be without lines.
-    pub async fn replace(
-        &self,
-        customer_id: &UserId,
-        mut seen: Cart,
-        replacement: Replacement,
-        deadline: Deadline,
-    ) -> Result<Cart, CartError> {
-        let Replacement { lines, preconditions } = replacement;
-        let mark = Written { at: self.clock.now(), by: self.ids.next() };
-        let mut backoff = Backoff::within(deadline);
-        loop {
-            if !preconditions.admit(seen.current()) {
-                return Err(CartError::Stale { version: seen.version });
-            }
-            if lines.is_empty() && seen.lines.is_empty() {
-                return Ok(seen);
-            }
-            match self.store.swap(customer_id, seen.version, &lines, &mark).await? {
-                Swap::Overtaken(cart) if !cart.is_written_by(&mark.by) => seen = cart,
-                Swap::Done | Swap::Overtaken(_) => {
-                    return Ok(Cart { lines, version: seen.version + 1, written: Some(mark) });
-                }
-                Swap::Busy => {}
-            }
-            if !backoff.wait().await {
-                return Err(CartError::Contended);
-            }
-        }
-    }
-}
-
-impl<S: fmt::Debug> fmt::Debug for Carts<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Carts").field("store", &self.store).finish_non_exhaustive()
-    }
 }

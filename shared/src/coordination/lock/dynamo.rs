@@ -8,14 +8,12 @@ use aws_sdk_dynamodb::types::{
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{
-    Acquire, FencingToken, IfHolder, Lease, LeaseTerms, LockError, LockName, LockStore, Owner, RETENTION,
-};
+use super::{Acquire, FencingToken, IfHolder, Lease, LeaseTerms, LockError, LockName, Owner, RETENTION};
 use crate::core::clock::SharedClock;
 use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
-use crate::core::retry::Backoff;
+use crate::core::retry::{Backoff, CONFLICT_PATIENCE};
 use crate::platform::aws;
 use crate::platform::dynamo::{DynamoError, Guard, Item, Write, WriteOutcome, number, text};
 use crate::platform::tables;
@@ -41,11 +39,7 @@ const RELEASE: &str = "SET expiresAt = :retained_until REMOVE leaseUntilMs";
 const COMPLETE: &str =
     "SET completedAt = :now, #result = :result, expiresAt = :retained_until REMOVE leaseUntilMs";
 
-/// How long a call is repeated that meets another write to the item: a transaction that carries the guard, or the same
-/// item being written in another region. Either is over in milliseconds.
-const CONFLICT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// The [`LockStore`] over a DynamoDB table.
+/// Locks in a DynamoDB table. Every call is one conditional write to one item.
 #[derive(Debug, Clone)]
 pub struct DynamoLocks {
     client: Client,
@@ -130,7 +124,8 @@ impl DynamoLocks {
             .expression_attribute_values(":fence", number(lease.fence.0))
     }
 
-    /// Sends what `request` makes, anew after each conflict: a lease counts from the instant before it was sent.
+    /// Sends what `request` makes, anew after each conflict: a lease counts from the instant before it was sent. A conflict is
+    /// with a transaction that carries the guard, or with a write in another region. Either is over in milliseconds.
     async fn send(
         &self,
         name: &LockName,
@@ -203,12 +198,14 @@ fn from_millis(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
 }
 
-impl LockStore for DynamoLocks {
-    fn terms(&self) -> LeaseTerms {
+impl DynamoLocks {
+    /// The terms on which leases are given.
+    pub fn terms(&self) -> LeaseTerms {
         self.terms
     }
 
-    async fn acquire(&self, name: &LockName, owner: &Owner) -> Result<Acquire, LockError> {
+    /// Asks for the lock. `owner` must be fresh.
+    pub async fn acquire(&self, name: &LockName, owner: &Owner) -> Result<Acquire, LockError> {
         let take = |now| {
             self.update(name, owner, now)
                 .condition_expression(FREE_TO_TAKE)
@@ -243,7 +240,8 @@ impl LockStore for DynamoLocks {
         })
     }
 
-    async fn renew(&self, lease: &Lease) -> Result<IfHolder<Lease>, LockError> {
+    /// Lets the lease run from now again. Gives it with its new end.
+    pub async fn renew(&self, lease: &Lease) -> Result<IfHolder<Lease>, LockError> {
         let extend = |now| {
             self.update_held(lease, now)
                 .condition_expression(HOLDS_UNTIL_EARLIER)
@@ -261,7 +259,8 @@ impl LockStore for DynamoLocks {
         }))
     }
 
-    async fn release(&self, lease: &Lease) -> Result<IfHolder, LockError> {
+    /// Gives the lock back, not completed: the next who asks gets it at once.
+    pub async fn release(&self, lease: &Lease) -> Result<IfHolder, LockError> {
         let free = |now| self.update_held(lease, now).update_expression(RELEASE);
         Ok(match self.send(&lease.name, free).await?.1 {
             Answer::Written(_) => IfHolder::Done(()),
@@ -272,7 +271,8 @@ impl LockStore for DynamoLocks {
         })
     }
 
-    async fn complete(&self, lease: &Lease, result: Option<&str>) -> Result<IfHolder, LockError> {
+    /// Completes the lock for good and leaves `result` with it.
+    pub async fn complete(&self, lease: &Lease, result: Option<&str>) -> Result<IfHolder, LockError> {
         let finish = |now| {
             self.update_held(lease, now)
                 .update_expression(COMPLETE)

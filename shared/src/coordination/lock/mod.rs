@@ -38,7 +38,6 @@
 //! lock that was released in between: nobody works then until that lease has run out.
 
 use std::fmt;
-use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -52,7 +51,7 @@ mod slot;
 
 pub use dynamo::DynamoLocks;
 pub use run::{SlotRun, SlotRunner};
-pub use slot::{InvalidLockName, JobSlot, LockName, Once, Task};
+pub use slot::{InvalidLockName, JobSlot, LockName, Task};
 
 /// Who asks for a lock: one attempt of one process, never used for a second one.
 pub type Owner = AttemptId;
@@ -167,30 +166,4 @@ pub enum LockError {
         /// The lock.
         name: LockName,
     },
-}
-
-/// Where locks are kept. Every call is one conditional write to one item.
-pub trait LockStore: Send + Sync {
-    /// The terms on which leases are given.
-    fn terms(&self) -> LeaseTerms;
-
-    /// Asks for the lock. `owner` must be fresh.
-    fn acquire(
-        &self,
-        name: &LockName,
-        owner: &Owner,
-    ) -> impl Future<Output = Result<Acquire, LockError>> + Send;
-
-    /// Lets the lease run from now again. Gives it with its new end.
-    fn renew(&self, lease: &Lease) -> impl Future<Output = Result<IfHolder<Lease>, LockError>> + Send;
-
-    /// Gives the lock back, not completed: the next who asks gets it at once.
-    fn release(&self, lease: &Lease) -> impl Future<Output = Result<IfHolder, LockError>> + Send;
-
-    /// Completes the lock for good and leaves `result` with it.
-    fn complete(
-        &self,
-        lease: &Lease,
-        result: Option<&str>,
-    ) -> impl Future<Output = Result<IfHolder, LockError>> + Send;
 }

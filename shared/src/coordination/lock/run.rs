@@ -18,7 +18,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Acquire, IfHolder, Lease, LeaseTerms, LockError, LockStore, Once, Owner};
+use super::{Acquire, DynamoLocks, IfHolder, Lease, LeaseTerms, LockError, Owner, Task};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::ids::SharedIds;
@@ -73,8 +73,8 @@ impl<T, E> SlotRun<T, E> {
 
 /// Runs work under locks.
 #[derive(Debug, Clone)]
-pub struct SlotRunner<S> {
-    locks: S,
+pub struct SlotRunner {
+    locks: DynamoLocks,
     clock: SharedClock,
     ids: SharedIds,
     patience: Option<Duration>,
@@ -86,9 +86,9 @@ enum Stopped {
     TakenOver,
 }
 
-impl<S: LockStore> SlotRunner<S> {
+impl SlotRunner {
     /// Locks in `locks`, owners from `ids`.
-    pub fn new(locks: S, clock: SharedClock, ids: SharedIds) -> Self {
+    pub fn new(locks: DynamoLocks, clock: SharedClock, ids: SharedIds) -> Self {
         Self { locks, clock, ids, patience: None }
     }
 
@@ -99,18 +99,18 @@ impl<S: LockStore> SlotRunner<S> {
     }
 
     /// The locks.
-    pub fn locks(&self) -> &S {
+    pub fn locks(&self) -> &DynamoLocks {
         &self.locks
     }
 
-    /// Runs `work` if the slot is to be had, and completes the slot with what it returns.
+    /// Runs `work` if the task's lock is to be had, and completes the task with what `work` returns.
     ///
     /// # Errors
-    /// The lock could not be reached. If the work had ended by then, it is unknown whether the slot is completed; the
+    /// The lock could not be reached. If the work had ended by then, it is unknown whether the task is completed; the
     /// next delivery finds out.
     pub async fn run<T, E, W>(
         &self,
-        slot: &impl Once,
+        task: &Task,
         deadline: Deadline,
         work: impl FnOnce(Lease) -> W,
     ) -> Result<SlotRun<T, E>, LockError>
@@ -118,7 +118,7 @@ impl<S: LockStore> SlotRunner<S> {
         T: Serialize,
         W: Future<Output = Result<T, E>>,
     {
-        let (acquired, is_alive) = self.acquire(slot, deadline).await?;
+        let (acquired, is_alive) = self.acquire(task, deadline).await?;
         let run = match acquired {
             // On the heap: the work is whatever a job does.
             Acquire::Acquired(lease) => Box::pin(self.run_held(lease, deadline, work)).await?,
@@ -127,18 +127,18 @@ impl<S: LockStore> SlotRunner<S> {
         };
         count_case(Metric::LockOutcomes, run.case(), 1);
         if matches!(run, SlotRun::Completed(_)) {
-            count_case(Metric::JobsCompleted, slot.job(), 1);
+            count_case(Metric::JobsCompleted, task.job(), 1);
         }
         Ok(run)
     }
 
-    /// Asks until the slot is ours or done, or time is up. Also tells whether a holder was seen to live.
-    async fn acquire(&self, slot: &impl Once, deadline: Deadline) -> Result<(Acquire, bool), LockError> {
+    /// Asks until the lock is ours or done, or time is up. Also tells whether a holder was seen to live.
+    async fn acquire(&self, task: &Task, deadline: Deadline) -> Result<(Acquire, bool), LockError> {
         let in_time = deadline.earlier_by(self.locks.terms().margin);
         let ask_until = self.patience.map_or(in_time, |patience| in_time.min(Deadline::after(patience)));
         let mut first_seen = None;
         loop {
-            let outcome = self.locks.acquire(slot.lock_name(), &self.ids.next()).await?;
+            let outcome = self.locks.acquire(task.lock_name(), &self.ids.next()).await?;
             let Acquire::Held { by, until } = &outcome else { return Ok((outcome, false)) };
             let seen = (by.clone(), *until);
             let is_alive = *first_seen.get_or_insert_with(|| seen.clone()) != seen;
@@ -146,7 +146,7 @@ impl<S: LockStore> SlotRunner<S> {
             if knows_enough || ask_until.remaining() <= HOLDER_POLL {
                 return Ok((outcome, is_alive));
             }
-            tracing::debug!(lock = %slot, %by, %until, "held by another run; waiting");
+            tracing::debug!(lock = %task, %by, %until, "held by another run; waiting");
             tokio::time::sleep(HOLDER_POLL).await;
         }
     }

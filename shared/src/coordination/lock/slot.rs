@@ -46,16 +46,7 @@ impl fmt::Display for LockName {
     }
 }
 
-/// Something that is completed once, under a lock of its own.
-pub trait Once: fmt::Display + Sync {
-    /// The lock that stands for it.
-    fn lock_name(&self) -> &LockName;
-
-    /// What kind of work it is, for metrics: a constant of few values.
-    fn job(&self) -> &'static str;
-}
-
-/// A piece of work that somebody asked for: `export#exp_01JD…`.
+/// A piece of work that is completed once, under a lock of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     job: &'static str,
@@ -63,19 +54,19 @@ pub struct Task {
 }
 
 impl Task {
-    /// The export of that id.
+    /// The export of that id: `export#exp_01JD…`.
     pub fn of_export(id: &ExportId) -> Self {
         // Visible ASCII by construction: an id is a prefix and a ULID.
         Self { job: "export", name: LockName(format!("export#{id}")) }
     }
-}
 
-impl Once for Task {
-    fn lock_name(&self) -> &LockName {
+    /// The lock that stands for it.
+    pub fn lock_name(&self) -> &LockName {
         &self.name
     }
 
-    fn job(&self) -> &'static str {
+    /// What kind of work it is, for metrics: a constant of few values.
+    pub fn job(&self) -> &'static str {
         self.job
     }
 }
@@ -90,9 +81,8 @@ impl fmt::Display for Task {
 /// from a delivery's id, so that a late or repeated delivery names the same slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSlot {
-    job: &'static str,
+    task: Task,
     scheduled_at: Timestamp,
-    name: LockName,
 }
 
 impl JobSlot {
@@ -109,12 +99,17 @@ impl JobSlot {
 
     fn named(job: &'static str, scheduled_at: Timestamp, turn: &str) -> Self {
         // Visible ASCII by construction: a job's name is a constant, a date or time is digits and signs.
-        Self { job, scheduled_at, name: LockName(format!("{job}#{turn}")) }
+        Self { task: Task { job, name: LockName(format!("{job}#{turn}")) }, scheduled_at }
+    }
+
+    /// The turn as a task: the job's run for that time.
+    pub fn task(&self) -> &Task {
+        &self.task
     }
 
     /// The lock that stands for the slot.
     pub fn lock_name(&self) -> &LockName {
-        &self.name
+        self.task.lock_name()
     }
 
     /// The time for which it was scheduled.
@@ -130,19 +125,9 @@ impl JobSlot {
     }
 }
 
-impl Once for JobSlot {
-    fn lock_name(&self) -> &LockName {
-        &self.name
-    }
-
-    fn job(&self) -> &'static str {
-        self.job
-    }
-}
-
 impl fmt::Display for JobSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.name.fmt(f)
+        self.task.fmt(f)
     }
 }
 

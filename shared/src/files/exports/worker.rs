@@ -105,7 +105,7 @@ impl ErrorType for WorkError {
 /// Looks after exports, one at a time.
 #[derive(Debug)]
 pub struct Worker<R, O, S, N, Q> {
-    runner: SlotRunner<DynamoLocks>,
+    runner: SlotRunner,
     exporter: Exporter<R, O, S, N>,
     queue: Q,
 }

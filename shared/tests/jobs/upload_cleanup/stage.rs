@@ -7,7 +7,7 @@ use aws_sdk_s3::config::{Config, RequestChecksumCalculation};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use jiff::Timestamp;
 use sojourn::coordination::backlog::{BacklogError, Turn};
-use sojourn::coordination::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms, LockStore};
+use sojourn::coordination::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms};
 use sojourn::core::clock::ManualClock;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
