@@ -25,6 +25,11 @@ pub struct InvalidId {
 /// Longest part of a refused text that an error repeats.
 const QUOTED_CHARS: usize = 64;
 
+/// Whether `text` is 1 to `max_bytes` visible ASCII characters: a form that needs no escaping in keys, headers and logs.
+pub(crate) fn is_visible(text: &str, max_bytes: usize) -> bool {
+    (1..=max_bytes).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 fn refuse(kind: &'static str, expected: &'static str, text: &str) -> InvalidId {
     InvalidId { kind, expected, text: text.chars().take(QUOTED_CHARS).collect() }
 }
@@ -192,7 +197,7 @@ impl std::str::FromStr for ConnectionId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        if (1..=Self::MAX_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
+        if is_visible(text, Self::MAX_BYTES) {
             Ok(Self(text.to_owned()))
         } else {
             Err(refuse("connection id", "1 to 128 visible ASCII characters", text))

@@ -34,7 +34,7 @@ use sha2::{Digest, Sha256};
 
 use crate::commerce::orders::{self, Order};
 use crate::core::deadline::Deadline;
-use crate::core::ids::{OrderId, PaymentId};
+use crate::core::ids::{OrderId, PaymentId, is_visible};
 use crate::core::money::Money;
 use crate::core::redacted::Redacted;
 
@@ -86,12 +86,7 @@ impl<'de> Deserialize<'de> for PaymentToken {
     /// number, and end in a log.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
-            Value::String(text)
-                if (1..=Self::MAX_BYTES).contains(&text.len())
-                    && text.bytes().all(|b| b.is_ascii_graphic()) =>
-            {
-                Ok(Self(Redacted::new(text)))
-            }
+            Value::String(text) if is_visible(&text, Self::MAX_BYTES) => Ok(Self(Redacted::new(text))),
             _ => {
                 let expected =
                     format_args!("a payment token has 1 to {} visible ASCII characters", Self::MAX_BYTES);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::core::ids::is_visible;
+
 /// Longest key, in bytes, quotes not counted.
 pub const MAX_KEY_BYTES: usize = 255;
 
@@ -39,8 +41,7 @@ impl FromStr for IdempotencyKey {
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-        let plain = |b: u8| b.is_ascii_graphic() && !b"\"\\,".contains(&b);
-        if (1..=MAX_KEY_BYTES).contains(&bare.len()) && bare.bytes().all(plain) {
+        if is_visible(bare, MAX_KEY_BYTES) && !bare.contains(['"', '\\', ',']) {
             Ok(Self(bare.to_owned()))
         } else {
             Err(KeyError::Malformed)

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use crate::core::ids::ExportId;
+use crate::core::ids::{ExportId, is_visible};
 
 /// What a lock is called: 1 to 255 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,11 +32,7 @@ impl FromStr for LockName {
     type Err = InvalidLockName;
 
     fn from_str(text: &str) -> Result<Self, InvalidLockName> {
-        if (1..=Self::MAX_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidLockName)
-        }
+        if is_visible(text, Self::MAX_BYTES) { Ok(Self(text.to_owned())) } else { Err(InvalidLockName) }
     }
 }
 
