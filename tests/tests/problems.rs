@@ -102,6 +102,7 @@ async fn the_catalogue_is_the_operators_to_change() {
         json!({"name": "Lamp", "price": {"amount": -1, "currency": "TWD"}}),
         json!({"name": "Lamp", "price": {"amount": 1.5, "currency": "TWD"}}),
         json!({"name": "Lamp", "price": {"amount": 1, "currency": "twd"}}),
+        json!({"name": "Lamp", "price": {"amount": 1, "currency": "XYZ"}}),
         json!({"name": "Lamp", "price": {"amount": 9_007_199_254_740_992_u64, "currency": "TWD"}}),
         json!({"name": "Lamp"}),
     ] {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::core::json;
 
-/// An ISO 4217 currency code: three capital letters. Whether the code is in use is the shop's business.
+/// A currency code: three capital letters. ISO 4217 withdraws codes, and rows keep them. So a code that is stored is read
+/// whatever it is, and a new price is held against the list ([`Currency::is_listed`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Currency([u8; 3]);
 
@@ -16,6 +17,12 @@ impl Currency {
     pub fn as_str(&self) -> &str {
         // Three ASCII capitals by construction.
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Whether ISO 4217 lists the currency, with minor units. Amounts are whole minor units, so the codes for gold, for
+    /// tests and for "no currency" name no currency here.
+    pub fn is_listed(&self) -> bool {
+        iso_currency::Currency::from_code(self.as_str()).is_some_and(|listed| listed.exponent().is_some())
     }
 }
 
@@ -111,6 +118,17 @@ mod tests {
     fn two_currencies_have_no_sum() {
         let yen = Money { amount: 1, currency: "JPY".parse().unwrap() };
         assert!(matches!(twd(1).plus(yen), Err(MoneyError::MixedCurrencies(..))));
+    }
+
+    #[test]
+    fn currencies_of_the_list_that_have_minor_units_are_listed() {
+        let is_listed = |code: &str| code.parse::<Currency>().unwrap().is_listed();
+        for code in ["TWD", "JPY", "EUR", "KWD"] {
+            assert!(is_listed(code), "{code}");
+        }
+        for code in ["XYZ", "AAA", "XXX", "XTS", "XAU"] {
+            assert!(!is_listed(code), "{code}");
+        }
     }
 
     proptest! {

@@ -18,7 +18,7 @@ use crate::core::cursor::InvalidCursor;
 use crate::core::date_time::rfc3339;
 use crate::core::ids::ProductId;
 use crate::core::json;
-use crate::core::money::{Money, MoneyError};
+use crate::core::money::{Currency, Money, MoneyError};
 use crate::platform::dynamo::DynamoError;
 
 pub mod dynamo;
@@ -87,6 +87,9 @@ pub enum UnfitProduct {
     /// Its price.
     #[error("price: {0}")]
     Price(MoneyError),
+    /// Its price's currency.
+    #[error("price: {} is no currency of ISO 4217 that has minor units", .0.as_str())]
+    Currency(Currency),
     /// Its attributes.
     #[error("attributes are at most {MAX_ATTRIBUTES_BYTES} bytes of JSON, not {0}")]
     Attributes(usize),
@@ -101,6 +104,9 @@ impl TryFrom<Body> for ProductDraft {
             return Err(UnfitProduct::Name);
         }
         let price = price.bounded().map_err(UnfitProduct::Price)?;
+        if !price.currency.is_listed() {
+            return Err(UnfitProduct::Currency(price.currency));
+        }
         let attributes = Value::Object(attributes);
         let size_bytes = attributes.to_string().len();
         match attributes {
@@ -233,6 +239,18 @@ mod tests {
         for amount in [json!(-1), json!(1.5), json!(Money::MAX_AMOUNT + 1), json!("1")] {
             let body = json!({"name": "Tea", "price": {"amount": amount, "currency": "TWD"}});
             assert!(serde_json::from_value::<ProductDraft>(body).is_err(), "{amount}");
+        }
+    }
+
+    #[test]
+    fn a_price_is_in_a_currency_of_iso_4217() {
+        let body = |currency: &str| json!({"name": "Tea", "price": {"amount": 1, "currency": currency}});
+        assert!(serde_json::from_value::<ProductDraft>(body("TWD")).is_ok());
+        for (currency, why) in
+            [("XYZ", "XYZ is no currency"), ("XXX", "XXX is no currency"), ("twd", "capital letters")]
+        {
+            let error = serde_json::from_value::<ProductDraft>(body(currency)).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
         }
     }
 

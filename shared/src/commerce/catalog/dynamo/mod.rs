@@ -114,3 +114,22 @@ fn write_product(product: &Product) -> Result<Item, DynamoError> {
 fn parse_stock(item: Item) -> Result<StockRow, DynamoError> {
     from_item(item).map_err(|error| DynamoError::unreadable("read", "a stock row", error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_price_is_read_also_when_its_currency_is_listed_no_longer() {
+        let product = Product {
+            product_id: "tea".parse().unwrap(),
+            draft: ProductDraft {
+                name: "Tea".to_owned(),
+                price: Money { amount: 1, currency: "XYZ".parse().unwrap() },
+                attributes: serde_json::Map::new(),
+            },
+            updated_at: Timestamp::UNIX_EPOCH,
+        };
+        assert_eq!(parse_product(write_product(&product).unwrap()).unwrap(), product);
+    }
+}
