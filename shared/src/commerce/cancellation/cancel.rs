@@ -19,9 +19,9 @@ use crate::platform::telemetry::{self, Metric};
 /// Reads `BatchGetItem` on orders. Writes `UpdateItem` on orders and stock, `PutItem` on outbox.
 #[derive(Debug)]
 pub struct CancelOrder<'a, P> {
-    /// Where.
+    /// The tables and the provider.
     pub cancellations: &'a Cancellations<P>,
-    /// Which order; it must be the caller's.
+    /// The order, which must be the caller's.
     pub order_id: &'a OrderId,
     /// By when.
     pub deadline: Deadline,
@@ -55,7 +55,7 @@ impl<P: PaymentProvider> Effect for CancelOrder<'_, P> {
         match self.cancellations.void(&order, now, self.deadline).await? {
             Voiding::Voided => {}
             Voiding::OrderChanged => return Ok(Decision::ReadAgain),
-            Voiding::PaymentUnderWay { retry_after } => {
+            Voiding::PaymentInProgress { retry_after } => {
                 return for_now(PaymentRefusal::InProgress { retry_after });
             }
             Voiding::Unknown => return for_now(PaymentRefusal::ProviderUnavailable),

@@ -20,7 +20,7 @@ pub enum Expiration {
     AlreadyCancelled,
     /// It is paid; perhaps since just now, when a payment of unknown outcome turned out to be captured.
     Paid,
-    /// A payment is under way, or the provider does not tell. Try again at the next run.
+    /// A payment is in progress, or the provider does not answer. The next run tries again.
     PaymentUnsettled,
     /// There is no such order.
     Unknown,
@@ -69,7 +69,7 @@ impl<P: PaymentProvider> Cancellations<P> {
         match self.void(&order, now, deadline).await? {
             Voiding::Voided => {}
             Voiding::OrderChanged => return Ok(None),
-            Voiding::PaymentUnderWay { .. } | Voiding::Unknown => {
+            Voiding::PaymentInProgress { .. } | Voiding::Unknown => {
                 return Ok(Some(Expiration::PaymentUnsettled));
             }
         }

@@ -20,8 +20,8 @@ pub(super) enum Voiding {
     /// The order is not as it was read: a payment turned out to be captured and the order was paid, or somebody else
     /// wrote it.
     OrderChanged,
-    /// Not now: a payment is under way.
-    PaymentUnderWay {
+    /// Not now: a payment is in progress.
+    PaymentInProgress {
         /// When its claim lapses.
         retry_after: Duration,
     },
@@ -41,7 +41,7 @@ impl<P: PaymentProvider> Cancellations<P> {
         deadline: Deadline,
     ) -> Result<Voiding, DynamoError> {
         if let Some(payment) = order.payment.as_ref().filter(|payment| payment.claim_until > now) {
-            return Ok(Voiding::PaymentUnderWay { retry_after: time_left(payment.claim_until, now) });
+            return Ok(Voiding::PaymentInProgress { retry_after: time_left(payment.claim_until, now) });
         }
         match void(&self.provider, &PaymentKey::of(order), deadline).await {
             Ok(VoidOutcome::Voided) => Ok(Voiding::Voided),

@@ -50,7 +50,7 @@ pub struct Carts {
 enum Swap {
     /// The cart was written.
     Done,
-    /// Another version stands: this cart. Nothing was changed.
+    /// The cart has another version: this one. Nothing was changed.
     Overtaken(Cart),
     /// Another write was in progress. Nothing was changed.
     Conflict,

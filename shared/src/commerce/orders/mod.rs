@@ -1,8 +1,7 @@
 //! Orders: placed, paid or cancelled, and never sold twice.
 //!
 //! An order goes `PENDING_PAYMENT -> PAID` or `PENDING_PAYMENT -> CANCELLED`, and nowhere from there. Every write raises
-//! its `version`; most writes are conditional on the version that was read, so none works on a picture that is out of
-//! date.
+//! its `version`; most writes are conditional on the version that was read, so none works on stale data.
 //!
 //! 1. *Place* ([`dynamo::PlaceOrder`]): the lines come from the client or from its cart, the prices from the catalogue.
 //!    One transaction takes the stock (each line on the condition that enough is left), writes the order, the
@@ -37,7 +36,7 @@ mod shards;
 pub use lines::{OrderRequest, UnfitOrder, price};
 pub use shards::{DAY_SHARDS, DayShard, FAILED_SHARDS, PENDING_SHARDS, PendingShard};
 
-/// Where an order stands.
+/// An order's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OrderStatus {
@@ -72,13 +71,13 @@ pub struct OrderLine {
     pub unit_price: Money,
 }
 
-/// A payment whose outcome is not known: under way, or its answer was lost.
+/// A payment whose outcome is not known: it is in progress, or its answer was lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnsettledPayment {
-    /// Who claimed it last.
+    /// The attempt that claimed it last.
     pub attempt: AttemptId,
-    /// Until when that attempt is at it; then another may take over.
+    /// When that attempt's claim lapses; then another may take over.
     #[serde(with = "as_rfc3339")]
     pub claim_until: Timestamp,
 }
@@ -89,11 +88,11 @@ pub struct UnsettledPayment {
 pub struct Order {
     /// Its id.
     pub order_id: OrderId,
-    /// Whose it is.
+    /// Its customer.
     pub customer_id: UserId,
-    /// Where it stands.
+    /// Its status.
     pub status: OrderStatus,
-    /// What was ordered; one line a product.
+    /// What was ordered: one line for each product.
     pub lines: Vec<OrderLine>,
     /// The sum of the lines.
     pub total: Money,
@@ -105,7 +104,7 @@ pub struct Order {
     /// When it was last written.
     #[serde(with = "as_rfc3339")]
     pub updated_at: Timestamp,
-    /// How often it was written.
+    /// How many writes it has had.
     pub version: u64,
     /// How many payments of it were declined. Each generation has one payment, with one key at the provider.
     pub payment_generation: u32,
@@ -175,9 +174,9 @@ impl Order {
 pub struct ListedOrder {
     /// Its id.
     pub order_id: OrderId,
-    /// Where it stands.
+    /// Its status.
     pub status: OrderStatus,
-    /// Whose it is.
+    /// Its customer.
     pub customer_id: UserId,
     /// What was ordered.
     pub lines: Vec<OrderLine>,
@@ -225,7 +224,7 @@ pub struct UnreadableOrder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CancelReason {
-    /// Its customer wanted so.
+    /// Its customer cancelled it.
     Customer,
     /// It stayed unpaid.
     Unpaid,
@@ -245,7 +244,7 @@ impl CancelReason {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderOfDay {
-    /// Where it stands.
+    /// Its status.
     pub status: OrderStatus,
     /// What was ordered.
     pub lines: Vec<OrderLine>,

@@ -28,12 +28,12 @@ pub(super) struct PaymentClaim {
 /// What came of a try to claim.
 #[derive(Debug)]
 pub(super) enum Claiming {
-    /// It is ours.
+    /// This attempt has the claim.
     Claimed(Box<PaymentClaim>),
     /// A duplicate was faster, and this is its answer.
     Answered(Reply),
     /// Record or order are not as they were read.
-    Moved,
+    Changed,
 }
 
 impl<P: PaymentProvider> Payments<P> {
@@ -56,9 +56,9 @@ impl<P: PaymentProvider> Payments<P> {
                 Some(record) => {
                     let record = records::parse(record.clone())?;
                     let answer = self.requests.admitted(Some(record), request)?;
-                    Ok(answer.map_or(Claiming::Moved, Claiming::Answered))
+                    Ok(answer.map_or(Claiming::Changed, Claiming::Answered))
                 }
-                None => Ok(Claiming::Moved),
+                None => Ok(Claiming::Changed),
             },
         }
     }
@@ -125,8 +125,9 @@ impl<P: PaymentProvider> Payments<P> {
         self.settle(claim, actions, deadline).await
     }
 
-    /// Runs the transaction that ends a claim. A failed condition is a successor's. Conflicts are waited out for as long
-    /// as the claim lasts, not for a few tries only: the provider has charged perhaps, and nobody else records it sooner.
+    /// Runs the transaction that ends a claim. A failed condition means that a successor took over. Conflicts are
+    /// retried for as long as the claim lasts, not a few times only: the provider may have charged, and nobody else
+    /// records it sooner.
     async fn settle(
         &self,
         claim: &PaymentClaim,

@@ -3,7 +3,7 @@
 //! The provider is outside: no transaction holds both its charge and our order. So a payment claims, acts, completes.
 //!
 //! 1. *Read* order, idempotency record and session together. A recorded answer is given again; a paid or cancelled
-//!    order is refused; while a payment is under way, the caller is told to come back.
+//!    order is refused; while a payment is in progress, the caller is told to come back.
 //! 2. *Claim*: one transaction writes the record and the order as claimed by a fresh attempt, for [`CLAIM_LIFETIME`].
 //!    From here the order has an *unsettled payment* until a definite outcome is recorded, whoever records it.
 //! 3. *Act*: [`PaymentProvider::charge`] under a [`PaymentKey`] made of the order and its *generation*, and not of the
@@ -15,10 +15,10 @@
 //! 5. *Let go*, when there is no outcome (the answer was lost, the provider is down): one transaction ends the claim at
 //!    once. The payment stays unsettled. The next attempt, by any key, takes over and asks under the same payment key.
 //! 6. A process that dies in between lets go by the lapse of its claim.
-//! 7. *Void*: before an order is cancelled (`commerce::cancellation`), the provider always voids its payment key, even if it has never seen the
-//!    key. Either it did charge, and the order becomes PAID instead; or it refuses that key for ever, so that a charge
-//!    that is still on its way comes to nothing. A payment that finds its key voided begins the next generation and tries again
-//!    from step 1: then the order is cancelled, or the cancellation failed and the new key is charged.
+//! 7. *Void*: before an order is cancelled (`commerce::cancellation`), the provider always voids its payment key, even if
+//!    it has never seen the key. Either it did charge, and the order becomes PAID instead; or it refuses that key for
+//!    ever, so that a late charge comes to nothing. A payment that finds its key voided begins the next generation and
+//!    tries again from step 1: then the order is cancelled, or the cancellation failed and the new key is charged.
 //!
 //! What the provider must promise for this: per payment key, `charge` and `void` are linearizable and remember their
 //! first outcome for as long as an order can await payment. [`sandbox`] does.
@@ -215,7 +215,7 @@ pub enum PaymentRefusal {
         /// Why.
         reason: String,
     },
-    /// Another payment of the order is under way.
+    /// Another payment of the order is in progress.
     #[error("another payment of the order is in progress")]
     InProgress {
         /// When its claim lapses.

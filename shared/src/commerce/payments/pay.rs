@@ -99,7 +99,7 @@ impl<P: PaymentProvider> Payments<P> {
                     }
                     tracing::info!(%order_id, "overtaken or voided while paying");
                 }
-                Claiming::Moved => telemetry::count(Metric::TransactionConflicts, 1),
+                Claiming::Changed => telemetry::count(Metric::TransactionConflicts, 1),
             }
             if !backoff.wait().await {
                 return Err(KeyedRequestError::Contended);
@@ -107,8 +107,7 @@ impl<P: PaymentProvider> Payments<P> {
         }
     }
 
-    /// Charges and records the outcome. `None`: a successor took over and knows better, or a cancellation has voided the
-    /// payment.
+    /// Charges and records the outcome. `None`: a successor took over, or a cancellation has voided the payment.
     async fn act(
         &self,
         claim: &PaymentClaim,

@@ -138,7 +138,7 @@ pub struct Record {
 pub enum State {
     /// It was answered.
     Done(Reply),
-    /// An attempt is at it.
+    /// An attempt is in progress.
     Claimed {
         /// Which one.
         attempt: AttemptId,
@@ -150,11 +150,11 @@ pub enum State {
 /// What a request with a key may do. `T` is what starting takes: nothing, or a [`Claim`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Admission<T = ()> {
-    /// Go ahead: nobody has done it, nobody is at it.
+    /// There is no answer, and no attempt is in progress.
     Start(T),
     /// It has been done; this is the answer, marked as given before.
     Replay(Reply),
-    /// Another attempt is at it. 409.
+    /// Another attempt is in progress. 409.
     InProgress {
         /// When its claim lapses.
         retry_after: Duration,

@@ -54,17 +54,17 @@ impl Checkout {
 /// carts.
 #[derive(Debug)]
 pub struct PlaceOrder<'a> {
-    /// Where.
+    /// The tables and limits.
     pub checkout: &'a Checkout,
     /// The id that the order gets, if it comes to one.
     pub order_id: OrderId,
-    /// What.
+    /// The lines, or the cart.
     pub request: &'a OrderRequest,
     /// By when.
     pub deadline: Deadline,
 }
 
-/// What is to be ordered, and what else that takes.
+/// The lines of an order, their products, and the cart they come from.
 struct Basket {
     lines: Lines,
     products: Vec<Item>,
@@ -72,7 +72,7 @@ struct Basket {
 }
 
 impl PlaceOrder<'_> {
-    /// What is to be ordered; `None`: nothing, for the cart is empty.
+    /// What is ordered. `None`: the cart is empty.
     async fn basket(
         &self,
         customer_id: &UserId,
@@ -88,7 +88,7 @@ impl PlaceOrder<'_> {
         if cart.lines.is_empty() {
             return Ok(None);
         }
-        // Nobody knew before which products to read.
+        // The cart tells which products to read.
         let mut rows = read_rows(client, self.checkout.product_keys(&cart.lines), self.deadline).await?;
         let emptied = carts::dynamo::empty(carts, customer_id, cart.version, now)?;
         Ok(Some(Basket { lines: cart.lines, products: rows.take(products), emptied_cart: Some(emptied) }))
@@ -160,7 +160,7 @@ impl Effect for PlaceOrder<'_> {
         Ok(Decision::Commit { outcome: order, actions })
     }
 
-    /// Whatever happened to the cart: its lines may be others now. The count's condition fails when the customer has too
+    /// A reason at the cart comes first: its lines may have changed. The count's condition fails when the customer has too
     /// many unpaid orders: that passes. A line's condition fails when fewer units are left than the line orders: final,
     /// and every such line is named.
     fn explain(&self, _: &Order, reasons: &Reasons<OrderAction>) -> Option<Refused<Refusal>> {
