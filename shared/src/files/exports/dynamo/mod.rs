@@ -39,7 +39,7 @@ mod slots;
 
 pub use crate::commerce::orders::dynamo::DynamoOrders as DynamoCustomerOrders;
 pub use read::DynamoExports;
-pub use request::{ExportRefusal, ExportTables, RequestAction, RequestExport};
+pub use request::{ExportRefusal, ExportTables, RequestExport};
 pub use rows::DynamoRows;
 pub use sends::{DynamoSends, SEND_EVERY, SendClaim};
 

@@ -97,21 +97,10 @@ pub enum ExportRefusal {
     TooManyOpen(TooManyOpen),
 }
 
-/// What an action of the transaction writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestAction {
-    /// The export.
-    Export,
-    /// The slot that it takes.
-    Slot,
-    /// Its event.
-    Event,
-}
-
 impl Effect for RequestExport<'_> {
     type Outcome = Export;
     type Refusal = ExportRefusal;
-    type Action = RequestAction;
+    type Action = &'static str;
 
     fn rows(&self, customer_id: &UserId) -> Vec<RowKey<'_>> {
         let slot = |slot: Slot| RowKey { table: &self.tables.exports, key: slots::key(customer_id, &slot) };
@@ -135,15 +124,15 @@ impl Effect for RequestExport<'_> {
         let customer_id = caller.user_id().clone();
         let export = Export::requested(self.export_id.clone(), customer_id, period, slot, now);
         let actions = Actions::from([
-            (RequestAction::Export, self.tables.put(&export)?),
-            (RequestAction::Slot, slots::take(&self.tables.exports, &export, now)?),
-            (RequestAction::Event, self.tables.event(EventType::ExportRequested, &export, [], now)?),
+            ("export", self.tables.put(&export)?),
+            ("slot", slots::take(&self.tables.exports, &export, now)?),
+            ("event", self.tables.event(EventType::ExportRequested, &export, [], now)?),
         ]);
         Ok(Decision::Commit { outcome: export, actions })
     }
 
     /// The id is new. If the slot is not free any more, another request of the customer was faster: there may be another one.
-    fn explain(&self, _: &Export, _: &Reasons<RequestAction>) -> Option<Refused<ExportRefusal>> {
+    fn explain(&self, _: &Export, _: &Reasons<&'static str>) -> Option<Refused<ExportRefusal>> {
         None
     }
 
