@@ -13,9 +13,8 @@ use sojourn::identity::principal::{Credential, Role};
 use sojourn::identity::sessions::SessionError;
 use sojourn::identity::sessions::dynamo::DynamoSessions;
 use sojourn::sockets::connections::{
-    AdmissionError, Audience, CallbackEndpoint, Connection, ConnectionKey, Cursor, DynamoConnections, Find,
-    MAX_CONNECTION_AGE, PeerPage, Register, Remove, Removed, SAME_OPENING, Touch, Touched, True, admit,
-    expiry,
+    AdmissionError, Audience, CallbackEndpoint, Connection, ConnectionKey, Cursor, DynamoConnections,
+    MAX_CONNECTION_AGE, PeerPage, Removed, SAME_OPENING, Touched, True, admit, expiry,
 };
 use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::Store;

@@ -7,20 +7,12 @@ use sojourn::files::exports::dynamo::{DynamoCustomerOrders, DynamoRows};
 use sojourn::files::exports::{ExportMessage, S3Results, SocketNotice, WorkError, Worker};
 use sojourn::platform::queue::{Delivered, SqsQueue, hold};
 use sojourn::platform::telemetry::{Metric, count_case};
-use sojourn::sockets::connections::DynamoConnections;
-use sojourn::sockets::delivery::ApiGateway;
 
 /// The `error_type` of a dead message that was dropped because it names no export.
 const DROPPED: &str = "invalid-message-dropped";
 
 /// The worker on AWS.
-pub(crate) type AwsWorker = Worker<
-    DynamoRows,
-    DynamoCustomerOrders,
-    S3Results,
-    SocketNotice<DynamoConnections, ApiGateway>,
-    SqsQueue,
->;
+pub(crate) type AwsWorker = Worker<DynamoRows, DynamoCustomerOrders, S3Results, SocketNotice, SqsQueue>;
 
 /// What the function works with.
 pub(crate) struct App {

@@ -6,7 +6,7 @@ use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
 use sojourn::edge::websocket::Incoming;
 use sojourn::platform::telemetry::chain;
-use sojourn::sockets::connections::{DynamoConnections, Remove, Removed};
+use sojourn::sockets::connections::{DynamoConnections, Removed};
 
 /// Always 200: nobody is left to read another answer, and API Gateway does not ask twice. A row that stays behind ends
 /// with the next message to it, or with its expiry.

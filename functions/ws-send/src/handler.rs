@@ -1,4 +1,4 @@
-//! One frame from a client, or one further turn of a delivery.
+//! One frame from a client, or one further hop of a delivery.
 
 use std::sync::Arc;
 
@@ -8,21 +8,13 @@ use sojourn::core::error_type::ErrorType;
 use sojourn::core::ids::MessageId;
 use sojourn::core::problem::Problem;
 use sojourn::edge::websocket::{ClientFrame, Incoming, error_frame};
-use sojourn::identity::sessions::SessionStore;
-use sojourn::sockets::connections::{CallbackEndpoint, DynamoConnections};
-use sojourn::sockets::delivery::{
-    ApiGateway, AwsSocketCloser, Continuation, DynamoOrderOwners, FanOutError, Messenger, SelfInvocation,
-    SendError,
-};
-
-/// The messenger on AWS.
-pub(crate) type AwsMessenger =
-    Messenger<DynamoConnections, SessionStore, DynamoOrderOwners, ApiGateway, SelfInvocation>;
+use sojourn::sockets::connections::CallbackEndpoint;
+use sojourn::sockets::delivery::{Continuation, Messenger, SendError, SocketCloser};
 
 /// What a frame needs.
 pub(crate) struct App {
-    pub(crate) messenger: AwsMessenger,
-    pub(crate) closer: AwsSocketCloser,
+    pub(crate) messenger: Messenger,
+    pub(crate) closer: SocketCloser,
     pub(crate) endpoint: CallbackEndpoint,
 }
 
@@ -44,9 +36,9 @@ pub(crate) async fn on_message(app: Arc<App>, incoming: Incoming) -> Result<Valu
 }
 
 impl App {
-    /// A refusal names the message that it is about, if the sender gave it a name. A socket that has no right to be open is
-    /// closed. The route's answer would come after that: the refusal is posted before. Should the socket stay
-    /// open after all, it gets both.
+    /// A refusal has the id of its message, if the sender gave one. A socket whose session has ended is closed. The
+    /// route's answer would come too late for it, so that the refusal is posted before the close. A socket that could not be
+    /// closed gets both.
     async fn refuse(&self, incoming: &Incoming, message_id: Option<MessageId>, error: SendError) -> Problem {
         let is_the_end = error.ends_the_socket();
         let mut problem = Problem::from(error);
@@ -54,40 +46,40 @@ impl App {
             problem = problem.with("messageId", id.as_str());
         }
         if is_the_end {
-            let last_word = error_frame(&problem);
-            self.closer.end(incoming.connection(), &self.endpoint, &last_word, incoming.deadline()).await;
+            let last_message = error_frame(&problem);
+            self.closer.end(incoming.connection(), &self.endpoint, &last_message, incoming.deadline()).await;
         }
         problem
     }
 }
 
-/// A turn of a delivery that failed.
+/// A hop of a delivery that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("the turn {hop} of the message {message_id} failed")]
-pub(crate) struct TurnFailed {
+#[error("hop {number} of the message {message_id} failed")]
+pub(crate) struct HopFailed {
     message_id: MessageId,
-    hop: u32,
-    source: FanOutError,
+    number: u32,
+    source: SendError,
 }
 
-impl ErrorType for TurnFailed {
+impl ErrorType for HopFailed {
     fn error_type(&self) -> &'static str {
-        "delivery-turn-failed"
+        "delivery-hop-failed"
     }
 }
 
-/// Takes a further turn. A turn that fails is Lambda's to repeat.
+/// Takes a further hop. Lambda repeats a hop that fails.
 pub(crate) async fn on_continuation(
     app: Arc<App>,
-    turn: Continuation,
+    hop: Continuation,
     deadline: Deadline,
-) -> Result<(), TurnFailed> {
-    let (message_id, hop) = (turn.message.message_id.clone(), turn.hop);
-    match app.messenger.fan_out().resume(turn, deadline).await {
+) -> Result<(), HopFailed> {
+    let (message_id, number) = (hop.message.message_id.clone(), hop.hop);
+    match app.messenger.fan_out().resume(hop, deadline).await {
         Ok(progress) => {
-            tracing::info!(message_id = message_id.as_str(), hop, ?progress, "turn taken");
+            tracing::info!(message_id = message_id.as_str(), hop = number, ?progress, "hop taken");
             Ok(())
         }
-        Err(source) => Err(TurnFailed { message_id, hop, source }),
+        Err(source) => Err(HopFailed { message_id, number, source }),
     }
 }

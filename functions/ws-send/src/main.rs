@@ -1,8 +1,9 @@
-//! Routes `send`, `ping` and `$default`: takes what clients say, delivers it, and goes on with long deliveries. Closes the
-//! sockets of those who have nothing to say any more.
+//! Routes `send`, `ping` and `$default`: accepts clients' messages, delivers them, and continues long deliveries. Closes the
+//! sockets of senders whose session has ended.
 
 use std::process::ExitCode;
 
+use sojourn::commerce::orders::dynamo::DynamoOrders;
 use sojourn::coordination::idempotency::dynamo::DynamoClaims;
 use sojourn::core::clock;
 use sojourn::core::ids;
@@ -11,9 +12,7 @@ use sojourn::edge::websocket;
 use sojourn::identity::sessions::SessionStore;
 use sojourn::platform::aws;
 use sojourn::sockets::connections::{CallbackEndpoint, DynamoConnections};
-use sojourn::sockets::delivery::{
-    ApiGateway, Deliverer, DynamoOrderOwners, FanOut, Messenger, SelfInvocation, SocketCloser,
-};
+use sojourn::sockets::delivery::{ApiGateway, Deliverer, FanOut, Messenger, SelfInvocation, SocketCloser};
 
 mod handler;
 
@@ -24,15 +23,15 @@ fn main() -> ExitCode {
         let sdk = aws::sdk_config(&env).await?;
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let connections = DynamoConnections::from_env(dynamo.clone(), &env, clock::system())?;
-        let next_turn = SelfInvocation::from_env(aws_sdk_lambda::Client::new(&sdk), &env)?;
+        let next_hop = SelfInvocation::from_env(aws_sdk_lambda::Client::new(&sdk), &env)?;
         let gateway = ApiGateway::new(sdk);
         let deliverer = Deliverer::new(connections.clone(), gateway.clone(), clock::system());
         let messenger = Messenger::new(
             connections.clone(),
             SessionStore::from_env(dynamo.clone(), &env, clock::system())?,
-            DynamoOrderOwners::from_env(dynamo.clone(), &env)?,
+            DynamoOrders::from_env(dynamo.clone(), &env)?,
             DynamoClaims::from_env(dynamo, &env, clock::system(), ids::random())?,
-            FanOut::new(deliverer, next_turn),
+            FanOut::new(deliverer, next_hop),
             clock::system(),
             ids::random(),
         );

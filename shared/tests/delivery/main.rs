@@ -5,6 +5,6 @@
 
 mod closing;
 mod gateway_double;
+mod hops;
 mod messages;
 mod stage;
-mod turns;

@@ -11,7 +11,7 @@ use sojourn::core::ids::{MessageId, OrderId, random};
 use sojourn::identity::principal::Role;
 use sojourn::identity::sessions::SessionError;
 use sojourn::sockets::connections::{ConnectionKey, True};
-use sojourn::sockets::delivery::{FanOutError, Recipient, SendError, SendRequest};
+use sojourn::sockets::delivery::{Recipient, SendError, SendRequest};
 use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::sign_ins::{revoke, revoke_all, sign_in};
 
@@ -109,7 +109,7 @@ async fn a_message_that_could_not_be_handed_on_can_be_sent_again() {
 
     stage.gateway.refuse_events(true);
     let failed = send(Deadline::after(Duration::from_secs(2))).await;
-    assert!(matches!(failed, Err(SendError::FanOut(FanOutError::NotHandedOn(_)))), "{failed:?}");
+    assert!(matches!(failed, Err(SendError::NotHandedOn(_))), "{failed:?}");
     stage.gateway.refuse_events(false);
     assert_eq!(send(soon()).await.unwrap().delivered, 1);
 }

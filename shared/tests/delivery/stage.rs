@@ -6,29 +6,25 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use sojourn::commerce::orders::dynamo::DynamoOrders;
 use sojourn::coordination::idempotency::dynamo::DynamoClaims;
 use sojourn::core::clock::{Clock, SystemClock, system};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
 use sojourn::core::ids::{MessageId, OrderId, SessionId, UserId, random};
 use sojourn::identity::principal::Role;
-use sojourn::identity::sessions::dynamo::DynamoSessions;
+use sojourn::identity::sessions::SessionStore;
 use sojourn::platform::dynamo::text;
 use sojourn::sockets::connections::{
-    Audience, Connection, ConnectionKey, Cursor, DynamoConnections, Find, MAX_HANDSHAKE, Register, expiry,
+    Audience, Connection, ConnectionKey, Cursor, DynamoConnections, MAX_HANDSHAKE, expiry,
 };
 use sojourn::sockets::delivery::{
-    ApiGateway, Deliverer, DynamoOrderOwners, FanOut, Message, Messenger, Recipient, SelfInvocation,
-    SendRequest, SocketCloser,
+    ApiGateway, Deliverer, FanOut, Message, Messenger, Recipient, SelfInvocation, SendRequest, SocketCloser,
 };
 use sojourn_testing::Store;
 use sojourn_testing::sign_ins::sign_in;
 
 use crate::gateway_double::Gateway;
-
-pub(crate) type AwsFanOut = FanOut<DynamoConnections, ApiGateway, SelfInvocation>;
-pub(crate) type AwsMessenger =
-    Messenger<DynamoConnections, DynamoSessions, DynamoOrderOwners, ApiGateway, SelfInvocation>;
 
 /// Time for everything.
 pub(crate) const AMPLE: Duration = Duration::from_secs(25);
@@ -46,11 +42,11 @@ pub(crate) async fn stage() -> Stage {
 }
 
 impl Stage {
-    pub(crate) fn deliverer(&self) -> Deliverer<DynamoConnections, ApiGateway> {
+    pub(crate) fn deliverer(&self) -> Deliverer {
         Deliverer::new(self.registry.clone(), ApiGateway::new(self.gateway.sdk_config()), system())
     }
 
-    pub(crate) fn fan_out(&self) -> AwsFanOut {
+    pub(crate) fn fan_out(&self) -> FanOut {
         let lambda = aws_sdk_lambda::config::Builder::from(&self.gateway.sdk_config())
             .endpoint_url(self.gateway.url())
             .retry_config(aws_sdk_lambda::config::retry::RetryConfig::disabled())
@@ -60,12 +56,12 @@ impl Stage {
         FanOut::new(self.deliverer(), next)
     }
 
-    pub(crate) fn messenger(&self) -> AwsMessenger {
+    pub(crate) fn messenger(&self) -> Messenger {
         let (client, env) = (self.store.client.clone(), &self.store.env);
         Messenger::new(
             self.registry.clone(),
-            DynamoSessions::from_env(client.clone(), env).unwrap(),
-            DynamoOrderOwners::from_env(client.clone(), env).unwrap(),
+            SessionStore::from_env(client.clone(), env, system()).unwrap(),
+            DynamoOrders::from_env(client.clone(), env).unwrap(),
             DynamoClaims::from_env(client, env, system(), random()).unwrap(),
             self.fan_out(),
             system(),
@@ -73,7 +69,7 @@ impl Stage {
         )
     }
 
-    pub(crate) fn closer(&self) -> SocketCloser<DynamoConnections, ApiGateway> {
+    pub(crate) fn closer(&self) -> SocketCloser {
         let gateway = ApiGateway::new(self.gateway.sdk_config());
         SocketCloser::new(self.registry.clone(), gateway, system(), random())
     }

@@ -74,10 +74,8 @@ impl Queue for Sent {
     }
 }
 
-pub(crate) type TestExporter =
-    Exporter<DynamoRows, DynamoCustomerOrders, S3Results, SocketNotice<DynamoConnections, ApiGateway>>;
-pub(crate) type TestWorker =
-    Worker<DynamoRows, DynamoCustomerOrders, S3Results, SocketNotice<DynamoConnections, ApiGateway>, Sent>;
+pub(crate) type TestExporter = Exporter<DynamoRows, DynamoCustomerOrders, S3Results, SocketNotice>;
+pub(crate) type TestWorker = Worker<DynamoRows, DynamoCustomerOrders, S3Results, SocketNotice, Sent>;
 
 impl Stage {
     pub(crate) fn open() -> Self {

@@ -5,7 +5,7 @@ use crate::core::problem::{Problem, ProblemType};
 use crate::edge::websocket::{HandshakeError, InvalidFrame};
 use crate::platform::telemetry::chain;
 use crate::sockets::connections::AdmissionError;
-use crate::sockets::delivery::{DeliverError, FanOutError, SendError};
+use crate::sockets::delivery::SendError;
 
 /// 401.
 impl From<HandshakeError> for Problem {
@@ -51,26 +51,11 @@ impl From<SendError> for Problem {
             }
             SendError::MessageIdReused => Self::new(ProblemType::IdempotencyKeyReused, detail),
             SendError::Store(error) => error.into(),
-            SendError::FanOut(error) => error.into(),
-        }
-    }
-}
-
-/// 413 for what no socket takes, 503 for what can be sent again.
-impl From<FanOutError> for Problem {
-    fn from(error: FanOutError) -> Self {
-        match error {
-            FanOutError::TooLarge(error) => Self::new(ProblemType::BodyTooLarge, error.to_string()),
-            FanOutError::Delivery(DeliverError::Registry(error)) => error.into(),
-            FanOutError::Delivery(DeliverError::Withheld(error)) => {
-                Self::new(ProblemType::Unavailable, "the sender could not be checked; send the message again")
-                    .retry_after(TRY_AGAIN)
-                    .caused_by(chain(&error))
-            }
-            FanOutError::NotHandedOn(error) => {
+            SendError::TooLarge(_) => Self::new(ProblemType::BodyTooLarge, detail),
+            SendError::NotHandedOn(source) => {
                 Self::new(ProblemType::Unavailable, "not everybody was reached; send the message again")
                     .retry_after(TRY_AGAIN)
-                    .caused_by(chain(&error))
+                    .caused_by(chain(source.as_ref()))
             }
         }
     }

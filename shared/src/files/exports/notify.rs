@@ -5,23 +5,22 @@ use serde_json::json;
 use super::{Export, Notice, ResultFile};
 use crate::core::deadline::Deadline;
 use crate::core::ids::MessageId;
-use crate::sockets::connections::{Audience, Cursor, Find, Remove};
-use crate::sockets::delivery::{
-    DeliverError, Deliverer, Frame, Message, MessageType, Permission, PostToConnection,
-};
+use crate::platform::dynamo::DynamoError;
+use crate::sockets::connections::{Audience, Cursor};
+use crate::sockets::delivery::{Deliverer, Frame, Message, MessageType};
 
 /// Tells the sockets of this region.
 #[derive(Debug)]
-pub struct SocketNotice<R, P>(pub Deliverer<R, P>);
+pub struct SocketNotice(pub Deliverer);
 
-impl<R: Find + Remove, P: PostToConnection> Notice for SocketNotice<R, P> {
+impl Notice for SocketNotice {
     /// The message depends on the export alone: a repetition is the same message, which receivers show once.
     async fn ready(
         &self,
         export: &Export,
         file: &ResultFile,
         deadline: Deadline,
-    ) -> Result<bool, DeliverError> {
+    ) -> Result<bool, DynamoError> {
         let message = Message {
             kind: MessageType::export_ready(),
             message_id: MessageId::from(&export.export_id),
@@ -43,7 +42,7 @@ impl<R: Find + Remove, P: PostToConnection> Notice for SocketNotice<R, P> {
             }
         };
         let audience = Audience::User(export.customer_id.clone());
-        let told = self.0.deliver(&frame, &audience, &Cursor::START, Permission::given(), deadline).await?;
+        let told = self.0.deliver(&frame, &audience, &Cursor::START, deadline).await?;
         tracing::info!(export_id = %export.export_id, report = ?told, "told the customer's sockets");
         Ok(told.rest.is_none())
     }

@@ -13,7 +13,6 @@ use crate::core::deadline::Deadline;
 use crate::core::ids::{AttemptId, ExportId, OrderId, UserId};
 use crate::files::links::MultipartId;
 use crate::platform::dynamo::DynamoError;
-use crate::sockets::delivery::DeliverError;
 
 /// One upload by which a file is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -204,5 +203,5 @@ pub trait Notice: Send + Sync {
         export: &Export,
         file: &ResultFile,
         deadline: Deadline,
-    ) -> impl Future<Output = Result<bool, DeliverError>> + Send;
+    ) -> impl Future<Output = Result<bool, DynamoError>> + Send;
 }

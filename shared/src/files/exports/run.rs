@@ -36,7 +36,6 @@ use crate::core::deadline::Deadline;
 use crate::core::ids::{AttemptId, ExportId, SharedIds};
 use crate::platform::dynamo::DynamoError;
 use crate::platform::telemetry::{Metric, chain, count_case};
-use crate::sockets::delivery::DeliverError;
 
 /// How often progress is written between two parts. A customer who looks at it looks once a second.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
@@ -102,7 +101,7 @@ pub enum Stop {
     Store(#[from] StoreError),
     /// The customer's sockets could not be found.
     #[error("the customer was not told")]
-    Notice(#[source] DeliverError),
+    Notice(#[source] DynamoError),
 }
 
 impl Stop {

@@ -2,7 +2,7 @@
 //!
 //! 1. The connection is registered.
 //! 2. Then its session is read, consistently. A revocation that was committed before this read is seen by it; one that is
-//!    committed later looks for the user's rows ([`Find`](super::Find)) when this one is there. In the other order, a
+//!    committed later looks for the user's rows ([`find`](DynamoConnections::find)) when this one is there. In the other order, a
 //!    revocation between the two would see no row and not be seen: a socket that nobody closes.
 //! 3. If the session has ended, the row is removed again and the handshake refused. Posts of the meantime reached nobody:
 //!    the gateway knows no connection whose handshake is not answered.
@@ -15,7 +15,7 @@
 
 use jiff::Timestamp;
 
-use super::{Connection, MAX_CONNECTION_AGE, Register, Remove};
+use super::{Connection, DynamoConnections, MAX_CONNECTION_AGE};
 use crate::core::clock::SharedClock;
 use crate::identity::principal::Credential;
 use crate::identity::sessions::{ActivityWriter, IdleTimeout, SessionError, SessionReader, require_live};
@@ -41,7 +41,7 @@ pub enum AdmissionError {
 
 /// Registers the `connection` of `principal` if their session lasts as long as the socket may.
 pub async fn admit(
-    registry: &(impl Register + Remove),
+    registry: &DynamoConnections,
     sessions: &(impl SessionReader + ActivityWriter),
     connection: &Connection,
     principal: &Credential,

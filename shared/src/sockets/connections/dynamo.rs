@@ -8,10 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_dynamo::{from_item, to_item};
 
-use super::{
-    Audience, Connection, ConnectionKey, Cursor, Find, Peer, PeerPage, Register, Remove, Removed, Touch,
-    Touched,
-};
+use super::{Audience, Connection, ConnectionKey, Cursor, Peer, PeerPage, Removed, Touched};
 use crate::core::clock::SharedClock;
 use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
@@ -51,6 +48,70 @@ impl DynamoConnections {
     /// The registry in the table that `CONNECTIONS_TABLE` names.
     pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         Ok(Self { client, table: tables::CONNECTIONS.name(env)?, clock })
+    }
+
+    /// Enters `connection`. Entering it twice is entering it once.
+    pub async fn register(&self, connection: &Connection) -> Result<(), DynamoError> {
+        let target = self.target(&connection.key);
+        let item: Item =
+            to_item(connection).map_err(|error| DynamoError::unreadable("PutItem", &target, error))?;
+        let request = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        Box::pin(request.send()).await.map(|_| ()).map_err(|error| DynamoError::new("PutItem", target, error))
+    }
+
+    /// Stamps the connection with the present instant if it is live.
+    pub async fn touch(&self, key: &ConnectionKey) -> Result<Touched, DynamoError> {
+        let target = self.target(key);
+        let (from, until) = key.opened_between();
+        let now = self.clock.now();
+        let request = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("connectionId", text(key.connection_id.as_str()))
+            .update_expression("SET lastActivity = :lastActivity")
+            .condition_expression(IS_LIVE)
+            .expression_attribute_values(":openedFrom", text(rfc3339(from)))
+            .expression_attribute_values(":openedUntil", text(rfc3339(until)))
+            .expression_attribute_values(":now", number(now.as_second()))
+            .expression_attribute_values(":lastActivity", text(rfc3339(now)))
+            .return_values(ReturnValue::AllNew);
+        let write = Box::pin(request.send()).await.outcome("UpdateItem", &target)?;
+        match write {
+            Write::Done(output) => {
+                read("UpdateItem", &target, output.attributes.unwrap_or_default()).map(Touched::Live)
+            }
+            Write::Refused(_) => Ok(Touched::Unknown),
+            Write::Conflict => Err(unexpected_conflict("UpdateItem", target)),
+        }
+    }
+
+    /// Removes exactly this connection.
+    pub async fn remove(&self, key: &ConnectionKey) -> Result<Removed, DynamoError> {
+        let target = self.target(key);
+        let (from, until) = key.opened_between();
+        let request = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key("connectionId", text(key.connection_id.as_str()))
+            .condition_expression(IS_SAME)
+            .expression_attribute_values(":openedFrom", text(rfc3339(from)))
+            .expression_attribute_values(":openedUntil", text(rfc3339(until)));
+        let write = Box::pin(request.send()).await.outcome("DeleteItem", &target)?;
+        match write {
+            Write::Done(_) => Ok(Removed::Removed),
+            Write::Refused(_) => Ok(Removed::NotThere),
+            Write::Conflict => Err(unexpected_conflict("DeleteItem", target)),
+        }
+    }
+
+    /// The part of `audience` that starts behind `cursor`.
+    pub async fn find(&self, audience: &Audience, cursor: &Cursor) -> Result<PeerPage, DynamoError> {
+        match audience {
+            Audience::User(user) => self.of_user(user, cursor).await,
+            Audience::Everyone(_) => self.of_everyone(cursor).await,
+        }
     }
 
     fn target(&self, key: &ConnectionKey) -> String {
@@ -97,74 +158,6 @@ impl DynamoConnections {
         let page =
             Box::pin(request.send()).await.map_err(|error| DynamoError::new("Scan", &self.table, error))?;
         read_page("Scan", &self.table, page.items, page.last_evaluated_key)
-    }
-}
-
-impl Register for DynamoConnections {
-    async fn register(&self, connection: &Connection) -> Result<(), DynamoError> {
-        let target = self.target(&connection.key);
-        let item: Item =
-            to_item(connection).map_err(|error| DynamoError::unreadable("PutItem", &target, error))?;
-        let request = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        Box::pin(request.send()).await.map(|_| ()).map_err(|error| DynamoError::new("PutItem", target, error))
-    }
-}
-
-impl Touch for DynamoConnections {
-    async fn touch(&self, key: &ConnectionKey) -> Result<Touched, DynamoError> {
-        let target = self.target(key);
-        let (from, until) = key.opened_between();
-        let now = self.clock.now();
-        let request = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("connectionId", text(key.connection_id.as_str()))
-            .update_expression("SET lastActivity = :lastActivity")
-            .condition_expression(IS_LIVE)
-            .expression_attribute_values(":openedFrom", text(rfc3339(from)))
-            .expression_attribute_values(":openedUntil", text(rfc3339(until)))
-            .expression_attribute_values(":now", number(now.as_second()))
-            .expression_attribute_values(":lastActivity", text(rfc3339(now)))
-            .return_values(ReturnValue::AllNew);
-        let write = Box::pin(request.send()).await.outcome("UpdateItem", &target)?;
-        match write {
-            Write::Done(output) => {
-                read("UpdateItem", &target, output.attributes.unwrap_or_default()).map(Touched::Live)
-            }
-            Write::Refused(_) => Ok(Touched::Unknown),
-            Write::Conflict => Err(unexpected_conflict("UpdateItem", target)),
-        }
-    }
-}
-
-impl Remove for DynamoConnections {
-    async fn remove(&self, key: &ConnectionKey) -> Result<Removed, DynamoError> {
-        let target = self.target(key);
-        let (from, until) = key.opened_between();
-        let request = self
-            .client
-            .delete_item()
-            .table_name(&self.table)
-            .key("connectionId", text(key.connection_id.as_str()))
-            .condition_expression(IS_SAME)
-            .expression_attribute_values(":openedFrom", text(rfc3339(from)))
-            .expression_attribute_values(":openedUntil", text(rfc3339(until)));
-        let write = Box::pin(request.send()).await.outcome("DeleteItem", &target)?;
-        match write {
-            Write::Done(_) => Ok(Removed::Removed),
-            Write::Refused(_) => Ok(Removed::NotThere),
-            Write::Conflict => Err(unexpected_conflict("DeleteItem", target)),
-        }
-    }
-}
-
-impl Find for DynamoConnections {
-    async fn find(&self, audience: &Audience, cursor: &Cursor) -> Result<PeerPage, DynamoError> {
-        match audience {
-            Audience::User(user) => self.of_user(user, cursor).await,
-            Audience::Everyone(_) => self.of_everyone(cursor).await,
-        }
     }
 }
 

@@ -1,14 +1,15 @@
 //! The connection registry: which sockets are open in this region, and whose they are.
 //!
 //! # Protocol
-//! 1. `$connect` registers a connection with one put ([`Register`]), before the handshake is answered, and keeps it only if
-//!    its session stands ([`admit`]). A user may have any number of them.
-//! 2. Every message touches its sender's row ([`Touch`]): one conditional update that says at once who sends, whether
-//!    the connection still counts, and stamps `lastActivity`.
-//! 3. A delivery looks for its audience page by page ([`Find`]). A page ends at a [`Cursor`], so that another
-//!    invocation can go on behind it.
-//! 4. `$disconnect`, a post that finds the peer gone, or the end of its session removes *that* connection ([`Remove`]) and no other. A peer
-//!    that may still be in its handshake is not gone ([`ConnectionKey::may_be_opening`]).
+//! 1. `$connect` registers a connection with one put ([`DynamoConnections::register`]) before the handshake is answered. The
+//!    row stays only if the session is live ([`admit`]). A user may have any number of connections.
+//! 2. Every message touches its sender's row ([`DynamoConnections::touch`]). One conditional update tells who sends and
+//!    whether the connection is live, and stamps `lastActivity`.
+//! 3. A delivery finds its audience page by page ([`DynamoConnections::find`]). A page ends at a [`Cursor`], so that another
+//!    invocation can continue behind it.
+//! 4. `$disconnect`, a post that finds the connection gone, or the end of the session removes *that* connection
+//!    ([`DynamoConnections::remove`]) and no other. A connection that may still be in its handshake is not gone
+//!    ([`ConnectionKey::may_be_opening`]).
 //!
 //! # Identity
 //! A connection is named by its id and by the time at which it was opened ([`ConnectionKey`]); every event carries both. AWS
@@ -34,7 +35,6 @@
 //!   be passed over too.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -43,7 +43,6 @@ use serde::{Deserialize, Serialize};
 use crate::core::date_time::as_rfc3339;
 use crate::core::ids::{ConnectionId, SessionId, UserId};
 use crate::identity::principal::Role;
-use crate::platform::dynamo::DynamoError;
 
 mod admission;
 mod dynamo;
@@ -219,34 +218,6 @@ pub enum Removed {
     Removed,
     /// There was none; a newer connection of the same id, if there is one, was left alone.
     NotThere,
-}
-
-/// The right to enter connections.
-pub trait Register: Send + Sync {
-    /// Enters `connection`. Entering it twice is entering it once.
-    fn register(&self, connection: &Connection) -> impl Future<Output = Result<(), DynamoError>> + Send;
-}
-
-/// The right to stamp a connection and see whose it is.
-pub trait Touch: Send + Sync {
-    /// Stamps the connection with the present instant if it counts.
-    fn touch(&self, key: &ConnectionKey) -> impl Future<Output = Result<Touched, DynamoError>> + Send;
-}
-
-/// The right to remove connections.
-pub trait Remove: Send + Sync {
-    /// Removes exactly this connection.
-    fn remove(&self, key: &ConnectionKey) -> impl Future<Output = Result<Removed, DynamoError>> + Send;
-}
-
-/// The right to find peers.
-pub trait Find: Send + Sync {
-    /// The part of `audience` that starts behind `cursor`.
-    fn find(
-        &self,
-        audience: &Audience,
-        cursor: &Cursor,
-    ) -> impl Future<Output = Result<PeerPage, DynamoError>> + Send;
 }
 
 #[cfg(test)]

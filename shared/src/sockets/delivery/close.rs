@@ -1,27 +1,27 @@
-//! The end of sockets whose session has ended.
+//! Closes sockets whose session has ended.
 //!
 //! # Protocol
-//! [`SocketCloser::close`] is called when a revocation has been committed. It walks the sockets that the user has in this
-//! region, page by page, at most [`MAX_IN_FLIGHT`] at a time, and ends each of them ([`SocketCloser::end`]):
-//! 1. Its row is removed, that very connection's and no other: from here on nothing is delivered to it, and a frame from
-//!    it finds no row. That the row goes before the socket does is what makes it safe to be cut off anywhere: a socket
-//!    without a row is mute, and closed at its next frame.
-//! 2. Meanwhile it is told why: `{"type": "session.revoked", …, "body": {"sessionId": …}}`. One try. The message is a
-//!    courtesy; whoever misses it learns the same from the 401 of the next handshake.
-//! 3. It is closed. The gateway lets go out first what was posted before. One that is only being opened is gone to the
-//!    gateway until its handshake is answered, so that it is tried again for a while.
+//! [`SocketCloser::close`] is called when a revocation has been committed. It reads the sockets that the user has in this
+//! region, page by page, and ends at most [`MAX_IN_FLIGHT`] of them at a time ([`SocketCloser::end`]):
+//! 1. Its row is removed, and no other connection's. From then on nothing is delivered to the socket, and a frame from it
+//!    finds no row. The row is removed before the socket is closed, so that an interruption at any point is safe: a socket
+//!    without a row receives nothing, and is closed at its next frame.
+//! 2. At the same time it gets a last message with the reason: `{"type": "session.revoked", …, "body": {"sessionId": …}}`.
+//!    There is one try. A client that misses it learns the same from the 401 of its next handshake.
+//! 3. It is closed. The gateway first sends out what was posted before. A connection whose handshake is not answered yet is
+//!    gone to the gateway, so that the close is tried again for a while.
 //!
-//! Each socket has its own outcome ([`Closing`]); one that does not end holds up nobody else. No socket is begun with
-//! that could outlast the deadline.
+//! Each socket has its own outcome ([`Closing`]); one that stays open delays no other. No close starts that could outlast the
+//! deadline.
 //!
-//! # What it leaves to others
-//! It reports and never fails: the revocation stands, and holds without it. A socket that it missed is closed at its
-//! next frame, which is checked against the session. It can miss one that
+//! # Limits
+//! It reports and never fails: the revocation is committed, and holds without it. A socket that it missed is closed at its
+//! next frame, which is checked against the session. It can miss a socket that
 //! - is registered so shortly before that the index, which follows the table by milliseconds, does not show it yet,
 //! - is in another region,
 //! - is behind a page that could not be read, or that the deadline left ([`Closed::is_cut_short`]).
 //!
-//! Until that frame, and for two hours at most, such a socket hears what is sent to its user.
+//! Until that frame, and for two hours at most, such a socket receives what is sent to its user.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -30,12 +30,9 @@ use futures::future::join;
 use futures::stream::StreamExt;
 use serde_json::{Value, json};
 
-use super::gateway::CALL_TIMEOUT;
-use super::patience::{LAST_START_MARGIN, Tries};
-use super::walk::{Step, Stop, walk};
-use super::{
-    ApiGateway, CloseConnection, CloseError, Frame, MAX_IN_FLIGHT, MessageType, PostError, PostToConnection,
-};
+use super::audience::{Interruption, peers, read_page};
+use super::gateway::{CALL_TIMEOUT, GatewayError, LAST_START_MARGIN, retry};
+use super::{ApiGateway, Frame, MAX_IN_FLIGHT, MessageType};
 use crate::core::clock::{self, SharedClock};
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
@@ -43,19 +40,18 @@ use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{self, MessageId, SessionId, SharedIds, UserId};
 use crate::platform::telemetry::{self, Metric, chain};
 use crate::sockets::connections::{
-    Audience, CallbackEndpoint, ConnectionKey, Cursor, DynamoConnections, Find, Peer, Remove,
+    Audience, CallbackEndpoint, ConnectionKey, Cursor, DynamoConnections, Peer,
 };
 
-/// No socket is begun with later than this before the deadline: the time for its row and its last word, and what closing
-/// it may take.
+/// No close starts later than this before the deadline: the time for the row and the last message, and for the close itself.
 pub const LAST_CLOSE_MARGIN: Duration = CALL_TIMEOUT.saturating_add(LAST_START_MARGIN);
 
-/// Which of a user's sockets end.
+/// Which of a user's sockets are closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
     /// Those of one session.
     Session(SessionId),
-    /// All but those of the session that was kept, if one was.
+    /// All but those of the session that is kept, if one is.
     AllBut(Option<SessionId>),
 }
 
@@ -73,9 +69,9 @@ impl Selection {
 pub enum Closing {
     /// It was open, and is closed.
     Closed,
-    /// It was over already.
+    /// It was closed already.
     Gone,
-    /// It may be open still, without a row: mute, and closed at its next frame.
+    /// It may still be open, without a row: it receives nothing, and is closed at its next frame.
     Failed,
 }
 
@@ -95,11 +91,11 @@ impl Closing {
 pub struct Closed {
     /// Sockets that were closed.
     pub closed: u64,
-    /// Sockets that were over already.
+    /// Sockets that were closed already.
     pub gone: u64,
     /// Sockets that could not be closed.
     pub failed: u64,
-    /// Whether there may be more that nobody looked at.
+    /// Whether there may be more sockets that were not reached.
     pub is_cut_short: bool,
 }
 
@@ -115,19 +111,24 @@ impl Closed {
     }
 }
 
-/// Closes sockets on AWS.
-pub type AwsSocketCloser = SocketCloser<DynamoConnections, ApiGateway>;
+/// The name that the functions know.
+pub type AwsSocketCloser = SocketCloser;
 
-/// Ends the sockets of this region.
+/// Closes the sockets of this region.
 #[derive(Debug)]
-pub struct SocketCloser<R, P> {
-    registry: R,
-    gateway: P,
+pub struct SocketCloser {
+    registry: DynamoConnections,
+    gateway: ApiGateway,
     clock: SharedClock,
     ids: SharedIds,
 }
 
-impl AwsSocketCloser {
+impl SocketCloser {
+    /// Closes the sockets of `registry` through `gateway`.
+    pub fn new(registry: DynamoConnections, gateway: ApiGateway, clock: SharedClock, ids: SharedIds) -> Self {
+        Self { registry, gateway, clock, ids }
+    }
+
     /// Closes the sockets in the table that `CONNECTIONS_TABLE` names.
     pub fn from_env(
         dynamo: aws_sdk_dynamodb::Client,
@@ -137,36 +138,34 @@ impl AwsSocketCloser {
         let registry = DynamoConnections::from_env(dynamo, env, clock::system())?;
         Ok(Self::new(registry, gateway, clock::system(), ids::random()))
     }
-}
 
-impl<R: Find + Remove, P: PostToConnection + CloseConnection> SocketCloser<R, P> {
-    /// Closes the sockets of `registry` by `gateway`.
-    pub fn new(registry: R, gateway: P, clock: SharedClock, ids: SharedIds) -> Self {
-        Self { registry, gateway, clock, ids }
-    }
-
-    /// Ends those of `user`'s sockets that `selection` includes, as far as the time until `deadline` reaches.
+    /// Ends those of `user`'s sockets that `selection` includes, as far as the time until `deadline` allows.
     pub async fn close(&self, user: &UserId, selection: &Selection, deadline: Deadline) -> Closed {
         let audience = Audience::User(user.clone());
-        let steps = walk(&self.registry, &audience, Cursor::START, deadline.earlier_by(LAST_CLOSE_MARGIN));
-        let mut steps =
-            pin!(steps.map(|step| self.take(step, selection, deadline)).buffer_unordered(MAX_IN_FLIGHT));
+        let last_start = deadline.earlier_by(LAST_CLOSE_MARGIN);
+        let first = read_page(&self.registry, &audience, &Cursor::START, last_start).await;
+        let ends = peers(&self.registry, &audience, first, last_start).map(|peer| async move {
+            let peer = peer?;
+            if !selection.includes(&peer.session_id) {
+                return Ok(None);
+            }
+            let last_message = self.session_revoked(&peer);
+            Ok(Some(self.end(&peer.key, &peer.endpoint, &last_message, deadline).await))
+        });
+        let mut ends = pin!(ends.buffer_unordered(MAX_IN_FLIGHT));
         let mut report = Closed::default();
-        while let Some(done) = steps.next().await {
-            match done {
+        while let Some(end) = ends.next().await {
+            match end {
                 Ok(Some(closing)) => report.add(closing),
                 Ok(None) => {}
-                Err(stop) => {
+                Err(interruption) => {
                     report.is_cut_short = true;
-                    let reason = match stop {
-                        Stop::OutOfTime => "out of time".to_owned(),
-                        Stop::Unreadable(error) => chain(&error),
+                    let reason = match interruption {
+                        Interruption::OutOfTime => "out of time".to_owned(),
+                        Interruption::Unreadable(error) => chain(&error),
                     };
-                    tracing::warn!(
-                        user_id = user.as_str(),
-                        reason,
-                        "some sockets stay until their next frame"
-                    );
+                    let user_id = user.as_str();
+                    tracing::warn!(user_id, reason, "some sockets stay open until their next frame");
                 }
             }
         }
@@ -174,41 +173,34 @@ impl<R: Find + Remove, P: PostToConnection + CloseConnection> SocketCloser<R, P>
         report
     }
 
-    /// Ends one socket. `last_word` is the last that it hears.
+    /// Removes the row of one socket, posts `last_message` to it, and closes it.
     pub async fn end(
         &self,
         key: &ConnectionKey,
         endpoint: &CallbackEndpoint,
-        last_word: &Value,
+        last_message: &Value,
         deadline: Deadline,
     ) -> Closing {
         let connection_id = key.connection_id.as_str();
-        let ((), told) = join(self.remove(key, deadline), self.tell(key, endpoint, last_word)).await;
+        let ((), told) = join(self.remove(key, deadline), self.tell(key, endpoint, last_message)).await;
         if let Err(error) = told {
-            tracing::info!(connection_id, error = chain(&error), "a socket is not told why it ends");
+            tracing::info!(connection_id, error = chain(&error), "a socket is not told why it is closed");
         }
-        let closing = self.hang_up(key, endpoint, deadline).await;
+        let close = || self.gateway.close(endpoint, &key.connection_id);
+        let may_be_opening = || key.may_be_opening(self.clock.now());
+        let closing = match retry(deadline, close, may_be_opening).await {
+            Ok(()) => Closing::Closed,
+            Err(GatewayError::Gone) => Closing::Gone,
+            Err(error) => {
+                tracing::warn!(connection_id, error = chain(&error), "a socket may still be open");
+                Closing::Failed
+            }
+        };
         tracing::info!(connection_id, outcome = closing.name(), "a socket ends");
         closing
     }
 
-    async fn take(
-        &self,
-        step: Step,
-        selection: &Selection,
-        deadline: Deadline,
-    ) -> Result<Option<Closing>, Stop> {
-        match step {
-            Step::Serve(peer) if selection.includes(&peer.session_id) => {
-                let last_word = self.revoked(&peer);
-                Ok(Some(self.end(&peer.key, &peer.endpoint, &last_word, deadline).await))
-            }
-            Step::Serve(_) => Ok(None),
-            Step::Stop(why) => Err(why),
-        }
-    }
-
-    fn revoked(&self, peer: &Peer) -> Value {
+    fn session_revoked(&self, peer: &Peer) -> Value {
         let message_id: MessageId = self.ids.next();
         json!({
             "type": MessageType::session_revoked(),
@@ -218,11 +210,13 @@ impl<R: Find + Remove, P: PostToConnection + CloseConnection> SocketCloser<R, P>
         })
     }
 
-    /// A row that can't be removed now is removed by `$disconnect`, when the socket has been closed.
+    /// A row that cannot be removed now is removed by `$disconnect`, when the socket is closed.
     async fn remove(&self, key: &ConnectionKey, deadline: Deadline) {
         let connection_id = key.connection_id.as_str();
         match deadline.earlier_by(LAST_START_MARGIN).cut_off(self.registry.remove(key)).await {
-            Ok(Ok(removed)) => tracing::debug!(connection_id, ?removed, "nothing is delivered any more"),
+            Ok(Ok(removed)) => {
+                tracing::debug!(connection_id, ?removed, "the row of a socket that ends is removed");
+            }
             Ok(Err(error)) => {
                 tracing::warn!(
                     connection_id,
@@ -240,34 +234,10 @@ impl<R: Find + Remove, P: PostToConnection + CloseConnection> SocketCloser<R, P>
         &self,
         key: &ConnectionKey,
         endpoint: &CallbackEndpoint,
-        last_word: &Value,
-    ) -> Result<(), PostError> {
-        let frame = Frame::from_bytes(last_word.to_string().into()).map_err(|_| PostError::TooLarge)?;
+        last_message: &Value,
+    ) -> Result<(), GatewayError> {
+        let frame = Frame::from_bytes(last_message.to_string().into()).map_err(|_| GatewayError::TooLarge)?;
         self.gateway.post(endpoint, &key.connection_id, &frame).await
-    }
-
-    async fn hang_up(&self, key: &ConnectionKey, endpoint: &CallbackEndpoint, deadline: Deadline) -> Closing {
-        let mut tries = Tries::within(deadline);
-        loop {
-            let error = match self.gateway.close(endpoint, &key.connection_id).await {
-                Ok(()) => return Closing::Closed,
-                Err(CloseError::Gone) if !key.may_be_opening(self.clock.now()) => return Closing::Gone,
-                Err(error) => error,
-            };
-            let goes_on = match error {
-                CloseError::Gone | CloseError::Throttled => tries.again().await,
-                CloseError::Failed(_) => tries.again_after_failure().await,
-            };
-            match error {
-                _ if goes_on => {}
-                CloseError::Gone => return Closing::Gone,
-                CloseError::Throttled | CloseError::Failed(_) => {
-                    let connection_id = key.connection_id.as_str();
-                    tracing::warn!(connection_id, error = chain(&error), "a socket may still be open");
-                    return Closing::Failed;
-                }
-            }
-        }
     }
 }
 

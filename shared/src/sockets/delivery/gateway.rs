@@ -1,29 +1,70 @@
-//! API Gateway's `@connections` interface: posting to a socket and closing it.
+//! API Gateway's `@connections` API: posts to a connection, and closes it.
+//!
+//! [`retry`] repeats a call for [`RETRY_FOR`] at most: a throttled call as often as the time allows, any other failure once.
 
 use std::collections::HashMap;
+use std::error::Error;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_apigatewaymanagement::Client;
+use aws_sdk_apigatewaymanagement::config::http::HttpResponse;
 use aws_sdk_apigatewaymanagement::config::{Builder, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_apigatewaymanagement::error::SdkError;
-use aws_sdk_apigatewaymanagement::operation::delete_connection::DeleteConnectionError;
-use aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectionError;
 use aws_sdk_apigatewaymanagement::primitives::Blob;
 
-use super::{CloseConnection, CloseError, Frame, PostError, PostToConnection};
+use super::Frame;
+use crate::core::deadline::Deadline;
 use crate::core::ids::ConnectionId;
+use crate::core::retry::Backoff;
 use crate::sockets::connections::CallbackEndpoint;
 
-/// HTTP 429 without one of the interface's own exceptions is the account's request quota.
-const TOO_MANY_REQUESTS: u16 = 429;
-
-/// A call is one short request to an endpoint of the same region; past this it is lost, and another try is the better
-/// bet. Part of [`super::LAST_START_MARGIN`].
+/// Time limit of one call. A call is one short request to an endpoint of the same region; a call that takes longer is lost.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// Posts and closes with the AWS SDK; one client, and so one pool of connections, per endpoint.
+/// How long a call is repeated. A client whose buffer is still full by then does not read, and waiting longer would delay
+/// the sender's acknowledgement.
+const RETRY_FOR: Duration = Duration::from_secs(2);
+
+/// Most attempts of a call that fails for another reason than throttling. A broken connection or a server error deserves a
+/// second attempt, a permanent refusal no third one.
+const MAX_FAILURES: u32 = 2;
+
+/// No call starts later than this before the deadline: [`RETRY_FOR`], and a last attempt that times out.
+pub const LAST_START_MARGIN: Duration = RETRY_FOR.saturating_add(CALL_TIMEOUT);
+
+/// Why a call for one connection failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GatewayError {
+    /// 410: the connection is closed, or its handshake is not answered yet.
+    #[error("the connection is gone")]
+    Gone,
+    /// 429: too many calls, or the receiver's buffer is full. A later call may succeed.
+    #[error("the call was throttled")]
+    Throttled,
+    /// 413: the frame is larger than the gateway accepts.
+    #[error("the frame is too large for the gateway")]
+    TooLarge,
+    /// Anything else: forbidden, a server error, no answer in time.
+    #[error("the call failed")]
+    Failed(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl<E: Error + Send + Sync + 'static> From<SdkError<E, HttpResponse>> for GatewayError {
+    /// The API documents one status for each case. A 429 may also be the account's request quota, which has no exception.
+    fn from(error: SdkError<E, HttpResponse>) -> Self {
+        match error.raw_response().map(|answer| answer.status().as_u16()) {
+            Some(410) => Self::Gone,
+            Some(413) => Self::TooLarge,
+            Some(429) => Self::Throttled,
+            _ => Self::Failed(Box::new(error)),
+        }
+    }
+}
+
+/// Calls the API with the AWS SDK; one client, and so one connection pool, for each endpoint.
 ///
 /// The map is as small as the number of WebSocket APIs whose connections share a registry: one, or two while a custom
 /// domain is being introduced. A clone shares it.
@@ -37,6 +78,30 @@ impl ApiGateway {
     /// Calls with the credentials and region of `sdk`.
     pub fn new(sdk: SdkConfig) -> Self {
         Self { sdk, clients: Arc::default() }
+    }
+
+    /// Posts `frame` to one connection, without retries.
+    pub(super) async fn post(
+        &self,
+        endpoint: &CallbackEndpoint,
+        connection_id: &ConnectionId,
+        frame: &Frame,
+    ) -> Result<(), GatewayError> {
+        let request = self.client(endpoint).post_to_connection().connection_id(connection_id.as_str());
+        let request = request.data(Blob::new(frame.bytes().as_ref()));
+        Box::pin(request.send()).await?;
+        Ok(())
+    }
+
+    /// Closes one connection, without retries. The gateway sends out first what was posted before.
+    pub(super) async fn close(
+        &self,
+        endpoint: &CallbackEndpoint,
+        connection_id: &ConnectionId,
+    ) -> Result<(), GatewayError> {
+        let request = self.client(endpoint).delete_connection().connection_id(connection_id.as_str());
+        Box::pin(request.send()).await?;
+        Ok(())
     }
 
     fn client(&self, endpoint: &CallbackEndpoint) -> Client {
@@ -60,49 +125,31 @@ impl ApiGateway {
     }
 }
 
-impl PostToConnection for ApiGateway {
-    async fn post(
-        &self,
-        endpoint: &CallbackEndpoint,
-        connection_id: &ConnectionId,
-        frame: &Frame,
-    ) -> Result<(), PostError> {
-        let request = self.client(endpoint).post_to_connection().connection_id(connection_id.as_str());
-        let request = request.data(Blob::new(frame.bytes().as_ref()));
-        Box::pin(request.send()).await.map(|_| ()).map_err(post_error)
+/// Repeats `call` until it succeeds, its error is final, or the time is used up. [`GatewayError::Gone`] is final unless
+/// `may_be_opening` says that the connection's handshake may not be answered yet.
+pub(super) async fn retry<F>(
+    deadline: Deadline,
+    call: impl Fn() -> F,
+    may_be_opening: impl Fn() -> bool,
+) -> Result<(), GatewayError>
+where
+    F: Future<Output = Result<(), GatewayError>>,
+{
+    let mut backoff = Backoff::within(Deadline::after(RETRY_FOR).min(deadline));
+    let mut failures = 0;
+    loop {
+        let Err(error) = call().await else { return Ok(()) };
+        let may_pass = match error {
+            GatewayError::Gone => may_be_opening(),
+            GatewayError::Throttled => true,
+            GatewayError::TooLarge => false,
+            GatewayError::Failed(_) => {
+                failures += 1;
+                failures < MAX_FAILURES
+            }
+        };
+        if !may_pass || !backoff.wait().await {
+            return Err(error);
+        }
     }
-}
-
-impl CloseConnection for ApiGateway {
-    async fn close(
-        &self,
-        endpoint: &CallbackEndpoint,
-        connection_id: &ConnectionId,
-    ) -> Result<(), CloseError> {
-        let request = self.client(endpoint).delete_connection().connection_id(connection_id.as_str());
-        Box::pin(request.send()).await.map(|_| ()).map_err(close_error)
-    }
-}
-
-fn post_error(error: SdkError<PostToConnectionError>) -> PostError {
-    match error.as_service_error() {
-        Some(PostToConnectionError::GoneException(_)) => PostError::Gone,
-        Some(PostToConnectionError::LimitExceededException(_)) => PostError::Throttled,
-        Some(PostToConnectionError::PayloadTooLargeException(_)) => PostError::TooLarge,
-        _ if is_over_quota(&error) => PostError::Throttled,
-        _ => PostError::Failed(Box::new(error)),
-    }
-}
-
-fn close_error(error: SdkError<DeleteConnectionError>) -> CloseError {
-    match error.as_service_error() {
-        Some(DeleteConnectionError::GoneException(_)) => CloseError::Gone,
-        Some(DeleteConnectionError::LimitExceededException(_)) => CloseError::Throttled,
-        _ if is_over_quota(&error) => CloseError::Throttled,
-        _ => CloseError::Failed(Box::new(error)),
-    }
-}
-
-fn is_over_quota<E>(error: &SdkError<E>) -> bool {
-    error.raw_response().is_some_and(|answer| answer.status().as_u16() == TOO_MANY_REQUESTS)
 }

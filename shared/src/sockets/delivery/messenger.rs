@@ -1,32 +1,32 @@
 //! Acceptance of a user's message: who sends it, may they, was it sent before. Then it is delivered and acknowledged.
 //!
-//! 1. Touch the sender's row: one call that tells whose the socket is and whether it still counts. For a `ping` the
-//!    session is read then, and that is all.
+//! 1. Touch the sender's row: one call that tells whose the socket is and whether it is live. A `ping` then checks the
+//!    session, and that is all.
 //! 2. Decide whom it goes to. A broadcast needs the role `operator`. A message about an order goes to the order's
 //!    customer, from the customer or an operator; to anybody else the order does not exist.
 //! 3. With a `messageId` of the sender's own, claim it ([`crate::coordination::idempotency`], the external form): a repetition gets
 //!    the first acknowledgement again and is delivered to nobody.
-//! 4. Deliver, then complete the claim with the acknowledgement. If delivery fails as a whole, the claim is released
-//!    and the sender may repeat the message.
+//! 4. Deliver, then complete the claim with the acknowledgement. If nothing was delivered because of an error, the claim is
+//!    released and the sender may repeat the message.
 //!
-//! The sender's session is read beside all this, from the end of the first step on: nothing waits for it but the first
-//! post ([`Permission`]) and the answer. If it has ended, nobody is posted to, the claim is released, and the sender learns
-//! that and nothing else. Its socket, like one without a row, is for the caller to close
+//! The sender's session is checked at the same time as steps 2 and 3, and while the first page of the audience is read: only
+//! the first post and the answer wait for it. If the session has ended, nothing is posted, the claim is released, and the
+//! sender learns that and nothing else. The caller closes the socket of that sender, as it closes one without a row
 //! ([`SendError::ends_the_socket`]).
 //!
 //! An invocation that dies between delivery and completion leaves a claim that lapses; the repetition is then delivered
 //! again under the same `messageId`, which its receivers have seen.
 
-use std::future::Future;
+use std::error::Error;
 use std::time::Duration;
 
 use futures::future::join;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{
-    Body, Continue, FanOut, FanOutError, Message, MessageType, Permission, PostToConnection, Progress,
-};
+use super::fan_out::ReadyHop;
+use super::{Body, FanOut, FrameTooLarge, Message, MessageType, Progress};
+use crate::commerce::orders::dynamo::DynamoOrders;
 use crate::coordination::idempotency::dynamo::DynamoClaims;
 use crate::coordination::idempotency::{
     Admission, Claim, Fingerprint, IdempotencyKey, KeyedRequest, Scope, Settlement,
@@ -36,10 +36,10 @@ use crate::core::deadline::Deadline;
 use crate::core::ids::{MessageId, OrderId, SharedIds, UserId};
 use crate::core::reply::Reply;
 use crate::identity::principal::Role;
-use crate::identity::sessions::{SessionError, SessionReader};
+use crate::identity::sessions::{SessionError, SessionReader, SessionStore};
 use crate::platform::dynamo::DynamoError;
 use crate::platform::telemetry::chain;
-use crate::sockets::connections::{Audience, Connection, ConnectionKey, Find, Remove, Touch, Touched, True};
+use crate::sockets::connections::{Audience, Connection, ConnectionKey, DynamoConnections, Touched, True};
 
 /// The operation that message ids are claimed for.
 const OPERATION: &str = "message";
@@ -82,7 +82,7 @@ pub struct Ack {
     pub continues: bool,
 }
 
-/// Why a message was not taken.
+/// Why a message was not accepted, or not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The sender's connection is unknown or over. 401.
@@ -106,12 +106,16 @@ pub enum SendError {
     /// The message id was used for another message. 422.
     #[error("the message id was used for another message")]
     MessageIdReused,
-    /// The store failed. 500, or 503 when it will pass.
+    /// A table failed, and nobody was served. 500, or 503 when it will pass.
     #[error(transparent)]
     Store(#[from] DynamoError),
-    /// It could not be delivered. As [`FanOutError`] says.
+    /// No socket takes a frame of that size. 413.
     #[error(transparent)]
-    FanOut(#[from] FanOutError),
+    TooLarge(#[from] FrameTooLarge),
+    /// The next invocation could not be started for the rest of the audience. 503: the whole message can be sent again,
+    /// receivers drop what they have seen.
+    #[error("the rest of a delivery could not be handed on")]
+    NotHandedOn(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl SendError {
@@ -121,47 +125,40 @@ impl SendError {
     }
 }
 
-/// The right to know whose an order is.
-pub trait OrderOwners: Send + Sync {
-    /// The customer who placed the order; `None` if there is no such order.
-    fn owner(&self, order_id: &OrderId) -> impl Future<Output = Result<Option<UserId>, DynamoError>> + Send;
-}
-
 /// Takes users' messages.
 #[derive(Debug)]
-pub struct Messenger<R, S, O, P, C> {
-    registry: R,
-    sessions: S,
-    orders: O,
+pub struct Messenger {
+    registry: DynamoConnections,
+    sessions: SessionStore,
+    orders: DynamoOrders,
     claims: DynamoClaims,
-    fan_out: FanOut<R, P, C>,
+    fan_out: FanOut,
     clock: SharedClock,
     ids: SharedIds,
 }
 
-impl<R, S, O, P, C> Messenger<R, S, O, P, C>
-where
-    R: Touch + Find + Remove,
-    S: SessionReader,
-    O: OrderOwners,
-    P: PostToConnection,
-    C: Continue,
-{
-    /// Takes messages from the connections of `registry` whose `sessions` stand, and sends them by `fan_out`.
+/// What becomes of a message that may be sent.
+enum Accepted {
+    New { claim: Option<Claim>, hop: Box<ReadyHop> },
+    Repeated(Ack),
+}
+
+impl Messenger {
+    /// Takes messages from the connections of `registry` whose sessions are live, and sends them through `fan_out`.
     pub fn new(
-        registry: R,
-        sessions: S,
-        orders: O,
+        registry: DynamoConnections,
+        sessions: SessionStore,
+        orders: DynamoOrders,
         claims: DynamoClaims,
-        fan_out: FanOut<R, P, C>,
+        fan_out: FanOut,
         clock: SharedClock,
         ids: SharedIds,
     ) -> Self {
         Self { registry, sessions, orders, claims, fan_out, clock, ids }
     }
 
-    /// What delivers; takes the further turns too.
-    pub fn fan_out(&self) -> &FanOut<R, P, C> {
+    /// What delivers, and takes the further hops.
+    pub fn fan_out(&self) -> &FanOut {
         &self.fan_out
     }
 
@@ -173,11 +170,11 @@ where
         }
     }
 
-    /// Finds out whether the connection and its session stand, and stamps it. A socket that only listens and pings would
-    /// otherwise outlive a revocation that missed it.
+    /// Checks that the connection and its session are live, and stamps the connection. A socket that only listens and pings
+    /// would otherwise outlive a revocation that missed it.
     pub async fn ping(&self, sender: &ConnectionKey) -> Result<(), SendError> {
         let sender = self.touch(sender).await?;
-        self.session_stands(&sender).await.map_err(SendError::Session)
+        self.check_session(&sender).await
     }
 
     /// Takes a message from the connection `sender`.
@@ -188,47 +185,62 @@ where
         deadline: Deadline,
     ) -> Result<Ack, SendError> {
         let sender = self.touch(sender).await?;
-        let (grant, permission) = Permission::pending();
-        let check = async {
-            let stands = self.session_stands(&sender).await;
-            if stands.is_ok() {
-                grant.give();
-            }
-            stands
+        let (session, accepted) =
+            join(self.check_session(&sender), self.accept(&sender, request, deadline)).await;
+        let (claim, hop) = match accepted {
+            Ok(Accepted::New { claim, hop }) => (claim, hop),
+            Ok(Accepted::Repeated(ack)) => return session.map(|()| ack),
+            Err(error) => return Err(session.err().unwrap_or(error)),
         };
-        let (stands, sent) = join(check, self.take(&sender, request, permission, deadline)).await;
-        stands.map_err(SendError::Session)?;
+        let sent = match session {
+            Ok(()) => self.deliver(*hop, deadline).await,
+            Err(error) => Err(error),
+        };
+        if let Some(claim) = &claim {
+            self.settle(claim, &sent).await;
+        }
         sent
     }
 
-    async fn session_stands(&self, sender: &Connection) -> Result<(), SessionError> {
-        let rows = self.sessions.read(&sender.session_id, &sender.user_id).await?;
-        let standing = rows.standing_of(&sender.session_id, &sender.user_id, self.clock.now());
-        standing.require_live().map(|_| ())
+    async fn check_session(&self, sender: &Connection) -> Result<(), SendError> {
+        let rows = self.sessions.read(&sender.session_id, &sender.user_id).await;
+        let live = rows.and_then(|rows| {
+            rows.standing_of(&sender.session_id, &sender.user_id, self.clock.now()).require_live()
+        });
+        live.map(drop).map_err(SendError::Session)
     }
 
-    async fn take(
+    /// Steps 2 and 3, and what the first post needs.
+    async fn accept(
         &self,
         sender: &Connection,
         request: SendRequest,
-        permission: Permission,
         deadline: Deadline,
-    ) -> Result<Ack, SendError> {
+    ) -> Result<Accepted, SendError> {
         let target = self.audience(sender, &request.to).await?;
-        let Some(message_id) = &request.message_id else {
-            let message = self.message(self.ids.next(), sender, request);
-            return self.deliver(message, target, permission, deadline).await;
-        };
-        match self.claims.claim(keyed(&sender.user_id, message_id, &request)?, deadline.remaining()).await? {
-            Admission::Start(claim) => {
-                let message = self.message(message_id.clone(), sender, request);
-                let sent = self.deliver(message, target, permission, deadline).await;
-                self.settle(&claim, sent).await
+        let (message_id, claim) = match &request.message_id {
+            None => (self.ids.next(), None),
+            Some(id) => {
+                let keyed = keyed(&sender.user_id, id, &request)?;
+                match self.claims.claim(keyed, deadline.remaining()).await? {
+                    Admission::Start(claim) => (id.clone(), Some(claim)),
+                    Admission::Replay(reply) => return first_ack(reply).map(Accepted::Repeated),
+                    Admission::InProgress { retry_after } => {
+                        return Err(SendError::InProgress { retry_after });
+                    }
+                    Admission::Mismatch => return Err(SendError::MessageIdReused),
+                }
             }
-            Admission::Replay(reply) => first_ack(reply),
-            Admission::InProgress { retry_after } => Err(SendError::InProgress { retry_after }),
-            Admission::Mismatch => Err(SendError::MessageIdReused),
-        }
+        };
+        let message = Message {
+            kind: request.kind,
+            message_id,
+            from: Some(sender.user_id.clone()),
+            sent_at: self.clock.now(),
+            body: request.body,
+        };
+        let hop = Box::new(self.fan_out.prepare(message, target, deadline).await);
+        Ok(Accepted::New { claim, hop })
     }
 
     async fn audience(&self, sender: &Connection, to: &Recipient) -> Result<Audience, SendError> {
@@ -245,25 +257,9 @@ where
         }
     }
 
-    fn message(&self, message_id: MessageId, sender: &Connection, request: SendRequest) -> Message {
-        Message {
-            kind: request.kind,
-            message_id,
-            from: Some(sender.user_id.clone()),
-            sent_at: self.clock.now(),
-            body: request.body,
-        }
-    }
-
-    async fn deliver(
-        &self,
-        message: Message,
-        target: Audience,
-        permission: Permission,
-        deadline: Deadline,
-    ) -> Result<Ack, SendError> {
-        let message_id = message.message_id.clone();
-        let (delivered, continues) = match self.fan_out.send(message, target, permission, deadline).await? {
+    async fn deliver(&self, hop: ReadyHop, deadline: Deadline) -> Result<Ack, SendError> {
+        let message_id = hop.message_id().clone();
+        let (delivered, continues) = match self.fan_out.post(hop, deadline).await? {
             Progress::Complete { delivered } | Progress::Abandoned { delivered } => (delivered, false),
             Progress::HandedOn { delivered } => (delivered, true),
         };
@@ -272,8 +268,8 @@ where
 
     /// Records the acknowledgement, or frees the message id for a repetition. The sender's answer is what happened to
     /// the message; a record that could not be written costs at most a second delivery, which receivers drop.
-    async fn settle(&self, claim: &Claim, sent: Result<Ack, SendError>) -> Result<Ack, SendError> {
-        let settled = match &sent {
+    async fn settle(&self, claim: &Claim, sent: &Result<Ack, SendError>) {
+        let settled = match sent {
             Ok(ack) => self.claims.complete(claim, &Reply::json(200, json!(ack))).await,
             Err(_) => self.claims.release(claim).await,
         };
@@ -284,7 +280,6 @@ where
                 tracing::warn!(error = chain(&error), "the message id stays claimed until it lapses");
             }
         }
-        sent
     }
 }
 

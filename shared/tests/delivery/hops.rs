@@ -1,4 +1,4 @@
-//! Turns of a delivery: one, and one after the other.
+//! Hops of a delivery: one, and one after the other.
 
 use std::time::Duration;
 
@@ -6,19 +6,20 @@ use serde_json::json;
 use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::UserId;
+use sojourn::identity::principal::Role;
 use sojourn::sockets::connections::{Audience, Cursor, True};
 use sojourn::sockets::delivery::{
-    Continuation, DeliverError, FanOutError, Frame, HAND_ON_MARGIN, LAST_START_MARGIN, MAX_FRAME_BYTES,
-    MAX_HOPS, MAX_IN_FLIGHT, Permission, Progress, Report,
+    Continuation, Frame, HAND_ON_MARGIN, LAST_START_MARGIN, MAX_FRAME_BYTES, MAX_HOPS, MAX_IN_FLIGHT,
+    Progress, Recipient, Report, SendError,
 };
 use sojourn_local::services::faults::{Failure, Rule};
 
-use crate::stage::{AMPLE, Stage, message, soon, stage, user};
+use crate::stage::{AMPLE, Stage, message, request, soon, stage, user};
 
 async fn deliver(stage: &Stage, to: &UserId) -> Report {
     let frame = Frame::of(&message(json!("hi"))).unwrap();
     let audience = Audience::User(to.clone());
-    stage.deliverer().deliver(&frame, &audience, &Cursor::START, Permission::given(), soon()).await.unwrap()
+    stage.deliverer().deliver(&frame, &audience, &Cursor::START, soon()).await.unwrap()
 }
 
 #[tokio::test]
@@ -99,11 +100,8 @@ async fn a_thousand_peers_are_served_with_a_bounded_number_of_posts_at_a_time() 
     stage.gateway.take(Duration::from_millis(5));
 
     let frame = Frame::of(&message(json!("hi"))).unwrap();
-    let report = stage
-        .deliverer()
-        .deliver(&frame, &Audience::Everyone(True), &Cursor::START, Permission::given(), soon())
-        .await
-        .unwrap();
+    let report =
+        stage.deliverer().deliver(&frame, &Audience::Everyone(True), &Cursor::START, soon()).await.unwrap();
     assert_eq!(report, Report { delivered: 1_000, ..Report::default() });
     assert!(ids.iter().all(|id| stage.gateway.posts(id) == 1));
     let most = stage.gateway.most_in_flight();
@@ -117,11 +115,8 @@ async fn one_peer_that_does_not_read_does_not_hold_up_the_others() {
     stage.gateway.always(&ids[0], 429);
 
     let frame = Frame::of(&message(json!("hi"))).unwrap();
-    let report = stage
-        .deliverer()
-        .deliver(&frame, &Audience::Everyone(True), &Cursor::START, Permission::given(), soon())
-        .await
-        .unwrap();
+    let report =
+        stage.deliverer().deliver(&frame, &Audience::Everyone(True), &Cursor::START, soon()).await.unwrap();
     assert_eq!((report.delivered, report.throttled), (199, 1));
     let order = stage.gateway.order();
     let last_try = order.iter().rposition(|id| *id == ids[0]).unwrap();
@@ -137,11 +132,7 @@ async fn without_time_nothing_is_begun_and_all_is_left() {
     let start = Cursor::behind("0=".parse().unwrap());
     let hurried = Deadline::after(LAST_START_MARGIN / 2);
 
-    let report = stage
-        .deliverer()
-        .deliver(&frame, &Audience::Everyone(True), &start, Permission::given(), hurried)
-        .await
-        .unwrap();
+    let report = stage.deliverer().deliver(&frame, &Audience::Everyone(True), &start, hurried).await.unwrap();
     assert_eq!(report, Report { rest: Some(start), ..Report::default() });
     assert_eq!(stage.gateway.posts("a="), 0);
 }
@@ -156,8 +147,8 @@ async fn a_store_that_does_not_answer_is_not_waited_for_past_the_deadline() {
     let (everyone, start) = (Audience::Everyone(True), Cursor::START);
     let deliver = async || {
         let deadline = Deadline::after(LAST_START_MARGIN + Duration::from_millis(500));
-        let turn = deliverer.deliver(&frame, &everyone, &start, Permission::given(), deadline);
-        tokio::time::timeout(AMPLE, turn).await.expect("it ends by itself").unwrap()
+        let delivery = deliverer.deliver(&frame, &everyone, &start, deadline);
+        tokio::time::timeout(AMPLE, delivery).await.expect("it ends by itself").unwrap()
     };
     let faults = stage.store.embedded.faults();
 
@@ -180,22 +171,19 @@ async fn what_the_deadline_leaves_is_handed_on_until_everybody_is_served_exactly
     let fan_out = stage.fan_out();
     let short = || Deadline::after(HAND_ON_MARGIN + LAST_START_MARGIN + Duration::from_millis(100));
 
-    let mut progress = fan_out
-        .send(message(json!("hi")), Audience::Everyone(True), Permission::given(), short())
-        .await
-        .unwrap();
-    let (mut total, mut turns) = (0, 1);
+    let mut progress = fan_out.send(message(json!("hi")), Audience::Everyone(True), short()).await.unwrap();
+    let (mut total, mut hops) = (0, 1);
     while let Progress::HandedOn { delivered } = progress {
         total += delivered;
         let (function, mut event) = stage.gateway.next_event().unwrap();
         assert_eq!(function, "sojourn-ws-send");
         let next: Continuation = serde_json::from_value(event["continuation"].take()).unwrap();
-        assert_eq!(next.hop, turns);
+        assert_eq!(next.hop, hops);
         progress = fan_out.resume(next, short()).await.unwrap();
-        turns += 1;
+        hops += 1;
     }
     let Progress::Complete { delivered } = progress else { panic!("{progress:?}") };
-    assert!(turns > 1, "the deadline was never met");
+    assert!(hops > 1, "the deadline was never met");
     assert_eq!(total + delivered, (ids.len() - gone.len()) as u64);
     for id in &ids {
         assert_eq!(stage.gateway.posts(id), 1, "{id}");
@@ -204,17 +192,14 @@ async fn what_the_deadline_leaves_is_handed_on_until_everybody_is_served_exactly
 }
 
 #[tokio::test]
-async fn a_page_that_cannot_be_read_is_left_to_the_next_turn() {
+async fn a_page_that_cannot_be_read_is_left_to_the_next_hop() {
     let stage = stage().await;
     let ids = stage.connect_many(300, &user()).await;
     let faults = stage.store.embedded.faults();
     let fan_out = stage.fan_out();
 
     faults.add(Rule::fail(Failure::InternalServerError).operation("Scan").skip(1));
-    let first = fan_out
-        .send(message(json!("hi")), Audience::Everyone(True), Permission::given(), soon())
-        .await
-        .unwrap();
+    let first = fan_out.send(message(json!("hi")), Audience::Everyone(True), soon()).await.unwrap();
     let Progress::HandedOn { delivered } = first else { panic!("{first:?}") };
     assert!((1..300).contains(&delivered), "{delivered}");
 
@@ -231,11 +216,8 @@ async fn an_audience_that_cannot_be_read_at_all_is_an_error() {
     let stage = stage().await;
     stage.connect("a=", &user()).await;
     stage.store.embedded.faults().add(Rule::fail(Failure::InternalServerError).operation("Scan"));
-    let failed = stage
-        .fan_out()
-        .send(message(json!("hi")), Audience::Everyone(True), Permission::given(), soon())
-        .await;
-    assert!(matches!(failed, Err(FanOutError::Delivery(DeliverError::Registry(_)))), "{failed:?}");
+    let failed = stage.fan_out().send(message(json!("hi")), Audience::Everyone(True), soon()).await;
+    assert!(matches!(failed, Err(SendError::Store(_))), "{failed:?}");
     assert_eq!(stage.gateway.posts("a="), 0);
 }
 
@@ -243,11 +225,12 @@ async fn an_audience_that_cannot_be_read_at_all_is_an_error() {
 async fn without_leave_to_post_nobody_is_served() {
     let stage = stage().await;
     stage.connect("a=", &user()).await;
-    let (grant, permission) = Permission::pending();
-    drop(grant);
-    let refused =
-        stage.fan_out().send(message(json!("hi")), Audience::Everyone(True), permission, soon()).await;
-    assert!(matches!(refused, Err(FanOutError::Delivery(DeliverError::Withheld(_)))), "{refused:?}");
+    let operator = stage.connect_as("operator=", &user(), &[Role::Operator]).await;
+    let faults = stage.store.embedded.faults();
+    faults.add(Rule::fail(Failure::InternalServerError).operation("BatchGetItem"));
+    let to_all = request(Recipient::Broadcast(True), None);
+    let refused = stage.messenger().send(&operator, to_all, soon()).await;
+    assert!(matches!(refused, Err(SendError::Session(_))), "{refused:?}");
     assert_eq!(stage.gateway.posts("a="), 0);
     assert_eq!(stage.gateway.next_event(), None);
 }
@@ -273,7 +256,7 @@ async fn a_gone_peer_whose_row_cannot_be_removed_now_fails_nobody() {
 async fn a_delivery_that_never_ends_is_ended() {
     let stage = stage().await;
     stage.connect("a=", &user()).await;
-    let turn = |hop| Continuation {
+    let hop = |hop| Continuation {
         message: message(json!("hi")),
         target: Audience::Everyone(True),
         cursor: Cursor::START,
@@ -281,9 +264,9 @@ async fn a_delivery_that_never_ends_is_ended() {
     };
     let no_time = || Deadline::after(Duration::ZERO);
 
-    let last = stage.fan_out().resume(turn(MAX_HOPS - 2), no_time()).await.unwrap();
+    let last = stage.fan_out().resume(hop(MAX_HOPS - 2), no_time()).await.unwrap();
     assert_eq!(last, Progress::HandedOn { delivered: 0 });
-    let over = stage.fan_out().resume(turn(MAX_HOPS - 1), no_time()).await.unwrap();
+    let over = stage.fan_out().resume(hop(MAX_HOPS - 1), no_time()).await.unwrap();
     assert_eq!(over, Progress::Abandoned { delivered: 0 });
 }
 
@@ -296,15 +279,11 @@ async fn the_largest_frame_arrives_whole_and_a_larger_one_is_not_posted_at_all()
     let body = |bytes: usize| message(json!("x".repeat(bytes - envelope)));
     let fan_out = stage.fan_out();
 
-    let largest = fan_out
-        .send(body(MAX_FRAME_BYTES), Audience::User(to.clone()), Permission::given(), soon())
-        .await
-        .unwrap();
+    let largest = fan_out.send(body(MAX_FRAME_BYTES), Audience::User(to.clone()), soon()).await.unwrap();
     assert_eq!(largest, Progress::Complete { delivered: 1 });
     assert_eq!(stage.gateway.last_body("a=").len(), 131_072);
 
-    let refused =
-        fan_out.send(body(MAX_FRAME_BYTES + 1), Audience::User(to), Permission::given(), soon()).await;
-    assert!(matches!(refused, Err(FanOutError::TooLarge(_))), "{refused:?}");
+    let refused = fan_out.send(body(MAX_FRAME_BYTES + 1), Audience::User(to), soon()).await;
+    assert!(matches!(refused, Err(SendError::TooLarge(_))), "{refused:?}");
     assert_eq!(stage.gateway.posts("a="), 1);
 }

@@ -1,0 +1,64 @@
+//! The connections of an audience, one after the other. The next page is read while the present one is served.
+
+use std::future::ready;
+
+use futures::stream::{self, Stream, StreamExt};
+
+use crate::core::deadline::{Deadline, DeadlineExceeded};
+use crate::platform::dynamo::DynamoError;
+use crate::sockets::connections::{Audience, Cursor, DynamoConnections, Peer, PeerPage};
+
+/// Why the peers end before their audience does.
+#[derive(Debug)]
+pub(super) enum Interruption {
+    OutOfTime,
+    Unreadable(DynamoError),
+}
+
+/// Where the next page comes from.
+enum NextPage {
+    Read(Result<PeerPage, Interruption>),
+    Behind(Cursor),
+}
+
+/// Reads the page of `audience` behind `cursor`.
+pub(super) async fn read_page(
+    registry: &DynamoConnections,
+    audience: &Audience,
+    cursor: &Cursor,
+    last_start: Deadline,
+) -> Result<PeerPage, Interruption> {
+    match last_start.cut_off(registry.find(audience, cursor)).await {
+        Ok(page) => page.map_err(Interruption::Unreadable),
+        Err(DeadlineExceeded) => Err(Interruption::OutOfTime),
+    }
+}
+
+/// The peers of `audience` from its page `first` on. They end with the audience, with a page that cannot be read, or when
+/// `last_start` has passed: no other peer may be started then. An interruption is the last item.
+pub(super) fn peers(
+    registry: &DynamoConnections,
+    audience: &Audience,
+    first: Result<PeerPage, Interruption>,
+    last_start: Deadline,
+) -> impl Stream<Item = Result<Peer, Interruption>> {
+    let pages = stream::unfold(Some(NextPage::Read(first)), move |next| async move {
+        let page = match next? {
+            NextPage::Read(page) => page,
+            NextPage::Behind(cursor) => read_page(registry, audience, &cursor, last_start).await,
+        };
+        Some(match page {
+            Ok(page) => (page.peers.into_iter().map(Ok).collect::<Vec<_>>(), page.next.map(NextPage::Behind)),
+            Err(interruption) => (vec![Err(interruption)], None),
+        })
+    });
+    pages.flat_map(stream::iter).scan(false, move |has_ended, peer| {
+        let peer = match peer {
+            _ if *has_ended => None,
+            Ok(_) if last_start.has_passed() => Some(Err(Interruption::OutOfTime)),
+            peer => Some(peer),
+        };
+        *has_ended = !matches!(peer, Some(Ok(_)));
+        ready(peer)
+    })
+}
