@@ -6,9 +6,7 @@ use sojourn::core::clock::SharedClock;
 use sojourn::core::env::{ConfigError, Env};
 use sojourn::core::ids;
 use sojourn::edge::http::Authenticator;
-use sojourn::files::uploads::dynamo::DynamoUploads;
-use sojourn::files::uploads::s3::S3Uploads;
-use sojourn::files::uploads::{UploadLimits, Uploads};
+use sojourn::files::uploads::{DynamoUploads, S3Uploads, UploadLimits, Uploads};
 use sojourn::identity::sessions::SessionStore;
 use sojourn::platform::aws;
 
@@ -17,7 +15,7 @@ use sojourn::platform::aws;
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
     pub(crate) sessions: SessionStore,
-    pub(crate) uploads: Uploads<DynamoUploads, S3Uploads>,
+    pub(crate) uploads: Uploads,
     pub(crate) clock: SharedClock,
 }
 

@@ -1,4 +1,4 @@
-//! The schedule `upload-cleanup`: ends uploads that nobody finished, and takes away what deleted ones left behind.
+//! The schedule `upload-cleanup`: deletes uploads that nobody finished, and removes what deleted ones left behind.
 
 use std::process::ExitCode;
 
@@ -7,8 +7,7 @@ use sojourn::core::clock;
 use sojourn::core::ids;
 use sojourn::edge::boot;
 use sojourn::edge::schedule;
-use sojourn::files::uploads::dynamo::DynamoSweep;
-use sojourn::files::uploads::s3::S3Uploads;
+use sojourn::files::uploads::{DynamoUploads, S3Uploads};
 use sojourn::platform::aws;
 
 mod handler;
@@ -22,9 +21,10 @@ fn main() -> ExitCode {
         let clock = clock::system();
         let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
         let app = handler::App {
-            rows: DynamoSweep::from_env(dynamo, &env, clock.clone())?,
+            rows: DynamoUploads::from_env(dynamo, &env)?,
             files: S3Uploads::from_env(&sdk, &env, clock.clone())?,
-            runner: SlotRunner::new(locks, clock, ids::random()),
+            runner: SlotRunner::new(locks, clock.clone(), ids::random()),
+            clock,
         };
         schedule::serve(FUNCTION, app, handler::handle).await
     })

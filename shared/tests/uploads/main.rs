@@ -13,9 +13,8 @@ use sojourn::core::clock::{self, SharedClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
 use sojourn::core::ids::{self, UserId};
-use sojourn::files::uploads::dynamo::DynamoUploads;
-use sojourn::files::uploads::s3::S3Uploads;
-use sojourn::files::uploads::{Offer, UploadLimits, UploadRequest, Uploads};
+use sojourn::files::uploads::{DynamoUploads, Offer, S3Uploads, UploadLimits, UploadRequest, Uploads};
+
 use sojourn_testing::{BUCKET, Files, Fixture, Store};
 
 /// A table and a bucket.
@@ -37,15 +36,15 @@ impl Stage {
         DynamoUploads::from_env(self.store.client.clone(), &self.env).unwrap()
     }
 
-    fn uploads(&self) -> Uploads<DynamoUploads, S3Uploads> {
+    fn uploads(&self) -> Uploads {
         self.uploads_at(clock::system())
     }
 
-    fn uploads_at(&self, clock: SharedClock) -> Uploads<DynamoUploads, S3Uploads> {
+    fn uploads_at(&self, clock: SharedClock) -> Uploads {
         self.uploads_with(&self.files.sdk(), clock)
     }
 
-    fn uploads_with(&self, sdk: &SdkConfig, clock: SharedClock) -> Uploads<DynamoUploads, S3Uploads> {
+    fn uploads_with(&self, sdk: &SdkConfig, clock: SharedClock) -> Uploads {
         Uploads::new(
             self.rows(),
             S3Uploads::from_env(sdk, &self.env, clock.clone()).unwrap(),

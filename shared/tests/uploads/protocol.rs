@@ -2,7 +2,7 @@
 
 use sojourn::core::ids::UploadId;
 use sojourn::files::uploads::{
-    CompletionRequest, MAX_TRIES, Method, Offer, Rejection, Upload, UploadError, UploadRows, UploadStatus,
+    CompletionRequest, MAX_TRIES, Method, Offer, Rejection, Upload, UploadError, UploadStatus,
 };
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule, When};

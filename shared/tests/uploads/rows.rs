@@ -8,7 +8,7 @@ use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::date_time::rfc3339;
 use sojourn::files::uploads::{
     COMPLETIONS_WRITE, Creation, Ending, LINKS_WRITE, MAX_TRIES, Rejection, SweepShard, Transition, Upload,
-    UploadRows, UploadStatus,
+    UploadStatus,
 };
 
 use crate::{Stage, wish};
@@ -122,11 +122,11 @@ async fn an_upload_ends_once_and_tells_how_to_whoever_comes_later() {
         assert_eq!(stands.status, UploadStatus::Deleted);
     }
     let settled = deleted.settled_at(now);
-    assert_eq!(rows.forget(&deleted, settled).await.unwrap(), Ending::Refused, "not yet");
+    assert_eq!(rows.remove(&deleted, settled).await.unwrap(), Ending::Refused, "not yet");
     assert_eq!(stage.taken().await, counts(12, 1));
     let after = settled.checked_add(Duration::from_millis(1)).unwrap();
-    assert_eq!(rows.forget(&deleted, after).await.unwrap(), Ending::Done);
-    assert_eq!(rows.forget(&deleted, after).await.unwrap(), Ending::Refused);
+    assert_eq!(rows.remove(&deleted, after).await.unwrap(), Ending::Done);
+    assert_eq!(rows.remove(&deleted, after).await.unwrap(), Ending::Refused);
     assert_eq!(stage.taken().await, counts(0, 0), "given back once");
 
     let mut unknown = upload;
@@ -186,7 +186,7 @@ async fn a_usage_row_that_cannot_give_an_upload_back_is_an_error_and_no_conflict
     let now = SystemClock.now();
     let deleted = done(stage.rows().delete(&upload, now).await.unwrap());
     let after = deleted.settled_at(now).checked_add(Duration::from_millis(1)).unwrap();
-    let refused = stage.rows().forget(&deleted, after).await.unwrap_err();
+    let refused = stage.rows().remove(&deleted, after).await.unwrap_err();
     assert!(refused.to_string().contains("usage"), "{refused}");
     let stands = stage.rows().read(&stage.owner, &upload.upload_id).await.unwrap().unwrap();
     assert_eq!(stands.status, UploadStatus::Deleted);

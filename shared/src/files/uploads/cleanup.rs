@@ -1,187 +1,231 @@
-//! Ending uploads that nobody finished, and taking away what deleted ones left behind.
+//! The clean-up: deletes uploads that nobody finished, and removes what deleted uploads left behind.
 //!
-//! The index `sweep` has every upload of which an object may still be written, with the time at which it has to be looked after.
-//! It is worked off ([`backlog`]) as far as that time is before the scheduled one. What is due is read again,
-//! consistently:
+//! The index `sweep` has every upload of which an object may still be written, from its announcement on, with the time at which
+//! it is due. So whatever becomes of a client, its objects are deleted and the quota gets its share back. A run works through
+//! the index ([`backlog`]) as far as uploads are due before the scheduled time. Each of them is read again, consistently:
 //!
-//! 1. PENDING or REJECTED: its user had their time. One transaction makes it DELETED, on the condition of the status that was
-//!    seen and of the lock. A completion that comes first wins: the upload is READY, and its file stays. After the transaction
-//!    its parts and objects are deleted. What fails there is left to step 2.
+//! 1. PENDING or REJECTED: one transaction makes it DELETED, on the condition of the status that was read and of the
+//!    lock. A completion that comes first wins: the upload is READY, and its file stays. After the transaction
+//!    the parts and objects are deleted. What fails there is left to step 2.
 //! 2. DELETED, by step 1 or by its user, so long ago that no link and no running request can write an object any more
-//!    ([`Upload::settled_at`]). Parts and objects are deleted, once more or for the first time; then one transaction removes the
-//!    row, on the condition that it is still this, and gives it back to the quota. That needs no lock: nobody else wants it any
-//!    more.
-//! 3. READY, and its links have ended: what was sent to them since is deleted, and the upload leaves the index.
+//!    ([`Upload::settled_at`]): parts and objects are deleted, once more or for the first time. Then one transaction removes the
+//!    row, on the condition that it is still this tombstone, and gives its share back to the quota. That needs no lock: nobody
+//!    else uses the row any more.
+//! 3. READY, and its links have ended: the object that was sent to them since is deleted, and the upload leaves the index.
 //!
-//! So the quota is given back exactly once, and a row goes after all that it names: wherever a run is cut off, another
-//! one finds the row and begins with it anew.
+//! So the quota gets each share back exactly once, and a row is removed after all that it names. Wherever a run is
+//! interrupted, another one finds the row and starts with it anew.
 //!
-//! The bucket knows no lock: a run that was overtaken may still delete objects there. They are only ever those of an upload
-//! that is DELETED, which no row ever stops being, or incoming ones of an upload that is READY, which nobody reads.
+//! The bucket knows no lock: a run that was overtaken may still delete objects there. They only ever belong to an upload
+//! that is DELETED, which is final, or are incoming objects of a READY upload, which nobody reads.
 //!
-//! An upload that fails or takes too long is put behind all that is due: the next slot meets it after the rest, so that no
-//! number of them keeps the rest from its turn. What a run leaves over is counted ([`Metric::UploadsLeftOver`]), and an alarm
-//! hears of it.
+//! An upload that fails or takes too long is moved behind all that is due: the next slot meets it after the others, so that
+//! failing uploads never block the rest. What a run leaves is counted ([`Metric::UploadsLeftOver`]), and an alarm watches the
+//! count.
 
+use std::error::Error;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
-
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use super::{DynamoUploads, Ending, S3Uploads, Upload, UploadStatus};
 use crate::coordination::backlog::{self, Backlog, BacklogError, Progress, Turn};
+use crate::core::clock::SharedClock;
 use crate::core::date_time::{as_rfc3339, rfc3339};
-use crate::core::deadline::{Deadline, DeadlineExceeded};
-use crate::core::ids::UploadId;
+use crate::core::deadline::Deadline;
+use crate::core::ids::{UploadId, UserId};
 use crate::core::retry::Backoff;
-use crate::core::shards::ShardPage;
-use crate::files::links::FileError;
-use crate::files::uploads::{Ending, SweepEntry, SweepRows, SweepShard, Upload, UploadRemoval, UploadStatus};
-use crate::platform::dynamo::DynamoError;
+use crate::core::shards::{ShardPage, spread};
+use crate::files::links::LINK_LIFETIME;
+use crate::platform::dynamo::{DynamoError, Guard};
 use crate::platform::telemetry::{self, Metric, chain};
+
+/// Shards of a region's uploads in the index `sweep`. Part of the data: raising it is safe, lowering it hides rows.
+pub const SWEEP_SHARDS: u8 = 8;
+
+/// How long after an upload was announced its links may write: [`LINK_LIFETIME`] until they end, and an hour for requests that
+/// started just before that, and for clocks that differ.
+pub const LINKS_WRITE: Duration = LINK_LIFETIME.saturating_add(Duration::from_hours(1));
+
+/// How long after an upload ended a completion may write that started before. The request lasts half a minute, but S3 may
+/// continue after its caller hung up.
+pub const COMPLETIONS_WRITE: Duration = Duration::from_hours(1);
+
+/// One shard of a region's uploads in the index `sweep`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SweepShard(u8);
+
+impl SweepShard {
+    /// Where an upload belongs.
+    pub fn of(upload_id: &UploadId) -> Self {
+        Self(spread(upload_id.as_str(), SWEEP_SHARDS))
+    }
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..SWEEP_SHARDS).map(Self)
+    }
+
+    /// The index's key in `region`: `local#3`.
+    pub fn key(self, region: &str) -> String {
+        format!("{region}#{}", self.0)
+    }
+}
+
+/// An upload in the index `sweep`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SweepEntry {
+    /// Whose it is.
+    pub owner_id: UserId,
+    /// The upload.
+    pub upload_id: UploadId,
+    /// When it is due.
+    #[serde(with = "as_rfc3339")]
+    pub sweep_at: Timestamp,
+}
 
 /// What a run did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UploadCleanupResult {
-    /// What was due before this was looked after.
+    /// The run cleaned up what was due before this.
     #[serde(with = "as_rfc3339")]
     pub due_before: Timestamp,
     /// Unfinished or rejected uploads that were deleted by this run.
     pub expired: u64,
     /// Of those, uploads whose objects could not be deleted yet.
     pub objects_left: u64,
-    /// Deleted uploads whose rows went, with all that they named.
+    /// Deleted uploads whose rows were removed, with all that they named.
     pub forgotten: u64,
-    /// READY uploads whose links have ended, and led to nothing any more.
+    /// READY uploads that left the index, since their links have ended.
     pub settled: u64,
-    /// Uploads that were not due or gone by the time they were looked at.
+    /// Uploads that were not due any more, or gone, when they were read.
     pub ended_before: u64,
-    /// Uploads at whose rows others were until the deadline.
+    /// Uploads whose rows had conflicts until the deadline.
     pub contended: u64,
-    /// Uploads that could not be looked after.
+    /// Uploads that could not be cleaned up.
     pub failed: u64,
-    /// Whether time ran out before the last page: the next slot goes on.
+    /// Whether the time was used up before the last page: the next slot continues.
     pub remaining: bool,
 }
 
 /// What became of one upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Care {
+enum Outcome {
     Expired,
     ExpiredButObjects,
-    Forgotten,
+    Removed,
     Settled,
     EndedBefore,
     Contended,
-    Fenced,
+    Overtaken,
 }
 
-/// Uploads in work at the same time. Most of them are READY, or tombstones of different users, which meet nobody: what bounds them
-/// is memory and the number of connections, of which this many are cheap. Those that end under the lock are
-/// [`backlog::AT_ONCE`].
+/// The outcome, or why the upload could not be cleaned up.
+type Cleaned = Result<Outcome, Box<dyn Error + Send + Sync>>;
+
+/// Most uploads at the same time. Most of them are READY, or tombstones of different users, and conflict with nobody: the
+/// bound is memory and the number of connections, of which this many are cheap. Uploads that are written under the lock are
+/// bounded by [`backlog::AT_ONCE`].
 const AT_ONCE: usize = 16;
 
-/// How long putting an upload behind the rest may take. It is done after the upload's own time, and before the run's.
+/// Time limit for moving an upload behind the others. It is done after the upload's own time, and before the run's ends.
 const PUT_BEHIND: Duration = Duration::from_secs(1);
 
-/// One upload could not be looked after.
-#[derive(Debug, thiserror::Error)]
-enum CareError {
-    #[error(transparent)]
-    Row(#[from] DynamoError),
-    #[error(transparent)]
-    Objects(#[from] FileError),
-    #[error("it took too long")]
-    OutOfTime(#[from] DeadlineExceeded),
-}
-
-/// Looks after what is due.
-pub async fn run<R: SweepRows, F: UploadRemoval>(
-    rows: &R,
-    files: &F,
-    turn: &Turn<R::Guard>,
+/// Cleans up what is due.
+pub async fn run(
+    rows: &DynamoUploads,
+    files: &S3Uploads,
+    clock: &SharedClock,
+    turn: &Turn<Guard>,
 ) -> Result<UploadCleanupResult, BacklogError<DynamoError>> {
     let mut result = UploadCleanupResult::of_nothing(turn.scheduled_at);
-    let uploads = DueUploads { rows, files, turn, under_lock: Semaphore::new(backlog::AT_ONCE) };
+    let uploads = DueUploads { rows, files, clock, turn, under_lock: Semaphore::new(backlog::AT_ONCE) };
     let progress = backlog::work_off(&uploads, turn, |seen| result.count(seen)).await;
     result.remaining = matches!(progress, Ok(Progress::OutOfTime));
-    result.tell();
+    result.count_left_over();
     progress.map(|_| result)
 }
 
-struct DueUploads<'a, R: SweepRows, F> {
-    rows: &'a R,
-    files: &'a F,
-    turn: &'a Turn<R::Guard>,
+struct DueUploads<'a> {
+    rows: &'a DynamoUploads,
+    files: &'a S3Uploads,
+    clock: &'a SharedClock,
+    turn: &'a Turn<Guard>,
     under_lock: Semaphore,
 }
 
-impl<R: SweepRows, F: UploadRemoval> DueUploads<'_, R, F> {
-    async fn look_after(&self, entry: &SweepEntry) -> Result<Care, CareError> {
+impl DueUploads<'_> {
+    async fn clean_up(&self, entry: &SweepEntry) -> Cleaned {
         let due_before = self.turn.scheduled_at;
         let mut backoff = Backoff::within(self.turn.deadline);
         loop {
-            let Some(seen) = self.rows.read(entry, due_before).await? else { return Ok(Care::EndedBefore) };
-            let ending = match seen.status {
+            let Some(upload) = self.rows.read_due(entry, due_before).await? else {
+                return Ok(Outcome::EndedBefore);
+            };
+            let ending = match upload.status {
                 UploadStatus::Ready => {
-                    self.files.clear(&seen).await?;
-                    self.rows.settle(&seen, due_before).await?
+                    self.files.delete_incoming(&upload).await?;
+                    self.rows.settle(&upload, due_before).await?
                 }
                 UploadStatus::Deleted => {
-                    self.files.remove(&seen).await?;
-                    self.rows.forget(&seen, due_before).await?
+                    self.files.delete_all(&upload).await?;
+                    self.rows.remove(&upload, due_before).await?
                 }
                 UploadStatus::Pending | UploadStatus::Rejected => {
-                    // Never closed, so this is only ever a wait.
-                    let _turn = self.under_lock.acquire().await;
-                    self.rows.expire(&seen, self.turn.guard.clone()).await?
+                    // The semaphore is never closed, so this only waits.
+                    let _permit = self.under_lock.acquire().await;
+                    self.rows.expire(&upload, self.clock.now(), self.turn.guard.clone()).await?
                 }
             };
             match ending {
                 Ending::Done => {
-                    return Ok(match seen.status {
-                        UploadStatus::Ready => Care::Settled,
-                        UploadStatus::Deleted => Care::Forgotten,
-                        UploadStatus::Pending | UploadStatus::Rejected => self.clear(&seen).await,
+                    return Ok(match upload.status {
+                        UploadStatus::Ready => Outcome::Settled,
+                        UploadStatus::Deleted => Outcome::Removed,
+                        UploadStatus::Pending | UploadStatus::Rejected => self.delete_objects(&upload).await,
                     });
                 }
-                Ending::Fenced => return Ok(Care::Fenced),
+                Ending::Overtaken => return Ok(Outcome::Overtaken),
                 Ending::Refused => {}
-                Ending::Busy => telemetry::count(Metric::TransactionConflicts, 1),
+                Ending::Conflict => telemetry::count(Metric::TransactionConflicts, 1),
             }
             if !backoff.wait().await {
-                return Ok(Care::Contended);
+                return Ok(Outcome::Contended);
             }
         }
     }
 
-    /// Lets the rest come first in the next slot.
+    /// The next slot meets the upload after the others.
     async fn put_behind(&self, entry: &SweepEntry) {
         let moved = self.rows.put_behind(entry, self.turn.scheduled_at);
-        let moved = Deadline::after(PUT_BEHIND).cut_off(moved).await;
-        if let Err(error) = moved.map_err(CareError::from).and_then(|moved| moved.map_err(CareError::from)) {
-            tracing::warn!(upload = %entry.upload_id, error = chain(&error), "it is not put behind the rest");
-        }
+        let error = match Deadline::after(PUT_BEHIND).cut_off(moved).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => chain(&error),
+            Err(passed) => passed.to_string(),
+        };
+        tracing::warn!(upload = %entry.upload_id, error, "an upload is not moved behind the others");
     }
 
     /// The end of step 1.
-    async fn clear(&self, expired: &Upload) -> Care {
-        match self.files.remove(expired).await {
-            Ok(()) => Care::Expired,
+    async fn delete_objects(&self, expired: &Upload) -> Outcome {
+        match self.files.delete_all(expired).await {
+            Ok(()) => Outcome::Expired,
             Err(error) => {
                 tracing::warn!(upload = %expired.upload_id, error = chain(&error), "objects are left for later");
-                Care::ExpiredButObjects
+                Outcome::ExpiredButObjects
             }
         }
     }
 }
 
-impl<R: SweepRows, F: UploadRemoval> Backlog for DueUploads<'_, R, F> {
+impl Backlog for DueUploads<'_> {
     type Shard = SweepShard;
     type Entry = SweepEntry;
-    type Outcome = (UploadId, Result<Care, CareError>);
+    type Outcome = (UploadId, Cleaned);
     type Error = DynamoError;
 
     const AT_ONCE: usize = AT_ONCE;
@@ -195,16 +239,16 @@ impl<R: SweepRows, F: UploadRemoval> Backlog for DueUploads<'_, R, F> {
         shard: SweepShard,
         after: Option<SweepEntry>,
     ) -> Result<ShardPage<SweepEntry>, DynamoError> {
-        self.rows.page(shard, self.turn.scheduled_at, after).await
+        self.rows.page_of_due(shard, self.turn.scheduled_at, after).await
     }
 
     async fn work_on(&self, entry: SweepEntry) -> Self::Outcome {
-        let care = self.turn.deadline.cut_off(self.look_after(&entry)).await;
-        let care = care.unwrap_or_else(|passed| Err(passed.into()));
-        if matches!(care, Err(_) | Ok(Care::Contended)) {
+        let cleaned = self.turn.deadline.cut_off(self.clean_up(&entry)).await;
+        let cleaned = cleaned.unwrap_or_else(|passed| Err(passed.into()));
+        if matches!(cleaned, Err(_) | Ok(Outcome::Contended)) {
             self.put_behind(&entry).await;
         }
-        (entry.upload_id, care)
+        (entry.upload_id, cleaned)
     }
 }
 
@@ -223,8 +267,7 @@ impl UploadCleanupResult {
         }
     }
 
-    /// Counts what is left over.
-    fn tell(&self) {
+    fn count_left_over(&self) {
         let left = [
             ("failed", self.failed),
             ("objects-left", self.objects_left),
@@ -235,26 +278,23 @@ impl UploadCleanupResult {
         }
     }
 
-    fn count(
-        &mut self,
-        (upload_id, care): (UploadId, Result<Care, CareError>),
-    ) -> Result<(), BacklogError<DynamoError>> {
-        match care {
-            Ok(Care::Expired) => self.expired += 1,
-            Ok(Care::ExpiredButObjects) => {
+    fn count(&mut self, (upload_id, cleaned): (UploadId, Cleaned)) -> Result<(), BacklogError<DynamoError>> {
+        match cleaned {
+            Ok(Outcome::Expired) => self.expired += 1,
+            Ok(Outcome::ExpiredButObjects) => {
                 self.expired += 1;
                 self.objects_left += 1;
             }
-            Ok(Care::Forgotten) => self.forgotten += 1,
-            Ok(Care::Settled) => self.settled += 1,
-            Ok(Care::EndedBefore) => self.ended_before += 1,
-            Ok(Care::Contended) => self.contended += 1,
-            Ok(Care::Fenced) => {
+            Ok(Outcome::Removed) => self.forgotten += 1,
+            Ok(Outcome::Settled) => self.settled += 1,
+            Ok(Outcome::EndedBefore) => self.ended_before += 1,
+            Ok(Outcome::Contended) => self.contended += 1,
+            Ok(Outcome::Overtaken) => {
                 tracing::warn!(%upload_id, due_before = %rfc3339(self.due_before), "the lock was taken over");
                 return Err(BacklogError::Overtaken);
             }
             Err(error) => {
-                tracing::error!(%upload_id, error = chain(&error), "an upload could not be looked after");
+                tracing::error!(%upload_id, error = chain(error.as_ref()), "an upload could not be cleaned up");
                 self.failed += 1;
             }
         }

@@ -1,9 +1,7 @@
 //! Completing: step 3 of the protocol.
 
-use super::store::{Assembly, Copied, Transition};
-use super::{
-    CompletionRequest, Rejection, Upload, UploadError, UploadFiles, UploadRows, UploadStatus, Uploads,
-};
+use super::s3::{Assembly, Copied};
+use super::{CompletionRequest, Rejection, Transition, Upload, UploadError, UploadStatus, Uploads};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{UploadId, UserId};
 use crate::core::retry::Backoff;
@@ -15,14 +13,14 @@ enum Found {
     Right,
     /// Something else than what was announced.
     Wrong(Rejection),
-    /// Incoming was replaced or deleted while it was looked at.
-    Moved,
+    /// Incoming was replaced or deleted while it was checked.
+    Replaced,
     /// No final object that is right, and no incoming one.
     Nothing,
 }
 
-impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
-    /// Makes the caller's upload READY if its file is what was announced, and tells what it was made.
+impl Uploads {
+    /// Makes the caller's upload READY if its file is what was announced, and returns it.
     pub async fn complete(
         &self,
         owner: &UserId,
@@ -31,21 +29,9 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         deadline: Deadline,
     ) -> Result<Upload, UploadError> {
         let mut backoff = Backoff::within(deadline);
-        let upload = loop {
-            match self.rows.count_try(owner, upload_id).await? {
-                Transition::Done(upload) => break upload,
-                Transition::Refused(stands) => {
-                    return match settled(stands, upload_id) {
-                        // Only a PENDING upload without a try left refuses one.
-                        Settled::Pending(upload) => {
-                            self.reject(&upload, Rejection::TooManyTries, backoff).await
-                        }
-                        Settled::Over(outcome) => outcome,
-                    };
-                }
-                Transition::Busy if backoff.wait().await => {}
-                Transition::Busy => return Err(UploadError::Contended),
-            }
+        let upload = match self.count_try(owner, upload_id, &mut backoff).await? {
+            Decided::Pending(upload) => upload,
+            Decided::Ended(outcome) => return outcome,
         };
         sent.check(&upload)?;
         if let Some(s3_upload_id) = &upload.s3_upload_id {
@@ -56,15 +42,40 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         }
         let found = loop {
             match self.examine(&upload).await? {
-                Found::Moved if backoff.wait().await => {}
+                Found::Replaced if backoff.wait().await => {}
                 found => break found,
             }
         };
         match found {
-            Found::Right => self.finish(&upload, backoff).await,
-            Found::Wrong(rejection) => self.reject(&upload, rejection, backoff).await,
-            Found::Moved => Err(UploadError::Contended),
+            Found::Right => self.finish(&upload, &mut backoff).await,
+            Found::Wrong(rejection) => self.reject(&upload, rejection, &mut backoff).await,
+            Found::Replaced => Err(UploadError::Contended),
             Found::Nothing => self.not_sent(&upload).await,
+        }
+    }
+
+    /// Step 3.1.
+    async fn count_try(
+        &self,
+        owner: &UserId,
+        upload_id: &UploadId,
+        backoff: &mut Backoff,
+    ) -> Result<Decided, UploadError> {
+        loop {
+            match self.rows.count_try(owner, upload_id).await? {
+                Transition::Done(upload) => return Ok(Decided::Pending(upload)),
+                Transition::Refused(row) => {
+                    return Ok(match decide(row, upload_id) {
+                        // Only a PENDING upload without a try left refuses one.
+                        Decided::Pending(upload) => {
+                            Decided::Ended(self.reject(&upload, Rejection::TooManyTries, backoff).await)
+                        }
+                        ended @ Decided::Ended(_) => ended,
+                    });
+                }
+                Transition::Conflict if backoff.wait().await => {}
+                Transition::Conflict => return Err(UploadError::Contended),
+            }
         }
     }
 
@@ -82,31 +93,31 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         Ok(match self.files.copy(upload, &incoming).await? {
             Copied::Whole(checksum) if upload.sha256.is(&checksum) => Found::Right,
             Copied::Whole(_) => Found::Wrong(Rejection::WrongChecksum),
-            Copied::Moved => Found::Moved,
+            Copied::Replaced => Found::Replaced,
         })
     }
 
-    /// The end of step 3.3. The client has not sent the file, or somebody has taken it away since the row was read: whoever does
-    /// writes the row first, so the row knows.
+    /// The end of step 3.3. Either the client has not sent the file, or another request has deleted it since the row was read.
+    /// Such a request writes the row first, so the row tells which.
     async fn not_sent(&self, upload: &Upload) -> Result<Upload, UploadError> {
-        match settled(self.rows.read(&upload.owner_id, &upload.upload_id).await?, &upload.upload_id) {
-            Settled::Pending(_) => Err(UploadError::Incomplete),
-            Settled::Over(outcome) => outcome,
+        match decide(self.rows.read(&upload.owner_id, &upload.upload_id).await?, &upload.upload_id) {
+            Decided::Pending(_) => Err(UploadError::Incomplete),
+            Decided::Ended(outcome) => outcome,
         }
     }
 
     /// Steps 3.6 and 3.7.
-    async fn finish(&self, upload: &Upload, mut backoff: Backoff) -> Result<Upload, UploadError> {
+    async fn finish(&self, upload: &Upload, backoff: &mut Backoff) -> Result<Upload, UploadError> {
         loop {
             match self.rows.finish(upload, self.clock.now()).await? {
                 Transition::Done(ready) => {
                     telemetry::count(Metric::UploadsReady, 1);
-                    self.clear(&ready).await;
+                    self.delete_incoming(&ready).await;
                     return Ok(ready);
                 }
-                Transition::Refused(stands) => return self.overtaken(upload, stands).await,
-                Transition::Busy if backoff.wait().await => {}
-                Transition::Busy => return Err(UploadError::Contended),
+                Transition::Refused(row) => return self.ended_before(upload, row).await,
+                Transition::Conflict if backoff.wait().await => {}
+                Transition::Conflict => return Err(UploadError::Contended),
             }
         }
     }
@@ -116,63 +127,63 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         &self,
         upload: &Upload,
         rejection: Rejection,
-        mut backoff: Backoff,
+        backoff: &mut Backoff,
     ) -> Result<Upload, UploadError> {
         loop {
             match self.rows.reject(upload, rejection).await? {
                 Transition::Done(rejected) => {
                     telemetry::count_case(Metric::UploadsRejected, rejection.as_str(), 1);
-                    self.give_up(&rejected).await;
+                    self.delete_objects(&rejected).await;
                     return Err(UploadError::Rejected(rejection));
                 }
-                Transition::Refused(stands) => return self.overtaken(upload, stands).await,
-                Transition::Busy if backoff.wait().await => {}
-                Transition::Busy => return Err(UploadError::Contended),
+                Transition::Refused(row) => return self.ended_before(upload, row).await,
+                Transition::Conflict if backoff.wait().await => {}
+                Transition::Conflict => return Err(UploadError::Contended),
             }
         }
     }
 
-    /// Somebody else ended the upload meanwhile: their outcome holds. One that is READY needs its final object; of any
-    /// other, what this completion has copied must go.
-    async fn overtaken(&self, upload: &Upload, stands: Option<Upload>) -> Result<Upload, UploadError> {
-        match settled(stands, &upload.upload_id) {
+    /// Another request ended the upload meanwhile, and its outcome holds. A READY upload needs its final object; of any
+    /// other upload, the object that this completion has copied is deleted.
+    async fn ended_before(&self, upload: &Upload, row: Option<Upload>) -> Result<Upload, UploadError> {
+        match decide(row, &upload.upload_id) {
             // A row never becomes PENDING again.
-            Settled::Pending(_) => Err(UploadError::Contended),
-            Settled::Over(Ok(ready)) => {
-                self.clear(&ready).await;
+            Decided::Pending(_) => Err(UploadError::Contended),
+            Decided::Ended(Ok(ready)) => {
+                self.delete_incoming(&ready).await;
                 Ok(ready)
             }
-            Settled::Over(outcome) => {
-                self.give_up(upload).await;
+            Decided::Ended(outcome) => {
+                self.delete_objects(upload).await;
                 outcome
             }
         }
     }
 
-    /// Deletes incoming, which nobody needs any more. What fails here, the bucket's lifecycle does later.
-    async fn clear(&self, upload: &Upload) {
-        if let Err(error) = self.files.clear(upload).await {
+    /// Deletes incoming, which nobody needs any more. If that fails, the bucket's lifecycle deletes it later.
+    async fn delete_incoming(&self, upload: &Upload) {
+        if let Err(error) = self.files.delete_incoming(upload).await {
             tracing::warn!(upload = %upload.upload_id, error = chain(&error), "an object is left for the lifecycle");
         }
     }
 }
 
-/// What a row says about a completion.
-enum Settled {
+/// What a row says to a completion.
+enum Decided {
     Pending(Upload),
-    Over(Result<Upload, UploadError>),
+    Ended(Result<Upload, UploadError>),
 }
 
-fn settled(upload: Option<Upload>, upload_id: &UploadId) -> Settled {
-    let missing = || Settled::Over(Err(UploadError::NotFound(upload_id.clone())));
+fn decide(upload: Option<Upload>, upload_id: &UploadId) -> Decided {
+    let missing = || Decided::Ended(Err(UploadError::NotFound(upload_id.clone())));
     let Some(upload) = upload else { return missing() };
     match upload.status {
-        UploadStatus::Pending => Settled::Pending(upload),
-        UploadStatus::Ready => Settled::Over(Ok(upload)),
+        UploadStatus::Pending => Decided::Pending(upload),
+        UploadStatus::Ready => Decided::Ended(Ok(upload)),
         UploadStatus::Rejected => {
-            // A row of before the reasons had names cannot be: they came together.
+            // Every REJECTED row has its reason.
             let reason = upload.rejection.unwrap_or(Rejection::WrongChecksum);
-            Settled::Over(Err(UploadError::Rejected(reason)))
+            Decided::Ended(Err(UploadError::Rejected(reason)))
         }
         UploadStatus::Deleted => missing(),
     }

@@ -3,10 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::store::{Creation, UploadLinks};
-use super::{
-    Upload, UploadError, UploadFiles, UploadRequest, UploadRows, UploadStatus, Uploads, part_size, parts,
-};
+use super::{Creation, Upload, UploadError, UploadRequest, UploadStatus, Uploads, part_size, parts};
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::UserId;
@@ -72,16 +69,16 @@ impl Offer {
     }
 }
 
-impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
-    /// Announces a file: takes it from the quota, and tells how to send it. The row comes last, so that nothing that can
-    /// fail stands between it and the answer.
+impl Uploads {
+    /// Announces a file: takes it from the quota, and says how to send it. The row is written last, so that nothing that can
+    /// fail happens between the row and the answer.
     pub async fn create(
         &self,
         owner: &UserId,
-        wish: UploadRequest,
+        request: UploadRequest,
         deadline: Deadline,
     ) -> Result<Offer, UploadError> {
-        let file = self.limits.admit(wish)?;
+        let file = self.limits.admit(request)?;
         let quota_bytes = self.limits.quota_bytes;
         if file.size_bytes > quota_bytes {
             return Err(UploadError::QuotaExceeded { used: None, quota_bytes });
@@ -108,7 +105,7 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
             Ok((method, expires_at)) => Ok(Offer { upload, method, expires_at }),
             Err(error) => {
                 if upload.s3_upload_id.is_some() {
-                    self.give_up(&upload).await;
+                    self.delete_objects(&upload).await;
                 }
                 Err(error)
             }
@@ -120,26 +117,27 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         upload: &Upload,
         deadline: Deadline,
     ) -> Result<(Method, Timestamp), UploadError> {
-        let links = self.files.links().await?;
+        let signer = self.files.signer().await?;
         let method = match (&upload.s3_upload_id, upload.part_size_bytes) {
             (Some(s3_upload_id), Some(part_size_bytes)) => {
-                let mut signed = Vec::new();
+                let mut links = Vec::new();
                 for (number, size) in parts(upload.size_bytes, part_size_bytes) {
-                    signed.push((number, size, links.part(upload, s3_upload_id, number, size).await?));
+                    let url = signer.part(&upload.incoming_key(), s3_upload_id, number, size).await?;
+                    links.push((number, size, url));
                 }
-                Method::Parts { part_size_bytes, links: signed }
+                Method::Parts { part_size_bytes, links }
             }
-            _ => Method::Whole(links.whole(upload).await?),
+            _ => Method::Whole(upload.link_to_send(&signer).await?),
         };
         let mut backoff = Backoff::within(deadline);
         loop {
             match self.rows.create(upload, &self.limits).await? {
-                Creation::Created => return Ok((method, links.expires_at())),
+                Creation::Created => return Ok((method, signer.expires_at())),
                 Creation::QuotaExceeded(used) => {
                     let quota_bytes = self.limits.quota_bytes;
                     return Err(UploadError::QuotaExceeded { used: Some(used), quota_bytes });
                 }
-                Creation::Busy => telemetry::count(Metric::TransactionConflicts, 1),
+                Creation::Conflict => telemetry::count(Metric::TransactionConflicts, 1),
             }
             if !backoff.wait().await {
                 return Err(UploadError::Contended);

@@ -1,16 +1,15 @@
 //! Deleting: step 4 of the protocol.
 
-use super::read::present;
-use super::store::Transition;
-use super::{Ending, Upload, UploadError, UploadFiles, UploadRows, Uploads};
+use super::read::visible;
+use super::{Ending, Transition, Upload, UploadError, Uploads};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{UploadId, UserId};
 use crate::core::retry::Backoff;
 use crate::platform::telemetry::{self, Metric, chain};
 
-impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
-    /// Deletes the caller's upload, whatever has become of it. If nothing can write its objects any more, it is given back to
-    /// the quota; else the clean-up does that later. One that is deleted already is none.
+impl Uploads {
+    /// Deletes the caller's upload, whatever its status. If nothing can write its objects any more, the quota gets it back at
+    /// once; else the clean-up does that later. A deleted upload is not found.
     pub async fn delete(
         &self,
         owner: &UserId,
@@ -20,16 +19,16 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         let mut seen = self.rows.read(owner, upload_id).await?;
         let mut backoff = Backoff::within(deadline);
         loop {
-            let upload = present(seen, upload_id)?;
+            let upload = visible(seen, upload_id)?;
             match self.rows.delete(&upload, self.clock.now()).await? {
                 Transition::Done(deleted) => {
-                    if self.give_up(&deleted).await {
-                        self.forget(&deleted, backoff).await;
+                    if self.delete_objects(&deleted).await {
+                        self.remove_row(&deleted, backoff).await;
                     }
                     return Ok(());
                 }
-                Transition::Refused(stands) => seen = stands,
-                Transition::Busy => {
+                Transition::Refused(row) => seen = row,
+                Transition::Conflict => {
                     telemetry::count(Metric::TransactionConflicts, 1);
                     seen = Some(upload);
                 }
@@ -40,15 +39,15 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         }
     }
 
-    /// The end of step 4, if its time has come. What fails here, the clean-up does later.
-    async fn forget(&self, deleted: &Upload, mut backoff: Backoff) {
+    /// The end of step 4, if its time has come. If it fails, the clean-up does it later.
+    async fn remove_row(&self, deleted: &Upload, mut backoff: Backoff) {
         let now = self.clock.now();
         if deleted.settled_at(now) >= now {
             return;
         }
         loop {
-            match self.rows.forget(deleted, now).await {
-                Ok(Ending::Busy) if backoff.wait().await => {
+            match self.rows.remove(deleted, now).await {
+                Ok(Ending::Conflict) if backoff.wait().await => {
                     telemetry::count(Metric::TransactionConflicts, 1);
                 }
                 Ok(_) => return,
@@ -61,10 +60,10 @@ impl<R: UploadRows, F: UploadFiles> Uploads<R, F> {
         }
     }
 
-    /// Removes what S3 has of an upload, and tells whether that is done. What fails here, the bucket's lifecycle or the
+    /// Deletes what S3 has of an upload, and tells whether that is done. What fails here, the bucket's lifecycle or the
     /// clean-up does later.
-    pub(super) async fn give_up(&self, upload: &Upload) -> bool {
-        match self.files.remove(upload).await {
+    pub(super) async fn delete_objects(&self, upload: &Upload) -> bool {
+        match self.files.delete_all(upload).await {
             Ok(()) => true,
             Err(error) => {
                 let error = chain(&error);

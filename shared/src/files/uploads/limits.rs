@@ -4,8 +4,7 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::content_type::AllowedTypes;
-use super::{ContentType, FileDigest, FileName};
+use super::{AllowedTypes, ContentType, FileDigest, FileName, InvalidContentType, InvalidFileName};
 use crate::core::env::{ConfigError, Env};
 use crate::core::json;
 use serde::Deserialize;
@@ -57,9 +56,9 @@ impl UploadLimits {
         })
     }
 
-    /// Holds a wish against the limits.
-    pub fn admit(&self, wish: UploadRequest) -> Result<NewFile, UnfitUpload> {
-        let UploadRequest { file_name, content_type, size_bytes, sha256 } = wish;
+    /// Checks a request against the limits.
+    pub fn admit(&self, request: UploadRequest) -> Result<NewFile, UnfitUpload> {
+        let UploadRequest { file_name, content_type, size_bytes, sha256 } = request;
         let content_type: ContentType = content_type.parse()?;
         if !self.types.list(&content_type) {
             return Err(UnfitUpload::Type(content_type));
@@ -150,13 +149,13 @@ pub struct NewFile {
 /// Why a file may not be uploaded. 422.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitUpload {
-    /// Its name is none.
+    /// Its name is not a file name.
     #[error(transparent)]
-    Name(#[from] super::file_name::InvalidFileName),
-    /// Its type is none.
+    Name(#[from] InvalidFileName),
+    /// Its type is not a content type.
     #[error(transparent)]
-    NoType(#[from] super::content_type::InvalidContentType),
-    /// Files of this type are not taken.
+    NoType(#[from] InvalidContentType),
+    /// Files of this type are not accepted.
     #[error("files of the type {} are not taken", .0.as_str())]
     Type(ContentType),
     /// It is empty, or too large.
@@ -181,7 +180,7 @@ mod tests {
         UploadLimits::from_env(&Env::of(usual.into_iter().chain(changed)))
     }
 
-    fn wish() -> UploadRequest {
+    fn asked() -> UploadRequest {
         UploadRequest {
             file_name: " Plan.PNG ".to_owned(),
             content_type: "Image/Png".to_owned(),
@@ -215,24 +214,24 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_within_the_limits_is_read_into_types() {
-        let file = limits(None).unwrap().admit(wish()).unwrap();
+    fn a_request_within_the_limits_is_read_into_types() {
+        let file = limits(None).unwrap().admit(asked()).unwrap();
         assert_eq!((file.file_name.as_str(), file.content_type.as_str()), ("Plan.PNG", "image/png"));
-        let largest = UploadRequest { size_bytes: 104_857_600, ..wish() };
+        let largest = UploadRequest { size_bytes: 104_857_600, ..asked() };
         assert!(limits(None).unwrap().admit(largest).is_ok());
     }
 
     #[test]
-    fn a_wish_beyond_the_limits_is_refused_with_its_reason() {
-        let refused = |wish| limits(None).unwrap().admit(wish).unwrap_err();
+    fn a_request_beyond_the_limits_is_refused_with_its_reason() {
+        let refused = |request| limits(None).unwrap().admit(request).unwrap_err();
         for size_bytes in [0, 104_857_601] {
             let max_bytes = 104_857_600;
-            assert_eq!(refused(UploadRequest { size_bytes, ..wish() }), UnfitUpload::Size { max_bytes });
+            assert_eq!(refused(UploadRequest { size_bytes, ..asked() }), UnfitUpload::Size { max_bytes });
         }
-        let typed = |text: &str| refused(UploadRequest { content_type: text.to_owned(), ..wish() });
+        let typed = |text: &str| refused(UploadRequest { content_type: text.to_owned(), ..asked() });
         assert!(matches!(typed("text/html"), UnfitUpload::Type(_)));
         assert!(matches!(typed("text/plain; charset=utf-8"), UnfitUpload::NoType(_)));
-        let named = refused(UploadRequest { file_name: "../plan".to_owned(), ..wish() });
+        let named = refused(UploadRequest { file_name: "../plan".to_owned(), ..asked() });
         assert!(matches!(named, UnfitUpload::Name(_)));
     }
 }

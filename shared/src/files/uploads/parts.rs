@@ -1,4 +1,9 @@
-//! How a file is sent: whole, or in parts.
+//! How a file is sent: whole or in parts, and the list of parts that a client sends to complete it.
+
+use serde::{Deserialize, Deserializer};
+
+use super::Upload;
+use crate::core::json;
 
 /// Largest file that is sent whole, in bytes. A larger one would have to be sent again from its start when a connection
 /// breaks.
@@ -22,10 +27,98 @@ pub fn parts(size_bytes: u64, part_size_bytes: u64) -> impl Iterator<Item = (i32
     (1..).zip(starts.map(move |start| part_size_bytes.min(size_bytes - start)))
 }
 
+/// The body of `POST /uploads/{uploadId}/complete`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CompletionRequest {
+    /// The parts in their order; none for a file that was sent whole.
+    #[serde(default, deserialize_with = "no_more_than_there_can_be")]
+    pub parts: Vec<SentPart>,
+}
+
+/// One part as it was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SentPart {
+    /// Which.
+    #[serde(deserialize_with = "json::integer")]
+    pub part_number: i32,
+    /// What S3 answered in `ETag`.
+    pub etag: PartTag,
+}
+
+/// An entity tag of S3: it names the bytes of a part. Kept in double quotes, as S3 gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartTag(String);
+
+/// Longest tag that is taken for one, in bytes, with its quotes. S3's are 32 hex digits in quotes.
+const MAX_TAG_BYTES: usize = 128;
+
+impl PartTag {
+    /// The tag in quotes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for PartTag {
+    /// Takes the tag with its quotes or without: some clients strip them from the header.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let unquoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&text);
+        let is_tag = !unquoted.is_empty() && unquoted.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+        if is_tag && text.len() <= MAX_TAG_BYTES {
+            Ok(Self(format!("\"{unquoted}\"")))
+        } else {
+            Err(serde::de::Error::custom(format_args!(
+                "an etag has 1 to {MAX_TAG_BYTES} visible ASCII characters, and double quotes only around it"
+            )))
+        }
+    }
+}
+
+fn no_more_than_there_can_be<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SentPart>, D::Error> {
+    let parts = Vec::<SentPart>::deserialize(deserializer)?;
+    if parts.len() as u64 > MAX_PARTS {
+        return Err(serde::de::Error::custom(format_args!("a file has at most {MAX_PARTS} parts")));
+    }
+    Ok(parts)
+}
+
+/// A list that is not that of the upload's parts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnfitParts {
+    /// Parts of a file that is sent whole.
+    #[error("this file is sent whole: it has no parts")]
+    None,
+    /// Others than there are, or in another order.
+    #[error("this file has the parts 1 to {0}, in that order")]
+    Numbers(usize),
+    /// S3 has others, or not all of them.
+    #[error("S3 has not received these parts ({0}); send what is missing, and complete again")]
+    Unknown(String),
+}
+
+impl CompletionRequest {
+    /// Whether the list is that of the upload's parts, as far as their numbers tell. S3 knows the rest.
+    pub(super) fn check(&self, upload: &Upload) -> Result<(), UnfitParts> {
+        let Some(part_size) = upload.part_size_bytes else {
+            return if self.parts.is_empty() { Ok(()) } else { Err(UnfitParts::None) };
+        };
+        let wanted: Vec<_> = parts(upload.size_bytes, part_size).map(|(number, _)| number).collect();
+        if self.parts.iter().map(|part| part.part_number).eq(wanted.iter().copied()) {
+            Ok(())
+        } else {
+            Err(UnfitParts::Numbers(wanted.len()))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     #[test]
     fn up_to_five_megabytes_are_sent_whole() {
@@ -49,5 +142,45 @@ mod tests {
             prop_assert!(all.iter().rev().skip(1).all(|(_, size)| *size == part));
             prop_assert!((1..).zip(&all).all(|(n, (number, _))| n == *number));
         }
+    }
+
+    fn read(body: Value) -> Result<CompletionRequest, serde_json::Error> {
+        serde_json::from_value(body)
+    }
+
+    #[test]
+    fn a_body_names_parts_and_their_tags_and_nothing_else() {
+        assert_eq!(read(json!({})).unwrap(), CompletionRequest::default());
+        let part = json!({"partNumber": 1, "etag": "\"0123456789abcdef\""});
+        assert_eq!(read(json!({"parts": [part]})).unwrap().parts.len(), 1);
+        let many = vec![part; 1_001];
+        let long = "a".repeat(129);
+        for wrong in [
+            json!({"parts": null}),
+            json!({"parts": [{"partNumber": 1}]}),
+            json!({"parts": [{"partNumber": 1, "etag": "a b"}]}),
+            json!({"parts": [{"partNumber": 1, "etag": ""}]}),
+            json!({"parts": [{"partNumber": 1, "etag": "\"\""}]}),
+            json!({"parts": [{"partNumber": 1, "etag": "\""}]}),
+            json!({"parts": [{"partNumber": 1, "etag": "\"a"}]}),
+            json!({"parts": [{"partNumber": 1, "etag": "a\"b"}]}),
+            json!({"parts": [{"partNumber": 1, "etag": long}]}),
+            json!({"parts": [{"partNumber": 1.5, "etag": "a"}]}),
+            json!({"parts": [{"partNumber": 1, "etag": "a", "size": 1}]}),
+            json!({"part": []}),
+            json!({"parts": many}),
+        ] {
+            assert!(read(wrong.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_the_same_with_its_quotes_and_without() {
+        let tag = |etag: &str| {
+            let body = read(json!({"parts": [{"partNumber": 1, "etag": etag}]})).unwrap();
+            body.parts[0].etag.clone()
+        };
+        assert_eq!(tag("0123abcd"), tag("\"0123abcd\""));
+        assert_eq!(tag("0123abcd").as_str(), "\"0123abcd\"");
     }
 }

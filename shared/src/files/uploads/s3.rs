@@ -14,9 +14,7 @@ use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, MetadataDirective,
 };
-use jiff::Timestamp;
 
-use super::store::{Assembly, Copied, Incoming, UploadFiles, UploadLinks, UploadRemoval};
 use super::{CompletionRequest, UnfitParts, Upload};
 use crate::core::clock::SharedClock;
 use crate::core::env::{ConfigError, Env};
@@ -25,20 +23,48 @@ use crate::files::links::s3::{Download, Presigner, Put, Signer};
 use crate::files::links::{FileError, MultipartId, SignedUrl};
 use crate::platform::aws;
 
-/// S3 works on gigabytes for longer than on anything else that is asked of it. The request ends sooner, at its own deadline.
-/// So what takes too long is not tried again beside the first try, which would only make S3 do the work twice. An answer
-/// that fails is tried again as ever.
-const LONG_WORK: Duration = Duration::from_secs(29);
+/// Time limit of the calls that may work on gigabytes. The request ends sooner, at its own deadline. So a call that takes too
+/// long is not repeated, which would only make S3 do the work twice. A call that fails is repeated as usual.
+const LONG_CALL: Duration = Duration::from_secs(29);
 
 /// What `CompleteMultipartUpload` says about a list of parts that is not what S3 has.
 const UNFIT: &[&str] = &["InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML"];
+
+/// What became of an upload in parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Assembly {
+    /// The parts are one object now.
+    Assembled,
+    /// S3 does not know the upload any more: it was put together before, or aborted.
+    Over,
+    /// The list does not fit what S3 has. Nothing was changed.
+    Unfit(UnfitParts),
+}
+
+/// The incoming object as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Incoming {
+    /// Its size in bytes.
+    pub(super) size_bytes: u64,
+    /// Names its bytes.
+    etag: String,
+}
+
+/// What became of a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Copied {
+    /// The final object is there, and has this checksum in base64.
+    Whole(String),
+    /// Incoming was replaced or deleted since it was checked. Nothing was changed.
+    Replaced,
+}
 
 /// The bucket that `FILES_BUCKET` names.
 #[derive(Debug, Clone)]
 pub struct S3Uploads {
     client: Client,
-    /// The same, with patience.
-    patient: Client,
+    /// The same, for calls that take longer.
+    long_calls: Client,
     bucket: String,
     presigner: Presigner,
 }
@@ -46,17 +72,119 @@ pub struct S3Uploads {
 impl S3Uploads {
     /// Uploads in the bucket that `FILES_BUCKET` names.
     pub fn from_env(sdk: &SdkConfig, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
-        let patience = TimeoutConfig::builder()
-            .operation_attempt_timeout(LONG_WORK)
-            .operation_timeout(LONG_WORK)
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(LONG_CALL)
+            .operation_timeout(LONG_CALL)
             .build();
-        let patient = aws::s3_config(env, sdk).timeout_config(patience).build();
+        let long_calls = aws::s3_config(env, sdk).timeout_config(timeouts).build();
         Ok(Self {
             client: aws::s3_client(env, sdk),
-            patient: Client::from_conf(patient),
+            long_calls: Client::from_conf(long_calls),
             bucket: env.required("FILES_BUCKET")?.to_owned(),
             presigner: Presigner::from_env(sdk, env, clock)?,
         })
+    }
+
+    /// Starts an answer with links. All of them end at the same time.
+    pub(super) async fn signer(&self) -> Result<Signer, FileError> {
+        self.presigner.signer(None).await
+    }
+
+    /// Starts an upload in parts.
+    pub(super) async fn begin(&self, upload: &Upload) -> Result<MultipartId, FileError> {
+        let key = upload.incoming_key();
+        let request = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&key)
+            .content_type(upload.content_type.as_str());
+        let answer = Box::pin(request.send())
+            .await
+            .map_err(|error| FileError::new("CreateMultipartUpload", &key, error))?;
+        let unnamed = || FileError::unreadable("CreateMultipartUpload", &key, "the answer names no upload");
+        Ok(MultipartId::new(answer.upload_id.ok_or_else(unnamed)?))
+    }
+
+    /// Puts the parts together at incoming.
+    pub(super) async fn assemble(
+        &self,
+        upload: &Upload,
+        s3_upload_id: &MultipartId,
+        sent: &CompletionRequest,
+    ) -> Result<Assembly, FileError> {
+        let key = upload.incoming_key();
+        let parts = sent.parts.iter().map(|part| {
+            CompletedPart::builder().part_number(part.part_number).e_tag(part.etag.as_str()).build()
+        });
+        let request = self
+            .long_calls
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&key)
+            .upload_id(s3_upload_id.as_str())
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build());
+        let Err(error) = Box::pin(request.send()).await else { return Ok(Assembly::Assembled) };
+        match error.code() {
+            Some("NoSuchUpload") => Ok(Assembly::Over),
+            Some(code) if UNFIT.contains(&code) => Ok(Assembly::Unfit(UnfitParts::Unknown(code.to_owned()))),
+            _ => Err(FileError::new("CompleteMultipartUpload", &key, error)),
+        }
+    }
+
+    /// The incoming object, if there is one.
+    pub(super) async fn incoming(&self, upload: &Upload) -> Result<Option<Incoming>, FileError> {
+        let key = upload.incoming_key();
+        self.head(&key, None).await?.map(|head| incoming_of(&key, head)).transpose()
+    }
+
+    /// The checksum of the final object, in base64. `None`: there is no object, or none with a checksum of the whole.
+    pub(super) async fn finished(&self, upload: &Upload) -> Result<Option<String>, FileError> {
+        let head = self.head(&upload.final_key(), Some(ChecksumMode::Enabled)).await?;
+        // A checksum of checksums says nothing about the whole.
+        let whole = head.filter(|head| head.checksum_type() != Some(&ChecksumType::Composite));
+        Ok(whole.and_then(|head| head.checksum_sha256))
+    }
+
+    /// Copies incoming to final, if it is still this object.
+    pub(super) async fn copy(&self, upload: &Upload, incoming: &Incoming) -> Result<Copied, FileError> {
+        let key = upload.final_key();
+        let request = self
+            .long_calls
+            .copy_object()
+            .bucket(&self.bucket)
+            .key(&key)
+            // The characters of our keys stand for themselves in a URL.
+            .copy_source(format!("{}/{}", self.bucket, upload.incoming_key()))
+            .copy_source_if_match(&incoming.etag)
+            .checksum_algorithm(ChecksumAlgorithm::Sha256)
+            .metadata_directive(MetadataDirective::Replace)
+            .content_type(upload.content_type.as_str());
+        match Box::pin(request.send()).await {
+            Ok(answer) => checksum_of(&key, answer).map(Copied::Whole),
+            Err(error) if matches!(error.code(), Some("PreconditionFailed" | "NoSuchKey")) => {
+                Ok(Copied::Replaced)
+            }
+            Err(error) => Err(FileError::new("CopyObject", &key, error)),
+        }
+    }
+
+    /// Deletes incoming.
+    pub(super) async fn delete_incoming(&self, upload: &Upload) -> Result<(), FileError> {
+        self.delete(&upload.incoming_key()).await
+    }
+
+    /// Aborts the upload in parts, if it runs, and deletes both objects. None of them has to be there.
+    pub(super) async fn delete_all(&self, upload: &Upload) -> Result<(), FileError> {
+        let (incoming, finished) = (upload.incoming_key(), upload.final_key());
+        // Parts first: put together after the deletion, they would be an object again.
+        let aborted = match &upload.s3_upload_id {
+            Some(s3_upload_id) => self.abort(&incoming, s3_upload_id).await,
+            None => Ok(()),
+        };
+        // If one call fails, the others are made all the same.
+        let (deleted, and_final) = futures::join!(self.delete(&incoming), self.delete(&finished));
+        aborted.and(deleted).and(and_final)
     }
 
     /// What is under a key; `None` where nothing is.
@@ -97,106 +225,6 @@ impl S3Uploads {
     }
 }
 
-impl UploadFiles for S3Uploads {
-    type Links = Signer;
-
-    async fn links(&self) -> Result<Signer, FileError> {
-        self.presigner.signer(None).await
-    }
-
-    async fn begin(&self, upload: &Upload) -> Result<MultipartId, FileError> {
-        let key = upload.incoming_key();
-        let request = self
-            .client
-            .create_multipart_upload()
-            .bucket(&self.bucket)
-            .key(&key)
-            .content_type(upload.content_type.as_str());
-        let answer = Box::pin(request.send())
-            .await
-            .map_err(|error| FileError::new("CreateMultipartUpload", &key, error))?;
-        let unnamed = || FileError::unreadable("CreateMultipartUpload", &key, "the answer names no upload");
-        Ok(MultipartId::new(answer.upload_id.ok_or_else(unnamed)?))
-    }
-
-    async fn assemble(
-        &self,
-        upload: &Upload,
-        s3_upload_id: &MultipartId,
-        sent: &CompletionRequest,
-    ) -> Result<Assembly, FileError> {
-        let key = upload.incoming_key();
-        let parts = sent.parts.iter().map(|part| {
-            CompletedPart::builder().part_number(part.part_number).e_tag(part.etag.as_str()).build()
-        });
-        let request = self
-            .patient
-            .complete_multipart_upload()
-            .bucket(&self.bucket)
-            .key(&key)
-            .upload_id(s3_upload_id.as_str())
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build());
-        let Err(error) = Box::pin(request.send()).await else { return Ok(Assembly::Assembled) };
-        match error.code() {
-            Some("NoSuchUpload") => Ok(Assembly::Over),
-            Some(code) if UNFIT.contains(&code) => Ok(Assembly::Unfit(UnfitParts::Unknown(code.to_owned()))),
-            _ => Err(FileError::new("CompleteMultipartUpload", &key, error)),
-        }
-    }
-
-    async fn incoming(&self, upload: &Upload) -> Result<Option<Incoming>, FileError> {
-        let key = upload.incoming_key();
-        self.head(&key, None).await?.map(|head| incoming_of(&key, head)).transpose()
-    }
-
-    async fn finished(&self, upload: &Upload) -> Result<Option<String>, FileError> {
-        let head = self.head(&upload.final_key(), Some(ChecksumMode::Enabled)).await?;
-        // A checksum of checksums says nothing about the whole.
-        let whole = head.filter(|head| head.checksum_type() != Some(&ChecksumType::Composite));
-        Ok(whole.and_then(|head| head.checksum_sha256))
-    }
-
-    async fn copy(&self, upload: &Upload, incoming: &Incoming) -> Result<Copied, FileError> {
-        let key = upload.final_key();
-        let request = self
-            .patient
-            .copy_object()
-            .bucket(&self.bucket)
-            .key(&key)
-            // The characters of our keys stand for themselves in a URL.
-            .copy_source(format!("{}/{}", self.bucket, upload.incoming_key()))
-            .copy_source_if_match(&incoming.etag)
-            .checksum_algorithm(ChecksumAlgorithm::Sha256)
-            .metadata_directive(MetadataDirective::Replace)
-            .content_type(upload.content_type.as_str());
-        match Box::pin(request.send()).await {
-            Ok(answer) => checksum_of(&key, answer).map(Copied::Whole),
-            Err(error) if matches!(error.code(), Some("PreconditionFailed" | "NoSuchKey")) => {
-                Ok(Copied::Moved)
-            }
-            Err(error) => Err(FileError::new("CopyObject", &key, error)),
-        }
-    }
-}
-
-impl UploadRemoval for S3Uploads {
-    async fn clear(&self, upload: &Upload) -> Result<(), FileError> {
-        self.delete(&upload.incoming_key()).await
-    }
-
-    async fn remove(&self, upload: &Upload) -> Result<(), FileError> {
-        let (incoming, finished) = (upload.incoming_key(), upload.final_key());
-        // Parts first: put together after the deletion, they would be an object again.
-        let aborted = match &upload.s3_upload_id {
-            Some(s3_upload_id) => self.abort(&incoming, s3_upload_id).await,
-            None => Ok(()),
-        };
-        // Whatever fails, the rest is tried: what is gone is gone.
-        let (deleted, and_final) = futures::join!(self.delete(&incoming), self.delete(&finished));
-        aborted.and(deleted).and(and_final)
-    }
-}
-
 /// The incoming object that S3 tells of. One of an unknown size must not be taken for an empty one, which is rejected.
 fn incoming_of(key: &str, head: HeadObjectOutput) -> Result<Incoming, FileError> {
     let size_bytes = head.content_length.and_then(|length| u64::try_from(length).ok());
@@ -215,42 +243,31 @@ fn checksum_of(key: &str, copied: CopyObjectOutput) -> Result<String, FileError>
         .ok_or_else(|| FileError::unreadable("CopyObject", key, "the answer has no checksum of the whole"))
 }
 
-impl UploadLinks for Signer {
-    fn expires_at(&self) -> Timestamp {
-        Signer::expires_at(self)
+impl Upload {
+    /// A link to send the whole file.
+    pub(super) async fn link_to_send(&self, signer: &Signer) -> Result<SignedUrl, FileError> {
+        let put = Put {
+            key: &self.incoming_key(),
+            size_bytes: self.size_bytes,
+            content_type: self.content_type.as_str(),
+            sha256_base64: &self.sha256.base64(),
+        };
+        signer.put(put).await
     }
 
-    async fn whole(&self, upload: &Upload) -> Result<SignedUrl, FileError> {
-        self.put(Put {
-            key: &upload.incoming_key(),
-            size_bytes: upload.size_bytes,
-            content_type: upload.content_type.as_str(),
-            sha256_base64: &upload.sha256.base64(),
-        })
-        .await
-    }
-
-    async fn part(
+    /// A link to read the final object.
+    pub(super) async fn link_to_read(
         &self,
-        upload: &Upload,
-        s3_upload_id: &MultipartId,
-        number: i32,
-        size_bytes: u64,
+        signer: &Signer,
+        disposition: Disposition,
     ) -> Result<SignedUrl, FileError> {
-        Signer::part(self, &upload.incoming_key(), s3_upload_id, number, size_bytes).await
-    }
-
-    async fn download(&self, upload: &Upload, disposition: Disposition) -> Result<SignedUrl, FileError> {
-        Signer::download(
-            self,
-            Download {
-                key: &upload.final_key(),
-                file_name: upload.file_name.as_str(),
-                content_type: upload.content_type.as_str(),
-                disposition,
-            },
-        )
-        .await
+        let download = Download {
+            key: &self.final_key(),
+            file_name: self.file_name.as_str(),
+            content_type: self.content_type.as_str(),
+            disposition,
+        };
+        signer.download(download).await
     }
 }
 

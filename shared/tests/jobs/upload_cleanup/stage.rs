@@ -8,14 +8,15 @@ use aws_sdk_s3::error::ProvideErrorMetadata;
 use jiff::Timestamp;
 use sojourn::coordination::backlog::{BacklogError, Turn};
 use sojourn::coordination::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms};
-use sojourn::core::clock::ManualClock;
+use sojourn::core::clock::{ManualClock, SharedClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
 use sojourn::core::ids::{self, UserId};
 use sojourn::files::uploads::cleanup::{self, UploadCleanupResult};
-use sojourn::files::uploads::dynamo::{DynamoSweep, DynamoUploads, key, usage_key};
-use sojourn::files::uploads::s3::S3Uploads;
-use sojourn::files::uploads::{CompletionRequest, Upload, UploadError, UploadLimits, UploadRequest, Uploads};
+use sojourn::files::uploads::dynamo::{key, usage_key};
+use sojourn::files::uploads::{
+    CompletionRequest, DynamoUploads, S3Uploads, Upload, UploadError, UploadLimits, UploadRequest, Uploads,
+};
 use sojourn::platform::dynamo::{DynamoError, Guard};
 use sojourn_testing::{BUCKET, Files, Fixture, Store};
 
@@ -72,8 +73,12 @@ impl Stage {
         S3Uploads::from_env(&self.files.sdk(), &self.env, self.clock.clone()).unwrap()
     }
 
-    pub(super) fn uploads(&self) -> Uploads<DynamoUploads, S3Uploads> {
-        let rows = DynamoUploads::from_env(self.store.client.clone(), &self.env).unwrap();
+    fn rows(&self) -> DynamoUploads {
+        DynamoUploads::from_env(self.store.client.clone(), &self.env).unwrap()
+    }
+
+    pub(super) fn uploads(&self) -> Uploads {
+        let rows = self.rows();
         let limits = UploadLimits::from_env(&self.env).unwrap();
         Uploads::new(rows, self.bucket(), limits, "local".to_owned(), self.clock.clone(), ids::random())
     }
@@ -172,8 +177,8 @@ impl Stage {
         &self,
         turn: &Turn<Guard>,
     ) -> Result<UploadCleanupResult, BacklogError<DynamoError>> {
-        let rows = DynamoSweep::from_env(self.store.client.clone(), &self.env, self.clock.clone()).unwrap();
-        cleanup::run(&rows, &self.bucket(), turn).await
+        let clock: SharedClock = self.clock.clone();
+        cleanup::run(&self.rows(), &self.bucket(), &clock, turn).await
     }
 
     /// A whole run of the slot at `at`.

@@ -2,10 +2,9 @@
 
 use std::error::Error;
 
-use aws_sdk_dynamodb::Client;
 use serde::{Deserialize, Serialize};
 
-use super::{key, parse};
+use super::{DynamoUploads, key, parse};
 use crate::core::cursor::{self, Page};
 use crate::core::ids::{UploadId, UserId};
 use crate::files::uploads::{Upload, UploadError, UploadStatus};
@@ -18,8 +17,8 @@ const LISTING: &str = "uploads";
 const OF_OWNER: &str = "ownerId = :owner AND begins_with(uploadId, :prefix)";
 const PREFIX: &str = "upl_";
 
-/// Tombstones are nobody's business. They are left out after the page was read: it may be shorter than was asked for, or
-/// empty, and the cursor goes on behind it.
+/// Clients do not see tombstones. They are filtered out after the page was read: it may be shorter than was asked for, or
+/// empty, and the cursor continues behind it.
 const NOT_DELETED: &str = "#status <> :deleted";
 
 /// The place behind an upload in its owner's list. The owner is never part of it.
@@ -29,44 +28,46 @@ struct Behind {
     upload_id: UploadId,
 }
 
-/// One query is one page.
-pub(super) async fn page(
-    client: &Client,
-    table: &str,
-    owner: &UserId,
-    cursor: Option<&str>,
-    limit: u32,
-) -> Result<Page<Upload>, UploadError> {
-    let start = cursor
-        .map(|cursor| cursor::decode::<Behind>(LISTING, cursor))
-        .transpose()?
-        .map(|behind| key(owner, &behind.upload_id));
-    let request = client
-        .query()
-        .table_name(table)
-        .key_condition_expression(OF_OWNER)
-        .filter_expression(NOT_DELETED)
-        .expression_attribute_names("#status", "status")
-        .expression_attribute_values(":owner", text(owner.as_str()))
-        .expression_attribute_values(":prefix", text(PREFIX))
-        .expression_attribute_values(":deleted", text(UploadStatus::Deleted.as_str()))
-        .consistent_read(true)
-        .scan_index_forward(false)
-        .set_exclusive_start_key(start)
-        .limit(cursor::rows_to_read(limit));
-    let answer = Box::pin(request.send())
-        .await
-        .map_err(|error| DynamoError::new("Query", format!("uploads of {owner}"), error))?;
-    let mut items: Vec<Upload> =
-        answer.items.unwrap_or_default().into_iter().map(parse).collect::<Result<_, _>>()?;
-    let next_cursor = match (cursor::cut(&mut items, limit), answer.last_evaluated_key) {
-        (Some(last), _) => Some(Behind { upload_id: last.upload_id.clone() }),
-        // Tombstones were left out, or DynamoDB's megabyte was full.
-        (None, Some(key)) => Some(behind(key)?),
-        (None, None) => None,
-    };
-    let next_cursor = next_cursor.as_ref().map(encode).transpose()?;
-    Ok(Page { items, next_cursor })
+impl DynamoUploads {
+    /// A page of the owner's uploads behind `cursor`, newest first, without those that are DELETED: one query. Consistent.
+    pub(in crate::files::uploads) async fn list(
+        &self,
+        owner: &UserId,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Upload>, UploadError> {
+        let start = cursor
+            .map(|cursor| cursor::decode::<Behind>(LISTING, cursor))
+            .transpose()?
+            .map(|behind| key(owner, &behind.upload_id));
+        let request = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression(OF_OWNER)
+            .filter_expression(NOT_DELETED)
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":owner", text(owner.as_str()))
+            .expression_attribute_values(":prefix", text(PREFIX))
+            .expression_attribute_values(":deleted", text(UploadStatus::Deleted.as_str()))
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .set_exclusive_start_key(start)
+            .limit(cursor::rows_to_read(limit));
+        let answer = Box::pin(request.send())
+            .await
+            .map_err(|error| DynamoError::new("Query", format!("uploads of {owner}"), error))?;
+        let mut items: Vec<Upload> =
+            answer.items.unwrap_or_default().into_iter().map(parse).collect::<Result<_, _>>()?;
+        let next_cursor = match (cursor::cut(&mut items, limit), answer.last_evaluated_key) {
+            (Some(last), _) => Some(Behind { upload_id: last.upload_id.clone() }),
+            // Tombstones were left out, or DynamoDB's megabyte was full.
+            (None, Some(key)) => Some(behind(key)?),
+            (None, None) => None,
+        };
+        let next_cursor = next_cursor.as_ref().map(encode).transpose()?;
+        Ok(Page { items, next_cursor })
+    }
 }
 
 fn behind(key: Item) -> Result<Behind, DynamoError> {

@@ -1,76 +1,186 @@
-//! Uploads in DynamoDB: a row each under its owner, and one row that counts what the owner has.
+//! Uploads in DynamoDB: a row for each under its owner, and one row that counts what the owner has.
 //!
 //! | attribute | |
 //! |---|---|
 //! | `ownerId` | partition key: the user's id |
 //! | `uploadId` | sort key: `upl_…`, or [`USAGE`] |
 //! | `fileName`, `contentType`, `sizeBytes`, `sha256` | what was announced |
-//! | `status`, `createdAt`, `readyAt`, `rejection` | what became of it |
+//! | `status`, `createdAt`, `readyAt`, `rejection` | its state |
 //! | `region` | whose bucket has it |
-//! | `s3UploadId`, `partSizeBytes` | if it comes in parts; the first until it is READY |
-//! | `tries` | how often it was tried to complete it |
-//! | `sweepShard`, `sweepAt` | key of the index `sweep`: who looks after it, and when. Not of one that is READY and settled |
-//! | `bytes`, `files` | of the row [`USAGE`]: what all uploads take that have a row |
+//! | `s3UploadId`, `partSizeBytes` | if the file comes in parts; the first until it is READY |
+//! | `tries` | how often its completion was tried |
+//! | `sweepShard`, `sweepAt` | key of the index `sweep`: the shard, and when the upload is due for clean-up. A READY upload that is settled has neither |
+//! | `bytes`, `files` | only in the row [`USAGE`]: the sum of all uploads that have a row |
 //!
-//! A row comes and goes in one transaction with the row [`USAGE`], so that the sum is always that of the rows.
-
-use std::time::Duration;
+//! An upload's row is written and removed in one transaction with the row [`USAGE`] ([`quota`]), so that the sum is always that of
+//! the rows.
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem};
+use aws_sdk_dynamodb::types::ReturnValue;
 use jiff::Timestamp;
-use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
+use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
-use super::{Ending, MAX_FILES, SweepShard, Upload, UploadStatus};
+use super::{MAX_TRIES, Rejection, SweepShard, Upload, UploadStatus};
 use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{UploadId, UserId};
 use crate::platform::dynamo::{
-    AttributeValue, CancellationReason, Change, DynamoError, Item, Transaction, number, text, transact,
+    AttributeValue, Change, DynamoError, Item, RowKey, RowRead, Write, WriteOutcome, number, text,
 };
-use crate::platform::tables;
+use crate::platform::{aws, tables};
 
+mod due;
 mod list;
-mod rows;
-mod sweep;
+mod quota;
 
-pub use rows::DynamoUploads;
-pub use sweep::DynamoSweep;
+pub use quota::{Creation, Usage};
 
 /// Sort key of the row that counts what a user has.
 pub const USAGE: &str = "usage";
 
-/// Upload ids are new. What could be in the way is the same upload, written by a try whose answer got lost.
-const IS_NEW: &str = "attribute_not_exists(uploadId)";
+const STATUS: &[(&str, &str)] = &[("#status", "status")];
 
-/// Takes a file from its user's quota, if enough is left. A user's first file makes the row; that it is not larger than the
-/// whole quota was seen before.
-const RESERVE: Change = Change {
-    update: "ADD #bytes :size, #files :one",
-    condition: Some("attribute_not_exists(uploadId) OR (#bytes <= :bytesBefore AND #files <= :filesBefore)"),
-    names: USAGE_NAMES,
+/// The upload has not ended: each end is final.
+const IS_PENDING: &str = "#status = :pending";
+
+/// A client says that the file was sent. The try is counted first, since each one costs calls of S3.
+const COUNT_TRY: Change = Change {
+    update: "ADD tries :one",
+    condition: Some("#status = :pending AND (attribute_not_exists(tries) OR tries < :most)"),
+    names: STATUS,
 };
 
-/// Gives a file back to its user's quota. The row is there: the file is counted in it.
-const RELEASE: Change = Change {
-    update: "SET #bytes = #bytes - :size, #files = #files - :one",
-    condition: Some("#bytes >= :size AND #files >= :one"),
-    names: USAGE_NAMES,
+/// The file is what was announced, and S3 knows nothing of its parts any more. The upload is due for clean-up when its
+/// links have ended.
+const FINISH: Change = Change {
+    update: "SET #status = :ready, readyAt = :now, sweepAt = :linksEnd REMOVE s3UploadId",
+    condition: Some(IS_PENDING),
+    names: STATUS,
 };
 
-const USAGE_NAMES: &[(&str, &str)] = &[("#bytes", "bytes"), ("#files", "files")];
+/// The file is something else. The upload is still due for clean-up, and counts until then.
+const REJECT: Change = Change {
+    update: "SET #status = :rejected, rejection = :reason",
+    condition: Some(IS_PENDING),
+    names: STATUS,
+};
 
-/// Ends an upload that stands as it was seen: whoever changed it meanwhile has to be looked at first. It is looked after when
-/// nothing can write its objects any more.
+/// Deletes an upload that still has the status that was read. It is due for clean-up when nothing can write its objects any
+/// more.
 const DELETE: Change = Change {
     update: "SET #status = :deleted, sweepShard = :shard, sweepAt = :sweepAt",
     condition: Some("#status = :seen"),
-    names: &[("#status", "status")],
+    names: STATUS,
 };
 
-/// The tombstone is still one, and its time has come: the index may have shown the upload as it stood before its user deleted
-/// it, which is too early.
-const IS_DUE_TOMBSTONE: &str = "#status = :deleted AND sweepAt < :before";
+/// What became of a change of an upload's status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transition {
+    /// It happened; the upload as it is now.
+    Done(Upload),
+    /// The condition refused it. The upload as it is, if it has a row. Nothing was changed.
+    Refused(Option<Upload>),
+    /// A conflict with another write of the row. Nothing was changed.
+    Conflict,
+}
+
+/// What became of a change that the clean-up makes too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It happened.
+    Done,
+    /// The upload is not as it was read. Nothing was changed.
+    Refused,
+    /// A conflict with another write of the same rows. Nothing was changed.
+    Conflict,
+    /// The lock's condition refused it: a later run holds the lock. Nothing was changed. Only under a lock.
+    Overtaken,
+}
+
+/// The uploads table. The API calls `GetItem`, `BatchGetItem`, `UpdateItem` and `Query`; the clean-up `GetItem`, `UpdateItem`, and
+/// `Query` on the index `sweep`. In transactions they call `PutItem`, `UpdateItem` and `DeleteItem`.
+#[derive(Debug, Clone)]
+pub struct DynamoUploads {
+    client: Client,
+    table: String,
+    region: String,
+}
+
+impl DynamoUploads {
+    /// Uploads of the region `AWS_REGION`, in the table that `UPLOADS_TABLE` names.
+    pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
+        Ok(Self { client, table: tables::UPLOADS.name(env)?, region: aws::region(env)? })
+    }
+
+    /// The owner's upload, whatever its status. Consistent.
+    pub async fn read(&self, owner: &UserId, upload_id: &UploadId) -> Result<Option<Upload>, DynamoError> {
+        self.item(owner, upload_id).await?.map(parse).transpose()
+    }
+
+    /// The same, as a part of a batch read.
+    pub(super) fn row_read(&self, owner: &UserId, upload_id: &UploadId) -> RowRead<'_, Option<Upload>> {
+        let row = RowKey { table: &self.table, key: key(owner, upload_id) };
+        RowRead::new(row, |item| item.map(parse).transpose())
+    }
+
+    /// Counts a try to complete an upload that is PENDING and has had fewer than [`MAX_TRIES`].
+    pub async fn count_try(&self, owner: &UserId, upload_id: &UploadId) -> Result<Transition, DynamoError> {
+        let values = [pending(), (":one", number(1)), (":most", number(MAX_TRIES))];
+        self.change(&COUNT_TRY, (owner, upload_id), values).await
+    }
+
+    /// PENDING to READY.
+    pub async fn finish(&self, upload: &Upload, now: Timestamp) -> Result<Transition, DynamoError> {
+        let values = [
+            pending(),
+            (":ready", text(UploadStatus::Ready.as_str())),
+            (":now", text(rfc3339(now))),
+            (":linksEnd", text(rfc3339(upload.links_end()))),
+        ];
+        self.change(&FINISH, (&upload.owner_id, &upload.upload_id), values).await
+    }
+
+    /// PENDING to REJECTED.
+    pub async fn reject(&self, upload: &Upload, rejection: Rejection) -> Result<Transition, DynamoError> {
+        let values = [
+            pending(),
+            (":rejected", text(UploadStatus::Rejected.as_str())),
+            (":reason", text(rejection.as_str())),
+        ];
+        self.change(&REJECT, (&upload.owner_id, &upload.upload_id), values).await
+    }
+
+    /// The status that was read to DELETED.
+    pub async fn delete(&self, seen: &Upload, now: Timestamp) -> Result<Transition, DynamoError> {
+        self.change(&DELETE, (&seen.owner_id, &seen.upload_id), delete_values(seen, now)).await
+    }
+
+    async fn change<const N: usize>(
+        &self,
+        change: &Change,
+        (owner, upload_id): (&UserId, &UploadId),
+        values: [(&str, AttributeValue); N],
+    ) -> Result<Transition, DynamoError> {
+        let request = change
+            .request(&self.client, &self.table, key(owner, upload_id), values)
+            .return_values(ReturnValue::AllNew);
+        Ok(match Box::pin(request.send()).await.outcome("UpdateItem", upload_id.as_str())? {
+            Write::Done(answer) => Transition::Done(parse(answer.attributes.unwrap_or_default())?),
+            // An empty item is no row.
+            Write::Refused(item) if item.is_empty() => Transition::Refused(None),
+            Write::Refused(item) => Transition::Refused(Some(parse(item)?)),
+            Write::Conflict => Transition::Conflict,
+        })
+    }
+
+    async fn item(&self, owner: &UserId, upload_id: &UploadId) -> Result<Option<Item>, DynamoError> {
+        let request = self.client.get_item().table_name(&self.table).set_key(Some(key(owner, upload_id)));
+        let answer = Box::pin(request.consistent_read(true).send())
+            .await
+            .map_err(|error| DynamoError::new("GetItem", upload_id.as_str(), error))?;
+        Ok(answer.item)
+    }
+}
 
 /// The key of an upload's row.
 pub fn key(owner_id: &UserId, upload_id: &UploadId) -> Item {
@@ -94,114 +204,17 @@ pub fn parse(item: Item) -> Result<Upload, DynamoError> {
     from_item(item).map_err(|error| DynamoError::unreadable("read", "an upload", error))
 }
 
-/// The writes that change an upload together with its user's quota.
-#[derive(Debug, Clone)]
-pub struct UploadWrites {
-    table: String,
-    region: String,
+/// What [`IS_PENDING`] compares with.
+fn pending() -> (&'static str, AttributeValue) {
+    (":pending", text(UploadStatus::Pending.as_str()))
 }
 
-impl UploadWrites {
-    /// Writes to the table that `UPLOADS_TABLE` names, from the region `AWS_REGION`.
-    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
-        Ok(Self { table: tables::UPLOADS.name(env)?, region: crate::platform::aws::region(env)? })
-    }
-
-    /// The uploads table.
-    pub fn table(&self) -> &str {
-        &self.table
-    }
-
-    /// The region whose bucket new uploads go to.
-    pub fn region(&self) -> &str {
-        &self.region
-    }
-
-    /// A new upload: its row first, then the quota of `quota_bytes`, which must have room for it
-    /// and not be smaller than the file alone. An upload that is not READY
-    /// by `unfinished_for` is looked after.
-    pub fn created(
-        &self,
-        upload: &Upload,
-        unfinished_for: Duration,
-        quota_bytes: u64,
-    ) -> Result<Vec<TransactWriteItem>, DynamoError> {
-        let mut item: Item = to_item(upload)
-            .map_err(|error| DynamoError::unreadable("write", upload.upload_id.as_str(), error))?;
-        item.insert("sweepShard".to_owned(), text(SweepShard::of(&upload.upload_id).key(&upload.region)));
-        item.insert("sweepAt".to_owned(), text(after(upload.created_at, unfinished_for)));
-        let put = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .condition_expression(IS_NEW)
-            .build()
-            .map_err(|error| DynamoError::unreadable("build", &self.table, error))?;
-        let values = [
-            (":size", number(upload.size_bytes)),
-            (":one", number(1)),
-            (":bytesBefore", number(quota_bytes.saturating_sub(upload.size_bytes))),
-            (":filesBefore", number(MAX_FILES - 1)),
-        ];
-        Ok(vec![
-            TransactWriteItem::builder().put(put).build(),
-            RESERVE.action(&self.table, usage_key(&upload.owner_id), values)?,
-        ])
-    }
-
-    /// The values of [`DELETE`] for an upload as it was seen.
-    fn delete_values(seen: &Upload, now: Timestamp) -> [(&'static str, AttributeValue); 4] {
-        [
-            (":deleted", text(UploadStatus::Deleted.as_str())),
-            (":seen", text(seen.status.as_str())),
-            (":shard", text(SweepShard::of(&seen.upload_id).key(&seen.region))),
-            (":sweepAt", text(rfc3339(seen.settled_at(now)))),
-        ]
-    }
-
-    /// The tombstone that was seen, gone: its row first, then the quota.
-    fn forgotten(&self, seen: &Upload, due_before: Timestamp) -> Result<Vec<TransactWriteItem>, DynamoError> {
-        let delete = Delete::builder()
-            .table_name(&self.table)
-            .set_key(Some(key(&seen.owner_id, &seen.upload_id)))
-            .condition_expression(IS_DUE_TOMBSTONE)
-            .expression_attribute_names("#status", "status")
-            .expression_attribute_values(":deleted", text(UploadStatus::Deleted.as_str()))
-            .expression_attribute_values(":before", text(rfc3339(due_before)))
-            .build()
-            .map_err(|error| DynamoError::unreadable("build", &self.table, error))?;
-        let release = [(":size", number(seen.size_bytes)), (":one", number(1))];
-        Ok(vec![
-            TransactWriteItem::builder().delete(delete).build(),
-            RELEASE.action(&self.table, usage_key(&seen.owner_id), release)?,
-        ])
-    }
-}
-
-/// Removes a tombstone that is due, and gives it back to the quota. A usage row that cannot give it back says something else
-/// than the uploads do: no other try will change that.
-async fn forget(
-    client: &Client,
-    writes: &UploadWrites,
-    seen: &Upload,
-    due_before: Timestamp,
-) -> Result<Ending, DynamoError> {
-    use CancellationReason::ConditionFailed;
-
-    let actions = writes.forgotten(seen, due_before)?;
-    let reasons = match transact(client, seen.upload_id.as_str(), actions).await? {
-        Transaction::Committed => return Ok(Ending::Done),
-        Transaction::Cancelled(reasons) => reasons,
-    };
-    match reasons.as_slice() {
-        [ConditionFailed(_), ..] => Ok(Ending::Refused),
-        [_, ConditionFailed(_)] => {
-            let usage = format!("the usage of {}", seen.owner_id);
-            Err(DynamoError::unreadable("TransactWriteItems", usage, "it is less than the upload alone"))
-        }
-        _ => Ok(Ending::Busy),
-    }
-}
-
-fn after(at: Timestamp, wait: Duration) -> String {
-    rfc3339(at.checked_add(wait).unwrap_or(Timestamp::MAX))
+/// The values of [`DELETE`] for an upload as it was read.
+fn delete_values(seen: &Upload, now: Timestamp) -> [(&'static str, AttributeValue); 4] {
+    [
+        (":deleted", text(UploadStatus::Deleted.as_str())),
+        (":seen", text(seen.status.as_str())),
+        (":shard", text(SweepShard::of(&seen.upload_id).key(&seen.region))),
+        (":sweepAt", text(rfc3339(seen.settled_at(now)))),
+    ]
 }

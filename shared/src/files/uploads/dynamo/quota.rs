@@ -1,0 +1,142 @@
+//! Uploads and their share of the quota: both are written and removed in one transaction.
+
+use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
+
+use super::{DynamoUploads, Ending, key, usage_key};
+use crate::core::date_time::rfc3339;
+use crate::files::uploads::{MAX_FILES, SweepShard, Upload, UploadLimits, UploadStatus};
+use crate::platform::dynamo::CancellationReason::ConditionFailed;
+use crate::platform::dynamo::{Change, DynamoError, Item, Transaction, number, text, transact};
+
+/// Upload ids are new. A row that is there is the same upload, written by an earlier try whose answer was lost.
+const IS_NEW: &str = "attribute_not_exists(uploadId)";
+
+/// Takes a file from its user's quota, if enough is left. A user's first file creates the row; the caller has checked that it is
+/// not larger than the whole quota.
+const RESERVE: Change = Change {
+    update: "ADD #bytes :size, #files :one",
+    condition: Some("attribute_not_exists(uploadId) OR (#bytes <= :bytesBefore AND #files <= :filesBefore)"),
+    names: USAGE_NAMES,
+};
+
+/// Gives a file back to its user's quota. The row is there, since it counts the file.
+const RELEASE: Change = Change {
+    update: "SET #bytes = #bytes - :size, #files = #files - :one",
+    condition: Some("#bytes >= :size AND #files >= :one"),
+    names: USAGE_NAMES,
+};
+
+const USAGE_NAMES: &[(&str, &str)] = &[("#bytes", "bytes"), ("#files", "files")];
+
+/// The row is still a tombstone, and due: the index may have shown the upload as it was before its user deleted it, which
+/// is too early.
+const IS_DUE_TOMBSTONE: &str = "#status = :deleted AND sweepAt < :before";
+
+/// What a user's uploads take together, deleted ones included whose rows are not removed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Usage {
+    /// Bytes, announced or stored.
+    pub bytes: u64,
+    /// Uploads.
+    pub files: u64,
+}
+
+/// What became of a new row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Creation {
+    /// It is written, and taken from the quota.
+    Created,
+    /// The quota has no room. This is what the user has. Nothing was written.
+    QuotaExceeded(Usage),
+    /// A conflict with another write of the same user. Nothing was written.
+    Conflict,
+}
+
+impl DynamoUploads {
+    /// Writes a new upload and takes it from its user's quota, both or neither.
+    pub async fn create(&self, upload: &Upload, limits: &UploadLimits) -> Result<Creation, DynamoError> {
+        let values = [
+            (":size", number(upload.size_bytes)),
+            (":one", number(1)),
+            (":bytesBefore", number(limits.quota_bytes.saturating_sub(upload.size_bytes))),
+            (":filesBefore", number(MAX_FILES - 1)),
+        ];
+        let actions = vec![
+            self.put(upload, limits)?,
+            RESERVE.action(&self.table, usage_key(&upload.owner_id), values)?,
+        ];
+        let reasons = match transact(&self.client, upload.upload_id.as_str(), actions).await? {
+            Transaction::Committed => return Ok(Creation::Created),
+            Transaction::Cancelled(reasons) => reasons,
+        };
+        match reasons.as_slice() {
+            // The row is there: an earlier try wrote it, whose answer was lost. That try may also have filled the quota.
+            [ConditionFailed(_), ..] => Ok(Creation::Created),
+            [_, ConditionFailed(usage)] => from_item(usage.clone())
+                .map(Creation::QuotaExceeded)
+                .map_err(|error| DynamoError::unreadable("read", "a usage row", error)),
+            _ => Ok(Creation::Conflict),
+        }
+    }
+
+    /// Removes the row of an upload that is DELETED and due before `due_before`, and gives it back to the quota, both or
+    /// neither. That condition is enough: a run that was overtaken does no harm.
+    ///
+    /// # Errors
+    /// A usage row that is less than the upload alone contradicts the uploads, which no other try changes.
+    pub async fn remove(&self, seen: &Upload, due_before: Timestamp) -> Result<Ending, DynamoError> {
+        let release = [(":size", number(seen.size_bytes)), (":one", number(1))];
+        let actions = vec![
+            self.delete_tombstone(seen, due_before)?,
+            RELEASE.action(&self.table, usage_key(&seen.owner_id), release)?,
+        ];
+        let reasons = match transact(&self.client, seen.upload_id.as_str(), actions).await? {
+            Transaction::Committed => return Ok(Ending::Done),
+            Transaction::Cancelled(reasons) => reasons,
+        };
+        match reasons.as_slice() {
+            [ConditionFailed(_), ..] => Ok(Ending::Refused),
+            [_, ConditionFailed(_)] => {
+                let usage = format!("the usage of {}", seen.owner_id);
+                Err(DynamoError::unreadable("TransactWriteItems", usage, "it is less than the upload alone"))
+            }
+            _ => Ok(Ending::Conflict),
+        }
+    }
+
+    /// The upload's row. An upload that is not READY in time is due for clean-up.
+    fn put(&self, upload: &Upload, limits: &UploadLimits) -> Result<TransactWriteItem, DynamoError> {
+        let mut item: Item = to_item(upload)
+            .map_err(|error| DynamoError::unreadable("write", upload.upload_id.as_str(), error))?;
+        let due = upload.created_at.checked_add(limits.unfinished_for).unwrap_or(Timestamp::MAX);
+        item.insert("sweepShard".to_owned(), text(SweepShard::of(&upload.upload_id).key(&upload.region)));
+        item.insert("sweepAt".to_owned(), text(rfc3339(due)));
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression(IS_NEW)
+            .build()
+            .map_err(|error| DynamoError::unreadable("build", &self.table, error))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+
+    fn delete_tombstone(
+        &self,
+        seen: &Upload,
+        due_before: Timestamp,
+    ) -> Result<TransactWriteItem, DynamoError> {
+        let delete = Delete::builder()
+            .table_name(&self.table)
+            .set_key(Some(key(&seen.owner_id, &seen.upload_id)))
+            .condition_expression(IS_DUE_TOMBSTONE)
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":deleted", text(UploadStatus::Deleted.as_str()))
+            .expression_attribute_values(":before", text(rfc3339(due_before)))
+            .build()
+            .map_err(|error| DynamoError::unreadable("build", &self.table, error))?;
+        Ok(TransactWriteItem::builder().delete(delete).build())
+    }
+}
