@@ -1,15 +1,16 @@
-//! Keeps a message hidden while it is worked on, so that a worker that dies is replaced soon.
+//! Keeps a message hidden while its work runs, so that a dead worker is replaced soon.
 //!
 //! A queue's own visibility timeout is long: Lambda advises six times the function's timeout, because its poller keeps
-//! messages while the function is throttled. A worker that dies would hide its message for all of that time. So:
+//! messages while the function is throttled. A dead worker would hide its message for all of that time. So:
 //!
-//! 1. Before the work begins, the message's timeout is set to [`HELD`].
+//! 1. Before the work starts, the message's timeout is set to [`HELD`].
 //! 2. While the work runs, it is set to [`HELD`] again every [`HEARTBEAT`]. When the worker dies, the message is received
 //!    again [`HELD`] after its last heartbeat, at the latest.
 //! 3. The work fails: the timeout is set to [`retry_after`], which doubles with each receive (exponential backoff).
 //! 4. The work succeeds: nothing. The event source mapping deletes the message.
 //!
-//! **Limits.** A call that fails is logged, and the work goes on: a message that is received too early meets the lock of the
+//! # Limits
+//! A call that fails is logged, and the work continues: a message that is received too early meets the lock of the
 //! work, as any second delivery does. A worker that dies before step 1 has ended hides its message for the queue's own
 //! timeout. Every death counts as a receive, as every failure does.
 
@@ -32,7 +33,7 @@ const FIRST_RETRY: Duration = Duration::from_secs(30);
 /// How long a message is hidden after a failure, at most.
 const LONGEST_RETRY: Duration = Duration::from_mins(15);
 
-/// A message's timeout was not changed, or nobody knows.
+/// A message's timeout was not changed, or it is unknown whether it was.
 #[derive(Debug, thiserror::Error)]
 #[error("the visibility timeout of a message of {queue} was not changed")]
 pub struct NotHidden {
@@ -53,7 +54,7 @@ pub trait Visibility: Send + Sync {
     ) -> impl Future<Output = Result<(), NotHidden>> + Send;
 }
 
-/// Does `work` for `message` of `queue`, and keeps the message hidden meanwhile.
+/// Runs `work` for `message` of `queue`, and keeps the message hidden meanwhile.
 pub async fn hold<T, E>(
     queue: &impl Visibility,
     message: &Delivered,
@@ -88,7 +89,7 @@ async fn hide(queue: &impl Visibility, message: &Delivered, timeout: Duration) {
     }
 }
 
-/// How long a message is hidden that has failed at its receive number `receive_count`.
+/// How long a message is hidden after it has failed at its receive number `receive_count`.
 fn retry_after(receive_count: u32) -> Duration {
     let doublings = receive_count.saturating_sub(1);
     let factor = 2_u32.checked_pow(doublings).unwrap_or(u32::MAX);

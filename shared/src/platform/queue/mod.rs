@@ -1,27 +1,26 @@
 //! Queues: work that outlives a request.
 //!
-//! A queue delivers at least once, in any order, and again until it is told that a message is done. So what a message asks
-//! for is done under a lock or on a condition, and a message says *what* to look after, never what to do about it: the
-//! rows know that.
+//! A queue delivers at least once, in any order, and again until a message is done. So the work of a message is done under a
+//! lock or on a condition, and a message only names the thing to work on: the rows say what to do.
 //!
-//! - [`Queue`] sends. When it says that it did, the message will come; when it fails, it may come or not.
-//! - The edge (`edge::queue`) receives: events of Lambda's event source mapping in, the messages that failed out. What is not named as
-//!   failed is deleted, what is named comes again when its visibility timeout has passed. A message that failed too often
-//!   goes to the dead-letter queue, and somebody has to look after it there.
-//! - [`hold`](hold()) keeps a message hidden while it is worked on, and not for long after its worker has died.
+//! - [`Queue`] sends. After success the message will be delivered; after a failure it may be delivered or not.
+//! - The edge (`edge::queue`) receives events of Lambda's event source mapping, and answers with the messages that failed. A
+//!   message that is not in that answer is deleted; the others are delivered again after their visibility timeout. A message
+//!   that failed too often goes to the dead-letter queue, where a function has to handle it.
+//! - [`hold`](hold()) keeps a message hidden while its work runs, and not for long after its worker has died.
 
 use std::future::Future;
 use std::time::Duration;
 
+use aws_sdk_sqs::Client;
 use jiff::Timestamp;
 
 use crate::core::deadline::Deadline;
+use crate::core::env::{ConfigError, Env};
 
 mod hold;
-mod sqs;
 
 pub use hold::{HEARTBEAT, HELD, NotHidden, Visibility, hold};
-pub use sqs::SqsQueue;
 
 /// One message of one delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,13 +29,13 @@ pub struct Delivered {
     pub body: String,
     /// The queue's id of it.
     pub message_id: String,
-    /// By which the queue knows this receive.
+    /// Names this receive to the queue.
     pub receipt_handle: String,
     /// How often it was received, this time included.
     pub receive_count: u32,
     /// The ARN of the queue that it came from.
     pub queue_arn: String,
-    /// When it was sent; for one from a dead-letter queue: to the queue before that.
+    /// When it was sent. For a message of a dead-letter queue: when it was sent to the first queue.
     pub sent_at: Timestamp,
     /// When it must be done.
     pub deadline: Deadline,
@@ -60,6 +59,51 @@ pub trait Queue: Send + Sync {
         self.send_later(body, Duration::ZERO)
     }
 
-    /// Sends one that comes when so many whole seconds have passed: 900 at most.
+    /// Sends one that is delivered after so many whole seconds: 900 at most.
     fn send_later(&self, body: &str, delay: Duration) -> impl Future<Output = Result<(), NotSent>> + Send;
+}
+
+/// [`Queue`] and [`Visibility`] over one SQS queue. Calls `SendMessage` and `ChangeMessageVisibility`.
+#[derive(Debug, Clone)]
+pub struct SqsQueue {
+    client: Client,
+    url: String,
+}
+
+impl SqsQueue {
+    /// The queue whose URL `variable` holds.
+    pub fn from_env(client: Client, env: &Env, variable: &'static str) -> Result<Self, ConfigError> {
+        Ok(Self { client, url: env.required(variable)?.to_owned() })
+    }
+}
+
+impl Queue for SqsQueue {
+    /// The SDK sends what was lost again, so that there may be two of it.
+    async fn send_later(&self, body: &str, delay: Duration) -> Result<(), NotSent> {
+        let request =
+            self.client.send_message().queue_url(&self.url).message_body(body).delay_seconds(seconds(delay));
+        match Box::pin(request.send()).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(NotSent { queue: self.url.clone(), source: Box::new(error) }),
+        }
+    }
+}
+
+impl Visibility for SqsQueue {
+    async fn hide(&self, receipt_handle: &str, timeout: Duration) -> Result<(), NotHidden> {
+        let request = self
+            .client
+            .change_message_visibility()
+            .queue_url(&self.url)
+            .receipt_handle(receipt_handle)
+            .visibility_timeout(seconds(timeout));
+        match Box::pin(request.send()).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(NotHidden { queue: self.url.clone(), source: Box::new(error) }),
+        }
+    }
+}
+
+fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
 }
