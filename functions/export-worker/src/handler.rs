@@ -1,22 +1,18 @@
-//! Messages to work: from the queue, to be done; from its dead-letter queue, to be given up.
+//! Messages of the queue run exports; messages of its dead-letter queue give them up.
 
 use std::sync::Arc;
 
 use sojourn::core::error_type::ErrorType;
-use sojourn::files::exports::dynamo::{DynamoCustomerOrders, DynamoRows};
-use sojourn::files::exports::{ExportMessage, S3Results, SocketNotice, WorkError, Worker};
+use sojourn::files::exports::{ExportMessage, WorkError, Worker};
 use sojourn::platform::queue::{Delivered, SqsQueue, hold};
 use sojourn::platform::telemetry::{Metric, count_case};
 
 /// The `error_type` of a dead message that was dropped because it names no export.
 const DROPPED: &str = "invalid-message-dropped";
 
-/// The worker on AWS.
-pub(crate) type AwsWorker = Worker<DynamoRows, DynamoCustomerOrders, S3Results, SocketNotice, SqsQueue>;
-
 /// What the function works with.
 pub(crate) struct App {
-    pub(crate) worker: AwsWorker,
+    pub(crate) worker: Worker,
     pub(crate) queue: SqsQueue,
     pub(crate) dead_letter_queue: SqsQueue,
     pub(crate) dead_letter_queue_arn: String,
@@ -25,11 +21,11 @@ pub(crate) struct App {
 /// Why a message failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// It names no export, and never will. The queue tries it as often as any other; then the dead-letter queue brings it
-    /// here once more, and it is logged and gone.
+    /// It names no export. The queue delivers it as often as any other; then the dead-letter queue delivers it once more, and
+    /// it is logged and dropped.
     #[error("the message is not {{\"exportId\": \"exp_…\"}}")]
     Message(#[source] serde_json::Error),
-    /// The work did not end.
+    /// The export was not run to its end.
     #[error(transparent)]
     Work(#[from] WorkError),
 }
@@ -48,7 +44,7 @@ pub(crate) async fn handle(app: Arc<App>, delivered: Delivered) -> Result<(), Fa
     let is_dead = delivered.queue_arn == app.dead_letter_queue_arn;
     let message: ExportMessage = match serde_json::from_str(&delivered.body) {
         Ok(message) => message,
-        // There is no export to fail, and nothing that trying again would change.
+        // There is no export to fail, and a retry would not help.
         Err(_) if is_dead => {
             count_case(Metric::Errors, DROPPED, 1);
             let Delivered { message_id, body, .. } = delivered;

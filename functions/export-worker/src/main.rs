@@ -1,15 +1,16 @@
-//! The queue of exports: makes the files, and gives up those that failed too often.
+//! The queue of exports: runs them, and gives up those that failed too often.
 
 use std::process::ExitCode;
 
+use sojourn::commerce::orders::dynamo::DynamoOrders;
 use sojourn::coordination::lock::{DynamoLocks, LeaseTerms};
 use sojourn::core::clock;
 use sojourn::core::ids;
 use sojourn::edge::boot;
 use sojourn::edge::queue;
-use sojourn::files::exports::dynamo::{DynamoCustomerOrders, DynamoRows};
+use sojourn::files::exports::dynamo::DynamoRows;
 use sojourn::files::exports::run::Exporter;
-use sojourn::files::exports::{PART_BYTES, S3Results, SocketNotice, Worker};
+use sojourn::files::exports::{PART_BYTES, S3Results, Worker};
 use sojourn::platform::aws;
 use sojourn::platform::queue::SqsQueue;
 use sojourn::platform::tables;
@@ -28,9 +29,9 @@ fn main() -> ExitCode {
         let registry = DynamoConnections::from_env(dynamo.clone(), &env, clock.clone())?;
         let exporter = Exporter {
             rows: DynamoRows::from_env(dynamo.clone(), &env, clock.clone(), ids.clone())?,
-            orders: DynamoCustomerOrders::from_env(dynamo.clone(), &env)?,
+            orders: DynamoOrders::from_env(dynamo.clone(), &env)?,
             results: S3Results::from_env(S3Results::client(&env, &sdk), &env)?,
-            notice: SocketNotice(Deliverer::new(registry, ApiGateway::new(sdk.clone()), clock.clone())),
+            sockets: Deliverer::new(registry, ApiGateway::new(sdk.clone()), clock.clone()),
             clock: clock.clone(),
             ids: ids.clone(),
             part_bytes: PART_BYTES,

@@ -14,9 +14,9 @@ use sojourn::files::exports::dynamo::EXPORT;
 use sojourn::files::exports::run::{Ended, Exporter, Slice, Stop};
 use sojourn::files::exports::{
     Attempt, Completion, CustomerOrders, ExportedOrder, OrderCursor, OrdersPage, Part, PartOutcome, Period,
-    ResultStore, StoreError, Unreadable,
+    ResultStore, Unreadable,
 };
-use sojourn::files::links::MultipartId;
+use sojourn::files::links::{FileError, MultipartId};
 use sojourn::platform::dynamo::DynamoError;
 use sojourn_local::services::faults::When;
 
@@ -68,7 +68,7 @@ struct SmallParts {
 }
 
 impl ResultStore for SmallParts {
-    async fn begin(&self, _: &str, mark: AttemptId) -> Result<Attempt, StoreError> {
+    async fn begin(&self, _: &str, mark: AttemptId) -> Result<Attempt, FileError> {
         Ok(Attempt { upload_id: MultipartId::new("upload"), mark })
     }
 
@@ -78,7 +78,7 @@ impl ResultStore for SmallParts {
         _: &Attempt,
         number: usize,
         bytes: Bytes,
-    ) -> Result<PartOutcome, StoreError> {
+    ) -> Result<PartOutcome, FileError> {
         let size_bytes = bytes.len() as u64;
         Ok(PartOutcome::Taken(Part {
             etag: format!("\"{number:032}\""),
@@ -87,12 +87,12 @@ impl ResultStore for SmallParts {
         }))
     }
 
-    async fn complete(&self, _: &str, _: &Attempt, parts: &[Part]) -> Result<Completion, StoreError> {
+    async fn complete(&self, _: &str, _: &Attempt, parts: &[Part]) -> Result<Completion, FileError> {
         *self.completed.lock().unwrap() = parts.to_vec();
         Ok(Completion::Done)
     }
 
-    async fn abort(&self, _: &str, _: &Attempt) -> Result<(), StoreError> {
+    async fn abort(&self, _: &str, _: &Attempt) -> Result<(), FileError> {
         panic!("no upload is dropped")
     }
 }
@@ -107,7 +107,7 @@ async fn thousands_of_parts_are_listed_once_each_in_their_order_and_no_write_gro
         results: SmallParts::default(),
         part_bytes: 1,
         rows: aws.rows,
-        notice: aws.notice,
+        sockets: aws.sockets,
         clock: aws.clock,
         ids: aws.ids,
     };

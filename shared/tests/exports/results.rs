@@ -8,8 +8,9 @@ use sojourn::coordination::lock::{Acquire, IfHolder, LeaseTerms, Task};
 use sojourn::core::clock::Clock;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{self, AttemptId, ExportId};
+use sojourn::files::exports::dynamo::Guarded;
 use sojourn::files::exports::run::{self, Slice, Stop};
-use sojourn::files::exports::{ExportMessage, Guarded, Progress, RETENTION, Rows, WorkError};
+use sojourn::files::exports::{ExportMessage, Progress, RETENTION, WorkError};
 use sojourn_local::services::faults::When;
 
 use crate::stage::{At, Stage, hold};

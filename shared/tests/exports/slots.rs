@@ -7,7 +7,8 @@ use sojourn::core::clock::Clock;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{self, ExportId};
 use sojourn::core::problem::ProblemType;
-use sojourn::files::exports::{ExportMessage, Guarded, MAX_OPEN, RETENTION, Rows};
+use sojourn::files::exports::dynamo::Guarded;
+use sojourn::files::exports::{ExportMessage, MAX_OPEN, RETENTION};
 
 use crate::stage::Stage;
 

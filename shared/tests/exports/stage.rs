@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use sojourn::commerce::orders::dynamo::DynamoOrders;
 use sojourn::coordination::idempotency::dynamo::atomic::{Decision, Effect as _, Refused};
 use sojourn::coordination::lock::{Acquire, DynamoLocks, Lease, LeaseTerms, Task};
 use sojourn::core::clock::{Clock, ManualClock};
@@ -16,12 +17,10 @@ use sojourn::core::env::Env;
 use sojourn::core::ids::{self, ExportId, OrderId, SessionId, UserId};
 use sojourn::core::json::Plain;
 use sojourn::core::problem::Problem;
-use sojourn::files::exports::dynamo::{
-    self, DynamoCustomerOrders, DynamoRows, DynamoSends, ExportTables, RequestExport,
-};
+use sojourn::files::exports::dynamo::{self, DynamoRows, DynamoSends, ExportTables, RequestExport};
 use sojourn::files::exports::run::Exporter;
 use sojourn::files::exports::{
-    Export, ExportMessage, ExportRequest, PART_BYTES, S3Results, SocketNotice, WorkError, Worker,
+    Export, ExportMessage, ExportRequest, PART_BYTES, S3Results, WorkError, Worker,
 };
 use sojourn::identity::principal::Principal;
 use sojourn::identity::sessions::{
@@ -74,9 +73,6 @@ impl Queue for Sent {
     }
 }
 
-pub(crate) type TestExporter = Exporter<DynamoRows, DynamoCustomerOrders, S3Results, SocketNotice>;
-pub(crate) type TestWorker = Worker<DynamoRows, DynamoCustomerOrders, S3Results, SocketNotice, Sent>;
-
 impl Stage {
     pub(crate) fn open() -> Self {
         let files = Files::start();
@@ -89,21 +85,21 @@ impl Stage {
     }
 
     /// A process of the worker: wired as the function wires it.
-    pub(crate) fn worker(&self) -> TestWorker {
+    pub(crate) fn worker(&self) -> Worker<Sent> {
         let (locks, clock) = (self.locks(), self.clock.clone());
         Worker::new(locks, self.exporter(), self.sent.clone(), clock, ids::random())
     }
 
-    pub(crate) fn exporter(&self) -> TestExporter {
+    pub(crate) fn exporter(&self) -> Exporter {
         let (client, env, clock) = (self.store.client.clone(), &self.env, self.clock.clone());
         let registry = DynamoConnections::from_env(client.clone(), env, clock.clone()).unwrap();
         // Nobody is connected, so that nothing is ever posted.
         let gateway = ApiGateway::new(aws_config::SdkConfig::builder().build());
         Exporter {
             rows: self.rows(),
-            orders: DynamoCustomerOrders::from_env(client, env).unwrap(),
+            orders: DynamoOrders::from_env(client, env).unwrap(),
             results: S3Results::from_env(self.s3(), env).unwrap(),
-            notice: SocketNotice(Deliverer::new(registry, gateway, clock.clone())),
+            sockets: Deliverer::new(registry, gateway, clock.clone()),
             clock,
             ids: ids::random(),
             part_bytes: PART_BYTES,

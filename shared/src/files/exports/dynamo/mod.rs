@@ -14,33 +14,34 @@
 //! | `status`, `progress`, `rows` | as in [`Export`] |
 //! | `startedAt?` | when a worker first wrote it |
 //! | `slot` | which of its customer's slots it takes until it ends |
-//! | `sendClaimedAt?`, `sentAt?` | when a repeated request last claimed the right to send a message, and when one had sent it |
-//! | `checkpoint?` | while it is worked on: the upload, how many parts it has, and the last order in them |
+//! | `sendClaimedAt?`, `sentAt?` | when a repeated request last claimed the right to send a message, and when a message was sent |
+//! | `checkpoint?` | while a worker runs: the upload, how many parts it has, and the last order in them |
 //! | `resultKey?`, `sizeBytes?`, `readyAt?` | once it is ready |
-//! | `failure?` | once it was given up |
+//! | `failure?` | once it failed |
 //! | `expiresAt` | TTL |
 //!
 //! A part has `etag`, `crc32`, `sizeBytes` and `expiresAt`; a slot has `heldBy`, an export's id, and `expiresAt`.
 
+use aws_sdk_dynamodb::Client;
 use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
 use super::Export;
-use crate::core::ids::ExportId;
-use crate::platform::dynamo::{DynamoError, Item, text};
+use crate::core::clock::SharedClock;
+use crate::core::env::{ConfigError, Env};
+use crate::core::ids::{ExportId, UserId};
+use crate::platform::dynamo::{DynamoError, Item, RowKey, RowRead, text};
 use crate::platform::tables;
 
 mod orders;
 mod parts;
-mod read;
 mod request;
 mod rows;
 mod sends;
 mod slots;
 
 pub use crate::commerce::orders::dynamo::DynamoOrders as DynamoCustomerOrders;
-pub use read::DynamoExports;
 pub use request::{ExportRefusal, ExportTables, RequestExport};
-pub use rows::DynamoRows;
+pub use rows::{DynamoRows, Guarded};
 pub use sends::{DynamoSends, SEND_EVERY, SendClaim};
 
 /// Sort key of an export's own row.
@@ -61,4 +62,51 @@ const ITEM: &str = "item";
 /// Reads an export.
 pub fn parse(item: Item) -> Result<Export, DynamoError> {
     from_item(item).map_err(|error| DynamoError::unreadable("read", "an export", error))
+}
+
+/// Reads of the exports table. Calls `GetItem` and `BatchGetItem`, nothing else.
+#[derive(Debug, Clone)]
+pub struct DynamoExports {
+    client: Client,
+    table: String,
+    clock: SharedClock,
+}
+
+impl DynamoExports {
+    /// Exports in the table that `EXPORTS_TABLE` names.
+    pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        Ok(Self { client, table: tables::EXPORTS.name(env)?, clock })
+    }
+
+    /// The export of that id, if it has not expired. Consistent: it is there as soon as its request was answered.
+    pub async fn get(&self, export_id: &ExportId) -> Result<Option<Export>, DynamoError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(key(export_id)))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| DynamoError::new("GetItem", export_id.as_str(), error))?;
+        let export = answer.item.map(parse).transpose()?;
+        Ok(export.and_then(|export| self.unexpired(export)))
+    }
+
+    /// Reads the customer's export of that id. Consistent, as [`get`](Self::get) is.
+    pub fn of_customer<'a>(
+        &'a self,
+        customer_id: &'a UserId,
+        export_id: &ExportId,
+    ) -> RowRead<'a, Option<Export>> {
+        let row = RowKey { table: &self.table, key: key(export_id) };
+        RowRead::new(row, move |item| {
+            let export = item.map(parse).transpose()?.and_then(|export| self.unexpired(export));
+            Ok(export.filter(|export| export.customer_id == *customer_id))
+        })
+    }
+
+    fn unexpired(&self, export: Export) -> Option<Export> {
+        (export.expiry() > self.clock.now()).then_some(export)
+    }
 }

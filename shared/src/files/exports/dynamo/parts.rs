@@ -1,8 +1,8 @@
 //! The parts of a file: an item each, so that a checkpoint writes one part and not the list of them.
 //!
-//! An item is written in the transaction that raises the number of parts in the export's row, under the lock's guard. Its key
-//! has the mark of its upload, which no other upload has. So the upload and the number of parts, which the row says, name one
-//! list, and nobody but the lock's holder adds to it.
+//! An item is written in the transaction that raises the number of parts in the export's row, under the lock's condition. Its
+//! key has the mark of its upload, which no other upload has. So the upload and the number of parts in the row name one
+//! list, and only the lock's holder adds to it.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
@@ -22,7 +22,7 @@ fn prefix(mark: &AttemptId) -> String {
     format!("part#{mark}#")
 }
 
-/// The last part of `checkpoint`, written down. It expires with its export's row, whose result does not need it any more.
+/// Writes the last part of `checkpoint`. The item expires with its export's row, whose result does not need it any more.
 pub(super) fn put(
     table: &str,
     export: &Export,

@@ -1,4 +1,4 @@
-//! What workers write.
+//! What workers write. Every write carries the condition of the lock, and none changes an export that has ended.
 
 use std::time::Duration;
 
@@ -13,9 +13,8 @@ use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{ExportId, SharedIds};
 use crate::core::retry::Backoff;
-use crate::files::exports::{
-    Attempt, Checkpoint, Export, Guarded, Part, Progress, ResultFile, Rows, Status, expires_at,
-};
+use crate::files::exports::export::expires_at;
+use crate::files::exports::{Attempt, Checkpoint, Export, Part, Progress, ResultFile, Status};
 use crate::platform::dynamo::{
     CancellationReason, Change, DynamoError, Guard, Transaction, number, text, transact,
 };
@@ -29,11 +28,10 @@ const IS_OPEN: &str = "#status IN (:queued, :running, :finishing)";
 const OPEN: [(&str, Status); 3] =
     [(":queued", Status::Queued), (":running", Status::Running), (":finishing", Status::Finishing)];
 
-/// As [`IS_OPEN`], and what the customer sees of it does not fall. Workers see to that by themselves; this is what makes it
-/// certain.
+/// As [`IS_OPEN`], and the progress does not fall. Workers never lower it; this condition makes sure.
 const IS_OPEN_AND_NOT_FURTHER: &str = "#status IN (:queued, :running, :finishing) AND progress <= :progress";
 
-/// Where to go on.
+/// Where to continue.
 const CHECKPOINT: Change = Change {
     update: "SET #status = :status, checkpoint = :checkpoint, progress = :progress, #rows = :rows, \
              startedAt = if_not_exists(startedAt, :now)",
@@ -48,7 +46,7 @@ const PROGRESS: Change = Change {
     names: &[("#status", "status"), ("#rows", "rows")],
 };
 
-/// The end with a result. Nobody goes on from here, so there is no checkpoint any more.
+/// The end with a result. No worker continues from here, so the checkpoint is removed.
 const READY: Change = Change {
     update: "SET #status = :status, resultKey = :key, sizeBytes = :size, #rows = :rows, progress = :hundred, \
              readyAt = :now, expiresAt = :expires REMOVE checkpoint",
@@ -63,14 +61,25 @@ const FAILED: Change = Change {
     names: &[("#status", "status")],
 };
 
-/// How long a write is repeated that meets another transaction, or the renewal of the lock that its guard looks at. Either
-/// is over in milliseconds.
-const CONFLICT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a write is repeated that conflicts with another transaction, or with the renewal of the lock that its guard
+/// checks. Either takes milliseconds.
+const RETRY_CONFLICTS_FOR: Duration = Duration::from_secs(2);
 
-/// In place of DynamoDB's code when that was not enough: what is contended passes.
+/// Reported in place of DynamoDB's code when that was not enough. It is an error that passes.
 const CONTENDED: &str = "TransactionConflictException";
 
-/// [`Rows`] in the exports table.
+/// Outcome of writing under a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarded {
+    /// It is written.
+    Done,
+    /// The lock has changed hands. Nothing was changed.
+    Overtaken,
+    /// The row has ended, or is gone. Nothing was changed.
+    Over,
+}
+
+/// The rows of exports, as a worker writes them.
 ///
 /// Calls `GetItem` and `Query` on exports; in transactions `UpdateItem`, `PutItem` and `DeleteItem` on exports, `PutItem` on
 /// outbox, and what the guard is.
@@ -92,6 +101,86 @@ impl DynamoRows {
     ) -> Result<Self, ConfigError> {
         let reads = DynamoExports::from_env(client.clone(), env, clock.clone())?;
         Ok(Self { reads, tables: ExportTables::from_env(env, ids)?, client, clock })
+    }
+
+    /// Reads an export, consistently. One that has expired is none.
+    pub async fn get(&self, id: &ExportId) -> Result<Option<Export>, DynamoError> {
+        self.reads.get(id).await
+    }
+
+    /// Writes where to continue, and the last part if it is new. `status` is [`Status::Running`], or
+    /// [`Status::Finishing`] if there will be no more parts.
+    pub async fn checkpoint(
+        &self,
+        export: &Export,
+        status: Status,
+        checkpoint: &Checkpoint,
+        part: Option<&Part>,
+        progress: Progress,
+        guard: &Guard,
+    ) -> Result<Guarded, DynamoError> {
+        let id = &export.export_id;
+        let [percent, rows] = of_progress(progress);
+        let whole = (":checkpoint", Self::checkpoint_value(id, checkpoint)?);
+        let values = [to(status), whole, percent, rows, at(self.clock.now())];
+        let mut actions = vec![self.change(&CHECKPOINT, id, values)?];
+        if let Some(part) = part {
+            actions.push(parts::put(&self.tables.exports, export, checkpoint, part)?);
+        }
+        self.write(id, actions, guard).await
+    }
+
+    /// The parts of an upload that were written, in their order. Consistent.
+    pub async fn parts(&self, id: &ExportId, attempt: &Attempt) -> Result<Vec<Part>, DynamoError> {
+        parts::list(&self.client, &self.tables.exports, id, &attempt.mark).await
+    }
+
+    /// Writes how far the reading has come.
+    pub async fn progress(
+        &self,
+        id: &ExportId,
+        progress: Progress,
+        guard: &Guard,
+    ) -> Result<Guarded, DynamoError> {
+        self.write(id, vec![self.change(&PROGRESS, id, of_progress(progress))?], guard).await
+    }
+
+    /// Ends the export with its file of so many `rows`, and writes the event.
+    pub async fn ready(
+        &self,
+        export: &Export,
+        file: &ResultFile,
+        rows: u64,
+        guard: &Guard,
+    ) -> Result<Guarded, DynamoError> {
+        let values = [
+            to(Status::Ready),
+            (":key", text(&file.result_key)),
+            (":size", number(file.size_bytes)),
+            (":rows", number(rows)),
+            (":hundred", number(100)),
+            at(file.ready_at),
+            (":expires", number(expires_at(file.ready_at))),
+        ];
+        let more = [("rows", rows.into()), ("sizeBytes", file.size_bytes.into())];
+        let actions = vec![
+            self.change(&READY, &export.export_id, values)?,
+            slots::give_back(&self.tables.exports, export)?,
+            self.tables.event(EventType::ExportReady, export, more, file.ready_at)?,
+        ];
+        self.write(&export.export_id, actions, guard).await
+    }
+
+    /// Ends the export without a file, and writes the event. `reason` is for the customer.
+    pub async fn failed(&self, export: &Export, reason: &str, guard: &Guard) -> Result<Guarded, DynamoError> {
+        let values = [to(Status::Failed), (":failure", text(reason))];
+        let more = [("reason", reason.into())];
+        let actions = vec![
+            self.change(&FAILED, &export.export_id, values)?,
+            slots::give_back(&self.tables.exports, export)?,
+            self.tables.event(EventType::ExportFailed, export, more, self.clock.now())?,
+        ];
+        self.write(&export.export_id, actions, guard).await
     }
 
     fn change<const N: usize>(
@@ -116,7 +205,7 @@ impl DynamoRows {
         Guard(guard): &Guard,
     ) -> Result<Guarded, DynamoError> {
         actions.push(guard.clone());
-        let mut backoff = Backoff::within(Deadline::after(CONFLICT_PATIENCE));
+        let mut backoff = Backoff::within(Deadline::after(RETRY_CONFLICTS_FOR));
         loop {
             let reasons = match transact(&self.client, id.as_str(), actions.clone()).await? {
                 Transaction::Committed => return Ok(Guarded::Done),
@@ -125,11 +214,11 @@ impl DynamoRows {
             let is_refused = |reason: Option<&CancellationReason>| {
                 matches!(reason, Some(CancellationReason::ConditionFailed(_)))
             };
-            // The guard is the last action. Whose lock it is comes first: a successor may have ended the export by now.
+            // The guard is the last action. It decides first: a successor may have ended the export by now.
             if is_refused(reasons.last()) {
                 return Ok(Guarded::Overtaken);
             }
-            // The row has ended; or its slot is somebody else's, which is only so when the export has expired.
+            // The row has ended; or another export has its slot, which is only possible when this one has expired.
             if reasons.iter().any(|reason| is_refused(Some(reason))) {
                 return Ok(Guarded::Over);
             }
@@ -156,81 +245,4 @@ fn at(now: Timestamp) -> (&'static str, AttributeValue) {
 
 fn to(status: Status) -> (&'static str, AttributeValue) {
     (":status", text(status.as_str()))
-}
-
-impl Rows for DynamoRows {
-    type Guard = Guard;
-
-    async fn get(&self, id: &ExportId) -> Result<Option<Export>, DynamoError> {
-        self.reads.get(id).await
-    }
-
-    async fn checkpoint(
-        &self,
-        export: &Export,
-        status: Status,
-        checkpoint: &Checkpoint,
-        part: Option<&Part>,
-        progress: Progress,
-        guard: &Guard,
-    ) -> Result<Guarded, DynamoError> {
-        let id = &export.export_id;
-        let [percent, rows] = of_progress(progress);
-        let whole = (":checkpoint", Self::checkpoint_value(id, checkpoint)?);
-        let values = [to(status), whole, percent, rows, at(self.clock.now())];
-        let mut actions = vec![self.change(&CHECKPOINT, id, values)?];
-        if let Some(part) = part {
-            actions.push(parts::put(&self.tables.exports, export, checkpoint, part)?);
-        }
-        self.write(id, actions, guard).await
-    }
-
-    async fn parts(&self, id: &ExportId, attempt: &Attempt) -> Result<Vec<Part>, DynamoError> {
-        parts::list(&self.client, &self.tables.exports, id, &attempt.mark).await
-    }
-
-    async fn progress(
-        &self,
-        id: &ExportId,
-        progress: Progress,
-        guard: &Guard,
-    ) -> Result<Guarded, DynamoError> {
-        self.write(id, vec![self.change(&PROGRESS, id, of_progress(progress))?], guard).await
-    }
-
-    async fn ready(
-        &self,
-        export: &Export,
-        file: &ResultFile,
-        rows: u64,
-        guard: &Guard,
-    ) -> Result<Guarded, DynamoError> {
-        let values = [
-            to(Status::Ready),
-            (":key", text(&file.result_key)),
-            (":size", number(file.size_bytes)),
-            (":rows", number(rows)),
-            (":hundred", number(100)),
-            at(file.ready_at),
-            (":expires", number(expires_at(file.ready_at))),
-        ];
-        let more = [("rows", rows.into()), ("sizeBytes", file.size_bytes.into())];
-        let actions = vec![
-            self.change(&READY, &export.export_id, values)?,
-            slots::give_back(&self.tables.exports, export)?,
-            self.tables.event(EventType::ExportReady, export, more, file.ready_at)?,
-        ];
-        self.write(&export.export_id, actions, guard).await
-    }
-
-    async fn failed(&self, export: &Export, reason: &str, guard: &Guard) -> Result<Guarded, DynamoError> {
-        let values = [to(Status::Failed), (":failure", text(reason))];
-        let more = [("reason", reason.into())];
-        let actions = vec![
-            self.change(&FAILED, &export.export_id, values)?,
-            slots::give_back(&self.tables.exports, export)?,
-            self.tables.event(EventType::ExportFailed, export, more, self.clock.now())?,
-        ];
-        self.write(&export.export_id, actions, guard).await
-    }
 }

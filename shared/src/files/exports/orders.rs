@@ -1,14 +1,17 @@
-//! Orders as lines of CSV.
+//! The orders of an export, and their lines of CSV.
 
-use serde::Deserialize;
+use std::future::Future;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
+use super::Period;
 use crate::commerce::orders::{OrderLine, OrderStatus};
 use crate::core::csv::write_row;
 use crate::core::date_time::{as_rfc3339, rfc3339};
-use crate::core::ids::OrderId;
+use crate::core::ids::{OrderId, UserId};
 use crate::core::money::Money;
+use crate::platform::dynamo::DynamoError;
 
 /// The first line.
 const HEADER: [&str; 8] = ["orderId", "createdAt", "status", "region", "currency", "total", "units", "lines"];
@@ -22,7 +25,7 @@ pub struct ExportedOrder {
     /// When it was placed.
     #[serde(with = "as_rfc3339")]
     pub created_at: Timestamp,
-    /// Where it stands.
+    /// Its state.
     pub status: OrderStatus,
     /// The region that placed it.
     pub region: String,
@@ -58,6 +61,54 @@ pub(super) fn write_order(text: &mut String, order: &ExportedOrder) {
             &lines.join(";"),
         ],
     );
+}
+
+/// A place in a customer's orders, behind the order it names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderCursor {
+    /// The order.
+    pub order_id: OrderId,
+    /// When it was placed.
+    #[serde(with = "as_rfc3339")]
+    pub created_at: Timestamp,
+}
+
+/// Some of a customer's orders, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrdersPage {
+    /// The orders.
+    pub orders: Vec<ExportedOrder>,
+    /// Where the next page starts; none after the last.
+    pub next: Option<OrderCursor>,
+}
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] DynamoError),
+    /// A malformed order. Reading it again does not help.
+    #[error("the order {order_id} cannot be read")]
+    Order {
+        /// Which one.
+        order_id: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Reads a customer's orders of a period. A test reads pages that no table would make.
+pub trait CustomerOrders: Send + Sync {
+    /// A page behind `after`, the first if that is none. Eventually consistent, as indexes are.
+    fn page(
+        &self,
+        customer_id: &UserId,
+        period: &Period,
+        after: Option<&OrderCursor>,
+    ) -> impl Future<Output = Result<OrdersPage, Unreadable>> + Send;
 }
 
 #[cfg(test)]

@@ -1,13 +1,35 @@
-//! The time that an export covers.
+//! What a client asks for: the request, the period it covers, and the slot it takes.
+
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, TimestampRound, Unit};
 use serde::{Deserialize, Serialize};
 
-use super::ExportRequest;
+use super::Kind;
 use crate::core::date_time::as_rfc3339;
+
+/// Most exports that a customer has open in a region. Each may read all of the customer's orders.
+pub const MAX_OPEN: u8 = 5;
+
+/// When a customer whose slots are all taken may ask again. Most exports take seconds.
+pub const SLOT_RETRY: Duration = Duration::from_secs(10);
 
 /// What orders' times are whole multiples of.
 const TICK: SignedDuration = SignedDuration::from_millis(1);
+
+/// What a client sends to ask for an export.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExportRequest {
+    /// What.
+    pub kind: Kind,
+    /// From this instant on.
+    #[serde(with = "as_rfc3339")]
+    pub from: Timestamp,
+    /// Up to this instant, which is not part of it.
+    #[serde(with = "as_rfc3339")]
+    pub to: Timestamp,
+}
 
 /// From an instant up to another one, which is not part of it; whole milliseconds, never empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +43,7 @@ pub struct Period {
 /// A period that cannot be exported. 422.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPeriod {
-    /// Nothing can have happened in it.
+    /// No order can be in it.
     #[error("the period is empty: `from` must be before `to`, and before now")]
     Empty,
     /// No order is as old as that. Times are compared as text, too, which sorts as time only in years of four digits.
@@ -68,6 +90,30 @@ fn ceiling(at: Timestamp) -> Timestamp {
     at.round(rounding).unwrap_or(at)
 }
 
+/// One of a customer's slots. A customer has [`MAX_OPEN`] slots in a region, a row each. An export takes a free slot in the
+/// transaction that writes it, and gives it back in the transaction that ends it. A slot expires with its export, so an export
+/// that no worker ever ran holds its slot no longer than it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Slot(String);
+
+impl Slot {
+    /// A customer's slots in `region`.
+    pub fn all(region: &str) -> impl Iterator<Item = Self> {
+        (0..MAX_OPEN).map(move |number| Self(format!("slot#{region}#{number}")))
+    }
+
+    /// The slot as text: the sort key of its row.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// All of a customer's slots are taken. 429.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{MAX_OPEN} exports are open already; ask again when one of them has ended")]
+pub struct TooManyOpen;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,11 +122,8 @@ mod tests {
     const NOW: &str = "2026-11-20T09:30:00.123Z";
 
     fn of(from: &str, to: &str) -> Result<Period, InvalidPeriod> {
-        let request = ExportRequest {
-            kind: super::super::Kind::Orders,
-            from: from.parse().unwrap(),
-            to: to.parse().unwrap(),
-        };
+        let request =
+            ExportRequest { kind: Kind::Orders, from: from.parse().unwrap(), to: to.parse().unwrap() };
         Period::of(&request, NOW.parse().unwrap())
     }
 

@@ -1,14 +1,15 @@
-//! Files in S3, written in parts.
+//! The files of exports, written to S3 in parts.
 //!
-//! 1. Each upload has a key of its own: whatever of one that was dropped comes late, it touches no other file.
+//! 1. Each upload has a key of its own, so that a late request of an aborted upload touches no other file.
 //! 2. A part is the latest that was stored under its number. Two workers may write the same number: one that was paused
 //!    before its request left, and its successor.
-//! 3. *Complete* names the parts by number and `ETag`; S3 takes a list only if it has exactly those. A list that it does not
-//!    take (400, mostly `InvalidPart`) can't come true any more: somebody has written over a part.
-//! 4. An upload that is gone (`NoSuchUpload`) was completed or dropped. The key tells which: there is a
+//! 3. *Complete* names the parts by number and `ETag`; S3 accepts a list only if it has exactly those. A list that it refuses
+//!    (400, mostly `InvalidPart`) stays wrong: another worker has written over a part.
+//! 4. An upload that is gone (`NoSuchUpload`) was completed or aborted. The key tells which: there is a
 //!    file, or there is none.
 //! 5. *Abort* ends an upload for good, and its parts are no longer billed.
 
+use std::future::Future;
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -21,19 +22,63 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPa
 use aws_smithy_runtime_api::http::Response;
 use bytes::Bytes;
 
-use super::{Attempt, CONTENT_TYPE, Completion, Part, PartOutcome, ResultStore, StoreError};
+use super::{Attempt, CONTENT_TYPE, Part};
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::AttemptId;
-use crate::files::links::MultipartId;
+use crate::files::links::{FileError, MultipartId};
 use crate::platform::aws;
+
+/// What became of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartOutcome {
+    /// It is stored.
+    Taken(Part),
+    /// There is no such upload any more.
+    Gone,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completion {
+    /// It is there, made of exactly the parts that were listed: by this call or by an earlier one.
+    Done,
+    /// It cannot be made of them any more: a part was replaced or lost, or the upload is gone and left no file.
+    Impossible,
+}
+
+/// Writes files in parts. Nobody sees a file before it is complete. A test writes parts that are smaller than S3 takes.
+pub trait ResultStore: Send + Sync {
+    /// Starts a file at `key`, which only `mark` has.
+    fn begin(&self, key: &str, mark: AttemptId) -> impl Future<Output = Result<Attempt, FileError>> + Send;
+
+    /// Stores part `number` (from 1), in place of one with that number.
+    fn put_part(
+        &self,
+        key: &str,
+        attempt: &Attempt,
+        number: usize,
+        bytes: Bytes,
+    ) -> impl Future<Output = Result<PartOutcome, FileError>> + Send;
+
+    /// Makes the file of `parts`, which are all that it has. May be repeated with the same list.
+    fn complete(
+        &self,
+        key: &str,
+        attempt: &Attempt,
+        parts: &[Part],
+    ) -> impl Future<Output = Result<Completion, FileError>> + Send;
+
+    /// Aborts an upload. After that no file can be made of it.
+    fn abort(&self, key: &str, attempt: &Attempt) -> impl Future<Output = Result<(), FileError>> + Send;
+}
 
 /// S3's code for an upload that is not there any more.
 const NO_SUCH_UPLOAD: &str = "NoSuchUpload";
 
-/// How long a call may take, all tries together: 5 MiB on a slow connection. What times out is not tried again.
+/// Time limit of a call, all tries together: 5 MiB on a slow connection. A call that times out is not repeated.
 const CALL: Duration = Duration::from_secs(10);
-/// How long S3 may take to put the parts together: minutes, at worst. The end of the slice comes first, and the next one asks
-/// again. It would be no faster for being asked twice at a time.
+/// Time limit for putting the parts together, which takes S3 minutes at worst. The run ends first, and the next one asks
+/// again; asking twice at a time would not make S3 faster.
 const COMPLETION: Duration = Duration::from_mins(5);
 
 /// [`ResultStore`] in a bucket.
@@ -44,7 +89,7 @@ pub struct S3Results {
 }
 
 impl S3Results {
-    /// The client for it, which has more patience than those that answer customers.
+    /// The client for it, with longer time limits than those that answer customers have.
     pub fn client(env: &Env, sdk: &SdkConfig) -> Client {
         Client::from_conf(aws::s3_config(env, sdk).timeout_config(timeouts(CALL)).build())
     }
@@ -55,36 +100,37 @@ impl S3Results {
     }
 
     /// Whether there is a file at `key`.
-    async fn is_there(&self, key: &str) -> Result<bool, StoreError> {
+    async fn is_there(&self, key: &str) -> Result<bool, FileError> {
         let head = Box::pin(self.client.head_object().bucket(&self.bucket).key(key).send()).await;
         match head {
             Ok(_) => Ok(true),
             Err(error) if status(&error) == Some(404) => Ok(false),
-            // Who may not list the bucket is not told that there is nothing, only that it is not allowed to know.
+            // A caller that may not list the bucket gets 403 for an absent object.
             Err(error) if status(&error) == Some(403) => {
                 tracing::warn!(key, "taken for absent: S3 does not say whether the file is there");
                 Ok(false)
             }
-            Err(error) => Err(failed("HeadObject", key, error)),
+            Err(error) => Err(FileError::new("HeadObject", key, error)),
         }
     }
 }
 
 impl ResultStore for S3Results {
-    async fn begin(&self, key: &str, mark: AttemptId) -> Result<Attempt, StoreError> {
+    async fn begin(&self, key: &str, mark: AttemptId) -> Result<Attempt, FileError> {
         let request = self
             .client
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(key)
             .content_type(CONTENT_TYPE)
-            // What the SDK sends with every part; S3 wants to know it beforehand.
+            // The SDK sends this with every part, and S3 has to know it beforehand.
             .checksum_algorithm(ChecksumAlgorithm::Crc32);
-        let answer =
-            Box::pin(request.send()).await.map_err(|error| failed("CreateMultipartUpload", key, error))?;
+        let answer = Box::pin(request.send())
+            .await
+            .map_err(|error| FileError::new("CreateMultipartUpload", key, error))?;
         match answer.upload_id {
             Some(upload_id) => Ok(Attempt { upload_id: MultipartId::new(upload_id), mark }),
-            None => Err(incomplete("CreateMultipartUpload", key)),
+            None => Err(FileError::unreadable("CreateMultipartUpload", key, "the answer names no upload")),
         }
     }
 
@@ -94,7 +140,7 @@ impl ResultStore for S3Results {
         attempt: &Attempt,
         number: usize,
         bytes: Bytes,
-    ) -> Result<PartOutcome, StoreError> {
+    ) -> Result<PartOutcome, FileError> {
         let size_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let request = self
             .client
@@ -109,14 +155,14 @@ impl ResultStore for S3Results {
             Ok(answer) => match (answer.e_tag, answer.checksum_crc32) {
                 (Some(etag), Some(crc32)) => Ok(PartOutcome::Taken(Part { etag, crc32, size_bytes })),
                 // An upload that was begun with checksums is completed with those of all its parts.
-                _ => Err(incomplete("UploadPart", key)),
+                _ => Err(FileError::unreadable("UploadPart", key, "the answer has no ETag or no checksum")),
             },
             Err(error) if error.code() == Some(NO_SUCH_UPLOAD) => Ok(PartOutcome::Gone),
-            Err(error) => Err(failed("UploadPart", key, error)),
+            Err(error) => Err(FileError::new("UploadPart", key, error)),
         }
     }
 
-    async fn complete(&self, key: &str, attempt: &Attempt, parts: &[Part]) -> Result<Completion, StoreError> {
+    async fn complete(&self, key: &str, attempt: &Attempt, parts: &[Part]) -> Result<Completion, FileError> {
         let listed = parts.iter().enumerate().map(|(place, part)| {
             CompletedPart::builder()
                 .part_number(s3_number(place + 1))
@@ -139,16 +185,16 @@ impl ResultStore for S3Results {
             Err(error) if error.code() == Some(NO_SUCH_UPLOAD) => {
                 Ok(if self.is_there(key).await? { Completion::Done } else { Completion::Impossible })
             }
-            // `InvalidPart` above all. Whatever S3 calls bad in the list, it is no better the next time.
+            // `InvalidPart` above all. The same list is refused the next time, too.
             Err(error) if status(&error) == Some(400) => {
                 tracing::warn!(key, code = error.code(), "S3 does not take the list of parts");
                 Ok(Completion::Impossible)
             }
-            Err(error) => Err(failed("CompleteMultipartUpload", key, error)),
+            Err(error) => Err(FileError::new("CompleteMultipartUpload", key, error)),
         }
     }
 
-    async fn abort(&self, key: &str, attempt: &Attempt) -> Result<(), StoreError> {
+    async fn abort(&self, key: &str, attempt: &Attempt) -> Result<(), FileError> {
         let request = self
             .client
             .abort_multipart_upload()
@@ -158,7 +204,7 @@ impl ResultStore for S3Results {
         match Box::pin(request.send()).await {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some(NO_SUCH_UPLOAD) => Ok(()),
-            Err(error) => Err(failed("AbortMultipartUpload", key, error)),
+            Err(error) => Err(FileError::new("AbortMultipartUpload", key, error)),
         }
     }
 }
@@ -178,15 +224,4 @@ fn s3_number(number: usize) -> i32 {
 
 fn status<E>(error: &SdkError<E, Response>) -> Option<u16> {
     error.raw_response().map(|response| response.status().as_u16())
-}
-
-fn failed<E>(operation: &'static str, key: &str, error: SdkError<E, Response>) -> StoreError
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    StoreError { operation, key: key.to_owned(), source: Box::new(error) }
-}
-
-fn incomplete(operation: &'static str, key: &str) -> StoreError {
-    StoreError { operation, key: key.to_owned(), source: "the answer lacks what it is for".into() }
 }
