@@ -14,7 +14,7 @@ use sojourn::identity::sessions::SessionError;
 use sojourn::identity::sessions::dynamo::DynamoSessions;
 use sojourn::sockets::connections::{
     AdmissionError, Audience, CallbackEndpoint, Connection, ConnectionKey, Cursor, DynamoConnections,
-    MAX_CONNECTION_AGE, PeerPage, Removed, SAME_OPENING, Touched, True, admit, expiry,
+    MAX_CONNECTION_AGE, PeerPage, Removed, SAME_OPENING, Touched, admit, expiry,
 };
 use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::Store;
@@ -125,7 +125,7 @@ async fn an_expired_row_is_neither_touched_nor_found() {
 
     assert_eq!(stage.rows().await, 2, "TTL has not collected it yet");
     assert_eq!(stage.registry.touch(&old.key).await.unwrap(), Touched::Unknown);
-    for audience in [Audience::User(owner.clone()), Audience::Everyone(True)] {
+    for audience in [Audience::User(owner.clone()), Audience::Everyone] {
         let (found, _) = stage.all(&audience, Cursor::START).await;
         assert_eq!(found, std::slice::from_ref(&fresh.key.connection_id));
     }
@@ -219,7 +219,7 @@ async fn a_cursor_goes_on_behind_a_peer_that_was_removed_meanwhile() {
     let stage = stage();
     let owner = user();
     stage.register_many("c", 300, &owner).await;
-    for audience in [Audience::User(owner), Audience::Everyone(True)] {
+    for audience in [Audience::User(owner), Audience::Everyone] {
         let first = stage.page(&audience, &Cursor::START).await.peers;
         let (head, last) = (&first[..100], &first[99]);
         stage.registry.remove(&last.key).await.unwrap();

@@ -7,7 +7,7 @@ use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::UserId;
 use sojourn::identity::principal::Role;
-use sojourn::sockets::connections::{Audience, Cursor, True};
+use sojourn::sockets::connections::{Audience, Cursor};
 use sojourn::sockets::delivery::{
     Continuation, Frame, HAND_ON_MARGIN, LAST_START_MARGIN, MAX_FRAME_BYTES, MAX_HOPS, MAX_IN_FLIGHT,
     Progress, Recipient, Report, SendError,
@@ -101,7 +101,7 @@ async fn a_thousand_peers_are_served_with_a_bounded_number_of_posts_at_a_time() 
 
     let frame = Frame::of(&message(json!("hi"))).unwrap();
     let report =
-        stage.deliverer().deliver(&frame, &Audience::Everyone(True), &Cursor::START, soon()).await.unwrap();
+        stage.deliverer().deliver(&frame, &Audience::Everyone, &Cursor::START, soon()).await.unwrap();
     assert_eq!(report, Report { delivered: 1_000, ..Report::default() });
     assert!(ids.iter().all(|id| stage.gateway.posts(id) == 1));
     let most = stage.gateway.most_in_flight();
@@ -116,7 +116,7 @@ async fn one_peer_that_does_not_read_does_not_hold_up_the_others() {
 
     let frame = Frame::of(&message(json!("hi"))).unwrap();
     let report =
-        stage.deliverer().deliver(&frame, &Audience::Everyone(True), &Cursor::START, soon()).await.unwrap();
+        stage.deliverer().deliver(&frame, &Audience::Everyone, &Cursor::START, soon()).await.unwrap();
     assert_eq!((report.delivered, report.throttled), (199, 1));
     let order = stage.gateway.order();
     let last_try = order.iter().rposition(|id| *id == ids[0]).unwrap();
@@ -132,7 +132,7 @@ async fn without_time_nothing_is_begun_and_all_is_left() {
     let start = Cursor::behind("0=".parse().unwrap());
     let hurried = Deadline::after(LAST_START_MARGIN / 2);
 
-    let report = stage.deliverer().deliver(&frame, &Audience::Everyone(True), &start, hurried).await.unwrap();
+    let report = stage.deliverer().deliver(&frame, &Audience::Everyone, &start, hurried).await.unwrap();
     assert_eq!(report, Report { rest: Some(start), ..Report::default() });
     assert_eq!(stage.gateway.posts("a="), 0);
 }
@@ -144,7 +144,7 @@ async fn a_store_that_does_not_answer_is_not_waited_for_past_the_deadline() {
     stage.gateway.always("gone=", 410);
     let frame = Frame::of(&message(json!("hi"))).unwrap();
     let deliverer = stage.deliverer();
-    let (everyone, start) = (Audience::Everyone(True), Cursor::START);
+    let (everyone, start) = (Audience::Everyone, Cursor::START);
     let deliver = async || {
         let deadline = Deadline::after(LAST_START_MARGIN + Duration::from_millis(500));
         let delivery = deliverer.deliver(&frame, &everyone, &start, deadline);
@@ -171,7 +171,7 @@ async fn what_the_deadline_leaves_is_handed_on_until_everybody_is_served_exactly
     let fan_out = stage.fan_out();
     let short = || Deadline::after(HAND_ON_MARGIN + LAST_START_MARGIN + Duration::from_millis(100));
 
-    let mut progress = fan_out.send(message(json!("hi")), Audience::Everyone(True), short()).await.unwrap();
+    let mut progress = fan_out.send(message(json!("hi")), Audience::Everyone, short()).await.unwrap();
     let (mut total, mut hops) = (0, 1);
     while let Progress::HandedOn { delivered } = progress {
         total += delivered;
@@ -199,7 +199,7 @@ async fn a_page_that_cannot_be_read_is_left_to_the_next_hop() {
     let fan_out = stage.fan_out();
 
     faults.add(Rule::fail(Failure::InternalServerError).operation("Scan").skip(1));
-    let first = fan_out.send(message(json!("hi")), Audience::Everyone(True), soon()).await.unwrap();
+    let first = fan_out.send(message(json!("hi")), Audience::Everyone, soon()).await.unwrap();
     let Progress::HandedOn { delivered } = first else { panic!("{first:?}") };
     assert!((1..300).contains(&delivered), "{delivered}");
 
@@ -216,7 +216,7 @@ async fn an_audience_that_cannot_be_read_at_all_is_an_error() {
     let stage = stage().await;
     stage.connect("a=", &user()).await;
     stage.store.embedded.faults().add(Rule::fail(Failure::InternalServerError).operation("Scan"));
-    let failed = stage.fan_out().send(message(json!("hi")), Audience::Everyone(True), soon()).await;
+    let failed = stage.fan_out().send(message(json!("hi")), Audience::Everyone, soon()).await;
     assert!(matches!(failed, Err(SendError::Store(_))), "{failed:?}");
     assert_eq!(stage.gateway.posts("a="), 0);
 }
@@ -228,7 +228,7 @@ async fn without_leave_to_post_nobody_is_served() {
     let operator = stage.connect_as("operator=", &user(), &[Role::Operator]).await;
     let faults = stage.store.embedded.faults();
     faults.add(Rule::fail(Failure::InternalServerError).operation("BatchGetItem"));
-    let to_all = request(Recipient::Broadcast(True), None);
+    let to_all = request(Recipient::Broadcast, None);
     let refused = stage.messenger().send(&operator, to_all, soon()).await;
     assert!(matches!(refused, Err(SendError::Session(_))), "{refused:?}");
     assert_eq!(stage.gateway.posts("a="), 0);
@@ -258,7 +258,7 @@ async fn a_delivery_that_never_ends_is_ended() {
     stage.connect("a=", &user()).await;
     let hop = |hop| Continuation {
         message: message(json!("hi")),
-        target: Audience::Everyone(True),
+        target: Audience::Everyone,
         cursor: Cursor::START,
         hop,
     };

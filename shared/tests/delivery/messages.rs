@@ -10,7 +10,7 @@ use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{MessageId, OrderId, random};
 use sojourn::identity::principal::Role;
 use sojourn::identity::sessions::SessionError;
-use sojourn::sockets::connections::{ConnectionKey, True};
+use sojourn::sockets::connections::ConnectionKey;
 use sojourn::sockets::delivery::{Recipient, SendError, SendRequest};
 use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::sign_ins::{revoke, revoke_all, sign_in};
@@ -105,7 +105,7 @@ async fn a_message_that_could_not_be_handed_on_can_be_sent_again() {
     let stage = stage().await;
     let operator = stage.connect_as("op=", &user(), &[Role::Operator]).await;
     let (messenger, id) = (stage.messenger(), random().next::<MessageId>());
-    let send = |deadline| messenger.send(&operator, request(Recipient::Broadcast(True), Some(&id)), deadline);
+    let send = |deadline| messenger.send(&operator, request(Recipient::Broadcast, Some(&id)), deadline);
 
     stage.gateway.refuse_events(true);
     let failed = send(Deadline::after(Duration::from_secs(2))).await;
@@ -118,7 +118,7 @@ async fn a_message_that_could_not_be_handed_on_can_be_sent_again() {
 async fn a_broadcast_that_continues_says_so_in_its_acknowledgement() {
     let stage = stage().await;
     let operator = stage.connect_as("op=", &user(), &[Role::Operator]).await;
-    let to_all = request(Recipient::Broadcast(True), None);
+    let to_all = request(Recipient::Broadcast, None);
     let ack =
         stage.messenger().send(&operator, to_all, Deadline::after(Duration::from_secs(2))).await.unwrap();
     assert_eq!(
@@ -134,11 +134,11 @@ async fn only_an_operator_broadcasts() {
     let operator = stage.connect_as("operator=", &user(), &[Role::Operator]).await;
     let messenger = stage.messenger();
 
-    let refused = messenger.send(&customer, request(Recipient::Broadcast(True), None), soon()).await;
+    let refused = messenger.send(&customer, request(Recipient::Broadcast, None), soon()).await;
     assert!(matches!(refused, Err(SendError::BroadcastForbidden)), "{refused:?}");
     assert_eq!(stage.gateway.posts("operator="), 0);
 
-    let ack = messenger.send(&operator, request(Recipient::Broadcast(True), None), soon()).await.unwrap();
+    let ack = messenger.send(&operator, request(Recipient::Broadcast, None), soon()).await.unwrap();
     assert_eq!(ack.delivered, 2);
 }
 
@@ -246,7 +246,7 @@ async fn whose_session_has_ended_sends_nothing_and_learns_nothing_else() {
         let messages = [
             unnamed(Recipient::UserId(bob.clone())),
             unnamed(Recipient::OrderId(order_id.clone())),
-            unnamed(Recipient::Broadcast(True)),
+            unnamed(Recipient::Broadcast),
             request(Recipient::UserId(bob.clone()), Some(&fresh)),
             request(Recipient::UserId(bob.clone()), Some(&id)),
         ];

@@ -110,7 +110,7 @@ impl DynamoConnections {
     pub async fn find(&self, audience: &Audience, cursor: &Cursor) -> Result<PeerPage, DynamoError> {
         match audience {
             Audience::User(user) => self.of_user(user, cursor).await,
-            Audience::Everyone(_) => self.of_everyone(cursor).await,
+            Audience::Everyone => self.of_everyone(cursor).await,
         }
     }
 

@@ -150,26 +150,24 @@ pub enum Audience {
     #[serde(rename = "userId")]
     User(UserId),
     /// All sockets of this region.
-    #[serde(rename = "broadcast")]
-    Everyone(True),
+    #[serde(rename = "broadcast", with = "json_true")]
+    Everyone,
 }
 
-/// The JSON value `true`, and no other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "bool", into = "bool")]
-pub struct True;
+/// Serde for a variant whose value is the JSON `true`, and no other.
+pub(super) mod json_true {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-impl From<True> for bool {
-    fn from(_: True) -> Self {
-        true
+    pub(crate) fn serialize<S: Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bool(true)
     }
-}
 
-impl TryFrom<bool> for True {
-    type Error = &'static str;
-
-    fn try_from(value: bool) -> Result<Self, Self::Error> {
-        if value { Ok(Self) } else { Err("must be true or left out") }
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
+        if bool::deserialize(deserializer)? {
+            Ok(())
+        } else {
+            Err(D::Error::custom("must be true or left out"))
+        }
     }
 }
 
@@ -234,7 +232,7 @@ mod tests {
     #[test]
     fn an_audience_is_one_member_and_broadcast_is_true() {
         let read = serde_json::from_str::<Audience>;
-        assert_eq!(read(r#"{"broadcast":true}"#).unwrap(), Audience::Everyone(True));
+        assert_eq!(read(r#"{"broadcast":true}"#).unwrap(), Audience::Everyone);
         assert!(matches!(read(r#"{"userId":"usr_01JD0000000000000000000000"}"#), Ok(Audience::User(_))));
         assert!(read(r#"{"broadcast":false}"#).is_err());
         assert!(read(r#"{"broadcast":true,"userId":"usr_01JD0000000000000000000000"}"#).is_err());

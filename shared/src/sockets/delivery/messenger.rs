@@ -39,7 +39,9 @@ use crate::identity::principal::Role;
 use crate::identity::sessions::{SessionError, SessionReader, SessionStore};
 use crate::platform::dynamo::DynamoError;
 use crate::platform::telemetry::chain;
-use crate::sockets::connections::{Audience, Connection, ConnectionKey, DynamoConnections, Touched, True};
+use crate::sockets::connections::{
+    Audience, Connection, ConnectionKey, DynamoConnections, Touched, json_true,
+};
 
 /// The operation that message ids are claimed for.
 const OPERATION: &str = "message";
@@ -53,7 +55,8 @@ pub enum Recipient {
     /// All sockets of the customer who placed the order.
     OrderId(OrderId),
     /// Everybody.
-    Broadcast(True),
+    #[serde(with = "json_true")]
+    Broadcast,
 }
 
 /// A message as its sender wants it sent.
@@ -246,8 +249,8 @@ impl Messenger {
     async fn audience(&self, sender: &Connection, to: &Recipient) -> Result<Audience, SendError> {
         match to {
             Recipient::UserId(user) => Ok(Audience::User(user.clone())),
-            Recipient::Broadcast(all) if sender.has_role(Role::Operator) => Ok(Audience::Everyone(*all)),
-            Recipient::Broadcast(_) => Err(SendError::BroadcastForbidden),
+            Recipient::Broadcast if sender.has_role(Role::Operator) => Ok(Audience::Everyone),
+            Recipient::Broadcast => Err(SendError::BroadcastForbidden),
             Recipient::OrderId(order_id) => match self.orders.owner(order_id).await? {
                 Some(owner) if owner == sender.user_id || sender.has_role(Role::Operator) => {
                     Ok(Audience::User(owner))
