@@ -21,7 +21,7 @@
 //!
 //! # The row
 //! The status goes `QUEUED -> RUNNING -> FINISHING -> READY`, or to `FAILED` from any of the first three. To its customer
-//! `FINISHING` is `RUNNING`. The row expires [`RETENTION`] after the request, and anew after it became ready.
+//! `FINISHING` is `RUNNING`. The row expires [`RETENTION`] after the request, or after it became ready.
 //!
 //! # Limits
 //! The index that orders are read from follows the table, mostly by milliseconds: an order of the last seconds
@@ -53,7 +53,7 @@ pub use results::{Completion, PartOutcome, ResultStore, S3Results};
 pub use submit::{SubmitError, submit};
 pub use worker::{WorkError, Worker};
 
-/// How long an export is kept: from its request, and anew from when it is ready.
+/// How long an export is kept: from its request, and again from the moment at which it is ready.
 pub const RETENTION: Duration = Duration::from_hours(7 * 24);
 
 /// Smallest part but the last, in bytes: S3 takes no smaller one. A worker holds this much in memory, and one page of orders.

@@ -154,7 +154,7 @@ impl ResultStore for S3Results {
         match Box::pin(request.send()).await {
             Ok(answer) => match (answer.e_tag, answer.checksum_crc32) {
                 (Some(etag), Some(crc32)) => Ok(PartOutcome::Taken(Part { etag, crc32, size_bytes })),
-                // An upload that was begun with checksums is completed with those of all its parts.
+                // An upload that was started with checksums is completed with the checksums of all its parts.
                 _ => Err(FileError::unreadable("UploadPart", key, "the answer has no ETag or no checksum")),
             },
             Err(error) if error.code() == Some(NO_SUCH_UPLOAD) => Ok(PartOutcome::Gone),

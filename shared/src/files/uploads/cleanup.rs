@@ -14,7 +14,7 @@
 //! 3. READY, and its links have ended: the object that was sent to them since is deleted, and the upload leaves the index.
 //!
 //! So the quota gets each share back exactly once, and a row is removed after all that it names. Wherever a run is
-//! interrupted, another one finds the row and starts with it anew.
+//! interrupted, the next run finds the row and starts over with it.
 //!
 //! The bucket knows no lock: a run that was overtaken may still delete objects there. They only ever belong to an upload
 //! that is DELETED, which is final, or are incoming objects of a READY upload, which nobody reads.

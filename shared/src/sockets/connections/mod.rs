@@ -26,13 +26,13 @@
 //! [variables of a WebSocket API]: https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-mapping-template-reference.html
 //!
 //! # Limits
-//! - The registry is of one region: a connection id means nothing elsewhere.
-//! - A row is there a moment before its socket is ([`MAX_HANDSHAKE`] at most). A message of that moment may pass it over.
-//! - `$disconnect` is best effort. A row that it never came for ends with the first post that finds the peer gone, and
-//!   at the latest at `expiresAt`, which every read checks by itself.
+//! - The registry covers one region: a connection id means nothing in another one.
+//! - A row is written shortly before its socket is open ([`MAX_HANDSHAKE`] at most). A message within that time may miss it.
+//! - `$disconnect` is best effort. A row whose `$disconnect` was lost is removed by the first post that finds the peer gone, and
+//!   counts no longer than `expiresAt`, which every read compares.
 //! - [`Audience::User`] is read from an index that follows the table by milliseconds; a socket registered within them
-//!   may be passed over. [`Audience::Everyone`] is read page by page while sockets come and go: who connects meanwhile may
-//!   be passed over too.
+//!   may be missed. [`Audience::Everyone`] is read page by page while sockets come and go: a socket that connects meanwhile may
+//!   be missed too.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -32,7 +32,7 @@ const RETRY_FOR: Duration = Duration::from_secs(2);
 /// second attempt, a permanent refusal no third one.
 const MAX_FAILURES: u32 = 2;
 
-/// No call starts later than this before the deadline: [`RETRY_FOR`], and a last attempt that times out.
+/// No call starts later than this before the deadline: the time for retries, and a last attempt that times out.
 pub const LAST_START_MARGIN: Duration = RETRY_FOR.saturating_add(CALL_TIMEOUT);
 
 /// Why a call for one connection failed.

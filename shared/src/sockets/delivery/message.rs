@@ -1,4 +1,4 @@
-//! What travels: a message's type, the message, and the frame that carries it.
+//! A message: its type, its body, and the frame that receivers get.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,8 +15,8 @@ use crate::core::ids::{MessageId, UserId};
 /// Largest frame, in bytes: API Gateway takes no larger message (128 KB).
 pub const MAX_FRAME_BYTES: usize = 128 * 1024;
 
-/// First segments that users may not send. The first three are the service's own messages, which a receiver has to be
-/// able to trust; the others are its answers to a sender, which share the socket.
+/// First segments that users may not send. The first three are messages of the service, which receivers have to trust;
+/// the others are its answers to a sender, which use the same socket.
 const RESERVED: &[&str] = &["order", "session", "export", "ack", "error", "pong"];
 
 /// Text that is no message type, or one that users may not send.
@@ -93,7 +93,7 @@ impl fmt::Display for MessageType {
 
 /// A message's content: JSON text, which every receiver gets byte for byte as its sender wrote it.
 ///
-/// Serialised it is a text, not JSON within JSON: nothing on the way can write it anew.
+/// Serialised it is a string, not JSON within JSON, so that no step on the way rewrites it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Body(String);
@@ -104,7 +104,7 @@ impl Body {
         &self.0
     }
 
-    /// What it says, for comparison with another one.
+    /// Its value, for comparison with another body.
     pub fn value(&self) -> Result<Value, serde_json::Error> {
         serde_json::from_str(&self.0)
     }
@@ -122,7 +122,7 @@ impl From<Value> for Body {
     }
 }
 
-/// A message. Serialised it is what one invocation hands to the next; receivers get its [`Frame`].
+/// A message. One invocation hands it to the next in this form; receivers get its [`Frame`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Message {
@@ -131,10 +131,10 @@ pub struct Message {
     pub kind: MessageType,
     /// Receivers show a message once, however often it reaches them: this tells repetitions apart.
     pub message_id: MessageId,
-    /// Who sent it. Nobody, when the service itself speaks.
+    /// Who sent it. None for a message of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<UserId>,
-    /// When the service took it.
+    /// When the service accepted it.
     #[serde(with = "as_rfc3339")]
     pub sent_at: Timestamp,
     /// The sender's own content.

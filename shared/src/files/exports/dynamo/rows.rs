@@ -24,7 +24,7 @@ use crate::platform::telemetry::{self, Metric};
 /// The export has not ended, and its row is still there.
 const IS_OPEN: &str = "#status IN (:queued, :running, :finishing)";
 
-/// What stands for the statuses of an export that has not ended.
+/// The values of [`IS_OPEN`].
 const OPEN: [(&str, Status); 3] =
     [(":queued", Status::Queued), (":running", Status::Running), (":finishing", Status::Finishing)];
 

@@ -1,10 +1,11 @@
-//! Who may send an export's message once more.
+//! Which repetition of a request sends the export's message once more.
 //!
 //! 1. *Claim*: a repeated request writes `sendClaimedAt`, on the condition that the export is `QUEUED` and that nobody has
 //!    claimed within [`SEND_EVERY`]. So many repetitions at once send one message.
 //! 2. *Send*, and then write `sentAt`.
-//! 3. Who finds a fresh claim looks whether its holder has sent. If not, the holder is at it, or has died: nobody knows whether
-//!    there is a message, and nothing may be acknowledged. When the claim is old enough, the next repetition takes it over.
+//! 3. A request that finds a fresh claim reads whether its holder has sent. If not, the holder is about to send, or has died:
+//!    it is unknown whether there is a message, and nothing may be acknowledged. When the claim is old enough, the next
+//!    repetition takes it over.
 
 use std::time::Duration;
 
@@ -22,11 +23,12 @@ use crate::files::exports::Status;
 use crate::platform::dynamo::{Change, DynamoError, Item, Write, WriteOutcome, text};
 use crate::platform::tables;
 
-/// At most one repetition within this time sends a message. Longer than sending takes, and not longer than a client whose
-/// request died would mind to wait.
+/// At most one repetition within this time sends a message. Longer than sending takes, and short enough for a client to wait
+/// whose request died.
 pub const SEND_EVERY: Duration = Duration::from_secs(10);
 
-/// Nobody has begun, and nobody else may be about to send. Times have one width, so that text compares as time does.
+/// No worker has started, and no other repetition may be about to send. Times have one width, so that their texts sort as the
+/// times do.
 const CLAIM: Change = Change {
     update: "SET sendClaimedAt = :now",
     condition: Some(
@@ -35,18 +37,18 @@ const CLAIM: Change = Change {
     names: &[("#status", "status")],
 };
 
-/// There is a message. The row is still there; what has become of the export is all the same.
+/// The message was sent. The row is still there, whatever the status.
 const SENT: Change =
     Change { update: "SET sentAt = :now", condition: Some("attribute_exists(exportId)"), names: &[] };
 
 /// Outcome of asking whether to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendClaim {
-    /// The asker sends.
+    /// The caller sends.
     Claimed,
     /// A message was sent lately, or the export is beyond needing one.
     NotNeeded,
-    /// Somebody else may be sending.
+    /// Another repetition may be sending.
     BeingSent,
 }
 
@@ -58,7 +60,7 @@ pub struct DynamoSends {
     clock: SharedClock,
 }
 
-/// An export that did not need a message, or not from the asker.
+/// What a row that refused a claim says.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -97,7 +99,7 @@ impl DynamoSends {
     pub async fn sent(&self, id: &ExportId) -> Result<(), DynamoError> {
         let values = [(":now", text(rfc3339(self.clock.now())))];
         let request = SENT.request(&self.client, &self.table, key(id), values);
-        // Refused: the row has expired. A conflict: the worker that got the message has begun.
+        // Refused: the row has expired. A conflict: the worker that got the message has started.
         Box::pin(request.send()).await.outcome("UpdateItem", id.as_str()).map(drop)
     }
 }

@@ -12,7 +12,7 @@
 //! | `sweepShard`, `sweepAt` | key of the index `sweep`: the shard, and when the upload is due for clean-up. A READY upload that is settled has neither |
 //! | `bytes`, `files` | only in the row [`USAGE`]: the sum of all uploads that have a row |
 //!
-//! An upload's row is written and removed in one transaction with the row [`USAGE`] ([`quota`]), so that the sum is always that of
+//! An upload's row is written and removed in one transaction with the row [`USAGE`], so that the sum is always that of
 //! the rows.
 
 use aws_sdk_dynamodb::Client;
