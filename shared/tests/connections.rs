@@ -10,8 +10,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use sojourn::core::clock::{Clock, ManualClock, SharedClock};
 use sojourn::core::ids::{ConnectionId, UserId, random};
 use sojourn::identity::principal::{Credential, Role};
-use sojourn::identity::sessions::SessionError;
-use sojourn::identity::sessions::dynamo::DynamoSessions;
+use sojourn::identity::sessions::{SessionError, SessionStore};
 use sojourn::sockets::connections::{
     AdmissionError, Audience, CallbackEndpoint, Connection, ConnectionKey, Cursor, DynamoConnections,
     MAX_CONNECTION_AGE, PeerPage, Removed, SAME_OPENING, Touched, admit, expiry,
@@ -242,8 +241,9 @@ impl Stage {
             session_id: principal.session_id().clone(),
             ..self.connection(id, principal.user_id())
         };
-        let sessions = DynamoSessions::from_env(self.store.client.clone(), &self.store.env).unwrap();
         let clock: SharedClock = self.clock.clone();
+        let sessions =
+            SessionStore::from_env(self.store.client.clone(), &self.store.env, clock.clone()).unwrap();
         admit(&self.registry, &sessions, &connection, principal, &clock).await
     }
 }

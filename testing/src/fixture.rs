@@ -6,8 +6,8 @@ use sojourn::core::clock::{self, Clock, ManualClock, SharedClock, SystemClock};
 use sojourn::core::env::Env;
 use sojourn::core::ids::{self, SharedIds};
 use sojourn::identity::principal::Role;
-use sojourn::identity::sessions::SessionStarter;
-use sojourn::identity::sessions::dynamo::DynamoSessions;
+use sojourn::identity::sessions::SessionStore;
+use sojourn::identity::sign_in::SessionStarter;
 use sojourn::identity::tokens::TokenSigner;
 use sojourn::identity::users::User;
 
@@ -58,9 +58,9 @@ impl Fixture {
     }
 
     /// Starts sessions at this clock's time.
-    pub fn session_starter(&self, clock: SharedClock) -> SessionStarter<DynamoSessions> {
+    pub fn session_starter(&self, clock: SharedClock) -> SessionStarter {
         SessionStarter {
-            store: DynamoSessions::from_env(self.store.client.clone(), &self.env).unwrap(),
+            store: SessionStore::from_env(self.store.client.clone(), &self.env, clock.clone()).unwrap(),
             signer: TokenSigner::from_env(&self.env, self.token_key.signing_key(), clock.clone()).unwrap(),
             sealing_keys: sealing_keys(&[sealing_key("test")]),
             clock,

@@ -8,7 +8,7 @@ use sojourn::core::ids::{SessionId, UserId, random};
 use sojourn::identity::principal::Credential;
 use sojourn::identity::sessions::dynamo::{DynamoSessions, key, version_key};
 use sojourn::identity::sessions::{
-    FIRST_VERSION, RefreshToken, SESSION_LIFETIME, SealedPayload, Session, SessionCookie, SessionWriter,
+    FIRST_VERSION, RefreshToken, SESSION_LIFETIME, SealedPayload, Session, SessionCookie,
 };
 use sojourn::identity::users::User;
 

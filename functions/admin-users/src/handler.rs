@@ -8,8 +8,10 @@ use sojourn::core::date_time::rfc3339;
 use sojourn::core::deadline::{Deadline, DeadlineExceeded};
 use sojourn::core::error_type::ErrorType;
 use sojourn::core::ids::UserId;
+use sojourn::identity::email::Email;
 use sojourn::identity::principal::Role;
-use sojourn::identity::users::{Email, RoleChange, RoleStore, User, UserError};
+use sojourn::identity::users::dynamo::DynamoRoles;
+use sojourn::identity::users::{RoleChange, User, UserError};
 
 /// What the function is told to do: exactly one of these.
 #[derive(Debug, Deserialize)]
@@ -64,11 +66,11 @@ impl ErrorType for CommandError {
 
 /// Carries out one command. The result is the account as it is now.
 pub(crate) async fn handle(
-    roles: Arc<impl RoleStore>,
+    roles: Arc<DynamoRoles>,
     command: Command,
     deadline: Deadline,
 ) -> Result<Value, CommandError> {
-    let user = carry_out(&*roles, command, deadline).await?;
+    let user = carry_out(&roles, command, deadline).await?;
     tracing::info!(user_id = %user.id, roles = ?user.roles, "command carried out");
     Ok(json!({
         "userId": user.id,
@@ -80,11 +82,7 @@ pub(crate) async fn handle(
 
 /// A withdrawal ends the account's sessions, and with them its sockets in this region. The sockets of other regions, and
 /// any that could not be closed now, end with the next frame from them.
-async fn carry_out(
-    roles: &impl RoleStore,
-    command: Command,
-    deadline: Deadline,
-) -> Result<User, CommandError> {
+async fn carry_out(roles: &DynamoRoles, command: Command, deadline: Deadline) -> Result<User, CommandError> {
     let (user_id, change) = match command {
         Command::Find(Address { email }) => {
             return roles.find(&email).await?.ok_or(CommandError::UnknownEmail(email));

@@ -11,17 +11,15 @@
 //! What cannot be done is a function error whose type is `InvalidCommand`, `UnknownEmail`, `UnknownUser` or `Unavailable`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use sojourn::core::clock;
 use sojourn::core::ids;
 use sojourn::edge::boot;
 use sojourn::edge::direct;
-use sojourn::identity::sessions::dynamo::SessionWrites;
-use sojourn::identity::sessions::{Announced, SessionStore};
-use sojourn::identity::users::dynamo::DynamoRoles;
+use sojourn::identity::sessions::{SessionRevoker, SessionStore};
+use sojourn::identity::users::dynamo::{DynamoRoles, DynamoUsers};
 use sojourn::platform::aws;
-use sojourn::sockets::delivery::{ApiGateway, AwsSocketCloser, EndingSockets};
+use sojourn::sockets::delivery::{ApiGateway, AwsSocketCloser};
 
 mod handler;
 
@@ -29,11 +27,10 @@ fn main() -> ExitCode {
     boot::run("admin-users", |env| async move {
         let sdk = aws::sdk_config(&env).await?;
         let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
-        let writes = SessionWrites::from_env(&env, ids::random())?;
         let sessions = SessionStore::from_env(dynamodb.clone(), &env, clock::system())?;
-        let roles = DynamoRoles::from_env(dynamodb.clone(), &env, writes, clock::system())?;
-        let closer = Arc::new(AwsSocketCloser::from_env(dynamodb, ApiGateway::new(sdk), &env)?);
-        let roles = EndingSockets::new(Announced::new(roles, sessions), closer);
-        direct::serve("admin-users", roles, handler::handle).await
+        let users = DynamoUsers::from_env(dynamodb.clone(), &env)?;
+        let sockets = AwsSocketCloser::from_env(dynamodb, ApiGateway::new(sdk), &env)?;
+        let revoker = SessionRevoker::from_env(sessions, &env, ids::random())?.with_sockets(sockets);
+        direct::serve("admin-users", DynamoRoles::new(users, revoker), handler::handle).await
     })
 }

@@ -6,11 +6,10 @@ use sojourn::core::date_time::rfc3339;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn::edge::http::Incoming;
+use sojourn::identity::email::Email;
 use sojourn::identity::sessions::SessionError;
 use sojourn::identity::throttle::{Origin, SignUpAdmission};
-use sojourn::identity::users::{
-    self, Email, NewPassword, NewPasswordOf, Password, PasswordChange, ProfileReader, SignUp,
-};
+use sojourn::identity::users::{self, NewPassword, NewPasswordOf, Password, PasswordChange, SignUp};
 
 use crate::app::App;
 use crate::sign_in::known_device;
@@ -66,7 +65,7 @@ pub(crate) async fn change_password(app: &App, request: &Incoming) -> Result<Rep
         new,
         origin: Origin { address, device },
     };
-    let work = users::change_password(&app.passwords, &app.throttle, &app.clock, change, request.deadline());
+    let work = users::change_password(&app.passwords, &app.throttle, change, request.deadline());
     match request.in_time(work).await? {
         PasswordChange::Changed => Ok(Reply::empty(204)),
         PasswordChange::Refused => {

@@ -1,24 +1,22 @@
 //! The adapters that the handler works with, built once.
 
-use std::sync::Arc;
-
 use aws_sdk_dynamodb::Client;
 use sojourn::core::clock::SharedClock;
 use sojourn::core::env::{ConfigError, Env};
 use sojourn::core::ids::{self, SharedIds};
 use sojourn::edge::http::{Authenticator, TrustedProxy};
 use sojourn::identity::seal::SealingKeys;
-use sojourn::identity::sessions::dynamo::{DynamoRevocations, SessionWrites};
 use sojourn::identity::sessions::{
-    Announced, CookieSettings, IdleTimeout, SessionPreferences, SessionStarter, SessionStore,
+    CookieSettings, IdleTimeout, SessionPreferences, SessionRevoker, SessionStore,
 };
+use sojourn::identity::sign_in::SessionStarter;
 use sojourn::identity::throttle::dynamo::DynamoAttempts;
 use sojourn::identity::throttle::{DeviceTokens, Throttle};
 use sojourn::identity::tokens::{PublicKeys, SigningKey, TokenSigner};
 use sojourn::identity::users::dynamo::{DynamoPasswords, DynamoUsers};
 use sojourn::platform::aws;
 use sojourn::platform::secrets_manager::{self, SecretError, SecretsManager};
-use sojourn::sockets::delivery::{ApiGateway, AwsSocketCloser, EndingSockets};
+use sojourn::sockets::delivery::{ApiGateway, AwsSocketCloser};
 
 /// What the handler works with.
 #[derive(Debug)]
@@ -26,16 +24,15 @@ pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
     pub(crate) cookie: CookieSettings,
     pub(crate) users: DynamoUsers,
-    pub(crate) throttle: Throttle<DynamoAttempts>,
+    pub(crate) throttle: Throttle,
     pub(crate) sign_ups_per_address: u32,
     pub(crate) device_tokens: DeviceTokens,
     pub(crate) trusted_proxy: TrustedProxy,
-    pub(crate) passwords: EndingSockets<Announced<DynamoPasswords>>,
-    pub(crate) starter: SessionStarter<SessionStore>,
+    pub(crate) passwords: DynamoPasswords,
+    pub(crate) starter: SessionStarter,
     pub(crate) sessions: SessionStore,
-    pub(crate) preferences: SessionPreferences<SessionStore>,
-    pub(crate) revocations: EndingSockets<Announced<DynamoRevocations>>,
-    pub(crate) signer: TokenSigner,
+    pub(crate) preferences: SessionPreferences,
+    pub(crate) revoker: SessionRevoker,
     pub(crate) sealing_keys: SealingKeys,
     pub(crate) public_keys: PublicKeys,
     pub(crate) clock: SharedClock,
@@ -73,19 +70,15 @@ impl App {
         clock: SharedClock,
     ) -> Result<Self, ConfigError> {
         let ids = ids::random();
-        let writes = SessionWrites::from_env(env, ids.clone())?;
         let Keys { signing: signing_key, sealing: sealing_keys } = keys;
         let sessions = SessionStore::from_env(dynamodb.clone(), env, clock.clone())?;
-        let closer = Arc::new(AwsSocketCloser::from_env(dynamodb.clone(), gateway, env)?);
-        let passwords = DynamoPasswords::from_env(dynamodb.clone(), env, writes.clone())?;
-        let passwords = Announced::new(passwords, sessions.clone());
-        let revocations = DynamoRevocations::new(dynamodb.clone(), writes);
-        let revocations = Announced::new(revocations, sessions.clone());
-        let signer = TokenSigner::from_env(env, signing_key, clock.clone())?;
+        let sockets = AwsSocketCloser::from_env(dynamodb.clone(), gateway, env)?;
+        let revoker = SessionRevoker::from_env(sessions.clone(), env, ids.clone())?.with_sockets(sockets);
+        let users = DynamoUsers::from_env(dynamodb.clone(), env)?;
         Ok(Self {
             authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
             cookie: CookieSettings::from_env(env)?,
-            users: DynamoUsers::from_env(dynamodb.clone(), env)?,
+            users: users.clone(),
             throttle: Throttle {
                 store: DynamoAttempts::from_env(dynamodb.clone(), env)?,
                 clock: clock.clone(),
@@ -93,10 +86,10 @@ impl App {
             sign_ups_per_address: env.parse("SIGN_UPS_PER_ADDRESS")?,
             device_tokens: DeviceTokens { keys: sealing_keys.clone(), clock: clock.clone() },
             trusted_proxy: TrustedProxy::from_env(env)?,
-            passwords: EndingSockets::new(passwords, Arc::clone(&closer)),
+            passwords: DynamoPasswords::new(users, revoker.clone()),
             starter: SessionStarter {
                 store: sessions.clone(),
-                signer: signer.clone(),
+                signer: TokenSigner::from_env(env, signing_key, clock.clone())?,
                 sealing_keys: sealing_keys.clone(),
                 clock: clock.clone(),
                 ids: ids.clone(),
@@ -108,9 +101,8 @@ impl App {
                 sealing_keys: sealing_keys.clone(),
                 clock: clock.clone(),
             },
-            revocations: EndingSockets::new(revocations, closer),
+            revoker,
             sessions,
-            signer,
             sealing_keys,
             public_keys: PublicKeys::from_env(env)?,
             clock,

@@ -7,9 +7,7 @@ use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn::edge::http::Incoming;
 use sojourn::identity::principal::Credential;
-use sojourn::identity::sessions::{
-    Device, Revocation, Session, SessionError, SessionLister, SessionRevoker, require_live,
-};
+use sojourn::identity::sessions::{Device, Revocation, Session, SessionError};
 
 use crate::app::App;
 
@@ -18,7 +16,7 @@ pub(crate) async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem
     let caller = request.credential(&app.authenticator).await?;
     let (user, current) = (caller.user_id(), caller.session_id());
     let (cursor, limit) = (request.query("cursor")?, request.limit()?);
-    let page = app.sessions.list(user, current, cursor, limit, request.deadline());
+    let page = app.sessions.rows().list(user, current, cursor, limit, request.deadline());
     let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;
     let now = app.clock.now();
     let mut items: Vec<Value> = Vec::new();
@@ -52,14 +50,13 @@ pub(crate) async fn sign_out(app: &App, request: &Incoming) -> Result<Reply, Pro
 /// `DELETE /sessions`.
 pub(crate) async fn revoke_all(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let caller = live_caller(app, request).await?;
-    let (now, deadline) = (app.clock.now(), request.deadline());
-    request.in_time(app.revocations.revoke_all(caller.user_id(), now, deadline)).await?;
+    request.in_time(app.revoker.revoke_all(caller.user_id(), request.deadline())).await?;
     Ok(Reply::empty(204).cookie(app.cookie.clear()))
 }
 
 async fn live_caller(app: &App, request: &Incoming) -> Result<Credential, Problem> {
     let caller = request.credential(&app.authenticator).await?;
-    request.in_time(require_live(&app.sessions, &caller, &app.clock)).await?;
+    request.in_time(app.sessions.check(&caller)).await?;
     Ok(caller)
 }
 
@@ -69,8 +66,7 @@ async fn revoke(
     caller: &Credential,
     id: &SessionId,
 ) -> Result<Reply, Problem> {
-    let (now, deadline) = (app.clock.now(), request.deadline());
-    let work = app.revocations.revoke(id, caller.user_id(), now, deadline);
+    let work = app.revoker.revoke(id, caller.user_id(), request.deadline());
     match request.in_time(work).await? {
         // Two of the caller's requests ended it at the same time, and the other one was faster.
         Revocation::NotThere if id == caller.session_id() => Err(SessionError::Ended.into()),

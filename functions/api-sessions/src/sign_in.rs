@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn::edge::http::Incoming;
-use sojourn::identity::sessions::{
-    Device, RefreshToken, Renewal, Renewed, Session, SessionRevoker, SignedIn, renew,
-};
+use sojourn::identity::email::Email;
+use sojourn::identity::sessions::{Device, RefreshToken, Session};
+use sojourn::identity::sign_in::{Renewal, Renewed, SignedIn};
 use sojourn::identity::throttle::{DeviceToken, KnownDevice, Origin, device};
 use sojourn::identity::tokens::{ACCESS_TOKEN_LIFETIME, AccessToken};
-use sojourn::identity::users::{self, Authentication, Credentials, Email, Password};
+use sojourn::identity::users::{self, Authentication, Credentials, Password};
 
 use crate::app::App;
 
@@ -71,16 +71,14 @@ pub(crate) fn known_device(
 /// `POST /sessions/refresh`. The cookie is not renewed: it lasts as long as the session does.
 pub(crate) async fn refresh(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let RefreshBody { refresh_token } = request.json()?;
-    let (now, deadline) = (app.clock.now(), request.deadline());
-    let work = renew(&app.sessions, &app.users, &app.signer, &app.clock, &refresh_token, deadline);
-    match request.in_time(work).await? {
-        Renewal::Renewed(renewed) => {
-            let Renewed { session, access, refresh } = *renewed;
+    let deadline = request.deadline();
+    match request.in_time(app.starter.renew(&app.users, &refresh_token, deadline)).await? {
+        Renewal::Renewed(Renewed { session, access, refresh }) => {
             return Ok(Reply::json(200, document(&session, &access, &refresh)));
         }
         Renewal::Refused => {}
         Renewal::Reused(session) => {
-            let revoked = app.revocations.revoke(&session.id, &session.user_id, now, deadline);
+            let revoked = app.revoker.revoke(&session.id, &session.user_id, deadline);
             request.in_time(revoked).await?;
         }
     }

@@ -11,7 +11,6 @@ use sojourn::edge::http::{Incoming, no_such_route};
 use sojourn::files::links::disposition::Disposition;
 use sojourn::files::uploads::{CompletionRequest, Readable, UploadRequest};
 use sojourn::identity::principal::Credential;
-use sojourn::identity::sessions::require_live;
 
 use crate::app::App;
 
@@ -86,7 +85,7 @@ fn page_document(page: &Page<Readable>) -> Value {
 
 /// A write begins when the caller's session was found to stand.
 async fn require_session(app: &App, request: &Incoming, caller: &Credential) -> Result<(), Problem> {
-    request.in_time(require_live(&app.sessions, caller, &app.clock)).await.map(drop)
+    request.in_time(app.sessions.check(caller)).await.map(drop)
 }
 
 /// How the caller wants to see files.

@@ -12,7 +12,8 @@ use crate::core::money::MoneyError;
 use crate::core::precondition::InvalidTags;
 use crate::core::problem::{Problem, ProblemType};
 use crate::core::random::NoEntropy;
-use crate::identity::sessions::{ListError, RenewError, SessionError, StartError};
+use crate::identity::sessions::SessionError;
+use crate::identity::sign_in::SignInError;
 use crate::identity::throttle::device::DeviceError;
 use crate::identity::throttle::{Refusal, ThrottleError};
 use crate::identity::tokens::SigningFailed;
@@ -105,20 +106,11 @@ impl From<MoneyError> for Problem {
     }
 }
 
-/// 400 for a cursor, else as the store says.
-impl From<ListError> for Problem {
-    fn from(error: ListError) -> Self {
-        match error {
-            ListError::Cursor(error) => error.into(),
-            ListError::Store(error) => error.into(),
-        }
-    }
-}
-
-/// 401 for a session that has ended.
+/// 401 for a session that has ended, 400 for a cursor.
 impl From<SessionError> for Problem {
     fn from(error: SessionError) -> Self {
         match error {
+            SessionError::Cursor(error) => error.into(),
             SessionError::Ended => {
                 Self::new(ProblemType::Unauthenticated, "the session has ended; sign in again")
             }
@@ -192,25 +184,14 @@ impl From<SigningFailed> for Problem {
 }
 
 /// As its cause.
-impl From<StartError> for Problem {
-    fn from(error: StartError) -> Self {
+impl From<SignInError> for Problem {
+    fn from(error: SignInError) -> Self {
         match error {
-            StartError::Session(error) => error.into(),
-            StartError::NoEntropy(error) => error.into(),
-            StartError::Sealing(error) => error.into(),
-            StartError::Signing(error) => error.into(),
-        }
-    }
-}
-
-/// As its cause.
-impl From<RenewError> for Problem {
-    fn from(error: RenewError) -> Self {
-        match error {
-            RenewError::Session(error) => error.into(),
-            RenewError::User(error) => error.into(),
-            RenewError::NoEntropy(error) => error.into(),
-            RenewError::Signing(error) => error.into(),
+            SignInError::Session(error) => error.into(),
+            SignInError::User(error) => error.into(),
+            SignInError::NoEntropy(error) => error.into(),
+            SignInError::Sealing(error) => error.into(),
+            SignInError::Signing(error) => error.into(),
         }
     }
 }

@@ -14,11 +14,13 @@ use sojourn::core::precondition::Preconditions;
 use sojourn::core::problem::Problem;
 use sojourn::identity::principal::Credential;
 use sojourn::identity::seal::SealingKeys;
-use sojourn::identity::sessions::dynamo::{self, DynamoSessions};
 use sojourn::identity::sessions::{
-    PayloadError, PayloadStore, PreferencesError, PreferencesPatch, PreferencesRefused, Replaced,
-    SealedPayload, SessionError, SessionPreferences, SessionStarter, VersionedPreferences,
+    PayloadError, PreferencesError, PreferencesPatch, PreferencesRefused, Replaced, SealedPayload,
+    SessionError, SessionPreferences, SessionStore, VersionedPreferences, dynamo,
 };
+use sojourn::identity::sign_in::SessionStarter;
+use sojourn::identity::tokens::{SigningKey, TokenSigner};
+use sojourn::identity::users::User;
 use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Rule, When};
 use sojourn_testing::sign_ins::new_user;
@@ -48,6 +50,10 @@ fn stage() -> Stage {
 }
 
 impl Stage {
+    fn sessions(&self) -> SessionStore {
+        SessionStore::from_env(self.store.client.clone(), &self.store.env, self.clock.clone()).unwrap()
+    }
+
     /// The caller of a new session of a new user, on Ann's phone.
     async fn sign_in(&self) -> Credential {
         let (user, device) = (new_user(self.clock.now()), "Ann's phone".parse().unwrap());
@@ -55,7 +61,7 @@ impl Stage {
     }
 
     /// The preferences, for a function that has `keys`.
-    fn preferences_with(&self, keys: &SealingKeys) -> SessionPreferences<DynamoSessions> {
+    fn preferences_with(&self, keys: &SealingKeys) -> SessionPreferences {
         let (sealing_keys, clock) = (keys.clone(), self.clock.clone());
         SessionPreferences { store: self.starter.store.clone(), sealing_keys, clock }
     }

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use sojourn::identity::principal::Role;
 use sojourn::identity::sessions::dynamo;
-use sojourn::identity::sessions::{
-    Presented, RefreshToken, Renewal, Renewed, Revocation, SESSION_LIFETIME, SessionRevoker,
-};
-use sojourn::identity::users::{PasswordStore, PasswordUpdate, RoleStore};
+use sojourn::identity::sessions::{Presented, RefreshToken, Revocation, SESSION_LIFETIME};
+use sojourn::identity::sign_in::{Renewal, Renewed};
+use sojourn::identity::users::PasswordUpdate;
 use sojourn_local::services::faults::{Effect, Failure, Rule};
 
 use crate::stage::{Stage, at_once, soon, stage};
@@ -124,8 +123,7 @@ async fn nothing_is_renewed_after_the_session_was_revoked() {
     let ann = stage.new_user("ann@example.com").await;
     let first = stage.sign_in(&ann).await;
     let second = stage.renewed(&first.refresh).await.refresh;
-    let now = first.session.created_at;
-    stage.revocations.revoke(&first.session.id, &ann.id, now, soon()).await.unwrap();
+    stage.revoker.revoke(&first.session.id, &ann.id, soon()).await.unwrap();
     for token in [&first.refresh, &second] {
         assert!(is_refused(&stage.renew(token).await));
     }
@@ -167,7 +165,7 @@ async fn nothing_is_renewed_after_all_sessions_were_revoked() {
     let stage = stage();
     let ann = stage.new_user("ann@example.com").await;
     let first = stage.sign_in(&ann).await;
-    stage.revocations.revoke_all(&ann.id, first.session.created_at, soon()).await.unwrap();
+    stage.revoker.revoke_all(&ann.id, soon()).await.unwrap();
     assert!(is_refused(&stage.renew(&first.refresh).await));
     let next = stage.sign_in(&ann).await;
     stage.renewed(&next.refresh).await;
@@ -182,7 +180,7 @@ async fn no_token_of_a_renewal_that_raced_with_the_sessions_revocation_is_good()
         let first = stage.sign_in(&ann).await;
         let (renewals, revocation) = tokio::join!(
             at_once(4, || stage.renew(&first.refresh)),
-            stage.revocations.revoke(&first.session.id, &ann.id, first.session.created_at, soon()),
+            stage.revoker.revoke(&first.session.id, &ann.id, soon()),
         );
         assert_eq!(revocation.unwrap(), Revocation::Revoked);
         handed_out += none_is_good(&stage, &renewals).await;
@@ -200,7 +198,7 @@ async fn no_token_of_a_renewal_that_raced_with_the_revocation_of_all_is_good() {
         let first = stage.sign_in(&ann).await;
         let (renewals, revoked) = tokio::join!(
             at_once(4, || stage.renew(&first.refresh)),
-            stage.revocations.revoke_all(&ann.id, first.session.created_at, soon()),
+            stage.revoker.revoke_all(&ann.id, soon()),
         );
         revoked.unwrap();
         handed_out += none_is_good(&stage, &renewals).await;
@@ -232,7 +230,7 @@ async fn a_revocation_between_reading_the_session_and_the_exchange_wins() {
     let ann = stage.new_user("ann@example.com").await;
     let first = stage.sign_in(&ann).await;
     let exchange = stage.hold("UpdateItem");
-    let revoke = stage.revocations.revoke(&first.session.id, &ann.id, first.session.created_at, soon());
+    let revoke = stage.revoker.revoke(&first.session.id, &ann.id, soon());
     let (renewal, revocation) = stage.overtaken(exchange, stage.renew(&first.refresh), revoke).await;
     assert_eq!(revocation.unwrap(), Revocation::Revoked);
     assert!(is_refused(&renewal));
@@ -246,8 +244,7 @@ async fn a_session_that_a_change_of_the_password_spares_is_renewed_while_it_happ
     let ((account, old), (_, new)) = (stage.account(&ann).await, stage.account(&bob).await);
     // The session is read before the change, the user after it.
     let users_read = stage.hold("TransactGetItems");
-    let change =
-        stage.passwords.replace(&account, &old, &new, &first.session.id, first.session.created_at, soon());
+    let change = stage.passwords.replace(&account, &old, &new, &first.session.id, soon());
     let (renewed, changed) = stage.overtaken(users_read, stage.renewed(&first.refresh), change).await;
     assert_eq!(changed.unwrap(), PasswordUpdate::Done);
     assert!(stage.is_good(&renewed).await);

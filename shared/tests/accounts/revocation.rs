@@ -1,19 +1,22 @@
 //! The ends of sessions on the embedded DynamoDB: one, all, all but one; and what happens when they meet.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde_json::json;
 use sojourn::core::clock::Clock;
 use sojourn::core::cursor::MAX_PAGE_SIZE;
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::UserId;
 use sojourn::identity::principal::Role;
 use sojourn::identity::sessions::dynamo;
 use sojourn::identity::sessions::{
-    ListError, Renewal, Revocation, SESSION_LIFETIME, SessionLister, SessionRevoker, SessionRows, SignedIn,
-    Standing,
+    CloseSockets, EndedSessions, Revocation, SESSION_LIFETIME, SessionError, SessionRows, SessionStore,
 };
-use sojourn::identity::users::{
-    Authentication, PasswordChange, PasswordHash, PasswordStore, PasswordUpdate, RoleStore, User,
-};
+use sojourn::identity::sign_in::{Renewal, SignedIn};
+use sojourn::identity::users::dynamo::{DynamoPasswords, DynamoRoles};
+use sojourn::identity::users::{Authentication, PasswordChange, PasswordHash, PasswordUpdate, User};
 use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Failure, Rule, When};
 
@@ -25,12 +28,11 @@ const ROUNDS: usize = 25;
 
 impl Stage {
     async fn revoke(&self, signed_in: &SignedIn, user: &User) -> Revocation {
-        let now = self.clock.now();
-        self.revocations.revoke(&signed_in.session.id, &user.id, now, soon()).await.unwrap()
+        self.revoker.revoke(&signed_in.session.id, &user.id, soon()).await.unwrap()
     }
 
     async fn revoke_all(&self, user: &User) {
-        self.revocations.revoke_all(&user.id, self.clock.now(), soon()).await.unwrap();
+        self.revoker.revoke_all(&user.id, soon()).await.unwrap();
     }
 
     async fn put(&self, row: Item) {
@@ -61,8 +63,7 @@ impl Stage {
         new: &PasswordHash,
         spared: &SignedIn,
     ) -> PasswordUpdate {
-        let now = self.clock.now();
-        self.passwords.replace(user, old, new, &spared.session.id, now, soon()).await.unwrap()
+        self.passwords.replace(user, old, new, &spared.session.id, soon()).await.unwrap()
     }
 
     async fn list(&self, user: &User, current: &SignedIn) -> Vec<SessionRows> {
@@ -77,7 +78,8 @@ impl Stage {
         cursor: Option<&str>,
         limit: u32,
     ) -> (Vec<SessionRows>, Option<String>) {
-        let page = self.sessions.list(&user.id, &current.session.id, cursor, limit, soon()).await.unwrap();
+        let page =
+            self.sessions.rows().list(&user.id, &current.session.id, cursor, limit, soon()).await.unwrap();
         (page.items.into_iter().map(|session| session.rows).collect(), page.next_cursor)
     }
 }
@@ -104,8 +106,8 @@ async fn what_has_ended_or_never_was_is_not_there_and_tells_nobody() {
     assert_eq!(stage.revoke(&revoked, &ann).await, Revocation::NotThere);
     stage.clock.advance(SESSION_LIFETIME);
     assert_eq!(stage.revoke(&expired, &ann).await, Revocation::NotThere);
-    let (nobodys, now) = (stage.starter.ids.next(), stage.clock.now());
-    let outcome = stage.revocations.revoke(&nobodys, &ann.id, now, soon()).await.unwrap();
+    let nobodys = stage.starter.ids.next();
+    let outcome = stage.revoker.revoke(&nobodys, &ann.id, soon()).await.unwrap();
     assert_eq!(outcome, Revocation::NotThere);
     assert_eq!(stage.events().await.len(), 1);
 }
@@ -180,7 +182,7 @@ async fn the_list_has_the_newest_session_first_and_tells_which_have_ended() {
     assert_eq!(listed, newest_first);
     let live = |rows: &&SessionRows| {
         let id = &rows.session.as_ref().unwrap().id;
-        matches!(rows.standing_of(id, &ann.id, now), Standing::Live { .. })
+        rows.live(id, &ann.id, now).is_some()
     };
     assert_eq!(list.iter().filter(live).count(), 3);
     stage.revoke_all(&ann).await;
@@ -213,8 +215,9 @@ async fn the_pages_of_the_list_have_each_session_once_and_the_last_one_has_no_cu
         assert_eq!((listed, read), (newest_first.clone(), pages), "in pages of {limit}");
     }
     let of_another_list = sojourn::core::cursor::encode("orders", &"ord_1").unwrap();
-    let refused = stage.sessions.list(&ann.id, &current.session.id, Some(&of_another_list), 20, soon()).await;
-    assert!(matches!(refused, Err(ListError::Cursor(_))), "{refused:?}");
+    let refused =
+        stage.sessions.rows().list(&ann.id, &current.session.id, Some(&of_another_list), 20, soon()).await;
+    assert!(matches!(refused, Err(SessionError::Cursor(_))), "{refused:?}");
 }
 
 #[tokio::test]
@@ -245,7 +248,7 @@ async fn a_list_that_a_change_of_the_password_tore_is_read_once_more() {
     let now = stage.clock.now();
     let live = |signed_in: &SignedIn| {
         let id = &signed_in.session.id;
-        listed.iter().any(|rows| matches!(rows.standing_of(id, &ann.id, now), Standing::Live { .. }))
+        listed.iter().any(|rows| rows.live(id, &ann.id, now).is_some())
     };
     assert_eq!((live(&current), live(&other)), (true, false));
 }
@@ -426,4 +429,77 @@ async fn a_withdrawn_role_ends_the_users_sessions_with_an_event_and_a_repetition
     stage.roles.withdraw(&ann.id, Role::Operator, soon()).await.unwrap();
     assert!(stage.stands(&next).await);
     assert_eq!(stage.events().await, [json!({"userId": ann.id})]);
+}
+
+/// Notes which sessions it is told of, and whether the watched one was live then.
+#[derive(Debug, Clone)]
+struct ToldSockets {
+    told: Arc<Mutex<Vec<(EndedSessions, bool)>>>,
+    store: SessionStore,
+    watched: SignedIn,
+    stage_now: jiff::Timestamp,
+}
+
+impl CloseSockets for ToldSockets {
+    fn close_sockets<'a>(
+        &'a self,
+        user: &'a UserId,
+        ended: &'a EndedSessions,
+        _: Deadline,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let id = &self.watched.session.id;
+            let (rows, _) = self.store.rows().read_payload(id, user).await.unwrap();
+            let was_live = rows.live(id, user, self.stage_now).is_some();
+            self.told.lock().unwrap().push((ended.clone(), was_live));
+        })
+    }
+}
+
+impl ToldSockets {
+    fn take(&self) -> Vec<(EndedSessions, bool)> {
+        std::mem::take(&mut *self.told.lock().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn whatever_ends_sessions_has_their_sockets_closed_after_the_commit_and_before_the_answer() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let (kept, watched) = (stage.sign_in(&ann).await, stage.sign_in(&ann).await);
+    let sockets = |watched: &SignedIn| ToldSockets {
+        told: Arc::default(),
+        store: stage.sessions.clone(),
+        watched: watched.clone(),
+        stage_now: stage.clock.now(),
+    };
+    let told = sockets(&watched);
+    let revoker = stage.revoker.clone().with_sockets(told.clone());
+    let one = EndedSessions::One(watched.session.id.clone());
+    // The second time: the first may have been cut off before it closed them.
+    for _ in 0..2 {
+        revoker.revoke(&watched.session.id, &ann.id, soon()).await.unwrap();
+        assert_eq!(told.take(), [(one.clone(), false)]);
+    }
+
+    let watched = stage.sign_in(&ann).await;
+    let told = sockets(&watched);
+    let revoker = stage.revoker.clone().with_sockets(told.clone());
+    let passwords = DynamoPasswords::new(stage.users.clone(), revoker.clone());
+    let (account, old) = stage.account(&ann).await;
+    let spared = &kept.session.id;
+    assert_eq!(passwords.replace(&account, &old, &old, spared, soon()).await.unwrap(), PasswordUpdate::Done);
+    assert_eq!(told.take(), [(EndedSessions::AllBut(spared.clone()), false)]);
+
+    let told = sockets(&kept);
+    let revoker = stage.revoker.clone().with_sockets(told.clone());
+    let roles = DynamoRoles::new(stage.users.clone(), revoker.clone());
+    roles.withdraw(&ann.id, Role::Operator, soon()).await.unwrap();
+    assert_eq!(told.take(), [], "she never had the role, and her sessions go on");
+    roles.grant(&ann.id, Role::Operator).await.unwrap();
+    assert_eq!(told.take(), []);
+    roles.withdraw(&ann.id, Role::Operator, soon()).await.unwrap();
+    assert_eq!(told.take(), [(EndedSessions::All, false)]);
+    revoker.revoke_all(&ann.id, soon()).await.unwrap();
+    assert_eq!(told.take(), [(EndedSessions::All, false)]);
 }

@@ -6,15 +6,14 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 use proptest::prelude::*;
-use sojourn::core::clock::{Clock, ManualClock, SharedClock};
+use sojourn::core::clock::{Clock, ManualClock};
 use sojourn::core::ids::{self, SessionId, SharedIds, UserId};
 use sojourn::identity::principal::{Credential, Role};
-use sojourn::identity::sessions::dynamo::{self, DynamoSessions};
 use sojourn::identity::sessions::{
-    ActivityWriter, CookieSettings, Device, Presented, RefreshToken, SESSION_LIFETIME, Session,
-    SessionCookie, SessionError, SessionReader, SessionRows, SessionStarter, SessionWriter, SignedIn,
-    Standing, require_live, standing,
+    CookieSettings, Device, Presented, RefreshToken, SESSION_LIFETIME, Session, SessionCookie, SessionError,
+    SessionReader, SessionRows, check, dynamo,
 };
+use sojourn::identity::sign_in::{SessionStarter, SignedIn};
 use sojourn::identity::tokens::TokenVerifier;
 use sojourn::identity::users::User;
 use sojourn::platform::dynamo::Item;
@@ -26,7 +25,7 @@ struct Stage {
     store: Store,
     clock: Arc<ManualClock>,
     ids: SharedIds,
-    starter: SessionStarter<DynamoSessions>,
+    starter: SessionStarter,
     verifier: TokenVerifier,
 }
 
@@ -53,8 +52,7 @@ impl Stage {
     }
 
     async fn require_live(&self, principal: &Credential) -> Result<Timestamp, SessionError> {
-        let clock: SharedClock = self.clock.clone();
-        require_live(&self.starter.store, principal, &clock).await
+        Ok(self.starter.store.check(principal).await?.session_ends_at())
     }
 
     /// Lets time pass while the session is used every 23 hours.
@@ -213,7 +211,7 @@ async fn raising_the_users_token_version_ends_every_session_of_a_lower_one() {
     // Spared from the revocation: the row has the new version, and the tokens that it was issued with go on.
     let spared = Session { token_version: 5, ..first.session };
     let rows = SessionRows { session: Some(spared), token_version: 5 };
-    assert!(matches!(standing(&ann, &rows, stage.clock.now()), Standing::Live { .. }));
+    assert!(check(&ann, &rows, stage.clock.now()).is_ok());
 }
 
 #[tokio::test]
@@ -223,10 +221,10 @@ async fn somebody_elses_session_does_not_stand_for_the_caller() {
     let (bobs, _) = stage.sign_in(&stage.user(0)).await;
     let now = stage.clock.now();
     let rows = |session| SessionRows { session, token_version: 0 };
-    assert_eq!(standing(&ann, &rows(Some(bobs.session.clone())), now), Standing::Ended);
+    assert!(matches!(check(&ann, &rows(Some(bobs.session.clone())), now), Err(SessionError::Ended)));
     let forged = Session { id: ann.session_id().clone(), ..bobs.session };
-    assert_eq!(standing(&ann, &rows(Some(forged)), now), Standing::Ended);
-    assert_eq!(standing(&ann, &rows(None), now), Standing::Ended);
+    assert!(matches!(check(&ann, &rows(Some(forged)), now), Err(SessionError::Ended)));
+    assert!(matches!(check(&ann, &rows(None), now), Err(SessionError::Ended)));
 }
 
 #[tokio::test]

@@ -9,18 +9,17 @@ use serde_json::Value;
 use sojourn::core::clock::{ManualClock, SharedClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::SessionId;
+use sojourn::identity::email::Email;
 use sojourn::identity::principal::Credential;
-use sojourn::identity::sessions::dynamo::{self, DynamoRevocations, DynamoSessions, SessionWrites};
-use sojourn::identity::sessions::{
-    RefreshToken, Renewal, Renewed, SessionError, SessionStarter, SignedIn, renew, require_live,
-};
+use sojourn::identity::sessions::{RefreshToken, SessionError, SessionRevoker, SessionStore, dynamo};
+use sojourn::identity::sign_in::{Renewal, Renewed, SessionStarter, SignedIn};
 use sojourn::identity::throttle::dynamo::DynamoAttempts;
 use sojourn::identity::throttle::{Origin, Throttle};
 use sojourn::identity::tokens::TokenVerifier;
 use sojourn::identity::users::dynamo::{DynamoPasswords, DynamoRoles, DynamoUsers};
 use sojourn::identity::users::{
-    self, Authentication, Credentials, Email, NewPassword, NewPasswordOf, Password, PasswordChange,
-    PasswordHash, ProfileReader, SignUp, User,
+    self, Authentication, Credentials, NewPassword, NewPasswordOf, Password, PasswordChange, PasswordHash,
+    SignUp, User,
 };
 use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Rule, RuleId, When};
@@ -34,12 +33,12 @@ pub(crate) struct Stage {
     pub(crate) store: Store,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) users: DynamoUsers,
-    pub(crate) throttle: Throttle<DynamoAttempts>,
+    pub(crate) throttle: Throttle,
     pub(crate) passwords: DynamoPasswords,
     pub(crate) roles: DynamoRoles,
-    pub(crate) sessions: DynamoSessions,
-    pub(crate) revocations: DynamoRevocations,
-    pub(crate) starter: SessionStarter<DynamoSessions>,
+    pub(crate) sessions: SessionStore,
+    pub(crate) revoker: SessionRevoker,
+    pub(crate) starter: SessionStarter,
     pub(crate) verifier: TokenVerifier,
 }
 
@@ -47,17 +46,17 @@ pub(crate) fn stage() -> Stage {
     let fixture = Fixture::start();
     let starter = fixture.session_starter(fixture.clock.clone());
     let Fixture { store, env, clock, ids, .. } = fixture;
-    let (client, writes) = (store.client.clone(), SessionWrites::from_env(&env, ids).unwrap());
+    let client = store.client.clone();
+    let sessions = starter.store.clone();
+    let revoker = SessionRevoker::from_env(sessions.clone(), &env, ids).unwrap();
+    let users = DynamoUsers::from_env(client.clone(), &env).unwrap();
     Stage {
-        users: DynamoUsers::from_env(client.clone(), &env).unwrap(),
-        throttle: Throttle {
-            store: DynamoAttempts::from_env(client.clone(), &env).unwrap(),
-            clock: clock.clone(),
-        },
-        passwords: DynamoPasswords::from_env(client.clone(), &env, writes.clone()).unwrap(),
-        roles: DynamoRoles::from_env(client.clone(), &env, writes.clone(), clock.clone()).unwrap(),
-        revocations: DynamoRevocations::new(client, writes),
-        sessions: starter.store.clone(),
+        throttle: Throttle { store: DynamoAttempts::from_env(client, &env).unwrap(), clock: clock.clone() },
+        passwords: DynamoPasswords::new(users.clone(), revoker.clone()),
+        roles: DynamoRoles::new(users.clone(), revoker.clone()),
+        users,
+        revoker,
+        sessions,
         starter,
         verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(),
         store,
@@ -113,7 +112,7 @@ impl Stage {
     }
 
     pub(crate) async fn is_live(&self, caller: &Credential) -> bool {
-        match require_live(&self.sessions, caller, &self.shared_clock()).await {
+        match self.sessions.check(caller).await {
             Ok(_) => true,
             Err(SessionError::Ended) => false,
             Err(error) => panic!("{error}"),
@@ -126,13 +125,12 @@ impl Stage {
     }
 
     pub(crate) async fn renew(&self, token: &RefreshToken) -> Renewal {
-        let clock = self.shared_clock();
-        renew(&self.sessions, &self.users, &self.starter.signer, &clock, token, soon()).await.unwrap()
+        self.starter.renew(&self.users, token, soon()).await.unwrap()
     }
 
     pub(crate) async fn renewed(&self, token: &RefreshToken) -> Renewed {
         match self.renew(token).await {
-            Renewal::Renewed(renewed) => *renewed,
+            Renewal::Renewed(renewed) => renewed,
             other => panic!("{other:?}"),
         }
     }
@@ -152,8 +150,7 @@ impl Stage {
             new: chosen(new),
             origin: Origin::default(),
         };
-        let clock = self.shared_clock();
-        users::change_password(&self.passwords, &self.throttle, &clock, change, soon()).await.unwrap()
+        users::change_password(&self.passwords, &self.throttle, change, soon()).await.unwrap()
     }
 
     /// Holds a password against the account of an address.

@@ -15,6 +15,7 @@ use sojourn::core::clock::{Clock, ManualClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids;
 use sojourn::core::problem::{Problem, ProblemType};
+use sojourn::identity::email::Email;
 use sojourn::identity::throttle::device::DEVICE_LIFETIME;
 use sojourn::identity::throttle::dynamo::DynamoAttempts;
 use sojourn::identity::throttle::{
@@ -22,7 +23,7 @@ use sojourn::identity::throttle::{
     Origin, Refusal, Reservation, SignUpAdmission, Subject, Throttle, WINDOW,
 };
 use sojourn::identity::users::dynamo::DynamoUsers;
-use sojourn::identity::users::{self, Authentication, Credentials, Email, Password, UserError};
+use sojourn::identity::users::{self, Authentication, Credentials, Password, UserError};
 use sojourn_local::services::faults::{Effect, Failure, Rule};
 use sojourn_testing::{Store, sealing_key, sealing_keys};
 
@@ -35,7 +36,7 @@ struct Stage {
     store: Store,
     clock: Arc<ManualClock>,
     users: DynamoUsers,
-    throttle: Throttle<DynamoAttempts>,
+    throttle: Throttle,
 }
 
 fn stage() -> Arc<Stage> {

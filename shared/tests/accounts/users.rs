@@ -11,14 +11,14 @@ use futures::stream;
 use sojourn::core::clock::{self, Clock, ManualClock, SharedClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{self, UserId};
+use sojourn::identity::email::Email;
 use sojourn::identity::principal::Role;
-use sojourn::identity::sessions::dynamo::SessionWrites;
+use sojourn::identity::sessions::{SessionRevoker, SessionStore};
 use sojourn::identity::throttle::dynamo::DynamoAttempts;
 use sojourn::identity::throttle::{Origin, Throttle};
 use sojourn::identity::users::dynamo::{DynamoRoles, DynamoUsers};
 use sojourn::identity::users::{
-    self, Authentication, CredentialReader, Credentials, Email, NewPassword, Password, RoleChange, RoleStore,
-    SignUp, User,
+    self, Authentication, Credentials, NewPassword, Password, RoleChange, SignUp, User,
 };
 use sojourn_testing::Store;
 
@@ -31,9 +31,9 @@ fn users(store: &Store) -> DynamoUsers {
 }
 
 fn roles(store: &Store) -> DynamoRoles {
-    let ids = ids::random();
-    let writes = SessionWrites::from_env(&store.env, ids).unwrap();
-    DynamoRoles::from_env(store.client.clone(), &store.env, writes, clock::system()).unwrap()
+    let sessions = SessionStore::from_env(store.client.clone(), &store.env, clock::system()).unwrap();
+    let revoker = SessionRevoker::from_env(sessions, &store.env, ids::random()).unwrap();
+    DynamoRoles::new(users(store), revoker)
 }
 
 fn email(text: &str) -> Email {

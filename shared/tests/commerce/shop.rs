@@ -24,8 +24,7 @@ use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn::edge::answers;
 use sojourn::identity::principal::Credential;
-use sojourn::identity::sessions::SessionStarter;
-use sojourn::identity::sessions::dynamo::DynamoSessions;
+use sojourn::identity::sign_in::SessionStarter;
 use sojourn::identity::tokens::TokenVerifier;
 use sojourn::platform::dynamo::{Item, text};
 use sojourn_testing::sign_ins::new_user;
@@ -62,7 +61,7 @@ pub(crate) struct Shop {
     checkout: Checkout,
     writes: OrderWrites,
     stock: StockTables,
-    sessions: SessionStarter<DynamoSessions>,
+    sessions: SessionStarter,
     verifier: TokenVerifier,
 }
 

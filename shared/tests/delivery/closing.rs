@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, SystemClock, system};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{SessionId, random};
-use sojourn::identity::sessions::dynamo::DynamoSessions;
+use sojourn::identity::sessions::{EndedSessions, SessionStore};
 use sojourn::sockets::connections::admit;
-use sojourn::sockets::delivery::{Closed, Closing, LAST_CLOSE_MARGIN, MAX_IN_FLIGHT, Selection};
+use sojourn::sockets::delivery::{Closed, Closing, LAST_CLOSE_MARGIN, MAX_IN_FLIGHT};
 use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::sign_ins::{revoke, sign_in};
 use tokio::sync::Notify;
@@ -28,7 +28,7 @@ async fn the_sockets_of_an_ended_session_are_told_closed_and_forgotten_and_no_ot
     stage.connect_in(&kept, "laptop=", &alice).await;
     stage.connect("bob=", &bob).await;
 
-    let closed = stage.closer().close(&alice, &Selection::Session(ended.clone()), soon()).await;
+    let closed = stage.closer().close(&alice, &EndedSessions::One(ended.clone()), soon()).await;
     assert_eq!(closed, Closed { closed: 2, ..Closed::default() });
     for socket in ["phone1=", "phone2="] {
         let mut told: Value = serde_json::from_slice(&stage.gateway.last_body(socket)).unwrap();
@@ -57,10 +57,10 @@ async fn all_sockets_end_but_those_of_the_session_that_is_kept() {
     stage.connect("a=", &alice).await;
     stage.connect("b=", &alice).await;
 
-    let but_one = stage.closer().close(&alice, &Selection::AllBut(Some(kept)), soon()).await;
+    let but_one = stage.closer().close(&alice, &EndedSessions::AllBut(kept), soon()).await;
     assert_eq!(but_one, Closed { closed: 2, ..Closed::default() });
     assert_eq!(stage.registered(&alice).await, ["kept="]);
-    let all = stage.closer().close(&alice, &Selection::AllBut(None), soon()).await;
+    let all = stage.closer().close(&alice, &EndedSessions::All, soon()).await;
     assert_eq!(all, Closed { closed: 1, ..Closed::default() });
     assert!(stage.registered(&alice).await.is_empty());
 }
@@ -80,7 +80,7 @@ async fn one_socket_that_does_not_end_holds_up_nobody_else() {
     stage.gateway.closes_with("broken=", [500; 100]);
     stage.gateway.closes_with("clogged=", [429; 1_000]);
 
-    let closed = stage.closer().close(&alice, &Selection::AllBut(None), soon()).await;
+    let closed = stage.closer().close(&alice, &EndedSessions::All, soon()).await;
     assert_eq!(closed, Closed { closed: 4, gone: 1, failed: 2, is_cut_short: false });
     assert_eq!(stage.gateway.closes("gone="), [410], "one that is over is not asked twice");
     assert_eq!(stage.gateway.closes("broken="), [500, 500]);
@@ -96,7 +96,7 @@ async fn a_socket_that_is_being_opened_is_closed_once_it_is_open() {
     stage.gateway.always("opening=", 410);
     stage.gateway.closes_with("opening=", [410, 410, 204]);
 
-    let closed = stage.closer().close(&alice, &Selection::AllBut(None), soon()).await;
+    let closed = stage.closer().close(&alice, &EndedSessions::All, soon()).await;
     assert_eq!(closed, Closed { closed: 1, ..Closed::default() });
     assert_eq!(stage.gateway.closes("opening="), [410, 410, 204]);
 }
@@ -108,7 +108,7 @@ async fn a_row_that_cannot_be_removed_now_keeps_no_socket_open() {
     stage.connect("a=", &alice).await;
     stage.store.embedded.faults().add(Rule::fail(Failure::InternalServerError).operation("DeleteItem"));
 
-    let closed = stage.closer().close(&alice, &Selection::AllBut(None), soon()).await;
+    let closed = stage.closer().close(&alice, &EndedSessions::All, soon()).await;
     assert_eq!(closed, Closed { closed: 1, ..Closed::default() });
     assert_eq!(stage.registered(&alice).await, ["a="], "$disconnect removes it");
 }
@@ -122,7 +122,7 @@ async fn whoever_is_cut_off_while_closing_leaves_sockets_that_hear_nothing() {
     stage.gateway.take(Duration::from_mins(1));
 
     let closer = stage.closer();
-    let selection = Selection::AllBut(None);
+    let selection = EndedSessions::All;
     let closing = Box::pin(closer.close(&alice, &selection, soon()));
     let rows_are_gone = Box::pin(async { while !stage.registered(&alice).await.is_empty() {} });
     let cut_off = matches!(select(closing, rows_are_gone).await, Either::Right(_));
@@ -137,7 +137,7 @@ async fn many_sockets_are_closed_with_a_bounded_number_of_calls_at_a_time() {
     let ids = stage.connect_many(300, &alice).await;
     stage.gateway.take(Duration::from_millis(5));
 
-    let closed = stage.closer().close(&alice, &Selection::AllBut(None), soon()).await;
+    let closed = stage.closer().close(&alice, &EndedSessions::All, soon()).await;
     assert_eq!(closed, Closed { closed: 300, ..Closed::default() });
     assert!(ids.iter().all(|id| stage.gateway.closes(id) == [204]));
     assert!(stage.registered(&alice).await.is_empty());
@@ -151,7 +151,7 @@ async fn what_time_or_the_store_leaves_is_reported() {
     let alice = user();
     stage.connect("a=", &alice).await;
     let cut_short = Closed { is_cut_short: true, ..Closed::default() };
-    let everything = Selection::AllBut(None);
+    let everything = EndedSessions::All;
 
     let hurried = Deadline::after(LAST_CLOSE_MARGIN / 2);
     assert_eq!(stage.closer().close(&alice, &everything, hurried).await, cut_short);
@@ -202,7 +202,7 @@ async fn a_revocation_amid_handshakes_leaves_no_socket_of_the_session() {
                     revoked.notify_one();
                 }
                 let sessions =
-                    DynamoSessions::from_env(stage.store.client.clone(), &stage.store.env).unwrap();
+                    SessionStore::from_env(stage.store.client.clone(), &stage.store.env, system()).unwrap();
                 admit(&stage.registry, &sessions, &connection, &principal, &system()).await
             }
         });
@@ -210,7 +210,7 @@ async fn a_revocation_amid_handshakes_leaves_no_socket_of_the_session() {
             while stage.registered(&alice).await.len() < 5 {}
             revoke(&stage.store, &session.id).await;
             revoked.notify_one();
-            stage.closer().close(&alice, &Selection::Session(session.id.clone()), soon()).await
+            stage.closer().close(&alice, &EndedSessions::One(session.id.clone()), soon()).await
         };
         let (admitted, closed) =
             join(stream::iter(handshakes).buffered(6).collect::<Vec<_>>(), revocation).await;

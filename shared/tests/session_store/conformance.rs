@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
-use sojourn::core::clock::{self, Clock, SystemClock};
+use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids;
 use sojourn::identity::sessions::{
-    ACTIVITY_RESOLUTION, ActivityWriter, CheckedRow, CopyHolder, Exchange, FIRST_VERSION, PayloadStore,
-    RefreshToken, Replaced, Session, SessionCookie, SessionError, SessionReader, SessionStore, SessionWriter,
-    TokenRotator,
+    ACTIVITY_RESOLUTION, Exchange, FIRST_VERSION, RefreshToken, Replaced, Session, SessionCookie,
+    SessionError, SessionReader, SessionStore,
 };
 use sojourn::platform::dynamo::{Item, RowKey, RowRead, text};
 use sojourn::platform::tables;
@@ -55,7 +54,7 @@ async fn until_seen(writer: &SessionStore, session: &Session, seen: impl AsyncFn
         if seen().await {
             return;
         }
-        writer.changed(&[CheckedRow::Session(&session.id)]).await;
+        writer.changed(&session.id).await;
     }
     panic!("the write is not seen");
 }
@@ -128,7 +127,7 @@ conformance! {
             assert_eq!(replaced, outcome);
         }
         for store in [&reader, &writer] {
-            let (rows, read) = store.read_payload(&session.id, &session.user_id).await.unwrap();
+            let (rows, read) = store.rows().read_payload(&session.id, &session.user_id).await.unwrap();
             assert_eq!((rows.session.unwrap().last_activity, read), (now, Some(next.clone())));
         }
         stage.revoke(&writer, &session).await;
@@ -138,7 +137,7 @@ conformance! {
 
     async fn a_row_is_told_to_a_live_session_only_and_its_absence_too(stage: &Stage) {
         let store = stage.store();
-        let (mut session, clock) = (session_of(ids::random().next()), clock::system());
+        let mut session = session_of(ids::random().next());
         let (id, user) = (session.id.clone(), session.user_id.clone());
         let cookie = SessionCookie::generate(id, user, 0, BTreeSet::new()).unwrap();
         let caller = cookie.credential();
@@ -148,7 +147,8 @@ conformance! {
             let key = Item::from([("customerId".to_owned(), text(name))]);
             let row = RowKey { table: tables::CARTS.logical_id, key };
             let read = RowRead::new(row, |item| Ok(item.is_some()));
-            store.read_row(&caller, &clock, read, Deadline::after(Duration::from_mins(1))).await
+            let checked = store.check_with_row(&caller, read, Deadline::after(Duration::from_mins(1))).await;
+            checked.map(|(_, row)| row)
         };
         let put = stage.dynamodb.client.put_item().table_name(tables::CARTS.logical_id);
         put.item("customerId", text("there")).send().await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use sojourn::identity::sessions::{ACTIVITY_RESOLUTION, ActivityWriter, Session, SessionStore};
+use sojourn::identity::sessions::{ACTIVITY_RESOLUTION, Session, SessionStore};
 
 use crate::stage::{SHORT, Stage, is_live, warm_up};
 

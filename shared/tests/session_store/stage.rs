@@ -7,11 +7,10 @@ use sojourn::core::clock::{self, Clock, SystemClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
 use sojourn::core::ids::{self, SessionId, UserId};
-use sojourn::identity::sessions::dynamo::{DynamoRevocations, DynamoSessions, SessionWrites};
-use sojourn::identity::sessions::redis::{CopyKey, CopyTerms, RedisSessions};
+use sojourn::identity::sessions::redis::{CopyKey, CopyTerms};
 use sojourn::identity::sessions::{
-    Announced, FIRST_VERSION, RefreshToken, Revocation, SESSION_LIFETIME, SealedPayload, Session,
-    SessionCookie, SessionReader, SessionRevoker, SessionStore, SessionWriter, Standing,
+    FIRST_VERSION, RefreshToken, Revocation, SESSION_LIFETIME, SealedPayload, Session, SessionCookie,
+    SessionReader, SessionRevoker, SessionStore,
 };
 use sojourn::platform::redis::RedisClient;
 use sojourn_testing::{RedisServer, Store};
@@ -63,7 +62,7 @@ impl Stage {
 
     /// A store of a deployment that knows of no Redis.
     pub(crate) fn store_without_redis(&self) -> SessionStore {
-        SessionStore::Dynamo(self.rows())
+        SessionStore::from_env(self.dynamodb.client.clone(), &self.dynamodb.env, clock::system()).unwrap()
     }
 
     /// A store that is told that Redis is elsewhere.
@@ -75,11 +74,7 @@ impl Stage {
     pub(crate) fn store_with_key(&self, url: &str, key: &str) -> SessionStore {
         let env = Env::of([("STAGE", "local"), ("REDIS_URL", url), ("SESSION_COPY_KEY", key)]);
         let (redis, key) = (RedisClient::from_env(&env).unwrap(), CopyKey::from_env(&env).unwrap());
-        SessionStore::Redis(RedisSessions::new(self.rows(), redis, clock::system(), self.terms, key))
-    }
-
-    fn rows(&self) -> DynamoSessions {
-        DynamoSessions::from_env(self.dynamodb.client.clone(), &self.dynamodb.env).unwrap()
+        self.store_without_redis().with_copies(redis, self.terms, key)
     }
 
     /// A new session of a new user, stored.
@@ -95,9 +90,8 @@ impl Stage {
 
     /// Revokes a session as a revoking function does: commits, and answers when this returns.
     pub(crate) async fn revoke(&self, store: &SessionStore, session: &Session) -> Revocation {
-        let revocations = Announced::new(self.revocations(), store.clone());
-        let (now, deadline) = (SystemClock.now(), Deadline::after(DEADLINE));
-        revocations.revoke(&session.id, &session.user_id, now, deadline).await.unwrap()
+        let revoker = self.revoker(store);
+        revoker.revoke(&session.id, &session.user_id, Deadline::after(DEADLINE)).await.unwrap()
     }
 
     /// Only the commit: somebody who never heard of Redis, or was cut off.
@@ -107,13 +101,11 @@ impl Stage {
 
     /// Ends all sessions of a user.
     pub(crate) async fn revoke_all(&self, store: &SessionStore, user: &UserId) {
-        let revocations = Announced::new(self.revocations(), store.clone());
-        revocations.revoke_all(user, SystemClock.now(), Deadline::after(DEADLINE)).await.unwrap();
+        self.revoker(store).revoke_all(user, Deadline::after(DEADLINE)).await.unwrap();
     }
 
-    fn revocations(&self) -> DynamoRevocations {
-        let writes = SessionWrites::from_env(&self.dynamodb.env, ids::random()).unwrap();
-        DynamoRevocations::new(self.dynamodb.client.clone(), writes)
+    fn revoker(&self, store: &SessionStore) -> SessionRevoker {
+        SessionRevoker::from_env(store.clone(), &self.dynamodb.env, ids::random()).unwrap()
     }
 
     /// How many requests DynamoDB gets while `work` goes on.
@@ -154,7 +146,7 @@ pub(crate) fn session_of(user_id: UserId) -> Session {
 /// Whether `store` takes the session for a live one.
 pub(crate) async fn is_live(store: &SessionStore, session: &Session) -> bool {
     let rows = store.read(&session.id, &session.user_id).await.unwrap();
-    rows.standing_of(&session.id, &session.user_id, SystemClock.now()) != Standing::Ended
+    rows.live(&session.id, &session.user_id, SystemClock.now()).is_some()
 }
 
 /// Reads until DynamoDB is not asked any more: the copies are there.

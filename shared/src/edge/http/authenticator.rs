@@ -9,7 +9,7 @@ use crate::core::problem::{Problem, ProblemType};
 use crate::edge::header;
 use crate::identity::origins::AllowedOrigins;
 use crate::identity::principal::Credential;
-use crate::identity::sessions::{CookieSettings, SessionCookie, SessionReader, SessionStore, standing};
+use crate::identity::sessions::{CookieSettings, SessionCookie, SessionReader, SessionStore, check};
 use crate::identity::tokens::TokenVerifier;
 
 /// Header of the access token.
@@ -73,7 +73,7 @@ impl Authenticator {
     async fn standing_one(&self, callers: impl Iterator<Item = Credential>) -> Result<Credential, Problem> {
         for caller in callers {
             let rows = self.sessions.read(caller.session_id(), caller.user_id()).await?;
-            if standing(&caller, &rows, self.clock.now()).require_live().is_ok() {
+            if check(&caller, &rows, self.clock.now()).is_ok() {
                 return Ok(caller);
             }
         }

@@ -19,7 +19,7 @@ use crate::core::precondition::{IF_MATCH, IF_NONE_MATCH, Preconditions};
 use crate::core::problem::{Problem, ProblemType};
 use crate::edge::header;
 use crate::identity::principal::{Credential, Role};
-use crate::identity::sessions::{ActivityWriter, SessionError, SessionReader, SessionStore, require_live};
+use crate::identity::sessions::{SessionError, SessionStore};
 use crate::platform::dynamo::RowRead;
 
 /// Largest body, in bytes. 95 order lines take under 10 KB.
@@ -189,31 +189,29 @@ impl Incoming {
     /// is told only if the session stands.
     pub async fn with_live_session<T, E>(
         &self,
-        sessions: &(impl SessionReader + ActivityWriter),
+        sessions: &SessionStore,
         caller: &Credential,
-        clock: &SharedClock,
+        _clock: &SharedClock,
         read: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Problem>
     where
         Problem: From<E>,
     {
-        let live = async {
-            require_live(sessions, caller, clock).await.map_err(<Problem as From<SessionError>>::from)
-        };
+        let live = async { sessions.check(caller).await.map_err(<Problem as From<SessionError>>::from) };
         let read = async { read.await.map_err(<Problem as From<E>>::from) };
         let (_, found) = self.in_time::<_, Problem>(async { tokio::try_join!(live, read) }).await?;
         Ok(found)
     }
 
-    /// Reads a row and checks the caller's session, in one call where that is possible: see [`SessionStore::read_row`].
+    /// Reads a row and checks the caller's session, in one call where that is possible: see [`SessionStore::check_with_row`].
     pub async fn row_with_live_session<T: Send>(
         &self,
         sessions: &SessionStore,
         caller: &Credential,
-        clock: &SharedClock,
+        _clock: &SharedClock,
         read: RowRead<'_, T>,
     ) -> Result<T, Problem> {
-        self.in_time(sessions.read_row(caller, clock, read, self.deadline)).await
+        self.in_time(sessions.check_with_row(caller, read, self.deadline)).await.map(|(_, row)| row)
     }
 
     /// Runs `work` and gives it up at the deadline. What was given up may have happened or not; the caller's protocol

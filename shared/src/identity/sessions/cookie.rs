@@ -11,7 +11,7 @@
 //! 1. Its value is `<session id>.<user id>.<token version>.<roles joined by +>.<256 random bits, base64url>`. It says
 //!    who is calling, so that a function's own reads need not wait for the session's row.
 //! 2. What it says is believed only when the row holds the hash of the *whole* value: a changed role changes the hash.
-//!    [`SessionCookie::credential`] is therefore a claim until [`standing`](super::standing) has seen the row, as every
+//!    [`SessionCookie::credential`] is therefore a claim until [`check`](super::check) has seen the row, as every
 //!    function does before it tells or changes anything.
 
 use std::collections::BTreeSet;

@@ -36,8 +36,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ACTIVITY_RESOLUTION, ActivityWriter, CheckedRow, CopyHolder, IdleTimeout, SealedPayload, SecretHash,
-    Session, SessionError, SessionReader, SessionRows, SessionWriter, TokenFamily,
+    ACTIVITY_RESOLUTION, IdleTimeout, SealedPayload, SecretHash, Session, SessionError, SessionReader,
+    SessionRows, TokenFamily,
 };
 use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::deadline::Deadline;
@@ -51,13 +51,11 @@ use crate::platform::tables;
 
 mod list;
 mod payload;
-mod revoke;
 mod rotate;
-mod writes;
 
-pub use payload::{parse_payload, payload_key};
-pub use revoke::DynamoRevocations;
-pub use writes::SessionWrites;
+pub use list::ListedSession;
+pub use payload::{Replaced, parse_payload, payload_key};
+pub use rotate::Exchange;
 
 /// A new session never replaces another: two sign-ins with one id would share its rows.
 const IS_NEW: &str = "attribute_not_exists(sessionId)";
@@ -171,7 +169,7 @@ impl DynamoSessions {
         Ok((session, rows))
     }
 
-    /// The client, for what is read beside copies.
+    /// The client, for what is read beside copies, and for revocations.
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
@@ -184,8 +182,10 @@ impl SessionReader for DynamoSessions {
     }
 }
 
-impl ActivityWriter for DynamoSessions {
-    async fn touch(&self, id: &SessionId, now: Timestamp) -> Result<(), SessionError> {
+impl DynamoSessions {
+    /// Sets `lastActivity` to `now`, unless the session is gone or somebody did within [`ACTIVITY_RESOLUTION`]. What else
+    /// the row says stays as it is: a session that is being revoked may be stamped, and is revoked.
+    pub async fn touch(&self, id: &SessionId, now: Timestamp) -> Result<(), SessionError> {
         let due = now.checked_sub(ACTIVITY_RESOLUTION).unwrap_or(Timestamp::MIN);
         let request = self
             .client
@@ -202,11 +202,10 @@ impl ActivityWriter for DynamoSessions {
         Box::pin(request.send()).await.outcome("UpdateItem", &format!("session {id}"))?;
         Ok(())
     }
-}
 
-impl SessionWriter for DynamoSessions {
-    /// Both rows in one transaction: a session without a payload would have no preferences to read or to change.
-    async fn create(&self, session: &Session, payload: &SealedPayload) -> Result<(), SessionError> {
+    /// Stores a new session with its first payload. Both rows in one transaction: a session without a payload would have
+    /// no preferences to read or to change.
+    pub async fn create(&self, session: &Session, payload: &SealedPayload) -> Result<(), SessionError> {
         let target = format!("session {}", session.id);
         let row: Item = serde_dynamo::to_item(SessionRow::from(session))
             .map_err(|error| DynamoError::unreadable("TransactWriteItems", target.as_str(), error))?;
@@ -231,13 +230,6 @@ impl SessionWriter for DynamoSessions {
             }
         }
     }
-}
-
-/// Nobody else keeps anything of the rows.
-impl CopyHolder for DynamoSessions {
-    async fn changed(&self, _: &[CheckedRow<'_>]) {}
-
-    async fn revoked(&self, _: &[CheckedRow<'_>]) {}
 }
 
 /// A session as it is stored, whole.

@@ -1,7 +1,7 @@
 //! Preferences, read and changed by their user.
 //!
 //! 1. The session's row and its user's token version are read in one call, the payload with them: the check
-//!    ([`standing`]) costs nothing of its own, and nothing is told or changed before it.
+//!    ([`check`]) costs nothing of its own, and nothing is told or changed before it.
 //! 2. A change is a merge patch on what was read. It is sealed as the next version and written on the condition that the
 //!    version is still the one that was read and the session is not revoked.
 //! 3. Somebody was faster: begin again at 1, after a wait with jitter, inside the request's deadline. So fifty patches of
@@ -11,49 +11,16 @@
 //! A payload that is not what was sealed for this session is not used for anything: its session counts as ended. Each
 //! write seals with the first key, so a rotation needs nothing but time.
 
-use jiff::Timestamp;
-
 use super::{
-    ActivityWriter, PayloadError, PayloadNotSealed, Preferences, PreferencesPatch, PreferencesRefused,
-    SealedPayload, SessionError, SessionRows, admit, standing,
+    PayloadError, PayloadNotSealed, Preferences, PreferencesPatch, PreferencesRefused, Replaced,
+    SessionError, SessionStore, check,
 };
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
-use crate::core::ids::{SessionId, UserId};
 use crate::core::precondition::{Current, Preconditions};
 use crate::core::retry::Backoff;
 use crate::identity::principal::Credential;
 use crate::identity::seal::SealingKeys;
-
-/// Outcome of a compare-and-swap of a payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replaced {
-    /// It is written.
-    Done,
-    /// Somebody else has written since, or is writing now. Nothing happened.
-    Overtaken,
-    /// The session was revoked, or is gone. Nothing happened.
-    Ended,
-}
-
-/// Reads and writes the sealed part of sessions: what only the function with the keys does.
-pub trait PayloadStore: Send + Sync {
-    /// The rows to check a session of `user` with, and the payload if there is such a session. Consistent.
-    fn read_payload(
-        &self,
-        id: &SessionId,
-        user: &UserId,
-    ) -> impl Future<Output = Result<(SessionRows, Option<SealedPayload>), SessionError>> + Send;
-
-    /// Puts `next` in the place of the payload at version `seen`, and stamps the session as in use.
-    fn replace_payload(
-        &self,
-        id: &SessionId,
-        seen: u64,
-        next: &SealedPayload,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<Replaced, SessionError>> + Send;
-}
 
 /// Why preferences are not told or not changed.
 #[derive(Debug, thiserror::Error)]
@@ -96,21 +63,21 @@ impl VersionedPreferences {
 
 /// The preferences of callers' sessions.
 #[derive(Debug)]
-pub struct SessionPreferences<S> {
+pub struct SessionPreferences {
     /// Where the sessions are.
-    pub store: S,
+    pub store: SessionStore,
     /// Open and seal their payloads.
     pub sealing_keys: SealingKeys,
     /// Tells whether a session has ended by itself.
     pub clock: SharedClock,
 }
 
-impl<S: PayloadStore + ActivityWriter> SessionPreferences<S> {
+impl SessionPreferences {
     /// The preferences of the caller's session.
     pub async fn read(&self, caller: &Credential) -> Result<VersionedPreferences, PreferencesError> {
         let (id, user) = (caller.session_id(), caller.user_id());
-        let (rows, payload) = self.store.read_payload(id, user).await?;
-        admit(&self.store, caller, &rows, &self.clock).await?;
+        let (rows, payload) = self.store.rows().read_payload(id, user).await?;
+        self.store.check_rows(caller, &rows).await?;
         let sealed = payload.ok_or(SessionError::Ended)?;
         let preferences = sealed.open(&self.sealing_keys, id, user).await?.preferences;
         Ok(VersionedPreferences { preferences, version: sealed.version })
@@ -127,9 +94,9 @@ impl<S: PayloadStore + ActivityWriter> SessionPreferences<S> {
         let (id, user) = (caller.session_id(), caller.user_id());
         let mut backoff = Backoff::within(deadline);
         loop {
-            let (rows, payload) = self.store.read_payload(id, user).await?;
+            let (rows, payload) = self.store.rows().read_payload(id, user).await?;
             let now = self.clock.now();
-            standing(caller, &rows, now).require_live()?;
+            check(caller, &rows, now)?;
             let sealed = payload.ok_or(SessionError::Ended)?;
             if !preconditions.admit(Current { version: sealed.version, exists: true }) {
                 return Err(PreferencesError::Stale(sealed.version));

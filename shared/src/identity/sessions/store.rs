@@ -1,29 +1,34 @@
-//! Which adapter a deployment uses: one setting, and no code that knows.
+//! The sessions of a deployment: rows in DynamoDB and, as a setting, copies of the rows of the check in Redis.
 
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use super::dynamo::DynamoSessions;
-use super::redis::{CopyKey, CopyTerms, RedisSessions};
+use super::redis::{CopyKey, CopyTerms, RedisCopies};
 use super::{
-    ActivityWriter, CheckedRow, CopyHolder, Exchange, ListError, ListedSession, PayloadStore, Replaced,
-    SealedPayload, Session, SessionError, SessionLister, SessionReader, SessionRows, SessionWriter,
-    TokenFamily, TokenRotator, admit, require_live,
+    EndedSessions, Exchange, Replaced, SealedPayload, Session, SessionError, SessionReader, SessionRows,
+    TokenFamily, check,
 };
 use crate::core::clock::SharedClock;
-use crate::core::cursor::Page;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{SessionId, UserId};
-use crate::identity::principal::Credential;
+use crate::identity::principal::{Credential, Principal};
 use crate::identity::secret::SecretHash;
 use crate::platform::dynamo::{RowRead, read_rows};
 use crate::platform::redis::RedisClient;
+use crate::platform::telemetry::chain;
 
 /// The variable that chooses. Absent means [`Kind::Dynamo`].
 const VARIABLE: &str = "SESSION_STORE";
+
+/// How long a request waits for its stamp at most. It is worth little, and the next request writes it as well.
+const STAMP_PATIENCE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Kind {
@@ -50,165 +55,176 @@ impl FromStr for Kind {
 
 /// The sessions of this deployment.
 #[derive(Debug, Clone)]
-pub enum SessionStore {
-    /// Every check reads DynamoDB.
-    Dynamo(DynamoSessions),
-    /// Checks read copies in Redis where there are some.
-    Redis(RedisSessions),
+pub struct SessionStore {
+    rows: DynamoSessions,
+    /// What the check reads first, if there are any.
+    copies: Option<Arc<RedisCopies>>,
+    clock: SharedClock,
 }
 
 impl SessionStore {
     /// The store that `SESSION_STORE` names: `dynamodb`, or `redis`, which reads `REDIS_URL` and
     /// `SESSION_COPY_KEY` as well. Connects to nothing yet.
     pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
-        let rows = DynamoSessions::from_env(client, env)?;
+        let store = Self::new(DynamoSessions::from_env(client, env)?, clock);
         let kind = env.optional(VARIABLE).map(|_| env.parse(VARIABLE)).transpose()?.unwrap_or_default();
         Ok(match kind {
-            Kind::Dynamo => Self::Dynamo(rows),
+            Kind::Dynamo => store,
             Kind::Redis => {
                 let redis = RedisClient::from_env(env)?;
-                let key = CopyKey::from_env(env)?;
-                Self::Redis(RedisSessions::new(rows, redis, clock, CopyTerms::SESSIONS, key))
+                store.with_copies(redis, CopyTerms::SESSIONS, CopyKey::from_env(env)?)
             }
         })
     }
 
-    /// Reads a row and checks the caller's session: in one call where the session is read from DynamoDB, else at the same
-    /// time. What was read is told only if the session stands.
+    /// Sessions that every check reads from `rows`.
+    pub fn new(rows: DynamoSessions, clock: SharedClock) -> Self {
+        Self { rows, copies: None, clock }
+    }
+
+    /// Has checks read copies of the rows in `redis`, where there are some.
+    #[must_use]
+    pub fn with_copies(self, redis: RedisClient, terms: CopyTerms, key: CopyKey) -> Self {
+        let copies = RedisCopies::new(redis, self.rows.table(), self.clock.clone(), terms, key);
+        Self { copies: Some(Arc::new(copies)), ..self }
+    }
+
+    /// The rows, for what is never read from copies.
+    pub fn rows(&self) -> &DynamoSessions {
+        &self.rows
+    }
+
+    /// The table's name.
+    pub(super) fn table(&self) -> &str {
+        self.rows.table()
+    }
+
+    /// The time that sessions go by.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The caller of `credential`, if its session is live. Once a minute this also stamps the session as in use.
+    pub async fn check(&self, credential: &Credential) -> Result<Principal, SessionError> {
+        let rows = self.read(credential.session_id(), credential.user_id()).await?;
+        self.check_rows(credential, &rows).await
+    }
+
+    /// The same for rows that were read already.
+    pub(super) async fn check_rows(
+        &self,
+        credential: &Credential,
+        rows: &SessionRows,
+    ) -> Result<Principal, SessionError> {
+        let now = self.clock.now();
+        let caller = check(credential, rows, now)?;
+        if rows.is_quiet(now) {
+            stamp(self.touch(credential.session_id(), now)).await;
+        }
+        Ok(caller)
+    }
+
+    /// Checks the caller's session and reads a row: in one call where the session is read from DynamoDB, else at the same
+    /// time.
     ///
     /// # Errors
-    /// [`SessionError::Ended`] also where there is no such row: who has no session learns nothing.
-    pub async fn read_row<T: Send>(
+    /// [`SessionError::Ended`] whatever there is to read: who has no session learns nothing.
+    pub async fn check_with_row<T: Send>(
         &self,
-        caller: &Credential,
-        clock: &SharedClock,
+        credential: &Credential,
         read: RowRead<'_, T>,
         deadline: Deadline,
-    ) -> Result<T, SessionError> {
-        let (id, user) = (caller.session_id(), caller.user_id());
+    ) -> Result<(Principal, T), SessionError> {
+        let (id, user) = (credential.session_id(), credential.user_id());
         let row = vec![read.row.clone()];
-        let mut rows = match self {
-            Self::Dynamo(store) => {
-                let (session, rows) = store.read_with(id, user, row, deadline).await?;
-                admit(self, caller, &session, clock).await?;
-                rows
-            }
-            Self::Redis(store) => {
-                let check = require_live(self, caller, clock);
-                let client = store.rows().client();
-                let row = async { read_rows(client, row, deadline).await.map_err(SessionError::from) };
-                let (_, rows) = tokio::try_join!(check, row)?;
-                rows
-            }
+        let (caller, mut rows) = if self.copies.is_none() {
+            let (session, rows) = self.rows.read_with(id, user, row, deadline).await?;
+            (self.check_rows(credential, &session).await?, rows)
+        } else {
+            // The row's outcome is looked at after the check.
+            let row = async { Ok::<_, SessionError>(read_rows(self.rows.client(), row, deadline).await) };
+            let (caller, rows) = tokio::try_join!(self.check(credential), row)?;
+            (caller, rows?)
         };
-        Ok(read.of(&mut rows)?)
+        Ok((caller, read.of(&mut rows)?))
     }
 
-    fn rows(&self) -> &DynamoSessions {
-        match self {
-            Self::Dynamo(rows) => rows,
-            Self::Redis(store) => store.rows(),
-        }
-    }
-}
-
-impl SessionReader for SessionStore {
-    async fn read(&self, id: &SessionId, user: &UserId) -> Result<SessionRows, SessionError> {
-        match self {
-            Self::Dynamo(store) => store.read(id, user).await,
-            Self::Redis(store) => store.read(id, user).await,
-        }
-    }
-}
-
-impl ActivityWriter for SessionStore {
-    async fn touch(&self, id: &SessionId, now: Timestamp) -> Result<(), SessionError> {
-        self.rows().touch(id, now).await?;
-        self.changed(&[CheckedRow::Session(id)]).await;
+    /// Sets `lastActivity` to `now`, as [`DynamoSessions::touch`] does.
+    pub async fn touch(&self, id: &SessionId, now: Timestamp) -> Result<(), SessionError> {
+        self.rows.touch(id, now).await?;
+        self.changed(id).await;
         Ok(())
     }
-}
 
-impl TokenRotator for SessionStore {
-    async fn find(&self, id: &SessionId) -> Result<Option<Session>, SessionError> {
-        self.rows().find(id).await
-    }
-
-    async fn rotate(
+    /// Exchanges the session's tokens, as [`DynamoSessions::rotate`] does.
+    pub async fn rotate(
         &self,
         id: &SessionId,
         from: &SecretHash,
         family: &TokenFamily,
         now: Timestamp,
     ) -> Result<Exchange, SessionError> {
-        let exchange = self.rows().rotate(id, from, family, now).await?;
+        let exchange = self.rows.rotate(id, from, family, now).await?;
         if exchange == Exchange::Done {
-            self.changed(&[CheckedRow::Session(id)]).await;
+            self.changed(id).await;
         }
         Ok(exchange)
     }
-}
 
-impl SessionLister for SessionStore {
-    async fn list(
-        &self,
-        user: &UserId,
-        current: &SessionId,
-        cursor: Option<&str>,
-        limit: u32,
-        deadline: Deadline,
-    ) -> Result<Page<ListedSession>, ListError> {
-        self.rows().list(user, current, cursor, limit, deadline).await
-    }
-}
-
-impl SessionWriter for SessionStore {
-    async fn create(&self, session: &Session, payload: &SealedPayload) -> Result<(), SessionError> {
-        match self {
-            Self::Dynamo(store) => store.create(session, payload).await,
-            Self::Redis(store) => store.create(session, payload).await,
+    /// Stores a new session with its first payload. Its id is new, so that nothing can be in the way.
+    pub async fn create(&self, session: &Session, payload: &SealedPayload) -> Result<(), SessionError> {
+        match &self.copies {
+            None => self.rows.create(session, payload).await,
+            Some(copies) => copies.create(&self.rows, session, payload).await,
         }
     }
-}
 
-/// Payloads are not copied: they are read with the rows by one function, and not with each request.
-impl PayloadStore for SessionStore {
-    async fn read_payload(
-        &self,
-        id: &SessionId,
-        user: &UserId,
-    ) -> Result<(SessionRows, Option<SealedPayload>), SessionError> {
-        self.rows().read_payload(id, user).await
-    }
-
-    async fn replace_payload(
+    /// Replaces a payload, as [`DynamoSessions::replace_payload`] does.
+    pub async fn replace_payload(
         &self,
         id: &SessionId,
         seen: u64,
         next: &SealedPayload,
         now: Timestamp,
     ) -> Result<Replaced, SessionError> {
-        let replaced = self.rows().replace_payload(id, seen, next, now).await?;
+        let replaced = self.rows.replace_payload(id, seen, next, now).await?;
         if replaced == Replaced::Done {
-            self.changed(&[CheckedRow::Session(id)]).await;
+            self.changed(id).await;
         }
         Ok(replaced)
     }
-}
 
-impl CopyHolder for SessionStore {
-    async fn changed(&self, rows: &[CheckedRow<'_>]) {
-        match self {
-            Self::Dynamo(store) => store.changed(rows).await,
-            Self::Redis(store) => store.changed(rows).await,
+    /// Drops the copies of a session's row that was written and goes on. For seconds a read may see it as it was.
+    pub async fn changed(&self, id: &SessionId) {
+        if let Some(copies) = &self.copies {
+            copies.forget_session(id).await;
         }
     }
 
-    async fn revoked(&self, rows: &[CheckedRow<'_>]) {
-        match self {
-            Self::Dynamo(store) => store.revoked(rows).await,
-            Self::Redis(store) => store.revoked(rows).await,
+    /// Drops the copies of the rows that say which sessions of `user` have ended. When this returns, no read that begins
+    /// then sees the rows as they were. It may take seconds, when copies can only be waited out.
+    pub(super) async fn drop_copies(&self, user: &UserId, ended: &EndedSessions) {
+        if let Some(copies) = &self.copies {
+            copies.withdraw(user, ended).await;
         }
+    }
+}
+
+impl SessionReader for SessionStore {
+    async fn read(&self, id: &SessionId, user: &UserId) -> Result<SessionRows, SessionError> {
+        match &self.copies {
+            None => self.rows.read(id, user).await,
+            Some(copies) => copies.read(&self.rows, id, user).await,
+        }
+    }
+}
+
+/// Waits for a stamp, if that is quickly done. That it fails is no reason to refuse the caller.
+pub(crate) async fn stamp(touch: impl Future<Output = Result<(), SessionError>>) {
+    match timeout(STAMP_PATIENCE, Box::pin(touch)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = chain(&error), "the session's activity was not written"),
+        Err(_) => tracing::warn!("the session's activity was not written in time"),
     }
 }
 
@@ -228,8 +244,8 @@ mod tests {
 
     #[test]
     fn dynamodb_is_the_default_and_redis_is_a_setting() {
-        assert!(matches!(chosen(&[]), Ok(SessionStore::Dynamo(_))));
-        assert!(matches!(chosen(&[("SESSION_STORE", "dynamodb")]), Ok(SessionStore::Dynamo(_))));
+        assert!(chosen(&[]).unwrap().copies.is_none());
+        assert!(chosen(&[("SESSION_STORE", "dynamodb")]).unwrap().copies.is_none());
         let key = "k".repeat(32);
         let redis = [
             ("STAGE", "local"),
@@ -237,7 +253,7 @@ mod tests {
             ("REDIS_URL", "redis://127.0.0.1:1"),
             ("SESSION_COPY_KEY", key.as_str()),
         ];
-        assert!(matches!(chosen(&redis), Ok(SessionStore::Redis(_))));
+        assert!(chosen(&redis).unwrap().copies.is_some());
         assert!(chosen(&redis[..3]).unwrap_err().contains("SESSION_COPY_KEY"));
     }
 

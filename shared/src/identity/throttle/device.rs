@@ -22,8 +22,8 @@ use serde::Deserialize;
 use crate::core::clock::SharedClock;
 use crate::core::random::{self, NoEntropy};
 use crate::core::redacted::Redacted;
+use crate::identity::email::Email;
 use crate::identity::seal::{SealError, SealingKeys};
-use crate::identity::users::Email;
 
 /// The name of the cookie that browsers keep a token in. The prefix makes a browser refuse it from another host, or over
 /// plain HTTP (RFC 6265bis, section 4.1.3).

@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AttemptStore, Count, Counted, Subject, ThrottleError, WINDOW};
+use super::{Count, Counted, Subject, ThrottleError, WINDOW};
 use crate::core::env::{ConfigError, Env};
 use crate::platform::dynamo::{DynamoError, Item, Write, WriteOutcome, number, text};
 use crate::platform::tables;
@@ -100,8 +100,9 @@ impl DynamoAttempts {
     }
 }
 
-impl AttemptStore for DynamoAttempts {
-    async fn count(&self, subject: Subject, limit: u32, now: Timestamp) -> Result<Count, ThrottleError> {
+impl DynamoAttempts {
+    /// Counts an attempt at `now`, unless `limit` are counted in the window already. Exact under concurrency.
+    pub async fn count(&self, subject: Subject, limit: u32, now: Timestamp) -> Result<Count, ThrottleError> {
         for _ in 0..MAX_TRIES {
             match self.begin(&subject, now).await? {
                 Write::Done(row) => return Ok(Count::Counted(Counted { subject, window_end: row.end()? })),
@@ -129,7 +130,8 @@ impl AttemptStore for DynamoAttempts {
         Err(ThrottleError::Busy(subject))
     }
 
-    async fn take_back(&self, Counted { subject, window_end }: Counted) -> Result<(), ThrottleError> {
+    /// Takes one attempt back, if its window is still the subject's.
+    pub async fn take_back(&self, Counted { subject, window_end }: Counted) -> Result<(), ThrottleError> {
         let request = self
             .client
             .update_item()

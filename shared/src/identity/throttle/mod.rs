@@ -41,13 +41,15 @@ use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 
 use crate::core::clock::SharedClock;
-use crate::identity::users::Email;
+use crate::identity::email::Email;
 use crate::platform::dynamo::DynamoError;
 use crate::platform::telemetry::{self, Metric, chain};
 
 pub mod device;
 pub mod dynamo;
 mod subject;
+
+use dynamo::DynamoAttempts;
 
 pub use device::{DeviceToken, DeviceTokens, KnownDevice};
 pub use subject::Subject;
@@ -172,30 +174,16 @@ pub enum ThrottleError {
     Busy(Subject),
 }
 
-/// Counts attempts.
-pub trait AttemptStore: Send + Sync {
-    /// Counts an attempt at `now`, unless `limit` are counted in the window already. Exact under concurrency.
-    fn count(
-        &self,
-        subject: Subject,
-        limit: u32,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<Count, ThrottleError>> + Send;
-
-    /// Takes one attempt back, if its window is still the subject's.
-    fn take_back(&self, counted: Counted) -> impl Future<Output = Result<(), ThrottleError>> + Send;
-}
-
 /// Says how often passwords may be guessed.
 #[derive(Debug)]
-pub struct Throttle<S> {
+pub struct Throttle {
     /// Where attempts are counted.
-    pub store: S,
+    pub store: DynamoAttempts,
     /// Tells when.
     pub clock: SharedClock,
 }
 
-impl<S: AttemptStore> Throttle<S> {
+impl Throttle {
     /// Reserves one attempt to verify the password of `email`.
     pub async fn reserve(
         &self,

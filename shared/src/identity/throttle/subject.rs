@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 use super::KnownDevice;
-use crate::identity::users::Email;
+use crate::identity::email::Email;
 
 /// The part of an IPv6 address that its network gave out. The other half is the client's own to choose (RFC 4291, section
 /// 2.5.4): counting it would hand out 2^64 times the limit.

@@ -16,7 +16,7 @@
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
-use super::Email;
+use crate::identity::email::Email;
 
 /// The list, with a comment at its head. Its origin and licence are named there.
 const LIST: &str = include_str!("common_passwords.txt");

@@ -9,7 +9,7 @@
 //! 2. [`authenticate`] reserves an attempt ([`crate::identity::throttle`]) while it follows the pointer to the profile, and verifies
 //!    the password if there is one left. An unknown address takes the same path with a profile that is not there and a
 //!    hash that no password has: same answer, same requests, same work.
-//! 3. [`RoleStore`] grants and withdraws roles, each in one update that names only its own role, so that concurrent
+//! 3. [`DynamoRoles`](dynamo::DynamoRoles) grants and withdraws roles, each in one update that names only its own role, so that concurrent
 //!    changes all count and repeating one changes nothing. A withdrawal raises the token version and so ends the
 //!    user's sessions, since what was issued with the role must not be of use any more. A grant shows with the next
 //!    access token, [`ACCESS_TOKEN_LIFETIME`](crate::identity::tokens::ACCESS_TOKEN_LIFETIME) later at the latest; a cookie keeps
@@ -19,7 +19,6 @@
 //! and never by address, which somebody else may have signed up with.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 
 use futures::future::{TryFutureExt, try_join};
 use jiff::Timestamp;
@@ -28,18 +27,16 @@ use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, SharedIds, UserId};
 use crate::core::random::NoEntropy;
+use crate::identity::email::Email;
 use crate::identity::principal::Role;
-use crate::identity::throttle::{
-    Admission, AttemptStore, Origin, Refusal, Reservation, Throttle, ThrottleError,
-};
+use crate::identity::throttle::{Admission, Origin, Refusal, Reservation, Throttle, ThrottleError};
 use crate::platform::dynamo::DynamoError;
 
 mod common;
 pub mod dynamo;
-mod email;
 mod password;
 
-pub use email::{Email, InvalidEmail};
+use dynamo::{DynamoPasswords, DynamoUsers};
 pub use password::{HashingFailed, NewPassword, Password, PasswordHash, WeakPassword};
 
 /// An account, without its password.
@@ -126,35 +123,6 @@ pub enum UserError {
     Busy,
 }
 
-/// Creates accounts.
-pub trait UserWriter: Send + Sync {
-    /// Stores a new account, unless its address has one. Conflicts are retried until `deadline`.
-    fn create(
-        &self,
-        user: &User,
-        password: &PasswordHash,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<SignUp, UserError>> + Send;
-}
-
-/// Finds the account to sign in to.
-pub trait CredentialReader: Send + Sync {
-    /// The account of an address, with its password's hash. Reads as much when there is none.
-    fn credentials(
-        &self,
-        email: &Email,
-    ) -> impl Future<Output = Result<Option<(User, PasswordHash)>, UserError>> + Send;
-}
-
-/// Finds the account that a session belongs to.
-pub trait ProfileReader: Send + Sync {
-    /// The account with this id and its password's hash, as of one moment with its token version.
-    fn profile(
-        &self,
-        id: &UserId,
-    ) -> impl Future<Output = Result<Option<(User, PasswordHash)>, UserError>> + Send;
-}
-
 /// Outcome of replacing a password's hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PasswordUpdate {
@@ -164,21 +132,6 @@ pub enum PasswordUpdate {
     OtherPassword,
     /// The session that was to be spared has ended.
     SessionEnded,
-}
-
-/// Replaces passwords.
-pub trait PasswordStore: ProfileReader {
-    /// Replaces the password's hash, if it is still `old`, and ends every session of `user` but `spared`, both or
-    /// neither. Conflicts are retried until `deadline`.
-    fn replace(
-        &self,
-        user: &User,
-        old: &PasswordHash,
-        new: &PasswordHash,
-        spared: &SessionId,
-        now: Timestamp,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<PasswordUpdate, UserError>> + Send;
 }
 
 /// Outcome of changing one's password.
@@ -196,26 +149,9 @@ pub enum PasswordChange {
     SessionEnded,
 }
 
-/// Finds accounts and changes their roles: what only administration may do.
-pub trait RoleStore: Send + Sync {
-    /// The account of an address.
-    fn find(&self, email: &Email) -> impl Future<Output = Result<Option<User>, UserError>> + Send;
-
-    /// Gives an account a role. It may have it already.
-    fn grant(&self, user: &UserId, role: Role) -> impl Future<Output = Result<RoleChange, UserError>> + Send;
-
-    /// Takes a role from an account and, if it had it, raises its token version. Conflicts are retried until `deadline`.
-    fn withdraw(
-        &self,
-        user: &UserId,
-        role: Role,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<RoleChange, UserError>> + Send;
-}
-
 /// Creates an account, unless the password is a common one.
 pub async fn sign_up(
-    store: &impl UserWriter,
+    users: &DynamoUsers,
     clock: &SharedClock,
     ids: &SharedIds,
     email: Email,
@@ -228,7 +164,7 @@ pub async fn sign_up(
     let hash = password::hash(password).await?;
     let user =
         User { id: ids.next(), email, roles: BTreeSet::new(), token_version: 0, created_at: clock.now() };
-    store.create(&user, &hash, deadline).await
+    users.create(&user, &hash, deadline).await
 }
 
 /// A change of a password, as asked for.
@@ -249,9 +185,8 @@ pub struct NewPasswordOf {
 /// Replaces a password, if an attempt is left: who holds a session shall not be able to guess its password either. The new
 /// one is hashed only after the current one proved right.
 pub async fn change_password(
-    store: &impl PasswordStore,
-    throttle: &Throttle<impl AttemptStore>,
-    clock: &SharedClock,
+    passwords: &DynamoPasswords,
+    throttle: &Throttle,
     NewPasswordOf { account: (user, old), spared, current, new, origin }: NewPasswordOf,
     deadline: Deadline,
 ) -> Result<PasswordChange, UserError> {
@@ -266,7 +201,7 @@ pub async fn change_password(
         return Ok(PasswordChange::Refused);
     }
     let new = password::hash(new).await?;
-    let replace = store.replace(&user, &old, &new, &spared, clock.now(), deadline);
+    let replace = passwords.replace(&user, &old, &new, &spared, deadline);
     Ok(match throttle.give_back_during(reservation, replace).await? {
         PasswordUpdate::Done => PasswordChange::Changed,
         PasswordUpdate::OtherPassword => PasswordChange::Refused,
@@ -276,12 +211,12 @@ pub async fn change_password(
 
 /// Holds a password against the account of an address, if an attempt is left.
 pub async fn authenticate(
-    store: &impl CredentialReader,
-    throttle: &Throttle<impl AttemptStore>,
+    users: &DynamoUsers,
+    throttle: &Throttle,
     Credentials { email, password, origin }: Credentials,
 ) -> Result<Authentication, UserError> {
     let (admission, account) =
-        try_join(throttle.reserve(&email, origin).err_into(), store.credentials(&email)).await?;
+        try_join(throttle.reserve(&email, origin).err_into(), users.credentials(&email)).await?;
     let reservation = match admission {
         Admission::Reserved(reservation) => reservation,
         Admission::Refused(refusal) => return Ok(Authentication::Throttled(refusal)),

@@ -16,9 +16,10 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{Email, UserError, common};
+use super::{UserError, common};
 use crate::core::random;
 use crate::core::redacted::Redacted;
+use crate::identity::email::Email;
 
 /// Memory, in KiB. With the next two: the first choice of OWASP's password storage cheat sheet for 19 MiB.
 const MEMORY_KIB: u32 = 19_456;

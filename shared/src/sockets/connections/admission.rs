@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use super::{Connection, DynamoConnections, MAX_CONNECTION_AGE};
 use crate::core::clock::SharedClock;
 use crate::identity::principal::Credential;
-use crate::identity::sessions::{ActivityWriter, IdleTimeout, SessionError, SessionReader, require_live};
+use crate::identity::sessions::{IdleTimeout, SessionError, SessionStore};
 use crate::platform::dynamo::DynamoError;
 use crate::platform::telemetry::chain;
 
@@ -42,7 +42,7 @@ pub enum AdmissionError {
 /// Registers the `connection` of `principal` if their session lasts as long as the socket may.
 pub async fn admit(
     registry: &DynamoConnections,
-    sessions: &(impl SessionReader + ActivityWriter),
+    sessions: &SessionStore,
     connection: &Connection,
     principal: &Credential,
     clock: &SharedClock,
@@ -59,11 +59,11 @@ pub async fn admit(
 }
 
 async fn check(
-    sessions: &(impl SessionReader + ActivityWriter),
+    sessions: &SessionStore,
     principal: &Credential,
     clock: &SharedClock,
 ) -> Result<(), AdmissionError> {
-    let session_end = require_live(sessions, principal, clock).await?;
+    let caller = sessions.check(principal).await?;
     let socket_end = clock.now().checked_add(MAX_CONNECTION_AGE).unwrap_or(Timestamp::MAX);
-    if session_end < socket_end { Err(AdmissionError::EndsTooSoon) } else { Ok(()) }
+    if caller.session_ends_at() < socket_end { Err(AdmissionError::EndsTooSoon) } else { Ok(()) }
 }

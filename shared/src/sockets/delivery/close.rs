@@ -23,10 +23,11 @@
 //!
 //! Until that frame, and for two hours at most, such a socket receives what is sent to its user.
 
+use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures::future::join;
+use futures::future::{BoxFuture, join};
 use futures::stream::StreamExt;
 use serde_json::{Value, json};
 
@@ -37,7 +38,8 @@ use crate::core::clock::{self, SharedClock};
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
-use crate::core::ids::{self, MessageId, SessionId, SharedIds, UserId};
+use crate::core::ids::{self, MessageId, SharedIds, UserId};
+use crate::identity::sessions::{CloseSockets, EndedSessions};
 use crate::platform::telemetry::{self, Metric, chain};
 use crate::sockets::connections::{
     Audience, CallbackEndpoint, ConnectionKey, Cursor, DynamoConnections, Peer,
@@ -45,24 +47,6 @@ use crate::sockets::connections::{
 
 /// No close starts later than this before the deadline: the time for the row and the last message, and for the close itself.
 pub const LAST_CLOSE_MARGIN: Duration = CALL_TIMEOUT.saturating_add(LAST_START_MARGIN);
-
-/// Which of a user's sockets are closed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selection {
-    /// Those of one session.
-    Session(SessionId),
-    /// All but those of the session that is kept, if one is.
-    AllBut(Option<SessionId>),
-}
-
-impl Selection {
-    fn includes(&self, session_id: &SessionId) -> bool {
-        match self {
-            Self::Session(ended) => ended == session_id,
-            Self::AllBut(kept) => kept.as_ref() != Some(session_id),
-        }
-    }
-}
 
 /// How the end of one socket went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,14 +123,14 @@ impl SocketCloser {
         Ok(Self::new(registry, gateway, clock::system(), ids::random()))
     }
 
-    /// Ends those of `user`'s sockets that `selection` includes, as far as the time until `deadline` allows.
-    pub async fn close(&self, user: &UserId, selection: &Selection, deadline: Deadline) -> Closed {
+    /// Ends those of `user`'s sockets whose sessions have ended, as far as the time until `deadline` allows.
+    pub async fn close(&self, user: &UserId, ended: &EndedSessions, deadline: Deadline) -> Closed {
         let audience = Audience::User(user.clone());
         let last_start = deadline.earlier_by(LAST_CLOSE_MARGIN);
         let first = read_page(&self.registry, &audience, &Cursor::START, last_start).await;
         let ends = peers(&self.registry, &audience, first, last_start).map(|peer| async move {
             let peer = peer?;
-            if !selection.includes(&peer.session_id) {
+            if !ended.include(&peer.session_id) {
                 return Ok(None);
             }
             let last_message = self.session_revoked(&peer);
@@ -169,7 +153,7 @@ impl SocketCloser {
                 }
             }
         }
-        tracing::info!(user_id = user.as_str(), ?selection, ?report, "sockets closed");
+        tracing::info!(user_id = user.as_str(), ?ended, ?report, "sockets closed");
         report
     }
 
@@ -241,18 +225,15 @@ impl SocketCloser {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::ids::random;
-
-    #[test]
-    fn a_selection_names_one_session_or_spares_one() {
-        let (one, other): (SessionId, SessionId) = (random().next(), random().next());
-        assert!(Selection::Session(one.clone()).includes(&one));
-        assert!(!Selection::Session(one.clone()).includes(&other));
-        assert!(!Selection::AllBut(Some(one.clone())).includes(&one));
-        assert!(Selection::AllBut(Some(one.clone())).includes(&other));
-        assert!(Selection::AllBut(None).includes(&one));
+impl CloseSockets for SocketCloser {
+    fn close_sockets<'a>(
+        &'a self,
+        user: &'a UserId,
+        ended: &'a EndedSessions,
+        deadline: Deadline,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            self.close(user, ended, deadline).await;
+        })
     }
 }

@@ -206,11 +206,10 @@ impl Messenger {
     }
 
     async fn check_session(&self, sender: &Connection) -> Result<(), SendError> {
-        let rows = self.sessions.read(&sender.session_id, &sender.user_id).await;
-        let live = rows.and_then(|rows| {
-            rows.standing_of(&sender.session_id, &sender.user_id, self.clock.now()).require_live()
-        });
-        live.map(drop).map_err(SendError::Session)
+        let rows =
+            self.sessions.read(&sender.session_id, &sender.user_id).await.map_err(SendError::Session)?;
+        let live = rows.live(&sender.session_id, &sender.user_id, self.clock.now());
+        live.map(drop).ok_or(SendError::Session(SessionError::Ended))
     }
 
     /// Steps 2 and 3, and what the first post needs.

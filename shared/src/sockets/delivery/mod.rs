@@ -31,15 +31,13 @@ use crate::sockets::connections::Cursor;
 mod audience;
 mod close;
 mod deliver;
-mod ending;
 mod fan_out;
 mod gateway;
 mod message;
 mod messenger;
 
-pub use close::{AwsSocketCloser, Closed, Closing, LAST_CLOSE_MARGIN, Selection, SocketCloser};
+pub use close::{AwsSocketCloser, Closed, Closing, LAST_CLOSE_MARGIN, SocketCloser};
 pub use deliver::{Deliverer, MAX_IN_FLIGHT};
-pub use ending::EndingSockets;
 pub use fan_out::{Continuation, FanOut, HAND_ON_MARGIN, MAX_HOPS, Progress, SelfInvocation};
 pub use gateway::{ApiGateway, LAST_START_MARGIN};
 pub use message::{Body, Frame, FrameTooLarge, InvalidMessageType, MAX_FRAME_BYTES, Message, MessageType};

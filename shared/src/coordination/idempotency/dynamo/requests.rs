@@ -57,7 +57,7 @@ impl Stamp {
     /// Stamps the session, if that is due and quickly done.
     pub async fn send(self) {
         if let Some((sessions, id, now)) = self.0 {
-            sessions::stamp(&sessions, &id, now).await;
+            sessions::stamp(sessions.touch(&id, now)).await;
         }
     }
 }

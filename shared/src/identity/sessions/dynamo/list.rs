@@ -16,11 +16,11 @@ use crate::core::cursor::{self, Page};
 use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, UserId};
-use crate::identity::sessions::{
-    ListError, ListedSession, SealedPayload, Session, SessionLister, SessionRows,
-};
+use crate::identity::seal::SealingKeys;
+use crate::identity::sessions::{Device, SealedPayload, Session, SessionError, SessionRows};
 use crate::platform::dynamo::{DynamoError, Item, RowKey, read_rows, text};
 use crate::platform::tables;
+use crate::platform::telemetry::chain;
 
 /// Name of the listing in its cursors.
 const LISTING: &str = "sessions";
@@ -33,6 +33,40 @@ const OF_USER: &str = "userId = :user";
 
 /// Sessions in one batch: two rows each and the token version, of the 100 rows that `BatchGetItem` takes.
 const BATCH: usize = 49;
+
+/// A session in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedSession {
+    /// What it is checked with.
+    pub rows: SessionRows,
+    /// What only the keys open: the device's name.
+    pub payload: SealedPayload,
+}
+
+impl ListedSession {
+    /// Which session it is.
+    fn id(&self) -> Option<&SessionId> {
+        self.rows.session.as_ref().map(|session| &session.id)
+    }
+
+    /// The session, unless it has ended.
+    pub fn live(&self, user: &UserId, now: Timestamp) -> Option<&Session> {
+        self.rows.live(self.id()?, user, now)
+    }
+
+    /// What the user calls the device. A session whose payload cannot be opened is listed without it: its user may want to
+    /// end that one in particular.
+    pub async fn device(&self, keys: &SealingKeys) -> Option<Device> {
+        let session = self.rows.session.as_ref()?;
+        match self.payload.open(keys, &session.id, &session.user_id).await {
+            Ok(payload) => payload.device,
+            Err(error) => {
+                tracing::error!(error = chain(&error), "a session is listed without its device");
+                None
+            }
+        }
+    }
+}
 
 /// A session in the index, and the place behind it in its user's list. The user is never part of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -127,23 +161,17 @@ impl DynamoSessions {
         }
         Ok(listed)
     }
-}
 
-/// A payload under its row's name.
-fn named(row: &Item) -> Result<(String, SealedPayload), DynamoError> {
-    let name = row.get(tables::SESSIONS.key.hash).and_then(|name| name.as_s().ok());
-    Ok((name.cloned().unwrap_or_default(), parse_payload(row)?))
-}
-
-impl SessionLister for DynamoSessions {
-    async fn list(
+    /// A page of the sessions of `user`, newest first, behind `cursor`; those that have ended among them. Consistent: one
+    /// whose revocation was acknowledged shows as revoked. `current` is listed also when it began a moment ago.
+    pub async fn list(
         &self,
         user: &UserId,
         current: &SessionId,
         cursor: Option<&str>,
         limit: u32,
         deadline: Deadline,
-    ) -> Result<Page<ListedSession>, ListError> {
+    ) -> Result<Page<ListedSession>, SessionError> {
         let behind = cursor.map(|cursor| cursor::decode::<Indexed>(LISTING, cursor)).transpose()?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let is_first_page = behind.is_none();
@@ -163,6 +191,12 @@ impl SessionLister for DynamoSessions {
         }
         Ok(Page { items, next_cursor })
     }
+}
+
+/// A payload under its row's name.
+fn named(row: &Item) -> Result<(String, SealedPayload), DynamoError> {
+    let name = row.get(tables::SESSIONS.key.hash).and_then(|name| name.as_s().ok());
+    Ok((name.cloned().unwrap_or_default(), parse_payload(row)?))
 }
 
 fn next_cursor(last: &Indexed) -> Result<String, DynamoError> {

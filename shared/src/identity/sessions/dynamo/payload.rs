@@ -7,7 +7,7 @@ use super::{DynamoSessions, PATIENCE, key, keys, parse};
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, UserId};
-use crate::identity::sessions::{PayloadStore, Replaced, SealedPayload, Session, SessionError, SessionRows};
+use crate::identity::sessions::{SealedPayload, Session, SessionError, SessionRows};
 use crate::platform::dynamo::{
     AttributeValue, CancellationReason, Change, DynamoError, Item, RowKey, Transaction, number, read_rows,
     text, transact,
@@ -83,8 +83,20 @@ impl DynamoSessions {
     }
 }
 
-impl PayloadStore for DynamoSessions {
-    async fn read_payload(
+/// Outcome of a compare-and-swap of a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is written.
+    Done,
+    /// Somebody else has written since, or is writing now. Nothing happened.
+    Overtaken,
+    /// The session was revoked, or is gone. Nothing happened.
+    Ended,
+}
+
+impl DynamoSessions {
+    /// The rows to check a session of `user` with, and the payload if there is such a session. Consistent.
+    pub async fn read_payload(
         &self,
         id: &SessionId,
         user: &UserId,
@@ -94,7 +106,8 @@ impl PayloadStore for DynamoSessions {
         Ok(if found.0.may_be_torn() { self.read_payload_once(id, user, deadline).await? } else { found })
     }
 
-    async fn replace_payload(
+    /// Puts `next` in the place of the payload at version `seen`, and stamps the session as in use.
+    pub async fn replace_payload(
         &self,
         id: &SessionId,
         seen: u64,

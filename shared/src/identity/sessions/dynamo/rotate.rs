@@ -7,7 +7,7 @@ use super::{DynamoSessions, key, parse_session};
 use crate::core::date_time::rfc3339;
 use crate::core::ids::SessionId;
 use crate::identity::secret::SecretHash;
-use crate::identity::sessions::{Exchange, Session, SessionError, TokenFamily, TokenRotator};
+use crate::identity::sessions::{Session, SessionError, TokenFamily};
 use crate::platform::dynamo::{DynamoError, Write, WriteOutcome, text};
 
 /// The token that was shown still is the present one. Of many exchanges at once one meets this condition.
@@ -16,8 +16,22 @@ const IS_CURRENT: &str = "#tokens.currentHash = :from AND attribute_not_exists(r
 /// Somebody refreshes, so the session is in use.
 const ROTATE: &str = "SET #tokens = :family, lastActivity = :now";
 
-impl TokenRotator for DynamoSessions {
-    async fn find(&self, id: &SessionId) -> Result<Option<Session>, SessionError> {
+/// Outcome of the compare-and-swap of a refresh token.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Exchange {
+    /// Done.
+    Done,
+    /// Somebody was faster: this is the session as it is now.
+    Overtaken(Box<Session>),
+    /// The session is not there any more.
+    Gone,
+    /// A transaction is at the row. Nothing happened; try again.
+    Conflict,
+}
+
+impl DynamoSessions {
+    /// A session by its id alone: a refresh token does not say whose it is.
+    pub async fn find(&self, id: &SessionId) -> Result<Option<Session>, SessionError> {
         let request =
             self.client.get_item().table_name(&self.table).set_key(Some(key(id))).consistent_read(true);
         let answer = Box::pin(request.send())
@@ -26,7 +40,9 @@ impl TokenRotator for DynamoSessions {
         Ok(answer.item.map(parse_session).transpose()?)
     }
 
-    async fn rotate(
+    /// Replaces the session's tokens with `family`, if `from` still is the hash of the present one and the session was
+    /// not revoked.
+    pub async fn rotate(
         &self,
         id: &SessionId,
         from: &SecretHash,
@@ -50,8 +66,8 @@ impl TokenRotator for DynamoSessions {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         Ok(match Box::pin(request.send()).await.outcome("UpdateItem", &target)? {
             Write::Done(_) => Exchange::Done,
-            Write::Refused(item) if item.is_empty() => Exchange::Overtaken(None),
-            Write::Refused(item) => Exchange::Overtaken(Some(Box::new(parse_session(item)?))),
+            Write::Refused(item) if item.is_empty() => Exchange::Gone,
+            Write::Refused(item) => Exchange::Overtaken(Box::new(parse_session(item)?)),
             Write::Conflict => Exchange::Conflict,
         })
     }

@@ -11,8 +11,11 @@ use super::entry::{Found, Lease, copy};
 use super::seal::CopyKey;
 use crate::core::clock::SharedClock;
 use crate::core::ids::{SessionId, UserId};
+use crate::identity::sessions::dynamo::DynamoSessions;
 use crate::identity::sessions::dynamo::SessionRow;
-use crate::identity::sessions::{CheckedRow, Session, SessionRows};
+use crate::identity::sessions::{
+    EndedSessions, SealedPayload, Session, SessionError, SessionReader, SessionRows,
+};
 use crate::platform::redis::{Incarnation, RedisClient, RedisError};
 use crate::platform::telemetry::{self, Metric, chain};
 
@@ -31,9 +34,18 @@ for i = 1, #KEYS do
     end
 end";
 
+/// A row that the check reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CheckedRow<'a> {
+    /// A session's.
+    Session(&'a SessionId),
+    /// A user's token version.
+    Version(&'a UserId),
+}
+
 /// Copies of the rows of one table.
 #[derive(Debug)]
-pub(super) struct Copies {
+pub(in crate::identity::sessions) struct RedisCopies {
     redis: RedisClient,
     table: String,
     clock: SharedClock,
@@ -42,7 +54,7 @@ pub(super) struct Copies {
 }
 
 /// What Redis told of a session's rows.
-pub(super) enum Lookup {
+enum Lookup {
     /// Both.
     Copied(Box<SessionRows>),
     /// Not both; where nothing was, a lease is now.
@@ -52,14 +64,14 @@ pub(super) enum Lookup {
 }
 
 /// Leases that may be filled in.
-pub(super) struct Missing {
+struct Missing {
     lease: Lease,
     session: Option<String>,
     version: Option<String>,
 }
 
-impl Copies {
-    pub(super) fn new(
+impl RedisCopies {
+    pub(in crate::identity::sessions) fn new(
         redis: RedisClient,
         table: &str,
         clock: SharedClock,
@@ -69,8 +81,48 @@ impl Copies {
         Self { redis, table: table.to_owned(), clock, terms, key }
     }
 
+    /// The rows of the check: from the copies, or from `rows`, with copies made of them.
+    pub(in crate::identity::sessions) async fn read(
+        &self,
+        rows: &DynamoSessions,
+        id: &SessionId,
+        user: &UserId,
+    ) -> Result<SessionRows, SessionError> {
+        let missing = match self.look_up(id, user).await {
+            // A copy may lack the last stamp. Whether a session ended by idleness is not told from copies.
+            Lookup::Copied(copied)
+                if !copied.session.as_ref().is_some_and(|copy| copy.is_idle(self.clock.now())) =>
+            {
+                return Ok(*copied);
+            }
+            Lookup::Copied(_) | Lookup::Unanswered => return rows.read(id, user).await,
+            Lookup::Missing(missing) => missing,
+        };
+        let before = self.clock.now();
+        let read = rows.read(id, user).await?;
+        self.fill_in(missing, read.session.as_ref(), Some(read.token_version), before).await;
+        Ok(read)
+    }
+
+    /// Stores a new session in `rows`, with a copy of it.
+    pub(in crate::identity::sessions) async fn create(
+        &self,
+        rows: &DynamoSessions,
+        session: &Session,
+        payload: &SealedPayload,
+    ) -> Result<(), SessionError> {
+        let lookup = self.look_up(&session.id, &session.user_id).await;
+        let before = self.clock.now();
+        rows.create(session, payload).await?;
+        if let Lookup::Missing(missing) = lookup {
+            // The version that the session was begun with was read before the lease: it is no copy to be trusted.
+            self.fill_in(missing, Some(session), None, before).await;
+        }
+        Ok(())
+    }
+
     /// Looks both rows up at one instant, and leaves leases where there is nothing.
-    pub(super) async fn look_up(&self, id: &SessionId, user: &UserId) -> Lookup {
+    async fn look_up(&self, id: &SessionId, user: &UserId) -> Lookup {
         let lease = match Lease::generate() {
             Ok(lease) => lease,
             Err(error) => {
@@ -129,7 +181,7 @@ impl Copies {
     }
 
     /// Puts copies where the leases still are. `before`: an instant before the rows were read.
-    pub(super) async fn fill_in(
+    async fn fill_in(
         &self,
         missing: Missing,
         session: Option<&Session>,
@@ -162,15 +214,25 @@ impl Copies {
         }
     }
 
-    /// Deletes copies and leases of the rows.
-    pub(super) async fn forget(&self, rows: &[CheckedRow<'_>]) {
+    /// Deletes the copy and the lease of a session's row that was written and goes on.
+    pub(in crate::identity::sessions) async fn forget_session(&self, id: &SessionId) {
+        self.forget(&[CheckedRow::Session(id)]).await;
+    }
+
+    async fn forget(&self, rows: &[CheckedRow<'_>]) {
         if let Err(error) = self.delete(rows).await {
             report(&error);
         }
     }
 
     /// Returns once no copy counts that was made of the rows as they were before.
-    pub(super) async fn withdraw(&self, rows: &[CheckedRow<'_>]) {
+    pub(in crate::identity::sessions) async fn withdraw(&self, user: &UserId, ended: &EndedSessions) {
+        let rows: &[CheckedRow<'_>] = match ended {
+            EndedSessions::All => &[CheckedRow::Version(user)],
+            EndedSessions::One(id) => &[CheckedRow::Session(id)],
+            // Both: a copy of the spared session from before would have the lower version, and end with the others.
+            EndedSessions::AllBut(spared) => &[CheckedRow::Version(user), CheckedRow::Session(spared)],
+        };
         let all_lapsed = Instant::now() + self.terms.lifetime + self.terms.clock_skew;
         while let Err(error) = self.delete(rows).await {
             report(&error);

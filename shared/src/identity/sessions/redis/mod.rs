@@ -2,7 +2,7 @@
 //!
 //! DynamoDB is the truth: every write goes there first, and whatever Redis does not tell is read there. Redis holds
 //! *copies* of rows for a few seconds, so that a session in use is read from DynamoDB once in [`CopyTerms::lifetime`] and
-//! not with each request. The promise is that of [`SessionReader`]: a revocation that was answered is seen by every read
+//! not with each request. The promise is that of [`SessionReader`](super::SessionReader): a revocation that was answered is seen by every read
 //! that begins afterwards, in every process, whatever happened to Redis in between.
 //!
 //! # Reading
@@ -19,7 +19,7 @@
 //! # Writing
 //!
 //! 1. The write is committed in DynamoDB, alone or in whosever transaction.
-//! 2. The keys of the rows are deleted in Redis: copies and leases alike ([`CopyHolder`]).
+//! 2. The keys of the rows are deleted in Redis: copies and leases alike ([`RedisCopies`]).
 //! 3. If Redis has not confirmed that, a *revoking* writer asks again until it does, or until every copy made of the rows as
 //!    they were has lapsed: [`CopyTerms::lifetime`] and [`CopyTerms::clock_skew`] after the commit. Only then it answers.
 //!    Any other writer goes on: a copy that is behind by seconds tells an older `lastActivity` and nothing worse. Where
@@ -71,22 +71,13 @@
 //! What Redis holds are the rows as DynamoDB has them: hashes of secrets and no secrets; the sealed payload is not
 //! copied. It needs the commands of Redis 7 or any Valkey (`SET` with both `NX` and `GET`), and `EVAL`, `DEL` and `INFO`.
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use super::dynamo::DynamoSessions;
-use super::{
-    CheckedRow, CopyHolder, SealedPayload, Session, SessionError, SessionReader, SessionRows, SessionWriter,
-};
-use crate::core::clock::SharedClock;
-use crate::core::ids::{SessionId, UserId};
-use crate::platform::redis::RedisClient;
 
 mod copies;
 mod entry;
 mod seal;
 
-use copies::{Copies, Lookup};
+pub(super) use copies::RedisCopies;
 pub use seal::CopyKey;
 
 /// How long copies count.
@@ -102,73 +93,4 @@ impl CopyTerms {
     /// Five seconds make one read of ten in a busy session, and are what a revocation waits for at worst: with the skew,
     /// less than a function's ten seconds. A second is a thousand times what the Amazon Time Sync Service keeps.
     pub const SESSIONS: Self = Self { lifetime: Duration::from_secs(5), clock_skew: Duration::from_secs(1) };
-}
-
-/// Sessions in DynamoDB and copies of them in Redis.
-#[derive(Debug, Clone)]
-pub struct RedisSessions {
-    rows: DynamoSessions,
-    copies: Arc<Copies>,
-    clock: SharedClock,
-}
-
-impl RedisSessions {
-    /// Copies of `rows` in `redis`.
-    pub fn new(
-        rows: DynamoSessions,
-        redis: RedisClient,
-        clock: SharedClock,
-        terms: CopyTerms,
-        key: CopyKey,
-    ) -> Self {
-        let copies = Arc::new(Copies::new(redis, rows.table(), clock.clone(), terms, key));
-        Self { rows, copies, clock }
-    }
-
-    /// The rows that the copies are made of.
-    pub(super) fn rows(&self) -> &DynamoSessions {
-        &self.rows
-    }
-}
-
-impl SessionReader for RedisSessions {
-    async fn read(&self, id: &SessionId, user: &UserId) -> Result<SessionRows, SessionError> {
-        let lookup = match self.copies.look_up(id, user).await {
-            // A copy may lack the last stamp. Whether a session ended by idleness is not told from copies.
-            Lookup::Copied(rows)
-                if !rows.session.as_ref().is_some_and(|copy| copy.is_idle(self.clock.now())) =>
-            {
-                return Ok(*rows);
-            }
-            Lookup::Copied(_) | Lookup::Unanswered => return self.rows.read(id, user).await,
-            Lookup::Missing(missing) => missing,
-        };
-        let before = self.clock.now();
-        let rows = self.rows.read(id, user).await?;
-        self.copies.fill_in(lookup, rows.session.as_ref(), Some(rows.token_version), before).await;
-        Ok(rows)
-    }
-}
-
-impl SessionWriter for RedisSessions {
-    async fn create(&self, session: &Session, payload: &SealedPayload) -> Result<(), SessionError> {
-        let lookup = self.copies.look_up(&session.id, &session.user_id).await;
-        let before = self.clock.now();
-        self.rows.create(session, payload).await?;
-        if let Lookup::Missing(missing) = lookup {
-            // The version that the session was begun with was read before the lease: it is no copy to be trusted.
-            self.copies.fill_in(missing, Some(session), None, before).await;
-        }
-        Ok(())
-    }
-}
-
-impl CopyHolder for RedisSessions {
-    async fn changed(&self, rows: &[CheckedRow<'_>]) {
-        self.copies.forget(rows).await;
-    }
-
-    async fn revoked(&self, rows: &[CheckedRow<'_>]) {
-        self.copies.withdraw(rows).await;
-    }
 }

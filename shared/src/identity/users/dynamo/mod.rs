@@ -22,12 +22,13 @@ use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, Transact
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{CredentialReader, Email, PasswordHash, ProfileReader, SignUp, User, UserError, UserWriter};
+use super::{PasswordHash, SignUp, User, UserError};
 use crate::core::date_time::as_rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::UserId;
 use crate::core::retry::Backoff;
+use crate::identity::email::Email;
 use crate::identity::principal::Role;
 use crate::identity::sessions;
 use crate::platform::dynamo::{
@@ -146,8 +147,9 @@ enum Creation {
     Conflict,
 }
 
-impl UserWriter for DynamoUsers {
-    async fn create(
+impl DynamoUsers {
+    /// Stores a new account, unless its address has one. Conflicts are retried until `deadline`.
+    pub async fn create(
         &self,
         user: &User,
         password: &PasswordHash,
@@ -169,17 +171,15 @@ impl UserWriter for DynamoUsers {
             }
         }
     }
-}
 
-impl CredentialReader for DynamoUsers {
-    async fn credentials(&self, email: &Email) -> Result<Option<(User, PasswordHash)>, UserError> {
+    /// The account of an address, with its password's hash. Reads as much when there is none.
+    pub async fn credentials(&self, email: &Email) -> Result<Option<(User, PasswordHash)>, UserError> {
         let account = self.account_of(email).await?;
         Ok(self.snapshot(account.as_ref().map_or(NOBODY, UserId::as_str)).await?)
     }
-}
 
-impl ProfileReader for DynamoUsers {
-    async fn profile(&self, id: &UserId) -> Result<Option<(User, PasswordHash)>, UserError> {
+    /// The account with this id and its password's hash, as of one moment with its token version.
+    pub async fn profile(&self, id: &UserId) -> Result<Option<(User, PasswordHash)>, UserError> {
         Ok(self.snapshot(id.as_str()).await?)
     }
 }

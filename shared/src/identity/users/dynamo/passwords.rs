@@ -1,15 +1,11 @@
 //! A new password, and the end of every session that was opened with the old one, in one transaction.
 
-use aws_sdk_dynamodb::Client;
-use jiff::Timestamp;
-
 use super::{DynamoUsers, profile_key, target};
 use crate::core::deadline::Deadline;
-use crate::core::env::{ConfigError, Env};
-use crate::core::ids::{SessionId, UserId};
+use crate::core::ids::SessionId;
 use crate::core::retry::Backoff;
-use crate::identity::sessions::dynamo::SessionWrites;
-use crate::identity::users::{PasswordHash, PasswordStore, PasswordUpdate, ProfileReader, User, UserError};
+use crate::identity::sessions::{EndedSessions, SessionRevoker};
+use crate::identity::users::{PasswordHash, PasswordUpdate, User, UserError};
 use crate::platform::dynamo::CancellationReason::ConditionFailed;
 use crate::platform::dynamo::{Change, Transaction, text, transact};
 
@@ -17,43 +13,50 @@ use crate::platform::dynamo::{Change, Transaction, text, transact};
 const CHANGE: Change =
     Change { update: "SET passwordHash = :new", condition: Some("passwordHash = :old"), names: &[] };
 
-/// Accounts whose passwords can be changed.
+/// Changes passwords of accounts.
 #[derive(Debug, Clone)]
 pub struct DynamoPasswords {
-    client: Client,
     users: DynamoUsers,
-    writes: SessionWrites,
+    revoker: SessionRevoker,
 }
 
 impl DynamoPasswords {
-    /// Accounts as [`DynamoUsers::from_env`] finds them.
-    pub fn from_env(client: Client, env: &Env, writes: SessionWrites) -> Result<Self, ConfigError> {
-        Ok(Self { users: DynamoUsers::from_env(client.clone(), env)?, client, writes })
+    /// Changes passwords of `users`, and has `revoker` end their sessions.
+    pub fn new(users: DynamoUsers, revoker: SessionRevoker) -> Self {
+        Self { users, revoker }
     }
-}
 
-impl ProfileReader for DynamoPasswords {
-    async fn profile(&self, id: &UserId) -> Result<Option<(User, PasswordHash)>, UserError> {
-        self.users.profile(id).await
-    }
-}
-
-impl PasswordStore for DynamoPasswords {
-    async fn replace(
+    /// Replaces the password's hash, if it is still `old`, and ends every session of `user` but `spared`, both or
+    /// neither. Conflicts are retried until `deadline`.
+    pub async fn replace(
         &self,
         user: &User,
         old: &PasswordHash,
         new: &PasswordHash,
         spared: &SessionId,
-        now: Timestamp,
+        deadline: Deadline,
+    ) -> Result<PasswordUpdate, UserError> {
+        let update = self.commit(user, old, new, spared, deadline).await?;
+        if update == PasswordUpdate::Done {
+            self.revoker.ended(&user.id, &EndedSessions::AllBut(spared.clone()), deadline).await;
+        }
+        Ok(update)
+    }
+
+    async fn commit(
+        &self,
+        user: &User,
+        old: &PasswordHash,
+        new: &PasswordHash,
+        spared: &SessionId,
         deadline: Deadline,
     ) -> Result<PasswordUpdate, UserError> {
         let values = [(":old", text(old.expose())), (":new", text(new.expose()))];
         let mut actions = vec![CHANGE.action(&self.users.table, profile_key(&user.id), values)?];
-        actions.extend(self.writes.all_but(spared, &user.id, user.token_version, now)?);
+        actions.extend(self.revoker.actions_for_all_but(spared, &user.id, user.token_version)?);
         let mut backoff = Backoff::within(deadline);
         loop {
-            match transact(&self.client, &target(user.id.as_str()), actions.clone()).await? {
+            match transact(&self.users.client, &target(user.id.as_str()), actions.clone()).await? {
                 Transaction::Committed => return Ok(PasswordUpdate::Done),
                 Transaction::Cancelled(reasons) => match reasons.as_slice() {
                     // Our own try, whose answer was lost.

@@ -1,17 +1,15 @@
 //! Roles: an attribute of the profile, and the token version that what was issued with them depends on.
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 
 use super::{DynamoUsers, PATIENCE, profile_key, target};
-use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
-use crate::core::env::{ConfigError, Env};
 use crate::core::ids::UserId;
 use crate::core::retry::Backoff;
+use crate::identity::email::Email;
 use crate::identity::principal::Role;
-use crate::identity::sessions::dynamo::SessionWrites;
-use crate::identity::users::{Email, ProfileReader, RoleChange, RoleStore, User, UserError};
+use crate::identity::sessions::{EndedSessions, SessionRevoker};
+use crate::identity::users::{RoleChange, User, UserError};
 use crate::platform::dynamo::{AttributeValue, CancellationReason, Change, Transaction, text, transact};
 
 /// A role is granted to an account that is there: an update would otherwise make half of one. `ADD` on a set: concurrent
@@ -27,24 +25,51 @@ const WITHDRAW: Change = Change {
     condition: Some("contains(#roles, :role)"),
     names: &[("#roles", "roles")],
 };
-/// Accounts whose roles can be changed.
+
+/// Finds accounts and changes their roles: what only administration may do.
 #[derive(Debug, Clone)]
 pub struct DynamoRoles {
-    client: Client,
     users: DynamoUsers,
-    writes: SessionWrites,
-    clock: SharedClock,
+    revoker: SessionRevoker,
 }
 
 impl DynamoRoles {
-    /// Accounts as [`DynamoUsers::from_env`] finds them.
-    pub fn from_env(
-        client: Client,
-        env: &Env,
-        writes: SessionWrites,
-        clock: SharedClock,
-    ) -> Result<Self, ConfigError> {
-        Ok(Self { users: DynamoUsers::from_env(client.clone(), env)?, client, writes, clock })
+    /// Changes roles of `users`, and has `revoker` end their sessions.
+    pub fn new(users: DynamoUsers, revoker: SessionRevoker) -> Self {
+        Self { users, revoker }
+    }
+
+    /// The account of an address.
+    pub async fn find(&self, email: &Email) -> Result<Option<User>, UserError> {
+        let Some(user) = self.users.account_of(email).await? else { return Ok(None) };
+        Ok(self.users.profile(&user).await?.map(|(user, _)| user))
+    }
+
+    /// Gives an account a role. It may have it already.
+    pub async fn grant(&self, user: &UserId, role: Role) -> Result<RoleChange, UserError> {
+        let action = GRANT.action(&self.users.table, profile_key(user), [(":roles", set_of(role))])?;
+        self.settle(user, vec![action], RoleChange::Settled, Deadline::after(PATIENCE)).await
+    }
+
+    /// Takes a role from an account and, if it had it, raises its token version. Conflicts are retried until `deadline`.
+    pub async fn withdraw(
+        &self,
+        user: &UserId,
+        role: Role,
+        deadline: Deadline,
+    ) -> Result<RoleChange, UserError> {
+        let values = [(":roles", set_of(role)), (":role", text(role.as_str()))];
+        let mut actions = vec![WITHDRAW.action(&self.users.table, profile_key(user), values)?];
+        actions.extend(self.revoker.actions_for_all(user)?);
+        let change = self.settle(user, actions, RoleChange::Withdrawn, deadline).await?;
+        match &change {
+            RoleChange::Withdrawn(_) => self.revoker.ended(user, &EndedSessions::All, deadline).await,
+            // Withdrawn before, perhaps by an invocation that was cut off before it got here. Or the account never had
+            // the role: then its sessions go on, and so do their sockets.
+            RoleChange::Settled(_) => self.revoker.drop_copies(user, &EndedSessions::All).await,
+            RoleChange::UnknownUser => {}
+        }
+        Ok(change)
     }
 
     /// Applies the actions to an account, and reads what it is now. The first action's condition refuses when there is
@@ -58,7 +83,7 @@ impl DynamoRoles {
     ) -> Result<RoleChange, UserError> {
         let mut backoff = Backoff::within(deadline);
         let outcome = loop {
-            match transact(&self.client, &target(user.as_str()), actions.clone()).await? {
+            match transact(&self.users.client, &target(user.as_str()), actions.clone()).await? {
                 Transaction::Committed => break changed,
                 Transaction::Cancelled(reasons)
                     if matches!(reasons.first(), Some(CancellationReason::ConditionFailed(_))) =>
@@ -71,25 +96,6 @@ impl DynamoRoles {
         };
         let account = self.users.profile(user).await?;
         Ok(account.map_or(RoleChange::UnknownUser, |(user, _)| outcome(user)))
-    }
-}
-
-impl RoleStore for DynamoRoles {
-    async fn find(&self, email: &Email) -> Result<Option<User>, UserError> {
-        let Some(user) = self.users.account_of(email).await? else { return Ok(None) };
-        Ok(self.users.profile(&user).await?.map(|(user, _)| user))
-    }
-
-    async fn grant(&self, user: &UserId, role: Role) -> Result<RoleChange, UserError> {
-        let action = GRANT.action(&self.users.table, profile_key(user), [(":roles", set_of(role))])?;
-        self.settle(user, vec![action], RoleChange::Settled, Deadline::after(PATIENCE)).await
-    }
-
-    async fn withdraw(&self, user: &UserId, role: Role, deadline: Deadline) -> Result<RoleChange, UserError> {
-        let values = [(":roles", set_of(role)), (":role", text(role.as_str()))];
-        let mut actions = vec![WITHDRAW.action(&self.users.table, profile_key(user), values)?];
-        actions.extend(self.writes.all(user, self.clock.now())?);
-        self.settle(user, actions, RoleChange::Withdrawn, deadline).await
     }
 }
 
