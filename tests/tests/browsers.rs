@@ -2,7 +2,7 @@
 //! answers to preflights.
 
 use serde_json::json;
-use sojourn_tests::{Answer, Call, Customer, Options, TestRegion, fresh_key, order_of};
+use sojourn_tests::{Answer, Call, Customer, File, Options, TestRegion, fresh_key, order_of};
 
 /// A page of ours, which template.yaml allows by default.
 const OURS: &str = "http://127.0.0.1:5173";
@@ -182,6 +182,48 @@ async fn a_cookie_that_was_not_issued_like_this_is_worth_nothing() {
     assert_eq!((&lamp.body["name"], &lamp.body["available"]), (&json!("lamp"), &json!(10)));
     for who in [&customer, &stranger] {
         region.call_by_cookie(who, "GET", "/orders").send().await.expect(200);
+    }
+}
+
+/// Paths of everything that the customer can read: each thing that is there, and one of its kind that is not; and lists, with
+/// cursors of which no page is.
+async fn readable_paths(region: &TestRegion, customer: &Customer) -> Vec<String> {
+    let order = order(region, customer).header("origin", OURS).send().await.expect(201).text_of("orderId");
+    let file = File::text("a.txt", "twelve bytes");
+    let upload = region.announce(customer, &file).await.expect(201).text_of("uploadId");
+    let export = region.export(customer, &fresh_key()).await.expect(202).text_of("exportId");
+    region.fill_cart(customer, &[("lamp", 1)]).await;
+    let missing = "00000000000000000000000000";
+    let things = [
+        format!("/orders/{order}"),
+        format!("/orders/ord_{missing}"),
+        format!("/uploads/{upload}"),
+        format!("/uploads/upl_{missing}"),
+        format!("/exports/{export}"),
+        format!("/exports/exp_{missing}"),
+    ];
+    let lists =
+        ["/orders", "/orders?cursor=x", "/uploads", "/uploads?cursor=x", "/sessions", "/sessions?cursor=x"];
+    let singles = ["/cart", "/sessions/current/preferences"];
+    things.into_iter().chain(lists.into_iter().chain(singles).map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn no_read_tells_a_forged_or_ended_cookie_whether_a_thing_exists() {
+    let (region, customer) = stage().await;
+    let ended = region.sign_in(&customer.email).await;
+    region.call_as(&ended, "DELETE", "/sessions/current").send().await.expect(204);
+    let secret = customer.cookie.rsplit('.').next().unwrap_or_default();
+    let forged = customer.cookie.replace(secret, ended.cookie.rsplit('.').next().unwrap_or_default());
+    let paths = readable_paths(&region, &customer).await;
+    for path in &paths {
+        let found = region.call_by_cookie(&customer, "GET", path).send().await;
+        assert!(matches!(found.status, 200 | 400 | 404), "{path}: {}", found.text);
+        for cookie in [&forged, &ended.cookie] {
+            let refused = region.call("GET", path).header("cookie", cookie).send().await;
+            assert!(refused.text.contains("the session has ended"), "{path}: {}", refused.text);
+            refused.expect_problem(401, "unauthenticated");
+        }
     }
 }
 

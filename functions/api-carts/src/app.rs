@@ -6,27 +6,18 @@ use sojourn::core::clock::SharedClock;
 use sojourn::core::env::{ConfigError, Env};
 use sojourn::core::ids;
 use sojourn::edge::http::Authenticator;
-use sojourn::identity::sessions::SessionStore;
 
 /// What the handler works with.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
-    pub(crate) sessions: SessionStore,
     pub(crate) carts: Carts,
-    pub(crate) clock: SharedClock,
 }
 
 impl App {
     /// Reads the whole configuration, and connects nothing yet.
     pub(crate) fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let carts = Carts::from_env(dynamodb.clone(), env, clock.clone(), ids::random())?;
-        let sessions = SessionStore::from_env(dynamodb, env, clock.clone())?;
-        Ok(Self {
-            authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
-            sessions,
-            carts,
-            clock,
-        })
+        Ok(Self { authenticator: Authenticator::from_env(dynamodb, env, clock)?, carts })
     }
 }

@@ -7,7 +7,7 @@ use sojourn::core::precondition::etag;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
 use sojourn::edge::http::{Incoming, answer_read, no_such_route};
-use sojourn::identity::principal::Credential;
+use sojourn::identity::principal::Principal;
 
 use crate::app::App;
 
@@ -22,37 +22,39 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
-    let preconditions = request.preconditions()?;
-    let cart = read(app, request, &caller).await?;
-    answer_read(&preconditions, cart.current(), document(&cart))
+    let (_, cart) = read(app, request).await?;
+    answer_read(&request.preconditions()?, cart.current(), document(&cart))
 }
 
 async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
+    let (caller, seen) = read(app, request).await?;
     let CartDraft { lines } = request.json()?;
-    let cart = replace(app, request, &caller, lines).await?;
+    let cart = replace(app, request, &caller, seen, lines).await?;
     Ok(document(&cart))
 }
 
 async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
-    replace(app, request, &caller, Lines::default()).await?;
+    let (caller, seen) = read(app, request).await?;
+    replace(app, request, &caller, seen, Lines::default()).await?;
     Ok(Reply::empty(204))
 }
 
-/// Writes after the caller's session was found to stand, on the cart that was read with it.
-async fn replace(app: &App, request: &Incoming, caller: &Credential, lines: Lines) -> Result<Cart, Problem> {
-    let replacement = Replacement { lines, preconditions: request.preconditions()? };
-    let seen = read(app, request, caller).await?;
-    let write = app.carts.replace(caller.user_id(), seen, replacement, request.deadline());
-    request.in_time(write).await
+/// The caller and the cart, in one call.
+async fn read(app: &App, request: &Incoming) -> Result<(Principal, Cart), Problem> {
+    request.caller_with_row(&app.authenticator, |user| app.carts.cart(user)).await
 }
 
-/// Reads, and checks the caller's session in the same call.
-async fn read(app: &App, request: &Incoming, caller: &Credential) -> Result<Cart, Problem> {
-    let cart = app.carts.cart(caller.user_id());
-    request.row_with_live_session(&app.sessions, caller, &app.clock, cart).await
+/// Writes on the cart that was read with the check of the session.
+async fn replace(
+    app: &App,
+    request: &Incoming,
+    caller: &Principal,
+    seen: Cart,
+    lines: Lines,
+) -> Result<Cart, Problem> {
+    let replacement = Replacement { lines, preconditions: request.preconditions()? };
+    let write = app.carts.replace(caller.user_id(), seen, replacement, request.deadline());
+    request.in_time(write).await
 }
 
 fn document(cart: &Cart) -> Reply {

@@ -7,13 +7,11 @@ use sojourn::core::clock::SharedClock;
 use sojourn::core::env::{ConfigError, Env};
 use sojourn::core::ids::{self, SharedIds};
 use sojourn::edge::http::Authenticator;
-use sojourn::identity::sessions::SessionStore;
 
 /// What the handler works with.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
-    pub(crate) sessions: SessionStore,
     pub(crate) catalog: DynamoCatalog,
     pub(crate) stock: StockTables,
     pub(crate) requests: KeyedRequests,
@@ -24,10 +22,8 @@ pub(crate) struct App {
 impl App {
     /// Reads the whole configuration, and connects nothing yet.
     pub(crate) fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
-        let sessions = SessionStore::from_env(dynamodb.clone(), env, clock.clone())?;
         Ok(Self {
-            authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
-            sessions,
+            authenticator: Authenticator::from_env(dynamodb.clone(), env, clock.clone())?,
             catalog: DynamoCatalog::from_env(dynamodb.clone(), env)?,
             stock: StockTables::from_env(env)?,
             requests: KeyedRequests::from_env(dynamodb, env, clock.clone())?,

@@ -11,6 +11,7 @@ use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
 use sojourn::edge::answers;
 use sojourn::edge::http::{Incoming, no_such_route};
+use sojourn::identity::principal::Role;
 
 use crate::app::App;
 
@@ -47,12 +48,13 @@ async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.operator(&app.authenticator).await?;
     let product_id: ProductId = request.path("productId")?;
+    let available =
+        request.caller_beside(&app.authenticator, async |_, _| app.catalog.available(&product_id).await);
+    let (caller, available) = available.await?;
+    caller.require_role(Role::Operator)?;
     let draft: ProductDraft = request.json()?;
     let product = Product { product_id, draft, updated_at: app.clock.now() };
-    let available = app.catalog.available(&product.product_id);
-    let available = request.with_live_session(&app.sessions, &caller, &app.clock, available).await?;
     let write = async {
         let status = match app.catalog.put(&product).await? {
             Stored::Created => 201,

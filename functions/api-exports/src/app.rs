@@ -8,21 +8,18 @@ use sojourn::core::ids::{self, SharedIds};
 use sojourn::edge::http::Authenticator;
 use sojourn::files::exports::dynamo::{DynamoExports, DynamoSends, ExportTables};
 use sojourn::files::links::s3::Presigner;
-use sojourn::identity::sessions::SessionStore;
 use sojourn::platform::queue::SqsQueue;
 
 /// What the handler works with.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
-    pub(crate) sessions: SessionStore,
     pub(crate) exports: DynamoExports,
     pub(crate) sends: DynamoSends,
     pub(crate) tables: ExportTables,
     pub(crate) requests: KeyedRequests,
     pub(crate) queue: SqsQueue,
     pub(crate) presigner: Presigner,
-    pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
 }
 
@@ -31,17 +28,14 @@ impl App {
     pub(crate) fn from_env(sdk: &SdkConfig, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let ids = ids::random();
         let dynamodb = aws_sdk_dynamodb::Client::new(sdk);
-        let sessions = SessionStore::from_env(dynamodb.clone(), env, clock.clone())?;
         Ok(Self {
-            authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
-            sessions,
+            authenticator: Authenticator::from_env(dynamodb.clone(), env, clock.clone())?,
             exports: DynamoExports::from_env(dynamodb.clone(), env, clock.clone())?,
             sends: DynamoSends::from_env(dynamodb.clone(), env, clock.clone())?,
             tables: ExportTables::from_env(env, ids.clone())?,
             requests: KeyedRequests::from_env(dynamodb, env, clock.clone())?,
             queue: SqsQueue::from_env(aws_sdk_sqs::Client::new(sdk), env, "EXPORTS_QUEUE_URL")?,
-            presigner: Presigner::from_env(sdk, env, clock.clone())?,
-            clock,
+            presigner: Presigner::from_env(sdk, env, clock)?,
             ids,
         })
     }

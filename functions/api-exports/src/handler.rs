@@ -37,10 +37,10 @@ async fn ask(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
     let export_id: ExportId = request.path("exportId")?;
-    let export = app.exports.of_customer(caller.user_id(), &export_id);
-    let export = request.row_with_live_session(&app.sessions, &caller, &app.clock, export).await?;
+    let export =
+        request.caller_with_row(&app.authenticator, |user| app.exports.of_customer(user, &export_id));
+    let (_, export) = export.await?;
     let export = export.ok_or(NoSuchExport(export_id))?;
     let link = request.in_time(export.link(&app.presigner)).await?;
     Ok(Reply::json(200, export.document_with(link.as_ref())))

@@ -10,19 +10,16 @@ use sojourn::core::clock::SharedClock;
 use sojourn::core::env::{ConfigError, Env};
 use sojourn::core::ids::{self, SharedIds};
 use sojourn::edge::http::Authenticator;
-use sojourn::identity::sessions::SessionStore;
 
 /// What the handler works with.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
-    pub(crate) sessions: SessionStore,
     pub(crate) orders: DynamoOrders,
     pub(crate) checkout: Checkout,
     pub(crate) payments: Payments<SandboxProvider>,
     pub(crate) cancellations: Cancellations<SandboxProvider>,
     pub(crate) requests: KeyedRequests,
-    pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
 }
 
@@ -43,16 +40,13 @@ impl App {
         );
         let cancellations =
             Cancellations::from_env(dynamodb.clone(), env, provider, clock.clone(), ids.clone())?;
-        let sessions = SessionStore::from_env(dynamodb.clone(), env, clock.clone())?;
         Ok(Self {
-            authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
-            sessions,
+            authenticator: Authenticator::from_env(dynamodb.clone(), env, clock)?,
             orders: DynamoOrders::from_env(dynamodb.clone(), env)?,
             checkout: Checkout::from_env(dynamodb, env, writes)?,
             payments,
             cancellations,
             requests,
-            clock,
             ids,
         })
     }

@@ -67,20 +67,19 @@ async fn cancel(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
     let order_id: OrderId = request.path("orderId")?;
-    let order = app.orders.order(caller.user_id(), &order_id);
-    match request.row_with_live_session(&app.sessions, &caller, &app.clock, order).await? {
+    let order = request.caller_with_row(&app.authenticator, |user| app.orders.order(user, &order_id));
+    match order.await?.1 {
         Some(order) => Ok(Reply::json(200, order.document())),
         None => Err(Refusal::NotFound(order_id).into()),
     }
 }
 
 async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
     let (cursor, limit) = (request.query("cursor")?, request.limit()?);
-    let page = app.orders.list(caller.user_id(), cursor, limit);
-    let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;
+    let page =
+        request.caller_beside(&app.authenticator, async |user, _| app.orders.list(user, cursor, limit).await);
+    let (_, page) = page.await?;
     Ok(Reply::json(200, document(&page)))
 }
 

@@ -51,10 +51,9 @@ pub(crate) async fn sign_up(app: &App, request: &Incoming) -> Result<Reply, Prob
 
 /// `PUT /users/me/password`.
 pub(crate) async fn change_password(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
+    let account = request.caller_beside(&app.authenticator, async |user, _| app.users.profile(user).await);
+    let (caller, account) = account.await?;
     let PasswordBody { current, new } = request.json()?;
-    let account = app.users.profile(caller.user_id());
-    let account = request.with_live_session(&app.sessions, &caller, &app.clock, account).await?;
     let account = account.ok_or(SessionError::Ended)?;
     let address = app.trusted_proxy.client_address(request)?;
     let device = known_device(app, request, &account.0.email, None);

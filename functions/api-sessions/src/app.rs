@@ -6,9 +6,7 @@ use sojourn::core::env::{ConfigError, Env};
 use sojourn::core::ids::{self, SharedIds};
 use sojourn::edge::http::{Authenticator, TrustedProxy};
 use sojourn::identity::seal::SealingKeys;
-use sojourn::identity::sessions::{
-    CookieSettings, IdleTimeout, SessionPreferences, SessionRevoker, SessionStore,
-};
+use sojourn::identity::sessions::{IdleTimeout, SessionPreferences, SessionRevoker};
 use sojourn::identity::sign_in::SessionStarter;
 use sojourn::identity::throttle::dynamo::DynamoAttempts;
 use sojourn::identity::throttle::{DeviceTokens, Throttle};
@@ -22,7 +20,6 @@ use sojourn::sockets::delivery::{ApiGateway, AwsSocketCloser};
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
-    pub(crate) cookie: CookieSettings,
     pub(crate) users: DynamoUsers,
     pub(crate) throttle: Throttle,
     pub(crate) sign_ups_per_address: u32,
@@ -30,7 +27,6 @@ pub(crate) struct App {
     pub(crate) trusted_proxy: TrustedProxy,
     pub(crate) passwords: DynamoPasswords,
     pub(crate) starter: SessionStarter,
-    pub(crate) sessions: SessionStore,
     pub(crate) preferences: SessionPreferences,
     pub(crate) revoker: SessionRevoker,
     pub(crate) sealing_keys: SealingKeys,
@@ -71,13 +67,13 @@ impl App {
     ) -> Result<Self, ConfigError> {
         let ids = ids::random();
         let Keys { signing: signing_key, sealing: sealing_keys } = keys;
-        let sessions = SessionStore::from_env(dynamodb.clone(), env, clock.clone())?;
+        let authenticator = Authenticator::from_env(dynamodb.clone(), env, clock.clone())?;
+        let sessions = authenticator.sessions().clone();
         let sockets = AwsSocketCloser::from_env(dynamodb.clone(), gateway, env)?;
         let revoker = SessionRevoker::from_env(sessions.clone(), env, ids.clone())?.with_sockets(sockets);
         let users = DynamoUsers::from_env(dynamodb.clone(), env)?;
         Ok(Self {
-            authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
-            cookie: CookieSettings::from_env(env)?,
+            authenticator,
             users: users.clone(),
             throttle: Throttle {
                 store: DynamoAttempts::from_env(dynamodb.clone(), env)?,
@@ -97,12 +93,11 @@ impl App {
                 idle_timeout: IdleTimeout::from_env(env)?,
             },
             preferences: SessionPreferences {
-                store: sessions.clone(),
+                store: sessions,
                 sealing_keys: sealing_keys.clone(),
                 clock: clock.clone(),
             },
             revoker,
-            sessions,
             sealing_keys,
             public_keys: PublicKeys::from_env(env)?,
             clock,

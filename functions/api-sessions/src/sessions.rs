@@ -6,24 +6,25 @@ use sojourn::core::ids::SessionId;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn::edge::http::Incoming;
-use sojourn::identity::principal::Credential;
+use sojourn::identity::principal::Principal;
 use sojourn::identity::sessions::{Device, Revocation, Session, SessionError};
 
 use crate::app::App;
 
 /// `GET /sessions`.
 pub(crate) async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
-    let (user, current) = (caller.user_id(), caller.session_id());
     let (cursor, limit) = (request.query("cursor")?, request.limit()?);
-    let page = app.sessions.rows().list(user, current, cursor, limit, request.deadline());
-    let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;
+    let page = request.caller_beside(&app.authenticator, async |user, current| {
+        let sessions = app.authenticator.sessions().rows();
+        sessions.list(user, current, cursor, limit, request.deadline()).await
+    });
+    let (caller, page) = page.await?;
     let now = app.clock.now();
     let mut items: Vec<Value> = Vec::new();
     for listed in &page.items {
-        let Some(session) = listed.live(user, now) else { continue };
+        let Some(session) = listed.live(caller.user_id(), now) else { continue };
         let device = listed.device(&app.sealing_keys).await;
-        items.push(document(session, device.as_ref(), current));
+        items.push(document(session, device.as_ref(), caller.session_id()));
     }
     Ok(Reply::json(
         200,
@@ -36,42 +37,33 @@ pub(crate) async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem
 
 /// `DELETE /sessions/{sessionId}`.
 pub(crate) async fn revoke_one(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = live_caller(app, request).await?;
+    let caller = request.caller(&app.authenticator).await?;
     let id: SessionId = request.path("sessionId")?;
     revoke(app, request, &caller, &id).await
 }
 
 /// `DELETE /sessions/current`.
 pub(crate) async fn sign_out(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = live_caller(app, request).await?;
+    let caller = request.caller(&app.authenticator).await?;
     revoke(app, request, &caller, caller.session_id()).await
 }
 
 /// `DELETE /sessions`.
 pub(crate) async fn revoke_all(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = live_caller(app, request).await?;
+    let caller = request.caller(&app.authenticator).await?;
     request.in_time(app.revoker.revoke_all(caller.user_id(), request.deadline())).await?;
-    Ok(Reply::empty(204).cookie(app.cookie.clear()))
+    Ok(Reply::empty(204).cookie(app.authenticator.cookie().clear()))
 }
 
-async fn live_caller(app: &App, request: &Incoming) -> Result<Credential, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
-    request.in_time(app.sessions.check(&caller)).await?;
-    Ok(caller)
-}
-
-async fn revoke(
-    app: &App,
-    request: &Incoming,
-    caller: &Credential,
-    id: &SessionId,
-) -> Result<Reply, Problem> {
+async fn revoke(app: &App, request: &Incoming, caller: &Principal, id: &SessionId) -> Result<Reply, Problem> {
     let work = app.revoker.revoke(id, caller.user_id(), request.deadline());
     match request.in_time(work).await? {
         // Two of the caller's requests ended it at the same time, and the other one was faster.
         Revocation::NotThere if id == caller.session_id() => Err(SessionError::Ended.into()),
         Revocation::NotThere => Err(Problem::new(ProblemType::NotFound, format!("there is no session {id}"))),
-        Revocation::Revoked if id == caller.session_id() => Ok(Reply::empty(204).cookie(app.cookie.clear())),
+        Revocation::Revoked if id == caller.session_id() => {
+            Ok(Reply::empty(204).cookie(app.authenticator.cookie().clear()))
+        }
         Revocation::Revoked => Ok(Reply::empty(204)),
     }
 }

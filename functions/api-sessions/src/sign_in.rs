@@ -49,7 +49,7 @@ pub(crate) async fn sign_in(app: &App, request: &Incoming) -> Result<Reply, Prob
     let start = app.starter.start(&user, device);
     let SignedIn { session, access, refresh, cookie } =
         request.in_time(app.throttle.give_back_during(reservation, start)).await?;
-    let cookie = app.cookie.issue(&cookie, session.expires_at, session.created_at);
+    let cookie = app.authenticator.cookie().issue(&cookie, session.expires_at, session.created_at);
     let device_token = app.device_tokens.issue(known, &user.email)?;
     let mut document = document(&session, &access, &refresh);
     document["deviceToken"] = device_token.expose().into();

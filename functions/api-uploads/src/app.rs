@@ -7,16 +7,13 @@ use sojourn::core::env::{ConfigError, Env};
 use sojourn::core::ids;
 use sojourn::edge::http::Authenticator;
 use sojourn::files::uploads::{DynamoUploads, S3Uploads, UploadLimits, Uploads};
-use sojourn::identity::sessions::SessionStore;
 use sojourn::platform::aws;
 
 /// What the handler works with.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
-    pub(crate) sessions: SessionStore,
     pub(crate) uploads: Uploads,
-    pub(crate) clock: SharedClock,
 }
 
 impl App {
@@ -35,12 +32,6 @@ impl App {
             clock.clone(),
             ids::random(),
         );
-        let sessions = SessionStore::from_env(dynamodb, env, clock.clone())?;
-        Ok(Self {
-            authenticator: Authenticator::from_env(env, sessions.clone(), clock.clone())?,
-            sessions,
-            uploads,
-            clock,
-        })
+        Ok(Self { authenticator: Authenticator::from_env(dynamodb, env, clock)?, uploads })
     }
 }

@@ -10,7 +10,6 @@ use sojourn::core::reply::Reply;
 use sojourn::edge::http::{Incoming, no_such_route};
 use sojourn::files::links::disposition::Disposition;
 use sojourn::files::uploads::{CompletionRequest, Readable, UploadRequest};
-use sojourn::identity::principal::Credential;
 
 use crate::app::App;
 
@@ -27,9 +26,8 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 async fn create(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
+    let caller = request.caller(&app.authenticator).await?;
     let wish: UploadRequest = request.json()?;
-    require_session(app, request, &caller).await?;
     let offer = app.uploads.create(caller.user_id(), wish, request.deadline());
     let offer = request.in_time(offer).await?;
     let location = format!("/uploads/{}", offer.upload.upload_id);
@@ -37,10 +35,9 @@ async fn create(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn complete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
+    let caller = request.caller(&app.authenticator).await?;
     let upload_id: UploadId = request.path("uploadId")?;
     let sent: CompletionRequest = request.json_if_any()?.unwrap_or_default();
-    require_session(app, request, &caller).await?;
     let work = async {
         let ready = app.uploads.complete(caller.user_id(), &upload_id, &sent, request.deadline()).await?;
         app.uploads.readable(ready, Disposition::default()).await
@@ -50,28 +47,26 @@ async fn complete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
 }
 
 async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
+    let caller = request.caller(&app.authenticator).await?;
     let upload_id: UploadId = request.path("uploadId")?;
-    require_session(app, request, &caller).await?;
     request.in_time(app.uploads.delete(caller.user_id(), &upload_id, request.deadline())).await?;
     Ok(Reply::empty(204))
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
     let upload_id: UploadId = request.path("uploadId")?;
-    let disposition = disposition(request)?;
-    let upload = app.uploads.upload(caller.user_id(), &upload_id);
-    let upload = request.row_with_live_session(&app.sessions, &caller, &app.clock, upload).await?;
-    let readable = request.in_time(app.uploads.get(upload, &upload_id, disposition)).await?;
-    Ok(Reply::json(200, readable.document()))
+    let upload = request.caller_with_row(&app.authenticator, |user| app.uploads.upload(user, &upload_id));
+    let (_, upload) = upload.await?;
+    let readable = app.uploads.get(upload, &upload_id, disposition(request)?);
+    Ok(Reply::json(200, request.in_time(readable).await?.document()))
 }
 
 async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
-    let (cursor, limit) = (request.query("cursor")?, request.limit()?);
-    let page = app.uploads.list(caller.user_id(), cursor, limit, disposition(request)?);
-    let page = request.with_live_session(&app.sessions, &caller, &app.clock, page).await?;
+    let (cursor, limit, disposition) = (request.query("cursor")?, request.limit()?, disposition(request)?);
+    let page = request.caller_beside(&app.authenticator, async |user, _| {
+        app.uploads.list(user, cursor, limit, disposition).await
+    });
+    let (_, page) = page.await?;
     Ok(Reply::json(200, page_document(&page)))
 }
 
@@ -81,11 +76,6 @@ fn page_document(page: &Page<Readable>) -> Value {
         Some(cursor) => json!({"items": items, "nextCursor": cursor}),
         None => json!({"items": items}),
     }
-}
-
-/// A write begins when the caller's session was found to stand.
-async fn require_session(app: &App, request: &Incoming, caller: &Credential) -> Result<(), Problem> {
-    request.in_time(app.sessions.check(caller)).await.map(drop)
 }
 
 /// How the caller wants to see files.

@@ -1,5 +1,6 @@
 //! The handler, fed with the events of `events/api-uploads`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use sojourn::core::clock;
 use sojourn::core::ids::{self, UploadId};
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
+use sojourn::identity::sessions::SessionCookie;
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::{BUCKET, Event, Files, Fixture};
@@ -177,6 +179,27 @@ async fn a_session_that_has_ended_reads_nothing_and_writes_nothing() {
     let after = client.scan().table_name("UploadsTable").send().await.unwrap().items.unwrap();
     assert_eq!(before, after);
     assert_eq!(stage.files.keys().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_forged_cookie_does_not_learn_whether_an_upload_exists() {
+    let stage = Stage::open().await;
+    let there = stage.announced().await;
+    let row = stage.fixture.store.client.scan().table_name("UploadsTable").send().await.unwrap();
+    let owner = row.items().iter().find_map(|row| row.get("ownerId")?.as_s().ok()).unwrap();
+    let (session, missing): (_, UploadId) = (ids::random().next(), ids::random().next());
+    let cookie = SessionCookie::generate(session, owner.parse().unwrap(), 0, BTreeSet::new()).unwrap();
+    let cookie = format!("__Host-SESSION={}", cookie.expose());
+    for file in [GET, LIST] {
+        let refusal = async |id: &str| {
+            let event =
+                Event::of(file).without("authorization").header("cookie", &cookie).path("uploadId", id);
+            stage.ask(event).await.unwrap_err()
+        };
+        let (one, other) = (refusal(&there).await, refusal(missing.as_str()).await);
+        assert_eq!(one.kind, ProblemType::Unauthenticated);
+        assert_eq!(one, other);
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use sojourn::edge::websocket::{Credentials, Incoming};
 use sojourn::identity::origins::AllowedOrigins;
 use sojourn::identity::sessions::SessionStore;
 use sojourn::identity::tokens::TokenVerifier;
-use sojourn::sockets::connections::{CallbackEndpoint, Connection, DynamoConnections, admit, expiry};
+use sojourn::sockets::connections::{CallbackEndpoint, Connection, DynamoConnections, admit};
 
 /// What a handshake needs.
 pub(crate) struct App {
@@ -31,23 +31,13 @@ pub(crate) async fn handle(app: Arc<App>, incoming: Incoming) -> Result<Reply, P
     }
     let offered = incoming.header_lines("sec-websocket-protocol");
     let credentials = Credentials::of(&offered, incoming.header("authorization")?)?;
-    let principal = app.verifier.verify(credentials.token).map_err(|reason| {
+    let credential = app.verifier.verify(credentials.token).map_err(|reason| {
         tracing::info!(%reason, "access token refused");
         Problem::new(ProblemType::Unauthenticated, "the access token is not valid, or no longer")
     })?;
-    let now = app.clock.now();
-    let key = incoming.connection().clone();
-    let connection = Connection {
-        expires_at: expiry(now),
-        user_id: principal.user_id().clone(),
-        session_id: principal.session_id().clone(),
-        roles: principal.roles().clone(),
-        region: app.region.clone(),
-        endpoint: app.endpoint.clone(),
-        last_activity: now,
-        key,
-    };
-    admit(&app.connections, &app.sessions, &connection, &principal, &app.clock).await?;
+    let (key, region, endpoint) = (incoming.connection().clone(), app.region.clone(), app.endpoint.clone());
+    let connection = Connection::opened_by(&credential, key, region, endpoint, app.clock.now());
+    admit(&app.connections, &app.sessions, &connection, &credential, &app.clock).await?;
     tracing::info!(
         connection_id = connection.key.connection_id.as_str(),
         user_id = connection.user_id.as_str(),

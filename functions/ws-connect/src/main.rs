@@ -1,4 +1,4 @@
-//! `$connect`: verifies the access token and registers the connection, if its session stands.
+//! `$connect`: verifies the access token and registers the connection, if its session is live.
 
 use std::process::ExitCode;
 

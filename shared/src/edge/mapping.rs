@@ -12,6 +12,7 @@ use crate::core::money::MoneyError;
 use crate::core::precondition::InvalidTags;
 use crate::core::problem::{Problem, ProblemType};
 use crate::core::random::NoEntropy;
+use crate::identity::principal::MissingRole;
 use crate::identity::sessions::SessionError;
 use crate::identity::sign_in::SignInError;
 use crate::identity::throttle::device::DeviceError;
@@ -119,6 +120,13 @@ impl From<SessionError> for Problem {
                 .caused_by(error.to_string()),
             SessionError::Store(error) => error.into(),
         }
+    }
+}
+
+/// 403.
+impl From<MissingRole> for Problem {
+    fn from(missing: MissingRole) -> Self {
+        Self::new(ProblemType::Forbidden, missing.to_string())
     }
 }
 

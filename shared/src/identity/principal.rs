@@ -42,6 +42,11 @@ impl FromStr for Role {
     }
 }
 
+/// The caller lacks this role. 403.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this needs the role {}", .0.as_str())]
+pub struct MissingRole(pub Role);
+
 /// What an access token or a cookie claims: who is calling, and by which session.
 ///
 /// A token proves by its signature who it was issued for; a cookie merely says so. Neither tells whether the session is
@@ -116,6 +121,11 @@ impl Credential {
     pub fn has_role(&self, role: Role) -> bool {
         self.roles.contains(&role)
     }
+
+    /// Refuses a caller who did not have the role then.
+    pub fn require_role(&self, role: Role) -> Result<(), MissingRole> {
+        if self.has_role(role) { Ok(()) } else { Err(MissingRole(role)) }
+    }
 }
 
 /// A caller whose session was checked and is live.
@@ -157,5 +167,10 @@ impl Principal {
     /// Whether the user had the role then.
     pub fn has_role(&self, role: Role) -> bool {
         self.credential.has_role(role)
+    }
+
+    /// Refuses a caller who did not have the role then.
+    pub fn require_role(&self, role: Role) -> Result<(), MissingRole> {
+        self.credential.require_role(role)
     }
 }

@@ -1,5 +1,6 @@
 //! Who is calling: from the access token, or from the browser's cookie.
 
+use aws_sdk_dynamodb::Client;
 use lambda_http::http::{HeaderMap, Method};
 
 use super::cookies::SessionCookies;
@@ -9,39 +10,48 @@ use crate::core::problem::{Problem, ProblemType};
 use crate::edge::header;
 use crate::identity::origins::AllowedOrigins;
 use crate::identity::principal::Credential;
-use crate::identity::sessions::{CookieSettings, SessionCookie, SessionReader, SessionStore, check};
+use crate::identity::sessions::{CookieSettings, SessionCookie, SessionError, SessionStore};
 use crate::identity::tokens::TokenVerifier;
 
 /// Header of the access token.
 pub(super) const AUTHORIZATION: &str = "authorization";
 
-/// Reads the credentials of requests.
+/// Reads the credentials of requests, and knows the sessions to check them with.
 ///
 /// `Authorization: Bearer` counts before the cookie. A browser sends its cookie whoever wrote the page, so that a request which
 /// may change something and has nothing but a cookie must state an allowed `Origin` as well: browsers state it truthfully
 /// with everything but plain navigation (RFC 6454, Fetch), and `SameSite=Lax` is not the only line of defence.
 ///
-/// A cookie's caller is a claim until its session was read, which every function does anyway. Only where several cookies are of
-/// the form are their sessions read here, to find the one whose session stands.
+/// A credential is a claim until its session was checked: [`Incoming`](super::Incoming) has the ways to a checked caller.
+/// Only where several cookies are of the form are their sessions read here, to find the one whose session is live.
 #[derive(Debug, Clone)]
 pub struct Authenticator {
     verifier: TokenVerifier,
     origins: AllowedOrigins,
     cookie: CookieSettings,
     sessions: SessionStore,
-    clock: SharedClock,
 }
 
 impl Authenticator {
-    /// Reads what [`TokenVerifier::from_env`], [`AllowedOrigins::from_env`] and [`CookieSettings::from_env`] read.
-    pub fn from_env(env: &Env, sessions: SessionStore, clock: SharedClock) -> Result<Self, ConfigError> {
+    /// Reads what [`TokenVerifier::from_env`], [`AllowedOrigins::from_env`], [`CookieSettings::from_env`] and
+    /// [`SessionStore::from_env`] read.
+    pub fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         Ok(Self {
             verifier: TokenVerifier::from_env(env, clock.clone())?,
             origins: AllowedOrigins::from_env(env)?,
             cookie: CookieSettings::from_env(env)?,
-            sessions,
-            clock,
+            sessions: SessionStore::from_env(dynamodb, env, clock)?,
         })
+    }
+
+    /// The sessions that callers are checked with.
+    pub fn sessions(&self) -> &SessionStore {
+        &self.sessions
+    }
+
+    /// How session cookies are handed to browsers.
+    pub fn cookie(&self) -> &CookieSettings {
+        &self.cookie
     }
 
     /// The caller of a request with this method and these headers.
@@ -65,16 +75,17 @@ impl Authenticator {
         }
         match &cookies[..] {
             [only] => Ok(only.credential()),
-            several => self.standing_one(several.iter().map(SessionCookie::credential)).await,
+            several => self.live_one(several.iter().map(SessionCookie::credential)).await,
         }
     }
 
-    /// The first of the callers whose session stands.
-    async fn standing_one(&self, callers: impl Iterator<Item = Credential>) -> Result<Credential, Problem> {
-        for caller in callers {
-            let rows = self.sessions.read(caller.session_id(), caller.user_id()).await?;
-            if check(&caller, &rows, self.clock.now()).is_ok() {
-                return Ok(caller);
+    /// The first of the credentials whose session is live.
+    async fn live_one(&self, credentials: impl Iterator<Item = Credential>) -> Result<Credential, Problem> {
+        for credential in credentials {
+            match self.sessions.check(&credential).await {
+                Ok(_) => return Ok(credential),
+                Err(SessionError::Ended) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         tracing::info!("no session cookie is valid");

@@ -11,15 +11,16 @@ use serde_json::Value;
 
 use super::{Authenticator, authenticator, media_type};
 use crate::coordination::idempotency::{HEADER, IdempotencyKey};
-use crate::core::clock::{Clock, SharedClock, SystemClock};
+use crate::core::clock::{Clock, SystemClock};
 use crate::core::cursor::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
 use crate::core::deadline::{ANSWER_MARGIN, Deadline};
+use crate::core::ids::{SessionId, UserId};
 use crate::core::json;
 use crate::core::precondition::{IF_MATCH, IF_NONE_MATCH, Preconditions};
 use crate::core::problem::{Problem, ProblemType};
 use crate::edge::header;
-use crate::identity::principal::{Credential, Role};
-use crate::identity::sessions::{SessionError, SessionStore};
+use crate::identity::principal::{Credential, Principal, Role};
+use crate::identity::sessions::SessionError;
 use crate::platform::dynamo::RowRead;
 
 /// Largest body, in bytes. 95 order lines take under 10 KB.
@@ -170,48 +171,60 @@ impl Incoming {
         json::parse(bytes).map_err(|error| invalid(format!("the body is not valid: {error}")))
     }
 
-    /// The caller, by access token or cookie.
+    /// Who the access token or the cookie says is calling: a claim, for work that checks the session with a read of its own.
     pub async fn credential(&self, authenticator: &Authenticator) -> Result<Credential, Problem> {
         self.in_time(authenticator.credential(self.request.method(), self.request.headers())).await
     }
 
-    /// The caller, who must be an operator.
+    /// The same, who must claim to be an operator.
     pub async fn operator(&self, authenticator: &Authenticator) -> Result<Credential, Problem> {
-        let principal = self.credential(authenticator).await?;
-        if principal.has_role(Role::Operator) {
-            Ok(principal)
-        } else {
-            Err(Problem::new(ProblemType::Forbidden, "this needs the role operator"))
-        }
+        let credential = self.credential(authenticator).await?;
+        credential.require_role(Role::Operator)?;
+        Ok(credential)
     }
 
-    /// Runs `read` and checks the caller's session at the same time: the check costs no time of its own. What was read
-    /// is told only if the session stands.
-    pub async fn with_live_session<T, E>(
+    /// The caller, whose session is live. For work that begins with a write.
+    pub async fn caller(&self, authenticator: &Authenticator) -> Result<Principal, Problem> {
+        let credential = self.credential(authenticator).await?;
+        self.in_time(authenticator.sessions().check(&credential)).await
+    }
+
+    /// The caller, whose session is live, and what `read` finds for that user and session. The session is checked at the same
+    /// time, so that the check costs no time of its own.
+    ///
+    /// # Errors
+    /// The check's, whatever `read` finds: something, nothing, or an error. Who has no session learns nothing.
+    pub async fn caller_beside<T, E>(
         &self,
-        sessions: &SessionStore,
-        caller: &Credential,
-        _clock: &SharedClock,
-        read: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, Problem>
+        authenticator: &Authenticator,
+        read: impl AsyncFnOnce(&UserId, &SessionId) -> Result<T, E>,
+    ) -> Result<(Principal, T), Problem>
     where
         Problem: From<E>,
     {
-        let live = async { sessions.check(caller).await.map_err(<Problem as From<SessionError>>::from) };
-        let read = async { read.await.map_err(<Problem as From<E>>::from) };
-        let (_, found) = self.in_time::<_, Problem>(async { tokio::try_join!(live, read) }).await?;
-        Ok(found)
+        let credential = self.credential(authenticator).await?;
+        let check = authenticator.sessions().check(&credential);
+        let read = async { Ok(read(credential.user_id(), credential.session_id()).await) };
+        let (caller, found) =
+            self.in_time::<_, SessionError>(async { tokio::try_join!(check, read) }).await?;
+        Ok((caller, found?))
     }
 
-    /// Reads a row and checks the caller's session, in one call where that is possible: see [`SessionStore::check_with_row`].
-    pub async fn row_with_live_session<T: Send>(
+    /// The caller, whose session is live, and the row that `read` names: in one call where that is possible
+    /// ([`SessionStore::check_with_row`]).
+    ///
+    /// # Errors
+    /// As [`Self::caller_beside`].
+    ///
+    /// [`SessionStore::check_with_row`]: crate::identity::sessions::SessionStore::check_with_row
+    pub async fn caller_with_row<'a, T: Send>(
         &self,
-        sessions: &SessionStore,
-        caller: &Credential,
-        _clock: &SharedClock,
-        read: RowRead<'_, T>,
-    ) -> Result<T, Problem> {
-        self.in_time(sessions.check_with_row(caller, read, self.deadline)).await.map(|(_, row)| row)
+        authenticator: &Authenticator,
+        read: impl FnOnce(&UserId) -> RowRead<'a, T>,
+    ) -> Result<(Principal, T), Problem> {
+        let credential = self.credential(authenticator).await?;
+        let row = read(credential.user_id());
+        self.in_time(authenticator.sessions().check_with_row(&credential, row, self.deadline)).await
     }
 
     /// Runs `work` and gives it up at the deadline. What was given up may have happened or not; the caller's protocol

@@ -39,16 +39,16 @@ pub enum AdmissionError {
     Registry(#[from] DynamoError),
 }
 
-/// Registers the `connection` of `principal` if their session lasts as long as the socket may.
+/// Registers the `connection` that `credential` opens, if the session lasts as long as the socket may.
 pub async fn admit(
     registry: &DynamoConnections,
     sessions: &SessionStore,
     connection: &Connection,
-    principal: &Credential,
+    credential: &Credential,
     clock: &SharedClock,
 ) -> Result<(), AdmissionError> {
     registry.register(connection).await?;
-    let admitted = check(sessions, principal, clock).await;
+    let admitted = check(sessions, credential, clock).await;
     if admitted.is_err()
         && let Err(error) = registry.remove(&connection.key).await
     {
@@ -60,10 +60,10 @@ pub async fn admit(
 
 async fn check(
     sessions: &SessionStore,
-    principal: &Credential,
+    credential: &Credential,
     clock: &SharedClock,
 ) -> Result<(), AdmissionError> {
-    let caller = sessions.check(principal).await?;
+    let caller = sessions.check(credential).await?;
     let socket_end = clock.now().checked_add(MAX_CONNECTION_AGE).unwrap_or(Timestamp::MAX);
     if caller.session_ends_at() < socket_end { Err(AdmissionError::EndsTooSoon) } else { Ok(()) }
 }

@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::date_time::as_rfc3339;
 use crate::core::ids::{ConnectionId, SessionId, UserId};
-use crate::identity::principal::Role;
+use crate::identity::principal::{Credential, Role};
 
 mod admission;
 mod dynamo;
@@ -117,6 +117,26 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// A connection that `credential` opens at `now`. Its session was not checked yet: see [`admit`].
+    pub fn opened_by(
+        credential: &Credential,
+        key: ConnectionKey,
+        region: String,
+        endpoint: CallbackEndpoint,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            key,
+            user_id: credential.user_id().clone(),
+            session_id: credential.session_id().clone(),
+            roles: credential.roles().clone(),
+            region,
+            endpoint,
+            last_activity: now,
+            expires_at: expiry(now),
+        }
+    }
+
     /// Whether its user had the role when it was opened.
     pub fn has_role(&self, role: Role) -> bool {
         self.roles.contains(&role)

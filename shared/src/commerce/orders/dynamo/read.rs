@@ -62,11 +62,12 @@ impl DynamoOrders {
 
     /// Reads the customer's order of that id. Consistent: an order is there as soon as it was answered. Calls
     /// `BatchGetItem`.
-    pub fn order<'a>(&'a self, customer_id: &'a UserId, order_id: &OrderId) -> RowRead<'a, Option<Order>> {
+    pub fn order(&self, customer_id: &UserId, order_id: &OrderId) -> RowRead<'_, Option<Order>> {
+        let customer_id = customer_id.clone();
         let row = RowKey { table: &self.table, key: key(order_id) };
         RowRead::new(row, move |item| {
             let order = item.map(parse).transpose()?;
-            Ok(order.filter(|order| order.customer_id == *customer_id))
+            Ok(order.filter(|order| order.customer_id == customer_id))
         })
     }
 
