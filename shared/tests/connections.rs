@@ -237,10 +237,9 @@ async fn a_cursor_goes_on_behind_a_peer_that_was_removed_meanwhile() {
 impl Stage {
     /// A handshake of `principal`.
     async fn handshake(&self, id: &str, principal: &Credential) -> Result<(), AdmissionError> {
-        let connection = Connection {
-            session_id: principal.session_id().clone(),
-            ..self.connection(id, principal.user_id())
-        };
+        let endpoint = "ws://127.0.0.1:3001/local".parse::<CallbackEndpoint>().unwrap();
+        let (region, now) = ("local".to_owned(), self.clock.now());
+        let connection = Connection::opened_by(principal, self.key(id), region, endpoint, now);
         let clock: SharedClock = self.clock.clone();
         let sessions =
             SessionStore::from_env(self.store.client.clone(), &self.store.env, clock.clone()).unwrap();
@@ -251,13 +250,14 @@ impl Stage {
 #[tokio::test]
 async fn a_socket_is_registered_before_its_session_is_read() {
     let stage = stage();
-    let (_, principal) = sign_in(&stage.store, &user(), stage.clock.now()).await;
+    let alice = user();
+    let (_, principal) = sign_in(&stage.store, &alice, stage.clock.now()).await;
     stage.store.embedded.usage().record();
     stage.handshake("c1=", &principal).await.unwrap();
     let asked: Vec<String> =
         stage.store.embedded.usage().snapshot().log.into_iter().map(|entry| entry.operation).collect();
     assert_eq!(asked, ["PutItem", "BatchGetItem"]);
-    let (found, _) = stage.all(&Audience::User(principal.user_id().clone()), Cursor::START).await;
+    let (found, _) = stage.all(&Audience::User(alice), Cursor::START).await;
     assert_eq!(found, ["c1=".parse().unwrap()]);
 }
 

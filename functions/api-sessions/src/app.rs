@@ -92,11 +92,7 @@ impl App {
                 region: aws::region(env)?,
                 idle_timeout: IdleTimeout::from_env(env)?,
             },
-            preferences: SessionPreferences {
-                store: sessions,
-                sealing_keys: sealing_keys.clone(),
-                clock: clock.clone(),
-            },
+            preferences: SessionPreferences { store: sessions, sealing_keys: sealing_keys.clone() },
             revoker,
             sealing_keys,
             public_keys: PublicKeys::from_env(env)?,

@@ -198,7 +198,7 @@ impl From<SignInError> for Problem {
             SignInError::Session(error) => error.into(),
             SignInError::User(error) => error.into(),
             SignInError::NoEntropy(error) => error.into(),
-            SignInError::Sealing(error) => error.into(),
+            SignInError::Payload(error) => error.into(),
             SignInError::Signing(error) => error.into(),
         }
     }

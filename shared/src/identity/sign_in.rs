@@ -15,7 +15,7 @@ use crate::core::random::NoEntropy;
 use crate::core::retry::Backoff;
 use crate::identity::seal::SealingKeys;
 use crate::identity::sessions::{
-    Device, Exchange, FIRST_VERSION, IdleTimeout, Payload, PayloadNotSealed, Preferences, Presented,
+    Device, Exchange, FIRST_VERSION, IdleTimeout, Payload, PayloadError, Preferences, Presented,
     RefreshToken, SESSION_LIFETIME, Salt, Session, SessionCookie, SessionError, SessionStore,
 };
 use crate::identity::tokens::{AccessToken, SigningFailed, TokenSigner};
@@ -37,7 +37,7 @@ pub enum SignInError {
     NoEntropy(#[from] NoEntropy),
     /// The device's name could not be sealed.
     #[error(transparent)]
-    Sealing(#[from] PayloadNotSealed),
+    Payload(#[from] PayloadError),
     /// No access token could be signed.
     #[error(transparent)]
     Signing(#[from] SigningFailed),

@@ -9,18 +9,16 @@ use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, ManualClock};
 use sojourn::core::deadline::Deadline;
-use sojourn::core::ids::{self, SessionId};
+use sojourn::core::ids::{self, SessionId, UserId};
 use sojourn::core::precondition::Preconditions;
 use sojourn::core::problem::Problem;
 use sojourn::identity::principal::Credential;
 use sojourn::identity::seal::SealingKeys;
 use sojourn::identity::sessions::{
     PayloadError, PreferencesError, PreferencesPatch, PreferencesRefused, Replaced, SealedPayload,
-    SessionError, SessionPreferences, SessionStore, VersionedPreferences, dynamo,
+    SessionError, SessionPreferences, VersionedPreferences, dynamo,
 };
 use sojourn::identity::sign_in::SessionStarter;
-use sojourn::identity::tokens::{SigningKey, TokenSigner};
-use sojourn::identity::users::User;
 use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Rule, When};
 use sojourn_testing::sign_ins::new_user;
@@ -40,7 +38,7 @@ async fn at_once<T>(work: impl Iterator<Item = impl Future<Output = T>>) -> Vec<
 struct Stage {
     store: Store,
     clock: Arc<ManualClock>,
-    starter: SessionStarter<DynamoSessions>,
+    starter: SessionStarter,
 }
 
 fn stage() -> Stage {
@@ -50,10 +48,6 @@ fn stage() -> Stage {
 }
 
 impl Stage {
-    fn sessions(&self) -> SessionStore {
-        SessionStore::from_env(self.store.client.clone(), &self.store.env, self.clock.clone()).unwrap()
-    }
-
     /// The caller of a new session of a new user, on Ann's phone.
     async fn sign_in(&self) -> Credential {
         let (user, device) = (new_user(self.clock.now()), "Ann's phone".parse().unwrap());
@@ -62,8 +56,7 @@ impl Stage {
 
     /// The preferences, for a function that has `keys`.
     fn preferences_with(&self, keys: &SealingKeys) -> SessionPreferences {
-        let (sealing_keys, clock) = (keys.clone(), self.clock.clone());
-        SessionPreferences { store: self.starter.store.clone(), sealing_keys, clock }
+        SessionPreferences { store: self.starter.store.clone(), sealing_keys: keys.clone() }
     }
 
     async fn read(&self, caller: &Credential) -> Result<VersionedPreferences, PreferencesError> {
@@ -99,6 +92,11 @@ impl Stage {
         }
     }
 
+    /// Whose session it is.
+    async fn user(&self, id: &SessionId) -> UserId {
+        self.row(id).await["userId"].as_s().unwrap().parse().unwrap()
+    }
+
     async fn row(&self, id: &SessionId) -> Item {
         let get = self.store.client.get_item().table_name("SessionsTable").set_key(Some(dynamo::key(id)));
         get.send().await.unwrap().item.unwrap()
@@ -131,7 +129,10 @@ async fn a_session_begins_with_its_device_and_without_preferences() {
     let read = stage.read(&ann).await.unwrap();
     assert_eq!((shown(&read), read.version), (json!({}), 1));
     let sealed = dynamo::parse_payload(&stage.payload(ann.session_id()).await).unwrap();
-    let payload = sealed.open(&stage.starter.sealing_keys, ann.session_id(), ann.user_id()).await.unwrap();
+    let payload = sealed
+        .open(&stage.starter.sealing_keys, ann.session_id(), &stage.user(ann.session_id()).await)
+        .await
+        .unwrap();
     assert_eq!(payload.device.unwrap().as_str(), "Ann's phone");
 }
 
@@ -249,8 +250,9 @@ async fn an_ended_session_neither_tells_nor_changes_anything() {
 async fn a_revocation_between_reading_and_writing_wins() {
     let stage = stage();
     let ann = stage.sign_in().await;
-    let (id, user) = (ann.session_id(), ann.user_id());
-    let (_, payload) = stage.starter.store.read_payload(id, user).await.unwrap();
+    let id = ann.session_id();
+    let user = stage.user(id).await;
+    let (_, payload) = stage.starter.store.rows().read_payload(id, &user).await.unwrap();
     let next = SealedPayload { version: 2, ..payload.unwrap() };
     stage.revoke(id).await;
     let before = (stage.row(id).await, stage.payload(id).await);
@@ -265,7 +267,7 @@ async fn a_revocation_between_reading_and_writing_wins() {
 async fn a_read_that_a_change_of_the_password_tore_is_made_once_more() {
     let stage = stage();
     let ann = stage.sign_in().await;
-    let mut version = dynamo::version_key(ann.user_id());
+    let mut version = dynamo::version_key(&stage.user(ann.session_id()).await);
     version.insert("ver".into(), AttributeValue::N("1".into()));
     let mut spared = stage.row(ann.session_id()).await;
     spared.insert("ver".into(), AttributeValue::N("1".into()));

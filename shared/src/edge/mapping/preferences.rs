@@ -2,17 +2,10 @@
 
 use super::{TRY_AGAIN, internal};
 use crate::core::problem::{Problem, ProblemType};
-use crate::identity::sessions::{PayloadError, PayloadNotSealed, PreferencesError, PreferencesRefused};
+use crate::identity::sessions::{PayloadError, PreferencesError, PreferencesRefused};
 use crate::platform::telemetry::chain;
 
-/// 500.
-impl From<PayloadNotSealed> for Problem {
-    fn from(error: PayloadNotSealed) -> Self {
-        internal(&error)
-    }
-}
-
-/// 401 for a payload that was tampered with, 500 for one that cannot be read for a reason of ours.
+/// 401 for a payload that was tampered with, 500 for one that cannot be read or written for a reason of ours.
 impl From<PayloadError> for Problem {
     fn from(error: PayloadError) -> Self {
         match error {
@@ -20,7 +13,9 @@ impl From<PayloadError> for Problem {
                 Self::new(ProblemType::Unauthenticated, "the session has ended; sign in again")
                     .caused_by(chain(&error))
             }
-            PayloadError::UnknownKey { .. } | PayloadError::Unreadable { .. } => internal(&error),
+            PayloadError::NotSealed { .. }
+            | PayloadError::UnknownKey { .. }
+            | PayloadError::Unreadable { .. } => internal(&error),
         }
     }
 }
@@ -42,7 +37,6 @@ impl From<PreferencesError> for Problem {
         match error {
             PreferencesError::Session(error) => error.into(),
             PreferencesError::Payload(error) => error.into(),
-            PreferencesError::NotSealed(error) => error.into(),
             PreferencesError::Refused(refused) => refused.into(),
             PreferencesError::Stale(version) => Self::stale(version),
             PreferencesError::Contended => {

@@ -13,14 +13,13 @@ use std::time::Duration;
 use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use futures::future::BoxFuture;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::envelope::Kid;
 use crate::core::redacted::Redacted;
-use crate::platform::secrets_manager::{Secret, SecretError, SecretsManager};
+use crate::platform::secrets_manager::{Secret, SecretsManager};
 use crate::platform::telemetry::chain;
 
 /// Size of a key: 256 bits.
@@ -68,25 +67,13 @@ impl From<serde_json::Error> for InvalidKeys {
     }
 }
 
-/// Reads the keys again from where they came from.
-pub trait KeySource: Send + Sync {
-    /// The keys as they are now.
-    fn read(&self) -> BoxFuture<'_, Result<SealingKeys, SecretError>>;
-}
-
-impl KeySource for SecretsManager {
-    fn read(&self) -> BoxFuture<'_, Result<SealingKeys, SecretError>> {
-        Box::pin(self.secret())
-    }
-}
-
 /// Keys for sealing: the first seals, all open. Clones share what was read last. `Debug` shows the ids only.
 #[derive(Clone)]
 pub struct SealingKeys(Arc<Shared>);
 
 struct Shared {
     present: RwLock<Arc<Set>>,
-    source: Option<Box<dyn KeySource>>,
+    source: Option<SecretsManager>,
     /// When the source was read last. Held during a read.
     last_read: Mutex<Option<Instant>>,
 }
@@ -131,14 +118,14 @@ impl Set {
 }
 
 impl SealingKeys {
-    fn of(present: Arc<Set>, source: Option<Box<dyn KeySource>>) -> Self {
+    fn of(present: Arc<Set>, source: Option<SecretsManager>) -> Self {
         Self(Arc::new(Shared { present: RwLock::new(present), source, last_read: Mutex::new(None) }))
     }
 
     /// These keys, read again from `source` when another one is needed.
     #[must_use]
-    pub fn with_source(&self, source: impl KeySource + 'static) -> Self {
-        Self::of(self.present(), Some(Box::new(source)))
+    pub fn with_source(&self, source: SecretsManager) -> Self {
+        Self::of(self.present(), Some(source))
     }
 
     /// What was read last.
@@ -159,7 +146,7 @@ impl SealingKeys {
             return false;
         }
         *last_read = Some(Instant::now());
-        match source.read().await {
+        match source.secret::<Self>().await {
             Ok(keys) => {
                 let keys = keys.present();
                 tracing::info!(kids = ?keys.kids(), "sealing keys read again");

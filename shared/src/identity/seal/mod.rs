@@ -41,7 +41,7 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
-pub use keys::{InvalidKeys, KeySource, REREAD_INTERVAL, SealingKeys};
+pub use keys::{InvalidKeys, REREAD_INTERVAL, SealingKeys};
 
 /// Most plain bytes of one value. Sixteen sealed values fit into a DynamoDB item even if none of them shrinks; and
 /// what a few gzipped bytes inflate to must not be the function's memory.

@@ -1,4 +1,4 @@
-//! Sessions: one sign-in of one user on one device, and whether it still stands.
+//! Sessions: one sign-in of one user on one device, and whether it is still live.
 //!
 //! A signature proves who a token was issued for; only the store tells whether that sign-in was revoked since. It is asked
 //! for two small rows by key, so the check can ride along with whatever else a request reads.
@@ -45,7 +45,6 @@ use crate::identity::secret::SecretHash;
 use crate::platform::dynamo::DynamoError;
 
 pub mod cookie;
-mod device;
 pub mod dynamo;
 mod idle;
 mod payload;
@@ -56,14 +55,13 @@ mod revoke;
 mod store;
 
 pub use cookie::{CookieSettings, SessionCookie};
-pub use device::{Device, InvalidDevice};
 pub use dynamo::{Exchange, ListedSession, Replaced};
 pub use idle::IdleTimeout;
-pub use payload::{
-    FIRST_VERSION, MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, Payload, PayloadError, PayloadNotSealed,
-    Preferences, PreferencesPatch, PreferencesRefused, SealedPayload,
+pub use payload::{Device, FIRST_VERSION, InvalidDevice, Payload, PayloadError, SealedPayload};
+pub use preferences::{
+    MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, Preferences, PreferencesError, PreferencesPatch,
+    PreferencesRefused, SessionPreferences, VersionedPreferences,
 };
-pub use preferences::{PreferencesError, SessionPreferences, VersionedPreferences};
 pub use refresh::{Presented, RefreshToken, Rotation, Salt, TokenFamily};
 pub use revoke::{CloseSockets, EndedSessions, Revocation, SessionRevoker};
 pub use store::SessionStore;
@@ -185,7 +183,7 @@ pub enum SessionError {
 
 /// Reads sessions: what every function that serves signed-in callers may do.
 pub trait SessionReader: Send + Sync {
-    /// The rows to check a session of `user` with, as they stand now. Consistent: a revocation that was acknowledged
+    /// The rows to check a session of `user` with, as they are now. Consistent: a revocation that was acknowledged
     /// before the call is seen.
     fn read(
         &self,

@@ -5,24 +5,60 @@
 //! whole row as it once was is not noticed.
 
 use std::fmt;
+use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Device;
+use super::Preferences;
 use crate::core::ids::{SessionId, UserId};
 use crate::identity::seal::{OpenError, SealError, SealingKeys};
 
-mod merge_patch;
-mod preferences;
 #[cfg(test)]
 mod tests;
 
-pub use preferences::{
-    MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, Preferences, PreferencesPatch, PreferencesRefused,
-};
-
 /// The version of a session's first payload. Each write is the next one.
 pub const FIRST_VERSION: u64 = 1;
+
+/// What a user calls a device, to recognise it in a list of sessions: 1 to [`Device::MAX_CHARS`] characters, none of them a
+/// control character.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Device(String);
+
+/// Text that cannot be a device's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a device name has 1 to {} characters, none of them a control character", Device::MAX_CHARS)]
+pub struct InvalidDevice;
+
+impl Device {
+    /// Longest name, in characters.
+    pub const MAX_CHARS: usize = 100;
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Device {
+    type Err = InvalidDevice;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDevice> {
+        let name = text.trim();
+        let length = name.chars().count();
+        if (1..=Self::MAX_CHARS).contains(&length) && !name.chars().any(char::is_control) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(InvalidDevice)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Device {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
 
 /// The sealed part of a session.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -44,20 +80,18 @@ pub struct SealedPayload {
     pub bytes: Vec<u8>,
 }
 
-/// A payload cannot be sealed. 500.
-#[derive(Debug, thiserror::Error)]
-#[error("the payload of session {session_id} cannot be sealed")]
-pub struct PayloadNotSealed {
-    /// Whose payload.
-    pub session_id: SessionId,
-    /// Why not.
-    #[source]
-    pub source: SealError,
-}
-
-/// Why a payload cannot be read.
+/// Why a payload cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
+    /// It cannot be sealed. 500.
+    #[error("the payload of session {session_id} cannot be sealed")]
+    NotSealed {
+        /// Whose payload.
+        session_id: SessionId,
+        /// Why not.
+        #[source]
+        source: SealError,
+    },
     /// The key that it was sealed with is not there. 500.
     #[error("the payload of session {session_id} cannot be opened with the sealing keys that are there")]
     UnknownKey {
@@ -96,11 +130,11 @@ impl Payload {
         session_id: &SessionId,
         user_id: &UserId,
         version: u64,
-    ) -> Result<SealedPayload, PayloadNotSealed> {
+    ) -> Result<SealedPayload, PayloadError> {
         let plain = serde_json::json!(self).to_string();
         match keys.seal(plain.as_bytes(), &context(session_id, user_id, version)) {
             Ok(bytes) => Ok(SealedPayload { version, bytes }),
-            Err(source) => Err(PayloadNotSealed { session_id: session_id.clone(), source }),
+            Err(source) => Err(PayloadError::NotSealed { session_id: session_id.clone(), source }),
         }
     }
 }

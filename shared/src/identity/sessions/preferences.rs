@@ -1,8 +1,11 @@
-//! Preferences, read and changed by their user.
+//! Preferences: a JSON object whose members are the client's own affair, small, and private.
+//!
+//! A change is a JSON merge patch (RFC 7396), so that two devices, or two tabs, that change different members both succeed.
+//! Merging recurses as deep as the patch, so the depth of a patch is bounded.
 //!
 //! 1. The session's row and its user's token version are read in one call, the payload with them: the check
 //!    ([`check`]) costs nothing of its own, and nothing is told or changed before it.
-//! 2. A change is a merge patch on what was read. It is sealed as the next version and written on the condition that the
+//! 2. The patch is applied to what was read. The result is sealed as the next version and written on the condition that the
 //!    version is still the one that was read and the session is not revoked.
 //! 3. Somebody was faster: begin again at 1, after a wait with jitter, inside the request's deadline. So fifty patches of
 //!    different members at once all count. With preconditions, the version that is now read is not the client's any more,
@@ -11,16 +14,106 @@
 //! A payload that is not what was sealed for this session is not used for anything: its session counts as ended. Each
 //! write seals with the first key, so a rotation needs nothing but time.
 
-use super::{
-    PayloadError, PayloadNotSealed, Preferences, PreferencesPatch, PreferencesRefused, Replaced,
-    SessionError, SessionStore, check,
-};
-use crate::core::clock::SharedClock;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{PayloadError, Replaced, SessionError, SessionStore, check};
 use crate::core::deadline::Deadline;
 use crate::core::precondition::{Current, Preconditions};
 use crate::core::retry::Backoff;
 use crate::identity::principal::Credential;
 use crate::identity::seal::SealingKeys;
+
+/// Most bytes of the preferences, and of a patch, as compact JSON. They are read and written as a whole each time.
+pub const MAX_PREFERENCES_BYTES: usize = 16 * 1024;
+/// Most objects and arrays within each other, the outermost included. Preferences have a few; merging recurses.
+pub const MAX_PREFERENCES_DEPTH: usize = 32;
+
+/// What a user prefers. `Debug` shows nothing of it.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Preferences(pub(super) Map<String, Value>);
+
+/// A change to preferences, of a permitted size and depth. `Debug` shows nothing of it.
+#[derive(Clone, PartialEq)]
+pub struct PreferencesPatch(Map<String, Value>);
+
+/// Why preferences cannot become this. 413, 422.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PreferencesRefused {
+    /// The patch is too long.
+    #[error("the patch has {0} bytes; at most {MAX_PREFERENCES_BYTES} are taken")]
+    PatchTooLarge(usize),
+    /// The patch is too deep.
+    #[error("the patch has more than {MAX_PREFERENCES_DEPTH} objects and arrays within each other")]
+    PatchTooDeep,
+    /// What came out would be too long to keep.
+    #[error("the preferences would have {0} bytes; at most {MAX_PREFERENCES_BYTES} are kept")]
+    TooLarge(usize),
+}
+
+impl PreferencesPatch {
+    /// A patch with these members.
+    pub fn new(members: Map<String, Value>) -> Result<Self, PreferencesRefused> {
+        // Depth first: what comes after recurses.
+        if !members.values().all(|value| is_within(value, MAX_PREFERENCES_DEPTH - 1)) {
+            return Err(PreferencesRefused::PatchTooDeep);
+        }
+        match size_bytes(&members) {
+            size if size > MAX_PREFERENCES_BYTES => Err(PreferencesRefused::PatchTooLarge(size)),
+            _ => Ok(Self(members)),
+        }
+    }
+}
+
+impl Preferences {
+    /// Applies a merge patch, or leaves everything as it was.
+    pub fn merge(&mut self, patch: PreferencesPatch) -> Result<(), PreferencesRefused> {
+        let mut merged = Value::Object(self.0.clone());
+        json_patch::merge(&mut merged, &Value::Object(patch.0));
+        let size = merged.to_string().len();
+        match merged {
+            Value::Object(members) if size <= MAX_PREFERENCES_BYTES => {
+                self.0 = members;
+                Ok(())
+            }
+            _ => Err(PreferencesRefused::TooLarge(size)),
+        }
+    }
+
+    /// The object, for its user.
+    pub fn expose(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+/// Its length as compact JSON.
+fn size_bytes(members: &Map<String, Value>) -> usize {
+    serde_json::json!(members).to_string().len()
+}
+
+/// Whether there are at most `levels` objects and arrays within each other.
+fn is_within(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels > 0 && items.iter().all(|item| is_within(item, levels - 1)),
+        Value::Object(members) => levels > 0 && members.values().all(|member| is_within(member, levels - 1)),
+        _ => true,
+    }
+}
+
+impl fmt::Debug for Preferences {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[preferences]")
+    }
+}
+
+impl fmt::Debug for PreferencesPatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[patch]")
+    }
+}
 
 /// Why preferences are not told or not changed.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +121,9 @@ pub enum PreferencesError {
     /// The session has ended (401), or the store failed.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// The payload is not the session's own (401), or cannot be read (500).
+    /// The payload is not the session's own (401), or cannot be read or written (500).
     #[error(transparent)]
     Payload(#[from] PayloadError),
-    /// The payload cannot be written. 500.
-    #[error(transparent)]
-    NotSealed(#[from] PayloadNotSealed),
     /// The patch, or what came out of it, is too much. 413, 422.
     #[error(transparent)]
     Refused(#[from] PreferencesRefused),
@@ -68,8 +158,6 @@ pub struct SessionPreferences {
     pub store: SessionStore,
     /// Open and seal their payloads.
     pub sealing_keys: SealingKeys,
-    /// Tells whether a session has ended by itself.
-    pub clock: SharedClock,
 }
 
 impl SessionPreferences {
@@ -95,7 +183,7 @@ impl SessionPreferences {
         let mut backoff = Backoff::within(deadline);
         loop {
             let (rows, payload) = self.store.rows().read_payload(id, user).await?;
-            let now = self.clock.now();
+            let now = self.store.now();
             check(caller, &rows, now)?;
             let sealed = payload.ok_or(SessionError::Ended)?;
             if !preconditions.admit(Current { version: sealed.version, exists: true }) {

@@ -18,7 +18,7 @@
 //! Of RFC 9068's claims two are left out: `client_id`, since the shop is the only client, and `jti`, since a token is never
 //! looked up by itself; `sid` is what is revoked.
 //!
-//! What a signature cannot tell is whether the session still stands; [`crate::identity::sessions`] answers that.
+//! What a signature cannot tell is whether the session is still live; [`crate::identity::sessions`] answers that.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -14,17 +14,20 @@ mod stage;
 use std::collections::BTreeSet;
 
 use serde_json::json;
+use sojourn::core::clock::Clock;
 use sojourn::identity::principal::Role;
+use sojourn::identity::sessions::check;
 use stage::{signed, signing_key, stage};
 
 #[test]
 fn a_signed_token_proves_its_caller() {
     let stage = stage();
-    let principal = stage.verifier.verify(&stage.genuine()).unwrap();
-    assert_eq!(principal.user_id(), &stage.user);
-    assert_eq!(principal.session_id(), &stage.session);
-    assert_eq!(principal.token_version(), 7);
-    assert!(principal.has_role(Role::Operator));
+    let credential = stage.verifier.verify(&stage.genuine()).unwrap();
+    assert_eq!(credential.session_id(), &stage.session);
+    assert_eq!(credential.token_version(), 7);
+    assert!(credential.has_role(Role::Operator));
+    let caller = check(&credential, &stage.session_rows(), stage.clock.now()).unwrap();
+    assert_eq!(caller.user_id(), &stage.user);
 }
 
 #[test]

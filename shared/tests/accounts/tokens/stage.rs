@@ -12,6 +12,7 @@ use sojourn::core::env::Env;
 use sojourn::core::ids::{self, SessionId, UserId};
 use sojourn::core::redacted::Redacted;
 use sojourn::identity::principal::Role;
+use sojourn::identity::sessions::{RefreshToken, SESSION_LIFETIME, Session, SessionCookie, SessionRows};
 use sojourn::identity::tokens::keys::InvalidKey;
 use sojourn::identity::tokens::{SigningKey, TokenError, TokenSigner, TokenVerifier};
 use sojourn_testing::{TestKey, jwks};
@@ -99,6 +100,26 @@ impl Stage {
         let mut header = self.header();
         header.as_object_mut().unwrap().remove(member);
         signed(&header, &self.claims(), &self.key)
+    }
+
+    /// The rows of the session that the tokens are for.
+    pub(super) fn session_rows(&self) -> SessionRows {
+        let (id, user_id, now) = (self.session.clone(), self.user.clone(), self.clock.now());
+        let cookie = SessionCookie::generate(id.clone(), user_id.clone(), 7, BTreeSet::new()).unwrap();
+        let session = Session {
+            tokens: RefreshToken::generate(id.clone()).unwrap().family(),
+            cookie_hash: cookie.hash(),
+            id,
+            user_id,
+            token_version: 7,
+            created_at: now,
+            last_activity: now,
+            expires_at: now + SESSION_LIFETIME,
+            idle_timeout: "24".parse().unwrap(),
+            revoked_at: None,
+            region: "local".to_owned(),
+        };
+        SessionRows { session: Some(session), token_version: 7 }
     }
 
     #[track_caller]

@@ -112,7 +112,7 @@ impl DynamoSessions {
         answer.items.unwrap_or_default().into_iter().map(read).collect()
     }
 
-    /// The sessions as they stand, in the order of `ids`. Those that are gone are left out.
+    /// The sessions as they are now, in the order of `ids`. Those that are gone are left out.
     async fn listed(
         &self,
         user: &UserId,

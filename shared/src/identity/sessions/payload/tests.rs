@@ -3,6 +3,9 @@
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+use super::super::preferences::{
+    MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, PreferencesPatch, PreferencesRefused,
+};
 use super::*;
 use crate::core::ids;
 use crate::core::redacted::Redacted;
@@ -104,6 +107,33 @@ fn a_patch_has_32_levels_at_most() {
     assert_eq!(too_deep, PreferencesRefused::PatchTooDeep);
     // As deep as JSON text can be read at all.
     assert_eq!(patch(nested(127)).unwrap_err(), PreferencesRefused::PatchTooDeep);
+}
+
+#[test]
+fn the_examples_of_the_rfc_come_out_as_it_says() {
+    // RFC 7396, appendix A: original, patch, result.
+    let table = [
+        (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+        (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+        (json!({"a": "b"}), json!({"a": null}), json!({})),
+        (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+        (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+        (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
+        (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+        (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+        (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
+        (json!({"a": "b"}), json!(["c"]), json!(["c"])),
+        (json!({"a": "foo"}), json!(null), json!(null)),
+        (json!({"a": "foo"}), json!("bar"), json!("bar")),
+        (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+        (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
+        (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+    ];
+    for (original, patch, result) in table {
+        let mut target = original.clone();
+        json_patch::merge(&mut target, &patch);
+        assert_eq!(target, result, "{original} patched with {patch}");
+    }
 }
 
 /// Any JSON, not very deep.

@@ -1,4 +1,4 @@
-//! What stands under a key: a lease, or a copy of a row.
+//! What Redis holds under a key: a lease, or a copy of a row.
 
 use std::fmt;
 
