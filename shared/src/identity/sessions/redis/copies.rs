@@ -45,7 +45,7 @@ enum CheckedRow<'a> {
 
 /// Copies of the rows of one table.
 #[derive(Debug)]
-pub(in crate::identity::sessions) struct RedisCopies {
+pub(crate) struct RedisCopies {
     redis: RedisClient,
     table: String,
     clock: SharedClock,
@@ -71,7 +71,7 @@ struct Missing {
 }
 
 impl RedisCopies {
-    pub(in crate::identity::sessions) fn new(
+    pub(crate) fn new(
         redis: RedisClient,
         table: &str,
         clock: SharedClock,
@@ -82,7 +82,7 @@ impl RedisCopies {
     }
 
     /// The rows of the check: from the copies, or from `rows`, with copies made of them.
-    pub(in crate::identity::sessions) async fn read(
+    pub(crate) async fn read(
         &self,
         rows: &DynamoSessions,
         id: &SessionId,
@@ -105,7 +105,7 @@ impl RedisCopies {
     }
 
     /// Stores a new session in `rows`, with a copy of it.
-    pub(in crate::identity::sessions) async fn create(
+    pub(crate) async fn create(
         &self,
         rows: &DynamoSessions,
         session: &Session,
@@ -215,7 +215,7 @@ impl RedisCopies {
     }
 
     /// Deletes the copy and the lease of a session's row that was written and goes on.
-    pub(in crate::identity::sessions) async fn forget_session(&self, id: &SessionId) {
+    pub(crate) async fn forget_session(&self, id: &SessionId) {
         self.forget(&[CheckedRow::Session(id)]).await;
     }
 
@@ -226,7 +226,7 @@ impl RedisCopies {
     }
 
     /// Returns once no copy counts that was made of the rows as they were before.
-    pub(in crate::identity::sessions) async fn withdraw(&self, user: &UserId, ended: &EndedSessions) {
+    pub(crate) async fn withdraw(&self, user: &UserId, ended: &EndedSessions) {
         let rows: &[CheckedRow<'_>] = match ended {
             EndedSessions::All => &[CheckedRow::Version(user)],
             EndedSessions::One(id) => &[CheckedRow::Session(id)],

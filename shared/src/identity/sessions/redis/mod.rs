@@ -19,7 +19,7 @@
 //! # Writing
 //!
 //! 1. The write is committed in DynamoDB, alone or in whosever transaction.
-//! 2. The keys of the rows are deleted in Redis: copies and leases alike ([`RedisCopies`]).
+//! 2. The keys of the rows are deleted in Redis: copies and leases alike.
 //! 3. If Redis has not confirmed that, a *revoking* writer asks again until it does, or until every copy made of the rows as
 //!    they were has lapsed: [`CopyTerms::lifetime`] and [`CopyTerms::clock_skew`] after the commit. Only then it answers.
 //!    Any other writer goes on: a copy that is behind by seconds tells an older `lastActivity` and nothing worse. Where
@@ -77,7 +77,7 @@ mod copies;
 mod entry;
 mod seal;
 
-pub(super) use copies::RedisCopies;
+pub(crate) use copies::RedisCopies;
 pub use seal::CopyKey;
 
 /// How long copies count.
