@@ -7,15 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use sojourn::commerce::orders::{ListedOrder, OrderCursor, OrdersPage};
 use sojourn::core::date_time::rfc3339;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{self, AttemptId, UserId};
 use sojourn::files::exports::dynamo::EXPORT;
 use sojourn::files::exports::run::{Ended, Exporter, Slice, Stop};
-use sojourn::files::exports::{
-    Attempt, Completion, CustomerOrders, ExportedOrder, OrderCursor, OrdersPage, Part, PartOutcome, Period,
-    ResultStore, Unreadable,
-};
+use sojourn::files::exports::{Attempt, Completion, CustomerOrders, Part, PartOutcome, Period, ResultStore};
 use sojourn::files::links::{FileError, MultipartId};
 use sojourn::platform::dynamo::DynamoError;
 use sojourn_local::services::faults::When;
@@ -36,26 +34,27 @@ impl CustomerOrders for Pages {
         _: &UserId,
         period: &Period,
         after: Option<&OrderCursor>,
-    ) -> Result<OrdersPage, Unreadable> {
+    ) -> Result<OrdersPage<ListedOrder, OrderCursor>, DynamoError> {
         let at = |minutes: i64| period.from() + SignedDuration::from_mins(minutes);
         let number = after.map_or(0, |after| after.created_at.duration_since(period.from()).as_mins() + 1);
         if number == i64::try_from(PARTS / 2).unwrap()
             && self.reads_in_the_middle.fetch_add(1, Ordering::Relaxed) == 0
         {
-            return Err(Unreadable::Store(DynamoError::unreadable("Query", "orders", "not this time")));
+            return Err(DynamoError::unreadable("Query", "orders", "not this time"));
         }
         let order = order(at(number));
         let cursor = OrderCursor { order_id: order.order_id.clone(), created_at: order.created_at };
         let next = (number + 1 < i64::try_from(PARTS).unwrap()).then_some(cursor);
-        Ok(OrdersPage { orders: vec![order], next })
+        Ok(OrdersPage { orders: vec![Ok(order)], next })
     }
 }
 
-fn order(at: Timestamp) -> ExportedOrder {
+fn order(at: Timestamp) -> ListedOrder {
     let price = json!({"amount": 129, "currency": "TWD"});
+    let customer: UserId = ids::random().next();
     let order_id: sojourn::core::ids::OrderId = ids::random().next();
     let order = json!({
-        "orderId": order_id, "createdAt": rfc3339(at), "region": "local", "status": "PAID", "total": price,
+        "orderId": order_id, "customerId": customer, "createdAt": rfc3339(at), "region": "local", "status": "PAID", "total": price,
         "lines": [{"productId": "tea", "quantity": 1, "unitPrice": price}],
     });
     serde_json::from_value(order).unwrap()

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{CONTENT_TYPE, OrderCursor, Period, RETENTION, Slot};
+use super::{CONTENT_TYPE, Period, RETENTION, Slot};
+use crate::commerce::orders::OrderCursor;
 use crate::core::date_time::{as_rfc3339, as_rfc3339_if_any, rfc3339};
 use crate::core::ids::{AttemptId, ExportId, UserId};
 use crate::files::links::disposition::Disposition;

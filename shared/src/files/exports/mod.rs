@@ -38,7 +38,6 @@ use crate::core::ids::ExportId;
 
 pub mod dynamo;
 mod export;
-mod file;
 mod orders;
 mod request;
 mod results;
@@ -47,7 +46,7 @@ mod submit;
 mod worker;
 
 pub use export::{Attempt, Checkpoint, Export, Kind, Link, Part, Progress, ResultFile, Status};
-pub use orders::{CustomerOrders, ExportedOrder, OrderCursor, OrdersPage, Unreadable};
+pub use orders::CustomerOrders;
 pub use request::{ExportRequest, InvalidPeriod, MAX_OPEN, Period, SLOT_RETRY, Slot, TooManyOpen};
 pub use results::{Completion, PartOutcome, ResultStore, S3Results};
 pub use submit::{SubmitError, submit};

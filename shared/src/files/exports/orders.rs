@@ -2,38 +2,16 @@
 
 use std::future::Future;
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-
 use super::Period;
-use crate::commerce::orders::{OrderLine, OrderStatus};
+use crate::commerce::orders::dynamo::DynamoOrders;
+use crate::commerce::orders::{ListedOrder, OrderCursor, OrdersPage};
 use crate::core::csv::write_row;
-use crate::core::date_time::{as_rfc3339, rfc3339};
-use crate::core::ids::{OrderId, UserId};
-use crate::core::money::Money;
+use crate::core::date_time::rfc3339;
+use crate::core::ids::UserId;
 use crate::platform::dynamo::DynamoError;
 
 /// The first line.
 const HEADER: [&str; 8] = ["orderId", "createdAt", "status", "region", "currency", "total", "units", "lines"];
-
-/// What an export tells of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ExportedOrder {
-    /// Its id.
-    pub order_id: OrderId,
-    /// When it was placed.
-    #[serde(with = "as_rfc3339")]
-    pub created_at: Timestamp,
-    /// Its state.
-    pub status: OrderStatus,
-    /// The region that placed it.
-    pub region: String,
-    /// The sum.
-    pub total: Money,
-    /// What was ordered.
-    pub lines: Vec<OrderLine>,
-}
 
 /// Writes the header.
 pub(super) fn write_header(text: &mut String) {
@@ -41,7 +19,7 @@ pub(super) fn write_header(text: &mut String) {
 }
 
 /// Writes one order: amounts in minor units, its lines as `productId*quantity@unitPrice`, joined by `;`.
-pub(super) fn write_order(text: &mut String, order: &ExportedOrder) {
+pub(super) fn write_order(text: &mut String, order: &ListedOrder) {
     let units: u64 = order.lines.iter().map(|line| u64::from(line.quantity.get())).sum();
     let lines: Vec<String> = order
         .lines
@@ -63,43 +41,6 @@ pub(super) fn write_order(text: &mut String, order: &ExportedOrder) {
     );
 }
 
-/// A place in a customer's orders, behind the order it names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct OrderCursor {
-    /// The order.
-    pub order_id: OrderId,
-    /// When it was placed.
-    #[serde(with = "as_rfc3339")]
-    pub created_at: Timestamp,
-}
-
-/// Some of a customer's orders, oldest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OrdersPage {
-    /// The orders.
-    pub orders: Vec<ExportedOrder>,
-    /// Where the next page starts; none after the last.
-    pub next: Option<OrderCursor>,
-}
-
-/// Why there is no page.
-#[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] DynamoError),
-    /// A malformed order. Reading it again does not help.
-    #[error("the order {order_id} cannot be read")]
-    Order {
-        /// Which one.
-        order_id: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
 /// Reads a customer's orders of a period. A test reads pages that no table would make.
 pub trait CustomerOrders: Send + Sync {
     /// A page behind `after`, the first if that is none. Eventually consistent, as indexes are.
@@ -108,7 +49,18 @@ pub trait CustomerOrders: Send + Sync {
         customer_id: &UserId,
         period: &Period,
         after: Option<&OrderCursor>,
-    ) -> impl Future<Output = Result<OrdersPage, Unreadable>> + Send;
+    ) -> impl Future<Output = Result<OrdersPage<ListedOrder, OrderCursor>, DynamoError>> + Send;
+}
+
+impl CustomerOrders for DynamoOrders {
+    async fn page(
+        &self,
+        customer_id: &UserId,
+        period: &Period,
+        after: Option<&OrderCursor>,
+    ) -> Result<OrdersPage<ListedOrder, OrderCursor>, DynamoError> {
+        self.of_period(customer_id, (period.from(), period.last()), after).await
+    }
 }
 
 #[cfg(test)]
@@ -119,11 +71,12 @@ mod tests {
     #[test]
     fn an_order_is_one_line_under_the_header() {
         let price = |amount: u64| json!({"amount": amount, "currency": "TWD"});
-        let order: ExportedOrder = serde_json::from_value(json!({
+        let order: ListedOrder = serde_json::from_value(json!({
             "orderId": "ord_01KAGCQ5T7V9X1Z3B5D7F9H1K3",
             "createdAt": "2026-11-20T09:30:08.125Z",
             "status": "PENDING_PAYMENT",
             "region": "ap-northeast-1",
+            "customerId": "usr_01KAGCQ5T7V9X1Z3B5D7F9H1K3",
             "total": price(33_000),
             "lines": [
                 {"productId": "tea", "quantity": 2, "unitPrice": price(9_000)},

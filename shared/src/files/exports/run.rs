@@ -21,15 +21,19 @@
 //! ([`Stop::OutOfTime`] says so). A run that has not would not do better the next time: its message fails, which
 //! the queue's `maxReceiveCount` bounds.
 
+mod file;
+
 use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
-use super::dynamo::{DynamoCustomerOrders, DynamoRows, Guarded};
-use super::file::Made;
+use file::Made;
+
+use super::dynamo::{DynamoRows, Guarded};
 use super::{Attempt, CustomerOrders, Export, Progress, ResultFile, ResultStore, S3Results, Status};
+use crate::commerce::orders::dynamo::DynamoOrders;
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{ExportId, MessageId, SharedIds};
@@ -116,7 +120,7 @@ impl Stop {
 
 /// Runs exports.
 #[derive(Debug)]
-pub struct Exporter<O = DynamoCustomerOrders, S = S3Results> {
+pub struct Exporter<O = DynamoOrders, S = S3Results> {
     /// The exports.
     pub rows: DynamoRows,
     /// The orders.

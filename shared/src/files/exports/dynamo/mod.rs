@@ -32,14 +32,12 @@ use crate::core::ids::{ExportId, UserId};
 use crate::platform::dynamo::{DynamoError, Item, RowKey, RowRead, text};
 use crate::platform::tables;
 
-mod orders;
 mod parts;
 mod request;
 mod rows;
 mod sends;
 mod slots;
 
-pub use crate::commerce::orders::dynamo::DynamoOrders as DynamoCustomerOrders;
 pub use request::{ExportRefusal, ExportTables, RequestExport};
 pub use rows::{DynamoRows, Guarded};
 pub use sends::{DynamoSends, SEND_EVERY, SendClaim};
@@ -94,15 +92,12 @@ impl DynamoExports {
     }
 
     /// Reads the customer's export of that id. Consistent, as [`get`](Self::get) is.
-    pub fn of_customer<'a>(
-        &'a self,
-        customer_id: &'a UserId,
-        export_id: &ExportId,
-    ) -> RowRead<'a, Option<Export>> {
+    pub fn of_customer(&self, customer_id: &UserId, export_id: &ExportId) -> RowRead<'_, Option<Export>> {
+        let customer_id = customer_id.clone();
         let row = RowKey { table: &self.table, key: key(export_id) };
         RowRead::new(row, move |item| {
             let export = item.map(parse).transpose()?.and_then(|export| self.unexpired(export));
-            Ok(export.filter(|export| export.customer_id == *customer_id))
+            Ok(export.filter(|export| export.customer_id == customer_id))
         })
     }
 

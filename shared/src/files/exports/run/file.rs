@@ -7,13 +7,14 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::orders::{write_header, write_order};
-use super::run::{Exporter, Run, Stop, require_done};
-use super::{
-    Attempt, Checkpoint, Completion, CustomerOrders, Export, MAX_PARTS, OrderCursor, OrdersPage, Part,
-    PartOutcome, Progress, ResultStore, Status, Unreadable,
-};
+use super::{Exporter, Run, Stop, require_done};
+use crate::commerce::orders::{OrderCursor, OrdersPage};
 use crate::core::ids::AttemptId;
+use crate::files::exports::orders::{write_header, write_order};
+use crate::files::exports::{
+    Attempt, Checkpoint, Completion, CustomerOrders, Export, MAX_PARTS, Part, PartOutcome, Progress,
+    ResultStore, Status,
+};
 use crate::platform::telemetry::chain;
 
 /// How often progress is written between two parts. A customer who watches it asks once a second.
@@ -129,16 +130,16 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
                 return Err(Stop::OutOfTime { has_advanced: run.has_advanced.load(Ordering::Relaxed) });
             }
             let page = self.orders.page(&export.customer_id, &export.period, unstored.after.as_ref());
-            let OrdersPage { orders, next } = match page.await {
-                Ok(page) => page,
-                Err(Unreadable::Store(error)) => return Err(error.into()),
-                Err(error @ Unreadable::Order { .. }) => {
-                    tracing::error!(export_id = %export.export_id, error = chain(&error), "no export");
-                    return Ok(Filled::Refused(error.to_string()));
+            let OrdersPage { orders, next } = page.await?;
+            for order in orders {
+                match order {
+                    Ok(order) => write_order(&mut unstored.lines, &order),
+                    // Reading it again does not help.
+                    Err(error) => {
+                        tracing::error!(export_id = %export.export_id, error = chain(&error), "no export");
+                        return Ok(Filled::Refused(error.to_string()));
+                    }
                 }
-            };
-            for order in &orders {
-                write_order(&mut unstored.lines, order);
                 unstored.rows += 1;
             }
             let percent = next.as_ref().map_or(99, |next| export.period.percent_before(next.created_at));
