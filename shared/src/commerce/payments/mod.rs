@@ -38,7 +38,6 @@ use crate::core::ids::{OrderId, PaymentId, is_visible};
 use crate::core::money::Money;
 use crate::core::redacted::Redacted;
 
-mod claim;
 mod pay;
 pub mod sandbox;
 

@@ -1,10 +1,13 @@
 //! Claim, act, complete.
 
+mod claim;
+
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 
-use super::claim::{Claiming, PaymentClaim};
+use claim::{Claiming, PaymentClaim};
+
 use super::{
     CapturedPayment, Charge, ChargeOutcome, PaymentKey, PaymentProvider, PaymentRefusal, PaymentToken,
     ProviderError, charge,

@@ -3,10 +3,10 @@
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 
-use super::pay::{PayError, Payments};
-use super::{CLAIM_LIFETIME, PaymentProvider};
+use super::{PayError, Payments};
 use crate::commerce::orders::dynamo::OrderAction;
 use crate::commerce::orders::{Order, UnsettledPayment};
+use crate::commerce::payments::{CLAIM_LIFETIME, PaymentProvider};
 use crate::coordination::idempotency::dynamo as records;
 use crate::coordination::idempotency::{Claim, KeyedRequest, KeyedRequestError, Settlement};
 use crate::core::deadline::Deadline;
