@@ -19,7 +19,7 @@ use sojourn::edge::direct;
 use sojourn::identity::sessions::{SessionRevoker, SessionStore};
 use sojourn::identity::users::dynamo::{DynamoRoles, DynamoUsers};
 use sojourn::platform::aws;
-use sojourn::sockets::delivery::{ApiGateway, AwsSocketCloser};
+use sojourn::sockets::delivery::{ApiGateway, SocketCloser};
 
 mod handler;
 
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
         let sessions = SessionStore::from_env(dynamodb.clone(), &env, clock::system())?;
         let users = DynamoUsers::from_env(dynamodb.clone(), &env)?;
-        let sockets = AwsSocketCloser::from_env(dynamodb, ApiGateway::new(sdk), &env)?;
+        let sockets = SocketCloser::from_env(dynamodb, ApiGateway::new(sdk), &env)?;
         let revoker = SessionRevoker::from_env(sessions, &env, ids::random())?.with_sockets(sockets);
         direct::serve("admin-users", DynamoRoles::new(users, revoker), handler::handle).await
     })

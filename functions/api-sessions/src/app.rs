@@ -14,7 +14,7 @@ use sojourn::identity::tokens::{PublicKeys, SigningKey, TokenSigner};
 use sojourn::identity::users::dynamo::{DynamoPasswords, DynamoUsers};
 use sojourn::platform::aws;
 use sojourn::platform::secrets_manager::{self, SecretError, SecretsManager};
-use sojourn::sockets::delivery::{ApiGateway, AwsSocketCloser};
+use sojourn::sockets::delivery::{ApiGateway, SocketCloser};
 
 /// What the handler works with.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl App {
         let Keys { signing: signing_key, sealing: sealing_keys } = keys;
         let authenticator = Authenticator::from_env(dynamodb.clone(), env, clock.clone())?;
         let sessions = authenticator.sessions().clone();
-        let sockets = AwsSocketCloser::from_env(dynamodb.clone(), gateway, env)?;
+        let sockets = SocketCloser::from_env(dynamodb.clone(), gateway, env)?;
         let revoker = SessionRevoker::from_env(sessions.clone(), env, ids.clone())?.with_sockets(sockets);
         let users = DynamoUsers::from_env(dynamodb.clone(), env)?;
         Ok(Self {

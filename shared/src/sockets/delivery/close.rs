@@ -23,7 +23,6 @@
 //!
 //! Until that frame, and for two hours at most, such a socket receives what is sent to its user.
 
-use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -94,9 +93,6 @@ impl Closed {
         telemetry::count_case(Metric::ClosedSockets, closing.name(), 1);
     }
 }
-
-/// The name that the functions know.
-pub type AwsSocketCloser = SocketCloser;
 
 /// Closes the sockets of this region.
 #[derive(Debug)]

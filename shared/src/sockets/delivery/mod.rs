@@ -36,7 +36,7 @@ mod gateway;
 mod message;
 mod messenger;
 
-pub use close::{AwsSocketCloser, Closed, Closing, LAST_CLOSE_MARGIN, SocketCloser};
+pub use close::{Closed, Closing, LAST_CLOSE_MARGIN, SocketCloser};
 pub use deliver::{Deliverer, MAX_IN_FLIGHT};
 pub use fan_out::{Continuation, FanOut, HAND_ON_MARGIN, MAX_HOPS, Progress, SelfInvocation};
 pub use gateway::{ApiGateway, LAST_START_MARGIN};
