@@ -72,7 +72,7 @@ pub(crate) enum Proof {
 
 impl Credential {
     /// The user.
-    pub fn user_id(&self) -> &UserId {
+    pub(crate) fn user_id(&self) -> &UserId {
         &self.user_id
     }
 

@@ -3,8 +3,8 @@
 //! A token is a JWT of type `at+jwt` (RFC 9068), signed with Ed25519 by the one function that signs
 //! (`api-sessions`), valid for [`ACCESS_TOKEN_LIFETIME`]. Every other function has the
 //! public keys only, from its configuration, and verifies by itself ([`TokenVerifier`]): that costs less than an
-//! authorizer's extra invocation, and cannot be forgotten, since a handler's caller is a [`Credential`], which is made of a
-//! verified token, or of a cookie that the session's row is held against.
+//! authorizer's extra invocation. A verified token is a [`Credential`](crate::identity::principal::Credential), a claim: the
+//! caller's session is checked before the caller may do anything.
 //!
 //! A token is refused unless all of this holds (RFC 8725):
 //!
