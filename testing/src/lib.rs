@@ -14,6 +14,7 @@
 mod event;
 mod files;
 mod fixture;
+pub mod imports;
 mod redis_server;
 mod redis_tls;
 pub mod sign_ins;
