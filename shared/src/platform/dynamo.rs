@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
@@ -161,16 +160,16 @@ impl CancellationReason {
 
 /// Outcome of a `TransactWriteItems`.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Transaction<R = Vec<CancellationReason>> {
+pub enum Transaction<R> {
     /// All actions happened.
     Committed,
-    /// None happened, for these reasons: one for each action, by its name ([`Reasons`]) or in the order of the actions.
+    /// None happened, for these reasons ([`Reasons`]).
     Cancelled(R),
 }
 
-impl Transaction {
-    /// Reads the outcome from the SDK's answer.
-    pub fn outcome<T, R>(
+impl Transaction<Vec<CancellationReason>> {
+    /// Reads the outcome from the SDK's answer: a reason for each action, in their order.
+    fn outcome<T, R>(
         result: Result<T, SdkError<TransactWriteItemsError, R>>,
         target: &str,
     ) -> Result<Self, DynamoError>
@@ -188,23 +187,6 @@ impl Transaction {
             }
             _ => Err(DynamoError::new("TransactWriteItems", target, error)),
         }
-    }
-}
-
-/// Runs a transaction on `target`. What cancels it for something else than conditions and conflicts is an error.
-pub async fn transact(
-    client: &Client,
-    target: &str,
-    actions: Vec<TransactWriteItem>,
-) -> Result<Transaction, DynamoError> {
-    let request = client.transact_write_items().set_transact_items(Some(actions));
-    let outcome = Transaction::outcome(Box::pin(request.send()).await, target)?;
-    match &outcome {
-        Transaction::Cancelled(reasons) => match reasons.iter().find_map(CancellationReason::error_code) {
-            Some(code) => Err(DynamoError::cancelled(target, code)),
-            None => Ok(outcome),
-        },
-        Transaction::Committed => Ok(outcome),
     }
 }
 

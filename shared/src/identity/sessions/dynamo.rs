@@ -45,7 +45,7 @@ use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{SessionId, UserId};
 use crate::core::retry::Backoff;
 use crate::platform::dynamo::{
-    CancellationReason, DynamoError, Item, RowKey, Rows, Transaction, WriteOutcome, read_rows, text, transact,
+    Actions, DynamoError, Item, RowKey, Rows, Transaction, WriteOutcome, read_rows, text,
 };
 use crate::platform::tables;
 
@@ -209,17 +209,19 @@ impl DynamoSessions {
         let target = format!("session {}", session.id);
         let row: Item = serde_dynamo::to_item(SessionRow::from(session))
             .map_err(|error| DynamoError::unreadable("TransactWriteItems", target.as_str(), error))?;
-        let actions = [row, payload::new_row(session, payload)].map(|row| self.put_new(row));
-        let actions = actions.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let actions = Actions::from([
+            (SessionAction::Session, self.put_new(row)?),
+            (SessionAction::Payload, self.put_new(payload::new_row(session, payload))?),
+        ]);
         let mut backoff = Backoff::within(Deadline::after(PATIENCE));
         loop {
-            let reasons = match transact(&self.client, &target, actions.clone()).await? {
+            let reasons = match actions.commit(&self.client, &target).await? {
                 Transaction::Committed => return Ok(()),
                 Transaction::Cancelled(reasons) => reasons,
             };
-            if let Some(CancellationReason::ConditionFailed(row)) = reasons.into_iter().next() {
+            if let Some(row) = reasons.row_refusing(&SessionAction::Session) {
                 // An earlier try wrote it, whose answer got lost: nobody else has the secret.
-                if parse_session(row)?.tokens == session.tokens {
+                if parse_session(row.clone())?.tokens == session.tokens {
                     return Ok(());
                 }
                 let source = "another session has this id";
@@ -230,6 +232,13 @@ impl DynamoSessions {
             }
         }
     }
+}
+
+/// The names of the actions of a transaction on one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SessionAction {
+    Session,
+    Payload,
 }
 
 /// A session as it is stored, whole.

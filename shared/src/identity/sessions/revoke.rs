@@ -27,7 +27,7 @@ use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{SessionId, SharedIds, UserId};
 use crate::core::retry::Backoff;
 use crate::platform::aws;
-use crate::platform::dynamo::{CancellationReason, Change, DynamoError, Transaction, number, text, transact};
+use crate::platform::dynamo::{Actions, Change, DynamoError, Transaction, number, text};
 use crate::platform::outbox::{self, Event, EventType};
 use crate::platform::tables;
 
@@ -145,7 +145,7 @@ impl SessionRevoker {
             (":user", text(user.as_str())),
         ];
         let revoke = REVOKE.action(self.store.table(), key(id), values)?;
-        let actions = vec![revoke, self.event(user, &ended, now)?];
+        let actions = [revoke, self.event(user, &ended, now)?];
         let revocation = self.commit(&format!("session {id}"), actions, deadline).await?;
         self.ended(user, &ended, deadline).await;
         Ok(revocation)
@@ -159,19 +159,19 @@ impl SessionRevoker {
         Ok(())
     }
 
+    /// Runs the actions. Only the condition of [`REVOKE`] can refuse them.
     async fn commit(
         &self,
         target: &str,
-        actions: Vec<TransactWriteItem>,
+        actions: impl IntoIterator<Item = TransactWriteItem>,
         deadline: Deadline,
     ) -> Result<Revocation, SessionError> {
+        let actions: Actions<()> = actions.into_iter().map(|action| ((), action)).collect();
         let mut backoff = Backoff::within(deadline);
         loop {
-            match transact(self.store.rows().client(), target, actions.clone()).await? {
+            match actions.commit(self.store.rows().client(), target).await? {
                 Transaction::Committed => return Ok(Revocation::Revoked),
-                Transaction::Cancelled(reasons)
-                    if matches!(reasons.first(), Some(CancellationReason::ConditionFailed(_))) =>
-                {
+                Transaction::Cancelled(reasons) if reasons.refused().next().is_some() => {
                     return Ok(Revocation::NotThere);
                 }
                 Transaction::Cancelled(_) if backoff.wait().await => {}

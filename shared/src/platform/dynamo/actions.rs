@@ -20,6 +20,12 @@ impl<N, const C: usize> From<[(N, TransactWriteItem); C]> for Actions<N> {
     }
 }
 
+impl<N> FromIterator<(N, TransactWriteItem)> for Actions<N> {
+    fn from_iter<I: IntoIterator<Item = (N, TransactWriteItem)>>(actions: I) -> Self {
+        Self(actions.into_iter().collect())
+    }
+}
+
 impl<N> Extend<(N, TransactWriteItem)> for Actions<N> {
     fn extend<I: IntoIterator<Item = (N, TransactWriteItem)>>(&mut self, actions: I) {
         self.0.extend(actions);

@@ -15,9 +15,7 @@ use crate::core::ids::{ExportId, SharedIds};
 use crate::core::retry::Backoff;
 use crate::files::exports::export::expires_at;
 use crate::files::exports::{Attempt, Checkpoint, Export, Part, Progress, ResultFile, Status};
-use crate::platform::dynamo::{
-    CancellationReason, Change, DynamoError, Guard, Transaction, number, text, transact,
-};
+use crate::platform::dynamo::{Actions, Change, DynamoError, Guard, Transaction, number, text};
 use crate::platform::outbox::EventType;
 use crate::platform::telemetry::{self, Metric};
 
@@ -77,6 +75,15 @@ pub enum Guarded {
     Overtaken,
     /// The row has ended, or is gone. Nothing was changed.
     Over,
+}
+
+/// The names of the actions of a worker's transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// The export's row, or what changes with it.
+    Export,
+    /// The lock's condition.
+    Guard,
 }
 
 /// The rows of exports, as a worker writes them.
@@ -197,29 +204,27 @@ impl DynamoRows {
         Ok(action)
     }
 
-    /// Runs the actions, of which the first is the row's, under the guard.
+    /// Runs the actions under the guard.
     async fn write(
         &self,
         id: &ExportId,
-        mut actions: Vec<TransactWriteItem>,
+        actions: Vec<TransactWriteItem>,
         Guard(guard): &Guard,
     ) -> Result<Guarded, DynamoError> {
-        actions.push(guard.clone());
+        let mut actions: Actions<Named> = actions.into_iter().map(|action| (Named::Export, action)).collect();
+        actions.extend([(Named::Guard, guard.clone())]);
         let mut backoff = Backoff::within(Deadline::after(RETRY_CONFLICTS_FOR));
         loop {
-            let reasons = match transact(&self.client, id.as_str(), actions.clone()).await? {
+            let reasons = match actions.commit(&self.client, id.as_str()).await? {
                 Transaction::Committed => return Ok(Guarded::Done),
                 Transaction::Cancelled(reasons) => reasons,
             };
-            let is_refused = |reason: Option<&CancellationReason>| {
-                matches!(reason, Some(CancellationReason::ConditionFailed(_)))
-            };
-            // The guard is the last action. It decides first: a successor may have ended the export by now.
-            if is_refused(reasons.last()) {
+            // The guard decides first: a successor may have ended the export by now.
+            if reasons.row_refusing(&Named::Guard).is_some() {
                 return Ok(Guarded::Overtaken);
             }
             // The row has ended; or another export has its slot, which is only possible when this one has expired.
-            if reasons.iter().any(|reason| is_refused(Some(reason))) {
+            if reasons.refused().next().is_some() {
                 return Ok(Guarded::Over);
             }
             telemetry::count(Metric::TransactionConflicts, 1);

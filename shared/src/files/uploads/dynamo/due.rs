@@ -2,13 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::{DELETE, DynamoUploads, Ending, STATUS, delete_values, key, parse};
+use super::{DELETE, DynamoUploads, Ending, STATUS, UploadAction, delete_values, key, parse};
 use crate::core::date_time::rfc3339;
 use crate::core::shards::ShardPage;
 use crate::files::uploads::{SweepEntry, SweepShard, Upload, UploadStatus};
 use crate::platform::dynamo::{
-    CancellationReason, Change, DynamoError, Guard, Item, TimeIndex, Transaction, Write, WriteOutcome, text,
-    transact,
+    Actions, Change, DynamoError, Guard, Item, TimeIndex, Transaction, Write, WriteOutcome, text,
 };
 use crate::platform::telemetry::{self, Metric};
 
@@ -59,19 +58,22 @@ impl DynamoUploads {
     ) -> Result<Ending, DynamoError> {
         let values = delete_values(seen, now);
         let row = key(&seen.owner_id, &seen.upload_id);
-        let actions = vec![DELETE.action(&self.table, row, values)?, guard];
-        let reasons = match transact(&self.client, seen.upload_id.as_str(), actions).await? {
+        let delete = DELETE.action(&self.table, row, values)?;
+        let actions = Actions::from([(UploadAction::Upload, delete), (UploadAction::Guard, guard)]);
+        let reasons = match actions.commit(&self.client, seen.upload_id.as_str()).await? {
             Transaction::Committed => {
                 telemetry::count(Metric::UploadsExpired, 1);
                 return Ok(Ending::Done);
             }
             Transaction::Cancelled(reasons) => reasons,
         };
-        Ok(match reasons.as_slice() {
-            // The lock decides first: a run that was overtaken must stop.
-            [_, CancellationReason::ConditionFailed(_)] => Ending::Overtaken,
-            [CancellationReason::ConditionFailed(_), ..] => Ending::Refused,
-            _ => Ending::Conflict,
+        // The lock decides first: a run that was overtaken must stop.
+        Ok(if reasons.row_refusing(&UploadAction::Guard).is_some() {
+            Ending::Overtaken
+        } else if reasons.row_refusing(&UploadAction::Upload).is_some() {
+            Ending::Refused
+        } else {
+            Ending::Conflict
         })
     }
 

@@ -73,6 +73,14 @@ const DELETE: Change = Change {
     names: STATUS,
 };
 
+/// The names of the actions of a transaction on an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UploadAction {
+    Upload,
+    Usage,
+    Guard,
+}
+
 /// What became of a change of an upload's status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transition {

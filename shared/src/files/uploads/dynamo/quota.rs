@@ -5,11 +5,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use super::{DynamoUploads, Ending, key, usage_key};
+use super::{DynamoUploads, Ending, UploadAction, key, usage_key};
 use crate::core::date_time::rfc3339;
 use crate::files::uploads::{MAX_FILES, SweepShard, Upload, UploadLimits, UploadStatus};
-use crate::platform::dynamo::CancellationReason::ConditionFailed;
-use crate::platform::dynamo::{Change, DynamoError, Item, Transaction, number, text, transact};
+use crate::platform::dynamo::{Actions, Change, DynamoError, Item, Transaction, number, text};
 
 /// Upload ids are new. A row that is there is the same upload, written by an earlier try whose answer was lost.
 const IS_NEW: &str = "attribute_not_exists(uploadId)";
@@ -64,21 +63,23 @@ impl DynamoUploads {
             (":bytesBefore", number(limits.quota_bytes.saturating_sub(upload.size_bytes))),
             (":filesBefore", number(MAX_FILES - 1)),
         ];
-        let actions = vec![
-            self.put(upload, limits)?,
-            RESERVE.action(&self.table, usage_key(&upload.owner_id), values)?,
-        ];
-        let reasons = match transact(&self.client, upload.upload_id.as_str(), actions).await? {
+        let actions = Actions::from([
+            (UploadAction::Upload, self.put(upload, limits)?),
+            (UploadAction::Usage, RESERVE.action(&self.table, usage_key(&upload.owner_id), values)?),
+        ]);
+        let reasons = match actions.commit(&self.client, upload.upload_id.as_str()).await? {
             Transaction::Committed => return Ok(Creation::Created),
             Transaction::Cancelled(reasons) => reasons,
         };
-        match reasons.as_slice() {
-            // The row is there: an earlier try wrote it, whose answer was lost. That try may also have filled the quota.
-            [ConditionFailed(_), ..] => Ok(Creation::Created),
-            [_, ConditionFailed(usage)] => from_item(usage.clone())
+        // The row is there: an earlier try wrote it, whose answer was lost. That try may also have filled the quota.
+        if reasons.row_refusing(&UploadAction::Upload).is_some() {
+            return Ok(Creation::Created);
+        }
+        match reasons.row_refusing(&UploadAction::Usage) {
+            Some(usage) => from_item(usage.clone())
                 .map(Creation::QuotaExceeded)
                 .map_err(|error| DynamoError::unreadable("read", "a usage row", error)),
-            _ => Ok(Creation::Conflict),
+            None => Ok(Creation::Conflict),
         }
     }
 
@@ -89,22 +90,26 @@ impl DynamoUploads {
     /// A usage row that is less than the upload alone contradicts the uploads, which no other try changes.
     pub async fn remove(&self, seen: &Upload, due_before: Timestamp) -> Result<Ending, DynamoError> {
         let release = [(":size", number(seen.size_bytes)), (":one", number(1))];
-        let actions = vec![
-            self.delete_tombstone(seen, due_before)?,
-            RELEASE.action(&self.table, usage_key(&seen.owner_id), release)?,
-        ];
-        let reasons = match transact(&self.client, seen.upload_id.as_str(), actions).await? {
+        let actions = Actions::from([
+            (UploadAction::Upload, self.delete_tombstone(seen, due_before)?),
+            (UploadAction::Usage, RELEASE.action(&self.table, usage_key(&seen.owner_id), release)?),
+        ]);
+        let reasons = match actions.commit(&self.client, seen.upload_id.as_str()).await? {
             Transaction::Committed => return Ok(Ending::Done),
             Transaction::Cancelled(reasons) => reasons,
         };
-        match reasons.as_slice() {
-            [ConditionFailed(_), ..] => Ok(Ending::Refused),
-            [_, ConditionFailed(_)] => {
-                let usage = format!("the usage of {}", seen.owner_id);
-                Err(DynamoError::unreadable("TransactWriteItems", usage, "it is less than the upload alone"))
-            }
-            _ => Ok(Ending::Conflict),
+        if reasons.row_refusing(&UploadAction::Upload).is_some() {
+            return Ok(Ending::Refused);
         }
+        if reasons.row_refusing(&UploadAction::Usage).is_some() {
+            let usage = format!("the usage of {}", seen.owner_id);
+            return Err(DynamoError::unreadable(
+                "TransactWriteItems",
+                usage,
+                "it is less than the upload alone",
+            ));
+        }
+        Ok(Ending::Conflict)
     }
 
     /// The upload's row. An upload that is not READY in time is due for clean-up.

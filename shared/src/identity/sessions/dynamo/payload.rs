@@ -3,14 +3,13 @@
 use aws_sdk_dynamodb::primitives::Blob;
 use jiff::Timestamp;
 
-use super::{DynamoSessions, PATIENCE, key, keys, parse};
+use super::{DynamoSessions, PATIENCE, SessionAction, key, keys, parse};
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, UserId};
 use crate::identity::sessions::{SealedPayload, Session, SessionError, SessionRows};
 use crate::platform::dynamo::{
-    AttributeValue, CancellationReason, Change, DynamoError, Item, RowKey, Transaction, number, read_rows,
-    text, transact,
+    Actions, AttributeValue, Change, DynamoError, Item, RowKey, Transaction, number, read_rows, text,
 };
 use crate::platform::tables;
 
@@ -114,22 +113,22 @@ impl DynamoSessions {
         next: &SealedPayload,
         now: Timestamp,
     ) -> Result<Replaced, SessionError> {
-        use CancellationReason::ConditionFailed;
-
         let payload =
             [(":payload", bytes_of(next)), (":version", number(next.version)), (":seen", number(seen))];
-        let actions = vec![
-            STAMP.action(&self.table, key(id), [(":now", text(rfc3339(now)))])?,
-            REPLACE.action(&self.table, payload_key(id), payload)?,
-        ];
-        let reasons = match transact(&self.client, &format!("the payload of session {id}"), actions).await? {
+        let stamp = STAMP.action(&self.table, key(id), [(":now", text(rfc3339(now)))])?;
+        let replace = REPLACE.action(&self.table, payload_key(id), payload)?;
+        let actions = Actions::from([(SessionAction::Session, stamp), (SessionAction::Payload, replace)]);
+        let target = format!("the payload of session {id}");
+        let reasons = match actions.commit(&self.client, &target).await? {
             Transaction::Committed => return Ok(Replaced::Done),
             Transaction::Cancelled(reasons) => reasons,
         };
-        Ok(match reasons.as_slice() {
-            [ConditionFailed(_), ..] => Replaced::Ended,
+        if reasons.row_refusing(&SessionAction::Session).is_some() {
+            return Ok(Replaced::Ended);
+        }
+        Ok(match reasons.row_refusing(&SessionAction::Payload) {
             // An earlier try wrote it, whose answer got lost: no two seals have the same bytes.
-            [_, ConditionFailed(row)] if is_payload(row) && parse_payload(row)? == *next => Replaced::Done,
+            Some(row) if is_payload(row) && parse_payload(row)? == *next => Replaced::Done,
             _ => Replaced::Overtaken,
         })
     }

@@ -31,9 +31,7 @@ use crate::core::retry::Backoff;
 use crate::identity::email::Email;
 use crate::identity::principal::Role;
 use crate::identity::sessions;
-use crate::platform::dynamo::{
-    CancellationReason, DynamoError, Item, RowKey, Transaction, read_snapshot, text,
-};
+use crate::platform::dynamo::{Actions, DynamoError, Item, RowKey, Transaction, read_snapshot, text};
 use crate::platform::tables;
 
 mod passwords;
@@ -104,17 +102,15 @@ impl DynamoUsers {
 
     async fn try_create(&self, profile: Item, pointer: Item, user: &User) -> Result<Creation, DynamoError> {
         let target = target(user.id.as_str());
-        let request = self
-            .client
-            .transact_write_items()
-            .transact_items(self.put_new(pointer)?)
-            .transact_items(self.put_new(profile)?);
-        let result = Box::pin(request.send()).await;
-        let reasons = match Transaction::outcome(result, &target)? {
+        let actions = Actions::from([
+            (AccountAction::Address, self.put_new(pointer)?),
+            (AccountAction::Account, self.put_new(profile)?),
+        ]);
+        let reasons = match actions.send(&self.client, &target).await? {
             Transaction::Committed => return Ok(Creation::Settled(SignUp::Created(user.clone()))),
             Transaction::Cancelled(reasons) => reasons,
         };
-        if let [CancellationReason::ConditionFailed(owner), ..] = reasons.as_slice() {
+        if let Some(owner) = reasons.row_refusing(&AccountAction::Address) {
             // The commit of a try whose answer was lost is our own.
             let ours = owner.get("accountId").and_then(|id| id.as_s().ok()) == Some(&user.id.to_string());
             return Ok(Creation::Settled(if ours {
@@ -124,21 +120,23 @@ impl DynamoUsers {
             }));
         }
         // Never the reasons themselves: they carry items, and an item carries a hash.
-        let other = reasons.iter().find_map(|reason| match reason {
-            CancellationReason::None | CancellationReason::Conflict => None,
-            CancellationReason::ConditionFailed(_) => Some("the user id is in use".to_owned()),
-            CancellationReason::Other(code) => Some(code.clone()),
-        });
-        match other {
-            None => Ok(Creation::Conflict),
-            Some(code) => Err(DynamoError {
-                operation: "TransactWriteItems",
-                target,
-                code: Some(code),
-                source: "the transaction was cancelled".into(),
-            }),
+        if reasons.row_refusing(&AccountAction::Account).is_some() {
+            return Err(DynamoError::cancelled(target, "the user id is in use"));
         }
+        reasons.require_no_error(&target)?;
+        Ok(Creation::Conflict)
     }
+}
+
+/// The names of the actions of a transaction on an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AccountAction {
+    /// The e-mail address that leads to it.
+    Address,
+    /// Its profile.
+    Account,
+    /// The end of its sessions.
+    Sessions,
 }
 
 /// What one try to create an account came to.

@@ -1,13 +1,12 @@
 //! A new password, and the end of every session that was opened with the old one, in one transaction.
 
-use super::{DynamoUsers, profile_key, target};
+use super::{AccountAction, DynamoUsers, profile_key, target};
 use crate::core::deadline::Deadline;
 use crate::core::ids::SessionId;
 use crate::core::retry::Backoff;
 use crate::identity::sessions::{EndedSessions, SessionRevoker};
 use crate::identity::users::{PasswordHash, PasswordUpdate, User, UserError};
-use crate::platform::dynamo::CancellationReason::ConditionFailed;
-use crate::platform::dynamo::{Change, Transaction, text, transact};
+use crate::platform::dynamo::{Actions, Change, Transaction, text};
 
 /// The password is still the one that was held against the caller's: of two changes at once one counts.
 const CHANGE: Change =
@@ -52,26 +51,25 @@ impl DynamoPasswords {
         deadline: Deadline,
     ) -> Result<PasswordUpdate, UserError> {
         let values = [(":old", text(old.expose())), (":new", text(new.expose()))];
-        let mut actions = vec![CHANGE.action(&self.users.table, profile_key(&user.id), values)?];
-        actions.extend(self.revoker.actions_for_all_but(spared, &user.id, user.token_version)?);
+        let change = CHANGE.action(&self.users.table, profile_key(&user.id), values)?;
+        let end = self.revoker.actions_for_all_but(spared, &user.id, user.token_version)?;
+        let mut actions = Actions::from([(AccountAction::Account, change)]);
+        actions.extend(end.into_iter().map(|action| (AccountAction::Sessions, action)));
         let mut backoff = Backoff::within(deadline);
         loop {
-            match transact(&self.users.client, &target(user.id.as_str()), actions.clone()).await? {
+            let reasons = match actions.commit(&self.users.client, &target(user.id.as_str())).await? {
                 Transaction::Committed => return Ok(PasswordUpdate::Done),
-                Transaction::Cancelled(reasons) => match reasons.as_slice() {
-                    // Our own try, whose answer was lost.
-                    [ConditionFailed(account), ..]
-                        if account.get("passwordHash") == Some(&text(new.expose())) =>
-                    {
-                        return Ok(PasswordUpdate::Done);
-                    }
-                    [ConditionFailed(_), ..] => return Ok(PasswordUpdate::OtherPassword),
-                    [_, ConditionFailed(_), ..] | [_, _, ConditionFailed(_), ..] => {
-                        return Ok(PasswordUpdate::SessionEnded);
-                    }
-                    _ if backoff.wait().await => {}
-                    _ => return Err(UserError::Busy),
-                },
+                Transaction::Cancelled(reasons) => reasons,
+            };
+            match reasons.row_refusing(&AccountAction::Account) {
+                // Our own try, whose answer was lost.
+                Some(account) if account.get("passwordHash") == Some(&text(new.expose())) => {
+                    return Ok(PasswordUpdate::Done);
+                }
+                Some(_) => return Ok(PasswordUpdate::OtherPassword),
+                None if reasons.refused().next().is_some() => return Ok(PasswordUpdate::SessionEnded),
+                None if backoff.wait().await => {}
+                None => return Err(UserError::Busy),
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::identity::email::Email;
 use crate::identity::principal::Role;
 use crate::identity::sessions::{EndedSessions, SessionRevoker};
 use crate::identity::users::{RoleChange, User, UserError};
-use crate::platform::dynamo::{AttributeValue, CancellationReason, Change, Transaction, text, transact};
+use crate::platform::dynamo::{Actions, AttributeValue, Change, Transaction, text};
 
 /// A role is granted to an account that is there: an update would otherwise make half of one. `ADD` on a set: concurrent
 /// grants all count, a repeated one changes nothing.
@@ -72,8 +72,8 @@ impl DynamoRoles {
         Ok(change)
     }
 
-    /// Applies the actions to an account, and reads what it is now. The first action's condition refuses when there is
-    /// nothing to change, or no account; else it is `changed`.
+    /// Applies the actions to an account, and reads what it is now. Only the condition on the account can refuse them: there
+    /// is nothing to change, or no account. Else it is `changed`.
     async fn settle(
         &self,
         user: &UserId,
@@ -81,13 +81,12 @@ impl DynamoRoles {
         changed: fn(User) -> RoleChange,
         deadline: Deadline,
     ) -> Result<RoleChange, UserError> {
+        let actions: Actions<()> = actions.into_iter().map(|action| ((), action)).collect();
         let mut backoff = Backoff::within(deadline);
         let outcome = loop {
-            match transact(&self.users.client, &target(user.as_str()), actions.clone()).await? {
+            match actions.commit(&self.users.client, &target(user.as_str())).await? {
                 Transaction::Committed => break changed,
-                Transaction::Cancelled(reasons)
-                    if matches!(reasons.first(), Some(CancellationReason::ConditionFailed(_))) =>
-                {
+                Transaction::Cancelled(reasons) if reasons.refused().next().is_some() => {
                     break RoleChange::Settled;
                 }
                 Transaction::Cancelled(_) if backoff.wait().await => {}
