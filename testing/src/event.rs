@@ -1,12 +1,13 @@
 //! Requests made of the files in `events/`.
 
-use lambda_http::{Context, RequestExt};
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use sojourn::core::clock::{Clock, SystemClock};
+use sojourn::core::deadline::{ANSWER_MARGIN, Deadline};
 use sojourn::edge::http::Incoming;
 
-/// Milliseconds that an invocation has.
-const TIMEOUT_MS: u64 = 29_000;
+/// The time that an invocation has.
+const TIMEOUT: Duration = Duration::from_secs(29);
 
 /// An event of API Gateway, on its way to a handler.
 #[must_use = "a handler takes it"]
@@ -56,9 +57,7 @@ impl Event {
 
     /// The request that a handler gets of it.
     pub fn incoming(self) -> Incoming {
-        let mut context = Context::default();
-        context.deadline = u64::try_from(SystemClock.now().as_millisecond()).unwrap() + TIMEOUT_MS;
         let request = lambda_http::request::from_str(&self.0.to_string()).unwrap();
-        Incoming::new(request.with_lambda_context(context))
+        Incoming::new(request, Deadline::after(TIMEOUT).earlier_by(ANSWER_MARGIN))
     }
 }

@@ -11,9 +11,8 @@ use serde_json::Value;
 
 use super::{Authenticator, authenticator, media_type};
 use crate::coordination::idempotency::{HEADER, IdempotencyKey};
-use crate::core::clock::{Clock, SystemClock};
 use crate::core::cursor::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
-use crate::core::deadline::{ANSWER_MARGIN, Deadline};
+use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, UserId};
 use crate::core::json;
 use crate::core::precondition::{IF_MATCH, IF_NONE_MATCH, Preconditions};
@@ -35,14 +34,12 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Wraps the request that `lambda_http` made of the event.
-    pub fn new(request: Request) -> Self {
+    /// Wraps the request that `lambda_http` made of the event. It must be answered by `deadline`.
+    pub fn new(request: Request, deadline: Deadline) -> Self {
         let route = match request.request_context_ref() {
             Some(RequestContext::ApiGatewayV2(context)) => context.route_key.clone().unwrap_or_default(),
             _ => String::new(),
         };
-        let deadline_ms = request.lambda_context_ref().map_or(0, |context| context.deadline);
-        let deadline = Deadline::of_invocation(deadline_ms, SystemClock.now()).earlier_by(ANSWER_MARGIN);
         Self { request, route, deadline }
     }
 
@@ -250,7 +247,6 @@ pub fn invalid(detail: impl Display) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lambda_http::Context;
     use serde::Deserialize;
     use serde_json::json;
     use std::future::pending;
@@ -266,10 +262,14 @@ mod tests {
     #[test]
     fn the_source_address_is_the_gateways_and_not_the_headers() {
         assert_eq!(request("{}", "k").source_address(), Some("192.0.2.1".parse().unwrap()));
-        assert_eq!(Incoming::new(Request::default()).source_address(), None);
+        assert_eq!(Incoming::new(Request::default(), soon()).source_address(), None);
     }
 
-    /// A request with this body and key, of which 300 ms are left: 50 for the work.
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_millis(50))
+    }
+
+    /// A request with this body and key, which has 50 ms left.
     fn request(body: &str, key: &str) -> Incoming {
         let event = json!({
             "version": "2.0", "routeKey": "POST /sessions", "rawPath": "/sessions", "rawQueryString": "",
@@ -280,14 +280,7 @@ mod tests {
             },
             "body": body, "isBase64Encoded": false,
         });
-        let mut context = Context::default();
-        let left = ANSWER_MARGIN + Duration::from_millis(50);
-        let end_ms =
-            i128::from(SystemClock.now().as_millisecond()) + i128::try_from(left.as_millis()).unwrap();
-        context.deadline = u64::try_from(end_ms).unwrap();
-        Incoming::new(
-            lambda_http::request::from_str(&event.to_string()).unwrap().with_lambda_context(context),
-        )
+        Incoming::new(lambda_http::request::from_str(&event.to_string()).unwrap(), soon())
     }
 
     #[test]

@@ -37,12 +37,12 @@ where
     F: Future<Output = Result<Reply, Problem>> + Send + 'static,
 {
     let handler = Arc::new(handler);
-    invocation::serve(function, app, move |app, mut event: LambdaEvent<LambdaRequest>, _| {
+    invocation::serve(function, app, move |app, mut event: LambdaEvent<LambdaRequest>, deadline| {
         let handler = Arc::clone(&handler);
         async move {
             cookies::keep_readable(&mut event.payload);
             let mut adapter = Adapter::from(service_fn(move |request: Request| {
-                let incoming = Incoming::new(request);
+                let incoming = Incoming::new(request, deadline);
                 let (route, challenge) = (incoming.route().to_owned(), incoming.challenge());
                 let work = handler(Arc::clone(&app), incoming);
                 async move { answer(&route, challenge, work.await) }
@@ -117,7 +117,9 @@ fn into_response(reply: Reply) -> Result<Response<Body>, InvalidAnswer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::deadline::Deadline;
     use serde_json::json;
+    use std::time::Duration;
 
     fn header(response: &Response<Body>, name: &str) -> Option<String> {
         response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
@@ -137,7 +139,11 @@ mod tests {
             if let Some(credentials) = authorization {
                 request.headers_mut().insert("authorization", credentials.parse().unwrap());
             }
-            let refused = answer("GET /", Incoming::new(request).challenge(), Err(Problem::new(kind, "")));
+            let refused = answer(
+                "GET /",
+                Incoming::new(request, Deadline::after(Duration::ZERO)).challenge(),
+                Err(Problem::new(kind, "")),
+            );
             assert_eq!(header(&refused.unwrap(), "www-authenticate").as_deref(), challenge, "{kind:?}");
         }
     }

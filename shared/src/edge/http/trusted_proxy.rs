@@ -123,8 +123,9 @@ fn digest_of(secret: &str) -> Redacted<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lambda_http::Context;
+    use crate::core::deadline::Deadline;
     use serde_json::json;
+    use std::time::Duration;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
     const NEXT: &str = "fedcba9876543210fedcba9876543210";
@@ -143,7 +144,7 @@ mod tests {
             "isBase64Encoded": false,
         });
         let request = lambda_http::request::from_str(&event.to_string()).unwrap();
-        Incoming::new(lambda_http::RequestExt::with_lambda_context(request, Context::default()))
+        Incoming::new(request, Deadline::after(Duration::ZERO))
     }
 
     fn proxy(secret: &str, direct: &str) -> TrustedProxy {

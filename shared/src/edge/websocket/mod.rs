@@ -41,12 +41,9 @@ where
     invocation::serve(function, app, move |app, event: LambdaEvent<Value>, deadline| {
         let handler = Arc::clone(&handler);
         async move {
-            let answered = match Incoming::read(event.payload, deadline) {
+            let answered = match read(event.payload, deadline) {
                 Ok(incoming) => in_time(incoming, deadline, |incoming| handler(app, incoming)).await,
-                Err(problem) => {
-                    invocation::refused("", &problem);
-                    Err(problem)
-                }
+                Err(problem) => Err(problem),
             };
             Ok::<_, Infallible>(gateway_answer(answered.unwrap_or_else(Problem::into_reply)))
         }
@@ -106,12 +103,9 @@ async fn answer_message<F>(event: Value, deadline: Deadline, work: impl FnOnce(I
 where
     F: Future<Output = Result<Value, Problem>>,
 {
-    let incoming = match Incoming::read(event, deadline) {
+    let incoming = match read(event, deadline) {
         Ok(incoming) => incoming,
-        Err(problem) => {
-            invocation::refused("", &problem);
-            return gateway_answer(problem.into_reply());
-        }
+        Err(problem) => return gateway_answer(problem.into_reply()),
     };
     let frame = in_time(incoming, deadline, work).await.unwrap_or_else(|problem| error_frame(&problem));
     gateway_answer(Reply::json(200, frame))
@@ -127,6 +121,11 @@ pub fn error_frame(problem: &Problem) -> Value {
         frame["retryAfterSeconds"] = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).into();
     }
     frame
+}
+
+/// Reads an event, and reports one that cannot be read.
+fn read(event: Value, deadline: Deadline) -> Result<Incoming, Problem> {
+    Incoming::read(event, deadline).inspect_err(|problem| invocation::refused("", problem))
 }
 
 /// Does `work` until the deadline, and reports a refusal. Deliveries end before the deadline by themselves; this is for a
