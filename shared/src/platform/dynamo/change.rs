@@ -1,5 +1,7 @@
 //! Conditional updates as constants: what is written, and on what condition, side by side.
 
+use std::collections::HashMap;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
@@ -25,19 +27,16 @@ impl Change {
         key: Item,
         values: [(&str, AttributeValue); N],
     ) -> Result<TransactWriteItem, DynamoError> {
-        let mut update = Update::builder()
+        let update = Update::builder()
             .table_name(table)
             .set_key(Some(key))
             .update_expression(self.update)
             .set_condition_expression(self.condition.map(str::to_owned))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        for (name, attribute) in self.names {
-            update = update.expression_attribute_names(*name, *attribute);
-        }
-        for (name, value) in values {
-            update = update.expression_attribute_values(name, value);
-        }
-        let update = update.build().map_err(|error| DynamoError::unreadable("build", table, error))?;
+            .set_expression_attribute_names(self.names())
+            .set_expression_attribute_values(named(values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build();
+        let update = update.map_err(|error| DynamoError::unreadable("build", table, error))?;
         Ok(TransactWriteItem::builder().update(update).build())
     }
 
@@ -49,19 +48,24 @@ impl Change {
         key: Item,
         values: [(&str, AttributeValue); N],
     ) -> UpdateItemFluentBuilder {
-        let mut update = client
+        client
             .update_item()
             .table_name(table)
             .set_key(Some(key))
             .update_expression(self.update)
             .set_condition_expression(self.condition.map(str::to_owned))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        for (name, attribute) in self.names {
-            update = update.expression_attribute_names(*name, *attribute);
-        }
-        for (name, value) in values {
-            update = update.expression_attribute_values(name, value);
-        }
-        update
+            .set_expression_attribute_names(self.names())
+            .set_expression_attribute_values(named(values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
+
+    fn names(&self) -> Option<HashMap<String, String>> {
+        named(self.names.iter().map(|(name, attribute)| (*name, (*attribute).to_owned())))
+    }
+}
+
+/// DynamoDB refuses an empty map: none is left out.
+fn named<'a, V>(pairs: impl IntoIterator<Item = (&'a str, V)>) -> Option<HashMap<String, V>> {
+    let map: HashMap<_, _> = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    (!map.is_empty()).then_some(map)
 }
