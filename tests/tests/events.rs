@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use sojourn_local::services::access::arn;
+use sojourn_local::template::arn;
 use sojourn_tests::{Answer, Customer, File, TestRegion, fresh_key, workspace};
 
 /// Who the operators' placeholders of the files stand for.

@@ -13,7 +13,7 @@ use serde_json::json;
 use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::date_time::rfc3339;
 use sojourn::platform::tables;
-use sojourn_local::services::access::arn;
+use sojourn_local::template::arn;
 use sojourn_local::template::model::{Condition, Function, Statement};
 use sojourn_local::template::{self, Context};
 use sojourn_tests::{Customer, File, PASSWORD, Socket, TestRegion, fresh_key, workspace};

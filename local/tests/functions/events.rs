@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use sojourn_local::functions::Settings;
 use sojourn_local::functions::outcome::{HandOver, HandedOver};
-use sojourn_local::services::access::arn;
 use sojourn_local::services::sqs::{Counts, Take};
+use sojourn_local::template::arn;
 use sojourn_local::template::model::{EventInvoke, Statement};
 
 use crate::support::{DEAD, Fixture, Setup, start_with};

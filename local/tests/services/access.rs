@@ -2,8 +2,9 @@
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{ConditionCheck, Get, KeysAndAttributes, TransactGetItem, TransactWriteItem};
-use sojourn_local::services::access::{Key, arn};
+use sojourn_local::services::access::Key;
 use sojourn_local::services::dynamodb::Embedded;
+use sojourn_local::template::arn;
 
 use crate::support::{client, client_of, function, order_entry, put_order, stack, stock_entry, text};
 

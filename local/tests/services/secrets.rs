@@ -8,8 +8,9 @@ use aws_sdk_secretsmanager::config::{BehaviorVersion, Region};
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use sojourn_local::services::Controls;
-use sojourn_local::services::access::{Access, arn};
+use sojourn_local::services::access::Access;
 use sojourn_local::services::secrets::Secrets;
+use sojourn_local::template::arn;
 
 use crate::support::{ANYWHERE, credentials, function, key, stack};
 

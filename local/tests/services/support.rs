@@ -9,8 +9,9 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use serde_json::json;
-use sojourn_local::services::access::{Access, Key, arn};
+use sojourn_local::services::access::{Access, Key};
 use sojourn_local::services::dynamodb::Embedded;
+use sojourn_local::template::arn;
 use sojourn_local::template::model::{EventInvoke, Function, Stack, Statement, Table};
 
 /// Any free port of this machine.

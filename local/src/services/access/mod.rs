@@ -31,7 +31,7 @@ pub(in crate::services) use policy::{Case, matches};
 pub use policy::{Details, Grant, Permission};
 pub use signature::{Unauthenticated, access_key_id};
 
-pub use crate::template::arn;
+use crate::template::arn;
 use crate::template::model::Stack;
 use policy::Policy;
 

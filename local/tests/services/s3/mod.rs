@@ -19,10 +19,11 @@ use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::StatusCode;
-use sojourn_local::services::access::{Access, arn};
+use sojourn_local::services::access::Access;
 use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_local::services::s3::S3;
 use sojourn_local::services::{Controls, Service};
+use sojourn_local::template::arn;
 use sojourn_local::template::model::{Bucket, CorsRule};
 
 use crate::support::{ANYWHERE, credentials, function, key, stack};

@@ -19,8 +19,9 @@ use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName
 use jiff::{SignedDuration, Timestamp};
 use sojourn_local::clock::Clock;
 use sojourn_local::services::Controls;
-use sojourn_local::services::access::{Access, arn};
+use sojourn_local::services::access::Access;
 use sojourn_local::services::sqs::{Queues, Sqs};
+use sojourn_local::template::arn;
 use sojourn_local::template::model::{Queue, Redrive, Stack};
 
 use crate::support::{ANYWHERE, credentials, function, key};

@@ -6,8 +6,8 @@ use aws_sdk_sqs::types::{
     MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry, SendMessageBatchResultEntry,
 };
 use sojourn_local::services::Service;
-use sojourn_local::services::access::arn;
 use sojourn_local::services::faults::{Effect, Failure, Rule};
+use sojourn_local::template::arn;
 
 use super::{MIB, Stage, bodies, code};
 
