@@ -19,6 +19,14 @@ pub fn index(table_name: &str, index_name: &str) -> String {
     format!("{}/index/{index_name}", table(table_name))
 }
 
+/// The last part of a stream's ARN. AWS has the time at which the stream was enabled there.
+pub const STREAM_LABEL: &str = "local";
+
+/// A table's stream: what `Fn::GetAtt Table.StreamArn` gives.
+pub fn stream(table_name: &str) -> String {
+    format!("{}/stream/{STREAM_LABEL}", table(table_name))
+}
+
 /// A bucket.
 pub fn bucket(name: &str) -> String {
     format!("arn:aws:s3:::{name}")

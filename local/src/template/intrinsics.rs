@@ -72,7 +72,7 @@ impl Scope<'_> {
         let name = self.physical_name(id)?;
         Ok(match (kind, attribute) {
             ("AWS::DynamoDB::Table", "Arn") => arn::table(&name),
-            ("AWS::DynamoDB::Table", "StreamArn") => format!("{}/stream/local", arn::table(&name)),
+            ("AWS::DynamoDB::Table", "StreamArn") => arn::stream(&name),
             ("AWS::S3::Bucket", "Arn") => arn::bucket(&name),
             ("AWS::Serverless::Function", "Arn") => arn::function(&name),
             ("AWS::SecretsManager::Secret", "Id") => arn::secret(&name),

@@ -9,5 +9,6 @@ mod faults;
 mod s3;
 mod secrets;
 mod sqs;
+mod streams;
 mod support;
 mod usage;

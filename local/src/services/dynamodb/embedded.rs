@@ -1,7 +1,9 @@
 //! A DynamoDB for one test: the given tables, in memory, on a free port, gone when dropped.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
+use super::streams::Streams;
 use super::{DynamoDb, DynamoDbError, Storage};
 use crate::services::Controls;
 use crate::services::access::Access;
@@ -56,6 +58,11 @@ impl Embedded {
     /// What was asked.
     pub fn usage(&self) -> &Usage {
         &self.controls.usage
+    }
+
+    /// The streams of the tables; `None` over another DynamoDB.
+    pub fn streams(&self) -> Option<Arc<Streams>> {
+        self.dynamodb.streams()
     }
 
     /// Deletes expired items now, as TTL does in its own time; how many there were.

@@ -10,6 +10,7 @@ use super::engine::Engine;
 use super::operations::{self, Consumed, Metering};
 use super::remote::TABLE_TARGET;
 use super::request::Outline;
+use super::streams;
 use crate::services::call::{Call, Service};
 use crate::services::json;
 use crate::services::pipeline::{self, Api, Reading, Refusal, Refused};
@@ -19,8 +20,11 @@ use crate::services::usage::{Units, Usage};
 /// DynamoDB's own bound on a request.
 pub(super) const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
-/// What `X-Amz-Target` starts with, for tables and for their streams.
-const TARGETS: [&str; 2] = [TABLE_TARGET, "DynamoDBStreams_20120810."];
+/// What `X-Amz-Target` starts with for requests about streams.
+const STREAM_TARGET: &str = "DynamoDBStreams_20120810.";
+
+/// Operations after which nothing has changed. Readers of streams are woken after all others.
+const READS: [&str; 5] = ["GetItem", "Query", "Scan", "BatchGetItem", "TransactGetItems"];
 
 /// Operations whose capacity is counted in write units.
 const WRITES: [&str; 5] = ["PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"];
@@ -44,7 +48,10 @@ impl Api for DynamoDbApi {
     type Work = Work;
 
     fn operation(&self, head: &Parts) -> Result<String, Refused<Body>> {
-        let operation = TARGETS.iter().find_map(|target| json::operation(head, target));
+        let about_streams = |operation: &&str| streams::api::OPERATIONS.contains(operation);
+        let operation = json::operation(head, STREAM_TARGET).filter(about_streams);
+        let operation = operation
+            .or_else(|| json::operation(head, TABLE_TARGET).filter(|operation| !about_streams(operation)));
         operation.map(str::to_owned).ok_or_else(|| Box::new(unknown_operation()))
     }
 
@@ -60,7 +67,7 @@ impl Api for DynamoDbApi {
     }
 
     async fn perform(&self, call: &Call, work: Work) -> Response<Body> {
-        let (mut response, consumed) = self.ask_engine(&call.operation, &work.body).await;
+        let (mut response, consumed) = self.ask_engine(call, &work.body).await;
         response.extensions_mut().insert(pipeline::Consumed(units(&call.operation, consumed)));
         response
     }
@@ -80,13 +87,21 @@ impl Api for DynamoDbApi {
 
 impl DynamoDbApi {
     /// Blocks while the embedded engine works, which is why this endpoint has threads of its own.
-    async fn ask_engine(&self, operation: &str, body: &str) -> (Response<Body>, Vec<Consumed>) {
-        let (database, tokens) = match &*self.engine {
-            Engine::Embedded { database, tokens } => (database, tokens),
+    async fn ask_engine(&self, call: &Call, body: &str) -> (Response<Body>, Vec<Consumed>) {
+        let operation = call.operation.as_str();
+        let (database, tokens, streams) = match &*self.engine {
+            Engine::Embedded { database, tokens, streams } => (database, tokens, streams),
             Engine::Remote(remote) => return (remote.run(operation, body).await, Vec::new()),
         };
+        if streams::api::OPERATIONS.contains(&operation) {
+            return (stream_answer(streams.answer(operation, body)), Vec::new());
+        }
         let metering = if self.usage.is_recording() { Metering::On } else { Metering::Off };
-        match operations::run(database, tokens, operation, body, metering) {
+        let answer = operations::run(database, tokens, streams, operation, body, metering);
+        if !READS.contains(&operation) {
+            streams.written(&call.resources);
+        }
+        match answer {
             Some(Ok(done)) => (json::answer(StatusCode::OK, done.body), done.consumed),
             Some(Err(error)) => {
                 let status =
@@ -95,6 +110,13 @@ impl DynamoDbApi {
             }
             None => (unknown_operation(), Vec::new()),
         }
+    }
+}
+
+fn stream_answer(answer: Result<serde_json::Value, streams::api::Refused>) -> Response<Body> {
+    match answer {
+        Ok(answer) => json::answer(StatusCode::OK, answer.to_string()),
+        Err(refused) => json::error(refused.status, refused.kind, &refused.message),
     }
 }
 

@@ -1,22 +1,34 @@
-//! The database engine, opened in memory or on a file, and given an index that it lacks.
+//! The database engine, opened in memory or on a file, and given what it lacks: an index, and the rules of streams.
 //!
 //! A write to a table with a stream takes the number after the stream's last one, and the engine finds that by reading
 //! every record of the stream: the ten-thousandth order would pay for all before it. With [`STREAM_INDEX`] it is one
 //! step, however long the stream is. The index goes into the file and stays there; an engine that brings one of its own
 //! some day does not mind.
+//!
+//! Records of a stream that can't be read any more are deleted when the file is opened, and every stream in the file keeps
+//! both images from then on (see [`streams`](super::streams)).
 
 use std::path::Path;
+use std::sync::Arc;
 
 use dynoxide::storage::Storage;
 use dynoxide::{Database, DynoxideError};
 use ulid::Ulid;
 
 use super::remote::Remote;
+use super::streams::{RETENTION, Streams};
 use super::tokens::Tokens;
+use crate::clock;
 
 /// On the very expression that the engine asks the largest value of, or `SQLite` would not use it.
 const STREAM_INDEX: &str = "CREATE INDEX IF NOT EXISTS stream_order \
      ON _stream_records (table_name, CAST(sequence_number AS INTEGER))";
+
+/// Both images, whatever the template says: without them, a write that changes nothing looks like any other.
+const KEEP_BOTH_IMAGES: &str =
+    "UPDATE _tables SET stream_view_type = 'NEW_AND_OLD_IMAGES' WHERE stream_enabled = 1";
+
+const TRIM: &str = "DELETE FROM _stream_records WHERE created_at < ?1";
 
 /// What answers the requests.
 pub(super) enum Engine {
@@ -26,9 +38,25 @@ pub(super) enum Engine {
         database: Database,
         /// The tokens of transactions.
         tokens: Tokens,
+        /// The streams of the tables.
+        streams: Arc<Streams>,
     },
     /// Another DynamoDB.
     Remote(Remote),
+}
+
+impl Engine {
+    /// Deletes expired items now; how many there were.
+    pub(super) fn sweep_ttl(&self) -> Result<usize, String> {
+        let Self::Embedded { database, streams, .. } = self else {
+            return Err("they are in another DynamoDB".to_owned());
+        };
+        let items = database.sweep_ttl().map_err(|error| error.to_string())?;
+        if items > 0 {
+            streams.written(&[]);
+        }
+        Ok(items)
+    }
 }
 
 /// An empty database that is gone when it is closed.
@@ -46,7 +74,12 @@ pub(super) fn in_memory() -> Result<Database, DynoxideError> {
 /// The database in a file, which is made if it isn't there.
 pub(super) fn on_file(path: &Path) -> Result<Database, DynoxideError> {
     let path = path.to_string_lossy();
-    Storage::new(&path)?.conn().execute_batch(STREAM_INDEX)?;
+    let storage = Storage::new(&path)?;
+    storage.conn().execute_batch(STREAM_INDEX)?;
+    storage.conn().execute_batch(KEEP_BOTH_IMAGES)?;
+    let oldest = clock::now().as_second().saturating_sub_unsigned(RETENTION.as_secs());
+    storage.conn().execute(TRIM, [oldest])?;
+    drop(storage);
     Database::new(&path)
 }
 

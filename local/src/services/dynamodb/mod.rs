@@ -1,7 +1,7 @@
 //! DynamoDB in the process: the template's tables over an embedded SQLite-backed engine, behind our own endpoint.
 //!
 //! Limits of the engine: reads are always consistent, there are no global tables, nothing is ever throttled and no
-//! transaction conflicts by itself; ARNs in answers carry the engine's own region name.
+//! transaction conflicts by itself.
 
 mod attributes;
 mod embedded;
@@ -10,6 +10,7 @@ mod engine;
 mod operations;
 mod remote;
 mod request;
+pub mod streams;
 mod sweeper;
 mod tables;
 mod tokens;
@@ -19,8 +20,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-use dynoxide::Database;
 
 pub use embedded::Embedded;
 pub use tables::TableError;
@@ -32,6 +31,7 @@ use crate::template::model::Table;
 use endpoint::{DynamoDbApi, MAX_BODY_BYTES};
 use engine::Engine;
 use remote::Remote;
+use streams::Streams;
 use sweeper::Sweeper;
 use tokens::Tokens;
 
@@ -105,7 +105,7 @@ impl DynamoDb {
 
     /// Deletes expired items every so often from now on.
     pub fn sweep_every(mut self, interval: Duration) -> Result<Self, DynamoDbError> {
-        let sweeper = Sweeper::start(self.database()?.clone(), interval)
+        let sweeper = Sweeper::start(Arc::clone(&self.engine), interval)
             .map_err(|source| StartError::Thread { service: "DynamoDB TTL", source })?;
         self.sweeper = Some(sweeper);
         Ok(self)
@@ -113,16 +113,14 @@ impl DynamoDb {
 
     /// Deletes expired items now; how many there were.
     pub fn sweep_ttl(&self) -> Result<usize, DynamoDbError> {
-        self.database()?.sweep_ttl().map_err(|error| DynamoDbError::Sweep { reason: error.to_string() })
+        self.engine.sweep_ttl().map_err(|reason| DynamoDbError::Sweep { reason })
     }
 
-    fn database(&self) -> Result<&Database, DynamoDbError> {
+    /// The streams of the tables; `None` if they are in another DynamoDB.
+    pub fn streams(&self) -> Option<Arc<Streams>> {
         match &*self.engine {
-            Engine::Embedded { database, .. } => Ok(database),
-            Engine::Remote(_) => {
-                let reason = "they are in another DynamoDB".to_owned();
-                Err(DynamoDbError::Sweep { reason })
-            }
+            Engine::Embedded { streams, .. } => Some(Arc::clone(streams)),
+            Engine::Remote(_) => None,
         }
     }
 
@@ -144,5 +142,6 @@ fn open(storage: Storage<'_>, tables: &[Table]) -> Result<Engine, DynamoDbError>
     };
     let database = opened.map_err(|error| DynamoDbError::Open { path, reason: error.to_string() })?;
     tables::ensure(&database, tables)?;
-    Ok(Engine::Embedded { database, tokens: Tokens::default() })
+    let streams = Arc::new(Streams::new(database.clone(), tables));
+    Ok(Engine::Embedded { database, tokens: Tokens::default(), streams })
 }

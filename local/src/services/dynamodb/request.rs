@@ -10,8 +10,9 @@
 //! - An update, alone or as an entry, shows which attributes its key, expressions and older parameters name and what it
 //!   is asked to return, so that a policy may allow some updates of a table and not others. What the request does not say is absent.
 //!
-//! Limits: `PartiQL` statements aren't taken apart, so functions may not use them. A shard iterator doesn't say here whose
-//! stream it is, so `GetRecords` needs the action on some wildcard that covers all streams.
+//! - `GetRecords` needs the action on the stream that its shard iterator says.
+//!
+//! Limits: `PartiQL` statements aren't taken apart, so functions may not use them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,6 +21,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::attributes;
+use super::streams::api::ShardIterator;
 use crate::services::access::{Details, Permission};
 use crate::template::arn;
 
@@ -37,6 +39,7 @@ pub(super) struct Outline {
     request_items: Option<BTreeSet<String>>,
     resource_arn: Option<String>,
     stream_arn: Option<String>,
+    shard_iterator: Option<String>,
     #[serde(deserialize_with = "member_names")]
     key: Option<BTreeSet<String>>,
     update_expression: Option<String>,
@@ -120,7 +123,14 @@ impl Outline {
         for arn in [&self.resource_arn, &self.stream_arn].into_iter().flatten() {
             tables.insert(table_name(arn));
         }
-        tables.into_iter().map(str::to_owned).collect()
+        let mut tables: BTreeSet<String> = tables.into_iter().map(str::to_owned).collect();
+        tables.extend(self.iterator().map(|iterator| iterator.table));
+        tables.into_iter().collect()
+    }
+
+    /// The stream that is read.
+    fn iterator(&self) -> Option<ShardIterator> {
+        ShardIterator::decode(self.shard_iterator.as_deref()?)
     }
 
     /// How many entries the transaction has.
@@ -147,7 +157,7 @@ impl Outline {
             (Some(table), None) => arn::table(table_name(table)),
             (None, _) => match self.stream_arn.as_ref().or(self.resource_arn.as_ref()) {
                 Some(arn) => local_arn(arn),
-                None => "*".to_owned(),
+                None => self.iterator().map_or("*".to_owned(), |iterator| arn::stream(&iterator.table)),
             },
         };
         permission(operation, resource, (operation == UPDATE).then(|| self.details()))

@@ -1,11 +1,12 @@
 //! Deletes expired items by the clock, as DynamoDB's TTL does some time after they expired.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use dynoxide::Database;
+use super::engine::Engine;
 
 /// A running sweep. Stops when dropped.
 #[derive(Debug)]
@@ -15,12 +16,12 @@ pub(super) struct Sweeper {
 }
 
 impl Sweeper {
-    pub(super) fn start(database: Database, every: Duration) -> io::Result<Self> {
+    pub(super) fn start(engine: Arc<Engine>, every: Duration) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::Builder::new().name("DynamoDB TTL".to_owned()).spawn(move || {
             // Nothing is ever sent: the wait ends early when the sender is dropped.
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                match database.sweep_ttl() {
+                match engine.sweep_ttl() {
                     Ok(0) => {}
                     Ok(items) => tracing::debug!(items, "expired items deleted"),
                     Err(error) => tracing::warn!(%error, "expired items could not be deleted"),
