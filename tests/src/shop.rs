@@ -211,6 +211,20 @@ impl TestRegion {
         self.dynamodb().put_item().table_name(table).set_item(Some(row)).send().await.unwrap();
     }
 
+    /// A message from `sender` in the inbox of `to`, who must have no socket. Tells its id.
+    pub async fn store_message(&self, to: &Customer, sender: &Customer) -> String {
+        let mut socket = self.socket(sender).await;
+        socket
+            .send(
+                &json!({"action": "send", "to": {"userId": to.user_id}, "type": "chat.message", "body": {}}),
+            )
+            .await;
+        let ack = socket.receive().await;
+        assert_eq!(ack["stored"], true, "{ack}");
+        socket.close().await;
+        ack["messageId"].as_str().expect("an acknowledgement has the id").to_owned()
+    }
+
     /// Removes the rows of all sockets, which stay open.
     pub async fn forget_sockets(&self) {
         let table = tables::CONNECTIONS.logical_id;

@@ -30,6 +30,11 @@ impl Stage {
                 region.call_as(&customer, "POST", "/exports").key(&fresh_key()).json(&body).send().await;
             text = text.replace("${EXPORT_ID}", &export.expect(202).text_of("exportId"));
         }
+        if text.contains("${INBOX_CURSOR}") {
+            region.store_message(&customer, &self.operator).await;
+            let page = region.call_as(&customer, "GET", "/inbox").send().await.expect(200);
+            text = text.replace("${INBOX_CURSOR}", &page.text_of("nextCursor"));
+        }
         // Queues of an account that is none become those of the region.
         text = text.replace(&arn_of_nobodys_queue(""), &arn::queue(""));
         if text.contains("fromCart") {

@@ -193,6 +193,17 @@ async fn use_belongings(region: &TestRegion, customer: &Customer) {
     let preferences = |method| region.call_as(customer, method, "/sessions/current/preferences");
     preferences("GET").send().await.expect(200);
     preferences("PATCH").json(&json!({"theme": "dark"})).send().await.expect(200);
+
+    // Nobody has a socket yet: the message is stored, read over HTTP and over a socket, and deleted.
+    let sender = region.customer().await;
+    region.store_message(customer, &sender).await;
+    let page = region.call_as(customer, "GET", "/inbox").send().await.expect(200);
+    let mut socket = region.socket(customer).await;
+    socket.send(&json!({"action": "inbox"})).await;
+    assert_eq!(socket.receive().await["items"], page.body["items"]);
+    socket.close().await;
+    let through = page.text_of("nextCursor");
+    region.call_as(customer, "DELETE", &format!("/inbox?through={through}")).send().await.expect(204);
 }
 
 /// Made, told to a crowd of the customer's sockets, downloaded; and one that comes to nothing.
@@ -301,7 +312,7 @@ async fn stamp_sessions(region: &TestRegion, operator: &Customer) {
     let quiet = || region.quiet_session(&operator.session_id, 2);
     quiet().await;
     region.call_as(operator, "PUT", "/products/lamp").json(&product).send().await.expect(200);
-    for path in ["/orders", "/cart", "/sessions", "/uploads"] {
+    for path in ["/orders", "/cart", "/inbox", "/sessions", "/uploads"] {
         quiet().await;
         region.call_as(operator, "GET", path).send().await.expect(200);
     }

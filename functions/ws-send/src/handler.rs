@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::error_type::ErrorType;
 use sojourn::core::ids::MessageId;
@@ -19,16 +19,22 @@ pub(crate) struct App {
 }
 
 /// Answers a frame with a frame. The frame itself says what it is; the route that API Gateway chose by it says no more.
-pub(crate) async fn on_message(app: Arc<App>, incoming: Incoming) -> Result<Value, Problem> {
+pub(crate) async fn on_message(app: Arc<App>, incoming: Incoming) -> Result<String, Problem> {
     match ClientFrame::parse(incoming.text()?)? {
         ClientFrame::Ping => match app.messenger.ping(incoming.connection()).await {
-            Ok(()) => Ok(json!({"type": "pong"})),
+            Ok(()) => Ok(json!({"type": "pong"}).to_string()),
             Err(error) => Err(app.refuse(&incoming, None, error).await),
         },
+        ClientFrame::Inbox { after } => {
+            match app.messenger.inbox(incoming.connection(), after.as_deref()).await {
+                Ok(page) => Ok(page.document("\"type\":\"inbox\",", "next")),
+                Err(error) => Err(app.refuse(&incoming, None, error).await),
+            }
+        }
         ClientFrame::Send(request) => {
             let named = request.message_id.clone();
             match app.messenger.send(incoming.connection(), request, incoming.deadline()).await {
-                Ok(ack) => Ok(json!(ack)),
+                Ok(ack) => Ok(json!(ack).to_string()),
                 Err(error) => Err(app.refuse(&incoming, named, error).await),
             }
         }
@@ -76,8 +82,8 @@ pub(crate) async fn on_continuation(
 ) -> Result<(), HopFailed> {
     let (message_id, number) = (hop.message.message_id.clone(), hop.hop);
     match app.messenger.fan_out().resume(hop, deadline).await {
-        Ok(progress) => {
-            tracing::info!(message_id = message_id.as_str(), hop = number, ?progress, "hop taken");
+        Ok(sent) => {
+            tracing::info!(message_id = message_id.as_str(), hop = number, ?sent, "hop taken");
             Ok(())
         }
         Err(source) => Err(HopFailed { message_id, number, source }),

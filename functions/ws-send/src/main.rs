@@ -1,5 +1,5 @@
-//! Routes `send`, `ping` and `$default`: accepts clients' messages, delivers them, and continues long deliveries. Closes the
-//! sockets of senders whose session has ended.
+//! Routes `send`, `inbox`, `ping` and `$default`: accepts clients' messages, delivers them, continues long deliveries, and
+//! reads the inbox. Closes the sockets of senders whose session has ended.
 
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ use sojourn::identity::sessions::SessionStore;
 use sojourn::platform::aws;
 use sojourn::sockets::connections::{CallbackEndpoint, DynamoConnections};
 use sojourn::sockets::delivery::{ApiGateway, Deliverer, FanOut, Messenger, SelfInvocation, SocketCloser};
+use sojourn::sockets::inbox::Inbox;
 
 mod handler;
 
@@ -30,8 +31,8 @@ fn main() -> ExitCode {
             connections.clone(),
             SessionStore::from_env(dynamo.clone(), &env, clock::system())?,
             DynamoOrders::from_env(dynamo.clone(), &env)?,
-            DynamoClaims::from_env(dynamo, &env, clock::system(), ids::random())?,
-            FanOut::new(deliverer, next_hop),
+            DynamoClaims::from_env(dynamo.clone(), &env, clock::system(), ids::random())?,
+            FanOut::new(deliverer, Inbox::from_env(dynamo, &env, clock::system())?, next_hop),
             clock::system(),
             ids::random(),
         );

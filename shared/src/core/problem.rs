@@ -79,6 +79,8 @@ problem_types! {
     UploadIncomplete = 409 "upload-incomplete" "The file has not been sent yet",
     /// The caller's files would take more than they may.
     UploadQuotaExceeded = 409 "upload-quota-exceeded" "There is no room for this file",
+    /// The receiver is not connected, and the inbox has no room for the message.
+    InboxFull = 409 "inbox-full" "The receiver's inbox is full",
     /// What `If-Match` or `If-None-Match` asks for is not so.
     StaleVersion = 412 "stale-version" "The request's condition does not hold",
     /// The body is larger than the limit.

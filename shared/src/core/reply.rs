@@ -19,17 +19,25 @@ pub struct Reply {
     /// The JSON body, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Value>,
+    /// JSON text in place of `body`, sent as it is: it holds what somebody else wrote. Never stored.
+    #[serde(skip)]
+    pub text: Option<String>,
 }
 
 impl Reply {
     /// An answer with a JSON body.
     pub fn json(status: u16, body: Value) -> Self {
-        Self { status, headers: BTreeMap::new(), cookies: Vec::new(), body: Some(body) }
+        Self { status, headers: BTreeMap::new(), cookies: Vec::new(), body: Some(body), text: None }
+    }
+
+    /// An answer whose body is this JSON text.
+    pub fn json_text(status: u16, text: String) -> Self {
+        Self { text: Some(text), ..Self::empty(status) }
     }
 
     /// An answer without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: BTreeMap::new(), cookies: Vec::new(), body: None }
+        Self { status, headers: BTreeMap::new(), cookies: Vec::new(), body: None, text: None }
     }
 
     /// This answer with one more header.

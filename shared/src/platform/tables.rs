@@ -164,6 +164,10 @@ pub const PAYMENT_LEDGER: Table = table("PaymentLedgerTable", "PAYMENT_LEDGER_TA
 pub const EXPORTS: Table =
     Table { expires: true, ..table("ExportsTable", "EXPORTS_TABLE", sorted("exportId", "item")) };
 
+/// Messages that no socket of their user took.
+pub const INBOX: Table =
+    Table { expires: true, ..table("InboxTable", "INBOX_TABLE", sorted("inboxId", "item")) };
+
 /// All of them.
 pub const ALL: &[Table] = &[
     CONNECTIONS,
@@ -180,4 +184,5 @@ pub const ALL: &[Table] = &[
     UPLOADS,
     PAYMENT_LEDGER,
     EXPORTS,
+    INBOX,
 ];

@@ -56,6 +56,10 @@ pub enum Metric {
     TransactionConflicts,
     /// Messages posted to sockets, by outcome.
     Deliveries,
+    /// Messages that no socket of their user took, stored in the inbox.
+    InboxStored,
+    /// Messages that were refused because an inbox was full.
+    InboxFull,
     /// Connections that a post found gone, or not open yet.
     GoneConnections,
     /// Sockets closed for their session's end, by outcome.
@@ -92,6 +96,8 @@ impl Metric {
             Self::IdempotentReplays => "IdempotentReplays",
             Self::TransactionConflicts => "TransactionConflicts",
             Self::Deliveries => "Deliveries",
+            Self::InboxStored => "InboxStored",
+            Self::InboxFull => "InboxFull",
             Self::GoneConnections => "GoneConnections",
             Self::ClosedSockets => "ClosedSockets",
             Self::LockOutcomes => "LockOutcomes",

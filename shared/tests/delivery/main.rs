@@ -6,5 +6,6 @@
 mod closing;
 mod gateway_double;
 mod hops;
+mod inbox;
 mod messages;
 mod stage;

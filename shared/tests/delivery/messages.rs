@@ -34,7 +34,10 @@ async fn a_message_reaches_all_sockets_of_its_receiver_as_documented() {
     let asked = usage.snapshot();
     let count = |operation| asked.count(operation);
     assert_eq!((count("UpdateItem"), count("BatchGetItem"), count("Query"), asked.total()), (1, 1, 1, 3));
-    assert_eq!(json!(ack), json!({"type": "ack", "messageId": ack.message_id, "delivered": 2}));
+    assert_eq!(
+        json!(ack),
+        json!({"type": "ack", "messageId": ack.message_id, "delivered": 2, "failed": 0, "stored": false})
+    );
     for socket in ["bob1=", "bob2="] {
         let mut frame: Value = serde_json::from_slice(&stage.gateway.last_body(socket)).unwrap();
         let sent_at = frame["sentAt"].take();
@@ -123,7 +126,7 @@ async fn a_broadcast_that_continues_says_so_in_its_acknowledgement() {
         stage.messenger().send(&operator, to_all, Deadline::after(Duration::from_secs(2))).await.unwrap();
     assert_eq!(
         json!(ack),
-        json!({"type": "ack", "messageId": ack.message_id, "delivered": 0, "continues": true})
+        json!({"type": "ack", "messageId": ack.message_id, "delivered": 0, "failed": 0, "stored": false, "continues": true})
     );
 }
 

@@ -21,6 +21,7 @@ use sojourn::sockets::connections::{
 use sojourn::sockets::delivery::{
     ApiGateway, Deliverer, FanOut, Message, Messenger, Recipient, SelfInvocation, SendRequest, SocketCloser,
 };
+use sojourn::sockets::inbox::Inbox;
 use sojourn_testing::Store;
 use sojourn_testing::sign_ins::sign_in;
 
@@ -53,7 +54,11 @@ impl Stage {
             .build();
         let env = Env::of([("AWS_LAMBDA_FUNCTION_NAME", "sojourn-ws-send")]);
         let next = SelfInvocation::from_env(aws_sdk_lambda::Client::from_conf(lambda), &env).unwrap();
-        FanOut::new(self.deliverer(), next)
+        FanOut::new(self.deliverer(), self.inbox(), next)
+    }
+
+    pub(crate) fn inbox(&self) -> Inbox {
+        Inbox::from_env(self.store.client.clone(), &self.store.env, system()).unwrap()
     }
 
     pub(crate) fn messenger(&self) -> Messenger {

@@ -75,6 +75,7 @@ fn assert_kept(log: &str, secrets: &Secrets) {
         "api-catalog",
         "api-uploads",
         "api-exports",
+        "api-inbox",
         "export-worker",
         "ws-connect",
         "ws-send",

@@ -233,6 +233,7 @@ impl<'a> Visit<'a> {
             format!("/products/{encoded}"),
             format!("/exports/{encoded}"),
             format!("/products?cursor={encoded}"),
+            format!("/inbox?after={encoded}"),
             format!("/{encoded}"),
         ];
         for path in &paths {
@@ -331,6 +332,7 @@ impl<'a> Visit<'a> {
             with("messageId", secret.into()),
             with(secret, secret.into()),
             json!({"action": "ping", "token": secret}).to_string(),
+            json!({"action": "inbox", "after": secret}).to_string(),
             json!(secret).to_string(),
             secret.to_owned(),
         ];

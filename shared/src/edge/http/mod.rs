@@ -95,7 +95,8 @@ pub fn no_such_route(incoming: &Incoming) -> Problem {
 
 fn into_response(reply: Reply) -> Result<Response<Body>, InvalidAnswer> {
     let mut response = Response::builder().status(reply.status);
-    if reply.body.is_some() && !reply.headers.contains_key("content-type") {
+    let text = reply.text.or_else(|| reply.body.map(|body| body.to_string()));
+    if text.is_some() && !reply.headers.contains_key("content-type") {
         response = response.header("content-type", "application/json");
     }
     match reply.headers.get("cache-control") {
@@ -111,7 +112,7 @@ fn into_response(reply: Reply) -> Result<Response<Body>, InvalidAnswer> {
     for cookie in &reply.cookies {
         response = response.header("set-cookie", cookie);
     }
-    Ok(response.body(reply.body.map_or(Body::Empty, |body| Body::Text(body.to_string())))?)
+    Ok(response.body(text.map_or(Body::Empty, Body::Text))?)
 }
 
 #[cfg(test)]

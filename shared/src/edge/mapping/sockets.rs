@@ -6,6 +6,7 @@ use crate::edge::websocket::{HandshakeError, InvalidFrame};
 use crate::platform::telemetry::chain;
 use crate::sockets::connections::AdmissionError;
 use crate::sockets::delivery::SendError;
+use crate::sockets::inbox::InboxError;
 
 /// 401.
 impl From<HandshakeError> for Problem {
@@ -50,13 +51,29 @@ impl From<SendError> for Problem {
                 Self::new(ProblemType::IdempotencyInProgress, detail).retry_after(retry_after)
             }
             SendError::MessageIdReused => Self::new(ProblemType::IdempotencyKeyReused, detail),
+            SendError::InboxFull => Self::new(ProblemType::InboxFull, detail),
             SendError::Store(error) => error.into(),
+            SendError::Inbox(error) => error.into(),
             SendError::TooLarge(_) => Self::new(ProblemType::BodyTooLarge, detail),
             SendError::NotHandedOn(source) => {
                 Self::new(ProblemType::Unavailable, "not everybody was reached; send the message again")
                     .retry_after(TRY_AGAIN)
                     .caused_by(chain(source.as_ref()))
             }
+        }
+    }
+}
+
+/// As its variants say.
+impl From<InboxError> for Problem {
+    fn from(error: InboxError) -> Self {
+        match error {
+            InboxError::Cursor(error) => error.into(),
+            InboxError::TooLarge { .. } => {
+                let detail = format!("{error}; read it with GET /inbox");
+                Self::new(ProblemType::BodyTooLarge, detail)
+            }
+            InboxError::Store(error) => error.into(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a client may send: `{"action": "send", …}` and `{"action": "ping"}`.
+//! What a client may send: `{"action": "send", …}`, `{"action": "inbox", …}` and `{"action": "ping"}`.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -13,6 +13,11 @@ use crate::sockets::delivery::{InvalidMessageType, MessageType, Recipient, SendR
 pub enum ClientFrame {
     /// Send a message.
     Send(SendRequest),
+    /// Read what no socket took, from the cursor of an earlier answer on.
+    Inbox {
+        /// The cursor.
+        after: Option<String>,
+    },
     /// Say that the connection is in use, and see whether it still stands.
     Ping,
 }
@@ -21,7 +26,7 @@ pub enum ClientFrame {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidFrame {
     /// Not JSON, a member twice, an unknown action or member, a value of another form.
-    #[error("a frame is {{\"action\": \"send\" or \"ping\", …}}: {0}")]
+    #[error("a frame is {{\"action\": \"send\", \"inbox\" or \"ping\", …}}: {0}")]
     Malformed(#[from] ParseError),
     /// The message's type is none, or not the user's to send.
     #[error(transparent)]
@@ -32,6 +37,7 @@ pub enum InvalidFrame {
 #[serde(rename_all = "camelCase")]
 enum Action {
     Send,
+    Inbox,
     Ping,
 }
 
@@ -56,6 +62,14 @@ struct SendFrame<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct InboxFrame {
+    #[serde(rename = "action")]
+    _action: IgnoredAny,
+    after: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PingFrame {
     #[serde(rename = "action")]
     _action: IgnoredAny,
@@ -67,6 +81,10 @@ impl ClientFrame {
         let text = text.as_bytes();
         match json::parse::<AnyFrame>(text)?.action {
             Action::Ping => json::parse::<PingFrame>(text).map(|_| Self::Ping).map_err(InvalidFrame::from),
+            Action::Inbox => {
+                let InboxFrame { after, .. } = json::parse(text)?;
+                Ok(Self::Inbox { after })
+            }
             Action::Send => {
                 let SendFrame { message_id, to, kind, body, .. } = json::parse(text)?;
                 let (kind, body) = (MessageType::of_user(&kind)?, body.into());
@@ -103,6 +121,9 @@ mod tests {
         };
         assert_eq!(send(|_| ()).unwrap(), ClientFrame::Send(expected));
         assert_eq!(ClientFrame::parse(r#"{"action":"ping"}"#).unwrap(), ClientFrame::Ping);
+        let inbox = ClientFrame::parse(r#"{"action":"inbox","after":"abc"}"#).unwrap();
+        assert_eq!(inbox, ClientFrame::Inbox { after: Some("abc".to_owned()) });
+        assert_eq!(ClientFrame::parse(r#"{"action":"inbox"}"#).unwrap(), ClientFrame::Inbox { after: None });
     }
 
     #[test]
@@ -114,6 +135,7 @@ mod tests {
         assert!(send(|frame| frame["to"] = json!({"userId": "01JD"})).is_err());
         assert!(send(|frame| frame["messageId"] = "m1".into()).is_err());
         assert!(ClientFrame::parse(r#"{"action":"ping","x":1}"#).is_err());
+        assert!(ClientFrame::parse(r#"{"action":"inbox","after":1}"#).is_err());
         assert!(ClientFrame::parse("").is_err() && ClientFrame::parse("ping").is_err());
     }
 

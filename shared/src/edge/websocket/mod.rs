@@ -51,8 +51,8 @@ where
     .await
 }
 
-/// Serves what comes over open sockets with `on_message`, and the function's own `{"continuation": …}` events with
-/// `on_continuation`, until Lambda stops the process.
+/// Serves what comes over open sockets with `on_message`, which answers with the text of a frame, and the function's own
+/// `{"continuation": …}` events with `on_continuation`, until Lambda stops the process.
 ///
 /// A continuation that fails fails its invocation, so that Lambda tries it again.
 pub async fn serve_messages<A, M, MF, C, CF, E>(
@@ -64,7 +64,7 @@ pub async fn serve_messages<A, M, MF, C, CF, E>(
 where
     A: Send + Sync + 'static,
     M: Fn(Arc<A>, Incoming) -> MF + Send + Sync + 'static,
-    MF: Future<Output = Result<Value, Problem>> + Send + 'static,
+    MF: Future<Output = Result<String, Problem>> + Send + 'static,
     C: Fn(Arc<A>, Continuation, Deadline) -> CF + Send + Sync + 'static,
     CF: Future<Output = Result<(), E>> + Send + 'static,
     E: ErrorType + Send + 'static,
@@ -101,14 +101,15 @@ where
 /// with a status.
 async fn answer_message<F>(event: Value, deadline: Deadline, work: impl FnOnce(Incoming) -> F) -> Value
 where
-    F: Future<Output = Result<Value, Problem>>,
+    F: Future<Output = Result<String, Problem>>,
 {
     let incoming = match read(event, deadline) {
         Ok(incoming) => incoming,
         Err(problem) => return gateway_answer(problem.into_reply()),
     };
-    let frame = in_time(incoming, deadline, work).await.unwrap_or_else(|problem| error_frame(&problem));
-    gateway_answer(Reply::json(200, frame))
+    let frame = in_time(incoming, deadline, work).await;
+    let frame = frame.unwrap_or_else(|problem| error_frame(&problem).to_string());
+    gateway_answer(Reply::json_text(200, frame))
 }
 
 /// A refusal as a frame: `{"type": "error", status, title, detail, problem, …}`. `type` says what kind of frame it is,
@@ -145,8 +146,8 @@ where
 
 fn gateway_answer(reply: Reply) -> Value {
     let mut answer = json!({ "statusCode": reply.status, "headers": reply.headers });
-    if let Some(body) = reply.body {
-        answer["body"] = body.to_string().into();
+    if let Some(text) = reply.text.or_else(|| reply.body.map(|body| body.to_string())) {
+        answer["body"] = text.into();
     }
     answer
 }

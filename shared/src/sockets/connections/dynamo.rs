@@ -27,7 +27,7 @@ const IS_SAME: &str = "connectedAt BETWEEN :openedFrom AND :openedUntil";
 const NOT_EXPIRED: &str = "expiresAt > :now";
 
 /// The attributes of a [`Peer`]; the index projects no more of them.
-const OF_A_PEER: &str = "connectionId, connectedAt, sessionId, endpoint";
+const OF_A_PEER: &str = "connectionId, connectedAt, userId, sessionId, endpoint";
 
 /// The index by user.
 const BY_USER: &str = "byUser";

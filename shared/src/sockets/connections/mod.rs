@@ -156,6 +156,8 @@ pub struct Peer {
     /// Which one.
     #[serde(flatten)]
     pub key: ConnectionKey,
+    /// Whose.
+    pub user_id: UserId,
     /// The sign-in it belongs to.
     pub session_id: SessionId,
     /// Where to post to it.

@@ -216,7 +216,7 @@ impl SocketCloser {
         endpoint: &CallbackEndpoint,
         last_message: &Value,
     ) -> Result<(), GatewayError> {
-        let frame = Frame::from_bytes(last_message.to_string().into()).map_err(|_| GatewayError::TooLarge)?;
+        let frame = Frame::from_text(last_message.to_string()).map_err(|_| GatewayError::TooLarge)?;
         self.gateway.post(endpoint, &key.connection_id, &frame).await
     }
 }

@@ -6,6 +6,7 @@ use futures::stream::StreamExt;
 
 use super::audience::{Interruption, peers, read_page};
 use super::gateway::{ApiGateway, GatewayError, LAST_START_MARGIN, retry};
+use super::unreached::Unreached;
 use super::{Frame, Outcome, Report};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
@@ -13,6 +14,7 @@ use crate::core::ids::ConnectionId;
 use crate::platform::dynamo::DynamoError;
 use crate::platform::telemetry::{self, Metric, chain};
 use crate::sockets::connections::{Audience, Cursor, DynamoConnections, Peer, PeerPage, Removed};
+use crate::sockets::inbox::Stored;
 
 /// Most concurrent posts. A post takes about 10 ms, so that 64 make the 6,000 a second that leave other callers of
 /// the account's 10,000 requests a second their share; each holds one connection of a process that may have 1,024.
@@ -45,7 +47,7 @@ impl Deliverer {
         deadline: Deadline,
     ) -> Result<Report, DynamoError> {
         let first_page = self.first_page(audience, start, deadline).await;
-        self.post_all(frame, audience, start, first_page, deadline).await
+        self.post_all(frame, audience, start, first_page, None, deadline).await
     }
 
     /// Reads the first page of the part of `audience` behind `start`.
@@ -58,14 +60,18 @@ impl Deliverer {
         read_page(&self.registry, audience, start, deadline.earlier_by(LAST_START_MARGIN)).await
     }
 
-    /// Posts `frame` to the part of `audience` behind `start`, whose first page was read. Errors as
-    /// [`deliver`](Self::deliver) does.
+    /// Posts `frame` to the part of `audience` behind `start`, whose first page was read. With `unreached`, the message is
+    /// stored for the user of each peer that did not take it.
+    ///
+    /// # Errors
+    /// As [`deliver`](Self::deliver). Also if a message could not be stored: all peers of the report were posted to then.
     pub(super) async fn post_all(
         &self,
         frame: &Frame,
         audience: &Audience,
         start: &Cursor,
         first_page: Result<PeerPage, Interruption>,
+        unreached: Option<&Unreached<'_>>,
         deadline: Deadline,
     ) -> Result<Report, DynamoError> {
         let last_start = deadline.earlier_by(LAST_START_MARGIN);
@@ -73,7 +79,13 @@ impl Deliverer {
             |(place, peer)| async move {
                 let peer = peer?;
                 let outcome = self.serve(&peer, frame, deadline).await;
-                Ok((place, peer.key.connection_id, outcome))
+                let stored = match unreached {
+                    Some(unreached) if outcome != Outcome::Delivered => {
+                        unreached.store(&peer.user_id).await.map(Some)
+                    }
+                    _ => Ok(None),
+                };
+                Ok((place, peer.key.connection_id, outcome, stored))
             },
         );
         let mut posts = pin!(posts.buffer_unordered(MAX_IN_FLIGHT));
@@ -82,10 +94,17 @@ impl Deliverer {
         // Posts end in any order; `place` is the order in which they started.
         let mut last_served: Option<(usize, ConnectionId)> = None;
         let mut interruption = None;
+        let mut not_stored = None;
         while let Some(post) = posts.next().await {
             match post {
-                Ok((place, connection_id, outcome)) => {
+                Ok((place, connection_id, outcome, stored)) => {
                     report.add(outcome);
+                    match stored {
+                        Ok(Some(Stored::Stored)) => report.stored += 1,
+                        Ok(Some(Stored::Full)) => report.full += 1,
+                        Ok(None) => {}
+                        Err(error) => not_stored = Some(error),
+                    }
                     if last_served.as_ref().is_none_or(|(last, _)| *last < place) {
                         last_served = Some((place, connection_id));
                     }
@@ -94,6 +113,9 @@ impl Deliverer {
             }
         }
         count(&report);
+        if let Some(error) = not_stored {
+            return Err(error);
+        }
 
         // Posts start in the audience's order, and each one that started has ended: all peers up to the last are served.
         let served = last_served.map(|(_, connection_id)| Cursor::behind(connection_id));

@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::audience::Interruption;
-use super::{Deliverer, Frame, Message, SendError};
+use super::unreached::Unreached;
+use super::{Deliverer, Frame, Message, Report, SendError};
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::MessageId;
 use crate::platform::telemetry::{self, Metric};
 use crate::sockets::connections::{Audience, Cursor, PeerPage};
+use crate::sockets::inbox::{Inbox, Stored};
 
 /// Most hops of one message. A region's quota of 500 new connections a second, each at most two hours old, bounds
 /// the audience to 3.6 million; at 5,000 posts a second and 20 s a hop that is 36 hops. Whatever needs more is a
@@ -39,6 +41,9 @@ pub struct Continuation {
     pub cursor: Cursor,
     /// How many hops there were before.
     pub hop: u32,
+    /// Whether a socket took the message in one of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reached: bool,
 }
 
 /// A hop that is ready to post: the first page of its audience is read.
@@ -52,26 +57,36 @@ impl ReadyHop {
     pub(super) fn message_id(&self) -> &MessageId {
         &self.hop.message.message_id
     }
+
+    pub(super) fn is_to_one_user(&self) -> bool {
+        matches!(self.hop.target, Audience::User(_))
+    }
+}
+
+/// How far a delivery has come, and what became of the message in this hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// How far.
+    pub progress: Progress,
+    /// Sockets that took the message.
+    pub delivered: u64,
+    /// Sockets that are open, as far as anybody knows, and did not take it.
+    pub failed: u64,
+    /// Inboxes that have the message. A broadcast counts a user once for each socket.
+    pub stored: u64,
+    /// Inboxes that were full. Their users do not get the message.
+    pub full: u64,
 }
 
 /// How far a delivery has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// The whole audience was served.
-    Complete {
-        /// Sockets that took the message in this hop.
-        delivered: u64,
-    },
+    Complete,
     /// Another invocation continues.
-    HandedOn {
-        /// Sockets that took the message in this hop.
-        delivered: u64,
-    },
+    HandedOn,
     /// The hops are used up; the rest of the audience does not get the message. Logged and counted.
-    Abandoned {
-        /// Sockets that took the message in this hop.
-        delivered: u64,
-    },
+    Abandoned,
 }
 
 /// Invokes this function again, as an event: Lambda stores it before it answers, retries it, and sends what fails for
@@ -107,13 +122,19 @@ impl SelfInvocation {
 #[derive(Debug)]
 pub struct FanOut {
     deliverer: Deliverer,
+    inbox: Inbox,
     next: SelfInvocation,
 }
 
 impl FanOut {
-    /// Delivers through `deliverer`, and starts further hops through `next`.
-    pub fn new(deliverer: Deliverer, next: SelfInvocation) -> Self {
-        Self { deliverer, next }
+    /// Delivers through `deliverer`, stores in `inbox` what no socket took, and starts further hops through `next`.
+    pub fn new(deliverer: Deliverer, inbox: Inbox, next: SelfInvocation) -> Self {
+        Self { deliverer, inbox, next }
+    }
+
+    /// What stores messages that no socket took.
+    pub(super) fn inbox(&self) -> &Inbox {
+        &self.inbox
     }
 
     /// Delivers `message` to all of `target`: the first hop.
@@ -122,20 +143,24 @@ impl FanOut {
         message: Message,
         target: Audience,
         deadline: Deadline,
-    ) -> Result<Progress, SendError> {
+    ) -> Result<Sent, SendError> {
         let first = self.prepare(message, target, deadline).await;
         self.post(first, deadline).await
     }
 
     /// Takes a further hop. An invocation that fails here may be repeated as it was.
-    pub async fn resume(&self, hop: Continuation, deadline: Deadline) -> Result<Progress, SendError> {
+    pub async fn resume(&self, hop: Continuation, deadline: Deadline) -> Result<Sent, SendError> {
         let ready = self.read_first_page(hop, deadline).await;
         self.post(ready, deadline).await
     }
 
     /// Reads what the first hop needs, and posts nothing yet.
     pub(super) async fn prepare(&self, message: Message, target: Audience, deadline: Deadline) -> ReadyHop {
-        self.read_first_page(Continuation { message, target, cursor: Cursor::START, hop: 0 }, deadline).await
+        self.read_first_page(
+            Continuation { message, target, cursor: Cursor::START, hop: 0, reached: false },
+            deadline,
+        )
+        .await
     }
 
     async fn read_first_page(&self, hop: Continuation, deadline: Deadline) -> ReadyHop {
@@ -145,28 +170,53 @@ impl FanOut {
     }
 
     /// Posts to the audience, and hands on the rest.
-    pub(super) async fn post(&self, ready: ReadyHop, deadline: Deadline) -> Result<Progress, SendError> {
+    pub(super) async fn post(&self, ready: ReadyHop, deadline: Deadline) -> Result<Sent, SendError> {
         let ReadyHop { hop, first_page } = ready;
         let frame = Frame::of(&hop.message)?;
         let stop_at = deadline.earlier_by(HAND_ON_MARGIN);
         let (target, start) = (&hop.target, &hop.cursor);
-        let report = self.deliverer.post_all(&frame, target, start, first_page, stop_at).await?;
+        let unreached =
+            Unreached { inbox: &self.inbox, message: &hop.message, frame: &frame, deadline: stop_at };
+        let of_each_peer = matches!(target, Audience::Everyone).then_some(&unreached);
+        let report =
+            self.deliverer.post_all(&frame, target, start, first_page, of_each_peer, stop_at).await?;
+        let mut sent = Sent::of(&report);
+        let reached = hop.reached || report.delivered > 0;
+        if let (Audience::User(user), None, false) = (target, &report.rest, reached) {
+            match unreached.store(user).await? {
+                Stored::Stored => sent.stored = 1,
+                Stored::Full => sent.full = 1,
+            }
+        }
         let message_id = hop.message.message_id.as_str();
-        tracing::info!(message_id, hop = hop.hop, ?report, "delivered");
+        tracing::info!(message_id, hop = hop.hop, ?sent, "delivered");
 
-        let delivered = report.delivered;
-        match report.rest {
-            None => Ok(Progress::Complete { delivered }),
+        sent.progress = match report.rest {
+            None => Progress::Complete,
             Some(_) if hop.hop + 1 >= MAX_HOPS => {
                 tracing::error!(message_id, error_type = ABANDONED, "a delivery used up its hops");
                 telemetry::count_case(Metric::Errors, ABANDONED, 1);
-                Ok(Progress::Abandoned { delivered })
+                Progress::Abandoned
             }
             Some(cursor) => {
                 let number = hop.hop + 1;
-                self.next.hand_on(&Continuation { cursor, hop: number, ..hop }).await?;
-                Ok(Progress::HandedOn { delivered })
+                self.next.hand_on(&Continuation { cursor, hop: number, reached, ..hop }).await?;
+                Progress::HandedOn
             }
+        };
+        Ok(sent)
+    }
+}
+
+impl Sent {
+    /// What a report counts. The delivery is complete, as far as the report knows.
+    fn of(report: &Report) -> Self {
+        Self {
+            progress: Progress::Complete,
+            delivered: report.delivered,
+            failed: report.throttled + report.too_large + report.failed,
+            stored: report.stored,
+            full: report.full,
         }
     }
 }

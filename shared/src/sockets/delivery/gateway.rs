@@ -88,7 +88,7 @@ impl ApiGateway {
         frame: &Frame,
     ) -> Result<(), GatewayError> {
         let request = self.client(endpoint).post_to_connection().connection_id(connection_id.as_str());
-        let request = request.data(Blob::new(frame.bytes().as_ref()));
+        let request = request.data(Blob::new(frame.as_str()));
         Box::pin(request.send()).await?;
         Ok(())
     }

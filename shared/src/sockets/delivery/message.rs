@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -17,7 +16,7 @@ pub const MAX_FRAME_BYTES: usize = 128 * 1024;
 
 /// First segments that users may not send. The first three are messages of the service, which receivers have to trust;
 /// the others are its answers to a sender, which use the same socket.
-const RESERVED: &[&str] = &["order", "session", "export", "ack", "error", "pong"];
+const RESERVED: &[&str] = &["order", "session", "export", "ack", "error", "inbox", "pong"];
 
 /// Text that is no message type, or one that users may not send.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -149,9 +148,9 @@ pub struct FrameTooLarge {
     pub bytes: usize,
 }
 
-/// A message as the bytes that go to each receiver: serialised once, never larger than a socket takes.
+/// A message as the JSON text that goes to each receiver: serialised once, never larger than a socket takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame(Bytes);
+pub struct Frame(String);
 
 impl Frame {
     /// The message's frame.
@@ -163,20 +162,16 @@ impl Frame {
         }
         let head = head.to_string();
         let members = head.trim_start_matches('{').trim_end_matches('}');
-        Self::from_bytes(format!("{{{members},\"body\":{}}}", body.as_str()).into())
+        Self::from_text(format!("{{{members},\"body\":{}}}", body.as_str()))
     }
 
-    /// A frame of these bytes.
-    pub fn from_bytes(bytes: Bytes) -> Result<Self, FrameTooLarge> {
-        if bytes.len() > MAX_FRAME_BYTES {
-            Err(FrameTooLarge { bytes: bytes.len() })
-        } else {
-            Ok(Self(bytes))
-        }
+    /// A frame of this text.
+    pub fn from_text(text: String) -> Result<Self, FrameTooLarge> {
+        if text.len() > MAX_FRAME_BYTES { Err(FrameTooLarge { bytes: text.len() }) } else { Ok(Self(text)) }
     }
 
-    /// Its bytes; cheap to clone.
-    pub fn bytes(&self) -> &Bytes {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -198,9 +193,9 @@ mod tests {
 
     #[test]
     fn a_frame_of_exactly_128_kib_is_taken_and_one_byte_more_is_not() {
-        let envelope = Frame::of(&message(0)).unwrap().bytes().len();
+        let envelope = Frame::of(&message(0)).unwrap().as_str().len();
         let room = MAX_FRAME_BYTES - envelope;
-        assert_eq!(Frame::of(&message(room)).unwrap().bytes().len(), 131_072);
+        assert_eq!(Frame::of(&message(room)).unwrap().as_str().len(), 131_072);
         assert_eq!(Frame::of(&message(room + 1)), Err(FrameTooLarge { bytes: 131_073 }));
     }
 
@@ -216,7 +211,7 @@ mod tests {
         assert_eq!(continued, sent);
         for message in [sent.clone(), Message { from: None, ..sent }] {
             let frame = Frame::of(&message).unwrap();
-            let frame = std::str::from_utf8(frame.bytes()).unwrap();
+            let frame = frame.as_str();
             assert!(frame.ends_with(&format!(",\"body\":{text}}}")), "{frame}");
             let read: Value = serde_json::from_str(frame).unwrap();
             assert_eq!(read["from"].as_str(), message.from.as_ref().map(UserId::as_str));

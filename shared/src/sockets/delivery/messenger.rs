@@ -6,8 +6,9 @@
 //!    customer, from the customer or an operator; to anybody else the order does not exist.
 //! 3. With a `messageId` of the sender's own, claim it ([`crate::coordination::idempotency`], the external form): a repetition gets
 //!    the first acknowledgement again and is delivered to nobody.
-//! 4. Deliver, then complete the claim with the acknowledgement. If nothing was delivered because of an error, the claim is
-//!    released and the sender may repeat the message.
+//! 4. Deliver, then complete the claim with the acknowledgement: each socket took the message, or will never take it, and
+//!    who was not reached has it in the inbox. After an error, or if the receiver's inbox is full, the claim is released and
+//!    the sender may repeat the message.
 //!
 //! The sender's session is checked at the same time as steps 2 and 3, and while the first page of the audience is read: only
 //! the first post and the answer wait for it. If the session has ended, nothing is posted, the claim is released, and the
@@ -25,13 +26,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::fan_out::ReadyHop;
-use super::{Body, FanOut, FrameTooLarge, Message, MessageType, Progress};
+use super::{Body, FanOut, FrameTooLarge, MAX_FRAME_BYTES, Message, MessageType, Progress, Sent};
 use crate::commerce::orders::dynamo::DynamoOrders;
 use crate::coordination::idempotency::dynamo::DynamoClaims;
 use crate::coordination::idempotency::{
     Admission, Claim, Fingerprint, IdempotencyKey, KeyedRequest, Scope, Settlement,
 };
 use crate::core::clock::SharedClock;
+use crate::core::cursor::MAX_PAGE_SIZE;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{MessageId, OrderId, SharedIds, UserId};
 use crate::core::reply::Reply;
@@ -42,9 +44,13 @@ use crate::platform::telemetry::chain;
 use crate::sockets::connections::{
     Audience, Connection, ConnectionKey, DynamoConnections, Touched, json_true,
 };
+use crate::sockets::inbox::{InboxError, InboxPage, ReadBounds};
 
 /// The operation that message ids are claimed for.
 const OPERATION: &str = "message";
+
+/// What a frame with messages of the inbox may hold: its other members take less than the rest.
+const FRAME_BOUNDS: ReadBounds = ReadBounds { messages: MAX_PAGE_SIZE, bytes: MAX_FRAME_BYTES - 1_024 };
 
 /// Whom a sender names. As JSON `{"userId": …}`, `{"orderId": …}` or `{"broadcast": true}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +86,12 @@ pub struct Ack {
     pub message_id: MessageId,
     /// Sockets that took it so far.
     pub delivered: u64,
+    /// Open sockets that did not take it.
+    #[serde(default)]
+    pub failed: u64,
+    /// Whether an inbox has it, for a user whom no socket reached.
+    #[serde(default)]
+    pub stored: bool,
     /// Whether more sockets are still being served.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continues: bool,
@@ -109,9 +121,16 @@ pub enum SendError {
     /// The message id was used for another message. 422.
     #[error("the message id was used for another message")]
     MessageIdReused,
-    /// A table failed, and nobody was served. 500, or 503 when it will pass.
+    /// The receiver is not connected, and the inbox is full. 409.
+    #[error("the receiver is not connected, and the receiver's inbox is full")]
+    InboxFull,
+    /// A table failed. 500, or 503 when it will pass. The whole message can be sent again: receivers drop what they have
+    /// seen.
     #[error(transparent)]
     Store(#[from] DynamoError),
+    /// The sender's inbox could not be read. As the error says.
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
     /// No socket takes a frame of that size. 413.
     #[error(transparent)]
     TooLarge(#[from] FrameTooLarge),
@@ -178,6 +197,16 @@ impl Messenger {
     pub async fn ping(&self, sender: &ConnectionKey) -> Result<(), SendError> {
         let sender = self.touch(sender).await?;
         self.check_session(&sender).await
+    }
+
+    /// The messages that no socket of the connection's user took, behind the cursor `after`: as many as fit into a frame.
+    pub async fn inbox(&self, reader: &ConnectionKey, after: Option<&str>) -> Result<InboxPage, SendError> {
+        let reader = self.touch(reader).await?;
+        let inbox = self.fan_out.inbox();
+        let page = inbox.read(&reader.user_id, after, FRAME_BOUNDS);
+        let (session, page) = join(self.check_session(&reader), page).await;
+        session?;
+        Ok(page?)
     }
 
     /// Takes a message from the connection `sender`.
@@ -261,11 +290,13 @@ impl Messenger {
 
     async fn deliver(&self, hop: ReadyHop, deadline: Deadline) -> Result<Ack, SendError> {
         let message_id = hop.message_id().clone();
-        let (delivered, continues) = match self.fan_out.post(hop, deadline).await? {
-            Progress::Complete { delivered } | Progress::Abandoned { delivered } => (delivered, false),
-            Progress::HandedOn { delivered } => (delivered, true),
-        };
-        Ok(Ack { message_id, delivered, continues })
+        let is_to_one_user = hop.is_to_one_user();
+        let Sent { progress, delivered, failed, stored, full } = self.fan_out.post(hop, deadline).await?;
+        if is_to_one_user && full > 0 {
+            return Err(SendError::InboxFull);
+        }
+        let continues = progress == Progress::HandedOn;
+        Ok(Ack { message_id, delivered, failed, stored: stored > 0, continues })
     }
 
     /// Records the acknowledgement, or frees the message id for a repetition. The sender's answer is what happened to

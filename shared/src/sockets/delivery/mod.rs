@@ -21,10 +21,17 @@
 //! regions a message is *published* at that point instead, and each region's consumer calls [`FanOut::send`] for its own
 //! sockets, with the message id as the key that makes a repetition harmless.
 //!
+//! # Undelivered messages
+//! A message is taken over for a user, not for a socket. If no socket of the user took it, the inbox stores it
+//! ([`crate::sockets::inbox`]). For a message to one user that is known when all sockets were tried. A broadcast meets the
+//! sockets of a user at different times, so that it stores the message for each socket that did not take it: once a user,
+//! since the inbox stores a message once. A user with another socket that took it may get it twice.
+//!
 //! # Limits
 //! A message reaches a peer at least once as long as the peer is connected: an invocation that dies between two posts is
 //! repeated from its cursor. Receivers drop a `messageId` that they have seen. An acknowledgement counts the sockets
-//! that API Gateway took the message for, not the people who read it.
+//! that API Gateway took the message for, not the people who read it. API Gateway may take a message for a socket whose
+//! client is gone without a close: that message is lost for the user, as it is for every sender to such a socket.
 
 use crate::sockets::connections::Cursor;
 
@@ -35,10 +42,11 @@ mod fan_out;
 mod gateway;
 mod message;
 mod messenger;
+mod unreached;
 
 pub use close::{Closed, Closing, LAST_CLOSE_MARGIN, SocketCloser};
 pub use deliver::{Deliverer, MAX_IN_FLIGHT};
-pub use fan_out::{Continuation, FanOut, HAND_ON_MARGIN, MAX_HOPS, Progress, SelfInvocation};
+pub use fan_out::{Continuation, FanOut, HAND_ON_MARGIN, MAX_HOPS, Progress, SelfInvocation, Sent};
 pub use gateway::{ApiGateway, LAST_START_MARGIN};
 pub use message::{Body, Frame, FrameTooLarge, InvalidMessageType, MAX_FRAME_BYTES, Message, MessageType};
 pub use messenger::{Ack, Messenger, Recipient, SendError, SendRequest};
@@ -74,7 +82,7 @@ impl Outcome {
     }
 }
 
-/// How one hop of a delivery went.
+/// How one hop of a delivery went. One count for each peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Peers that got it.
@@ -87,6 +95,10 @@ pub struct Report {
     pub too_large: u64,
     /// Peers whose posts failed.
     pub failed: u64,
+    /// Peers that did not take it, and whose users have it in the inbox.
+    pub stored: u64,
+    /// Peers that did not take it, and whose users' inbox is full.
+    pub full: u64,
     /// Where to continue, if the time was used up before the audience was.
     pub rest: Option<Cursor>,
 }
