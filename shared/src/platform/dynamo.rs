@@ -30,6 +30,9 @@ pub use snapshot::read_snapshot;
 /// In place of DynamoDB's code: the request or the item itself is wrong, and stays so however often it is tried.
 pub const UNREADABLE: &str = "Unreadable";
 
+/// DynamoDB's code for a write that met another one at its row. Another try may succeed.
+const CONTENDED: &str = "TransactionConflictException";
+
 /// An item as the SDK has it.
 pub type Item = HashMap<String, AttributeValue>;
 
@@ -63,6 +66,12 @@ impl DynamoError {
     pub fn cancelled(target: impl Into<String>, code: &str) -> Self {
         let source = "the transaction was cancelled".into();
         Self { operation: "TransactWriteItems", target: target.into(), code: Some(code.to_owned()), source }
+    }
+
+    /// A write that lost to other writes of its row as often as it may. It can be tried again later.
+    pub fn contended(operation: &'static str, target: impl Into<String>) -> Self {
+        let source = "others were writing to the same row".into();
+        Self { operation, target: target.into(), code: Some(CONTENDED.to_owned()), source }
     }
 
     /// An item that is there and cannot be read, or not be written.

@@ -268,7 +268,7 @@ impl Inbox {
             Write::Refused(head) => store::Head::read(&head, &target)?,
             Write::Conflict => {
                 // The rows are deleted; the client's repetition records it.
-                return Err(store::contended("UpdateItem", target).into());
+                return Err(DynamoError::contended("UpdateItem", target).into());
             }
         };
         if head.deleted_through >= through { Ok(()) } else { Err(InvalidCursor.into()) }

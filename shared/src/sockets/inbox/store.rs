@@ -115,7 +115,7 @@ impl Inbox {
                 return Ok(Stored::Stored);
             }
             if !backoff.wait().await {
-                return Err(contended("TransactWriteItems", target));
+                return Err(DynamoError::contended("TransactWriteItems", target));
             }
             head = match reasons.row_refusing(&Action::Head) {
                 Some(row) => Head::read(row, &target)?,
@@ -193,15 +193,9 @@ impl Inbox {
         match Box::pin(request.send()).await.outcome("UpdateItem", &target)? {
             Write::Done(_) => Ok(Some(Head { deleted_through: through, ..head })),
             Write::Refused(row) => Head::read(&row, &target).map(Some),
-            Write::Conflict => Err(contended("UpdateItem", target)),
+            Write::Conflict => Err(DynamoError::contended("UpdateItem", target)),
         }
     }
-}
-
-/// Other messages were stored at the same time. Another try may succeed.
-pub(super) fn contended(operation: &'static str, target: String) -> DynamoError {
-    let code = Some("TransactionConflictException".to_owned());
-    DynamoError { operation, target, code, source: "others were writing to the head of the inbox".into() }
 }
 
 /// What decides whether a row counts.

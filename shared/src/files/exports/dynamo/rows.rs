@@ -63,9 +63,6 @@ const FAILED: Change = Change {
 /// checks. Either takes milliseconds.
 const RETRY_CONFLICTS_FOR: Duration = Duration::from_secs(2);
 
-/// Reported in place of DynamoDB's code when that was not enough. It is an error that passes.
-const CONTENDED: &str = "TransactionConflictException";
-
 /// Outcome of writing under a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guarded {
@@ -229,7 +226,7 @@ impl DynamoRows {
             }
             telemetry::count(Metric::TransactionConflicts, 1);
             if !backoff.wait().await {
-                return Err(DynamoError::cancelled(id.as_str(), CONTENDED));
+                return Err(DynamoError::contended("TransactWriteItems", id.as_str()));
             }
         }
     }
