@@ -88,7 +88,7 @@ fn fewest_parts(password: &str, email: &Email) -> usize {
         for text in [rest, &plain[start..]] {
             words(text).for_each(|length| reach(length, 1));
         }
-        reach(repeated(&typed[..start], rest), 0);
+        repetitions(&typed[..start], rest).for_each(|length| reach(length, 0));
     }
     parts[typed.len()]
 }
@@ -137,10 +137,11 @@ fn words(rest: &[char]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// How many characters at the beginning of `rest` repeat the end of what comes before.
-fn repeated(before: &[char], rest: &[char]) -> usize {
+/// The numbers of characters at the beginning of `rest` that repeat the end of what comes before. All of them: a shorter
+/// repetition may reach the beginning of a longer one, as in `9099990999`.
+fn repetitions(before: &[char], rest: &[char]) -> impl Iterator<Item = usize> {
     let longest = before.len().min(rest.len());
-    (1..=longest).rev().find(|length| before.ends_with(&rest[..*length])).unwrap_or(0)
+    (1..=longest).filter(|length| before.ends_with(&rest[..*length]))
 }
 
 #[cfg(test)]
@@ -197,6 +198,13 @@ mod tests {
             "monkeydragonsunshinesoccer",
         ] {
             assert!(!is_common(password, &ann()), "{password}: {}", fewest_parts(password, &ann()));
+        }
+    }
+
+    #[test]
+    fn a_repetition_adds_nothing_wherever_it_begins() {
+        for text in ["90999", "9099990999", "909999099990999"] {
+            assert_eq!(fewest_parts(text, &ann()), 1, "{text}");
         }
     }
 
