@@ -5,13 +5,14 @@
 //!
 //! | layer | what |
 //! |---|---|
-//! | [`edge`] | Lambda's events in, answers out: HTTP, WebSocket, schedules, queues |
+//! | [`edge`] | Lambda's events in, answers out: HTTP, WebSocket, schedules, queues, streams |
+//! | [`relay`] | publishing of the outbox's events |
 //! | [`files`] | links, uploads, exports |
 //! | [`sockets`] | who is connected, and delivery to them |
 //! | [`commerce`] | catalogue, carts, orders, payments, reports |
 //! | [`coordination`] | idempotency keys, locks, working off a backlog |
 //! | [`identity`] | users, sessions, tokens, throttling, sealing |
-//! | [`platform`] | AWS, DynamoDB, Redis, queues, the outbox, telemetry |
+//! | [`platform`] | AWS, DynamoDB, Redis, queues, streams, topics, the event bus, the outbox, telemetry |
 //! | [`core`] | ids, money, time, errors and other values; no I/O |
 //!
 //! Each module is one capability: its protocol (the module's own documentation), its types and its adapters. Only the
@@ -25,4 +26,5 @@ pub mod edge;
 pub mod files;
 pub mod identity;
 pub mod platform;
+pub mod relay;
 pub mod sockets;

@@ -7,12 +7,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use ulid::Ulid;
 
 /// Text that does not name a thing of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {kind}: {expected}")]
+#[error("{text:?} is not a valid {kind}: {expected}")]
 pub struct InvalidId {
     /// What was expected, in words: `order id`.
     pub kind: &'static str,
@@ -137,10 +138,18 @@ impl From<Ulid> for MessageId {
     }
 }
 
-/// The message that tells of an export. There is one, so that the same one is sent however often it is sent.
-impl From<&ExportId> for MessageId {
-    fn from(export: &ExportId) -> Self {
-        Self(export.ulid_text().to_owned())
+/// The message that tells of an event. It has the event's ULID, so that a repetition is the same message.
+impl From<&EventId> for MessageId {
+    fn from(event: &EventId) -> Self {
+        Self(event.ulid_text().to_owned())
+    }
+}
+
+impl SessionId {
+    /// When the session began: the time of its ULID.
+    pub fn began_at(&self) -> Timestamp {
+        let ms = Ulid::from_string(self.ulid_text()).map_or(0, |ulid| ulid.timestamp_ms());
+        i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -182,6 +191,45 @@ impl std::str::FromStr for ProductId {
 }
 
 text_id!(ProductId);
+
+/// An event of a customer's activity, named by the client: a ULID (26 capital letters and digits) or a UUID (36 characters,
+/// lower case). A client that makes one at random never meets another's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct ActivityId(String);
+
+impl ActivityId {
+    /// Characters of a ULID.
+    const ULID_CHARS: usize = 26;
+    /// Where the hyphens of a UUID stand, of 36 characters.
+    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+
+    /// Whether it is a UUID in the form of RFC 9562, lower case: other spellings would be other keys of the same event.
+    fn is_uuid(text: &str) -> bool {
+        let fits = |(place, byte): (usize, u8)| match byte {
+            b'-' => Self::HYPHENS.contains(&place),
+            b'0'..=b'9' | b'a'..=b'f' => !Self::HYPHENS.contains(&place),
+            _ => false,
+        };
+        text.len() == 36 && text.bytes().enumerate().all(fits)
+    }
+}
+
+impl std::str::FromStr for ActivityId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let is_ulid = text.len() == Self::ULID_CHARS
+            && Ulid::from_string(text).is_ok_and(|ulid| ulid.to_string() == text);
+        if is_ulid || Self::is_uuid(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(refuse("event id", "a ULID of 26 characters, or a UUID of 36 in lower case", text))
+        }
+    }
+}
+
+text_id!(ActivityId);
 
 /// A WebSocket connection, named by API Gateway. Means nothing outside its region and API.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -250,17 +298,36 @@ mod tests {
     }
 
     #[test]
-    fn the_message_about_an_export_has_an_id_of_its_own() {
-        let export: ExportId = random().next();
-        let message = MessageId::from(&export);
+    fn the_message_about_an_event_has_an_id_of_its_own() {
+        let event: EventId = random().next();
+        let message = MessageId::from(&event);
         assert_eq!(message.as_str().parse(), Ok(message.clone()));
-        assert_eq!(format!("exp_{message}"), export.as_str());
+        assert_eq!(format!("evt_{message}"), event.as_str());
     }
 
     #[test]
     fn an_id_of_another_kind_is_refused() {
         let user: UserId = random().next();
         assert!(user.as_str().parse::<OrderId>().is_err());
+    }
+
+    #[test]
+    fn an_activity_event_has_a_ulid_or_a_uuid_in_one_spelling() {
+        for id in ["01JD3V6Q2ZJ4M8N0P5R7T9W1XY", "0192f6c1-7d5a-7c3e-9b1f-0a2b3c4d5e6f"] {
+            assert_eq!(id.parse::<ActivityId>().map(|id| id.to_string()), Ok(id.to_owned()));
+        }
+        for text in [
+            "",
+            "1",
+            "01jd3v6q2zj4m8n0p5r7t9w1xy",
+            "0192F6C1-7D5A-7C3E-9B1F-0A2B3C4D5E6F",
+            "0192f6c17d5a7c3e9b1f0a2b3c4d5e6f",
+            "0192f6c1-7d5a-7c3e-9b1f-0a2b3c4d5e6",
+            "0192f6c1-7d5a-7c3e-9b1f-0a2b3c4d5e6g",
+            "0192f6c1-7d5a-7c3e-9b1f0-a2b3c4d5e6f",
+        ] {
+            assert!(text.parse::<ActivityId>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Values that every layer uses: ids, money, time, errors. Nothing here does I/O.
 
+pub mod bounded;
 pub mod clock;
 pub mod csv;
 pub mod cursor;

@@ -1,29 +1,63 @@
 //! Entity tags and conditional requests (RFC 9110, section 13).
 //!
-//! What is versioned has the entity tag `"<version>"` (section 8.8.3): strong, for two versions are never the same. A client
-//! that sends it back makes its request depend on the version that stands:
+//! An [`EntityTag`] (section 8.8.3) is the version of what has one, and a hash of the answer for everything else. Both are strong:
+//! two versions, or two answers, never have the same tag. A client that sends a tag back makes its request depend on it:
 //!
-//! 1. `If-Match` (section 13.1.1): one of these versions, or `*`, any. Else 412. Tags are compared strongly: a weak one
+//! 1. `If-Match` (section 13.1.1): one of these tags, or `*`, any. Else 412. Tags are compared strongly: a weak one
 //!    matches nothing.
-//! 2. `If-None-Match` (section 13.1.2): none of these versions, or `*`, nothing at all. Else a read is answered 304, and
+//! 2. `If-None-Match` (section 13.1.2): none of these tags, or `*`, nothing at all. Else a read is answered 304, and
 //!    anything else 412. Tags are compared weakly.
 //!
-//! They are evaluated in this order (section 13.2.2), after everything else that may refuse a request. A 412 names the version
+//! They are evaluated in this order (section 13.2.2), after everything else that may refuse a request. A 412 names the tag
 //! that stands. A retry of a write whose answer got lost is refused like that too: whoever is not sure reads again.
 //!
 //! Dates are not compared (`If-Modified-Since`, `If-Unmodified-Since`): nothing here has a `Last-Modified`, and without
 //! one these headers are ignored (sections 13.1.3 and 13.1.4).
 
+use std::fmt;
 use std::str::FromStr;
 
-/// Header of a request for one of the versions that it names.
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+
+/// Header of a request for one of the tags that it names.
 pub const IF_MATCH: &str = "if-match";
-/// Header of a request for none of the versions that it names.
+/// Header of a request for none of the tags that it names.
 pub const IF_NONE_MATCH: &str = "if-none-match";
 
-/// The entity tag of a version.
-pub fn etag(version: u64) -> String {
-    format!("\"{version}\"")
+/// Bytes of a hash that a tag has: 128 bits, which nobody meets by chance.
+const HASH_BYTES: usize = 16;
+
+/// A strong entity tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntityTag {
+    /// The version of something that has versions: `"7"`.
+    Version(u64),
+    /// A hash of an answer: 22 characters of URL-safe Base64.
+    Content(String),
+}
+
+impl EntityTag {
+    /// The tag of an answer with this body.
+    pub fn of_content(body: &[u8]) -> Self {
+        Self::Content(URL_SAFE_NO_PAD.encode(&Sha256::digest(body)[..HASH_BYTES]))
+    }
+
+    /// The characters between the quotes.
+    fn opaque(&self) -> String {
+        match self {
+            Self::Version(version) => version.to_string(),
+            Self::Content(hash) => hash.clone(),
+        }
+    }
+}
+
+impl fmt::Display for EntityTag {
+    /// As `ETag` has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.opaque())
+    }
 }
 
 /// What a client wants to find, for its request to be carried out. The default asks for nothing.
@@ -34,10 +68,10 @@ pub struct Preconditions {
 }
 
 /// What stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Current {
-    /// Its version.
-    pub version: u64,
+    /// Its tag.
+    pub tag: EntityTag,
     /// Whether it counts as something. `*` does not mean it otherwise.
     pub exists: bool,
 }
@@ -66,15 +100,15 @@ impl Preconditions {
     }
 
     /// Whether they hold for what stands, and which does not.
-    pub fn evaluate(&self, current: Current) -> Evaluation {
-        let Current { version, exists } = current;
+    pub fn evaluate(&self, current: &Current) -> Evaluation {
+        let opaque = current.tag.opaque();
         let is_wanted = |tags: &Tags| match tags {
-            Tags::Any => exists,
-            Tags::Listed(tags) => tags.iter().any(|tag| !tag.is_weak && tag.version == version),
+            Tags::Any => current.exists,
+            Tags::Listed(tags) => tags.iter().any(|tag| !tag.is_weak && tag.opaque == opaque),
         };
         let is_known = |tags: &Tags| match tags {
-            Tags::Any => exists,
-            Tags::Listed(tags) => tags.iter().any(|tag| tag.version == version),
+            Tags::Any => current.exists,
+            Tags::Listed(tags) => tags.iter().any(|tag| tag.opaque == opaque),
         };
         if !self.if_match.as_ref().is_none_or(is_wanted) {
             Evaluation::NotMatched
@@ -86,7 +120,7 @@ impl Preconditions {
     }
 
     /// Whether a write may happen on what stands.
-    pub fn admit(&self, current: Current) -> bool {
+    pub fn admit(&self, current: &Current) -> bool {
         self.evaluate(current) == Evaluation::Met
     }
 }
@@ -96,15 +130,15 @@ impl Preconditions {
 enum Tags {
     /// `*`.
     Any,
-    /// These. Tags that name no version of ours match nothing and are left out.
+    /// These.
     Listed(Vec<Tag>),
 }
 
-/// A version by its entity tag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A tag as a client sends it. Two are the same character by character (section 8.8.3.2): `"07"` is not version 7.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Tag {
     is_weak: bool,
-    version: u64,
+    opaque: String,
 }
 
 impl FromStr for Tags {
@@ -116,7 +150,6 @@ impl FromStr for Tags {
         }
         let mut tags = Vec::new();
         let mut rest = trim(text);
-        let mut count = 0;
         while !rest.is_empty() {
             // Empty elements of a list are skipped (section 5.6.1.2).
             if let Some(behind) = rest.strip_prefix(',') {
@@ -127,31 +160,16 @@ impl FromStr for Tags {
             if !(behind.is_empty() || behind.starts_with(',')) {
                 return Err(InvalidTags);
             }
-            count += 1;
-            tags.extend(tag.of_ours());
+            tags.push(tag);
             rest = behind;
         }
         // The grammar knows a list of nothing, which nothing could match: its sender has forgotten the tag.
-        if count == 0 { Err(InvalidTags) } else { Ok(Self::Listed(tags)) }
-    }
-}
-
-/// One entity tag.
-struct EntityTag<'a> {
-    is_weak: bool,
-    opaque: &'a str,
-}
-
-impl EntityTag<'_> {
-    /// The version that it names, character by character (section 8.8.3.2): `"07"` is none.
-    fn of_ours(&self) -> Option<Tag> {
-        let version: u64 = self.opaque.parse().ok()?;
-        (version.to_string() == self.opaque).then_some(Tag { is_weak: self.is_weak, version })
+        if tags.is_empty() { Err(InvalidTags) } else { Ok(Self::Listed(tags)) }
     }
 }
 
 /// Takes the entity tag that `text` begins with, and the blanks behind it.
-fn entity_tag(text: &str) -> Result<(EntityTag<'_>, &str), InvalidTags> {
+fn entity_tag(text: &str) -> Result<(Tag, &str), InvalidTags> {
     let (is_weak, quoted) = match text.strip_prefix("W/") {
         Some(quoted) => (true, quoted),
         None => (false, text),
@@ -159,7 +177,7 @@ fn entity_tag(text: &str) -> Result<(EntityTag<'_>, &str), InvalidTags> {
     let (opaque, behind) =
         quoted.strip_prefix('"').and_then(|open| open.split_once('"')).ok_or(InvalidTags)?;
     if opaque.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok((EntityTag { is_weak, opaque }, trim(behind)))
+        Ok((Tag { is_weak, opaque: opaque.to_owned() }, trim(behind)))
     } else {
         Err(InvalidTags)
     }
@@ -175,30 +193,34 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn version(version: u64, exists: bool) -> Current {
+        Current { tag: EntityTag::Version(version), exists }
+    }
+
     /// What `If-Match` and `If-None-Match` come to on version 7.
     fn on_seven(if_match: Option<&str>, if_none_match: Option<&str>) -> Evaluation {
         let preconditions = Preconditions::from_headers(if_match, if_none_match).unwrap();
-        preconditions.evaluate(Current { version: 7, exists: true })
+        preconditions.evaluate(&version(7, true))
     }
 
-    fn tags(text: &str) -> Vec<(bool, u64)> {
+    fn tags(text: &str) -> Vec<(bool, String)> {
         match text.parse() {
-            Ok(Tags::Listed(tags)) => tags.iter().map(|tag| (tag.is_weak, tag.version)).collect(),
+            Ok(Tags::Listed(tags)) => tags.into_iter().map(|tag| (tag.is_weak, tag.opaque)).collect(),
             other => panic!("{text}: {other:?}"),
         }
     }
 
     #[test]
-    fn a_list_names_every_version_in_it() {
-        assert_eq!(tags("\"7\""), [(false, 7)]);
-        assert_eq!(tags("\"7\", W/\"0\" ,\"12\""), [(false, 7), (true, 0), (false, 12)]);
-        assert_eq!(tags(" ,\t,\"7\",, \"8\", "), [(false, 7), (false, 8)]);
+    fn a_list_names_every_tag_in_it() {
+        let strong = |opaque: &str| (false, opaque.to_owned());
+        assert_eq!(tags("\"7\""), [strong("7")]);
+        assert_eq!(tags("\"7\", W/\"0\" ,\"a,b\""), [strong("7"), (true, "0".to_owned()), strong("a,b")]);
+        assert_eq!(tags(" ,\t,\"7\",, \"8\", "), [strong("7"), strong("8")]);
     }
 
     #[test]
     fn tags_of_somebody_else_match_nothing() {
         for tag in ["\"07\"", "\"+7\"", "\"7a\"", "\"\"", "\"a,b\"", "\"99999999999999999999\""] {
-            assert_eq!(tags(tag), [], "{tag}");
             assert_eq!(on_seven(Some(tag), None), Evaluation::NotMatched, "{tag}");
             assert_eq!(on_seven(None, Some(tag)), Evaluation::Met, "{tag}");
         }
@@ -215,7 +237,7 @@ mod tests {
     fn a_star_means_something_that_is_there() {
         let star = |if_match, if_none_match, exists| {
             let preconditions = Preconditions::from_headers(if_match, if_none_match).unwrap();
-            preconditions.evaluate(Current { version: 0, exists })
+            preconditions.evaluate(&version(0, exists))
         };
         assert_eq!(star(Some(" * "), None, true), Evaluation::Met);
         assert_eq!(star(Some("*"), None, false), Evaluation::NotMatched);
@@ -244,14 +266,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_tag_of_a_version_means_that_version_and_no_other(version: u64, other: u64) {
-            let tag = etag(version);
+        fn the_tag_of_a_version_means_that_version_and_no_other(seen: u64, other: u64) {
+            let tag = EntityTag::Version(seen).to_string();
             let wanted = Preconditions::from_headers(Some(&tag), None).unwrap();
             let known = Preconditions::from_headers(None, Some(&tag)).unwrap();
-            let current = |version| Current { version, exists: true };
-            prop_assert!(wanted.admit(current(version)) && !known.admit(current(version)));
-            prop_assert_eq!(wanted.admit(current(other)), version == other);
-            prop_assert_eq!(known.admit(current(other)), version != other);
+            let (current, later) = (version(seen, true), version(other, true));
+            prop_assert!(wanted.admit(&current) && !known.admit(&current));
+            prop_assert_eq!(wanted.admit(&later), seen == other);
+            prop_assert_eq!(known.admit(&later), seen != other);
+        }
+
+        #[test]
+        fn the_tag_of_an_answer_means_that_answer_and_no_other(body: Vec<u8>, other: Vec<u8>) {
+            let tag = EntityTag::of_content(&body).to_string();
+            let known = Preconditions::from_headers(None, Some(&tag)).unwrap();
+            let current = |body: &[u8]| Current { tag: EntityTag::of_content(body), exists: true };
+            prop_assert_eq!(known.evaluate(&current(&body)), Evaluation::Matched);
+            prop_assert_eq!(known.admit(&current(&other)), body != other);
         }
 
         #[test]

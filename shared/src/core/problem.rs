@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::core::precondition::etag;
+use crate::core::precondition::EntityTag;
 use crate::core::reply::Reply;
 
 macro_rules! problem_types {
@@ -101,6 +101,8 @@ problem_types! {
     TooManyRequests = 429 "too-many-requests" "Too many requests",
     /// The caller has as many exports open as there may be.
     TooManyOpenExports = 429 "too-many-open-exports" "Too many exports are open",
+    /// The user has as many sockets open as there may be.
+    TooManyOpenSockets = 429 "too-many-open-sockets" "Too many sockets are open",
     /// Something failed inside. The log has the rest.
     Internal = 500 "internal-error" "Something failed on our side",
     /// A dependency did not answer in time; nothing was changed.
@@ -120,8 +122,8 @@ pub struct Problem {
     pub extensions: BTreeMap<&'static str, Value>,
     /// `Retry-After`, rounded up to whole seconds.
     pub retry_after: Option<Duration>,
-    /// The version that stands: `version` in the document, and the header `ETag`.
-    pub version: Option<u64>,
+    /// The tag that stands: the header `ETag`, and if it is a version, `version` in the document.
+    pub tag: Option<EntityTag>,
     /// The error behind it, with the chain of its causes. For the log only.
     pub cause: Option<String>,
 }
@@ -134,7 +136,7 @@ impl Problem {
             detail: detail.into(),
             extensions: BTreeMap::new(),
             retry_after: None,
-            version: None,
+            tag: None,
             cause: None,
         }
     }
@@ -160,10 +162,15 @@ impl Problem {
         self
     }
 
-    /// A request for another version than the present one, which is `version`.
-    pub fn stale(version: u64) -> Self {
-        let detail = format!("it is at version {version} now; read it, and decide again");
-        Self { version: Some(version), ..Self::new(ProblemType::StaleVersion, detail) }
+    /// A request for something else than what stands, whose tag this is.
+    pub fn stale(tag: EntityTag) -> Self {
+        let detail = match &tag {
+            EntityTag::Version(version) => {
+                format!("it is at version {version} now; read it, and decide again")
+            }
+            EntityTag::Content(_) => "it is another one now; read it, and decide again".to_owned(),
+        };
+        Self { tag: Some(tag), ..Self::new(ProblemType::StaleVersion, detail) }
     }
 
     /// The members of the problem document.
@@ -174,7 +181,7 @@ impl Problem {
             "status": self.kind.status(),
             "detail": self.detail,
         });
-        if let Some(version) = self.version {
+        if let Some(EntityTag::Version(version)) = self.tag {
             document["version"] = version.into();
         }
         for (member, value) in &self.extensions {
@@ -194,8 +201,8 @@ impl Problem {
             ProblemType::UnsupportedContentEncoding => reply.header("accept-encoding", "identity"),
             _ => reply,
         };
-        let reply = match self.version {
-            Some(version) => reply.header("etag", etag(version)),
+        let reply = match self.tag {
+            Some(tag) => reply.header("etag", tag.to_string()),
             None => reply,
         };
         match self.retry_after {
@@ -235,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_stale_write_is_told_the_version_that_stands() {
-        let reply = Problem::stale(7).into_reply();
+        let reply = Problem::stale(EntityTag::Version(7)).into_reply();
         assert_eq!((reply.status, reply.headers["etag"].as_str()), (412, "\"7\""));
         assert_eq!(reply.body.unwrap()["version"], 7);
     }

@@ -1,5 +1,6 @@
 //! An answer to a client, as plain data: what the edge sends, and what idempotency stores and sends again.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,12 @@ impl Reply {
     /// An answer without a body.
     pub fn empty(status: u16) -> Self {
         Self { status, headers: BTreeMap::new(), cookies: Vec::new(), body: None, text: None }
+    }
+
+    /// The body as it is sent.
+    pub fn content(&self) -> Option<Cow<'_, str>> {
+        let text = self.text.as_deref().map(Cow::Borrowed);
+        text.or_else(|| self.body.as_ref().map(|body| Cow::Owned(body.to_string())))
     }
 
     /// This answer with one more header.

@@ -1,11 +1,13 @@
 //! Outcomes of keyed writes to the answers that their idempotency records keep.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::commerce::catalog::StockLevel;
 use crate::commerce::orders::Order;
 use crate::commerce::payments::CapturedPayment;
-use crate::core::problem::Problem;
+use crate::core::problem::{Problem, ProblemType};
 use crate::core::reply::Reply;
 use crate::files::exports::Export;
 
@@ -50,6 +52,12 @@ pub fn adjusted(stock: &StockLevel) -> Reply {
 /// An export was asked for.
 pub fn accepted(export: &Export) -> Reply {
     created(202, export.document(), format!("/exports/{}", export.export_id))
+}
+
+/// Too much waits in a buffer: 503.
+pub fn backpressure(retry_after: Duration) -> Problem {
+    let detail = "too much waits to be stored; nothing was taken";
+    Problem::new(ProblemType::Unavailable, detail).retry_after(retry_after)
 }
 
 fn created(status: u16, body: Value, location: String) -> Reply {

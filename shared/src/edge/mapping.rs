@@ -22,6 +22,7 @@ use crate::identity::users::UserError;
 use crate::platform::dynamo::DynamoError;
 use crate::platform::telemetry::chain;
 
+mod activity;
 mod commerce;
 mod exports;
 mod files;

@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod boot;
+pub mod consumer;
 pub mod direct;
 mod header;
 pub mod http;
@@ -9,4 +10,5 @@ mod invocation;
 mod mapping;
 pub mod queue;
 pub mod schedule;
+pub mod stream;
 pub mod websocket;

@@ -25,7 +25,7 @@ pub use actions::{Actions, Reasons};
 pub use batch::{RowKey, RowRead, Rows, read_rows};
 pub use change::Change;
 pub use shard::TimeIndex;
-pub use snapshot::read_snapshot;
+pub use snapshot::{MAX_SNAPSHOT, read_rows_at_once, read_snapshot};
 
 /// In place of DynamoDB's code: the request or the item itself is wrong, and stays so however often it is tried.
 pub const UNREADABLE: &str = "Unreadable";

@@ -29,7 +29,7 @@ struct Origin {
 
 static ORIGIN: OnceLock<Origin> = OnceLock::new();
 
-/// The metrics, by name. Unit is `Count` unless the name ends with one.
+/// The metrics, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     /// First invocation of a process.
@@ -52,6 +52,8 @@ pub enum Metric {
     Payments,
     /// Stored answers given again.
     IdempotentReplays,
+    /// Keys that were used for another payload.
+    IdempotencyMismatches,
     /// Transactions that met another one and were tried again.
     TransactionConflicts,
     /// Messages posted to sockets, by outcome.
@@ -62,25 +64,100 @@ pub enum Metric {
     InboxFull,
     /// Connections that a post found gone, or not open yet.
     GoneConnections,
-    /// Sockets closed for their session's end, by outcome.
+    /// Handshakes, frames and messages that were refused because a user does too much with sockets, by the limit that was
+    /// reached.
+    SocketLimits,
+    /// Sockets that we closed, for their session's end or for too many frames, by outcome.
     ClosedSockets,
+    /// Entries of events that were published, by destination.
+    EventsPublished,
+    /// Entries of events that were not published and are sent again, by destination.
+    EventsFailed,
+    /// Events, or messages of events, that can never be published.
+    EventsSetAside,
+    /// Age of the oldest event of a batch that is about to be published, in seconds.
+    OldestEventAge,
     /// Tries to take a lock, by outcome.
     LockOutcomes,
     /// Scheduled jobs and other tasks completed, by job.
     JobsCompleted,
     /// Exports that came to an end, by outcome.
     Exports,
+    /// Events of activity that came out of the buffer, by what became of them.
+    ActivityEvents,
     /// Refresh tokens that were shown again after their use: a theft, or a client that keeps old ones.
     RefreshTokensReused,
     /// Copies of sessions in Redis that no function wrote: somebody writes to Redis, or the key has changed.
     ForgedSessionCopies,
+    /// Reads through the cache, by how they were answered: `process`, `shared`, `stale`, or loaded (`refreshed`, `missed`,
+    /// `direct`).
+    CacheReads,
+    /// Values that are not cached because they are too large, by entity.
+    CacheTooLarge,
+    /// Calls of the cache to Redis that failed, and values that could not be read.
+    CacheFailures,
     /// Passwords that were not verified because too many had been wrong, by the limit that was reached.
     ThrottledAttempts,
+    /// Entries that a write-behind buffer accepted, by its kind.
+    BufferOffered,
+    /// Entries that a write-behind buffer refused because too many wait, by its kind.
+    BufferRefused,
+    /// Entries that wait in a write-behind buffer or are leased, by its kind.
+    BufferWaiting,
+    /// Age of the oldest entry of a write-behind buffer, in seconds, by its kind.
+    BufferOldestAge,
+    /// Entries that a write-behind buffer delivered once more, because a lease ended without an acknowledgement, by its kind.
+    BufferRedelivered,
+    /// Messages of a write-behind buffer that cannot be read, by its kind.
+    BufferUnreadable,
     /// Answers of status 500 and above, by error type.
     Errors,
 }
 
 impl Metric {
+    /// All of them.
+    pub const ALL: [Self; 39] = [
+        Self::ColdStart,
+        Self::OrdersPlaced,
+        Self::OrdersCancelled,
+        Self::OrdersExpired,
+        Self::UploadsReady,
+        Self::UploadsRejected,
+        Self::UploadsExpired,
+        Self::UploadsLeftOver,
+        Self::Payments,
+        Self::IdempotentReplays,
+        Self::IdempotencyMismatches,
+        Self::TransactionConflicts,
+        Self::Deliveries,
+        Self::InboxStored,
+        Self::InboxFull,
+        Self::GoneConnections,
+        Self::SocketLimits,
+        Self::ClosedSockets,
+        Self::EventsPublished,
+        Self::EventsFailed,
+        Self::EventsSetAside,
+        Self::OldestEventAge,
+        Self::LockOutcomes,
+        Self::JobsCompleted,
+        Self::Exports,
+        Self::ActivityEvents,
+        Self::RefreshTokensReused,
+        Self::ForgedSessionCopies,
+        Self::CacheReads,
+        Self::CacheTooLarge,
+        Self::CacheFailures,
+        Self::ThrottledAttempts,
+        Self::BufferOffered,
+        Self::BufferRefused,
+        Self::BufferWaiting,
+        Self::BufferOldestAge,
+        Self::BufferRedelivered,
+        Self::BufferUnreadable,
+        Self::Errors,
+    ];
+
     /// The name in CloudWatch.
     pub const fn name(self) -> &'static str {
         match self {
@@ -94,31 +171,67 @@ impl Metric {
             Self::UploadsLeftOver => "UploadsLeftOver",
             Self::Payments => "Payments",
             Self::IdempotentReplays => "IdempotentReplays",
+            Self::IdempotencyMismatches => "IdempotencyMismatches",
             Self::TransactionConflicts => "TransactionConflicts",
             Self::Deliveries => "Deliveries",
             Self::InboxStored => "InboxStored",
             Self::InboxFull => "InboxFull",
             Self::GoneConnections => "GoneConnections",
+            Self::SocketLimits => "SocketLimits",
             Self::ClosedSockets => "ClosedSockets",
+            Self::EventsPublished => "EventsPublished",
+            Self::EventsFailed => "EventsFailed",
+            Self::EventsSetAside => "EventsSetAside",
+            Self::OldestEventAge => "OldestEventAge",
             Self::LockOutcomes => "LockOutcomes",
             Self::JobsCompleted => "JobsCompleted",
             Self::Exports => "Exports",
+            Self::ActivityEvents => "ActivityEvents",
             Self::RefreshTokensReused => "RefreshTokensReused",
             Self::ForgedSessionCopies => "ForgedSessionCopies",
+            Self::CacheReads => "CacheReads",
+            Self::CacheTooLarge => "CacheTooLarge",
+            Self::CacheFailures => "CacheFailures",
             Self::ThrottledAttempts => "ThrottledAttempts",
+            Self::BufferOffered => "BufferOffered",
+            Self::BufferRefused => "BufferRefused",
+            Self::BufferWaiting => "BufferWaiting",
+            Self::BufferOldestAge => "BufferOldestAge",
+            Self::BufferRedelivered => "BufferRedelivered",
+            Self::BufferUnreadable => "BufferUnreadable",
             Self::Errors => "Errors",
         }
     }
 
-    /// The extra dimension that tells cases apart, if the metric has one.
-    const fn dimension(self) -> Option<&'static str> {
+    /// The unit in CloudWatch.
+    const fn unit(self) -> &'static str {
         match self {
-            Self::Payments | Self::Deliveries | Self::ClosedSockets | Self::LockOutcomes | Self::Exports => {
-                Some("outcome")
-            }
+            Self::OldestEventAge | Self::BufferOldestAge => "Seconds",
+            _ => "Count",
+        }
+    }
+
+    /// The extra dimension that tells cases apart, if the metric has one.
+    pub const fn dimension(self) -> Option<&'static str> {
+        match self {
+            Self::Payments
+            | Self::Deliveries
+            | Self::ClosedSockets
+            | Self::LockOutcomes
+            | Self::Exports
+            | Self::ActivityEvents
+            | Self::CacheReads => Some("outcome"),
+            Self::CacheTooLarge => Some("entity"),
+            Self::EventsPublished | Self::EventsFailed => Some("destination"),
             Self::UploadsRejected | Self::UploadsLeftOver => Some("reason"),
             Self::JobsCompleted => Some("job"),
-            Self::ThrottledAttempts => Some("limit"),
+            Self::ThrottledAttempts | Self::SocketLimits => Some("limit"),
+            Self::BufferOffered
+            | Self::BufferRefused
+            | Self::BufferWaiting
+            | Self::BufferOldestAge
+            | Self::BufferRedelivered
+            | Self::BufferUnreadable => Some("buffer"),
             Self::Errors => Some("error_type"),
             _ => None,
         }
@@ -180,6 +293,16 @@ pub fn count(metric: Metric, value: u64) {
     emit(metric, None, value);
 }
 
+/// Records `value` of a metric that is measured, not counted.
+pub fn measure(metric: Metric, value: u64) {
+    emit(metric, None, value);
+}
+
+/// Records `value` of a metric that is measured, not counted, under a case of its extra dimension.
+pub fn measure_case(metric: Metric, case: &str, value: u64) {
+    emit(metric, Some(case), value);
+}
+
 /// Counts `value` of a metric under a case of its extra dimension.
 pub fn count_case(metric: Metric, case: &str, value: u64) {
     emit(metric, Some(case), value);
@@ -211,7 +334,7 @@ fn emf_line(metric: Metric, case: Option<&str>, value: u64, origin: &Origin, now
             "CloudWatchMetrics": [{
                 "Namespace": NAMESPACE,
                 "Dimensions": [dimensions],
-                "Metrics": [{"Name": metric.name(), "Unit": "Count"}],
+                "Metrics": [{"Name": metric.name(), "Unit": metric.unit()}],
             }],
         }),
     );

@@ -4,6 +4,7 @@
 //! request, whose accessors parse and verify or refuse with a [`Problem`], and returns a reply or a problem. Whatever
 //! it does, the client gets JSON, and a problem is logged once, here, with its stable `error_type`.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -12,19 +13,20 @@ use lambda_http::request::LambdaRequest;
 use lambda_http::{Adapter, Body, Request, Response, Service, service_fn};
 
 use crate::core::error_type::ErrorType;
-use crate::core::precondition::{Current, Evaluation, Preconditions};
 use crate::core::problem::{Problem, ProblemType};
 use crate::core::reply::Reply;
 use crate::edge::boot::BootError;
 use crate::edge::invocation;
 
 mod authenticator;
+mod conditional;
 mod cookies;
 mod incoming;
 mod media_type;
 mod trusted_proxy;
 
 pub use authenticator::Authenticator;
+pub use conditional::{Caching, read, read_version};
 pub use incoming::{Incoming, MAX_BODY_BYTES, invalid};
 pub use trusted_proxy::TrustedProxy;
 
@@ -70,22 +72,13 @@ fn answer(
     challenge: &str,
     outcome: Result<Reply, Problem>,
 ) -> Result<Response<Body>, InvalidAnswer> {
-    into_response(outcome.unwrap_or_else(|problem| {
+    let reply = outcome.unwrap_or_else(|problem| {
         invocation::refused(route, &problem);
         let is_unauthenticated = problem.kind == ProblemType::Unauthenticated;
         let reply = problem.into_reply();
         if is_unauthenticated { reply.header("www-authenticate", challenge) } else { reply }
-    }))
-}
-
-/// The answer to a read under its preconditions: `reply`, 304 without its body, or 412.
-pub fn answer_read(preconditions: &Preconditions, current: Current, reply: Reply) -> Result<Reply, Problem> {
-    match preconditions.evaluate(current) {
-        Evaluation::Met => Ok(reply),
-        // RFC 9110, section 15.4.5: the headers that 200 would have, as far as caches need them.
-        Evaluation::Matched => Ok(Reply { status: 304, body: None, ..reply }),
-        Evaluation::NotMatched => Err(Problem::stale(current.version)),
-    }
+    });
+    into_response(&reply)
 }
 
 /// A route that the template sends here and the handler does not know.
@@ -93,9 +86,9 @@ pub fn no_such_route(incoming: &Incoming) -> Problem {
     Problem::new(ProblemType::NotFound, format!("there is no {}", incoming.route()))
 }
 
-fn into_response(reply: Reply) -> Result<Response<Body>, InvalidAnswer> {
+fn into_response(reply: &Reply) -> Result<Response<Body>, InvalidAnswer> {
     let mut response = Response::builder().status(reply.status);
-    let text = reply.text.or_else(|| reply.body.map(|body| body.to_string()));
+    let text = reply.content().map(Cow::into_owned);
     if text.is_some() && !reply.headers.contains_key("content-type") {
         response = response.header("content-type", "application/json");
     }
@@ -152,30 +145,11 @@ mod tests {
     #[test]
     fn what_a_cache_may_keep_varies_with_the_origin() {
         let public = Reply::json(200, json!({})).header("cache-control", "public, max-age=300");
-        assert_eq!(header(&into_response(public).unwrap(), "vary").as_deref(), Some("Origin"));
-        let private = into_response(Reply::json(200, json!({}))).unwrap();
+        assert_eq!(header(&into_response(&public).unwrap(), "vary").as_deref(), Some("Origin"));
+        let private = into_response(&Reply::json(200, json!({}))).unwrap();
         assert_eq!(
             (header(&private, "cache-control").as_deref(), header(&private, "vary")),
             (Some("no-store"), None)
         );
-    }
-
-    #[test]
-    fn a_read_that_would_bring_nothing_new_is_304_without_a_body() {
-        let read = |if_match, if_none_match| {
-            let preconditions = Preconditions::from_headers(if_match, if_none_match).unwrap();
-            let reply = Reply::json(200, json!({})).header("etag", "\"7\"");
-            answer_read(&preconditions, Current { version: 7, exists: true }, reply)
-        };
-        let unchanged = read(None, Some("\"7\"")).unwrap();
-        assert_eq!((unchanged.status, unchanged.body.as_ref()), (304, None));
-        assert_eq!(unchanged.headers["etag"], "\"7\"");
-        let response = into_response(unchanged).unwrap();
-        assert_eq!(
-            (header(&response, "cache-control").as_deref(), header(&response, "content-type")),
-            (Some("no-store"), None)
-        );
-        assert_eq!(read(None, Some("\"6\"")).unwrap().status, 200);
-        assert_eq!(read(Some("\"6\""), Some("\"7\"")).unwrap_err().kind, ProblemType::StaleVersion);
     }
 }

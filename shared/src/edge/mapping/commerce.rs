@@ -7,6 +7,7 @@ use crate::commerce::orders::{OrderQueryError, Refusal, TooManyUnpaid};
 use crate::commerce::payments::PaymentRefusal;
 use crate::coordination::idempotency::{KeyError, KeyedRequestError};
 use crate::core::ids::ProductId;
+use crate::core::precondition::EntityTag;
 use crate::core::problem::{Problem, ProblemType};
 
 /// 400.
@@ -127,7 +128,7 @@ impl From<StockRefusal> for Problem {
 impl From<CartError> for Problem {
     fn from(error: CartError) -> Self {
         match error {
-            CartError::Stale { version } => Self::stale(version),
+            CartError::Stale { version } => Self::stale(EntityTag::Version(version)),
             CartError::Contended => {
                 Self::new(ProblemType::Unavailable, "too many at once write this cart; try again")
                     .retry_after(soon())

@@ -1,6 +1,7 @@
 //! Sealed payloads, and the preferences in them.
 
 use super::{TRY_AGAIN, internal};
+use crate::core::precondition::EntityTag;
 use crate::core::problem::{Problem, ProblemType};
 use crate::identity::sessions::{PayloadError, PreferencesError, PreferencesRefused};
 use crate::platform::telemetry::chain;
@@ -38,7 +39,7 @@ impl From<PreferencesError> for Problem {
             PreferencesError::Session(error) => error.into(),
             PreferencesError::Payload(error) => error.into(),
             PreferencesError::Refused(refused) => refused.into(),
-            PreferencesError::Stale(version) => Self::stale(version),
+            PreferencesError::Stale(version) => Self::stale(EntityTag::Version(version)),
             PreferencesError::Contended => {
                 Self::new(ProblemType::Unavailable, "too many change the preferences at once; try again")
                     .retry_after(TRY_AGAIN)

@@ -15,7 +15,7 @@ impl From<HandshakeError> for Problem {
     }
 }
 
-/// 401 for a session that has ended or soon will.
+/// 401 for a session that has ended or soon will, 429 for a socket too many.
 impl From<AdmissionError> for Problem {
     fn from(error: AdmissionError) -> Self {
         match error {
@@ -24,6 +24,7 @@ impl From<AdmissionError> for Problem {
                 let detail = "the session ends within the two hours that a socket may last; sign in again";
                 Self::new(ProblemType::Unauthenticated, detail)
             }
+            AdmissionError::TooMany(_) => Self::new(ProblemType::TooManyOpenSockets, error.to_string()),
             AdmissionError::Registry(error) => error.into(),
         }
     }
@@ -45,7 +46,11 @@ impl From<SendError> for Problem {
                 Self::new(ProblemType::Unauthenticated, "connect again to send messages")
             }
             SendError::Session(error) => error.into(),
-            SendError::BroadcastForbidden => Self::new(ProblemType::Forbidden, detail),
+            SendError::TooFast { retry_after } | SendError::TooManyReceivers { retry_after } => {
+                Self::new(ProblemType::TooManyRequests, detail).retry_after(retry_after)
+            }
+            SendError::Flooding => Self::new(ProblemType::TooManyRequests, detail),
+            SendError::NotAParty | SendError::BroadcastForbidden => Self::new(ProblemType::Forbidden, detail),
             SendError::NoSuchOrder(id) => Self::new(ProblemType::NotFound, format!("there is no order {id}")),
             SendError::InProgress { retry_after } => {
                 Self::new(ProblemType::IdempotencyInProgress, detail).retry_after(retry_after)
@@ -55,6 +60,11 @@ impl From<SendError> for Problem {
             SendError::Store(error) => error.into(),
             SendError::Inbox(error) => error.into(),
             SendError::TooLarge(_) => Self::new(ProblemType::BodyTooLarge, detail),
+            SendError::NotPublished(error) => {
+                Self::new(ProblemType::Unavailable, "not every region was reached; send the message again")
+                    .retry_after(TRY_AGAIN)
+                    .caused_by(chain(&error))
+            }
             SendError::NotHandedOn(source) => {
                 Self::new(ProblemType::Unavailable, "not everybody was reached; send the message again")
                     .retry_after(TRY_AGAIN)

@@ -9,16 +9,29 @@ use super::{DynamoError, Item, RowKey};
 use crate::core::deadline::Deadline;
 use crate::core::retry::Backoff;
 
-/// Reads `N` rows in one transaction: unlike a batch, which may show one row before and another one after somebody's
-/// transaction. Twice the price of a batch, for where that matters. A writer at the rows is waited for, with jitter,
-/// until `deadline`.
+/// Most rows of one [`read_rows_at_once`]: `TransactGetItems` takes no more.
+pub const MAX_SNAPSHOT: u16 = 100;
+
+/// Reads `N` rows as [`read_rows_at_once`] does.
 pub async fn read_snapshot<const N: usize>(
     client: &Client,
     keys: [RowKey<'_>; N],
     deadline: Deadline,
 ) -> Result<[Option<Item>; N], DynamoError> {
-    let target = keys.each_ref().map(|key| key.table).join(", ");
-    let mut gets = Vec::with_capacity(N);
+    let mut rows = read_rows_at_once(client, keys.into(), deadline).await?.into_iter();
+    Ok(std::array::from_fn(|_| rows.next().flatten()))
+}
+
+/// Reads at most [`MAX_SNAPSHOT`] rows in one transaction, in the order of `keys`: unlike a batch, which may show one row before
+/// and another one after somebody's transaction. Twice the price of a batch, for where that matters. A writer at the rows is
+/// waited for, with jitter, until `deadline`.
+pub async fn read_rows_at_once(
+    client: &Client,
+    keys: Vec<RowKey<'_>>,
+    deadline: Deadline,
+) -> Result<Vec<Option<Item>>, DynamoError> {
+    let target = keys.iter().map(|key| key.table).collect::<Vec<_>>().join(", ");
+    let mut gets = Vec::with_capacity(keys.len());
     for RowKey { table, key } in keys {
         let get = Get::builder().table_name(table).set_key(Some(key)).build();
         let get = get.map_err(|error| DynamoError::unreadable("TransactGetItems", target.as_str(), error))?;
@@ -30,7 +43,7 @@ pub async fn read_snapshot<const N: usize>(
         match Box::pin(request.send()).await {
             Ok(answer) => {
                 let mut rows = answer.responses.unwrap_or_default().into_iter();
-                return Ok(std::array::from_fn(|_| rows.next().and_then(|row| row.item)));
+                return Ok(gets.iter().map(|_| rows.next().and_then(|row| row.item)).collect());
             }
             Err(error) if is_conflict(&error) && backoff.wait().await => {}
             Err(error) => return Err(DynamoError::new("TransactGetItems", target, error)),

@@ -2,8 +2,9 @@
 //!
 //! 1. Whoever changes an order, a stock row or an export, or revokes sessions, puts an [`Event`] into the same transaction ([`dynamo::put`]): there is
 //!    no change without its event, and no event without its change.
-//! 2. The table is insert-only and streamed; a relay publishes each row (its stream delivers at least once, so
-//!    receivers dedup by `eventId`).
+//! 2. The table is insert-only and streamed. The relay ([`crate::relay`]) publishes each row at least once, so that receivers
+//!    deduplicate by `eventId`. The key is `subject` and `eventId`: the rows of one partition key share a shard of
+//!    the stream, so the events of a subject are published in their order.
 //! 3. Rows expire after [`RETENTION`]: by then a relay that was down has long been seen to.
 //!
 //! `version` is the shape of `data`; a receiver ignores members that it does not know, and events of a version that it
@@ -12,7 +13,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::core::date_time::as_rfc3339;
@@ -28,7 +29,7 @@ pub const RETENTION: Duration = Duration::from_hours(7 * 24);
 pub const VERSION: u32 = 1;
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventType {
     /// An order was placed and its stock taken.
     #[serde(rename = "order.placed")]
@@ -54,6 +55,34 @@ pub enum EventType {
     /// An export was given up.
     #[serde(rename = "export.failed")]
     ExportFailed,
+}
+
+impl EventType {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::OrderPlaced,
+        Self::OrderPaid,
+        Self::OrderCancelled,
+        Self::StockChanged,
+        Self::SessionsRevoked,
+        Self::ExportRequested,
+        Self::ExportReady,
+        Self::ExportFailed,
+    ];
+
+    /// The type as text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OrderPlaced => "order.placed",
+            Self::OrderPaid => "order.paid",
+            Self::OrderCancelled => "order.cancelled",
+            Self::StockChanged => "stock.changed",
+            Self::SessionsRevoked => "sessions.revoked",
+            Self::ExportRequested => "export.requested",
+            Self::ExportReady => "export.ready",
+            Self::ExportFailed => "export.failed",
+        }
+    }
 }
 
 /// One event.

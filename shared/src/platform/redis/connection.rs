@@ -10,10 +10,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, ErrorKind};
 use tokio::time::{Instant, timeout_at};
 
-/// How long requests wait for one attempt to connect, all of them together; each waits a call's budget at most. A TLS
-/// handshake takes about a millisecond of a whole core, and reading the root certificates six: fourteen times that where a
-/// function has 128 MB.
-const CONNECT_BUDGET: Duration = Duration::from_millis(300);
+use super::{Need, RedisError};
 
 /// One life of one Redis process: its `run_id`, new at each start. A replica that is promoted has another one than the
 /// primary that it replaces.
@@ -33,7 +30,7 @@ pub(super) struct Connection {
     pub(super) incarnation: Incarnation,
 }
 
-type Attempt = Pin<Box<dyn Future<Output = Result<Connection, ::redis::RedisError>> + Send>>;
+type Attempt = Pin<Box<dyn Future<Output = Result<Connection, RedisError>> + Send>>;
 
 /// The connection of a process, such as it is.
 #[derive(Default)]
@@ -57,25 +54,30 @@ pub(super) enum NotOpen {
     /// The attempt has used its budget up. The next request begins anew.
     GivenUp,
     /// The attempt failed. The next request begins anew.
-    Failed(::redis::RedisError),
+    Failed(RedisError),
 }
 
 impl Slot {
     /// The open connection, after connecting if need be and possible until `end`. May be dropped anywhere: what was
     /// reached is kept.
-    pub(super) async fn open(&mut self, client: &Client, end: Instant) -> Result<Connection, NotOpen> {
+    pub(super) async fn open(
+        &mut self,
+        client: &Client,
+        need: Need,
+        end: Instant,
+    ) -> Result<Connection, NotOpen> {
         loop {
             match self {
                 Self::Open(connection) => return Ok(connection.clone()),
                 Self::Empty => {
-                    let attempt = Box::pin(connect(client.clone()));
+                    let attempt = Box::pin(connect(client.clone(), need));
                     *self = Self::Connecting { attempt, waited: Duration::ZERO };
                 }
                 Self::Connecting { attempt, waited } => {
                     let began = Instant::now();
                     let Ok(ended) = timeout_at(end, attempt.as_mut()).await else {
                         *waited += began.elapsed();
-                        if *waited < CONNECT_BUDGET {
+                        if *waited < need.connect_budget() {
                             return Err(NotOpen::Yet);
                         }
                         *self = Self::Empty;
@@ -97,18 +99,31 @@ impl Slot {
     }
 }
 
-async fn connect(client: Client) -> Result<Connection, ::redis::RedisError> {
+async fn connect(client: Client, need: Need) -> Result<Connection, RedisError> {
     // Every call has a bound of its own; the crate's would only start a second clock.
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
-    let info: String = ::redis::cmd("INFO").arg("server").query_async(&mut link).await?;
-    let incarnation = run_id(&info).ok_or((ErrorKind::UnexpectedReturnType, "INFO tells no run_id"))?;
-    Ok(Connection { link, incarnation })
+    let mut commands = ::redis::pipe();
+    commands.cmd("INFO").arg("server").cmd("INFO").arg("memory");
+    let (server, memory): (String, String) = commands.query_async(&mut link).await?;
+    let incarnation = run_id(&server).ok_or_else(|| {
+        ::redis::RedisError::from((ErrorKind::UnexpectedReturnType, "INFO tells no run_id"))
+    })?;
+    let policy = field(&memory, "maxmemory_policy:").unwrap_or_default();
+    if need.accepts(policy) {
+        Ok(Connection { link, incarnation })
+    } else {
+        Err(RedisError::Evicts(policy.to_owned()))
+    }
 }
 
 fn run_id(info: &str) -> Option<Incarnation> {
-    let id = info.lines().find_map(|line| line.strip_prefix("run_id:"))?.trim();
-    (!id.is_empty()).then(|| Incarnation(id.into()))
+    field(info, "run_id:").map(|id| Incarnation(id.into()))
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    let value = info.lines().find_map(|line| line.strip_prefix(name))?.trim();
+    (!value.is_empty()).then_some(value)
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
-//! Redis (or Valkey), as something that may help and must never be needed.
+//! Redis (or Valkey), as something that may help, or as the place where something is kept.
 //!
-//! Whoever uses it has another way to the same end, so this module's promise is about cost: no call holds its request for
-//! longer than [`CALL_BUDGET`]. An outage costs a process about thirty budgets, since the budget of a connection must leave room
-//! for a TLS handshake; then one a second.
+//! [`Need`] says which. Whoever has another way to the same end ([`Need::Helpful`]) is promised a cost: no call holds its
+//! request for longer than [`CALL_BUDGET`]. An outage costs a process about thirty budgets, since the budget of a connection must
+//! leave room for a TLS handshake; then one a second. Whoever has no other way ([`Need::Kept`]) waits a second for an answer,
+//! and is refused a server that may evict what it keeps.
 //!
 //! 1. A call asks the circuit breaker first. While it is open, the call fails at once with [`RedisError::CircuitOpen`].
-//! 2. It takes the process's connection, or goes on connecting. An attempt to connect has a budget of its own, 300 ms, since a
+//! 2. It takes the process's connection, or goes on connecting. An attempt to connect has a budget of its own, since a
 //!    TLS handshake takes longer than a call may. It is not driven between requests: each request gives it its budget and
 //!    no more, and fails with [`RedisError::Connecting`]. That is no failure in the breaker's eyes. When the attempt has
 //!    used its own budget up, the breaker opens.
@@ -46,9 +47,50 @@ pub const URL_VARIABLE: &str = "REDIS_URL";
 /// Begins a URL of a server that is spoken to with TLS.
 const TLS_SCHEME: &str = "rediss://";
 
-/// Longest that one call may take. Redis answers in a third of a millisecond within a zone; ten are what a customer does
-/// not notice when it does not.
+/// Longest that one call of a helper may take. Redis answers in a third of a millisecond within a zone; ten are what a
+/// customer does not notice when it does not.
 pub const CALL_BUDGET: Duration = Duration::from_millis(10);
+
+/// How long requests wait for a helper's attempt to connect, all of them together; each waits a call's budget at most. A TLS
+/// handshake takes about a millisecond of a whole core, and reading the root certificates six: fourteen times that where a
+/// function has 128 MB.
+const CONNECT_BUDGET: Duration = Duration::from_millis(300);
+
+/// Longest that one call may take, and one attempt to connect, where there is no other way. A failover of a replica takes
+/// seconds, so a longer wait would not outlast it; a fork or a slow disk takes less.
+const KEPT_BUDGET: Duration = Duration::from_secs(1);
+
+/// Policies of a full server begin so when they may remove any key, also one without an expiry.
+const EVICTS_ANY_KEY: &str = "allkeys-";
+
+/// What Redis is to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The caller has another way to the same end.
+    Helpful,
+    /// Redis keeps what is nowhere else. A server that evicts keys without an expiry when it is full is refused.
+    Kept,
+}
+
+impl Need {
+    const fn call_budget(self) -> Duration {
+        match self {
+            Self::Helpful => CALL_BUDGET,
+            Self::Kept => KEPT_BUDGET,
+        }
+    }
+
+    const fn connect_budget(self) -> Duration {
+        match self {
+            Self::Helpful => CONNECT_BUDGET,
+            Self::Kept => KEPT_BUDGET,
+        }
+    }
+
+    fn accepts(self, eviction_policy: &str) -> bool {
+        self == Self::Helpful || !eviction_policy.starts_with(EVICTS_ANY_KEY)
+    }
+}
 
 /// Redis gave no answer. Whether it did what it was asked is unknown.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +105,13 @@ pub enum RedisError {
     #[error("connecting to Redis took too long")]
     Unreachable,
     /// The budget was used up.
-    #[error("Redis did not answer within {} ms", CALL_BUDGET.as_millis())]
+    #[error("Redis did not answer in time")]
     Late,
+    /// The server may evict what is kept there.
+    #[error(
+        "Redis may evict keys that nothing else holds: its maxmemory-policy is {0}, and has to be noeviction"
+    )]
+    Evicts(String),
     /// It could not be reached, or answered with an error.
     #[error("Redis failed")]
     Failed(#[from] ::redis::RedisError),
@@ -82,12 +129,14 @@ pub struct Answer<T> {
 /// A process's way to Redis. Connects when it is first used.
 pub struct RedisClient {
     client: Client,
+    need: Need,
+    call_budget: Duration,
     breaker: Mutex<CircuitBreaker>,
     slot: tokio::sync::Mutex<Slot>,
 }
 
 impl RedisClient {
-    /// The Redis that `REDIS_URL` names.
+    /// The Redis that `REDIS_URL` names, as a helper.
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
         let url = env.required(URL_VARIABLE)?;
         if Stage::from_env(env)? == Stage::Live && !url.starts_with(TLS_SCHEME) {
@@ -100,7 +149,21 @@ impl RedisClient {
             variable: URL_VARIABLE,
             reason: "it must look like redis://host:6379 or rediss://user:password@host:6379".to_owned(),
         })?;
-        Ok(Self { client, breaker: Mutex::new(CircuitBreaker::new()), slot: tokio::sync::Mutex::default() })
+        let breaker = Mutex::new(CircuitBreaker::new());
+        let slot = tokio::sync::Mutex::default();
+        Ok(Self { client, need: Need::Helpful, call_budget: CALL_BUDGET, breaker, slot })
+    }
+
+    /// The same Redis for a caller that needs it so.
+    #[must_use]
+    pub fn with_need(self, need: Need) -> Self {
+        Self { need, call_budget: need.call_budget(), ..self }
+    }
+
+    /// With another budget for a call: for hundreds of clients that share a core, as those of a test do.
+    #[must_use]
+    pub fn with_budget(self, call_budget: Duration) -> Self {
+        Self { call_budget, ..self }
     }
 
     /// Sends the commands that `commands` makes for the server's incarnation, together, and gives all their answers.
@@ -108,10 +171,19 @@ impl RedisClient {
         &self,
         commands: impl FnOnce(&Incarnation) -> Pipeline,
     ) -> Result<Answer<T>, RedisError> {
+        self.ask_within(self.call_budget, commands).await
+    }
+
+    /// The same, for a caller that may wait for less than the whole budget.
+    pub async fn ask_within<T: FromRedisValue>(
+        &self,
+        wait: Duration,
+        commands: impl FnOnce(&Incarnation) -> Pipeline,
+    ) -> Result<Answer<T>, RedisError> {
         if self.breaker().admit(Instant::now()) == Admission::Refuse {
             return Err(RedisError::CircuitOpen);
         }
-        let end = Instant::now() + CALL_BUDGET;
+        let end = Instant::now() + wait.min(self.call_budget);
         let Connection { mut link, incarnation } = self.connection(end).await?;
         let asked = timeout_at(end, async { commands(&incarnation).query_async(&mut link).await });
         let answer = asked.await.map_or(Err(RedisError::Late), |answer| answer.map_err(RedisError::from));
@@ -132,7 +204,7 @@ impl RedisClient {
         let Ok(mut slot) = timeout_at(end, self.slot.lock()).await else {
             return Err(RedisError::Connecting);
         };
-        slot.open(&self.client, end).await.map_err(|why| match why {
+        slot.open(&self.client, self.need, end).await.map_err(|why| match why {
             NotOpen::Yet => RedisError::Connecting,
             NotOpen::GivenUp => {
                 self.breaker().trip(Instant::now());
@@ -140,7 +212,7 @@ impl RedisClient {
             }
             NotOpen::Failed(error) => {
                 self.breaker().failed(Instant::now());
-                error.into()
+                error
             }
         })
     }

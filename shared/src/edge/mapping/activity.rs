@@ -1,0 +1,50 @@
+//! Activity.
+
+use super::TRY_AGAIN;
+use crate::commerce::activity::writer::DrainError;
+use crate::commerce::activity::{UnfitDays, UnfitEvents};
+use crate::core::problem::{Problem, ProblemType};
+use crate::platform::buffer::BufferError;
+use crate::platform::telemetry::chain;
+
+/// 400, or 422 for the time of an event.
+impl From<UnfitEvents> for Problem {
+    fn from(unfit: UnfitEvents) -> Self {
+        let kind = match unfit {
+            UnfitEvents::Number(_) | UnfitEvents::Form { .. } => ProblemType::InvalidRequest,
+            UnfitEvents::Time { .. } => ProblemType::Unprocessable,
+        };
+        Self::new(kind, unfit.to_string())
+    }
+}
+
+/// 400.
+impl From<UnfitDays> for Problem {
+    fn from(unfit: UnfitDays) -> Self {
+        Self::new(ProblemType::InvalidRequest, unfit.to_string())
+    }
+}
+
+/// 503, or 500 for what no client can help. Nobody knows whether the events were taken; the same events again are safe.
+impl From<BufferError> for Problem {
+    fn from(error: BufferError) -> Self {
+        let problem = match error {
+            BufferError::Unfit(_) | BufferError::Unreadable(_) | BufferError::Foreign => {
+                Self::new(ProblemType::Internal, "the events could not be taken")
+            }
+            _ => {
+                let detail = "the events may not have been taken; send the same events again";
+                Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN)
+            }
+        };
+        problem.caused_by(chain(&error))
+    }
+}
+
+/// 503: events were taken and not stored yet.
+impl From<DrainError> for Problem {
+    fn from(error: DrainError) -> Self {
+        let detail = "the events are not stored yet; send the same events again";
+        Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN).caused_by(chain(&error))
+    }
+}

@@ -1,0 +1,111 @@
+//! A bound on what waits, for services that are asked how much that is.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::Terms;
+use crate::platform::telemetry::chain;
+
+/// How old the number of waiting entries may be that an offer is held against. Meanwhile each process adds what it offered
+/// itself, and does not see what others offered or what was consumed.
+pub const STALENESS: Duration = Duration::from_secs(2);
+
+/// The last look, and what this process has offered since.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    taken: Instant,
+    entries: u64,
+}
+
+/// Holds offers against the number of waiting entries, and looks at that number every [`STALENESS`] at most.
+pub(super) struct SampledBound {
+    limit: u64,
+    last: Mutex<Option<Sample>>,
+}
+
+impl SampledBound {
+    pub(super) fn new(terms: Terms) -> Self {
+        Self { limit: terms.limit, last: Mutex::default() }
+    }
+
+    /// Whether there is room for `offered` entries more; then they are counted. `look` asks the service.
+    ///
+    /// A look that fails makes room: the bound protects a bill, and an offer to a service that is down fails by itself.
+    pub(super) async fn has_room<E: Error>(
+        &self,
+        offered: usize,
+        look: impl Future<Output = Result<u64, E>>,
+    ) -> bool {
+        let mut last = self.last.lock().await;
+        let fresh = last.filter(|sample| sample.taken.elapsed() < STALENESS);
+        let mut sample = if let Some(sample) = fresh {
+            sample
+        } else {
+            let entries = look.await.unwrap_or_else(|error| {
+                tracing::warn!(error = chain(&error), "the buffer does not tell how much waits");
+                0
+            });
+            Sample { taken: Instant::now(), entries }
+        };
+        let with_these = sample.entries.saturating_add(offered as u64);
+        let has_room = with_these <= self.limit;
+        if has_room {
+            sample.entries = with_these;
+        }
+        *last = Some(sample);
+        has_room
+    }
+}
+
+impl fmt::Debug for SampledBound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SampledBound").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{Ready, ready};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    fn bound(limit: u64) -> SampledBound {
+        SampledBound::new(Terms { limit, lease: Duration::from_mins(1) })
+    }
+
+    /// A look that finds so many.
+    fn found(entries: u64) -> Ready<Result<u64, std::io::Error>> {
+        ready(Ok(entries))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_process_offers_counts_until_the_next_look() {
+        let bound = bound(1_000);
+        assert!(bound.has_room(500, found(0)).await);
+        assert!(bound.has_room(500, found(0)).await);
+        assert!(!bound.has_room(1, found(0)).await);
+        tokio::time::advance(STALENESS).await;
+        assert!(!bound.has_room(1, found(1_000)).await);
+        tokio::time::advance(STALENESS).await;
+        assert!(bound.has_room(1, found(999)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_fails_refuses_nobody_and_is_not_repeated_at_once() {
+        let bound = bound(1_000);
+        let looks = AtomicU32::new(0);
+        for _ in 0..3 {
+            let look = async {
+                looks.fetch_add(1, Ordering::SeqCst);
+                Err(std::io::Error::other("down"))
+            };
+            assert!(bound.has_room(1, look).await);
+        }
+        assert_eq!(looks.load(Ordering::SeqCst), 1);
+    }
+}

@@ -1,0 +1,352 @@
+//! The tier in Redis: four scripts, and what their answers mean. Whatever fails here is logged and counted here.
+//!
+//! An entry is a hash:
+//!
+//! | field | |
+//! |---|---|
+//! | `server` | the incarnation that all other fields were written under |
+//! | `group` | the generation of its group when the lease was taken; empty without a group |
+//! | `value`, `version` | see `value.rs`; the version rises with each write |
+//! | `fresh`, `took` | epoch milliseconds until which it is fresh; milliseconds that its load took |
+//! | `token`, `until` | the lease, and when it lapses by Redis's clock, epoch milliseconds |
+//!
+//! Scripts are sent as text with each call. Redis compiles a text once; a call by hash (`EVALSHA`) would need a second way for servers
+//! that do not know the hash, and a server forgets with each restart.
+//!
+//! A write that Redis refuses since its memory is full (`OOM`) is an answer and not a failure of Redis: hits go on. Redis asks only
+//! before a script's first write, so the first write is the one that takes memory.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use ::redis::Pipeline;
+use tokio::time::Instant;
+
+use super::value::Content;
+use super::{LEASE, PATIENCE};
+use crate::core::clock::SharedClock;
+use crate::core::random::{self, NoEntropy};
+use crate::platform::redis::{Incarnation, RedisClient, RedisError};
+use crate::platform::telemetry::{self, Metric, chain};
+
+/// `XFetch`'s `beta`: 1 is what its authors show to be optimal where load times vary little.
+const BETA: f64 = 1.0;
+
+/// How long a hash that has a lease and no value stays. Longer than anybody waits.
+const LEASE_KEPT: Duration = Duration::from_secs(10);
+
+/// How long a generation stays: longer than what depends on it is fresh, or that would lapse with it.
+const GENERATION_KEPT: Duration = Duration::from_hours(24);
+
+/// Longest first wait for somebody else's load. Most loads take about as long.
+const FIRST_WAIT: Duration = Duration::from_millis(10);
+/// Longest wait: 200 processes that wait for one load ask Redis 8,000 times a second, a tenth of what it answers.
+const LAST_WAIT: Duration = Duration::from_millis(50);
+
+/// KEYS: entry, group's generation or none. ARGV: server, token, lease ms, ms to keep a lease, epoch ms, factor of the
+/// load's duration, ms to keep a generation. Answers {state, value, version}:
+///
+/// - `fresh`: serve it; - `held`: somebody loads, and the value, if any, is stale; - `leased`: the lease is yours; - `full`: no lease.
+const LOOK_UP: &str = "
+local function failed(answer) return type(answer) == 'table' and answer.err end
+local generation = ''
+if KEYS[2] then
+    generation = redis.pcall('GET', KEYS[2])
+    if type(generation) ~= 'string' then
+        generation = ARGV[2]
+        if failed(redis.pcall('SET', KEYS[2], generation, 'PX', ARGV[7])) then
+            return {'full', false, false}
+        end
+    end
+end
+local entry = redis.pcall('HMGET', KEYS[1], 'server', 'group', 'value', 'version', 'fresh', 'took', 'token', 'until')
+local void = failed(entry) or entry[1] ~= ARGV[1] or entry[2] ~= generation
+if void then
+    entry = {}
+end
+local value, version, now = entry[3] or false, math.max(0, tonumber(entry[4] or 0) or 0), tonumber(ARGV[5])
+local fresh = value and tonumber(entry[5]) or 0
+local took = tonumber(entry[6] or 0) or 0
+if now + took * tonumber(ARGV[6]) < fresh then
+    return {'fresh', value, version}
+end
+local time = redis.call('TIME')
+local server_now = time[1] * 1000 + math.floor(time[2] / 1000)
+if entry[7] and server_now < (tonumber(entry[8] or 0) or 0) then
+    return {now < fresh and 'fresh' or 'held', value, version}
+end
+local until_ms = string.format('%.0f', server_now + ARGV[3])
+local leased = redis.pcall('HSET', KEYS[1], 'server', ARGV[1], 'group', generation, 'token', ARGV[2], 'until', until_ms)
+if failed(leased) then
+    if void then
+        redis.call('DEL', KEYS[1])
+    end
+    return {now < fresh and 'fresh' or 'full', value, version}
+end
+if void then
+    redis.call('HDEL', KEYS[1], 'value', 'version', 'fresh', 'took')
+end
+if not value then
+    redis.call('PEXPIRE', KEYS[1], ARGV[4])
+end
+return {'leased', value, version}
+";
+
+/// KEYS: entry. ARGV: server, token, value, version, fresh until, took, ms to keep, `leave` or `forget` if the lease is lost. The
+/// generation that the lease recorded stays: if the group has another one by now, the next lookup takes the entry for nothing.
+const FILL: &str = "
+local function failed(answer) return type(answer) == 'table' and answer.err end
+local entry = redis.pcall('HMGET', KEYS[1], 'server', 'token', 'version')
+if not failed(entry) and entry[1] == ARGV[1] and entry[2] == ARGV[2] then
+    if (tonumber(entry[3] or 0) or 0) <= tonumber(ARGV[4]) then
+        local filled = redis.pcall('HSET', KEYS[1], 'value', ARGV[3], 'version', ARGV[4], 'fresh', ARGV[5], 'took', ARGV[6])
+        if failed(filled) then
+            redis.call('DEL', KEYS[1])
+        else
+            redis.call('PEXPIRE', KEYS[1], ARGV[7])
+        end
+    end
+    redis.call('HDEL', KEYS[1], 'token', 'until')
+elseif ARGV[8] == 'forget' then
+    redis.call('DEL', KEYS[1])
+end
+";
+
+/// KEYS: entry. ARGV: server, token, lease ms, ms to keep the lease. Answers 1 if the lease is yours, 0 if Redis is full. The value is
+/// gone in any case.
+const FORCE: &str = "
+local function failed(answer) return type(answer) == 'table' and answer.err end
+local time = redis.call('TIME')
+local until_ms = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3])
+local leased = redis.pcall('HSET', KEYS[1], 'server', ARGV[1], 'group', '', 'token', ARGV[2], 'until', until_ms)
+if failed(leased) then
+    redis.call('DEL', KEYS[1])
+    return 0
+end
+redis.call('HDEL', KEYS[1], 'value', 'version', 'fresh', 'took')
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return 1
+";
+
+/// Where an entry is in Redis.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) entry: String,
+    pub(super) group: Option<String>,
+}
+
+impl Place {
+    fn keys(&self) -> impl ExactSizeIterator<Item = &str> {
+        let keys: Vec<&str> = std::iter::once(&*self.entry).chain(self.group.as_deref()).collect();
+        keys.into_iter()
+    }
+}
+
+/// The right to fill an entry, as one life of the server gave it.
+#[derive(Debug)]
+pub(super) struct Lease {
+    token: String,
+    server: Incarnation,
+}
+
+/// What a lookup comes to.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Serve it.
+    Fresh { content: Content, version: u64 },
+    /// Somebody loads. Serve it: nothing newer is known to exist.
+    Stale(Content),
+    /// Load, and fill.
+    Leased {
+        lease: Lease,
+        /// To be served if the load fails.
+        stale: Option<Content>,
+    },
+    /// Load, and fill nothing.
+    Nothing,
+}
+
+/// What to fill in.
+#[derive(Debug)]
+pub(super) struct Fill {
+    pub(super) value: Vec<u8>,
+    pub(super) version: u64,
+    pub(super) fresh_until_ms: i64,
+    /// How long the load took.
+    pub(super) took: Duration,
+    /// How long the entry stays in Redis.
+    pub(super) kept: Duration,
+}
+
+/// What to do with an entry whose lease is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IfLost {
+    /// A loader's: whoever has the lease knows at least as much.
+    Leave,
+    /// A writer's: whoever has the lease may have read before the write.
+    Forget,
+}
+
+#[derive(Debug)]
+pub(super) struct SharedTier {
+    redis: RedisClient,
+    clock: SharedClock,
+}
+
+/// State, value, version.
+type LookedUp = (String, Option<Vec<u8>>, Option<u64>);
+
+impl SharedTier {
+    pub(super) fn new(redis: RedisClient, clock: SharedClock) -> Self {
+        Self { redis, clock }
+    }
+
+    /// Looks an entry up, and waits for another's load if there is nothing to serve.
+    pub(super) async fn find(&self, place: &Place, random: fn() -> f64) -> Found {
+        let Some(token) = token() else { return Found::Nothing };
+        let end = Instant::now() + PATIENCE;
+        let mut longest = FIRST_WAIT;
+        loop {
+            let (answer, value, version, server) = match self.look_up(place, &token, random).await {
+                Ok(looked_up) => looked_up,
+                Err(error) => {
+                    report(&error);
+                    return Found::Nothing;
+                }
+            };
+            let content = value.as_deref().map(Content::decode);
+            if content == Some(None) {
+                telemetry::count(Metric::CacheFailures, 1);
+                tracing::warn!(entry = place.entry, "Redis holds bytes that are no value");
+                if let Err(error) = self.delete(vec![place.entry.clone()]).await {
+                    report(&error);
+                }
+                return Found::Nothing;
+            }
+            match (answer.as_str(), content.flatten()) {
+                ("fresh", Some(content)) => {
+                    return Found::Fresh { content, version: version.unwrap_or_default() };
+                }
+                ("held", Some(content)) => return Found::Stale(content),
+                ("leased", stale) => return Found::Leased { lease: Lease { token, server }, stale },
+                ("held", None) => {}
+                _ => return Found::Nothing,
+            }
+            let wait = longest.mul_f64(0.5 + random() / 2.0);
+            longest = (longest * 2).min(LAST_WAIT);
+            if Instant::now() + wait > end {
+                return Found::Nothing;
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn look_up(
+        &self,
+        place: &Place,
+        token: &str,
+        random: fn() -> f64,
+    ) -> Result<(String, Option<Vec<u8>>, Option<u64>, Incarnation), RedisError> {
+        // From above 0 to 1: its logarithm is finite.
+        let factor = -BETA * (1.0 - random()).ln();
+        let now_ms = self.clock.now().as_millisecond();
+        let asked = self.redis.ask::<(LookedUp,)>(|server| {
+            let mut commands = Pipeline::new();
+            let script = commands.cmd("EVAL").arg(LOOK_UP).arg(place.keys().len());
+            place.keys().for_each(|key| {
+                script.arg(key);
+            });
+            script.arg(server.to_string()).arg(token).arg(millis(LEASE)).arg(millis(LEASE_KEPT));
+            script.arg(now_ms).arg(factor).arg(millis(GENERATION_KEPT));
+            commands
+        });
+        let answer = asked.await?;
+        let ((state, value, version),) = answer.value;
+        Ok((state, value, version, answer.from))
+    }
+
+    /// Fills the entry if the lease is still there, and no newer version.
+    pub(super) async fn fill(&self, place: &Place, lease: Lease, fill: Fill, if_lost: IfLost) {
+        let filled = self.redis.ask::<()>(|server| {
+            let mut commands = Pipeline::new();
+            let script = commands.cmd("EVAL").arg(FILL).arg(1).arg(&place.entry);
+            // A lease of an earlier life of the server is lost, whatever a snapshot brought back.
+            let token = if *server == lease.server { lease.token.as_str() } else { "" };
+            script.arg(server.to_string()).arg(token).arg(&fill.value).arg(fill.version);
+            script.arg(fill.fresh_until_ms).arg(fill.took.as_secs_f64() * 1_000.0).arg(millis(fill.kept));
+            script.arg(match if_lost {
+                IfLost::Leave => "leave",
+                IfLost::Forget => "forget",
+            });
+            script.ignore();
+            commands
+        });
+        if let Err(error) = filled.await {
+            report(&error);
+        }
+    }
+
+    /// Drops the value and takes the lease, whoever has it. `None`: Redis did not answer, or is full.
+    pub(super) async fn force(&self, place: &Place) -> Option<Lease> {
+        let token = token()?;
+        let forced = self.redis.ask::<(bool,)>(|server| {
+            let mut commands = Pipeline::new();
+            let script = commands.cmd("EVAL").arg(FORCE).arg(1).arg(&place.entry);
+            script.arg(server.to_string()).arg(&token).arg(millis(LEASE)).arg(millis(LEASE_KEPT));
+            commands
+        });
+        match forced.await {
+            Ok(answer) => answer.value.0.then_some(Lease { token, server: answer.from }),
+            Err(error) => {
+                report(&error);
+                None
+            }
+        }
+    }
+
+    /// Deletes entries and generations, all at one instant.
+    pub(super) async fn delete(&self, keys: Vec<String>) -> Result<(), RedisError> {
+        let deleted = self.redis.ask::<()>(|_| {
+            let mut commands = Pipeline::new();
+            commands.cmd("DEL").arg(keys).ignore();
+            commands
+        });
+        deleted.await.map(drop)
+    }
+}
+
+fn token() -> Option<String> {
+    match lease_token() {
+        Ok(token) => Some(token),
+        Err(error) => {
+            tracing::error!(error = chain(&error), "no lease could be drawn");
+            None
+        }
+    }
+}
+
+/// Nobody draws the same twice.
+fn lease_token() -> Result<String, NoEntropy> {
+    let mut text = String::with_capacity(32);
+    for byte in random::bytes::<16>()? {
+        // Writing to a text does not fail.
+        let _: std::fmt::Result = write!(text, "{byte:02x}");
+    }
+    Ok(text)
+}
+
+/// One line, and one of the metric, for each call that failed. While the circuit is open that is one a second, not one a request.
+fn report(error: &RedisError) {
+    match error {
+        RedisError::CircuitOpen => tracing::debug!("Redis is not asked"),
+        RedisError::Connecting => tracing::debug!("Redis is not reached yet"),
+        error => {
+            telemetry::count(Metric::CacheFailures, 1);
+            tracing::warn!(error = chain(error), "the cache in Redis gave no answer");
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

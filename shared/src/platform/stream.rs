@@ -1,0 +1,29 @@
+//! Changes of a table, as its stream tells them.
+
+use serde::Deserialize;
+use serde_dynamo::Item;
+
+/// What was done to an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ChangeKind {
+    /// It was written for the first time.
+    Insert,
+    /// It was written again.
+    Modify,
+    /// It was deleted, by a request or because it had expired.
+    Remove,
+}
+
+/// One change. The changes of one partition key come in the order in which they were made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Its place in its shard.
+    pub sequence_number: String,
+    /// What was done.
+    pub kind: ChangeKind,
+    /// The item's primary key.
+    pub keys: Item,
+    /// The item after the change. None if it was deleted, or if the stream tells keys only.
+    pub new_image: Option<Item>,
+}
