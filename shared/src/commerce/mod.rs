@@ -1,8 +1,10 @@
-//! The shop: catalogue, carts, orders, payments, cancellations, reports.
+//! The shop: catalogue, carts, orders, payments, cancellations, reports, activity.
 
+pub mod activity;
 pub mod cancellation;
 pub mod carts;
 pub mod catalog;
+pub mod invalidation;
 pub mod orders;
 pub mod payments;
 pub mod reports;

@@ -117,7 +117,7 @@ impl Carts {
         let mark = Written { at: self.clock.now(), by: self.ids.next() };
         let mut backoff = Backoff::within(deadline);
         loop {
-            if !preconditions.admit(seen.current()) {
+            if !preconditions.admit(&seen.current()) {
                 return Err(CartError::Stale { version: seen.version });
             }
             if lines.is_empty() && seen.lines.is_empty() {

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::core::date_time::rfc3339;
 use crate::core::ids::AttemptId;
-use crate::core::precondition::{Current, Preconditions};
+use crate::core::precondition::{Current, EntityTag, Preconditions};
 use crate::platform::dynamo::DynamoError;
 
 pub mod dynamo;
@@ -64,7 +64,7 @@ impl Cart {
 
     /// What preconditions are held against. A cart without lines is as good as none: `*` does not mean it.
     pub fn current(&self) -> Current {
-        Current { version: self.version, exists: !self.lines.is_empty() }
+        Current { tag: EntityTag::Version(self.version), exists: !self.lines.is_empty() }
     }
 
     /// Whether `write` is what made it.

@@ -3,8 +3,8 @@
 //! A product is one row, written whole by operators: the last writer wins. Its units are rows of their own, one per
 //! region, written only by that region ([`dynamo`]); `available` is what the region that answers can sell.
 //!
-//! 1. Reads are public and eventually consistent: a price or a number of a moment ago. What an order costs and whether
-//!    it can be had is decided when it is placed, on consistent reads and conditional writes.
+//! 1. Reads are public and may be of a moment ago: they go through a cache ([`cached`]). What an order costs and whether it can be
+//!    had is decided when it is placed, on consistent reads and conditional writes.
 //! 2. Orders take and give back units by conditional arithmetic on the row ([`dynamo::take`], [`dynamo::give_back`]).
 //! 3. Operators change the units by a delta ([`dynamo::AdjustStock`]), idempotent by key: new value, record and event
 //!    are one transaction, on the condition that the value is still the one that was read. So the recorded answer says
@@ -21,7 +21,9 @@ use crate::core::json;
 use crate::core::money::{Currency, Money, MoneyError};
 use crate::platform::dynamo::DynamoError;
 
+pub mod cached;
 pub mod dynamo;
+mod row;
 
 /// Longest name, in characters.
 pub const MAX_NAME_CHARS: usize = 200;
@@ -41,6 +43,8 @@ pub struct Product {
     pub draft: ProductDraft,
     /// When it was last written.
     pub updated_at: Timestamp,
+    /// Rises with each write.
+    pub version: u64,
 }
 
 impl Product {

@@ -32,6 +32,7 @@ use crate::platform::dynamo::DynamoError;
 pub mod dynamo;
 mod lines;
 mod shards;
+pub mod summary;
 
 pub use lines::{OrderRequest, UnfitOrder, price};
 pub use shards::{DAY_SHARDS, DayShard, FAILED_SHARDS, PENDING_SHARDS, PendingShard};

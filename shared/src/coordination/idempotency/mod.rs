@@ -191,6 +191,12 @@ pub fn count_replay(scope: &Scope) {
     telemetry::count(Metric::IdempotentReplays, 1);
 }
 
+/// Logs and counts a key that was used for another payload.
+pub fn count_mismatch(scope: &Scope) {
+    tracing::info!(operation = scope.operation, "the key was used for another payload");
+    telemetry::count(Metric::IdempotencyMismatches, 1);
+}
+
 /// The right to record a request's outcome, until it lapses or is taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {

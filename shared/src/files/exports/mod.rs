@@ -14,7 +14,7 @@
 //!    row is a transaction with the lock's condition. A part's item is written with the row, so that a worker that was
 //!    overtaken adds none.
 //! 3. *Result*: the file is complete before anybody sees it ([`ResultStore`]). One transaction writes `READY` and the event
-//!    `export.ready`, and gives the slot back. Then a message goes to the customer's sockets.
+//!    `export.ready`, and gives the slot back. The event reaches the customer's sockets.
 //! 4. *Give up*: a message that failed too often comes back from the dead-letter queue. Then one transaction writes `FAILED`
 //!    and the event `export.failed`, and gives the slot back. An export that has advanced since that message was sent gets
 //!    another message instead.

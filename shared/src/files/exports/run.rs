@@ -1,12 +1,13 @@
 //! One run of an export: from where the last run stopped, as far as the time allows.
 //!
-//! 1. Read the row. If the export has ended, tell the customer again if it is ready, and that is all.
+//! 1. Read the row. If the export has ended, that is all.
 //! 2. Without a checkpoint: start an upload, and write its id.
 //! 3. Read the orders page by page behind the checkpoint, and collect their lines. When they make a part, at a page's end:
 //!    store it as the next number, *then* write the part and the last order in it. Memory holds one page and one part.
 //! 4. Behind the last page: store the rest, and write `FINISHING` with the number of parts. The upload and that number fix the
 //!    list: from then on every worker completes the file with it.
-//! 5. Read the list of parts and complete the file with it. Write `READY` and the event. Tell the customer's sockets.
+//! 5. Read the list of parts and complete the file with it. Write `READY` and the event, by which the
+//!    customer's sockets learn of it.
 //!
 //! # Crashes
 //! A crash between any two of these leaves a row that the next run continues from: parts behind the checkpoint are stored
@@ -27,7 +28,6 @@ use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::json;
 
 use file::Made;
 
@@ -36,12 +36,10 @@ use super::{Attempt, CustomerOrders, Export, Progress, ResultFile, ResultStore, 
 use crate::commerce::orders::dynamo::DynamoOrders;
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
-use crate::core::ids::{ExportId, MessageId, SharedIds};
+use crate::core::ids::{ExportId, SharedIds};
 use crate::files::links::FileError;
 use crate::platform::dynamo::{DynamoError, Guard};
-use crate::platform::telemetry::{Metric, chain, count_case};
-use crate::sockets::connections::{Audience, Cursor};
-use crate::sockets::delivery::{Deliverer, Frame, Message, MessageType};
+use crate::platform::telemetry::{Metric, count_case};
 
 /// The reason of an export that was given up after many tries.
 pub const GAVE_UP: &str = "the export failed too often; ask for it again";
@@ -97,9 +95,6 @@ pub enum Stop {
     /// S3 failed. Whether the call had an effect is unknown.
     #[error(transparent)]
     Store(#[from] FileError),
-    /// The customer's sockets could not be read.
-    #[error("the customer was not told")]
-    Notice(#[source] DynamoError),
 }
 
 impl Stop {
@@ -113,7 +108,6 @@ impl Stop {
             Self::Spoiled => "export-spoiled",
             Self::Table(_) => "store-failed",
             Self::Store(_) => "files-failed",
-            Self::Notice(_) => "notice-failed",
         }
     }
 }
@@ -127,8 +121,6 @@ pub struct Exporter<O = DynamoOrders, S = S3Results> {
     pub orders: O,
     /// The files.
     pub results: S,
-    /// The customers' sockets.
-    pub sockets: Deliverer,
     /// Tells the time.
     pub clock: SharedClock,
     /// Makes marks.
@@ -157,10 +149,8 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
         has_advanced: &AtomicBool,
     ) -> Result<Ended, Stop> {
         let export = self.rows.get(id).await?.ok_or(Stop::Unknown)?;
-        match end_of(&export)? {
-            Some(End::Ready(file)) => return self.tell(&export, file, slice).await,
-            Some(End::Failed) => return Ok(Ended::Failed),
-            None => {}
+        if let Some(ended) = end_of(&export)? {
+            return Ok(ended);
         }
         let mut run = Run { export: &export, guard, slice, progress: export.progress, has_advanced };
         let checkpoint = match Box::pin(self.make_file(&mut run)).await? {
@@ -179,44 +169,24 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
             Guarded::Done => {
                 count_case(Metric::Exports, "ready", 1);
                 tracing::info!(export_id = %id, rows, size_bytes = file.size_bytes, "export ready");
-                let ready = Export { progress: Progress { percent: 100, rows }, ..export.clone() };
-                self.tell(&ready, &file, slice).await
+                Ok(Ended::Ready { rows, size_bytes: file.size_bytes })
             }
             Guarded::Overtaken => Err(Stop::Overtaken),
-            Guarded::Over => self.ended_before(id, slice).await,
+            Guarded::Over => self.ended_before(id).await,
         }
     }
 
     /// The row has ended under our own lock: an earlier request of ours wrote it, whose answer was lost; or it has expired.
-    async fn ended_before(&self, id: &ExportId, slice: Slice) -> Result<Ended, Stop> {
+    async fn ended_before(&self, id: &ExportId) -> Result<Ended, Stop> {
         let export = self.rows.get(id).await?.ok_or(Stop::Unknown)?;
-        match end_of(&export)? {
-            Some(End::Ready(file)) => self.tell(&export, file, slice).await,
-            Some(End::Failed) => Ok(Ended::Failed),
-            None => Err(Stop::Overtaken),
-        }
+        end_of(&export)?.ok_or(Stop::Overtaken)
     }
 
     /// Ends the export `id` without a result, unless it has ended, or has advanced since `sent_at`.
-    pub async fn give_up(
-        &self,
-        id: &ExportId,
-        sent_at: Timestamp,
-        guard: &Guard,
-        slice: Slice,
-    ) -> Result<Ended, Stop> {
+    pub async fn give_up(&self, id: &ExportId, sent_at: Timestamp, guard: &Guard) -> Result<Ended, Stop> {
         let export = self.rows.get(id).await?.ok_or(Stop::Unknown)?;
-        match end_of(&export)? {
-            // Only the message to the customer is left, and that has failed as often as it may.
-            Some(End::Ready(file)) => {
-                let rows = export.progress.rows;
-                if let Err(error) = self.tell(&export, file, slice).await {
-                    tracing::warn!(export_id = %id, error = chain(&error), "the customer was not told");
-                }
-                return Ok(Ended::Ready { rows, size_bytes: file.size_bytes });
-            }
-            Some(End::Failed) => return Ok(Ended::Failed),
-            None => {}
+        if let Some(ended) = end_of(&export)? {
+            return Ok(ended);
         }
         if export.checkpoint.as_ref().and_then(|checkpoint| checkpoint.advanced_at) > Some(sent_at) {
             return Err(Stop::NotStuck);
@@ -241,60 +211,18 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
         }
         Ok(Ended::Failed)
     }
-
-    /// Tells the customer's sockets of this region that the export is ready.
-    async fn tell(&self, export: &Export, file: &ResultFile, slice: Slice) -> Result<Ended, Stop> {
-        let ended = Ended::Ready { rows: export.progress.rows, size_bytes: file.size_bytes };
-        let frame = match Frame::of(&ready_message(export, file)) {
-            Ok(frame) => frame,
-            Err(error) => {
-                // The message has two numbers and an id: this cannot happen, and a retry would not help.
-                tracing::error!(%error, "the message export.ready is too large");
-                return Ok(ended);
-            }
-        };
-        let audience = Audience::User(export.customer_id.clone());
-        let told = self.sockets.deliver(&frame, &audience, &Cursor::START, slice.deadline).await;
-        let report = told.map_err(Stop::Notice)?;
-        tracing::info!(export_id = %export.export_id, ?report, "told the customer's sockets");
-        match report.rest {
-            None => Ok(ended),
-            // Nothing was stored: the queue bounds how often this is tried.
-            Some(_) => Err(Stop::OutOfTime { has_advanced: false }),
-        }
-    }
-}
-
-/// `export.ready`. It depends on the export alone: a repetition is the same message, which receivers show once.
-fn ready_message(export: &Export, file: &ResultFile) -> Message {
-    Message {
-        kind: MessageType::export_ready(),
-        message_id: MessageId::from(&export.export_id),
-        from: None,
-        sent_at: file.ready_at,
-        body: json!({
-            "exportId": export.export_id,
-            "rows": export.progress.rows,
-            "sizeBytes": file.size_bytes,
-        })
-        .into(),
-    }
-}
-
-/// How an export has ended.
-enum End<'a> {
-    Ready(&'a ResultFile),
-    Failed,
 }
 
 /// How `export` has ended; none if it is open.
-fn end_of(export: &Export) -> Result<Option<End<'_>>, Stop> {
+fn end_of(export: &Export) -> Result<Option<Ended>, Stop> {
     match (export.status, &export.result) {
-        (Status::Ready, Some(file)) => Ok(Some(End::Ready(file))),
+        (Status::Ready, Some(file)) => {
+            Ok(Some(Ended::Ready { rows: export.progress.rows, size_bytes: file.size_bytes }))
+        }
         (Status::Ready, None) => {
             Err(DynamoError::unreadable("read", export.export_id.as_str(), "ready without a file").into())
         }
-        (Status::Failed, _) => Ok(Some(End::Failed)),
+        (Status::Failed, _) => Ok(Some(Ended::Failed)),
         (Status::Queued | Status::Running | Status::Finishing, _) => Ok(None),
     }
 }

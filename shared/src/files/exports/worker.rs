@@ -155,7 +155,7 @@ impl<Q: Queue> Worker<Q> {
             let id = &message.export_id;
             match action {
                 Action::Run => self.exporter.run(id, &guard, slice, has_advanced).await,
-                Action::GiveUp { sent_at } => self.exporter.give_up(id, sent_at, &guard, slice).await,
+                Action::GiveUp { sent_at } => self.exporter.give_up(id, sent_at, &guard).await,
             }
         };
         match self.runner.run::<Ended, Stop, _>(&task, deadline, run).await? {

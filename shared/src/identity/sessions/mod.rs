@@ -63,7 +63,7 @@ pub use preferences::{
     PreferencesRefused, SessionPreferences, VersionedPreferences,
 };
 pub use refresh::{Presented, RefreshToken, Rotation, Salt, TokenFamily};
-pub use revoke::{CloseSockets, EndedSessions, Revocation, SessionRevoker};
+pub use revoke::{CloseSockets, EndedSessions, Revocation, SessionRevoker, SessionsRevoked};
 pub use store::SessionStore;
 pub(crate) use store::stamp;
 

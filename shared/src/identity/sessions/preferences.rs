@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 use super::{PayloadError, Replaced, SessionError, SessionStore, check};
 use crate::core::deadline::Deadline;
-use crate::core::precondition::{Current, Preconditions};
+use crate::core::precondition::{Current, EntityTag, Preconditions};
 use crate::core::retry::Backoff;
 use crate::identity::principal::Credential;
 use crate::identity::seal::SealingKeys;
@@ -147,7 +147,7 @@ pub struct VersionedPreferences {
 impl VersionedPreferences {
     /// What preconditions are held against. Every session has preferences.
     pub fn current(&self) -> Current {
-        Current { version: self.version, exists: true }
+        Current { tag: EntityTag::Version(self.version), exists: true }
     }
 }
 
@@ -186,7 +186,8 @@ impl SessionPreferences {
             let now = self.store.now();
             check(caller, &rows, now)?;
             let sealed = payload.ok_or(SessionError::Ended)?;
-            if !preconditions.admit(Current { version: sealed.version, exists: true }) {
+            let current = Current { tag: EntityTag::Version(sealed.version), exists: true };
+            if !preconditions.admit(&current) {
                 return Err(PreferencesError::Stale(sealed.version));
             }
             let mut payload = sealed.open(&self.sealing_keys, id, user).await?;

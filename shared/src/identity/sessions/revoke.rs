@@ -1,6 +1,6 @@
 //! Revoking: one session, all sessions of a user, or all but one.
 //!
-//! 1. Each revocation is one transaction, with an event in the outbox for other regions. Nobody consumes it yet.
+//! 1. Each revocation is one transaction, with the event `sessions.revoked` in the outbox.
 //!    [`SessionRevoker::revoke`] and [`SessionRevoker::revoke_all`] run a transaction of their own. A new password and a
 //!    withdrawn role ([`crate::identity::users`]) take the actions into theirs.
 //! 2. After the commit and before the answer, [`SessionRevoker::ended`] drops the copies of the rows in Redis, and closes
@@ -8,8 +8,8 @@
 //!    because the session had been revoked before: that invocation may have been cut off before this step.
 //!
 //! A revocation holds from the moment it is answered: every function reads the rows that it writes, consistently, before
-//! it tells or changes anything. Closing sockets is best effort inside the deadline. A socket that stays open is closed at
-//! its next frame.
+//! it tells or changes anything. Closing sockets is best effort inside the deadline. A socket that stays open is closed
+//! when the event has been published, seconds later: `ws-deliver` does that in every region.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use std::sync::Arc;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::dynamo::{key, version_key};
 use super::{SessionError, SessionStore};
@@ -73,13 +74,38 @@ impl EndedSessions {
             Self::AllBut(spared) => spared != session_id,
         }
     }
+}
 
-    /// The data of the event.
-    fn data(&self, user: &UserId) -> Value {
-        match self {
-            Self::All => json!({"userId": user}),
-            Self::One(id) => json!({"userId": user, "sessionId": id}),
-            Self::AllBut(id) => json!({"userId": user, "exceptSessionId": id}),
+/// The data of the event `sessions.revoked`: one session, all but one, or all that a user had then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionsRevoked {
+    /// Whose.
+    pub user_id: UserId,
+    /// The one that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<SessionId>,
+    /// The one that was spared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub except_session_id: Option<SessionId>,
+}
+
+impl SessionsRevoked {
+    fn new(user: &UserId, ended: &EndedSessions) -> Self {
+        let (session_id, except_session_id) = match ended {
+            EndedSessions::All => (None, None),
+            EndedSessions::One(id) => (Some(id.clone()), None),
+            EndedSessions::AllBut(id) => (None, Some(id.clone())),
+        };
+        Self { user_id: user.clone(), session_id, except_session_id }
+    }
+
+    /// Which sessions of the user have ended.
+    pub fn ended(&self) -> EndedSessions {
+        match (&self.session_id, &self.except_session_id) {
+            (Some(id), _) => EndedSessions::One(id.clone()),
+            (None, Some(id)) => EndedSessions::AllBut(id.clone()),
+            (None, None) => EndedSessions::All,
         }
     }
 }
@@ -229,7 +255,7 @@ impl SessionRevoker {
             occurred_at: now,
             region: self.region.clone(),
             subject: user.to_string(),
-            data: ended.data(user),
+            data: json!(SessionsRevoked::new(user, ended)),
         };
         outbox::dynamo::put(&self.outbox, &event)
     }

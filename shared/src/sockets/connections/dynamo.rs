@@ -1,24 +1,48 @@
 //! The registry in DynamoDB: one row a connection, an index by user.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValue;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_dynamo::{from_item, to_item};
+use serde_dynamo::from_item;
 
-use super::{Audience, Connection, ConnectionKey, Cursor, Peer, PeerPage, Removed, Touched};
+use super::{
+    Audience, ConnectionKey, Cursor, FRAMES_WINDOW, FramesPerSocket, Peer, PeerPage, Removed, Touched,
+};
 use crate::core::clock::SharedClock;
-use crate::core::date_time::rfc3339;
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{ConnectionId, UserId};
-use crate::platform::dynamo::{DynamoError, Item, Write, WriteOutcome, number, text};
+use crate::platform::dynamo::{Change, DynamoError, Item, Write, WriteOutcome, number, text};
 use crate::platform::tables;
 
-/// The row is this very connection's, and its time is not over. A row that has expired and was not yet collected is as
-/// good as none.
-const IS_LIVE: &str = "connectedAt BETWEEN :openedFrom AND :openedUntil AND expiresAt > :now";
+/// Takes a frame of this very connection, if its time is not over and the frame does not come too fast. A row that has
+/// expired and was not yet collected is as good as none.
+///
+/// `recentFrames` has the times of the latest frames, as many as a socket may send in [`FRAMES_WINDOW`], oldest first. If the oldest
+/// is in the window, one more would be too many. "If the element doesn't already exist, `SET` appends the new element at the end of
+/// the list", and all actions see the item as it was before ([update expressions]): the length stays, so that the row needs no
+/// other branch, and the update no second call.
+///
+/// [update expressions]: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Expressions.UpdateExpressions.html
+const TAKE_FRAME: Change = Change {
+    update: "SET lastActivity = :lastActivity, recentFrames[100] = :nowMs REMOVE recentFrames[0]",
+    condition: Some(
+        "connectedAt BETWEEN :openedFrom AND :openedUntil AND expiresAt > :now AND recentFrames[0] <= :windowStart",
+    ),
+    names: &[],
+};
+
+/// No list is longer than the index that [`TAKE_FRAME`] appends at.
+const _: () = assert!(FramesPerSocket::MAX <= 100);
+
+/// Counts a frame that came too fast.
+const COUNT_REFUSED: Change =
+    Change { update: "ADD refusedFrames :one", condition: Some(IS_SAME), names: &[] };
 
 /// The row is this very connection's: a late word about an old connection leaves a newer one alone.
 const IS_SAME: &str = "connectedAt BETWEEN :openedFrom AND :openedUntil";
@@ -32,8 +56,8 @@ const OF_A_PEER: &str = "connectionId, connectedAt, userId, sessionId, endpoint"
 /// The index by user.
 const BY_USER: &str = "byUser";
 
-/// Rows in a page. A row of the scan is under 400 bytes, so that a page costs 12 read units and is far from the 1 MB at
-/// which DynamoDB would cut it; delivering one takes longer than reading the next, which happens meanwhile.
+/// Rows in a page. A row of the scan has 400 bytes and eight for each frame that is counted, 1.2 KB at most, so that a page is
+/// far from the 1 MB at which DynamoDB would cut it; delivering one takes longer than reading the next, which happens meanwhile.
 const PAGE_ROWS: i32 = 250;
 
 /// The registry of one region, in its DynamoDB table.
@@ -50,39 +74,67 @@ impl DynamoConnections {
         Ok(Self { client, table: tables::CONNECTIONS.name(env)?, clock })
     }
 
-    /// Enters `connection`. Entering it twice is entering it once.
-    pub async fn register(&self, connection: &Connection) -> Result<(), DynamoError> {
-        let target = self.target(&connection.key);
-        let item: Item =
-            to_item(connection).map_err(|error| DynamoError::unreadable("PutItem", &target, error))?;
-        let request = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        Box::pin(request.send()).await.map(|_| ()).map_err(|error| DynamoError::new("PutItem", target, error))
+    /// The table's name.
+    pub(super) fn table(&self) -> &str {
+        &self.table
     }
 
-    /// Stamps the connection with the present instant if it is live.
+    /// Takes a frame of the connection: stamps it with the present instant if it is live and the frame does not come too fast. A
+    /// frame that does is counted, in a second call.
     pub async fn touch(&self, key: &ConnectionKey) -> Result<Touched, DynamoError> {
         let target = self.target(key);
         let (from, until) = key.opened_between();
         let now = self.clock.now();
-        let request = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("connectionId", text(key.connection_id.as_str()))
-            .update_expression("SET lastActivity = :lastActivity")
-            .condition_expression(IS_LIVE)
-            .expression_attribute_values(":openedFrom", text(rfc3339(from)))
-            .expression_attribute_values(":openedUntil", text(rfc3339(until)))
-            .expression_attribute_values(":now", number(now.as_second()))
-            .expression_attribute_values(":lastActivity", text(rfc3339(now)))
-            .return_values(ReturnValue::AllNew);
-        let write = Box::pin(request.send()).await.outcome("UpdateItem", &target)?;
-        match write {
+        let window_start = now.checked_sub(FRAMES_WINDOW).unwrap_or(Timestamp::MIN);
+        let values = [
+            (":openedFrom", text(rfc3339(from))),
+            (":openedUntil", text(rfc3339(until))),
+            (":now", number(now.as_second())),
+            (":lastActivity", text(rfc3339(now))),
+            (":nowMs", number(now.as_millisecond())),
+            (":windowStart", number(window_start.as_millisecond())),
+        ];
+        let request =
+            TAKE_FRAME.request(&self.client, &self.table, self::key(key.connection_id.as_str()), values);
+        let request = request.return_values(ReturnValue::AllNew);
+        match Box::pin(request.send()).await.outcome("UpdateItem", &target)? {
             Write::Done(output) => {
                 read("UpdateItem", &target, output.attributes.unwrap_or_default()).map(Touched::Live)
             }
+            Write::Refused(row) if row.is_empty() => Ok(Touched::Unknown),
+            Write::Refused(row) => {
+                let row: Refusing = read("UpdateItem", &target, row)?;
+                match row.retry_after(key, now) {
+                    Some(retry_after) => self.count_refused(key, retry_after).await,
+                    None => Ok(Touched::Unknown),
+                }
+            }
+            Write::Conflict => Err(DynamoError::contended("UpdateItem", target)),
+        }
+    }
+
+    async fn count_refused(
+        &self,
+        key: &ConnectionKey,
+        retry_after: Duration,
+    ) -> Result<Touched, DynamoError> {
+        let target = self.target(key);
+        let (from, until) = key.opened_between();
+        let values = [
+            (":openedFrom", text(rfc3339(from))),
+            (":openedUntil", text(rfc3339(until))),
+            (":one", number(1)),
+        ];
+        let request =
+            COUNT_REFUSED.request(&self.client, &self.table, self::key(key.connection_id.as_str()), values);
+        let request = request.return_values(ReturnValue::UpdatedNew);
+        match Box::pin(request.send()).await.outcome("UpdateItem", &target)? {
+            Write::Done(output) => {
+                let count: Refused = read("UpdateItem", &target, output.attributes.unwrap_or_default())?;
+                Ok(Touched::TooFast { retry_after, refused: count.refused_frames })
+            }
             Write::Refused(_) => Ok(Touched::Unknown),
-            Write::Conflict => Err(unexpected_conflict("UpdateItem", target)),
+            Write::Conflict => Err(DynamoError::contended("UpdateItem", target)),
         }
     }
 
@@ -102,7 +154,7 @@ impl DynamoConnections {
         match write {
             Write::Done(_) => Ok(Removed::Removed),
             Write::Refused(_) => Ok(Removed::NotThere),
-            Write::Conflict => Err(unexpected_conflict("DeleteItem", target)),
+            Write::Conflict => Err(DynamoError::contended("DeleteItem", target)),
         }
     }
 
@@ -161,12 +213,12 @@ impl DynamoConnections {
     }
 }
 
-/// No transaction ever writes to this table, so DynamoDB has nothing to conflict with.
-fn unexpected_conflict(operation: &'static str, target: String) -> DynamoError {
-    DynamoError::unreadable(operation, target, "a transaction was at the row")
+/// The key of a connection's row.
+pub(super) fn key(connection_id: &str) -> Item {
+    Item::from([(tables::CONNECTIONS.key.hash.to_owned(), text(connection_id))])
 }
 
-fn read<T: DeserializeOwned + Debug>(
+pub(super) fn read<T: DeserializeOwned + Debug>(
     operation: &'static str,
     target: &str,
     item: Item,
@@ -188,6 +240,36 @@ fn read_page(
     let next = last_key.map(|key| read::<LastKey>(operation, target, key)).transpose()?;
     let next = next.map(|last| Cursor::behind(last.connection_id));
     Ok(PeerPage { peers, next })
+}
+
+/// A row that refused a frame.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Refusing {
+    #[serde(with = "as_rfc3339")]
+    connected_at: Timestamp,
+    expires_at: i64,
+    /// Absent from a row of before there was a limit.
+    #[serde(default)]
+    recent_frames: Vec<i64>,
+}
+
+impl Refusing {
+    /// When the connection of that key may send again. `None` if it is another one, or if its time is over.
+    fn retry_after(&self, key: &ConnectionKey, now: Timestamp) -> Option<Duration> {
+        let (from, until) = key.opened_between();
+        let is_live = (from..=until).contains(&self.connected_at) && self.expires_at > now.as_second();
+        let oldest = self.recent_frames.first().filter(|_| is_live)?;
+        let passed = u64::try_from(now.as_millisecond().saturating_sub(*oldest)).unwrap_or(0);
+        Some(FRAMES_WINDOW.saturating_sub(Duration::from_millis(passed)))
+    }
+}
+
+/// How many frames were refused.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Refused {
+    refused_frames: u32,
 }
 
 /// The part of a last evaluated key that a cursor keeps.

@@ -1,10 +1,10 @@
 //! The connection registry: which sockets are open in this region, and whose they are.
 //!
 //! # Protocol
-//! 1. `$connect` registers a connection with one put ([`DynamoConnections::register`]) before the handshake is answered. The
-//!    row stays only if the session is live ([`admit`]). A user may have any number of connections.
-//! 2. Every message touches its sender's row ([`DynamoConnections::touch`]). One conditional update tells who sends and
-//!    whether the connection is live, and stamps `lastActivity`.
+//! 1. `$connect` registers a connection in one transaction ([`Registrar::register`]) before the handshake is answered, if its user
+//!    has fewer than [`SocketsPerUser`]. The row stays only if the session is live ([`admit`]).
+//! 2. Every frame touches its sender's row ([`DynamoConnections::touch`]). One conditional update tells who sends, whether the
+//!    connection is live, and whether it sends too fast ([`FramesPerSocket`]), and stamps `lastActivity`.
 //! 3. A delivery finds its audience page by page ([`DynamoConnections::find`]). A page ends at a [`Cursor`], so that another
 //!    invocation can continue behind it.
 //! 4. `$disconnect`, a post that finds the connection gone, or the end of the session removes *that* connection
@@ -39,18 +39,32 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_dynamo::to_item;
 
+use crate::core::bounded::Bounded;
 use crate::core::date_time::as_rfc3339;
 use crate::core::ids::{ConnectionId, SessionId, UserId};
 use crate::identity::principal::{Credential, Role};
+use crate::platform::dynamo::{AttributeValue, DynamoError, Item, number};
 
 mod admission;
 mod dynamo;
 mod endpoint;
+mod registration;
 
 pub use admission::{AdmissionError, admit};
 pub use dynamo::DynamoConnections;
 pub use endpoint::{CallbackEndpoint, InvalidEndpoint};
+pub use registration::{Registered, Registrar, SocketsPerUser};
+
+/// Frames that a socket may send within [`FRAMES_WINDOW`], whatever they say. Its row has the time of each, eight bytes. Another
+/// setting holds for sockets that are opened with it.
+pub type FramesPerSocket = Bounded<1, 100>;
+/// The time that frames are counted in: long enough that a client may send what has piled up while it connected.
+pub const FRAMES_WINDOW: Duration = Duration::from_secs(5);
+/// A socket is closed at this number of frames that came too fast. Whoever waits as long as the refusals say never gets there, and one
+/// that does not costs no more than this.
+pub const MAX_REFUSED_FRAMES: u32 = 100;
 
 /// API Gateway closes every WebSocket connection at this age.
 pub const MAX_CONNECTION_AGE: Duration = Duration::from_hours(2);
@@ -135,6 +149,15 @@ impl Connection {
             last_activity: now,
             expires_at: expiry(now),
         }
+    }
+
+    /// Its row, with room for as many recent frames.
+    pub fn row(&self, frames: FramesPerSocket) -> Result<Item, DynamoError> {
+        let target = self.key.connection_id.as_str();
+        let mut row: Item = to_item(self).map_err(|error| DynamoError::unreadable("write", target, error))?;
+        let none_yet = vec![number(0); usize::from(frames.get())];
+        row.insert("recentFrames".to_owned(), AttributeValue::L(none_yet));
+        Ok(row)
     }
 
     /// Whether its user had the role when it was opened.
@@ -227,6 +250,13 @@ pub struct PeerPage {
 pub enum Touched {
     /// The connection counts; this is its row, stamped.
     Live(Connection),
+    /// The connection counts, and it sent more frames than it may. This one is refused.
+    TooFast {
+        /// When it may send the next one.
+        retry_after: Duration,
+        /// Frames that were refused so far.
+        refused: u32,
+    },
     /// No such connection, or its time is over.
     Unknown,
 }

@@ -15,19 +15,21 @@
 //! deadline.
 //!
 //! # Limits
-//! It reports and never fails: the revocation is committed, and holds without it. A socket that it missed is closed at its
-//! next frame, which is checked against the session. It can miss a socket that
+//! It reports and never fails: the revocation is committed, and holds without it. A socket that it missed is closed when the
+//! event `sessions.revoked` has been published, by each region's `ws-deliver` ([`SocketCloser::close_as_of`]), or at its next
+//! frame, which is checked against the session. It can miss a socket that
 //! - is registered so shortly before that the index, which follows the table by milliseconds, does not show it yet,
 //! - is in another region,
 //! - is behind a page that could not be read, or that the deadline left ([`Closed::is_cut_short`]).
 //!
-//! Until that frame, and for two hours at most, such a socket receives what is sent to its user.
+//! Until then such a socket receives what is sent to its user.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, join};
 use futures::stream::StreamExt;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::audience::{Interruption, peers, read_page};
@@ -37,7 +39,7 @@ use crate::core::clock::{self, SharedClock};
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
-use crate::core::ids::{self, MessageId, SharedIds, UserId};
+use crate::core::ids::{self, MessageId, SessionId, SharedIds, UserId};
 use crate::identity::sessions::{CloseSockets, EndedSessions};
 use crate::platform::telemetry::{self, Metric, chain};
 use crate::sockets::connections::{
@@ -121,12 +123,34 @@ impl SocketCloser {
 
     /// Ends those of `user`'s sockets whose sessions have ended, as far as the time until `deadline` allows.
     pub async fn close(&self, user: &UserId, ended: &EndedSessions, deadline: Deadline) -> Closed {
+        self.close_where(user, |session| ended.include(session), deadline).await
+    }
+
+    /// The same for a revocation of the instant `at`, which may be some time ago: sessions that began later go on.
+    pub async fn close_as_of(
+        &self,
+        at: Timestamp,
+        user: &UserId,
+        ended: &EndedSessions,
+        deadline: Deadline,
+    ) -> Closed {
+        let has_ended = |session: &SessionId| ended.include(session) && session.began_at() <= at;
+        self.close_where(user, has_ended, deadline).await
+    }
+
+    async fn close_where(
+        &self,
+        user: &UserId,
+        has_ended: impl Fn(&SessionId) -> bool,
+        deadline: Deadline,
+    ) -> Closed {
+        let has_ended = &has_ended;
         let audience = Audience::User(user.clone());
         let last_start = deadline.earlier_by(LAST_CLOSE_MARGIN);
         let first = read_page(&self.registry, &audience, &Cursor::START, last_start).await;
         let ends = peers(&self.registry, &audience, first, last_start).map(|peer| async move {
             let peer = peer?;
-            if !ended.include(&peer.session_id) {
+            if !has_ended(&peer.session_id) {
                 return Ok(None);
             }
             let last_message = self.session_revoked(&peer);
@@ -149,7 +173,7 @@ impl SocketCloser {
                 }
             }
         }
-        tracing::info!(user_id = user.as_str(), ?ended, ?report, "sockets closed");
+        tracing::info!(user_id = user.as_str(), ?report, "sockets closed");
         report
     }
 

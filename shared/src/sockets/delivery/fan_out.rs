@@ -41,7 +41,7 @@ pub struct Continuation {
     pub cursor: Cursor,
     /// How many hops there were before.
     pub hop: u32,
-    /// Whether a socket took the message in one of them.
+    /// Whether the message has reached its user: a socket took it in one of them, or another region took it over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reached: bool,
 }
@@ -56,6 +56,11 @@ pub(super) struct ReadyHop {
 impl ReadyHop {
     pub(super) fn message_id(&self) -> &MessageId {
         &self.hop.message.message_id
+    }
+
+    /// The message, and to whom.
+    pub(super) fn addressed(&self) -> (Message, Audience) {
+        (self.hop.message.clone(), self.hop.target.clone())
     }
 
     pub(super) fn is_to_one_user(&self) -> bool {
@@ -89,21 +94,21 @@ pub enum Progress {
     Abandoned,
 }
 
-/// Invokes this function again, as an event: Lambda stores it before it answers, retries it, and sends what fails for
-/// good to the function's dead-letter queue.
+/// Invokes `ws-send`, as an event: Lambda stores it before it answers, retries it, and sends what fails for good to the
+/// function's dead-letter queue.
 ///
 /// The event is `{"continuation": {message, target, cursor, hop}}`. With a message of at most 128 KB it is far from
 /// Lambda's limit of 1 MB for asynchronous payloads.
 #[derive(Debug, Clone)]
-pub struct SelfInvocation {
+pub struct NextHop {
     client: Client,
     function: String,
 }
 
-impl SelfInvocation {
-    /// Reads `AWS_LAMBDA_FUNCTION_NAME`, which Lambda sets.
+impl NextHop {
+    /// The function that `FAN_OUT_FUNCTION` names.
     pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
-        Ok(Self { client, function: env.required("AWS_LAMBDA_FUNCTION_NAME")?.to_owned() })
+        Ok(Self { client, function: env.required("FAN_OUT_FUNCTION")?.to_owned() })
     }
 
     /// Returns when Lambda has stored the event.
@@ -123,12 +128,12 @@ impl SelfInvocation {
 pub struct FanOut {
     deliverer: Deliverer,
     inbox: Inbox,
-    next: SelfInvocation,
+    next: NextHop,
 }
 
 impl FanOut {
     /// Delivers through `deliverer`, stores in `inbox` what no socket took, and starts further hops through `next`.
-    pub fn new(deliverer: Deliverer, inbox: Inbox, next: SelfInvocation) -> Self {
+    pub fn new(deliverer: Deliverer, inbox: Inbox, next: NextHop) -> Self {
         Self { deliverer, inbox, next }
     }
 
@@ -146,6 +151,18 @@ impl FanOut {
     ) -> Result<Sent, SendError> {
         let first = self.prepare(message, target, deadline).await;
         self.post(first, deadline).await
+    }
+
+    /// Delivers a message that another region took over: the first hop. If it is to one user, that region stores it, so this
+    /// one does not.
+    pub async fn send_copy(
+        &self,
+        message: Message,
+        target: Audience,
+        deadline: Deadline,
+    ) -> Result<Sent, SendError> {
+        let first = Continuation { message, target, cursor: Cursor::START, hop: 0, reached: true };
+        self.resume(first, deadline).await
     }
 
     /// Takes a further hop. An invocation that fails here may be repeated as it was.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::ids::{MessageId, UserId};
+use crate::platform::outbox::EventType;
 
 /// Largest frame, in bytes: API Gateway takes no larger message (128 KB).
 pub const MAX_FRAME_BYTES: usize = 128 * 1024;
@@ -52,9 +53,9 @@ impl MessageType {
         Self("session.revoked".to_owned())
     }
 
-    /// `export.ready`: an export of the receiver's can be downloaded.
-    pub fn export_ready() -> Self {
-        Self("export.ready".to_owned())
+    /// The message that tells a customer of an event has the event's type.
+    pub fn of_event(kind: EventType) -> Self {
+        Self(kind.as_str().to_owned())
     }
 
     /// The type as text.
@@ -123,7 +124,7 @@ impl From<Value> for Body {
 
 /// A message. One invocation hands it to the next in this form; receivers get its [`Frame`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Message {
     /// What it is about.
     #[serde(rename = "type")]
@@ -230,7 +231,7 @@ mod tests {
                 "{reserved}"
             );
         }
-        for said in [MessageType::session_revoked(), MessageType::export_ready()] {
+        for said in [MessageType::session_revoked(), MessageType::of_event(EventType::ExportReady)] {
             assert_eq!(said.as_str().parse(), Ok(said), "what the service says is of the form");
         }
         assert!(MessageType::of_user("orders.placed").is_ok(), "only the whole first word counts");

@@ -1,17 +1,19 @@
 //! Acceptance of a user's message: who sends it, may they, was it sent before. Then it is delivered and acknowledged.
 //!
-//! 1. Touch the sender's row: one call that tells whose the socket is and whether it is live. A `ping` then checks the
-//!    session, and that is all.
+//! 1. Touch the sender's row: one call that tells whose the socket is, whether it is live, and whether it sends too fast. A `ping` then
+//!    checks the session, and that is all. A frame that nobody can read counts as well.
 //! 2. Decide whom it goes to. A broadcast needs the role `operator`. A message about an order goes to the order's
-//!    customer, from the customer or an operator; to anybody else the order does not exist.
+//!    customer, from the customer or an operator; to anybody else the order does not exist. Whether users may write to others, and
+//!    to how many, is a setting ([`Recipients`]).
 //! 3. With a `messageId` of the sender's own, claim it ([`crate::coordination::idempotency`], the external form): a repetition gets
 //!    the first acknowledgement again and is delivered to nobody.
-//! 4. Deliver, then complete the claim with the acknowledgement: each socket took the message, or will never take it, and
+//! 4. Deliver, and publish the message for the other regions at the same time ([`PeerTopics`]), if there are any. Then
+//!    complete the claim with the acknowledgement: each socket took the message, or will never take it, and
 //!    who was not reached has it in the inbox. After an error, or if the receiver's inbox is full, the claim is released and
 //!    the sender may repeat the message.
 //!
-//! The sender's session is checked at the same time as steps 2 and 3, and while the first page of the audience is read: only
-//! the first post and the answer wait for it. If the session has ended, nothing is posted, the claim is released, and the
+//! The sender's session is checked, and the receiver counted, at the same time as steps 2 and 3, and while the first page of the audience is read: only
+//! the first post and the answer wait for them. If the session has ended, nothing is posted, the claim is released, and the
 //! sender learns that and nothing else. The caller closes the socket of that sender, as it closes one without a row
 //! ([`SendError::ends_the_socket`]).
 //!
@@ -21,28 +23,27 @@
 use std::error::Error;
 use std::time::Duration;
 
-use futures::future::join;
+use futures::future::{join, join3};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::fan_out::ReadyHop;
-use super::{Body, FanOut, FrameTooLarge, MAX_FRAME_BYTES, Message, MessageType, Progress, Sent};
-use crate::commerce::orders::dynamo::DynamoOrders;
-use crate::coordination::idempotency::dynamo::DynamoClaims;
-use crate::coordination::idempotency::{
-    Admission, Claim, Fingerprint, IdempotencyKey, KeyedRequest, Scope, Settlement,
+use super::{
+    Body, FanOut, FrameTooLarge, MAX_FRAME_BYTES, Message, MessageType, NotPublished, PeerTopics, Progress,
+    Recipients, Sent,
 };
+use crate::coordination::idempotency::dynamo::DynamoClaims;
+use crate::coordination::idempotency::{Admission, Claim, Fingerprint, IdempotencyKey, KeyedRequest, Scope};
 use crate::core::clock::SharedClock;
 use crate::core::cursor::MAX_PAGE_SIZE;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{MessageId, OrderId, SharedIds, UserId};
 use crate::core::reply::Reply;
-use crate::identity::principal::Role;
 use crate::identity::sessions::{SessionError, SessionReader, SessionStore};
 use crate::platform::dynamo::DynamoError;
-use crate::platform::telemetry::chain;
+use crate::platform::telemetry::{self, Metric};
 use crate::sockets::connections::{
-    Audience, Connection, ConnectionKey, DynamoConnections, Touched, json_true,
+    Connection, ConnectionKey, DynamoConnections, MAX_REFUSED_FRAMES, Touched, json_true,
 };
 use crate::sockets::inbox::{InboxError, InboxPage, ReadBounds};
 
@@ -106,6 +107,26 @@ pub enum SendError {
     /// The sender's session has ended, 401, or could not be checked: 500, or 503 when it will pass.
     #[error(transparent)]
     Session(SessionError),
+    /// The socket sends more frames than it may. 429.
+    #[error("the socket sends too many frames")]
+    TooFast {
+        /// When the next one is taken.
+        retry_after: Duration,
+    },
+    /// The socket has sent too many frames too often. 429, and the end of the socket.
+    #[error("the socket has sent too many frames for too long, and is closed")]
+    Flooding,
+    /// A message to another user, where users write to parties only. 403.
+    #[error(
+        "a message goes to the sender or is about one of the sender's orders; others need the role operator"
+    )]
+    NotAParty,
+    /// The sender has written to too many users. 429.
+    #[error("the sender has written to as many users as are allowed in a minute")]
+    TooManyReceivers {
+        /// When the minute is over.
+        retry_after: Duration,
+    },
     /// A broadcast by somebody who is no operator. 403.
     #[error("a broadcast needs the role operator")]
     BroadcastForbidden,
@@ -134,6 +155,10 @@ pub enum SendError {
     /// No socket takes a frame of that size. 413.
     #[error(transparent)]
     TooLarge(#[from] FrameTooLarge),
+    /// The other regions were not told. 503: the whole message can be sent again. With a message id of the sender's own,
+    /// receivers drop what they have seen.
+    #[error(transparent)]
+    NotPublished(#[from] NotPublished),
     /// The next invocation could not be started for the rest of the audience. 503: the whole message can be sent again,
     /// receivers drop what they have seen.
     #[error("the rest of a delivery could not be handed on")]
@@ -143,20 +168,29 @@ pub enum SendError {
 impl SendError {
     /// Whether the socket that the message came from has no right to be open any more.
     pub fn ends_the_socket(&self) -> bool {
-        matches!(self, Self::NotConnected | Self::Session(SessionError::Ended))
+        matches!(self, Self::NotConnected | Self::Flooding | Self::Session(SessionError::Ended))
     }
 }
 
 /// Takes users' messages.
 #[derive(Debug)]
 pub struct Messenger {
-    registry: DynamoConnections,
-    sessions: SessionStore,
-    orders: DynamoOrders,
-    claims: DynamoClaims,
-    fan_out: FanOut,
-    clock: SharedClock,
-    ids: SharedIds,
+    /// The senders' connections.
+    pub registry: DynamoConnections,
+    /// Their sessions, which must be live.
+    pub sessions: SessionStore,
+    /// Which messages were sent before.
+    pub claims: DynamoClaims,
+    /// Whom users may write to.
+    pub recipients: Recipients,
+    /// What delivers, and takes the further hops.
+    pub fan_out: FanOut,
+    /// The other regions, if there are any.
+    pub peers: Option<PeerTopics>,
+    /// Tells the time.
+    pub clock: SharedClock,
+    /// Makes message ids.
+    pub ids: SharedIds,
 }
 
 /// What becomes of a message that may be sent.
@@ -166,28 +200,16 @@ enum Accepted {
 }
 
 impl Messenger {
-    /// Takes messages from the connections of `registry` whose sessions are live, and sends them through `fan_out`.
-    pub fn new(
-        registry: DynamoConnections,
-        sessions: SessionStore,
-        orders: DynamoOrders,
-        claims: DynamoClaims,
-        fan_out: FanOut,
-        clock: SharedClock,
-        ids: SharedIds,
-    ) -> Self {
-        Self { registry, sessions, orders, claims, fan_out, clock, ids }
-    }
-
-    /// What delivers, and takes the further hops.
-    pub fn fan_out(&self) -> &FanOut {
-        &self.fan_out
-    }
-
-    /// The live connection of that key, its activity stamped.
+    /// Takes a frame of the connection of that key, and stamps the connection. This is all that becomes of a frame that nobody can
+    /// read.
     pub async fn touch(&self, sender: &ConnectionKey) -> Result<Connection, SendError> {
         match self.registry.touch(sender).await? {
             Touched::Live(connection) => Ok(connection),
+            Touched::TooFast { retry_after, refused } => {
+                telemetry::count_case(Metric::SocketLimits, "frames", 1);
+                let is_flood = refused >= MAX_REFUSED_FRAMES;
+                Err(if is_flood { SendError::Flooding } else { SendError::TooFast { retry_after } })
+            }
             Touched::Unknown => Err(SendError::NotConnected),
         }
     }
@@ -217,19 +239,27 @@ impl Messenger {
         deadline: Deadline,
     ) -> Result<Ack, SendError> {
         let sender = self.touch(sender).await?;
-        let (session, accepted) =
-            join(self.check_session(&sender), self.accept(&sender, request, deadline)).await;
+        let to = request.to.clone();
+        let (session, counted, accepted) = join3(
+            self.check_session(&sender),
+            self.recipients.count(&sender, &to),
+            self.accept(&sender, request, deadline),
+        )
+        .await;
         let (claim, hop) = match accepted {
             Ok(Accepted::New { claim, hop }) => (claim, hop),
             Ok(Accepted::Repeated(ack)) => return session.map(|()| ack),
             Err(error) => return Err(session.err().unwrap_or(error)),
         };
-        let sent = match session {
+        let sent = match session.and(counted) {
             Ok(()) => self.deliver(*hop, deadline).await,
             Err(error) => Err(error),
         };
+        // The sender's answer is what happened to the message. A record that could not be written costs at most a second
+        // delivery, which receivers drop.
         if let Some(claim) = &claim {
-            self.settle(claim, &sent).await;
+            let reply = sent.as_ref().ok().map(|ack| Reply::json(200, json!(ack)));
+            self.claims.settle(claim, reply.as_ref()).await;
         }
         sent
     }
@@ -248,7 +278,7 @@ impl Messenger {
         request: SendRequest,
         deadline: Deadline,
     ) -> Result<Accepted, SendError> {
-        let target = self.audience(sender, &request.to).await?;
+        let target = self.recipients.audience(sender, &request.to).await?;
         let (message_id, claim) = match &request.message_id {
             None => (self.ids.next(), None),
             Some(id) => {
@@ -274,45 +304,24 @@ impl Messenger {
         Ok(Accepted::New { claim, hop })
     }
 
-    async fn audience(&self, sender: &Connection, to: &Recipient) -> Result<Audience, SendError> {
-        match to {
-            Recipient::UserId(user) => Ok(Audience::User(user.clone())),
-            Recipient::Broadcast if sender.has_role(Role::Operator) => Ok(Audience::Everyone),
-            Recipient::Broadcast => Err(SendError::BroadcastForbidden),
-            Recipient::OrderId(order_id) => match self.orders.owner(order_id).await? {
-                Some(owner) if owner == sender.user_id || sender.has_role(Role::Operator) => {
-                    Ok(Audience::User(owner))
-                }
-                _ => Err(SendError::NoSuchOrder(order_id.clone())),
-            },
-        }
-    }
-
     async fn deliver(&self, hop: ReadyHop, deadline: Deadline) -> Result<Ack, SendError> {
         let message_id = hop.message_id().clone();
         let is_to_one_user = hop.is_to_one_user();
-        let Sent { progress, delivered, failed, stored, full } = self.fan_out.post(hop, deadline).await?;
+        let copy = self.peers.as_ref().map(|peers| (peers, hop.addressed()));
+        let publish = async {
+            match &copy {
+                Some((peers, (message, to))) => peers.publish(message, to).await,
+                None => Ok(()),
+            }
+        };
+        let (sent, published) = join(self.fan_out.post(hop, deadline), publish).await;
+        let Sent { progress, delivered, failed, stored, full } = sent?;
+        published?;
         if is_to_one_user && full > 0 {
             return Err(SendError::InboxFull);
         }
         let continues = progress == Progress::HandedOn;
         Ok(Ack { message_id, delivered, failed, stored: stored > 0, continues })
-    }
-
-    /// Records the acknowledgement, or frees the message id for a repetition. The sender's answer is what happened to
-    /// the message; a record that could not be written costs at most a second delivery, which receivers drop.
-    async fn settle(&self, claim: &Claim, sent: &Result<Ack, SendError>) {
-        let settled = match sent {
-            Ok(ack) => self.claims.complete(claim, &Reply::json(200, json!(ack))).await,
-            Err(_) => self.claims.release(claim).await,
-        };
-        match settled {
-            Ok(Settlement::Recorded) => {}
-            Ok(Settlement::Superseded) => tracing::warn!("another attempt took the message over"),
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "the message id stays claimed until it lapses");
-            }
-        }
     }
 }
 

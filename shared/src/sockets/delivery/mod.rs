@@ -16,10 +16,9 @@
 //! [`SocketCloser`] closes sockets whose session has ended. It reads the same pages with the same bounds, and documents its own
 //! promise.
 //!
-//! # The seam between regions
-//! [`FanOut`] delivers *in this region*. The code above it (acceptance, acknowledgement) does not depend on that: with more
-//! regions a message is *published* at that point instead, and each region's consumer calls [`FanOut::send`] for its own
-//! sockets, with the message id as the key that makes a repetition harmless.
+//! # Other regions
+//! A connection id means nothing outside its region. [`FanOut`] therefore delivers in this region, and what other regions are
+//! to deliver is published to topics (`topics.rs` has the protocol).
 //!
 //! # Undelivered messages
 //! A message is taken over for a user, not for a socket. If no socket of the user took it, the inbox stores it
@@ -37,19 +36,25 @@ use crate::sockets::connections::Cursor;
 
 mod audience;
 mod close;
+mod consumer;
 mod deliver;
 mod fan_out;
 mod gateway;
 mod message;
 mod messenger;
+mod recipients;
+mod topics;
 mod unreached;
 
 pub use close::{Closed, Closing, LAST_CLOSE_MARGIN, SocketCloser};
+pub use consumer::{ConsumeError, TopicConsumer};
 pub use deliver::{Deliverer, MAX_IN_FLIGHT};
-pub use fan_out::{Continuation, FanOut, HAND_ON_MARGIN, MAX_HOPS, Progress, SelfInvocation, Sent};
+pub use fan_out::{Continuation, FanOut, HAND_ON_MARGIN, MAX_HOPS, NextHop, Progress, Sent};
 pub use gateway::{ApiGateway, LAST_START_MARGIN};
 pub use message::{Body, Frame, FrameTooLarge, InvalidMessageType, MAX_FRAME_BYTES, Message, MessageType};
 pub use messenger::{Ack, Messenger, Recipient, SendError, SendRequest};
+pub use recipients::{InvalidMessagesFrom, MessagesFrom, Recipients, RecipientsPerMinute};
+pub use topics::{NotPublished, PeerTopics, Task, Topic, TopicMessage};
 
 /// How the delivery to one peer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

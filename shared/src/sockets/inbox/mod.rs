@@ -21,8 +21,9 @@
 //! 4. A deletion removes the rows up to a cursor, then records the position in the head. A deletion that dies in between
 //!    is repeated by the client. No message behind the cursor is ever removed, because a message that is stored later has
 //!    a higher position.
-//! 5. An inbox holds [`CAPACITY`] messages. If it is full, expired messages make room. If none has expired, the message is
-//!    refused ([`Stored::Full`]): no message that was stored before is dropped for it.
+//! 5. An inbox holds [`CAPACITY`] messages, and [`RESERVED`] of these places are for messages of the service. If it is full,
+//!    expired messages make room. If none has expired, the message is refused ([`Stored::Full`]): no message that was
+//!    stored before is dropped for it.
 //!
 //! # Regions
 //! The partition is named by the user and the region that writes it, so that two regions never write to the same head.
@@ -58,6 +59,9 @@ pub const RETENTION: Duration = Duration::from_hours(7 * 24);
 
 /// Most messages of one inbox.
 pub const CAPACITY: u64 = 1_000;
+
+/// Places that only messages of the service take: nobody keeps the news of an order out by filling an inbox.
+pub const RESERVED: u64 = 100;
 
 /// The listing that cursors belong to.
 const LISTING: &str = "inbox";

@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use serde::Deserialize;
 use serde_dynamo::from_item;
 
-use super::{CAPACITY, HEAD, Inbox, MAX_POSITION, RECORD_DELETION, RETENTION, key, message_item};
+use super::{CAPACITY, HEAD, Inbox, MAX_POSITION, RECORD_DELETION, RESERVED, RETENTION, key, message_item};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{MessageId, UserId};
 use crate::core::retry::Backoff;
@@ -74,8 +74,9 @@ impl Head {
         from_item(item.clone()).map_err(|error| DynamoError::unreadable("GetItem", target, error))
     }
 
-    fn is_full(self) -> bool {
-        self.last_position.saturating_sub(self.deleted_through) >= CAPACITY
+    fn has_room_for(self, message: &Undelivered<'_>) -> bool {
+        let capacity = if message.from.is_some() { CAPACITY - RESERVED } else { CAPACITY };
+        self.last_position.saturating_sub(self.deleted_through) < capacity
     }
 }
 
@@ -95,7 +96,7 @@ impl Inbox {
         let mut head = self.read_head(&inbox_id, &target).await?;
         let mut backoff = Backoff::of_conflicts(deadline);
         loop {
-            if head.is_full() {
+            if !head.has_room_for(&message) {
                 let Some(room) = self.make_room(&inbox_id, head).await? else {
                     telemetry::count(Metric::InboxFull, 1);
                     return Ok(Stored::Full);

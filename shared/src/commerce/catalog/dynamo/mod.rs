@@ -1,17 +1,16 @@
 //! Catalogue and stock in DynamoDB.
 //!
-//! A product is `productId`, `name`, `price`, `attributes` (JSON text: DynamoDB nests 32 levels only, and has numbers of
-//! its own) and `updatedAt`. Its units are in rows of `productId`, `region`, `available` and `updatedAt`.
+//! A product is `productId`, `name`, `price`, `attributes` (JSON text), `updatedAt` and `version`. Its units are in rows of `productId`, `region`, `available` and `updatedAt`.
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use super::{Product, ProductDraft};
-use crate::core::date_time::{as_rfc3339, rfc3339};
+use super::Product;
+use super::row::ProductRow;
+use crate::core::date_time::rfc3339;
 use crate::core::ids::ProductId;
-use crate::core::money::Money;
 use crate::platform::dynamo::{Change, DynamoError, Item, number, text};
 
 mod products;
@@ -67,18 +66,6 @@ pub fn stock_key(product_id: &ProductId, region: &str) -> Item {
     key
 }
 
-/// A product's row.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ProductRow {
-    product_id: ProductId,
-    name: String,
-    price: Money,
-    attributes: String,
-    #[serde(with = "as_rfc3339")]
-    updated_at: Timestamp,
-}
-
 /// The part of a stock row that is read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -90,24 +77,15 @@ struct StockRow {
 /// Reads a product.
 pub fn parse_product(item: Item) -> Result<Product, DynamoError> {
     let row: ProductRow = from_item(item).map_err(|e| DynamoError::unreadable("read", "a product", e))?;
-    let attributes = serde_json::from_str(&row.attributes)
-        .map_err(|error| DynamoError::unreadable("read", row.product_id.as_str(), error))?;
-    let draft = ProductDraft { name: row.name, price: row.price, attributes };
-    Ok(Product { product_id: row.product_id, draft, updated_at: row.updated_at })
+    let product_id = row.product_id.clone();
+    row.product().map_err(|error| DynamoError::unreadable("read", product_id.as_str(), error))
 }
 
 fn write_product(product: &Product) -> Result<Item, DynamoError> {
     let unwritable = |error: Box<dyn std::error::Error + Send + Sync>| {
         DynamoError::unreadable("write", product.product_id.as_str(), error)
     };
-    let ProductDraft { name, price, attributes } = &product.draft;
-    let row = ProductRow {
-        product_id: product.product_id.clone(),
-        name: name.clone(),
-        price: *price,
-        attributes: serde_json::to_string(attributes).map_err(|error| unwritable(error.into()))?,
-        updated_at: product.updated_at,
-    };
+    let row = ProductRow::of(product).map_err(|error| unwritable(error.into()))?;
     to_item(row).map_err(|error| unwritable(error.into()))
 }
 
@@ -118,6 +96,8 @@ fn parse_stock(item: Item) -> Result<StockRow, DynamoError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commerce::catalog::ProductDraft;
+    use crate::core::money::Money;
 
     #[test]
     fn a_stored_price_is_read_also_when_its_currency_is_listed_no_longer() {
@@ -129,6 +109,7 @@ mod tests {
                 attributes: serde_json::Map::new(),
             },
             updated_at: Timestamp::UNIX_EPOCH,
+            version: 3,
         };
         assert_eq!(parse_product(write_product(&product).unwrap()).unwrap(), product);
     }

@@ -4,23 +4,31 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValue;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
 use super::{parse_product, parse_stock, product_key, stock_key, write_product};
-use crate::commerce::catalog::{CatalogError, Product};
+use crate::commerce::catalog::{Product, ProductDraft};
 use crate::core::cursor::{self, Page};
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::ProductId;
 use crate::platform::aws;
-use crate::platform::dynamo::{DynamoError, RowKey, read_rows};
+use crate::platform::dynamo::{AttributeValue, Change, DynamoError, Item, RowKey, number, read_rows};
 use crate::platform::tables;
 
-/// Name of the listing in its cursors.
-const LISTING: &str = "products";
+/// Writes all of a product that its operator decides. Not a put: the version goes on from what it was.
+const WRITE: Change = Change {
+    update: "SET #name = :name, price = :price, #attributes = :attributes, updatedAt = :now, \
+             version = if_not_exists(version, :zero) + :one",
+    condition: None,
+    names: &[("#name", "name"), ("#attributes", "attributes")],
+};
 
 /// The catalogue.
 ///
-/// Calls `GetItem`, `PutItem` and `Scan` on products; `GetItem` and `BatchGetItem` on stock.
+/// Calls `GetItem`, `UpdateItem` and `Scan` on products; `GetItem` and `BatchGetItem` on stock.
 #[derive(Debug, Clone)]
 pub struct DynamoCatalog {
     client: Client,
@@ -39,24 +47,26 @@ pub enum Stored {
 }
 
 impl DynamoCatalog {
+    /// Name of the listing in its cursors.
+    pub(in crate::commerce::catalog) const LISTING: &str = "products";
+
     /// The catalogue in `PRODUCTS_TABLE` and `STOCK_TABLE`, with the stock of the region `AWS_REGION`.
     pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
         let (products, stock) = (tables::PRODUCTS.name(env)?, tables::STOCK.name(env)?);
         Ok(Self { client, products, stock, region: aws::region(env)? })
     }
 
-    /// A product and its units here, read concurrently.
-    pub async fn get(&self, product_id: &ProductId) -> Result<Option<(Product, u64)>, DynamoError> {
-        let (product, available) = tokio::try_join!(self.product(product_id), self.available(product_id))?;
-        Ok(product.map(|product| (product, available)))
-    }
-
-    async fn product(&self, product_id: &ProductId) -> Result<Option<Product>, DynamoError> {
+    /// A product. Consistent.
+    pub(in crate::commerce::catalog) async fn product(
+        &self,
+        product_id: &ProductId,
+    ) -> Result<Option<Product>, DynamoError> {
         let answer = self
             .client
             .get_item()
             .table_name(&self.products)
             .set_key(Some(product_key(product_id)))
+            .consistent_read(true)
             .send()
             .await
             .map_err(|error| DynamoError::new("GetItem", product_id.as_str(), error))?;
@@ -76,19 +86,18 @@ impl DynamoCatalog {
         Ok(answer.item.map(parse_stock).transpose()?.map_or(0, |row| row.available))
     }
 
-    /// A page of products with their units here, in no particular but a stable order, behind `cursor`.
-    pub async fn list(
+    /// A page of products in no particular but a stable order, behind a product. Consistent.
+    pub(in crate::commerce::catalog) async fn page(
         &self,
-        cursor: Option<&str>,
+        behind: Option<&ProductId>,
         limit: u32,
-        deadline: Deadline,
-    ) -> Result<Page<(Product, u64)>, CatalogError> {
-        let behind = cursor.map(|cursor| cursor::decode::<ProductId>(LISTING, cursor)).transpose()?;
+    ) -> Result<Page<Product>, DynamoError> {
         let answer = self
             .client
             .scan()
             .table_name(&self.products)
-            .set_exclusive_start_key(behind.as_ref().map(product_key))
+            .set_exclusive_start_key(behind.map(product_key))
+            .consistent_read(true)
             .limit(cursor::rows_to_read(limit))
             .send()
             .await
@@ -100,19 +109,14 @@ impl DynamoCatalog {
             None if answer.last_evaluated_key.is_some() => products.last(),
             last => last,
         };
-        let next_cursor = last.map(|last| cursor::encode(LISTING, &last.product_id)).transpose();
+        let next_cursor = last.map(|last| cursor::encode(Self::LISTING, &last.product_id)).transpose();
         let next_cursor =
             next_cursor.map_err(|error| DynamoError::unreadable("Scan", &self.products, error))?;
-        let available = self.available_of(&products, deadline).await?;
-
-        let with_units = |product: Product| {
-            let units = available.get(&product.product_id).copied().unwrap_or(0);
-            (product, units)
-        };
-        Ok(Page { items: products.into_iter().map(with_units).collect(), next_cursor })
+        Ok(Page { items: products, next_cursor })
     }
 
-    async fn available_of(
+    /// The units of these products that this region can sell. A product without a row is left out: there are none.
+    pub(in crate::commerce::catalog) async fn available_of(
         &self,
         products: &[Product],
         deadline: Deadline,
@@ -129,17 +133,47 @@ impl DynamoCatalog {
         stock.map(|row| row.map(|row| (row.product_id, row.available))).collect()
     }
 
-    /// Writes a product whole.
-    pub async fn put(&self, product: &Product) -> Result<Stored, DynamoError> {
-        let answer = self
-            .client
-            .put_item()
-            .table_name(&self.products)
-            .set_item(Some(write_product(product)?))
-            .return_values(ReturnValue::AllOld)
+    /// Writes a product whole, and tells what it has become. Its version is one more than before.
+    pub(in crate::commerce::catalog) async fn put(
+        &self,
+        product_id: &ProductId,
+        draft: &ProductDraft,
+        now: Timestamp,
+    ) -> Result<(Stored, Product), DynamoError> {
+        let mut product =
+            Product { product_id: product_id.clone(), draft: draft.clone(), updated_at: now, version: 0 };
+        let mut row = write_product(&product)?;
+        let mut attribute = |name: &str| row.remove(name).unwrap_or(AttributeValue::Null(true));
+        let values = [
+            (":name", attribute("name")),
+            (":price", attribute("price")),
+            (":attributes", attribute("attributes")),
+            (":now", attribute("updatedAt")),
+            (":zero", number(0)),
+            (":one", number(1)),
+        ];
+        let answer = WRITE
+            .request(&self.client, &self.products, product_key(product_id), values)
+            .return_values(ReturnValue::UpdatedOld)
             .send()
             .await
-            .map_err(|error| DynamoError::new("PutItem", product.product_id.as_str(), error))?;
-        Ok(if answer.attributes.is_some() { Stored::Replaced } else { Stored::Created })
+            .map_err(|error| DynamoError::new("UpdateItem", product_id.as_str(), error))?;
+        // Every product has this one. Of a new product there is nothing before.
+        let before = answer.attributes.filter(|before| before.contains_key("updatedAt"));
+        let stored = if before.is_some() { Stored::Replaced } else { Stored::Created };
+        product.version = version_of(before.unwrap_or_default(), product_id)? + 1;
+        Ok((stored, product))
     }
+}
+
+/// The version of a row. A row of before there were versions has none.
+fn version_of(row: Item, product_id: &ProductId) -> Result<u64, DynamoError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        #[serde(default)]
+        version: u64,
+    }
+    let row: Versioned =
+        from_item(row).map_err(|error| DynamoError::unreadable("read", product_id.as_str(), error))?;
+    Ok(row.version)
 }

@@ -37,6 +37,7 @@ mod unpaid;
 pub use day::DayCursor;
 pub use place::{Checkout, PlaceOrder};
 pub use read::DynamoOrders;
+pub(super) use read::SummarizedOrder;
 
 /// Order ids are new. What could be in the way is the same order, written by a try whose answer got lost.
 const IS_NEW: &str = "attribute_not_exists(orderId)";
@@ -158,14 +159,18 @@ impl OrderWrites {
             (OrderAction::Order, CANCEL.action(&self.orders, key(&order.order_id), values)?),
             (OrderAction::Event, self.event(EventType::OrderCancelled, &cancelled, data)?),
         ]);
-        actions.extend(self.uncounted(order)?);
+        actions.extend(self.uncounted(order, now)?);
         actions.extend(self.stock(order, catalog::dynamo::give_back, now)?);
         Ok((cancelled, actions))
     }
 
     /// The order taken from the count of unpaid ones, if it was counted.
-    fn uncounted(&self, order: &Order) -> Result<Option<(OrderAction, TransactWriteItem)>, DynamoError> {
-        Ok(unpaid::uncount(&self.orders, order)?.map(|action| (OrderAction::Unpaid, action)))
+    fn uncounted(
+        &self,
+        order: &Order,
+        now: Timestamp,
+    ) -> Result<Option<(OrderAction, TransactWriteItem)>, DynamoError> {
+        Ok(unpaid::uncount(&self.orders, order, now)?.map(|action| (OrderAction::Unpaid, action)))
     }
 
     /// `change` of the stock of each line.

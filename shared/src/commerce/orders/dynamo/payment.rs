@@ -87,7 +87,7 @@ impl OrderWrites {
             (OrderAction::Order, PAY.action(&self.orders, key(&order.order_id), values)?),
             (OrderAction::Event, self.event(EventType::OrderPaid, &paid, paid.summary())?),
         ]);
-        actions.extend(self.uncounted(order)?);
+        actions.extend(self.uncounted(order, now)?);
         Ok(actions)
     }
 }

@@ -3,15 +3,20 @@
 use std::error::Error;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
-use super::{key, parse, parse_listed};
-use crate::commerce::orders::{ListedOrder, Order, OrderCursor, OrderQueryError, OrdersPage};
+use super::{key, parse, parse_listed, unpaid};
+use crate::commerce::orders::{
+    ListedOrder, Order, OrderCursor, OrderQueryError, OrderStatus, OrdersPage, UnreadableOrder,
+};
 use crate::core::cursor::{self, Page};
-use crate::core::date_time::rfc3339;
+use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{OrderId, UserId};
+use crate::core::money::Money;
 use crate::platform::dynamo::{DynamoError, Item, RowKey, RowRead, text};
 use crate::platform::tables;
 
@@ -30,8 +35,21 @@ const OF_PERIOD: &str = "customerId = :customer AND createdAt BETWEEN :first AND
 /// What a list needs but for the customer, who is known. It does not make the query cheaper, but the answers smaller.
 const LISTED: &str = "orderId, createdAt, #status, #region, #total, #lines";
 
+/// What a summary needs.
+const SUMMARIZED: &str = "orderId, createdAt, #status, #total";
+
 /// The attribute that tells whose an order is.
 const CUSTOMER: &str = "customerId";
+
+/// An order as a summary counts it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::commerce::orders) struct SummarizedOrder {
+    pub(in crate::commerce::orders) status: OrderStatus,
+    pub(in crate::commerce::orders) total: Money,
+    #[serde(with = "as_rfc3339")]
+    pub(in crate::commerce::orders) created_at: Timestamp,
+}
 
 /// Reads of the orders table. Each method says what it calls, and a function calls what its policy grants.
 #[derive(Debug, Clone)]
@@ -117,30 +135,78 @@ impl DynamoOrders {
         (first, last): (Timestamp, Timestamp),
         after: Option<&OrderCursor>,
     ) -> Result<OrdersPage<ListedOrder, OrderCursor>, DynamoError> {
-        let answer = self
+        let query = self
             .client
             .query()
-            .table_name(&self.table)
-            .index_name(BY_CUSTOMER)
             .key_condition_expression(OF_PERIOD)
             .projection_expression(LISTED)
             .expression_attribute_names("#status", "status")
             .expression_attribute_names("#region", "region")
             .expression_attribute_names("#total", "total")
             .expression_attribute_names("#lines", "lines")
-            .expression_attribute_values(":customer", text(customer_id.as_str()))
             .expression_attribute_values(":first", text(rfc3339(first)))
-            .expression_attribute_values(":last", text(rfc3339(last)))
-            .set_exclusive_start_key(after.map(|after| start_key(customer_id, after)))
-            .send()
-            .await
-            .map_err(|error| DynamoError::new("Query", format!("orders of {customer_id}"), error))?;
+            .expression_attribute_values(":last", text(rfc3339(last)));
         let listed = |mut item: Item| {
             item.insert(CUSTOMER.to_owned(), text(customer_id.as_str()));
             parse_listed(item)
         };
-        let orders = answer.items.unwrap_or_default().into_iter().map(listed).collect();
+        self.page(query, customer_id, after, listed).await
+    }
+
+    /// A page of the customer's orders, newest first, behind `after`. A page is what DynamoDB makes one: 1 MB of rows. Eventually
+    /// consistent. Calls `Query` on the index `byCustomer`.
+    pub(in crate::commerce::orders) async fn summarized(
+        &self,
+        customer_id: &UserId,
+        after: Option<&OrderCursor>,
+    ) -> Result<OrdersPage<SummarizedOrder, OrderCursor>, DynamoError> {
+        let query = self
+            .client
+            .query()
+            .key_condition_expression(OF_CUSTOMER)
+            .projection_expression(SUMMARIZED)
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#total", "total")
+            .scan_index_forward(false);
+        self.page(query, customer_id, after, parse_listed).await
+    }
+
+    /// One page of a query of `byCustomer`, whose condition names the customer `:customer`.
+    async fn page<T>(
+        &self,
+        query: QueryFluentBuilder,
+        customer_id: &UserId,
+        after: Option<&OrderCursor>,
+        row: impl Fn(Item) -> Result<T, UnreadableOrder>,
+    ) -> Result<OrdersPage<T, OrderCursor>, DynamoError> {
+        let answer = query
+            .table_name(&self.table)
+            .index_name(BY_CUSTOMER)
+            .expression_attribute_values(":customer", text(customer_id.as_str()))
+            .set_exclusive_start_key(after.map(|after| start_key(customer_id, after)))
+            .send()
+            .await
+            .map_err(|error| DynamoError::new("Query", format!("orders of {customer_id}"), error))?;
+        let orders = answer.items.unwrap_or_default().into_iter().map(row).collect();
         Ok(OrdersPage { orders, next: answer.last_evaluated_key.map(end).transpose()? })
+    }
+
+    /// When an order of the customer last changed in the region, if one ever has. Consistent. Calls `GetItem`.
+    pub(in crate::commerce::orders) async fn changed_at(
+        &self,
+        customer_id: &UserId,
+        region: &str,
+    ) -> Result<Option<Timestamp>, DynamoError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .set_key(Some(unpaid::row_key(customer_id, region)))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| DynamoError::new("GetItem", format!("orders of {customer_id}"), error))?;
+        Ok(answer.item.and_then(unpaid::changed_at))
     }
 
     /// Whose the order is; `None` if there is no such order. Consistent: an order is talked about from the moment it was

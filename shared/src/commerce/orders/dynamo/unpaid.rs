@@ -4,23 +4,29 @@
 //! the row is in no index. The transaction that places an order adds to the row, on the condition that the limits hold
 //! afterwards; the one that pays, cancels or expires the order takes from it. So the count is exact at any time.
 //!
+//! `changedAt` is when the last of these transactions took place. Summaries read it ([`changed_at`]), because an index that
+//! lacks a change does not tell.
+//!
 //! The price: transactions on orders of one customer meet at this row and run one after the other.
 //!
 //! An order that was counted has `reservedUnits`. One that was placed before there was a count has none, and is not taken
 //! from the count either.
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_dynamo::aws_sdk_dynamodb_1::from_item;
 
 use crate::commerce::orders::{Order, TooManyUnpaid, UnpaidLimits};
+use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
+use crate::core::ids::UserId;
 use crate::platform::dynamo::{Change, DynamoError, Item, number, text};
 use crate::platform::tables;
 
 /// Counts an order, if the limits hold with it.
 const COUNT: Change = Change {
-    update: "ADD unpaidOrders :one, reservedUnits :units",
+    update: "SET changedAt = :now ADD unpaidOrders :one, reservedUnits :units",
     condition: Some(
         "(attribute_not_exists(unpaidOrders) OR unpaidOrders < :maxOrders) \
          AND (attribute_not_exists(reservedUnits) OR reservedUnits <= :unitsLeft)",
@@ -29,8 +35,11 @@ const COUNT: Change = Change {
 };
 
 /// Takes an order from the count. Always possible: it was counted.
-const UNCOUNT: Change =
-    Change { update: "ADD unpaidOrders :minusOne, reservedUnits :minusUnits", condition: None, names: &[] };
+const UNCOUNT: Change = Change {
+    update: "SET changedAt = :now ADD unpaidOrders :minusOne, reservedUnits :minusUnits",
+    condition: None,
+    names: &[],
+};
 
 /// What the row counts.
 #[derive(Debug, Default, Deserialize)]
@@ -40,6 +49,8 @@ struct Count {
     unpaid_orders: i64,
     #[serde(default)]
     reserved_units: i64,
+    #[serde(default)]
+    changed_at: Option<String>,
 }
 
 impl UnpaidLimits {
@@ -50,9 +61,9 @@ impl UnpaidLimits {
     }
 }
 
-/// The row that counts the unpaid orders of the customer of `order` in its region.
-fn row_key(order: &Order) -> Item {
-    let key = format!("{}#unpaid#{}", order.customer_id, order.region);
+/// The row that counts the unpaid orders of a customer in a region.
+pub(super) fn row_key(customer_id: &UserId, region: &str) -> Item {
+    let key = format!("{customer_id}#unpaid#{region}");
     Item::from([(tables::ORDERS.key.hash.to_owned(), text(key))])
 }
 
@@ -64,19 +75,30 @@ pub(super) fn count(
     limits: UnpaidLimits,
 ) -> Result<TransactWriteItem, DynamoError> {
     let values = [
+        (":now", text(rfc3339(order.updated_at))),
         (":one", number(1)),
         (":units", number(units)),
         (":maxOrders", number(limits.orders)),
         (":unitsLeft", number(limits.units.saturating_sub(units))),
     ];
-    COUNT.action(orders, row_key(order), values)
+    COUNT.action(orders, row_key(&order.customer_id, &order.region), values)
 }
 
 /// Takes an order that no longer awaits payment from the count, if it was counted.
-pub(super) fn uncount(orders: &str, order: &Order) -> Result<Option<TransactWriteItem>, DynamoError> {
+pub(super) fn uncount(
+    orders: &str,
+    order: &Order,
+    now: Timestamp,
+) -> Result<Option<TransactWriteItem>, DynamoError> {
     let Some(units) = order.reserved_units else { return Ok(None) };
-    let values = [(":minusOne", number(-1)), (":minusUnits", number(-i128::from(units)))];
-    UNCOUNT.action(orders, row_key(order), values).map(Some)
+    let now = (":now", text(rfc3339(now)));
+    let values = [now, (":minusOne", number(-1)), (":minusUnits", number(-i128::from(units)))];
+    UNCOUNT.action(orders, row_key(&order.customer_id, &order.region), values).map(Some)
+}
+
+/// When an order of the customer last changed in the region, as the row tells.
+pub(super) fn changed_at(row: Item) -> Option<Timestamp> {
+    from_item::<Count>(row).ok()?.changed_at?.parse().ok()
 }
 
 /// What the row that refused an order counts.

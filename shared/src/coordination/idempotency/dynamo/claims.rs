@@ -14,6 +14,7 @@ use crate::core::ids::{AttemptId, SharedIds};
 use crate::core::reply::Reply;
 use crate::platform::dynamo::{DynamoError, Item, Write, WriteOutcome, text};
 use crate::platform::tables;
+use crate::platform::telemetry::chain;
 
 /// `Retry-After` when a rival is writing the record at this moment: it will have an answer soon.
 const RIVAL_AT_WORK: Duration = Duration::from_secs(1);
@@ -80,6 +81,21 @@ impl DynamoClaims {
             .send()
             .await;
         Ok(settlement(&written.outcome("PutItem", &claim.request.scope.record_key())?, claim))
+    }
+
+    /// Records `reply`, or lets the claim lapse if there is none. What could not be written is logged: the claim then lapses
+    /// by itself, and a repetition acts again.
+    pub async fn settle(&self, claim: &Claim, reply: Option<&Reply>) {
+        let settled = match reply {
+            Some(reply) => self.complete(claim, reply).await,
+            None => self.release(claim).await,
+        };
+        let key = claim.request.scope.record_key();
+        match settled {
+            Ok(Settlement::Recorded) => {}
+            Ok(Settlement::Superseded) => tracing::warn!(key, "another attempt took the claim over"),
+            Err(error) => tracing::warn!(key, error = chain(&error), "the key stays claimed until it lapses"),
+        }
     }
 
     /// Lets the claim lapse now: nothing happened, and the next attempt need not wait.

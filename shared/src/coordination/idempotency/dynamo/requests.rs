@@ -6,7 +6,9 @@ use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 
 use super::{done_item, key, parse, put_if_claimable};
-use crate::coordination::idempotency::{Admission, KeyedRequest, KeyedRequestError, Record, count_replay};
+use crate::coordination::idempotency::{
+    Admission, KeyedRequest, KeyedRequestError, Record, count_mismatch, count_replay,
+};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
@@ -136,7 +138,10 @@ impl KeyedRequests {
                 Ok(Some(reply))
             }
             Admission::InProgress { retry_after } => Err(KeyedRequestError::InProgress { retry_after }),
-            Admission::Mismatch => Err(KeyedRequestError::Mismatch),
+            Admission::Mismatch => {
+                count_mismatch(&request.scope);
+                Err(KeyedRequestError::Mismatch)
+            }
         }
     }
 

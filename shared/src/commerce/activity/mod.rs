@@ -1,0 +1,318 @@
+//! Activity: what customers looked at and put into their carts, counted per product and day.
+//!
+//! Events are many, small, and may be stored a little later. They go through the write-behind buffer
+//! (`platform::buffer`):
+//!
+//! 1. A client sends a batch ([`Submission`]). Each event has an id that the client made. One bad event refuses the batch.
+//! 2. The batch is offered to the buffer. Once the buffer has accepted it, it is stored sooner or later.
+//! 3. A writer takes batches out of the buffer and stores them ([`dynamo`]): the event and the count that it raises, in one
+//!    transaction, on the condition that the event is not there. So an event that is delivered twice is counted once.
+//! 4. [`dynamo::DynamoActivity::of_product`] reads the counts of a product.
+//!
+//! Privacy: an event says nothing about who caused it. The caller has to be signed in, so that strangers cannot fill the
+//! table, and the user's id is not stored: nothing here needs it.
+//!
+//! Limits:
+//! - A day is a day of UTC.
+//! - An event id names one event for everybody. The first event with an id is stored; a later one is taken for a repetition.
+//! - Products are not looked up: an event may name a product that is not for sale.
+//! - Counts are per region. An event that is sent to two regions is counted in both.
+
+use std::time::Duration;
+
+use jiff::civil::Date;
+use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp, ToSpan};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::core::date_time::{as_rfc3339, rfc3339};
+use crate::core::ids::{ActivityId, ProductId};
+use crate::platform::buffer::Entry;
+
+pub mod dynamo;
+pub mod writer;
+
+/// Most events of a request. 500 of the largest take under 150 KB, and the body may have 256 KB.
+pub const MAX_EVENTS: usize = 500;
+
+/// How far a client's clock may be ahead.
+pub const MAX_AHEAD: Duration = Duration::from_mins(5);
+
+/// The oldest event that is taken: a phone may be without a network for a weekend.
+pub const MAX_AGE: Duration = Duration::from_hours(7 * 24);
+
+/// How long events are kept, so that a repetition is known.
+pub const EVENT_RETENTION: Duration = Duration::from_hours(90 * 24);
+
+/// How long counts are kept.
+pub const COUNT_RETENTION: Duration = Duration::from_hours(400 * 24);
+
+/// Longest that an accepted event waits in a buffer: the retention of the queue.
+const LONGEST_WAIT: Duration = Duration::from_hours(14 * 24);
+
+/// An event that may still be sent, or still be waiting, must be known as a repetition.
+const _: () = assert!(EVENT_RETENTION.as_secs() > MAX_AGE.as_secs() + LONGEST_WAIT.as_secs());
+
+/// What a customer did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ActivityKind {
+    /// Looked at the product.
+    View,
+    /// Put the product into the cart.
+    AddToCart,
+    /// Sent the product to somebody.
+    Share,
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ActivityEvent {
+    /// The client's id of it.
+    pub event_id: ActivityId,
+    /// What happened.
+    pub kind: ActivityKind,
+    /// To which product.
+    pub product_id: ProductId,
+    /// When, by the client's clock.
+    #[serde(with = "as_rfc3339")]
+    pub at: Timestamp,
+}
+
+impl ActivityEvent {
+    /// The event as the buffer carries it, offered at `now`.
+    pub fn entry(&self, now: Timestamp) -> Entry {
+        let at = rfc3339(self.at);
+        let Self { event_id, kind, product_id, .. } = self;
+        let payload = json!({"eventId": event_id, "kind": kind, "productId": product_id, "at": at});
+        Entry { id: event_id.to_string(), offered_at: now, payload: payload.to_string() }
+    }
+
+    /// The day that it counts for.
+    pub fn day(&self) -> Date {
+        day_of(self.at)
+    }
+}
+
+/// The day of UTC that an instant is in.
+pub fn day_of(at: Timestamp) -> Date {
+    Offset::UTC.to_datetime(at).date()
+}
+
+/// The body of `POST /activity`. Events are read one by one, so that a refusal tells which one is bad.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Submission {
+    events: Vec<Value>,
+}
+
+/// Why a batch of events is refused. Nothing of it was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnfitEvents {
+    /// Too few or too many. 400.
+    #[error("a request has 1 to {MAX_EVENTS} events, not {0}")]
+    Number(usize),
+    /// One that is not an event. 400.
+    #[error("events[{index}] is not valid: {reason}")]
+    Form {
+        /// Its place, from 0.
+        index: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// One that is too old, or in the future. 422.
+    #[error("events[{index}] is of {}; taken are events of the last 7 days, and clocks may be 5 minutes ahead", rfc3339(*at))]
+    Time {
+        /// Its place, from 0.
+        index: usize,
+        /// Its time.
+        at: Timestamp,
+    },
+}
+
+impl Submission {
+    /// The events of a request that came at `now`: all of them, or the first that is bad.
+    pub fn events(self, now: Timestamp) -> Result<Vec<ActivityEvent>, UnfitEvents> {
+        let number = self.events.len();
+        if !(1..=MAX_EVENTS).contains(&number) {
+            return Err(UnfitEvents::Number(number));
+        }
+        let read = |(index, value): (usize, Value)| {
+            // serde takes an array for an object whose members have no names.
+            if !value.is_object() {
+                return Err(UnfitEvents::Form { index, reason: "it is not an object".to_owned() });
+            }
+            let event: ActivityEvent = serde_json::from_value(value)
+                .map_err(|error| UnfitEvents::Form { index, reason: error.to_string() })?;
+            if is_timely(event.at, now) { Ok(event) } else { Err(UnfitEvents::Time { index, at: event.at }) }
+        };
+        self.events.into_iter().enumerate().map(read).collect()
+    }
+}
+
+fn is_timely(at: Timestamp, now: Timestamp) -> bool {
+    let age = now.duration_since(at);
+    let (oldest, ahead) = (seconds(MAX_AGE), seconds(MAX_AHEAD));
+    (-ahead..=oldest).contains(&age)
+}
+
+fn seconds(duration: Duration) -> SignedDuration {
+    SignedDuration::from_secs(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// How many days `GET /products/{productId}/activity` tells of: 1 to 30, today included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Days(u8);
+
+/// A text that is no [`Days`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("days must be a number from 1 to {}", Days::MAX)]
+pub struct UnfitDays;
+
+impl Days {
+    /// The most. All rows of so many days are one page of a query: see [`dynamo`].
+    pub const MAX: u8 = 30;
+
+    /// The parameter `days`; seven without one.
+    pub fn from_query(text: Option<&str>) -> Result<Self, UnfitDays> {
+        let Some(text) = text else { return Ok(Self(7)) };
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        match text.parse() {
+            Ok(days) if is_number && (1..=Self::MAX).contains(&days) => Ok(Self(days)),
+            _ => Err(UnfitDays),
+        }
+    }
+
+    /// The days up to that of `now`, newest first.
+    fn until(self, now: Timestamp) -> impl Iterator<Item = Date> {
+        let today = day_of(now);
+        (0..self.0).map(move |back| today.saturating_sub(i64::from(back).days()))
+    }
+}
+
+/// What was counted of a product on a day.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How often it was looked at.
+    pub views: u64,
+    /// How often it was put into a cart.
+    pub cart_additions: u64,
+    /// How often it was sent to somebody.
+    pub shares: u64,
+}
+
+impl Counts {
+    fn add(&mut self, kind: ActivityKind, number: u64) {
+        let count = match kind {
+            ActivityKind::View => &mut self.views,
+            ActivityKind::AddToCart => &mut self.cart_additions,
+            ActivityKind::Share => &mut self.shares,
+        };
+        *count = count.saturating_add(number);
+    }
+}
+
+/// The counts of a product, day by day, newest first. Days without events are there too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProductActivity {
+    /// The product.
+    pub product_id: ProductId,
+    /// The days.
+    pub days: Vec<(Date, Counts)>,
+}
+
+impl ProductActivity {
+    /// The answer for clients.
+    pub fn document(&self) -> Value {
+        let day = |(day, counts): &(Date, Counts)| {
+            json!({
+                "day": day.to_string(),
+                "views": counts.views,
+                "cartAdditions": counts.cart_additions,
+                "shares": counts.shares,
+            })
+        };
+        json!({"productId": self.product_id, "days": self.days.iter().map(day).collect::<Vec<_>>()})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-11-20T12:00:00Z";
+    const ID: &str = "01JD3V6Q2ZJ4M8N0P5R7T9W1XY";
+
+    fn now() -> Timestamp {
+        NOW.parse().unwrap()
+    }
+
+    fn event(at: &str) -> Value {
+        json!({"eventId": ID, "kind": "view", "productId": "tea", "at": at})
+    }
+
+    fn read(events: &Value) -> Result<Vec<ActivityEvent>, UnfitEvents> {
+        serde_json::from_value::<Submission>(json!({"events": events})).unwrap().events(now())
+    }
+
+    #[test]
+    fn a_bad_event_refuses_the_batch_and_is_named_by_its_place() {
+        let bad = [
+            json!({"eventId": ID, "kind": "view", "productId": "tea"}),
+            json!({"eventId": "1", "kind": "view", "productId": "tea", "at": NOW}),
+            json!({"eventId": ID, "kind": "look", "productId": "tea", "at": NOW}),
+            json!({"eventId": ID, "kind": "view", "productId": "Tea!", "at": NOW}),
+            json!({"eventId": ID, "kind": "view", "productId": "tea", "at": "2026-11-20 12:00"}),
+            json!({"eventId": ID, "kind": "view", "productId": "tea", "at": NOW, "userId": "usr_1"}),
+            json!([ID, "view", "tea", NOW]),
+            json!(7),
+        ];
+        for bad in bad {
+            let refusal = read(&json!([event(NOW), bad])).unwrap_err();
+            assert!(matches!(refusal, UnfitEvents::Form { index: 1, .. }), "{refusal}");
+            assert!(refusal.to_string().starts_with("events[1] "), "{refusal}");
+        }
+        assert_eq!(read(&json!([event(NOW)])).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_batch_has_1_to_500_events() {
+        assert_eq!(read(&json!([])).unwrap_err(), UnfitEvents::Number(0));
+        let events = |number: usize| Value::from(vec![event(NOW); number]);
+        assert_eq!(read(&events(MAX_EVENTS)).unwrap().len(), MAX_EVENTS);
+        assert_eq!(read(&events(MAX_EVENTS + 1)).unwrap_err(), UnfitEvents::Number(501));
+    }
+
+    #[test]
+    fn events_of_the_last_week_are_taken_and_clocks_may_be_five_minutes_ahead() {
+        for at in ["2026-11-20T12:05:00Z", "2026-11-13T12:00:00Z", "2026-11-20T20:00:00+08:00"] {
+            assert!(read(&json!([event(at)])).is_ok(), "{at}");
+        }
+        for at in
+            ["2026-11-20T12:05:01Z", "2026-11-13T11:59:59Z", "9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z"]
+        {
+            assert!(matches!(read(&json!([event(at)])), Err(UnfitEvents::Time { index: 0, .. })), "{at}");
+        }
+    }
+
+    #[test]
+    fn what_is_buffered_reads_back() {
+        let events = read(&json!([event("2026-11-20T11:59:59.123Z")])).unwrap();
+        let entry = events[0].entry(now());
+        assert_eq!((entry.id.as_str(), entry.offered_at), (ID, now()));
+        assert_eq!(serde_json::from_str::<ActivityEvent>(&entry.payload).unwrap(), events[0]);
+    }
+
+    #[test]
+    fn days_are_1_to_30() {
+        assert_eq!(Days::from_query(None), Ok(Days(7)));
+        assert_eq!(Days::from_query(Some("30")), Ok(Days(30)));
+        for text in ["0", "31", "", "-1", "+7", "7.0", "256", "week"] {
+            assert_eq!(Days::from_query(Some(text)), Err(UnfitDays), "{text}");
+        }
+        let days: Vec<_> = Days(2).until("2026-03-01T00:30:00+01:00".parse().unwrap()).collect();
+        assert_eq!(days, ["2026-02-28", "2026-02-27"].map(|day| day.parse::<Date>().unwrap()));
+    }
+}
