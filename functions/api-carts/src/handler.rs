@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use sojourn::commerce::carts::{Cart, CartDraft, Lines, Replacement};
-use sojourn::core::precondition::etag;
+use sojourn::core::precondition::EntityTag;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
-use sojourn::edge::http::{Incoming, answer_read, no_such_route};
+use sojourn::edge::http::{Incoming, no_such_route, read_version};
 use sojourn::identity::principal::Principal;
 
 use crate::app::App;
@@ -23,7 +23,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let (_, cart) = read(app, request).await?;
-    answer_read(&request.preconditions()?, cart.current(), document(&cart))
+    read_version(request, cart.current(), document(&cart))
 }
 
 async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
@@ -58,5 +58,5 @@ async fn replace(
 }
 
 fn document(cart: &Cart) -> Reply {
-    Reply::json(200, cart.document()).header("etag", etag(cart.version))
+    Reply::json(200, cart.document()).header("etag", EntityTag::Version(cart.version).to_string())
 }

@@ -1,7 +1,8 @@
 //! The adapters that the handler works with, built once.
 
 use aws_sdk_dynamodb::Client;
-use sojourn::commerce::catalog::dynamo::{DynamoCatalog, StockTables};
+use sojourn::commerce::catalog::cached::Catalog;
+use sojourn::commerce::catalog::dynamo::StockTables;
 use sojourn::coordination::idempotency::dynamo::KeyedRequests;
 use sojourn::core::clock::SharedClock;
 use sojourn::core::env::{ConfigError, Env};
@@ -12,7 +13,7 @@ use sojourn::edge::http::Authenticator;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
-    pub(crate) catalog: DynamoCatalog,
+    pub(crate) catalog: Catalog,
     pub(crate) stock: StockTables,
     pub(crate) requests: KeyedRequests,
     pub(crate) clock: SharedClock,
@@ -24,7 +25,7 @@ impl App {
     pub(crate) fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         Ok(Self {
             authenticator: Authenticator::from_env(dynamodb.clone(), env, clock.clone())?,
-            catalog: DynamoCatalog::from_env(dynamodb.clone(), env)?,
+            catalog: Catalog::from_env(dynamodb.clone(), env, clock.clone())?,
             stock: StockTables::from_env(env)?,
             requests: KeyedRequests::from_env(dynamodb, env, clock.clone())?,
             clock,

@@ -1,19 +1,24 @@
 //! Requests to answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sojourn::commerce::catalog::dynamo::{AdjustStock, Stored};
-use sojourn::commerce::catalog::{Product, ProductDraft, StockChange, StockRefusal};
+use sojourn::commerce::catalog::{ProductDraft, StockChange, StockRefusal};
 use sojourn::coordination::idempotency::KeyedRequest;
 use sojourn::core::ids::ProductId;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
 use sojourn::edge::answers;
-use sojourn::edge::http::{Incoming, no_such_route};
+use sojourn::edge::http::{Caching, Incoming, no_such_route, read};
 use sojourn::identity::principal::Role;
 
 use crate::app::App;
+
+/// What everybody may keep of the catalogue. Prices and units on hand may be seconds old here; an order reads its own.
+const CATALOGUE: Caching =
+    Caching::Public { max_age: Duration::from_secs(5), stale_while_revalidate: Duration::from_secs(30) };
 
 /// Answers one request.
 pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
@@ -30,19 +35,17 @@ async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let (cursor, limit) = (request.query("cursor")?, request.limit()?);
     let page = request.in_time(app.catalog.list(cursor, limit, request.deadline())).await?;
     let items: Vec<Value> = page.items.iter().map(|(product, units)| product.document(*units)).collect();
-    Ok(Reply::json(
-        200,
-        match page.next_cursor {
-            Some(cursor) => json!({"items": items, "nextCursor": cursor}),
-            None => json!({"items": items}),
-        },
-    ))
+    let document = match page.next_cursor {
+        Some(cursor) => json!({"items": items, "nextCursor": cursor}),
+        None => json!({"items": items}),
+    };
+    read(request, CATALOGUE, Reply::json(200, document))
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let product_id: ProductId = request.path("productId")?;
     match request.in_time(app.catalog.get(&product_id)).await? {
-        Some((product, available)) => Ok(Reply::json(200, product.document(available))),
+        Some((product, available)) => read(request, CATALOGUE, Reply::json(200, product.document(available))),
         None => Err(StockRefusal::UnknownProduct(product_id).into()),
     }
 }
@@ -54,9 +57,9 @@ async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let (caller, available) = available.await?;
     caller.require_role(Role::Operator)?;
     let draft: ProductDraft = request.json()?;
-    let product = Product { product_id, draft, updated_at: app.clock.now() };
     let write = async {
-        let status = match app.catalog.put(&product).await? {
+        let (stored, product) = app.catalog.put(&product_id, &draft, app.clock.now()).await?;
+        let status = match stored {
             Stored::Created => 201,
             Stored::Replaced => 200,
         };

@@ -3,6 +3,7 @@
 use aws_sdk_dynamodb::Client;
 use sojourn::commerce::cancellation::Cancellations;
 use sojourn::commerce::orders::dynamo::{Checkout, DynamoOrders, OrderWrites};
+use sojourn::commerce::orders::summary::OrderSummaries;
 use sojourn::commerce::payments::Payments;
 use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::coordination::idempotency::dynamo::KeyedRequests;
@@ -16,6 +17,7 @@ use sojourn::edge::http::Authenticator;
 pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
     pub(crate) orders: DynamoOrders,
+    pub(crate) summaries: OrderSummaries,
     pub(crate) checkout: Checkout,
     pub(crate) payments: Payments<SandboxProvider>,
     pub(crate) cancellations: Cancellations<SandboxProvider>,
@@ -41,7 +43,8 @@ impl App {
         let cancellations =
             Cancellations::from_env(dynamodb.clone(), env, provider, clock.clone(), ids.clone())?;
         Ok(Self {
-            authenticator: Authenticator::from_env(dynamodb.clone(), env, clock)?,
+            authenticator: Authenticator::from_env(dynamodb.clone(), env, clock.clone())?,
+            summaries: OrderSummaries::from_env(dynamodb.clone(), env, clock)?,
             orders: DynamoOrders::from_env(dynamodb.clone(), env)?,
             checkout: Checkout::from_env(dynamodb, env, writes)?,
             payments,

@@ -13,27 +13,41 @@ use sojourn::core::ids::OrderId;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
 use sojourn::edge::answers;
-use sojourn::edge::http::{Incoming, no_such_route};
+use sojourn::edge::http::{Caching, Incoming, no_such_route, read};
+use sojourn::identity::principal::Credential;
 
 use crate::app::App;
 
 /// Answers one request.
 pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
     match request.route() {
-        "POST /orders" => place(&app, &request).await,
+        "POST /orders" => write(&app, &request, place).await,
         "GET /orders" => list(&app, &request).await,
+        "GET /orders/summary" => summary(&app, &request).await,
         "GET /orders/{orderId}" => get(&app, &request).await,
-        "POST /orders/{orderId}/payments" => pay(&app, &request).await,
-        "POST /orders/{orderId}/cancel" => cancel(&app, &request).await,
+        "POST /orders/{orderId}/payments" => write(&app, &request, pay).await,
+        "POST /orders/{orderId}/cancel" => write(&app, &request, cancel).await,
         _ => Err(no_such_route(&request)),
     }
 }
 
-async fn place(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+/// Answers a write. Whatever comes of it, the caller's summary is forgotten: the write may have happened, now or when the request was
+/// sent first.
+async fn write(
+    app: &App,
+    request: &Incoming,
+    write: impl AsyncFnOnce(&App, &Incoming, &Credential) -> Result<Reply, Problem>,
+) -> Result<Reply, Problem> {
     let caller = request.credential(&app.authenticator).await?;
+    let answer = write(app, request, &caller).await;
+    app.summaries.forget(&caller).await;
+    answer
+}
+
+async fn place(app: &App, request: &Incoming, caller: &Credential) -> Result<Reply, Problem> {
     let key = request.idempotency_key()?;
     let wanted: OrderRequest = request.json()?;
-    let keyed = KeyedRequest::new("place-order", &caller, key, &request.json_value()?);
+    let keyed = KeyedRequest::new("place-order", caller, key, &request.json_value()?);
     let effect = PlaceOrder {
         checkout: &app.checkout,
         order_id: app.ids.next(),
@@ -41,36 +55,33 @@ async fn place(app: &App, request: &Incoming) -> Result<Reply, Problem> {
         deadline: request.deadline(),
     };
     let answer = answers::to(answers::placed);
-    request.in_time(app.requests.run(&caller, &keyed, &effect, answer, request.deadline())).await
+    request.in_time(app.requests.run(caller, &keyed, &effect, answer, request.deadline())).await
 }
 
-async fn pay(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
+async fn pay(app: &App, request: &Incoming, caller: &Credential) -> Result<Reply, Problem> {
     let key = request.idempotency_key()?;
     let order_id: OrderId = request.path("orderId")?;
     let PaymentRequest { payment_token } = request.json()?;
     let payload = json!({"orderId": order_id, "body": request.json_value()?});
-    let keyed = KeyedRequest::new("pay-order", &caller, key, &payload);
+    let keyed = KeyedRequest::new("pay-order", caller, key, &payload);
     let (answer, deadline) = (answers::to(answers::captured), request.deadline());
-    let work = app.payments.pay(&caller, &keyed, &order_id, &payment_token, answer, deadline);
-    request.in_time(work).await
+    request.in_time(app.payments.pay(caller, &keyed, &order_id, &payment_token, answer, deadline)).await
 }
 
-async fn cancel(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.credential(&app.authenticator).await?;
+async fn cancel(app: &App, request: &Incoming, caller: &Credential) -> Result<Reply, Problem> {
     let key = request.idempotency_key()?;
     let order_id: OrderId = request.path("orderId")?;
-    let keyed = KeyedRequest::new("cancel-order", &caller, key, &json!({"orderId": order_id}));
+    let keyed = KeyedRequest::new("cancel-order", caller, key, &json!({"orderId": order_id}));
     let (answer, deadline) = (answers::to(answers::cancelled), request.deadline());
     let effect = CancelOrder { cancellations: &app.cancellations, order_id: &order_id, deadline };
-    request.in_time(app.requests.run(&caller, &keyed, &effect, answer, deadline)).await
+    request.in_time(app.requests.run(caller, &keyed, &effect, answer, deadline)).await
 }
 
 async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let order_id: OrderId = request.path("orderId")?;
     let order = request.caller_with_row(&app.authenticator, |user| app.orders.order(user, &order_id));
     match order.await?.1 {
-        Some(order) => Ok(Reply::json(200, order.document())),
+        Some(order) => read(request, Caching::Private, Reply::json(200, order.document())),
         None => Err(Refusal::NotFound(order_id).into()),
     }
 }
@@ -80,7 +91,13 @@ async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let page =
         request.caller_beside(&app.authenticator, async |user, _| app.orders.list(user, cursor, limit).await);
     let (_, page) = page.await?;
-    Ok(Reply::json(200, document(&page)))
+    read(request, Caching::Private, Reply::json(200, document(&page)))
+}
+
+async fn summary(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+    let summary = request.caller_beside(&app.authenticator, async |user, _| app.summaries.of(user).await);
+    let (_, summary) = summary.await?;
+    read(request, Caching::Private, Reply::json(200, summary.document()))
 }
 
 fn document(page: &Page<ListedOrder>) -> Value {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sojourn::commerce::catalog::Product;
-use sojourn::commerce::catalog::dynamo::DynamoCatalog;
+use sojourn::commerce::catalog::ProductDraft;
+use sojourn::commerce::catalog::cached::Catalog;
 use sojourn::core::clock::{self, Clock, SystemClock};
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
@@ -35,12 +35,11 @@ impl Stage {
         let fixture = Fixture::start();
         let client = fixture.store.client.clone();
         let price = json!({"amount": 68_000, "currency": "TWD"});
-        let product = Product {
-            product_id: "espresso-beans-1kg".parse().unwrap(),
-            draft: serde_json::from_value(json!({"name": "Espresso beans, 1 kg", "price": price})).unwrap(),
-            updated_at: SystemClock.now(),
-        };
-        DynamoCatalog::from_env(client.clone(), &fixture.env).unwrap().put(&product).await.unwrap();
+        let draft: ProductDraft =
+            serde_json::from_value(json!({"name": "Espresso beans, 1 kg", "price": price})).unwrap();
+        let catalog = Catalog::from_env(client.clone(), &fixture.env, clock::system()).unwrap();
+        let id = "espresso-beans-1kg".parse().unwrap();
+        catalog.put(&id, &draft, SystemClock.now()).await.unwrap();
         let stock = client.put_item().table_name("StockTable");
         stock
             .item("productId", text("espresso-beans-1kg"))

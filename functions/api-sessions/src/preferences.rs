@@ -1,10 +1,10 @@
 //! The preferences of the caller's session.
 
 use serde_json::{Map, Value, json};
-use sojourn::core::precondition::etag;
+use sojourn::core::precondition::EntityTag;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
-use sojourn::edge::http::{Incoming, answer_read};
+use sojourn::edge::http::{Incoming, read_version};
 use sojourn::identity::sessions::{PreferencesPatch, VersionedPreferences};
 
 use crate::app::App;
@@ -12,9 +12,8 @@ use crate::app::App;
 /// `GET /sessions/current/preferences`.
 pub(crate) async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     let caller = request.credential(&app.authenticator).await?;
-    let preconditions = request.preconditions()?;
     let read = request.in_time(app.preferences.read(&caller)).await?;
-    answer_read(&preconditions, read.current(), document(&read))
+    read_version(request, read.current(), document(&read))
 }
 
 /// `PATCH /sessions/current/preferences`.
@@ -28,5 +27,5 @@ pub(crate) async fn patch(app: &App, request: &Incoming) -> Result<Reply, Proble
 }
 
 fn document(VersionedPreferences { preferences, version }: &VersionedPreferences) -> Reply {
-    Reply::json(200, json!(preferences.expose())).header("etag", etag(*version))
+    Reply::json(200, json!(preferences.expose())).header("etag", EntityTag::Version(*version).to_string())
 }

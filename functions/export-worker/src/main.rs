@@ -14,8 +14,6 @@ use sojourn::files::exports::{PART_BYTES, S3Results, Worker};
 use sojourn::platform::aws;
 use sojourn::platform::queue::SqsQueue;
 use sojourn::platform::tables;
-use sojourn::sockets::connections::DynamoConnections;
-use sojourn::sockets::delivery::{ApiGateway, Deliverer};
 
 mod handler;
 
@@ -26,12 +24,10 @@ fn main() -> ExitCode {
         let sdk = aws::sdk_config(&env).await?;
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let (clock, ids) = (clock::system(), ids::random());
-        let registry = DynamoConnections::from_env(dynamo.clone(), &env, clock.clone())?;
         let exporter = Exporter {
             rows: DynamoRows::from_env(dynamo.clone(), &env, clock.clone(), ids.clone())?,
             orders: DynamoOrders::from_env(dynamo.clone(), &env)?,
             results: S3Results::from_env(S3Results::client(&env, &sdk), &env)?,
-            sockets: Deliverer::new(registry, ApiGateway::new(sdk.clone()), clock.clone()),
             clock: clock.clone(),
             ids: ids.clone(),
             part_bytes: PART_BYTES,

@@ -1,4 +1,4 @@
-//! One handshake: origin, token, row, session; then the answer that opens the socket.
+//! One handshake: origin, token, a place among the user's sockets, row, session; then the answer that opens the socket.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use sojourn::edge::websocket::{Credentials, Incoming};
 use sojourn::identity::origins::AllowedOrigins;
 use sojourn::identity::sessions::SessionStore;
 use sojourn::identity::tokens::TokenVerifier;
-use sojourn::sockets::connections::{CallbackEndpoint, Connection, DynamoConnections, admit};
+use sojourn::sockets::connections::{CallbackEndpoint, Connection, Registrar, admit};
 
 /// What a handshake needs.
 pub(crate) struct App {
     pub(crate) origins: AllowedOrigins,
     pub(crate) verifier: TokenVerifier,
     pub(crate) sessions: SessionStore,
-    pub(crate) connections: DynamoConnections,
+    pub(crate) registrar: Registrar,
     pub(crate) region: String,
     pub(crate) endpoint: CallbackEndpoint,
     pub(crate) clock: SharedClock,
@@ -37,7 +37,8 @@ pub(crate) async fn handle(app: Arc<App>, incoming: Incoming) -> Result<Reply, P
     })?;
     let (key, region, endpoint) = (incoming.connection().clone(), app.region.clone(), app.endpoint.clone());
     let connection = Connection::opened_by(&credential, key, region, endpoint, app.clock.now());
-    admit(&app.connections, &app.sessions, &connection, &credential, &app.clock).await?;
+    let deadline = incoming.deadline();
+    admit(&app.registrar, &app.sessions, &connection, &credential, &app.clock, deadline).await?;
     tracing::info!(
         connection_id = connection.key.connection_id.as_str(),
         user_id = connection.user_id.as_str(),

@@ -1,4 +1,4 @@
-//! `$connect`: verifies the access token and registers the connection, if its session is live.
+//! `$connect`: verifies the access token and registers the connection, if its session is live and its user has not too many.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use sojourn::identity::origins::AllowedOrigins;
 use sojourn::identity::sessions::SessionStore;
 use sojourn::identity::tokens::TokenVerifier;
 use sojourn::platform::aws;
-use sojourn::sockets::connections::{CallbackEndpoint, DynamoConnections};
+use sojourn::sockets::connections::{CallbackEndpoint, Registrar};
 
 mod handler;
 
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
             origins: AllowedOrigins::from_env(&env)?,
             verifier: TokenVerifier::from_env(&env, clock::system())?,
             sessions: SessionStore::from_env(dynamo.clone(), &env, clock::system())?,
-            connections: DynamoConnections::from_env(dynamo, &env, clock::system())?,
+            registrar: Registrar::from_env(dynamo, &env, clock::system())?,
             region: aws::region(&env)?,
             endpoint: env.parse::<CallbackEndpoint>("WEBSOCKET_ENDPOINT")?,
             clock: clock::system(),

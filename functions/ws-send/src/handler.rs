@@ -18,9 +18,19 @@ pub(crate) struct App {
     pub(crate) endpoint: CallbackEndpoint,
 }
 
-/// Answers a frame with a frame. The frame itself says what it is; the route that API Gateway chose by it says no more.
+/// Answers a frame with a frame. The frame itself says what it is; the route that API Gateway chose by it says no more. One that
+/// can't be read is taken as any other, so that it counts, and then refused.
 pub(crate) async fn on_message(app: Arc<App>, incoming: Incoming) -> Result<String, Problem> {
-    match ClientFrame::parse(incoming.text()?)? {
+    let frame = match read(&incoming) {
+        Ok(frame) => frame,
+        Err(unreadable) => {
+            return match app.messenger.touch(incoming.connection()).await {
+                Ok(_) => Err(unreadable),
+                Err(error) => Err(app.refuse(&incoming, None, error).await),
+            };
+        }
+    };
+    match frame {
         ClientFrame::Ping => match app.messenger.ping(incoming.connection()).await {
             Ok(()) => Ok(json!({"type": "pong"}).to_string()),
             Err(error) => Err(app.refuse(&incoming, None, error).await),
@@ -41,8 +51,12 @@ pub(crate) async fn on_message(app: Arc<App>, incoming: Incoming) -> Result<Stri
     }
 }
 
+fn read(incoming: &Incoming) -> Result<ClientFrame, Problem> {
+    Ok(ClientFrame::parse(incoming.text()?)?)
+}
+
 impl App {
-    /// A refusal has the id of its message, if the sender gave one. A socket whose session has ended is closed. The
+    /// A refusal has the id of its message, if the sender gave one. A socket that may not stay open is closed. The
     /// route's answer would come too late for it, so that the refusal is posted before the close. A socket that could not be
     /// closed gets both.
     async fn refuse(&self, incoming: &Incoming, message_id: Option<MessageId>, error: SendError) -> Problem {
@@ -81,7 +95,7 @@ pub(crate) async fn on_continuation(
     deadline: Deadline,
 ) -> Result<(), HopFailed> {
     let (message_id, number) = (hop.message.message_id.clone(), hop.hop);
-    match app.messenger.fan_out().resume(hop, deadline).await {
+    match app.messenger.fan_out.resume(hop, deadline).await {
         Ok(sent) => {
             tracing::info!(message_id = message_id.as_str(), hop = number, ?sent, "hop taken");
             Ok(())

@@ -1,0 +1,20 @@
+//! The streams of the products and of the orders: drops what the region's cache holds of what has changed.
+
+use std::process::ExitCode;
+
+use sojourn::commerce::invalidation::Invalidator;
+use sojourn::core::clock;
+use sojourn::edge::{boot, stream};
+use sojourn::platform::cache::Cache;
+
+const FUNCTION: &str = "cache-invalidator";
+
+fn main() -> ExitCode {
+    boot::run(FUNCTION, |env| async move {
+        let invalidator = Invalidator::new(Cache::from_env(&env, clock::system())?);
+        stream::serve(FUNCTION, invalidator, |invalidator, changes, deadline| async move {
+            invalidator.hear(&changes, deadline).await
+        })
+        .await
+    })
+}
