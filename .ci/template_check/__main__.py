@@ -1,6 +1,6 @@
 """Holds what the local region understands of template.yaml against what SAM makes of it.
 
-    python .ci/template_check              compare, with and without every optional part
+    python .ci/template_check              compare, with and without every optional part, and with the tables of global.yaml
     python .ci/template_check --self-test  break the template once for each kind of difference; each must be found
 
 The local region prints its side (`cargo dev -- template`). SAM's own translator gives the other side; CloudFormation's
@@ -17,8 +17,9 @@ import self_test
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / "template.yaml"
+SHARED = ROOT / "global.yaml"
 
-# As it is deployed by default, and with everything optional.
+# As it is deployed by default, with everything optional, and beside other regions.
 KEYS = {"TokenJwks": '{"keys":[]}', "Architecture": "arm64"}
 PARAMETERS = {
     "defaults": {"Stage": "dev", **KEYS},
@@ -31,16 +32,28 @@ PARAMETERS = {
         "VpcSecurityGroupIds": "sg-1",
         "KmsKeyArn": "arn:aws:kms:ap-northeast-1:000000000000:key/1",
         "FileVersions": "on",
+        "FirstPeerBucket": "files-of-singapore",
+        "SecondPeerBucket": "files-of-taiwan",
         "HttpConcurrency": "100",
         "SignInConcurrency": "50",
         "SocketConcurrency": "80",
         "JobConcurrency": "12",
+        "Buffer": "kafka",
+        "KafkaBootstrapServers": "one.kafka.example:9096,two.kafka.example:9096",
         "HttpDomainName": "api.shop.example",
         "WebSocketDomainName": "sockets.shop.example",
         "DomainCertificateArn": "arn:aws:acm:ap-northeast-1:000000000000:certificate/1",
         "DomainHostedZoneId": "Z1",
         "ApiGatewayLogRole": "existing",
         "AlarmTopicArn": "arn:aws:sns:local:000000000000:alarms",
+        **KEYS,
+    },
+    "global tables": {
+        "Stage": "live",
+        "GlobalTables": "sojourn-live",
+        "OrdersStreamLabel": "local",
+        "ProductsStreamLabel": "local",
+        "OutboxStreamLabel": "local",
         **KEYS,
     },
 }
@@ -54,8 +67,15 @@ def local_region(template, parameters):
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
 
 
+def cloud(source, parameters):
+    """SAM's side."""
+    return sam.understood(source, parameters, SHARED.read_text() if "GlobalTables" in parameters else None)
+
+
 # What tells the items of a list apart, so that a difference names the item and not its position.
-IDENTITIES = (("method", "path"), ("queue", "function"), ("function", "principal", "source"), ("name",))
+IDENTITIES = (
+    ("method", "path"), ("queue", "function"), ("table", "function"), ("topic", "function"), ("function", "principal", "source"), ("name",), ("id",),
+)
 
 
 def keyed(items):
@@ -74,8 +94,9 @@ def differences(local, cloud, place=""):
         if None not in named:
             local, cloud = named
         elif all(isinstance(item, dict) for item in local + cloud):
-            # Statements of a policy: their order means nothing.
-            local, cloud = (sorted(side, key=json.dumps) for side in (local, cloud))
+            # Statements of a policy: neither their order nor a repetition means anything.
+            local, cloud = (sorted({json.dumps(item): item for item in side}.items()) for side in (local, cloud))
+            local, cloud = ([item for _, item in side] for side in (local, cloud))
     if isinstance(local, dict) and isinstance(cloud, dict):
         absent = "absent"
         return [
@@ -97,7 +118,7 @@ def main():
         failures = [
             f"with {title}: {line}"
             for title, parameters in PARAMETERS.items()
-            for line in differences(local_region(TEMPLATE, parameters), sam.understood(source, parameters))
+            for line in differences(local_region(TEMPLATE, parameters), cloud(source, parameters))
         ]
     print("\n".join(failures) or "ok")
     return 1 if failures else 0

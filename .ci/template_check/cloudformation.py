@@ -17,10 +17,14 @@ PSEUDO_PARAMETERS = {
 # The property that names a resource, by its type.
 NAME_PROPERTIES = {
     "AWS::DynamoDB::Table": "TableName",
+    "AWS::DynamoDB::GlobalTable": "TableName",
     "AWS::S3::Bucket": "BucketName",
     "AWS::Lambda::Function": "FunctionName",
     "AWS::SecretsManager::Secret": "Name",
     "AWS::SQS::Queue": "QueueName",
+    "AWS::SNS::Topic": "TopicName",
+    "AWS::Events::EventBus": "Name",
+    "AWS::Events::Rule": "Name",
     "AWS::Logs::LogGroup": "LogGroupName",
     "AWS::ApiGatewayV2::Stage": "StageName",
 }
@@ -141,6 +145,8 @@ class Template:
                 return f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{self.physical_name(name)}"
             case "AWS::SQS::Queue":
                 return f"http://sqs/{ACCOUNT}/{self.physical_name(name)}"
+            case "AWS::SNS::Topic":
+                return f"arn:aws:sns:{REGION}:{ACCOUNT}:{self.physical_name(name)}"
         return self.physical_name(name)
 
     def attribute(self, resource, attribute):
@@ -149,12 +155,24 @@ class Template:
         match (self._raw[resource]["Type"], attribute):
             case ("AWS::DynamoDB::Table", "Arn"):
                 return arn("dynamodb", f"table/{name}")
+            case ("AWS::DynamoDB::Table" | "AWS::DynamoDB::GlobalTable", "StreamArn"):
+                return arn("dynamodb", f"table/{name}/stream/local")
             case ("AWS::S3::Bucket", "Arn"):
                 return f"arn:aws:s3:::{name}"
             case ("AWS::Lambda::Function", "Arn"):
                 return arn("lambda", f"function:{name}")
             case ("AWS::SQS::Queue", "Arn"):
                 return arn("sqs", name)
+            case ("AWS::SNS::Topic", "TopicArn"):
+                return arn("sns", name)
+            case ("AWS::SNS::Topic", "TopicName") | ("AWS::Events::EventBus", "Name") | ("AWS::SQS::Queue", "QueueName"):
+                return name
+            case ("AWS::Events::EventBus", "Arn"):
+                return arn("events", f"event-bus/{name}")
+            case ("AWS::Events::Rule", "Arn"):
+                bus = self.resolve(self._raw[resource]["Properties"].get("EventBusName", "default"))
+                bus = bus.rsplit("event-bus/", 1)[-1]
+                return arn("events", f"rule/{name}" if bus == "default" else f"rule/{bus}/{name}")
             case ("AWS::Logs::LogGroup", "Arn"):
                 return arn("logs", f"log-group:{name}:*")
             case ("AWS::IAM::Role", "Arn"):

@@ -1,5 +1,6 @@
 """What SAM makes of the template, in the shape in which `cargo dev -- template` prints it."""
 
+import json
 import logging
 import os
 
@@ -10,9 +11,20 @@ from samtranslator.translator.translator import Translator
 
 from cloudformation import Template
 
+# What SAM gives the role of a function that reads a stream.
+STREAM_POLICY = "AWSLambdaDynamoDBExecutionRole"
+QUEUE_POLICY = "AWSLambdaSQSQueueExecutionRole"
+# Half a second, if the template has no window.
+KAFKA_WINDOW = {"secs": 0, "nanos": 500_000_000}
+
 # Lambda's, SAM's and SQS's own defaults.
+DEFAULT_STREAM_BATCH = 100
 DEFAULT_TIMEOUT, DEFAULT_MEMORY, DEFAULT_BATCH, DEFAULT_SCHEDULE_RETRIES = 3, 128, 10, 185
 DEFAULT_VISIBILITY, DEFAULT_RETENTION, DEFAULT_MESSAGE_BYTES = 30, 345600, 1048576
+# Those of SNS and EventBridge.
+DEFAULT_TOPIC_BYTES, DEFAULT_RULE_RETRIES, DEFAULT_RULE_AGE = 262144, 185, 86400
+# Who delivers in the local region: permissions of others are in a comparison of their own.
+DELIVERING = ("*", "events.amazonaws.com", "sns.amazonaws.com")
 
 # The translator counts what it does for the SAM CLI to send home, and complains that nobody sends it.
 logging.getLogger("samtranslator").setLevel(logging.ERROR)
@@ -29,8 +41,12 @@ def translate(source, parameters):
     return Translator({}, Parser(), boto_session=session).translate(template, parameters)
 
 
-def understood(source, parameters):
+def understood(source, parameters, shared=None):
+    """The stack of the template `source`. `shared` is the text of global.yaml, if the parameters name its tables."""
     template = Template(translate(source, parameters), parameters)
+    names = {"GlobalTables": parameters.get("GlobalTables")}
+    # SAM leaves plain CloudFormation as it is.
+    templates = [template] + ([Template(yaml_parse(shared), names)] if shared else [])
     functions = Functions(template)
     return {
         "functions": sorted(functions.all, key=lambda function: function["name"]),
@@ -38,7 +54,9 @@ def understood(source, parameters):
         **apis(template, functions),
         **schedules(template, functions),
         **storage(template),
-        "event_sources": event_sources(template, functions),
+        "tables": [item for each in templates for item in tables(each)],
+        **event_sources(template, templates, functions),
+        **messaging(template, functions),
         "permissions": [
             {
                 "function": permission["FunctionName"],
@@ -48,8 +66,12 @@ def understood(source, parameters):
             }
             for _, permission in template.of_type("AWS::Lambda::Permission")
         ],
-        # Nothing may be in the stack that the local region does not know.
-        "not_run": [],
+        # Nothing may be in the stack that the local region does not know, but subscriptions to topics elsewhere.
+        "not_run": sorted(
+            f"{logical_id} (AWS::SNS::Subscription, of {subscription['TopicArn']}, which is of another stack or region)"
+            for logical_id, subscription in template.of_type("AWS::SNS::Subscription")
+            if subscription["TopicArn"] not in topic_arns(template)
+        ),
     }
 
 
@@ -64,13 +86,19 @@ def as_list(value):
 class Functions:
     def __init__(self, template):
         self.all, self.settings, self.names = [], {}, {}
+        self.stream_readers, self.queue_readers = set(), set()
         roles = dict(template.of_type("AWS::IAM::Role"))
         invoke = {config["FunctionName"]: config for _, config in template.of_type("AWS::Lambda::EventInvokeConfig")}
         for logical_id, function in template.of_type("AWS::Lambda::Function"):
             name = function["Code"]["S3Key"].rsplit("/", 1)[1]
             physical_name = template.physical_name(logical_id)
             self.names[physical_name] = self.names[template.attribute(logical_id, "Arn")] = name
-            policies = roles[logical_id + "Role"].get("Policies", [])
+            role = roles[logical_id + "Role"]
+            policies = role.get("Policies", [])
+            if any(policy.endswith("/" + STREAM_POLICY) for policy in role.get("ManagedPolicyArns", [])):
+                self.stream_readers.add(name)
+            if any(policy.endswith("/" + QUEUE_POLICY) for policy in role.get("ManagedPolicyArns", [])):
+                self.queue_readers.add(name)
             self.all.append(
                 {
                     "name": name,
@@ -229,7 +257,6 @@ def queue_names(template):
 def storage(template):
     queues = queue_names(template)
     return {
-        "tables": [table(template, *item) for item in template.of_type("AWS::DynamoDB::Table")],
         "buckets": [
             {
                 "name": template.physical_name(logical_id),
@@ -242,6 +269,16 @@ def storage(template):
         ),
         "queues": [queue(template, queues, *item) for item in template.of_type("AWS::SQS::Queue")],
     }
+
+
+def tables(template):
+    """Those that every region has: without the one of which only some regions have a replica."""
+    return [
+        table(template, logical_id, properties)
+        for kind in ("AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable")
+        for logical_id, properties in template.of_type(kind)
+        if properties.get("MultiRegionConsistency") != "STRONG"
+    ]
 
 
 def table(template, logical_id, properties):
@@ -281,17 +318,177 @@ def queue(template, names, logical_id, properties):
     }
 
 
-def event_sources(template, functions):
+def event_sources(template, templates, functions):
     queues = queue_names(template)
-    return [
-        {
-            "queue": queues[mapping["EventSourceArn"]],
-            "function": functions.named(mapping["FunctionName"]),
-            "batch_size": mapping.get("BatchSize", DEFAULT_BATCH),
+    streams = {
+        each.attribute(table["logical_id"], "StreamArn"): table["name"]
+        for each in templates
+        for table in tables(each)
+        if "StreamSpecification" in table["create"]
+    }
+    found = {"event_sources": [], "stream_sources": [], "kafka_sources": []}
+    for _, mapping in template.of_type("AWS::Lambda::EventSourceMapping"):
+        function = functions.named(mapping["FunctionName"])
+        if "SelfManagedEventSource" in mapping:
+            found["kafka_sources"].append(kafka_source(function, mapping))
+            continue
+        source = mapping["EventSourceArn"]
+        both = {
+            "function": function,
             "batching_window": seconds(mapping.get("MaximumBatchingWindowInSeconds", 0)),
             "answers": "ReportFailures" if mapping.get("FunctionResponseTypes") else "Ignored",
-            "maximum_concurrency": mapping.get("ScalingConfig", {}).get("MaximumConcurrency"),
+            "filters": [
+                json.loads(pattern["Pattern"]) for pattern in mapping.get("FilterCriteria", {}).get("Filters", [])
+            ],
             "enabled": mapping.get("Enabled", True),
         }
-        for _, mapping in template.of_type("AWS::Lambda::EventSourceMapping")
+        if source in streams:
+            reads = function in functions.stream_readers
+            found["stream_sources"].append(stream_source(streams[source], mapping, reads, queues) | both)
+        else:
+            reads = function in functions.queue_readers
+            found["event_sources"].append(queue_source(queues[source], mapping, reads) | both)
+    return found
+
+
+def kafka_source(function, mapping):
+    window = mapping.get("MaximumBatchingWindowInSeconds")
+    return {
+        "bootstrap_servers": mapping["SelfManagedEventSource"]["Endpoints"]["KafkaBootstrapServers"],
+        "topic": mapping["Topics"][0],
+        "consumer_group": mapping["SelfManagedKafkaEventSourceConfig"]["ConsumerGroupId"],
+        "function": function,
+        "starting_position": mapping["StartingPosition"],
+        "batch_size": mapping.get("BatchSize", DEFAULT_STREAM_BATCH),
+        "batching_window": KAFKA_WINDOW if window is None else seconds(window),
+        "enabled": mapping.get("Enabled", True),
+    }
+
+
+def queue_source(queue, mapping, reads):
+    return {
+        "queue": queue,
+        "granted_by": "Event" if reads else "Policies",
+        "batch_size": mapping.get("BatchSize", DEFAULT_BATCH),
+        "maximum_concurrency": mapping.get("ScalingConfig", {}).get("MaximumConcurrency"),
+    }
+
+
+def stream_source(table, mapping, reads, queues):
+    unbounded = lambda name: None if mapping.get(name, -1) == -1 else mapping[name]
+    on_failure = mapping.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+    return {
+        "table": table,
+        "granted_by": "Event" if reads else "Policies",
+        "starting_position": mapping["StartingPosition"],
+        "batch_size": mapping.get("BatchSize", DEFAULT_STREAM_BATCH),
+        "bisect": mapping.get("BisectBatchOnFunctionError", False),
+        "maximum_retry_attempts": unbounded("MaximumRetryAttempts"),
+        "maximum_record_age": seconds(unbounded("MaximumRecordAgeInSeconds")),
+        "parallelization_factor": mapping.get("ParallelizationFactor", 1),
+        "on_failure": queues.get(on_failure),
+    }
+
+
+def messaging(template, functions):
+    queues = queue_names(template)
+
+    def target(arn):
+        return {"queue": queues[arn]} if arn in queues else {"function": functions.named(arn)}
+
+    def subscription(logical_id, properties):
+        policy, redrive = properties.get("FilterPolicy"), properties.get("RedrivePolicy")
+        return {
+            "id": logical_id,
+            "topic_arn": properties["TopicArn"],
+            "target": target(properties["Endpoint"]),
+            "raw": properties.get("RawMessageDelivery", False),
+            "filter": policy and {"policy": policy, "scope": properties.get("FilterPolicyScope", "MessageAttributes")},
+            "dead_letter_queue": redrive and queues[redrive["deadLetterTargetArn"]],
+        }
+
+    def rule_target(properties):
+        retry = properties.get("RetryPolicy", {})
+        given = {"constant": properties.get("Input"), "path": json_path(properties.get("InputPath"))}
+        return {
+            "id": properties["Id"],
+            "target": target(properties["Arn"]),
+            "input": {name: value for name, value in given.items() if value is not None} or "event",
+            "maximum_retry_attempts": retry.get("MaximumRetryAttempts", DEFAULT_RULE_RETRIES),
+            "maximum_event_age": seconds(retry.get("MaximumEventAgeInSeconds", DEFAULT_RULE_AGE)),
+            "dead_letter_queue": queues.get(properties.get("DeadLetterConfig", {}).get("Arn")),
+        }
+
+    return {
+        "topics": [
+            {
+                "name": template.physical_name(logical_id),
+                "maximum_message_bytes": int(topic.get("MaximumMessageSize", DEFAULT_TOPIC_BYTES)),
+            }
+            for logical_id, topic in template.of_type("AWS::SNS::Topic")
+        ],
+        "subscriptions": [subscription(*item) for item in template.of_type("AWS::SNS::Subscription")],
+        "event_buses": sorted(
+            template.physical_name(logical_id) for logical_id, _ in template.of_type("AWS::Events::EventBus")
+        ),
+        "rules": [
+            {
+                "name": template.physical_name(logical_id),
+                "bus": rule.get("EventBusName", "default").rsplit("event-bus/", 1)[-1],
+                "event_pattern": rule["EventPattern"],
+                "enabled": rule.get("State") != "DISABLED",
+                "targets": [rule_target(properties) for properties in rule.get("Targets", [])],
+            }
+            for logical_id, rule in template.of_type("AWS::Events::Rule")
+        ],
+        "service_permissions": queue_permissions(template) + function_permissions(template, functions),
+    }
+
+
+def topic_arns(template):
+    return {template.reference(logical_id) for logical_id, _ in template.of_type("AWS::SNS::Topic")}
+
+
+def json_path(path):
+    return path and [name for name in path.removeprefix("$").split(".") if name]
+
+
+def queue_permissions(template):
+    names = {template.reference(logical_id): template.physical_name(logical_id) for logical_id, _ in template.of_type("AWS::SQS::Queue")}
+    return [
+        {"principal": principal, "target": {"queue": names[url]}, "sources": sources(statement.get("Condition", {}))}
+        for _, policy in template.of_type("AWS::SQS::QueuePolicy")
+        for statement in as_list(policy["PolicyDocument"]["Statement"])
+        if statement["Effect"] == "Allow"
+        for url in policy["Queues"]
+        for principal in principals(statement["Principal"])
+        if principal in DELIVERING
+    ]
+
+
+def principals(principal):
+    return [principal] if principal == "*" else as_list(principal.get("Service", []))
+
+
+def sources(condition):
+    """The ARNs that a statement is for. Its account is this one."""
+    arns = [
+        arn
+        for keys in condition.values()
+        for key, values in keys.items()
+        if key.lower() == "aws:sourcearn"
+        for arn in as_list(values)
+    ]
+    return arns or None
+
+
+def function_permissions(template, functions):
+    return [
+        {
+            "principal": permission["Principal"],
+            "target": {"function": functions.named(permission["FunctionName"])},
+            "sources": [permission["SourceArn"]] if "SourceArn" in permission else None,
+        }
+        for _, permission in template.of_type("AWS::Lambda::Permission")
+        if permission["Principal"] in DELIVERING
     ]
