@@ -1,31 +1,127 @@
 //! ARNs of the local region's resources, as template.yaml's policies resolve to.
 
-/// `AWS::Region` here, as a client has to sign for it.
-pub use super::model::REGION;
-use super::model::{ACCOUNT, STACK_NAME};
+use std::sync::Arc;
 
-/// The stack itself: what `AWS::StackId` gives.
-pub(super) fn stack() -> String {
-    format!("arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/{STACK_NAME}/local")
+/// `AWS::AccountId` here.
+pub const ACCOUNT: &str = "000000000000";
+
+/// The event bus that every account has.
+pub const DEFAULT_BUS: &str = "default";
+
+/// `AWS::StackName` here.
+pub const STACK_NAME: &str = "sojourn";
+
+/// `AWS::Region` of a stack that runs alone.
+const LOCAL: &str = "local";
+
+/// Names the resources of one region: makes their ARNs. Resources without a region in their ARN are named by functions of
+/// this module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arns {
+    region: Arc<str>,
 }
 
-/// A table: what `Fn::GetAtt Table.Arn` gives.
-pub fn table(name: &str) -> String {
-    format!("arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{name}")
+/// Those of a stack that runs alone.
+pub fn local() -> Arns {
+    Arns::of(LOCAL)
 }
 
-/// An index of a table: what Query and Scan on it need.
-pub fn index(table_name: &str, index_name: &str) -> String {
-    format!("{}/index/{index_name}", table(table_name))
+impl Default for Arns {
+    fn default() -> Self {
+        local()
+    }
+}
+
+impl Arns {
+    /// Those of the region that AWS calls `region`.
+    pub fn of(region: &str) -> Self {
+        Self { region: region.into() }
+    }
+
+    /// `AWS::Region`, as a client has to sign for it.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// A resource whose ARN has both region and account.
+    fn arn(&self, service: &str, resource: impl std::fmt::Display) -> String {
+        format!("arn:aws:{service}:{}:{ACCOUNT}:{resource}", self.region)
+    }
+
+    /// The stack itself: what `AWS::StackId` gives.
+    pub(super) fn stack(&self) -> String {
+        self.arn("cloudformation", format_args!("stack/{STACK_NAME}/local"))
+    }
+
+    /// A table: what `Fn::GetAtt Table.Arn` gives.
+    pub fn table(&self, name: &str) -> String {
+        self.arn("dynamodb", format_args!("table/{name}"))
+    }
+
+    /// An index of a table: what Query and Scan on it need.
+    pub fn index(&self, table_name: &str, index_name: &str) -> String {
+        self.arn("dynamodb", format_args!("table/{table_name}/index/{index_name}"))
+    }
+
+    /// A table's stream: what `Fn::GetAtt Table.StreamArn` gives.
+    pub fn stream(&self, table_name: &str) -> String {
+        self.arn("dynamodb", format_args!("table/{table_name}/stream/{STREAM_LABEL}"))
+    }
+
+    /// A secret: what `Ref` gives. AWS ends it with six characters of its own choice; here it follows from the name.
+    pub fn secret(&self, name: &str) -> String {
+        self.arn("secretsmanager", format_args!("secret:{name}"))
+    }
+
+    /// A queue: what `Fn::GetAtt Queue.Arn` gives.
+    pub fn queue(&self, name: &str) -> String {
+        self.arn("sqs", name)
+    }
+
+    /// A function, by its physical name.
+    pub fn function(&self, physical_name: &str) -> String {
+        self.arn("lambda", format_args!("function:{physical_name}"))
+    }
+
+    /// What `execute-api:ManageConnections` is needed on; `method` is POST, GET or DELETE.
+    pub fn connection(&self, api_id: &str, stage: &str, method: &str, connection_id: &str) -> String {
+        self.arn("execute-api", format_args!("{api_id}/{stage}/{method}/@connections/{connection_id}"))
+    }
+
+    /// What API Gateway invokes a function for: any stage of an API, a method and a path.
+    pub(super) fn route(&self, api_id: &str, method: &str, path: &str) -> String {
+        self.arn("execute-api", format_args!("{api_id}/*/{method}{path}"))
+    }
+
+    /// A topic: what `Ref` gives.
+    pub fn topic(&self, name: &str) -> String {
+        self.arn("sns", name)
+    }
+
+    /// A log group: what `Fn::GetAtt LogGroup.Arn` gives.
+    pub(super) fn log_group(&self, name: &str) -> String {
+        self.arn("logs", format_args!("log-group:{name}:*"))
+    }
+
+    /// A schedule of the default group.
+    pub fn schedule(&self, name: &str) -> String {
+        self.arn("scheduler", format_args!("schedule/default/{name}"))
+    }
+
+    /// An event bus: what `Fn::GetAtt EventBus.Arn` gives.
+    pub fn event_bus(&self, name: &str) -> String {
+        self.arn("events", format_args!("event-bus/{name}"))
+    }
+
+    /// A rule: what `Fn::GetAtt Rule.Arn` gives. Those of the bus `default` are named without their bus.
+    pub fn rule(&self, bus: &str, name: &str) -> String {
+        let bus = if bus == DEFAULT_BUS { String::new() } else { format!("{bus}/") };
+        self.arn("events", format_args!("rule/{bus}{name}"))
+    }
 }
 
 /// The last part of a stream's ARN. AWS has the time at which the stream was enabled there.
 pub const STREAM_LABEL: &str = "local";
-
-/// A table's stream: what `Fn::GetAtt Table.StreamArn` gives.
-pub fn stream(table_name: &str) -> String {
-    format!("{}/stream/{STREAM_LABEL}", table(table_name))
-}
 
 /// A bucket.
 pub fn bucket(name: &str) -> String {
@@ -37,24 +133,9 @@ pub fn object(bucket_name: &str, key: &str) -> String {
     format!("{}/{key}", bucket(bucket_name))
 }
 
-/// A secret: what `Ref` gives. AWS ends it with six characters of its own choice; here it follows from the name.
-pub fn secret(name: &str) -> String {
-    format!("arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}")
-}
-
-/// A queue: what `Fn::GetAtt Queue.Arn` gives.
-pub fn queue(name: &str) -> String {
-    format!("arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
-}
-
-/// A function, by its physical name.
-pub fn function(physical_name: &str) -> String {
-    format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{physical_name}")
-}
-
-/// What `execute-api:ManageConnections` is needed on; `method` is POST, GET or DELETE.
-pub fn connection(api_id: &str, stage: &str, method: &str, connection_id: &str) -> String {
-    format!("arn:aws:execute-api:{REGION}:{ACCOUNT}:{api_id}/{stage}/{method}/@connections/{connection_id}")
+/// Whether an ARN is a queue's.
+pub(super) fn is_queue(arn: &str) -> bool {
+    arn.starts_with("arn:aws:sqs:")
 }
 
 /// The session of a function's role, as AWS names the caller in its refusals.
@@ -62,22 +143,12 @@ pub(crate) fn principal(physical_name: &str) -> String {
     format!("arn:aws:sts::{ACCOUNT}:assumed-role/{physical_name}/{physical_name}")
 }
 
-/// A topic: what `Ref` gives.
-pub(super) fn topic(name: &str) -> String {
-    format!("arn:aws:sns:{REGION}:{ACCOUNT}:{name}")
-}
-
 /// A role: what `Fn::GetAtt Role.Arn` gives.
 pub(super) fn role(name: &str) -> String {
     format!("arn:aws:iam::{ACCOUNT}:role/{name}")
 }
 
-/// A log group: what `Fn::GetAtt LogGroup.Arn` gives.
-pub(super) fn log_group(name: &str) -> String {
-    format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{name}:*")
-}
-
-/// A schedule of the default group.
-pub(crate) fn schedule(name: &str) -> String {
-    format!("arn:aws:scheduler:{REGION}:{ACCOUNT}:schedule/default/{name}")
+/// A subscription of a topic, by its logical id. AWS has a UUID there.
+pub fn subscription(topic_arn: &str, id: &str) -> String {
+    format!("{topic_arn}:{id}")
 }

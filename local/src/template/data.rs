@@ -7,11 +7,15 @@ use super::model::{Bucket, CorsRule, Table};
 use super::properties::{Properties, unexpected};
 use super::scope::{Located, Scope};
 
+/// What a stream may show.
+const VIEWS: [&str; 4] = ["KEYS_ONLY", "NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES"];
+
 pub(super) fn tables(scope: &Scope<'_>) -> Result<Vec<Table>, Located> {
     scope
         .of_type("AWS::DynamoDB::Table")
         .map(|(id, resource)| {
             let table = |properties: Properties<'_>| -> Result<Table, Problem> {
+                check_view(properties)?;
                 Ok(Table {
                     logical_id: id.to_owned(),
                     name: scope.physical_name(id)?,
@@ -24,7 +28,20 @@ pub(super) fn tables(scope: &Scope<'_>) -> Result<Vec<Table>, Located> {
         .collect()
 }
 
-fn ttl_attribute(table: Properties<'_>) -> Result<Option<String>, Problem> {
+/// The region keeps both images of every record and hides what the view does not show. So it must know the view.
+pub(super) fn check_view(table: Properties<'_>) -> Result<(), Problem> {
+    let Some(specification) = table.raw("StreamSpecification") else { return Ok(()) };
+    let view = Properties::within(specification, table.scope()).text("StreamViewType")?;
+    if VIEWS.contains(&view.as_str()) {
+        return Ok(());
+    }
+    Err(unexpected(
+        "StreamSpecification.StreamViewType",
+        "KEYS_ONLY, NEW_IMAGE, OLD_IMAGE or NEW_AND_OLD_IMAGES",
+    ))
+}
+
+pub(super) fn ttl_attribute(table: Properties<'_>) -> Result<Option<String>, Problem> {
     let Some(specification) = table.raw("TimeToLiveSpecification") else { return Ok(None) };
     let specification = Properties::within(specification, table.scope());
     if specification.flag("Enabled")? == Some(true) {

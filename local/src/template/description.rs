@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::error::Problem;
 use super::functions::{short_name, with_globals};
-use super::model::{ACCOUNT, HttpRoute, REGION, Stack};
+use super::model::{HttpRoute, Stack};
 use super::properties::Properties;
 use super::scope::{Located, Scope};
 
@@ -139,6 +139,6 @@ fn route_permission(route: &HttpRoute, api: &str, stack: &Stack) -> Option<Permi
         function: function.physical_name.clone(),
         action: "lambda:InvokeFunction".to_owned(),
         principal: "apigateway.amazonaws.com".to_owned(),
-        source: format!("arn:aws:execute-api:{REGION}:{ACCOUNT}:{api}/*/{method}{path}"),
+        source: stack.arns.route(api, method, &path),
     })
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::patterns::PatternError;
+
 /// A template that can't be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
@@ -121,6 +123,9 @@ pub enum Problem {
         /// What to do.
         instead: &'static str,
     },
+    /// An event pattern or a filter policy that AWS refuses.
+    #[error(transparent)]
+    Pattern(PatternError),
     /// Names that refer to each other.
     #[error("{name} refers to itself")]
     Circular {

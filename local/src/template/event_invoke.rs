@@ -32,24 +32,37 @@ pub(super) fn read(function: Properties<'_>) -> Result<(EventInvoke, Option<Stat
     };
     let none = Value::Null;
     let destinations = Properties::within(config.raw("DestinationConfig").unwrap_or(&none), config.scope());
+    let (on_failure, statement) = match on_failure(destinations)? {
+        None => (None, None),
+        Some((queue, Some(statement))) => (Some(queue), Some(statement)),
+        // SAM takes no `EventInvokeConfig` without it.
+        Some((_, None)) => return Err(Problem::Missing { property: "Type".to_owned() }),
+    };
+    Ok((EventInvoke { maximum_retry_attempts, maximum_event_age, on_failure }, statement))
+}
+
+/// The queue of `OnFailure` in a `DestinationConfig`, and the statement that SAM adds to the role if a `Type` says what it
+/// is.
+pub(super) fn on_failure(
+    destinations: Properties<'_>,
+) -> Result<Option<(String, Option<Statement>)>, Problem> {
     if destinations.raw("OnSuccess").is_some() {
         return Err(unsupported("a destination OnSuccess"));
     }
-    let Some(destination) = destinations.raw("OnFailure") else {
-        return Ok((EventInvoke { maximum_retry_attempts, maximum_event_age, on_failure: None }, None));
-    };
-    let destination = Properties::within(destination, config.scope());
-    if destination.text("Type")? != "SQS" || destination.raw("Destination").is_none() {
+    let Some(destination) = destinations.raw("OnFailure") else { return Ok(None) };
+    let destination = Properties::within(destination, destinations.scope());
+    let kind = destination.optional_text("Type")?;
+    if kind.as_ref().is_some_and(|kind| kind != "SQS") || destination.raw("Destination").is_none() {
         return Err(unsupported("an OnFailure destination other than a queue of the template"));
     }
     let arn = destination.text("Destination")?;
-    let on_failure = Some(queues::named(&arn, config.scope())?);
-    let statement = Statement {
+    let queue = queues::named(&arn, destinations.scope())?;
+    let statement = kind.map(|_| Statement {
         actions: vec!["sqs:SendMessage".to_owned()],
         resources: vec![arn],
         conditions: Vec::new(),
-    };
-    Ok((EventInvoke { maximum_retry_attempts, maximum_event_age, on_failure }, Some(statement)))
+    });
+    Ok(Some((queue, statement)))
 }
 
 fn unsupported(what: &str) -> Problem {

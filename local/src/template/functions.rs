@@ -9,11 +9,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::error::Problem;
-use super::model::{Function, HttpRoute, Schedule};
+use super::model::{Function, HttpRoute, Schedule, StreamSource};
 use super::properties::{Properties, unexpected};
 use super::queues::Mapping;
 use super::scope::{Located, Scope};
-use super::{event_invoke, policy, queues};
+use super::{event_invoke, policy, queues, streams};
 
 /// SAM's own defaults.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
@@ -29,6 +29,7 @@ pub(super) struct Read {
     pub(super) routes: Vec<HttpRoute>,
     pub(super) schedules: Vec<Schedule>,
     pub(super) mappings: Vec<Mapping>,
+    pub(super) stream_sources: Vec<StreamSource>,
     /// ARN to short name: integrations name functions by ARN.
     pub(super) by_arn: BTreeMap<String, String>,
 }
@@ -67,6 +68,33 @@ fn function(id: &str, properties: &Value, scope: &Scope<'_>, all: &mut Read) -> 
     let (event_invoke, destination) = event_invoke::read(properties)?;
     let mut policy = policy::read(properties)?;
     policy.extend(destination);
+    all.by_arn.insert(scope.attribute(id, "Arn")?, name.clone());
+    let events = properties.raw("Events").and_then(Value::as_object);
+    for (event_id, event) in events.into_iter().flatten() {
+        let kind = event.get("Type").and_then(Value::as_str).unwrap_or_default();
+        let event_properties = Properties::of(event, scope);
+        match kind {
+            "HttpApi" => all.routes.push(HttpRoute {
+                method: event_properties.text("Method")?.to_uppercase(),
+                path: event_properties.text("Path")?,
+                function: name.clone(),
+            }),
+            "ScheduleV2" => all.schedules.push(schedule(id, event_id, event_properties, &name)?),
+            "DynamoDB" => {
+                let (source, statement) = streams::event(id, event_properties, &name)?;
+                all.stream_sources.push(source);
+                // SAM adds a statement once.
+                policy.extend(statement.filter(|statement| !policy.contains(statement)));
+            }
+            "SQS" => all.mappings.push(queues::event(id, event_properties, &name)?),
+            other => {
+                return Err(Problem::Unsupported {
+                    what: format!("the event {event_id} of type {other:?}"),
+                    instead: "use HttpApi, ScheduleV2, SQS or DynamoDB; for SNS and EventBridge write a subscription or a rule, and an AWS::Lambda::Permission",
+                });
+            }
+        }
+    }
     all.functions.push(Function {
         name: name.clone(),
         physical_name: scope.physical_name(id)?,
@@ -77,27 +105,6 @@ fn function(id: &str, properties: &Value, scope: &Scope<'_>, all: &mut Read) -> 
         event_invoke,
         reserved_concurrency: reserved_concurrency(properties)?,
     });
-    all.by_arn.insert(scope.attribute(id, "Arn")?, name.clone());
-    let Some(events) = properties.raw("Events").and_then(Value::as_object) else { return Ok(()) };
-    for (event_id, event) in events {
-        let kind = event.get("Type").and_then(Value::as_str).unwrap_or_default();
-        let event_properties = Properties::of(event, scope);
-        match kind {
-            "HttpApi" => all.routes.push(HttpRoute {
-                method: event_properties.text("Method")?.to_uppercase(),
-                path: event_properties.text("Path")?,
-                function: name.clone(),
-            }),
-            "ScheduleV2" => all.schedules.push(schedule(id, event_id, event_properties, &name)?),
-            "SQS" => all.mappings.push(queues::mapping(id, event_properties, &name)?),
-            other => {
-                return Err(Problem::Unsupported {
-                    what: format!("the event {event_id} of type {other:?}"),
-                    instead: "use HttpApi, ScheduleV2 or SQS",
-                });
-            }
-        }
-    }
     Ok(())
 }
 
@@ -143,8 +150,10 @@ fn schedule(id: &str, event_id: &str, event: Properties<'_>, function: &str) -> 
     let no_policy = Value::Null;
     let retry = Properties::within(event.raw("RetryPolicy").unwrap_or(&no_policy), event.scope());
     let attempts = retry.number("MaximumRetryAttempts")?.unwrap_or(DEFAULT_SCHEDULE_RETRIES);
+    let name = event.optional_text("Name")?.unwrap_or_else(|| format!("{id}{event_id}"));
     Ok(Schedule {
-        name: event.optional_text("Name")?.unwrap_or_else(|| format!("{id}{event_id}")),
+        arn: event.scope().arns().schedule(&name),
+        name,
         expression: event.text("ScheduleExpression")?,
         function: function.to_owned(),
         input: event.optional_text("Input")?.unwrap_or_else(|| "{}".to_owned()),

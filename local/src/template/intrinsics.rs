@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::arn;
 use super::error::Problem;
-use super::model::{ACCOUNT, REGION, STACK_NAME};
+use super::model::{ACCOUNT, DEFAULT_BUS, STACK_NAME};
 use super::scope::{Located, Scope, resource_type, scalar_text};
 
 impl Scope<'_> {
@@ -42,10 +42,10 @@ impl Scope<'_> {
         if let Some(pseudo) = name.strip_prefix("AWS::") {
             return match pseudo {
                 "NoValue" => Ok(None),
-                "Region" => Ok(Some(json!(REGION))),
+                "Region" => Ok(Some(json!(self.arns().region()))),
                 "AccountId" => Ok(Some(json!(ACCOUNT))),
                 "StackName" => Ok(Some(json!(STACK_NAME))),
-                "StackId" => Ok(Some(json!(arn::stack()))),
+                "StackId" => Ok(Some(json!(self.arns().stack()))),
                 "Partition" => Ok(Some(json!("aws"))),
                 "URLSuffix" => Ok(Some(json!("amazonaws.com"))),
                 _ => Err(Problem::UnknownName { name: name.to_owned() }),
@@ -56,11 +56,11 @@ impl Scope<'_> {
         }
         let resource = self.resource(name)?;
         let physical = match resource_type(resource) {
-            "AWS::SecretsManager::Secret" => arn::secret(&self.physical_name(name)?),
+            "AWS::SecretsManager::Secret" => self.arns().secret(&self.physical_name(name)?),
             "AWS::SQS::Queue" => {
                 format!("{}/{ACCOUNT}/{}", self.context.sqs_url, self.physical_name(name)?)
             }
-            "AWS::SNS::Topic" => arn::topic(&self.physical_name(name)?),
+            "AWS::SNS::Topic" => self.arns().topic(&self.physical_name(name)?),
             _ => self.physical_name(name)?,
         };
         Ok(Some(Value::String(physical)))
@@ -71,15 +71,20 @@ impl Scope<'_> {
         let kind = resource_type(self.resource(id)?);
         let name = self.physical_name(id)?;
         Ok(match (kind, attribute) {
-            ("AWS::DynamoDB::Table", "Arn") => arn::table(&name),
-            ("AWS::DynamoDB::Table", "StreamArn") => arn::stream(&name),
+            ("AWS::DynamoDB::Table", "Arn") => self.arns().table(&name),
+            ("AWS::DynamoDB::Table", "StreamArn") => self.arns().stream(&name),
             ("AWS::S3::Bucket", "Arn") => arn::bucket(&name),
-            ("AWS::Serverless::Function", "Arn") => arn::function(&name),
-            ("AWS::SecretsManager::Secret", "Id") => arn::secret(&name),
-            ("AWS::SQS::Queue", "Arn") => arn::queue(&name),
-            ("AWS::SQS::Queue", "QueueName") => name,
+            ("AWS::Serverless::Function", "Arn") => self.arns().function(&name),
+            ("AWS::SecretsManager::Secret", "Id") => self.arns().secret(&name),
+            ("AWS::SQS::Queue", "Arn") => self.arns().queue(&name),
             ("AWS::SQS::Queue", "QueueUrl") => format!("{}/{ACCOUNT}/{name}", self.context.sqs_url),
-            ("AWS::Logs::LogGroup", "Arn") => arn::log_group(&name),
+            ("AWS::SNS::Topic", "TopicArn") => self.arns().topic(&name),
+            ("AWS::SQS::Queue", "QueueName")
+            | ("AWS::SNS::Topic", "TopicName")
+            | ("AWS::Events::EventBus", "Name") => name,
+            ("AWS::Events::EventBus", "Arn") => self.arns().event_bus(&name),
+            ("AWS::Events::Rule", "Arn") => self.arns().rule(&self.bus_of_rule(id)?, &name),
+            ("AWS::Logs::LogGroup", "Arn") => self.arns().log_group(&name),
             ("AWS::IAM::Role", "Arn") => arn::role(&name),
             ("AWS::Serverless::HttpApi", "ApiEndpoint") => self.context.http_url.clone(),
             ("AWS::ApiGatewayV2::Api", "ApiEndpoint") => self.context.websocket_url.clone(),
@@ -92,17 +97,33 @@ impl Scope<'_> {
         })
     }
 
+    /// The name of the bus of a rule, which the template may name by its ARN.
+    pub(super) fn bus_of_rule(&self, id: &str) -> Result<String, Problem> {
+        let rule = self.resource(id)?;
+        let bus = rule.get("Properties").and_then(|properties| properties.get("EventBusName"));
+        match bus.map(|bus| evaluate(bus, self)).transpose()?.flatten() {
+            None => Ok(DEFAULT_BUS.to_owned()),
+            Some(Value::String(name)) => {
+                Ok(name.strip_prefix(&self.arns().event_bus("")).unwrap_or(&name).to_owned())
+            }
+            Some(_) => Err(Problem::Unexpected { property: "EventBusName".to_owned(), wanted: "a text" }),
+        }
+    }
+
     /// The name of a resource in its service: given in the template, or made from the logical id.
     pub(super) fn physical_name(&self, id: &str) -> Result<String, Problem> {
         let resource = self.resource(id)?;
         let (property, default) = match resource_type(resource) {
-            "AWS::DynamoDB::Table" => ("TableName", id.to_owned()),
+            "AWS::DynamoDB::Table" | "AWS::DynamoDB::GlobalTable" => ("TableName", id.to_owned()),
             // Bucket names know no capitals.
             "AWS::S3::Bucket" => ("BucketName", id.to_lowercase()),
             "AWS::Serverless::Function" => ("FunctionName", format!("{STACK_NAME}-{id}")),
-            "AWS::SecretsManager::Secret" => ("Name", id.to_owned()),
+            "AWS::SecretsManager::Secret" | "AWS::Events::EventBus" | "AWS::Events::Rule" => {
+                ("Name", id.to_owned())
+            }
             "AWS::SQS::Queue" => ("QueueName", id.to_owned()),
             "AWS::SNS::Topic" => ("TopicName", id.to_owned()),
+            "AWS::Events::Archive" => ("ArchiveName", id.to_owned()),
             "AWS::Logs::LogGroup" => ("LogGroupName", id.to_owned()),
             "AWS::ApiGatewayV2::Stage" => ("StageName", id.to_owned()),
             _ => return Ok(id.to_owned()),

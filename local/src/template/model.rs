@@ -4,26 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 
-/// `AWS::Region` here.
-pub const REGION: &str = "local";
-
-/// `AWS::AccountId` here.
-pub const ACCOUNT: &str = "000000000000";
-
-/// `AWS::StackName` here.
-pub const STACK_NAME: &str = "sojourn";
+use super::arn::Arns;
+pub use super::arn::{ACCOUNT, DEFAULT_BUS, STACK_NAME};
+use crate::patterns::{FilterScope, Pattern};
 
 /// One region's stack.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Stack {
+    /// Names its resources: `AWS::Region`, and the ARNs.
+    #[serde(skip)]
+    pub arns: Arns,
     /// In the order of their logical ids.
     pub functions: Vec<Function>,
     /// The HTTP API, if the template has one.
     pub http_api: Option<HttpApi>,
     /// The WebSocket API, if the template has one.
     pub websocket_api: Option<WebSocketApi>,
-    /// Every `AWS::DynamoDB::Table`.
+    /// Every `AWS::DynamoDB::Table`, and the region's replica of every global table.
     pub tables: Vec<Table>,
     /// Every `AWS::S3::Bucket`.
     pub buckets: Vec<Bucket>,
@@ -33,8 +32,22 @@ pub struct Stack {
     pub secrets: Vec<String>,
     /// Every `AWS::SQS::Queue`.
     pub queues: Vec<Queue>,
-    /// Every `SQS` event of a function.
+    /// Every `SQS` event of a function, and every `AWS::Lambda::EventSourceMapping` of a queue.
     pub event_sources: Vec<EventSource>,
+    /// Every `DynamoDB` event of a function, and every `AWS::Lambda::EventSourceMapping` of a stream.
+    pub stream_sources: Vec<StreamSource>,
+    /// Every `AWS::Lambda::EventSourceMapping` of a topic of Kafka.
+    pub kafka_sources: Vec<KafkaSource>,
+    /// Every `AWS::SNS::Topic`.
+    pub topics: Vec<Topic>,
+    /// Every `AWS::SNS::Subscription`, those of topics of other regions too.
+    pub subscriptions: Vec<Subscription>,
+    /// Names of every `AWS::Events::EventBus`. The bus `default` is there besides them.
+    pub event_buses: Vec<String>,
+    /// Every `AWS::Events::Rule`.
+    pub rules: Vec<Rule>,
+    /// What services may deliver to: of every `AWS::SQS::QueuePolicy` and `AWS::Lambda::Permission`.
+    pub service_permissions: Vec<ServicePermission>,
     /// Resources of types that the local region neither runs nor ignores on purpose, as `LogicalId (Type)`.
     pub not_run: Vec<String>,
 }
@@ -201,6 +214,9 @@ pub struct CorsRule {
 pub struct Schedule {
     /// The schedule's name: what `cargo dev -- fire` takes.
     pub name: String,
+    /// Its ARN.
+    #[serde(skip)]
+    pub arn: String,
     /// `cron(...)`, `rate(...)` or `at(...)`, in UTC.
     pub expression: String,
     /// Short name of the function.
@@ -244,12 +260,14 @@ pub struct Redrive {
 }
 
 /// A queue as a function's event source.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EventSource {
     /// The queue's name.
     pub queue: String,
     /// Short name of the function.
     pub function: String,
+    /// Who lets the function's role read the queue.
+    pub granted_by: GrantedBy,
     /// Messages in an event, at most.
     pub batch_size: usize,
     /// How long a batch that is not full waits for further messages.
@@ -258,8 +276,98 @@ pub struct EventSource {
     pub answers: Answers,
     /// Invocations at the same time; `None` leaves it to the region.
     pub maximum_concurrency: Option<usize>,
+    /// A message that matches none is deleted; if there are none, every message passes.
+    pub filters: Vec<Filter>,
     /// False when the template disables it.
     pub enabled: bool,
+}
+
+/// The stream of a table as a function's event source.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StreamSource {
+    /// The table's name.
+    pub table: String,
+    /// Short name of the function.
+    pub function: String,
+    /// The function's ARN.
+    #[serde(skip)]
+    pub function_arn: String,
+    /// Who lets the function's role read the stream.
+    pub granted_by: GrantedBy,
+    /// Where a new mapping begins.
+    pub starting_position: StartingPosition,
+    /// Records in an event, at most.
+    pub batch_size: usize,
+    /// How long a batch that is not full waits for further records.
+    pub batching_window: Duration,
+    /// Whether a failed batch is tried again in two halves.
+    pub bisect: bool,
+    /// Retries after a failure; `None` for as long as the stream keeps the records.
+    pub maximum_retry_attempts: Option<usize>,
+    /// Records that are older are given up; `None` for as long as the stream keeps them.
+    pub maximum_record_age: Option<Duration>,
+    /// Batches of a shard at the same time.
+    pub parallelization_factor: usize,
+    /// Name of the queue that hears of records that were given up.
+    pub on_failure: Option<String>,
+    /// A record that matches none is passed over; if there are none, every record passes.
+    pub filters: Vec<Filter>,
+    /// What the function's answer means.
+    pub answers: Answers,
+    /// False when the template disables it.
+    pub enabled: bool,
+}
+
+/// A topic of a Kafka cluster of one's own as a function's event source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KafkaSource {
+    /// `KafkaBootstrapServers`: `host:port` each.
+    pub bootstrap_servers: Vec<String>,
+    /// The topic.
+    pub topic: String,
+    /// The consumer group, whose committed offsets say where the mapping goes on.
+    pub consumer_group: String,
+    /// Short name of the function.
+    pub function: String,
+    /// Where a group that has committed nothing begins.
+    pub starting_position: StartingPosition,
+    /// Records in an event, at most.
+    pub batch_size: usize,
+    /// How long a batch that is not full waits for further records.
+    pub batching_window: Duration,
+    /// False when the template disables it.
+    pub enabled: bool,
+}
+
+/// Where a role has the permission to read a queue or a stream from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum GrantedBy {
+    /// SAM gives the role `AWSLambdaDynamoDBExecutionRole` with a `DynamoDB` event, and `AWSLambdaSQSQueueExecutionRole` with
+    /// an `SQS` event.
+    Event,
+    /// The `Policies` of the function must say it: for an `AWS::Lambda::EventSourceMapping` nobody adds anything.
+    Policies,
+}
+
+/// One filter of an event source. Serialized, it is its JSON.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Filter {
+    /// The pattern's JSON.
+    pub document: serde_json::Value,
+    /// The pattern.
+    #[serde(skip)]
+    pub pattern: Pattern,
+}
+
+/// `StartingPosition`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum StartingPosition {
+    /// With the oldest record.
+    TrimHorizon,
+    /// With the first record that is written after the mapping was made.
+    Latest,
 }
 
 /// What the answer of a function to a batch means (`FunctionResponseTypes`).
@@ -269,4 +377,119 @@ pub enum Answers {
     Ignored,
     /// It lists the messages that were not handled (`ReportBatchItemFailures`).
     ReportFailures,
+}
+
+/// An SNS topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Topic {
+    /// What `GetAtt TopicName` gives.
+    pub name: String,
+    /// `MaximumMessageSize`: body and attributes of a message, and all messages of a batch together.
+    pub maximum_message_bytes: usize,
+}
+
+/// Where a message or an event is delivered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// A queue, by its name.
+    Queue(String),
+    /// A function, by its short name.
+    Function(String),
+}
+
+impl Target {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Queue(name) | Self::Function(name) => name,
+        }
+    }
+}
+
+/// A subscription of a topic.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Subscription {
+    /// Its logical id.
+    pub id: String,
+    /// The topic. One of another region delivers nothing here.
+    pub topic_arn: String,
+    /// Where messages go.
+    pub target: Target,
+    /// Whether the message is delivered as it was published (`RawMessageDelivery`), without SNS's envelope.
+    pub raw: bool,
+    /// Which messages go there; all without one.
+    pub filter: Option<FilterPolicy>,
+    /// Name of the queue that takes what can't be delivered.
+    pub dead_letter_queue: Option<String>,
+}
+
+/// A subscription's `FilterPolicy`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FilterPolicy {
+    /// As the template has it.
+    pub policy: Value,
+    /// What it looks at.
+    pub scope: FilterScope,
+    /// The policy, compiled.
+    #[serde(skip)]
+    pub pattern: Pattern,
+}
+
+/// A rule of an event bus.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// The bus's name.
+    pub bus: String,
+    /// As the template has it.
+    pub event_pattern: Value,
+    /// The same, compiled.
+    #[serde(skip)]
+    pub pattern: Pattern,
+    /// False when the template disables it.
+    pub enabled: bool,
+    /// Where matching events go.
+    pub targets: Vec<RuleTarget>,
+}
+
+/// One target of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RuleTarget {
+    /// `Id`.
+    pub id: String,
+    /// Where the event goes.
+    pub target: Target,
+    /// What is delivered of it.
+    pub input: Input,
+    /// `RetryPolicy.MaximumRetryAttempts`.
+    pub maximum_retry_attempts: u32,
+    /// `RetryPolicy.MaximumEventAgeInSeconds`.
+    pub maximum_event_age: Duration,
+    /// Name of the queue that takes what can't be delivered.
+    pub dead_letter_queue: Option<String>,
+}
+
+/// What a target gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Input {
+    /// The event.
+    Event,
+    /// This text instead (`Input`).
+    Constant(String),
+    /// A part of the event (`InputPath`): the names that lead to it.
+    Path(Vec<String>),
+}
+
+/// A service may deliver to a target.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ServicePermission {
+    /// `sns.amazonaws.com`, or `*`.
+    pub principal: String,
+    /// What it may deliver to.
+    pub target: Target,
+    /// ARNs of the topics or rules that it may do so for, wildcards allowed; all of them if absent.
+    pub sources: Option<Vec<String>>,
 }

@@ -1,4 +1,4 @@
-//! `AWS::SQS::Queue`, and the `SQS` events by which functions read them.
+//! `AWS::SQS::Queue`, and the `SQS` events and mappings by which functions read them.
 //!
 //! What the cloud refuses when the stack is deployed is refused here at the start: numbers out of their range, a mapping
 //! whose queue hides a message for less time than its function may take.
@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::error::Problem;
-use super::model::{Answers, EventSource, Function, Queue, Redrive};
+use super::filters;
+use super::model::{Answers, EventSource, Function, GrantedBy, Queue, Redrive};
 use super::properties::{Properties, unexpected};
 use super::scope::{Located, Scope};
 
@@ -27,11 +28,37 @@ const DEFAULT_BATCH_SIZE: u64 = 10;
 /// A larger batch needs a window to be collected in.
 const MAX_BATCH_SIZE_WITHOUT_WINDOW: u64 = 10;
 
-/// The event that a function reads a queue by, and where it stands.
+/// What a mapping of a queue may have, besides who reads what. A property that is not understood would change what the
+/// function gets.
+const MAPPING_PROPERTIES: &[&str] = &[
+    "BatchSize",
+    "MaximumBatchingWindowInSeconds",
+    "ScalingConfig",
+    "FunctionResponseTypes",
+    "FilterCriteria",
+    "Enabled",
+];
+
+/// The event or the mapping that a function reads a queue by, and where it stands.
 pub(super) struct Mapping {
-    /// The function's logical id.
+    /// The logical id of the function, or of the mapping.
     pub(super) place: String,
     pub(super) source: EventSource,
+}
+
+impl Queue {
+    /// A queue with SQS's default attributes and without a dead-letter queue.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            visibility_timeout: Duration::from_secs(DEFAULT_VISIBILITY_SECONDS),
+            delay: Duration::ZERO,
+            retention: Duration::from_secs(DEFAULT_RETENTION_SECONDS),
+            receive_wait: Duration::ZERO,
+            maximum_message_bytes: size(DEFAULT_MESSAGE_BYTES),
+            redrive: None,
+        }
+    }
 }
 
 pub(super) fn queues(scope: &Scope<'_>) -> Result<Vec<Queue>, Located> {
@@ -85,13 +112,39 @@ fn redrive(queue: Properties<'_>) -> Result<Option<Redrive>, Problem> {
 }
 
 /// An event of type `SQS` of `function`, whose logical id is `id`.
-pub(super) fn mapping(id: &str, event: Properties<'_>, function: &str) -> Result<Mapping, Problem> {
-    if event.raw("FilterCriteria").is_some() {
-        return Err(Problem::Unsupported {
-            what: "FilterCriteria of an SQS event".to_owned(),
-            instead: "have the function pass over what it has no use for",
-        });
+pub(super) fn event(id: &str, event: Properties<'_>, function: &str) -> Result<Mapping, Problem> {
+    mapping(id, event, &event.text("Queue")?, function, GrantedBy::Event)
+}
+
+/// An `AWS::Lambda::EventSourceMapping` of the queue with this ARN.
+pub(super) fn plain_mapping(
+    id: &str,
+    properties: Properties<'_>,
+    queue: &str,
+    function: &str,
+) -> Result<Mapping, Problem> {
+    refuse_others(properties, &[MAPPING_PROPERTIES, &["EventSourceArn", "FunctionName"]])?;
+    mapping(id, properties, queue, function, GrantedBy::Policies)
+}
+
+/// Properties of an `AWS::Lambda::EventSourceMapping` that are none of these lists'.
+pub(super) fn refuse_others(mapping: Properties<'_>, understood: &[&[&str]]) -> Result<(), Problem> {
+    match mapping.names().find(|name| !understood.concat().contains(name)) {
+        None => Ok(()),
+        Some(other) => Err(Problem::Unsupported {
+            what: format!("{other} of AWS::Lambda::EventSourceMapping"),
+            instead: "leave it out",
+        }),
     }
+}
+
+fn mapping(
+    id: &str,
+    event: Properties<'_>,
+    queue: &str,
+    function: &str,
+    granted_by: GrantedBy,
+) -> Result<Mapping, Problem> {
     let window = within(event, "MaximumBatchingWindowInSeconds", 0..=300, 0)?;
     let batch_size = within(event, "BatchSize", 1..=10_000, DEFAULT_BATCH_SIZE)?;
     if batch_size > MAX_BATCH_SIZE_WITHOUT_WINDOW && window == 0 {
@@ -106,23 +159,29 @@ pub(super) fn mapping(id: &str, event: Properties<'_>, function: &str) -> Result
         }
         concurrency => concurrency,
     };
-    let answers = match event.texts("FunctionResponseTypes")?.as_slice() {
-        [] => Answers::Ignored,
-        [kind] if kind == "ReportBatchItemFailures" => Answers::ReportFailures,
-        _ => return Err(unexpected("FunctionResponseTypes", "[ReportBatchItemFailures]")),
-    };
     Ok(Mapping {
         place: id.to_owned(),
         source: EventSource {
-            queue: named(&event.text("Queue")?, event.scope())?,
+            queue: named(queue, event.scope())?,
             function: function.to_owned(),
+            granted_by,
             batch_size: size(batch_size),
             batching_window: Duration::from_secs(window),
-            answers,
+            answers: answers(event)?,
             maximum_concurrency: concurrency.map(size),
+            filters: filters::read(event, filters::QUEUE_KEYS)?,
             enabled: event.flag("Enabled")?.unwrap_or(true),
         },
     })
+}
+
+/// What the function's answer to a batch means.
+pub(super) fn answers(event: Properties<'_>) -> Result<Answers, Problem> {
+    match event.texts("FunctionResponseTypes")?.as_slice() {
+        [] => Ok(Answers::Ignored),
+        [kind] if kind == "ReportBatchItemFailures" => Ok(Answers::ReportFailures),
+        _ => Err(unexpected("FunctionResponseTypes", "[ReportBatchItemFailures]")),
+    }
 }
 
 /// The sources of all mappings, as Lambda accepts them.
@@ -161,7 +220,7 @@ pub(super) fn named(arn: &str, scope: &Scope<'_>) -> Result<String, Problem> {
     })
 }
 
-fn within(
+pub(super) fn within(
     properties: Properties<'_>,
     name: &'static str,
     range: RangeInclusive<u64>,
@@ -176,6 +235,6 @@ fn within(
 }
 
 /// All numbers here are small.
-fn size(number: u64) -> usize {
+pub(super) fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }

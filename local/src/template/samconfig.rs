@@ -1,55 +1,119 @@
-//! `parameter_overrides` of the `[local]` section of samconfig.toml, so that no value is written down twice.
+//! samconfig.toml, so that no value is written down twice: the parameters of a stack in each environment, and which AWS region
+//! it is deployed to.
 //!
-//! Both of SAM's forms are read: one text (`Stage="local" Architecture="x86_64"`) and a list of `Name=value`.
+//! - `[local]` describes the region on a laptop. What it sets holds for every stack that runs here.
+//! - An environment with a `region` is a stack in the cloud. It can be run here by its name, unless it has a `template_file` of its
+//!   own.
+//!
+//! Both of SAM's forms of `parameter_overrides` are read: one text (`Stage="local" Architecture="x86_64"`) and a list of
+//! `Name=value`.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
 use super::error::TemplateError;
 
-/// The environment of samconfig.toml that describes the region on a laptop.
-const ENVIRONMENT: &str = "local";
+/// The environment that describes the region on a laptop.
+const LOCAL: &str = "local";
 
-/// Overrides from the samconfig.toml beside `template`; none when there is no such file.
-pub fn overrides(template: &Path) -> Result<BTreeMap<String, String>, TemplateError> {
-    let path = template.with_file_name("samconfig.toml");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(source) => return Err(TemplateError::Read { path, source }),
-    };
-    parse(&text).map_err(|reason| TemplateError::SamConfig { path, reason })
+/// Sections of an environment that hold for its deployment, the nearest last.
+const DEPLOYED: [&str; 2] = ["global", "deploy"];
+
+/// `local_invoke` runs functions on this machine, so it is nearer still.
+const INVOKED_HERE: [&str; 3] = ["global", "deploy", "local_invoke"];
+
+/// A stack in the cloud.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployment {
+    /// AWS's name of the region: `ap-east-2`.
+    pub region: String,
+    /// `parameter_overrides`.
+    pub parameters: BTreeMap<String, String>,
 }
 
-fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let config: Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
-    let mut overrides = BTreeMap::new();
-    // `global` holds for every command; `local_invoke` runs functions on this machine, so it is the nearest and wins.
-    for command in ["global", "deploy", "local_invoke"] {
-        let value = config
-            .get(ENVIRONMENT)
-            .and_then(|environment| environment.get(command)?.get("parameters")?.get("parameter_overrides"));
-        match value {
-            None => {}
-            Some(Value::String(text)) => {
-                for word in words(text) {
-                    insert(&mut overrides, &word)?;
-                }
-            }
-            Some(Value::Array(items)) => {
-                for item in items {
-                    let word =
-                        item.as_str().ok_or("parameter_overrides must hold texts of the form Name=value")?;
-                    insert(&mut overrides, word)?;
-                }
-            }
-            Some(_) => return Err("parameter_overrides must be a text or a list of texts".to_owned()),
+/// The file; empty when there is none.
+#[derive(Debug)]
+pub struct SamConfig {
+    path: PathBuf,
+    config: Table,
+}
+
+impl SamConfig {
+    /// The one beside `template`.
+    pub fn beside(template: &Path) -> Result<Self, TemplateError> {
+        let path = template.with_file_name("samconfig.toml");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(TemplateError::Read { path, source }),
+        };
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: PathBuf, text: &str) -> Result<Self, TemplateError> {
+        match text.parse() {
+            Ok(config) => Ok(Self { path, config }),
+            Err(error) => Err(TemplateError::SamConfig { path, reason: error.to_string() }),
         }
     }
-    Ok(overrides)
+
+    /// What holds for every stack on this machine.
+    pub fn local(&self) -> Result<BTreeMap<String, String>, TemplateError> {
+        self.overrides(LOCAL, &INVOKED_HERE)
+    }
+
+    /// The names of the environments that have a region, in their order.
+    pub fn deployed(&self) -> impl Iterator<Item = &str> {
+        self.config.keys().map(String::as_str).filter(|name| self.region(name).is_some())
+    }
+
+    /// The stack of an environment that has a region.
+    pub fn deployment(&self, environment: &str) -> Result<Option<Deployment>, TemplateError> {
+        let Some(region) = self.region(environment) else { return Ok(None) };
+        let parameters = self.overrides(environment, &DEPLOYED)?;
+        Ok(Some(Deployment { region: region.to_owned(), parameters }))
+    }
+
+    fn region(&self, environment: &str) -> Option<&str> {
+        let mut sections = DEPLOYED.iter().rev();
+        if sections.clone().any(|section| self.parameter(environment, section, "template_file").is_some()) {
+            return None;
+        }
+        sections.find_map(|section| self.parameter(environment, section, "region")?.as_str())
+    }
+
+    fn parameter(&self, environment: &str, section: &str, name: &str) -> Option<&Value> {
+        self.config.get(environment)?.get(section)?.get("parameters")?.get(name)
+    }
+
+    fn overrides(
+        &self,
+        environment: &str,
+        sections: &[&str],
+    ) -> Result<BTreeMap<String, String>, TemplateError> {
+        let mut overrides = BTreeMap::new();
+        for section in sections {
+            if let Some(value) = self.parameter(environment, section, "parameter_overrides") {
+                read(value, &mut overrides)
+                    .map_err(|reason| TemplateError::SamConfig { path: self.path.clone(), reason })?;
+            }
+        }
+        Ok(overrides)
+    }
+}
+
+fn read(value: &Value, overrides: &mut BTreeMap<String, String>) -> Result<(), String> {
+    match value {
+        Value::String(text) => words(text).iter().try_for_each(|word| insert(overrides, word)),
+        Value::Array(items) => items.iter().try_for_each(|item| {
+            let word = item.as_str().ok_or("parameter_overrides must hold texts of the form Name=value")?;
+            insert(overrides, word)
+        }),
+        _ => Err("parameter_overrides must be a text or a list of texts".to_owned()),
+    }
 }
 
 fn insert(overrides: &mut BTreeMap<String, String>, word: &str) -> Result<(), String> {
@@ -80,26 +144,41 @@ fn words(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> SamConfig {
+        SamConfig::parse("samconfig.toml".into(), text).unwrap()
+    }
+
     #[test]
     fn text_and_list_say_the_same() {
         let text = "[local.deploy.parameters]\nparameter_overrides = 'Stage=\"local\" Names=\"a b\"'";
         let list = "[local.global.parameters]\nparameter_overrides = ['Stage=local', 'Names=a b']";
         let expected = BTreeMap::from([("Stage".into(), "local".into()), ("Names".into(), "a b".into())]);
-        assert_eq!(parse(text).unwrap(), expected);
-        assert_eq!(parse(list).unwrap(), expected);
+        assert_eq!(parse(text).local().unwrap(), expected);
+        assert_eq!(parse(list).local().unwrap(), expected);
     }
 
     #[test]
-    fn other_environments_do_not_count() {
-        assert!(parse("[tokyo.deploy.parameters]\nparameter_overrides = 'Stage=prod'").unwrap().is_empty());
+    fn other_environments_do_not_count_here() {
+        let config = parse("[tokyo.deploy.parameters]\nparameter_overrides = 'Stage=prod'");
+        assert!(config.local().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_environment_with_a_region_is_a_deployment() {
+        let config = parse(
+            "[default.global.parameters]\nstack_name = 'sojourn'\n[tokyo.global.parameters]\nregion = 'ap-northeast-1'\n\
+             [tokyo.deploy.parameters]\nparameter_overrides = ['Stage=live']",
+        );
+        assert_eq!(config.deployed().collect::<Vec<_>>(), ["tokyo"]);
+        let tokyo = config.deployment("tokyo").unwrap().unwrap();
+        let parameters = BTreeMap::from([("Stage".into(), "live".into())]);
+        assert_eq!(tokyo, Deployment { region: "ap-northeast-1".to_owned(), parameters });
+        assert_eq!(config.deployment("default").unwrap(), None);
     }
 
     #[test]
     fn a_word_without_a_value_is_an_error() {
-        assert!(
-            parse("[local.deploy.parameters]\nparameter_overrides = 'Stage'")
-                .unwrap_err()
-                .contains("Name=value")
-        );
+        let config = parse("[local.deploy.parameters]\nparameter_overrides = 'Stage'");
+        assert!(config.local().unwrap_err().to_string().contains("Name=value"));
     }
 }

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::arn::Arns;
 use super::error::Problem;
+use super::model::Table;
 
 /// A problem and where it is.
 pub(super) type Located = (String, Problem);
@@ -14,6 +16,8 @@ pub(super) type Located = (String, Problem);
 /// What the template is evaluated in.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
+    /// The region that the stack is in.
+    pub arns: Arns,
     /// Values of parameters; those of SSM types must be among them.
     pub parameters: BTreeMap<String, String>,
     /// The HTTP API's `ApiEndpoint`: `http://127.0.0.1:3000`.
@@ -22,6 +26,8 @@ pub struct Context {
     pub websocket_url: String,
     /// SQS's address, which the queues' URLs begin with: `http://127.0.0.1:9324`.
     pub sqs_url: String,
+    /// The region's replicas of global tables, if the template is to use them.
+    pub global_tables: Vec<Table>,
 }
 
 /// Everything that an expression can refer to.
@@ -46,6 +52,11 @@ impl<'a> Scope<'a> {
             resources: section("Resources"),
             evaluating: RefCell::default(),
         })
+    }
+
+    /// Names the resources of the stack's region.
+    pub(super) fn arns(&self) -> &Arns {
+        &self.context.arns
     }
 
     /// Logical ids and resources of `kind`, in the order of the ids.

@@ -1,15 +1,21 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::model::{Answers, EventInvoke, EventSource, Queue, Redrive, Stack};
+use super::model::{
+    Answers, EventInvoke, EventSource, Filter, GrantedBy, KafkaSource, Queue, Redrive, Stack,
+    StartingPosition, StreamSource, Target,
+};
 use super::*;
+use crate::patterns::Pattern;
 
 fn context() -> Context {
     Context {
+        arns: arn::local(),
         parameters: BTreeMap::new(),
         http_url: "http://127.0.0.1:3000".to_owned(),
         websocket_url: "ws://127.0.0.1:3001".to_owned(),
         sqs_url: "http://127.0.0.1:3002".to_owned(),
+        global_tables: Vec::new(),
     }
 }
 
@@ -57,7 +63,7 @@ Resources:
   Key: {Type: AWS::SecretsManager::Secret}
   Alarm: {Type: AWS::CloudWatch::Alarm, Properties: {Whatever: !Ref NoSuchThing}}
   Gone: {Type: AWS::DynamoDB::Table, Condition: HasTopic}
-  Topics: {Type: AWS::SNS::Topic}
+  Mail: {Type: AWS::SES::Template}
   ThingFunction:
     Type: AWS::Serverless::Function
     Properties:
@@ -146,7 +152,7 @@ fn statements_routes_schedules_tables_and_what_is_not_run_are_read() {
     assert_eq!(stack.tables.len(), 1, "a resource whose condition is false does not exist");
     assert_eq!(stack.tables[0].ttl_attribute.as_deref(), Some("expiresAt"));
     assert_eq!(stack.tables[0].create["KeySchema"][0]["AttributeName"], "thingId");
-    assert_eq!(stack.not_run, ["Topics (AWS::SNS::Topic)"]);
+    assert_eq!(stack.not_run, ["Mail (AWS::SES::Template)"]);
 }
 
 #[test]
@@ -210,7 +216,7 @@ Resources:
       RedrivePolicy: {deadLetterTargetArn: !GetAtt Dead.Arn, maxReceiveCount: 10}
       SqsManagedSseEnabled: true
   Dead: {Type: AWS::SQS::Queue, Properties: {QueueName: !Sub "${AWS::StackName}-dead", VisibilityTimeout: 60}}
-  DeadPolicy: {Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref Dead]}}
+  DeadPolicy: {Type: AWS::SQS::QueuePolicy, Properties: {Queues: [!Ref Dead], PolicyDocument: {Statement: []}}}
   Worker:
     Type: AWS::Serverless::Function
     Properties:
@@ -262,10 +268,12 @@ fn queues_and_the_functions_that_read_them_are_read() {
     let jobs = EventSource {
         queue: "Jobs".to_owned(),
         function: "export-worker".to_owned(),
+        granted_by: GrantedBy::Event,
         batch_size: 100,
         batching_window: seconds(2),
         answers: Answers::ReportFailures,
         maximum_concurrency: Some(4),
+        filters: Vec::new(),
         enabled: true,
     };
     let dead = EventSource {
@@ -330,8 +338,8 @@ fn what_the_cloud_refuses_of_queues_is_refused() {
         ),
         (
             "BatchSize: 100",
-            "FilterCriteria: {Filters: []}",
-            ": Worker: FilterCriteria of an SQS event can't be run locally",
+            "FilterCriteria: {Filters: [{Pattern: '{\"messageAttributes\": {\"a\": [1]}}'}]}",
+            ": Worker: a filter by messageAttributes can't be run locally; filter by body",
         ),
         (
             "VisibilityTimeout: 60",
@@ -341,6 +349,187 @@ fn what_the_cloud_refuses_of_queues_is_refused() {
     ] {
         assert!(QUEUES.contains(right), "{right}");
         let problem = problem(&QUEUES.replace(right, wrong));
+        assert!(problem.starts_with(says), "{problem}");
+    }
+}
+
+const STREAMS: &str = r#"
+Resources:
+  Notes:
+    Type: AWS::DynamoDB::Table
+    Properties:
+      AttributeDefinitions: [{AttributeName: id, AttributeType: S}]
+      KeySchema: [{AttributeName: id, KeyType: HASH}]
+      StreamSpecification: {StreamViewType: NEW_IMAGE}
+  Still:
+    Type: AWS::DynamoDB::Table
+    Properties:
+      AttributeDefinitions: [{AttributeName: id, AttributeType: S}]
+      KeySchema: [{AttributeName: id, KeyType: HASH}]
+  Dead: {Type: AWS::SQS::Queue}
+  Relay:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: target/lambda/outbox-relay
+      Events:
+        Notes:
+          Type: DynamoDB
+          Properties:
+            Stream: !GetAtt Notes.StreamArn
+            StartingPosition: TRIM_HORIZON
+            BatchSize: 50
+            MaximumBatchingWindowInSeconds: 2
+            MaximumRetryAttempts: 3
+            MaximumRecordAgeInSeconds: 3600
+            BisectBatchOnFunctionError: true
+            ParallelizationFactor: 4
+            FunctionResponseTypes: [ReportBatchItemFailures]
+            DestinationConfig: {OnFailure: {Type: SQS, Destination: !GetAtt Dead.Arn}}
+            FilterCriteria: {Filters: [{Pattern: '{"eventName": ["INSERT"]}'}]}
+  Plain: {Type: AWS::Serverless::Function, Properties: {CodeUri: target/lambda/plain}}
+  PlainNotes:
+    Type: AWS::Lambda::EventSourceMapping
+    Properties:
+      FunctionName: !Ref Plain
+      EventSourceArn: !GetAtt Notes.StreamArn
+      StartingPosition: LATEST
+      MaximumRetryAttempts: -1
+      DestinationConfig: {OnFailure: {Destination: !GetAtt Dead.Arn}}
+"#;
+
+#[test]
+fn streams_and_the_functions_that_read_them_are_read() {
+    let stack = load_text(STREAMS);
+    let document = serde_json::json!({"eventName": ["INSERT"]});
+    let relay = StreamSource {
+        table: "Notes".to_owned(),
+        function: "outbox-relay".to_owned(),
+        function_arn: "arn:aws:lambda:local:000000000000:function:sojourn-Relay".to_owned(),
+        granted_by: GrantedBy::Event,
+        starting_position: StartingPosition::TrimHorizon,
+        batch_size: 50,
+        batching_window: Duration::from_secs(2),
+        bisect: true,
+        maximum_retry_attempts: Some(3),
+        maximum_record_age: Some(Duration::from_hours(1)),
+        parallelization_factor: 4,
+        on_failure: Some("Dead".to_owned()),
+        filters: vec![Filter { pattern: Pattern::parse(&document).unwrap(), document }],
+        answers: Answers::ReportFailures,
+        enabled: true,
+    };
+    let plain = StreamSource {
+        function: "plain".to_owned(),
+        function_arn: "arn:aws:lambda:local:000000000000:function:sojourn-Plain".to_owned(),
+        granted_by: GrantedBy::Policies,
+        starting_position: StartingPosition::Latest,
+        batch_size: 100,
+        batching_window: Duration::ZERO,
+        bisect: false,
+        maximum_retry_attempts: None,
+        maximum_record_age: None,
+        parallelization_factor: 1,
+        filters: Vec::new(),
+        answers: Answers::Ignored,
+        ..relay.clone()
+    };
+    assert_eq!(stack.stream_sources, [relay, plain]);
+    // SAM adds a statement for the event. Nobody adds one for a mapping.
+    let policies: Vec<_> = stack.functions.iter().map(|function| function.policy.len()).collect();
+    assert_eq!(policies, [0, 1]);
+    assert_eq!(stack.functions[1].policy[0].resources, ["arn:aws:sqs:local:000000000000:Dead"]);
+    assert!(stack.not_run.is_empty(), "{:?}", stack.not_run);
+    let by_arn = STREAMS.replace("FunctionName: !Ref Plain", "FunctionName: !GetAtt Plain.Arn");
+    assert_eq!(load_text(&by_arn).stream_sources, stack.stream_sources);
+}
+
+#[test]
+fn what_the_cloud_refuses_of_streams_is_refused() {
+    let filter = r#"'{"eventName": ["INSERT"]}'"#;
+    for (right, wrong, says) in [
+        (
+            "Position: TRIM_HORIZON",
+            "Position: AT_TIMESTAMP",
+            ": Relay: the property StartingPosition must be TRIM_HORIZON or LATEST",
+        ),
+        ("StartingPosition: LATEST\n", "\n", ": PlainNotes: the property StartingPosition is missing"),
+        ("BatchSize: 50", "BatchSize: 10001", ": Relay: the property BatchSize (10001) must be within"),
+        (
+            "InSeconds: 2\n",
+            "InSeconds: 301\n",
+            ": Relay: the property MaximumBatchingWindowInSeconds (301) must be within",
+        ),
+        (
+            "Attempts: 3\n",
+            "Attempts: 10001\n",
+            ": Relay: the property MaximumRetryAttempts (10001) must be within",
+        ),
+        (
+            "AgeInSeconds: 3600",
+            "AgeInSeconds: 59",
+            ": Relay: the property MaximumRecordAgeInSeconds (59) must be within",
+        ),
+        ("Factor: 4", "Factor: 11", ": Relay: the property ParallelizationFactor (11) must be within"),
+        (
+            "Factor: 4",
+            "Factor: 4\n            TumblingWindowInSeconds: 60",
+            ": Relay: TumblingWindowInSeconds of a DynamoDB event can't be run locally",
+        ),
+        (
+            "MaximumRetryAttempts: -1",
+            "TumblingWindowInSeconds: 1",
+            ": PlainNotes: TumblingWindowInSeconds of AWS::Lambda::EventSourceMapping can't be run locally",
+        ),
+        ("Type: SQS, Dest", "Type: SNS, Dest", ": Relay: an OnFailure destination other than a queue"),
+        (
+            "Stream: !GetAtt Notes.StreamArn",
+            "Stream: !GetAtt Still.StreamArn",
+            ": Relay: the property StreamSpecification of Still is missing",
+        ),
+        (
+            "EventSourceArn: !GetAtt Notes.StreamArn",
+            "EventSourceArn: !GetAtt Dead.Arn",
+            ": PlainNotes: DestinationConfig of AWS::Lambda::EventSourceMapping can't be run locally",
+        ),
+        (
+            "FunctionName: !Ref Plain",
+            "FunctionName: other",
+            ": PlainNotes: a mapping for other, which is no function of this template,",
+        ),
+        (
+            "FunctionName: !Ref Plain",
+            "FunctionName: !Ref Relay",
+            ": outbox-relay: the property Stream of Notes must be read by one event of a function only",
+        ),
+        (
+            "Type: NEW_IMAGE",
+            "Type: NEW_IMAGES",
+            ": Notes: the property StreamSpecification.StreamViewType must be KEYS_ONLY,",
+        ),
+        (
+            filter,
+            r#"'{"eventName": "INSERT"}'"#,
+            ": Relay: Event pattern is not valid. Reason: \"eventName\"",
+        ),
+        (filter, r#"'{"eventID": ["1"]}'"#, ": Relay: a filter by eventID can't be run locally"),
+        (
+            filter,
+            r#"'{"dynamodb": ["text"]}'"#,
+            ": Relay: the property FilterCriteria must be patterns whose dynamodb is an object",
+        ),
+        (
+            filter,
+            "'no JSON'",
+            ": Relay: the property FilterCriteria.Filters must be a list of objects with a Pattern",
+        ),
+        (
+            "FilterCriteria: {Filters: [",
+            "FilterCriteria: {Filters: [1, 2, 3, 4, 5, ",
+            ": Relay: the property FilterCriteria.Filters must be a list of five filters at most",
+        ),
+    ] {
+        assert!(STREAMS.contains(right), "{right}");
+        let problem = problem(&STREAMS.replacen(right, wrong, 1));
         assert!(problem.starts_with(says), "{problem}");
     }
 }
@@ -357,6 +546,159 @@ Resources:
         MaximumRetryAttempts: 1
         DestinationConfig: {OnFailure: {Type: SQS, Destination: !GetAtt Dead.Arn}}
 ";
+
+const MAPPINGS: &str = r#"
+Parameters:
+  Kind: {Type: String, Default: kafka}
+  Brokers: {Type: String, Default: "one.example:9092,127.0.0.1:9093"}
+Conditions:
+  IsKafka: !Equals [!Ref Kind, kafka]
+Resources:
+  Jobs: {Type: AWS::SQS::Queue, Properties: {VisibilityTimeout: 360}}
+  Worker:
+    Type: AWS::Serverless::Function
+    Properties: {CodeUri: target/lambda/worker, Timeout: 60}
+  OfQueue:
+    Type: AWS::Lambda::EventSourceMapping
+    Properties:
+      FunctionName: !Ref Worker
+      EventSourceArn: !GetAtt Jobs.Arn
+      BatchSize: 5
+      ScalingConfig: {MaximumConcurrency: 3}
+      FunctionResponseTypes: [ReportBatchItemFailures]
+  OfTopic:
+    Type: AWS::Lambda::EventSourceMapping
+    Condition: IsKafka
+    Properties:
+      FunctionName: !GetAtt Worker.Arn
+      SelfManagedEventSource:
+        Endpoints:
+          KafkaBootstrapServers: !Split [",", !Ref Brokers]
+      SelfManagedKafkaEventSourceConfig: {ConsumerGroupId: !Sub "${AWS::StackName}-group"}
+      Topics: [activity]
+      StartingPosition: TRIM_HORIZON
+      BatchSize: 500
+      SourceAccessConfigurations:
+        - {Type: VPC_SUBNET, URI: "subnet:subnet-1"}
+"#;
+
+#[test]
+fn mappings_of_queues_and_of_topics_are_read() {
+    let stack = load_text(MAPPINGS);
+    let jobs = EventSource {
+        queue: "Jobs".to_owned(),
+        function: "worker".to_owned(),
+        granted_by: GrantedBy::Policies,
+        batch_size: 5,
+        batching_window: Duration::ZERO,
+        answers: Answers::ReportFailures,
+        maximum_concurrency: Some(3),
+        filters: Vec::new(),
+        enabled: true,
+    };
+    assert_eq!(stack.event_sources, std::slice::from_ref(&jobs));
+    let activity = KafkaSource {
+        bootstrap_servers: vec!["one.example:9092".to_owned(), "127.0.0.1:9093".to_owned()],
+        topic: "activity".to_owned(),
+        consumer_group: "sojourn-group".to_owned(),
+        function: "worker".to_owned(),
+        starting_position: StartingPosition::TrimHorizon,
+        batch_size: 500,
+        batching_window: Duration::from_millis(500),
+        enabled: true,
+    };
+    assert_eq!(stack.kafka_sources, [activity]);
+    assert!(stack.not_run.is_empty(), "{:?}", stack.not_run);
+    let mut other = context();
+    other.parameters.insert("Kind".to_owned(), "sqs".to_owned());
+    let without = load_with(MAPPINGS, &other).unwrap();
+    assert_eq!((without.event_sources, without.kafka_sources), (vec![jobs], vec![]));
+}
+
+#[test]
+fn what_the_cloud_refuses_of_mappings_is_refused() {
+    let second = MAPPINGS.split_once("  OfTopic:\n").unwrap().1;
+    for (right, wrong, says) in [
+        (
+            "VisibilityTimeout: 360",
+            "VisibilityTimeout: 30",
+            ": OfQueue: the property VisibilityTimeout of the queue",
+        ),
+        ("BatchSize: 5\n", "BatchSize: 11\n", ": OfQueue: the property BatchSize must be 10 or less"),
+        (
+            "BatchSize: 5\n",
+            "MaximumRetryAttempts: 3\n",
+            ": OfQueue: MaximumRetryAttempts of AWS::Lambda::EventSourceMapping can't be run locally",
+        ),
+        (
+            "EventSourceArn: !GetAtt Jobs.Arn",
+            "EventSourceArn: arn:aws:sqs:local:000000000000:Other",
+            ": OfQueue: the queue arn:aws:sqs:local:000000000000:Other, which is not of this template,",
+        ),
+        (
+            "Topics: [activity]",
+            "Topics: [a, b]",
+            ": OfTopic: the property Topics must be a list of one topic",
+        ),
+        (
+            "Topics: [activity]",
+            "Topics: ['a b']",
+            ": OfTopic: the property Topics must be a list of one topic",
+        ),
+        (
+            "Position: TRIM_HORIZON",
+            "Position: AT_TIMESTAMP",
+            ": OfTopic: the property StartingPosition must be TRIM_HORIZON or LATEST",
+        ),
+        ("BatchSize: 500", "BatchSize: 10001", ": OfTopic: the property BatchSize (10001) must be within"),
+        (
+            "one.example:9092",
+            "one.example",
+            ": OfTopic: the property SelfManagedEventSource must be Endpoints",
+        ),
+        ("one.example:9092", "-one.example:9092", ": OfTopic: the property SelfManagedEventSource must be"),
+        (
+            "KafkaBootstrapServers:",
+            "KAFKA_SERVERS:",
+            ": OfTopic: the property SelfManagedEventSource must be",
+        ),
+        (
+            "${AWS::StackName}-group",
+            "a group",
+            ": OfTopic: the property SelfManagedKafkaEventSourceConfig.Consumer",
+        ),
+        (
+            "{ConsumerGroupId: !Sub \"${AWS::StackName}-group\"}",
+            "{}",
+            ": OfTopic: the property SelfManagedKafkaEventSourceConfig.ConsumerGroupId is missing",
+        ),
+        (
+            "Type: VPC_SUBNET",
+            "Type: BASIC_AUTH",
+            ": OfTopic: SourceAccessConfigurations of type BASIC_AUTH can't be run locally",
+        ),
+        (
+            "BatchSize: 500",
+            "FunctionResponseTypes: [ReportBatchItemFailures]",
+            ": OfTopic: FunctionResponseTypes of AWS::Lambda::EventSourceMapping can't be run locally",
+        ),
+        (
+            "FunctionName: !GetAtt Worker.Arn",
+            "FunctionName: other",
+            ": OfTopic: a mapping for other, which is no function of this template,",
+        ),
+    ] {
+        assert_eq!(MAPPINGS.matches(right).count(), 1, "{right}");
+        let found = problem(&MAPPINGS.replace(right, wrong));
+        assert!(found.starts_with(says), "{found}");
+    }
+    let two = format!("{MAPPINGS}  Another:\n{second}");
+    assert!(
+        problem(&two).starts_with(": worker: the property ConsumerGroupId must be another one"),
+        "{}",
+        problem(&two)
+    );
+}
 
 #[test]
 fn an_event_invoke_config_is_read_and_its_queue_allowed_to_the_role_as_sam_allows_it() {
@@ -551,7 +893,9 @@ fn every_mistake_is_one_sentence_that_names_file_place_and_remedy() {
         .contains("the policy variable in u/${aws:userid}")
     );
     assert!(condition("dynamodb:UpdateItem", "[]").ends_with("the property Condition must be an object"));
-    assert!(function("CodeUri: x, Events: {E: {Type: SNS}}").contains("use HttpApi, ScheduleV2 or SQS"));
+    assert!(
+        function("CodeUri: x, Events: {E: {Type: SNS}}").contains("use HttpApi, ScheduleV2, SQS or DynamoDB")
+    );
     assert!(function("CodeUri: !GetAtt F.Colour").contains("F has no attribute Colour"));
     assert!(function("CodeUri: !Select [5, [a]]").contains("Select is written wrongly"));
     assert!(
@@ -574,4 +918,106 @@ fn every_mistake_is_one_sentence_that_names_file_place_and_remedy() {
             .to_string()
             .contains("can't be read")
     );
+}
+
+/// A topic with a subscription, a bus with a rule, and a queue that both may send to.
+const MESSAGING: &str = r#"
+Parameters: {Elsewhere: {Type: String, Default: "arn:aws:sns:eu-west-1:000000000000:Orders"}}
+Resources:
+  Orders: {Type: AWS::SNS::Topic, Properties: {MaximumMessageSize: 2048}}
+  Bus: {Type: AWS::Events::EventBus, Properties: {Name: shop}}
+  Archive: {Type: AWS::Events::Archive, Properties: {SourceArn: !GetAtt Bus.Arn}}
+  Inbox: {Type: AWS::SQS::Queue}
+  InboxPolicy:
+    Type: AWS::SQS::QueuePolicy
+    Properties:
+      Queues: [!Ref Inbox]
+      PolicyDocument:
+        Statement:
+          - Effect: Allow
+            Principal: {Service: [sns.amazonaws.com, events.amazonaws.com]}
+            Action: [sqs:SendMessage]
+            Resource: !GetAtt Inbox.Arn
+            Condition: {ArnEquals: {aws:SourceArn: [!Ref Orders, !GetAtt Placed.Arn]}}
+  Own:
+    Type: AWS::SNS::Subscription
+    Properties:
+      TopicArn: !Ref Orders
+      Protocol: sqs
+      Endpoint: !GetAtt Inbox.Arn
+      FilterPolicy: {kind: [a]}
+  Foreign:
+    Type: AWS::SNS::Subscription
+    Properties: {TopicArn: !Ref Elsewhere, Protocol: sqs, Endpoint: !GetAtt Inbox.Arn, RawMessageDelivery: true}
+  Placed:
+    Type: AWS::Events::Rule
+    Properties:
+      EventBusName: !GetAtt Bus.Arn
+      EventPattern: {detail-type: [order.placed]}
+      Targets:
+        - {Id: inbox, Arn: !GetAtt Inbox.Arn, RetryPolicy: {MaximumEventAgeInSeconds: 60}}
+"#;
+
+#[test]
+fn topics_buses_rules_and_who_may_send_to_a_queue_are_read() {
+    let stack = load_text(MESSAGING);
+    assert_eq!((stack.topics[0].name.as_str(), stack.topics[0].maximum_message_bytes), ("Orders", 2048));
+    assert_eq!(stack.event_buses, ["shop"]);
+    let [foreign, own] = stack.subscriptions.as_slice() else { panic!("{:?}", stack.subscriptions) };
+    assert_eq!((foreign.raw, own.raw), (true, false));
+    assert_eq!(own.topic_arn, "arn:aws:sns:local:000000000000:Orders");
+    assert!(own.filter.is_some() && foreign.filter.is_none());
+    let [unserved] = stack.not_run.as_slice() else { panic!("{:?}", stack.not_run) };
+    assert!(
+        unserved.starts_with("Foreign (") && unserved.contains("of another stack or region"),
+        "{unserved}"
+    );
+    let rule = &stack.rules[0];
+    assert_eq!((rule.bus.as_str(), rule.enabled), ("shop", true));
+    assert_eq!(rule.targets[0].target, Target::Queue("Inbox".to_owned()));
+    assert_eq!(rule.targets[0].maximum_event_age, Duration::from_mins(1));
+    assert_eq!(rule.targets[0].maximum_retry_attempts, 185);
+    let principals: Vec<_> = stack.service_permissions.iter().map(|one| one.principal.as_str()).collect();
+    assert_eq!(principals, ["sns.amazonaws.com", "events.amazonaws.com"]);
+    let sources =
+        ["arn:aws:sns:local:000000000000:Orders", "arn:aws:events:local:000000000000:rule/shop/Placed"];
+    assert_eq!(stack.service_permissions[0].sources.as_deref(), Some(sources.map(str::to_owned).as_slice()));
+}
+
+#[test]
+fn what_is_wrong_with_topics_buses_and_policies_is_refused() {
+    for (right, wrong, said) in [
+        ("MaximumMessageSize: 2048", "FifoTopic: true", "a FIFO topic can't be run locally"),
+        ("MaximumMessageSize: 2048", "MaximumMessageSize: 100", "MaximumMessageSize must be 1024 to 1048576"),
+        ("Protocol: sqs", "Protocol: email", "the protocol email can't be run locally"),
+        ("FilterPolicy: {kind: [a]}", "FilterPolicy: {kind: a}", "must be an object or an array"),
+        ("FilterPolicy: {kind: [a]}", "FilterPolicy: {kind: {inner: [a]}}", "does not support nested"),
+        ("{kind: [a]}", "{kind: [a]}\n      DeliveryPolicy: {}", "DeliveryPolicy of a subscription"),
+        ("{detail-type: [order.placed]}", "{detail-type: [{like: x}]}", "unrecognized match type like"),
+        (
+            "EventBusName: !GetAtt Bus.Arn",
+            "EventBusName: other",
+            "the bus other, which is not of this template",
+        ),
+        (
+            "EventPattern:",
+            "ScheduleExpression: rate(1 day)\n      EventPattern:",
+            "ScheduleExpression of a rule",
+        ),
+        ("Id: inbox,", "Id: inbox, InputTransformer: {},", "InputTransformer of a rule's target"),
+        ("Id: inbox,", "Id: inbox, InputPath: '$.a[0]',", "InputPath must be a path of member names"),
+        ("InSeconds: 60}", "InSeconds: 59}", "must be 60 to 86400"),
+        (
+            "Arn: !GetAtt Inbox.Arn, Retry",
+            "Arn: 'arn:aws:lambda:x:y:function:z', Retry",
+            "which is not of this template",
+        ),
+        ("Effect: Allow", "Effect: Deny", "a Deny statement in a queue's policy"),
+        ("ArnEquals:", "StringLike:", "the condition StringLike of aws:SourceArn"),
+        ("Queues: [!Ref Inbox]", "Queues: [!Ref Inbox, !Ref Inbox]", "a second policy of the queue Inbox"),
+    ] {
+        assert!(MESSAGING.contains(right), "{right}");
+        let problem = problem(&MESSAGING.replacen(right, wrong, 1));
+        assert!(problem.contains(said), "{wrong}: {problem}");
+    }
 }

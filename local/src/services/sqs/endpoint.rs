@@ -13,10 +13,10 @@ use super::refusal::{self, Refusal};
 use super::request::{OfQueue, parse};
 use crate::services::access::Permission;
 use crate::services::call::{Call, Service};
+use crate::services::faults::EntryFault;
 use crate::services::json;
 use crate::services::pipeline::{self, Api, Reading, Refused};
 use crate::services::server::Body;
-use crate::template::arn;
 
 /// A message of 1 MiB whose characters are all escaped in JSON (`\u00e4`) is three times as long.
 pub(super) const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -47,6 +47,8 @@ const OPERATIONS: [(&str, &str); 10] = [
 pub(super) struct Work {
     queue: String,
     body: Bytes,
+    /// What is to fail of a batch that is sent.
+    faults: Vec<EntryFault>,
 }
 
 impl Api for SqsApi {
@@ -74,16 +76,20 @@ impl Api for SqsApi {
         Ok(Reading {
             operation: operation.to_owned(),
             resources: vec![queue.clone()],
-            permissions: vec![Permission::new(action, arn::queue(&queue))],
-            work: Work { queue, body },
+            permissions: vec![Permission::new(action, self.queues.arns().queue(&queue))],
+            work: Work { queue, body, faults: Vec::new() },
         })
     }
 
     async fn perform(&self, call: &Call, work: Work) -> Response<Body> {
-        match self.answer(call, &work.queue, &work.body).await {
+        match self.answer(call, &work).await {
             Ok(answer) => json::answer(StatusCode::OK, answer.to_string()),
             Err(refusal) => refusal.into_response(),
         }
+    }
+
+    fn fail_entries(&self, work: &mut Work, fault: &EntryFault) {
+        work.faults.push(fault.clone());
     }
 
     fn refuse(&self, refusal: pipeline::Refusal, _: Option<&Work>) -> Response<Body> {
@@ -96,12 +102,13 @@ impl Api for SqsApi {
 }
 
 impl SqsApi {
-    async fn answer(&self, call: &Call, queue: &str, body: &[u8]) -> Result<Value, Refusal> {
+    async fn answer(&self, call: &Call, work: &Work) -> Result<Value, Refusal> {
+        let Work { queue, body, faults } = work;
         let queues = &self.queues;
         let sender = call.caller.name();
         match call.operation.as_str() {
             "SendMessage" => operations::send(queues, queue, sender, body),
-            "SendMessageBatch" => operations::send_batch(queues, queue, sender, body),
+            "SendMessageBatch" => operations::send_batch(queues, queue, sender, body, faults),
             "ReceiveMessage" => operations::receive(queues, queue, body).await,
             "DeleteMessage" => operations::delete(queues, queue, body),
             "DeleteMessageBatch" => operations::delete_batch(queues, queue, body),

@@ -111,7 +111,7 @@ impl Message {
     }
 
     /// The size of a message that may be none.
-    pub(super) fn size_of(body: &str, attributes: &MessageAttributes) -> usize {
+    pub(in crate::services) fn size_of(body: &str, attributes: &MessageAttributes) -> usize {
         let attributes = attributes
             .iter()
             .map(|(name, attribute)| name.len() + attribute.data_type.len() + attribute.bytes().len());
@@ -132,7 +132,8 @@ impl MessageAttribute {
         }
     }
 
-    fn check(&self, name: &str) -> Result<(), &'static str> {
+    /// Whether a queue or a topic takes it under that name.
+    pub(in crate::services) fn check(&self, name: &str) -> Result<(), &'static str> {
         let is_name = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
         let reserved = ["aws.", "amazon."].iter().any(|prefix| name.to_ascii_lowercase().starts_with(prefix));
         let is_dotted = name.starts_with('.') || name.ends_with('.') || name.contains("..");

@@ -53,8 +53,9 @@ impl Sqs {
         let address =
             listener.local_addr().map_err(|source| StartError::Thread { service: "SQS", source })?;
         let api = SqsApi { queues, url: format!("http://{address}") };
+        let switch = controls.switch.clone();
         let endpoint = Endpoint { api, protocol: Protocol::Json10, max_body_bytes: MAX_BODY_BYTES, controls };
-        Ok(Self { server: Server::on("SQS", listener, endpoint)? })
+        Ok(Self { server: Server::on("SQS", listener, endpoint, switch)? })
     }
 
     /// What `AWS_ENDPOINT_URL_SQS` is set to.

@@ -16,7 +16,8 @@ use super::request::{
     SendMessage, parse,
 };
 use super::store::{Received, Take};
-use crate::template::arn;
+use crate::services::faults::EntryFault;
+use crate::template::arn::Arns;
 use crate::template::model::{ACCOUNT, Queue};
 
 /// Entries of one batch.
@@ -66,12 +67,22 @@ fn sent(message: &Message, id: &str) -> Value {
 }
 
 /// Entries that are not accepted are listed as `Failed` and don't keep the others from being sent.
-pub(super) fn send_batch(queues: &Queues, queue: &str, sender: &str, body: &[u8]) -> Result<Value, Refusal> {
+pub(super) fn send_batch(
+    queues: &Queues,
+    queue: &str,
+    sender: &str,
+    body: &[u8],
+    faults: &[EntryFault],
+) -> Result<Value, Refusal> {
     let entries: Vec<BatchEntry<SendMessage>> = entries(body, "SendMessageBatchRequestEntry")?;
     check_size(&entries)?;
     let limit = queues.queue(queue)?.maximum_message_bytes;
     let (mut accepted, mut failed) = (Vec::new(), Vec::new());
-    for BatchEntry { id, request } in entries {
+    for (position, BatchEntry { id, request }) in entries.into_iter().enumerate() {
+        if let Some(fault) = faults.iter().find(|fault| fault.hits(position, &request.message_body)) {
+            failed.push(failed_entry(&id, &Refusal::injected_entry(fault)));
+            continue;
+        }
         match accept(request, limit) {
             Ok((message, delay)) => accepted.push((id, message, delay)),
             Err(refusal) => failed.push(failed_entry(&id, &refusal)),
@@ -196,7 +207,7 @@ pub(super) async fn receive(queues: &Arc<Queues>, name: &str, body: &[u8]) -> Re
     if received.is_empty() {
         return Ok(json!({}));
     }
-    let messages: Vec<_> = received.iter().map(|message| shown(message, &request)).collect();
+    let messages: Vec<_> = received.iter().map(|message| shown(message, &request, queues.arns())).collect();
     Ok(json!({ "Messages": messages }))
 }
 
@@ -213,7 +224,7 @@ async fn first(queues: &Arc<Queues>, name: &str, take: Take) -> Result<Vec<Recei
 }
 
 /// A message with the attributes that were asked for.
-fn shown(message: &Received, request: &ReceiveMessage) -> Value {
+fn shown(message: &Received, request: &ReceiveMessage, arns: &Arns) -> Value {
     let mut shown = json!({
         "MessageId": message.message_id,
         "ReceiptHandle": message.receipt_handle,
@@ -227,7 +238,7 @@ fn shown(message: &Received, request: &ReceiveMessage) -> Value {
             .any(|wanted| wanted == "All" || wanted == name)
     };
     let system: Map<String, Value> = message
-        .system_attributes()
+        .system_attributes(arns)
         .into_iter()
         .filter(|(name, _)| wanted(name))
         .map(|(name, value)| (name.to_owned(), value.into()))
@@ -322,14 +333,14 @@ pub(super) fn attributes(queues: &Queues, name: &str, body: &[u8]) -> Result<Val
         ("ApproximateNumberOfMessages", counts.visible.to_string()),
         ("ApproximateNumberOfMessagesNotVisible", counts.in_flight.to_string()),
         ("ApproximateNumberOfMessagesDelayed", counts.delayed.to_string()),
-        ("QueueArn", arn::queue(name)),
+        ("QueueArn", queues.arns().queue(name)),
         ("VisibilityTimeout", queue.visibility_timeout.as_secs().to_string()),
         ("DelaySeconds", queue.delay.as_secs().to_string()),
         ("MessageRetentionPeriod", queue.retention.as_secs().to_string()),
         ("ReceiveMessageWaitTimeSeconds", queue.receive_wait.as_secs().to_string()),
         ("MaximumMessageSize", queue.maximum_message_bytes.to_string()),
     ];
-    all.extend(redrive_policy(queue).map(|policy| ("RedrivePolicy", policy)));
+    all.extend(redrive_policy(queue, queues.arns()).map(|policy| ("RedrivePolicy", policy)));
     for name in &attribute_names {
         let known = name == "All" || name == "RedrivePolicy" || all.iter().any(|(known, _)| known == name);
         if !known {
@@ -345,10 +356,10 @@ pub(super) fn attributes(queues: &Queues, name: &str, body: &[u8]) -> Result<Val
     Ok(if shown.is_empty() { json!({}) } else { json!({ "Attributes": shown }) })
 }
 
-fn redrive_policy(queue: &Queue) -> Option<String> {
+fn redrive_policy(queue: &Queue, arns: &Arns) -> Option<String> {
     let redrive = queue.redrive.as_ref()?;
     let policy = json!({
-        "deadLetterTargetArn": arn::queue(&redrive.dead_letter_queue),
+        "deadLetterTargetArn": arns.queue(&redrive.dead_letter_queue),
         "maxReceiveCount": redrive.maximum_receives,
     });
     Some(policy.to_string())

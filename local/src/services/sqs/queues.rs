@@ -15,6 +15,7 @@ use super::message::{Message, MessageAttributes, MessageError};
 use super::receipt::{Malformed, Receipt};
 use super::store::{Change, Counts, Received, Store, Take};
 use crate::clock::{self, Clock};
+use crate::template::arn::{self, Arns};
 use crate::template::model::Queue;
 
 /// Messages of one queue that may be in flight, by the developer guide, "Amazon SQS message quotas".
@@ -95,6 +96,7 @@ struct Entry {
 
 /// Every queue of the stack. Calls block while the store works, which takes well under a millisecond.
 pub struct Queues {
+    arns: Arns,
     entries: BTreeMap<String, Entry>,
     store: Mutex<Store>,
     clock: Arc<dyn Clock>,
@@ -114,10 +116,22 @@ impl Queues {
             (queue.name.clone(), Entry { queue: queue.clone(), news, purged_ms: AtomicI64::new(i64::MIN) })
         };
         Ok(Self {
+            arns: arn::local(),
             entries: queues.iter().map(entry).collect(),
             store: Mutex::new(Store::open(file)?),
             clock: Arc::new(clock),
         })
+    }
+
+    /// The same queues in the region that `arns` name.
+    #[must_use]
+    pub fn named_by(self, arns: Arns) -> Self {
+        Self { arns, ..self }
+    }
+
+    /// Names the queues.
+    pub fn arns(&self) -> &Arns {
+        &self.arns
     }
 
     /// What the template says of a queue.

@@ -8,7 +8,7 @@ use http::{HeaderValue, Response, StatusCode};
 use super::message::MessageError;
 use super::queues::QueueError;
 use crate::services::access::{Denied, Unauthenticated};
-use crate::services::faults::Failure;
+use crate::services::faults::{EntryFault, Failure};
 use crate::services::json;
 use crate::services::server::Body;
 
@@ -81,6 +81,17 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, error_type, "InvalidAction", message)
     }
 
+    /// The failure of an entry that a fault rule asks for.
+    pub(super) fn injected_entry(fault: &EntryFault) -> Self {
+        let status = if fault.is_fault_of_sender() {
+            StatusCode::BAD_REQUEST
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        };
+        let code = fault.code("InternalError");
+        Self::new(status, code, code, "a fault rule of the local region has it fail")
+    }
+
     fn internal(message: &str) -> Self {
         let error_type = "com.amazon.coral.service#InternalFailure";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error_type, "InternalFailure", message)
@@ -150,6 +161,7 @@ impl From<Unauthenticated> for Refusal {
         let code = match refusal {
             Unauthenticated::Unsigned => "MissingAuthenticationToken",
             Unauthenticated::UnknownKey => "InvalidClientTokenId",
+            Unauthenticated::OtherRegion => "SignatureDoesNotMatch",
         };
         Self::new(StatusCode::FORBIDDEN, refusal.error_type(), code, &refusal.to_string())
     }

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::message::{Message, MessageAttributes};
 use super::receipt::Receipt;
-use crate::template::arn;
+use crate::services::sqlite;
+use crate::template::arn::Arns;
 use crate::template::model::Queue;
 
 /// How long a message may be hidden after a receive, however often its timeout is changed.
@@ -118,7 +119,7 @@ pub struct Received {
 
 impl Received {
     /// What SQS itself says of the message, as `ReceiveMessage` and Lambda's events write it.
-    pub fn system_attributes(&self) -> Vec<(&'static str, String)> {
+    pub fn system_attributes(&self, arns: &Arns) -> Vec<(&'static str, String)> {
         let mut attributes = vec![
             ("ApproximateReceiveCount", self.receives.to_string()),
             ("SentTimestamp", self.sent_ms.to_string()),
@@ -126,7 +127,7 @@ impl Received {
             ("ApproximateFirstReceiveTimestamp", self.first_received_ms.to_string()),
         ];
         attributes
-            .extend(self.source.as_deref().map(|queue| ("DeadLetterQueueSourceArn", arn::queue(queue))));
+            .extend(self.source.as_deref().map(|queue| ("DeadLetterQueueSourceArn", arns.queue(queue))));
         attributes
     }
 }
@@ -178,17 +179,7 @@ pub(super) struct Store(Connection);
 
 impl Store {
     pub(super) fn open(file: Option<&Path>) -> rusqlite::Result<Self> {
-        let connection = match file {
-            Some(file) => {
-                let connection = Connection::open(file)?;
-                connection.pragma_update(None, "journal_mode", "WAL")?;
-                connection.pragma_update(None, "synchronous", "NORMAL")?;
-                connection
-            }
-            None => Connection::open_in_memory()?,
-        };
-        connection.execute_batch(SCHEMA)?;
-        Ok(Self(connection))
+        sqlite::open(file, SCHEMA).map(Self)
     }
 
     /// All of them or none; their ids.

@@ -91,21 +91,24 @@ impl Streams {
 
     fn list(&self, request: &ListStreams) -> Result<Value, Refused> {
         let limit = within(request.limit, MAX_LISTED)?;
-        let names = self.streams.keys().filter(|name| {
-            request.table_name.as_ref().is_none_or(|wanted| wanted == *name || *wanted == arn::table(name))
+        let names = self.by_table.keys().filter(|name| {
+            request
+                .table_name
+                .as_ref()
+                .is_none_or(|wanted| wanted == *name || *wanted == self.arns.table(name))
         });
         // The names are in order.
         let rest = names.skip_while(|name| {
-            request.exclusive_start_stream_arn.as_ref().is_some_and(|last| arn::stream(name) <= *last)
+            request.exclusive_start_stream_arn.as_ref().is_some_and(|last| self.arns.stream(name) <= *last)
         });
         let mut rest: Vec<_> = rest.take(limit.saturating_add(1)).collect();
         let more = rest.len() > limit;
         rest.truncate(limit);
         let mut answer = json!({"Streams": rest.iter().map(|name| json!({
-            "StreamArn": arn::stream(name), "TableName": name, "StreamLabel": arn::STREAM_LABEL,
+            "StreamArn": self.arns.stream(name), "TableName": name, "StreamLabel": arn::STREAM_LABEL,
         })).collect::<Vec<_>>()});
         if let (true, Some(last)) = (more, rest.last()) {
-            answer["LastEvaluatedStreamArn"] = arn::stream(last).into();
+            answer["LastEvaluatedStreamArn"] = self.arns.stream(last).into();
         }
         Ok(answer)
     }
@@ -208,19 +211,19 @@ impl Streams {
 
     /// The table whose stream has this ARN.
     fn table_of(&self, stream_arn: &str) -> Result<String, Refused> {
-        let table = self.streams.keys().find(|table| arn::stream(table) == stream_arn);
+        let table = self.by_table.keys().find(|table| self.arns.stream(table) == stream_arn);
         table.cloned().ok_or_else(|| not_found(&format!("Stream: {stream_arn} not found")))
     }
 
     /// `answer`, which describes a table of this engine, as AWS and the template would have it.
     pub(in crate::services::dynamodb) fn correct_description(&self, description: &mut Value) {
         let Some(name) = description["TableName"].as_str().map(str::to_owned) else { return };
-        let Some(stream) = self.streams.get(&name) else { return };
+        let Some(stream) = self.by_table.get(&name) else { return };
         let (Some(description), Ok(view)) = (description.as_object_mut(), serde_json::to_value(stream.view))
         else {
             return;
         };
-        description.insert("LatestStreamArn".to_owned(), arn::stream(&name).into());
+        description.insert("LatestStreamArn".to_owned(), self.arns.stream(&name).into());
         description.insert("LatestStreamLabel".to_owned(), arn::STREAM_LABEL.into());
         let specification = json!({"StreamEnabled": true, "StreamViewType": view});
         description.insert("StreamSpecification".to_owned(), specification);

@@ -8,18 +8,22 @@
 //! 4. A write that changes nothing leaves no record (developer guide, "Change data capture for DynamoDB Streams"). The
 //!    engine writes one; readers never see it.
 //! 5. Records that are older than [`RETENTION`] are never read. They are deleted from the file at the next start.
+//! 6. However many readers a stream has, its newest records are read from the engine once (`recent`).
 //!
 //! Limits: streams of tables that are created at run time can't be read. Shards are never split or closed. In memory,
 //! records are kept until the region stops.
 
 pub(super) mod api;
 mod iterator;
+mod recent;
 mod record;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dynoxide::actions::get_records::GetRecordsRequest;
+use dynoxide::actions::get_records::{self, GetRecordsRequest};
 use dynoxide::actions::get_shard_iterator::encode_shard_iterator;
 use dynoxide::{Database, DynoxideError};
 use serde_json::Value;
@@ -28,7 +32,9 @@ use tokio::sync::watch;
 pub use record::Record;
 
 use crate::clock;
+use crate::template::arn::Arns;
 use crate::template::model::Table;
+use recent::Recent;
 
 /// Shards of a stream. AWS has one for each partition of the table, so at least one; a reader that depends on a single
 /// shard is found out with any number above one.
@@ -39,6 +45,12 @@ pub const RETENTION: Duration = Duration::from_hours(24);
 
 /// Records that are read from the engine at a time. It serves nobody else meanwhile.
 const PAGE: usize = 1_000;
+
+/// The same for a reader that wants few: one shard has a quarter of them, and a reader may share its shard with nine others.
+const SMALL_PAGE: usize = 100;
+
+/// Records that are read for each one that is wanted.
+const READ_AHEAD: usize = 4 * SHARDS;
 
 /// What the engine adds to a stored number to make the public one of 21 digits.
 const PUBLIC_OFFSET: u128 = 100_000_000_000_000_000_000;
@@ -63,7 +75,7 @@ pub enum StreamError {
 }
 
 /// A place in a stream: behind the record with this number. 0 is the beginning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub i64);
 
 impl Position {
@@ -86,7 +98,7 @@ impl Position {
 #[derive(Debug)]
 pub struct Page {
     /// In order.
-    pub records: Vec<Record>,
+    pub records: Vec<Arc<Record>>,
     /// Where the next page begins, also if there are no records.
     pub end: Position,
     /// Whether `end` was the end of the stream.
@@ -95,17 +107,23 @@ pub struct Page {
 
 /// The streams of the tables of one region.
 pub struct Streams {
+    arns: Arns,
     database: Database,
-    streams: BTreeMap<String, Stream>,
+    by_table: BTreeMap<String, Stream>,
 }
 
 /// What the template says of a stream.
 struct Stream {
+    arns: Arns,
     view: View,
     partition_key: String,
     key_schema: Value,
     /// Changes whenever somebody may have written to the table.
     news: watch::Sender<()>,
+    /// How often somebody may have.
+    writes: AtomicU64,
+    /// `None` until the first reader comes.
+    recent: Mutex<Option<Recent>>,
 }
 
 /// `StreamViewType`.
@@ -129,13 +147,19 @@ impl View {
 }
 
 impl Streams {
-    pub(super) fn new(database: Database, tables: &[Table]) -> Self {
-        let streams = tables.iter().filter_map(|table| Some((table.name.clone(), stream(table)?)));
-        Self { database, streams: streams.collect() }
+    pub(super) fn new(database: Database, tables: &[Table], arns: Arns) -> Self {
+        let named = |table: &Table| Some((table.name.clone(), stream(table, &arns)?));
+        let by_table = tables.iter().filter_map(named).collect();
+        Self { arns, database, by_table }
     }
 
-    /// Up to `limit` records of `table` behind `after` that are `wanted`. Reads one page of the engine, so that there may be
-    /// fewer although the stream has more.
+    /// Names the tables.
+    pub(super) fn arns(&self) -> &Arns {
+        &self.arns
+    }
+
+    /// Up to `limit` records of `table` behind `after` that are `wanted`. Reads one page of the engine at most, so that
+    /// there may be fewer although the stream has more.
     pub fn read(
         &self,
         table: &str,
@@ -144,17 +168,50 @@ impl Streams {
         wanted: impl Fn(&Record) -> bool,
     ) -> Result<Page, StreamError> {
         let stream = self.stream(table)?;
-        let answer = self
-            .database
-            .get_records(GetRecordsRequest {
-                shard_iterator: encode_shard_iterator(table, &dynoxide::streams::shard_id(table), after.0),
-                limit: Some(PAGE),
-            })
-            .map_err(|error| engine(table, &error))?;
-        let exhausted = answer.records.len() < PAGE;
         let oldest = clock::now().as_second().saturating_sub_unsigned(RETENTION.as_secs());
+        let wanted = |record: &Record| record.created_seconds >= oldest && wanted(record);
+        {
+            // What is there is whole at any time: a panic elsewhere leaves it as it was.
+            let mut recent = stream.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            let recent = match &mut *recent {
+                Some(recent) => recent,
+                none => none.insert(Recent::from(self.latest(table)?)),
+            };
+            if recent.reaches(after) {
+                // Before the engine is asked: what is written meanwhile may be missed and is counted later.
+                let writes = stream.writes.load(Ordering::SeqCst);
+                let complete = recent.is_complete(writes);
+                let exhausted = if complete {
+                    true
+                } else {
+                    let page = self.page(stream, table, recent.end(), PAGE, |_| true)?;
+                    let exhausted = page.exhausted;
+                    recent.add(page, writes);
+                    exhausted
+                };
+                // Records that `after` needs may just have made room for newer ones.
+                if recent.reaches(after) {
+                    return Ok(recent.page(after, limit, exhausted, wanted));
+                }
+            }
+        }
+        self.page(stream, table, after, limit, wanted)
+    }
+
+    /// The same from the engine.
+    fn page(
+        &self,
+        stream: &Stream,
+        table: &str,
+        after: Position,
+        limit: usize,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<Page, StreamError> {
+        let size = limit.saturating_mul(READ_AHEAD).clamp(SMALL_PAGE, PAGE);
+        let records = self.engine_records(table, after, size)?;
+        let exhausted = records.len() < size;
         let mut page = Page { records: Vec::new(), end: after, exhausted };
-        for stored in answer.records {
+        for stored in records {
             if page.records.len() >= limit {
                 page.exhausted = false;
                 break;
@@ -162,11 +219,52 @@ impl Streams {
             let record = Record::read(stored, stream, table)
                 .map_err(|reason| StreamError::Engine { table: table.to_owned(), reason })?;
             page.end = record.position;
-            if record.changes_something() && record.created_seconds >= oldest && wanted(&record) {
-                page.records.push(record);
+            if record.changes_something() && wanted(&record) {
+                page.records.push(Arc::new(record));
             }
         }
         Ok(page)
+    }
+
+    /// Up to `limit` records behind `after` as the engine keeps them: also old ones, and those of writes that changed
+    /// nothing.
+    pub(super) fn stored(
+        &self,
+        table: &str,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<(Position, get_records::Record)>, StreamError> {
+        let numbered = |record: get_records::Record| {
+            let number = &record.dynamodb.sequence_number;
+            let reason = format!("{number} is no sequence number");
+            match Position::behind(number) {
+                Some(position) => Ok((position, record)),
+                None => Err(StreamError::Engine { table: table.to_owned(), reason }),
+            }
+        };
+        self.engine_records(table, after, limit)?.into_iter().map(numbered).collect()
+    }
+
+    fn engine_records(
+        &self,
+        table: &str,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<get_records::Record>, StreamError> {
+        let shard_iterator = encode_shard_iterator(table, &dynoxide::streams::shard_id(table), after.0);
+        let request = GetRecordsRequest { shard_iterator, limit: Some(limit) };
+        let answer = self.database.get_records(request).map_err(|error| engine(table, &error))?;
+        Ok(answer.records)
+    }
+
+    /// How often somebody may have written to `table`.
+    pub(super) fn writes(&self, table: &str) -> Result<u64, StreamError> {
+        Ok(self.stream(table)?.writes.load(Ordering::SeqCst))
+    }
+
+    /// Whether readers of the stream of `table` see both images. `None` if the table has no stream.
+    pub(super) fn shows_both_images(&self, table: &str) -> Option<bool> {
+        self.by_table.get(table).map(|stream| stream.view == View::NewAndOldImages)
     }
 
     /// Behind all that has been written.
@@ -191,15 +289,16 @@ impl Streams {
 
     /// Somebody may have written to `tables`, or to any table if there are none: a statement does not name its table here.
     pub(super) fn written(&self, tables: &[String]) {
-        for (table, stream) in &self.streams {
+        for (table, stream) in &self.by_table {
             if tables.is_empty() || tables.contains(table) {
+                stream.writes.fetch_add(1, Ordering::SeqCst);
                 stream.news.send_replace(());
             }
         }
     }
 
     fn stream(&self, table: &str) -> Result<&Stream, StreamError> {
-        self.streams.get(table).ok_or_else(|| StreamError::NoStream { table: table.to_owned() })
+        self.by_table.get(table).ok_or_else(|| StreamError::NoStream { table: table.to_owned() })
     }
 }
 
@@ -207,15 +306,18 @@ fn engine(table: &str, error: &DynoxideError) -> StreamError {
     StreamError::Engine { table: table.to_owned(), reason: error.to_string() }
 }
 
-fn stream(table: &Table) -> Option<Stream> {
+fn stream(table: &Table, arns: &Arns) -> Option<Stream> {
     let view = table.create.get("StreamSpecification")?.get("StreamViewType")?;
     let key_schema = table.create.get("KeySchema")?;
     let partition_key = key_schema.as_array()?.iter().find(|key| key["KeyType"] == "HASH")?;
     Some(Stream {
+        arns: arns.clone(),
         view: serde_json::from_value(view.clone()).ok()?,
         partition_key: partition_key["AttributeName"].as_str()?.to_owned(),
         key_schema: key_schema.clone(),
         news: watch::Sender::new(()),
+        writes: AtomicU64::new(0),
+        recent: Mutex::new(None),
     })
 }
 

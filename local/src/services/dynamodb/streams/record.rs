@@ -7,19 +7,22 @@ use md5::{Digest, Md5};
 use serde_json::{Value, json};
 
 use super::{Position, SHARDS, Stream, View};
-use crate::template::arn;
+use crate::template::arn::Arns;
 
 /// A change of an item.
 #[derive(Debug)]
 pub struct Record {
+    arns: Arns,
     /// Behind this record.
     pub position: Position,
     /// When the item was written, in seconds since 1970.
     pub created_seconds: i64,
     /// By the partition key.
     pub shard: usize,
+    /// Of the keys and both images.
+    pub(super) size_bytes: usize,
     /// The same for all records of one item, and for few others.
-    pub item_digest: u64,
+    item_digest: u64,
     /// What happened: `INSERT`, `MODIFY` or `REMOVE`.
     pub event_name: String,
     table: String,
@@ -44,9 +47,12 @@ impl Record {
         let item = serde_json::to_value(&dynamodb.keys).map_err(unwritable)?;
         #[expect(clippy::cast_possible_truncation, reason = "whole seconds, far from the end of an i64")]
         let created_seconds = dynamodb.approximate_creation_date_time as i64;
+        let images = dynamodb.new_image.iter().chain(&dynamodb.old_image);
         Ok(Self {
+            arns: stream.arns.clone(),
             position,
             created_seconds,
+            size_bytes: item_size(&dynamodb.keys) + images.map(item_size).sum::<usize>(),
             shard: bucket(digest(&partition), SHARDS),
             item_digest: digest(&item),
             event_name,
@@ -58,6 +64,11 @@ impl Record {
             view: stream.view,
             expired: user_identity.is_some(),
         })
+    }
+
+    /// One of `buckets`, the same for all records of one item.
+    pub fn bucket(&self, buckets: usize) -> usize {
+        bucket(self.item_digest, buckets)
     }
 
     /// False for a write that left the item as it was.
@@ -92,7 +103,7 @@ impl Record {
             "eventName": self.event_name,
             "eventVersion": "1.1",
             "eventSource": "aws:dynamodb",
-            "awsRegion": arn::REGION,
+            "awsRegion": self.arns.region(),
             "dynamodb": dynamodb,
         }))
     }
@@ -109,7 +120,7 @@ impl Record {
     /// As Lambda's events hold it.
     pub fn in_event(&self) -> serde_json::Result<Value> {
         let mut record = self.common()?;
-        record["eventSourceARN"] = arn::stream(&self.table).into();
+        record["eventSourceARN"] = self.arns.stream(&self.table).into();
         if self.expired {
             record["userIdentity"] = json!({"type": "Service", "principalId": "dynamodb.amazonaws.com"});
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::services::sqs::{MessageAttribute, Received, attributes_digest, body_digest};
-use crate::template::arn;
+use crate::template::arn::Arns;
 
 #[derive(Serialize)]
 struct Event<'a> {
@@ -27,7 +27,7 @@ struct Record<'a> {
     event_source: &'static str,
     #[serde(rename = "eventSourceARN")]
     event_source_arn: &'a str,
-    aws_region: &'static str,
+    aws_region: &'a str,
 }
 
 #[derive(Serialize)]
@@ -57,18 +57,18 @@ impl<'a> From<&'a MessageAttribute> for Attribute<'a> {
 }
 
 /// The event of `batch`, received from `queue`.
-pub(super) fn of(queue: &str, batch: &[Received]) -> serde_json::Result<Vec<u8>> {
-    let source = arn::queue(queue);
-    let record = |message| record(message, &source);
+pub(super) fn of(queue: &str, batch: &[Received], arns: &Arns) -> serde_json::Result<Vec<u8>> {
+    let source = arns.queue(queue);
+    let record = |message| record(message, &source, arns);
     serde_json::to_vec(&Event { records: batch.iter().map(record).collect() })
 }
 
-fn record<'a>(message: &'a Received, source: &'a str) -> Record<'a> {
+fn record<'a>(message: &'a Received, source: &'a str, arns: &'a Arns) -> Record<'a> {
     Record {
         message_id: &message.message_id,
         receipt_handle: &message.receipt_handle,
         body: &message.body,
-        attributes: message.system_attributes().into_iter().collect(),
+        attributes: message.system_attributes(arns).into_iter().collect(),
         message_attributes: message
             .attributes
             .iter()
@@ -78,6 +78,6 @@ fn record<'a>(message: &'a Received, source: &'a str) -> Record<'a> {
         md5_of_message_attributes: attributes_digest(&message.attributes),
         event_source: "aws:sqs",
         event_source_arn: source,
-        aws_region: arn::REGION,
+        aws_region: arns.region(),
     }
 }
