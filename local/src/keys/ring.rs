@@ -126,9 +126,15 @@ impl KeyRing {
         &self.earlier
     }
 
-    /// The JWKS with the public halves: what every verifying function gets.
+    /// The JWKS with the public halves.
     pub fn public_jwks(&self) -> String {
-        let all = std::iter::once(&self.signing).chain(&self.earlier);
+        Self::public_jwks_of(&[self])
+    }
+
+    /// The JWKS with the public halves of all keys of all regions: what every verifying function gets, so that a token of one
+    /// region is good in the others.
+    pub fn public_jwks_of(regions: &[&Self]) -> String {
+        let all = regions.iter().flat_map(|ring| std::iter::once(&ring.signing).chain(&ring.earlier));
         json!({"keys": all.map(SigningKey::public_jwk).collect::<Vec<Value>>()}).to_string()
     }
 }

@@ -3,7 +3,12 @@
 //!
 //! They rotate while the region runs, as in the cloud: the processes of functions that have read the earlier set read the
 //! secret again when they meet the new key.
+//!
+//! Several regions have one set, as a secret that Secrets Manager replicates: what one sealed, the others open.
+//! 1. At the start the sets that the regions have kept are merged, the first region's first, and each region gets the result.
+//! 2. A change reaches every region at once, also one that is down.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_lc_rs::rand;
@@ -34,11 +39,11 @@ pub enum SealingKeysError {
     },
 }
 
-/// The secrets of a region that hold sealing keys.
+/// The secrets that hold sealing keys. Every region has all of them, with the same values.
 #[derive(Debug, Clone)]
 pub struct SealingKeys {
-    secrets: Arc<Secrets>,
-    names: Vec<String>,
+    replicas: Vec<Arc<Secrets>>,
+    names: BTreeSet<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,15 +72,25 @@ impl Key {
 }
 
 impl SealingKeys {
-    /// Those in the secrets of these names. A secret without a value gets a set with one key.
-    pub fn open(secrets: Arc<Secrets>, names: Vec<String>) -> Result<Self, SealingKeysError> {
-        for name in &names {
+    /// Those in the secrets of these names, in all regions. A secret that has a value nowhere gets a set with one key.
+    pub fn open(replicas: Vec<Arc<Secrets>>, names: BTreeSet<String>) -> Result<Self, SealingKeysError> {
+        let all = Self { replicas, names };
+        for name in &all.names {
             // What an earlier start made has sealed what the tables hold.
-            if secrets.get(name).is_none() {
-                secrets.put(name, &json!(Set { keys: vec![Key::generate()?] }).to_string())?;
+            let mut keys: Vec<Key> = Vec::new();
+            for text in all.replicas.iter().filter_map(|secrets| secrets.get(name)) {
+                for key in read(name, &text)?.keys {
+                    if !keys.iter().any(|own| own.kid == key.kid) {
+                        keys.push(key);
+                    }
+                }
             }
+            if keys.is_empty() {
+                keys.push(Key::generate()?);
+            }
+            all.put(name, &Set { keys })?;
         }
-        Ok(Self { secrets, names })
+        Ok(all)
     }
 
     /// Puts a new key in front of the others. Tells the ids of all.
@@ -100,15 +115,28 @@ impl SealingKeys {
     ) -> Result<Vec<String>, SealingKeysError> {
         let mut kids = Vec::new();
         for name in &self.names {
-            let text = self.secrets.get(name).unwrap_or_default();
-            let damaged = |source| SealingKeysError::Damaged { name: name.clone(), source };
-            let mut set: Set = serde_json::from_str(&text).map_err(damaged)?;
+            let text = self.replicas.first().and_then(|secrets| secrets.get(name)).unwrap_or_default();
+            let mut set = read(name, &text)?;
             change(&mut set.keys)?;
-            self.secrets.put(name, &json!(set).to_string())?;
+            self.put(name, &set)?;
             kids.extend(set.keys.into_iter().map(|key| key.kid));
         }
         Ok(kids)
     }
+
+    fn put(&self, name: &str, set: &Set) -> Result<(), SealingKeysError> {
+        let text = json!(set).to_string();
+        for secrets in &self.replicas {
+            if secrets.get(name).as_ref() != Some(&text) {
+                secrets.put(name, &text)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(name: &str, text: &str) -> Result<Set, SealingKeysError> {
+    serde_json::from_str(text).map_err(|source| SealingKeysError::Damaged { name: name.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -117,11 +145,22 @@ mod tests {
     use crate::services::Controls;
     use crate::services::access::Access;
 
+    const NAME: &str = "sealing";
+
+    fn secrets() -> Arc<Secrets> {
+        let address = "127.0.0.1:0".parse().unwrap();
+        Arc::new(Secrets::start(address, None, Controls::new(Access::unrestricted())).unwrap())
+    }
+
+    fn open(replicas: &[&Arc<Secrets>]) -> SealingKeys {
+        SealingKeys::open(replicas.iter().map(|one| Arc::clone(one)).collect(), [NAME.to_owned()].into())
+            .unwrap()
+    }
+
     #[test]
     fn a_new_key_goes_to_the_front_and_the_earlier_ones_stay_until_they_are_dropped() {
-        let address = "127.0.0.1:0".parse().unwrap();
-        let secrets = Secrets::start(address, None, Controls::new(Access::unrestricted())).unwrap();
-        let keys = SealingKeys::open(Arc::new(secrets), vec!["sealing".to_owned()]).unwrap();
+        let secrets = secrets();
+        let keys = open(&[&secrets]);
         let second = keys.rotate().unwrap();
         let [new, old] = second.as_slice() else { panic!("two keys: {second:?}") };
         assert_ne!(new, old);
@@ -129,7 +168,18 @@ mod tests {
         let last = keys.drop_earlier().unwrap();
         assert!(last.len() == 1 && !second.contains(&last[0]), "{last:?}");
         // A later start leaves them as they are.
-        let again = SealingKeys::open(Arc::clone(&keys.secrets), keys.names.clone()).unwrap();
-        assert_eq!(again.drop_earlier().unwrap(), last);
+        assert_eq!(open(&[&secrets]).drop_earlier().unwrap(), last);
+    }
+
+    #[test]
+    fn all_regions_have_one_set_and_keep_what_each_had_before() {
+        let [first, second] = [secrets(), secrets()];
+        let alone = open(&[&second]).drop_earlier().unwrap();
+        let before = open(&[&first]).drop_earlier().unwrap();
+        let both = open(&[&first, &second]);
+        assert_eq!(first.get(NAME), second.get(NAME));
+        let rotated = both.rotate().unwrap();
+        assert_eq!(rotated[1..], [before, alone].concat());
+        assert_eq!(first.get(NAME), second.get(NAME));
     }
 }

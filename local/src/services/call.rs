@@ -16,6 +16,10 @@ pub enum Service {
     S3,
     /// Queues.
     Sqs,
+    /// Topics.
+    Sns,
+    /// Event buses.
+    EventBridge,
     /// Secrets Manager.
     Secrets,
     /// Lambda's Invoke API.
@@ -30,6 +34,8 @@ impl fmt::Display for Service {
             Self::DynamoDb => "dynamodb",
             Self::S3 => "s3",
             Self::Sqs => "sqs",
+            Self::Sns => "sns",
+            Self::EventBridge => "eventbridge",
             Self::Secrets => "secrets",
             Self::Lambda => "lambda",
             Self::Connections => "connections",
@@ -47,7 +53,7 @@ pub struct Call {
     /// The API's name of the operation: `TransactWriteItems`, `PutObject`, `SendMessage`, `GetSecretValue`, `Invoke`,
     /// `PostToConnection`.
     pub operation: String,
-    /// What it is about: table names, `bucket/key`, a queue's, a secret's or a function's name, a connection id.
+    /// What it is about: table names, `bucket/key`, a queue's, a topic's, a bus's, a secret's or a function's name, a connection id.
     pub resources: Vec<String>,
 }
 

@@ -11,6 +11,7 @@
 //! | `DELETE /faults` | 200 `{"rules": []}`; all of them |
 //! | `POST /usage` | 200 `{"recording": true}`; counting begins anew |
 //! | `GET /usage` | 200, a [`Snapshot`](super::usage::Snapshot); with `?reset=true`, counting then begins anew |
+//! | `GET /usage?caller=api-*` | 200, the same of callers with such a name |
 //! | `DELETE /usage` | 200, the last snapshot; counting ends |
 //! | `GET /access` | 200 `{"used": [...], "unused": [...], "denied": [...]}`, [`Grant`](super::access::Grant)s and [`Denied`](super::access::Denied) |
 //!
@@ -75,10 +76,14 @@ async fn release(State(controls): State<Controls>, Path(id): Path<u64>) -> Respo
 struct SnapshotQuery {
     #[serde(default)]
     reset: bool,
+    caller: Option<String>,
 }
 
 async fn snapshot(State(controls): State<Controls>, Query(query): Query<SnapshotQuery>) -> Response {
-    let snapshot = controls.usage.snapshot();
+    let mut snapshot = controls.usage.snapshot();
+    if let Some(pattern) = &query.caller {
+        snapshot = snapshot.of_callers(pattern);
+    }
     if query.reset {
         controls.usage.record();
     }

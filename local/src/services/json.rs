@@ -13,13 +13,15 @@ use super::faults::Failure;
 use super::pipeline::{self, Api, Controls};
 use super::server::{Body, Handler};
 
-/// Which of the two JSON protocols, told by the content type.
+/// Which protocol, told by the content type of answers.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Protocol {
     /// DynamoDB and SQS.
     Json10,
-    /// Secrets Manager.
+    /// Secrets Manager and `EventBridge`.
     Json11,
+    /// SNS: a form is answered with XML.
+    Query,
 }
 
 /// An API of this protocol on a port of its own.
@@ -41,6 +43,7 @@ impl<A: Api<Body = Bytes, Answer = Body> + Send + 'static> Handler for Endpoint<
         let content_type = match self.protocol {
             Protocol::Json10 => "application/x-amz-json-1.0",
             Protocol::Json11 => "application/x-amz-json-1.1",
+            Protocol::Query => "text/xml",
         };
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

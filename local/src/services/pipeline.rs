@@ -5,6 +5,7 @@
 //! 3. Read: the resources, the permissions that it needs, and the rest of the request ([`Api::read`]).
 //! 4. Policy: [`Access`] holds every permission against the caller's policy.
 //! 5. Faults: [`Faults`] may delay, hold, fail or cut off the request.
+//!    Rules for entries of a batch are handed to the service ([`Api::fail_entries`]).
 //! 6. Perform: the service does its work ([`Api::perform`]).
 //! 7. Settle: a fault rule may hold the answer back, or lose it.
 //! 8. Note: [`Usage`] counts the request, if somebody measures.
@@ -27,10 +28,11 @@ use http::{HeaderMap, Request, Response, StatusCode};
 
 use super::access::{Access, Caller, Denied, Permission, Unauthenticated};
 use super::call::{Call, Hangup, Service};
-use super::faults::{Aftermath, Failure, Faults};
+use super::faults::{Aftermath, EntryFault, Failure, Faults};
+use super::switch::Switch;
 use super::usage::{Units, Usage};
 
-/// The policies, fault rules and counters of one region. Cheap to clone; all clones are one.
+/// The policies, fault rules, counters and main switch of one region. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
 pub struct Controls {
     /// Who may do what.
@@ -39,6 +41,8 @@ pub struct Controls {
     pub faults: Arc<Faults>,
     /// What was asked.
     pub usage: Arc<Usage>,
+    /// Whether anybody is answered at all.
+    pub switch: Switch,
 }
 
 /// One AWS API behind the pipeline.
@@ -72,6 +76,9 @@ pub(crate) trait Api: Sync {
 
     /// Does what was asked.
     fn perform(&self, call: &Call, work: Self::Work) -> impl Future<Output = Response<Self::Answer>> + Send;
+
+    /// Has the entries of a batch fail that `fault` hits. Most operations have none.
+    fn fail_entries(&self, _work: &mut Self::Work, _fault: &EntryFault) {}
 
     /// A refusal on the wire; with the work, unless the caller is unknown.
     fn refuse(&self, refusal: Refusal, work: Option<&Self::Work>) -> Response<Self::Answer>;
@@ -128,11 +135,14 @@ pub(crate) async fn run<A: Api>(
         Ok(admitted) => admitted,
         Err(refused) => return Ok(*refused),
     };
-    let Reading { operation, resources, permissions, work } = reading;
+    let Reading { operation, resources, permissions, mut work } = reading;
     let call = Call { caller, service: A::SERVICE, operation, resources };
     let (passage, entered) = controls.enter(call, start, &permissions).await;
     let mut response = match entered {
-        Ok(()) => api.perform(&passage.call, work).await,
+        Ok(()) => {
+            passage.aftermath.entries.iter().for_each(|fault| api.fail_entries(&mut work, fault));
+            api.perform(&passage.call, work).await
+        }
         Err(refusal) => api.refuse(refusal, Some(&work)),
     };
     let consumed = response.extensions_mut().remove().map_or_else(Vec::new, |Consumed(units)| units);
@@ -159,7 +169,8 @@ fn admit<A: Api>(
 impl Controls {
     /// No faults and no measurement yet.
     pub fn new(access: Access) -> Self {
-        Self { access: Arc::new(access), faults: Arc::default(), usage: Arc::default() }
+        let (faults, usage, switch) = (Arc::default(), Arc::default(), Switch::default());
+        Self { access: Arc::new(access), faults, usage, switch }
     }
 
     /// Steps 4 and 5 for a request that was received at `start`. A refused request leaves like any other.

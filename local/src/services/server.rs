@@ -4,7 +4,9 @@
 //! 2. The handler may block its thread: `SQLite` is called where the request is parsed. That is why the server never
 //!    shares the runtime of the region.
 //! 3. A handler that answers [`Hangup`] closes the connection without a byte: what a client sees of a server that died.
-//! 4. Dropping the server stops it and waits for its thread; requests that are still waiting (held by a fault rule, for
+//! 4. While its region's [`Switch`] is off, nobody is answered: connections are dropped with what was asked on them, and new
+//!    ones are reset.
+//! 5. Dropping the server stops it and waits for its thread; requests that are still waiting (held by a fault rule, for
 //!    example) lose their connection.
 //!
 //! Limits: HTTP/1.1 only, bodies up to the bound that the handler sets.
@@ -25,8 +27,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::call::Hangup;
+use super::switch::{self, Switch};
 
 /// Worker threads of one server. `SQLite` is behind one lock, and on the two cores that region, functions and clients share
 /// a second worker waits for that lock more than it gets done: 0.42 ms of processor time an order instead of 0.39.
@@ -87,9 +91,10 @@ impl Server {
         service: &'static str,
         address: SocketAddr,
         handler: H,
+        switch: Switch,
     ) -> Result<Self, StartError> {
         let listen = |source| StartError::Listen { service, address, source };
-        Self::on(service, std::net::TcpListener::bind(address).map_err(listen)?, handler)
+        Self::on(service, std::net::TcpListener::bind(address).map_err(listen)?, handler, switch)
     }
 
     /// The same on a port that is bound already.
@@ -97,6 +102,7 @@ impl Server {
         service: &'static str,
         listener: std::net::TcpListener,
         handler: H,
+        switch: Switch,
     ) -> Result<Self, StartError> {
         let thread = |source| StartError::Thread { service, source };
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -119,7 +125,7 @@ impl Server {
                     tokio::select! {
                         // The sender is never used, only dropped.
                         _ = stopped => {}
-                        () = accept(listener, Arc::new(handler)) => {}
+                        () = accept(listener, Arc::new(handler), switch) => {}
                     }
                 });
             })
@@ -144,11 +150,26 @@ impl Drop for Server {
     }
 }
 
-async fn accept<H: Handler>(listener: TcpListener, handler: Arc<H>) {
+async fn accept<H: Handler>(listener: TcpListener, handler: Arc<H>, switch: Switch) {
+    let mut connections = JoinSet::new();
     loop {
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            () = switch.off() => {
+                connections.shutdown().await;
+                switch::refuse(&listener, switch.on()).await;
+                continue;
+            }
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "the task of a connection failed");
+                }
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
             Ok((stream, _)) => {
-                tokio::spawn(serve(stream, Arc::clone(&handler)));
+                connections.spawn(serve(stream, Arc::clone(&handler)));
             }
             // Out of file descriptors, or the peer gave up: neither is a reason to stop serving the others.
             Err(error) => {

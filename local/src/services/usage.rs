@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::access::{Case, matches};
 use super::call::{Call, Service};
 
 /// Requests that the log keeps: enough for any test, and bounded under a benchmark.
@@ -230,6 +231,17 @@ impl Usage {
 }
 
 impl Snapshot {
+    /// What callers of that name did; `*` stands for any text.
+    #[must_use]
+    pub fn of_callers(mut self, pattern: &str) -> Self {
+        let fits = |caller: &str| matches(pattern, caller, Case::Kept);
+        self.requests.retain(|row| fits(&row.caller));
+        self.capacity.retain(|row| fits(&row.caller));
+        self.log.retain(|entry| fits(&entry.caller));
+        self.sequential_round_trips = longest_chain(&self.log);
+        self
+    }
+
     /// How many requests were made.
     pub fn total(&self) -> u64 {
         self.requests.iter().map(|row| row.requests).sum()

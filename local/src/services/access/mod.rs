@@ -13,8 +13,8 @@
 //! 127.0.0.1, and what is to be found is a missing permission, not a forger. S3 verifies signatures, since presigned URLs
 //! are made of nothing else.
 //!
-//! Limits: `Allow` statements only; no `Deny`, no other conditions, no resource policies, no permission boundaries. A
-//! template with a `Deny` or another condition is refused at the start.
+//! Limits: `Allow` statements only; no `Deny`, no other conditions, no permission boundaries. A template with a `Deny` or
+//! another condition is refused at the start. Resource policies decide over deliveries only, in `services/delivery.rs`.
 
 mod policy;
 mod signature;
@@ -27,11 +27,11 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
-pub(in crate::services) use policy::{Case, matches};
+pub(in crate::services) use policy::{Case, covers, matches};
 pub use policy::{Details, Grant, Permission};
-pub use signature::{Unauthenticated, access_key_id};
+pub use signature::{Credential, Unauthenticated, credential};
 
-use crate::template::arn;
+use crate::template::arn::{self, Arns};
 use crate::template::model::Stack;
 use policy::Policy;
 
@@ -110,6 +110,8 @@ enum Strangers {
 /// The callers of one region and their policies.
 #[derive(Debug)]
 pub struct Access {
+    /// Names the resources that policies are about.
+    pub arns: Arns,
     operator: Key,
     functions: Vec<(Key, Arc<Role>)>,
     callers: HashMap<String, Caller>,
@@ -143,7 +145,8 @@ impl Access {
             .map(|(key, role)| (key.access_key_id.clone(), Caller::Function(Arc::clone(role))))
             .chain([(operator.access_key_id.clone(), Caller::Operator)])
             .collect();
-        Self { operator, functions, callers, strangers: Strangers::Refused, denied: Mutex::default() }
+        let (arns, strangers) = (stack.arns.clone(), Strangers::Refused);
+        Self { arns, operator, functions, callers, strangers, denied: Mutex::default() }
     }
 
     /// Whoever calls is the operator, whatever the key: for library tests, which have no template.
@@ -177,10 +180,11 @@ impl Access {
         }
     }
 
-    /// Who signed a request, by its headers.
+    /// Who signed a request for this region, by its headers.
     pub fn authenticate(&self, headers: &http::HeaderMap) -> Result<Caller, Unauthenticated> {
-        let id = access_key_id(headers)?;
-        self.caller(id).ok_or(Unauthenticated::UnknownKey)
+        let Credential { access_key_id, region } = credential(headers)?;
+        let caller = self.caller(access_key_id).ok_or(Unauthenticated::UnknownKey)?;
+        if region == self.arns.region() { Ok(caller) } else { Err(Unauthenticated::OtherRegion) }
     }
 
     /// Whether `caller` may do `action` (`dynamodb:GetItem`) to `resource` (an ARN, or `*` where the action has none).

@@ -149,7 +149,7 @@ const ARN_COMPONENTS: usize = 6;
 
 /// Whether the ARN `pattern` of a statement covers `resource`. A wildcard stays within its component of the ARN, as with
 /// `ArnLike`; `*` alone is everything.
-fn covers(pattern: &str, resource: &str) -> bool {
+pub(in crate::services) fn covers(pattern: &str, resource: &str) -> bool {
     if pattern == "*" {
         return true;
     }

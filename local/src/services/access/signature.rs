@@ -12,6 +12,9 @@ pub enum Unauthenticated {
     /// Signed with a key that this region never gave out.
     #[error("The security token included in the request is invalid.")]
     UnknownKey,
+    /// Signed for another region.
+    #[error("Credential should be scoped to a valid region.")]
+    OtherRegion,
 }
 
 impl Unauthenticated {
@@ -20,18 +23,30 @@ impl Unauthenticated {
         match self {
             Self::Unsigned => "MissingAuthenticationTokenException",
             Self::UnknownKey => "UnrecognizedClientException",
+            Self::OtherRegion => "InvalidSignatureException",
         }
     }
 }
 
-/// The access key id of `AWS4-HMAC-SHA256 Credential=<id>/<date>/<region>/<service>/aws4_request, ...`.
-pub fn access_key_id(headers: &HeaderMap) -> Result<&str, Unauthenticated> {
+/// What a signature says of itself: `<id>/<date>/<region>/<service>/aws4_request`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credential<'a> {
+    /// Whose key.
+    pub access_key_id: &'a str,
+    /// What region it is for.
+    pub region: &'a str,
+}
+
+/// The credential of `AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...`.
+pub fn credential(headers: &HeaderMap) -> Result<Credential<'_>, Unauthenticated> {
     headers
         .get(AUTHORIZATION)
         .and_then(|header| header.to_str().ok())
         .and_then(|header| header.strip_prefix("AWS4-HMAC-SHA256 "))
         .and_then(|fields| fields.split(',').find_map(|field| field.trim().strip_prefix("Credential=")))
-        .and_then(|credential| credential.split_once('/'))
-        .map(|(id, _)| id)
+        .and_then(|credential| {
+            let mut parts = credential.split('/');
+            Some(Credential { access_key_id: parts.next()?, region: parts.nth(1)? })
+        })
         .ok_or(Unauthenticated::Unsigned)
 }

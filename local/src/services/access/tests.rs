@@ -51,7 +51,7 @@ fn a_wildcard_covers_no_more_than_its_component_of_an_arn() {
         let access = Access::new(&stack(&[(&["dynamodb:GetItem"], &[resource])]));
         access.check(&caller(&access), "dynamodb:GetItem", wanted).is_ok()
     };
-    let orders = arn::table("OrdersTable");
+    let orders = arn::local().table("OrdersTable");
     assert!(allowed("*", &orders));
     assert!(allowed("arn:*:dynamodb:*:*:table/Orders*", &orders));
     assert!(allowed("arn:aws:dynamodb:*:*:*", &orders));
@@ -62,7 +62,7 @@ fn a_wildcard_covers_no_more_than_its_component_of_an_arn() {
 
 #[test]
 fn a_call_outside_the_policy_is_denied_in_the_words_of_aws() {
-    let orders = arn::table("OrdersTable");
+    let orders = arn::local().table("OrdersTable");
     let access = Access::new(&stack(&[(&["dynamodb:GetItem"], &[&orders])]));
     access.check(&caller(&access), "dynamodb:GetItem", &orders).unwrap();
     assert!(access.denied().is_empty());
@@ -78,14 +78,14 @@ fn a_call_outside_the_policy_is_denied_in_the_words_of_aws() {
 
 #[test]
 fn a_table_does_not_include_its_indexes() {
-    let access = Access::new(&stack(&[(&["dynamodb:Query"], &[&arn::table("OrdersTable")])]));
-    let index = arn::index("OrdersTable", "byCustomer");
+    let access = Access::new(&stack(&[(&["dynamodb:Query"], &[&arn::local().table("OrdersTable")])]));
+    let index = arn::local().index("OrdersTable", "byCustomer");
     assert!(access.check(&caller(&access), "dynamodb:Query", &index).is_err());
 }
 
 #[test]
 fn a_request_that_shows_nothing_of_itself_meets_no_condition() {
-    let orders = arn::table("OrdersTable");
+    let orders = arn::local().table("OrdersTable");
     let mut stack = stack(&[(&["dynamodb:UpdateItem"], &[&orders])]);
     stack.functions[0].policy[0].conditions = vec![Condition::Attributes(["note".to_owned()].into())];
     let access = Access::new(&stack);
@@ -97,7 +97,7 @@ fn a_request_that_shows_nothing_of_itself_meets_no_condition() {
 
 #[test]
 fn what_no_call_needed_is_told_pair_by_pair() {
-    let (orders, stock) = (arn::table("OrdersTable"), arn::table("StockTable"));
+    let (orders, stock) = (arn::local().table("OrdersTable"), arn::local().table("StockTable"));
     let access = Access::new(&stack(&[(&["dynamodb:GetItem", "dynamodb:PutItem"], &[&orders, &stock])]));
     access.check(&caller(&access), "dynamodb:GetItem", &orders).unwrap();
     access.check(&caller(&access), "dynamodb:PutItem", &stock).unwrap();
@@ -118,7 +118,7 @@ fn what_no_call_needed_is_told_pair_by_pair() {
 fn the_operator_may_do_everything_and_a_stranger_nothing() {
     let access = Access::new(&stack(&[]));
     let operator = access.caller(&access.operator().access_key_id).unwrap();
-    access.check(&operator, "dynamodb:DeleteTable", &arn::table("OrdersTable")).unwrap();
+    access.check(&operator, "dynamodb:DeleteTable", &arn::local().table("OrdersTable")).unwrap();
     assert!(access.caller("AKIAIOSFODNN7EXAMPLE").is_none());
 }
 
@@ -126,4 +126,21 @@ fn the_operator_may_do_everything_and_a_stranger_nothing() {
 fn no_secret_key_is_ever_printed() {
     let access = Access::new(&stack(&[]));
     assert!(!format!("{access:?}").contains(&access.operator().secret_access_key));
+}
+
+#[test]
+fn a_signature_for_another_region_is_not_taken() {
+    let stack = Stack { arns: arn::Arns::of("ap-east-2"), ..stack(&[]) };
+    let access = Access::new(&stack);
+    let signed_for = |region: &str| {
+        let credential =
+            format!("{}/20261120/{region}/dynamodb/aws4_request", access.operator().access_key_id);
+        let signed = format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=x");
+        let headers = http::HeaderMap::from_iter([(http::header::AUTHORIZATION, signed.parse().unwrap())]);
+        access.authenticate(&headers).map(|_| ())
+    };
+    assert_eq!(signed_for("ap-east-2"), Ok(()));
+    for other in ["ap-northeast-1", "local", ""] {
+        assert_eq!(signed_for(other), Err(Unauthenticated::OtherRegion), "{other}");
+    }
 }

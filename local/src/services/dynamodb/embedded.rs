@@ -1,8 +1,10 @@
 //! A DynamoDB for one test: the given tables, in memory, on a free port, gone when dropped.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
+use super::replication::RegionTables;
 use super::streams::Streams;
 use super::{DynamoDb, DynamoDbError, Storage};
 use crate::services::Controls;
@@ -22,6 +24,11 @@ impl Embedded {
     /// Starts a DynamoDB that holds exactly `tables`, empty. Any credentials are accepted and may do everything.
     pub fn start(tables: &[Table]) -> Result<Self, DynamoDbError> {
         Self::with(Storage::Memory, tables, Controls::new(Access::unrestricted()))
+    }
+
+    /// The same, with the rows in a file in `folder`.
+    pub fn start_in(folder: &Path, tables: &[Table]) -> Result<Self, DynamoDbError> {
+        Self::with(Storage::Folder(folder), tables, Controls::new(Access::unrestricted()))
     }
 
     /// The same, with the rows in another DynamoDB: see [`Storage::Remote`]. Faults and usage are still this one's.
@@ -63,6 +70,11 @@ impl Embedded {
     /// The streams of the tables; `None` over another DynamoDB.
     pub fn streams(&self) -> Option<Arc<Streams>> {
         self.dynamodb.streams()
+    }
+
+    /// The tables, for a replication; `None` over another DynamoDB.
+    pub fn region_tables(&self) -> Option<RegionTables> {
+        self.dynamodb.region_tables()
     }
 
     /// Deletes expired items now, as TTL does in its own time; how many there were.

@@ -9,6 +9,7 @@ use http::{Response, StatusCode};
 use super::engine::Engine;
 use super::operations::{self, Consumed, Metering};
 use super::remote::TABLE_TARGET;
+use super::replication::Membership;
 use super::request::Outline;
 use super::streams;
 use crate::services::call::{Call, Service};
@@ -16,6 +17,7 @@ use crate::services::json;
 use crate::services::pipeline::{self, Api, Reading, Refusal, Refused};
 use crate::services::server::Body;
 use crate::services::usage::{Units, Usage};
+use crate::template::arn::Arns;
 
 /// DynamoDB's own bound on a request.
 pub(super) const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
@@ -31,6 +33,7 @@ const WRITES: [&str; 5] = ["PutItem", "UpdateItem", "DeleteItem", "BatchWriteIte
 
 pub(super) struct DynamoDbApi {
     pub(super) engine: Arc<Engine>,
+    pub(super) arns: Arns,
     pub(super) usage: Arc<Usage>,
 }
 
@@ -62,7 +65,7 @@ impl Api for DynamoDbApi {
         let body = String::from_utf8(body.into()).map_err(|_| malformed("the body is not UTF-8"))?;
         let outline: Outline = serde_json::from_str(&body).map_err(|error| malformed(&error.to_string()))?;
         let work = Work { body, transaction_len: outline.transaction_len() };
-        let permissions = outline.permissions(&operation).into_iter().collect();
+        let permissions = outline.permissions(&operation, &self.arns).into_iter().collect();
         Ok(Reading { resources: outline.tables(), permissions, operation, work })
     }
 
@@ -89,18 +92,36 @@ impl DynamoDbApi {
     /// Blocks while the embedded engine works, which is why this endpoint has threads of its own.
     async fn ask_engine(&self, call: &Call, body: &str) -> (Response<Body>, Vec<Consumed>) {
         let operation = call.operation.as_str();
-        let (database, tokens, streams) = match &*self.engine {
-            Engine::Embedded { database, tokens, streams } => (database, tokens, streams),
+        let (database, tokens, streams, membership) = match &*self.engine {
+            Engine::Embedded { database, tokens, streams, membership } => {
+                (database, tokens, streams, membership.get())
+            }
             Engine::Remote(remote) => return (remote.run(operation, body).await, Vec::new()),
         };
         if streams::api::OPERATIONS.contains(&operation) {
             return (stream_answer(streams.answer(operation, body)), Vec::new());
         }
         let metering = if self.usage.is_recording() { Metering::On } else { Metering::Off };
-        let answer = operations::run(database, tokens, streams, operation, body, metering);
-        if !READS.contains(&operation) {
+        let run = || operations::run(database, tokens, streams, operation, body, metering);
+        let work = || {
+            if READS.contains(&operation) {
+                return run();
+            }
+            let _turn = membership.map(Membership::write);
+            let answer = run();
             streams.written(&call.resources);
-        }
+            answer
+        };
+        let must_agree = |own: &&Membership| own.must_agree(operation, &call.resources, body);
+        let answer = match membership.filter(must_agree) {
+            None => work(),
+            Some(own) => match own.agree(operation, body, work).await {
+                Ok(answer) => answer,
+                Err(refused) => {
+                    return (json::error(refused.status, refused.kind, &refused.message), Vec::new());
+                }
+            },
+        };
         match answer {
             Some(Ok(done)) => (json::answer(StatusCode::OK, done.body), done.consumed),
             Some(Err(error)) => {

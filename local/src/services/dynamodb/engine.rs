@@ -9,13 +9,14 @@
 //! both images from then on (see [`streams`](super::streams)).
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dynoxide::storage::Storage;
 use dynoxide::{Database, DynoxideError};
 use ulid::Ulid;
 
 use super::remote::Remote;
+use super::replication::Membership;
 use super::streams::{RETENTION, Streams};
 use super::tokens::Tokens;
 use crate::clock;
@@ -40,6 +41,8 @@ pub(super) enum Engine {
         tokens: Tokens,
         /// The streams of the tables.
         streams: Arc<Streams>,
+        /// Empty unless the region has joined others.
+        membership: Arc<OnceLock<Membership>>,
     },
     /// Another DynamoDB.
     Remote(Remote),
@@ -48,9 +51,10 @@ pub(super) enum Engine {
 impl Engine {
     /// Deletes expired items now; how many there were.
     pub(super) fn sweep_ttl(&self) -> Result<usize, String> {
-        let Self::Embedded { database, streams, .. } = self else {
+        let Self::Embedded { database, streams, membership, .. } = self else {
             return Err("they are in another DynamoDB".to_owned());
         };
+        let _turn = membership.get().map(Membership::write);
         let items = database.sweep_ttl().map_err(|error| error.to_string())?;
         if items > 0 {
             streams.written(&[]);

@@ -1,7 +1,8 @@
 //! DynamoDB in the process: the template's tables over an embedded SQLite-backed engine, behind our own endpoint.
 //!
-//! Limits of the engine: reads are always consistent, there are no global tables, nothing is ever throttled and no
-//! transaction conflicts by itself.
+//! The tables of several regions can be joined to global tables ([`replication`]).
+//!
+//! Limits of the engine: reads are always consistent, nothing is ever throttled and no transaction conflicts by itself.
 
 mod attributes;
 mod embedded;
@@ -9,6 +10,7 @@ mod endpoint;
 mod engine;
 mod operations;
 mod remote;
+pub mod replication;
 mod request;
 pub mod streams;
 mod sweeper;
@@ -18,7 +20,7 @@ mod tokens;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use embedded::Embedded;
@@ -27,10 +29,12 @@ pub use tables::TableError;
 use super::json::{Endpoint, Protocol};
 use super::pipeline::Controls;
 use super::server::{Server, StartError};
+use crate::template::arn::Arns;
 use crate::template::model::Table;
 use endpoint::{DynamoDbApi, MAX_BODY_BYTES};
 use engine::Engine;
 use remote::Remote;
+use replication::RegionTables;
 use streams::Streams;
 use sweeper::Sweeper;
 use tokens::Tokens;
@@ -80,6 +84,7 @@ pub struct DynamoDb {
     server: Server,
     sweeper: Option<Sweeper>,
     engine: Arc<Engine>,
+    folder: Option<PathBuf>,
 }
 
 impl fmt::Debug for DynamoDb {
@@ -96,11 +101,18 @@ impl DynamoDb {
         tables: &[Table],
         controls: Controls,
     ) -> Result<Self, DynamoDbError> {
-        let engine = Arc::new(open(storage, tables)?);
-        let api = DynamoDbApi { engine: Arc::clone(&engine), usage: Arc::clone(&controls.usage) };
+        let arns = &controls.access.arns;
+        let engine = Arc::new(open(storage, tables, arns)?);
+        let usage = Arc::clone(&controls.usage);
+        let api = DynamoDbApi { engine: Arc::clone(&engine), arns: arns.clone(), usage };
+        let switch = controls.switch.clone();
         let endpoint = Endpoint { api, protocol: Protocol::Json10, max_body_bytes: MAX_BODY_BYTES, controls };
-        let server = Server::start("DynamoDB", address, endpoint)?;
-        Ok(Self { server, sweeper: None, engine })
+        let server = Server::start("DynamoDB", address, endpoint, switch)?;
+        let folder = match storage {
+            Storage::Folder(folder) => Some(folder.to_owned()),
+            Storage::Memory | Storage::Remote(_) => None,
+        };
+        Ok(Self { server, sweeper: None, engine, folder })
     }
 
     /// Deletes expired items every so often from now on.
@@ -124,13 +136,26 @@ impl DynamoDb {
         }
     }
 
+    /// The tables, for a [`Replication`](replication::Replication); `None` if they are in another DynamoDB.
+    pub fn region_tables(&self) -> Option<RegionTables> {
+        match &*self.engine {
+            Engine::Embedded { database, streams, membership, .. } => Some(RegionTables {
+                database: database.clone(),
+                streams: Arc::clone(streams),
+                membership: Arc::clone(membership),
+                folder: self.folder.clone(),
+            }),
+            Engine::Remote(_) => None,
+        }
+    }
+
     /// What `AWS_ENDPOINT_URL_DYNAMODB` is set to.
     pub fn endpoint_url(&self) -> String {
         format!("http://{}", self.server.address())
     }
 }
 
-fn open(storage: Storage<'_>, tables: &[Table]) -> Result<Engine, DynamoDbError> {
+fn open(storage: Storage<'_>, tables: &[Table], arns: &Arns) -> Result<Engine, DynamoDbError> {
     let (path, opened) = match storage {
         Storage::Memory => (PathBuf::from("memory"), engine::in_memory()),
         Storage::Folder(folder) => {
@@ -142,6 +167,7 @@ fn open(storage: Storage<'_>, tables: &[Table]) -> Result<Engine, DynamoDbError>
     };
     let database = opened.map_err(|error| DynamoDbError::Open { path, reason: error.to_string() })?;
     tables::ensure(&database, tables)?;
-    let streams = Arc::new(Streams::new(database.clone(), tables));
-    Ok(Engine::Embedded { database, tokens: Tokens::default(), streams })
+    let streams = Arc::new(Streams::new(database.clone(), tables, arns.clone()));
+    let membership = Arc::new(OnceLock::new());
+    Ok(Engine::Embedded { database, tokens: Tokens::default(), streams, membership })
 }

@@ -14,7 +14,6 @@ use serde_json::Value;
 
 use super::streams::Streams;
 use super::tokens::Tokens;
-use crate::template::arn;
 
 /// Whether the capacity that requests consume is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +148,7 @@ fn describe(answer: &impl Serialize, member: &str, streams: &Streams) -> Result<
     let internal = |error: serde_json::Error| DynoxideError::InternalServerError(error.to_string());
     let text = serde_json::to_string(answer).map_err(internal)?;
     let engine = format!("arn:aws:dynamodb:{}:", dynoxide::streams::LOCAL_REGION);
-    let text = text.replace(&engine, &format!("arn:aws:dynamodb:{}:", arn::REGION));
+    let text = text.replace(&engine, &format!("arn:aws:dynamodb:{}:", streams.arns().region()));
     let mut answer: Value = serde_json::from_str(&text).map_err(internal)?;
     if let Some(description) = answer.get_mut(member) {
         streams.correct_description(description);

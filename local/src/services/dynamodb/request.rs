@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer};
 use super::attributes;
 use super::streams::api::ShardIterator;
 use crate::services::access::{Details, Permission};
-use crate::template::arn;
+use crate::template::arn::Arns;
 
 /// The action whose requests are shown to conditions.
 const UPDATE: &str = "UpdateItem";
@@ -105,9 +105,9 @@ fn table_name(name_or_arn: &str) -> &str {
 }
 
 /// An ARN of the engine, which has a region name of its own, as this region writes it.
-fn local_arn(engine_arn: &str) -> String {
+fn local_arn(engine_arn: &str, arns: &Arns) -> String {
     match engine_arn.split_once(":table/") {
-        Some((_, rest)) => arn::table(rest),
+        Some((_, rest)) => arns.table(rest),
         None => engine_arn.to_owned(),
     }
 }
@@ -139,25 +139,25 @@ impl Outline {
     }
 
     /// Everything that a caller must be allowed to do, each once.
-    pub(super) fn permissions(&self, operation: &str) -> BTreeSet<Permission> {
+    pub(super) fn permissions(&self, operation: &str, arns: &Arns) -> BTreeSet<Permission> {
         if let Some(items) = &self.transact_items {
             let parts = items.iter().flat_map(TransactItem::parts);
-            return parts.map(|(action, entry)| entry.permission(action)).collect();
+            return parts.map(|(action, entry)| entry.permission(action, arns)).collect();
         }
         if let Some(items) = &self.request_items {
-            let tables = items.iter().map(|name| arn::table(table_name(name)));
+            let tables = items.iter().map(|name| arns.table(table_name(name)));
             return tables.map(|resource| permission(operation, resource, None)).collect();
         }
-        BTreeSet::from([self.permission(operation)])
+        BTreeSet::from([self.permission(operation, arns)])
     }
 
-    fn permission(&self, operation: &str) -> Permission {
+    fn permission(&self, operation: &str, arns: &Arns) -> Permission {
         let resource = match (&self.table_name, &self.index_name) {
-            (Some(table), Some(index)) => arn::index(table_name(table), index),
-            (Some(table), None) => arn::table(table_name(table)),
+            (Some(table), Some(index)) => arns.index(table_name(table), index),
+            (Some(table), None) => arns.table(table_name(table)),
             (None, _) => match self.stream_arn.as_ref().or(self.resource_arn.as_ref()) {
-                Some(arn) => local_arn(arn),
-                None => self.iterator().map_or("*".to_owned(), |iterator| arn::stream(&iterator.table)),
+                Some(arn) => local_arn(arn, arns),
+                None => self.iterator().map_or("*".to_owned(), |iterator| arns.stream(&iterator.table)),
             },
         };
         permission(operation, resource, (operation == UPDATE).then(|| self.details()))

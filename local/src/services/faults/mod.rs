@@ -4,8 +4,9 @@
 //!    applies its effect to the next `times` of them (with `probability`), and counts both.
 //! 2. Before a request has its effect, all rules are asked in the order in which they were added. Delays and holds add
 //!    up; the first error or reset ends the request.
-//! 3. After the effect, `commitThenReset` loses the answer and `hold` with `"when": "after"` keeps it back.
-//! 4. A held request waits until its rule is released or removed, or until its client is gone: a request held *before*
+//! 3. `failEntries` has entries of a batch fail, each by itself, in an answer that is 200.
+//! 4. After the effect, `commitThenReset` loses the answer and `hold` with `"when": "after"` keeps it back.
+//! 5. A held request waits until its rule is released or removed, or until its client is gone: a request held *before*
 //!    its effect whose client was killed never has one.
 //!
 //! So a test stops a process between two steps without a guess at timing: hold the second step, wait for
@@ -20,7 +21,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::watch;
 
-pub use rule::{Effect, Failure, Matcher, Rule, When};
+pub use rule::{Effect, EntryFault, Failure, Matcher, Rule, When};
 
 use super::call::{Call, Hangup};
 
@@ -51,6 +52,8 @@ pub struct Status {
 pub struct Aftermath {
     holds: Vec<Arc<Active>>,
     reset: bool,
+    /// What is to fail of a batch.
+    pub(super) entries: Vec<EntryFault>,
 }
 
 impl Aftermath {
@@ -202,9 +205,10 @@ impl Faults {
                 Effect::Hold { when: When::Before } => rule.hold().await,
                 Effect::Hold { when: When::After } => aftermath.holds.push(rule),
                 Effect::CommitThenReset => aftermath.reset = true,
+                Effect::FailEntries { fault } => aftermath.entries.push(fault.clone()),
                 Effect::Error { failure } => return (Aftermath::default(), Err(failure.clone())),
                 Effect::Reset => {
-                    let lost = Aftermath { holds: Vec::new(), reset: true };
+                    let lost = Aftermath { reset: true, ..Aftermath::default() };
                     return (lost, Err(Failure::InternalServerError));
                 }
             }

@@ -10,7 +10,8 @@
 //!
 //! Everything but `effect` may be left out: an empty match covers every request, `times` without a number is always.
 //! Other effects: `{"kind": "delay", "millis": 50}`, `{"kind": "reset"}`, `{"kind": "commitThenReset"}`,
-//! `{"kind": "hold", "when": "before"}` (or `"after"`).
+//! `{"kind": "hold", "when": "before"}` (or `"after"`), and for `PutEvents`, `PublishBatch` and `SendMessageBatch`
+//! `{"kind": "failEntries", "positions": [0, 2], "containing": "ord_1", "code": "ThrottlingException"}`: see [`EntryFault`].
 
 use serde::{Deserialize, Serialize};
 
@@ -51,8 +52,8 @@ pub struct Matcher {
     /// Only this operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
-    /// Only requests about it, among others: a table, `bucket/key`, a queue's, a secret's or a function's name, or a
-    /// connection id.
+    /// Only requests about it, among others: a table, `bucket/key`, the name of a queue, a topic, an event bus, a secret or
+    /// a function, or a connection id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
     /// Only requests of this function, or of `operator`.
@@ -96,6 +97,46 @@ pub enum Effect {
         /// Before or after the effect.
         when: When,
     },
+    /// Answered with 200, and these entries of its batch failed. Requests without a batch pass.
+    FailEntries {
+        /// Which entries, and how.
+        #[serde(flatten)]
+        fault: EntryFault,
+    },
+}
+
+/// Entries of a batch that fail, without any effect, while the others are done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EntryFault {
+    /// Positions in the batch, from 0; any position when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub positions: Vec<usize>,
+    /// Only entries whose detail, message or body has this text in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub containing: Option<String>,
+    /// The entry's error code; the service's own for an internal failure when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}
+
+impl EntryFault {
+    /// Whether the entry at `position`, which says `text`, fails.
+    pub(in crate::services) fn hits(&self, position: usize, text: &str) -> bool {
+        (self.positions.is_empty() || self.positions.contains(&position))
+            && self.containing.as_ref().is_none_or(|wanted| text.contains(wanted))
+    }
+
+    /// The entry's error code. `default` is the service's own.
+    pub(in crate::services) fn code<'a>(&'a self, default: &'a str) -> &'a str {
+        self.code.as_deref().unwrap_or(default)
+    }
+
+    /// Whether the code is one that blames the sender.
+    pub(in crate::services) fn is_fault_of_sender(&self) -> bool {
+        let of_service = ["Internal", "Throttl", "ServiceUnavailable"];
+        self.code.as_ref().is_some_and(|code| !of_service.iter().any(|start| code.contains(start)))
+    }
 }
 
 /// On which side of its effect a request is held.
@@ -151,6 +192,11 @@ impl Rule {
     /// Holds before or after the effect.
     pub fn hold(when: When) -> Self {
         Self::new(Effect::Hold { when })
+    }
+
+    /// Fails these entries of a batch.
+    pub fn fail_entries(fault: EntryFault) -> Self {
+        Self::new(Effect::FailEntries { fault })
     }
 
     /// Only requests to `service`.
@@ -237,6 +283,17 @@ mod tests {
             (json!({"kind": "commitThenReset"}), Effect::CommitThenReset),
             (json!({"kind": "hold", "when": "before"}), Effect::Hold { when: When::Before }),
             (json!({"kind": "error", "error": "Gone"}), Effect::Error { failure: Failure::Gone }),
+            (
+                json!({"kind": "failEntries", "positions": [0, 2], "containing": "ord_1"}),
+                Effect::FailEntries {
+                    fault: EntryFault {
+                        positions: vec![0, 2],
+                        containing: Some("ord_1".to_owned()),
+                        code: None,
+                    },
+                },
+            ),
+            (json!({"kind": "failEntries"}), Effect::FailEntries { fault: EntryFault::default() }),
         ] {
             let rule: Rule = serde_json::from_value(json!({"effect": json})).unwrap();
             assert_eq!(rule, Rule::new(effect));

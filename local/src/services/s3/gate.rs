@@ -130,7 +130,7 @@ impl S3Access for Gate {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
         let caller = self.caller(context.credentials())?;
         if let Some(signed) = Signed::of(context.uri(), context.headers()) {
-            signed.check(context.headers())?;
+            signed.check(context.headers(), self.controls.access.arns.region())?;
         }
         if let S3Path::Object { bucket, key } = context.s3_path() {
             check_key(bucket, key)?;

@@ -84,8 +84,9 @@ impl S3 {
         let mut service = S3ServiceBuilder::new(store);
         service.set_auth(Gate::new(controls.clone()));
         service.set_access(Gate::new(controls.clone()));
+        let switch = controls.switch.clone();
         let endpoint = endpoint::Endpoint { service: service.build(), cors: Cors::new(buckets), controls };
-        Ok(Self { server: Server::start("S3", address, endpoint)?, temporary })
+        Ok(Self { server: Server::start("S3", address, endpoint, switch)?, temporary })
     }
 
     /// What `AWS_ENDPOINT_URL_S3` is set to.

@@ -10,8 +10,6 @@ use http::{StatusCode, Uri};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use url::form_urlencoded;
 
-use crate::template::arn;
-
 /// The longest validity of a presigned URL, by the API reference, "Authenticating Requests: Using Query Parameters".
 const MAX_EXPIRES_SECONDS: u64 = 604_800;
 
@@ -62,16 +60,16 @@ impl Signed {
     }
 
     /// Refuses what S3 refuses.
-    pub(super) fn check(&self, headers: &HeaderMap) -> S3Result<()> {
+    pub(super) fn check(&self, headers: &HeaderMap, region: &str) -> S3Result<()> {
         if self.expires_seconds.is_some_and(|seconds| seconds > MAX_EXPIRES_SECONDS) {
             return Err(self.malformed(
                 "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less \
                  than 604800 seconds",
             ));
         }
-        if self.region != arn::REGION {
-            let (wrong, right) = (&self.region, arn::REGION);
-            return Err(self.malformed(&format!("the region '{wrong}' is wrong; expecting '{right}'")));
+        if self.region != region {
+            let wrong = &self.region;
+            return Err(self.malformed(&format!("the region '{wrong}' is wrong; expecting '{region}'")));
         }
         match headers.keys().find(|name| name.as_str().starts_with("x-amz-") && !self.covers(name)) {
             Some(name) => Err(S3Error::with_message(

@@ -13,7 +13,7 @@ use crate::services::call::{Call, Service};
 use crate::services::json;
 use crate::services::pipeline::{Api, Reading, Refusal, Refused};
 use crate::services::server::Body;
-use crate::template::arn;
+use crate::template::arn::Arns;
 
 /// No request of this service is longer: it holds one value of at most 64 KiB.
 pub(super) const MAX_BODY_BYTES: usize = 128 * 1024;
@@ -23,6 +23,7 @@ const GET: &str = "GetSecretValue";
 const CURRENT: &str = "AWSCURRENT";
 
 pub(super) struct SecretsApi {
+    pub(super) arns: Arns,
     pub(super) store: Arc<Store>,
 }
 
@@ -51,7 +52,7 @@ impl Api for SecretsApi {
         let work: GetSecretValue = serde_json::from_slice(&body)
             .map_err(|error| Box::new(json::refused("InvalidParameterException", &error.to_string())))?;
         let name = name(&work.secret_id).to_owned();
-        let needed = Permission::new("secretsmanager:GetSecretValue", arn::secret(&name));
+        let needed = Permission::new("secretsmanager:GetSecretValue", self.arns.secret(&name));
         Ok(Reading { operation: GET.to_owned(), resources: vec![name], permissions: vec![needed], work })
     }
 
@@ -84,7 +85,7 @@ impl SecretsApi {
             return not_found(&format!("the specified secret value for VersionId: {version}"));
         }
         let body = serde_json::json!({
-            "ARN": arn::secret(name),
+            "ARN": self.arns.secret(name),
             "Name": name,
             "VersionId": secret.version_id(),
             "VersionStages": [CURRENT],

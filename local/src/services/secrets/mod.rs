@@ -36,9 +36,10 @@ impl Secrets {
         controls: Controls,
     ) -> Result<Self, SecretsError> {
         let store = Arc::new(Store::open(folder)?);
-        let api = SecretsApi { store: Arc::clone(&store) };
+        let api = SecretsApi { arns: controls.access.arns.clone(), store: Arc::clone(&store) };
+        let switch = controls.switch.clone();
         let endpoint = Endpoint { api, protocol: Protocol::Json11, max_body_bytes: MAX_BODY_BYTES, controls };
-        let server = Server::start("Secrets Manager", address, endpoint)?;
+        let server = Server::start("Secrets Manager", address, endpoint, switch)?;
         Ok(Self { server, store })
     }
 

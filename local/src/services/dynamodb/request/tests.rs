@@ -2,11 +2,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::services::access::Access;
-use crate::template;
+use crate::template::{self, arn};
 
 fn needs(operation: &str, body: Value) -> Vec<String> {
     let outline: Outline = serde_json::from_value(body).unwrap();
-    let permissions = outline.permissions(operation).into_iter();
+    let permissions = outline.permissions(operation, &arn::local()).into_iter();
     permissions.map(|needed| format!("{} {}", needed.action, needed.resource)).collect()
 }
 
@@ -93,7 +93,7 @@ fn allowed_by(template: &str, operation: &str, body: Value) -> bool {
     let access = Access::new(&template::load(&path, &template::Context::default()).unwrap());
     let caller = access.caller(&access.key_of("shop").unwrap().access_key_id).unwrap();
     let outline: Outline = serde_json::from_value(body).unwrap();
-    let needed = outline.permissions(operation);
+    let needed = outline.permissions(operation, &arn::local());
     let allowed = needed.iter().all(|needed| access.check_permission(&caller, needed).is_ok());
     assert_eq!(access.unused().is_empty(), allowed, "a permission counts as used by what it allows");
     allowed

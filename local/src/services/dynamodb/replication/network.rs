@@ -1,0 +1,110 @@
+//! Which regions reach each other.
+//!
+//! Two regions reach each other if both run and nobody cut the pair. The witness of strongly consistent tables is a region
+//! like any other here.
+//!
+//! What happens between regions happens in [`Network::holding`], which no cut and no stop interrupts: once
+//! [`Network::cut`] has returned, nothing that a cut pair exchanged is still on its way.
+
+use std::collections::BTreeSet;
+use std::sync::{PoisonError, RwLock};
+
+#[derive(Debug, Default)]
+pub(super) struct Network(RwLock<Map>);
+
+/// The state of the network at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Map {
+    /// Pairs, the lesser name first.
+    cuts: BTreeSet<(String, String)>,
+    stopped: BTreeSet<String>,
+}
+
+fn pair(a: &str, b: &str) -> (String, String) {
+    (a.min(b).to_owned(), a.max(b).to_owned())
+}
+
+impl Map {
+    /// Whether `a` and `b` reach each other. A region that runs reaches itself.
+    pub(super) fn reach(&self, a: &str, b: &str) -> bool {
+        let run = !self.stopped.contains(a) && !self.stopped.contains(b);
+        run && (a == b || !self.cuts.contains(&pair(a, b)))
+    }
+
+    /// Whether `region` reaches more than half of `members`.
+    pub(super) fn has_majority(&self, region: &str, members: &[String]) -> bool {
+        2 * members.iter().filter(|member| self.reach(region, member)).count() > members.len()
+    }
+}
+
+impl Network {
+    /// Does `work` on the map as it is. Nothing changes it meanwhile.
+    pub(super) fn holding<T>(&self, work: impl FnOnce(&Map) -> T) -> T {
+        work(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Cuts a pair.
+    pub(super) fn cut(&self, a: &str, b: &str) {
+        self.change(|map| map.cuts.insert(pair(a, b)));
+    }
+
+    /// Takes back every cut.
+    pub(super) fn heal(&self) {
+        self.change(|map| map.cuts.clear());
+    }
+
+    /// Stops a region.
+    pub(super) fn stop(&self, region: &str) {
+        self.change(|map| map.stopped.insert(region.to_owned()));
+    }
+
+    /// Starts a region again.
+    pub(super) fn start(&self, region: &str) {
+        self.change(|map| map.stopped.remove(region));
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Map) -> T) {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members() -> Vec<String> {
+        ["tokyo", "singapore", "witness"].map(str::to_owned).into()
+    }
+
+    #[test]
+    fn a_cut_is_symmetric_and_leaves_other_pairs_alone() {
+        let network = Network::default();
+        network.cut("tokyo", "singapore");
+        network.holding(|map| {
+            assert!(!map.reach("singapore", "tokyo"));
+            assert!(map.reach("tokyo", "witness"));
+        });
+        network.heal();
+        assert!(network.holding(|map| map.reach("singapore", "tokyo")));
+    }
+
+    #[test]
+    fn a_region_that_is_stopped_reaches_nobody_until_it_starts() {
+        let network = Network::default();
+        network.stop("tokyo");
+        network.heal();
+        assert!(!network.holding(|map| map.reach("tokyo", "tokyo") || map.reach("tokyo", "witness")));
+        network.start("tokyo");
+        assert!(network.holding(|map| map.reach("tokyo", "witness")));
+    }
+
+    #[test]
+    fn a_majority_is_two_of_three_with_the_region_itself() {
+        let network = Network::default();
+        network.cut("tokyo", "singapore");
+        assert!(network.holding(|map| map.has_majority("tokyo", &members())));
+        network.cut("tokyo", "witness");
+        assert!(!network.holding(|map| map.has_majority("tokyo", &members())));
+        assert!(network.holding(|map| map.has_majority("singapore", &members())));
+    }
+}
