@@ -2,7 +2,8 @@
 //!
 //! The event says what to do: `{"do": "echo"}`, `"error"`, `"crash"`, `"sleep"` with `ms`, `"fill"` with `bytes`,
 //! `"flood"` with `lines`, `"environment"`. A message of a queue says it in its body: `{"do": "fail"}` or `"crash"`, with
-//! `until`, the number of the receive that succeeds. `FIXTURE_INIT` makes the start itself fail (`crash`) or hang (`hang`).
+//! `until`, the number of the receive that succeeds. A record of a stream says it in its item: `{"do": "crash"}` with `marker`,
+//! a file that the first crash leaves, so that the next attempt succeeds. `FIXTURE_INIT` makes the start itself fail (`crash`) or hang (`hang`).
 
 #![expect(clippy::print_stdout, reason = "a function logs to standard output")]
 
@@ -50,6 +51,10 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Value, Error> {
 fn handle_messages(records: &[Value]) -> Result<Value, Error> {
     let mut failures = Vec::new();
     for record in records {
+        if let Some(item) = record["dynamodb"]["NewImage"].as_object() {
+            handle_item(&Value::Object(item.clone()))?;
+            continue;
+        }
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let told: Value = serde_json::from_str(&text(&record["body"]))?;
         let receive: u64 = text(&record["attributes"]["ApproximateReceiveCount"]).parse()?;
@@ -62,4 +67,15 @@ fn handle_messages(records: &[Value]) -> Result<Value, Error> {
         }
     }
     Ok(json!({"batchItemFailures": failures}))
+}
+
+fn handle_item(item: &Value) -> Result<(), Error> {
+    if item["do"]["S"] == "crash"
+        && let Some(marker) = item["marker"]["S"].as_str()
+        && !std::path::Path::new(marker).exists()
+    {
+        std::fs::write(marker, "")?;
+        std::process::exit(3);
+    }
+    Ok(())
 }

@@ -5,16 +5,18 @@ use std::path::Path;
 
 use reqwest::{Client, RequestBuilder, Response};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{CliError, Target, print};
+use super::{CliError, Running, Target, print};
 use crate::functions::ProcessStatus;
 use crate::logs::{Format, Line};
-use crate::region::Ready;
 use crate::region::control::PREFIX;
+use crate::region::{Ready, ReadyFile};
 use crate::services::sqs::Overview;
+use crate::services::trail::{Delivered, Passed};
 
-/// Whether `logs` goes on.
+/// Whether `logs` and `events` go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Follow {
     Yes,
@@ -160,14 +162,39 @@ pub(super) async fn logs(
     let follow = follow == Follow::Yes;
     let function = function.map(|function| format!("&function={function}")).unwrap_or_default();
     let url = format!("{}{PREFIX}/logs?follow={follow}{function}", region(target)?.lambda);
-    let mut response = send(&url, client(&url)?.get(&url)).await?;
+    each_line(&url, |line: &Line| format.format(line)).await
+}
+
+pub(super) async fn events(target: &Target, follow: Follow) -> Result<(), CliError> {
+    let follow = follow == Follow::Yes;
+    let url = format!("{}{PREFIX}/events?follow={follow}", region(target)?.lambda);
+    each_line(&url, |passed: &Passed| Some(shown(passed))).await
+}
+
+/// `12:00:00 event-bus/shop  sojourn order.placed  {...}` and a line for each delivery.
+fn shown(passed: &Passed) -> String {
+    let Passed { at, through, id, title, body, deliveries } = passed;
+    let name = through.rsplit(':').next().unwrap_or_default();
+    let head = format!("{}  {name}  {title}  {id}", at.strftime("%H:%M:%S%.3f"));
+    let body = (!body.is_empty()).then(|| format!("\n    {body}"));
+    let deliveries =
+        deliveries.iter().map(|Delivered { by, to, outcome }| format!("\n    {by} -> {to}: {outcome}"));
+    [head].into_iter().chain(body).chain(deliveries).collect()
+}
+
+/// Prints what `format` makes of each line of JSON.
+async fn each_line<T: DeserializeOwned>(
+    url: &str,
+    format: impl Fn(&T) -> Option<String>,
+) -> Result<(), CliError> {
+    let mut response = send(url, client(url)?.get(url)).await?;
     let mut rest = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|source| unreachable(&url, source))? {
+    while let Some(chunk) = response.chunk().await.map_err(|source| unreachable(url, source))? {
         rest.extend_from_slice(&chunk);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
-            let line: Line = serde_json::from_slice(&line).map_err(std::io::Error::from)?;
-            if let Some(text) = format.format(&line) {
+            let line: T = serde_json::from_slice(&line).map_err(std::io::Error::from)?;
+            if let Some(text) = format(&line) {
                 print(&text)?;
             }
         }
@@ -176,19 +203,24 @@ pub(super) async fn logs(
 }
 
 fn region(target: &Target) -> Result<Ready, CliError> {
-    Ok(match &target.region_file {
-        Some(path) => Ready::running(path)?,
-        None => Ready::newest()?,
+    Ok(running(&target.running)?.region(target.region.as_deref())?)
+}
+
+/// What runs and is meant.
+pub(super) fn running(running: &Running) -> Result<ReadyFile, CliError> {
+    Ok(match &running.region_file {
+        Some(path) => ReadyFile::running(path)?,
+        None => ReadyFile::newest()?,
     })
 }
 
 /// A region is on this machine, where no proxy leads.
-fn client(url: &str) -> Result<Client, CliError> {
+pub(super) fn client(url: &str) -> Result<Client, CliError> {
     Client::builder().no_proxy().build().map_err(|source| unreachable(url, source))
 }
 
 /// Sends, and turns a refusal into its own words.
-async fn send(url: &str, request: RequestBuilder) -> Result<Response, CliError> {
+pub(super) async fn send(url: &str, request: RequestBuilder) -> Result<Response, CliError> {
     let response = request.send().await.map_err(|source| unreachable(url, source))?;
     if response.status().is_success() {
         return Ok(response);
@@ -203,6 +235,6 @@ async fn text(url: &str, response: Response) -> Result<String, CliError> {
     response.text().await.map_err(|source| unreachable(url, source))
 }
 
-fn unreachable(url: &str, source: reqwest::Error) -> CliError {
+pub(super) fn unreachable(url: &str, source: reqwest::Error) -> CliError {
     CliError::Unreachable { url: url.to_owned(), source }
 }

@@ -1,8 +1,9 @@
-//! `cargo dev`: serves a region, or asks one that runs.
+//! `cargo dev`: serves a region or several, or asks one that runs.
 
 mod client;
 mod keys;
 mod progress;
+mod regions;
 mod serve;
 mod summary;
 mod template;
@@ -17,11 +18,13 @@ use crate::functions::limits::DEFAULT_CONCURRENCY;
 use crate::keys::KeyError;
 use crate::logs::{Colours, Format, Metrics, Pretty};
 use crate::region::{ReadyError, RegionError};
+use crate::regions::places::PlaceError;
 use crate::template::TemplateError;
 
-/// A Sojourn region on this machine.
+/// Sojourn regions on this machine.
 ///
 /// Without a command it builds the functions, serves the region that template.yaml describes, and runs until Ctrl-C.
+/// With --regions it serves several.
 #[derive(Debug, Parser)]
 #[command(name = "cargo dev", bin_name = "cargo dev --", version)]
 pub struct Cli {
@@ -34,13 +37,17 @@ pub struct Cli {
 /// How a region is served.
 #[derive(Debug, Args)]
 struct ServeArgs {
-    /// Address of the HTTP API; port 0 picks a free one
+    /// Serve these regions: environments of samconfig.toml that have a region; by default one region, which is none of them
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    regions: Vec<String>,
+    /// Address of the HTTP API; port 0 picks a free one. Of several regions the first has it, the others free ports
     #[arg(long, default_value = "127.0.0.1:3000", value_name = "IP:PORT")]
     http: SocketAddr,
-    /// Address of the WebSocket API; port 0 picks a free one
+    /// Address of the WebSocket API, likewise
     #[arg(long, default_value = "127.0.0.1:3001", value_name = "IP:PORT")]
     ws: SocketAddr,
-    /// Keep everything in this folder; without it all is gone when the region stops
+    /// Keep everything in this folder, several regions each in a folder of its name there; without it all is gone when
+    /// the region stops
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Write the region's addresses and the operator's key to this file when all is up; removed when the region stops
@@ -90,13 +97,101 @@ enum LogFormat {
 /// Which region is asked.
 #[derive(Debug, Args)]
 struct Target {
-    /// The ready file of the region to ask; by default your newest one that runs
+    /// The region to ask, where several run together
+    #[arg(long, value_name = "NAME")]
+    region: Option<String>,
+    #[command(flatten)]
+    running: Running,
+}
+
+/// What is asked, of all that runs.
+#[derive(Debug, Args)]
+struct Running {
+    /// The ready file of what to ask; by default your newest that runs
     #[arg(long, value_name = "FILE")]
     region_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
+enum RegionCommand {
+    /// List the regions that run together
+    Ls {
+        #[command(flatten)]
+        running: Running,
+    },
+    /// Have a region fail: its endpoints refuse, its processes die at once; what it keeps stays
+    Down {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        running: Running,
+    },
+    /// Bring a region back, where it was and with what it kept
+    Up {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        running: Running,
+    },
+    /// Keep two regions from reaching each other; clients reach both
+    Partition {
+        /// A region's name
+        a: String,
+        /// The other's, or AWS's name of the witness
+        b: String,
+        #[command(flatten)]
+        running: Running,
+    },
+    /// Have all regions reach each other
+    Heal {
+        #[command(flatten)]
+        running: Running,
+    },
+    /// Set what replication takes: 800ms, or 200ms-1s for a lag that is drawn for each item
+    Lag {
+        /// The lag, or the least and the most
+        #[arg(value_parser = lag)]
+        lag: (u64, u64),
+        #[command(flatten)]
+        running: Running,
+    },
+}
+
+/// Becomes the drill, which is a program of its own: it knows the shop, as the local region does not.
+fn drill(arguments: Vec<std::ffi::OsString>) -> Result<(), CliError> {
+    use std::os::unix::process::CommandExt;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.args(["run", "--quiet", "--bin", "sojourn-drill", "--"]).args(arguments);
+    Err(command.exec().into())
+}
+
+/// `800ms` or `200ms-1s`, in milliseconds.
+fn lag(text: &str) -> Result<(u64, u64), String> {
+    let millis = |text: &str| {
+        let (digits, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+            (Some(digits), _) => (digits, 1),
+            (None, Some(digits)) => (digits, 1_000),
+            (None, None) => return None,
+        };
+        digits.parse::<u64>().ok()?.checked_mul(unit)
+    };
+    let (least, most) = text.split_once('-').unwrap_or((text, text));
+    match (millis(least), millis(most)) {
+        (Some(least), Some(most)) if least <= most => Ok((least, most)),
+        _ => Err("a lag is 800ms or 200ms-1s".to_owned()),
+    }
+}
+
+#[derive(Debug, Subcommand)]
 enum Command {
+    /// Load several regions, kill one, and check every promise (drill --help)
+    #[command(disable_help_flag = true)]
+    Drill {
+        /// What the drill is given
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Invoke a function and print its answer
     Invoke {
         /// Short name, such as admin-users
@@ -116,6 +211,9 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// List, break and mend regions that run together
+    #[command(subcommand)]
+    Region(RegionCommand),
     /// List the function processes
     Ps {
         #[command(flatten)]
@@ -141,6 +239,14 @@ enum Command {
         /// Print metric lines too
         #[arg(long)]
         metrics: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Print what recently passed the event buses and the topics, and where it went
+    Events {
+        /// Go on with what comes
+        #[arg(short, long)]
+        follow: bool,
         #[command(flatten)]
         target: Target,
     },
@@ -196,6 +302,9 @@ pub enum CliError {
     /// No region to ask.
     #[error(transparent)]
     Ready(#[from] ReadyError),
+    /// Regions that can't be run.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// No key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -250,11 +359,24 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         None => serve::serve(cli.serve).await,
         Some(Command::Invoke { function, event, target }) => client::invoke(&target, &function, &event).await,
         Some(Command::Fire { schedule, at, target }) => client::fire(&target, &schedule, at).await,
+        Some(Command::Drill { arguments }) => drill(arguments),
+        Some(Command::Region(RegionCommand::Ls { running })) => regions::list(&running).await,
+        Some(Command::Region(RegionCommand::Down { name, running })) => regions::down(&running, &name).await,
+        Some(Command::Region(RegionCommand::Up { name, running })) => regions::up(&running, &name).await,
+        Some(Command::Region(RegionCommand::Partition { a, b, running })) => {
+            regions::partition(&running, a, b).await
+        }
+        Some(Command::Region(RegionCommand::Heal { running })) => regions::heal(&running).await,
+        Some(Command::Region(RegionCommand::Lag { lag, running })) => regions::lag(&running, lag).await,
         Some(Command::Ps { target }) => client::ps(&target).await,
         Some(Command::Kill { function, target }) => client::kill(&target, &function).await,
         Some(Command::Logs { function, follow, log, metrics, target }) => {
             let follow = if follow { client::Follow::Yes } else { client::Follow::No };
             client::logs(&target, function.as_deref(), follow, &log.format(metrics)).await
+        }
+        Some(Command::Events { follow, target }) => {
+            let follow = if follow { client::Follow::Yes } else { client::Follow::No };
+            client::events(&target, follow).await
         }
         Some(Command::Queues { target }) => client::queues(&target).await,
         Some(Command::Redeliver { queue, target }) => client::redeliver(&target, &queue).await,
@@ -337,6 +459,12 @@ mod tests {
         for wrong in ["A", "=1"] {
             assert!(Cli::try_parse_from(["cargo dev", "--parameter", wrong]).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn regions_are_named_in_one_list() {
+        let cli = Cli::parse_from(["cargo dev", "--regions", "taiwan,tokyo"]);
+        assert_eq!(cli.serve.regions, ["taiwan", "tokyo"]);
     }
 
     #[test]

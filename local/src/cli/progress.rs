@@ -8,7 +8,7 @@ use owo_colors::OwoColorize;
 
 use super::colours;
 use crate::logs::Colours;
-use crate::region::Progress;
+use crate::regions::Progress;
 
 /// Fast enough to look alive.
 const TICK: Duration = Duration::from_millis(100);

@@ -1,15 +1,48 @@
 //! The table that the start ends with: where everything is, which function answers what, when schedules fire,
-//! who reads which queue.
+//! who reads which queue, what topics and event rules deliver to. Several regions have a few lines each: they run the same stack.
 
 use std::fmt::Write;
 
 use owo_colors::OwoColorize;
 
 use super::colours;
+use crate::front_door::FrontDoor;
 use crate::logs::Colours;
-use crate::region::Region;
+use crate::region::{Ready, Region};
+use crate::regions::Regions;
 
-pub(super) fn of(region: &Region) -> String {
+pub(super) async fn of(regions: &Regions) -> String {
+    let mut text = match regions.all() {
+        [alone] if alone.name.is_empty() => of_one(alone).await,
+        several => of_several(several, regions.front.as_ref()),
+    };
+    let megabytes = regions.resident_bytes().map_or_else(String::new, |bytes| {
+        format!(", {} MB resident without the functions", bytes / 1_000_000)
+    });
+    line(&mut text, &format!("Started in {:.1} s{megabytes}.", regions.started_in.as_secs_f64()));
+    line(&mut text, "Ctrl-C stops everything.");
+    text
+}
+
+fn of_several(regions: &[Region], front: Option<&FrontDoor>) -> String {
+    let mut text = String::new();
+    if let Some(front) = front {
+        let rows = [row(["HTTP", front.http_url()]), row(["WebSocket", front.websocket_url()])];
+        section(&mut text, "Front door: the nearest healthy region (x-sojourn-near: NAME)", &rows);
+    }
+    let rows = regions.iter().map(|region| {
+        let Ready { region: aws, http, ws, .. } = &region.ready;
+        row([&region.name, aws, http, ws])
+    });
+    section(&mut text, "Regions", &rows.collect::<Vec<_>>());
+    line(
+        &mut text,
+        "cargo dev -- region ls, down NAME, up NAME, partition A B, heal, lag 800ms; --region NAME with the other commands.\n",
+    );
+    text
+}
+
+async fn of_one(region: &Region) -> String {
     let ready = &region.ready;
     let mut text = String::new();
     section(
@@ -22,6 +55,8 @@ pub(super) fn of(region: &Region) -> String {
             row(["DynamoDB", &ready.dynamodb]),
             row(["S3", &ready.s3]),
             row(["SQS", &ready.sqs]),
+            row(["SNS", &ready.sns]),
+            row(["EventBridge", &ready.eventbridge]),
             row(["Secrets Manager", &ready.secrets_manager]),
         ],
     );
@@ -32,7 +67,8 @@ pub(super) fn of(region: &Region) -> String {
     let routes: Vec<_> = routes.map(|(key, route)| row([key, &route.function])).collect();
     section(&mut text, "WebSocket routes", &routes);
     let schedules: Vec<_> = region
-        .upcoming
+        .upcoming()
+        .await
         .iter()
         .map(|schedule| {
             let next = schedule.next.map_or_else(|| "never".to_owned(), |next| next.to_string());
@@ -50,11 +86,35 @@ pub(super) fn of(region: &Region) -> String {
         })
         .collect();
     section(&mut text, "Queues", &sources);
+    let sources: Vec<_> = region
+        .stack
+        .stream_sources
+        .iter()
+        .map(|source| {
+            let state = if source.enabled { "" } else { "disabled" };
+            row([&source.table, &source.function, state])
+        })
+        .collect();
+    section(&mut text, "Streams of tables", &sources);
+    let topics = region.stack.kafka_sources.iter();
+    let topics: Vec<_> = topics
+        .map(|source| row([&source.topic, &source.function, &source.bootstrap_servers.join(",")]))
+        .collect();
+    section(&mut text, "Topics of Kafka", &topics);
+    let subscriptions = region.stack.subscriptions.iter().map(|subscription| {
+        let topic = subscription.topic_arn.rsplit(':').next().unwrap_or_default();
+        row([topic, subscription.target.name(), if subscription.filter.is_some() { "filtered" } else { "" }])
+    });
+    section(&mut text, "Topics", &subscriptions.collect::<Vec<_>>());
+    let rules = region.stack.rules.iter().flat_map(|rule| {
+        let state = if rule.enabled { "" } else { "disabled" };
+        rule.targets.iter().map(move |target| row([&rule.bus, &rule.name, target.target.name(), state]))
+    });
+    section(&mut text, "Event rules", &rules.collect::<Vec<_>>());
     let direct: Vec<_> = region.direct().map(|name| row([name])).collect();
     section(&mut text, "By direct invocation only (cargo dev -- invoke)", &direct);
     let not_run: Vec<_> = region.stack.not_run.iter().map(|resource| row([resource])).collect();
     section(&mut text, "In the template, not run here", &not_run);
-    line(&mut text, "Ctrl-C stops the region.");
     text
 }
 

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::{CliError, StackArgs, print as print_text};
 use crate::region::JWKS_PARAMETER;
-use crate::template::{self, Context, samconfig};
+use crate::template::arn::Arns;
+use crate::template::samconfig::SamConfig;
+use crate::template::{self, Context};
 
 const TEMPLATE: &str = "template.yaml";
 
@@ -29,10 +31,12 @@ impl StackArgs {
 /// Prints the description as JSON.
 pub(super) fn print(stack: StackArgs) -> Result<(), CliError> {
     let path = stack.path()?;
-    let mut parameters = samconfig::overrides(&path)?;
+    let mut parameters = SamConfig::beside(&path)?.local()?;
     parameters.insert(JWKS_PARAMETER.to_owned(), NO_KEYS.to_owned());
     parameters.extend(stack.parameters);
     let context = Context {
+        arns: Arns::default(),
+        global_tables: template::shared(&path, &parameters)?.of_one_region(),
         parameters,
         http_url: HTTP_URL.to_owned(),
         websocket_url: WEBSOCKET_URL.to_owned(),

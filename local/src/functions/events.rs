@@ -25,12 +25,11 @@ use super::pool::Pool;
 use crate::clock;
 use crate::services::access::{Access, Caller};
 use crate::services::sqs::Queues;
-use crate::template::arn;
 
 /// What a record in a queue is from.
 const SENDER: &str = "lambda";
 
-const SEND: &str = "sqs:SendMessage";
+pub(crate) const SEND: &str = "sqs:SendMessage";
 
 /// Where records of failed events go, and who may send them there.
 #[derive(Clone)]
@@ -39,6 +38,19 @@ pub struct Destinations {
     pub queues: Arc<Queues>,
     /// The policies of the functions' roles.
     pub access: Arc<Access>,
+}
+
+impl Destinations {
+    /// Sends `text` to the queue with the role of `function`; otherwise says why not.
+    pub(crate) fn send(&self, function: &str, queue: &str, text: String) -> Result<(), String> {
+        let role = self.access.role(function).ok_or("the function has no role")?;
+        let caller = Caller::Function(role);
+        self.access
+            .check(&caller, SEND, &self.access.arns.queue(queue))
+            .map_err(|denied| denied.to_string())?;
+        self.queues.send_text(queue, SENDER, text).map_err(|error| error.to_string())?;
+        Ok(())
+    }
 }
 
 /// The asynchronous invocations under way.
@@ -159,28 +171,14 @@ async fn give_up(
         ))
         .await;
     let Some(queue) = &pool.function.spec.event_invoke.on_failure else { return };
-    if let Err(why) = send(pool, event, last, condition, queue, destinations) {
+    let record = record(pool, event, last, condition).map_err(|error| error.to_string());
+    let sent = record.and_then(|record| destinations.send(&pool.function.spec.name, queue, record));
+    if let Err(why) = sent {
         // CloudWatch's metric for it.
         pool.function
             .platform_log(format!("DestinationDeliveryFailures: the record can't be put into {queue}: {why}"))
             .await;
     }
-}
-
-/// Sends the record; otherwise says why not.
-fn send(
-    pool: &Pool,
-    event: &Event,
-    last: &Outcome,
-    condition: Condition,
-    queue: &str,
-    Destinations { queues, access }: &Destinations,
-) -> Result<(), String> {
-    let role = access.role(&pool.function.spec.name).ok_or("the function has no role")?;
-    access.check(&Caller::Function(role), SEND, &arn::queue(queue)).map_err(|denied| denied.to_string())?;
-    let record = record(pool, event, last, condition).map_err(|error| error.to_string())?;
-    queues.send_text(queue, SENDER, record).map_err(|error| error.to_string())?;
-    Ok(())
 }
 
 fn record(

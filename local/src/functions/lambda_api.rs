@@ -33,7 +33,7 @@ use crate::services::access::{Access, Caller, Permission, Unauthenticated};
 use crate::services::faults::Failure;
 use crate::services::pipeline::{self, Api, Reading, Refusal};
 use crate::services::{Call, Controls, Service};
-use crate::template::arn;
+use crate::template::arn::Arns;
 
 type Refused = pipeline::Refused<Body>;
 
@@ -78,7 +78,8 @@ async fn invoke(
     request: Request,
 ) -> Response {
     let request_id = Uuid::new_v4().to_string();
-    let api = InvokeApi { functions: &functions, function, qualifier, request_id: &request_id };
+    let (functions, arns) = (&*functions, &controls.access.arns);
+    let api = InvokeApi { functions, arns, function, qualifier, request_id: &request_id };
     match pipeline::run(&api, &controls, request).await {
         Ok(mut response) => {
             if let Ok(value) = HeaderValue::from_str(&request_id) {
@@ -93,6 +94,7 @@ async fn invoke(
 /// One request of the API.
 struct InvokeApi<'a> {
     functions: &'a Functions,
+    arns: &'a Arns,
     function: String,
     qualifier: Option<String>,
     request_id: &'a str,
@@ -113,7 +115,7 @@ impl Api for InvokeApi<'_> {
     type Work = Work;
 
     fn operation(&self, _: &Parts) -> Result<Target, Refused> {
-        Target::of(self.functions, &self.function, self.qualifier.as_deref())
+        Target::of(self.functions, self.arns, &self.function, self.qualifier.as_deref())
     }
 
     /// A request without credentials is the operator's.
@@ -182,7 +184,12 @@ struct Target {
 }
 
 impl Target {
-    fn of(functions: &Functions, function: &str, qualifier: Option<&str>) -> Result<Self, Refused> {
+    fn of(
+        functions: &Functions,
+        arns: &Arns,
+        function: &str,
+        qualifier: Option<&str>,
+    ) -> Result<Self, Refused> {
         let (function, derived) = match function.rsplit_once(':') {
             Some((unqualified, derived)) if functions.resolve(function).is_none() => {
                 (unqualified, Some(derived))
@@ -197,7 +204,7 @@ impl Target {
             return Err(invalid_parameter(message).into());
         }
         let name = functions.resolve(function);
-        let arn = name.map_or_else(|| arn::function(function), |name| functions.arn(name).to_owned());
+        let arn = name.map_or_else(|| arns.function(function), |name| functions.arn(name).to_owned());
         let name = name.map(str::to_owned);
         Ok(match derived.or(qualifier) {
             None => Self { name, arn },

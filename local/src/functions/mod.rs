@@ -5,7 +5,7 @@
 //!
 //! 1. One invocation at a time per process; more processes under load, up to a limit; idle ones are stopped.
 //! 2. Timeouts, payload limits and crashes end as in Lambda, and are told apart by [`Outcome`].
-//! 3. After [`Functions::shut_down`] no process is left.
+//! 3. After [`Functions::shut_down`] and [`Functions::die`] no process is left.
 
 mod dispatch;
 pub mod events;
@@ -34,6 +34,8 @@ pub use limits::Settings;
 use outcome::{HandOver, HandedOver, Invoke, Outcome};
 use pool::Pool;
 pub use process::ProcessStatus;
+use process::Stop;
+pub(crate) use process::resident_bytes;
 use uuid::Uuid;
 
 use crate::logs::Logs;
@@ -124,13 +126,17 @@ impl Functions {
 
     /// Ends every process: SIGTERM, then SIGKILL. No invocation succeeds afterwards.
     pub async fn shut_down(&self) {
+        self.end(Stop::Shutdown).await;
+    }
+
+    /// Ends every process at once (SIGKILL), as when their machine dies. No invocation succeeds afterwards.
+    pub async fn die(&self) {
+        self.end(Stop::Kill).await;
+    }
+
+    async fn end(&self, how: Stop) {
         self.events.shut_down().await;
-        self.pools
-            .values()
-            .map(|pool| pool.shut_down())
-            .collect::<FuturesUnordered<_>>()
-            .collect::<()>()
-            .await;
+        self.pools.values().map(|pool| pool.end(how)).collect::<FuturesUnordered<_>>().collect::<()>().await;
     }
 
     fn pool(&self, name: &str) -> Option<&Arc<Pool>> {

@@ -24,21 +24,12 @@ pub trait Invoke: Send + Sync + 'static {
     fn invoke(&self, function: &str, payload: Bytes) -> impl Future<Output = Outcome> + Send;
 }
 
+pub use crate::services::delivery::HandedOver;
+
 /// Hands events over to functions: Lambda's asynchronous invocation, which ends before the function has run.
 pub trait HandOver: Send + Sync + 'static {
     /// Has `function` (short name) invoked with `payload` some time, and retried as its `EventInvokeConfig` says.
     fn hand_over(&self, function: &str, payload: Bytes) -> HandedOver;
-}
-
-/// Whether Lambda took an event over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HandedOver {
-    /// What becomes of it is between Lambda and the function from now on.
-    Accepted,
-    /// Too many events wait already.
-    Throttled,
-    /// No function of that name.
-    NotFound,
 }
 
 /// How an invocation ended.

@@ -128,12 +128,12 @@ impl Pool {
         self.processes().values().map(|process| process.status()).collect()
     }
 
-    /// Refuses new work, ends every process and returns when none is left.
-    pub(super) async fn shut_down(&self) {
+    /// Refuses new work, ends every process in that way and returns when none is left.
+    pub(super) async fn end(&self, how: Stop) {
         self.dispatch.stop();
         let processes: Vec<_> = self.processes().values().cloned().collect();
         for process in processes {
-            process.ask_to_stop(Stop::Shutdown);
+            process.ask_to_stop(how);
         }
         let mut lives = std::mem::take(&mut *self.lives.lock().unwrap_or_else(PoisonError::into_inner));
         while lives.join_next().await.is_some() {}

@@ -337,7 +337,7 @@ impl Flush {
 }
 
 /// Resident set of a process on Linux, from the second field of `statm` (pages of 4 KiB).
-fn resident_bytes(pid: u32) -> Option<u64> {
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(pages * 4096)

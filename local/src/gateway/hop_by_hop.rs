@@ -22,7 +22,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Takes them out, and the ones that `Connection` names.
-pub(super) fn remove(headers: &mut HeaderMap) {
+pub(crate) fn remove(headers: &mut HeaderMap) {
     let lists = headers.get_all(CONNECTION).iter().filter_map(|list| list.to_str().ok());
     let named: Vec<HeaderName> =
         lists.flat_map(|list| list.split(',')).filter_map(|name| name.trim().parse().ok()).collect();

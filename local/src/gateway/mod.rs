@@ -7,7 +7,7 @@
 //! Left out, since the template can't ask for it: authorizers, stages of an HTTP API other than `$default`, mapping
 //! templates, integrations other than Lambda proxies, access logs.
 
-mod hop_by_hop;
+pub(crate) mod hop_by_hop;
 pub mod http;
 mod ids;
 mod invocation;

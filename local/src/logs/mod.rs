@@ -41,6 +41,9 @@ pub enum Source {
 pub struct Line {
     /// When the region read it.
     pub at: jiff::Timestamp,
+    /// Name of the region, if it is one of several.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub region: String,
     /// Short name of the function.
     pub function: String,
     /// Its process, if the line is the function's own.
@@ -73,11 +76,12 @@ impl Format {
     }
 }
 
-/// The log. Clones share it.
+/// The log of one region. Clones share it.
 #[derive(Clone)]
 pub struct Logs(Arc<Inner>);
 
 struct Inner {
+    region: String,
     ring: Mutex<VecDeque<Arc<Line>>>,
     followers: broadcast::Sender<Arc<Line>>,
     terminal: Option<mpsc::Sender<Arc<Line>>>,
@@ -96,17 +100,25 @@ impl Logs {
                 Some(sender)
             }
         };
-        Ok(Self(Arc::new(Inner {
-            ring: Mutex::default(),
-            followers: broadcast::Sender::new(QUEUE_LIMIT),
-            terminal,
-        })))
+        Ok(Self::new(String::new(), terminal))
+    }
+
+    /// Another log, of the region of that name, on the same terminal.
+    #[must_use]
+    pub fn of_region(&self, region: &str) -> Self {
+        Self::new(region.to_owned(), self.0.terminal.clone())
+    }
+
+    fn new(region: String, terminal: Option<mpsc::Sender<Arc<Line>>>) -> Self {
+        let (ring, followers) = (Mutex::default(), broadcast::Sender::new(QUEUE_LIMIT));
+        Self(Arc::new(Inner { region, ring, followers, terminal }))
     }
 
     /// Takes one line in.
     pub async fn push(&self, function: &str, source: Source, pid: Option<u32>, text: String) {
         let at = clock::now();
-        let line = Arc::new(Line { at, function: function.to_owned(), pid, source, text });
+        let (region, function) = (self.0.region.clone(), function.to_owned());
+        let line = Arc::new(Line { at, region, function, pid, source, text });
         {
             let mut ring = self.0.ring.lock().unwrap_or_else(PoisonError::into_inner);
             if ring.len() >= RING_LIMIT {

@@ -78,6 +78,7 @@ impl Pretty {
     pub fn format(&self, line: &Line) -> Option<String> {
         let time = line.at.strftime("%H:%M:%S%.3f").to_string();
         let name = format!("{:<18}", line.function);
+        let name = if line.region.is_empty() { name } else { format!("{:<10} {name}", line.region) };
         let body = match serde_json::from_str::<Value>(&line.text) {
             Ok(Value::Object(object)) if object.contains_key("_aws") => self.metric(&object)?,
             Ok(Value::Object(object)) => self.event(&object),
@@ -174,6 +175,7 @@ mod tests {
     fn show(text: &str, metrics: Metrics) -> Option<String> {
         let line = Line {
             at: "2026-11-20T09:30:00.123Z".parse().unwrap(),
+            region: String::new(),
             function: "api-orders".to_owned(),
             pid: Some(1),
             source: Source::Stdout,

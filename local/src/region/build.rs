@@ -39,7 +39,7 @@ pub enum BuildError {
 
 /// A cargo workspace and a profile to build it with.
 #[derive(Debug, Clone)]
-pub(super) struct Workspace {
+pub(crate) struct Workspace {
     root: PathBuf,
     profile: String,
     binaries: PathBuf,
@@ -64,7 +64,7 @@ struct Target {
 
 impl Workspace {
     /// The workspace with its root at `root`.
-    pub(super) async fn find(root: &Path, profile: &str) -> Result<Self, BuildError> {
+    pub(crate) async fn find(root: &Path, profile: &str) -> Result<Self, BuildError> {
         let output = cargo(root).args(["metadata", "--no-deps", "--format-version", "1"]).output().await;
         let output = output.map_err(no_cargo)?;
         if !output.status.success() {
@@ -82,7 +82,7 @@ impl Workspace {
     }
 
     /// Builds every binary. `step` hears of each that is ready.
-    pub(super) async fn build(&self, mut step: impl FnMut(&str)) -> Result<(), BuildError> {
+    pub(crate) async fn build(&self, mut step: impl FnMut(&str)) -> Result<(), BuildError> {
         let mut child = cargo(&self.root)
             .args(["build", "--quiet", "--workspace", "--bins", "--profile", &self.profile])
             .args(["--message-format", "json-render-diagnostics"])
@@ -122,7 +122,7 @@ impl Workspace {
     }
 
     /// The binary of `function`.
-    pub(super) fn binary(&self, function: &str) -> Result<PathBuf, BuildError> {
+    pub(crate) fn binary(&self, function: &str) -> Result<PathBuf, BuildError> {
         let path = self.binaries.join(function);
         if path.is_file() {
             return Ok(path);

@@ -1,11 +1,12 @@
-//! The region's own API, for `cargo dev -- ps`, `kill`, `logs`, `fire`, `queues`, `redeliver`, `rotate-sealing-key` and
-//! `drop-sealing-keys`: under `/_sojourn/`, beside Lambda's.
+//! The region's own API, for `cargo dev -- ps`, `kill`, `logs`, `events`, `fire`, `queues`, `redeliver`,
+//! `rotate-sealing-key` and `drop-sealing-keys`: under `/_sojourn/`, beside Lambda's.
 //!
 //! | call | answer |
 //! |---|---|
 //! | `GET ps` | 200 `{"processes": [...]}`, each a [`ProcessStatus`](crate::functions::ProcessStatus) |
 //! | `POST kill`, `{"function"}` | 200 `{"killed": 2, "pids": [...]}` when they are gone; 404 |
 //! | `GET logs?function=…&follow=true` | 200, one [`Line`] as JSON per line; the ring, then (if followed) what comes |
+//! | `GET events?follow=true` | 200, one [`Passed`] as JSON per line: what passed the event buses and topics; the ring, then (if followed) what comes |
 //! | `POST fire`, `{"schedule", "at"?}` | 200, the function's answer; 400 for a time that is none; 404; 502 if the function failed |
 //! | `GET queues` | 200 `[{"name", "visible", "inFlight", "delayed"}]`, each an [`Overview`](crate::services::sqs::Overview) |
 //! | `POST queues/{name}/redeliver` | 200 `{"messages": 2}`: what was in flight is visible now, as if its visibility timeout had passed; 404 |
@@ -23,10 +24,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
 use http::StatusCode;
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -37,7 +39,9 @@ use crate::functions::outcome::Outcome;
 use crate::keys::{SealingKeys, SealingKeysError};
 use crate::logs::{Line, Logs, Source};
 use crate::schedules::Schedules;
+use crate::services::delivery::Deliveries;
 use crate::services::sqs::{QueueError, Queues};
+use crate::services::trail::Passed;
 use crate::services::{self, Controls};
 
 /// The prefix of every path.
@@ -52,6 +56,8 @@ pub struct Control {
     pub schedules: Arc<Schedules<Functions, SystemClock>>,
     /// What others of them read.
     pub queues: Arc<Queues>,
+    /// What passed the event buses and the topics.
+    pub deliveries: Arc<Deliveries>,
     /// Their lines.
     pub logs: Logs,
     /// What seals the payloads of sessions.
@@ -64,6 +70,12 @@ pub struct Control {
 #[derive(Debug, Default, Deserialize)]
 struct LogQuery {
     function: Option<String>,
+    #[serde(default)]
+    follow: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct EventQuery {
     #[serde(default)]
     follow: bool,
 }
@@ -89,6 +101,7 @@ pub fn router(control: Control) -> Router {
         .route("/ps", get(processes))
         .route("/kill", post(kill))
         .route("/logs", get(logs))
+        .route("/events", get(events))
         .route("/fire", post(fire))
         .route("/queues", get(queues))
         .route("/queues/{name}/redeliver", post(redeliver))
@@ -182,34 +195,64 @@ async fn logs(State(control): State<Control>, Query(query): Query<LogQuery>) -> 
     };
     let (old, live) = control.logs.follow();
     let old = stream::iter(old);
-    let lines = if query.follow { old.chain(following(live)).boxed() } else { old.boxed() };
+    let lines = if query.follow { old.chain(following(live, gap)).boxed() } else { old.boxed() };
     let lines = lines
         .filter(move |line| {
             // A gap in what was followed concerns every function.
             let shown = wanted.as_ref().is_none_or(|name| *name == line.function || line.function.is_empty());
             std::future::ready(shown)
         })
-        .map(|line| {
-            let mut json = serde_json::to_vec(&*line)?;
-            json.push(b'\n');
-            Ok::<_, serde_json::Error>(Bytes::from(json))
-        });
+        .boxed();
+    json_lines(lines)
+}
+
+async fn events(State(control): State<Control>, Query(query): Query<EventQuery>) -> Response {
+    let (old, live) = control.deliveries.trail.follow();
+    let old = stream::iter(old);
+    json_lines(if query.follow { old.chain(following(live, missed)).boxed() } else { old.boxed() })
+}
+
+/// Each item as a line of JSON.
+fn json_lines<T: Serialize + Send + Sync + 'static>(items: BoxStream<'static, Arc<T>>) -> Response {
+    let lines = items.map(|item| {
+        let mut json = serde_json::to_vec(&*item)?;
+        json.push(b'\n');
+        Ok::<_, serde_json::Error>(Bytes::from(json))
+    });
     ([("content-type", "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
-fn following(incoming: Receiver<Arc<Line>>) -> impl Stream<Item = Arc<Line>> {
-    stream::unfold(incoming, |mut incoming| async move {
+/// What comes; `gap` stands where some was lost.
+fn following<T: Send + Sync + 'static>(
+    incoming: Receiver<Arc<T>>,
+    gap: fn(u64) -> Arc<T>,
+) -> impl Stream<Item = Arc<T>> + Send {
+    stream::unfold(incoming, move |mut incoming| async move {
         match incoming.recv().await {
-            Ok(line) => Some((line, incoming)),
+            Ok(item) => Some((item, incoming)),
             Err(RecvError::Lagged(lost)) => Some((gap(lost), incoming)),
             Err(RecvError::Closed) => None,
         }
     })
 }
 
+fn missed(lost: u64) -> Arc<Passed> {
+    let title = format!("{lost} events and messages were not followed: they came faster than they were read");
+    let none = String::new();
+    Arc::new(Passed {
+        at: clock::now(),
+        through: none.clone(),
+        id: none.clone(),
+        title,
+        body: none,
+        deliveries: Vec::new(),
+    })
+}
+
 fn gap(lost: u64) -> Arc<Line> {
     let text = format!("{lost} lines were not followed: they came faster than they were read");
-    Arc::new(Line { at: clock::now(), function: String::new(), pid: None, source: Source::Platform, text })
+    let (region, function) = (String::new(), String::new());
+    Arc::new(Line { at: clock::now(), region, function, pid: None, source: Source::Platform, text })
 }
 
 fn no_function(functions: &Functions, name: &str) -> Response {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::services::access::Key;
-use crate::template::model::{Function, REGION};
+use crate::template::arn::Arns;
+use crate::template::model::Function;
 
 /// Where the AWS SDK finds the services.
 pub(super) struct Endpoints {
@@ -13,6 +14,8 @@ pub(super) struct Endpoints {
     pub(super) s3: String,
     pub(super) secrets_manager: String,
     pub(super) sqs: String,
+    pub(super) sns: String,
+    pub(super) eventbridge: String,
     pub(super) lambda: String,
 }
 
@@ -22,6 +25,7 @@ pub(super) fn of(
     binary: &Path,
     key: Option<&Key>,
     endpoints: &Endpoints,
+    arns: &Arns,
 ) -> BTreeMap<String, String> {
     let task_root = binary.parent().unwrap_or(Path::new("/")).display().to_string();
     let mut variables: BTreeMap<String, String> = [
@@ -34,12 +38,14 @@ pub(super) fn of(
         ("_HANDLER", "bootstrap".to_owned()),
         ("LAMBDA_TASK_ROOT", task_root),
         ("TZ", ":UTC".to_owned()),
-        ("AWS_REGION", REGION.to_owned()),
-        ("AWS_DEFAULT_REGION", REGION.to_owned()),
+        ("AWS_REGION", arns.region().to_owned()),
+        ("AWS_DEFAULT_REGION", arns.region().to_owned()),
         ("AWS_ENDPOINT_URL_DYNAMODB", endpoints.dynamodb.clone()),
         ("AWS_ENDPOINT_URL_S3", endpoints.s3.clone()),
         ("AWS_ENDPOINT_URL_SECRETS_MANAGER", endpoints.secrets_manager.clone()),
         ("AWS_ENDPOINT_URL_SQS", endpoints.sqs.clone()),
+        ("AWS_ENDPOINT_URL_SNS", endpoints.sns.clone()),
+        ("AWS_ENDPOINT_URL_EVENTBRIDGE", endpoints.eventbridge.clone()),
         ("AWS_ENDPOINT_URL_LAMBDA", endpoints.lambda.clone()),
     ]
     .map(|(name, value)| (name.to_owned(), value))

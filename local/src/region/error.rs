@@ -4,12 +4,15 @@ use super::build::BuildError;
 use super::data::DataError;
 use super::ports::PortError;
 use super::ready::ReadyError;
+use crate::event_sources::{CheckpointError, MappingError};
+use crate::front_door;
 use crate::gateway::http::HttpApiError;
 use crate::gateway::websocket::SelectionError;
 use crate::keys::{KeyError, SealingKeysError};
 use crate::schedules::ScheduleError;
 use crate::services::StartError;
 use crate::services::dynamodb::DynamoDbError;
+use crate::services::dynamodb::replication::ReplicationError;
 use crate::services::s3::S3Error;
 use crate::services::secrets::{SecretError, SecretsError};
 use crate::services::sqs::QueueError;
@@ -51,6 +54,12 @@ pub enum RegionError {
     /// The queues.
     #[error(transparent)]
     Queues(#[from] QueueError),
+    /// How far readers of streams have come.
+    #[error(transparent)]
+    Checkpoints(#[from] CheckpointError),
+    /// A function that may not read a queue or a stream.
+    #[error("an event source can't be made: {0}")]
+    Mapping(#[from] MappingError),
     /// SQS.
     #[error(transparent)]
     Sqs(#[from] StartError),
@@ -63,6 +72,18 @@ pub enum RegionError {
     /// A schedule.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// Replication between regions.
+    #[error(transparent)]
+    Replication(#[from] ReplicationError),
+    /// The front door of several regions.
+    #[error(transparent)]
+    FrontDoor(#[from] front_door::StartError),
+    /// Nothing to run.
+    #[error("no region was named")]
+    None,
+    /// A region's address that leads nowhere.
+    #[error("{0} is no URL")]
+    Url(String),
     /// The ready file.
     #[error(transparent)]
     Ready(#[from] ReadyError),

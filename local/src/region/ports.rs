@@ -1,9 +1,8 @@
-//! The addresses that the region answers on. All are bound before anything else happens, so that a port that is taken
-//! is found out before the first compilation.
+//! The addresses that a region answers on. All are bound before anything else happens, so that a port that is taken
+//! is found out before the first compilation. They stay bound while the region is down: it comes back where it was.
 
-use std::net::SocketAddr;
-
-use tokio::net::TcpListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 
 /// An address that can't be bound.
 #[derive(Debug, thiserror::Error)]
@@ -26,35 +25,55 @@ pub enum PortError {
         /// The option that chooses it.
         option: &'static str,
         /// What the system says.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
-/// A listener and where it listens.
-pub(super) struct Port {
-    pub(super) listener: TcpListener,
-    pub(super) address: SocketAddr,
+/// A port of ours.
+pub(crate) struct Port {
+    pub(crate) address: SocketAddr,
+    option: &'static str,
+    listener: TcpListener,
 }
 
 impl Port {
-    /// For a server with a runtime of its own.
-    pub(super) fn into_std(self) -> Result<std::net::TcpListener, PortError> {
-        let refused = |source| PortError::Refused { address: self.address, option: "another one", source };
-        self.listener.into_std().map_err(refused)
+    /// Binds `address`, which `option` chooses.
+    pub(crate) fn bind(address: SocketAddr, option: &'static str) -> Result<Self, PortError> {
+        let refused = |source| PortError::Refused { address, option, source };
+        match TcpListener::bind(address) {
+            Ok(listener) => {
+                listener.set_nonblocking(true).map_err(refused)?;
+                let address = listener.local_addr().map_err(refused)?;
+                Ok(Self { address, option, listener })
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                Err(PortError::Taken { address, option })
+            }
+            Err(source) => Err(refused(source)),
+        }
     }
-}
 
-pub(super) async fn bind(address: SocketAddr, option: &'static str) -> Result<Port, PortError> {
-    let refused = |source| PortError::Refused { address, option, source };
-    match TcpListener::bind(address).await {
-        Ok(listener) => {
-            let address = listener.local_addr().map_err(refused)?;
-            Ok(Port { listener, address })
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            Err(PortError::Taken { address, option })
-        }
-        Err(source) => Err(refused(source)),
+    /// Any free one.
+    pub(crate) fn any() -> Result<Self, PortError> {
+        Self::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "another one")
+    }
+
+    /// A listener for a server. The port stays ours when the server drops it.
+    pub(crate) fn listener(&self) -> Result<tokio::net::TcpListener, PortError> {
+        self.duplicate().and_then(tokio::net::TcpListener::from_std).map_err(|source| self.refused(source))
+    }
+
+    /// The same for a server with a runtime of its own.
+    pub(crate) fn std_listener(&self) -> Result<TcpListener, PortError> {
+        self.duplicate().map_err(|source| self.refused(source))
+    }
+
+    fn duplicate(&self) -> io::Result<TcpListener> {
+        self.listener.try_clone()
+    }
+
+    fn refused(&self, source: io::Error) -> PortError {
+        PortError::Refused { address: self.address, option: self.option, source }
     }
 }
 
@@ -62,10 +81,10 @@ pub(super) async fn bind(address: SocketAddr, option: &'static str) -> Result<Po
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_port_that_is_taken_is_named_with_the_option_that_changes_it() {
-        let port = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "--http").await.unwrap();
-        let Err(error) = bind(port.address, "--http").await else { panic!("bound twice") };
+    #[test]
+    fn a_port_that_is_taken_is_named_with_the_option_that_changes_it() {
+        let port = Port::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "--http").unwrap();
+        let Err(error) = Port::bind(port.address, "--http") else { panic!("bound twice") };
         assert!(error.to_string().starts_with(&format!("{} is taken", port.address)), "{error}");
         assert!(error.to_string().contains("--http"));
     }

@@ -1,9 +1,11 @@
-//! What a running region tells others about itself: the ready file, and the list of the user's running regions.
+//! What a running region, or several that run together, tell others about themselves: the ready file, and the list of what the
+//! user runs.
 //!
-//! Both hold the same JSON. A file appears whole (it is renamed into place), only when everything is up, and can be
-//! read by its owner only: it holds the operator's key. A region removes both when it stops. One that was killed leaves
-//! them: whoever reads the list removes its entry, and whoever reads its ready file is told that nothing answers.
+//! Both hold the same JSON, a [`ReadyFile`]. A file appears whole (it is renamed into place), only when everything is up, and can be
+//! read by its owner only: it holds the operator's key. The process removes both when it stops. One that was killed
+//! leaves them: whoever reads the list removes its entry, and whoever reads its ready file is told that nothing answers.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -33,12 +35,40 @@ pub struct Ready {
     pub secrets_manager: String,
     /// SQS.
     pub sqs: String,
-    /// Always `local`.
+    /// SNS.
+    pub sns: String,
+    /// `EventBridge`.
+    pub eventbridge: String,
+    /// AWS's name of the region; `local` for one that runs alone.
     pub region: String,
     /// The operator's key.
     pub access_key_id: String,
     /// Its secret; new at every start.
     pub secret_access_key: String,
+}
+
+/// Where several running regions are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Several {
+    /// The front door's HTTP URL.
+    pub front: String,
+    /// The front door's WebSocket URL, with the stage.
+    pub front_ws: String,
+    /// What controls all of them, under `/_sojourn/regions`.
+    pub control: String,
+    /// By their names.
+    pub regions: BTreeMap<String, Ready>,
+}
+
+/// What one process runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ReadyFile {
+    /// Several regions.
+    Several(Several),
+    /// One region.
+    One(Box<Ready>),
 }
 
 /// The operator's secret is not for logs.
@@ -93,12 +123,58 @@ pub enum ReadyError {
         /// Where and why.
         source: serde_json::Error,
     },
+    /// Which of several regions is meant?
+    #[error("several regions run; choose one with --region: {known}")]
+    Choose {
+        /// Their names.
+        known: String,
+    },
+    /// None of that name.
+    #[error("no region {name} runs; there are: {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Their names.
+        known: String,
+    },
+    /// One region runs, which has no name.
+    #[error("one region runs, and has no name; several are started with cargo dev -- --regions NAME,NAME")]
+    Alone,
     /// No region runs.
     #[error("no region is running; start one with cargo dev, or name its ready file with --region-file")]
     NoRegion,
 }
 
-impl Ready {
+impl ReadyFile {
+    /// The region of that name, which may be left out where there is one.
+    pub fn region(self, name: Option<&str>) -> Result<Ready, ReadyError> {
+        match (self, name) {
+            (Self::One(ready), None) => Ok(*ready),
+            (Self::One(_), Some(_)) => Err(ReadyError::Alone),
+            (Self::Several(mut several), Some(name)) => several
+                .regions
+                .remove(name)
+                .ok_or_else(|| ReadyError::Unknown { name: name.to_owned(), known: several.names() }),
+            (Self::Several(several), None) => Err(ReadyError::Choose { known: several.names() }),
+        }
+    }
+
+    /// What controls all regions, where there are several.
+    pub fn control(self) -> Result<String, ReadyError> {
+        match self {
+            Self::Several(several) => Ok(several.control),
+            Self::One(_) => Err(ReadyError::Alone),
+        }
+    }
+
+    /// What answers for as long as the process runs.
+    fn address(&self) -> &str {
+        match self {
+            Self::Several(several) => &several.control,
+            Self::One(ready) => &ready.lambda,
+        }
+    }
+
     /// Writes the file at `path`, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), ReadyError> {
         let failed = |source| ReadyError::Write { path: path.to_owned(), source };
@@ -122,42 +198,48 @@ impl Ready {
 
     /// Whether somebody listens where the region was: a pid may have gone to another process, a port hardly has.
     fn answers(&self) -> bool {
-        let address = self.lambda.strip_prefix("http://").and_then(|address| address.parse().ok());
+        let address = self.address().strip_prefix("http://").and_then(|address| address.parse().ok());
         address.is_some_and(|address| TcpStream::connect_timeout(&address, ANSWER_LIMIT).is_ok())
     }
 
-    /// The region that the file at `path` describes, if it still runs.
+    /// What the file at `path` describes, if it still runs.
     pub fn running(path: &Path) -> Result<Self, ReadyError> {
         let ready = Self::read(path)?;
         if ready.answers() {
             return Ok(ready);
         }
-        Err(ReadyError::Ended { path: path.to_owned(), address: ready.lambda })
+        Err(ReadyError::Ended { path: path.to_owned(), address: ready.address().to_owned() })
     }
 
-    /// The newest region of this user that still runs.
+    /// The newest of this user that still runs.
     pub fn newest() -> Result<Self, ReadyError> {
         newest_in(&folder())
     }
 }
 
-/// A file that says where this process's region is. Removed when dropped.
+impl Several {
+    fn names(&self) -> String {
+        self.regions.keys().cloned().collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A file that says where this process's regions are. Removed when dropped.
 #[derive(Debug)]
-pub(super) struct Published {
+pub(crate) struct Published {
     path: PathBuf,
-    /// The region's own address: what was written to the path since by another region stays.
-    lambda: String,
+    /// The process's own address: what was written to the path since by another process stays.
+    address: String,
 }
 
 impl Published {
     /// The ready file.
-    pub(super) fn at(path: &Path, ready: &Ready) -> Result<Self, ReadyError> {
+    pub(crate) fn at(path: &Path, ready: &ReadyFile) -> Result<Self, ReadyError> {
         ready.write(path)?;
-        Ok(Self { path: path.to_owned(), lambda: ready.lambda.clone() })
+        Ok(Self { path: path.to_owned(), address: ready.address().to_owned() })
     }
 
     /// The entry in the list of running regions.
-    pub(super) fn in_list(ready: &Ready) -> Result<Self, ReadyError> {
+    pub(crate) fn in_list(ready: &ReadyFile) -> Result<Self, ReadyError> {
         let folder = folder();
         let failed = |source| ReadyError::Write { path: folder.clone(), source };
         std::fs::create_dir_all(&folder).map_err(failed)?;
@@ -167,7 +249,7 @@ impl Published {
 
 impl Drop for Published {
     fn drop(&mut self) {
-        if Ready::read(&self.path).is_ok_and(|ready| ready.lambda == self.lambda) {
+        if ReadyFile::read(&self.path).is_ok_and(|ready| ready.address() == self.address) {
             remove(&self.path);
         }
     }
@@ -180,13 +262,13 @@ fn folder() -> PathBuf {
     }
 }
 
-fn newest_in(folder: &Path) -> Result<Ready, ReadyError> {
+fn newest_in(folder: &Path) -> Result<ReadyFile, ReadyError> {
     let mut newest: Option<(SystemTime, PathBuf)> = None;
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if !is_entry(&entry.path()) {
             continue;
         }
-        if !Ready::read(&entry.path()).is_ok_and(|ready| ready.answers()) {
+        if !ReadyFile::read(&entry.path()).is_ok_and(|ready| ready.answers()) {
             remove(&entry.path());
             continue;
         }
@@ -196,7 +278,7 @@ fn newest_in(folder: &Path) -> Result<Ready, ReadyError> {
             newest = Some((written, entry.path()));
         }
     }
-    Ready::read(&newest.ok_or(ReadyError::NoRegion)?.1)
+    ReadyFile::read(&newest.ok_or(ReadyError::NoRegion)?.1)
 }
 
 /// Other files in the folder are none of ours.
@@ -217,9 +299,9 @@ mod tests {
 
     use super::*;
 
-    fn ready(http: &str, lambda: &str) -> Ready {
+    fn ready(http: &str, lambda: &str) -> ReadyFile {
         let text = || "x".to_owned();
-        Ready {
+        ReadyFile::One(Box::new(Ready {
             http: http.to_owned(),
             ws: text(),
             lambda: format!("http://{lambda}"),
@@ -227,10 +309,36 @@ mod tests {
             s3: text(),
             secrets_manager: text(),
             sqs: text(),
+            sns: text(),
+            eventbridge: text(),
             region: text(),
             access_key_id: text(),
             secret_access_key: "do not show".to_owned(),
-        }
+        }))
+    }
+
+    fn http(ready: ReadyFile) -> String {
+        ready.region(None).unwrap().http
+    }
+
+    #[test]
+    fn one_of_several_regions_has_to_be_named() {
+        let region = |http| ready(http, "x").region(None).unwrap();
+        let regions = [("tokyo", "there"), ("taiwan", "here")];
+        let regions = regions.map(|(name, http)| (name.to_owned(), region(http))).into();
+        let written = ReadyFile::Several(Several {
+            front: "http://127.0.0.1:2".to_owned(),
+            front_ws: "ws://127.0.0.1:3/local".to_owned(),
+            control: "http://127.0.0.1:1".to_owned(),
+            regions,
+        });
+        let several =
+            || serde_json::from_value::<ReadyFile>(serde_json::to_value(&written).unwrap()).unwrap();
+        assert_eq!(several().region(Some("taiwan")).unwrap().http, "here");
+        let refused = |name| several().region(name).unwrap_err().to_string();
+        assert!(refused(None).ends_with("choose one with --region: taiwan, tokyo"));
+        assert!(refused(Some("kyoto")).ends_with("no region kyoto runs; there are: taiwan, tokyo"));
+        assert!(matches!(ready("here", "x").region(Some("taiwan")), Err(ReadyError::Alone)));
     }
 
     #[test]
@@ -240,7 +348,7 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         let path = folder.path().join("region-1.json");
         ready("here", &address).write(&path).unwrap();
-        assert_eq!(newest_in(folder.path()).unwrap().http, "here");
+        assert_eq!(http(newest_in(folder.path()).unwrap()), "here");
         drop(listener);
         assert!(matches!(newest_in(folder.path()), Err(ReadyError::NoRegion)));
         assert!(!path.exists());
@@ -252,12 +360,12 @@ mod tests {
         let path = folder.path().join("ready.json");
         let own = Published::at(&path, &ready("own", "127.0.0.1:1")).unwrap();
         drop(own);
-        assert!(matches!(Ready::running(&path), Err(ReadyError::Missing { .. })));
+        assert!(matches!(ReadyFile::running(&path), Err(ReadyError::Missing { .. })));
 
         let own = Published::at(&path, &ready("own", "127.0.0.1:1")).unwrap();
         ready("other", "127.0.0.1:2").write(&path).unwrap();
         drop(own);
-        assert_eq!(Ready::read(&path).unwrap().http, "other");
+        assert_eq!(http(ReadyFile::read(&path).unwrap()), "other");
     }
 
     #[test]
@@ -266,9 +374,9 @@ mod tests {
         let path = folder.path().join("ready.json");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         ready("here", &listener.local_addr().unwrap().to_string()).write(&path).unwrap();
-        assert_eq!(Ready::running(&path).unwrap().http, "here");
+        assert_eq!(http(ReadyFile::running(&path).unwrap()), "here");
         drop(listener);
-        assert!(matches!(Ready::running(&path), Err(ReadyError::Ended { .. })));
+        assert!(matches!(ReadyFile::running(&path), Err(ReadyError::Ended { .. })));
     }
 
     #[test]

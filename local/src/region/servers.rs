@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::middleware;
+use axum::{Router, middleware};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -14,7 +14,6 @@ use tower::ServiceExt;
 use super::browser_guard;
 use super::control::{self, Control};
 use super::error::RegionError;
-use super::ports::Port;
 use crate::functions::{Functions, lambda_api};
 use crate::gateway::http::HttpFront;
 use crate::gateway::listener;
@@ -27,14 +26,14 @@ const MAX_API_CONNECTIONS: usize = 1_024;
 
 /// Running tasks.
 #[derive(Default)]
-pub(super) struct Servers {
+pub(crate) struct Servers {
     shutdown: watch::Sender<()>,
     tasks: JoinSet<()>,
 }
 
 impl Servers {
     /// Spawns what `serve` makes of a future that is ready when the region stops.
-    pub(super) fn spawn<F>(&mut self, serve: impl FnOnce(Stopped) -> F)
+    pub(crate) fn spawn<F>(&mut self, serve: impl FnOnce(Stopped) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -47,29 +46,34 @@ impl Servers {
         stack: &Stack,
         functions: &Arc<Functions>,
         controls: &Controls,
-        [http, websocket]: [Port; 2],
+        [http, websocket]: [TcpListener; 2],
     ) -> Result<(), RegionError> {
         if let Some(api) = &stack.http_api {
             let front = HttpFront::new(api, Arc::clone(functions))?;
-            self.spawn(|stopped| front.serve(http.listener, stopped));
+            self.spawn(|stopped| front.serve(http, stopped));
         }
         if let Some(api) = &stack.websocket_api {
             let functions = Arc::clone(functions);
             let front = WebSocketFront::new(api.clone(), functions, controls.clone(), Limits::default())?;
-            self.spawn(|stopped| front.serve(websocket.listener, stopped));
+            self.spawn(|stopped| front.serve(websocket, stopped));
         }
         Ok(())
     }
 
     /// Returns when every task has ended.
-    pub(super) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.shutdown.send_replace(());
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Ends every task where it is, with its connections.
+    pub(super) async fn die(mut self) {
+        self.tasks.shutdown().await;
     }
 }
 
 /// Ready when the region stops.
-pub(super) type Stopped = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Stopped = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 async fn stopped(mut shutdown: watch::Receiver<()>) {
     // An error means that the region itself is gone.
@@ -78,11 +82,21 @@ async fn stopped(mut shutdown: watch::Receiver<()>) {
     }
 }
 
-/// Serves Lambda's API and the region's own.
-pub(super) async fn serve_apis(listener: TcpListener, control: Control, stopped: Stopped) {
-    let api = lambda_api::router(Arc::clone(&control.functions), control.services.clone())
-        .merge(control::router(control))
-        .layer(middleware::from_fn(browser_guard::refuse_pages));
+/// Lambda's API and the region's own, for tools on this machine.
+pub(super) fn region_apis(control: Control) -> Router {
+    guarded(
+        lambda_api::router(Arc::clone(&control.functions), control.services.clone())
+            .merge(control::router(control)),
+    )
+}
+
+/// The same without web pages among its clients.
+pub(crate) fn guarded(api: Router) -> Router {
+    api.layer(middleware::from_fn(browser_guard::refuse_pages))
+}
+
+/// Serves APIs for tools on this machine.
+pub(crate) async fn serve_apis(listener: TcpListener, api: Router, stopped: Stopped) {
     let service_for = |_| {
         let api = api.clone();
         service_fn(move |request: Request<Incoming>| {

@@ -225,5 +225,5 @@ async fn deliver<I: HandOver>(
 
 /// What the function gets by attempt `number` for `slot`.
 fn input(entry: &Entry, slot: Timestamp, number: u32) -> String {
-    Attempt::new(&entry.schedule.name, slot, number).fill(&entry.schedule.input)
+    Attempt::new(&entry.schedule.arn, slot, number).fill(&entry.schedule.input)
 }

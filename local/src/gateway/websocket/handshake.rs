@@ -84,7 +84,14 @@ impl<I: Invoke> WebSocketFront<I> {
         let (answer, answered) = oneshot::channel();
         // A task of its own: it outlives this request, and a client that leaves while `$connect` runs must not take
         // the bookkeeping with it.
-        tokio::spawn(self.live(candidate, answer, lifecycle));
+        let mut front_died = lifecycle.front_died.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = self.live(candidate, answer, lifecycle) => {}
+                // The sender never sends.
+                _ = front_died.changed() => {}
+            }
+        });
         answered.await.unwrap_or_else(|_| {
             json(
                 StatusCode::INTERNAL_SERVER_ERROR,

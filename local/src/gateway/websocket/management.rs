@@ -23,7 +23,6 @@ use crate::services::access::Permission;
 use crate::services::faults::Failure;
 use crate::services::pipeline::{self, Api, Reading, Refusal, Refused};
 use crate::services::{Call, Hangup, Service};
-use crate::template::arn;
 
 const ACTION: &str = "execute-api:ManageConnections";
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -61,7 +60,12 @@ impl<I: Invoke> Api for ConnectionsApi<'_, I> {
         work: Incoming,
     ) -> Result<Reading<Incoming>, Refused<Full<Bytes>>> {
         let stage = &self.front.api.stage;
-        let resource = arn::connection(WEBSOCKET_API_ID, stage, head.method.as_str(), self.id);
+        let resource = self.front.controls.access.arns.connection(
+            WEBSOCKET_API_ID,
+            stage,
+            head.method.as_str(),
+            self.id,
+        );
         Ok(Reading {
             operation: operation.to_owned(),
             resources: vec![self.id.to_owned()],

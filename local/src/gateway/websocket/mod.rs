@@ -94,10 +94,11 @@ impl<I: Invoke> WebSocketFront<I> {
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let port = listener.local_addr().map_or(0, |address| address.port());
         let (stop, stopping) = watch::channel(());
+        let (front_lives, front_died) = watch::channel(());
         let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
         let max_connections = self.limits.connections;
         let front = Arc::new(self);
-        let lifecycle = Lifecycle { stopping, _alive: alive };
+        let lifecycle = Lifecycle { stopping, front_died, _alive: alive };
         let service_for = |peer| {
             let (front, lifecycle) = (Arc::clone(&front), lifecycle.clone());
             service_fn(move |request| {
@@ -106,12 +107,13 @@ impl<I: Invoke> WebSocketFront<I> {
             })
         };
         listener::serve(listener, max_connections, service_for, shutdown).await;
-        drop(stop);
+        stop.send_replace(());
         drop(lifecycle);
         // Nobody sends: the channel closes when the last connection's task has let go of its end.
         if tokio::time::timeout(SHUTDOWN_GRACE, all_ended.recv()).await.is_err() {
             tracing::warn!("some $disconnect functions had not answered when the region stopped");
         }
+        drop(front_lives);
     }
 
     async fn answer(
@@ -156,6 +158,8 @@ impl<I: Invoke> WebSocketFront<I> {
 struct Lifecycle {
     /// Closed when the region stops.
     stopping: watch::Receiver<()>,
+    /// Closed when the front is dropped while it serves: its connections die with it, without a close frame.
+    front_died: watch::Receiver<()>,
     /// Held as long as the task lives.
     _alive: mpsc::Sender<Infallible>,
 }

@@ -1,0 +1,108 @@
+//! The AWS services of one region, and what they keep. They outlive an outage of the region: while its switch is off they answer
+//! nobody, and what they keep stays.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::environment::Endpoints;
+use super::error::RegionError;
+use super::ports::Port;
+use crate::clock::SystemClock;
+use crate::event_sources::Checkpoints;
+use crate::keys::SigningKey;
+use crate::services::Controls;
+use crate::services::delivery::Deliveries;
+use crate::services::dynamodb::{DynamoDb, Storage};
+use crate::services::events::EventBridge;
+use crate::services::s3::S3;
+use crate::services::secrets::Secrets;
+use crate::services::sns::Sns;
+use crate::services::sqs::{Queues, Sqs};
+use crate::template::model::Stack;
+
+/// The variable by which a function is told which secret holds the signing key.
+const SIGNING_KEY_VARIABLE: &str = "TOKEN_SIGNING_KEY_SECRET";
+
+/// Likewise for the keys that seal session payloads.
+const SEALING_KEYS_VARIABLE: &str = "SESSION_SEALING_KEYS_SECRET";
+
+/// How often expired items are deleted. DynamoDB takes days; every read checks the expiry itself anyway.
+const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Where the messages of the queues are, in the data folder.
+const QUEUES_FILE: &str = "queues.db";
+
+/// How far readers of streams have come, in the data folder.
+const STREAMS_FILE: &str = "streams.db";
+
+/// Held for as long as they are to run.
+pub(crate) struct Services {
+    pub(crate) dynamodb: DynamoDb,
+    pub(crate) s3: S3,
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) sqs: Sqs,
+    pub(crate) sns: Sns,
+    pub(crate) eventbridge: EventBridge,
+    pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) queues: Arc<Queues>,
+    pub(crate) checkpoints: Arc<Checkpoints>,
+}
+
+impl Services {
+    pub(super) fn start(
+        stack: &Stack,
+        data: Option<&Path>,
+        controls: &Controls,
+        key: &SigningKey,
+        sqs: &Port,
+    ) -> Result<Self, RegionError> {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let storage = data.map_or(Storage::Memory, Storage::Folder);
+        let dynamodb = DynamoDb::start(any, storage, &stack.tables, controls.clone())?
+            .sweep_every(TTL_SWEEP_INTERVAL)?;
+        let objects = data.map(|data| data.join("s3"));
+        let s3 = S3::start(any, objects.as_deref(), &stack.buckets, controls.clone())?;
+        let secrets = Arc::new(Secrets::start(any, data, controls.clone())?);
+        for name in secrets_named_by(SIGNING_KEY_VARIABLE, stack) {
+            secrets.put(name, &key.private_jwk())?;
+        }
+        let messages = data.map(|data| data.join(QUEUES_FILE));
+        let queues = Queues::open(messages.as_deref(), &stack.queues, SystemClock)?;
+        let queues = Arc::new(queues.named_by(stack.arns.clone()));
+        let sqs = Sqs::start(sqs.std_listener()?, Arc::clone(&queues), controls.clone())?;
+        let deliveries = Deliveries::new(Arc::clone(&queues), stack.service_permissions.clone());
+        let sns = Sns::start(any, stack, Arc::clone(&deliveries), controls.clone())?;
+        let eventbridge = EventBridge::start(any, stack, Arc::clone(&deliveries), controls.clone())?;
+        let places = data.map(|data| data.join(STREAMS_FILE));
+        let checkpoints = Arc::new(Checkpoints::open(places.as_deref())?);
+        Ok(Self { dynamodb, s3, secrets, sqs, sns, eventbridge, deliveries, queues, checkpoints })
+    }
+
+    pub(super) fn endpoints(&self, lambda: &Port) -> Endpoints {
+        Endpoints {
+            dynamodb: self.dynamodb.endpoint_url(),
+            s3: self.s3.endpoint_url(),
+            secrets_manager: self.secrets.endpoint_url(),
+            sqs: self.sqs.endpoint_url(),
+            sns: self.sns.endpoint_url(),
+            eventbridge: self.eventbridge.endpoint_url(),
+            lambda: format!("http://{}", lambda.address),
+        }
+    }
+}
+
+/// The secrets of the stack that hold sealing keys.
+pub(super) fn sealing_secrets(stack: &Stack) -> impl Iterator<Item = &str> {
+    secrets_named_by(SEALING_KEYS_VARIABLE, stack)
+}
+
+/// The secrets that functions are told of in the environment variable `variable`.
+fn secrets_named_by<'a>(variable: &str, stack: &'a Stack) -> impl Iterator<Item = &'a str> {
+    stack.secrets.iter().map(String::as_str).filter(move |name| {
+        let by_arn = stack.arns.secret(name);
+        let values = stack.functions.iter().filter_map(|function| function.environment.get(variable));
+        values.into_iter().any(|value| *value == by_arn || value == name)
+    })
+}

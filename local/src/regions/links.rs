@@ -1,0 +1,87 @@
+//! What joins regions that run together: the one place that sees more than one of them.
+//!
+//! - The tables of global.yaml replicate ([`Replication`]).
+//! - A topic delivers to the queues of every region whose stack subscribes to it. While the regions do not reach each other, SNS
+//!   tries again.
+//! - The keys that seal session payloads are one set, as a secret that Secrets Manager replicates. A change reaches all regions at
+//!   once.
+//!
+//! Limits: buckets are not replicated.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::keys::SealingKeys;
+use crate::region::{Region, RegionError};
+use crate::services::delivery::Way;
+use crate::services::dynamodb::replication::{Replication, Settings, StrongTables};
+use crate::services::sns::Peer;
+use crate::template::global::{Consistency, GlobalStack};
+
+/// The links of all regions.
+#[derive(Debug)]
+pub(super) struct Links {
+    pub(super) sealing_keys: SealingKeys,
+    /// By AWS's names of the regions. None if a region runs alone.
+    pub(super) replication: Option<Arc<Replication>>,
+}
+
+impl Links {
+    /// Between regions whose services run and that serve nobody yet. `shared` is what they share.
+    pub(super) fn between(regions: &[Region], shared: &GlobalStack) -> Result<Self, RegionError> {
+        let replicas = regions.iter().map(|region| Arc::clone(&region.services.secrets)).collect();
+        let names: BTreeSet<String> =
+            regions.iter().flat_map(Region::sealing_secrets).map(str::to_owned).collect();
+        let sealing_keys = SealingKeys::open(replicas, names)?;
+        let replication = match regions {
+            [] | [_] => None,
+            several => Some(Arc::new(replicate(several, shared)?)),
+        };
+        if let Some(replication) = &replication {
+            deliver_to_each_other(regions, replication);
+        }
+        Ok(Self { sealing_keys, replication })
+    }
+}
+
+fn replicate(regions: &[Region], shared: &GlobalStack) -> Result<Replication, RegionError> {
+    let mut settings = Settings::default();
+    for table in &shared.tables {
+        let name = table.table.name.clone();
+        match &table.consistency {
+            Consistency::Eventual => settings.tables.push(name),
+            // It exists where all of its regions run. Its witness needs none.
+            Consistency::Strong { witness } => {
+                let is_there = |aws: &String| regions.iter().any(|region| region.ready.region == *aws);
+                if table.replicas.iter().all(is_there) {
+                    let group = settings.strong.get_or_insert_with(|| StrongTables {
+                        tables: Vec::new(),
+                        replicas: table.replicas.clone(),
+                        witness: witness.clone(),
+                    });
+                    group.tables.push(name);
+                }
+            }
+        }
+    }
+    let tables = regions
+        .iter()
+        .filter_map(|region| Some((region.ready.region.clone(), region.services.dynamodb.region_tables()?)));
+    Ok(Replication::start(&tables.collect::<Vec<_>>(), &settings)?)
+}
+
+fn deliver_to_each_other(regions: &[Region], replication: &Arc<Replication>) {
+    let aws = |region: &Region| region.ready.region.clone();
+    for from in regions {
+        for to in regions.iter().filter(|to| aws(to) != aws(from)) {
+            let (a, b, replication) = (aws(from), aws(to), Arc::downgrade(replication));
+            let way =
+                Way::new(move || replication.upgrade().is_some_and(|replication| replication.reach(&a, &b)));
+            from.services.sns.add(Peer {
+                subscriptions: to.stack.subscriptions.clone(),
+                deliveries: Arc::clone(&to.services.deliveries),
+                way,
+            });
+        }
+    }
+}

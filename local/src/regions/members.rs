@@ -1,0 +1,57 @@
+//! The regions of this process and what joins them.
+
+use std::sync::Arc;
+
+use super::links::Links;
+use crate::region::{Region, RegionError};
+use crate::services::dynamodb::replication::Replication;
+use crate::template::global::GlobalStack;
+
+/// Every region, in the order in which they were named, and their links.
+pub(super) struct Members {
+    regions: Vec<Region>,
+    links: Links,
+}
+
+impl Members {
+    /// Joins regions that serve nobody yet.
+    pub(super) fn join(regions: Vec<Region>, shared: &GlobalStack) -> Result<Self, RegionError> {
+        let links = Links::between(&regions, shared)?;
+        Ok(Self { regions, links })
+    }
+
+    pub(super) fn all(&self) -> &[Region] {
+        &self.regions
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<&Region> {
+        self.regions.iter().find(|region| region.name == name)
+    }
+
+    /// Replication, if there are several regions.
+    pub(super) fn replication(&self) -> Option<&Arc<Replication>> {
+        self.links.replication.as_ref()
+    }
+
+    /// AWS's name of the region that is called `name`. Other names stand for themselves: the witness has no other.
+    pub(super) fn aws_name<'a>(&'a self, name: &'a str) -> &'a str {
+        self.find(name).map_or(name, |region| &region.ready.region)
+    }
+
+    /// Has one of the regions serve, and be reached by the others.
+    pub(super) async fn up(&self, region: &Region) -> Result<(), RegionError> {
+        region.up(&self.links.sealing_keys).await?;
+        if let Some(replication) = self.replication() {
+            replication.resume(&region.ready.region)?;
+        }
+        Ok(())
+    }
+
+    /// Has one of the regions be lost: nobody is served there, and no other region reaches it.
+    pub(super) async fn down(&self, region: &Region) -> Result<(), RegionError> {
+        if let Some(replication) = self.replication() {
+            replication.stop(&region.ready.region)?;
+        }
+        region.down().await
+    }
+}

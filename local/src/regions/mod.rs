@@ -1,0 +1,231 @@
+//! One region, or several in one process, from one template.
+//!
+//! 1. Every region's ports, folder and keys, then the template as each region has it: what can be wrong is found out first. The
+//!    parameter `TokenJwks` of every region lists the public keys of all, so that a token of one is good in the others.
+//! 2. Build the functions, once, unless they are built.
+//! 3. Start every region's services, then join the regions (`links`), then have all of them serve.
+//! 4. Several regions have a front door, which leads clients to one of them, and an API that controls them ([`control`]).
+//! 5. Only then write the ready file.
+//! 6. To stop: remove the ready file, close the front door, stop the regions.
+//!
+//! Limits: the regions share a process and a clock; what kills the process takes all of them.
+
+pub mod control;
+mod links;
+mod members;
+pub mod places;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::front_door::{self, Addresses, Failover, FrontDoor};
+use crate::functions::{Settings, resident_bytes};
+use crate::keys::KeyRing;
+use crate::logs::Logs;
+use crate::region::{
+    BuildError, Place, Port, Published, ReadyFile, Region, RegionError, Servers, Several, Site, Workspace,
+    guarded, serve_apis,
+};
+use crate::template::global::GlobalStack;
+use crate::template::model::Stack;
+use crate::template::{self};
+use members::Members;
+
+/// What to run, and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// template.yaml.
+    pub template: PathBuf,
+    /// One without a name, or several with names.
+    pub places: Vec<Place>,
+    /// Where the front door of several regions listens.
+    pub front: Addresses,
+    /// Written when all is up.
+    pub ready_file: Option<PathBuf>,
+    /// Cargo's profile of the functions.
+    pub profile: String,
+    /// Whether they are built first.
+    pub build: Build,
+    /// Bounds of the pools, in each region.
+    pub settings: Settings,
+}
+
+/// Whether the functions are built before they are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// With cargo.
+    First,
+    /// They are built already.
+    Not,
+}
+
+/// Hears how the start goes on.
+pub trait Progress {
+    /// A phase begins.
+    fn begin(&mut self, phase: &str);
+    /// Within the phase.
+    fn step(&mut self, what: &str);
+    /// The phase is over.
+    fn done(&mut self, result: &str);
+}
+
+/// Everything that runs.
+pub struct Regions {
+    members: Arc<Members>,
+    /// Leads clients to one of several regions.
+    pub front: Option<FrontDoor>,
+    /// How long the start took, without the build.
+    pub started_in: Duration,
+    servers: Servers,
+    /// The entry in the list of what runs, and the ready file.
+    published: Vec<Published>,
+}
+
+impl Regions {
+    /// Starts everything.
+    pub async fn start(
+        options: &Options,
+        logs: &Logs,
+        progress: &mut impl Progress,
+    ) -> Result<Self, RegionError> {
+        let began = Instant::now();
+        let sites = options.places.iter().cloned().map(Site::open).collect::<Result<Vec<_>, _>>()?;
+        let jwks = KeyRing::public_jwks_of(&sites.iter().map(Site::keys).collect::<Vec<_>>());
+        let stacks = sites.iter().map(|site| site.stack(&options.template, &jwks));
+        let stacks = stacks.collect::<Result<Vec<_>, _>>()?;
+        let before_build = began.elapsed();
+
+        let workspace = build(options, stacks.first(), progress).await?;
+
+        let began = Instant::now();
+        progress.begin("starting tables, buckets, queues and secrets");
+        let counts = stacks.first().map(summary).unwrap_or_default();
+        let regions = sites
+            .into_iter()
+            .zip(stacks)
+            .map(|(site, stack)| Region::start(site, stack, &workspace, &options.settings, logs));
+        let shared = shared(options)?;
+        let members = Arc::new(Members::join(regions.collect::<Result<_, _>>()?, &shared)?);
+        for region in members.all() {
+            members.up(region).await?;
+        }
+        progress.done(&match members.all().len() {
+            1 => counts,
+            number => format!("{number} regions, each with {counts}"),
+        });
+
+        let front = match members.all() {
+            [alone] if alone.name.is_empty() => None,
+            several => Some(open_front_door(several, options.front).await?),
+        };
+        let mut servers = Servers::default();
+        let ready = ready(&members, front.as_ref(), &mut servers)?;
+        let mut published = vec![Published::in_list(&ready)?];
+        if let Some(path) = &options.ready_file {
+            published.push(Published::at(path, &ready)?);
+        }
+        Ok(Self { members, front, started_in: before_build + began.elapsed(), servers, published })
+    }
+
+    /// The regions, in the order in which they were named.
+    pub fn all(&self) -> &[Region] {
+        self.members.all()
+    }
+
+    /// Resident memory of this process, which does not include that of the functions; `None` where the system doesn't tell.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        resident_bytes(std::process::id())
+    }
+
+    /// Stops everything. When it returns, no process of a region is left.
+    pub async fn stop(self) {
+        let Self { members, front, servers, published, .. } = self;
+        drop(published);
+        if let Some(front) = front {
+            front.stop().await;
+        }
+        servers.stop().await;
+        for region in members.all() {
+            region.stop().await;
+        }
+    }
+}
+
+/// What the regions share: what is in global.yaml, if their parameters name it.
+fn shared(options: &Options) -> Result<GlobalStack, RegionError> {
+    match options.places.first() {
+        Some(place) => Ok(template::shared(&options.template, &place.parameters)?),
+        None => Ok(GlobalStack::default()),
+    }
+}
+
+async fn open_front_door(regions: &[Region], addresses: Addresses) -> Result<FrontDoor, RegionError> {
+    let url = |text: &str| text.parse().map_err(|_| RegionError::Url(text.to_owned()));
+    let target = |region: &Region| {
+        let (http, websocket) = (url(&region.ready.http)?, url(&region.ready.ws)?);
+        Ok(front_door::Region { name: region.name.clone(), http, websocket })
+    };
+    let targets = regions.iter().map(target).collect::<Result<Vec<_>, RegionError>>()?;
+    Ok(FrontDoor::start(addresses, &targets, Failover::default()).await?)
+}
+
+/// What to write down. Several regions get an API that controls them.
+fn ready(
+    members: &Arc<Members>,
+    front: Option<&FrontDoor>,
+    servers: &mut Servers,
+) -> Result<ReadyFile, RegionError> {
+    let Some(front) = front else {
+        let ready = members.all().first().map(|region| region.ready.clone());
+        return ready.map(|ready| ReadyFile::One(Box::new(ready))).ok_or(RegionError::None);
+    };
+    let regions: BTreeMap<_, _> =
+        members.all().iter().map(|region| (region.name.clone(), region.ready.clone())).collect();
+    let port = Port::any()?;
+    let (listener, api) = (port.listener()?, guarded(control::router(Arc::clone(members))));
+    servers.spawn(|stopped| serve_apis(listener, api, stopped));
+    Ok(ReadyFile::Several(Several {
+        front: front.http_url().to_owned(),
+        front_ws: front.websocket_url().to_owned(),
+        control: format!("http://{}", port.address),
+        regions,
+    }))
+}
+
+async fn build(
+    options: &Options,
+    stack: Option<&Stack>,
+    progress: &mut impl Progress,
+) -> Result<Workspace, BuildError> {
+    let root =
+        options.template.parent().filter(|root| !root.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let workspace = Workspace::find(root, &options.profile).await?;
+    if options.build == Build::First {
+        progress.begin("building the functions");
+        workspace.build(|target| progress.step(target)).await?;
+        let functions = stack.map_or(0, |stack| stack.functions.len());
+        progress.done(&format!("{functions} functions built ({})", options.profile));
+    }
+    Ok(workspace)
+}
+
+/// `1 bucket`, `2 buckets`.
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+/// `2 tables, 1 bucket, ...`.
+fn summary(stack: &Stack) -> String {
+    let counts = [
+        count(stack.tables.len(), "table"),
+        count(stack.buckets.len(), "bucket"),
+        count(stack.queues.len(), "queue"),
+        count(stack.topics.len(), "topic"),
+        count(stack.rules.len(), "event rule"),
+        count(stack.secrets.len(), "secret"),
+    ];
+    counts.join(", ")
+}
