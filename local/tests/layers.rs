@@ -1,13 +1,15 @@
 //! Imports go one way: down the layers, and never in a circle.
 
 /// The modules of the crate, from the bottom up.
-const LAYERS: [&[&str]; 7] = [
-    &["clock"],
+const LAYERS: [&[&str]; 9] = [
+    &["clock", "patterns"],
     &["logs", "template"],
     &["services"],
     &["functions", "keys"],
     &["event_sources", "gateway", "schedules"],
+    &["front_door"],
     &["region"],
+    &["regions"],
     &["cli"],
 ];
 

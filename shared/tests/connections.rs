@@ -6,14 +6,16 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 use sojourn::core::clock::{Clock, ManualClock, SharedClock};
+use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{ConnectionId, UserId, random};
 use sojourn::identity::principal::{Credential, Role};
 use sojourn::identity::sessions::{SessionError, SessionStore};
 use sojourn::sockets::connections::{
     AdmissionError, Audience, CallbackEndpoint, Connection, ConnectionKey, Cursor, DynamoConnections,
-    MAX_CONNECTION_AGE, PeerPage, Removed, SAME_OPENING, Touched, admit, expiry,
+    EXPIRY_GRACE, FRAMES_WINDOW, MAX_CONNECTION_AGE, PeerPage, Registrar, Removed, SAME_OPENING, Touched,
+    admit, expiry,
 };
 use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::Store;
@@ -53,15 +55,15 @@ impl Stage {
     }
 
     async fn register(&self, connection: Connection) -> Connection {
-        self.registry.register(&connection).await.unwrap();
+        self.store.open_socket(&connection).await;
         connection
     }
 
     async fn register_many(&self, prefix: &str, count: usize, user: &UserId) {
         let connections = (0..count).map(|n| self.connection(&format!("{prefix}{n:04}="), user));
         let puts: Vec<_> =
-            connections.map(|connection| async move { self.registry.register(&connection).await }).collect();
-        stream::iter(puts).buffer_unordered(16).try_collect::<Vec<_>>().await.unwrap();
+            connections.map(|connection| async move { self.store.open_socket(&connection).await }).collect();
+        stream::iter(puts).buffer_unordered(16).collect::<Vec<_>>().await;
     }
 
     async fn rows(&self) -> usize {
@@ -190,10 +192,13 @@ async fn a_disconnect_removes_one_socket_of_several_and_may_come_twice() {
 #[tokio::test]
 async fn registering_twice_is_registering_once() {
     let stage = stage();
-    let connection = stage.register(stage.connection("c1=", &user())).await;
-    stage.register(connection.clone()).await;
-    assert_eq!(stage.rows().await, 1);
-    assert_eq!(stage.registry.remove(&connection.key).await.unwrap(), Removed::Removed);
+    let (_, principal) = sign_in(&stage.store, &user(), stage.clock.now()).await;
+    let one = [("SOCKETS_PER_USER", "1")];
+    for _ in 0..2 {
+        stage.handshake_with(&one, "c1=", &principal).await.unwrap();
+        assert_eq!(stage.rows().await, 1);
+    }
+    assert_eq!(stage.registry.remove(&stage.key("c1=")).await.unwrap(), Removed::Removed);
 }
 
 #[tokio::test]
@@ -237,13 +242,26 @@ async fn a_cursor_goes_on_behind_a_peer_that_was_removed_meanwhile() {
 impl Stage {
     /// A handshake of `principal`.
     async fn handshake(&self, id: &str, principal: &Credential) -> Result<(), AdmissionError> {
+        self.handshake_with(&[], id, principal).await
+    }
+
+    /// The same with other limits.
+    async fn handshake_with(
+        &self,
+        limits: &[(&str, &str)],
+        id: &str,
+        principal: &Credential,
+    ) -> Result<(), AdmissionError> {
         let endpoint = "ws://127.0.0.1:3001/local".parse::<CallbackEndpoint>().unwrap();
         let (region, now) = ("local".to_owned(), self.clock.now());
         let connection = Connection::opened_by(principal, self.key(id), region, endpoint, now);
         let clock: SharedClock = self.clock.clone();
         let sessions =
             SessionStore::from_env(self.store.client.clone(), &self.store.env, clock.clone()).unwrap();
-        admit(&self.registry, &sessions, &connection, principal, &clock).await
+        let env = self.store.env_with(limits);
+        let registrar = Registrar::from_env(self.store.client.clone(), &env, clock.clone()).unwrap();
+        let deadline = Deadline::after(Duration::from_secs(25));
+        admit(&registrar, &sessions, &connection, principal, &clock, deadline).await
     }
 }
 
@@ -256,7 +274,7 @@ async fn a_socket_is_registered_before_its_session_is_read() {
     stage.handshake("c1=", &principal).await.unwrap();
     let asked: Vec<String> =
         stage.store.embedded.usage().snapshot().log.into_iter().map(|entry| entry.operation).collect();
-    assert_eq!(asked, ["PutItem", "BatchGetItem"]);
+    assert_eq!(asked, ["TransactWriteItems", "BatchGetItem"]);
     let (found, _) = stage.all(&Audience::User(alice), Cursor::START).await;
     assert_eq!(found, ["c1=".parse().unwrap()]);
 }
@@ -298,4 +316,140 @@ async fn a_session_that_cannot_be_checked_lets_nobody_in() {
     let failed = stage.handshake("c1=", &principal).await;
     assert!(matches!(failed, Err(AdmissionError::Session(SessionError::Store(_)))), "{failed:?}");
     assert_eq!(stage.rows().await, 0);
+}
+
+// As many sockets as a user may have
+
+#[tokio::test]
+async fn of_fifty_handshakes_at_once_exactly_as_many_as_are_allowed_get_in() {
+    let stage = stage();
+    let (alice, bob) = (user(), user());
+    let (_, principal) = sign_in(&stage.store, &alice, stage.clock.now()).await;
+    let (_, other) = sign_in(&stage.store, &bob, stage.clock.now()).await;
+    let handshakes: Vec<_> = (0..50).map(|n| format!("c{n}=")).collect();
+    let handshakes = handshakes.iter().map(|id| stage.handshake(id, &principal));
+    let outcomes: Vec<_> = stream::iter(handshakes).buffer_unordered(50).collect().await;
+
+    let (let_in, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert!(refused.iter().all(|it| matches!(it, Err(AdmissionError::TooMany(20)))), "{refused:?}");
+    assert_eq!(let_in.len(), 20);
+    assert_eq!(stage.all(&Audience::User(alice), Cursor::START).await.0.len(), 20);
+    stage.handshake("bob=", &other).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_socket_makes_room_for_one_more_and_for_no_two() {
+    let stage = stage();
+    let (_, principal) = sign_in(&stage.store, &user(), stage.clock.now()).await;
+    let limits = [("SOCKETS_PER_USER", "3")];
+    for id in ["a=", "b=", "c="] {
+        stage.handshake_with(&limits, id, &principal).await.unwrap();
+    }
+    for round in 0..3 {
+        let ids: Vec<_> = (0..8).map(|n| format!("r{round}n{n}=")).collect();
+        let refused = stage.handshake_with(&limits, &ids[0], &principal).await;
+        assert!(matches!(refused, Err(AdmissionError::TooMany(3))), "{refused:?}");
+        assert_eq!(stage.rows().await, 3);
+
+        let open = stage.page(&Audience::Everyone, &Cursor::START).await.peers;
+        assert_eq!(stage.registry.remove(&open[0].key).await.unwrap(), Removed::Removed);
+        let handshakes = ids.iter().map(|id| stage.handshake_with(&limits, id, &principal));
+        let outcomes: Vec<_> = stream::iter(handshakes).buffer_unordered(8).collect().await;
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+        assert_eq!(stage.rows().await, 3);
+    }
+}
+
+#[tokio::test]
+async fn sockets_that_died_without_a_word_make_room_when_their_time_is_over() {
+    let stage = stage();
+    let (_, principal) = sign_in(&stage.store, &user(), stage.clock.now()).await;
+    let limits = [("SOCKETS_PER_USER", "2")];
+    for id in ["a=", "b="] {
+        stage.handshake_with(&limits, id, &principal).await.unwrap();
+    }
+    let counts = MAX_CONNECTION_AGE + EXPIRY_GRACE;
+    stage.clock.advance(counts.saturating_sub(Duration::from_secs(1)));
+    assert!(stage.handshake_with(&limits, "c=", &principal).await.is_err());
+    stage.clock.advance(Duration::from_secs(1));
+    assert_eq!(stage.rows().await, 2, "TTL has not collected them yet");
+    stage.handshake_with(&limits, "c=", &principal).await.unwrap();
+    stage.handshake_with(&limits, "d=", &principal).await.unwrap();
+    assert!(stage.handshake_with(&limits, "e=", &principal).await.is_err());
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_refused_for_its_session_takes_no_place() {
+    let stage = stage();
+    let alice = user();
+    let (session, ended) = sign_in(&stage.store, &alice, stage.clock.now()).await;
+    let (_, principal) = sign_in(&stage.store, &alice, stage.clock.now()).await;
+    revoke(&stage.store, &session.id).await;
+    let limits = [("SOCKETS_PER_USER", "1")];
+    for id in ["a=", "b="] {
+        let refused = stage.handshake_with(&limits, id, &ended).await;
+        assert!(matches!(refused, Err(AdmissionError::Session(SessionError::Ended))), "{refused:?}");
+    }
+    stage.handshake_with(&limits, "c=", &principal).await.unwrap();
+}
+
+// As many frames as a socket may send
+
+#[tokio::test]
+async fn frames_that_come_too_fast_are_refused_until_the_first_is_long_enough_ago() {
+    let stage = stage();
+    let connection = stage.connection("c1=", &user());
+    stage.register(connection.clone()).await;
+    let millisecond = Duration::from_millis(1);
+    for _ in 0..50 {
+        assert!(matches!(stage.registry.touch(&connection.key).await.unwrap(), Touched::Live(_)));
+        stage.clock.advance(millisecond);
+    }
+    for refused in 1..=3 {
+        let retry_after = FRAMES_WINDOW.saturating_sub(50 * millisecond);
+        let expected = Touched::TooFast { retry_after, refused };
+        assert_eq!(stage.registry.touch(&connection.key).await.unwrap(), expected);
+    }
+    // One place for each of the first frames, when it is as long ago as the window.
+    stage.clock.advance(FRAMES_WINDOW.saturating_sub(50 * millisecond));
+    for _ in 0..3 {
+        stage.store.embedded.usage().record();
+        assert!(matches!(stage.registry.touch(&connection.key).await.unwrap(), Touched::Live(_)));
+        assert_eq!(stage.store.embedded.usage().snapshot().total(), 1, "in a single call");
+        let refused = stage.registry.touch(&connection.key).await.unwrap();
+        assert!(matches!(refused, Touched::TooFast { .. }), "{refused:?}");
+        stage.clock.advance(millisecond);
+    }
+    // After a rest, a whole burst again.
+    stage.clock.advance(FRAMES_WINDOW);
+    for _ in 0..50 {
+        assert!(matches!(stage.registry.touch(&connection.key).await.unwrap(), Touched::Live(_)));
+    }
+}
+
+#[tokio::test]
+async fn of_a_hundred_frames_at_once_exactly_as_many_as_are_allowed_are_taken() {
+    let stage = stage();
+    let flooding = stage.register(stage.connection("c1=", &user())).await;
+    let bystander = stage.register(stage.connection("c2=", &user())).await;
+    let touches = (0..100).map(|_| stage.registry.touch(&flooding.key));
+    let outcomes: Vec<_> = stream::iter(touches).buffer_unordered(100).collect().await;
+    let taken = outcomes.iter().filter(|it| matches!(it, Ok(Touched::Live(_)))).count();
+    let refused = outcomes.iter().filter(|it| matches!(it, Ok(Touched::TooFast { .. }))).count();
+    assert_eq!((taken, refused), (50, 50), "{outcomes:?}");
+    assert!(matches!(stage.registry.touch(&bystander.key).await.unwrap(), Touched::Live(_)));
+}
+
+#[tokio::test]
+async fn a_frame_that_comes_too_fast_is_nobodys_once_the_connection_is_over() {
+    let stage = stage();
+    let old = stage.register(stage.connection("c1=", &user())).await;
+    for _ in 0..50 {
+        stage.registry.touch(&old.key).await.unwrap();
+    }
+    let other = ConnectionKey { connected_at: old.key.connected_at + 2 * SAME_OPENING, ..old.key.clone() };
+    assert_eq!(stage.registry.touch(&other).await.unwrap(), Touched::Unknown, "it is another connection");
+    assert!(matches!(stage.registry.touch(&old.key).await.unwrap(), Touched::TooFast { refused: 1, .. }));
+    stage.registry.remove(&old.key).await.unwrap();
+    assert_eq!(stage.registry.touch(&old.key).await.unwrap(), Touched::Unknown);
 }

@@ -1,7 +1,7 @@
 //! The folders of `src/` are layers: a module imports from its own layer and from those below, and never in a circle.
 
 /// From the bottom up.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["core"],
     &["platform"],
     &["identity"],
@@ -9,6 +9,7 @@ const LAYERS: [&[&str]; 8] = [
     &["commerce"],
     &["sockets"],
     &["files"],
+    &["relay"],
     &["edge"],
 ];
 

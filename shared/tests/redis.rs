@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sojourn::core::env::Env;
-use sojourn::platform::redis::{Answer, RedisClient, RedisError};
-use sojourn_testing::{RedisServer, TlsServer};
+use sojourn::platform::redis::{Answer, CALL_BUDGET, Need, RedisClient, RedisError};
+use sojourn_testing::{Persistence, RedisServer, TlsServer};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Longest that a client may take to find its way back.
@@ -123,6 +123,28 @@ async fn ping_until_connected(client: &RedisClient) {
             Err(error) => assert!(matches!(error, RedisError::Connecting), "{error:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_server_that_may_evict_any_key_helps_and_keeps_nothing() {
+    let evicts = ["--maxmemory-policy", "allkeys-lru"];
+    let Some(server) = RedisServer::start_with(Persistence::None, &evicts) else { return };
+    ping_until_answered(&client(&server.url())).await;
+    let keeper = client(&server.url()).with_need(Need::Kept);
+    assert!(matches!(ping(&keeper).await, Err(RedisError::Evicts(policy)) if policy == "allkeys-lru"));
+}
+
+#[tokio::test]
+async fn whoever_has_no_other_way_waits_longer_and_not_for_ever() {
+    let Some(server) = RedisServer::start() else { return };
+    let keeper = client(&server.url()).with_need(Need::Kept);
+    ping_until_answered(&keeper).await;
+    server.pause();
+    let began = Instant::now();
+    assert!(matches!(ping(&keeper).await, Err(RedisError::Late)));
+    assert!(began.elapsed() >= 10 * CALL_BUDGET && began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    server.resume();
+    ping_until_answered(&keeper).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! What the tests of the library and of the functions stand on.
 //!
 //! Each test starts services of its own: a DynamoDB with every table ([`Store`]), an S3 with a bucket ([`Files`]), a
-//! redis-server ([`RedisServer`]). Nothing is shared between tests, and everything ends when dropped. [`Fixture`] adds
+//! redis-server ([`RedisServer`]), an SQS with a queue ([`MessageQueue`]), a Kafka with a topic
+//! ([`KafkaCluster`]). Nothing is shared between tests, and everything ends when dropped. [`Fixture`] adds
 //! what adapters and functions are made from: the variables, a clock, ids and keys.
 //!
 //! Limits: the unit tests inside `shared/src` cannot use this crate, since it is built on the library as others see it:
@@ -15,6 +16,8 @@ mod event;
 mod files;
 mod fixture;
 pub mod imports;
+mod kafka_cluster;
+mod message_queue;
 mod redis_server;
 mod redis_tls;
 pub mod sign_ins;
@@ -24,7 +27,9 @@ mod token_keys;
 pub use event::Event;
 pub use files::{BUCKET, Files};
 pub use fixture::Fixture;
-pub use redis_server::RedisServer;
+pub use kafka_cluster::KafkaCluster;
+pub use message_queue::MessageQueue;
+pub use redis_server::{Persistence, RedisServer};
 pub use redis_tls::TlsServer;
 pub use store::Store;
 pub use token_keys::{TestKey, jwks, sealing_key, sealing_keys};

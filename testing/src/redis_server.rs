@@ -1,28 +1,62 @@
-//! A real redis-server for one test: on a port of its own, keeping nothing, to be paused and killed.
+//! A real redis-server for one test: on a port of its own, to be paused, killed and restarted, empty or with what it kept.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
 
 /// Longest that a server may take to start, or to notice a signal.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// The server. Killed when dropped.
+/// What a server writes to its folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Persistence {
+    /// Nothing.
+    #[default]
+    None,
+    /// An append-only file, synced to the disk every second.
+    EverySecond,
+    /// An append-only file, synced to the disk before each answer.
+    Always,
+}
+
+impl Persistence {
+    /// As redis-server has it.
+    const fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &["--appendonly", "no"],
+            Self::EverySecond => &["--appendonly", "yes", "--appendfsync", "everysec"],
+            Self::Always => &["--appendonly", "yes", "--appendfsync", "always"],
+        }
+    }
+}
+
+/// The server. Killed when dropped, and its folder is deleted.
 pub struct RedisServer {
     process: Child,
     address: SocketAddr,
+    options: Vec<String>,
+    folder: TempDir,
 }
 
 impl RedisServer {
     /// Starts a server, or says that this machine has none: then the test has nothing to stand on. Under `CI` that is a
     /// failure, since nobody reads what a green run prints.
-    #[expect(clippy::print_stderr, reason = "whoever runs the tests must know what was not tested")]
     pub fn start() -> Option<Self> {
+        Self::start_with(Persistence::None, &[])
+    }
+
+    /// The same with a persistence and with further options, as on the command line: `["--maxmemory", "2mb"]`.
+    #[expect(clippy::print_stderr, reason = "whoever runs the tests must know what was not tested")]
+    pub fn start_with(persistence: Persistence, options: &[&str]) -> Option<Self> {
         if is_installed() {
-            return Some(Self::start_somewhere());
+            let options = persistence.options().iter().chain(options).map(|&option| option.to_owned());
+            return Some(Self::start_somewhere(options.collect()));
         }
         assert!(std::env::var_os("CI").is_none(), "redis-server is not installed, and CI tests with it");
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
@@ -47,27 +81,28 @@ impl RedisServer {
         self.wait_for(|state| !state.starts_with('T'));
     }
 
-    /// Ends it (SIGKILL). Its port is closed, and all it knew is gone.
+    /// Ends it (SIGKILL). Its port is closed, and all that it did not write to its folder is gone.
     pub fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    /// Starts it again, empty, on the same port.
+    /// Starts it again, with what its folder has, on the same port.
     pub fn restart(&mut self) {
         self.kill();
-        self.process = spawn(self.address);
+        self.process = spawn(self.address, &self.options, self.folder.path());
         assert!(answers(&mut self.process, self.address), "redis-server does not start again");
     }
 
-    fn start_somewhere() -> Self {
+    fn start_somewhere(options: Vec<String>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
             // Somebody else may take the port before the server does: then another one.
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-            let mut process = spawn(free);
+            let mut process = spawn(free, &options, folder.path());
             if answers(&mut process, free) {
-                return Self { process, address: free };
+                return Self { process, address: free, options, folder };
             }
             process.kill().unwrap();
             process.wait().unwrap();
@@ -107,10 +142,12 @@ fn is_installed() -> bool {
     Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_ok()
 }
 
-fn spawn(address: SocketAddr) -> Child {
+fn spawn(address: SocketAddr, more: &[String], folder: &Path) -> Child {
     let (ip, port) = (address.ip().to_string(), address.port().to_string());
-    let options = ["--bind", &ip, "--port", &port, "--save", "", "--appendonly", "no", "--daemonize", "no"];
-    Command::new("redis-server").args(options).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    let options = ["--bind", &ip, "--port", &port, "--save", "", "--daemonize", "no"];
+    let mut server = Command::new("redis-server");
+    server.args(options).args(more).arg("--dir").arg(folder);
+    server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// Waits until it answers. `false` when it ended instead.

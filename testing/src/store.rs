@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use serde_json::{Value, json};
 use sojourn::core::env::Env;
 use sojourn::platform::tables::{self, Key, Projection};
+use sojourn::sockets::connections::Connection;
 use sojourn_local::services::dynamodb::Embedded;
 use sojourn_local::template::model::Table;
 
@@ -19,7 +20,7 @@ pub struct Store {
     pub embedded: Embedded,
     /// The real SDK's client.
     pub client: Client,
-    /// The table names, for adapters that read nothing else.
+    /// The table names, the place and the limits of sockets, for adapters that read nothing else.
     pub env: Env,
 }
 
@@ -43,11 +44,30 @@ impl Store {
         Self { embedded, client: Client::from_conf(config), env: Env::of(Self::variables()) }
     }
 
-    /// The table names, and the place that every function runs in.
+    /// The environment with other values of these variables.
+    pub fn env_with(&self, variables: &[(&str, &str)]) -> Env {
+        let others = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Env::of(Self::variables().chain(others))
+    }
+
+    /// Writes the row of an open socket, as its handshake leaves it; there is no limit here.
+    pub async fn open_socket(&self, connection: &Connection) {
+        let row = connection.row("50".parse().unwrap()).unwrap();
+        let put = self.client.put_item().table_name(tables::CONNECTIONS.logical_id);
+        put.set_item(Some(row)).send().await.unwrap();
+    }
+
+    /// The table names, the place that every function runs in, and the limits of sockets.
     pub(crate) fn variables() -> impl Iterator<Item = (String, String)> {
         let names = tables::ALL.iter().map(|table| (table.variable, table.logical_id));
         let place = [("AWS_REGION", "local"), ("STAGE", "local"), ("PAYMENT_PROVIDER", "sandbox")];
-        names.chain(place).map(|(name, value)| (name.to_owned(), value.to_owned()))
+        let limits = [
+            ("SOCKETS_PER_USER", "20"),
+            ("FRAMES_PER_SOCKET", "50"),
+            ("MESSAGES_FROM", "everybody"),
+            ("RECIPIENTS_PER_MINUTE", "30"),
+        ];
+        names.chain(place).chain(limits).map(|(name, value)| (name.to_owned(), value.to_owned()))
     }
 }
 

@@ -14,12 +14,17 @@
 
 mod api;
 mod files;
+mod process;
+mod queues;
 mod region;
+mod regions;
 mod shop;
 mod socket;
 
 pub use api::{Answer, Call};
 pub use files::{File, Sent};
-pub use region::{MANY_ORDERS, Options, TestRegion, binary, workspace};
-pub use shop::{Customer, PASSWORD, fresh_key, order_of};
+pub use process::{Options, binary, workspace};
+pub use region::{MANY_ORDERS, TestRegion};
+pub use regions::TestRegions;
+pub use shop::{Customer, PASSWORD, SOCKETS_PER_USER, fresh_key, order_of};
 pub use socket::Socket;

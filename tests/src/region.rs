@@ -1,21 +1,15 @@
 //! A running local region.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use serde::Deserialize;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::api::{Answer, Call};
-
-/// Longest wait for a region to be up. It takes well under a second; a loaded CI machine may take its time.
-const START_LIMIT: Duration = Duration::from_mins(1);
-/// Longest wait for a region to stop before it is killed.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+use crate::process::{LocalProcess, Options};
 
 /// Longest wait for a request that a rule is to hold.
 const HOLD_LIMIT: Duration = Duration::from_secs(20);
@@ -23,8 +17,6 @@ const HOLD_LIMIT: Duration = Duration::from_secs(20);
 const QUEUE_LIMIT: Duration = Duration::from_mins(1);
 /// Longest wait for a line of the log.
 const LOG_LIMIT: Duration = Duration::from_secs(20);
-/// Lines of a failed test's region that are shown.
-const LOG_LINES: usize = 60;
 
 /// Parameters of a region whose customers may leave more unpaid than the template's defaults allow.
 pub const MANY_ORDERS: [&str; 2] = ["UnpaidOrdersPerCustomer=1000000", "ReservedUnitsPerCustomer=1000000000"];
@@ -32,34 +24,23 @@ pub const MANY_ORDERS: [&str; 2] = ["UnpaidOrdersPerCustomer=1000000", "Reserved
 /// What a region writes when it is up.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Ready {
+pub(crate) struct Ready {
     http: String,
     ws: String,
     lambda: String,
     dynamodb: String,
     s3: String,
     sqs: String,
+    region: String,
     access_key_id: String,
     secret_access_key: String,
 }
 
-/// How a region is started.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Further arguments of `sojourn-local`.
-    pub arguments: Vec<String>,
-    /// Cargo's profile of the functions, which are built already; that of this test if absent.
-    pub profile: Option<String>,
-    /// Where it keeps its data; a temporary directory that goes with the region if absent.
-    pub data: Option<PathBuf>,
-}
-
-/// A region of this test's own. Stopped, with all its processes, when dropped.
+/// A region of this test's own, or one of several. Stopped, with all its processes, when dropped with the others.
 #[derive(Debug)]
 pub struct TestRegion {
-    process: Child,
+    process: Arc<LocalProcess>,
     ready: Ready,
-    directory: TempDir,
     http: reqwest::Client,
 }
 
@@ -78,44 +59,14 @@ impl TestRegion {
 
     /// A region started in a particular way.
     pub async fn start_with(options: Options) -> Self {
-        build_functions();
-        let directory = tempfile::tempdir().unwrap();
-        let ready_file = directory.path().join("ready.json");
-        let log = std::fs::File::create(directory.path().join("region.log")).unwrap();
-        let mut command = Command::new(binaries().join("sojourn-local"));
-        command
-            .args(["--http", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--no-build", "--log", "json"])
-            .args(["--ready-file".as_ref(), ready_file.as_os_str()])
-            // Everybody here signs up from one address. A test of that limit sets it anew: the last value counts.
-            .args(["--parameter", "SignUpsPerAddress=1000000"])
-            .args(&options.arguments)
-            .current_dir(workspace())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
-        if let Some(data) = &options.data {
-            command.args(["--data".as_ref(), data.as_os_str()]);
-        }
-        let profile = options.profile.as_deref().or(is_release().then_some("release"));
-        if let Some(profile) = profile {
-            command.args(["--profile", profile]);
-        }
-        let mut process = command.spawn().expect("sojourn-local starts");
+        let process = LocalProcess::start(options).await;
+        let ready = serde_json::from_str(process.ready()).expect("the ready file is JSON");
+        Self::of(Arc::new(process), ready)
+    }
 
-        let began = Instant::now();
-        let ready = loop {
-            if let Ok(text) = std::fs::read_to_string(&ready_file) {
-                break serde_json::from_str(&text).expect("the ready file is JSON");
-            }
-            let ended = process.try_wait().unwrap();
-            if ended.is_some() || began.elapsed() > START_LIMIT {
-                let log = std::fs::read_to_string(directory.path().join("region.log")).unwrap();
-                panic!("the region did not start ({ended:?}):\n{log}");
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        };
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { process, ready, directory, http }
+    /// One of the regions of `process`.
+    pub(crate) fn of(process: Arc<LocalProcess>, ready: Ready) -> Self {
+        Self { process, ready, http: plain_http() }
     }
 
     /// A call of the HTTP API, without credentials.
@@ -126,6 +77,11 @@ impl TestRegion {
     /// A client that knows nothing of the region: for links that it gives away.
     pub fn plain_http(&self) -> &reqwest::Client {
         &self.http
+    }
+
+    /// AWS's name of the region.
+    pub fn aws_region(&self) -> &str {
+        &self.ready.region
     }
 
     /// Where the HTTP API is.
@@ -242,11 +198,21 @@ impl TestRegion {
         self.control("GET", "/usage").send().await.expect(200).body
     }
 
+    /// What callers of that name did since [`TestRegion::record`]: `api-*`. Events of an order are published meanwhile.
+    pub async fn usage_of(&self, callers: &str) -> Value {
+        self.control("GET", &format!("/usage?caller={callers}")).send().await.expect(200).body
+    }
+
     /// The region's tables, through the AWS SDK.
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        self.dynamodb_signed_for(&self.ready.region)
+    }
+
+    /// The same by a client that believes to be in the AWS region `aws_region`.
+    pub fn dynamodb_signed_for(&self, aws_region: &str) -> aws_sdk_dynamodb::Client {
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("local"))
+            .region(Region::new(aws_region.to_owned()))
             .credentials_provider(self.credentials())
             .endpoint_url(&self.ready.dynamodb)
             .build();
@@ -257,7 +223,7 @@ impl TestRegion {
     pub fn s3(&self) -> aws_sdk_s3::Client {
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
-            .region(Region::new("local"))
+            .region(Region::new(self.ready.region.clone()))
             .credentials_provider(self.credentials())
             .endpoint_url(&self.ready.s3)
             .force_path_style(true)
@@ -269,7 +235,7 @@ impl TestRegion {
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
         let config = aws_sdk_sqs::Config::builder()
             .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
-            .region(Region::new("local"))
+            .region(Region::new(self.ready.region.clone()))
             .credentials_provider(self.credentials())
             .endpoint_url(&self.ready.sqs)
             .build();
@@ -278,7 +244,7 @@ impl TestRegion {
 
     /// All that the region and its functions have logged so far.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("region.log")).unwrap()
+        self.process.log()
     }
 
     /// The log, once it holds `text`: a function's lines come through a pipe, after its answer.
@@ -302,36 +268,12 @@ impl TestRegion {
 
     /// The file that tells where the region is.
     pub fn ready_file(&self) -> PathBuf {
-        self.directory.path().join("ready.json")
+        self.process.ready_file()
     }
 
     /// Asks the region to stop and waits. It stops its functions by itself, and their last lines are in the log then.
     pub fn end(&mut self) {
-        if matches!(self.process.try_wait(), Ok(Some(_))) {
-            return;
-        }
-        let asked = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
-        let began = Instant::now();
-        while asked.is_ok() && began.elapsed() < STOP_LIMIT {
-            if matches!(self.process.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "drop is not async, and the region is another process"
-            )]
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.process.kill().and_then(|()| self.process.wait()).expect("the region ends");
-    }
-
-    /// Shows the end of the log, for whoever reads why a test failed.
-    #[expect(clippy::print_stdout, reason = "the output of a failed test is what its reader has")]
-    fn show_log(&self) {
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        println!("--- end of the region's log ---");
-        lines[lines.len().saturating_sub(LOG_LINES)..].iter().for_each(|line| println!("{line}"));
+        self.process.end();
     }
 
     fn credentials(&self) -> Credentials {
@@ -339,45 +281,7 @@ impl TestRegion {
     }
 }
 
-impl Drop for TestRegion {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.show_log();
-        }
-        self.end();
-    }
-}
-
-/// The folder of the workspace.
-pub fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-/// Where cargo puts binaries of the profile that this test was built with.
-fn binaries() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let directory = test.parent().unwrap();
-    if directory.ends_with("deps") { directory.parent().unwrap().to_owned() } else { directory.to_owned() }
-}
-
-/// A binary of the workspace. Built once a [`TestRegion`] has been started.
-pub fn binary(name: &str) -> PathBuf {
-    binaries().join(name)
-}
-
-fn is_release() -> bool {
-    binaries().ends_with("release")
-}
-
-/// Builds all binaries, once a process: `cargo test` alone does not build those of other packages.
-fn build_functions() {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--workspace", "--bins"]).current_dir(workspace());
-        if is_release() {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().expect("cargo starts").success(), "the functions do not build");
-    });
+/// A client without proxies: a region is on this machine.
+pub(crate) fn plain_http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, SystemClock};
@@ -19,6 +20,9 @@ use crate::socket::Socket;
 
 /// Everybody's password, which the rules accept.
 pub const PASSWORD: &str = "correct horse battery staple";
+
+/// Sockets that a user may have open at the same time, as the template's default is.
+pub const SOCKETS_PER_USER: usize = 20;
 
 /// Longest wait for an export. It takes milliseconds; twelve seconds longer when its worker died.
 const EXPORT_LIMIT: Duration = Duration::from_mins(1);
@@ -113,10 +117,15 @@ impl TestRegion {
         }
     }
 
-    /// Units that this region can sell.
+    /// Units that this region can sell: of the row, since the catalogue shows them as they were some seconds ago.
     pub async fn available(&self, product_id: &str) -> i64 {
-        let product = self.call("GET", &format!("/products/{product_id}")).send().await.expect(200);
-        product.body["available"].as_i64().expect("available is a number")
+        let client = self.dynamodb();
+        let row = client.get_item().table_name(tables::STOCK.logical_id).consistent_read(true);
+        let row = row.key("productId", AttributeValue::S(product_id.to_owned()));
+        let row =
+            row.key("region", AttributeValue::S("local".to_owned())).send().await.expect("DynamoDB answers");
+        let units = row.item.as_ref().and_then(|row| row.get("available")?.as_n().ok());
+        units.map_or(0, |units| units.parse().expect("available is a number"))
     }
 
     /// Orders `lines` (product and quantity) under `key`.
@@ -233,6 +242,17 @@ impl TestRegion {
             let delete = self.dynamodb().delete_item().table_name(table);
             delete.key("connectionId", row["connectionId"].clone()).send().await.unwrap();
         }
+    }
+
+    /// Opens `number` sockets of new customers, each of whom has as many as a user may have.
+    pub async fn crowd(&self, number: usize) -> Vec<Socket> {
+        let customers: Vec<Customer> = stream::iter(0..number.div_ceil(SOCKETS_PER_USER))
+            .map(|_| self.customer())
+            .buffer_unordered(4)
+            .collect()
+            .await;
+        let sockets = customers.iter().cycle().take(number).map(|customer| self.socket(customer));
+        stream::iter(sockets).buffer_unordered(20).collect().await
     }
 
     /// Opens a socket as `who`.

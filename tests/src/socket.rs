@@ -59,6 +59,16 @@ impl Socket {
         serde_json::from_str(&self.receive_text().await).expect("messages are JSON")
     }
 
+    /// The next message of this type. Others are passed over: the service tells a customer of each order, at its own time.
+    pub async fn told(&mut self, kind: &str) -> Value {
+        loop {
+            let message = self.receive().await;
+            if message["type"] == kind {
+                return message;
+            }
+        }
+    }
+
     /// The next message as it comes, which it must.
     pub async fn receive_text(&mut self) -> String {
         let message =
@@ -98,6 +108,33 @@ impl Socket {
             heard
         };
         tokio::time::timeout(RECEIVE_LIMIT, until_closed).await.expect("the server closes in time")
+    }
+
+    /// Sends frames as fast as it can until the server closes, and tells what came until then, and the close.
+    pub async fn flood(&mut self, frames: impl Iterator<Item = String>) -> (Vec<Value>, Option<CloseFrame>) {
+        let (mut sink, mut source) = (&mut self.stream).split();
+        let sending = async {
+            for frame in frames {
+                if sink.send(Message::text(frame)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let hearing = async {
+            let mut heard = Vec::new();
+            loop {
+                match source.next().await {
+                    Some(Ok(Message::Text(text))) => {
+                        heard.push(serde_json::from_str(&text).expect("messages are JSON"));
+                    }
+                    Some(Ok(Message::Close(frame))) => return (heard, frame),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return (heard, None),
+                }
+            }
+        };
+        let both = futures::future::join(sending, hearing);
+        tokio::time::timeout(RECEIVE_LIMIT, both).await.expect("the server closes in time").1
     }
 
     /// Closes properly.

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use sojourn_tests::{Answer, Customer, TestRegion, fresh_key, order_of};
 
 /// How long the killing goes on.
 const DURATION: Duration = Duration::from_mins(1);
+/// How long the last event may take to arrive.
+const EVENTS_LIMIT: Duration = Duration::from_mins(1);
 /// Clients at once.
 const CLIENTS: usize = 8;
 /// Units at the start; more than a minute of orders takes.
@@ -43,13 +45,16 @@ async fn a_minute_of_kill_nine_under_order_traffic_loses_and_doubles_nothing() {
     }
 
     let over = AtomicBool::new(false);
-    let kills = AtomicU64::new(0);
+    let (kills, consumer_kills) = (AtomicU64::new(0), AtomicU64::new(0));
     let reaper = async {
         let end = Instant::now() + DURATION;
         while Instant::now() < end {
             let pause = rand::rng().random_range(20..400);
             tokio::time::sleep(Duration::from_millis(pause)).await;
             kills.fetch_add(region.kill("api-orders").await, Ordering::Relaxed);
+            for function in ["outbox-relay", "ws-deliver"] {
+                consumer_kills.fetch_add(region.kill(function).await, Ordering::Relaxed);
+            }
         }
         over.store(true, Ordering::Relaxed);
     };
@@ -61,8 +66,12 @@ async fn a_minute_of_kill_nine_under_order_traffic_loses_and_doubles_nothing() {
 
     let acknowledged: HashMap<String, (&Customer, &str, u32)> = acknowledged.into_iter().flatten().collect();
     let kills = kills.into_inner();
-    println!("{kills} processes killed, {} orders acknowledged", acknowledged.len());
-    assert!(kills > 20, "only {kills} processes were killed");
+    let consumer_kills = consumer_kills.into_inner();
+    println!(
+        "{kills} processes of api-orders and {consumer_kills} of the relay and ws-deliver killed, {} orders acknowledged",
+        acknowledged.len()
+    );
+    assert!(kills > 20 && consumer_kills > 20, "only {kills} and {consumer_kills} processes were killed");
     assert!(acknowledged.len() > 50, "only {} orders got through", acknowledged.len());
 
     // Every acknowledged order is there, as it was acknowledged, and there is no other.
@@ -102,6 +111,47 @@ async fn a_minute_of_kill_nine_under_order_traffic_loses_and_doubles_nothing() {
     for (order_id, (_, status, _)) in &acknowledged {
         let expected = u32::from(*status == "PAID");
         assert_eq!(charges.get(order_id.as_str()).copied().unwrap_or(0), expected, "{order_id} is {status}");
+    }
+
+    // Each commit has its events on the bus, in order; nothing else has one.
+    let mut expected = HashMap::new();
+    for (order_id, (_, status, _)) in &acknowledged {
+        let mut types = vec!["order.placed"];
+        types.extend(match *status {
+            "PAID" => Some("order.paid"),
+            "CANCELLED" => Some("order.cancelled"),
+            _ => None,
+        });
+        expected.insert(order_id.clone(), types);
+    }
+    let total = expected.values().map(Vec::len).sum();
+    let events = events_of_orders(&region, total).await;
+    for (order_id, types) in &events {
+        assert_eq!(expected.get(order_id), Some(&types.iter().map(String::as_str).collect()), "{order_id}");
+    }
+    assert_eq!(events.len(), expected.len());
+}
+
+/// The types of the events of each order, as a consumer sees them that drops the ids that it has seen. Waits for `total` events,
+/// and then until nothing comes any more.
+async fn events_of_orders(region: &TestRegion, total: usize) -> HashMap<String, Vec<String>> {
+    let mut seen = HashSet::new();
+    let mut events: HashMap<String, Vec<String>> = HashMap::new();
+    let end = Instant::now() + EVENTS_LIMIT;
+    loop {
+        let envelopes = region.take_waiting("OrderEventsQueue").await;
+        if envelopes.is_empty() {
+            if seen.len() >= total {
+                return events;
+            }
+            assert!(Instant::now() < end, "only {} of {total} events came", seen.len());
+        }
+        for envelope in envelopes {
+            let text = |member: &str| envelope["detail"][member].as_str().unwrap().to_owned();
+            if seen.insert(text("eventId")) {
+                events.entry(text("subject")).or_default().push(text("type"));
+            }
+        }
     }
 }
 

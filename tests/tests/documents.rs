@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sojourn::core::problem::ProblemType;
 use sojourn::identity::tokens::rotation::{JWKS_MAX_AGE, KEPT_AFTER_USE};
+use sojourn::platform::outbox::EventType;
 use sojourn::platform::telemetry::{Metric, NAMESPACE};
 
 fn root() -> &'static Path {
@@ -48,7 +49,7 @@ fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
 type Triggers = BTreeMap<String, BTreeSet<String>>;
 
 /// `GET /orders` for a route, `$connect` or `send` for a WebSocket route, `schedule` for a schedule, `queue:` and its name for
-/// a queue, `continuation` for a function that may invoke itself. A function without a trigger is invoked directly.
+/// a queue, `stream:` and its table for a stream, `topic:Kafka` for a topic of Kafka, `continuation` for a function that may invoke itself. A function without a trigger is invoked directly.
 fn triggers(template: &Value) -> Triggers {
     let resources = &template["Resources"];
     let mut triggers = Triggers::new();
@@ -66,13 +67,27 @@ fn triggers(template: &Value) -> Triggers {
                     let queue = text(&event["Properties"]["Queue"]["!GetAtt"]);
                     format!("queue:{}", queue.trim_end_matches(".Arn"))
                 }
+                "DynamoDB" => {
+                    // That of the stack's own table, or that of the global one with the same name.
+                    let stream = text(&event["Properties"]["Stream"]["!If"][1]["!GetAtt"]);
+                    format!("stream:{}", stream.trim_end_matches(".StreamArn"))
+                }
                 other => panic!("{id} has an event of type {other}, which this test does not know"),
             });
         }
-        if resource["Properties"]["Policies"].to_string().contains("lambda:InvokeFunction") {
+        let own_name = format!("function:${{AWS::StackName}}-{name}");
+        if resource["Properties"]["Policies"].to_string().contains(&own_name) {
             of_function.insert("continuation".to_owned());
         }
         names.insert(id.as_str(), name);
+    }
+    for (_, mapping) in members(resources).filter(|(_, r)| r["Type"] == "AWS::Lambda::EventSourceMapping") {
+        let properties = &mapping["Properties"];
+        let name = &names[text(&properties["FunctionName"]["!Ref"])];
+        let queue =
+            properties["EventSourceArn"]["!GetAtt"].as_str().map(|queue| queue.trim_end_matches(".Arn"));
+        let trigger = queue.map_or_else(|| "topic:Kafka".to_owned(), |queue| format!("queue:{queue}"));
+        triggers.get_mut(name).unwrap().insert(trigger);
     }
     for (id, route) in members(resources).filter(|(_, r)| r["Type"] == "AWS::ApiGatewayV2::Route") {
         let target = text(&route["Properties"]["Target"]["!Sub"]);
@@ -149,6 +164,22 @@ fn asyncapi_describes_exactly_the_actions_of_the_template() {
         triggers(&template)["ws-send"].contains("$default"),
         "what has no action must reach a function too"
     );
+}
+
+#[test]
+fn asyncapi_describes_exactly_the_events_that_the_code_writes() {
+    let asyncapi = yaml("asyncapi.yaml");
+    let described = |channel: &str| -> BTreeSet<String> {
+        let messages = members(&asyncapi["channels"][channel]["messages"]);
+        let references = messages.map(|(_, message)| text(&message["$ref"]).trim_start_matches('#'));
+        references.map(|at| text(&asyncapi.pointer(at).unwrap()["name"]).to_owned()).collect()
+    };
+    let written: BTreeSet<String> = EventType::ALL.iter().map(|kind| kind.as_str().to_owned()).collect();
+    assert_eq!(described("events"), written);
+    let announced: BTreeSet<String> =
+        written.into_iter().filter(|kind| described("socket").contains(kind)).collect();
+    let expected = ["export.failed", "export.ready", "order.cancelled", "order.paid", "order.placed"];
+    assert_eq!(announced, expected.map(str::to_owned).into());
 }
 
 #[test]
@@ -236,8 +267,13 @@ fn trigger_of(event: &Value) -> Option<String> {
         Some("schedule".to_owned())
     } else if event["continuation"].is_object() {
         Some("continuation".to_owned())
-    } else if let Some(queue) = event["Records"][0]["eventSourceARN"].as_str() {
-        Some(format!("queue:{}", queue.rsplit(':').next().unwrap()))
+    } else if event["eventSource"] == "SelfManagedKafka" {
+        Some("topic:Kafka".to_owned())
+    } else if let Some(source) = event["Records"][0]["eventSourceARN"].as_str() {
+        Some(match source.split_once(":table/") {
+            Some((_, stream)) => format!("stream:{}", stream.split('/').next().unwrap()),
+            None => format!("queue:{}", source.rsplit(':').next().unwrap()),
+        })
     } else {
         event["requestContext"]["routeKey"].as_str().map(str::to_owned)
     }
@@ -297,23 +333,92 @@ fn websocket_events_carry_the_event_type_of_their_route() {
     }
 }
 
+/// A metric of ours as CloudWatch finds it: its name and all of its dimensions, or nothing is found.
+fn as_written(metric: Metric) -> (String, Vec<String>) {
+    let dimensions = ["function", "region"].into_iter().chain(metric.dimension());
+    (metric.name().to_owned(), dimensions.map(str::to_owned).collect())
+}
+
+fn all_written() -> BTreeSet<(String, Vec<String>)> {
+    Metric::ALL.into_iter().map(as_written).collect()
+}
+
 #[test]
 fn alarms_on_our_own_metrics_watch_metrics_that_exist() {
     let template = yaml("template.yaml");
     let alarms = members(&template["Resources"]).filter(|(_, r)| r["Properties"]["Namespace"] == NAMESPACE);
-    let mut watched: Vec<(&str, Vec<&str>)> = alarms
+    let watched: BTreeSet<_> = alarms
         .map(|(_, alarm)| {
             let dimensions = alarm["Properties"]["Dimensions"].as_array().unwrap();
-            let names = dimensions.iter().map(|dimension| text(&dimension["Name"])).collect();
-            (text(&alarm["Properties"]["MetricName"]), names)
+            let names = dimensions.iter().map(|dimension| text(&dimension["Name"]).to_owned()).collect();
+            (text(&alarm["Properties"]["MetricName"]).to_owned(), names)
         })
         .collect();
-    // One for each job, and one for exports. The dimensions are those that telemetry writes: CloudWatch matches all of them or
-    // none.
-    let [jobs, exports] = [(Metric::JobsCompleted, "job"), (Metric::Exports, "outcome")]
-        .map(|(metric, case)| (metric.name(), vec!["function", "region", case]));
-    watched.sort();
-    assert_eq!(watched, vec![exports, jobs.clone(), jobs.clone(), jobs]);
+    let needed = [Metric::JobsCompleted, Metric::Exports, Metric::OldestEventAge].map(as_written);
+    assert!(watched.is_superset(&needed.into()), "{watched:?}");
+    assert!(watched.is_subset(&all_written()), "{watched:?}");
+}
+
+/// Our own metrics on the dashboard: name and dimensions of each `SEARCH`.
+fn on_the_dashboard(template: &Value) -> BTreeSet<(String, Vec<String>)> {
+    let body = text(&template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]["!Sub"]);
+    let body: Value = serde_json::from_str(body).unwrap();
+    let mut found = BTreeSet::new();
+    for widget in body["widgets"].as_array().unwrap() {
+        for metric in widget["properties"]["metrics"].as_array().unwrap() {
+            let Some(expression) = metric[0]["expression"].as_str() else { continue };
+            let schema = expression.split_once('{').unwrap().1.split_once('}').unwrap().0;
+            let mut schema = schema.split(',').map(str::to_owned);
+            if schema.next().as_deref() == Some(NAMESPACE) {
+                let name = expression.split_once("MetricName=\"").unwrap().1.split_once('"').unwrap().0;
+                found.insert((name.to_owned(), schema.collect()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_dashboard_shows_metrics_that_exist_and_what_an_operator_asks_first() {
+    let shown = on_the_dashboard(&yaml("template.yaml"));
+    assert!(shown.is_subset(&all_written()), "{:?}", shown.difference(&all_written()));
+    let needed = [
+        Metric::OrdersPlaced,
+        Metric::Payments,
+        Metric::IdempotentReplays,
+        Metric::IdempotencyMismatches,
+        Metric::Deliveries,
+        Metric::InboxStored,
+        Metric::OldestEventAge,
+        Metric::LockOutcomes,
+        Metric::GoneConnections,
+        Metric::Errors,
+    ];
+    for metric in needed.map(as_written) {
+        assert!(shown.contains(&metric), "{metric:?} is not on the dashboard");
+    }
+}
+
+#[test]
+fn every_metric_is_recorded_somewhere() {
+    fn sources(folder: &Path, code: &mut String) {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.path().is_dir() {
+                sources(&entry.path(), code);
+            } else if entry.path().extension().is_some_and(|kind| kind == "rs")
+                && entry.file_name() != "telemetry.rs"
+            {
+                code.push_str(&fs::read_to_string(entry.path()).unwrap());
+            }
+        }
+    }
+    let mut code = String::new();
+    for folder in ["shared/src", "functions"] {
+        sources(&root().join(folder), &mut code);
+    }
+    for metric in Metric::ALL {
+        assert!(code.contains(&format!("Metric::{metric:?}")), "nothing records {metric:?}");
+    }
 }
 
 fn alarms(template: &Value) -> impl Iterator<Item = (&String, &Value)> {

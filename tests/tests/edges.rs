@@ -73,7 +73,7 @@ async fn conditional_requests_of_the_cart_do_what_rfc_9110_says() {
     for value in ["*", "\"1\"", "W/\"1\"", "\"0\", \"1\""] {
         let unchanged = cart("GET", "if-none-match", value).await.expect(304);
         assert_eq!((unchanged.text.as_str(), unchanged.header("etag")), ("", Some("\"1\"")), "{value}");
-        assert_eq!(unchanged.header("cache-control"), Some("no-store"));
+        assert_eq!(unchanged.header("cache-control"), Some("private, no-cache"));
     }
     cart("GET", "if-none-match", "\"0\"").await.expect(200);
     for method in ["GET", "PUT", "DELETE"] {
@@ -264,4 +264,46 @@ async fn a_401_says_whether_a_token_was_refused_or_is_missing() {
     let keys = region.call("GET", "/.well-known/jwks.json").send().await.expect(200);
     let vary = keys.header("vary").unwrap_or_default();
     assert!(vary.split(',').any(|name| name.trim().eq_ignore_ascii_case("origin")), "{vary}");
+}
+
+#[tokio::test]
+async fn what_may_be_kept_says_so_and_is_not_sent_twice() {
+    let (region, _, customer) = stage().await;
+    let placed = region.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201);
+    let order = format!("/orders/{}", placed.body["orderId"].as_str().unwrap());
+    let public = "public, max-age=5, stale-while-revalidate=30";
+    for (path, caching, vary) in [
+        ("/products", public, Some("Origin")),
+        ("/products/lamp", public, Some("Origin")),
+        ("/products/lamp/activity", "public, max-age=60, stale-while-revalidate=300", Some("Origin")),
+        ("/orders", "private, no-cache", None),
+        ("/orders/summary", "private, no-cache", None),
+        (&order, "private, no-cache", None),
+    ] {
+        let read = || region.call_as(&customer, "GET", path);
+        let first = read().send().await.expect(200);
+        let tag = first.header("etag").unwrap_or_else(|| panic!("{path}")).to_owned();
+        assert_eq!((first.header("cache-control"), first.header("vary")), (Some(caching), vary), "{path}");
+        for known in [tag.clone(), format!("W/{tag}"), format!("\"0\", {tag}"), "*".to_owned()] {
+            let unchanged = read().header("if-none-match", &known).send().await.expect(304);
+            assert_eq!(
+                (unchanged.text.as_str(), unchanged.header("etag")),
+                ("", Some(&*tag)),
+                "{path} {known}"
+            );
+            assert_eq!(unchanged.header("cache-control"), Some(caching), "{path} {known}");
+        }
+        read().header("if-none-match", "\"0\"").send().await.expect(200);
+        read().header("if-match", &tag).send().await.expect(200);
+        read().header("if-match", "\"0\"").send().await.expect_problem(412, "stale-version");
+        read().header("if-none-match", "0").send().await.expect_problem(400, "invalid-request");
+    }
+    // Another answer has another tag, and a refusal has none.
+    let tag = region.call_as(&customer, "GET", &order).send().await.header("etag").unwrap().to_owned();
+    region.pay(&customer, &fresh_key(), placed.body["orderId"].as_str().unwrap(), "tok_ok").await.expect(201);
+    let paid =
+        region.call_as(&customer, "GET", &order).header("if-none-match", &tag).send().await.expect(200);
+    assert_eq!(paid.body["status"], "PAID");
+    let unknown = region.call("GET", "/products/unknown").header("if-none-match", "*").send().await;
+    unknown.expect_problem(404, "not-found");
 }

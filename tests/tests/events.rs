@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use sojourn::core::clock::{Clock, SystemClock};
+use sojourn::core::date_time::rfc3339;
 use sojourn_local::template::arn;
 use sojourn_tests::{Answer, Customer, File, TestRegion, fresh_key, workspace};
 
@@ -36,7 +38,7 @@ impl Stage {
             text = text.replace("${INBOX_CURSOR}", &page.text_of("nextCursor"));
         }
         // Queues of an account that is none become those of the region.
-        text = text.replace(&arn_of_nobodys_queue(""), &arn::queue(""));
+        text = text.replace(&arn_of_nobodys_queue(""), &arn::local().queue(""));
         if text.contains("fromCart") {
             region.fill_cart(&customer, &[("lamp", 1)]).await;
         }
@@ -47,6 +49,8 @@ impl Stage {
             text = text.replace("${UPLOAD_ID}", &offer.text_of("uploadId"));
         }
         text = text
+            .replace("${REGION}", arn::local().region())
+            .replace("${NOW}", &rfc3339(SystemClock.now()))
             .replace("${ACCESS_TOKEN}", &customer.token)
             .replace("${REFRESH_TOKEN}", &customer.refresh_token)
             .replace("${SESSION_ID}", &customer.session_id)

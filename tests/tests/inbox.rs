@@ -9,19 +9,27 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use rand::RngExt;
 use serde_json::{Value, json};
-use sojourn_tests::{Customer, TestRegion, fresh_key};
+use sojourn::core::ids::{UserId, random};
+use sojourn::platform::tables;
+use sojourn_tests::{Customer, Options, Socket, TestRegion, fresh_key};
 
 /// Users of the test that kills processes. Every other one has no socket.
-const USERS: usize = 40;
-/// Messages that each sender sends there.
-const MESSAGES: usize = 60;
+const USERS: usize = 1_000;
+/// Messages that are acknowledged there.
+const MESSAGES: usize = 5_000;
 /// Senders there.
-const SENDERS: usize = 8;
+const SENDERS: usize = 24;
+/// Users that sign in at the same time: each takes a processor for a while.
+const SETTING_UP: usize = 4;
 /// Time in which nothing must come.
 const QUIET: Duration = Duration::from_millis(300);
 
 fn to(user: &Customer, message_id: &str, body: &Value) -> Value {
-    json!({"action": "send", "messageId": message_id, "to": {"userId": user.user_id}, "type": "chat.message", "body": body})
+    to_id(&user.user_id, message_id, body)
+}
+
+fn to_id(user_id: &str, message_id: &str, body: &Value) -> Value {
+    json!({"action": "send", "messageId": message_id, "to": {"userId": user_id}, "type": "chat.message", "body": body})
 }
 
 #[tokio::test]
@@ -97,19 +105,19 @@ async fn what_was_missed_is_read_over_the_next_socket_digit_by_digit() {
 
 #[tokio::test]
 async fn under_kill_nine_and_failing_posts_each_message_is_on_a_socket_or_in_the_inbox() {
-    let region = TestRegion::start().await;
-    let mut users = Vec::new();
-    for _ in 0..USERS {
-        users.push(region.customer().await);
-    }
-    let mut senders = Vec::new();
-    for _ in 0..SENDERS {
-        senders.push(region.customer().await);
-    }
-    let mut sockets = BTreeMap::new();
-    for user in users.iter().step_by(2) {
-        sockets.insert(user.user_id.clone(), region.socket(user).await);
-    }
+    // Each sender writes to all of them.
+    let arguments = ["--parameter", "RecipientsPerMinute=1000"].map(str::to_owned).into();
+    let region = TestRegion::start_with(Options { arguments, ..Options::default() }).await;
+    let senders = stream::iter(0..SENDERS).map(|_| region.customer()).buffer_unordered(SETTING_UP);
+    let senders: Vec<Customer> = senders.collect().await;
+    let online = stream::iter(0..USERS / 2).map(|_| async {
+        let user = region.customer().await;
+        (user.user_id.clone(), region.socket(&user).await)
+    });
+    let online: BTreeMap<String, Socket> = online.buffer_unordered(SETTING_UP).collect().await;
+    // Nobody signs in as the others, so they need no account.
+    let offline = (0..USERS / 2).map(|_| random().next::<UserId>().to_string());
+    let users: Vec<String> = online.keys().cloned().chain(offline).collect();
     // One of four posts fails twice, and is lost for its socket.
     let failing = json!({"match": {"service": "connections", "operation": "PostToConnection"},
         "probability": 0.5, "effect": {"kind": "error", "error": "InternalServerError"}});
@@ -131,34 +139,32 @@ async fn under_kill_nine_and_failing_posts_each_message_is_on_a_socket_or_in_the
     };
     let ((), attempts) = tokio::join!(reaper, sending);
     let sent: Vec<_> = attempts.iter().filter(|attempt| attempt.is_acknowledged).collect();
-    assert_eq!(sent.len(), SENDERS * MESSAGES);
+    assert!(sent.len() >= MESSAGES);
     assert!(kills.load(Ordering::Relaxed) > 20, "{kills:?} processes were killed");
 
-    let mut shown: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    let mut over_sockets = 0;
-    for user in &users {
-        let seen = shown.entry(&user.user_id).or_default();
-        if let Some(socket) = sockets.get_mut(&user.user_id) {
-            while let Some(message) = socket.receive_within(QUIET).await {
-                seen.insert(message["messageId"].as_str().unwrap().to_owned());
-            }
+    // What each user was shown: on the socket, and in the inbox.
+    let heard = stream::iter(online).map(|(user_id, mut socket)| async move {
+        let mut seen = BTreeSet::new();
+        while let Some(message) = socket.receive_within(QUIET).await {
+            seen.insert(message["messageId"].as_str().unwrap().to_owned());
         }
-        over_sockets += seen.len();
-        let stored = read_all(&region, user).await;
-        let distinct: BTreeSet<_> = stored.iter().cloned().collect();
-        assert_eq!(distinct.len(), stored.len(), "an inbox holds a message once");
-        seen.extend(distinct);
+        (user_id, seen)
+    });
+    let mut shown: BTreeMap<String, BTreeSet<String>> = heard.buffer_unordered(USERS).collect().await;
+    let over_sockets: usize = shown.values().map(BTreeSet::len).sum();
+    for (user_id, message_id) in every_stored_message(&region).await {
+        shown.entry(user_id).or_default().insert(message_id);
     }
     println!("{kills:?} kills, {over_sockets} of {} messages over sockets", sent.len());
     for Attempt { to, message_id, .. } in sent.iter().copied() {
-        assert!(shown[to.as_str()].contains(message_id), "{message_id} reached {to} nowhere");
+        assert!(shown[to].contains(message_id), "{message_id} reached {to} nowhere");
     }
     let attempted: BTreeSet<(&str, &str)> =
         attempts.iter().map(|attempt| (attempt.to.as_str(), attempt.message_id.as_str())).collect();
     for (user, message_ids) in &shown {
         for message_id in message_ids {
             assert!(
-                attempted.contains(&(*user, message_id.as_str())),
+                attempted.contains(&(user.as_str(), message_id.as_str())),
                 "{user} got a message of somebody else"
             );
         }
@@ -175,34 +181,40 @@ struct Attempt {
 
 /// Sends messages to users at random, until so many are acknowledged. What is not acknowledged, its process being killed,
 /// is given up: it may have been delivered or not.
-async fn send_all(region: &TestRegion, sender: &Customer, users: &[Customer]) -> Vec<Attempt> {
+async fn send_all(region: &TestRegion, sender: &Customer, users: &[String]) -> Vec<Attempt> {
     let mut socket = region.socket(sender).await;
     let (mut attempts, mut acknowledged) = (Vec::new(), 0);
-    while acknowledged < MESSAGES {
+    while acknowledged < MESSAGES.div_ceil(SENDERS) {
         let to_whom = &users[rand::rng().random_range(0..users.len())];
         let message_id = fresh_key();
-        socket.send(&to(to_whom, &message_id, &json!({"n": attempts.len()}))).await;
+        socket.send(&to_id(to_whom, &message_id, &json!({"n": attempts.len()}))).await;
         let answer = socket.receive().await;
         let is_acknowledged = answer["type"] == "ack";
         if is_acknowledged {
             assert_eq!(answer["messageId"], message_id);
             assert!(answer["delivered"].as_u64() > Some(0) || answer["stored"] == true, "{answer}");
             acknowledged += 1;
+        } else if let Some(seconds) = answer["retryAfterSeconds"].as_u64() {
+            // The bound on frames of a socket.
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
         }
-        attempts.push(Attempt { to: to_whom.user_id.clone(), message_id, is_acknowledged });
+        attempts.push(Attempt { to: to_whom.clone(), message_id, is_acknowledged });
     }
     attempts
 }
 
-async fn read_all(region: &TestRegion, user: &Customer) -> Vec<String> {
-    let mut all = Vec::new();
-    let mut path = "/inbox?limit=7".to_owned();
-    loop {
-        let page = region.call_as(user, "GET", &path).send().await.expect(200).body;
-        all.extend(ids(page["items"].as_array().unwrap()));
-        let Some(cursor) = page["nextCursor"].as_str() else { return all };
-        path = format!("/inbox?limit=7&after={cursor}");
+/// User and message id of each message in an inbox. An inbox holds a message once.
+async fn every_stored_message(region: &TestRegion) -> BTreeSet<(String, String)> {
+    let pages = region.dynamodb().scan().table_name(tables::INBOX.logical_id).into_paginator().items().send();
+    let rows = pages.try_collect().await.unwrap();
+    let mut all = BTreeSet::new();
+    for row in rows.iter().filter(|row| row.contains_key("frame")) {
+        let user_id = row["inboxId"].as_s().unwrap().split('#').next().unwrap().to_owned();
+        let frame: Value = serde_json::from_str(row["frame"].as_s().unwrap()).unwrap();
+        let message_id = frame["messageId"].as_str().unwrap().to_owned();
+        assert!(all.insert((user_id, message_id)), "an inbox holds a message once");
     }
+    all
 }
 
 fn ids(items: &[Value]) -> Vec<String> {

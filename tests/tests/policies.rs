@@ -8,15 +8,14 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use futures::stream::{self, StreamExt, TryStreamExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::date_time::rfc3339;
 use sojourn::platform::tables;
 use sojourn_local::template::arn;
 use sojourn_local::template::model::{Condition, Function, Statement};
 use sojourn_local::template::{self, Context};
-use sojourn_tests::{Customer, File, PASSWORD, Socket, TestRegion, fresh_key, workspace};
+use sojourn_tests::{Customer, File, PASSWORD, SOCKETS_PER_USER, Socket, TestRegion, fresh_key, workspace};
 
 /// Tries of the SDK before it gives up.
 const SDK_ATTEMPTS: u64 = 3;
@@ -35,13 +34,15 @@ async fn every_permission_in_the_template_is_used() {
 #[test]
 fn only_sign_in_and_administration_may_change_more_of_a_session_than_its_activity() {
     let context = Context {
+        arns: arn::local(),
         parameters: BTreeMap::from([("TokenJwks".to_owned(), "{}".to_owned())]),
         http_url: "http://127.0.0.1:1".to_owned(),
         websocket_url: "ws://127.0.0.1:2".to_owned(),
         sqs_url: "http://127.0.0.1:3".to_owned(),
+        ..Context::default()
     };
     let stack = template::load(&workspace().join("template.yaml"), &context).unwrap();
-    let sessions = arn::table(tables::SESSIONS.logical_id);
+    let sessions = arn::local().table(tables::SESSIONS.logical_id);
     let stamp = Condition::Attributes(["sessionId", "lastActivity"].map(str::to_owned).into());
     let writes = |statement: &&Statement| {
         statement.resources.contains(&sessions)
@@ -61,12 +62,14 @@ async fn use_everything(region: &TestRegion) {
     region.stock(&operator, "lamp", 100).await;
     region.stock(&operator, "lamp", 1).await;
     region.call("GET", "/products").send().await.expect(200);
-    region.call("GET", "/products/lamp").send().await.expect(200);
+    // Not the lamp: its writer keeps it in the cache.
+    region.call("GET", "/products/shade").send().await.expect(404);
     let customer = region.customer().await;
     use_sessions(region).await;
     use_uploads(region).await;
     stamp_sessions(region, &operator).await;
     use_belongings(region, &customer).await;
+    use_activity(region, &customer).await;
 
     // Orders: placed, refused, paid, declined, lost, cancelled, listed.
     let order =
@@ -118,17 +121,20 @@ async fn use_everything(region: &TestRegion) {
     socket.send(&named).await;
     while socket.receive().await["type"] != "error" {}
     // A broadcast that cannot go on hands its second page on to an invocation of its own.
-    let mut crowd: Vec<Socket> = stream::iter(0..PAGE + 50)
-        .map(|_| Socket::open(region.ws_url(), &customer.token))
-        .buffer_unordered(20)
-        .try_collect()
-        .await
-        .unwrap();
+    let mut crowd = region.crowd(PAGE + 50).await;
+    crowd.push(region.socket(&customer).await);
+    // One socket too many, and another one when one of them is forgotten.
+    let many = region.customer().await;
+    for _ in 0..SOCKETS_PER_USER {
+        crowd.push(region.socket(&many).await);
+    }
+    assert!(Socket::open(region.ws_url(), &many.token).await.is_err(), "that is one too many");
     region.fault(&broken("Scan", 1)).await;
     socket.send(&json!({"action": "send", "to": {"broadcast": true}, "type": "news", "body": {}})).await;
     for member in &mut crowd {
         assert_eq!(member.receive().await["type"], "news");
     }
+    use_topics(region, &customer, &mut crowd).await;
     use_exports(region, &customer).await;
     drop(crowd);
 
@@ -138,12 +144,11 @@ async fn use_everything(region: &TestRegion) {
     region.age_order(&stale, 48).await;
     region.age_order(&lost, 48).await;
     // The answer to a report's plain name is lost: the run finds its own object there.
-    region
-        .fault(&json!({
-            "match": {"service": "s3", "operation": "PutObject"}, "skip": 2, "times": 1,
-            "effect": {"kind": "commitThenReset"},
-        }))
-        .await;
+    let lost_answer = json!({
+        "match": {"service": "s3", "operation": "PutObject"}, "skip": 2, "times": 1,
+        "effect": {"kind": "commitThenReset"},
+    });
+    region.fault(&lost_answer).await;
     let now = rfc3339(SystemClock.now());
     region.fire("daily-report", &now).await.expect(200);
     region.fire("order-cleanup", &now).await.expect(200);
@@ -163,6 +168,37 @@ async fn use_everything(region: &TestRegion) {
     let mut signed_out = region.socket(&customer).await;
     region.call_as(&customer, "DELETE", "/sessions/current").send().await.expect(204);
     while signed_out.receive().await["type"] != "session.revoked" {}
+    miss_sockets(region).await;
+}
+
+/// An event that is stored, one that can never be, and a look at what waits.
+async fn use_activity(region: &TestRegion, customer: &Customer) {
+    let event = json!({
+        "eventId": fresh_key(), "kind": "view", "productId": "lamp", "at": rfc3339(SystemClock.now()),
+    });
+    let events = json!({"events": [event]});
+    region.call_as(customer, "POST", "/activity").json(&events).send().await.expect(202);
+    let sqs = region.sqs();
+    let url = sqs.get_queue_url().queue_name("ActivityQueue").send().await.unwrap().queue_url.unwrap();
+    sqs.send_message().queue_url(&url).message_body("no event").send().await.unwrap();
+    region.until_queued("ActivityDeadLetterQueue", 1).await;
+    region.fire("activity-turn", &rfc3339(SystemClock.now())).await.expect(200);
+    let path = "/products/lamp/activity";
+    while region.call("GET", path).send().await.expect(200).body["days"][0]["views"] != 1 {}
+}
+
+/// A revocation that cannot read the sockets. Its event closes them.
+async fn miss_sockets(region: &TestRegion) {
+    let missed = region.customer().await;
+    let mut socket = region.socket(&missed).await;
+    let unread = json!({
+        "match": {"service": "dynamodb", "operation": "Query", "caller": "api-sessions", "resource": "ConnectionsTable"},
+        "times": SDK_ATTEMPTS, "effect": {"kind": "error", "error": "InternalServerError"},
+    });
+    region.fault(&unread).await;
+    region.call_as(&missed, "DELETE", "/sessions/current").send().await.expect(204);
+    socket.told("session.revoked").await;
+    socket.closed().await;
 }
 
 /// An asynchronous invocation that fails for good, of each function that has a destination for it.
@@ -181,6 +217,46 @@ async fn give_up_events(region: &TestRegion) {
     region.invoke_with(&EVENT, "ws-send", &continuation).await.expect(202);
     region.until_queued("ScheduleDeadLetterQueue", 4).await;
     region.lift(unread).await;
+}
+
+/// What another region publishes, and what the relay cannot. `crowd` is all the sockets of `customer`.
+async fn use_topics(region: &TestRegion, customer: &Customer, crowd: &mut [Socket]) {
+    let message = |to: Value| {
+        let message = json!({"type": "news", "messageId": fresh_key(), "sentAt": "2026-11-20T09:31:05.250Z", "body": "{}"});
+        json!({"region": "elsewhere", "task": {"deliver": {"message": message, "to": to}}})
+    };
+    let deliver = async |body: &Value| {
+        let file = std::fs::read_to_string(workspace().join("events/ws-deliver/order-placed.json")).unwrap();
+        let mut event: Value = serde_json::from_str(&file).unwrap();
+        event["Records"][0]["body"] = body.to_string().into();
+        region.invoke("ws-deliver", &event).await.expect(200).body["batchItemFailures"].clone()
+    };
+    let broken = |operation: &str, skip: u64| {
+        json!({
+            "match": {"service": "dynamodb", "operation": operation, "caller": "ws-deliver"},
+            "skip": skip, "times": SDK_ATTEMPTS, "effect": {"kind": "error", "error": "InternalServerError"},
+        })
+    };
+    // A broadcast whose second page cannot be read is handed on.
+    region.lost_socket(customer).await;
+    region.fault(&broken("Scan", 1)).await;
+    let mut to_all = message(json!({"broadcast": true}));
+    to_all["task"]["deliver"]["message"]["from"] = json!(customer.user_id);
+    assert_eq!(deliver(&to_all).await, json!([]));
+    for member in crowd {
+        while member.receive().await["type"] != "news" {}
+    }
+    // A message that failed frees its id.
+    region.fault(&broken("Query", 0)).await;
+    let to_one = message(json!({"userId": customer.user_id}));
+    assert_ne!(deliver(&to_one).await, json!([]));
+    assert_eq!(deliver(&to_one).await, json!([]));
+    // No event at all.
+    let poison = region.dynamodb().put_item().table_name(tables::OUTBOX.logical_id);
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    let poison = poison.item("subject", text("poison")).item("eventId", text("poison"));
+    poison.item("region", text("local")).send().await.unwrap();
+    region.until_queued("UnpublishedEventsQueue", 1).await;
 }
 
 /// The cart: filled, read, ordered, emptied. Preferences: read and changed.
@@ -312,10 +388,16 @@ async fn stamp_sessions(region: &TestRegion, operator: &Customer) {
     let quiet = || region.quiet_session(&operator.session_id, 2);
     quiet().await;
     region.call_as(operator, "PUT", "/products/lamp").json(&product).send().await.expect(200);
-    for path in ["/orders", "/cart", "/inbox", "/sessions", "/uploads"] {
+    for path in ["/orders", "/orders/summary", "/cart", "/inbox", "/sessions", "/uploads"] {
         quiet().await;
         region.call_as(operator, "GET", path).send().await.expect(200);
     }
+    quiet().await;
+    let event = json!({
+        "eventId": fresh_key(), "kind": "share", "productId": "lamp", "at": rfc3339(SystemClock.now()),
+    });
+    let events = json!({"events": [event]});
+    region.call_as(operator, "POST", "/activity").json(&events).send().await.expect(202);
     quiet().await;
     region.socket(operator).await.close().await;
 }

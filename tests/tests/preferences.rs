@@ -25,7 +25,7 @@ async fn preferences_are_patched_member_by_member_and_null_takes_away() {
     let ann = region.customer().await;
     let new = read(&region, &ann).await;
     assert_eq!((&new.body, new.header("etag")), (&json!({}), Some("\"1\"")));
-    assert_eq!(new.header("cache-control"), Some("no-store"));
+    assert_eq!(new.header("cache-control"), Some("private, no-cache"));
 
     let first = json!({"theme": "dark", "columns": {"price": true, "stock": true}, "note": null});
     let patched = patch(&region, &ann, &first).await.expect(200);

@@ -28,7 +28,7 @@ async fn delayed_by(millis: u64) -> TestRegion {
 }
 
 async fn sequential(region: &TestRegion) -> u64 {
-    let usage = region.usage().await;
+    let usage = region.usage_of("api-*").await;
     usage["sequentialRoundTrips"].as_u64().unwrap_or_else(|| panic!("{usage}"))
 }
 
@@ -61,7 +61,7 @@ async fn a_cancellation_waits_for_two_round_trips_and_for_the_provider() {
     region.record().await;
     let cancel = region.call_as(&customer, "POST", &format!("/orders/{order_id}/cancel")).key(&fresh_key());
     cancel.send().await.expect(200);
-    let usage = region.usage().await;
+    let usage = region.usage_of("api-*").await;
     assert!(usage.to_string().contains("PaymentLedgerTable"), "the payment was voided: {usage}");
     assert_eq!(sequential(&region).await, 3);
 }
@@ -105,7 +105,7 @@ async fn reading_an_order_waits_for_one_round_trip_with_its_session_checked() {
     let location = location.header("location").unwrap_or_default().to_owned();
     region.record().await;
     region.call_as(&customer, "GET", &location).send().await.expect(200);
-    let usage = region.usage().await;
+    let usage = region.usage_of("api-*").await;
     assert!(usage.to_string().contains("SessionsTable"), "the session row was read: {usage}");
     assert_eq!(sequential(&region).await, 1);
 }
@@ -132,7 +132,7 @@ async fn signing_in_waits_for_three_round_trips_with_its_attempt_counted() {
     region.record().await;
     // Pointer, profile; the session. The attempt is counted during the first two and given back during the third.
     region.sign_in(&customer.email).await;
-    let usage = region.usage().await;
+    let usage = region.usage_of("api-*").await;
     assert!(usage.to_string().contains("SignInAttemptsTable"), "the attempt was counted: {usage}");
     assert_eq!(sequential(&region).await, 3);
 }
@@ -143,7 +143,7 @@ async fn a_read_by_cookie_waits_for_one_round_trip_as_one_by_token_does() {
     let customer = region.customer().await;
     region.record().await;
     region.call_by_cookie(&customer, "GET", "/orders").send().await.expect(200);
-    let usage = region.usage().await;
+    let usage = region.usage_of("api-*").await;
     assert!(usage.to_string().contains("SessionsTable"), "the cookie was proven: {usage}");
     assert_eq!(sequential(&region).await, 1);
 }

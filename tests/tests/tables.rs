@@ -1,23 +1,42 @@
-//! The library's list of tables is template.yaml's.
+//! The library's list of tables is that of template.yaml and global.yaml.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use sojourn::platform::tables::{self, Key, Projection};
+use sojourn::platform::tables::{self, Key, Projection, Scope};
+use sojourn_local::template::arn;
+use sojourn_local::template::global::{Consistency, GlobalTable};
 use sojourn_local::template::{self, Context, model::Table};
 use sojourn_tests::workspace;
 
 fn of_template() -> BTreeMap<String, Table> {
     let context = Context {
+        arns: arn::local(),
         parameters: BTreeMap::from([("TokenJwks".to_owned(), "{}".to_owned())]),
         http_url: "http://127.0.0.1:1".to_owned(),
         websocket_url: "ws://127.0.0.1:2".to_owned(),
         sqs_url: "http://127.0.0.1:3".to_owned(),
+        ..Context::default()
     };
     let stack = template::load(&workspace().join("template.yaml"), &context).unwrap();
     stack.tables.into_iter().map(|table| (table.logical_id.clone(), table)).collect()
+}
+
+fn of_global_template() -> BTreeMap<String, GlobalTable> {
+    let stack = template::load_global(&workspace().join("global.yaml"), &Context::default()).unwrap();
+    stack.tables.into_iter().map(|table| (table.table.logical_id.clone(), table)).collect()
+}
+
+fn of_code(scopes: &[Scope]) -> BTreeSet<&'static str> {
+    let tables = tables::ALL.iter().filter(|table| scopes.contains(&table.scope));
+    tables.map(|table| table.logical_id).collect()
+}
+
+/// What a table is to its readers and writers.
+fn definition(table: &Table) -> [&Value; 3] {
+    ["AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes"].map(|property| &table.create[property])
 }
 
 fn key_of(schema: &Value) -> (Option<&str>, Option<&str>) {
@@ -56,15 +75,16 @@ fn projected(projection: &Value) -> BTreeSet<&str> {
 
 #[test]
 fn the_library_and_the_template_have_the_same_tables() {
-    let in_template = of_template();
-    let in_code: Vec<_> = tables::ALL.iter().map(|table| table.logical_id).collect();
-    let mut sorted = in_code.clone();
-    sorted.sort_unstable();
-    assert_eq!(sorted, in_template.keys().collect::<Vec<_>>());
+    let mut templates = of_template();
+    let in_template: BTreeSet<&str> = templates.keys().map(String::as_str).collect();
+    assert_eq!(in_template, of_code(&[Scope::Regional, Scope::Global]));
+    let agreed = of_global_template().into_iter().filter(|(name, _)| !in_template.contains(name.as_str()));
+    let agreed: Vec<_> = agreed.map(|(name, table)| (name, table.table)).collect();
+    templates.extend(agreed);
 
     for table in tables::ALL {
         let name = table.logical_id;
-        let actual = &in_template[name];
+        let actual = &templates[name];
         assert_eq!(key_of(&actual.create["KeySchema"]), as_pair(table.key), "{name}");
         let indexes: BTreeMap<_, _> = table
             .indexes
@@ -86,6 +106,41 @@ fn the_library_and_the_template_have_the_same_tables() {
         assert_eq!(streamed, table.streamed, "{name}");
         for attribute in actual.create["AttributeDefinitions"].as_array().unwrap() {
             assert_eq!(attribute["AttributeType"], "S", "keys are text: {name}");
+        }
+    }
+}
+
+#[test]
+fn the_tables_that_regions_share_are_those_that_the_library_says() {
+    let shared = of_global_template();
+    let with = |is_meant: fn(&Consistency) -> bool| -> BTreeSet<&str> {
+        let tables = shared.iter().filter(|(_, table)| is_meant(&table.consistency));
+        tables.map(|(name, _)| name.as_str()).collect()
+    };
+    assert_eq!(with(|consistency| *consistency == Consistency::Eventual), of_code(&[Scope::Global]));
+    let strong = with(|consistency| matches!(consistency, Consistency::Strong { witness: Some(_) }));
+    assert_eq!(strong, of_code(&[Scope::Agreed]));
+}
+
+#[test]
+fn a_shared_table_is_defined_as_a_region_of_its_own_defines_it() {
+    let own = of_template();
+    for (name, shared) in of_global_template() {
+        let Some(own) = own.get(&name) else { continue };
+        assert_eq!(definition(&shared.table), definition(own), "{name}");
+        assert_eq!(shared.table.ttl_attribute, own.ttl_attribute, "{name}");
+        assert_eq!(shared.replicas.len(), 3, "{name}");
+    }
+}
+
+#[test]
+fn every_replica_is_encrypted_can_be_restored_and_is_not_deleted_by_mistake() {
+    for (name, table) in of_global_template() {
+        assert_eq!(table.table.create["SSESpecification"]["SSEEnabled"], true, "{name}");
+        for replica in table.table.create["Replicas"].as_array().unwrap() {
+            assert_eq!(replica["DeletionProtectionEnabled"], true, "{name}");
+            let recovery = &replica["PointInTimeRecoverySpecification"];
+            assert_eq!(recovery["PointInTimeRecoveryEnabled"], true, "{name}");
         }
     }
 }

@@ -1,9 +1,13 @@
 //! What runs here is what the template says: nothing else names a route or a table.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sojourn::core::env::{Env, Stage};
+use sojourn::platform::tables::{self, Scope};
+use sojourn_local::template::arn;
 use sojourn_local::template::model::Stack;
 use sojourn_local::template::{self, Context};
-use sojourn_tests::{Options, TestRegion, workspace};
+use sojourn_tests::{Options, TestRegion, fresh_key, workspace};
 
 const ROUTE: &str = "
         Status:
@@ -53,13 +57,18 @@ async fn a_route_and_a_table_are_there_once_the_template_has_them() {
 #[expect(clippy::expect_used, reason = "a test stops where it fails")]
 fn stack_with(parameters: &[(&str, &str)]) -> Stack {
     let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+    let path = workspace().join("template.yaml");
+    let parameters: BTreeMap<_, _> = parameters.iter().map(owned).collect();
+    let shared = template::shared(&path, &parameters).expect("global.yaml is read");
     let context = Context {
-        parameters: parameters.iter().map(owned).collect(),
+        arns: arn::local(),
+        global_tables: shared.of_one_region(),
+        parameters,
         http_url: "http://127.0.0.1:1".to_owned(),
         websocket_url: "ws://127.0.0.1:2".to_owned(),
         sqs_url: "http://127.0.0.1:3".to_owned(),
     };
-    template::load(&workspace().join("template.yaml"), &context).expect("the template is read")
+    template::load(&path, &context).expect("the template is read")
 }
 
 #[test]
@@ -145,4 +154,98 @@ fn another_revision_of_the_secrets_replaces_the_processes_of_every_function_that
         }
     }
     assert!(readers > 3, "functions read secrets");
+}
+
+/// A stack that uses the global tables. A stream's label on a laptop is `local`.
+const WITH_GLOBAL_TABLES: [(&str, &str); 4] = [
+    ("GlobalTables", "shop"),
+    ("OrdersStreamLabel", "local"),
+    ("ProductsStreamLabel", "local"),
+    ("OutboxStreamLabel", "local"),
+];
+
+fn logical_ids(scope: Scope) -> BTreeSet<&'static str> {
+    let tables = tables::ALL.iter().filter(|table| table.scope == scope);
+    tables.map(|table| table.logical_id).collect()
+}
+
+#[test]
+fn a_stack_with_global_tables_makes_the_regional_ones_only_and_names_no_other() {
+    let stack = stack_with(&[&WITH_GLOBAL_TABLES[..], &[("TokenJwks", "{}")]].concat());
+    let (shared, own): (Vec<_>, Vec<_>) =
+        stack.tables.iter().partition(|table| table.name.starts_with("shop-"));
+    for (listed, scope) in [(own, Scope::Regional), (shared, Scope::Global)] {
+        let listed: BTreeSet<&str> = listed.iter().map(|table| table.logical_id.as_str()).collect();
+        assert_eq!(listed, logical_ids(scope));
+    }
+
+    // What functions are told, and what they may touch, is one of these tables.
+    let names: BTreeSet<&str> = stack.tables.iter().map(|table| table.name.as_str()).collect();
+    let mut told = BTreeSet::new();
+    for function in &stack.functions {
+        for table in tables::ALL {
+            let Some(name) = function.environment.get(table.variable) else { continue };
+            assert!(names.contains(name.as_str()), "{}: {name}", function.name);
+            told.insert(name.as_str());
+        }
+        for resource in function.policy.iter().flat_map(|statement| &statement.resources) {
+            let Some((_, path)) = resource.split_once(":table/") else { continue };
+            let name = path.split('/').next().unwrap_or(path);
+            assert!(names.contains(name), "{}: {resource}", function.name);
+        }
+    }
+    assert_eq!(told, names, "each table has a function that uses it");
+    let streams: BTreeSet<&str> = stack.stream_sources.iter().map(|source| source.table.as_str()).collect();
+    assert_eq!(streams, BTreeSet::from(["shop-orders", "shop-outbox", "shop-products"]));
+}
+
+#[test]
+fn the_environments_of_regions_name_the_tables_of_the_global_one_and_each_has_a_replica() {
+    let config = std::fs::read_to_string(workspace().join("samconfig.toml")).unwrap();
+    let section = |name: &str| config.split(&format!("[{name}.parameters]")).nth(1).unwrap();
+    let value = |name: &str, start: &str| {
+        let rest = section(name).split(start).nth(1).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let global = template::load_global(&workspace().join("global.yaml"), &Context::default()).unwrap();
+    let names = value("global.deploy", "\"GlobalTables=");
+    let mut regions = BTreeSet::new();
+    for environment in ["taiwan", "tokyo", "singapore"] {
+        assert_eq!(value(&format!("{environment}.deploy"), "\"GlobalTables="), names, "{environment}");
+        let region = value(&format!("{environment}.global"), "region = \"");
+        let replicas = global.replicas_in(&region);
+        assert!(replicas.iter().all(|table| table.name.starts_with(&format!("{names}-"))), "{region}");
+        assert!(replicas.len() >= logical_ids(Scope::Global).len(), "{region}");
+        regions.insert(region);
+    }
+    // The one where it is deployed comes first: CloudFormation makes the tables there.
+    let first = value("global.deploy", "region = \"");
+    for table in &global.tables {
+        assert_eq!(table.replicas[0], first, "{}", table.table.name);
+        assert!(table.replicas.iter().all(|region| regions.contains(region)), "{}", table.table.name);
+    }
+}
+
+#[tokio::test]
+async fn a_region_on_global_tables_serves_an_order_and_publishes_its_event() {
+    let parameters = WITH_GLOBAL_TABLES
+        .iter()
+        .flat_map(|(name, value)| ["--parameter".to_owned(), format!("{name}={value}")]);
+    let region =
+        TestRegion::start_with(Options { arguments: parameters.collect(), ..Options::default() }).await;
+    let operator = region.operator().await;
+    region.stock(&operator, "lamp", 3).await;
+    let customer = region.customer().await;
+    let order = region.order(&customer, &fresh_key(), &[("lamp", 2)]).await.expect(201);
+
+    let rows = region.dynamodb().scan().table_name("shop-orders").send().await.unwrap();
+    let mut ids = rows.items().iter().filter_map(|row| row["orderId"].as_s().ok());
+    assert!(ids.any(|id| *id == order.text_of("orderId")));
+    let listed = region.dynamodb().list_tables().send().await.unwrap();
+    assert!(!listed.table_names().contains(&"OrdersTable".to_owned()), "{:?}", listed.table_names());
+    let has_order = |messages: &[serde_json::Value]| {
+        messages.iter().any(|message| message.to_string().contains(&order.text_of("orderId")))
+    };
+    let events = region.take_messages("OrderEventsQueue", has_order).await;
+    assert!(has_order(&events), "{events:?}");
 }

@@ -30,7 +30,7 @@ fn to_dead() -> EventInvoke {
 fn may_send() -> Statement {
     Statement {
         actions: vec!["sqs:SendMessage".to_owned()],
-        resources: vec![arn::queue(DEAD)],
+        resources: vec![arn::local().queue(DEAD)],
         conditions: Vec::new(),
     }
 }

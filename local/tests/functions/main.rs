@@ -10,16 +10,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use sojourn_local::clock::SystemClock;
-use sojourn_local::event_sources::EventSources;
+use sojourn_local::event_sources::{Checkpoints, EventSources, StreamParts};
 use sojourn_local::functions::Settings;
+use sojourn_local::functions::events::Destinations;
 use sojourn_local::functions::outcome::{Invoke, Outcome};
+use sojourn_local::services::dynamodb::Embedded;
 use sojourn_local::services::sqs::{Counts, Queues};
-use sojourn_local::template::model::{Answers, EventSource};
+use sojourn_local::template::model::{
+    Answers, EventSource, GrantedBy, StartingPosition, StreamSource, Table,
+};
 
 use crate::support::{Fixture, Setup, all, is_alive, patient, pid, queue, start, start_with};
 
@@ -248,10 +254,12 @@ async fn a_queue_is_read_by_real_processes_and_what_failed_is_delivered_again() 
     let source = EventSource {
         queue: "Jobs".to_owned(),
         function: "fixture".to_owned(),
+        granted_by: GrantedBy::Event,
         batch_size: 10,
         batching_window: Duration::ZERO,
         answers: Answers::ReportFailures,
         maximum_concurrency: None,
+        filters: Vec::new(),
         enabled: true,
     };
     let queues = Arc::new(Queues::open(None, &[queue("Jobs")], SystemClock).unwrap());
@@ -280,4 +288,75 @@ async fn a_queue_is_read_by_real_processes_and_what_failed_is_delivered_again() 
 #[tokio::test]
 async fn an_unknown_function_is_not_found() {
     assert_eq!(patient().functions.invoke("nobody", Bytes::new()).await, Outcome::NotFound);
+}
+
+#[tokio::test]
+async fn a_stream_is_read_by_real_processes_and_the_batch_of_a_crash_comes_again() {
+    let fixture = patient();
+    let table = Table {
+        logical_id: "NotesTable".to_owned(),
+        name: "Notes".to_owned(),
+        create: json!({
+            "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+            "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+            "StreamSpecification": {"StreamViewType": "NEW_IMAGE"},
+            "BillingMode": "PAY_PER_REQUEST",
+        }),
+        ttl_attribute: None,
+    };
+    let dynamodb = Embedded::start(&[table]).unwrap();
+    let source = StreamSource {
+        table: "Notes".to_owned(),
+        function: "fixture".to_owned(),
+        function_arn: "arn:aws:lambda:local:000000000000:function:sojourn-fixture".to_owned(),
+        granted_by: GrantedBy::Event,
+        starting_position: StartingPosition::Latest,
+        batch_size: 10,
+        batching_window: Duration::ZERO,
+        bisect: false,
+        maximum_retry_attempts: Some(1),
+        maximum_record_age: None,
+        parallelization_factor: 1,
+        on_failure: None,
+        filters: Vec::new(),
+        answers: Answers::ReportFailures,
+        enabled: true,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = folder.path().join("streams.db");
+    let queues = Arc::clone(&fixture.queues);
+    let parts = StreamParts {
+        streams: dynamodb.streams().unwrap(),
+        checkpoints: Arc::new(Checkpoints::open(Some(&checkpoints)).unwrap()),
+        destinations: Destinations {
+            queues: Arc::clone(&queues),
+            access: Arc::clone(&fixture.controls.access),
+        },
+        clock: Arc::new(SystemClock),
+    };
+    let sources = EventSources::new(&[], queues, Arc::clone(&fixture.functions));
+    let sources = sources.with_streams(&[source], &parts).unwrap();
+    let reading = tokio::spawn(async move { sources.run(std::future::pending()).await });
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("local"))
+        .credentials_provider(Credentials::new("id", "secret", None, None, "test"))
+        .endpoint_url(dynamodb.endpoint_url())
+        .build();
+    let marker = folder.path().join("crashed");
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let put = aws_sdk_dynamodb::Client::from_conf(config).put_item().table_name("Notes");
+    let put =
+        put.item("id", text("a")).item("do", text("crash")).item("marker", text(marker.to_str().unwrap()));
+    put.send().await.unwrap();
+    fixture.until("crashed", |_| marker.exists()).await;
+    // The place behind the record is saved when the second process has answered.
+    let places = rusqlite::Connection::open(&checkpoints).unwrap();
+    let places = || -> i64 {
+        places.query_row("SELECT COUNT(DISTINCT position) FROM checkpoints", [], |row| row.get(0)).unwrap()
+    };
+    fixture.until("handled", |_| places() == 2).await;
+    assert_eq!(fixture.functions.ps().len(), 1);
+    reading.abort();
+    fixture.functions.shut_down().await;
 }

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use sojourn_local::clock::Clock;
 use sojourn_local::event_sources::EventSources;
 use sojourn_local::functions::outcome::Outcome;
+use sojourn_local::patterns::Pattern;
 use sojourn_local::services::sqs::{Counts, Message, MessageAttribute, MessageAttributes, Outgoing, Queues};
-use sojourn_local::template::model::{Answers, EventSource, Redrive};
+use sojourn_local::template::model::{Answers, EventSource, Filter, GrantedBy, Redrive};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -23,10 +24,12 @@ fn source() -> EventSource {
     EventSource {
         queue: "Jobs".to_owned(),
         function: "worker".to_owned(),
+        granted_by: GrantedBy::Event,
         batch_size: 10,
         batching_window: Duration::ZERO,
         answers: Answers::ReportFailures,
         maximum_concurrency: None,
+        filters: Vec::new(),
         enabled: true,
     }
 }
@@ -324,6 +327,29 @@ async fn an_empty_queue_is_left_alone_until_something_is_sent() {
     stage.send("one");
     pass(MOMENT).await;
     assert_eq!(stage.batches(), [vec!["one"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_matches_no_filter_is_deleted_and_fills_no_batch() {
+    let document = json!({"body": {"kind": ["order"]}});
+    let filters = vec![Filter { pattern: Pattern::parse(&document).unwrap(), document }];
+    let window = Duration::from_secs(5);
+    let stage = Stage::start(
+        EventSource { batch_size: 2, batching_window: window, filters, ..source() },
+        failing(|_| false),
+    );
+    let order = |number: u32| json!({"kind": "order", "number": number}).to_string();
+    for body in ["order", "{\"kind\":\"cart\"}", "{", &order(1)] {
+        stage.send(body);
+    }
+    pass(MOMENT).await;
+    assert_eq!(stage.count("Jobs"), (0, 1, 0), "what does not match is gone at once");
+    pass(Duration::from_secs(2)).await;
+    assert!(stage.batches().is_empty());
+    stage.send(&order(2));
+    pass(MOMENT).await;
+    assert_eq!(stage.batches(), [vec![order(1), order(2)]]);
+    assert_eq!((stage.count("Jobs"), stage.count("Dead")), ((0, 0, 0), (0, 0, 0)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,9 @@
 
 mod event_sources;
 mod http;
+mod kafka_sources;
 mod management;
 mod schedules;
+mod stream_sources;
 mod support;
 mod websocket;

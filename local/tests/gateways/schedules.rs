@@ -9,6 +9,7 @@ use sojourn_local::clock::SystemClock;
 use sojourn_local::functions::outcome::Outcome;
 use sojourn_local::schedules::{MAX_OVERLAPPING_DELIVERIES, Schedules};
 use sojourn_local::services::sqs::{Queues, Take};
+use sojourn_local::template::arn;
 use sojourn_local::template::model::Schedule;
 use tokio::time::sleep;
 
@@ -17,6 +18,7 @@ use crate::support::{PausedClock, Reply, Script, ok, queue};
 fn schedule(name: &str, expression: &str, retries: u32) -> Schedule {
     Schedule {
         name: format!("sojourn-{name}"),
+        arn: arn::local().schedule(&format!("sojourn-{name}")),
         expression: expression.into(),
         function: name.into(),
         input: r#"{"scheduledTime":"<aws.scheduler.scheduled-time>","attempt":"<aws.scheduler.attempt-number>","id":"<aws.scheduler.execution-id>"}"#.into(),

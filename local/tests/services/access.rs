@@ -23,7 +23,7 @@ const DENIED: Option<&str> = Some("AccessDeniedException");
 
 #[tokio::test]
 async fn a_function_may_do_what_its_policy_says_and_nothing_else() {
-    let dynamodb = with(&[(&["dynamodb:PutItem"], &[arn::table("Orders")])]);
+    let dynamodb = with(&[(&["dynamodb:PutItem"], &[arn::local().table("Orders")])]);
     let client = client_of(&dynamodb, Some("api-orders"));
     put_order(&client, "ord_1").send().await.unwrap();
     let read = client.get_item().table_name("Orders").key("orderId", text("ord_1")).send().await;
@@ -52,17 +52,17 @@ async fn a_query_on_an_index_needs_the_index() {
             .await;
         code(answer)
     };
-    let table_only = with(&[(&["dynamodb:Query"], &[arn::table("Orders")])]);
+    let table_only = with(&[(&["dynamodb:Query"], &[arn::local().table("Orders")])]);
     assert_eq!(query(&table_only).await.as_deref(), DENIED);
-    let index = with(&[(&["dynamodb:Query"], &[arn::index("Orders", "byCustomer")])]);
+    let index = with(&[(&["dynamodb:Query"], &[arn::local().index("Orders", "byCustomer")])]);
     assert_eq!(query(&index).await, None);
 }
 
 #[tokio::test]
 async fn a_transaction_is_refused_for_the_one_entry_that_is_not_allowed() {
     let dynamodb = with(&[
-        (&["dynamodb:PutItem"], &[arn::table("Orders")]),
-        (&["dynamodb:UpdateItem"], &[arn::table("Stock")]),
+        (&["dynamodb:PutItem"], &[arn::local().table("Orders")]),
+        (&["dynamodb:UpdateItem"], &[arn::local().table("Stock")]),
     ]);
     let client = client_of(&dynamodb, Some("api-orders"));
     let both = client
@@ -87,7 +87,7 @@ async fn a_transaction_is_refused_for_the_one_entry_that_is_not_allowed() {
 
 #[tokio::test]
 async fn a_batch_read_is_not_covered_by_get_item_and_a_transactional_read_is() {
-    let dynamodb = with(&[(&["dynamodb:GetItem"], &[arn::table("Orders")])]);
+    let dynamodb = with(&[(&["dynamodb:GetItem"], &[arn::local().table("Orders")])]);
     let client = client_of(&dynamodb, Some("api-orders"));
     let keys =
         KeysAndAttributes::builder().keys([("orderId".to_owned(), text("ord_1"))].into()).build().unwrap();
@@ -102,7 +102,7 @@ async fn a_batch_read_is_not_covered_by_get_item_and_a_transactional_read_is() {
 
 #[tokio::test]
 async fn what_a_function_used_of_its_policy_is_remembered() {
-    let dynamodb = with(&[(&["dynamodb:PutItem", "dynamodb:DeleteItem"], &[arn::table("Orders")])]);
+    let dynamodb = with(&[(&["dynamodb:PutItem", "dynamodb:DeleteItem"], &[arn::local().table("Orders")])]);
     put_order(&client_of(&dynamodb, Some("api-orders")), "ord_1").send().await.unwrap();
     let actions = |grants: Vec<sojourn_local::services::access::Grant>| -> Vec<_> {
         grants.into_iter().map(|grant| (grant.function, grant.action)).collect()

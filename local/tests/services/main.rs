@@ -5,9 +5,13 @@
 mod access;
 mod dynamodb;
 mod dynamodb_limits;
+mod eventbridge;
 mod faults;
+mod messaging;
+mod replication;
 mod s3;
 mod secrets;
+mod sns;
 mod sqs;
 mod streams;
 mod support;

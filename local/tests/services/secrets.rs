@@ -21,10 +21,12 @@ struct Stage {
 
 impl Stage {
     fn start(folder: Option<&Path>) -> Self {
-        let may =
-            function("api-sessions", &[(&["secretsmanager:GetSecretValue"], &[arn::secret("signing-key")])]);
+        let may = function(
+            "api-sessions",
+            &[(&["secretsmanager:GetSecretValue"], &[arn::local().secret("signing-key")])],
+        );
         let may_not =
-            function("api-orders", &[(&["secretsmanager:GetSecretValue"], &[arn::secret("other")])]);
+            function("api-orders", &[(&["secretsmanager:GetSecretValue"], &[arn::local().secret("other")])]);
         let controls = Controls::new(Access::new(&stack(vec![may, may_not])));
         Self { secrets: Secrets::start(ANYWHERE, folder, controls.clone()).unwrap(), controls }
     }
@@ -33,7 +35,7 @@ impl Stage {
         Client::from_conf(
             aws_sdk_secretsmanager::Config::builder()
                 .behavior_version(BehaviorVersion::latest())
-                .region(Region::new(arn::REGION))
+                .region(Region::new(arn::local().region().to_owned()))
                 .credentials_provider(credentials(key(&self.controls.access, function)))
                 .endpoint_url(self.secrets.endpoint_url())
                 .build(),
@@ -46,11 +48,11 @@ async fn a_secret_is_found_by_name_and_by_arn() {
     let stage = Stage::start(None);
     stage.secrets.put("signing-key", "{\"d\":\"private\"}").unwrap();
     let client = stage.client(Some("api-sessions"));
-    for id in ["signing-key".to_owned(), arn::secret("signing-key")] {
+    for id in ["signing-key".to_owned(), arn::local().secret("signing-key")] {
         let answer =
             client.get_secret_value().secret_id(id).version_stage("AWSCURRENT").send().await.unwrap();
         assert_eq!(answer.secret_string(), Some("{\"d\":\"private\"}"));
-        assert_eq!(answer.arn(), Some(arn::secret("signing-key").as_str()));
+        assert_eq!(answer.arn(), Some(arn::local().secret("signing-key").as_str()));
     }
 }
 

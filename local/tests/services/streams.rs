@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_dynamodb::types::ReturnValue;
+use aws_sdk_dynamodb::types::{PutRequest, ReturnValue, WriteRequest};
 use aws_sdk_dynamodbstreams::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodbstreams::types::{OperationType, Record, ShardIteratorType};
 use serde_json::json;
 use sojourn_local::services::Controls;
 use sojourn_local::services::access::{Access, Key};
+use sojourn_local::services::dynamodb::streams::Position;
 use sojourn_local::services::dynamodb::{DynamoDb, Embedded, Storage};
 use sojourn_local::template::arn;
 use sojourn_local::template::model::Table;
@@ -22,20 +23,20 @@ fn streams(endpoint: &str, key: &Key) -> aws_sdk_dynamodbstreams::Client {
     aws_sdk_dynamodbstreams::Client::from_conf(
         aws_sdk_dynamodbstreams::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(arn::REGION))
+            .region(Region::new(arn::local().region().to_owned()))
             .credentials_provider(credentials)
             .endpoint_url(endpoint)
             .build(),
     )
 }
 
-fn streams_of(embedded: &Embedded, function: Option<&str>) -> aws_sdk_dynamodbstreams::Client {
+pub(crate) fn streams_of(embedded: &Embedded, function: Option<&str>) -> aws_sdk_dynamodbstreams::Client {
     streams(&embedded.endpoint_url(), key(embedded.access(), function))
 }
 
 /// All records of all shards, by shard.
 async fn records(client: &aws_sdk_dynamodbstreams::Client, table: &str) -> BTreeMap<String, Vec<Record>> {
-    let described = client.describe_stream().stream_arn(arn::stream(table)).send().await.unwrap();
+    let described = client.describe_stream().stream_arn(arn::local().stream(table)).send().await.unwrap();
     let mut records = BTreeMap::new();
     for shard in described.stream_description.unwrap().shards() {
         assert_eq!(
@@ -57,11 +58,11 @@ async fn iterator(
     shard: &str,
     kind: ShardIteratorType,
 ) -> String {
-    let request = client.get_shard_iterator().stream_arn(arn::stream(table)).shard_id(shard);
+    let request = client.get_shard_iterator().stream_arn(arn::local().stream(table)).shard_id(shard);
     request.shard_iterator_type(kind).send().await.unwrap().shard_iterator.unwrap()
 }
 
-async fn all(client: &aws_sdk_dynamodbstreams::Client, table: &str) -> Vec<Record> {
+pub(crate) async fn all(client: &aws_sdk_dynamodbstreams::Client, table: &str) -> Vec<Record> {
     records(client, table).await.into_values().flatten().collect()
 }
 
@@ -142,7 +143,7 @@ async fn a_record_says_what_happened_and_shows_what_the_view_type_allows() {
         assert_eq!((records[1].aws_region(), records[1].event_version()), (Some("local"), Some("1.1")));
         assert!(records.iter().all(|record| record.user_identity().is_none()));
         let described = client.describe_table().table_name("Orders").send().await.unwrap().table.unwrap();
-        assert_eq!(described.latest_stream_arn(), Some(arn::stream("Orders").as_str()));
+        assert_eq!(described.latest_stream_arn(), Some(arn::local().stream("Orders").as_str()));
         let specification = described.stream_specification().unwrap();
         assert_eq!(specification.stream_view_type().unwrap().as_str(), view);
     }
@@ -227,10 +228,51 @@ async fn an_iterator_starts_where_it_is_told_to() {
     for (kind, expected) in
         [(ShardIteratorType::AtSequenceNumber, "1"), (ShardIteratorType::AfterSequenceNumber, "2")]
     {
-        let request = streams.get_shard_iterator().stream_arn(arn::stream("Stock")).shard_id(shard);
+        let request = streams.get_shard_iterator().stream_arn(arn::local().stream("Stock")).shard_id(shard);
         let iterator = request.shard_iterator_type(kind).sequence_number(number).send().await.unwrap();
         assert_eq!(values(iterator.shard_iterator.unwrap()).await.0, [expected]);
     }
+}
+
+/// More than is kept for readers that are not behind.
+const MANY: usize = 1_500;
+
+#[tokio::test]
+async fn a_reader_far_behind_and_one_at_the_end_see_every_record_once() {
+    let dynamodb = embedded();
+    let client = client_of(&dynamodb, None);
+    let streams = dynamodb.streams().unwrap();
+    let read = |after: Position, limit: usize| streams.read("Stock", after, limit, |_| true).unwrap();
+    // The first look: what is written from now on is kept.
+    let mut at_the_end = read(Position::TRIM_HORIZON, 1).end;
+    let mut seen_at_the_end = Vec::new();
+    for chunk in (0..MANY).collect::<Vec<_>>().chunks(25) {
+        let puts = chunk.iter().map(|number| {
+            let put = PutRequest::builder().item("productId", text(&format!("p{number}")));
+            WriteRequest::builder().put_request(put.build().unwrap()).build()
+        });
+        let puts: Vec<_> = puts.collect();
+        client.batch_write_item().request_items("Stock", puts).send().await.unwrap();
+        let page = read(at_the_end, MANY);
+        assert!(page.exhausted);
+        seen_at_the_end.extend(page.records.iter().map(|record| record.position));
+        at_the_end = page.end;
+    }
+    for limit in [1, 30, 400, MANY] {
+        let (mut position, mut seen, mut exhausted) = (Position::TRIM_HORIZON, Vec::new(), false);
+        while !exhausted {
+            let page = read(position, limit);
+            assert!(page.records.len() <= limit);
+            seen.extend(page.records.iter().map(|record| record.position));
+            (position, exhausted) = (page.end, page.exhausted);
+        }
+        assert_eq!(seen.len(), MANY, "{limit} at a time");
+        assert_eq!((&seen, position), (&seen_at_the_end, at_the_end), "{limit} at a time");
+    }
+    let third = |record: &sojourn_local::services::dynamodb::streams::Record| record.shard == 2;
+    let page = streams.read("Stock", seen_at_the_end[MANY - 500], MANY, third).unwrap();
+    assert!(page.exhausted && page.end == at_the_end, "what is not wanted is passed over");
+    assert!(!page.records.is_empty() && page.records.iter().all(|record| record.shard == 2));
 }
 
 #[tokio::test]
@@ -241,7 +283,8 @@ async fn streams_are_listed_and_unknown_ones_are_not_found() {
     let arns: Vec<_> = listed.streams().iter().map(|stream| stream.stream_arn().unwrap()).collect();
     assert_eq!(arns, ["arn:aws:dynamodb:local:000000000000:table/Stock/stream/local"]);
     for unknown in ["Orders", "Nothing"] {
-        let refused = streams.describe_stream().stream_arn(arn::stream(unknown)).send().await.unwrap_err();
+        let refused =
+            streams.describe_stream().stream_arn(arn::local().stream(unknown)).send().await.unwrap_err();
         assert!(refused.into_service_error().is_resource_not_found_exception(), "{unknown}");
     }
     let other_label = "arn:aws:dynamodb:local:000000000000:table/Stock/stream/2026-01-01T00:00:00.000";
@@ -252,14 +295,14 @@ async fn streams_are_listed_and_unknown_ones_are_not_found() {
 #[tokio::test]
 async fn a_function_reads_the_streams_that_its_policy_names_and_no_others() {
     let reads: &[&str] = &["dynamodb:DescribeStream", "dynamodb:GetShardIterator", "dynamodb:GetRecords"];
-    let relay = function("relay", &[(reads, &[format!("{}/stream/*", arn::table("Stock"))])]);
-    let other = function("other", &[(reads, &[format!("{}/stream/*", arn::table("Orders"))])]);
+    let relay = function("relay", &[(reads, &[format!("{}/stream/*", arn::local().table("Stock"))])]);
+    let other = function("other", &[(reads, &[format!("{}/stream/*", arn::local().table("Orders"))])]);
     let dynamodb = Embedded::start_guarded(&stack(vec![relay, other])).unwrap();
     let [relay, other] = [Some("relay"), Some("other")].map(|name| streams_of(&dynamodb, name));
     assert_eq!(all(&relay, "Stock").await.len(), 0);
     let refused = relay.list_streams().send().await.unwrap_err();
     assert!(format!("{refused:?}").contains("AccessDenied"), "{refused:?}");
-    let refused = other.describe_stream().stream_arn(arn::stream("Stock")).send().await.unwrap_err();
+    let refused = other.describe_stream().stream_arn(arn::local().stream("Stock")).send().await.unwrap_err();
     assert!(format!("{refused:?}").contains("AccessDenied"), "{refused:?}");
     // An iterator of somebody else opens nothing.
     let shard = sojourn_local::services::dynamodb::streams::shard_id(0);

@@ -101,7 +101,7 @@ pub(crate) fn client(endpoint: &str, key: &Key) -> aws_sdk_dynamodb::Client {
     aws_sdk_dynamodb::Client::from_conf(
         aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(arn::REGION))
+            .region(Region::new(arn::local().region().to_owned()))
             .credentials_provider(credentials(key))
             .retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(5)))
             .endpoint_url(endpoint)

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage breaks")]
 
+mod activity;
 mod carts;
 mod catalog;
 mod expiry;
@@ -10,4 +11,5 @@ mod idempotency;
 mod orders;
 mod payments;
 mod shop;
+mod summary;
 mod unpaid;

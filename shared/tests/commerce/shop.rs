@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use sojourn::commerce::cancellation::{CancelOrder, Cancellations};
 use sojourn::commerce::carts::dynamo::Carts;
 use sojourn::commerce::carts::{Cart, CartDraft, CartError, Replacement};
+use sojourn::commerce::catalog::cached::Catalog;
 use sojourn::commerce::catalog::dynamo::{AdjustStock, DynamoCatalog, StockTables};
-use sojourn::commerce::catalog::{Product, StockChange};
+use sojourn::commerce::catalog::{ProductDraft, StockChange};
 use sojourn::commerce::orders::dynamo::{Checkout, DynamoOrders, OrderWrites, PlaceOrder};
 use sojourn::commerce::orders::{Order, OrderStatus, UnpaidLimits};
 use sojourn::commerce::payments::sandbox::SandboxProvider;
@@ -26,6 +27,7 @@ use sojourn::edge::answers;
 use sojourn::identity::principal::Credential;
 use sojourn::identity::sign_in::SessionStarter;
 use sojourn::identity::tokens::TokenVerifier;
+use sojourn::platform::cache::Cache;
 use sojourn::platform::dynamo::{Item, text};
 use sojourn_testing::sign_ins::new_user;
 use sojourn_testing::{Fixture, Store};
@@ -54,7 +56,7 @@ pub(crate) struct Shop {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) ids: SharedIds,
     pub(crate) orders: DynamoOrders,
-    pub(crate) catalog: DynamoCatalog,
+    pub(crate) catalog: Catalog,
     pub(crate) carts: Carts,
     env: Env,
     requests: KeyedRequests,
@@ -84,7 +86,10 @@ impl Shop {
             carts: Carts::from_env(client.clone(), &env, clock.clone(), ids.clone()).unwrap(),
             checkout: Checkout::from_env(client.clone(), &env, writes.clone()).unwrap(),
             orders: DynamoOrders::from_env(client.clone(), &env).unwrap(),
-            catalog: DynamoCatalog::from_env(client.clone(), &env).unwrap(),
+            catalog: Catalog::new(
+                DynamoCatalog::from_env(client.clone(), &env).unwrap(),
+                Cache::none(clock.clone()),
+            ),
             requests: KeyedRequests::from_env(client.clone(), &env, clock.clone()).unwrap(),
             writes,
             stock: StockTables::from_env(&env).unwrap(),
@@ -109,12 +114,8 @@ impl Shop {
     /// Puts a product on sale, with units here.
     pub(crate) async fn sell(&self, product_id: &str, price: u64, units: i64) {
         let draft = json!({"name": "Thing", "price": {"amount": price, "currency": "TWD"}});
-        let product = Product {
-            product_id: product_id.parse().unwrap(),
-            draft: serde_json::from_value(draft).unwrap(),
-            updated_at: self.clock.now(),
-        };
-        self.catalog.put(&product).await.unwrap();
+        let draft: ProductDraft = serde_json::from_value(draft).unwrap();
+        self.catalog.put(&product_id.parse().unwrap(), &draft, self.clock.now()).await.unwrap();
         let operator = self.customer().await;
         self.adjust(&operator, "first-units", product_id, units).await.unwrap();
     }

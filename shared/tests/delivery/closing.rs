@@ -10,7 +10,7 @@ use sojourn::core::clock::{Clock, SystemClock, system};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{SessionId, random};
 use sojourn::identity::sessions::{EndedSessions, SessionStore};
-use sojourn::sockets::connections::admit;
+use sojourn::sockets::connections::{Registrar, admit};
 use sojourn::sockets::delivery::{Closed, Closing, LAST_CLOSE_MARGIN, MAX_IN_FLIGHT};
 use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::sign_ins::{revoke, sign_in};
@@ -203,7 +203,9 @@ async fn a_revocation_amid_handshakes_leaves_no_socket_of_the_session() {
                 }
                 let sessions =
                     SessionStore::from_env(stage.store.client.clone(), &stage.store.env, system()).unwrap();
-                admit(&stage.registry, &sessions, &connection, &principal, &system()).await
+                let registrar =
+                    Registrar::from_env(stage.store.client.clone(), &stage.store.env, system()).unwrap();
+                admit(&registrar, &sessions, &connection, &principal, &system(), soon()).await
             }
         });
         let revocation = async {

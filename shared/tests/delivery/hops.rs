@@ -170,9 +170,14 @@ async fn what_the_deadline_leaves_is_handed_on_until_everybody_is_served_exactly
         stage.gateway.always(id, 410);
     }
     let fan_out = stage.fan_out();
-    let short = || Deadline::after(HAND_ON_MARGIN + LAST_START_MARGIN + Duration::from_millis(100));
+    // The first hop cannot serve everybody in its time; each later one has twice as much, so that a slow
+    // machine does not run out of hops.
+    let deadline = |hop: u32| {
+        let budget = Duration::from_millis(100) * 2_u32.pow(hop);
+        Deadline::after(HAND_ON_MARGIN + LAST_START_MARGIN + budget)
+    };
 
-    let mut sent = fan_out.send(message(json!("hi")), Audience::Everyone, short()).await.unwrap();
+    let mut sent = fan_out.send(message(json!("hi")), Audience::Everyone, deadline(0)).await.unwrap();
     let (mut total, mut hops) = (0, 1);
     while sent.progress == Progress::HandedOn {
         total += sent.delivered;
@@ -180,7 +185,7 @@ async fn what_the_deadline_leaves_is_handed_on_until_everybody_is_served_exactly
         assert_eq!(function, "sojourn-ws-send");
         let next: Continuation = serde_json::from_value(event["continuation"].take()).unwrap();
         assert_eq!(next.hop, hops);
-        sent = fan_out.resume(next, short()).await.unwrap();
+        sent = fan_out.resume(next, deadline(hops)).await.unwrap();
         hops += 1;
     }
     assert_eq!(sent.progress, Progress::Complete);

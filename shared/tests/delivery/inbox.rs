@@ -13,7 +13,9 @@ use sojourn::identity::principal::Role;
 use sojourn::platform::dynamo::{number, text};
 use sojourn::sockets::connections::ConnectionKey;
 use sojourn::sockets::delivery::{HAND_ON_MARGIN, LAST_START_MARGIN, Recipient, SendError, SendRequest};
-use sojourn::sockets::inbox::{CAPACITY, Inbox, InboxError, RETENTION, ReadBounds, Stored, Undelivered};
+use sojourn::sockets::inbox::{
+    CAPACITY, Inbox, InboxError, RESERVED, RETENTION, ReadBounds, Stored, Undelivered,
+};
 use sojourn_local::services::faults::{Effect, Failure, Rule, When};
 
 use crate::stage::{Stage, request, soon, stage, user};
@@ -36,23 +38,27 @@ async fn store(inbox: &Inbox, to: &UserId, message_id: &MessageId, frame: &str) 
     inbox.store(to, message, soon()).await.unwrap()
 }
 
-async fn frames(inbox: &Inbox, of: &UserId) -> Vec<String> {
+pub(crate) async fn frames(inbox: &Inbox, of: &UserId) -> Vec<String> {
     inbox.read(of, None, ALL).await.unwrap().frames
 }
 
 /// The inbox as if it had been written before: a full one takes a thousand transactions otherwise.
 async fn fill(stage: &Stage, of: &UserId, expires_at: impl Fn(u64) -> Timestamp) {
+    fill_to(stage, of, CAPACITY, expires_at).await;
+}
+
+async fn fill_to(stage: &Stage, of: &UserId, last: u64, expires_at: impl Fn(u64) -> Timestamp) {
     let row = |item: String| {
         let put = stage.store.client.put_item().table_name("InboxTable");
         put.item("inboxId", text(format!("{of}#local"))).item("item", text(item))
     };
-    let messages = (1..=CAPACITY).map(|position| {
+    let messages = (1..=last).map(|position| {
         let expires_at = expires_at(position).as_second();
         let row = row(format!("m#{position:016}"));
         row.item("frame", text(position.to_string())).item("expiresAt", number(expires_at)).send()
     });
     stream::iter(messages).for_each_concurrent(16, async |put| drop(put.await.unwrap())).await;
-    let head = row("head".to_owned()).item("lastPosition", number(CAPACITY));
+    let head = row("head".to_owned()).item("lastPosition", number(last));
     head.item("deletedThrough", number(0)).send().await.unwrap();
 }
 
@@ -87,8 +93,8 @@ async fn a_message_that_a_socket_took_costs_no_call_to_the_inbox() {
     usage.record();
     let ack =
         stage.messenger().send(&sender, request(Recipient::UserId(bob.clone()), None), soon()).await.unwrap();
-    // The sender's row, the session, the receiver's sockets.
-    assert_eq!(usage.snapshot().total(), 3);
+    // The sender's row, the session, the count of receivers, the receiver's sockets.
+    assert_eq!(usage.snapshot().total(), 4);
     assert_eq!((ack.delivered, ack.failed, ack.stored), (1, 1, false));
     assert_eq!(frames(&stage.inbox(), &bob).await, [""; 0]);
 }
@@ -298,7 +304,7 @@ async fn a_full_inbox_refuses_what_comes_and_drops_nothing() {
     let stage = stage().await;
     let (inbox, bob) = (stage.inbox(), user());
     let sender = stage.connect("alice=", &user()).await;
-    fill(&stage, &bob, |_| SystemClock.now() + Duration::from_mins(10)).await;
+    fill_to(&stage, &bob, CAPACITY - RESERVED, |_| SystemClock.now() + Duration::from_mins(10)).await;
 
     let id = random().next::<MessageId>();
     let messenger = stage.messenger();
@@ -311,7 +317,13 @@ async fn a_full_inbox_refuses_what_comes_and_drops_nothing() {
     assert_eq!(first.frames, ["1"], "the oldest is still there");
     inbox.delete(&bob, first.next.as_deref().unwrap(), soon()).await.unwrap();
     assert!(send().await.unwrap().stored, "there is room for one");
-    assert_eq!(put(&inbox, &bob, "no").await, Stored::Full);
+    let one_more = messenger.send(&sender, request(Recipient::UserId(bob.clone()), None), soon()).await;
+    assert!(matches!(one_more, Err(SendError::InboxFull)), "{one_more:?}");
+    assert_eq!(
+        put(&inbox, &bob, "order").await,
+        Stored::Stored,
+        "users cannot take the places of the service"
+    );
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage stops there")]
 
 mod closing;
+mod consumer;
 mod gateway_double;
 mod hops;
 mod inbox;

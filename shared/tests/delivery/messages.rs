@@ -7,15 +7,19 @@ use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::deadline::Deadline;
-use sojourn::core::ids::{MessageId, OrderId, random};
+use sojourn::core::ids::{MessageId, OrderId, UserId, random};
 use sojourn::identity::principal::Role;
 use sojourn::identity::sessions::SessionError;
-use sojourn::sockets::connections::ConnectionKey;
+use sojourn::sockets::connections::{ConnectionKey, FRAMES_WINDOW, MAX_REFUSED_FRAMES};
 use sojourn::sockets::delivery::{Recipient, SendError, SendRequest};
 use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::sign_ins::{revoke, revoke_all, sign_in};
 
+use crate::inbox::frames;
 use crate::stage::{request, soon, stage, user};
+
+/// Frames that a socket of the stage may send within the window.
+const FRAMES: u16 = 50;
 
 /// A post takes less than a millisecond here.
 const ENOUGH_TO_POST: Duration = Duration::from_millis(300);
@@ -33,7 +37,8 @@ async fn a_message_reaches_all_sockets_of_its_receiver_as_documented() {
     let ack = stage.messenger().send(&sender, request(Recipient::UserId(bob), None), soon()).await.unwrap();
     let asked = usage.snapshot();
     let count = |operation| asked.count(operation);
-    assert_eq!((count("UpdateItem"), count("BatchGetItem"), count("Query"), asked.total()), (1, 1, 1, 3));
+    // The socket is touched and the receiver counted; the session is read, and the receiver's sockets.
+    assert_eq!((count("UpdateItem"), count("BatchGetItem"), count("Query"), asked.total()), (2, 1, 1, 4));
     assert_eq!(
         json!(ack),
         json!({"type": "ack", "messageId": ack.message_id, "delivered": 2, "failed": 0, "stored": false})
@@ -289,4 +294,107 @@ async fn a_session_that_cannot_be_checked_sends_nothing_now_and_may_try_again() 
     assert_eq!(stage.gateway.posts("bob="), 0);
     faults.clear();
     assert_eq!(send().await.unwrap().delivered, 1);
+}
+
+// Floods, and whom a user may write to
+
+#[tokio::test]
+async fn a_socket_that_sends_too_fast_is_told_so_and_at_last_has_to_be_closed() {
+    let stage = stage().await;
+    let (alice, bob) = (user(), user());
+    let sender = stage.connect("alice=", &alice).await;
+    let bystander = stage.connect("bob=", &bob).await;
+    let messenger = stage.messenger();
+    for _ in 0..FRAMES {
+        messenger.touch(&sender).await.unwrap();
+    }
+    for refused in 1..=MAX_REFUSED_FRAMES {
+        let to_bob = request(Recipient::UserId(bob.clone()), None);
+        let error = messenger.send(&sender, to_bob, soon()).await.unwrap_err();
+        assert_eq!(error.ends_the_socket(), refused == MAX_REFUSED_FRAMES, "{refused}: {error:?}");
+        match error {
+            SendError::TooFast { retry_after } => assert!(retry_after <= FRAMES_WINDOW, "{retry_after:?}"),
+            SendError::Flooding => assert_eq!(refused, MAX_REFUSED_FRAMES),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(stage.gateway.posts("bob="), 0);
+    messenger.ping(&bystander).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_writes_to_as_many_others_as_are_allowed_in_a_minute() {
+    let stage = stage().await;
+    let alice = user();
+    let sockets = [stage.connect("laptop=", &alice).await, stage.connect("phone=", &alice).await];
+    let operator = stage.connect_as("op=", &user(), &[Role::Operator]).await;
+    let receivers: Vec<_> = (0..3).map(|_| user()).collect();
+    let messenger = stage.messenger_with(&[("RECIPIENTS_PER_MINUTE", "2")]);
+    let id = random().next::<MessageId>();
+    let send =
+        |sender, to: &UserId, id| messenger.send(sender, request(Recipient::UserId(to.clone()), id), soon());
+
+    until_a_minute_has_time_left().await;
+    // From any of their sockets, to the same ones as often as they like, and to themselves.
+    for (sender, to) in [(0, 0), (1, 1), (0, 1), (1, 0)] {
+        assert!(send(&sockets[sender], &receivers[to], None).await.unwrap().stored);
+    }
+    send(&sockets[0], &alice, None).await.unwrap();
+    let refused = send(&sockets[0], &receivers[2], Some(&id)).await;
+    let Err(SendError::TooManyReceivers { retry_after }) = refused else { panic!("{refused:?}") };
+    assert!(retry_after <= Duration::from_mins(1), "{retry_after:?}");
+    assert!(frames(&stage.inbox(), &receivers[2]).await.is_empty());
+    // Nothing of that limits others, nor does the refused message keep its id.
+    for to in &receivers {
+        assert!(send(&operator, to, None).await.unwrap().stored);
+    }
+    let unlimited = stage.messenger();
+    let to_third = request(Recipient::UserId(receivers[2].clone()), Some(&id));
+    assert!(unlimited.send(&sockets[0], to_third, soon()).await.unwrap().stored);
+}
+
+#[tokio::test]
+async fn of_many_messages_at_once_as_many_receivers_get_one_as_are_allowed() {
+    let stage = stage().await;
+    let sender = stage.connect("alice=", &user()).await;
+    let messenger = stage.messenger_with(&[("RECIPIENTS_PER_MINUTE", "5")]);
+    until_a_minute_has_time_left().await;
+    let sends = (0..30).map(|_| messenger.send(&sender, request(Recipient::UserId(user()), None), soon()));
+    let outcomes: Vec<_> = stream::iter(sends).buffer_unordered(30).collect().await;
+    let sent = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let refused = |it: &&Result<_, _>| matches!(it, Err(SendError::TooManyReceivers { .. }));
+    assert_eq!((sent, outcomes.iter().filter(refused).count()), (5, 25), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn where_users_write_to_parties_only_a_stranger_gets_nothing() {
+    let stage = stage().await;
+    let (alice, bob) = (user(), user());
+    let sender = stage.connect("alice=", &alice).await;
+    stage.connect("bob=", &bob).await;
+    let operator = stage.connect_as("op=", &user(), &[Role::Operator]).await;
+    let (own, foreign) = (stage.order_of(&alice).await, stage.order_of(&bob).await);
+    let messenger = stage.messenger_with(&[("MESSAGES_FROM", "parties")]);
+    let send = |sender, to| messenger.send(sender, request(to, None), soon());
+
+    let refused = send(&sender, Recipient::UserId(bob.clone())).await;
+    assert!(matches!(refused, Err(SendError::NotAParty)), "{refused:?}");
+    let refused = send(&sender, Recipient::OrderId(foreign.clone())).await;
+    assert!(matches!(refused, Err(SendError::NoSuchOrder(_))), "{refused:?}");
+    assert_eq!(stage.gateway.posts("bob="), 0);
+
+    for to in [Recipient::UserId(alice), Recipient::OrderId(own)] {
+        assert_eq!(send(&sender, to).await.unwrap().delivered, 1);
+    }
+    for to in [Recipient::UserId(bob), Recipient::OrderId(foreign)] {
+        assert_eq!(send(&operator, to).await.unwrap().delivered, 1);
+    }
+}
+
+/// Receivers are counted by the minute: a test that begins shortly before its end begins with the next one.
+async fn until_a_minute_has_time_left() {
+    let into_minute = SystemClock.now().as_second().rem_euclid(60);
+    if into_minute >= 50 {
+        tokio::time::sleep(Duration::from_secs(u64::try_from(60 - into_minute).unwrap())).await;
+    }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sojourn::commerce::orders::dynamo::DynamoOrders;
 use sojourn::coordination::idempotency::dynamo::DynamoClaims;
 use sojourn::core::clock::{Clock, SystemClock, system};
 use sojourn::core::deadline::Deadline;
@@ -19,7 +18,8 @@ use sojourn::sockets::connections::{
     Audience, Connection, ConnectionKey, Cursor, DynamoConnections, MAX_HANDSHAKE, expiry,
 };
 use sojourn::sockets::delivery::{
-    ApiGateway, Deliverer, FanOut, Message, Messenger, Recipient, SelfInvocation, SendRequest, SocketCloser,
+    ApiGateway, Deliverer, FanOut, Message, Messenger, NextHop, Recipient, Recipients, SendRequest,
+    SocketCloser,
 };
 use sojourn::sockets::inbox::Inbox;
 use sojourn_testing::Store;
@@ -52,8 +52,8 @@ impl Stage {
             .endpoint_url(self.gateway.url())
             .retry_config(aws_sdk_lambda::config::retry::RetryConfig::disabled())
             .build();
-        let env = Env::of([("AWS_LAMBDA_FUNCTION_NAME", "sojourn-ws-send")]);
-        let next = SelfInvocation::from_env(aws_sdk_lambda::Client::from_conf(lambda), &env).unwrap();
+        let env = Env::of([("FAN_OUT_FUNCTION", "sojourn-ws-send")]);
+        let next = NextHop::from_env(aws_sdk_lambda::Client::from_conf(lambda), &env).unwrap();
         FanOut::new(self.deliverer(), self.inbox(), next)
     }
 
@@ -62,16 +62,22 @@ impl Stage {
     }
 
     pub(crate) fn messenger(&self) -> Messenger {
-        let (client, env) = (self.store.client.clone(), &self.store.env);
-        Messenger::new(
-            self.registry.clone(),
-            SessionStore::from_env(client.clone(), env, system()).unwrap(),
-            DynamoOrders::from_env(client.clone(), env).unwrap(),
-            DynamoClaims::from_env(client, env, system(), random()).unwrap(),
-            self.fan_out(),
-            system(),
-            random(),
-        )
+        self.messenger_with(&[])
+    }
+
+    /// One with other limits.
+    pub(crate) fn messenger_with(&self, limits: &[(&str, &str)]) -> Messenger {
+        let (client, env) = (self.store.client.clone(), &self.store.env_with(limits));
+        Messenger {
+            registry: self.registry.clone(),
+            sessions: SessionStore::from_env(client.clone(), env, system()).unwrap(),
+            claims: DynamoClaims::from_env(client.clone(), env, system(), random()).unwrap(),
+            recipients: Recipients::from_env(client, env, system()).unwrap(),
+            fan_out: self.fan_out(),
+            peers: None,
+            clock: system(),
+            ids: random(),
+        }
     }
 
     pub(crate) fn closer(&self) -> SocketCloser {
@@ -127,7 +133,7 @@ impl Stage {
     }
 
     async fn register(&self, connection: Connection) -> ConnectionKey {
-        self.registry.register(&connection).await.unwrap();
+        self.store.open_socket(&connection).await;
         connection.key
     }
 

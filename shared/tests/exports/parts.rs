@@ -106,7 +106,6 @@ async fn thousands_of_parts_are_listed_once_each_in_their_order_and_no_write_gro
         results: SmallParts::default(),
         part_bytes: 1,
         rows: aws.rows,
-        sockets: aws.sockets,
         clock: aws.clock,
         ids: aws.ids,
     };

@@ -28,8 +28,6 @@ use sojourn::identity::sessions::{
 };
 use sojourn::platform::dynamo::{Item, Transaction, read_rows, text};
 use sojourn::platform::queue::{NotSent, Queue};
-use sojourn::sockets::connections::DynamoConnections;
-use sojourn::sockets::delivery::{ApiGateway, Deliverer};
 use sojourn_local::services::faults::{Effect, Faults, Rule, RuleId, When};
 use sojourn_testing::{BUCKET, Files, Fixture, Store};
 
@@ -92,14 +90,10 @@ impl Stage {
 
     pub(crate) fn exporter(&self) -> Exporter {
         let (client, env, clock) = (self.store.client.clone(), &self.env, self.clock.clone());
-        let registry = DynamoConnections::from_env(client.clone(), env, clock.clone()).unwrap();
-        // Nobody is connected, so that nothing is ever posted.
-        let gateway = ApiGateway::new(aws_config::SdkConfig::builder().build());
         Exporter {
             rows: self.rows(),
             orders: DynamoOrders::from_env(client, env).unwrap(),
             results: S3Results::from_env(self.s3(), env).unwrap(),
-            sockets: Deliverer::new(registry, gateway, clock.clone()),
             clock,
             ids: ids::random(),
             part_bytes: PART_BYTES,

@@ -2,7 +2,9 @@
 //! request has. What is answered does not matter here, but that it is answered.
 
 use serde_json::{Value, json};
-use sojourn_tests::{Answer, File, Socket, TestRegion, order_of};
+use sojourn::core::clock::{Clock, SystemClock};
+use sojourn::core::date_time::rfc3339;
+use sojourn_tests::{Answer, File, Socket, TestRegion, fresh_key, order_of};
 
 use crate::secrets::{Secrets, cookie_of, percent_encoded, random};
 
@@ -40,6 +42,7 @@ impl<'a> Visit<'a> {
         self.orders(&visitor).await;
         self.files(&visitor).await;
         self.exports(&visitor).await;
+        self.activity(&visitor).await;
         for token in [&visitor.access, &visitor.refresh, &visitor.cookie, &visitor.password] {
             self.wrong_places(&visitor, token).await;
             self.sockets(&visitor, token).await;
@@ -198,6 +201,22 @@ impl<'a> Visit<'a> {
             announce().await;
             region.lift(rule).await;
         }
+    }
+
+    /// Events with a secret in each place, and one that is stored.
+    async fn activity(&mut self, visitor: &Visitor) {
+        let (secret, now) = (self.password(), rfc3339(SystemClock.now()));
+        let good = json!({"eventId": fresh_key(), "kind": "view", "productId": "lamp", "at": now});
+        for member in ["eventId", "kind", "productId", "at", secret.as_str()] {
+            let mut bad = good.clone();
+            bad[member] = secret.as_str().into();
+            let call = self.region.call("POST", "/activity").bearer(&visitor.access);
+            call.json(&json!({"events": [bad]})).send().await.expect(400);
+        }
+        let call = self.region.call("POST", "/activity").bearer(&visitor.access);
+        call.json(&json!({"events": [good]})).send().await.expect(202);
+        let path = format!("/products/lamp/activity?days={secret}");
+        self.region.call("GET", &path).send().await.expect(400);
     }
 
     /// An export, and its link: whoever has that has the file.

@@ -67,7 +67,7 @@ impl Stage {
         Client::from_conf(
             aws_sdk_s3::Config::builder()
                 .behavior_version(BehaviorVersion::latest())
-                .region(Region::new(arn::REGION))
+                .region(Region::new(arn::local().region().to_owned()))
                 .credentials_provider(credentials(key(&self.controls.access, function)))
                 .endpoint_url(self.s3.endpoint_url())
                 .force_path_style(true)

@@ -52,18 +52,6 @@ struct Stage {
     clock: HandClock,
 }
 
-fn queue(name: &str, redrive: Option<Redrive>) -> Queue {
-    Queue {
-        name: name.to_owned(),
-        visibility_timeout: Duration::from_secs(30),
-        delay: Duration::ZERO,
-        retention: Duration::from_hours(96),
-        receive_wait: Duration::ZERO,
-        maximum_message_bytes: MIB,
-        redrive,
-    }
-}
-
 impl Stage {
     fn start() -> Self {
         Self::on(None, HandClock::default())
@@ -71,8 +59,8 @@ impl Stage {
 
     fn on(file: Option<&Path>, clock: HandClock) -> Self {
         let redrive = Redrive { dead_letter_queue: "Dead".to_owned(), maximum_receives: 2 };
-        let queues = [queue("Jobs", Some(redrive)), queue("Dead", None)];
-        let sender = function("api-exports", &[(&["sqs:SendMessage"], &[arn::queue("Jobs")])]);
+        let queues = [Queue { redrive: Some(redrive), ..Queue::new("Jobs") }, Queue::new("Dead")];
+        let sender = function("api-exports", &[(&["sqs:SendMessage"], &[arn::local().queue("Jobs")])]);
         let stack = Stack { functions: vec![sender], ..Stack::default() };
         let controls = Controls::new(Access::new(&stack));
         let queues = Arc::new(Queues::open(file, &queues, clock.clone()).unwrap());
@@ -85,7 +73,7 @@ impl Stage {
         Client::from_conf(
             aws_sdk_sqs::Config::builder()
                 .behavior_version(BehaviorVersion::latest())
-                .region(Region::new(arn::REGION))
+                .region(Region::new(arn::local().region().to_owned()))
                 .credentials_provider(credentials(key(&self.controls.access, function)))
                 .retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(5)))
                 .endpoint_url(self.sqs.endpoint_url())

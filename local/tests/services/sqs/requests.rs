@@ -6,7 +6,7 @@ use aws_sdk_sqs::types::{
     MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry, SendMessageBatchResultEntry,
 };
 use sojourn_local::services::Service;
-use sojourn_local::services::faults::{Effect, Failure, Rule};
+use sojourn_local::services::faults::{Effect, EntryFault, Failure, Rule};
 use sojourn_local::template::arn;
 
 use super::{MIB, Stage, bodies, code};
@@ -122,7 +122,7 @@ async fn a_queue_is_found_by_its_name_and_describes_itself() {
     let client = stage.client(None);
     let url = client.get_queue_url().queue_name("Jobs").send().await.unwrap();
     assert_eq!(url.queue_url(), Some(stage.url("Jobs").as_str()));
-    assert_eq!(stage.attribute("Jobs", QueueAttributeName::QueueArn).await, arn::queue("Jobs"));
+    assert_eq!(stage.attribute("Jobs", QueueAttributeName::QueueArn).await, arn::local().queue("Jobs"));
     assert_eq!(
         stage.attribute("Jobs", QueueAttributeName::RedrivePolicy).await,
         r#"{"deadLetterTargetArn":"arn:aws:sqs:local:000000000000:Dead","maxReceiveCount":2}"#
@@ -183,4 +183,16 @@ async fn the_sdk_retries_throttling_and_server_errors_of_sqs() {
         assert_eq!(stage.controls.faults.status(rule).unwrap().matched, 2);
         assert_eq!(stage.receive("Jobs").await.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_fault_rule_has_single_entries_of_a_batch_fail() {
+    let stage = Stage::start();
+    let fault = EntryFault { positions: vec![1], ..EntryFault::default() };
+    stage.controls.faults.add(Rule::fail_entries(fault).service(Service::Sqs).operation("SendMessageBatch"));
+    let batch = stage.client(None).send_message_batch().queue_url(stage.url("Jobs"));
+    let answer = batch.entries(entry("a", "a")).entries(entry("b", "b")).send().await.unwrap();
+    let failed: Vec<_> = answer.failed().iter().map(|entry| (entry.id(), entry.sender_fault())).collect();
+    assert_eq!(failed, [("b", false)]);
+    assert_eq!(bodies(&stage.receive("Jobs").await), ["a"]);
 }

@@ -1,0 +1,206 @@
+//! Which region a client is sent to, as regions fail and come back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, StatusCode};
+use sojourn_local::front_door::{Addresses, Failover, FrontDoor, StartError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::regions::{TestRegion, scripted};
+use crate::support::{FORGETFUL, PATIENCE, QUICK, Raw, open, region, until, until_healthy};
+
+/// The status, and the region that was asked, over a new connection.
+async fn ask(door: &FrontDoor, near: &str) -> (StatusCode, String) {
+    let answer = Client::new().get(door.http_url()).header("x-sojourn-near", near).send().await.unwrap();
+    (answer.status(), answer.headers()["x-sojourn-region"].to_str().unwrap().to_owned())
+}
+
+fn ok(region: &str) -> (StatusCode, String) {
+    (StatusCode::OK, region.to_owned())
+}
+
+async fn three() -> [TestRegion; 3] {
+    [
+        TestRegion::start("taiwan").await,
+        TestRegion::start("tokyo").await,
+        TestRegion::start("singapore").await,
+    ]
+}
+
+fn addresses(regions: &[TestRegion]) -> Vec<sojourn_local::front_door::Region> {
+    regions.iter().map(TestRegion::address).collect()
+}
+
+#[tokio::test]
+async fn a_client_is_sent_to_the_nearest_region_that_is_healthy() {
+    let mut regions = three().await;
+    let door = open(&addresses(&regions), FORGETFUL).await;
+    for place in ["taiwan", "tokyo", "singapore"] {
+        assert_eq!(ask(&door, place).await, ok(place));
+    }
+    regions[0].down().await;
+    until_healthy(&door, "taiwan", false).await;
+    assert_eq!(ask(&door, "taiwan").await, ok("tokyo"));
+    assert_eq!(ask(&door, "singapore").await, ok("singapore"));
+    regions[1].down().await;
+    until_healthy(&door, "tokyo", false).await;
+    assert_eq!(ask(&door, "taiwan").await, ok("singapore"));
+}
+
+#[tokio::test]
+async fn a_region_that_comes_back_gets_its_clients_again_and_both_changes_are_listed() {
+    let mut regions = three().await;
+    let door = open(&addresses(&regions), FORGETFUL).await;
+    regions[1].down().await;
+    until_healthy(&door, "tokyo", false).await;
+    assert_eq!(ask(&door, "tokyo").await, ok("taiwan"));
+    regions[1].up().await;
+    until_healthy(&door, "tokyo", true).await;
+    assert_eq!(ask(&door, "tokyo").await, ok("tokyo"));
+    let changes = door.health_changes();
+    let what: Vec<_> = changes.iter().map(|change| (change.region.as_str(), change.healthy)).collect();
+    assert_eq!(what, [("tokyo", false), ("tokyo", true)]);
+    assert!(changes[0].reason.starts_with("no connection: Connection refused"), "{}", changes[0].reason);
+    assert_eq!(changes[1].reason, "GET /health was answered 200 OK");
+    assert!(changes[0].at < changes[1].at);
+}
+
+#[tokio::test]
+async fn a_client_goes_on_to_a_lost_region_until_the_ttl_has_passed_over_whatever_connection() {
+    let mut regions = three().await;
+    let ttl = Duration::from_millis(1_500);
+    let door = open(&addresses(&regions), Failover { ttl, ..QUICK }).await;
+    let kept = Client::new();
+    let resolved = Instant::now();
+    let first = kept.get(door.http_url()).header("x-sojourn-near", "taiwan").send().await.unwrap();
+    assert_eq!(first.headers()["x-sojourn-region"], "taiwan");
+    regions[0].down().await;
+    until_healthy(&door, "taiwan", false).await;
+    assert!(resolved.elapsed() < ttl, "the machine is too slow for this test");
+
+    let (mut refusals, mut over_new_connections) = (0, 0);
+    let moved = loop {
+        let old = kept.get(door.http_url()).header("x-sojourn-near", "taiwan").send().await.unwrap();
+        let (status, new) = ask(&door, "taiwan").await;
+        if old.status() == StatusCode::OK && status == StatusCode::OK {
+            assert_eq!(
+                (&old.headers()["x-sojourn-region"], new.as_str()),
+                (&"tokyo".parse().unwrap(), "tokyo")
+            );
+            break resolved.elapsed();
+        }
+        refusals += usize::from(old.status() == StatusCode::BAD_GATEWAY);
+        over_new_connections += usize::from(status == StatusCode::BAD_GATEWAY);
+        assert!(resolved.elapsed() < PATIENCE);
+    };
+    assert!(moved >= ttl, "the answer was kept for {moved:?} of {ttl:?}");
+    assert!(refusals > 0 && over_new_connections > 0);
+    // Another place was never resolved before, and gets what is true now.
+    assert_eq!(ask(&door, "singapore").await, ok("singapore"));
+}
+
+#[tokio::test]
+async fn a_region_that_answers_its_checks_with_an_error_or_too_late_is_unhealthy() {
+    let tokyo = TestRegion::start("tokyo").await;
+    let taiwan = TestRegion::start("taiwan").await;
+    let door = open(&[tokyo.address(), taiwan.address()], FORGETFUL).await;
+    for (status, healthy) in [(500, false), (302, true), (404, false), (204, true)] {
+        tokyo.answer_checks_with(status);
+        until_healthy(&door, "tokyo", healthy).await;
+        let reason = door.health_changes().pop().unwrap().reason;
+        assert!(reason.starts_with(&format!("GET /health was answered {status}")), "{reason}");
+        // It would answer other requests.
+        assert_eq!(ask(&door, "tokyo").await, ok(if healthy { "tokyo" } else { "taiwan" }));
+    }
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = listener.local_addr().unwrap();
+    let brief = Failover { timeout: Duration::from_millis(50), ..FORGETFUL };
+    let door = open(&[region("tokyo", silent, silent), taiwan.address()], brief).await;
+    until_healthy(&door, "tokyo", false).await;
+    assert_eq!(door.health_changes()[0].reason, "GET /health was not answered in time");
+}
+
+#[tokio::test]
+async fn if_no_region_is_healthy_clients_go_where_they_would_if_all_were() {
+    let regions = three().await;
+    let door = open(&addresses(&regions), FORGETFUL).await;
+    for region in &regions {
+        region.answer_checks_with(503);
+    }
+    until(|| door.health().iter().all(|region| !region.healthy)).await;
+    for place in ["taiwan", "tokyo", "singapore"] {
+        assert_eq!(ask(&door, place).await, ok(place));
+    }
+}
+
+#[tokio::test]
+async fn one_bad_check_changes_nothing() {
+    let checks = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&checks);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tokyo = listener.local_addr().unwrap();
+    // Every second check is closed without an answer.
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if counted.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+                drop(stream.read(&mut [0; 1024]).await);
+            }
+        }
+    });
+    let door = open(&[region("tokyo", tokyo, tokyo)], QUICK).await;
+    until(|| checks.load(Ordering::Relaxed) >= 10).await;
+    assert!(door.health_changes().is_empty(), "{:?}", door.health_changes());
+}
+
+#[tokio::test]
+async fn a_front_door_that_stops_lets_requests_end_and_frees_its_ports() {
+    let tokyo = scripted(async |_, mut stream| {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone";
+        stream.write_all(answer).await.unwrap();
+    })
+    .await;
+    let door = open(&[region("tokyo", tokyo, tokyo)], QUICK).await;
+    let address = door.http_url().strip_prefix("http://").unwrap().to_owned();
+    let mut client = Raw::connect(door.http_url()).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let begun = Instant::now();
+    tokio::time::timeout(PATIENCE, door.stop()).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
+    assert!(client.rest().await.ends_with("done"));
+    TcpListener::bind(address).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_front_door_that_could_not_work_does_not_open() {
+    let tokyo = TestRegion::start("tokyo").await;
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let start = async |regions: &[_], settings| {
+        FrontDoor::start(Addresses { http: any, websocket: any }, regions, settings).await.err()
+    };
+    let good = tokyo.address();
+    assert!(matches!(start(&[], QUICK).await, Some(StartError::NoRegion)));
+    assert!(matches!(start(&[good.clone(), good.clone()], QUICK).await, Some(StartError::Name(_))));
+    let never = Failover { threshold: 0, ..QUICK };
+    assert!(matches!(start(std::slice::from_ref(&good), never).await, Some(StartError::Settings)));
+    let mut swapped = good.clone();
+    std::mem::swap(&mut swapped.http, &mut swapped.websocket);
+    assert!(matches!(start(&[swapped], QUICK).await, Some(StartError::Address(_))));
+    let mut other = good.clone();
+    other.name = "taiwan".to_owned();
+    other.websocket.set_path("/other");
+    assert!(matches!(start(&[good.clone(), other], QUICK).await, Some(StartError::Stages)));
+
+    let taken = TcpListener::bind(any).await.unwrap();
+    let http = taken.local_addr().unwrap();
+    let refused = FrontDoor::start(Addresses { http, websocket: any }, &[good], QUICK).await.err();
+    assert!(matches!(refused, Some(StartError::Listen { address, .. }) if address == http));
+}

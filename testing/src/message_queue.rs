@@ -1,0 +1,66 @@
+//! An SQS of its own for each test: embedded, with one queue and its dead-letter queue.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::retry::RetryConfig;
+use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
+use sojourn_local::clock::SystemClock;
+use sojourn_local::services::Controls;
+use sojourn_local::services::access::Access;
+use sojourn_local::services::sqs::{Queues, Sqs};
+use sojourn_local::template::arn;
+use sojourn_local::template::model::{Queue, Redrive};
+
+/// The name of the queue.
+const QUEUE: &str = "Waiting";
+/// The name of its dead-letter queue.
+const DEAD_LETTERS: &str = "Dead";
+/// A message that was received so often is set aside. More than a test of redelivery needs.
+const MAXIMUM_RECEIVES: u32 = 5;
+
+/// The embedded SQS. Gone when dropped.
+pub struct MessageQueue {
+    sqs: Sqs,
+    queues: Arc<Queues>,
+    /// Its faults and its usage.
+    pub controls: Controls,
+}
+
+impl MessageQueue {
+    /// Starts an SQS with empty queues.
+    pub fn start() -> Self {
+        let redrive =
+            Redrive { dead_letter_queue: DEAD_LETTERS.to_owned(), maximum_receives: MAXIMUM_RECEIVES };
+        let queues = [Queue { redrive: Some(redrive), ..Queue::new(QUEUE) }, Queue::new(DEAD_LETTERS)];
+        let queues = Arc::new(Queues::open(None, &queues, SystemClock).unwrap());
+        let controls = Controls::new(Access::unrestricted());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self { sqs: Sqs::start(listener, Arc::clone(&queues), controls.clone()).unwrap(), queues, controls }
+    }
+
+    /// The queue's URL.
+    pub fn url(&self) -> String {
+        format!("{}/000000000000/{QUEUE}", self.sqs.endpoint_url())
+    }
+
+    /// A client that retries as functions do, but without waiting long.
+    pub fn client(&self) -> Client {
+        let key = self.controls.access.operator();
+        let credentials = Credentials::new(&key.access_key_id, &key.secret_access_key, None, None, "test");
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(arn::local().region().to_owned()))
+            .credentials_provider(credentials)
+            .retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(5)))
+            .endpoint_url(self.sqs.endpoint_url());
+        Client::from_conf(config.build())
+    }
+
+    /// How many messages were set aside.
+    pub fn dead_letters(&self) -> u64 {
+        self.queues.count(DEAD_LETTERS).unwrap().visible
+    }
+}

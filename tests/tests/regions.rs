@@ -1,0 +1,353 @@
+//! Several regions in one process: tokens and sealing keys are good in all, shared tables replicate, messages cross, the front door
+//! leads past a region that is down, and such a region takes nothing with it but what runs.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_sqs::types::QueueAttributeName;
+use serde_json::{Value, json};
+use sojourn_tests::{Options, Socket, TestRegion, TestRegions, binary, fresh_key};
+
+/// The regions of samconfig.toml, and AWS's names of them.
+const AWS: [(&str, &str); 3] =
+    [("taiwan", "ap-east-2"), ("tokyo", "ap-northeast-1"), ("singapore", "ap-southeast-1")];
+
+/// What three regions may keep in memory while no function runs.
+const RESIDENT_LIMIT_BYTES: u64 = 600_000_000;
+
+/// Longest wait for what takes a second: every test of the workspace shares the machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+async fn three() -> TestRegions {
+    TestRegions::start(&AWS.map(|(name, _)| name)).await
+}
+
+/// What `cargo dev -- <arguments>` says of `regions`. Meanwhile the test's own connections see what happens to them.
+async fn ask(regions: &TestRegions, arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary("sojourn-local"));
+    command.args(arguments).arg("--region-file").arg(regions.ready_file());
+    tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let [out, error] =
+        [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    out + &error
+}
+
+/// What the start of regions is refused with.
+fn refused(names: &str) -> String {
+    let mut command = Command::new(binary("sojourn-local"));
+    command.args(["--no-build", "--regions", names]).current_dir(sojourn_tests::workspace());
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    said(&output)
+}
+
+async fn pids(region: &TestRegion) -> BTreeSet<u64> {
+    region.processes().await.iter().filter_map(|process| process["pid"].as_u64()).collect()
+}
+
+fn is_alive(pid: u64) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Waits for what another region has to hear first.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < PATIENCE, "{what}: never");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Whether the region's own copy of the orders table has the order.
+async fn has_order(region: &TestRegion, order_id: &str) -> bool {
+    let get = region.dynamodb().get_item().table_name("sojourn-live-orders").consistent_read(true);
+    let row = get.key("orderId", AttributeValue::S(order_id.to_owned())).send().await.unwrap();
+    row.item.is_some()
+}
+
+/// Round trips that functions wait for since the recording began.
+async fn round_trips(region: &TestRegion) -> u64 {
+    region.usage_of("api-*").await["sequentialRoundTrips"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn three_regions_start_together_and_each_is_in_an_aws_region_of_its_own() {
+    let regions = three().await;
+    let statm = std::fs::read_to_string(format!("/proc/{}/statm", regions.process_id())).unwrap();
+    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    assert!(pages * 4096 < RESIDENT_LIMIT_BYTES, "{pages} pages");
+
+    let mut addresses = BTreeSet::new();
+    for (name, aws) in AWS {
+        let region = regions.region(name);
+        assert_eq!(region.aws_region(), aws);
+        let health = region.call("GET", "/health").send().await.expect(200);
+        assert_eq!((&health.body["status"], &health.body["region"]), (&json!("ok"), &json!(aws)));
+        addresses.insert(region.http_url().to_owned());
+
+        let sqs = region.sqs();
+        let queue = sqs.get_queue_url().queue_name("ExportsQueue").send().await.unwrap();
+        let attributes = sqs.get_queue_attributes().queue_url(queue.queue_url.unwrap());
+        let attributes = attributes.attribute_names(QueueAttributeName::QueueArn).send().await.unwrap();
+        let arn = &attributes.attributes.unwrap()[&QueueAttributeName::QueueArn];
+        assert_eq!(*arn, format!("arn:aws:sqs:{aws}:000000000000:ExportsQueue"));
+    }
+    assert_eq!(addresses.len(), AWS.len());
+    let listed: Vec<_> = regions.list().await;
+    let listed: Vec<_> = listed.iter().map(|one| (one["name"].as_str(), one["region"].as_str())).collect();
+    assert_eq!(listed, AWS.map(|(name, aws)| (Some(name), Some(aws))), "in the order of the command");
+}
+
+#[tokio::test]
+async fn an_order_arrives_in_every_region_unless_they_are_cut_off_and_once_they_are_not() {
+    let regions = three().await;
+    let tokyo = regions.region("tokyo");
+    let operator = tokyo.operator().await;
+    tokyo.stock(&operator, "lamp", 10).await;
+    let customer = tokyo.customer().await;
+    let place = async || {
+        let order = tokyo.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201);
+        assert_eq!(order.body["region"], "ap-northeast-1");
+        order.text_of("orderId")
+    };
+    let first = place().await;
+    for (name, region) in regions.all() {
+        until(name, async || has_order(region, &first).await).await;
+    }
+
+    let cut = json!({"between": ["tokyo", "taiwan"]});
+    regions.control("POST", "/partition").json(&cut).send().await.expect(204);
+    let second = place().await;
+    let (taiwan, singapore) = (regions.region("taiwan"), regions.region("singapore"));
+    until("singapore", async || has_order(singapore, &second).await).await;
+    assert!(!has_order(taiwan, &second).await, "it came across a cut");
+    regions.control("POST", "/heal").send().await.expect(204);
+    until("taiwan", async || has_order(taiwan, &second).await).await;
+}
+
+#[tokio::test]
+async fn a_message_reaches_a_socket_in_another_region() {
+    let regions = three().await;
+    let (taiwan, tokyo) = (regions.region("taiwan"), regions.region("tokyo"));
+    let customer = taiwan.customer().await;
+    until("tokyo", async || tokyo.call_as(&customer, "GET", "/orders").send().await.status == 200).await;
+    let mut there = Socket::open(tokyo.ws_url(), &customer.token).await.unwrap();
+    let mut here = Socket::open(taiwan.ws_url(), &customer.token).await.unwrap();
+    let message =
+        json!({"action": "send", "to": {"userId": customer.user_id}, "type": "chat.message", "body": {}});
+    here.send(&message).await;
+    there.told("chat.message").await;
+}
+
+#[tokio::test]
+async fn the_front_door_leads_to_the_nearest_region_and_past_one_that_is_down() {
+    let regions = three().await;
+    let answered_by = async || {
+        let http = reqwest::Client::new().get(format!("{}/health", regions.front()));
+        // While a region dies, connections break.
+        let answer = http
+            .header("x-sojourn-near", "tokyo")
+            .send()
+            .await
+            .ok()
+            .filter(|answer| answer.status() == 200)?;
+        Some(answer.headers()["x-sojourn-region"].to_str().unwrap().to_owned())
+    };
+    until("tokyo", async || answered_by().await.as_deref() == Some("tokyo")).await;
+    regions.down("tokyo").await;
+    until("another region", async || answered_by().await.is_some_and(|region| region != "tokyo")).await;
+    regions.up("tokyo").await;
+    until("tokyo again", async || answered_by().await.as_deref() == Some("tokyo")).await;
+}
+
+#[tokio::test]
+async fn a_signature_for_another_region_is_refused() {
+    let regions = three().await;
+    let tokyo = regions.region("tokyo");
+    tokyo.dynamodb().list_tables().send().await.unwrap();
+    let refused = tokyo.dynamodb_signed_for("ap-east-2").list_tables().send().await.unwrap_err();
+    let refused = format!("{:?}", refused.into_service_error());
+    assert!(refused.contains("InvalidSignatureException"), "{refused}");
+    assert!(refused.contains("Credential should be scoped to a valid region."), "{refused}");
+}
+
+#[tokio::test]
+async fn a_token_of_one_region_verifies_in_the_others() {
+    let regions = three().await;
+    let (taiwan, tokyo) = (regions.region("taiwan"), regions.region("tokyo"));
+    let customer = taiwan.customer().await;
+    let foreign = TestRegion::start().await.customer().await;
+
+    let published = |region: &TestRegion| region.call("GET", "/.well-known/jwks.json");
+    let [here, there] = [published(taiwan).send().await, published(tokyo).send().await];
+    assert_eq!(here.body["keys"].as_array().unwrap().len(), AWS.len());
+    assert_eq!(here.body, there.body);
+
+    // A token that does not verify is refused before anything is read.
+    tokyo.record().await;
+    tokyo.call_as(&foreign, "GET", "/orders").send().await.expect_problem(401, "unauthenticated");
+    assert_eq!(round_trips(tokyo).await, 0);
+    // The session has to arrive first.
+    until("tokyo", async || tokyo.call_as(&customer, "GET", "/orders").send().await.status == 200).await;
+}
+
+#[tokio::test]
+async fn the_keys_that_seal_sessions_are_one_set_through_a_rotation_in_any_region() {
+    let regions = three().await;
+    let kids = async |name: &str, change: &str| {
+        let path = format!("/sealing-keys/{change}");
+        regions.region(name).control("POST", &path).send().await.expect(200).body["kids"].clone()
+    };
+    let first = kids("taiwan", "rotate").await;
+    let second = kids("singapore", "rotate").await;
+    assert_eq!(second.as_array().unwrap()[1..], *first.as_array().unwrap());
+    assert_eq!(kids("tokyo", "drop").await, json!([second[0]]));
+    assert_eq!(kids("taiwan", "drop").await, json!([second[0]]));
+}
+
+#[tokio::test]
+async fn a_region_that_is_down_refuses_and_its_processes_are_dead() {
+    let regions = three().await;
+    let (taiwan, tokyo) = (regions.region("taiwan"), regions.region("tokyo"));
+    let customer = taiwan.customer().await;
+    let mut socket = Socket::open(taiwan.ws_url(), &customer.token).await.unwrap();
+    let elsewhere = tokyo.customer().await;
+    let rule = json!({"match": {"service": "dynamodb", "caller": "api-carts"}, "effect": {"kind": "hold", "when": "before"}});
+    let rule = taiwan.fault(&rule).await;
+    let held = tokio::spawn(taiwan.call_as(&customer, "GET", "/cart").try_send());
+    taiwan.until_held(rule).await;
+    let dead = pids(taiwan).await;
+    assert!(!dead.is_empty() && dead.iter().all(|pid| is_alive(*pid)), "{dead:?}");
+
+    let down = regions.down("taiwan").await;
+    assert_eq!(down.body["condition"], "down");
+    assert!(!dead.iter().any(|pid| is_alive(*pid)), "{dead:?}");
+    assert!(held.await.unwrap().is_err(), "a request that had begun gets no answer");
+    assert_eq!(socket.closed().await, None, "no close frame either");
+    for attempt in 0..3 {
+        let answer = taiwan.call("GET", "/health").try_send().await;
+        assert!(answer.is_err(), "attempt {attempt} was answered");
+    }
+    assert!(Socket::open(taiwan.ws_url(), &customer.token).await.is_err());
+    assert!(taiwan.control("GET", "/ps").try_send().await.is_err());
+    assert!(taiwan.dynamodb().list_tables().send().await.is_err());
+    assert!(taiwan.s3().list_buckets().send().await.is_err());
+    assert!(taiwan.sqs().get_queue_url().queue_name("ExportsQueue").send().await.is_err());
+    // Down already: nothing happens.
+    regions.down("taiwan").await;
+
+    tokyo.call_as(&elsewhere, "GET", "/orders").send().await.expect(200);
+    let conditions: Vec<Value> = regions.list().await.iter().map(|one| one["condition"].clone()).collect();
+    assert_eq!(conditions[0], "down");
+    assert!(conditions[1]["up"]["processes"].as_u64() > Some(0), "{conditions:?}");
+}
+
+#[tokio::test]
+async fn a_region_that_comes_back_is_where_it_was_and_has_what_it_had() {
+    let regions = three().await;
+    let taiwan = regions.region("taiwan");
+    let operator = taiwan.operator().await;
+    taiwan.stock(&operator, "lamp", 10).await;
+    let customer = taiwan.customer().await;
+    let key = fresh_key();
+    let order = taiwan.order(&customer, &key, &[("lamp", 1)]).await.expect(201);
+    let sqs = taiwan.sqs();
+    let queue = sqs.get_queue_url().queue_name("OrderEventsDeadLetterQueue").send().await.unwrap();
+    sqs.send_message().queue_url(queue.queue_url.unwrap()).message_body("kept").send().await.unwrap();
+    let bucket = taiwan.s3().list_buckets().send().await.unwrap().buckets.unwrap().remove(0).name.unwrap();
+    let put = taiwan.s3().put_object().bucket(&bucket).key("kept").body(b"kept".to_vec().into());
+    put.send().await.unwrap();
+
+    for _ in 0..2 {
+        regions.down("taiwan").await;
+        let up = regions.up("taiwan").await;
+        assert_eq!(up.body["condition"]["up"]["processes"], 0);
+        // The session and the order are there, and the token that was signed before is good.
+        let path = format!("/orders/{}", order.text_of("orderId"));
+        let read = taiwan.call_as(&customer, "GET", &path).send().await.expect(200);
+        assert_eq!(read.body["orderId"], order.body["orderId"]);
+        let replay = taiwan.order(&customer, &key, &[("lamp", 1)]).await.expect(201);
+        assert_eq!(replay.header("idempotent-replayed"), Some("true"));
+        taiwan.until_queued("OrderEventsDeadLetterQueue", 1).await;
+        taiwan.s3().head_object().bucket(&bucket).key("kept").send().await.unwrap();
+        // What runs by itself runs again: streams are read, events published, sockets told.
+        let mut socket = Socket::open(taiwan.ws_url(), &customer.token).await.unwrap();
+        taiwan.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201);
+        socket.told("order.placed").await;
+        socket.close().await;
+    }
+    // Up already: nothing happens.
+    regions.up("taiwan").await;
+}
+
+#[tokio::test]
+async fn names_that_samconfig_does_not_have_and_names_that_stand_twice_are_refused() {
+    drop(TestRegion::start().await);
+    let unknown = refused("taiwan,kyoto");
+    assert!(
+        unknown.contains("no environment kyoto with a region; there are: dev, singapore, taiwan, tokyo"),
+        "{unknown}"
+    );
+    assert!(refused("tokyo,tokyo").contains("the region tokyo is named twice"));
+}
+
+#[tokio::test]
+async fn the_command_line_lists_breaks_and_mends_regions_and_asks_one_of_them() {
+    let regions = TestRegions::start(&["taiwan", "tokyo"]).await;
+    regions.region("tokyo").call("GET", "/products").send().await.expect(200);
+    let of_taiwan = said(&ask(&regions, &["ps", "--region", "taiwan"]).await);
+    let of_tokyo = said(&ask(&regions, &["ps", "--region", "tokyo"]).await);
+    assert!(!of_taiwan.contains("api-catalog") && of_tokyo.contains("api-catalog"), "{of_taiwan}{of_tokyo}");
+    let unnamed = ask(&regions, &["ps"]).await;
+    assert!(!unnamed.status.success() && said(&unnamed).contains("choose one with --region: taiwan, tokyo"));
+
+    assert!(said(&ask(&regions, &["region", "down", "tokyo"]).await).contains("tokyo is down"));
+    let listed = said(&ask(&regions, &["region", "ls"]).await);
+    let line = |name: &str| listed.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(line("taiwan").contains(" up ") && line("tokyo").contains(" down "), "{listed}");
+    assert!(said(&ask(&regions, &["region", "up", "tokyo"]).await).contains("tokyo is up at http://"));
+    regions.region("tokyo").call("GET", "/health").send().await.expect(200);
+    let unknown = ask(&regions, &["region", "down", "kyoto"]).await;
+    assert!(
+        !unknown.status.success()
+            && said(&unknown).contains("there is no region kyoto; there are taiwan, tokyo")
+    );
+}
+
+#[tokio::test]
+async fn regions_keep_their_data_apart_and_have_it_again_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["taiwan", "tokyo"];
+    let start = || {
+        TestRegions::start_with(
+            &names,
+            Options { data: Some(folder.path().to_owned()), ..Options::default() },
+        )
+    };
+    let regions = start().await;
+    let customer = regions.region("tokyo").customer().await;
+    regions.end();
+    drop(regions);
+    for name in names {
+        assert!(folder.path().join(name).join("dynamodb.sqlite3").is_file(), "{name}");
+    }
+    let regions = start().await;
+    regions.region("tokyo").call_as(&customer, "GET", "/orders").send().await.expect(200);
+    assert_eq!(regions.region("taiwan").call_as(&customer, "GET", "/orders").send().await.status, 401);
+}
+
+#[tokio::test]
+async fn web_pages_cannot_break_regions() {
+    let regions = TestRegions::start(&["tokyo"]).await;
+    let call = regions.control("POST", "/tokyo/down").header("origin", "https://shop.example");
+    assert_eq!(call.send().await.status, 403);
+    regions.region("tokyo").call("GET", "/health").send().await.expect(200);
+}
