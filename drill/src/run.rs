@@ -1,0 +1,236 @@
+//! The phases of a drill.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sojourn::core::clock::{Clock, SystemClock};
+use sojourn::core::date_time::rfc3339;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::check::{self, Promise};
+use crate::client::GivenUp;
+use crate::customer::Shopper;
+use crate::journal::Journal;
+use crate::report::Report;
+use crate::shop::{self, Customer};
+use crate::socket::{Socket, show};
+use crate::world::{World, WorldError};
+
+/// Longest that sockets go on after the load, until what they sent is acknowledged.
+const LAST_LETTERS: Duration = Duration::from_secs(20);
+/// Longest wait for replication to have nothing left to send.
+const SETTLE_LIMIT: Duration = Duration::from_mins(1);
+/// How often the load tells how it goes.
+const TELL: Duration = Duration::from_secs(1);
+
+/// How a drill is run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long the load lasts.
+    pub duration: Duration,
+    /// Customers.
+    pub customers: usize,
+    /// The region that dies; none if nothing shall die.
+    pub kill: Option<String>,
+}
+
+/// Why a drill could not be run to its end. A broken promise is no error: the report has it.
+#[derive(Debug, thiserror::Error)]
+pub enum DrillError {
+    /// The regions can't be started.
+    #[error("the regions can't be started: {0}")]
+    Start(#[source] std::io::Error),
+    /// The regions ended before they served.
+    #[error("the regions did not start ({status}):\n{said}")]
+    NotStarted {
+        /// How the process ended.
+        status: String,
+        /// What it printed.
+        said: String,
+    },
+    /// The ready file is not as it must be.
+    #[error("the ready file is not understood: {0}")]
+    ReadyFile(#[source] serde_json::Error),
+    /// The report can't be written.
+    #[error("the report can't be written: {0}")]
+    Report(#[source] std::io::Error),
+    /// There is nothing to load.
+    #[error("there is no region")]
+    NoRegion,
+    /// The region to kill does not run.
+    #[error("there is no region {0}")]
+    UnknownRegion(String),
+    /// Before anything was broken, something was not as it must be.
+    #[error("the shop cannot be opened: an answer was {status} {body}")]
+    Unready {
+        /// HTTP status.
+        status: u16,
+        /// The body.
+        body: String,
+    },
+    /// Nobody answers.
+    #[error(transparent)]
+    GivenUp(#[from] GivenUp),
+    /// The client can't be made.
+    #[error("an HTTP client can't be made: {0}")]
+    Client(#[from] reqwest::Error),
+    /// What only an operator does.
+    #[error(transparent)]
+    World(#[from] WorldError),
+}
+
+/// Runs a drill. `tell` hears how it goes.
+pub async fn run(
+    world: &World,
+    settings: &Settings,
+    mut tell: impl FnMut(&str),
+) -> Result<Report, DrillError> {
+    if let Some(kill) = &settings.kill
+        && !world.regions.contains_key(kill)
+    {
+        return Err(DrillError::UnknownRegion(kill.clone()));
+    }
+    let journal = Arc::new(Journal::default());
+    tell("opening the shop");
+    let customers: Vec<Arc<Customer>> =
+        shop::open(world, settings.customers, &journal).await?.into_iter().map(Arc::new).collect();
+    journal.event("load begins");
+    let (over, is_over) = watch::channel(false);
+    let (shoppers, sockets) = load(world, &customers, &journal, &is_over);
+    let answers = break_a_region(world, settings, &journal, &mut tell).await?;
+    over.send_replace(true);
+    journal.event("load ends");
+    tell("waiting for the last requests");
+    shoppers.join_all().await;
+    let known = sockets.join_all().await;
+    tell("waiting for replication");
+    settle(world, &journal).await?;
+    tell("reading every region");
+    let promises = check_all(world, &customers, known, &journal, &answers).await?;
+    Ok(Report::new(world, settings, &journal, promises))
+}
+
+type Sockets = JoinSet<(usize, BTreeSet<String>)>;
+
+fn load(
+    world: &World,
+    customers: &[Arc<Customer>],
+    journal: &Arc<Journal>,
+    is_over: &watch::Receiver<bool>,
+) -> (JoinSet<()>, Sockets) {
+    let everybody: Arc<Vec<String>> =
+        Arc::new(customers.iter().map(|customer| customer.user_id.clone()).collect());
+    let numbers = Arc::new(AtomicU64::new(0));
+    let (mut shoppers, mut sockets) = (JoinSet::new(), JoinSet::new());
+    for (place, customer) in customers.iter().enumerate() {
+        let (socket, letters) =
+            Socket::new(&world.front_ws, Arc::clone(&customer.tablet), Arc::clone(journal));
+        let over = is_over.clone();
+        sockets.spawn(async move { (place, socket.run(over, LAST_LETTERS).await) });
+        let shopper = Shopper {
+            customer: Arc::clone(customer),
+            place,
+            everybody: Arc::clone(&everybody),
+            letters,
+            numbers: Arc::clone(&numbers),
+            journal: Arc::clone(journal),
+        };
+        shoppers.spawn(shopper.run(is_over.clone()));
+    }
+    (shoppers, sockets)
+}
+
+/// Lets the load run, kills the region after a third of the time and brings it back after two. Between them the daily report is fired for
+/// one slot in every region that runs, and at the end in the one that came back. The answers of the functions, by region.
+async fn break_a_region(
+    world: &World,
+    settings: &Settings,
+    journal: &Journal,
+    tell: &mut impl FnMut(&str),
+) -> Result<Vec<(String, Value)>, DrillError> {
+    let began = Instant::now();
+    let third = settings.duration / 3;
+    let mut answers = Vec::new();
+    let slot = rfc3339(SystemClock.now());
+    let is_killed = |name: &str| settings.kill.as_deref() == Some(name);
+
+    tick(journal, began, third, tell).await;
+    if let Some(kill) = &settings.kill {
+        world.control("POST", &format!("regions/{kill}/down")).await?;
+        journal.event(format!("{kill} is down"));
+    }
+    for (name, region) in world.regions.iter().filter(|(name, _)| !is_killed(name)) {
+        answers.push((name.clone(), region.fire("daily-report", &slot).await?));
+    }
+    tick(journal, began, third * 2, tell).await;
+    if let Some(kill) = &settings.kill {
+        world.control("POST", &format!("regions/{kill}/up")).await?;
+        journal.event(format!("{kill} is up"));
+        answers.push((kill.clone(), world.regions[kill].fire("daily-report", &slot).await?));
+    }
+    tick(journal, began, settings.duration, tell).await;
+    Ok(answers)
+}
+
+/// Waits until so much time has passed since the load began, and tells each second how it goes.
+async fn tick(journal: &Journal, began: Instant, until: Duration, tell: &mut impl FnMut(&str)) {
+    while began.elapsed() < until {
+        tokio::time::sleep(TELL.min(until.saturating_sub(began.elapsed()))).await;
+        let entries = journal.entries();
+        let failed =
+            entries.attempts.iter().filter(|attempt| attempt.outcome != crate::journal::Outcome::Answered);
+        let text = format!(
+            "{} s: {} requests, {} to be repeated, {} orders, {} messages",
+            began.elapsed().as_secs(),
+            entries.attempts.len(),
+            failed.count(),
+            entries.orders.len(),
+            entries.messages.len()
+        );
+        drop(entries);
+        tell(&text);
+    }
+}
+
+/// Waits until every region has sent what it has to send.
+async fn settle(world: &World, journal: &Journal) -> Result<(), DrillError> {
+    let began = Instant::now();
+    loop {
+        let status = world.control("GET", "regions").await?;
+        if status["pending"].as_u64() == Some(0) || began.elapsed() > SETTLE_LIMIT {
+            journal.event("replication has nothing left to send");
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn check_all(
+    world: &World,
+    customers: &[Arc<Customer>],
+    known: Vec<(usize, BTreeSet<String>)>,
+    journal: &Journal,
+    answers: &[(String, Value)],
+) -> Result<Vec<Promise>, DrillError> {
+    for (place, mut ids) in known {
+        for message in check::read_inbox(&customers[place]).await {
+            show(journal, &mut ids, &message);
+        }
+    }
+    let rows = check::read(world).await?;
+    let mut promises = check::messages_and_sessions(&journal.entries(), customers.len());
+    promises.extend(check::tables(&rows, &journal.entries()));
+    // Those below make requests: the journal is not locked meanwhile.
+    let (revocations, files) = {
+        let entries = journal.entries();
+        (entries.revocations.clone(), entries.files.clone())
+    };
+    promises.push(check::revocations(world, &revocations).await);
+    promises.push(check::files(world, &files, customers).await);
+    promises.push(check::job(answers));
+    Ok(promises)
+}

@@ -1,0 +1,121 @@
+//! What is there before the load: an operator, products with stock in every region, customers who are signed in.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde_json::json;
+
+use crate::client::{Answer, Client, GivenUp, Request};
+use crate::journal::Journal;
+use crate::run::DrillError;
+use crate::world::World;
+
+/// Products of the shop.
+pub const PRODUCTS: usize = 16;
+/// Units of each in each region: more than the drill can sell.
+pub const UNITS: i64 = 1_000_000;
+/// The password of everybody.
+const PASSWORD: &str = "correct horse battery staple";
+/// Longest wait for what another region has to hear first.
+const REPLICATION: Duration = Duration::from_secs(20);
+/// Customers who sign up at the same time: a password takes processor time.
+const SIGN_UPS_AT_ONCE: usize = 4;
+
+/// A customer with two devices.
+#[derive(Debug)]
+pub struct Customer {
+    /// The user's id.
+    pub user_id: String,
+    /// Where requests come from.
+    pub phone: Arc<Client>,
+    /// Where the socket is.
+    pub tablet: Arc<Client>,
+}
+
+/// The n-th product's id.
+pub fn product(n: usize) -> String {
+    format!("drill-{}", n % PRODUCTS)
+}
+
+/// Opens the shop. Every answer must be the expected one: nothing is broken yet.
+pub async fn open(
+    world: &World,
+    customers: usize,
+    journal: &Arc<Journal>,
+) -> Result<Vec<Customer>, DrillError> {
+    let names: Vec<&String> = world.regions.keys().collect();
+    let first = names.first().ok_or(DrillError::NoRegion)?;
+    // A run of before may have left its customers in the tables.
+    let run = ulid::Ulid::generate().to_string().to_lowercase();
+    let person = |n: usize, base: &str, near: &str| {
+        let email = format!("drill-{run}-{n}@example.com");
+        Client::new((n, email, PASSWORD), (base, near), journal)
+    };
+    let email = format!("drill-{run}-operator@example.com");
+
+    // Products and stock come before the load, and directly: each region's stock is its own row.
+    let base = &world.regions[*first].http;
+    let operator = Client::new((usize::MAX, email.clone(), PASSWORD), (base, first), journal)?;
+    let user_id = expect(operator.sign_up().await?, 201)?.text("userId");
+    let grant = json!({"grant": {"userId": user_id, "role": "operator"}});
+    world.regions[*first].invoke("admin-users", &grant).await?;
+    expect(operator.sign_in("desk").await?, 201)?;
+    for n in 0..PRODUCTS {
+        let body = json!({"name": "Lamp", "price": {"amount": 12_900, "currency": "TWD"}});
+        let put = Request::new(reqwest::Method::PUT, format!("/products/{}", product(n))).json(body);
+        expect(operator.send(&put).await?, 200)?;
+    }
+    for name in &names {
+        let base = &world.regions[*name].http;
+        let operator = Client::new((usize::MAX, email.clone(), PASSWORD), (base, name), journal)?;
+        let stock = |n| {
+            // A refusal is recorded under its key, so each try has a key of its own.
+            let key = ulid::Ulid::generate().to_string();
+            Request::post(format!("/products/{}/stock", product(n)), json!({"delta": UNITS})).key(&key)
+        };
+        // The account and its role arrive one by one. A token has the roles of its sign-in.
+        until(200, async || {
+            let signed_in = operator.sign_in("desk").await?;
+            if signed_in.status == 201 { operator.send(&stock(0)).await } else { Ok(signed_in) }
+        })
+        .await?;
+        for n in 1..PRODUCTS {
+            until(200, async || operator.send(&stock(n)).await).await?;
+        }
+    }
+    stream::iter(0..customers)
+        .map(|n| {
+            let near = names[n % names.len()];
+            let (phone, tablet) = (person(n, &world.front, near), person(n, &world.front, near));
+            async move {
+                let (phone, tablet) = (phone?, tablet?);
+                let user_id = expect(phone.sign_up().await?, 201)?.text("userId");
+                until(201, async || phone.sign_in("phone").await).await?;
+                until(201, async || tablet.sign_in("tablet").await).await?;
+                Ok::<_, DrillError>(Customer { user_id, phone: phone.into(), tablet: tablet.into() })
+            }
+        })
+        .buffered(SIGN_UPS_AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// Repeats a call until it has the expected answer, for as long as replication may take.
+async fn until(status: u16, call: impl AsyncFn() -> Result<Answer, GivenUp>) -> Result<Answer, DrillError> {
+    let began = Instant::now();
+    loop {
+        match expect(call().await?, status) {
+            Err(_) if began.elapsed() < REPLICATION => tokio::time::sleep(Duration::from_millis(200)).await,
+            answered => return answered,
+        }
+    }
+}
+
+fn expect(answer: Answer, status: u16) -> Result<Answer, DrillError> {
+    match answer.status {
+        201 if status == 200 => Ok(answer),
+        got if got == status => Ok(answer),
+        got => Err(DrillError::Unready { status: got, body: answer.body.to_string() }),
+    }
+}

@@ -1,0 +1,177 @@
+//! A customer's socket, kept open: whenever it is lost, the client connects again and sends what was not acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use crate::client::Client;
+use crate::journal::{Journal, SentMessage};
+
+/// What the messages of the drill are called.
+pub const MESSAGE_TYPE: &str = "drill.message";
+/// A message that is not acknowledged for so long is sent again, under its id.
+const RESEND: Duration = Duration::from_secs(3);
+/// Pause before the client connects again.
+const RECONNECT: Duration = Duration::from_millis(300);
+/// Longest handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// A message to send.
+#[derive(Debug)]
+pub struct Letter {
+    /// The receiver's user id.
+    pub to: String,
+    /// Its number, which no other message of the drill has.
+    pub number: u64,
+}
+
+type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// What one socket knows.
+pub struct Socket {
+    url: String,
+    client: Arc<Client>,
+    journal: Arc<Journal>,
+    letters: mpsc::UnboundedReceiver<Letter>,
+    /// Sent and not acknowledged: number and receiver by message id.
+    open: BTreeMap<String, (u64, String)>,
+    /// Ids of messages that were shown.
+    known: BTreeSet<String>,
+}
+
+impl Socket {
+    /// A socket that is not connected yet, and how to give it letters.
+    pub fn new(
+        url: &str,
+        client: Arc<Client>,
+        journal: Arc<Journal>,
+    ) -> (Self, mpsc::UnboundedSender<Letter>) {
+        let (send, letters) = mpsc::unbounded_channel();
+        let socket = Self {
+            url: url.to_owned(),
+            client,
+            journal,
+            letters,
+            open: BTreeMap::new(),
+            known: BTreeSet::new(),
+        };
+        (socket, send)
+    }
+
+    /// Stays connected until `is_over` is true and everything sent was acknowledged, or `limit` has passed since.
+    pub async fn run(mut self, mut is_over: watch::Receiver<bool>, limit: Duration) -> BTreeSet<String> {
+        let mut ends = is_over.clone();
+        let end = async move {
+            while !*ends.borrow_and_update() && ends.changed().await.is_ok() {}
+            tokio::time::sleep(limit).await;
+        };
+        let connected = async {
+            loop {
+                let used = self.client.tokens().await.access;
+                match tokio::time::timeout(HANDSHAKE, connect(&self.url, self.client.near(), &used)).await {
+                    Ok(Ok(stream)) => {
+                        if self.serve(stream, &mut is_over).await {
+                            return;
+                        }
+                    }
+                    Ok(Err(Error::Http(answer))) if matches!(answer.status().as_u16(), 401 | 403) => {
+                        // The client counts a session that is gone.
+                        self.client.renew(&used).await.ok();
+                    }
+                    Ok(Err(_)) | Err(_) => {}
+                }
+                tokio::time::sleep(RECONNECT).await;
+            }
+        };
+        tokio::select! {
+            () = connected => {}
+            () = end => {}
+        }
+        self.known
+    }
+
+    /// Serves a connection until it is lost. True if all is said and the drill is over.
+    async fn serve(&mut self, mut stream: Stream, is_over: &mut watch::Receiver<bool>) -> bool {
+        let mut resend = tokio::time::interval(RESEND);
+        loop {
+            if *is_over.borrow() && self.open.is_empty() && self.letters.is_empty() {
+                stream.close(None).await.ok();
+                return true;
+            }
+            tokio::select! {
+                frame = stream.next() => match frame {
+                    Some(Ok(Message::Text(text))) => self.hear(&serde_json::from_str(&text).unwrap_or_default()),
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return false,
+                    Some(Ok(_)) => {}
+                },
+                Some(Letter { to, number }) = self.letters.recv() => {
+                    let id = ulid::Ulid::generate().to_string();
+                    let sent = SentMessage { to: to.clone(), acknowledged: false };
+                    self.journal.entries().messages.insert(number, sent);
+                    let frame = frame(&id, &to, number);
+                    self.open.insert(id, (number, to));
+                    if stream.send(frame).await.is_err() {
+                        return false;
+                    }
+                },
+                // The first tick is at once: it sends what an earlier connection left open.
+                _ = resend.tick() => {
+                    for (id, (number, to)) in &self.open {
+                        if stream.send(frame(id, to, *number)).await.is_err() {
+                            return false;
+                        }
+                    }
+                },
+                _ = is_over.changed() => {},
+            }
+        }
+    }
+
+    fn hear(&mut self, message: &Value) {
+        let id = message["messageId"].as_str().unwrap_or_default();
+        match message["type"].as_str() {
+            Some("ack") => {
+                if let Some((number, _)) = self.open.remove(id) {
+                    let mut entries = self.journal.entries();
+                    if let Some(sent) = entries.messages.get_mut(&number) {
+                        sent.acknowledged = true;
+                    }
+                }
+            }
+            Some(MESSAGE_TYPE) => show(&self.journal, &mut self.known, message),
+            _ => {}
+        }
+    }
+}
+
+/// Shows a message to its receiver, unless its id is known.
+pub fn show(journal: &Journal, known: &mut BTreeSet<String>, message: &Value) {
+    let id = message["messageId"].as_str().unwrap_or_default().to_owned();
+    if let Some(number) = message["body"]["number"].as_u64()
+        && known.insert(id)
+    {
+        *journal.entries().shown.entry(number).or_default() += 1;
+    }
+}
+
+fn frame(id: &str, to: &str, number: u64) -> Message {
+    let frame = json!({
+        "action": "send", "messageId": id, "to": {"userId": to}, "type": MESSAGE_TYPE, "body": {"number": number},
+    });
+    Message::text(frame.to_string())
+}
+
+async fn connect(url: &str, near: &str, token: &str) -> Result<Stream, Error> {
+    let mut request = url.into_client_request()?;
+    request.headers_mut().insert("x-sojourn-near", near.parse()?);
+    request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
+    Ok(connect_async(request).await?.0)
+}
