@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
-use sojourn_tests::{Socket, TestRegion};
+use sojourn_tests::{SOCKETS_PER_USER, Socket, TestRegion};
 
 use crate::stage::Stage;
 use crate::{Figures, at, row, section, sorted};
@@ -17,8 +17,10 @@ const ROUNDS: usize = 5;
 /// Measures from the broadcast's sending to the last socket's receipt.
 pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
     section("Broadcast", &["deliveries/s"]);
-    let mut sockets: Vec<Socket> = stream::iter(0..SOCKETS)
-        .map(|_| Socket::open(region.ws_url(), &stage.customer.token))
+    // Fewer of each than a user may have open.
+    assert!(stage.crowd.len() * SOCKETS_PER_USER >= SOCKETS);
+    let mut sockets: Vec<Socket> = stream::iter(stage.crowd.iter().cycle().take(SOCKETS))
+        .map(|customer| Socket::open(region.ws_url(), &customer.token))
         .buffer_unordered(20)
         .try_collect()
         .await

@@ -27,7 +27,7 @@ type Prepare = dyn Fn(u64) -> Request<Full<Bytes>> + Send + Sync;
 type Learn = dyn Fn(&[u8]) + Send + Sync;
 
 /// One kind of request.
-struct Case {
+pub(crate) struct Case {
     name: &'static str,
     status: u16,
     /// The n-th one.
@@ -37,7 +37,7 @@ struct Case {
 }
 
 impl Case {
-    fn new(
+    pub(crate) fn new(
         name: &'static str,
         status: u16,
         prepare: impl Fn(u64) -> Request<Full<Bytes>> + Send + Sync + 'static,
@@ -134,16 +134,16 @@ fn refresh(base: &str, stage: &Stage) -> Case {
     })
 }
 
-fn json_post(url: &str, body: &Value) -> Request<Full<Bytes>> {
+pub(crate) fn json_post(url: &str, body: &Value) -> Request<Full<Bytes>> {
     let request = Request::post(url).header("content-type", "application/json");
     request.body(Full::from(body.to_string())).unwrap()
 }
 
 /// What a run of load came to.
-struct Load {
+pub(crate) struct Load {
     elapsed: Duration,
     /// Of every request, milliseconds, in order.
-    latencies: Vec<f64>,
+    pub(crate) latencies: Vec<f64>,
 }
 
 impl Load {
@@ -152,13 +152,13 @@ impl Load {
         self.latencies.len() as f64
     }
 
-    fn per_second(&self) -> f64 {
+    pub(crate) fn per_second(&self) -> f64 {
         self.requests() / self.elapsed.as_secs_f64()
     }
 }
 
 /// Loads for `duration`.
-async fn run(case: &Arc<Case>, duration: Duration) -> Load {
+pub(crate) async fn run(case: &Arc<Case>, duration: Duration) -> Load {
     let http: Http = Client::builder(TokioExecutor::new()).build(connector());
     let count = Arc::new(AtomicU64::new(0));
     let began = Instant::now();

@@ -17,10 +17,14 @@ use clap::Parser;
 use serde_json::json;
 use sojourn_tests::{MANY_ORDERS, Options, TestRegion, binary};
 
+mod activity;
 mod broadcast;
+mod buffer;
+mod cache;
 mod cold_start;
 mod cost;
 mod cpu;
+mod events;
 mod exports;
 mod files;
 mod load;
@@ -35,6 +39,9 @@ struct Arguments {
     /// Also build every function as it is deployed (fat LTO, minutes), measure the packages, and run those
     #[arg(long)]
     size: bool,
+    /// Measure nothing but the write-behind buffers, alone and behind the API
+    #[arg(long)]
+    buffer: bool,
     /// Seconds of load for each throughput figure
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -49,6 +56,11 @@ async fn main() {
     let mut report: BTreeMap<&str, Figures> = BTreeMap::new();
     let mut options = Options::default();
 
+    if arguments.buffer {
+        buffer::measure(arguments.seconds).await;
+        activity::measure(arguments.seconds, None).await;
+        return;
+    }
     if arguments.size {
         report.insert("packages", size::measure());
         options.profile = Some(size::PROFILE.to_owned());
@@ -57,14 +69,19 @@ async fn main() {
     // Load places more orders a customer than a shop allows, and pays none.
     let more = MANY_ORDERS.iter().flat_map(|setting| ["--parameter", *setting]);
     options.arguments.extend(more.map(str::to_owned));
+    let profile = options.profile.clone();
     let region = TestRegion::start_with(options).await;
     let stage = stage::set(&region).await;
     report.insert("cold start and memory", cold_start::measure(&region, &stage).await);
     report.insert("cost per operation", cost::measure(&region, &stage).await);
+    report.insert("events", events::measure(&region, &stage).await);
+    report.insert("cache", cache::measure(arguments.seconds).await);
     report.insert("throughput", load::measure(&region, &stage, arguments.seconds).await);
     report.insert("session check", session_check::measure(&region, &stage).await);
     report.insert("links", tokio::task::spawn_blocking(files::measure).await.unwrap());
     report.insert("export", exports::measure(&region).await);
+    report.insert("buffer", buffer::measure(arguments.seconds).await);
+    report.insert("activity", activity::measure(arguments.seconds, profile.as_deref()).await);
     report.insert("broadcast", broadcast::measure(&region, &stage).await);
 
     let path = target_folder().join("bench.json");
