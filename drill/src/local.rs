@@ -28,7 +28,10 @@ pub struct LocalRegions {
 impl LocalRegions {
     /// Starts regions of these names, joined by commas, and waits until they serve.
     pub async fn start(names: &str) -> Result<Self, DrillError> {
-        let binary = std::env::current_exe().map_err(DrillError::Start)?.with_file_name("sojourn-local");
+        let own = std::env::current_exe().map_err(DrillError::Start)?;
+        // A test's program is in a folder of its own beside the binaries.
+        let beside = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).unwrap_or(&own);
+        let binary = beside.join("sojourn-local");
         let folder = std::env::temp_dir().join(format!("sojourn-drill-{}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(DrillError::Start)?;
         let ready_file = folder.join("ready.json");

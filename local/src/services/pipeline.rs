@@ -5,7 +5,8 @@
 //! 3. Read: the resources, the permissions that it needs, and the rest of the request ([`Api::read`]).
 //! 4. Policy: [`Access`] holds every permission against the caller's policy.
 //! 5. Faults: [`Faults`] may delay, hold, fail or cut off the request.
-//!    Rules for entries of a batch are handed to the service ([`Api::fail_entries`]).
+//!    Rules for entries of a batch, and rules that alter a request, are handed to the service ([`Api::fail_entries`],
+//!    [`Api::alter`]).
 //! 6. Perform: the service does its work ([`Api::perform`]).
 //! 7. Settle: a fault rule may hold the answer back, or lose it.
 //! 8. Note: [`Usage`] counts the request, if somebody measures.
@@ -28,7 +29,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 
 use super::access::{Access, Caller, Denied, Permission, Unauthenticated};
 use super::call::{Call, Hangup, Service};
-use super::faults::{Aftermath, EntryFault, Failure, Faults};
+use super::faults::{Aftermath, Alteration, EntryFault, Failure, Faults};
 use super::switch::Switch;
 use super::usage::{Units, Usage};
 
@@ -79,6 +80,9 @@ pub(crate) trait Api: Sync {
 
     /// Has the entries of a batch fail that `fault` hits. Most operations have none.
     fn fail_entries(&self, _work: &mut Self::Work, _fault: &EntryFault) {}
+
+    /// Alters what the request does. Only DynamoDB's do.
+    fn alter(&self, _call: &Call, _work: &mut Self::Work, _alteration: &Alteration) {}
 
     /// A refusal on the wire; with the work, unless the caller is unknown.
     fn refuse(&self, refusal: Refusal, work: Option<&Self::Work>) -> Response<Self::Answer>;
@@ -141,6 +145,7 @@ pub(crate) async fn run<A: Api>(
     let mut response = match entered {
         Ok(()) => {
             passage.aftermath.entries.iter().for_each(|fault| api.fail_entries(&mut work, fault));
+            passage.aftermath.alterations.iter().for_each(|how| api.alter(&passage.call, &mut work, how));
             api.perform(&passage.call, work).await
         }
         Err(refusal) => api.refuse(refusal, Some(&work)),

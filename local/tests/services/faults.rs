@@ -162,3 +162,43 @@ async fn an_unknown_rule_is_told_from_a_known_one() {
 async fn exists(client: &aws_sdk_dynamodb::Client, id: &str) -> bool {
     client.get_item().table_name("Orders").key("orderId", text(id)).send().await.unwrap().item.is_some()
 }
+
+#[tokio::test]
+async fn a_forgotten_entry_of_a_transaction_has_no_effect_and_its_condition_still_counts() {
+    let dynamodb = embedded();
+    let client = client_of(&dynamodb, None);
+    client.transact_write_items().transact_items(stock_entry("tea", 5)).send().await.unwrap();
+    dynamodb.faults().add(Rule::new(Effect::Forget { only: None }).resource("Stock"));
+    let send = || {
+        let order = client.transact_write_items().transact_items(order_entry("ord_1"));
+        order.transact_items(stock_entry("tea", 3)).send()
+    };
+    send().await.unwrap();
+    assert_eq!(available(&client, "tea").await, 5);
+    // The order is there, so its own condition refuses a second one.
+    send().await.unwrap_err();
+    client
+        .update_item()
+        .table_name("Stock")
+        .key("productId", text("tea"))
+        .update_expression("REMOVE available")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(available(&client, "tea").await, 5, "a write alone is forgotten too");
+}
+
+#[tokio::test]
+async fn a_repeated_update_has_its_effect_twice_and_a_refused_one_none() {
+    let dynamodb = embedded();
+    let client = client_of(&dynamodb, None);
+    dynamodb.faults().add(Rule::new(Effect::Repeat).resource("Stock"));
+    let send = || {
+        let order = client.transact_write_items().transact_items(order_entry("ord_1"));
+        order.transact_items(stock_entry("tea", 3)).send()
+    };
+    send().await.unwrap();
+    assert_eq!(available(&client, "tea").await, 6);
+    send().await.unwrap_err();
+    assert_eq!(available(&client, "tea").await, 6);
+}

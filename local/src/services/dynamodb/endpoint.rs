@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dynoxide::Database;
+use dynoxide::actions::describe_table::DescribeTableRequest;
 use http::request::Parts;
 use http::{Response, StatusCode};
 
+use super::altered::alter;
 use super::engine::Engine;
 use super::operations::{self, Consumed, Metering};
 use super::remote::TABLE_TARGET;
@@ -13,6 +16,7 @@ use super::replication::Membership;
 use super::request::Outline;
 use super::streams;
 use crate::services::call::{Call, Service};
+use crate::services::faults::Alteration;
 use crate::services::json;
 use crate::services::pipeline::{self, Api, Reading, Refusal, Refused};
 use crate::services::server::Body;
@@ -39,8 +43,11 @@ pub(super) struct DynamoDbApi {
 
 /// A request for the engine.
 pub(super) struct Work {
-    body: String,
+    /// `None` if a fault rule has all of it forgotten.
+    body: Option<String>,
     transaction_len: usize,
+    /// Bodies of updates that a fault rule has done after it.
+    again: Vec<String>,
 }
 
 impl Api for DynamoDbApi {
@@ -64,15 +71,30 @@ impl Api for DynamoDbApi {
         };
         let body = String::from_utf8(body.into()).map_err(|_| malformed("the body is not UTF-8"))?;
         let outline: Outline = serde_json::from_str(&body).map_err(|error| malformed(&error.to_string()))?;
-        let work = Work { body, transaction_len: outline.transaction_len() };
+        let transaction_len = outline.transaction_len();
         let permissions = outline.permissions(&operation, &self.arns).into_iter().collect();
+        let work = Work { body: Some(body), transaction_len, again: Vec::new() };
         Ok(Reading { resources: outline.tables(), permissions, operation, work })
     }
 
     async fn perform(&self, call: &Call, work: Work) -> Response<Body> {
-        let (mut response, consumed) = self.ask_engine(call, &work.body).await;
+        let Some(body) = &work.body else { return json::answer(StatusCode::OK, "{}".to_owned()) };
+        let (mut response, consumed) = self.ask_engine(call, &call.operation, body).await;
+        if response.status().is_success() {
+            for update in &work.again {
+                self.ask_engine(call, "UpdateItem", update).await;
+            }
+        }
         response.extensions_mut().insert(pipeline::Consumed(units(&call.operation, consumed)));
         response
+    }
+
+    fn alter(&self, call: &Call, work: &mut Work, alteration: &Alteration) {
+        if let (Engine::Embedded { database, .. }, Some(body)) = (&*self.engine, &work.body) {
+            let altered = alter(&call.operation, body, alteration, |table| key_names(database, table));
+            work.body = altered.body;
+            work.again.extend(altered.again);
+        }
     }
 
     fn refuse(&self, refusal: Refusal, work: Option<&Work>) -> Response<Body> {
@@ -90,8 +112,7 @@ impl Api for DynamoDbApi {
 
 impl DynamoDbApi {
     /// Blocks while the embedded engine works, which is why this endpoint has threads of its own.
-    async fn ask_engine(&self, call: &Call, body: &str) -> (Response<Body>, Vec<Consumed>) {
-        let operation = call.operation.as_str();
+    async fn ask_engine(&self, call: &Call, operation: &str, body: &str) -> (Response<Body>, Vec<Consumed>) {
         let (database, tokens, streams, membership) = match &*self.engine {
             Engine::Embedded { database, tokens, streams, membership } => {
                 (database, tokens, streams, membership.get())
@@ -132,6 +153,13 @@ impl DynamoDbApi {
             None => (unknown_operation(), Vec::new()),
         }
     }
+}
+
+/// The names of a table's key attributes; none if there is no such table.
+fn key_names(database: &Database, table: &str) -> Vec<String> {
+    let described = database.describe_table(DescribeTableRequest { table_name: table.to_owned() });
+    let schema = described.map(|answer| answer.table.key_schema).unwrap_or_default();
+    schema.into_iter().map(|key| key.attribute_name).collect()
 }
 
 fn stream_answer(answer: Result<serde_json::Value, streams::api::Refused>) -> Response<Body> {

@@ -4,6 +4,7 @@
 //!
 //! Limits of the engine: reads are always consistent, nothing is ever throttled and no transaction conflicts by itself.
 
+mod altered;
 mod attributes;
 mod embedded;
 mod endpoint;

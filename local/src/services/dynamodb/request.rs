@@ -97,7 +97,7 @@ fn member_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BTr
 }
 
 /// The name in a table's ARN, or the name itself: the API takes both.
-fn table_name(name_or_arn: &str) -> &str {
+pub(super) fn table_name(name_or_arn: &str) -> &str {
     match name_or_arn.split_once(":table/") {
         Some((_, rest)) => rest.split_once('/').map_or(rest, |(name, _)| name),
         None => name_or_arn,

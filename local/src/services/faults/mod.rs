@@ -5,6 +5,7 @@
 //! 2. Before a request has its effect, all rules are asked in the order in which they were added. Delays and holds add
 //!    up; the first error or reset ends the request.
 //! 3. `failEntries` has entries of a batch fail, each by itself, in an answer that is 200.
+//!    `forget` and `repeat` change what a request to DynamoDB does, as if the function were wrong.
 //! 4. After the effect, `commitThenReset` loses the answer and `hold` with `"when": "after"` keeps it back.
 //! 5. A held request waits until its rule is released or removed, or until its client is gone: a request held *before*
 //!    its effect whose client was killed never has one.
@@ -21,7 +22,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::watch;
 
-pub use rule::{Effect, EntryFault, Failure, Matcher, Rule, When};
+pub(in crate::services) use rule::{Alteration, Rewrite};
+pub use rule::{Effect, EntryFault, Failure, Matcher, Rule, When, WriteKind};
 
 use super::call::{Call, Hangup};
 
@@ -54,6 +56,8 @@ pub struct Aftermath {
     reset: bool,
     /// What is to fail of a batch.
     pub(super) entries: Vec<EntryFault>,
+    /// What the request does otherwise than it says.
+    pub(super) alterations: Vec<Alteration>,
 }
 
 impl Aftermath {
@@ -117,6 +121,10 @@ impl Active {
         if released.wait_for(|&released| released).await.is_err() {
             tracing::debug!("a fault rule vanished while it held a request");
         }
+    }
+
+    fn alteration(&self, rewrite: Rewrite) -> Alteration {
+        Alteration { rewrite, matches: self.rule.matches.clone() }
     }
 
     fn status(&self) -> Status {
@@ -206,6 +214,10 @@ impl Faults {
                 Effect::Hold { when: When::After } => aftermath.holds.push(rule),
                 Effect::CommitThenReset => aftermath.reset = true,
                 Effect::FailEntries { fault } => aftermath.entries.push(fault.clone()),
+                Effect::Forget { only } => {
+                    aftermath.alterations.push(rule.alteration(Rewrite::Forget { only: *only }));
+                }
+                Effect::Repeat => aftermath.alterations.push(rule.alteration(Rewrite::Repeat)),
                 Effect::Error { failure } => return (Aftermath::default(), Err(failure.clone())),
                 Effect::Reset => {
                     let lost = Aftermath { reset: true, ..Aftermath::default() };

@@ -12,6 +12,9 @@
 //! Other effects: `{"kind": "delay", "millis": 50}`, `{"kind": "reset"}`, `{"kind": "commitThenReset"}`,
 //! `{"kind": "hold", "when": "before"}` (or `"after"`), and for `PutEvents`, `PublishBatch` and `SendMessageBatch`
 //! `{"kind": "failEntries", "positions": [0, 2], "containing": "ord_1", "code": "ThrottlingException"}`: see [`EntryFault`].
+//!
+//! `{"kind": "forget"}` (or `"only": "Update"`) and `{"kind": "repeat"}` make a function wrong instead of unlucky: they show whether a check would
+//! notice. A rule for `OutboxTable` forgets the event of a transaction and leaves the rest of it.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +65,11 @@ pub struct Matcher {
 }
 
 impl Matcher {
+    /// Whether the rule is about a resource.
+    pub(in crate::services) fn names(&self, resource: &str) -> bool {
+        self.resource.as_deref().is_none_or(|pattern| matches(pattern, resource, Case::Kept))
+    }
+
     pub(super) fn covers(&self, call: &Call) -> bool {
         let fits = |pattern: &Option<String>, text: &str| {
             pattern.as_deref().is_none_or(|pattern| matches(pattern, text, Case::Kept))
@@ -69,7 +77,7 @@ impl Matcher {
         self.service.is_none_or(|service| service == call.service)
             && fits(&self.operation, &call.operation)
             && fits(&self.caller, call.caller.name())
-            && (self.resource.is_none() || call.resources.iter().any(|name| fits(&self.resource, name)))
+            && (self.resource.is_none() || call.resources.iter().any(|name| self.names(name)))
     }
 }
 
@@ -103,6 +111,48 @@ pub enum Effect {
         #[serde(flatten)]
         fault: EntryFault,
     },
+    /// DynamoDB: the writes to the rule's tables are answered as done and have no effect. In a transaction their conditions
+    /// still count. Other requests pass.
+    Forget {
+        /// Only writes of this kind.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only: Option<WriteKind>,
+    },
+    /// DynamoDB: the updates of the rule's tables are done twice, the second time without their condition. Other requests
+    /// pass.
+    Repeat,
+}
+
+/// A kind of writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WriteKind {
+    /// `PutItem`, alone or in a transaction.
+    Put,
+    /// `UpdateItem`, likewise.
+    Update,
+    /// `DeleteItem`, likewise.
+    Delete,
+}
+
+/// What a rule does to the writes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::services) enum Rewrite {
+    /// They have no effect.
+    Forget {
+        /// Only those of this kind.
+        only: Option<WriteKind>,
+    },
+    /// They have it twice.
+    Repeat,
+}
+
+/// How a request is altered before it is done.
+#[derive(Debug, Clone)]
+pub(in crate::services) struct Alteration {
+    /// What happens to its writes.
+    pub(in crate::services) rewrite: Rewrite,
+    /// Which of them.
+    pub(in crate::services) matches: Matcher,
 }
 
 /// Entries of a batch that fail, without any effect, while the others are done.
@@ -294,6 +344,9 @@ mod tests {
                 },
             ),
             (json!({"kind": "failEntries"}), Effect::FailEntries { fault: EntryFault::default() }),
+            (json!({"kind": "forget"}), Effect::Forget { only: None }),
+            (json!({"kind": "forget", "only": "Update"}), Effect::Forget { only: Some(WriteKind::Update) }),
+            (json!({"kind": "repeat"}), Effect::Repeat),
         ] {
             let rule: Rule = serde_json::from_value(json!({"effect": json})).unwrap();
             assert_eq!(rule, Rule::new(effect));

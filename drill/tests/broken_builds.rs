@@ -1,0 +1,98 @@
+//! The checks report what a broken build does wrong, and nothing else.
+//!
+//! Fault rules make the functions of two regions wrong: an effect comes twice, a message or a revocation is forgotten. No
+//! region dies.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sojourn_drill::{LocalRegions, Report, Settings, World, run};
+use tokio::sync::Mutex;
+
+/// Two drills at once would take turns at the processors, and their clients would wait.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// Each region runs the report of one day, until a slot is owned by one region.
+const BROKEN_TODAY: &str = "jobs run twice or never";
+
+/// A short drill under fault rules. What they did in all regions, and the promises that were broken.
+async fn broken_under(rules: &[Value]) -> (u64, BTreeSet<&'static str>) {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let regions = LocalRegions::start("taiwan,tokyo").await.unwrap();
+    for rule in rules {
+        for region in regions.world.regions.values() {
+            post(&format!("{}/_sojourn/faults", region.lambda), rule).await;
+        }
+    }
+    let settings = Settings { duration: Duration::from_secs(6), customers: 8, kill: None };
+    let report = run(&regions.world, &settings, |_| {}).await.unwrap();
+    let applied = applied(&regions.world).await;
+    regions.stop().await;
+    (applied, broken(&report))
+}
+
+fn broken(report: &Report) -> BTreeSet<&'static str> {
+    let broken = report.promises.iter().filter(|promise| !promise.is_kept());
+    broken.map(|promise| promise.name).filter(|name| *name != BROKEN_TODAY).collect()
+}
+
+async fn post(url: &str, body: &Value) {
+    let answer = reqwest::Client::new().post(url).json(body).send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+}
+
+/// How often the last rule was applied, in all regions.
+async fn applied(world: &World) -> u64 {
+    let mut applied = 0;
+    for region in world.regions.values() {
+        let answer = reqwest::get(format!("{}/_sojourn/faults", region.lambda)).await.unwrap();
+        let statuses: Value = answer.json().await.unwrap();
+        let last = statuses["rules"].as_array().unwrap().last().cloned().unwrap_or_default();
+        applied += last["applied"].as_u64().unwrap_or_default();
+    }
+    applied
+}
+
+#[tokio::test]
+async fn a_build_that_is_right_breaks_no_promise() {
+    let (_, broken) = broken_under(&[]).await;
+    assert_eq!(broken, BTreeSet::new());
+}
+
+#[tokio::test]
+async fn an_effect_that_is_applied_twice_is_reported_as_stock_that_does_not_add_up() {
+    let twice = json!({
+        "match": {"service": "dynamodb", "operation": "TransactWriteItems", "resource": "*-stock", "caller": "api-orders"},
+        "times": 1, "effect": {"kind": "repeat"},
+    });
+    let (applied, broken) = broken_under(&[twice]).await;
+    assert!(applied > 0);
+    assert_eq!(broken, BTreeSet::from(["stock that does not add up"]));
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_stored_is_reported_as_lost() {
+    let unreachable = json!({
+        "match": {"service": "connections", "caller": "ws-send"}, "probability": 0.5,
+        "effect": {"kind": "error", "error": "LimitExceeded"},
+    });
+    let forgotten = json!({
+        "match": {"service": "dynamodb", "operation": "TransactWriteItems", "resource": "*nbox*", "caller": "ws-send"},
+        "effect": {"kind": "forget", "only": "Put"},
+    });
+    let (applied, broken) = broken_under(&[unreachable, forgotten]).await;
+    assert!(applied > 0);
+    assert_eq!(broken, BTreeSet::from(["messages acknowledged and lost"]));
+}
+
+#[tokio::test]
+async fn a_revocation_that_is_forgotten_is_reported_as_undone() {
+    let forgotten = json!({
+        "match": {"service": "dynamodb", "operation": "TransactWriteItems", "resource": "*-sessions", "caller": "api-sessions"},
+        "effect": {"kind": "forget", "only": "Update"},
+    });
+    let (applied, broken) = broken_under(&[forgotten]).await;
+    assert!(applied > 0);
+    assert_eq!(broken, BTreeSet::from(["revocations undone"]));
+}
