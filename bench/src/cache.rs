@@ -4,7 +4,7 @@
 //! load. Each "process" is a cache with a connection to Redis and a tier of its own, as a function's process has one. Requests come
 //! at a fixed rate, whether or not earlier ones were answered. A request reads a product, without its units.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -39,14 +39,18 @@ const RATE: u64 = 2_000;
 const TICK: Duration = Duration::from_millis(5);
 /// Processes that answer them.
 const PROCESSES: usize = 32;
-/// Writes at once while the shop is filled.
-const WRITERS: usize = 16;
+/// Writes at once while the shop is filled, and reads at once while the cache is.
+const AT_ONCE: usize = 16;
+/// Requests that warm the cache: those of a minute. Entries are fresh for thirty.
+const WARM_UP: usize = 60 * 2_000;
 /// How long a hot entry is fresh.
 const HOT_FRESH: Duration = Duration::from_secs(1);
 /// How long a load of it takes.
 const HOT_LOAD: Duration = Duration::from_millis(10);
+/// How often its freshness ends while loads are counted.
+const HOT_EXPIRIES: u32 = 10;
 
-/// Measures for about three times `seconds`.
+/// Measures for about three times `seconds`, and twenty seconds more.
 pub(crate) async fn measure(seconds: u64) -> Figures {
     let mut figures = Figures::new();
     let Some(redis) = RedisServer::start() else { return figures };
@@ -61,13 +65,16 @@ pub(crate) async fn measure(seconds: u64) -> Figures {
     let cached = |_| Cache::redis(RedisClient::from_env(&env).unwrap(), "bench", clock::system());
     let with_cache: Vec<_> = (0..PROCESSES).map(cached).collect();
     let without: Vec<_> = (0..PROCESSES).map(|_| Cache::none(clock::system())).collect();
-    for (name, processes) in [("no cache", &without), ("cold, then warm", &with_cache), ("warm", &with_cache)]
+    for (name, processes) in [("no cache", &without), ("cold", &with_cache), ("after a minute", &with_cache)]
     {
+        if name == "after a minute" {
+            warm_up(&store, processes).await;
+        }
         let run = run(&store, processes, seconds).await;
         row(name, &run.cells());
         figures.insert(name.to_owned(), run.figures());
     }
-    let loads = loads_per_expiry(&env, seconds).await;
+    let loads = loads_per_expiry(&env).await;
     row("loads per expiry, hot key", &[format!("{loads:.2}")]);
     figures.insert("loads per expiry of a hot key".to_owned(), json!(loads));
     figures
@@ -86,7 +93,7 @@ async fn fill(catalog: &Catalog) {
     let put = async |n| {
         catalog.put(&id(n), &draft, SystemClock.now()).await.unwrap();
     };
-    stream::iter(0..PRODUCTS).map(put).buffer_unordered(WRITERS).for_each(async |()| {}).await;
+    stream::iter(0..PRODUCTS).map(put).buffer_unordered(AT_ONCE).for_each(async |()| {}).await;
 }
 
 /// A product as it is stored.
@@ -168,6 +175,15 @@ impl Run {
     }
 }
 
+/// The requests of a minute, as fast as they are answered.
+async fn warm_up(store: &Store, processes: &[Cache]) {
+    let shares = zipf();
+    let read = async |n: usize| {
+        timed_read(&processes[n % processes.len()], &store.client, &format!("p{}", drawn(&shares))).await
+    };
+    stream::iter(0..WARM_UP).map(read).buffer_unordered(AT_ONCE).for_each(async |_| {}).await;
+}
+
 /// Requests at the rate, each to the next process.
 async fn run(store: &Store, processes: &[Cache], seconds: u64) -> Run {
     let shares = zipf();
@@ -231,30 +247,55 @@ impl Entry for Hot {
     }
 }
 
-/// Loads of an entry that every process reads a hundred times a second, for each end of its freshness.
-async fn loads_per_expiry(env: &Env, seconds: u64) -> f64 {
+/// Loads of an entry that every process reads a hundred times a second, for each value that was served. A process that is not
+/// connected yet loads for itself, so all of them connect first.
+async fn loads_per_expiry(env: &Env) -> f64 {
+    let caches: Vec<_> = (0..PROCESSES)
+        .map(|_| Cache::redis(RedisClient::from_env(env).unwrap(), "bench", clock::system()))
+        .collect();
     let loads = Arc::new(AtomicU64::new(0));
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let reader = |_| {
-        let cache = Cache::redis(RedisClient::from_env(env).unwrap(), "bench", clock::system());
+    for cache in &caches {
+        while !read_hot(cache, &loads).await.1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    loads.store(0, Ordering::SeqCst);
+    let end = Instant::now() + HOT_FRESH * HOT_EXPIRIES;
+    let reader = |cache: Cache| {
         let loads = Arc::clone(&loads);
         tokio::spawn(async move {
+            let mut served = BTreeSet::new();
             while Instant::now() < end {
-                let load = async {
-                    let number = loads.fetch_add(1, Ordering::SeqCst);
-                    tokio::time::sleep(HOT_LOAD).await;
-                    Ok::<_, std::convert::Infallible>(Loaded::value(Hot(number)))
-                };
-                cache.read_through::<Hot, _>("key", load).await.unwrap();
+                let (value, is_cached) = read_hot(&cache, &loads).await;
+                if is_cached {
+                    served.insert(value);
+                }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
+            served
         })
     };
-    let readers: Vec<_> = (0..PROCESSES).map(reader).collect();
+    let readers: Vec<_> = caches.into_iter().map(reader).collect();
+    let mut served = BTreeSet::new();
     for reader in readers {
-        reader.await.unwrap();
+        served.extend(reader.await.unwrap());
     }
+    // The value of before was not loaded meanwhile.
+    let loaded = served.len() - 1;
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    let (loads, expiries) = (loads.load(Ordering::SeqCst) as f64, seconds as f64 / HOT_FRESH.as_secs_f64());
+    let (loads, expiries) = (loads.load(Ordering::SeqCst) as f64, loaded as f64);
     loads / expiries
+}
+
+/// The hot value, and whether it came from the cache.
+async fn read_hot(cache: &Cache, loads: &AtomicU64) -> (u64, bool) {
+    let mut is_cached = true;
+    let load = async {
+        is_cached = false;
+        loads.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(HOT_LOAD).await;
+        Ok::<_, std::convert::Infallible>(Loaded::value(Hot(rand::random())))
+    };
+    let value = cache.read_through::<Hot, _>("key", load).await.unwrap().unwrap();
+    (value.0, is_cached)
 }

@@ -42,6 +42,9 @@ struct Arguments {
     /// Measure nothing but the write-behind buffers, alone and behind the API
     #[arg(long)]
     buffer: bool,
+    /// Measure nothing but the cache
+    #[arg(long)]
+    cache: bool,
     /// Seconds of load for each throughput figure
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -56,6 +59,10 @@ async fn main() {
     let mut report: BTreeMap<&str, Figures> = BTreeMap::new();
     let mut options = Options::default();
 
+    if arguments.cache {
+        cache::measure(arguments.seconds).await;
+        return;
+    }
     if arguments.buffer {
         buffer::measure(arguments.seconds).await;
         activity::measure(arguments.seconds, None).await;
