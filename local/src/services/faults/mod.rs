@@ -22,7 +22,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::watch;
 
-pub(in crate::services) use rule::{Alteration, Rewrite};
+pub(crate) use rule::{Alteration, Rewrite};
 pub use rule::{Effect, EntryFault, Failure, Matcher, Rule, When, WriteKind};
 
 use super::call::{Call, Hangup};

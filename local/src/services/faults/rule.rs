@@ -136,7 +136,7 @@ pub enum WriteKind {
 
 /// What a rule does to the writes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::services) enum Rewrite {
+pub(crate) enum Rewrite {
     /// They have no effect.
     Forget {
         /// Only those of this kind.
@@ -148,11 +148,11 @@ pub(in crate::services) enum Rewrite {
 
 /// How a request is altered before it is done.
 #[derive(Debug, Clone)]
-pub(in crate::services) struct Alteration {
+pub(crate) struct Alteration {
     /// What happens to its writes.
-    pub(in crate::services) rewrite: Rewrite,
+    pub(crate) rewrite: Rewrite,
     /// Which of them.
-    pub(in crate::services) matches: Matcher,
+    pub(crate) matches: Matcher,
 }
 
 /// Entries of a batch that fail, without any effect, while the others are done.
