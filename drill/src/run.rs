@@ -24,6 +24,8 @@ use crate::world::{World, WorldError};
 const LAST_LETTERS: Duration = Duration::from_secs(20);
 /// Longest wait for replication to have nothing left to send.
 const SETTLE_LIMIT: Duration = Duration::from_mins(1);
+/// Longest wait, after that, for a message to be in its receiver's inbox.
+const LAST_MESSAGES: Duration = Duration::from_secs(30);
 /// How often the load tells how it goes.
 const TELL: Duration = Duration::from_secs(1);
 
@@ -209,6 +211,27 @@ async fn settle(world: &World, journal: &Journal) -> Result<(), DrillError> {
     }
 }
 
+/// Reads every customer's inbox, again and again while messages are missing: a message of another region is on its way through
+/// topic and queue when the sockets close.
+async fn read_inboxes(
+    customers: &[Arc<Customer>],
+    mut known: Vec<(usize, BTreeSet<String>)>,
+    journal: &Journal,
+) {
+    let began = Instant::now();
+    loop {
+        for (place, ids) in &mut known {
+            for message in check::read_inbox(&customers[*place]).await {
+                show(journal, ids, &message);
+            }
+        }
+        if check::lost_messages(&journal.entries()).next().is_none() || began.elapsed() > LAST_MESSAGES {
+            return;
+        }
+        tokio::time::sleep(TELL).await;
+    }
+}
+
 async fn check_all(
     world: &World,
     customers: &[Arc<Customer>],
@@ -216,11 +239,7 @@ async fn check_all(
     journal: &Journal,
     answers: &[(String, Value)],
 ) -> Result<Vec<Promise>, DrillError> {
-    for (place, mut ids) in known {
-        for message in check::read_inbox(&customers[place]).await {
-            show(journal, &mut ids, &message);
-        }
-    }
+    read_inboxes(customers, known, journal).await;
     let rows = check::read(world).await?;
     let mut promises = check::messages_and_sessions(&journal.entries(), customers.len());
     promises.extend(check::tables(&rows, &journal.entries()));
