@@ -104,13 +104,16 @@ impl Socket {
         loop {
             if *is_over.borrow() && self.open.is_empty() && self.letters.is_empty() {
                 stream.close(None).await.ok();
+                // What was sent before the other side closes as well is still shown.
+                while let Some(Ok(frame)) = stream.next().await {
+                    self.hear(&frame);
+                }
                 return true;
             }
             tokio::select! {
                 frame = stream.next() => match frame {
-                    Some(Ok(Message::Text(text))) => self.hear(&serde_json::from_str(&text).unwrap_or_default()),
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return false,
-                    Some(Ok(_)) => {}
+                    Some(Ok(frame)) => self.hear(&frame),
                 },
                 Some(Letter { to, number }) = self.letters.recv() => {
                     let id = ulid::Ulid::generate().to_string();
@@ -135,7 +138,9 @@ impl Socket {
         }
     }
 
-    fn hear(&mut self, message: &Value) {
+    fn hear(&mut self, frame: &Message) {
+        let Message::Text(text) = frame else { return };
+        let message: Value = serde_json::from_str(text).unwrap_or_default();
         let id = message["messageId"].as_str().unwrap_or_default();
         match message["type"].as_str() {
             Some("ack") => {
@@ -146,7 +151,7 @@ impl Socket {
                     }
                 }
             }
-            Some(MESSAGE_TYPE) => show(&self.journal, &mut self.known, message),
+            Some(MESSAGE_TYPE) => show(&self.journal, &mut self.known, &message),
             _ => {}
         }
     }
