@@ -30,6 +30,12 @@ pub fn region(env: &Env) -> Result<String, ConfigError> {
     env.required("AWS_REGION").map(str::to_owned)
 }
 
+/// The other regions of a deployment in several, by `PEER_REGIONS`: names with commas between them. None in a single region.
+pub fn peer_regions(env: &Env) -> Vec<String> {
+    let names = env.optional("PEER_REGIONS").unwrap_or_default().split(',');
+    names.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 /// The client of S3.
 pub fn s3_client(env: &Env, sdk: &SdkConfig) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(s3_config(env, sdk).build())

@@ -1,12 +1,13 @@
 //! The inbox: what no socket took, stored once, in order, and deleted by its reader alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sojourn::core::clock::{Clock, ManualClock, SharedClock, SystemClock};
+use sojourn::core::clock::{Clock, ManualClock, SharedClock, SystemClock, system};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{MessageId, UserId, random};
 use sojourn::identity::principal::Role;
@@ -292,8 +293,19 @@ async fn a_cursor_opens_no_other_inbox_and_a_made_up_one_none() {
     assert_eq!(frames(&inbox, &bob).await, ["1"], "a cursor is a position in the caller's own inbox");
     assert_eq!(frames(&inbox, &eve).await, [""; 0]);
 
-    let beyond = sojourn::core::cursor::encode("inbox", &1_000_000_u64).unwrap();
-    for cursor in [beyond.as_str(), "", "nonsense"] {
+    let made_up = |list: &str, region: &str, position: u64| {
+        sojourn::core::cursor::encode(list, &BTreeMap::from([(region, position)])).unwrap()
+    };
+    let nowhere = sojourn::core::cursor::encode("inbox", &BTreeMap::<String, u64>::new()).unwrap();
+    let cursors = [
+        made_up("inbox", "local", 1_000_000),
+        made_up("inbox", "local", 0),
+        made_up("inbox", "local", u64::MAX),
+        made_up("inbox", "elsewhere", 1),
+        made_up("orders", "local", 1),
+        nowhere,
+    ];
+    for cursor in cursors.iter().map(String::as_str).chain(["", "nonsense"]) {
         let refused = inbox.delete(&bob, cursor, soon()).await;
         assert!(matches!(refused, Err(InboxError::Cursor(_))), "{cursor}: {refused:?}");
     }
@@ -399,4 +411,71 @@ async fn a_store_that_does_not_answer_is_given_up_in_time() {
     let deadline = Deadline::after(LAST_START_MARGIN + HAND_ON_MARGIN + Duration::from_secs(1));
     let failed = stage.messenger().send(&sender, to_bob, deadline).await;
     assert!(matches!(failed, Err(SendError::Store(_))), "{failed:?}");
+}
+
+/// The inboxes as a region stores and reads them, beside another region. In this test both have one copy of the table.
+fn inbox_of(stage: &Stage, region: &str, peer: &str) -> Inbox {
+    let env = stage.store.env_with(&[("AWS_REGION", region), ("PEER_REGIONS", peer)]);
+    Inbox::from_env(stage.store.client.clone(), &env, system()).unwrap()
+}
+
+#[tokio::test]
+async fn messages_of_every_region_are_read_page_by_page_and_deleted_in_any_region() {
+    let stage = stage().await;
+    let [here, there] = [inbox_of(&stage, "here", "there"), inbox_of(&stage, "there", "here")];
+    let bob = user();
+    for n in 1..=3 {
+        put(&here, &bob, &format!("here {n}")).await;
+        put(&there, &bob, &format!("there {n}")).await;
+    }
+    let two = ReadBounds { messages: 2, ..ALL };
+    let (mut read, mut after) = (Vec::new(), None);
+    loop {
+        let page = here.read(&bob, after.as_deref(), two).await.unwrap();
+        assert!(page.frames.len() <= 2);
+        read.extend(page.frames);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(read, ["here 1", "here 2", "here 3", "there 1", "there 2", "there 3"]);
+
+    put(&here, &bob, "here 4").await;
+    there.delete(&bob, after.as_deref().unwrap(), soon()).await.unwrap();
+    for inbox in [&here, &there] {
+        assert_eq!(frames(inbox, &bob).await, ["here 4"]);
+    }
+    put(&there, &bob, "there 4").await;
+    assert_eq!(frames(&here, &bob).await, ["here 4", "there 4"], "positions go on");
+}
+
+#[tokio::test]
+async fn regions_that_store_at_once_lose_no_message() {
+    let stage = stage().await;
+    let [here, there] = [inbox_of(&stage, "here", "there"), inbox_of(&stage, "there", "here")];
+    let bob = user();
+    let stores = (0..20).map(|n| {
+        let inbox = if n % 2 == 0 { &here } else { &there };
+        let (bob, frame) = (&bob, n.to_string());
+        async move { put(inbox, bob, &frame).await }
+    });
+    let stored: Vec<Stored> = stream::iter(stores).buffer_unordered(4).collect().await;
+    assert!(stored.iter().all(|stored| *stored == Stored::Stored));
+    let mut read: Vec<u32> = frames(&here, &bob).await.iter().map(|frame| frame.parse().unwrap()).collect();
+    read.sort_unstable();
+    assert!(read.into_iter().eq(0..20));
+}
+
+#[tokio::test]
+async fn what_another_region_deleted_makes_room() {
+    let stage = stage().await;
+    let (own, bob) = (stage.inbox(), user());
+    fill(&stage, &bob, |_| SystemClock.now() + Duration::from_mins(10)).await;
+    assert_eq!(put(&own, &bob, "too many").await, Stored::Full);
+    let other = inbox_of(&stage, "other", "local");
+    let through = other.read(&bob, None, ALL).await.unwrap().next.unwrap();
+    other.delete(&bob, &through, soon()).await.unwrap();
+    assert_eq!(put(&own, &bob, "one more").await, Stored::Stored);
+    assert_eq!(own.read(&bob, None, ReadBounds { messages: 2_000, ..ALL }).await.unwrap().frames.len(), 901);
 }

@@ -2,10 +2,11 @@
 //!
 //! # Promise
 //! A message that [`Inbox::store`] reported as stored is returned by [`Inbox::read`] until its user deletes it, or for
-//! [`RETENTION`]. Reads return messages in the order in which they were stored. The same message is stored once.
+//! [`RETENTION`]. Reads return the messages of a region in the order in which they were stored. A region stores the same
+//! message once.
 //!
 //! # Protocol
-//! The inbox of a user is one partition of the table, with three kinds of items:
+//! The inbox of a user is one partition of the table for each region that stores messages, with three kinds of items:
 //!
 //! | item | holds |
 //! |---|---|
@@ -17,16 +18,22 @@
 //!    head is the one that was read; the message and its mark are put, on the condition that there is no mark.
 //!    So positions have no gaps, and they become visible in their order. The sender's own message id decides nothing.
 //! 2. The mark outlives the deletion of its message. A delivery that is repeated later stores nothing.
-//! 3. A read is a query behind a cursor, consistent, oldest first. A cursor is a position.
-//! 4. A deletion removes the rows up to a cursor, then records the position in the head. A deletion that dies in between
-//!    is repeated by the client. No message behind the cursor is ever removed, because a message that is stored later has
-//!    a higher position.
+//! 3. A read queries the partition of its own region, then those of the other regions, each behind a position, consistently,
+//!    oldest first. A cursor holds the position in each region.
+//! 4. A deletion removes the rows up to a cursor, then records the position in the head of its own region. A deletion that
+//!    dies in between is repeated by the client. No message behind the cursor is ever removed, because a message that is
+//!    stored later has a higher position.
 //! 5. An inbox holds [`CAPACITY`] messages, and [`RESERVED`] of these places are for messages of the service. If it is full,
 //!    expired messages make room. If none has expired, the message is refused ([`Stored::Full`]): no message that was
 //!    stored before is dropped for it.
 //!
 //! # Regions
-//! The partition is named by the user and the region that writes it, so that two regions never write to the same head.
+//! The partition is named by the user and the region that stores in it. No other region writes its head, positions and
+//! messages, so replication never has to choose between two writers. Other regions only read messages and delete them. Such
+//! a deletion makes room when the inbox looks full to its own region.
+//!
+//! A message of another region appears when it has been replicated, at a later read. A deletion in one region that meets
+//! messages not yet replicated to it leaves them: they are read again, under the ids that the client knows.
 //!
 //! # Limits
 //! - All stores of one inbox change its head, so that they run one after the other. A store that loses
@@ -37,19 +44,15 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
-use serde::Deserialize;
-use serde_dynamo::from_item;
 
 use crate::core::clock::SharedClock;
-use crate::core::cursor::{self, InvalidCursor};
-use crate::core::deadline::Deadline;
+use crate::core::cursor::InvalidCursor;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::UserId;
-use crate::core::retry::Backoff;
-use crate::platform::dynamo::{Change, DynamoError, Item, Write, WriteOutcome, number, text};
+use crate::platform::dynamo::{Change, DynamoError, Item, text};
 use crate::platform::{aws, tables};
 
+mod read;
 mod store;
 
 pub use store::{Stored, Undelivered};
@@ -63,9 +66,6 @@ pub const CAPACITY: u64 = 1_000;
 /// Places that only messages of the service take: nobody keeps the news of an order out by filling an inbox.
 pub const RESERVED: u64 = 100;
 
-/// The listing that cursors belong to.
-const LISTING: &str = "inbox";
-
 /// The sort key of the head.
 const HEAD: &str = "head";
 
@@ -75,9 +75,6 @@ const BETWEEN: &str = "inboxId = :inbox AND #item BETWEEN :from AND :until";
 /// Higher than every position, and the highest number that a sort key has room for.
 const MAX_POSITION: u64 = 9_999_999_999_999_999;
 
-/// Most writes of a `BatchWriteItem`.
-const BATCH: usize = 25;
-
 /// Records a deletion. The record only rises, and never beyond the newest message: a cursor that was made up would make
 /// the inbox unbounded.
 const RECORD_DELETION: Change = Change {
@@ -86,12 +83,14 @@ const RECORD_DELETION: Change = Change {
     names: &[],
 };
 
-/// The inboxes that one region writes.
+/// The inboxes, as one region stores messages in them and reads them.
 #[derive(Debug, Clone)]
 pub struct Inbox {
     client: Client,
     table: String,
     region: String,
+    /// The others.
+    peers: Vec<String>,
     clock: SharedClock,
 }
 
@@ -139,143 +138,12 @@ pub struct ReadBounds {
     pub bytes: usize,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Row {
-    item: String,
-    frame: String,
-    expires_at: i64,
-}
-
 impl Inbox {
-    /// The inboxes in the table that `INBOX_TABLE` names, written by the region `AWS_REGION`.
+    /// The inboxes in the table that `INBOX_TABLE` names. Messages are stored for the region `AWS_REGION`, and read of that and
+    /// of the regions of `PEER_REGIONS`.
     pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
-        Ok(Self { client, table: tables::INBOX.name(env)?, region: aws::region(env)?, clock })
-    }
-
-    /// The messages of `user` behind the cursor `after`, or from the oldest on.
-    ///
-    /// # Errors
-    /// [`InboxError::TooLarge`] if not even the first message keeps the bound of bytes.
-    pub async fn read(
-        &self,
-        user: &UserId,
-        after: Option<&str>,
-        bounds: ReadBounds,
-    ) -> Result<InboxPage, InboxError> {
-        let inbox_id = self.id(user);
-        let mut behind = after.map(position_of).transpose()?.unwrap_or(0);
-        let (mut page, mut bytes) = (InboxPage::default(), 0);
-        let now = self.clock.now().as_second();
-        'pages: loop {
-            let left = bounds.messages.saturating_sub(u32::try_from(page.frames.len()).unwrap_or(u32::MAX));
-            if left == 0 {
-                break;
-            }
-            let request = self.query(&inbox_id, behind.saturating_add(1), MAX_POSITION);
-            let request = request.limit(i32::try_from(left).unwrap_or(i32::MAX));
-            let answer = Box::pin(request.send()).await;
-            let answer = answer.map_err(|error| DynamoError::new("Query", self.target(&inbox_id), error))?;
-            for item in answer.items.unwrap_or_default() {
-                let row: Row = from_item(item)
-                    .map_err(|error| DynamoError::unreadable("Query", self.target(&inbox_id), error))?;
-                let size = row.frame.len();
-                if bytes + size > bounds.bytes && row.expires_at > now {
-                    if page.frames.is_empty() {
-                        return Err(InboxError::TooLarge { bytes: size });
-                    }
-                    break 'pages;
-                }
-                behind = self.position(&row.item)?;
-                if row.expires_at > now {
-                    bytes += size;
-                    page.frames.push(row.frame);
-                }
-            }
-            if answer.last_evaluated_key.is_none() {
-                break;
-            }
-        }
-        if !page.frames.is_empty() {
-            page.next = Some(self.cursor(behind)?);
-        }
-        Ok(page)
-    }
-
-    /// Deletes the messages of `user` up to the cursor `through`, which an earlier read returned. Repeating it changes
-    /// nothing.
-    pub async fn delete(&self, user: &UserId, through: &str, deadline: Deadline) -> Result<(), InboxError> {
-        let (inbox_id, through) = (self.id(user), position_of(through)?);
-        let mut from = 1;
-        loop {
-            let request = self.query(&inbox_id, from, through).projection_expression("#item");
-            let answer = Box::pin(request.send()).await;
-            let answer = answer.map_err(|error| DynamoError::new("Query", self.target(&inbox_id), error))?;
-            let items: Vec<String> =
-                answer.items.unwrap_or_default().into_iter().filter_map(item_of).collect();
-            for batch in items.chunks(BATCH) {
-                self.delete_rows(&inbox_id, batch, deadline).await?;
-            }
-            match (answer.last_evaluated_key, items.last()) {
-                (Some(_), Some(last)) => from = self.position(last)?.saturating_add(1),
-                _ => break,
-            }
-            // DynamoDB refuses a range that ends before it begins.
-            if from > through {
-                break;
-            }
-        }
-        self.record_deletion(&inbox_id, through).await
-    }
-
-    async fn delete_rows(
-        &self,
-        inbox_id: &str,
-        items: &[String],
-        deadline: Deadline,
-    ) -> Result<(), DynamoError> {
-        let target = || self.target(inbox_id);
-        let unwritable = |error| DynamoError::unreadable("BatchWriteItem", target(), error);
-        let deletion = |item: &String| {
-            let delete = DeleteRequest::builder().set_key(Some(key(inbox_id, item))).build()?;
-            Ok(WriteRequest::builder().delete_request(delete).build())
-        };
-        let mut pending: Vec<WriteRequest> = items
-            .iter()
-            .map(deletion)
-            .collect::<Result<_, aws_sdk_dynamodb::error::BuildError>>()
-            .map_err(unwritable)?;
-        let mut backoff = Backoff::within(deadline);
-        loop {
-            let request = self.client.batch_write_item().request_items(&self.table, pending);
-            let answer = Box::pin(request.send()).await;
-            let answer = answer.map_err(|error| DynamoError::new("BatchWriteItem", target(), error))?;
-            let unprocessed = answer.unprocessed_items.unwrap_or_default().remove(&self.table);
-            pending = unprocessed.unwrap_or_default();
-            if pending.is_empty() {
-                return Ok(());
-            }
-            if !backoff.wait().await {
-                let (operation, code) = ("BatchWriteItem", Some("ThrottlingException".to_owned()));
-                let source = "not all rows were deleted in time".into();
-                return Err(DynamoError { operation, target: target(), code, source });
-            }
-        }
-    }
-
-    async fn record_deletion(&self, inbox_id: &str, through: u64) -> Result<(), InboxError> {
-        let target = self.target(inbox_id);
-        let values = [(":through", number(through))];
-        let request = RECORD_DELETION.request(&self.client, &self.table, key(inbox_id, HEAD), values);
-        let head = match Box::pin(request.send()).await.outcome("UpdateItem", &target)? {
-            Write::Done(_) => return Ok(()),
-            Write::Refused(head) => store::Head::read(&head, &target)?,
-            Write::Conflict => {
-                // The rows are deleted; the client's repetition records it.
-                return Err(DynamoError::contended("UpdateItem", target).into());
-            }
-        };
-        if head.deleted_through >= through { Ok(()) } else { Err(InvalidCursor.into()) }
+        let (region, peers) = (aws::region(env)?, aws::peer_regions(env));
+        Ok(Self { client, table: tables::INBOX.name(env)?, region, peers, clock })
     }
 
     fn query(
@@ -295,17 +163,13 @@ impl Inbox {
             .expression_attribute_values(":until", text(message_item(until)))
     }
 
+    /// The partition of this region.
     fn id(&self, user: &UserId) -> String {
-        format!("{user}#{}", self.region)
+        id(user, &self.region)
     }
 
     fn target(&self, inbox_id: &str) -> String {
         format!("{} {inbox_id}", self.table)
-    }
-
-    fn cursor(&self, position: u64) -> Result<String, DynamoError> {
-        cursor::encode(LISTING, &position)
-            .map_err(|error| DynamoError::unreadable("Query", &self.table, error))
     }
 
     fn position(&self, item: &str) -> Result<u64, DynamoError> {
@@ -316,20 +180,12 @@ impl Inbox {
     }
 }
 
-fn position_of(cursor: &str) -> Result<u64, InvalidCursor> {
-    let position: u64 = cursor::decode(LISTING, cursor)?;
-    if (1..MAX_POSITION).contains(&position) { Ok(position) } else { Err(InvalidCursor) }
+fn id(user: &UserId, region: &str) -> String {
+    format!("{user}#{region}")
 }
 
 fn message_item(position: u64) -> String {
     format!("m#{position:016}")
-}
-
-fn item_of(mut row: Item) -> Option<String> {
-    match row.remove("item") {
-        Some(aws_sdk_dynamodb::types::AttributeValue::S(item)) => Some(item),
-        _ => None,
-    }
 }
 
 fn key(inbox_id: &str, item: &str) -> Item {
@@ -345,14 +201,5 @@ mod tests {
         let items: Vec<String> = [1, 9, 10, 99, 1_000_000, MAX_POSITION].map(message_item).into();
         assert!(items.is_sorted());
         assert!(HEAD < items[0].as_str() && items[5].as_str() < "seen#");
-    }
-
-    #[test]
-    fn a_cursor_of_another_list_or_beyond_all_positions_is_refused() {
-        assert_eq!(position_of(&cursor::encode(LISTING, &7_u64).unwrap()), Ok(7));
-        assert_eq!(position_of(&cursor::encode("orders", &7_u64).unwrap()), Err(InvalidCursor));
-        for beyond in [0, MAX_POSITION, u64::MAX] {
-            assert_eq!(position_of(&cursor::encode(LISTING, &beyond).unwrap()), Err(InvalidCursor));
-        }
     }
 }
