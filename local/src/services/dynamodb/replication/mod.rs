@@ -11,13 +11,14 @@
 //!    and `userIdentity` says that TTL deleted an item only in the region where TTL did.
 //! 5. What can't be sent waits, until the regions reach each other again.
 //!
-//! Strongly consistent tables (MRSC), by `strong`.
+//! Strongly consistent tables (MRSC), by `strong` and `journal`.
 //!
 //! One thread does all of it. No request waits for another region, but those of strongly consistent tables.
 //!
 //! Limits: regions join once, when they start. The rest is in the modules.
 
 mod change;
+mod journal;
 mod kept;
 mod link;
 mod network;

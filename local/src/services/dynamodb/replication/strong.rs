@@ -18,7 +18,7 @@
 //! Limits: which error an isolated region answers, and in which words the rest is refused, is not documented: it is a 500,
 //! `InternalServerError`, which SDKs retry, and a `ValidationException`. `PartiQL` statements that write are refused.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,10 +27,9 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::change::{self, Change, ItemKey};
-use super::kept::{Agreed, Kept};
+use super::journal::{Copy, Journal, level};
 use super::network::Network;
-use super::replica::ReplicaError;
-use super::{Joining, ReplicationError, Streams, StrongTables, unfit};
+use super::{Joining, ReplicationError, StrongTables, unfit};
 
 /// How many agree on a write.
 const MEMBERS: usize = 3;
@@ -57,30 +56,6 @@ pub(super) struct Strong {
     journal: Mutex<Journal>,
     /// The items that are being written, by which region, and by how many of its requests.
     writing: Mutex<HashMap<ItemKey, (String, usize)>>,
-}
-
-struct Copy {
-    database: Database,
-    streams: Arc<Streams>,
-    /// If the data is in a file.
-    kept: Option<Arc<Kept>>,
-}
-
-/// The changes that not every replica has taken over yet.
-#[derive(Default)]
-struct Journal {
-    entries: VecDeque<Entry>,
-    /// How many were taken out at the front.
-    trimmed: usize,
-    /// How many of all each replica has taken over.
-    taken: BTreeMap<String, usize>,
-    /// Whether files say that a replica lacks something.
-    kept: bool,
-}
-
-struct Entry {
-    change: Change,
-    arrives: Instant,
 }
 
 /// What a request asks of the members.
@@ -160,8 +135,7 @@ impl Strong {
             return Err(ReplicationError::UnknownRegion(missing.clone()));
         }
         level(&copies)?;
-        let taken = copies.keys().map(|region| (region.clone(), 0)).collect();
-        let journal = Mutex::new(Journal { taken, ..Journal::default() });
+        let journal = Mutex::new(Journal::new(copies.keys().cloned()));
         let (round_trip, writing) = (Mutex::new(round_trip), Mutex::default());
         Ok(Self { tables, members, copies, network, round_trip, journal, writing })
     }
@@ -315,81 +289,6 @@ impl Strong {
         let key: Item = names.iter().map(part).collect::<Option<_>>()?;
         Some(Target { item: ItemKey::new(table, &key).ok()?, key })
     }
-}
-
-impl Journal {
-    /// Writes to the copy what it lacks: all of it, or what has arrived at `now`.
-    fn take_over(&mut self, region: &str, copy: &Copy, now: Option<Instant>) -> Result<(), DynoxideError> {
-        let Some(taken) = self.taken.get_mut(region) else { return Ok(()) };
-        while let Some(entry) = self.entries.get(*taken - self.trimmed)
-            && now.is_none_or(|now| entry.arrives <= now)
-        {
-            entry.change.write_to(&copy.database)?;
-            copy.streams.written(&[entry.change.item.table.to_string()]);
-            *taken += 1;
-        }
-        Ok(())
-    }
-
-    /// A change that the copy of `region`, which has taken everything over, has made.
-    fn add(&mut self, region: &str, change: Change, arrives: Instant) {
-        self.entries.push_back(Entry { change, arrives });
-        if let Some(taken) = self.taken.get_mut(region) {
-            *taken += 1;
-        }
-    }
-
-    fn trim(&mut self) {
-        let everybody = self.taken.values().min().copied().unwrap_or(0);
-        self.entries.drain(..everybody - self.trimmed);
-        self.trimmed = everybody;
-    }
-}
-
-impl Journal {
-    /// The copy is going to write the item: should the process end, the others have to take it over.
-    fn keep(&mut self, copy: &Copy, item: &ItemKey) -> rusqlite::Result<()> {
-        if let Some(kept) = &copy.kept {
-            self.kept = true;
-            kept.agree(item)?;
-        }
-        Ok(())
-    }
-
-    /// Empties the files when every replica has everything.
-    fn forget(&mut self, copies: &BTreeMap<String, Copy>) -> rusqlite::Result<()> {
-        if self.kept && self.entries.is_empty() {
-            self.kept = false;
-            copies.values().filter_map(|copy| copy.kept.as_ref()).try_for_each(|kept| kept.spread())?;
-        }
-        Ok(())
-    }
-}
-
-/// Gives every copy what another one wrote before a restart: of each item the last write.
-fn level(copies: &BTreeMap<String, Copy>) -> Result<(), ReplicaError> {
-    let mut agreed: Vec<(Agreed, &Copy)> = Vec::new();
-    for copy in copies.values() {
-        let own = copy.kept.as_ref().map(|kept| kept.agreed()).transpose()?;
-        agreed.extend(own.into_iter().flatten().map(|agreed| (agreed, copy)));
-    }
-    agreed.sort_by_key(|(agreed, _)| agreed.written_us);
-    let last: HashMap<ItemKey, (Item, &Copy)> =
-        agreed.into_iter().map(|(Agreed { item, key, .. }, copy)| (item, (key, copy))).collect();
-    for (item, (key, writer)) in last {
-        let table = item.table.to_string();
-        let failed =
-            |error: DynoxideError| ReplicaError::Write { table: table.clone(), reason: error.to_string() };
-        let image = change::read(&writer.database, &table, &key).map_err(failed)?;
-        let change = Change { item, key, image };
-        for copy in copies.values() {
-            if change::read(&copy.database, &table, &change.key).map_err(failed)? != change.image {
-                change.write_to(&copy.database).map_err(failed)?;
-            }
-        }
-    }
-    copies.values().filter_map(|copy| copy.kept.as_ref()).try_for_each(|kept| kept.spread())?;
-    Ok(())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
