@@ -18,7 +18,6 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -39,6 +38,7 @@ use crate::functions::outcome::Outcome;
 use crate::keys::{SealingKeys, SealingKeysError};
 use crate::logs::{Line, Logs, Source};
 use crate::schedules::Schedules;
+use crate::services::control::{JsonBody, message};
 use crate::services::delivery::Deliveries;
 use crate::services::sqs::{QueueError, Queues};
 use crate::services::trail::Passed;
@@ -116,22 +116,16 @@ async fn processes(State(control): State<Control>) -> Response {
     Json(json!({ "processes": control.functions.ps() })).into_response()
 }
 
-async fn kill(State(control): State<Control>, request: Result<Json<KillRequest>, JsonRejection>) -> Response {
-    let Json(KillRequest { function }) = match request {
-        Ok(request) => request,
-        Err(rejection) => return message(StatusCode::BAD_REQUEST, &rejection.body_text()),
-    };
+async fn kill(State(control): State<Control>, JsonBody(request): JsonBody<KillRequest>) -> Response {
+    let KillRequest { function } = request;
     match control.functions.kill(&function).await {
         Some(pids) => Json(json!({ "killed": pids.len(), "pids": pids })).into_response(),
         None => no_function(&control.functions, &function),
     }
 }
 
-async fn fire(State(control): State<Control>, request: Result<Json<FireRequest>, JsonRejection>) -> Response {
-    let Json(FireRequest { schedule, at }) = match request {
-        Ok(request) => request,
-        Err(rejection) => return message(StatusCode::BAD_REQUEST, &rejection.body_text()),
-    };
+async fn fire(State(control): State<Control>, JsonBody(request): JsonBody<FireRequest>) -> Response {
+    let FireRequest { schedule, at } = request;
     match control.schedules.fire(&schedule, at).await {
         Ok(Outcome::Answered(answer)) => {
             ([("content-type", "application/json")], Body::from(answer)).into_response()
@@ -258,8 +252,4 @@ fn gap(lost: u64) -> Arc<Line> {
 fn no_function(functions: &Functions, name: &str) -> Response {
     let known = functions.names().collect::<Vec<_>>().join(", ");
     message(StatusCode::NOT_FOUND, &format!("there is no function {name}; there are {known}"))
-}
-
-fn message(status: StatusCode, text: &str) -> Response {
-    (status, Json(json!({ "message": text }))).into_response()
 }

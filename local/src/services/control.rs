@@ -15,15 +15,15 @@
 //! | `DELETE /usage` | 200, the last snapshot; counting ends |
 //! | `GET /access` | 200 `{"used": [...], "unused": [...], "denied": [...]}`, [`Grant`](super::access::Grant)s and [`Denied`](super::access::Denied) |
 //!
-//! Errors are `{"message": "..."}`.
+//! Errors are `{"message": "..."}`, here and in the other control APIs, which use `JsonBody` and `message` as well.
 
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Controls;
@@ -44,14 +44,8 @@ async fn rules(State(controls): State<Controls>) -> Response {
     Json(json!({"rules": controls.faults.statuses()})).into_response()
 }
 
-/// The rule by way of a `Value`: serde finds no numbers in tagged types of JSON text otherwise, since `serde_json` keeps their
-/// digits (`arbitrary_precision`).
-async fn add(State(controls): State<Controls>, body: Result<Json<Value>, JsonRejection>) -> Response {
-    match body.map(|Json(body)| serde_json::from_value::<Rule>(body)) {
-        Ok(Ok(rule)) => Json(json!({"id": controls.faults.add(rule)})).into_response(),
-        Ok(Err(error)) => message(StatusCode::BAD_REQUEST, &error.to_string()),
-        Err(rejection) => message(StatusCode::BAD_REQUEST, &rejection.body_text()),
-    }
+async fn add(State(controls): State<Controls>, JsonBody(rule): JsonBody<Rule>) -> Response {
+    Json(json!({"id": controls.faults.add(rule)})).into_response()
 }
 
 async fn clear(State(controls): State<Controls>) -> Response {
@@ -112,7 +106,24 @@ fn found(id: u64, status: Option<Status>) -> Response {
     }
 }
 
-fn message(status: StatusCode, text: &str) -> Response {
+/// A request's body. One that is no JSON, or not of type `T`, is refused with 400.
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+/// By way of a `Value`: serde finds no numbers in tagged types of JSON text otherwise, since `serde_json` keeps their digits
+/// (`arbitrary_precision`).
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let refused = |reason: String| message(StatusCode::BAD_REQUEST, &reason);
+        let body = Json::<Value>::from_request(request, state).await;
+        let Json(body) = body.map_err(|rejection| refused(rejection.body_text()))?;
+        serde_json::from_value(body).map(Self).map_err(|error| refused(error.to_string()))
+    }
+}
+
+/// An error.
+pub(crate) fn message(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({"message": text}))).into_response()
 }
 
@@ -164,6 +175,19 @@ mod tests {
         let (status, body) = call(&controls, "POST", "/faults", json!({"effect": {"kind": "explode"}})).await;
         assert_eq!(status, 400);
         assert!(body["message"].as_str().unwrap().contains("explode"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_no_json_is_refused_with_a_message() {
+        for content_type in ["application/json", "text/plain"] {
+            let request = Request::post("/faults").header("content-type", content_type);
+            let controls = Controls::new(Access::unrestricted());
+            let answer = routes(controls).oneshot(request.body(Body::from("rule")).unwrap()).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert!(body["message"].is_string(), "{body}");
+        }
     }
 
     #[tokio::test]
