@@ -1,5 +1,6 @@
 //! A running local region.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ pub(crate) struct Ready {
     s3: String,
     sqs: String,
     region: String,
+    tables: BTreeMap<String, String>,
     access_key_id: String,
     secret_access_key: String,
 }
@@ -82,6 +84,11 @@ impl TestRegion {
     /// AWS's name of the region.
     pub fn aws_region(&self) -> &str {
         &self.ready.region
+    }
+
+    /// The name of the table with this logical id.
+    pub fn table(&self, logical_id: &str) -> &str {
+        &self.ready.tables[logical_id]
     }
 
     /// Where the HTTP API is.

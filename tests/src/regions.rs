@@ -75,10 +75,14 @@ impl TestRegions {
         self.control("POST", &format!("/{name}/up")).send().await.expect(200)
     }
 
+    /// All that is told of them.
+    pub async fn overview(&self) -> Value {
+        self.control("GET", "").send().await.expect(200).body
+    }
+
     /// What each is, as `cargo dev -- region ls` lists them.
     pub async fn list(&self) -> Vec<Value> {
-        let listed = self.control("GET", "").send().await.expect(200);
-        listed.body["regions"].as_array().expect("a list of regions").clone()
+        self.overview().await["regions"].as_array().expect("a list of regions").clone()
     }
 
     /// Process id of all of them.

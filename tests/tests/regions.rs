@@ -68,9 +68,16 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 
 /// Whether the region's own copy of the orders table has the order.
 async fn has_order(region: &TestRegion, order_id: &str) -> bool {
-    let get = region.dynamodb().get_item().table_name("sojourn-live-orders").consistent_read(true);
+    let get = region.dynamodb().get_item().table_name(region.table("OrdersTable")).consistent_read(true);
     let row = get.key("orderId", AttributeValue::S(order_id.to_owned())).send().await.unwrap();
     row.item.is_some()
+}
+
+/// What is told of the replication from one region to another.
+async fn link(regions: &TestRegions, from: &str, to: &str) -> Value {
+    let overview = regions.overview().await;
+    let mut links = overview["links"].as_array().unwrap().iter();
+    links.find(|link| link["from"] == from && link["to"] == to).unwrap().clone()
 }
 
 /// Round trips that functions wait for since the recording began.
@@ -129,8 +136,11 @@ async fn an_order_arrives_in_every_region_unless_they_are_cut_off_and_once_they_
     let (taiwan, singapore) = (regions.region("taiwan"), regions.region("singapore"));
     until("singapore", async || has_order(singapore, &second).await).await;
     assert!(!has_order(taiwan, &second).await, "it came across a cut");
+    let cut_off = link(&regions, "tokyo", "taiwan").await;
+    assert!(cut_off["pending"].as_u64() > Some(0) && cut_off["oldestMs"].is_u64(), "{cut_off}");
     regions.control("POST", "/heal").send().await.expect(204);
     until("taiwan", async || has_order(taiwan, &second).await).await;
+    until("nothing pending", async || link(&regions, "tokyo", "taiwan").await["pending"] == 0).await;
 }
 
 #[tokio::test]
@@ -164,8 +174,13 @@ async fn the_front_door_leads_to_the_nearest_region_and_past_one_that_is_down() 
     until("tokyo", async || answered_by().await.as_deref() == Some("tokyo")).await;
     regions.down("tokyo").await;
     until("another region", async || answered_by().await.is_some_and(|region| region != "tokyo")).await;
+    let health = async || regions.list().await.iter().map(|one| one["healthy"].clone()).collect::<Vec<_>>();
+    assert_eq!(health().await, [true, false, true]);
     regions.up("tokyo").await;
     until("tokyo again", async || answered_by().await.as_deref() == Some("tokyo")).await;
+    assert_eq!(health().await, [true, true, true]);
+    let failover = regions.overview().await["failover"].clone();
+    assert_eq!(failover, json!({"hereMs": 2_300, "inTheCloudMs": 96_000}));
 }
 
 #[tokio::test]
@@ -312,7 +327,7 @@ async fn the_command_line_lists_breaks_and_mends_regions_and_asks_one_of_them() 
     assert!(said(&ask(&regions, &["region", "down", "tokyo"]).await).contains("tokyo is down"));
     let listed = said(&ask(&regions, &["region", "ls"]).await);
     let line = |name: &str| listed.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
-    assert!(line("taiwan").contains(" up ") && line("tokyo").contains(" down "), "{listed}");
+    assert!(line("taiwan").contains(" up    healthy ") && line("tokyo").contains(" down "), "{listed}");
     assert!(said(&ask(&regions, &["region", "up", "tokyo"]).await).contains("tokyo is up at http://"));
     regions.region("tokyo").call("GET", "/health").send().await.expect(200);
     let unknown = ask(&regions, &["region", "down", "kyoto"]).await;

@@ -1,31 +1,30 @@
 //! `cargo dev -- region`: lists, breaks and mends regions that run together.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::client::{client, running, send, unreachable};
 use super::{CliError, Running, print};
 use crate::region::Condition;
-use crate::regions::control::{LagRequest, PATH, Partition, Status};
-
-#[derive(Deserialize)]
-struct Listed {
-    regions: Vec<Status>,
-}
+use crate::regions::control::{LagRequest, Overview, PATH, Partition, Status};
 
 pub(super) async fn list(target: &Running) -> Result<(), CliError> {
     let url = format!("{}{PATH}", running(target)?.control()?);
     let response = send(&url, client(&url)?.get(&url)).await?;
-    let Listed { regions } = response.json().await.map_err(|source| unreachable(&url, source))?;
+    let Overview { regions, .. } = response.json().await.map_err(|source| unreachable(&url, source))?;
     print(&format!(
-        "{:<12} {:<16} {:<5} {:>9}  {:<24} {}",
-        "REGION", "AWS", "STATE", "PROCESSES", "HTTP", "WS"
+        "{:<12} {:<16} {:<5} {:<9} {:<8} {:>9}  {:<24} {}",
+        "REGION", "AWS", "STATE", "HEALTH", "SINCE", "PROCESSES", "HTTP", "WS"
     ))?;
-    for Status { name, region, condition, http, ws } in regions {
+    for Status { name, region, condition, http, ws, healthy, since } in regions {
         let (state, processes) = match condition {
             Condition::Up { processes } => ("up", processes.to_string()),
             Condition::Down => ("down", "-".to_owned()),
         };
-        print(&format!("{name:<12} {region:<16} {state:<5} {processes:>9}  {http:<24} {ws}"))?;
+        let health = if healthy { "healthy" } else { "unhealthy" };
+        let since = since.strftime("%H:%M:%S");
+        print(&format!(
+            "{name:<12} {region:<16} {state:<5} {health:<9} {since:<8} {processes:>9}  {http:<24} {ws}"
+        ))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! 2. A status of 2xx or 3xx within [`timeout`](Failover::timeout) passes. Everything else fails.
 //! 3. [`threshold`](Failover::threshold) failures in a row make a region unhealthy, as many passes in a row healthy
 //!    again. One threshold serves both directions, as `FailureThreshold` does.
-//! 4. Each change is logged, and kept in a list of bounded length.
+//! 4. Each change is logged, and kept in a list of bounded length. The control API tells what is believed now, and since when.
 //!
 //! A region is healthy until checks say otherwise, as a new health check is in Route 53
 //! (<https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/dns-failover-determining-health-of-endpoints.html>).
@@ -12,7 +12,6 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -41,6 +40,8 @@ pub struct RegionHealth {
     pub region: String,
     /// Whether clients are sent there.
     pub healthy: bool,
+    /// When that began: the last change, or the opening of the front door.
+    pub since: Timestamp,
 }
 
 /// A region that became healthy or unhealthy.
@@ -59,8 +60,8 @@ pub struct HealthChange {
 
 /// The health of all regions, by their index.
 #[derive(Debug)]
-pub(super) struct Health {
-    regions: Vec<(String, AtomicBool)>,
+pub struct Health {
+    regions: Vec<Mutex<RegionHealth>>,
     changes: Mutex<VecDeque<HealthChange>>,
 }
 
@@ -81,28 +82,23 @@ enum Failure {
 
 impl Health {
     pub(super) fn new(regions: impl Iterator<Item = String>) -> Self {
-        Self {
-            regions: regions.map(|name| (name, AtomicBool::new(true))).collect(),
-            changes: Mutex::default(),
-        }
+        let since = clock::now();
+        let healthy = |region| Mutex::new(RegionHealth { region, healthy: true, since });
+        Self { regions: regions.map(healthy).collect(), changes: Mutex::default() }
     }
 
     pub(super) fn is_healthy(&self, region: usize) -> bool {
-        self.regions[region].1.load(Ordering::Relaxed)
+        lock(&self.regions[region]).healthy
     }
 
-    pub(super) fn read(&self) -> Vec<RegionHealth> {
-        let regions = self.regions.iter();
-        regions
-            .map(|(name, healthy)| RegionHealth {
-                region: name.clone(),
-                healthy: healthy.load(Ordering::Relaxed),
-            })
-            .collect()
+    /// Of each region, in the order of the list.
+    pub fn read(&self) -> Vec<RegionHealth> {
+        self.regions.iter().map(|region| lock(region).clone()).collect()
     }
 
-    pub(super) fn changes(&self) -> Vec<HealthChange> {
-        self.lock().iter().cloned().collect()
+    /// The last changes, the oldest one first.
+    pub fn changes(&self) -> Vec<HealthChange> {
+        lock(&self.changes).iter().cloned().collect()
     }
 
     /// Checks a region for ever.
@@ -126,20 +122,23 @@ impl Health {
 
     /// Makes a region healthy or unhealthy.
     pub(super) fn change(&self, region: usize, healthy: bool, reason: String) {
-        let (name, state) = &self.regions[region];
-        state.store(healthy, Ordering::Relaxed);
-        tracing::warn!(region = name, healthy, reason, "a region's health changed");
-        let mut changes = self.lock();
+        let at = clock::now();
+        let mut known = lock(&self.regions[region]);
+        (known.healthy, known.since) = (healthy, at);
+        let region = known.region.clone();
+        drop(known);
+        tracing::warn!(region, healthy, reason, "a region's health changed");
+        let mut changes = lock(&self.changes);
         if changes.len() == MAX_CHANGES {
             changes.pop_front();
         }
-        changes.push_back(HealthChange { at: clock::now(), region: name.clone(), healthy, reason });
+        changes.push_back(HealthChange { at, region, healthy, reason });
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<HealthChange>> {
-        // A list has no half-done state worth refusing.
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Nothing here has a half-done state worth refusing.
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn check(region: SocketAddr) -> Result<StatusCode, Failure> {
@@ -192,6 +191,15 @@ mod tests {
         }
         let changes = health.changes();
         assert_eq!((changes.len(), changes[0].reason.as_str()), (MAX_CHANGES, "1"));
-        assert_eq!(health.read(), [RegionHealth { region: "tokyo".to_owned(), healthy: false }]);
+    }
+
+    #[test]
+    fn what_is_believed_of_a_region_is_told_with_the_time_since_when() {
+        let health = Health::new(["taiwan", "tokyo"].map(str::to_owned).into_iter());
+        let opened = health.read()[1].since;
+        health.change(1, false, String::new());
+        let [taiwan, tokyo] = &health.read()[..] else { panic!("two regions") };
+        assert_eq!((taiwan.healthy, taiwan.since), (true, opened));
+        assert_eq!((tokyo.healthy, tokyo.since), (false, health.changes()[0].at));
     }
 }

@@ -30,18 +30,16 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use hyper::service::service_fn;
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use url::Url;
 
 pub use self::answer::{REGION, REGION_UNREACHABLE, TOO_MANY_SOCKETS, UNKNOWN_PLACE};
 use self::counts::Counts;
 pub use self::counts::RegionCounts;
 use self::door::{Client, Door};
 pub use self::failover::{Failover, ROUTE_53};
-use self::health::Health;
-pub use self::health::{HealthChange, RegionHealth};
+pub use self::health::{Health, HealthChange, RegionHealth};
 pub use self::near::NEAR;
 use self::places::Places;
 use self::resolver::Resolver;
@@ -56,10 +54,12 @@ const MAX_CONNECTIONS: usize = 4_096;
 pub struct Region {
     /// Its name, which is also the place where it is.
     pub name: String,
-    /// Of the HTTP API: `http://127.0.0.1:3000`.
-    pub http: Url,
-    /// Of the WebSocket API, with its stage: `ws://127.0.0.1:3001/local`.
-    pub websocket: Url,
+    /// Of the HTTP API.
+    pub http: SocketAddr,
+    /// Of the WebSocket API.
+    pub websocket: SocketAddr,
+    /// The WebSocket API's stage: `local`.
+    pub stage: String,
 }
 
 /// Where the front door listens. Port 0 picks a free one.
@@ -83,17 +83,6 @@ pub enum StartError {
     /// A name that is there twice, or cannot stand in a header.
     #[error("{0:?} cannot be a region's name here: it is there twice, or cannot stand in a header")]
     Name(String),
-    /// An address of another scheme, or without a host.
-    #[error("{0} is no address of a gateway: those are http:// and ws://")]
-    Address(Url),
-    /// An address that leads nowhere.
-    #[error("{url} cannot be resolved")]
-    Resolve {
-        /// The address.
-        url: Url,
-        /// The system's reason.
-        source: io::Error,
-    },
     /// One name cannot lead to several stages.
     #[error("the WebSocket APIs of the regions have different stages")]
     Stages,
@@ -131,11 +120,8 @@ impl FrontDoor {
         }
         let names = names(regions)?;
         let stage = stage(regions)?;
-        let (mut http, mut websocket) = (Vec::new(), Vec::new());
-        for region in regions {
-            http.push(resolve(&region.http, "http").await?);
-            websocket.push(resolve(&region.websocket, "ws").await?);
-        }
+        let http: Vec<SocketAddr> = regions.iter().map(|region| region.http).collect();
+        let websocket: Vec<SocketAddr> = regions.iter().map(|region| region.websocket).collect();
         let (http_listener, http_address) = listen(addresses.http).await?;
         let (websocket_listener, websocket_address) = listen(addresses.websocket).await?;
 
@@ -168,7 +154,7 @@ impl FrontDoor {
         servers.spawn(serve(door(&websocket, Some(Arc::clone(&sockets))), websocket_listener, stopping));
         Ok(Self {
             http_url: format!("http://{http_address}"),
-            websocket_url: format!("ws://{websocket_address}{stage}"),
+            websocket_url: format!("ws://{websocket_address}/{stage}"),
             regions: regions.iter().map(|region| region.name.clone()).zip(counts).collect(),
             health,
             sockets,
@@ -188,14 +174,9 @@ impl FrontDoor {
         &self.websocket_url
     }
 
-    /// Which regions are healthy, in the order of the list.
-    pub fn health(&self) -> Vec<RegionHealth> {
-        self.health.read()
-    }
-
-    /// The last changes of health, the oldest one first.
-    pub fn health_changes(&self) -> Vec<HealthChange> {
-        self.health.changes()
+    /// What the front door believes of the regions.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
     }
 
     /// What went to each region, in the order of the list.
@@ -245,22 +226,11 @@ fn names(regions: &[Region]) -> Result<Vec<HeaderValue>, StartError> {
     regions.iter().map(name).collect()
 }
 
-/// The path of the WebSocket APIs: `/local`, or nothing.
-fn stage(regions: &[Region]) -> Result<String, StartError> {
-    let mut paths = regions.iter().map(|region| region.websocket.path().trim_end_matches('/'));
-    let stage = paths.next().unwrap_or_default();
-    if paths.all(|path| path == stage) { Ok(stage.to_owned()) } else { Err(StartError::Stages) }
-}
-
-async fn resolve(url: &Url, scheme: &str) -> Result<SocketAddr, StartError> {
-    let (Some(host), Some(port), true) =
-        (url.host_str(), url.port_or_known_default(), url.scheme() == scheme)
-    else {
-        return Err(StartError::Address(url.clone()));
-    };
-    let unresolved = |source| StartError::Resolve { url: url.clone(), source };
-    let mut found = lookup_host(format!("{host}:{port}")).await.map_err(unresolved)?;
-    found.next().ok_or_else(|| unresolved(io::ErrorKind::NotFound.into()))
+/// The stage of the WebSocket APIs.
+fn stage(regions: &[Region]) -> Result<&str, StartError> {
+    let mut stages = regions.iter().map(|region| region.stage.as_str());
+    let stage = stages.next().unwrap_or_default();
+    if stages.all(|other| other == stage) { Ok(stage) } else { Err(StartError::Stages) }
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -78,12 +78,6 @@ pub enum RegionError {
     /// The front door of several regions.
     #[error(transparent)]
     FrontDoor(#[from] front_door::StartError),
-    /// Nothing to run.
-    #[error("no region was named")]
-    None,
-    /// A region's address that leads nowhere.
-    #[error("{0} is no URL")]
-    Url(String),
     /// The ready file.
     #[error(transparent)]
     Ready(#[from] ReadyError),

@@ -26,6 +26,7 @@ use std::collections::BTreeSet;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use crate::front_door;
 use crate::functions::{FunctionSpec, Settings};
 use crate::keys::SealingKeys;
 use crate::logs::Logs;
@@ -189,6 +190,16 @@ impl Region {
         }
     }
 
+    /// Where the front door finds its gateways.
+    pub(crate) fn gateways(&self) -> front_door::Region {
+        front_door::Region {
+            name: self.name.clone(),
+            http: self.ports.http.address,
+            websocket: self.ports.websocket.address,
+            stage: stage(&self.stack).to_owned(),
+        }
+    }
+
     /// The secrets that hold the keys which seal session payloads.
     pub(crate) fn sealing_secrets(&self) -> impl Iterator<Item = &str> {
         services::sealing_secrets(&self.stack)
@@ -247,12 +258,16 @@ fn spec(
     })
 }
 
+/// The WebSocket API's stage.
+fn stage(stack: &Stack) -> &str {
+    stack.websocket_api.as_ref().map_or("", |api| api.stage.as_str())
+}
+
 fn ready(stack: &Stack, endpoints: Endpoints, controls: &Controls, [http, websocket]: [&Port; 2]) -> Ready {
     let operator = controls.access.operator();
-    let stage = stack.websocket_api.as_ref().map_or("", |api| api.stage.as_str());
     Ready {
         http: format!("http://{}", http.address),
-        ws: format!("ws://{}/{stage}", websocket.address),
+        ws: format!("ws://{}/{}", websocket.address, stage(stack)),
         lambda: endpoints.lambda,
         dynamodb: endpoints.dynamodb,
         s3: endpoints.s3,
@@ -261,6 +276,7 @@ fn ready(stack: &Stack, endpoints: Endpoints, controls: &Controls, [http, websoc
         sns: endpoints.sns,
         eventbridge: endpoints.eventbridge,
         region: stack.arns.region().to_owned(),
+        tables: stack.tables.iter().map(|table| (table.logical_id.clone(), table.name.clone())).collect(),
         access_key_id: operator.access_key_id.clone(),
         secret_access_key: operator.secret_access_key.clone(),
     }

@@ -41,6 +41,8 @@ pub struct Ready {
     pub eventbridge: String,
     /// AWS's name of the region; `local` for one that runs alone.
     pub region: String,
+    /// The tables' names, by their logical ids.
+    pub tables: BTreeMap<String, String>,
     /// The operator's key.
     pub access_key_id: String,
     /// Its secret; new at every start.
@@ -312,6 +314,7 @@ mod tests {
             sns: text(),
             eventbridge: text(),
             region: text(),
+            tables: BTreeMap::new(),
             access_key_id: text(),
             secret_access_key: "do not show".to_owned(),
         }))

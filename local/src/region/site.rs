@@ -9,6 +9,7 @@ use super::error::RegionError;
 use super::ports::Port;
 use crate::keys::KeyRing;
 use crate::template::arn::Arns;
+use crate::template::global::GlobalStack;
 use crate::template::model::Stack;
 use crate::template::{self, Context, TemplateError};
 
@@ -62,11 +63,15 @@ impl Site {
         &self.keys
     }
 
-    /// The template as this region has it, with the public keys of all regions.
-    pub(crate) fn stack(&self, template: &Path, jwks: &str) -> Result<Stack, TemplateError> {
+    /// The template as this region has it, with the public keys of all regions and its replicas of the tables that they share.
+    pub(crate) fn stack(
+        &self,
+        template: &Path,
+        jwks: &str,
+        shared: &GlobalStack,
+    ) -> Result<Stack, TemplateError> {
         let mut parameters = self.place.parameters.clone();
         parameters.insert(JWKS_PARAMETER.to_owned(), jwks.to_owned());
-        let shared = template::shared(template, &parameters)?;
         let arns = self.place.arns.clone();
         let context = Context {
             global_tables: if self.place.name.is_empty() {

@@ -3,7 +3,7 @@
 //!
 //! | call | answer |
 //! |---|---|
-//! | `GET` | 200 `{"regions": [...], "pending": 3}`, each a [`Status`], in the order in which they were named; `pending` counts changes of items that another region has not got |
+//! | `GET` | 200, an [`Overview`] |
 //! | `POST {name}/down` | 200, a [`Status`], when its processes are gone; 404 |
 //! | `POST {name}/up` | 200, a [`Status`], when it serves again; 404; 500 if it can't |
 //! | `POST partition`, `{"between": [A, B]}` | 204: from now on they do not reach each other; 404. The witness of the agreement table is known by AWS's name |
@@ -13,18 +13,41 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::members::Members;
+use crate::front_door::{Failover, Health, ROUTE_53, RegionHealth};
 use crate::region::{Condition, Region, RegionError};
-use crate::services::dynamodb::replication::Lag;
+use crate::services::control::{JsonBody, message};
+use crate::services::dynamodb::replication::{Lag, ReplicationError};
+
+/// What the API controls.
+#[derive(Clone)]
+pub(super) struct Control {
+    pub(super) members: Arc<Members>,
+    /// As the front door sees it.
+    pub(super) health: Arc<Health>,
+    /// The front door's settings.
+    pub(super) failover: Failover,
+}
+
+/// All of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overview {
+    /// In the order in which they were named.
+    pub regions: Vec<Status>,
+    /// Replication from each region to each other one.
+    pub links: Vec<LinkStatus>,
+    /// How long health checks and DNS may lead clients to a lost region.
+    pub failover: FailoverShare,
+}
 
 /// The path of the API.
 pub const PATH: &str = "/_sojourn/regions";
@@ -42,22 +65,68 @@ pub struct Status {
     pub http: String,
     /// Its WebSocket API.
     pub ws: String,
+    /// Whether the front door sends clients there: what its health checks found last.
+    pub healthy: bool,
+    /// Since when it does, or does not.
+    pub since: Timestamp,
 }
 
-impl Status {
-    async fn of(region: &Region) -> Self {
-        Self {
-            name: region.name.clone(),
-            region: region.ready.region.clone(),
-            condition: region.condition().await,
-            http: region.ready.http.clone(),
-            ws: region.ready.ws.clone(),
+/// The way of changes from one region to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkStatus {
+    /// Where they were made, by name.
+    pub from: String,
+    /// Where they go.
+    pub to: String,
+    /// Changes of items that have not arrived.
+    pub pending: usize,
+    /// The age of the oldest of them; absent if there is none.
+    pub oldest_ms: Option<u64>,
+}
+
+/// The longest that a client of a lost region is sent there: until checks have noticed, and the DNS answer of before has run out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverShare {
+    /// By the front door.
+    pub here_ms: u64,
+    /// By Route 53's fastest settings.
+    pub in_the_cloud_ms: u64,
+}
+
+impl Control {
+    async fn statuses(&self) -> Vec<Status> {
+        let mut statuses = Vec::new();
+        for (region, health) in self.members.all().iter().zip(self.health.read()) {
+            let RegionHealth { healthy, since, .. } = health;
+            statuses.push(Status {
+                name: region.name.clone(),
+                region: region.ready.region.clone(),
+                condition: region.condition().await,
+                http: region.ready.http.clone(),
+                ws: region.ready.ws.clone(),
+                healthy,
+                since,
+            });
         }
+        statuses
+    }
+
+    fn links(&self) -> Result<Vec<LinkStatus>, ReplicationError> {
+        let Some(replication) = self.members.replication() else { return Ok(Vec::new()) };
+        let links = replication.pending()?.into_iter().map(|link| LinkStatus {
+            from: self.members.name(&link.from).to_owned(),
+            to: self.members.name(&link.to).to_owned(),
+            pending: link.changes,
+            oldest_ms: link.oldest.map(millis),
+        });
+        Ok(links.collect())
     }
 }
 
 /// The API's routes.
-pub(super) fn router(members: Arc<Members>) -> Router {
+pub(super) fn router(control: Control) -> Router {
     let routes = Router::new()
         .route("/", get(list))
         .route("/{name}/down", post(down))
@@ -65,21 +134,15 @@ pub(super) fn router(members: Arc<Members>) -> Router {
         .route("/partition", post(partition))
         .route("/heal", post(heal))
         .route("/lag", post(lag))
-        .with_state(members);
+        .with_state(control);
     Router::new().nest(PATH, routes)
 }
 
-async fn list(State(members): State<Arc<Members>>) -> Response {
-    let mut regions = Vec::new();
-    for region in members.all() {
-        regions.push(Status::of(region).await);
-    }
-    let pending = members.replication().map_or(Ok(Vec::new()), |replication| replication.pending());
-    match pending {
-        Ok(links) => {
-            let pending: usize = links.iter().map(|link| link.changes).sum();
-            Json(json!({ "regions": regions, "pending": pending })).into_response()
-        }
+async fn list(State(control): State<Control>) -> Response {
+    let longest = |failover: Failover| millis(failover.of_a_silence());
+    let failover = FailoverShare { here_ms: longest(control.failover), in_the_cloud_ms: longest(ROUTE_53) };
+    match control.links() {
+        Ok(links) => Json(Overview { regions: control.statuses().await, links, failover }).into_response(),
         Err(error) => message(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
@@ -102,14 +165,8 @@ pub struct LagRequest {
     pub max_ms: u64,
 }
 
-async fn partition(
-    State(members): State<Arc<Members>>,
-    request: Result<Json<Partition>, JsonRejection>,
-) -> Response {
-    let Json(Partition { between: [a, b] }) = match request {
-        Ok(request) => request,
-        Err(rejection) => return message(StatusCode::BAD_REQUEST, &rejection.body_text()),
-    };
+async fn partition(State(control): State<Control>, JsonBody(request): JsonBody<Partition>) -> Response {
+    let (members, Partition { between: [a, b] }) = (&control.members, request);
     let Some(replication) = members.replication() else { return StatusCode::NO_CONTENT.into_response() };
     match replication.partition(members.aws_name(&a), members.aws_name(&b)) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
@@ -117,48 +174,45 @@ async fn partition(
     }
 }
 
-async fn heal(State(members): State<Arc<Members>>) -> Response {
-    if let Some(replication) = members.replication() {
+async fn heal(State(control): State<Control>) -> Response {
+    if let Some(replication) = control.members.replication() {
         replication.heal();
     }
     StatusCode::NO_CONTENT.into_response()
 }
 
-async fn lag(
-    State(members): State<Arc<Members>>,
-    request: Result<Json<LagRequest>, JsonRejection>,
-) -> Response {
-    let Json(LagRequest { min_ms, max_ms }) = match request {
-        Ok(request) => request,
-        Err(rejection) => return message(StatusCode::BAD_REQUEST, &rejection.body_text()),
-    };
+async fn lag(State(control): State<Control>, JsonBody(request): JsonBody<LagRequest>) -> Response {
+    let LagRequest { min_ms, max_ms } = request;
     if min_ms > max_ms {
         return message(StatusCode::BAD_REQUEST, "minMs is more than maxMs");
     }
-    if let Some(replication) = members.replication() {
+    if let Some(replication) = control.members.replication() {
         let [min, max] = [min_ms, max_ms].map(Duration::from_millis);
         replication.set_lag(Lag { min, max });
     }
     StatusCode::NO_CONTENT.into_response()
 }
 
-async fn down(State(members): State<Arc<Members>>, Path(name): Path<String>) -> Response {
-    match members.find(&name) {
-        Some(region) => changed(region, members.down(region).await).await,
-        None => unknown(&members, &name),
+async fn down(State(control): State<Control>, Path(name): Path<String>) -> Response {
+    match control.members.find(&name) {
+        Some(region) => changed(&control, region, control.members.down(region).await).await,
+        None => unknown(&control.members, &name),
     }
 }
 
-async fn up(State(members): State<Arc<Members>>, Path(name): Path<String>) -> Response {
-    match members.find(&name) {
-        Some(region) => changed(region, members.up(region).await).await,
-        None => unknown(&members, &name),
+async fn up(State(control): State<Control>, Path(name): Path<String>) -> Response {
+    match control.members.find(&name) {
+        Some(region) => changed(&control, region, control.members.up(region).await).await,
+        None => unknown(&control.members, &name),
     }
 }
 
-async fn changed(region: &Region, outcome: Result<(), RegionError>) -> Response {
+async fn changed(control: &Control, region: &Region, outcome: Result<(), RegionError>) -> Response {
     match outcome {
-        Ok(()) => Json(Status::of(region).await).into_response(),
+        Ok(()) => {
+            let mut statuses = control.statuses().await.into_iter();
+            Json(statuses.find(|status| status.name == region.name)).into_response()
+        }
         Err(error) => message(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
@@ -168,6 +222,6 @@ fn unknown(members: &Members, name: &str) -> Response {
     message(StatusCode::NOT_FOUND, &format!("there is no region {name}; there are {}", known.join(", ")))
 }
 
-fn message(status: StatusCode, text: &str) -> Response {
-    (status, Json(json!({ "message": text }))).into_response()
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

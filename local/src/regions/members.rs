@@ -38,6 +38,11 @@ impl Members {
         self.find(name).map_or(name, |region| &region.ready.region)
     }
 
+    /// The name of the region that AWS calls `aws`.
+    pub(super) fn name<'a>(&'a self, aws: &'a str) -> &'a str {
+        self.regions.iter().find(|region| region.ready.region == aws).map_or(aws, |region| &region.name)
+    }
+
     /// Has one of the regions serve, and be reached by the others.
     pub(super) async fn up(&self, region: &Region) -> Result<(), RegionError> {
         region.up(&self.links.sealing_keys).await?;

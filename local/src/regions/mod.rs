@@ -15,12 +15,11 @@ mod links;
 mod members;
 pub mod places;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::front_door::{self, Addresses, Failover, FrontDoor};
+use crate::front_door::{Addresses, Failover, FrontDoor};
 use crate::functions::{Settings, resident_bytes};
 use crate::keys::KeyRing;
 use crate::logs::Logs;
@@ -28,9 +27,10 @@ use crate::region::{
     BuildError, Place, Port, Published, ReadyFile, Region, RegionError, Servers, Several, Site, Workspace,
     guarded, serve_apis,
 };
+use crate::template;
 use crate::template::global::GlobalStack;
 use crate::template::model::Stack;
-use crate::template::{self};
+use control::Control;
 use members::Members;
 
 /// What to run, and where.
@@ -38,7 +38,7 @@ use members::Members;
 pub struct Options {
     /// template.yaml.
     pub template: PathBuf,
-    /// One without a name, or several with names.
+    /// One without a name, or several with names, which share the same global tables.
     pub places: Vec<Place>,
     /// Where the front door of several regions listens.
     pub front: Addresses,
@@ -93,7 +93,8 @@ impl Regions {
         let began = Instant::now();
         let sites = options.places.iter().cloned().map(Site::open).collect::<Result<Vec<_>, _>>()?;
         let jwks = KeyRing::public_jwks_of(&sites.iter().map(Site::keys).collect::<Vec<_>>());
-        let stacks = sites.iter().map(|site| site.stack(&options.template, &jwks));
+        let shared = shared(options)?;
+        let stacks = sites.iter().map(|site| site.stack(&options.template, &jwks, &shared));
         let stacks = stacks.collect::<Result<Vec<_>, _>>()?;
         let before_build = began.elapsed();
 
@@ -106,7 +107,6 @@ impl Regions {
             .into_iter()
             .zip(stacks)
             .map(|(site, stack)| Region::start(site, stack, &workspace, &options.settings, logs));
-        let shared = shared(options)?;
         let members = Arc::new(Members::join(regions.collect::<Result<_, _>>()?, &shared)?);
         for region in members.all() {
             members.up(region).await?;
@@ -116,12 +116,14 @@ impl Regions {
             number => format!("{number} regions, each with {counts}"),
         });
 
-        let front = match members.all() {
-            [alone] if alone.name.is_empty() => None,
-            several => Some(open_front_door(several, options.front).await?),
-        };
         let mut servers = Servers::default();
-        let ready = ready(&members, front.as_ref(), &mut servers)?;
+        let (front, ready) = match members.all() {
+            [alone] if alone.name.is_empty() => (None, ReadyFile::One(Box::new(alone.ready.clone()))),
+            _ => {
+                let (front, ready) = lead(&members, options.front, &mut servers).await?;
+                (Some(front), ReadyFile::Several(ready))
+            }
+        };
         let mut published = vec![Published::in_list(&ready)?];
         if let Some(path) = &options.ready_file {
             published.push(Published::at(path, &ready)?);
@@ -161,37 +163,26 @@ fn shared(options: &Options) -> Result<GlobalStack, RegionError> {
     }
 }
 
-async fn open_front_door(regions: &[Region], addresses: Addresses) -> Result<FrontDoor, RegionError> {
-    let url = |text: &str| text.parse().map_err(|_| RegionError::Url(text.to_owned()));
-    let target = |region: &Region| {
-        let (http, websocket) = (url(&region.ready.http)?, url(&region.ready.ws)?);
-        Ok(front_door::Region { name: region.name.clone(), http, websocket })
-    };
-    let targets = regions.iter().map(target).collect::<Result<Vec<_>, RegionError>>()?;
-    Ok(FrontDoor::start(addresses, &targets, Failover::default()).await?)
-}
-
-/// What to write down. Several regions get an API that controls them.
-fn ready(
+/// Opens the front door of several regions, and the API that controls them.
+async fn lead(
     members: &Arc<Members>,
-    front: Option<&FrontDoor>,
+    addresses: Addresses,
     servers: &mut Servers,
-) -> Result<ReadyFile, RegionError> {
-    let Some(front) = front else {
-        let ready = members.all().first().map(|region| region.ready.clone());
-        return ready.map(|ready| ReadyFile::One(Box::new(ready))).ok_or(RegionError::None);
-    };
-    let regions: BTreeMap<_, _> =
-        members.all().iter().map(|region| (region.name.clone(), region.ready.clone())).collect();
+) -> Result<(FrontDoor, Several), RegionError> {
+    let gateways: Vec<_> = members.all().iter().map(Region::gateways).collect();
+    let failover = Failover::default();
+    let front = FrontDoor::start(addresses, &gateways, failover).await?;
     let port = Port::any()?;
-    let (listener, api) = (port.listener()?, guarded(control::router(Arc::clone(members))));
+    let control = Control { members: Arc::clone(members), health: Arc::clone(front.health()), failover };
+    let (listener, api) = (port.listener()?, guarded(control::router(control)));
     servers.spawn(|stopped| serve_apis(listener, api, stopped));
-    Ok(ReadyFile::Several(Several {
+    let ready = Several {
         front: front.http_url().to_owned(),
         front_ws: front.websocket_url().to_owned(),
         control: format!("http://{}", port.address),
-        regions,
-    }))
+        regions: members.all().iter().map(|region| (region.name.clone(), region.ready.clone())).collect(),
+    };
+    Ok((front, ready))
 }
 
 async fn build(

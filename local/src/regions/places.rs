@@ -4,16 +4,22 @@
 //! 2. What `[local]` sets comes before that: the stage and the processor are those of this machine. `--parameter` comes before both.
 //! 3. Their ports are free ones: the front door has the addresses of `--http` and `--ws`. Each region is told of the others.
 //! 4. Each keeps its data in a folder of its own name.
+//! 5. All name the same global tables, or none does: there is one global.yaml, and what replicates is in every region.
+//!
+//! Limits: three regions, since the template has parameters for two others.
 
 use std::net::SocketAddr;
 
 use crate::region::Place;
-use crate::template::TemplateError;
 use crate::template::arn::Arns;
 use crate::template::samconfig::{Deployment, SamConfig};
+use crate::template::{GLOBAL_TABLES, TemplateError};
 
 /// The template's parameters that name the other regions.
 const PEERS: [&str; 2] = ["FirstPeerRegion", "SecondPeerRegion"];
+
+/// A region and its peers. With more of them some topics would not be delivered everywhere.
+const MAX_REGIONS: usize = PEERS.len() + 1;
 
 /// Why a list of regions can't be run.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +38,25 @@ pub enum PlaceError {
         /// Which.
         name: String,
     },
+    /// More than the template's parameters can introduce to each other.
+    #[error(
+        "{count} regions are named, and no more than {MAX_REGIONS} run together: the template names each region's peers in {}",
+        PEERS.join(" and ")
+    )]
+    TooMany {
+        /// So many.
+        count: usize,
+    },
+    /// Their tables would not replicate.
+    #[error(
+        "the regions {one} and {other} have different values of {GLOBAL_TABLES}, so they share no tables"
+    )]
+    Apart {
+        /// The first region.
+        one: String,
+        /// One that differs.
+        other: String,
+    },
     /// samconfig.toml.
     #[error(transparent)]
     Config(#[from] TemplateError),
@@ -46,6 +71,9 @@ pub fn alone(wanted: Place, config: &SamConfig) -> Result<Place, PlaceError> {
 
 /// The regions of these names, each otherwise as `wanted`.
 pub fn named(names: &[String], wanted: &Place, config: &SamConfig) -> Result<Vec<Place>, PlaceError> {
+    if names.len() > MAX_REGIONS {
+        return Err(PlaceError::TooMany { count: names.len() });
+    }
     let mut places: Vec<Place> = Vec::new();
     for name in names {
         if places.iter().any(|place| place.name == *name) {
@@ -57,6 +85,11 @@ pub fn named(names: &[String], wanted: &Place, config: &SamConfig) -> Result<Vec
         };
         parameters.extend(config.local()?);
         parameters.extend(wanted.parameters.clone());
+        if let Some(one) = places.first()
+            && one.parameters.get(GLOBAL_TABLES) != parameters.get(GLOBAL_TABLES)
+        {
+            return Err(PlaceError::Apart { one: one.name.clone(), other: name.clone() });
+        }
         let free = |address: SocketAddr| SocketAddr::new(address.ip(), 0);
         places.push(Place {
             name: name.clone(),
@@ -97,6 +130,10 @@ mod tests {
         parameter_overrides = ['Stage=live', 'Issuer=shop', 'Limit=1']
         [tokyo.global.parameters]
         region = 'ap-northeast-1'
+        [dev.global.parameters]
+        region = 'ap-northeast-1'
+        [dev.deploy.parameters]
+        parameter_overrides = ['GlobalTables=dev']
         [default.global.parameters]
         stack_name = 'sojourn'";
 
@@ -133,9 +170,29 @@ mod tests {
     fn an_unknown_name_is_told_which_there_are_and_a_name_may_stand_once() {
         let refused = |names: &[&str]| places(names).unwrap_err().to_string();
         assert!(
-            refused(&["kyoto"]).ends_with("no environment kyoto with a region; there are: taiwan, tokyo")
+            refused(&["kyoto"])
+                .ends_with("no environment kyoto with a region; there are: dev, taiwan, tokyo")
         );
         assert!(refused(&["default"]).contains("no environment default with a region"));
         assert_eq!(refused(&["tokyo", "tokyo"]), "the region tokyo is named twice");
+    }
+
+    #[test]
+    fn more_regions_than_the_template_has_peers_for_are_refused() {
+        let refused = places(&["taiwan", "tokyo", "kyoto", "osaka"]).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "4 regions are named, and no more than 3 run together: the template names each region's peers in \
+             FirstPeerRegion and SecondPeerRegion"
+        );
+    }
+
+    #[test]
+    fn regions_that_share_different_tables_are_refused() {
+        let refused = places(&["taiwan", "dev"]).unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "the regions taiwan and dev have different values of GlobalTables, so they share no tables"
+        );
     }
 }

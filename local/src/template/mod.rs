@@ -102,7 +102,7 @@ const IGNORED: [&str; 17] = [
 const GLOBAL_TEMPLATE: &str = "global.yaml";
 
 /// The parameter of both templates that says what the names of global tables begin with.
-const GLOBAL_TABLES: &str = "GlobalTables";
+pub(crate) const GLOBAL_TABLES: &str = "GlobalTables";
 
 /// Loads the template at `path`. The replicas of [`Context::global_tables`] are among the stack's tables.
 pub fn load(path: &Path, context: &Context) -> Result<Stack, TemplateError> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, StatusCode};
-use sojourn_local::front_door::{Addresses, Failover, FrontDoor, StartError};
+use sojourn_local::front_door::{Addresses, Failover, FrontDoor, Region, StartError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -30,7 +30,7 @@ async fn three() -> [TestRegion; 3] {
     ]
 }
 
-fn addresses(regions: &[TestRegion]) -> Vec<sojourn_local::front_door::Region> {
+fn addresses(regions: &[TestRegion]) -> Vec<Region> {
     regions.iter().map(TestRegion::address).collect()
 }
 
@@ -60,7 +60,7 @@ async fn a_region_that_comes_back_gets_its_clients_again_and_both_changes_are_li
     regions[1].up().await;
     until_healthy(&door, "tokyo", true).await;
     assert_eq!(ask(&door, "tokyo").await, ok("tokyo"));
-    let changes = door.health_changes();
+    let changes = door.health().changes();
     let what: Vec<_> = changes.iter().map(|change| (change.region.as_str(), change.healthy)).collect();
     assert_eq!(what, [("tokyo", false), ("tokyo", true)]);
     assert!(changes[0].reason.starts_with("no connection: Connection refused"), "{}", changes[0].reason);
@@ -110,7 +110,7 @@ async fn a_region_that_answers_its_checks_with_an_error_or_too_late_is_unhealthy
     for (status, healthy) in [(500, false), (302, true), (404, false), (204, true)] {
         tokyo.answer_checks_with(status);
         until_healthy(&door, "tokyo", healthy).await;
-        let reason = door.health_changes().pop().unwrap().reason;
+        let reason = door.health().changes().pop().unwrap().reason;
         assert!(reason.starts_with(&format!("GET /health was answered {status}")), "{reason}");
         // It would answer other requests.
         assert_eq!(ask(&door, "tokyo").await, ok(if healthy { "tokyo" } else { "taiwan" }));
@@ -121,7 +121,7 @@ async fn a_region_that_answers_its_checks_with_an_error_or_too_late_is_unhealthy
     let brief = Failover { timeout: Duration::from_millis(50), ..FORGETFUL };
     let door = open(&[region("tokyo", silent, silent), taiwan.address()], brief).await;
     until_healthy(&door, "tokyo", false).await;
-    assert_eq!(door.health_changes()[0].reason, "GET /health was not answered in time");
+    assert_eq!(door.health().changes()[0].reason, "GET /health was not answered in time");
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn if_no_region_is_healthy_clients_go_where_they_would_if_all_were() {
     for region in &regions {
         region.answer_checks_with(503);
     }
-    until(|| door.health().iter().all(|region| !region.healthy)).await;
+    until(|| door.health().read().iter().all(|region| !region.healthy)).await;
     for place in ["taiwan", "tokyo", "singapore"] {
         assert_eq!(ask(&door, place).await, ok(place));
     }
@@ -156,7 +156,7 @@ async fn one_bad_check_changes_nothing() {
     });
     let door = open(&[region("tokyo", tokyo, tokyo)], QUICK).await;
     until(|| checks.load(Ordering::Relaxed) >= 10).await;
-    assert!(door.health_changes().is_empty(), "{:?}", door.health_changes());
+    assert!(door.health().changes().is_empty(), "{:?}", door.health().changes());
 }
 
 #[tokio::test]
@@ -191,12 +191,7 @@ async fn a_front_door_that_could_not_work_does_not_open() {
     assert!(matches!(start(&[good.clone(), good.clone()], QUICK).await, Some(StartError::Name(_))));
     let never = Failover { threshold: 0, ..QUICK };
     assert!(matches!(start(std::slice::from_ref(&good), never).await, Some(StartError::Settings)));
-    let mut swapped = good.clone();
-    std::mem::swap(&mut swapped.http, &mut swapped.websocket);
-    assert!(matches!(start(&[swapped], QUICK).await, Some(StartError::Address(_))));
-    let mut other = good.clone();
-    other.name = "taiwan".to_owned();
-    other.websocket.set_path("/other");
+    let other = Region { name: "taiwan".to_owned(), stage: "other".to_owned(), ..good.clone() };
     assert!(matches!(start(&[good.clone(), other], QUICK).await, Some(StartError::Stages)));
 
     let taken = TcpListener::bind(any).await.unwrap();

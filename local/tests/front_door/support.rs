@@ -29,11 +29,7 @@ pub(crate) async fn open(regions: &[Region], settings: Failover) -> FrontDoor {
 
 /// A region at two addresses.
 pub(crate) fn region(name: &str, http: SocketAddr, websocket: SocketAddr) -> Region {
-    Region {
-        name: name.to_owned(),
-        http: format!("http://{http}").parse().unwrap(),
-        websocket: format!("ws://{websocket}/local").parse().unwrap(),
-    }
+    Region { name: name.to_owned(), http, websocket, stage: "local".to_owned() }
 }
 
 /// Waits until `condition` holds.
@@ -48,7 +44,8 @@ pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
 
 /// Waits until the region's health is `healthy`.
 pub(crate) async fn until_healthy(door: &FrontDoor, region: &str, healthy: bool) {
-    until(|| door.health().iter().any(|known| known.region == region && known.healthy == healthy)).await;
+    until(|| door.health().read().iter().any(|known| known.region == region && known.healthy == healthy))
+        .await;
 }
 
 pub(crate) fn counts(door: &FrontDoor, region: &str) -> RegionCounts {
