@@ -32,7 +32,7 @@ pub struct Promise {
 }
 
 impl Promise {
-    fn new(name: &'static str, examined: usize, broken: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn new(name: &'static str, examined: usize, broken: impl IntoIterator<Item = String>) -> Self {
         let broken: Vec<String> = broken.into_iter().collect();
         let number = broken.len();
         Self { name, examined, broken: number, examples: broken.into_iter().take(EXAMPLES).collect() }
@@ -203,7 +203,7 @@ pub fn messages_and_sessions(entries: &Entries, customers: usize) -> Vec<Promise
 
 /// Whether a revoked session is accepted anywhere.
 pub async fn revocations(world: &World, revocations: &[Revocation]) -> Promise {
-    let http = reqwest::Client::new();
+    let http = &world.http;
     let mut undone = Vec::new();
     for revocation in revocations {
         for (name, region) in &world.regions {
@@ -223,7 +223,7 @@ pub async fn revocations(world: &World, revocations: &[Revocation]) -> Promise {
 
 /// Whether every file that was verified can be read in every region.
 pub async fn files(world: &World, files: &[UploadedFile], customers: &[Arc<Customer>]) -> Promise {
-    let http = reqwest::Client::new();
+    let http = &world.http;
     let mut unreadable = Vec::new();
     for file in files {
         let Some(customer) = customers.iter().find(|customer| customer.phone.customer == file.customer)

@@ -1,6 +1,7 @@
 //! A client as it should be: it repeats a request with the same key until the request is answered, waits longer each time, and
 //! refreshes its access token when that is refused.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::journal::{Journal, Outcome, millis};
+use crate::journal::{Journal, Outcome};
 
 /// Longest wait for one answer: API Gateway gives up after 30 seconds, and a customer long before.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -108,25 +109,29 @@ pub struct Client {
     password: &'static str,
     base: String,
     near: String,
+    address: Ipv4Addr,
     http: reqwest::Client,
     journal: Arc<Journal>,
     tokens: Mutex<Tokens>,
 }
 
 impl Client {
-    /// A client near a region, that is not signed in.
+    /// A client near a region, that is not signed in. Its connections come from `address`, an address of this machine.
     pub fn new(
         (customer, email, password): (usize, String, &'static str),
         (base, near): (&str, &str),
+        address: Ipv4Addr,
         journal: &Arc<Journal>,
     ) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder().timeout(ANSWER_LIMIT).local_address(IpAddr::V4(address));
         Ok(Self {
             customer,
             email,
             password,
             base: base.to_owned(),
             near: near.to_owned(),
-            http: reqwest::Client::builder().timeout(ANSWER_LIMIT).build()?,
+            address,
+            http: http.build()?,
             journal: Arc::clone(journal),
             tokens: Mutex::default(),
         })
@@ -141,6 +146,7 @@ impl Client {
             password: self.password,
             base: self.base.clone(),
             near: self.near.clone(),
+            address: self.address,
             http: self.http.clone(),
             journal: Arc::clone(&self.journal),
             tokens: Mutex::default(),
@@ -150,6 +156,11 @@ impl Client {
     /// The region that the client is near.
     pub fn near(&self) -> &str {
         &self.near
+    }
+
+    /// Where the client's connections come from.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
     }
 
     /// The tokens that the client has.
@@ -198,7 +209,7 @@ impl Client {
             *tokens = Tokens::of(&answer);
             return Ok(());
         }
-        self.journal.entries().sign_ins_asked += 1;
+        self.journal.asked_to_sign_in();
         let body = json!({"email": self.email, "password": self.password, "device": "again"});
         let answer = self.until_answered(&Request::post("/sessions", body), None).await?;
         if answer.status == 201 {
@@ -211,7 +222,7 @@ impl Client {
 
     /// Notes an answer that no good client expects.
     pub fn unexpected(&self, what: &str, answer: &Answer) {
-        self.journal.entries().unexpected.push(format!("{what}: {} {}", answer.status, answer.body));
+        self.journal.unexpected(format!("{what}: {} {}", answer.status, answer.body));
     }
 
     async fn until_answered(&self, request: &Request, token: Option<&str>) -> Result<Answer, GivenUp> {
@@ -226,8 +237,7 @@ impl Client {
                     _ => {
                         self.journal.attempt(region, Outcome::Answered);
                         if attempts > 1 {
-                            let waited = millis(began.elapsed());
-                            self.journal.entries().waits_ms.entry(self.customer).or_default().push(waited);
+                            self.journal.waited(self.customer, began.elapsed());
                         }
                         return Ok(answer);
                     }
@@ -236,8 +246,8 @@ impl Client {
             };
             self.journal.attempt(region, outcome);
             if began.elapsed() > PATIENCE {
-                let what = format!("{} {}", request.method, request.path);
-                self.journal.entries().given_up.push(what);
+                self.journal.waited(self.customer, began.elapsed());
+                self.journal.given_up(format!("{} {}", request.method, request.path));
                 return Err(GivenUp);
             }
             let wait = asked.unwrap_or(pause).min(LONGEST_PAUSE);

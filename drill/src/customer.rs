@@ -93,7 +93,7 @@ impl Shopper {
     async fn order(&self, body: Value) -> Result<Option<String>, GivenUp> {
         let key = ulid::Ulid::generate().to_string();
         let customer_id = self.customer.user_id.clone();
-        self.journal.entries().order_keys.entry(customer_id.clone()).or_default().insert(key.clone());
+        self.journal.order_sent(&customer_id, &key);
         let answer = self.send(Request::post("/orders", body).key(&key)).await?;
         if answer.status != 201 {
             self.customer.phone.unexpected("POST /orders", &answer);
@@ -101,7 +101,7 @@ impl Shopper {
         }
         let order_id = answer.text("orderId");
         let order = AcknowledgedOrder { order_id: order_id.clone(), customer_id, key };
-        self.journal.entries().orders.push(order);
+        self.journal.order_acknowledged(order);
         Ok(Some(order_id))
     }
 
@@ -113,7 +113,7 @@ impl Shopper {
                 let cancel = Request::new(Method::POST, format!("{path}/cancel")).key(&key);
                 let answer = self.send(cancel).await?;
                 if answer.status == 200 {
-                    self.journal.entries().cancelled.insert(order_id.to_owned());
+                    self.journal.cancelled(order_id);
                 } else {
                     self.customer.phone.unexpected("POST /orders/{orderId}/cancel", &answer);
                 }
@@ -124,7 +124,7 @@ impl Shopper {
                 let pay = Request::post(format!("{path}/payments"), json!({"paymentToken": token})).key(&key);
                 let answer = self.send(pay).await?;
                 if answer.status == 201 {
-                    self.journal.entries().paid.insert(order_id.to_owned());
+                    self.journal.paid(order_id);
                 } else {
                     self.customer.phone.unexpected("POST /orders/{orderId}/payments", &answer);
                 }
@@ -171,8 +171,7 @@ impl Shopper {
         let complete = Request::new(Method::POST, format!("/uploads/{upload_id}/complete"));
         let answer = self.send(complete).await?;
         if answer.status == 200 {
-            let file = UploadedFile { upload_id, customer: self.place, sha256 };
-            self.journal.entries().files.push(file);
+            self.journal.uploaded(UploadedFile { upload_id, customer: self.place, sha256 });
         } else {
             self.customer.phone.unexpected("POST /uploads/{uploadId}/complete", &answer);
         }
@@ -205,7 +204,7 @@ impl Shopper {
             }
             Ok(Err(given_up)) => Err(given_up),
             Err(_) => {
-                self.journal.entries().given_up.push("an export was not ready in time".to_owned());
+                self.journal.given_up("an export was not ready in time".to_owned());
                 Ok(())
             }
         }
@@ -224,7 +223,7 @@ impl Shopper {
         let revoked =
             self.send(Request::new(Method::DELETE, format!("/sessions/{}", tokens.session_id))).await?;
         if revoked.status == 204 {
-            self.journal.entries().revocations.push(Revocation {
+            self.journal.revoked(Revocation {
                 session_id: tokens.session_id,
                 access_token: tokens.access,
                 refresh_token: tokens.refresh,

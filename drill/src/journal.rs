@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::world::Link;
+
 /// What came of one attempt of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -72,11 +74,22 @@ pub struct UploadedFile {
     pub sha256: String,
 }
 
+/// What the control API told of replication at one moment.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// When, in milliseconds since the drill began.
+    pub at_ms: u64,
+    /// Every link.
+    pub links: Vec<Link>,
+}
+
 /// All that was recorded.
 #[derive(Debug, Default)]
 pub struct Entries {
     /// Every attempt of every request.
     pub attempts: Vec<Attempt>,
+    /// Attempts that were not answered, so that the client repeats the request.
+    pub unanswered: usize,
     /// Orders that were acknowledged.
     pub orders: Vec<AcknowledgedOrder>,
     /// Keys of orders that were sent, acknowledged or not, by customer.
@@ -95,14 +108,16 @@ pub struct Entries {
     pub files: Vec<UploadedFile>,
     /// How often a customer was asked to sign in again.
     pub sign_ins_asked: u64,
-    /// How long each customer waited for an answer, one figure for each time that a request was not answered at once, in milliseconds.
-    pub waits_ms: BTreeMap<usize, Vec<u64>>,
+    /// The longest that each customer waited for the answer to a request that was not answered at once, in milliseconds.
+    pub longest_waits_ms: BTreeMap<usize, u64>,
     /// Requests that were given up.
     pub given_up: Vec<String>,
     /// Answers that a good client does not expect.
     pub unexpected: Vec<String>,
     /// What happened to regions, by milliseconds.
     pub events: Vec<(u64, String)>,
+    /// Replication, sampled while the load runs.
+    pub samples: Vec<Sample>,
 }
 
 /// The journal of one drill.
@@ -119,30 +134,152 @@ impl Default for Journal {
 }
 
 impl Journal {
-    /// The entries, to be read or written.
-    pub fn entries(&self) -> MutexGuard<'_, Entries> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        // Each method below writes one entry.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Milliseconds since the drill began.
-    pub fn now_ms(&self) -> u64 {
+    fn now_ms(&self) -> u64 {
         millis(self.began.elapsed())
     }
 
-    /// Records something that happened to a region.
+    /// Something happens to a region.
     pub fn event(&self, what: impl Into<String>) {
-        let at = self.now_ms();
-        self.entries().events.push((at, what.into()));
+        self.past_event(Duration::ZERO, what);
     }
 
-    /// Records an attempt of a request.
+    /// Something happened to a region so long ago.
+    pub fn past_event(&self, ago: Duration, what: impl Into<String>) {
+        let at_ms = self.now_ms().saturating_sub(millis(ago));
+        self.entries().events.push((at_ms, what.into()));
+    }
+
+    /// The state of replication.
+    pub fn sample(&self, links: Vec<Link>) {
+        let at_ms = self.now_ms();
+        self.entries().samples.push(Sample { at_ms, links });
+    }
+
+    /// An attempt of a request ended.
     pub fn attempt(&self, region: Option<String>, outcome: Outcome) {
         let at_ms = self.now_ms();
-        self.entries().attempts.push(Attempt { at_ms, region, outcome });
+        let mut entries = self.entries();
+        entries.unanswered += usize::from(outcome != Outcome::Answered);
+        entries.attempts.push(Attempt { at_ms, region, outcome });
+    }
+
+    /// A customer waited so long for an answer, over several attempts.
+    pub fn waited(&self, customer: usize, wait: Duration) {
+        let mut entries = self.entries();
+        let longest = entries.longest_waits_ms.entry(customer).or_default();
+        *longest = (*longest).max(millis(wait));
+    }
+
+    /// A customer gave a request up.
+    pub fn given_up(&self, what: String) {
+        self.entries().given_up.push(what);
+    }
+
+    /// An answer is none that a good client expects.
+    pub fn unexpected(&self, what: String) {
+        self.entries().unexpected.push(what);
+    }
+
+    /// A refresh token was refused.
+    pub fn asked_to_sign_in(&self) {
+        self.entries().sign_ins_asked += 1;
+    }
+
+    /// A customer is about to place an order under this key.
+    pub fn order_sent(&self, customer_id: &str, key: &str) {
+        self.entries().order_keys.entry(customer_id.to_owned()).or_default().insert(key.to_owned());
+    }
+
+    /// An order is acknowledged.
+    pub fn order_acknowledged(&self, order: AcknowledgedOrder) {
+        self.entries().orders.push(order);
+    }
+
+    /// The payment of an order is acknowledged.
+    pub fn paid(&self, order_id: &str) {
+        self.entries().paid.insert(order_id.to_owned());
+    }
+
+    /// The cancellation of an order is acknowledged.
+    pub fn cancelled(&self, order_id: &str) {
+        self.entries().cancelled.insert(order_id.to_owned());
+    }
+
+    /// A session is revoked.
+    pub fn revoked(&self, revocation: Revocation) {
+        self.entries().revocations.push(revocation);
+    }
+
+    /// A file is verified.
+    pub fn uploaded(&self, file: UploadedFile) {
+        self.entries().files.push(file);
+    }
+
+    /// A message is about to be sent.
+    pub fn message_sent(&self, number: u64, to: &str) {
+        let sent = SentMessage { to: to.to_owned(), acknowledged: false };
+        self.entries().messages.insert(number, sent);
+    }
+
+    /// A message is acknowledged.
+    pub fn message_acknowledged(&self, number: u64) {
+        if let Some(sent) = self.entries().messages.get_mut(&number) {
+            sent.acknowledged = true;
+        }
+    }
+
+    /// A message is shown to its receiver.
+    pub fn message_shown(&self, number: u64) {
+        *self.entries().shown.entry(number).or_default() += 1;
+    }
+
+    /// How the load goes, in a line.
+    pub fn progress(&self) -> String {
+        let entries = self.entries();
+        format!(
+            "{} requests, {} to be repeated, {} orders, {} messages",
+            entries.attempts.len(),
+            entries.unanswered,
+            entries.orders.len(),
+            entries.messages.len()
+        )
+    }
+
+    /// All that was recorded. The journal is empty then.
+    pub fn take(&self) -> Entries {
+        std::mem::take(&mut *self.entries())
     }
 }
 
 /// Whole milliseconds.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_customers_waits_the_longest_counts() {
+        let journal = Journal::default();
+        for seconds in [1, 3, 2] {
+            journal.waited(7, Duration::from_secs(seconds));
+        }
+        assert_eq!(journal.take().longest_waits_ms, BTreeMap::from([(7, 3_000)]));
+    }
+
+    #[test]
+    fn the_journal_counts_what_is_to_be_repeated() {
+        let journal = Journal::default();
+        for outcome in [Outcome::Answered, Outcome::Refused, Outcome::NoAnswer] {
+            journal.attempt(None, outcome);
+        }
+        assert_eq!(journal.progress(), "3 requests, 2 to be repeated, 0 orders, 0 messages");
+    }
 }

@@ -13,8 +13,8 @@ use crate::world::World;
 const START_LIMIT: Duration = Duration::from_mins(20);
 /// How often the ready file is looked for.
 const LOOK: Duration = Duration::from_millis(100);
-/// The shop's limits would stop customers who order every second.
-const PARAMETERS: [&str; 2] = ["UnpaidOrdersPerCustomer=1000", "SignUpsPerAddress=100000"];
+/// The shop's limit would stop customers who order every second.
+const PARAMETER: &str = "UnpaidOrdersPerCustomer=1000";
 
 /// Regions in a process of their own.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl LocalRegions {
         let mut command = Command::new(binary);
         command.args(["--regions", names, "--http", "127.0.0.1:0", "--ws", "127.0.0.1:0"]);
         command.arg("--ready-file").arg(&ready_file);
-        command.args(PARAMETERS.iter().flat_map(|parameter| ["--parameter", parameter]));
+        command.args(["--parameter", PARAMETER]);
         let output = log.try_clone().map_err(DrillError::Start)?;
         command.stdin(Stdio::null()).stdout(output).stderr(log).kill_on_drop(true);
         let mut process = command.spawn().map_err(DrillError::Start)?;

@@ -14,8 +14,10 @@ use tokio::task::JoinSet;
 use crate::check::{self, Promise};
 use crate::client::GivenUp;
 use crate::customer::Shopper;
-use crate::journal::Journal;
+use crate::journal::{Entries, Journal};
+use crate::outage::{self, without_service};
 use crate::report::Report;
+use crate::sampling::sample;
 use crate::shop::{self, Customer};
 use crate::socket::{Socket, show};
 use crate::world::{World, WorldError};
@@ -103,17 +105,30 @@ pub async fn run(
     journal.event("load begins");
     let (over, is_over) = watch::channel(false);
     let (shoppers, sockets) = load(world, &customers, &journal, &is_over);
-    let answers = break_a_region(world, settings, &journal, &mut tell).await?;
-    over.send_replace(true);
-    journal.event("load ends");
-    tell("waiting for the last requests");
-    shoppers.join_all().await;
-    let known = sockets.join_all().await;
-    tell("waiting for replication");
-    settle(world, &journal).await?;
+    let until_settled = async {
+        let answers = break_a_region(world, settings, &journal, &mut tell).await?;
+        over.send_replace(true);
+        journal.event("load ends");
+        tell("waiting for the last requests");
+        shoppers.join_all().await;
+        let known = sockets.join_all().await;
+        tell("waiting for replication");
+        settle(world, &journal).await?;
+        Ok::<_, DrillError>((answers, known))
+    };
+    let (answers, known) = tokio::select! {
+        settled = until_settled => settled?,
+        never = sample(world, &journal) => match never {},
+    };
     tell("reading every region");
-    let promises = check_all(world, &customers, known, &journal, &answers).await?;
-    Ok(Report::new(world, settings, &journal, promises))
+    read_inboxes(&customers, known, &journal).await;
+    let failover = world.overview().await?.failover;
+    let entries = journal.take();
+    let near: Vec<&str> = customers.iter().map(|customer| customer.phone.near()).collect();
+    let waits = without_service(&entries.longest_waits_ms, &near, settings.kill.as_deref(), failover);
+    let mut promises = check_all(world, &customers, &entries, &answers).await?;
+    promises.push(outage::promise(&waits));
+    Ok(Report::new(world, settings, entries, promises, waits))
 }
 
 type Sockets = JoinSet<(usize, BTreeSet<String>)>;
@@ -162,7 +177,7 @@ async fn break_a_region(
 
     tick(journal, began, third, tell).await;
     if let Some(kill) = &settings.kill {
-        world.control("POST", &format!("regions/{kill}/down")).await?;
+        world.down(kill).await?;
         journal.event(format!("{kill} is down"));
     }
     for (name, region) in world.regions.iter().filter(|(name, _)| !is_killed(name)) {
@@ -170,7 +185,7 @@ async fn break_a_region(
     }
     tick(journal, began, third * 2, tell).await;
     if let Some(kill) = &settings.kill {
-        world.control("POST", &format!("regions/{kill}/up")).await?;
+        world.up(kill).await?;
         journal.event(format!("{kill} is up"));
         answers.push((kill.clone(), world.regions[kill].fire("daily-report", &slot).await?));
     }
@@ -182,19 +197,7 @@ async fn break_a_region(
 async fn tick(journal: &Journal, began: Instant, until: Duration, tell: &mut impl FnMut(&str)) {
     while began.elapsed() < until {
         tokio::time::sleep(TELL.min(until.saturating_sub(began.elapsed()))).await;
-        let entries = journal.entries();
-        let failed =
-            entries.attempts.iter().filter(|attempt| attempt.outcome != crate::journal::Outcome::Answered);
-        let text = format!(
-            "{} s: {} requests, {} to be repeated, {} orders, {} messages",
-            began.elapsed().as_secs(),
-            entries.attempts.len(),
-            failed.count(),
-            entries.orders.len(),
-            entries.messages.len()
-        );
-        drop(entries);
-        tell(&text);
+        tell(&format!("{} s: {}", began.elapsed().as_secs(), journal.progress()));
     }
 }
 
@@ -202,54 +205,35 @@ async fn tick(journal: &Journal, began: Instant, until: Duration, tell: &mut imp
 async fn settle(world: &World, journal: &Journal) -> Result<(), DrillError> {
     let began = Instant::now();
     loop {
-        let status = world.control("GET", "regions").await?;
-        if status["pending"].as_u64() == Some(0) || began.elapsed() > SETTLE_LIMIT {
-            journal.event("replication has nothing left to send");
+        let pending: u64 = world.overview().await?.links.iter().map(|link| link.pending).sum();
+        if pending == 0 || began.elapsed() > SETTLE_LIMIT {
+            journal.event(format!("replication has {pending} changes left to send"));
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
-/// Reads every customer's inbox, again and again while messages are missing: a message of another region is on its way through
-/// topic and queue when the sockets close.
-async fn read_inboxes(
-    customers: &[Arc<Customer>],
-    mut known: Vec<(usize, BTreeSet<String>)>,
-    journal: &Journal,
-) {
-    let began = Instant::now();
-    loop {
-        for (place, ids) in &mut known {
-            for message in check::read_inbox(&customers[*place]).await {
-                show(journal, ids, &message);
-            }
+/// Shows every customer what the inbox has and the socket has not shown. `known` has the ids that it has, by customer.
+async fn read_inboxes(customers: &[Arc<Customer>], known: Vec<(usize, BTreeSet<String>)>, journal: &Journal) {
+    for (place, mut ids) in known {
+        for message in check::read_inbox(&customers[place]).await {
+            show(journal, &mut ids, &message);
         }
-        if check::lost_messages(&journal.entries()).next().is_none() || began.elapsed() > LAST_MESSAGES {
-            return;
-        }
-        tokio::time::sleep(TELL).await;
     }
 }
 
 async fn check_all(
     world: &World,
     customers: &[Arc<Customer>],
-    known: Vec<(usize, BTreeSet<String>)>,
-    journal: &Journal,
+    entries: &Entries,
     answers: &[(String, Value)],
 ) -> Result<Vec<Promise>, DrillError> {
-    read_inboxes(customers, known, journal).await;
     let rows = check::read(world).await?;
-    let mut promises = check::messages_and_sessions(&journal.entries(), customers.len());
-    promises.extend(check::tables(&rows, &journal.entries()));
-    // Those below make requests: the journal is not locked meanwhile.
-    let (revocations, files) = {
-        let entries = journal.entries();
-        (entries.revocations.clone(), entries.files.clone())
-    };
-    promises.push(check::revocations(world, &revocations).await);
-    promises.push(check::files(world, &files, customers).await);
+    let mut promises = check::messages_and_sessions(entries, customers.len());
+    promises.extend(check::tables(&rows, entries));
+    promises.push(check::revocations(world, &entries.revocations).await);
+    promises.push(check::files(world, &entries.files, customers).await);
     promises.push(check::job(answers));
     Ok(promises)
 }

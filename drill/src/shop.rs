@@ -1,5 +1,6 @@
 //! What is there before the load: an operator, products with stock in every region, customers who are signed in.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use crate::world::World;
 pub const PRODUCTS: usize = 16;
 /// Units of each in each region: more than the drill can sell.
 pub const UNITS: i64 = 1_000_000;
+/// The first customer's address. All of 127.0.0.0/8 is this machine, on Linux.
+const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 0);
 /// The password of everybody.
 const PASSWORD: &str = "correct horse battery staple";
 /// Longest wait for what another region has to hear first.
@@ -38,6 +41,13 @@ pub fn product(n: usize) -> String {
     format!("drill-{}", n % PRODUCTS)
 }
 
+/// The n-th customer's address, 127.1.0.0 and up. The front door keeps DNS answers by client address: without addresses of their own
+/// customers of one place would share an answer, and change regions in the same moment.
+fn address(n: usize) -> Ipv4Addr {
+    // There are 1,000 customers at most.
+    Ipv4Addr::from_bits(FIRST_ADDRESS.to_bits() + u32::try_from(n).unwrap_or_default())
+}
+
 /// Opens the shop. Every answer must be the expected one: nothing is broken yet.
 pub async fn open(
     world: &World,
@@ -50,13 +60,14 @@ pub async fn open(
     let run = ulid::Ulid::generate().to_string().to_lowercase();
     let person = |n: usize, base: &str, near: &str| {
         let email = format!("drill-{run}-{n}@example.com");
-        Client::new((n, email, PASSWORD), (base, near), journal)
+        Client::new((n, email, PASSWORD), (base, near), address(n), journal)
     };
     let email = format!("drill-{run}-operator@example.com");
 
     // Products and stock come before the load, and directly: each region's stock is its own row.
     let base = &world.regions[*first].http;
-    let operator = Client::new((usize::MAX, email.clone(), PASSWORD), (base, first), journal)?;
+    let operator =
+        Client::new((usize::MAX, email.clone(), PASSWORD), (base, first), Ipv4Addr::LOCALHOST, journal)?;
     let user_id = expect(operator.sign_up().await?, 201)?.text("userId");
     let grant = json!({"grant": {"userId": user_id, "role": "operator"}});
     world.regions[*first].invoke("admin-users", &grant).await?;
@@ -68,7 +79,8 @@ pub async fn open(
     }
     for name in &names {
         let base = &world.regions[*name].http;
-        let operator = Client::new((usize::MAX, email.clone(), PASSWORD), (base, name), journal)?;
+        let operator =
+            Client::new((usize::MAX, email.clone(), PASSWORD), (base, name), Ipv4Addr::LOCALHOST, journal)?;
         let stock = |n| {
             // A refusal is recorded under its key, so each try has a key of its own.
             let key = ulid::Ulid::generate().to_string();
@@ -117,5 +129,16 @@ fn expect(answer: Answer, status: u16) -> Result<Answer, DrillError> {
         201 if status == 200 => Ok(answer),
         got if got == status => Ok(answer),
         got => Err(DrillError::Unready { status: got, body: answer.body.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_customer_has_an_address_of_this_machine() {
+        assert_eq!(address(0), Ipv4Addr::new(127, 1, 0, 0));
+        assert_eq!(address(999), Ipv4Addr::new(127, 1, 3, 231));
     }
 }

@@ -1,19 +1,21 @@
 //! A customer's socket, kept open: whenever it is lost, the client connects again and sends what was not acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::client::Client;
-use crate::journal::{Journal, SentMessage};
+use crate::journal::Journal;
 
 /// What the messages of the drill are called.
 pub const MESSAGE_TYPE: &str = "drill.message";
@@ -33,7 +35,7 @@ pub struct Letter {
     pub number: u64,
 }
 
-type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Stream = WebSocketStream<TcpStream>;
 
 /// What one socket knows.
 pub struct Socket {
@@ -76,7 +78,7 @@ impl Socket {
         let connected = async {
             loop {
                 let used = self.client.tokens().await.access;
-                match tokio::time::timeout(HANDSHAKE, connect(&self.url, self.client.near(), &used)).await {
+                match tokio::time::timeout(HANDSHAKE, connect(&self.url, &self.client, &used)).await {
                     Ok(Ok(stream)) => {
                         if self.serve(stream, &mut is_over).await {
                             return;
@@ -117,8 +119,7 @@ impl Socket {
                 },
                 Some(Letter { to, number }) = self.letters.recv() => {
                     let id = ulid::Ulid::generate().to_string();
-                    let sent = SentMessage { to: to.clone(), acknowledged: false };
-                    self.journal.entries().messages.insert(number, sent);
+                    self.journal.message_sent(number, &to);
                     let frame = frame(&id, &to, number);
                     self.open.insert(id, (number, to));
                     if stream.send(frame).await.is_err() {
@@ -145,10 +146,7 @@ impl Socket {
         match message["type"].as_str() {
             Some("ack") => {
                 if let Some((number, _)) = self.open.remove(id) {
-                    let mut entries = self.journal.entries();
-                    if let Some(sent) = entries.messages.get_mut(&number) {
-                        sent.acknowledged = true;
-                    }
+                    self.journal.message_acknowledged(number);
                 }
             }
             Some(MESSAGE_TYPE) => show(&self.journal, &mut self.known, &message),
@@ -163,7 +161,7 @@ pub fn show(journal: &Journal, known: &mut BTreeSet<String>, message: &Value) {
     if let Some(number) = message["body"]["number"].as_u64()
         && known.insert(id)
     {
-        *journal.entries().shown.entry(number).or_default() += 1;
+        journal.message_shown(number);
     }
 }
 
@@ -174,9 +172,15 @@ fn frame(id: &str, to: &str, number: u64) -> Message {
     Message::text(frame.to_string())
 }
 
-async fn connect(url: &str, near: &str, token: &str) -> Result<Stream, Error> {
+/// Connects from the client's own address, as its requests do.
+async fn connect(url: &str, client: &Client, token: &str) -> Result<Stream, Error> {
     let mut request = url.into_client_request()?;
-    request.headers_mut().insert("x-sojourn-near", near.parse()?);
+    request.headers_mut().insert("x-sojourn-near", client.near().parse()?);
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
-    Ok(connect_async(request).await?.0)
+    let door = request.uri().authority().map(|door| door.as_str()).unwrap_or_default();
+    let door: SocketAddr = door.parse().map_err(io::Error::other)?;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((client.address(), 0)))?;
+    let stream = socket.connect(door).await?;
+    Ok(client_async(request, stream).await?.0)
 }

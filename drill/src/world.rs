@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials};
+use jiff::Timestamp;
+use reqwest::Method;
 use serde::Deserialize;
 use serde_json::Value;
 use sojourn::platform::tables::Table;
@@ -20,6 +22,9 @@ pub struct World {
     pub control: String,
     /// The regions by name.
     pub regions: BTreeMap<String, Region>,
+    /// For an operator's requests.
+    #[serde(skip)]
+    pub http: reqwest::Client,
 }
 
 /// A region.
@@ -34,10 +39,14 @@ pub struct Region {
     pub dynamodb: String,
     /// The AWS region.
     pub region: String,
+    /// The tables' names by their logical ids.
+    pub tables: BTreeMap<String, String>,
     /// The operator's key.
     pub access_key_id: String,
     /// Its secret.
     pub secret_access_key: String,
+    #[serde(skip)]
+    client: reqwest::Client,
 }
 
 /// The operator's secret is not for logs.
@@ -45,6 +54,52 @@ impl std::fmt::Debug for Region {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Region").field("http", &self.http).finish_non_exhaustive()
     }
+}
+
+/// What the control API tells of all regions.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Overview {
+    /// Each region.
+    pub regions: Vec<RegionHealth>,
+    /// Replication from each region to each other one.
+    pub links: Vec<Link>,
+    /// How long clients are led to a lost region.
+    pub failover: FailoverShare,
+}
+
+/// What the front door believes of a region.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RegionHealth {
+    /// Its name.
+    pub name: String,
+    /// Whether clients are sent there.
+    pub healthy: bool,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// The replication from one region to another.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Link {
+    /// Where changes are made.
+    pub from: String,
+    /// Where they go.
+    pub to: String,
+    /// Changes that have not arrived.
+    pub pending: u64,
+    /// The age of the oldest of them.
+    pub oldest_ms: Option<u64>,
+}
+
+/// The longest that health checks and DNS lead a client to a lost region.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverShare {
+    /// By the local front door.
+    pub here_ms: u64,
+    /// By Route 53.
+    pub in_the_cloud_ms: u64,
 }
 
 /// Why an operator's call failed.
@@ -71,10 +126,29 @@ pub enum WorldError {
 }
 
 impl World {
-    /// Calls the control API.
-    pub async fn control(&self, method: &str, path: &str) -> Result<Value, WorldError> {
-        let url = format!("{}/_sojourn/{path}", self.control);
-        call(reqwest::Client::new().request(parse(method), url), format!("{method} {path}")).await
+    /// What is told of all regions.
+    pub async fn overview(&self) -> Result<Overview, WorldError> {
+        let told = self.control(Method::GET, "").await?;
+        serde_json::from_value(told).map_err(|error| WorldError::Call {
+            what: "reading the regions' state".to_owned(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Kills a region.
+    pub async fn down(&self, name: &str) -> Result<(), WorldError> {
+        self.control(Method::POST, &format!("/{name}/down")).await.map(drop)
+    }
+
+    /// Brings a region back.
+    pub async fn up(&self, name: &str) -> Result<(), WorldError> {
+        self.control(Method::POST, &format!("/{name}/up")).await.map(drop)
+    }
+
+    async fn control(&self, method: Method, path: &str) -> Result<Value, WorldError> {
+        let url = format!("{}/_sojourn/regions{path}", self.control);
+        let what = format!("{method} /_sojourn/regions{path}");
+        call(self.http.request(method, url), what).await
     }
 }
 
@@ -82,14 +156,14 @@ impl Region {
     /// Invokes a function, and tells its answer.
     pub async fn invoke(&self, function: &str, event: &Value) -> Result<Value, WorldError> {
         let url = format!("{}/2015-03-31/functions/{function}/invocations", self.lambda);
-        call(reqwest::Client::new().post(url).json(event), format!("invoking {function}")).await
+        call(self.client.post(url).json(event), format!("invoking {function}")).await
     }
 
     /// Fires a schedule for a slot, and tells the function's answer.
     pub async fn fire(&self, schedule: &str, at: &str) -> Result<Value, WorldError> {
         let body = serde_json::json!({"schedule": schedule, "at": at});
         let url = format!("{}/_sojourn/fire", self.lambda);
-        call(reqwest::Client::new().post(url).json(&body), format!("firing {schedule}")).await
+        call(self.client.post(url).json(&body), format!("firing {schedule}")).await
     }
 
     /// All rows of a table as this region has them, as plain JSON.
@@ -106,7 +180,7 @@ impl Region {
             .credentials_provider(credentials)
             .endpoint_url(&self.dynamodb);
         let client = Client::from_conf(config.build());
-        let name = self.table_name(&client, table).await?;
+        let name = self.tables.get(table.logical_id).ok_or_else(|| failed("there is none".to_owned()))?;
         let mut pages = client.scan().table_name(name).consistent_read(true).into_paginator().items().send();
         let mut rows = Vec::new();
         while let Some(item) = pages.next().await {
@@ -116,31 +190,6 @@ impl Region {
         }
         Ok(rows)
     }
-}
-
-impl Region {
-    /// A table's name: its logical id, or that of a global table, which ends in `-payment-ledger` for `PaymentLedgerTable`.
-    async fn table_name(&self, client: &Client, table: &Table) -> Result<String, WorldError> {
-        let failed = |reason: String| WorldError::Table {
-            table: table.logical_id,
-            region: self.region.clone(),
-            reason,
-        };
-        let mut end = String::new();
-        for letter in table.logical_id.trim_end_matches("Table").chars() {
-            if letter.is_ascii_uppercase() {
-                end.push('-');
-            }
-            end.push(letter.to_ascii_lowercase());
-        }
-        let names = client.list_tables().send().await.map_err(|error| failed(format!("{error:?}")))?;
-        let is_it = |name: &&String| **name == table.logical_id || name.ends_with(&end);
-        names.table_names().iter().find(is_it).cloned().ok_or_else(|| failed("there is none".to_owned()))
-    }
-}
-
-fn parse(method: &str) -> reqwest::Method {
-    method.parse().unwrap_or(reqwest::Method::GET)
 }
 
 async fn call(request: reqwest::RequestBuilder, what: String) -> Result<Value, WorldError> {

@@ -1,6 +1,8 @@
 //! What came of a drill: a table for the terminal, `report.json`, and `report.html`, one page that needs nothing else.
 
 mod page;
+mod replication;
+mod time_line;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,9 +12,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::check::Promise;
-use crate::journal::{Attempt, Journal, Outcome, millis};
+use crate::journal::{Attempt, Entries, Outcome, millis};
+use crate::outage::{self, LIMIT_MS, Wait, WithoutService};
 use crate::run::Settings;
 use crate::world::World;
+pub use replication::{LinkLag, Point};
 
 /// The report.
 #[derive(Debug, Clone, Serialize)]
@@ -28,24 +32,14 @@ pub struct Report {
     pub killed: Option<String>,
     /// Each promise.
     pub promises: Vec<Promise>,
-    /// How long customers were without service.
-    pub without_service: WithoutService,
+    /// How long customers were without service, those near the region that died first.
+    pub without_service: Vec<WithoutService>,
+    /// Replication between each two regions.
+    pub replication: Vec<LinkLag>,
     /// Requests by second.
     pub seconds: Vec<Second>,
-    /// What happened to regions, by milliseconds since the drill began.
+    /// What happened to regions, and what the front door believed of them, by milliseconds since the drill began.
     pub events: Vec<(u64, String)>,
-}
-
-/// How long customers waited for the answer to a request that was not answered at once.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WithoutService {
-    /// Customers who waited at all.
-    pub customers: usize,
-    /// Of each customer's longest wait, the median.
-    pub median_ms: u64,
-    /// The longest of all.
-    pub longest_ms: u64,
 }
 
 /// The attempts of one second.
@@ -61,18 +55,26 @@ pub struct Second {
 }
 
 impl Report {
-    pub(crate) fn new(world: &World, settings: &Settings, journal: &Journal, promises: Vec<Promise>) -> Self {
-        let entries = journal.entries();
-        let longest = entries.waits_ms.values().filter_map(|waits| waits.iter().max().copied());
+    pub(crate) fn new(
+        world: &World,
+        settings: &Settings,
+        entries: Entries,
+        promises: Vec<Promise>,
+        without_service: Vec<WithoutService>,
+    ) -> Self {
+        let mut events = entries.events;
+        // Changes of health are noticed late.
+        events.sort();
         Self {
             duration_ms: millis(settings.duration),
             customers: settings.customers,
             regions: world.regions.keys().cloned().collect(),
             killed: settings.kill.clone(),
             promises,
-            without_service: without_service(longest.collect()),
+            without_service,
+            replication: replication::lags(&entries.samples),
             seconds: seconds(&entries.attempts),
-            events: entries.events.clone(),
+            events,
         }
     }
 
@@ -91,13 +93,28 @@ impl Report {
                 writeln!(table, "    {example}").ok();
             }
         }
-        let WithoutService { customers, median_ms, longest_ms } = self.without_service;
+        for group in &self.without_service {
+            let who =
+                format!("without service: {} of {} {}", group.waits.len(), group.number, group.customers);
+            writeln!(table, "\n{who:<50}{:>10}{:>10}", "p50", "longest").ok();
+            for (what, of) in rows() {
+                let [median, longest] = [&group.median, &group.longest].map(|wait| outage::seconds(of(wait)));
+                writeln!(table, "    {what:<46}{median:>10}{longest:>10}").ok();
+            }
+        }
         writeln!(
             table,
-            "without service: {customers} of {} customers, median {median_ms} ms, longest {longest_ms} ms",
-            self.customers
+            "\n{:<30}{:>10}{:>10}{:>15}{:>10}",
+            "replication", "changes:", "", "age of oldest:", ""
         )
         .ok();
+        writeln!(table, "{:<30}{:>10}{:>10}{:>15}{:>10}", "", "p50", "most", "p50", "most").ok();
+        for lag in &self.replication {
+            let link = format!("    {} to {}", lag.from, lag.to);
+            let [median, oldest] = [lag.median_oldest_ms, lag.max_oldest_ms].map(outage::seconds);
+            let (pending, most) = (lag.median_pending, lag.max_pending);
+            writeln!(table, "{link:<30}{pending:>10}{most:>10}{median:>15}{oldest:>10}").ok();
+        }
         table
     }
 
@@ -109,13 +126,15 @@ impl Report {
     }
 }
 
-fn without_service(mut longest: Vec<u64>) -> WithoutService {
-    longest.sort_unstable();
-    WithoutService {
-        customers: longest.len(),
-        median_ms: longest.get(longest.len() / 2).copied().unwrap_or_default(),
-        longest_ms: longest.last().copied().unwrap_or_default(),
-    }
+/// What is told of a wait.
+fn rows() -> [(String, fn(&Wait) -> u64); 4] {
+    let limit = outage::seconds(LIMIT_MS);
+    [
+        ("measured".to_owned(), |wait| wait.measured_ms),
+        ("the software's share".to_owned(), |wait| wait.software_ms),
+        ("health checks and DNS on AWS, computed".to_owned(), |wait| wait.computed_ms),
+        (format!("on AWS in all, of {limit}"), |wait| wait.sum_ms),
+    ]
 }
 
 fn seconds(attempts: &[Attempt]) -> Vec<Second> {
@@ -158,12 +177,5 @@ mod tests {
         assert_eq!(seconds[0].answered, BTreeMap::from([("tokyo".to_owned(), 2)]));
         assert_eq!(seconds[1], Second::default());
         assert_eq!((seconds[2].refused, seconds[2].unanswered), (1, 1));
-    }
-
-    #[test]
-    fn the_median_is_of_each_customers_longest_wait() {
-        assert_eq!(without_service(vec![]), WithoutService::default());
-        let waited = without_service(vec![300, 100, 200]);
-        assert_eq!(waited, WithoutService { customers: 3, median_ms: 200, longest_ms: 300 });
     }
 }

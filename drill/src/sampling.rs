@@ -1,0 +1,45 @@
+//! Looks at the regions while the load runs: how far replication is, and what the front door believes of each region.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use sojourn::core::clock::{Clock, SystemClock};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::journal::Journal;
+use crate::world::{RegionHealth, World};
+
+/// How often the control API is asked.
+const SAMPLE: Duration = Duration::from_millis(250);
+
+/// Records a sample four times a second, and each change of health at the moment at which the front door noticed it. Ends when it is
+/// dropped.
+pub async fn sample(world: &World, journal: &Journal) -> Infallible {
+    // A region is healthy until checks say otherwise.
+    let mut healthy: BTreeMap<String, bool> = world.regions.keys().map(|name| (name.clone(), true)).collect();
+    let mut ticks = interval(SAMPLE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // Without an answer the line has a gap.
+        let Ok(overview) = world.overview().await else { continue };
+        for region in &overview.regions {
+            if healthy.insert(region.name.clone(), region.healthy) != Some(region.healthy) {
+                journal.past_event(ago(region), belief(region));
+            }
+        }
+        journal.sample(overview.links);
+    }
+}
+
+/// How long ago the region's health changed.
+fn ago(region: &RegionHealth) -> Duration {
+    // A clock that was set back makes it negative.
+    Duration::try_from(SystemClock.now().duration_since(region.since)).unwrap_or_default()
+}
+
+fn belief(region: &RegionHealth) -> String {
+    let state = if region.healthy { "healthy" } else { "unhealthy" };
+    format!("front door: {} is {state}", region.name)
+}
