@@ -83,6 +83,18 @@ pub struct Sample {
     pub links: Vec<Link>,
 }
 
+/// The front door changed its belief of a region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthChange {
+    /// When, in milliseconds since the drill began.
+    pub at_ms: u64,
+    /// The region.
+    pub region: String,
+    /// Whether clients are sent there from then on.
+    pub healthy: bool,
+}
+
 /// All that was recorded.
 #[derive(Debug, Default)]
 pub struct Entries {
@@ -116,6 +128,8 @@ pub struct Entries {
     pub unexpected: Vec<String>,
     /// What happened to regions, by milliseconds.
     pub events: Vec<(u64, String)>,
+    /// What the front door came to believe of regions while the load ran.
+    pub health: Vec<HealthChange>,
     /// Replication, sampled while the load runs.
     pub samples: Vec<Sample>,
 }
@@ -145,13 +159,14 @@ impl Journal {
 
     /// Something happens to a region.
     pub fn event(&self, what: impl Into<String>) {
-        self.past_event(Duration::ZERO, what);
+        let at_ms = self.now_ms();
+        self.entries().events.push((at_ms, what.into()));
     }
 
-    /// Something happened to a region so long ago.
-    pub fn past_event(&self, ago: Duration, what: impl Into<String>) {
+    /// The front door changed its belief of a region so long ago.
+    pub fn health_changed(&self, ago: Duration, region: &str, healthy: bool) {
         let at_ms = self.now_ms().saturating_sub(millis(ago));
-        self.entries().events.push((at_ms, what.into()));
+        self.entries().health.push(HealthChange { at_ms, region: region.to_owned(), healthy });
     }
 
     /// The state of replication.

@@ -26,7 +26,7 @@ pub async fn sample(world: &World, journal: &Journal) -> Infallible {
         let Ok(overview) = world.overview().await else { continue };
         for region in &overview.regions {
             if healthy.insert(region.name.clone(), region.healthy) != Some(region.healthy) {
-                journal.past_event(ago(region), belief(region));
+                journal.health_changed(ago(region), &region.name, region.healthy);
             }
         }
         journal.sample(overview.links);
@@ -37,9 +37,4 @@ pub async fn sample(world: &World, journal: &Journal) -> Infallible {
 fn ago(region: &RegionHealth) -> Duration {
     // A clock that was set back makes it negative.
     Duration::try_from(SystemClock.now().duration_since(region.since)).unwrap_or_default()
-}
-
-fn belief(region: &RegionHealth) -> String {
-    let state = if region.healthy { "healthy" } else { "unhealthy" };
-    format!("front door: {} is {state}", region.name)
 }

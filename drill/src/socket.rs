@@ -177,7 +177,7 @@ async fn connect(url: &str, client: &Client, token: &str) -> Result<Stream, Erro
     let mut request = url.into_client_request()?;
     request.headers_mut().insert("x-sojourn-near", client.near().parse()?);
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
-    let door = request.uri().authority().map(|door| door.as_str()).unwrap_or_default();
+    let door = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
     let door: SocketAddr = door.parse().map_err(io::Error::other)?;
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from((client.address(), 0)))?;

@@ -12,8 +12,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::check::Promise;
-use crate::journal::{Attempt, Entries, Outcome, millis};
-use crate::outage::{self, LIMIT_MS, Wait, WithoutService};
+use crate::journal::{Attempt, Entries, HealthChange, Outcome, millis};
+use crate::outage::{self, WithoutService};
 use crate::run::Settings;
 use crate::world::World;
 pub use replication::{LinkLag, Point};
@@ -38,8 +38,10 @@ pub struct Report {
     pub replication: Vec<LinkLag>,
     /// Requests by second.
     pub seconds: Vec<Second>,
-    /// What happened to regions, and what the front door believed of them, by milliseconds since the drill began.
+    /// What happened to regions, by milliseconds since the drill began.
     pub events: Vec<(u64, String)>,
+    /// What the front door came to believe of them. Each is healthy before the first change.
+    pub health: Vec<HealthChange>,
 }
 
 /// The attempts of one second.
@@ -62,9 +64,6 @@ impl Report {
         promises: Vec<Promise>,
         without_service: Vec<WithoutService>,
     ) -> Self {
-        let mut events = entries.events;
-        // Changes of health are noticed late.
-        events.sort();
         Self {
             duration_ms: millis(settings.duration),
             customers: settings.customers,
@@ -74,7 +73,8 @@ impl Report {
             without_service,
             replication: replication::lags(&entries.samples),
             seconds: seconds(&entries.attempts),
-            events,
+            events: entries.events,
+            health: entries.health,
         }
     }
 
@@ -97,11 +97,13 @@ impl Report {
             let who =
                 format!("without service: {} of {} {}", group.waits.len(), group.number, group.customers);
             writeln!(table, "\n{who:<50}{:>10}{:>10}", "p50", "longest").ok();
-            for (what, of) in rows() {
-                let [median, longest] = [&group.median, &group.longest].map(|wait| outage::seconds(of(wait)));
+            for (what, median, longest) in group.rows() {
                 writeln!(table, "    {what:<46}{median:>10}{longest:>10}").ok();
             }
         }
+        let lost = self.health.iter().filter(|change| !change.healthy).map(|change| change.region.as_str());
+        let lost = lost.collect::<Vec<_>>().join(", ");
+        writeln!(table, "\nunhealthy for the front door, in this order: {lost}").ok();
         writeln!(
             table,
             "\n{:<30}{:>10}{:>10}{:>15}{:>10}",
@@ -124,17 +126,6 @@ impl Report {
         std::fs::write(folder.join("report.json"), serde_json::to_vec_pretty(self)?)?;
         std::fs::write(folder.join("report.html"), page::of(self))
     }
-}
-
-/// What is told of a wait.
-fn rows() -> [(String, fn(&Wait) -> u64); 4] {
-    let limit = outage::seconds(LIMIT_MS);
-    [
-        ("measured".to_owned(), |wait| wait.measured_ms),
-        ("the software's share".to_owned(), |wait| wait.software_ms),
-        ("health checks and DNS on AWS, computed".to_owned(), |wait| wait.computed_ms),
-        (format!("on AWS in all, of {limit}"), |wait| wait.sum_ms),
-    ]
 }
 
 fn seconds(attempts: &[Attempt]) -> Vec<Second> {

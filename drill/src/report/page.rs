@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
+use super::Report;
 use super::time_line::{self, escaped};
-use super::{Report, rows};
 use crate::outage::seconds;
 
 const STYLE: &str = "
@@ -56,9 +56,8 @@ fn without_service(page: &mut String, report: &Report) {
             escaped(&group.customers)
         )
         .ok();
-        for (what, of) in rows() {
-            let [median, longest] = [&group.median, &group.longest].map(|wait| seconds(of(wait)));
-            row(page, &what, &[median, longest]);
+        for (what, median, longest) in group.rows() {
+            row(page, what, &[median, longest]);
         }
     }
     page.push_str(

@@ -13,6 +13,8 @@ const SECOND: u64 = 10;
 const HEAD: u64 = 120;
 /// Pixels of the highest bar.
 const BARS: u64 = 200;
+/// Pixels of a region's health.
+const LANE: u64 = 16;
 /// Pixels of the highest point of a line.
 const LINES: u64 = 120;
 /// Between two panels, with the heading of the lower one.
@@ -20,7 +22,7 @@ const GAP: u64 = 50;
 /// Space for an event's name behind the last second.
 const TAIL: u64 = 260;
 /// Colours of regions and of links, in their order.
-const COLOURS: [&str; 6] = ["#3b6fb6", "#4f9d69", "#a06cb0", "#d9822b", "#2aa5b5", "#8a6a3f"];
+const COLOURS: [&str; 6] = ["#3b6fb6", "#4f9d69", "#a06cb0", "#5aa5b5", "#d9822b", "#7a6a4f"];
 const REFUSED: &str = "#f2b134";
 const UNANSWERED: &str = "#c0392b";
 
@@ -31,7 +33,9 @@ pub(super) fn draw(page: &mut String, report: &Report) {
     let regions: Vec<&String> = regions.into_iter().collect();
     let last_ms = report.events.iter().map(|(at_ms, _)| *at_ms).max().unwrap_or_default();
     let seconds = u64::try_from(report.seconds.len()).unwrap_or_default().max(last_ms / 1_000 + 1);
-    let panels = [HEAD + BARS, HEAD + BARS + GAP + LINES, HEAD + BARS + 2 * (GAP + LINES)];
+    let lanes = LANE * u64::try_from(report.regions.len()).unwrap_or_default();
+    let top = HEAD + BARS + GAP + lanes;
+    let panels = [HEAD + BARS, top + GAP + LINES, top + 2 * (GAP + LINES)];
     let (width, height) = (seconds * SECOND + TAIL, panels[2] + 30);
 
     page.push_str("<h2>Time line</h2>\n<p>Requests by second:");
@@ -48,6 +52,8 @@ pub(super) fn draw(page: &mut String, report: &Report) {
     write!(page, "</p>\n<div class=\"picture\"><svg width=\"{width}\" height=\"{height}\" role=\"img\">")
         .ok();
     bars(page, report, &regions, panels[0]);
+    text(page, (0, HEAD + BARS + GAP - 8), "unhealthy, as the front door believes");
+    health(page, report, (HEAD + BARS + GAP, seconds * 1_000));
     let ages = |point: &Point| point.oldest_ms;
     let most = report.replication.iter().map(|lag| lag.max_oldest_ms).max().unwrap_or_default();
     heading(
@@ -114,6 +120,27 @@ fn lines(page: &mut String, report: &Report, bottom: u64, (most, value): (u64, f
     write!(page, "<line x1=\"0\" x2=\"100%\" y1=\"{bottom}\" y2=\"{bottom}\" stroke=\"#888\"/>").ok();
 }
 
+/// A lane for each region, dark where it is unhealthy.
+fn health(page: &mut String, report: &Report, (top, end_ms): (u64, u64)) {
+    for (place, region) in (0..).zip(&report.regions) {
+        let y = top + place * LANE;
+        let mut changes = report.health.iter().filter(|change| change.region == *region).peekable();
+        while let Some(change) = changes.next() {
+            let until_ms = changes.peek().map_or(end_ms, |next| next.at_ms);
+            if !change.healthy {
+                let (x, wide) = (at(change.at_ms), at(until_ms.saturating_sub(change.at_ms)).max(1));
+                let tall = LANE - 4;
+                write!(
+                    page,
+                    "<rect x=\"{x}\" y=\"{y}\" width=\"{wide}\" height=\"{tall}\" fill=\"{UNANSWERED}\"/>"
+                )
+                .ok();
+            }
+        }
+        text(page, (at(end_ms) + 6, y + 10), region);
+    }
+}
+
 /// Marks across all panels.
 fn events(page: &mut String, report: &Report, bottom: u64) {
     for (place, (at_ms, what)) in (0..).zip(&report.events) {
@@ -144,6 +171,7 @@ pub(super) fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::HealthChange;
     use crate::report::LinkLag;
 
     #[test]
@@ -169,13 +197,16 @@ mod tests {
             replication: vec![lag],
             seconds: vec![second],
             events: vec![(1_500, "tokyo is down".to_owned())],
+            health: vec![HealthChange { at_ms: 1_700, region: "tokyo".to_owned(), healthy: false }],
         };
         let mut page = String::new();
         draw(&mut page, &report);
-        assert_eq!(page.matches("<rect").count(), 2);
+        // Two parts of a bar, and 300 ms of bad health.
+        assert_eq!(page.matches("<rect").count(), 3);
+        assert!(page.contains("<rect x=\"17\" y=\"370\" width=\"3\""), "{page}");
         assert!(page.contains("tokyo to &lt;taiwan&gt;"));
         // The highest point is as high as the panel.
-        assert!(page.contains("points=\"0,490 10,370 \""), "{page}");
+        assert!(page.contains("points=\"0,556 10,436 \""), "{page}");
         assert!(
             page.contains("<line x1=\"15\" x2=\"15\"") && page.contains(">tokyo is down</text>"),
             "{page}"
