@@ -81,7 +81,7 @@ pub struct LinkStatus {
     pub to: String,
     /// Changes of items that have not arrived.
     pub pending: usize,
-    /// The age of the oldest of them; absent if there is none.
+    /// The age of the oldest of them; null if there is none.
     pub oldest_ms: Option<u64>,
 }
 
