@@ -24,30 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::members::Members;
 use crate::front_door::{Failover, Health, ROUTE_53, RegionHealth};
 use crate::region::{Condition, Region, RegionError};
-use crate::services::control::{JsonBody, message};
-use crate::services::dynamodb::replication::{Lag, ReplicationError};
-
-/// What the API controls.
-#[derive(Clone)]
-pub(super) struct Control {
-    pub(super) members: Arc<Members>,
-    /// As the front door sees it.
-    pub(super) health: Arc<Health>,
-    /// The front door's settings.
-    pub(super) failover: Failover,
-}
-
-/// All of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Overview {
-    /// In the order in which they were named.
-    pub regions: Vec<Status>,
-    /// Replication from each region to each other one.
-    pub links: Vec<LinkStatus>,
-    /// How long health checks and DNS may lead clients to a lost region.
-    pub failover: FailoverShare,
-}
+use crate::services::network::Lag;
 
 /// The path of the API.
 pub const PATH: &str = "/_sojourn/regions";

@@ -16,6 +16,7 @@ pub mod dynamodb;
 pub mod events;
 pub mod faults;
 mod json;
+pub mod network;
 pub(crate) mod pipeline;
 pub mod s3;
 pub mod secrets;

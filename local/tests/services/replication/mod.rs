@@ -14,7 +14,8 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::json;
 use sojourn_local::services::dynamodb::Embedded;
-use sojourn_local::services::dynamodb::replication::{Lag, RegionTables, Replication, Settings};
+use sojourn_local::services::dynamodb::replication::{RegionTables, Replication, Settings};
+use sojourn_local::services::network::Lag;
 use sojourn_local::template::model::Table;
 
 use crate::support::{client_of, number, orders, stock, text};

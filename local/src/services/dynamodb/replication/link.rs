@@ -10,42 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::change::{ItemKey, Version};
-use super::network::Network;
 use super::replica::{Arrival, Replica, ReplicaError, Waiting};
+use crate::services::network::{Lag, Network};
 
 /// Changes that one turn of a link delivers. The other links wait meanwhile.
 const BATCH: usize = 200;
 
 /// How long a link rests after a failure.
 const REST: Duration = Duration::from_secs(1);
-
-/// How long a change takes from one region to another: anything between the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lag {
-    /// The shortest.
-    pub min: Duration,
-    /// The longest.
-    pub max: Duration,
-}
-
-impl Lag {
-    /// Every change takes this long.
-    pub const fn always(lag: Duration) -> Self {
-        Self { min: lag, max: lag }
-    }
-
-    /// The lag at `luck`, which is from 0 to 1.
-    fn at(self, luck: f64) -> Duration {
-        self.min + self.max.saturating_sub(self.min).mul_f64(luck)
-    }
-}
-
-impl Default for Lag {
-    /// Mostly within a second, as AWS says (developer guide, "Global tables core concepts").
-    fn default() -> Self {
-        Self { min: Duration::from_millis(200), max: Duration::from_secs(1) }
-    }
-}
 
 /// What waits on a link, and what passed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,8 +155,7 @@ struct Due {
 fn due(waiting: &[Waiting], lag: Lag, now_us: i64) -> Vec<Due> {
     let mut items: HashMap<&ItemKey, (i64, Due)> = HashMap::new();
     for entry in waiting {
-        let lag_us = i64::try_from(lag.at(entry.luck).as_micros()).unwrap_or(i64::MAX);
-        let due_us = entry.version.written_us.saturating_add(lag_us);
+        let due_us = lag.due_us(entry.version.written_us, entry.luck);
         if due_us > now_us {
             continue;
         }

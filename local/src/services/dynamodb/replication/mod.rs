@@ -21,7 +21,6 @@ mod change;
 mod journal;
 mod kept;
 mod link;
-mod network;
 mod replica;
 mod strong;
 mod worker;
@@ -35,14 +34,14 @@ use std::time::Duration;
 
 use dynoxide::Database;
 
-pub use link::{Lag, Pending};
+pub use link::Pending;
 pub(super) use strong::Refused;
 
 use super::streams::Streams;
 use crate::clock;
+use crate::services::network::{Lag, Network};
 use kept::Kept;
 use link::Link;
-use network::Network;
 use replica::{Replica, ReplicaError};
 use strong::Strong;
 use worker::Worker;
@@ -250,6 +249,11 @@ impl Replication {
         self.shared.known(region)?;
         self.shared.network.start(region);
         Ok(())
+    }
+
+    /// What it stops and cuts.
+    pub fn network(&self) -> Arc<Network> {
+        Arc::clone(&self.shared.network)
     }
 
     /// Whether `a` and `b` reach each other.

@@ -1,4 +1,4 @@
-//! Which regions reach each other.
+//! Which regions reach each other, and how long what they send takes.
 //!
 //! Two regions reach each other if both run and nobody cut the pair. The witness of strongly consistent tables is a region
 //! like any other here.
@@ -8,13 +8,48 @@
 
 use std::collections::BTreeSet;
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
+/// How long a change takes from one region to another: anything between the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    /// The shortest.
+    pub min: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+impl Lag {
+    /// Every change takes this long.
+    pub const fn always(lag: Duration) -> Self {
+        Self { min: lag, max: lag }
+    }
+
+    /// The lag at `luck`, which is from 0 to 1.
+    fn at(self, luck: f64) -> Duration {
+        self.min + self.max.saturating_sub(self.min).mul_f64(luck)
+    }
+
+    /// When a change with that luck arrives, in microseconds since 1970.
+    pub(in crate::services) fn due_us(self, written_us: i64, luck: f64) -> i64 {
+        written_us.saturating_add(i64::try_from(self.at(luck).as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+impl Default for Lag {
+    /// Mostly within a second, as AWS says of tables (DynamoDB developer guide, "Global tables core concepts").
+    fn default() -> Self {
+        Self { min: Duration::from_millis(200), max: Duration::from_secs(1) }
+    }
+}
+
+/// Between the regions of this process.
 #[derive(Debug, Default)]
-pub(super) struct Network(RwLock<Map>);
+pub struct Network(RwLock<Map>);
 
 /// The state of the network at one moment.
 #[derive(Debug, Default)]
-pub(super) struct Map {
+pub struct Map {
     /// Pairs, the lesser name first.
     cuts: BTreeSet<(String, String)>,
     stopped: BTreeSet<String>,
@@ -26,40 +61,40 @@ fn pair(a: &str, b: &str) -> (String, String) {
 
 impl Map {
     /// Whether `a` and `b` reach each other. A region that runs reaches itself.
-    pub(super) fn reach(&self, a: &str, b: &str) -> bool {
+    pub fn reach(&self, a: &str, b: &str) -> bool {
         let run = !self.stopped.contains(a) && !self.stopped.contains(b);
         run && (a == b || !self.cuts.contains(&pair(a, b)))
     }
 
     /// Whether `region` reaches more than half of `members`.
-    pub(super) fn has_majority(&self, region: &str, members: &[String]) -> bool {
+    pub(in crate::services) fn has_majority(&self, region: &str, members: &[String]) -> bool {
         2 * members.iter().filter(|member| self.reach(region, member)).count() > members.len()
     }
 }
 
 impl Network {
     /// Does `work` on the map as it is. Nothing changes it meanwhile.
-    pub(super) fn holding<T>(&self, work: impl FnOnce(&Map) -> T) -> T {
+    pub fn holding<T>(&self, work: impl FnOnce(&Map) -> T) -> T {
         work(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Cuts a pair.
-    pub(super) fn cut(&self, a: &str, b: &str) {
+    pub fn cut(&self, a: &str, b: &str) {
         self.change(|map| map.cuts.insert(pair(a, b)));
     }
 
     /// Takes back every cut.
-    pub(super) fn heal(&self) {
+    pub fn heal(&self) {
         self.change(|map| map.cuts.clear());
     }
 
     /// Stops a region.
-    pub(super) fn stop(&self, region: &str) {
+    pub fn stop(&self, region: &str) {
         self.change(|map| map.stopped.insert(region.to_owned()));
     }
 
     /// Starts a region again.
-    pub(super) fn start(&self, region: &str) {
+    pub fn start(&self, region: &str) {
         self.change(|map| map.stopped.remove(region));
     }
 
