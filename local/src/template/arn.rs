@@ -68,6 +68,16 @@ impl Arns {
         self.arn("dynamodb", format_args!("table/{table_name}/stream/{STREAM_LABEL}"))
     }
 
+    /// The name of a bucket that the template gives none: what `Ref` gives. Names are one set in all regions and have no capitals.
+    /// `CloudFormation` makes them of the stack's name, the logical id and random characters; here the region is in their place.
+    pub fn bucket_name(&self, logical_id: &str) -> String {
+        let id = logical_id.to_lowercase();
+        match self.region() {
+            LOCAL => id,
+            region => format!("{STACK_NAME}-{id}-{region}"),
+        }
+    }
+
     /// A secret: what `Ref` gives. AWS ends it with six characters of its own choice; here it follows from the name.
     pub fn secret(&self, name: &str) -> String {
         self.arn("secretsmanager", format_args!("secret:{name}"))

@@ -1,9 +1,7 @@
-//! Tables, buckets and secrets.
-
-use std::time::Duration;
+//! Tables and secrets.
 
 use super::error::Problem;
-use super::model::{Bucket, CorsRule, Table};
+use super::model::Table;
 use super::properties::{Properties, unexpected};
 use super::scope::{Located, Scope};
 
@@ -48,35 +46,6 @@ pub(super) fn ttl_attribute(table: Properties<'_>) -> Result<Option<String>, Pro
         return specification.text("AttributeName").map(Some);
     }
     Ok(None)
-}
-
-pub(super) fn buckets(scope: &Scope<'_>) -> Result<Vec<Bucket>, Located> {
-    scope
-        .of_type("AWS::S3::Bucket")
-        .map(|(id, resource)| {
-            let bucket = |properties: Properties<'_>| -> Result<Bucket, Problem> {
-                Ok(Bucket { name: scope.physical_name(id)?, cors: cors_rules(properties)? })
-            };
-            bucket(Properties::of(resource, scope)).map_err(|problem| (id.to_owned(), problem))
-        })
-        .collect()
-}
-
-fn cors_rules(bucket: Properties<'_>) -> Result<Vec<CorsRule>, Problem> {
-    let Some(configuration) = bucket.raw("CorsConfiguration") else { return Ok(Vec::new()) };
-    let rules = Properties::within(configuration, bucket.scope()).raw("CorsRules");
-    let rules = rules.and_then(|rules| rules.as_array()).ok_or_else(|| unexpected("CorsRules", "a list"))?;
-    rules.iter().map(|rule| cors_rule(Properties::within(rule, bucket.scope()))).collect()
-}
-
-fn cors_rule(rule: Properties<'_>) -> Result<CorsRule, Problem> {
-    Ok(CorsRule {
-        allowed_origins: rule.texts("AllowedOrigins")?,
-        allowed_methods: rule.texts("AllowedMethods")?,
-        allowed_headers: rule.texts("AllowedHeaders")?,
-        exposed_headers: rule.texts("ExposedHeaders")?,
-        max_age: rule.number("MaxAge")?.map(Duration::from_secs),
-    })
 }
 
 /// Physical names of all resources of `kind`.

@@ -183,7 +183,8 @@ fn check_stream(table: Properties<'_>, replicas: &[String]) -> Result<(), Proble
     Ok(())
 }
 
-fn refuse_others(properties: Properties<'_>, known: &[&str], of: &str) -> Result<(), Problem> {
+/// Refuses what is not understood.
+pub(super) fn refuse_others(properties: Properties<'_>, known: &[&str], of: &str) -> Result<(), Problem> {
     match properties.names().find(|name| !known.contains(name)) {
         None => Ok(()),
         Some(other) => Err(unsupported(&format!("{other} of {of}"), "leave it out")),

@@ -115,8 +115,7 @@ impl Scope<'_> {
         let resource = self.resource(id)?;
         let (property, default) = match resource_type(resource) {
             "AWS::DynamoDB::Table" | "AWS::DynamoDB::GlobalTable" => ("TableName", id.to_owned()),
-            // Bucket names know no capitals.
-            "AWS::S3::Bucket" => ("BucketName", id.to_lowercase()),
+            "AWS::S3::Bucket" => ("BucketName", self.arns().bucket_name(id)),
             "AWS::Serverless::Function" => ("FunctionName", format!("{STACK_NAME}-{id}")),
             "AWS::SecretsManager::Secret" | "AWS::Events::EventBus" | "AWS::Events::Rule" => {
                 ("Name", id.to_owned())

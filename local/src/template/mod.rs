@@ -9,17 +9,19 @@
 //! `AWS::ApiGatewayV2` (WebSocket), `AWS::DynamoDB::Table`, `AWS::S3::Bucket`, `AWS::SecretsManager::Secret`,
 //! `AWS::SQS::Queue`, `AWS::Lambda::EventSourceMapping` (of queues, streams and Kafka), `AWS::SNS::Topic`, `AWS::SNS::Subscription`,
 //! `AWS::Events::EventBus`, `AWS::Events::Rule`.
-//! Read for what SNS and EventBridge may deliver to: `AWS::SQS::QueuePolicy`, `AWS::Lambda::Permission`.
+//! Read for what SNS and EventBridge may deliver to: `AWS::SQS::QueuePolicy`, `AWS::Lambda::Permission`. Read for what S3 may
+//! replicate: the `AWS::IAM::Role` of the rules and its `AWS::IAM::Policy`.
 //!
 //! global.yaml, the template of what regions share, is read by [`load_global`]. Its tables are part of each region's [`Stack`], under
 //! the names that template.yaml's parameter `GlobalTables` gives.
 //!
-//! Ignored on purpose, since a laptop has no use for it: alarms, roles (a function's own policy is enforced), log groups,
+//! Ignored on purpose, since a laptop has no use for it: alarms, other roles (a function's own policy is enforced), log groups,
 //! API Gateway's account setting, host names and their health checks, policies of buckets, topics and roles, archives of events, and deployments. Any
 //! other type is listed in [`Stack::not_run`], and shown at the start.
 
 mod apis;
 pub mod arn;
+mod buckets;
 mod data;
 mod description;
 mod error;
@@ -41,6 +43,8 @@ mod service_permissions;
 mod streams;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_buckets;
 #[cfg(test)]
 mod tests_of_global;
 mod topics;
@@ -70,7 +74,7 @@ const RUN: [&str; 15] = [
     "AWS::DynamoDB::Table",
     rules::EVENT_BUS,
     rules::RULE,
-    "AWS::S3::Bucket",
+    buckets::BUCKET,
     topics::SUBSCRIPTION,
     topics::TOPIC,
     queues::QUEUE,
@@ -178,7 +182,7 @@ fn stack(template: &Value, scope: &Scope<'_>) -> Result<Stack, Located> {
         http_api: apis::http(scope, functions.routes)?,
         websocket_api: apis::websocket(scope, &functions.by_arn)?,
         tables: data::tables(scope)?.into_iter().chain(scope.context.global_tables.iter().cloned()).collect(),
-        buckets: data::buckets(scope)?,
+        buckets: buckets::buckets(scope)?,
         secrets: data::names("AWS::SecretsManager::Secret", scope)?,
         queues,
         event_sources,

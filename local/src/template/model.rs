@@ -192,6 +192,51 @@ pub struct Bucket {
     pub name: String,
     /// `CorsConfiguration.CorsRules`, the first that fits decides.
     pub cors: Vec<CorsRule>,
+    /// `VersioningConfiguration`.
+    #[serde(skip)]
+    pub versioning: Versioning,
+    /// `ReplicationConfiguration`.
+    #[serde(skip)]
+    pub replication: Option<BucketReplication>,
+}
+
+/// `VersioningConfiguration.Status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Versioning {
+    /// `Suspended`, or not said.
+    #[default]
+    Off,
+    /// `Enabled`.
+    On,
+}
+
+/// Which objects of a bucket S3 copies to which other buckets, and as whom.
+#[derive(Debug, Clone, Default)]
+pub struct BucketReplication {
+    /// What its role may do.
+    pub policy: Vec<Statement>,
+    /// Those that are enabled, the one with the highest priority first.
+    pub rules: Vec<ReplicationRule>,
+}
+
+/// An enabled rule of a `ReplicationConfiguration`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicationRule {
+    /// `Filter.Prefix`: what keys begin with; empty for all.
+    pub prefix: String,
+    /// Name of the bucket `Destination.Bucket`.
+    pub destination: String,
+    /// `DeleteMarkerReplication`.
+    pub delete_markers: DeleteMarkers,
+}
+
+/// What becomes of a delete marker in the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteMarkers {
+    /// It is copied as objects are.
+    Copied,
+    /// It stays in the source.
+    Kept,
 }
 
 /// Who may ask a bucket from a web page, and how. One `*` in an origin or a header stands for any text.

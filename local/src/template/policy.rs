@@ -1,4 +1,4 @@
-//! `Policies` of a function: its `Allow` statements.
+//! `Policies` of a function, or of a role: their `Allow` statements.
 //!
 //! Of conditions those are understood that confine an update to some attributes of a row. Everything else is refused: a
 //! statement or a condition that is read over allows more here than in the cloud.
@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::error::Problem;
 use super::model::{Condition, Statement};
 use super::properties::{Properties, unexpected};
+use super::scope::Scope;
 
 /// What a statement may consist of: all that is enforced.
 const STATEMENT_ELEMENTS: [&str; 5] = ["Sid", "Effect", "Action", "Resource", "Condition"];
@@ -24,23 +25,51 @@ pub(super) fn read(function: Properties<'_>) -> Result<Vec<Statement>, Problem> 
         Value::Array(documents) => documents.as_slice(),
         document => std::slice::from_ref(document),
     };
-    let mut policy = Vec::new();
-    for document in documents {
-        let statements = match document.get("Statement") {
-            Some(Value::Array(statements)) => statements.as_slice(),
-            Some(statement @ Value::Object(_)) => std::slice::from_ref(statement),
-            _ => {
-                return Err(Problem::Unsupported {
-                    what: "a managed policy or policy template in Policies".to_owned(),
-                    instead: "write its statements inline (Version, Statement)",
-                });
-            }
-        };
-        for statement in statements {
-            policy.push(read_statement(Properties::within(statement, function.scope()))?);
+    documents
+        .iter()
+        .map(|document| statements(document, function.scope()))
+        .collect::<Result<Vec<_>, _>>()
+        .map(|all| all.concat())
+}
+
+/// All statements of a role: its own `Policies`, and every `AWS::IAM::Policy` that names it.
+pub(super) fn of_role(id: &str, scope: &Scope<'_>) -> Result<Vec<Statement>, Problem> {
+    let role = Properties::of(scope.resource(id)?, scope);
+    if role.raw("ManagedPolicyArns").is_some() {
+        return Err(managed());
+    }
+    let mut documents: Vec<Value> = Vec::new();
+    let own = role.part("Policies")?;
+    for policy in own.as_array().into_iter().flatten() {
+        documents.push(Properties::within(policy, scope).part("PolicyDocument")?);
+    }
+    for (_, policy) in scope.of_type("AWS::IAM::Policy") {
+        let policy = Properties::of(policy, scope);
+        if policy.texts("Roles")?.iter().any(|role| role == id) {
+            documents.push(policy.part("PolicyDocument")?);
         }
     }
-    Ok(policy)
+    documents
+        .iter()
+        .map(|document| statements(document, scope))
+        .collect::<Result<Vec<_>, _>>()
+        .map(|all| all.concat())
+}
+
+fn statements(document: &Value, scope: &Scope<'_>) -> Result<Vec<Statement>, Problem> {
+    let statements = match document.get("Statement") {
+        Some(Value::Array(statements)) => statements.as_slice(),
+        Some(statement @ Value::Object(_)) => std::slice::from_ref(statement),
+        _ => return Err(managed()),
+    };
+    statements.iter().map(|statement| read_statement(Properties::within(statement, scope))).collect()
+}
+
+fn managed() -> Problem {
+    Problem::Unsupported {
+        what: "a managed policy or policy template in Policies".to_owned(),
+        instead: "write its statements inline (Version, Statement)",
+    }
 }
 
 fn read_statement(statement: Properties<'_>) -> Result<Statement, Problem> {

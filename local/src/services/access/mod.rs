@@ -27,13 +27,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
-pub(in crate::services) use policy::{Case, covers, matches};
+pub(in crate::services) use policy::{Case, Policy, covers, matches};
 pub use policy::{Details, Grant, Permission};
 pub use signature::{Credential, Unauthenticated, credential};
 
 use crate::template::arn::{self, Arns};
 use crate::template::model::Stack;
-use policy::Policy;
 
 /// Random bytes of the secret key that all callers of one start share.
 const SECRET_BYTES: usize = 30;

@@ -72,7 +72,7 @@ impl Details {
 }
 
 #[derive(Debug)]
-pub(super) struct Policy {
+pub(in crate::services) struct Policy {
     pairs: Vec<Pair>,
 }
 
@@ -96,7 +96,7 @@ impl Pair {
 }
 
 impl Policy {
-    pub(super) fn new(statements: &[Statement]) -> Self {
+    pub(in crate::services) fn new(statements: &[Statement]) -> Self {
         let pairs = statements
             .iter()
             .enumerate()
@@ -116,7 +116,7 @@ impl Policy {
     }
 
     /// Whether some pair allows it. Every pair that does counts as used.
-    pub(super) fn allows(&self, needed: &Permission) -> bool {
+    pub(in crate::services) fn allows(&self, needed: &Permission) -> bool {
         let mut allowed = false;
         for pair in &self.pairs {
             if pair.allows(needed) {

@@ -41,7 +41,7 @@ fn bucket() -> Bucket {
         exposed_headers: list(&["ETag"]),
         max_age: Some(Duration::from_hours(1)),
     };
-    Bucket { name: BUCKET.to_owned(), cors: vec![rule] }
+    Bucket { name: BUCKET.to_owned(), cors: vec![rule], ..Bucket::default() }
 }
 
 struct Stage {
