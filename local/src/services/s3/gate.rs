@@ -10,7 +10,7 @@ use s3s::dto::{CopyObjectInput, CopySource, DeleteObjectsInput, UploadPartCopyIn
 use s3s::path::S3Path;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, s3_error};
 
-use super::permissions;
+use super::permissions::{self, Of};
 use super::signed::Signed;
 use crate::services::access::Caller;
 use crate::services::call::{Call, Service};
@@ -87,9 +87,10 @@ impl Gate {
 
     fn check_source(&self, credentials: Option<&Credentials>, source: &CopySource) -> S3Result<()> {
         match source {
-            CopySource::Bucket { bucket, key, .. } => {
+            CopySource::Bucket { bucket, key, version_id } => {
                 check_key(bucket, key)?;
-                self.check(&self.caller(credentials)?, "s3:GetObject", &arn::object(bucket, key))
+                let action = Of::named(version_id.as_ref()).get();
+                self.check(&self.caller(credentials)?, action, &arn::object(bucket, key))
             }
             _ => Err(s3_error!(NotImplemented, "copying from an access point is not served here")),
         }
@@ -140,7 +141,7 @@ impl S3Access for Gate {
         let permissions = match operation.as_str() {
             // Its keys are in its body: see `delete_objects`.
             "DeleteObjects" => Vec::new(),
-            _ => vec![permissions::needed(&operation, path)],
+            _ => vec![permissions::needed(&operation, path, Of::request(context.uri()))],
         };
         let bucket = path.get_bucket_name().map(str::to_owned);
         let resources = permissions::subject(path);
@@ -159,10 +160,10 @@ impl S3Access for Gate {
         }
         delete.objects.iter().try_for_each(|object| check_key(bucket, &object.key))?;
         // One key that may not be deleted refuses the whole request; the cloud refuses that key alone.
-        delete
-            .objects
-            .iter()
-            .try_for_each(|object| self.check(&caller, "s3:DeleteObject", &arn::object(bucket, &object.key)))
+        delete.objects.iter().try_for_each(|object| {
+            let action = Of::named(object.version_id.as_ref()).delete();
+            self.check(&caller, action, &arn::object(bucket, &object.key))
+        })
     }
 
     async fn copy_object(&self, request: &mut S3Request<CopyObjectInput>) -> S3Result<()> {

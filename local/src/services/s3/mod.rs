@@ -7,21 +7,23 @@
 //!    writes at once, one succeeds.
 //! 4. Objects may come in parts, from several callers; a copy has the checksum of all of its bytes (see `store`).
 //! 5. A missing object is 404 only for a caller that may list the bucket, and 403 for everybody else, as in the cloud.
-//! 6. Pages of the origins in a bucket's `CorsConfiguration` may use presigned URLs (see `cors`).
+//! 6. A bucket may keep versions of its objects, and copy them to buckets of other regions (see `store::versions`, [`replication`]).
+//! 7. Pages of the origins in a bucket's `CorsConfiguration` may use presigned URLs (see `cors`).
 //!
-//! Limits: no tagging, versioning, lifecycle or encryption; bucket names follow AWS's rules; path-style addressing only
+//! Limits: no tagging, lifecycle or encryption; bucket names follow AWS's rules; path-style addressing only
 //! (`force_path_style(true)` in clients, or `AWS_ENDPOINT_URL_S3` with an IP address).
 
 mod cors;
 mod endpoint;
 mod gate;
 mod permissions;
+pub mod replication;
 mod signed;
 mod store;
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use s3s::service::S3ServiceBuilder;
 use tempfile::TempDir;
@@ -31,12 +33,14 @@ use super::server::{Server, StartError};
 use crate::template::model::Bucket;
 use cors::Cors;
 use gate::Gate;
-use store::Store;
+use replication::RegionBuckets;
+use store::{OpenError, Served, Store};
 
 /// A running S3. Stops when dropped.
 #[derive(Debug)]
 pub struct S3 {
     server: Server,
+    store: Arc<Store>,
     #[expect(dead_code, reason = "removes the folder when dropped, after the server")]
     temporary: Option<TempDir>,
 }
@@ -50,7 +54,7 @@ pub enum S3Error {
         /// Which folder.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        source: OpenError,
     },
     /// The endpoint can't be served.
     #[error(transparent)]
@@ -73,20 +77,22 @@ impl S3 {
             let temporary = tempfile::Builder::new()
                 .prefix("sojourn-s3-")
                 .tempdir()
-                .map_err(|source| S3Error::Folder { path, source })?;
+                .map_err(|source| S3Error::Folder { path, source: source.into() })?;
             (temporary.path().to_owned(), Some(temporary))
         };
-        for path in std::iter::once(root.clone()).chain(buckets.iter().map(|bucket| root.join(&bucket.name)))
-        {
-            std::fs::create_dir_all(&path).map_err(|source| S3Error::Folder { path, source })?;
-        }
-        let store = Store::open(&root).map_err(|source| S3Error::Folder { path: root, source })?;
-        let mut service = S3ServiceBuilder::new(store);
+        let store = Store::open(&root, buckets).map_err(|source| S3Error::Folder { path: root, source })?;
+        let store = Arc::new(store);
+        let mut service = S3ServiceBuilder::new(Served(Arc::clone(&store)));
         service.set_auth(Gate::new(controls.clone()));
         service.set_access(Gate::new(controls.clone()));
         let switch = controls.switch.clone();
         let endpoint = endpoint::Endpoint { service: service.build(), cors: Cors::new(buckets), controls };
-        Ok(Self { server: Server::start("S3", address, endpoint, switch)?, temporary })
+        Ok(Self { server: Server::start("S3", address, endpoint, switch)?, store, temporary })
+    }
+
+    /// The buckets, for a [`Replication`](replication::Replication).
+    pub fn region_buckets(&self) -> RegionBuckets {
+        RegionBuckets(Arc::clone(&self.store))
     }
 
     /// What `AWS_ENDPOINT_URL_S3` is set to.

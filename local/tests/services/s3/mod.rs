@@ -6,6 +6,8 @@ mod cors;
 mod downloads;
 mod multipart;
 mod presigned;
+mod replication;
+mod versions;
 
 use std::path::Path;
 use std::time::Duration;
@@ -51,6 +53,10 @@ struct Stage {
 
 impl Stage {
     fn start(folder: Option<&Path>) -> Self {
+        Self::of(folder, bucket())
+    }
+
+    fn of(folder: Option<&Path>, bucket: Bucket) -> Self {
         let reports = function(
             "job-daily-report",
             &[(
@@ -59,7 +65,7 @@ impl Stage {
             )],
         );
         let controls = Controls::new(Access::new(&stack(vec![reports])));
-        let s3 = S3::start(ANYWHERE, folder, &[bucket()], controls.clone()).unwrap();
+        let s3 = S3::start(ANYWHERE, folder, &[bucket], controls.clone()).unwrap();
         Self { s3, controls }
     }
 

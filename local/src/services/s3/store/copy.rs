@@ -24,6 +24,7 @@ impl Store {
         let anew = input.metadata_directive.as_ref().map(MetadataDirective::as_str)
             == Some(MetadataDirective::REPLACE);
         let mut source = self.source(&input.copy_source, &Conditions::default()).await?;
+        let copied_version = source.version_id.clone();
         if !anew && names(&input.copy_source, &input.bucket, &input.key) {
             return Err(s3_error!(
                 InvalidRequest,
@@ -41,7 +42,7 @@ impl Store {
 
         let object = description.object(input.bucket.clone(), input.key.clone());
         let stored = self.replace(with_bytes(object, &staged).await?).await?;
-        let head = self.seen(&input.bucket, &input.key).await?;
+        let (head, _) = self.seen(&input.bucket, &input.key, stored.version_id.as_deref()).await?;
         let result = CopyObjectResult {
             e_tag: stored.e_tag,
             last_modified: head.last_modified,
@@ -52,7 +53,12 @@ impl Store {
             checksum_sha256: stored.checksum_sha256,
             checksum_type: Some(ChecksumType::from_static(ChecksumType::FULL_OBJECT)),
         };
-        Ok(CopyObjectOutput { copy_object_result: Some(result), ..Default::default() })
+        Ok(CopyObjectOutput {
+            copy_object_result: Some(result),
+            copy_source_version_id: copied_version,
+            version_id: stored.version_id,
+            ..Default::default()
+        })
     }
 
     /// What a part is to be a copy of.
@@ -69,12 +75,13 @@ impl Store {
     }
 
     async fn source(&self, source: &CopySource, conditions: &Conditions) -> S3Result<GetObjectOutput> {
-        let CopySource::Bucket { bucket, key, .. } = source else {
+        let CopySource::Bucket { bucket, key, version_id } = source else {
             return Err(s3_error!(NotImplemented, "copying from an access point is not served here"));
         };
         let source = GetObjectInput {
             bucket: bucket.to_string(),
             key: key.to_string(),
+            version_id: version_id.as_ref().map(ToString::to_string),
             checksum_mode: Some(ChecksumMode::from_static(ChecksumMode::ENABLED)),
             ..Default::default()
         };
@@ -83,7 +90,8 @@ impl Store {
 }
 
 fn names(source: &CopySource, bucket: &str, key: &str) -> bool {
-    matches!(source, CopySource::Bucket { bucket: own, key: name, .. } if **own == *bucket && **name == *key)
+    // An older version is another object: so the current one is undone.
+    matches!(source, CopySource::Bucket { bucket: own, key: name, version_id: None } if **own == *bucket && **name == *key)
 }
 
 fn checksums(object: &GetObjectOutput) -> Checksum {

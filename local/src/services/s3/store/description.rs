@@ -1,13 +1,16 @@
 //! What is kept about an object besides its bytes.
 
 use s3s::dto::{
-    CopyObjectInput, CreateMultipartUploadInput, GetObjectOutput, Metadata, PutObjectInput, Timestamp,
+    CopyObjectInput, CreateMultipartUploadInput, ETag, GetObjectOutput, Metadata, PutObjectInput, Timestamp,
 };
 use s3s::{S3Result, s3_error};
 use serde::{Deserialize, Serialize};
 
 /// AWS's bound on what a client says of an object in headers of its own: names and values together.
 const MAX_METADATA_BYTES: usize = 2 * 1024;
+
+/// No header name has a space: this can't be what a client calls its own.
+const MULTIPART_E_TAG: &str = "multipart etag";
 
 pub(super) fn check_metadata(metadata: Option<&Metadata>) -> S3Result<()> {
     let bytes: usize = metadata.into_iter().flatten().map(|(name, value)| name.len() + value.len()).sum();
@@ -71,4 +74,22 @@ impl Description {
             ..Default::default()
         }
     }
+}
+
+/// `object` with an `ETag` of its own.
+pub(super) fn with_e_tag(mut object: PutObjectInput, e_tag: String) -> PutObjectInput {
+    object.metadata.get_or_insert_default().insert(MULTIPART_E_TAG.to_owned(), e_tag);
+    object
+}
+
+/// The `ETag` that [`with_e_tag`] gave it.
+pub(super) fn own_e_tag(object: &PutObjectInput) -> Option<String> {
+    object.metadata.as_ref()?.get(MULTIPART_E_TAG).cloned()
+}
+
+/// The same of what was read. No client sees it among the metadata.
+pub(super) fn take_e_tag(metadata: &mut Option<Metadata>) -> Option<ETag> {
+    let e_tag = metadata.as_mut()?.remove(MULTIPART_E_TAG).map(ETag::Strong);
+    *metadata = metadata.take().filter(|others| !others.is_empty());
+    e_tag
 }

@@ -16,11 +16,6 @@ const KEPT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').r
 macro_rules! encoded {
     ($output:ident) => {{
         if $output.encoding_type.as_ref().is_some_and(|kind| kind.as_str() == EncodingType::URL) {
-            let encode = |text: &mut Option<String>| {
-                if let Some(text) = text {
-                    *text = utf8_percent_encode(text, &KEPT).to_string();
-                }
-            };
             encode(&mut $output.prefix);
             encode(&mut $output.delimiter);
             $output.contents.iter_mut().flatten().for_each(|object| encode(&mut object.key));
@@ -47,7 +42,14 @@ impl Store {
     }
 }
 
-fn bounded(max_keys: Option<i32>) -> S3Result<i32> {
+/// As `encoding-type=url` has it.
+pub(super) fn encode(text: &mut Option<String>) {
+    if let Some(text) = text {
+        *text = utf8_percent_encode(text, &KEPT).to_string();
+    }
+}
+
+pub(super) fn bounded(max_keys: Option<i32>) -> S3Result<i32> {
     match max_keys.unwrap_or(MAX_KEYS) {
         ..0 => {
             Err(s3_error!(InvalidArgument, "Argument maxKeys must be an integer between 0 and 2147483647"))

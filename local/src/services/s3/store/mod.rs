@@ -1,5 +1,5 @@
 //! The objects: `s3s-fs` keeps them, each as a file, and lists and deletes them. What it does otherwise than AWS's S3 is
-//! done here: writing, copying and uploads in parts.
+//! done here: writing, copying, uploads in parts and versions.
 //!
 //! Limits: a key can't be an object and at the same time a prefix of others, as no path is a file and a folder; an object
 //! has the checksums that its writer asked for and no other, and one that came in parts has none until it is copied.
@@ -10,55 +10,117 @@ mod copy;
 mod declared;
 mod deletion;
 mod description;
+mod index;
 mod listing;
 mod multipart;
 mod objects;
+mod replicas;
 mod staged;
 mod turns;
 mod uploads;
+mod version_list;
+mod versions;
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
-    CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CreateBucketInput, CreateBucketOutput,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput, DeleteBucketOutput,
-    DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetBucketLocationInput,
-    GetBucketLocationOutput, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, BucketVersioningStatus,
+    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput,
+    CreateBucketInput, CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
+    DeleteBucketInput, DeleteBucketOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
+    DeleteObjectsOutput, GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput,
+    GetBucketVersioningOutput, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
     HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput,
-    ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
-    ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput, UploadPartCopyInput,
-    UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+    ListMultipartUploadsOutput, ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsInput,
+    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
+    PutObjectInput, PutObjectOutput, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput,
+    UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 
+use crate::template::model::{Bucket, BucketReplication, Versioning};
 pub(super) use conditions::SetAside;
+use index::Index;
+pub(super) use index::Waiting;
+pub(super) use replicas::Way;
 use turns::Turns;
 use uploads::Uploads;
+
+/// Where the bytes of versions are, a folder for each bucket, and the index of them.
+const VERSIONS: &str = ".versions";
 
 /// All buckets.
 #[derive(Debug)]
 pub(super) struct Store {
     root: PathBuf,
     files: FileSystem,
+    versions: FileSystem,
+    index: Index,
     /// Where bytes wait until they are complete.
     staging: PathBuf,
     objects: Turns,
     uploads: Uploads,
+    /// The buckets whose `VersioningConfiguration` is enabled, or was.
+    versioned: HashSet<String>,
+    replications: HashMap<String, BucketReplication>,
+}
+
+/// Why a store can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The files.
+    #[error(transparent)]
+    Files(#[from] io::Error),
+    /// The index of versions.
+    #[error(transparent)]
+    Index(#[from] rusqlite::Error),
 }
 
 impl Store {
-    /// The store in `root`, a folder that exists. No bucket's name begins with a dot: the store's own folders do.
-    pub(super) fn open(root: &Path) -> io::Result<Self> {
-        Ok(Self {
+    /// The store in `root`, where `buckets` come to be. No bucket's name begins with a dot: the store's own folders do.
+    pub(super) fn open(root: &Path, buckets: &[Bucket]) -> Result<Self, OpenError> {
+        let folder = root.join(VERSIONS);
+        for name in buckets.iter().map(|bucket| &bucket.name) {
+            std::fs::create_dir_all(root.join(name))?;
+            std::fs::create_dir_all(folder.join(name))?;
+        }
+        std::fs::create_dir_all(&folder)?;
+        let files =
+            |root: &Path| FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")));
+        let versioned = buckets.iter().filter(|bucket| bucket.versioning == Versioning::On);
+        let replications =
+            buckets.iter().filter_map(|bucket| Some((bucket.name.clone(), bucket.replication.clone()?)));
+        let index = Index::open(&folder.join("index.sqlite3"))?;
+        let keys = index.keys()?;
+        let store = Self {
             root: root.to_owned(),
-            files: FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")))?,
+            files: files(root)?,
+            versions: files(&folder)?,
+            index,
             staging: uploads::emptied(root.join(".staging"))?,
             objects: Turns::new(),
             uploads: Uploads::open(root.join(".uploads"))?,
-        })
+            versioned: versioned
+                .map(|bucket| &bucket.name)
+                .chain(keys.iter().map(|(bucket, _)| bucket))
+                .cloned()
+                .collect(),
+            replications: replications.collect(),
+        };
+        for (bucket, key) in keys {
+            store.show(&bucket, &key).map_err(|error| io::Error::other(error.to_string()))?;
+        }
+        Ok(store)
+    }
+
+    fn versioning(&self, bucket: &str) -> GetBucketVersioningOutput {
+        let enabled = BucketVersioningStatus::from_static(BucketVersioningStatus::ENABLED);
+        let status = self.is_versioned(bucket).then_some(enabled);
+        GetBucketVersioningOutput { status, ..Default::default() }
     }
 
     fn bucket_exists(&self, bucket: &str) -> S3Result<()> {
@@ -84,6 +146,9 @@ fn internal_request<T>(input: T) -> S3Request<T> {
     }
 }
 
+/// Serves a store that others use too.
+pub(super) struct Served(pub(super) Arc<Store>);
+
 /// Which operations are served here, in a bucket that must exist, and which by the files as they are.
 macro_rules! operations {
     (
@@ -91,9 +156,9 @@ macro_rules! operations {
         files { $($delegated:ident($delegated_input:ty) -> $delegated_output:ty;)* }
     ) => {
         #[async_trait::async_trait]
-        impl S3 for Store {
+        impl S3 for Served {
             $(async fn $operation(&self, $request: S3Request<$input>) -> S3Result<S3Response<$output>> {
-                let $store = self;
+                let $store = &*self.0;
                 $store.bucket_exists(&$request.input.bucket)?;
                 $answer.map(S3Response::new)
             })*
@@ -102,7 +167,7 @@ macro_rules! operations {
                 &self,
                 request: S3Request<$delegated_input>,
             ) -> S3Result<S3Response<$delegated_output>> {
-                self.files.$delegated(request).await
+                self.0.files.$delegated(request).await
             })*
         }
     };
@@ -121,8 +186,12 @@ operations! {
         delete_object(DeleteObjectInput) -> DeleteObjectOutput: |store, request| store.delete(request.input).await;
         delete_objects(DeleteObjectsInput) -> DeleteObjectsOutput:
             |store, request| store.delete_all(request.input).await;
+        get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput:
+            |store, request| Ok(store.versioning(&request.input.bucket));
         get_object(GetObjectInput) -> GetObjectOutput: |store, request| store.get(request).await;
         head_object(HeadObjectInput) -> HeadObjectOutput: |store, request| store.head(request).await;
+        list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput:
+            |store, request| store.list_versions(request.input).await;
         list_objects(ListObjectsInput) -> ListObjectsOutput: |store, request| store.list(request).await;
         list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output:
             |store, request| store.list_v2(request).await;

@@ -21,8 +21,8 @@ use s3s::{S3Request, S3Result, s3_error};
 use super::Store;
 use super::checksums::{self, said};
 use super::declared::{Declared, fields, hasher};
-use super::description::{Description, check_metadata};
-use super::objects::{check_length, check_unwanted, with_e_tag};
+use super::description::{Description, check_metadata, with_e_tag};
+use super::objects::{check_length, check_unwanted};
 use super::staged::{Md5Digest, Staged, concatenated};
 use super::uploads::{StoredPart, Upload};
 
@@ -111,7 +111,11 @@ impl Store {
             checksum_sha1: checksum.checksum_sha1,
             checksum_sha256: checksum.checksum_sha256,
         };
-        Ok(UploadPartCopyOutput { copy_part_result: Some(result), ..Default::default() })
+        Ok(UploadPartCopyOutput {
+            copy_part_result: Some(result),
+            copy_source_version_id: source.version_id,
+            ..Default::default()
+        })
     }
 
     pub(super) async fn complete(
@@ -149,13 +153,14 @@ impl Store {
             if_none_match: input.if_none_match,
             ..upload.description.object(bucket.clone(), key.clone())
         };
-        self.replace(with_e_tag(object, e_tag.clone())).await?;
+        let stored = self.replace(with_e_tag(object, e_tag.clone())).await?;
         self.uploads.end(&upload_id)?;
         Ok(CompleteMultipartUploadOutput {
             location: Some(format!("/{bucket}/{key}")),
             bucket: Some(bucket),
             key: Some(key),
             e_tag: Some(ETag::Strong(e_tag)),
+            version_id: stored.version_id,
             ..Default::default()
         })
     }

@@ -4,22 +4,21 @@
 //! 2. In its turn, conditions are checked and the object is replaced: of two conditional writers one wins, and a reader
 //!    gets bytes, description and `ETag` of one and the same object.
 //! 3. A reader's conditions and range are held against the object that it gets (see `conditions`).
-//! 4. An object whose `ETag` isn't the MD5 of its bytes has it among its metadata, where no client sees it.
+//! 4. In a bucket with versions the object is not replaced: it gets one more version (see `versions`).
+//! 5. An object whose `ETag` isn't the MD5 of its bytes has it among its metadata, where no client sees it.
 
 use s3s::dto::{
     Checksum, ChecksumMode, ChecksumType, ETag, ETagCondition, GetObjectInput, GetObjectOutput,
-    HeadObjectInput, HeadObjectOutput, Metadata, PutObjectInput, PutObjectOutput,
+    HeadObjectInput, HeadObjectOutput, PutObjectInput, PutObjectOutput,
 };
 use s3s::{S3, S3ErrorCode, S3Request, S3Result, s3_error};
 
 use super::conditions::{Conditions, Portion, is, refused};
 use super::declared::Declared;
-use super::description::check_metadata;
+use super::description::{check_metadata, own_e_tag, take_e_tag};
 use super::staged::Staged;
+use super::versions::Place;
 use super::{Store, internal_request};
-
-/// No header name has a space: this can't be what a client calls its own.
-const MULTIPART_E_TAG: &str = "multipart etag";
 
 /// AWS's bound on what comes in one piece, an object or a part: 5 GiB.
 const MAX_PUT_BYTES: i64 = 5 * 1024 * 1024 * 1024;
@@ -29,7 +28,9 @@ const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
 
 /// Two output types have the same fields: shows them as S3 does.
 macro_rules! shown {
-    ($output:ident, $mode:expr) => {{
+    ($output:ident, $place:ident, $mode:expr) => {{
+        $output.version_id = $place.version_id();
+        $output.replication_status = $place.replication_status();
         if let Some(e_tag) = take_e_tag(&mut $output.metadata) {
             $output.e_tag = Some(e_tag);
         }
@@ -85,8 +86,12 @@ impl Store {
             }
         }
         object.content_type.get_or_insert_with(|| DEFAULT_CONTENT_TYPE.to_owned());
-        let e_tag = object.metadata.as_ref().and_then(|metadata| metadata.get(MULTIPART_E_TAG).cloned());
-        let mut output = self.files.put_object(internal_request(object)).await?.output;
+        let e_tag = own_e_tag(&object);
+        let mut output = if self.is_versioned(&object.bucket) {
+            self.add(object).await?
+        } else {
+            self.files.put_object(internal_request(object)).await?.output
+        };
         if let Some(e_tag) = e_tag {
             output.e_tag = Some(ETag::Strong(e_tag));
         }
@@ -94,17 +99,15 @@ impl Store {
     }
 
     pub(super) async fn e_tag(&self, bucket: &str, key: &str) -> S3Result<Option<ETag>> {
-        let head = HeadObjectInput { bucket: bucket.to_owned(), key: key.to_owned(), ..Default::default() };
-        match self.files.head_object(internal_request(head)).await {
-            Ok(mut head) => Ok(take_e_tag(&mut head.output.metadata).or(head.output.e_tag)),
+        match self.seen(bucket, key, None).await {
+            Ok((seen, _)) => Ok(seen.e_tag),
             Err(error) if *error.code() == S3ErrorCode::NoSuchKey => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     pub(super) async fn get(&self, request: S3Request<GetObjectInput>) -> S3Result<GetObjectOutput> {
-        let GetObjectInput { part_number, ref version_id, .. } = request.input;
-        check_whole(part_number, version_id.as_ref())?;
+        check_whole(request.input.part_number)?;
         let conditions = Conditions::of(&request.headers, &request.extensions);
         self.read(request.input, &conditions).await
     }
@@ -118,38 +121,47 @@ impl Store {
         self.bucket_exists(&input.bucket)?;
         let mode = input.checksum_mode.clone();
         let _turn = self.objects.of((&input.bucket, &input.key)).read().await;
-        let portion = conditions.check(&self.seen(&input.bucket, &input.key).await?)?;
-        let input = GetObjectInput { range: portion.range(), ..input };
+        let (seen, place) = self.seen(&input.bucket, &input.key, input.version_id.as_deref()).await?;
+        let portion = conditions.check(&seen)?;
+        let input =
+            GetObjectInput { range: portion.range(), key: place.key.clone(), version_id: None, ..input };
         // What was opened is read to its end, whatever becomes of the key.
-        let mut output = self.files.get_object(internal_request(input)).await?.output;
-        Ok(shown!(output, mode))
+        let mut output = place.files.get_object(internal_request(input)).await?.output;
+        Ok(shown!(output, place, mode))
     }
 
     pub(super) async fn head(&self, request: S3Request<HeadObjectInput>) -> S3Result<HeadObjectOutput> {
         let HeadObjectInput { bucket, key, checksum_mode, part_number, version_id, .. } = request.input;
-        check_whole(part_number, version_id.as_ref())?;
+        check_whole(part_number)?;
         let conditions = Conditions::of(&request.headers, &request.extensions);
         let _turn = self.objects.of((&bucket, &key)).read().await;
-        let mut output = self.seen(&bucket, &key).await?;
+        let (mut output, place) = self.seen(&bucket, &key, version_id.as_deref()).await?;
         if let Portion::Part { first, last } = conditions.check(&output)? {
             let size = output.content_length.unwrap_or_default();
             output.content_length = i64::try_from(last - first + 1).ok();
             output.content_range = Some(format!("bytes {first}-{last}/{size}"));
         }
-        Ok(shown!(output, checksum_mode))
+        Ok(shown!(output, place, checksum_mode))
     }
 
-    /// The object as it stands, with its own `ETag`.
-    pub(super) async fn seen(&self, bucket: &str, key: &str) -> S3Result<HeadObjectOutput> {
-        if self.is_folder(bucket, key) {
+    /// The object or a version of it as it stands, with its own `ETag`, and where it is.
+    pub(super) async fn seen(
+        &self,
+        bucket: &str,
+        key: &str,
+        version_id: Option<&str>,
+    ) -> S3Result<(HeadObjectOutput, Place<'_>)> {
+        let place = self.place(bucket, key, version_id)?;
+        if self.is_folder(bucket, &place.key) {
             return Err(s3_error!(NoSuchKey, "The specified key does not exist."));
         }
-        let head = HeadObjectInput { bucket: bucket.to_owned(), key: key.to_owned(), ..Default::default() };
-        let mut output = self.files.head_object(internal_request(head)).await?.output;
+        let head =
+            HeadObjectInput { bucket: bucket.to_owned(), key: place.key.clone(), ..Default::default() };
+        let mut output = place.files.head_object(internal_request(head)).await?.output;
         if let Some(e_tag) = take_e_tag(&mut output.metadata) {
             output.e_tag = Some(e_tag);
         }
-        Ok(output)
+        Ok((output, place))
     }
 
     /// Whether the key is only the beginning of others. The files would show the folder as an object.
@@ -159,9 +171,9 @@ impl Store {
 }
 
 /// What would be passed over otherwise.
-fn check_whole(part_number: Option<i32>, version: Option<&String>) -> S3Result<()> {
-    if part_number.is_some() || version.is_some() {
-        return Err(s3_error!(NotImplemented, "parts and versions of objects are not served here"));
+fn check_whole(part_number: Option<i32>) -> S3Result<()> {
+    if part_number.is_some() {
+        return Err(s3_error!(NotImplemented, "parts of objects are not served here"));
     }
     Ok(())
 }
@@ -198,16 +210,4 @@ pub(super) async fn with_bytes(object: PutObjectInput, staged: &Staged) -> S3Res
         checksum_sha256,
         ..object
     })
-}
-
-/// `object` with an `ETag` of its own.
-pub(super) fn with_e_tag(mut object: PutObjectInput, e_tag: String) -> PutObjectInput {
-    object.metadata.get_or_insert_default().insert(MULTIPART_E_TAG.to_owned(), e_tag);
-    object
-}
-
-fn take_e_tag(metadata: &mut Option<Metadata>) -> Option<ETag> {
-    let e_tag = metadata.as_mut()?.remove(MULTIPART_E_TAG).map(ETag::Strong);
-    *metadata = metadata.take().filter(|others| !others.is_empty());
-    e_tag
 }
