@@ -1,5 +1,5 @@
-//! Several regions in one process: tokens and sealing keys are good in all, shared tables replicate, messages cross, the front door
-//! leads past a region that is down, and such a region takes nothing with it but what runs.
+//! Several regions in one process: tokens and sealing keys are good in all, shared tables and files replicate, messages cross, the
+//! front door leads past a region that is down, and such a region takes nothing with it but what runs.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -9,9 +9,11 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
+use aws_sdk_s3::types::ReplicationStatus;
 use aws_sdk_sqs::types::QueueAttributeName;
 use serde_json::{Value, json};
-use sojourn_tests::{Options, Socket, TestRegion, TestRegions, binary, fresh_key};
+use sojourn_tests::{File, Options, Socket, TestRegion, TestRegions, binary, fresh_key};
 
 /// The regions of samconfig.toml, and AWS's names of them.
 const AWS: [(&str, &str); 3] =
@@ -141,6 +143,63 @@ async fn an_order_arrives_in_every_region_unless_they_are_cut_off_and_once_they_
     regions.control("POST", "/heal").send().await.expect(204);
     until("taiwan", async || has_order(taiwan, &second).await).await;
     until("nothing pending", async || link(&regions, "tokyo", "taiwan").await["pending"] == 0).await;
+}
+
+/// How an object is in the region's own bucket.
+async fn object(region: &TestRegion, key: &str) -> Option<HeadObjectOutput> {
+    let head = region.s3().head_object().bucket(region.bucket().await).key(key);
+    match head.send().await {
+        Ok(head) => Some(head),
+        Err(error) => {
+            assert!(error.as_service_error().is_some_and(HeadObjectError::is_not_found), "{error:?}");
+            None
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_and_its_deletion_arrive_in_every_region_unless_they_are_cut_off() {
+    let regions = three().await;
+    let [taiwan, tokyo, singapore] = AWS.map(|(name, _)| regions.region(name));
+    let customer = taiwan.customer().await;
+    for (between, region) in [("tokyo", tokyo), ("singapore", singapore)] {
+        let is_known = async || region.call_as(&customer, "GET", "/uploads").send().await.status == 200;
+        until(between, is_known).await;
+    }
+    let cut = json!({"between": ["taiwan", "tokyo"]});
+    regions.control("POST", "/partition").json(&cut).send().await.expect(204);
+
+    let file = File::text("journey.txt", "from Taipei to Hualien");
+    let upload = taiwan.upload(&customer, &file).await;
+    let key = format!("uploads/{}/{}/file", customer.user_id, &upload.text_of("uploadId")[4..]);
+    let source = object(taiwan, &key).await.unwrap();
+    until("singapore", async || object(singapore, &key).await.is_some()).await;
+    assert!(object(tokyo, &key).await.is_none(), "it came across a cut");
+    let pending = regions.control("GET", "").send().await.expect(200).body["pending"].as_u64();
+    assert!(pending > Some(0), "{pending:?}");
+    let status = async |region| object(region, &key).await.unwrap().replication_status;
+    assert_eq!(status(taiwan).await, Some(ReplicationStatus::Pending));
+
+    regions.control("POST", "/heal").send().await.expect(204);
+    let path = format!("/uploads/{}", upload.text_of("uploadId"));
+    let there = async || tokyo.call_as(&customer, "GET", &path).send().await.status == 200;
+    until("its row in tokyo", there).await;
+    until("tokyo", async || object(tokyo, &key).await.is_some()).await;
+    let copy = object(tokyo, &key).await.unwrap();
+    assert_eq!((copy.version_id, copy.e_tag), (source.version_id, source.e_tag));
+    assert_eq!(copy.replication_status, Some(ReplicationStatus::Replica));
+    until("both", async || status(taiwan).await == Some(ReplicationStatus::Completed)).await;
+    // The region's own link leads to the region's own bucket.
+    let read = tokyo.call_as(&customer, "GET", &path).send().await.expect(200);
+    let link = read.text_of("downloadUrl");
+    assert!(link.contains("sojourn-filesbucket-ap-northeast-1/"), "{link}");
+    assert_eq!(tokyo.follow(&link).send().await.expect(200).text, "from Taipei to Hualien");
+
+    let delete = taiwan.s3().delete_object().bucket(taiwan.bucket().await).key(&key);
+    delete.send().await.unwrap();
+    for (name, region) in regions.all() {
+        until(name, async || object(region, &key).await.is_none()).await;
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sojourn::core::env::{Env, Stage};
 use sojourn::platform::tables::{self, Scope};
 use sojourn_local::template::arn;
-use sojourn_local::template::model::Stack;
+use sojourn_local::template::model::{DeleteMarkers, Stack};
 use sojourn_local::template::{self, Context};
 use sojourn_tests::{Options, TestRegion, fresh_key, workspace};
 
@@ -163,6 +163,32 @@ const WITH_GLOBAL_TABLES: [(&str, &str); 4] = [
     ("ProductsStreamLabel", "local"),
     ("OutboxStreamLabel", "local"),
 ];
+
+#[test]
+fn files_are_copied_to_the_buckets_of_the_peers_and_the_role_may_do_that_and_no_more() {
+    let stack = stack_with(&[
+        ("TokenJwks", "{}"),
+        ("FileVersions", "on"),
+        ("FirstPeerBucket", "files-tokyo"),
+        ("SecondPeerBucket", "files-singapore"),
+    ]);
+    let replication = stack.buckets[0].replication.as_ref().expect("rules");
+    let rules: BTreeSet<_> =
+        replication.rules.iter().map(|rule| (rule.prefix.as_str(), rule.destination.as_str())).collect();
+    let prefixes = ["exports/", "uploads/"];
+    let peers = ["files-tokyo", "files-singapore"];
+    let all = prefixes.into_iter().flat_map(|prefix| peers.map(|peer| (prefix, peer)));
+    assert_eq!(rules, all.collect());
+    assert!(replication.rules.iter().all(|rule| rule.delete_markers == DeleteMarkers::Copied));
+    let written: Vec<_> = replication
+        .policy
+        .iter()
+        .filter(|statement| statement.actions.iter().any(|action| action.starts_with("s3:Replicate")))
+        .flat_map(|statement| &statement.resources)
+        .collect();
+    assert_eq!(written, ["arn:aws:s3:::files-tokyo/*", "arn:aws:s3:::files-singapore/*"]);
+    assert!(stack_with(&[("TokenJwks", "{}")]).buckets[0].replication.is_none());
+}
 
 fn logical_ids(scope: Scope) -> BTreeSet<&'static str> {
     let tables = tables::ALL.iter().filter(|table| table.scope == scope);

@@ -147,7 +147,7 @@ enum RegionCommand {
         #[command(flatten)]
         running: Running,
     },
-    /// Set what replication takes: 800ms, or 200ms-1s for a lag that is drawn for each item
+    /// Set what replication takes: 800ms, or 200ms-1s for a lag that is drawn for each item and object
     Lag {
         /// The lag, or the least and the most
         #[arg(value_parser = lag)]

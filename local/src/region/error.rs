@@ -14,6 +14,7 @@ use crate::services::StartError;
 use crate::services::dynamodb::DynamoDbError;
 use crate::services::dynamodb::replication::ReplicationError;
 use crate::services::s3::S3Error;
+use crate::services::s3::replication as buckets;
 use crate::services::secrets::{SecretError, SecretsError};
 use crate::services::sqs::QueueError;
 use crate::template::TemplateError;
@@ -75,6 +76,12 @@ pub enum RegionError {
     /// Replication between regions.
     #[error(transparent)]
     Replication(#[from] ReplicationError),
+    /// Replication of buckets.
+    #[error("the thread that replicates buckets can't start: {0}")]
+    Buckets(#[source] std::io::Error),
+    /// What is still to be copied between buckets.
+    #[error(transparent)]
+    Copies(#[from] buckets::Unreadable),
     /// The front door of several regions.
     #[error(transparent)]
     FrontDoor(#[from] front_door::StartError),

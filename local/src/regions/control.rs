@@ -3,12 +3,12 @@
 //!
 //! | call | answer |
 //! |---|---|
-//! | `GET` | 200, an [`Overview`] |
+//! | `GET` | 200 `{"regions": [...], "pending": 3}`, each a [`Status`], in the order in which they were named; `pending` counts changes of items, and versions of objects, that another region has not got |
 //! | `POST {name}/down` | 200, a [`Status`], when its processes are gone; 404 |
 //! | `POST {name}/up` | 200, a [`Status`], when it serves again; 404; 500 if it can't |
 //! | `POST partition`, `{"between": [A, B]}` | 204: from now on they do not reach each other; 404. The witness of the agreement table is known by AWS's name |
 //! | `POST heal` | 204: all regions that are up reach each other |
-//! | `POST lag`, `{"minMs", "maxMs"}` | 204: what replication takes from now on, drawn anew for each item; 400 |
+//! | `POST lag`, `{"minMs", "maxMs"}` | 204: what replication takes from now on, drawn anew for each item and object; 400 |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::links::Replications;
 use super::members::Members;
 use crate::front_door::{Failover, Health, ROUTE_53, RegionHealth};
 use crate::region::{Condition, Region, RegionError};
@@ -115,11 +116,13 @@ pub(super) fn router(control: Control) -> Router {
     Router::new().nest(PATH, routes)
 }
 
-async fn list(State(control): State<Control>) -> Response {
-    let longest = |failover: Failover| millis(failover.of_a_silence());
-    let failover = FailoverShare { here_ms: longest(control.failover), in_the_cloud_ms: longest(ROUTE_53) };
-    match control.links() {
-        Ok(links) => Json(Overview { regions: control.statuses().await, links, failover }).into_response(),
+async fn list(State(members): State<Arc<Members>>) -> Response {
+    let mut regions = Vec::new();
+    for region in members.all() {
+        regions.push(Status::of(region).await);
+    }
+    match members.replication().map_or(Ok(0), Replications::pending) {
+        Ok(pending) => Json(json!({ "regions": regions, "pending": pending })).into_response(),
         Err(error) => message(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
@@ -145,15 +148,15 @@ pub struct LagRequest {
 async fn partition(State(control): State<Control>, JsonBody(request): JsonBody<Partition>) -> Response {
     let (members, Partition { between: [a, b] }) = (&control.members, request);
     let Some(replication) = members.replication() else { return StatusCode::NO_CONTENT.into_response() };
-    match replication.partition(members.aws_name(&a), members.aws_name(&b)) {
+    match replication.tables.partition(members.aws_name(&a), members.aws_name(&b)) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => message(StatusCode::NOT_FOUND, &error.to_string()),
     }
 }
 
-async fn heal(State(control): State<Control>) -> Response {
-    if let Some(replication) = control.members.replication() {
-        replication.heal();
+async fn heal(State(members): State<Arc<Members>>) -> Response {
+    if let Some(replication) = members.replication() {
+        replication.tables.heal();
     }
     StatusCode::NO_CONTENT.into_response()
 }

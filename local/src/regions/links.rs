@@ -1,12 +1,11 @@
 //! What joins regions that run together: the one place that sees more than one of them.
 //!
 //! - The tables of global.yaml replicate ([`Replication`]).
+//! - The buckets replicate by their rules ([`buckets::Replication`]).
 //! - A topic delivers to the queues of every region whose stack subscribes to it. While the regions do not reach each other, SNS
 //!   tries again.
 //! - The keys that seal session payloads are one set, as a secret that Secrets Manager replicates. A change reaches all regions at
 //!   once.
-//!
-//! Limits: buckets are not replicated.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,6 +14,8 @@ use crate::keys::SealingKeys;
 use crate::region::{Region, RegionError};
 use crate::services::delivery::Way;
 use crate::services::dynamodb::replication::{Replication, Settings, StrongTables};
+use crate::services::network::Lag;
+use crate::services::s3::replication as buckets;
 use crate::services::sns::Peer;
 use crate::template::global::{Consistency, GlobalStack};
 
@@ -22,8 +23,30 @@ use crate::template::global::{Consistency, GlobalStack};
 #[derive(Debug)]
 pub(super) struct Links {
     pub(super) sealing_keys: SealingKeys,
-    /// By AWS's names of the regions. None if a region runs alone.
-    pub(super) replication: Option<Arc<Replication>>,
+    /// None if a region runs alone.
+    pub(super) replication: Option<Replications>,
+}
+
+/// What replicates between regions, by AWS's names of them.
+#[derive(Debug)]
+pub(super) struct Replications {
+    // Dropped first: it uses the network of the tables.
+    pub(super) buckets: buckets::Replication,
+    pub(super) tables: Arc<Replication>,
+}
+
+impl Replications {
+    /// What each change takes from now on.
+    pub(super) fn set_lag(&self, lag: Lag) {
+        self.tables.set_lag(lag);
+        self.buckets.set_lag(lag);
+    }
+
+    /// How many changes of items and copies of objects are still to come.
+    pub(super) fn pending(&self) -> Result<usize, RegionError> {
+        let tables: usize = self.tables.pending()?.iter().map(|link| link.changes).sum();
+        Ok(tables + self.buckets.pending()?)
+    }
 }
 
 impl Links {
@@ -35,11 +58,13 @@ impl Links {
         let sealing_keys = SealingKeys::open(replicas, names)?;
         let replication = match regions {
             [] | [_] => None,
-            several => Some(Arc::new(replicate(several, shared)?)),
+            several => {
+                let tables = Arc::new(replicate(several, shared)?);
+                deliver_to_each_other(several, &tables);
+                let buckets = replicate_buckets(several, &tables)?;
+                Some(Replications { buckets, tables })
+            }
         };
-        if let Some(replication) = &replication {
-            deliver_to_each_other(regions, replication);
-        }
         Ok(Self { sealing_keys, replication })
     }
 }
@@ -68,6 +93,12 @@ fn replicate(regions: &[Region], shared: &GlobalStack) -> Result<Replication, Re
         .iter()
         .filter_map(|region| Some((region.ready.region.clone(), region.services.dynamodb.region_tables()?)));
     Ok(Replication::start(&tables.collect::<Vec<_>>(), &settings)?)
+}
+
+fn replicate_buckets(regions: &[Region], tables: &Replication) -> Result<buckets::Replication, RegionError> {
+    let named = |region: &Region| (region.ready.region.clone(), region.services.s3.region_buckets());
+    let regions: Vec<_> = regions.iter().map(named).collect();
+    buckets::Replication::start(&regions, tables.network(), Lag::default()).map_err(RegionError::Buckets)
 }
 
 fn deliver_to_each_other(regions: &[Region], replication: &Arc<Replication>) {

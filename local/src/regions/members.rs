@@ -1,23 +1,21 @@
 //! The regions of this process and what joins them.
 
-use std::sync::Arc;
-
-use super::links::Links;
+use super::links::{Links, Replications};
 use crate::region::{Region, RegionError};
-use crate::services::dynamodb::replication::Replication;
 use crate::template::global::GlobalStack;
 
 /// Every region, in the order in which they were named, and their links.
 pub(super) struct Members {
-    regions: Vec<Region>,
+    // Dropped first: nothing is sent to a region that is gone.
     links: Links,
+    regions: Vec<Region>,
 }
 
 impl Members {
     /// Joins regions that serve nobody yet.
     pub(super) fn join(regions: Vec<Region>, shared: &GlobalStack) -> Result<Self, RegionError> {
         let links = Links::between(&regions, shared)?;
-        Ok(Self { regions, links })
+        Ok(Self { links, regions })
     }
 
     pub(super) fn all(&self) -> &[Region] {
@@ -29,7 +27,7 @@ impl Members {
     }
 
     /// Replication, if there are several regions.
-    pub(super) fn replication(&self) -> Option<&Arc<Replication>> {
+    pub(super) fn replication(&self) -> Option<&Replications> {
         self.links.replication.as_ref()
     }
 
@@ -47,7 +45,7 @@ impl Members {
     pub(super) async fn up(&self, region: &Region) -> Result<(), RegionError> {
         region.up(&self.links.sealing_keys).await?;
         if let Some(replication) = self.replication() {
-            replication.resume(&region.ready.region)?;
+            replication.tables.resume(&region.ready.region)?;
         }
         Ok(())
     }
@@ -55,7 +53,7 @@ impl Members {
     /// Has one of the regions be lost: nobody is served there, and no other region reaches it.
     pub(super) async fn down(&self, region: &Region) -> Result<(), RegionError> {
         if let Some(replication) = self.replication() {
-            replication.stop(&region.ready.region)?;
+            replication.tables.stop(&region.ready.region)?;
         }
         region.down().await
     }

@@ -2,7 +2,8 @@
 //!
 //! 1. Each name is an environment with a `region`. It gives AWS's name of the region and the stack's parameters.
 //! 2. What `[local]` sets comes before that: the stage and the processor are those of this machine. `--parameter` comes before both.
-//! 3. Their ports are free ones: the front door has the addresses of `--http` and `--ws`. Each region is told of the others.
+//! 3. Their ports are free ones: the front door has the addresses of `--http` and `--ws`. Each region is told of the others, and
+//!    of their files buckets.
 //! 4. Each keeps its data in a folder of its own name.
 //! 5. All name the same global tables, or none does: there is one global.yaml, and what replicates is in every region.
 //!
@@ -15,8 +16,15 @@ use crate::template::arn::Arns;
 use crate::template::samconfig::{Deployment, SamConfig};
 use crate::template::{GLOBAL_TABLES, TemplateError};
 
-/// The template's parameters that name the other regions.
-const PEERS: [&str; 2] = ["FirstPeerRegion", "SecondPeerRegion"];
+/// The template's parameters that name another region, and its files bucket.
+const PEERS: [(&str, &str); 2] =
+    [("FirstPeerRegion", "FirstPeerBucket"), ("SecondPeerRegion", "SecondPeerBucket")];
+
+/// The parameter that switches on what buckets need to have peers.
+const FILE_VERSIONS: &str = "FileVersions";
+
+/// The logical id of the files bucket.
+const FILES_BUCKET: &str = "FilesBucket";
 
 /// A region and its peers. With more of them some topics would not be delivered everywhere.
 const MAX_REGIONS: usize = PEERS.len() + 1;
@@ -106,11 +114,18 @@ pub fn named(names: &[String], wanted: &Place, config: &SamConfig) -> Result<Vec
 
 /// Tells each region of the others.
 fn introduce(places: &mut [Place]) {
-    let all: Vec<String> = places.iter().map(|place| place.arns.region().to_owned()).collect();
+    let all: Vec<Arns> = places.iter().map(|place| place.arns.clone()).collect();
     for place in places {
-        let others = all.iter().filter(|region| **region != place.arns.region());
-        for (parameter, other) in PEERS.iter().zip(others) {
-            place.parameters.entry((*parameter).to_owned()).or_insert_with(|| other.clone());
+        let others = all.iter().filter(|arns| **arns != place.arns);
+        for ((region, bucket), other) in PEERS.iter().zip(others) {
+            let told = [
+                (*region, other.region().to_owned()),
+                (*bucket, other.bucket_name(FILES_BUCKET)),
+                (FILE_VERSIONS, "on".to_owned()),
+            ];
+            for (parameter, value) in told {
+                place.parameters.entry(parameter.to_owned()).or_insert(value);
+            }
         }
     }
 }
@@ -157,13 +172,23 @@ mod tests {
         let [taiwan, tokyo] = &places(&["taiwan", "tokyo"]).unwrap()[..] else { panic!("two places") };
         assert_eq!(taiwan.arns.region(), "ap-east-2");
         let own = [("Stage", "local"), ("Issuer", "shop"), ("Limit", "2")];
-        let peer = [("FirstPeerRegion", "ap-northeast-1")];
+        let peer = [
+            ("FirstPeerRegion", "ap-northeast-1"),
+            ("FirstPeerBucket", "sojourn-filesbucket-ap-northeast-1"),
+            ("FileVersions", "on"),
+        ];
         let parameters = own.into_iter().chain(peer);
         let parameters: BTreeMap<_, _> = parameters.map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
         assert_eq!(taiwan.parameters, parameters);
         assert_eq!(tokyo.arns.region(), "ap-northeast-1");
         assert_eq!((taiwan.http.port(), tokyo.http.port(), tokyo.websocket.port()), (0, 0, 0));
         assert_eq!(tokyo.data.as_deref(), Some("data/tokyo".as_ref()));
+    }
+
+    #[test]
+    fn a_region_without_others_keeps_no_versions_of_files() {
+        let [tokyo] = &places(&["tokyo"]).unwrap()[..] else { panic!("one place") };
+        assert!(!tokyo.parameters.contains_key("FileVersions"), "{:?}", tokyo.parameters);
     }
 
     #[test]
