@@ -407,15 +407,27 @@ async fn regions_keep_their_data_apart_and_have_it_again_after_a_restart() {
         )
     };
     let regions = start().await;
-    let customer = regions.region("tokyo").customer().await;
+    let tokyo = regions.region("tokyo");
+    let customer = tokyo.customer().await;
+    let bucket = tokyo.bucket().await;
+    // No rule copies the first one. The second one is on its way when the regions end.
+    for key in ["incoming/kept", "uploads/late"] {
+        let put = tokyo.s3().put_object().bucket(&bucket).key(key).body(b"kept".to_vec().into());
+        put.send().await.unwrap();
+    }
     regions.end();
     drop(regions);
     for name in names {
         assert!(folder.path().join(name).join("dynamodb.sqlite3").is_file(), "{name}");
     }
     let regions = start().await;
-    regions.region("tokyo").call_as(&customer, "GET", "/orders").send().await.expect(200);
-    assert_eq!(regions.region("taiwan").call_as(&customer, "GET", "/orders").send().await.status, 401);
+    let (taiwan, tokyo) = (regions.region("taiwan"), regions.region("tokyo"));
+    tokyo.call_as(&customer, "GET", "/orders").send().await.expect(200);
+    assert!(object(tokyo, "incoming/kept").await.is_some());
+    assert!(object(taiwan, "incoming/kept").await.is_none());
+    until("the file in taiwan", async || object(taiwan, "uploads/late").await.is_some()).await;
+    let is_known = async || taiwan.call_as(&customer, "GET", "/orders").send().await.status == 200;
+    until("the session in taiwan", is_known).await;
 }
 
 #[tokio::test]
