@@ -10,7 +10,7 @@ use sojourn::platform::tables;
 
 use crate::client::Request;
 use crate::customer::hex;
-use crate::journal::{Entries, Revocation, SentMessage, UploadedFile};
+use crate::journal::{Entries, Revocation, UploadedFile};
 use crate::shop::{Customer, UNITS};
 use crate::world::{World, WorldError};
 
@@ -179,16 +179,10 @@ fn stock(rows: &Rows, orders: &BTreeMap<String, Value>) -> Promise {
     Promise::new("stock that does not add up", rows.stock.len(), wrong)
 }
 
-/// Messages that were acknowledged and not shown, by number.
-pub fn lost_messages(entries: &Entries) -> impl Iterator<Item = (u64, &SentMessage)> {
-    let messages = entries.messages.iter().map(|(number, sent)| (*number, sent));
-    messages.filter(|(number, sent)| sent.acknowledged && !entries.shown.contains_key(number))
-}
-
 /// What clients were shown, and how often they were asked to sign in.
 pub fn messages_and_sessions(entries: &Entries, customers: usize) -> Vec<Promise> {
     let acknowledged = entries.messages.values().filter(|sent| sent.acknowledged).count();
-    let lost = lost_messages(entries).map(|(number, sent)| format!("message {number} to {}", sent.to));
+    let lost = entries.lost_messages().map(|(number, sent)| format!("message {number} to {}", sent.to));
     let twice = entries.shown.iter().filter(|(_, times)| **times > 1);
     let twice = twice.map(|(number, times)| format!("message {number}: {times} times"));
     let asked = (0..entries.sign_ins_asked).map(|_| "a refresh token was refused".to_owned());
@@ -282,7 +276,7 @@ pub fn job(answers: &[(String, Value)]) -> Promise {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::AcknowledgedOrder;
+    use crate::journal::{AcknowledgedOrder, SentMessage};
 
     /// A shop of two regions that kept every promise: one order, paid, of two units.
     fn kept() -> (Rows, Entries) {

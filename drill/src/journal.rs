@@ -134,6 +134,14 @@ pub struct Entries {
     pub samples: Vec<Sample>,
 }
 
+impl Entries {
+    /// Messages that were acknowledged and not shown, by number.
+    pub fn lost_messages(&self) -> impl Iterator<Item = (u64, &SentMessage)> {
+        let messages = self.messages.iter().map(|(number, sent)| (*number, sent));
+        messages.filter(|(number, sent)| sent.acknowledged && !self.shown.contains_key(number))
+    }
+}
+
 /// The journal of one drill.
 #[derive(Debug)]
 pub struct Journal {
@@ -251,6 +259,11 @@ impl Journal {
     /// A message is shown to its receiver.
     pub fn message_shown(&self, number: u64) {
         *self.entries().shown.entry(number).or_default() += 1;
+    }
+
+    /// Whether a message that was acknowledged was not shown.
+    pub fn lacks_messages(&self) -> bool {
+        self.entries().lost_messages().next().is_some()
     }
 
     /// How the load goes, in a line.

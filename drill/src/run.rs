@@ -205,7 +205,8 @@ async fn tick(journal: &Journal, began: Instant, until: Duration, tell: &mut imp
 async fn settle(world: &World, journal: &Journal) -> Result<(), DrillError> {
     let began = Instant::now();
     loop {
-        let pending: u64 = world.overview().await?.links.iter().map(|link| link.pending).sum();
+        let overview = world.overview().await?;
+        let pending = overview.copies + overview.links.iter().map(|link| link.pending).sum::<u64>();
         if pending == 0 || began.elapsed() > SETTLE_LIMIT {
             journal.event(format!("replication has {pending} changes left to send"));
             return Ok(());
@@ -214,12 +215,24 @@ async fn settle(world: &World, journal: &Journal) -> Result<(), DrillError> {
     }
 }
 
-/// Shows every customer what the inbox has and the socket has not shown. `known` has the ids that it has, by customer.
-async fn read_inboxes(customers: &[Arc<Customer>], known: Vec<(usize, BTreeSet<String>)>, journal: &Journal) {
-    for (place, mut ids) in known {
-        for message in check::read_inbox(&customers[place]).await {
-            show(journal, &mut ids, &message);
+/// Reads every customer's inbox, again and again while messages are missing: a message of another region is on its way through
+/// topic and queue when the sockets close.
+async fn read_inboxes(
+    customers: &[Arc<Customer>],
+    mut known: Vec<(usize, BTreeSet<String>)>,
+    journal: &Journal,
+) {
+    let began = Instant::now();
+    loop {
+        for (place, ids) in &mut known {
+            for message in check::read_inbox(&customers[*place]).await {
+                show(journal, ids, &message);
+            }
         }
+        if !journal.lacks_messages() || began.elapsed() > LAST_MESSAGES {
+            return;
+        }
+        tokio::time::sleep(TELL).await;
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Overview {
     pub regions: Vec<RegionHealth>,
     /// Replication from each region to each other one.
     pub links: Vec<Link>,
+    /// Versions of objects that another region has not got.
+    pub copies: u64,
     /// How long clients are led to a lost region.
     pub failover: FailoverShare,
 }

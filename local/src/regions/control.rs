@@ -3,7 +3,7 @@
 //!
 //! | call | answer |
 //! |---|---|
-//! | `GET` | 200 `{"regions": [...], "pending": 3}`, each a [`Status`], in the order in which they were named; `pending` counts changes of items, and versions of objects, that another region has not got |
+//! | `GET` | 200, an [`Overview`] |
 //! | `POST {name}/down` | 200, a [`Status`], when its processes are gone; 404 |
 //! | `POST {name}/up` | 200, a [`Status`], when it serves again; 404; 500 if it can't |
 //! | `POST partition`, `{"between": [A, B]}` | 204: from now on they do not reach each other; 404. The witness of the agreement table is known by AWS's name |
@@ -21,11 +21,35 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::links::Replications;
 use super::members::Members;
 use crate::front_door::{Failover, Health, ROUTE_53, RegionHealth};
 use crate::region::{Condition, Region, RegionError};
+use crate::services::control::{JsonBody, message};
 use crate::services::network::Lag;
+
+/// What the API controls.
+#[derive(Clone)]
+pub(super) struct Control {
+    pub(super) members: Arc<Members>,
+    /// As the front door sees it.
+    pub(super) health: Arc<Health>,
+    /// The front door's settings.
+    pub(super) failover: Failover,
+}
+
+/// All of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overview {
+    /// In the order in which they were named.
+    pub regions: Vec<Status>,
+    /// Replication of tables from each region to each other one.
+    pub links: Vec<LinkStatus>,
+    /// Versions of objects that another region has not got.
+    pub copies: usize,
+    /// How long health checks and DNS may lead clients to a lost region.
+    pub failover: FailoverShare,
+}
 
 /// The path of the API.
 pub const PATH: &str = "/_sojourn/regions";
@@ -91,15 +115,20 @@ impl Control {
         statuses
     }
 
-    fn links(&self) -> Result<Vec<LinkStatus>, ReplicationError> {
+    fn links(&self) -> Result<Vec<LinkStatus>, RegionError> {
         let Some(replication) = self.members.replication() else { return Ok(Vec::new()) };
-        let links = replication.pending()?.into_iter().map(|link| LinkStatus {
+        let links = replication.tables.pending()?.into_iter().map(|link| LinkStatus {
             from: self.members.name(&link.from).to_owned(),
             to: self.members.name(&link.to).to_owned(),
             pending: link.changes,
             oldest_ms: link.oldest.map(millis),
         });
         Ok(links.collect())
+    }
+
+    fn copies(&self) -> Result<usize, RegionError> {
+        let replication = self.members.replication();
+        Ok(replication.map_or(Ok(0), |replication| replication.buckets.pending())?)
     }
 }
 
@@ -116,13 +145,14 @@ pub(super) fn router(control: Control) -> Router {
     Router::new().nest(PATH, routes)
 }
 
-async fn list(State(members): State<Arc<Members>>) -> Response {
-    let mut regions = Vec::new();
-    for region in members.all() {
-        regions.push(Status::of(region).await);
-    }
-    match members.replication().map_or(Ok(0), Replications::pending) {
-        Ok(pending) => Json(json!({ "regions": regions, "pending": pending })).into_response(),
+async fn list(State(control): State<Control>) -> Response {
+    let longest = |failover: Failover| millis(failover.of_a_silence());
+    let failover = FailoverShare { here_ms: longest(control.failover), in_the_cloud_ms: longest(ROUTE_53) };
+    let links = control.links().and_then(|links| Ok((links, control.copies()?)));
+    match links {
+        Ok((links, copies)) => {
+            Json(Overview { regions: control.statuses().await, links, copies, failover }).into_response()
+        }
         Err(error) => message(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
@@ -154,8 +184,8 @@ async fn partition(State(control): State<Control>, JsonBody(request): JsonBody<P
     }
 }
 
-async fn heal(State(members): State<Arc<Members>>) -> Response {
-    if let Some(replication) = members.replication() {
+async fn heal(State(control): State<Control>) -> Response {
+    if let Some(replication) = control.members.replication() {
         replication.tables.heal();
     }
     StatusCode::NO_CONTENT.into_response()

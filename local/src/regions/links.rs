@@ -41,12 +41,6 @@ impl Replications {
         self.tables.set_lag(lag);
         self.buckets.set_lag(lag);
     }
-
-    /// How many changes of items and copies of objects are still to come.
-    pub(super) fn pending(&self) -> Result<usize, RegionError> {
-        let tables: usize = self.tables.pending()?.iter().map(|link| link.changes).sum();
-        Ok(tables + self.buckets.pending()?)
-    }
 }
 
 impl Links {

@@ -49,7 +49,7 @@ pub enum PlaceError {
     /// More than the template's parameters can introduce to each other.
     #[error(
         "{count} regions are named, and no more than {MAX_REGIONS} run together: the template names each region's peers in {}",
-        PEERS.join(" and ")
+        PEERS.map(|(region, _)| region).join(" and ")
     )]
     TooMany {
         /// So many.

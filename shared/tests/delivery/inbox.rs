@@ -201,7 +201,7 @@ async fn stores_at_once_get_positions_without_gaps_in_the_order_of_their_visibil
         }
         seen
     };
-    let (_, mut seen) = tokio::join!(stream::iter(stores).buffer_unordered(8).collect::<Vec<()>>(), reader);
+    let (_, mut seen) = tokio::join!(stream::iter(tasks).buffer_unordered(8).collect::<Vec<()>>(), reader);
     // Somebody who reads behind a cursor meanwhile misses nothing, since nothing ever becomes visible before it.
     seen.sort_by_key(|frame| frame.parse::<u32>().unwrap());
     assert_eq!(seen, (0..40).map(|n| n.to_string()).collect::<Vec<_>>());
@@ -455,12 +455,12 @@ async fn regions_that_store_at_once_lose_no_message() {
     let stage = stage().await;
     let [here, there] = [inbox_of(&stage, "here", "there"), inbox_of(&stage, "there", "here")];
     let bob = user();
-    let stores = (0..20).map(|n| {
+    let tasks = (0..20).map(|n| {
         let inbox = if n % 2 == 0 { &here } else { &there };
         let (bob, frame) = (&bob, n.to_string());
         async move { put(inbox, bob, &frame).await }
     });
-    let stored: Vec<Stored> = stream::iter(stores).buffer_unordered(4).collect().await;
+    let stored: Vec<Stored> = stream::iter(tasks).buffer_unordered(4).collect().await;
     assert!(stored.iter().all(|stored| *stored == Stored::Stored));
     let mut read: Vec<u32> = frames(&here, &bob).await.iter().map(|frame| frame.parse().unwrap()).collect();
     read.sort_unstable();

@@ -27,9 +27,8 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::change::{self, Change, ItemKey};
-use super::kept::{Agreed, Kept};
-use super::replica::ReplicaError;
-use super::{Joining, ReplicationError, Streams, StrongTables, unfit};
+use super::journal::{Copy, Journal, level};
+use super::{Joining, ReplicationError, StrongTables, unfit};
 use crate::services::network::Network;
 
 /// How many agree on a write.
