@@ -239,7 +239,7 @@ async fn the_front_door_leads_to_the_nearest_region_and_past_one_that_is_down() 
     until("tokyo again", async || answered_by().await.as_deref() == Some("tokyo")).await;
     assert_eq!(health().await, [true, true, true]);
     let failover = regions.overview().await["failover"].clone();
-    assert_eq!(failover, json!({"hereMs": 2_300, "inTheCloudMs": 96_000}));
+    assert_eq!(failover, json!({"hereMs": 3_000, "inTheCloudMs": 96_000}));
 }
 
 #[tokio::test]

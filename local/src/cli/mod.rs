@@ -11,9 +11,11 @@ mod template;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::front_door::Failover;
 use crate::functions::limits::DEFAULT_CONCURRENCY;
 use crate::keys::KeyError;
 use crate::logs::{Colours, Format, Metrics, Pretty};
@@ -54,6 +56,8 @@ struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
     #[command(flatten)]
+    front: FrontArgs,
+    #[command(flatten)]
     stack: StackArgs,
     /// Processes of one function at once
     #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_parser = positive, value_name = "N")]
@@ -73,6 +77,34 @@ struct ServeArgs {
     /// Run what is already built
     #[arg(long)]
     no_build: bool,
+}
+
+/// How the front door of several regions finds out that one is lost.
+#[derive(Debug, Args)]
+struct FrontArgs {
+    /// Pause between two health checks of a region
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..), value_name = "MS")]
+    check_interval_ms: u64,
+    /// So many checks in a row fail, or pass, before a region's health changes
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10), value_name = "N")]
+    check_threshold: u32,
+    /// A check without an answer has failed after this
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "MS")]
+    check_timeout_ms: u64,
+    /// How long a client goes on to the region that it was told
+    #[arg(long, default_value_t = 1_000, value_name = "MS")]
+    dns_ttl_ms: u64,
+}
+
+impl FrontArgs {
+    fn failover(&self) -> Failover {
+        Failover {
+            interval: Duration::from_millis(self.check_interval_ms),
+            threshold: self.check_threshold,
+            timeout: Duration::from_millis(self.check_timeout_ms),
+            ttl: Duration::from_millis(self.dns_ttl_ms),
+        }
+    }
 }
 
 /// Which stack, and with which parameters.
@@ -443,6 +475,7 @@ mod tests {
         assert_eq!(cli.serve.http.to_string(), "127.0.0.1:3000");
         assert_eq!(cli.serve.ws.to_string(), "127.0.0.1:3001");
         assert_eq!((cli.serve.concurrency, cli.serve.profile.as_str()), (10, "dev"));
+        assert_eq!(cli.serve.front.failover(), Failover::default());
     }
 
     #[test]

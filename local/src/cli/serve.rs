@@ -55,6 +55,7 @@ fn options(args: ServeArgs) -> Result<Options, CliError> {
         template,
         places,
         front: Addresses { http: args.http, websocket: args.ws },
+        failover: args.front.failover(),
         ready_file: args.ready_file,
         profile: if args.release { "release".to_owned() } else { args.profile },
         build: if args.no_build { Build::Not } else { Build::First },

@@ -42,6 +42,8 @@ pub struct Options {
     pub places: Vec<Place>,
     /// Where the front door of several regions listens.
     pub front: Addresses,
+    /// How it finds out that a region is lost.
+    pub failover: Failover,
     /// Written when all is up.
     pub ready_file: Option<PathBuf>,
     /// Cargo's profile of the functions.
@@ -120,7 +122,7 @@ impl Regions {
         let (front, ready) = match members.all() {
             [alone] if alone.name.is_empty() => (None, ReadyFile::One(Box::new(alone.ready.clone()))),
             _ => {
-                let (front, ready) = lead(&members, options.front, &mut servers).await?;
+                let (front, ready) = lead(&members, (options.front, options.failover), &mut servers).await?;
                 (Some(front), ReadyFile::Several(ready))
             }
         };
@@ -166,11 +168,10 @@ fn shared(options: &Options) -> Result<GlobalStack, RegionError> {
 /// Opens the front door of several regions, and the API that controls them.
 async fn lead(
     members: &Arc<Members>,
-    addresses: Addresses,
+    (addresses, failover): (Addresses, Failover),
     servers: &mut Servers,
 ) -> Result<(FrontDoor, Several), RegionError> {
     let gateways: Vec<_> = members.all().iter().map(Region::gateways).collect();
-    let failover = Failover::default();
     let front = FrontDoor::start(addresses, &gateways, failover).await?;
     let port = Port::any()?;
     let control = Control { members: Arc::clone(members), health: Arc::clone(front.health()), failover };

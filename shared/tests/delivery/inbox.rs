@@ -201,7 +201,7 @@ async fn stores_at_once_get_positions_without_gaps_in_the_order_of_their_visibil
         }
         seen
     };
-    let (_, mut seen) = tokio::join!(stream::iter(tasks).buffer_unordered(8).collect::<Vec<()>>(), reader);
+    let (_, mut seen) = tokio::join!(stream::iter(stores).buffer_unordered(8).collect::<Vec<()>>(), reader);
     // Somebody who reads behind a cursor meanwhile misses nothing, since nothing ever becomes visible before it.
     seen.sort_by_key(|frame| frame.parse::<u32>().unwrap());
     assert_eq!(seen, (0..40).map(|n| n.to_string()).collect::<Vec<_>>());
