@@ -132,7 +132,7 @@ pub fn seconds(ms: u64) -> String {
 mod tests {
     use super::*;
 
-    const SHARE: FailoverShare = FailoverShare { here_ms: 3_000, in_the_cloud_ms: 96_000 };
+    const SHARE: FailoverShare = FailoverShare { here_ms: 2_300, in_the_cloud_ms: 96_000 };
 
     fn groups(waits: &[(usize, u64)], killed: Option<&str>) -> Vec<WithoutService> {
         let waits = waits.iter().copied().collect();
