@@ -29,6 +29,7 @@ use serde_json::Value;
 use super::change::{self, Change, ItemKey};
 use super::journal::{Copy, Journal, level};
 use super::{Joining, ReplicationError, StrongTables, unfit};
+use crate::services::dynamodb::request::table_name;
 use crate::services::network::Network;
 
 /// How many agree on a write.
@@ -309,11 +310,6 @@ fn key_names(table: &str, found: &TableMetadata) -> Result<Vec<String>, Replicat
     }
     let schema: Vec<Value> = serde_json::from_str(&found.key_schema).unwrap_or_default();
     Ok(schema.iter().filter_map(|key| key["AttributeName"].as_str().map(str::to_owned)).collect())
-}
-
-/// The name in a table's ARN, or the name itself.
-fn table_name(name_or_arn: &str) -> &str {
-    name_or_arn.rsplit('/').next().unwrap_or(name_or_arn)
 }
 
 fn is_select(statement: &Value) -> bool {
