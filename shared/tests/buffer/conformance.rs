@@ -247,7 +247,13 @@ conformance! {
         while stored.0.len() < batch.len() {
             assert!(began.elapsed() < PATIENCE, "only {} came", stored.0.len());
             let consumer = stage.buffer();
-            let Some(leased) = consumer.poll(30, deadline()).await.unwrap() else { continue };
+            let leased = loop {
+                // A consumer that gets nothing polls on. A new one would have to join its group first.
+                match consumer.poll(30, deadline()).await.unwrap() {
+                    Some(leased) => break leased,
+                    None => assert!(began.elapsed() < PATIENCE, "only {} came", stored.0.len()),
+                }
+            };
             // Every second one dies: before it has stored anything, or after it, and before it acknowledges.
             killed += 1;
             match killed % 4 {
