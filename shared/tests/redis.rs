@@ -119,7 +119,8 @@ async fn slow_door(address: String, delay: Duration) -> (String, Arc<AtomicUsize
 async fn ping_until_connected(client: &RedisClient) {
     loop {
         match ping(client).await {
-            Ok(_) => return,
+            // Too late for its answer, on a busy machine: it is connected.
+            Ok(_) | Err(RedisError::Late) => return,
             Err(error) => assert!(matches!(error, RedisError::Connecting), "{error:?}"),
         }
     }
