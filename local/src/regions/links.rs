@@ -4,11 +4,13 @@
 //! - The buckets replicate by their rules ([`buckets::Replication`]).
 //! - A topic delivers to the queues of every region whose stack subscribes to it. While the regions do not reach each other, SNS
 //!   tries again.
+//! - A function calls the DynamoDB of another region ([`DynamoDb::reach`](crate::services::dynamodb::DynamoDb::reach)).
 //! - The keys that seal session payloads are one set, as a secret that Secrets Manager replicates. A change reaches all regions at
 //!   once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::keys::SealingKeys;
 use crate::region::{Region, RegionError};
@@ -18,6 +20,9 @@ use crate::services::network::Lag;
 use crate::services::s3::replication as buckets;
 use crate::services::sns::Peer;
 use crate::template::global::{Consistency, GlobalStack};
+
+/// What a call of another region takes beside its work. Between the three regions it is 35 to 70 ms.
+const ROUND_TRIP: Duration = Duration::from_millis(50);
 
 /// The links of all regions.
 #[derive(Debug)]
@@ -55,6 +60,7 @@ impl Links {
             several => {
                 let tables = Arc::new(replicate(several, shared)?);
                 deliver_to_each_other(several, &tables);
+                reach_each_other(several, &tables);
                 let buckets = replicate_buckets(several, &tables)?;
                 Some(Replications { buckets, tables })
             }
@@ -69,10 +75,10 @@ fn replicate(regions: &[Region], shared: &GlobalStack) -> Result<Replication, Re
         let name = table.table.name.clone();
         match &table.consistency {
             Consistency::Eventual => settings.tables.push(name),
-            // It exists where all of its regions run. Its witness needs none.
+            // The witness needs no region. Replicas whose regions do not run count as lost.
             Consistency::Strong { witness } => {
                 let is_there = |aws: &String| regions.iter().any(|region| region.ready.region == *aws);
-                if table.replicas.iter().all(is_there) {
+                if table.replicas.iter().any(is_there) {
                     let group = settings.strong.get_or_insert_with(|| StrongTables {
                         tables: Vec::new(),
                         replicas: table.replicas.clone(),
@@ -87,6 +93,15 @@ fn replicate(regions: &[Region], shared: &GlobalStack) -> Result<Replication, Re
         .iter()
         .filter_map(|region| Some((region.ready.region.clone(), region.services.dynamodb.region_tables()?)));
     Ok(Replication::start(&tables.collect::<Vec<_>>(), &settings)?)
+}
+
+/// Functions may call the DynamoDB of any region.
+fn reach_each_other(regions: &[Region], tables: &Replication) {
+    for here in regions {
+        let others = regions.iter().filter(|other| other.name != here.name);
+        let others = others.map(|other| &other.services.dynamodb);
+        here.services.dynamodb.reach(others, tables.network(), ROUND_TRIP);
+    }
 }
 
 fn replicate_buckets(regions: &[Region], tables: &Replication) -> Result<buckets::Replication, RegionError> {

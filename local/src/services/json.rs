@@ -35,11 +35,22 @@ pub(super) struct Endpoint<A> {
 
 impl<A: Api<Body = Bytes, Answer = Body> + Send + 'static> Handler for Endpoint<A> {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Hangup> {
+        self.answer_with(&self.controls, request).await
+    }
+}
+
+impl<A: Api<Body = Bytes, Answer = Body> + Send + 'static> Endpoint<A> {
+    /// Answers under other controls than its own: those of a caller from elsewhere.
+    pub(super) async fn answer_with(
+        &self,
+        controls: &Controls,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Hangup> {
         let (head, body) = request.into_parts();
         // A body that breaks off or has no end has nobody left to be answered.
         let body = Limited::new(body, self.max_body_bytes).collect().await.map_err(|_| Hangup)?.to_bytes();
         let request = Request::from_parts(head, body);
-        let mut response = pipeline::run(&self.api, &self.controls, request).await?;
+        let mut response = pipeline::run(&self.api, controls, request).await?;
         let content_type = match self.protocol {
             Protocol::Json10 => "application/x-amz-json-1.0",
             Protocol::Json11 => "application/x-amz-json-1.1",

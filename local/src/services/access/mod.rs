@@ -115,7 +115,7 @@ pub struct Access {
     functions: Vec<(Key, Arc<Role>)>,
     callers: HashMap<String, Caller>,
     strangers: Strangers,
-    denied: Mutex<BTreeSet<Denied>>,
+    denied: Arc<Mutex<BTreeSet<Denied>>>,
 }
 
 impl Access {
@@ -145,7 +145,19 @@ impl Access {
             .chain([(operator.access_key_id.clone(), Caller::Operator)])
             .collect();
         let (arns, strangers) = (stack.arns.clone(), Strangers::Refused);
-        Self { arns, operator, functions, callers, strangers, denied: Mutex::default() }
+        Self { arns, operator, functions, callers, strangers, denied: Arc::default() }
+    }
+
+    /// The same callers, who ask another region: its resources are meant, and a signature must be for it.
+    pub(in crate::services) fn in_region(&self, arns: Arns) -> Self {
+        Self {
+            arns,
+            operator: self.operator.clone(),
+            functions: self.functions.clone(),
+            callers: self.callers.clone(),
+            strangers: self.strangers,
+            denied: Arc::clone(&self.denied),
+        }
     }
 
     /// Whoever calls is the operator, whatever the key: for library tests, which have no template.

@@ -6,6 +6,7 @@
 
 mod altered;
 mod attributes;
+mod cross_region;
 mod embedded;
 mod endpoint;
 mod engine;
@@ -28,10 +29,12 @@ pub use embedded::Embedded;
 pub use tables::TableError;
 
 use super::json::{Endpoint, Protocol};
+use super::network::Network;
 use super::pipeline::Controls;
 use super::server::{Server, StartError};
 use crate::template::arn::Arns;
 use crate::template::model::Table;
+use cross_region::{CrossRegion, Other, OtherRegions, Router};
 use endpoint::{DynamoDbApi, MAX_BODY_BYTES};
 use engine::Engine;
 use remote::Remote;
@@ -85,6 +88,8 @@ pub struct DynamoDb {
     server: Server,
     sweeper: Option<Sweeper>,
     engine: Arc<Engine>,
+    endpoint: Arc<Endpoint<DynamoDbApi>>,
+    others: OtherRegions,
     folder: Option<PathBuf>,
 }
 
@@ -108,12 +113,34 @@ impl DynamoDb {
         let api = DynamoDbApi { engine: Arc::clone(&engine), arns: arns.clone(), usage };
         let switch = controls.switch.clone();
         let endpoint = Endpoint { api, protocol: Protocol::Json10, max_body_bytes: MAX_BODY_BYTES, controls };
-        let server = Server::start("DynamoDB", address, endpoint, switch)?;
+        let (endpoint, others) = (Arc::new(endpoint), OtherRegions::default());
+        let router = Router { own: Arc::clone(&endpoint), others: Arc::clone(&others) };
+        let server = Server::start("DynamoDB", address, router, switch)?;
         let folder = match storage {
             Storage::Folder(folder) => Some(folder.to_owned()),
             Storage::Memory | Storage::Remote(_) => None,
         };
-        Ok(Self { server, sweeper: None, engine, folder })
+        Ok(Self { server, sweeper: None, engine, endpoint, others, folder })
+    }
+
+    /// Answers for `others` from now on, each request after `round_trip`, as far as `network` lets regions reach each other.
+    /// Only the first call counts.
+    pub(crate) fn reach<'a>(
+        &self,
+        others: impl Iterator<Item = &'a Self>,
+        network: Arc<Network>,
+        round_trip: Duration,
+    ) {
+        let callers = &self.endpoint.controls.access;
+        let others = others.map(|other| {
+            let there = &other.endpoint.controls;
+            let access = Arc::new(callers.in_region(there.access.arns.clone()));
+            Other { endpoint: Arc::clone(&other.endpoint), controls: Controls { access, ..there.clone() } }
+        });
+        let way = CrossRegion { network, round_trip, others: others.collect() };
+        if self.others.set(way).is_err() {
+            tracing::warn!("a region's DynamoDB has joined others before");
+        }
     }
 
     /// Deletes expired items every so often from now on.

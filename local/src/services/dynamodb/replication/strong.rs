@@ -132,8 +132,8 @@ impl Strong {
                 copies.insert(name, Copy { database, streams, kept: kept.clone() });
             }
         }
-        if let Some(missing) = group.replicas.iter().find(|replica| !copies.contains_key(*replica)) {
-            return Err(ReplicationError::UnknownRegion(missing.clone()));
+        for lost in group.replicas.iter().filter(|replica| !copies.contains_key(*replica)) {
+            network.stop(lost);
         }
         level(&copies)?;
         let journal = Mutex::new(Journal::new(copies.keys().cloned()));
