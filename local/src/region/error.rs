@@ -31,6 +31,14 @@ pub enum RegionError {
     /// No token key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Nobody could decide what regions decide together.
+    #[error("the table {table} has replicas in {} only, and none of these regions is to run; name one with --regions", replicas.join(" and "))]
+    NobodyDecides {
+        /// A strongly consistent table.
+        table: String,
+        /// AWS's names of its regions.
+        replicas: Vec<String>,
+    },
     /// The template is wrong.
     #[error(transparent)]
     Template(#[from] TemplateError),

@@ -28,7 +28,7 @@ use crate::region::{
     guarded, serve_apis,
 };
 use crate::template;
-use crate::template::global::GlobalStack;
+use crate::template::global::{Consistency, GlobalStack};
 use crate::template::model::Stack;
 use control::Control;
 use members::Members;
@@ -96,6 +96,7 @@ impl Regions {
         let sites = options.places.iter().cloned().map(Site::open).collect::<Result<Vec<_>, _>>()?;
         let jwks = KeyRing::public_jwks_of(&sites.iter().map(Site::keys).collect::<Vec<_>>());
         let shared = shared(options)?;
+        require_a_replica(&options.places, &shared)?;
         let stacks = sites.iter().map(|site| site.stack(&options.template, &jwks, &shared));
         let stacks = stacks.collect::<Result<Vec<_>, _>>()?;
         let before_build = began.elapsed();
@@ -158,6 +159,23 @@ impl Regions {
 }
 
 /// What the regions share: what is in global.yaml, if their parameters name it.
+/// Refuses regions that share tables and cannot reach a replica of one that is strongly consistent.
+fn require_a_replica(places: &[Place], shared: &GlobalStack) -> Result<(), RegionError> {
+    let named: Vec<&str> =
+        places.iter().filter(|place| !place.name.is_empty()).map(|place| place.arns.region()).collect();
+    let is_lost = |replicas: &[String]| !replicas.iter().any(|replica| named.contains(&replica.as_str()));
+    for table in &shared.tables {
+        if matches!(table.consistency, Consistency::Strong { .. })
+            && !named.is_empty()
+            && is_lost(&table.replicas)
+        {
+            let (table, replicas) = (table.table.name.clone(), table.replicas.clone());
+            return Err(RegionError::NobodyDecides { table, replicas });
+        }
+    }
+    Ok(())
+}
+
 fn shared(options: &Options) -> Result<GlobalStack, RegionError> {
     match options.places.first() {
         Some(place) => Ok(template::shared(&options.template, &place.parameters)?),

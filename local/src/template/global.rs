@@ -58,10 +58,9 @@ impl GlobalStack {
         self.tables.iter().filter(here).map(|table| table.table.clone()).collect()
     }
 
-    /// The tables of a region that stands for all of them: those that every region has.
+    /// The tables of a region that stands for all of them.
     pub fn of_one_region(&self) -> Vec<Table> {
-        let everywhere = |table: &&GlobalTable| table.consistency == Consistency::Eventual;
-        self.tables.iter().filter(everywhere).map(|table| table.table.clone()).collect()
+        self.tables.iter().map(|table| table.table.clone()).collect()
     }
 }
 

@@ -101,7 +101,7 @@ fn a_region_has_the_tables_that_it_is_a_replica_of() {
     assert_eq!(names(both.replicas_in("taiwan-1")), ["shop-things"]);
     // A witness has no copy.
     assert_eq!(names(both.replicas_in("osaka-1")), Vec::<String>::new());
-    assert_eq!(names(both.of_one_region()), ["shop-things"]);
+    assert_eq!(names(both.of_one_region()), ["agreement", "shop-things"]);
 }
 
 #[test]
