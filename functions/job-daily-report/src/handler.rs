@@ -1,11 +1,12 @@
 //! A delivery of the schedule: under the slot's lock, compile the report and publish it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use sojourn::commerce::orders::dynamo::DynamoOrders;
 use sojourn::commerce::reports::{self, S3Reports};
-use sojourn::coordination::lock::{JobSlot, SlotRunner};
+use sojourn::coordination::lock::{JobSlot, RETENTION, SlotRun, SlotRunner};
 use sojourn::core::clock::SharedClock;
 use sojourn::edge::schedule::{self, Delivery, JobError};
 
@@ -17,9 +18,13 @@ pub(crate) struct App {
     pub(crate) clock: SharedClock,
 }
 
+const DAY: Duration = Duration::from_hours(24);
+
+const JOB: &str = "daily-report";
+
 /// Answers a delivery.
 pub(crate) async fn handle(app: Arc<App>, delivery: Delivery) -> Result<Value, JobError> {
-    let slot = JobSlot::of_day("daily-report", delivery.scheduled_at);
+    let slot = JobSlot::of_day(JOB, delivery.scheduled_at);
     let day = slot.day_before();
     let work = |lease| {
         let app = &app;
@@ -29,5 +34,10 @@ pub(crate) async fn handle(app: Arc<App>, delivery: Delivery) -> Result<Value, J
         }
     };
     let run = app.runner.run(slot.task(), delivery.deadline, work).await?;
+    if matches!(run, SlotRun::Completed(_))
+        && let Ok(long_ago) = delivery.scheduled_at.checked_sub(RETENTION + DAY)
+    {
+        app.runner.locks().forget(JobSlot::of_day(JOB, long_ago).lock_name()).await;
+    }
     schedule::answer(&slot, run)
 }

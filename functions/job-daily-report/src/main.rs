@@ -10,6 +10,7 @@ use sojourn::core::ids;
 use sojourn::edge::boot;
 use sojourn::edge::schedule;
 use sojourn::platform::aws;
+use sojourn::platform::dynamo::Agreement;
 
 mod handler;
 
@@ -20,7 +21,14 @@ fn main() -> ExitCode {
         let sdk = aws::sdk_config(&env).await?;
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let clock = clock::system();
-        let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
+        let terms = LeaseTerms::JOBS;
+        // One report in the world, whichever region makes it.
+        let locks = match Agreement::from_env(&sdk, &env)? {
+            Some(agreement) => {
+                DynamoLocks::of_all_regions(agreement, aws::region(&env)?, clock.clone(), terms)
+            }
+            None => DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), terms)?,
+        };
         let app = handler::App {
             runner: SlotRunner::new(locks, clock.clone(), ids::random()),
             orders: DynamoOrders::from_env(dynamo, &env)?,

@@ -18,12 +18,14 @@ use aws_sdk_dynamodb::types::TransactWriteItem;
 mod actions;
 mod batch;
 mod change;
+mod replicas;
 mod shard;
 mod snapshot;
 
 pub use actions::{Actions, Reasons};
 pub use batch::{RowKey, RowRead, Rows, read_rows};
 pub use change::Change;
+pub use replicas::{Agreement, Replicas};
 pub use shard::TimeIndex;
 pub use snapshot::{MAX_SNAPSHOT, read_rows_at_once, read_snapshot};
 

@@ -4,18 +4,20 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use sojourn::coordination::lock::{
-    Acquire, DynamoLocks, IfHolder, JobSlot, Lease, LeaseTerms, LockName, Owner, SlotRun, SlotRunner,
+    Acquire, DynamoLocks, IfHolder, JobSlot, Lease, LeaseTerms, LockName, Owner, RETENTION, SlotRun,
+    SlotRunner,
 };
 use sojourn::core::clock::{self, Clock, ManualClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids;
-use sojourn::platform::dynamo::{Actions, Reasons, Transaction, text};
+use sojourn::platform::dynamo::{Actions, Agreement, Reasons, Replicas, Transaction, text};
 use sojourn_local::services::faults::{Effect, Failure, Rule};
 use sojourn_testing::Store;
 
@@ -401,4 +403,67 @@ fn the_fence_never_goes_back_whatever_is_done() {
             runtime.block_on(fences_only_rise(&stage, &name, &steps))
         })
         .unwrap();
+}
+
+/// Locks in the agreement table, as processes of `region` see them. Its replicas are the stage's store, after `silent` ones.
+fn of_all_regions(stage: &Stage, region: &str, silent: &[Client]) -> DynamoLocks {
+    let mut replicas = silent.to_vec();
+    replicas.push(stage.store.client.clone());
+    let replicas = Replicas::new(replicas.remove(0), replicas);
+    let agreement = Agreement { table: "AgreementTable".to_owned(), replicas };
+    DynamoLocks::of_all_regions(agreement, region, stage.clock.clone(), TERMS)
+}
+
+#[tokio::test]
+async fn of_the_contenders_of_three_regions_one_completes_the_slot() {
+    let stage = Stage::new();
+    let runs: Vec<u64> = ["tokyo", "taiwan", "singapore"]
+        .map(|region| {
+            let locks = of_all_regions(&stage, region, &[]);
+            let runner = SlotRunner::new(locks, stage.clock.clone(), ids::random());
+            async move {
+                let work = |lease: Lease| async move { Ok::<_, String>(lease.fence.0) };
+                match runner.run(slot().task(), in_a_minute(), work).await.unwrap() {
+                    SlotRun::Completed(fence) => Some(fence),
+                    SlotRun::AlreadyDone { .. } => None,
+                    other => panic!("{other:?}"),
+                }
+            }
+        })
+        .into_iter()
+        .collect::<FuturesUnordered<_>>()
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    assert_eq!(runs, [1]);
+}
+
+#[tokio::test]
+async fn the_next_replica_is_asked_when_one_does_not_answer_and_the_lock_is_the_same() {
+    let stage = Stage::new();
+    let silent = Store::start();
+    silent.embedded.faults().add(Rule::new(Effect::Reset));
+    let lease = take(&of_all_regions(&stage, "taiwan", &[silent.client.clone()])).await;
+    let held = of_all_regions(&stage, "tokyo", &[]).acquire(slot().lock_name(), &fresh()).await.unwrap();
+    assert_eq!(held, Acquire::Held { by: lease.owner.clone(), until: lease.ends_at });
+    let taiwan = of_all_regions(&stage, "taiwan", &[silent.client.clone()]);
+    assert_eq!(taiwan.complete(&lease, None).await.unwrap(), IfHolder::Done(()));
+}
+
+#[tokio::test]
+async fn a_slot_of_all_regions_is_forgotten_after_its_retention_and_not_before() {
+    let stage = Stage::new();
+    let locks = of_all_regions(&stage, "tokyo", &[]);
+    let lease = take(&locks).await;
+    assert_eq!(locks.complete(&lease, None).await.unwrap(), IfHolder::Done(()));
+    let is_done = async || {
+        let outcome = locks.acquire(slot().lock_name(), &fresh()).await.unwrap();
+        matches!(outcome, Acquire::Done { .. })
+    };
+    stage.clock.advance(RETENTION);
+    locks.forget(slot().lock_name()).await;
+    assert!(is_done().await, "forgotten too early");
+    stage.clock.advance(Duration::from_secs(1));
+    locks.forget(slot().lock_name()).await;
+    assert!(!is_done().await, "kept for ever");
 }

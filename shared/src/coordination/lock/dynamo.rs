@@ -15,13 +15,16 @@ use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::retry::{Backoff, CONFLICT_PATIENCE};
 use crate::platform::aws;
-use crate::platform::dynamo::{DynamoError, Guard, Item, Write, WriteOutcome, number, text};
+use crate::platform::dynamo::{
+    Agreement, DynamoError, Guard, Item, Replicas, Write, WriteOutcome, number, text,
+};
 use crate::platform::tables;
+use crate::platform::telemetry::chain;
 
 /// Never taken, or neither done nor held by a lease that might still be looked at: the allowed clock skew is part of
 /// `:expired_before`. An owner that took the lock before is refused, so that a request that was sent twice takes it
 /// once; `#owner` is there whenever the item is.
-const FREE_TO_TAKE: &str = "attribute_not_exists(lockName) OR (attribute_not_exists(completedAt) \
+const FREE_TO_TAKE: &str = "attribute_not_exists(#name) OR (attribute_not_exists(completedAt) \
      AND #owner <> :owner AND (attribute_not_exists(leaseUntilMs) OR leaseUntilMs < :expired_before))";
 
 /// The holder's own condition. The owner is there beside the fence because an item that was deleted after its retention
@@ -39,14 +42,28 @@ const RELEASE: &str = "SET expiresAt = :retained_until REMOVE leaseUntilMs";
 const COMPLETE: &str =
     "SET completedAt = :now, #result = :result, expiresAt = :retained_until REMOVE leaseUntilMs";
 
+/// Past its retention. Where the table has no TTL, whoever takes a later lock of the same kind deletes it.
+const IS_FORGOTTEN: &str = "expiresAt < :now";
+
 /// Locks in a DynamoDB table. Every call is one conditional write to one item.
 #[derive(Debug, Clone)]
 pub struct DynamoLocks {
-    client: Client,
+    replicas: Replicas,
     table: String,
+    /// Whether the locks are those of one region or of all.
+    scope: Scope,
     region: String,
     clock: SharedClock,
     terms: LeaseTerms,
+}
+
+/// Who competes for a lock.
+#[derive(Debug, Clone, Copy)]
+enum Scope {
+    /// The processes of one region, in its own table.
+    OneRegion,
+    /// Those of all regions, in the agreement table.
+    AllRegions,
 }
 
 /// An item as it came with a failed condition.
@@ -73,7 +90,20 @@ impl DynamoLocks {
         clock: SharedClock,
         terms: LeaseTerms,
     ) -> Self {
-        Self { client, table: table.into(), region: region.into(), clock, terms }
+        let (replicas, table, region) = (client.into(), table.into(), region.into());
+        Self { replicas, table, scope: Scope::OneRegion, region, clock, terms }
+    }
+
+    /// Locks in the agreement table, held from `region`: one holder among all regions. Transactions cannot carry their
+    /// [guard](Self::guard), so what they protect carries the fence.
+    pub fn of_all_regions(
+        agreement: Agreement,
+        region: impl Into<String>,
+        clock: SharedClock,
+        terms: LeaseTerms,
+    ) -> Self {
+        let Agreement { table, replicas } = agreement;
+        Self { replicas, table, scope: Scope::AllRegions, region: region.into(), clock, terms }
     }
 
     /// Locks in the table that `LOCKS_TABLE` names, held from the region `AWS_REGION`.
@@ -91,7 +121,7 @@ impl DynamoLocks {
     pub fn guard(&self, lease: &Lease) -> Result<Guard, DynamoError> {
         let check = ConditionCheck::builder()
             .table_name(&self.table)
-            .key("lockName", text(lease.name.as_str()))
+            .key(self.key(), text(lease.name.as_str()))
             .condition_expression(HOLDS)
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":owner", text(lease.owner.as_str()))
@@ -101,25 +131,44 @@ impl DynamoLocks {
         Ok(Guard(TransactWriteItem::builder().condition_check(check).build()))
     }
 
+    /// What the table calls a lock's name.
+    fn key(&self) -> &'static str {
+        match self.scope {
+            Scope::OneRegion => tables::LOCKS.key.hash,
+            Scope::AllRegions => tables::AGREEMENT.key.hash,
+        }
+    }
+
+    /// Whether the locks are those of all regions.
+    pub(super) fn are_of_all_regions(&self) -> bool {
+        matches!(self.scope, Scope::AllRegions)
+    }
+
     fn target(&self, name: &LockName) -> String {
         format!("{} {name}", self.table)
     }
 
     /// An update of one item that brings the item along when its condition fails.
-    fn update(&self, name: &LockName, owner: &Owner, now: Timestamp) -> UpdateItemFluentBuilder {
+    fn update(
+        &self,
+        client: &Client,
+        name: &LockName,
+        owner: &Owner,
+        now: Timestamp,
+    ) -> UpdateItemFluentBuilder {
         let retained_until = now.as_second().saturating_add_unsigned(RETENTION.as_secs());
-        self.client
+        client
             .update_item()
             .table_name(&self.table)
-            .key("lockName", text(name.as_str()))
+            .key(self.key(), text(name.as_str()))
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":owner", text(owner.as_str()))
             .expression_attribute_values(":retained_until", number(retained_until))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
 
-    fn update_held(&self, lease: &Lease, now: Timestamp) -> UpdateItemFluentBuilder {
-        self.update(&lease.name, &lease.owner, now)
+    fn update_held(&self, client: &Client, lease: &Lease, now: Timestamp) -> UpdateItemFluentBuilder {
+        self.update(client, &lease.name, &lease.owner, now)
             .condition_expression(HOLDS)
             .expression_attribute_values(":fence", number(lease.fence.0))
     }
@@ -129,12 +178,17 @@ impl DynamoLocks {
     async fn send(
         &self,
         name: &LockName,
-        request: impl Fn(Timestamp) -> UpdateItemFluentBuilder,
+        request: impl Fn(&Client, Timestamp) -> UpdateItemFluentBuilder,
     ) -> Result<(Timestamp, Answer), LockError> {
+        let target = self.target(name);
         let mut backoff = Backoff::within(Deadline::after(CONFLICT_PATIENCE));
         loop {
             let sent_at = self.clock.now();
-            let outcome = request(sent_at).send().await.outcome("UpdateItem", &self.target(name));
+            let ask = |client: Client| {
+                let sent = request(&client, sent_at).send();
+                async { Box::pin(sent).await.outcome("UpdateItem", &target) }
+            };
+            let outcome = self.replicas.ask(ask).await;
             match outcome.map_err(|source| LockError::Store { name: name.clone(), source })? {
                 Write::Done(output) => {
                     return Ok((sent_at, Answer::Written(output.attributes.unwrap_or_default())));
@@ -206,10 +260,11 @@ impl DynamoLocks {
 
     /// Asks for the lock. `owner` must be fresh.
     pub async fn acquire(&self, name: &LockName, owner: &Owner) -> Result<Acquire, LockError> {
-        let take = |now| {
-            self.update(name, owner, now)
+        let take = |client: &Client, now| {
+            self.update(client, name, owner, now)
                 .condition_expression(FREE_TO_TAKE)
                 .update_expression(TAKE)
+                .expression_attribute_names("#name", self.key())
                 .expression_attribute_names("#region", "region")
                 .expression_attribute_values(":expired_before", millis(self.expired_before(now)))
                 .expression_attribute_values(":until", millis(self.lease_end(now)))
@@ -242,8 +297,8 @@ impl DynamoLocks {
 
     /// Lets the lease run from now again. Gives it with its new end.
     pub async fn renew(&self, lease: &Lease) -> Result<IfHolder<Lease>, LockError> {
-        let extend = |now| {
-            self.update_held(lease, now)
+        let extend = |client: &Client, now| {
+            self.update_held(client, lease, now)
                 .condition_expression(HOLDS_UNTIL_EARLIER)
                 .update_expression(RENEW)
                 .expression_attribute_values(":until", millis(self.lease_end(now)))
@@ -259,9 +314,29 @@ impl DynamoLocks {
         }))
     }
 
+    /// Deletes the item of a lock that is past its retention, if the table has no TTL to do so. What fails is logged: the
+    /// item does no harm.
+    pub async fn forget(&self, name: &LockName) {
+        if !self.are_of_all_regions() {
+            return;
+        }
+        let (target, now) = (self.target(name), self.clock.now().as_second());
+        let ask = |client: Client| {
+            let delete = client.delete_item().table_name(&self.table).key(self.key(), text(name.as_str()));
+            let delete = delete
+                .condition_expression(IS_FORGOTTEN)
+                .expression_attribute_values(":now", number(now))
+                .send();
+            async { Box::pin(delete).await.outcome("DeleteItem", &target) }
+        };
+        if let Err(error) = self.replicas.ask(ask).await {
+            tracing::warn!(lock = %name, error = chain(&error), "an old lock is not deleted");
+        }
+    }
+
     /// Gives the lock back, not completed: the next who asks gets it at once.
     pub async fn release(&self, lease: &Lease) -> Result<IfHolder, LockError> {
-        let free = |now| self.update_held(lease, now).update_expression(RELEASE);
+        let free = |client: &Client, now| self.update_held(client, lease, now).update_expression(RELEASE);
         Ok(match self.send(&lease.name, free).await?.1 {
             Answer::Written(_) => IfHolder::Done(()),
             Answer::Refused(Some(row)) if row.is_of(lease) && row.completed_at.is_none() => {
@@ -273,8 +348,8 @@ impl DynamoLocks {
 
     /// Completes the lock for good and leaves `result` with it.
     pub async fn complete(&self, lease: &Lease, result: Option<&str>) -> Result<IfHolder, LockError> {
-        let finish = |now| {
-            self.update_held(lease, now)
+        let finish = |client: &Client, now| {
+            self.update_held(client, lease, now)
                 .update_expression(COMPLETE)
                 .expression_attribute_names("#result", "result")
                 .expression_attribute_values(":now", text(rfc3339(now)))

@@ -29,6 +29,11 @@
 //!    `attribute_not_exists(lastFence) OR lastFence <= :fence`.
 //! 5. Release and complete change the item and never delete it: the fence must not go back.
 //!
+//! **Regions.** The locks of one region are in its own table. What runs once in the world is a lock of the agreement table
+//! ([`DynamoLocks::of_all_regions`]): the same item and the same steps, asked of whichever replica answers. That table has
+//! no transactions, so such a lock has no guard (step 4) and its targets carry the fence. It has no TTL either, so a job
+//! deletes the slots that are past their retention ([`DynamoLocks::forget`]).
+//!
 //! `shared/tests/lock_model.rs` checks these steps in every order, with crashes, pauses, skewed clocks, lost answers
 //! and late duplicates.
 //!

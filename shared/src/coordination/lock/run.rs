@@ -126,7 +126,9 @@ impl SlotRunner {
             Acquire::Done { at, result } => SlotRun::AlreadyDone { at, result },
         };
         count_case(Metric::LockOutcomes, run.case(), 1);
-        if matches!(run, SlotRun::Completed(_)) {
+        // Of all regions one runs the job. The others report what they found, or their alarms would miss it.
+        let of_all = self.locks.are_of_all_regions();
+        if matches!(run, SlotRun::Completed(_)) || of_all && matches!(run, SlotRun::AlreadyDone { .. }) {
             count_case(Metric::JobsCompleted, task.job(), 1);
         }
         Ok(run)

@@ -1,0 +1,122 @@
+//! One table that several regions have, asked in whichever of them answers.
+//!
+//! The agreement table ([`tables::AGREEMENT`]) is linearizable: a write that one replica accepted is known to the other, so a
+//! question that got no answer can be asked again elsewhere. A request is therefore written as for any lost answer: it may
+//! have happened, and its repetition must find its own effect.
+//!
+//! Only replicas that do not answer, or answer that they failed, are passed over. A condition that failed, a conflict and a
+//! malformed request are answers.
+
+use std::future::Future;
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+
+use super::DynamoError;
+use crate::core::env::{ConfigError, Env};
+use crate::platform::{aws, tables};
+
+/// DynamoDB's code for a replica that failed, or that does not reach the others.
+const FAILED: &str = "InternalServerError";
+
+/// Clients of a table's replicas, in the order in which they are asked. Never empty.
+#[derive(Debug, Clone)]
+pub struct Replicas {
+    first: Client,
+    others: Vec<Client>,
+}
+
+impl Replicas {
+    /// `first`, then `others` in their order.
+    pub fn new(first: Client, others: Vec<Client>) -> Self {
+        Self { first, others }
+    }
+
+    /// Asks one replica after the other until one answers. Gives the last one's error if none does.
+    pub async fn ask<T, F>(&self, request: impl Fn(Client) -> F) -> Result<T, DynamoError>
+    where
+        F: Future<Output = Result<T, DynamoError>>,
+    {
+        let mut answer = request(self.first.clone()).await;
+        for replica in &self.others {
+            match answer {
+                Err(error) if error.code.as_deref().is_none_or(|code| code == FAILED) => {
+                    tracing::warn!(%error, "a replica did not answer; the next one is asked");
+                }
+                answered => return answered,
+            }
+            answer = request(replica.clone()).await;
+        }
+        answer
+    }
+}
+
+/// One table in one region.
+impl From<Client> for Replicas {
+    fn from(client: Client) -> Self {
+        Self::new(client, Vec::new())
+    }
+}
+
+/// The agreement table and its replicas.
+#[derive(Debug, Clone)]
+pub struct Agreement {
+    /// The table's name, the same in every region.
+    pub table: String,
+    /// This region's own replica first, if it has one.
+    pub replicas: Replicas,
+}
+
+impl Agreement {
+    /// The table that `AGREEMENT_TABLE` names, in the regions of `AGREEMENT_REGIONS` (names with commas between them). `None`
+    /// in a single region, which has neither variable: it decides alone.
+    pub fn from_env(sdk: &SdkConfig, env: &Env) -> Result<Option<Self>, ConfigError> {
+        const REGIONS: &str = "AGREEMENT_REGIONS";
+        if env.optional(tables::AGREEMENT.variable).is_none() {
+            return Ok(None);
+        }
+        let own = aws::region(env)?;
+        let names = env.required(REGIONS)?.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let mut names: Vec<&str> = names.collect();
+        names.sort_by_key(|name| *name != own);
+        let mut clients = names.into_iter().map(|region| aws::dynamodb_in(sdk, region));
+        let Some(first) = clients.next() else {
+            let reason = "it names no region".to_owned();
+            return Err(ConfigError::Invalid { variable: REGIONS, reason });
+        };
+        let replicas = Replicas::new(first, clients.collect());
+        Ok(Some(Self { table: tables::AGREEMENT.name(env)?, replicas }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn of(variables: &[(&str, &str)]) -> Result<Option<Vec<String>>, ConfigError> {
+        let region = ("AWS_REGION", "ap-southeast-1");
+        let env = Env::of(std::iter::once(region).chain(variables.iter().copied()));
+        let sdk = aws::sdk_config(&env).await?;
+        let region = |client: &Client| client.config().region().map(ToString::to_string);
+        Ok(Agreement::from_env(&sdk, &env)?.map(|agreement| {
+            let Replicas { first, others } = agreement.replicas;
+            std::iter::once(&first).chain(&others).filter_map(region).collect()
+        }))
+    }
+
+    #[tokio::test]
+    async fn a_regions_own_replica_is_asked_first() {
+        let variables = [("AGREEMENT_TABLE", "a"), ("AGREEMENT_REGIONS", "ap-northeast-1,ap-southeast-1")];
+        let asked = of(&variables).await.unwrap().unwrap();
+        assert_eq!(asked, ["ap-southeast-1", "ap-northeast-1"]);
+        assert!(of(&[]).await.unwrap().is_none(), "a single region has no agreement table");
+    }
+
+    #[tokio::test]
+    async fn a_table_without_regions_stops_a_function_at_its_start() {
+        for regions in [&[][..], &[("AGREEMENT_REGIONS", " , ")]] {
+            let variables = [&[("AGREEMENT_TABLE", "a")], regions].concat();
+            assert!(of(&variables).await.unwrap_err().to_string().contains("AGREEMENT_REGIONS"));
+        }
+    }
+}
