@@ -243,14 +243,75 @@ async fn the_front_door_leads_to_the_nearest_region_and_past_one_that_is_down() 
 }
 
 #[tokio::test]
-async fn a_signature_for_another_region_is_refused() {
+async fn a_request_goes_to_the_region_that_it_is_signed_for_and_nowhere_while_the_two_are_cut_off() {
     let regions = three().await;
-    let tokyo = regions.region("tokyo");
-    tokyo.dynamodb().list_tables().send().await.unwrap();
-    let refused = tokyo.dynamodb_signed_for("ap-east-2").list_tables().send().await.unwrap_err();
+    let (taiwan, tokyo) = (regions.region("taiwan"), regions.region("tokyo"));
+    // The locks table is regional: each region has one of this name.
+    let put = |client: aws_sdk_dynamodb::Client, name: &str| {
+        let put = client.put_item().table_name(taiwan.table("LocksTable"));
+        put.item("lockName", AttributeValue::S(name.to_owned())).send()
+    };
+    let has = async |region: &TestRegion, name: &str| {
+        let get = region.dynamodb().get_item().table_name(region.table("LocksTable"));
+        get.key("lockName", AttributeValue::S(name.to_owned())).send().await.unwrap().item.is_some()
+    };
+    put(taiwan.dynamodb_signed_for("ap-northeast-1"), "in tokyo").await.unwrap();
+    assert!(has(tokyo, "in tokyo").await && !has(taiwan, "in tokyo").await);
+
+    let cut = json!({"between": ["taiwan", "tokyo"]});
+    regions.control("POST", "/partition").json(&cut).send().await.expect(204);
+    let lost = put(taiwan.dynamodb_signed_for("ap-northeast-1"), "lost");
+    assert!(tokio::time::timeout(Duration::from_secs(1), lost).await.is_err(), "it was answered");
+    put(taiwan.dynamodb_signed_for("ap-southeast-1"), "in singapore").await.unwrap();
+    regions.control("POST", "/heal").send().await.expect(204);
+    assert!(!has(tokyo, "lost").await && has(regions.region("singapore"), "in singapore").await);
+
+    let refused = tokyo.dynamodb_signed_for("eu-west-1").list_tables().send().await.unwrap_err();
     let refused = format!("{:?}", refused.into_service_error());
     assert!(refused.contains("InvalidSignatureException"), "{refused}");
     assert!(refused.contains("Credential should be scoped to a valid region."), "{refused}");
+}
+
+#[tokio::test]
+async fn an_address_has_one_account_whichever_regions_it_signs_up_in_and_whichever_are_lost() {
+    let regions = three().await;
+    let sign_up = async |name: &str, address: &str| {
+        let account = json!({"email": address, "password": "correct horse battery staple"});
+        regions.region(name).call("POST", "/users").json(&account).send().await
+    };
+    for round in 0..3 {
+        let address = format!("ann{round}@example.com");
+        let [one, other, third] = AWS.map(|(name, _)| sign_up(name, &address));
+        let (one, other, third) = tokio::join!(one, other, third);
+        let mut statuses = [one.status, other.status, third.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 409, 409], "round {round}");
+    }
+    // Tokyo is Taiwan's first replica of the agreement table.
+    regions.down("tokyo").await;
+    sign_up("taiwan", "bob@example.com").await.expect(201);
+    sign_up("singapore", "bob@example.com").await.expect_problem(409, "email-taken");
+    // Nobody is left to ask, and Taiwan decides nothing by itself.
+    regions.down("singapore").await;
+    sign_up("taiwan", "carl@example.com").await.expect_problem(503, "unavailable");
+    regions.up("singapore").await;
+    sign_up("taiwan", "carl@example.com").await.expect(201);
+}
+
+#[tokio::test]
+async fn the_daily_report_is_made_once_in_the_world_also_when_the_region_that_made_it_is_lost() {
+    let regions = three().await;
+    let slot = "2026-11-20T02:00:00Z";
+    let fire = async |name: &str| {
+        let answer = regions.region(name).fire("daily-report", slot).await.expect(200);
+        answer.body["outcome"].as_str().unwrap().to_owned()
+    };
+    let (one, other, third) = tokio::join!(fire("taiwan"), fire("tokyo"), fire("singapore"));
+    let mut outcomes = [one, other, third];
+    outcomes.sort();
+    assert_eq!(outcomes, ["alreadyDone", "alreadyDone", "completed"]);
+    regions.down("tokyo").await;
+    assert_eq!(fire("taiwan").await, "alreadyDone");
 }
 
 #[tokio::test]
@@ -369,6 +430,11 @@ async fn names_that_samconfig_does_not_have_and_names_that_stand_twice_are_refus
     assert!(
         unknown.contains("no environment kyoto with a region; there are: dev, singapore, taiwan, tokyo"),
         "{unknown}"
+    );
+    let alone = refused("taiwan");
+    assert!(
+        alone.contains("sojourn-live-agreement has replicas in ap-northeast-1 and ap-southeast-1 only"),
+        "{alone}"
     );
     assert!(refused("tokyo,tokyo").contains("the region tokyo is named twice"));
 }

@@ -157,8 +157,9 @@ fn another_revision_of_the_secrets_replaces_the_processes_of_every_function_that
 }
 
 /// A stack that uses the global tables. A stream's label on a laptop is `local`.
-const WITH_GLOBAL_TABLES: [(&str, &str); 4] = [
+const WITH_GLOBAL_TABLES: [(&str, &str); 5] = [
     ("GlobalTables", "shop"),
+    ("AgreementRegions", "local,local"),
     ("OrdersStreamLabel", "local"),
     ("ProductsStreamLabel", "local"),
     ("OutboxStreamLabel", "local"),
@@ -190,8 +191,8 @@ fn files_are_copied_to_the_buckets_of_the_peers_and_the_role_may_do_that_and_no_
     assert!(stack_with(&[("TokenJwks", "{}")]).buckets[0].replication.is_none());
 }
 
-fn logical_ids(scope: Scope) -> BTreeSet<&'static str> {
-    let tables = tables::ALL.iter().filter(|table| table.scope == scope);
+fn logical_ids(scopes: &[Scope]) -> BTreeSet<&'static str> {
+    let tables = tables::ALL.iter().filter(|table| scopes.contains(&table.scope));
     tables.map(|table| table.logical_id).collect()
 }
 
@@ -200,9 +201,9 @@ fn a_stack_with_global_tables_makes_the_regional_ones_only_and_names_no_other() 
     let stack = stack_with(&[&WITH_GLOBAL_TABLES[..], &[("TokenJwks", "{}")]].concat());
     let (shared, own): (Vec<_>, Vec<_>) =
         stack.tables.iter().partition(|table| table.name.starts_with("shop-"));
-    for (listed, scope) in [(own, Scope::Regional), (shared, Scope::Global)] {
+    for (listed, scopes) in [(own, &[Scope::Regional][..]), (shared, &[Scope::Global, Scope::Agreed])] {
         let listed: BTreeSet<&str> = listed.iter().map(|table| table.logical_id.as_str()).collect();
-        assert_eq!(listed, logical_ids(scope));
+        assert_eq!(listed, logical_ids(scopes));
     }
 
     // What functions are told, and what they may touch, is one of these tables.
@@ -241,7 +242,7 @@ fn the_environments_of_regions_name_the_tables_of_the_global_one_and_each_has_a_
         let region = value(&format!("{environment}.global"), "region = \"");
         let replicas = global.replicas_in(&region);
         assert!(replicas.iter().all(|table| table.name.starts_with(&format!("{names}-"))), "{region}");
-        assert!(replicas.len() >= logical_ids(Scope::Global).len(), "{region}");
+        assert!(replicas.len() >= logical_ids(&[Scope::Global]).len(), "{region}");
         regions.insert(region);
     }
     // The one where it is deployed comes first: CloudFormation makes the tables there.

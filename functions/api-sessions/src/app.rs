@@ -12,7 +12,8 @@ use sojourn::identity::throttle::dynamo::DynamoAttempts;
 use sojourn::identity::throttle::{DeviceTokens, Throttle};
 use sojourn::identity::tokens::{PublicKeys, SigningKey, TokenSigner};
 use sojourn::identity::users::dynamo::{DynamoPasswords, DynamoUsers};
-use sojourn::platform::aws;
+use sojourn::platform::aws::{self, SdkConfig};
+use sojourn::platform::dynamo::Agreement;
 use sojourn::platform::secrets_manager::{self, SecretError, SecretsManager};
 use sojourn::sockets::delivery::{ApiGateway, SocketCloser};
 
@@ -60,7 +61,7 @@ impl App {
     /// Reads the whole configuration, and connects nothing yet.
     pub(crate) fn from_env(
         dynamodb: &Client,
-        gateway: ApiGateway,
+        sdk: &SdkConfig,
         env: &Env,
         keys: Keys,
         clock: SharedClock,
@@ -69,9 +70,9 @@ impl App {
         let Keys { signing: signing_key, sealing: sealing_keys } = keys;
         let authenticator = Authenticator::from_env(dynamodb.clone(), env, clock.clone())?;
         let sessions = authenticator.sessions().clone();
-        let sockets = SocketCloser::from_env(dynamodb.clone(), gateway, env)?;
+        let sockets = SocketCloser::from_env(dynamodb.clone(), ApiGateway::new(sdk.clone()), env)?;
         let revoker = SessionRevoker::from_env(sessions.clone(), env, ids.clone())?.with_sockets(sockets);
-        let users = DynamoUsers::from_env(dynamodb.clone(), env)?;
+        let users = DynamoUsers::from_env(dynamodb.clone(), env)?.agreeing(Agreement::from_env(sdk, env)?);
         Ok(Self {
             authenticator,
             users: users.clone(),

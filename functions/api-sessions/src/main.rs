@@ -11,7 +11,6 @@ use sojourn::core::clock;
 use sojourn::edge::boot;
 use sojourn::edge::http;
 use sojourn::platform::aws;
-use sojourn::sockets::delivery::ApiGateway;
 
 mod account;
 mod app;
@@ -25,7 +24,7 @@ fn main() -> ExitCode {
         let sdk = aws::sdk_config(&env).await?;
         let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
         let keys = Keys::read(&aws_sdk_secretsmanager::Client::new(&sdk), &env).await?;
-        let app = App::from_env(&dynamodb, ApiGateway::new(sdk), &env, keys, clock::system())?;
+        let app = App::from_env(&dynamodb, &sdk, &env, keys, clock::system())?;
         http::serve("api-sessions", app, handler::handle).await
     })
 }

@@ -135,7 +135,7 @@ pub const SOCKET_LIMITS: Table =
 /// Locks and job slots.
 ///
 /// Regional: a replicated lock excludes nobody, and a write under a lock carries the lock as a condition of its own
-/// transaction. What may run once in the world is a slot of the agreement table (R6).
+/// transaction. What may run once in the world, as the daily report, is a lock of the agreement table (R6).
 pub const LOCKS: Table = Table { expires: true, ..table("LocksTable", "LOCKS_TABLE", key("lockName")) };
 
 /// Idempotency records.
@@ -198,8 +198,8 @@ pub const OUTBOX: Table = Table {
 
 /// Accounts, and the e-mail addresses that point to them.
 ///
-/// Global, so that a user signs in anywhere. R6: an address is taken in the agreement table first, or two regions would give it to
-/// two accounts. R2: passwords and roles.
+/// Global, so that a user signs in anywhere. R6: an address is claimed in the agreement table, so that two regions do not give it to
+/// two accounts; the row that leads from an address to its account is put once (R1). R2: passwords and roles.
 pub const USERS: Table = global("UsersTable", "USERS_TABLE", key("userId"));
 
 /// Sessions, and the users' token versions.
@@ -268,8 +268,8 @@ pub const INBOX: Table =
 pub const ACTIVITY: Table =
     Table { expires: true, ..global("ActivityTable", "ACTIVITY_TABLE", sorted("activityId", "item")) };
 
-/// What regions decide together before it happens: which of them is the home of whose items, slots of jobs that run once in the
-/// world, e-mail addresses at sign-up. An item a decision.
+/// What regions decide together before it happens: slots of jobs that run once in the world (`daily-report#<date>`), e-mail addresses
+/// at sign-up (`email#<address>`). An item a decision.
 ///
 /// Agreed (R6): a write is accepted only if no other region has written since, and a consistent read sees every accepted write. There
 /// is no TTL, so whoever puts an item also removes it.

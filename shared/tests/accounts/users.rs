@@ -20,6 +20,8 @@ use sojourn::identity::users::dynamo::{DynamoRoles, DynamoUsers};
 use sojourn::identity::users::{
     self, Authentication, Credentials, NewPassword, Password, RoleChange, SignUp, User,
 };
+use sojourn::platform::dynamo::Agreement;
+use sojourn_local::services::faults::{Effect, Rule};
 use sojourn_testing::Store;
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -291,4 +293,94 @@ async fn a_role_survives_the_store_and_shows_at_the_next_sign_in() {
     let ann = new_user(&users, "ann@example.com").await;
     settled(roles(&store).grant(&ann.id, Role::Operator)).await;
     assert_eq!(signed_in(&store, "ann@example.com").await.roles, BTreeSet::from([Role::Operator]));
+}
+
+/// Two regions whose users tables have not heard of each other, and what they agree by.
+struct TwoRegions {
+    tokyo: Store,
+    taiwan: Store,
+    agreement: Store,
+}
+
+impl TwoRegions {
+    fn new() -> Self {
+        Self { tokyo: Store::start(), taiwan: Store::start(), agreement: Store::start() }
+    }
+
+    fn users(&self, region: &Store) -> DynamoUsers {
+        let (table, replicas) = ("AgreementTable".to_owned(), self.agreement.client.clone().into());
+        users(region).agreeing(Some(Agreement { table, replicas }))
+    }
+
+    /// The account that the region's pointer leads to.
+    async fn owner(&self, region: &Store, address: &str) -> Option<UserId> {
+        let found = self.users(region).credentials(&email(address)).await.unwrap();
+        found.map(|(user, _)| user.id)
+    }
+}
+
+#[tokio::test]
+async fn sign_ups_with_one_address_in_two_regions_at_once_make_one_account() {
+    for round in 0..20 {
+        let regions = TwoRegions::new();
+        let (tokyo, taiwan) = (regions.users(&regions.tokyo), regions.users(&regions.taiwan));
+        let outcomes = tokio::join!(sign_up(&tokyo, "ann@example.com"), sign_up(&taiwan, "ann@example.com"));
+        let (winner, (won, lost)) = match outcomes {
+            (SignUp::Created(user), SignUp::EmailTaken) => (user, (&regions.tokyo, &regions.taiwan)),
+            (SignUp::EmailTaken, SignUp::Created(user)) => (user, (&regions.taiwan, &regions.tokyo)),
+            both => panic!("round {round}: {both:?}"),
+        };
+        assert_eq!(regions.owner(won, "ann@example.com").await, Some(winner.id.clone()));
+        // The region that lost leads to the winner as well, whose row is still on its way.
+        let pointer = lost.client.get_item().table_name("UsersTable");
+        let pointer = pointer.key("userId", AttributeValue::S("email#ann@example.com".to_owned()));
+        let pointer = pointer.send().await.unwrap().item.unwrap();
+        assert_eq!(pointer["accountId"].as_s().unwrap(), winner.id.as_str());
+        // And keeps neither the address nor the password of its own attempt.
+        let rows = lost.client.scan().table_name("UsersTable").send().await.unwrap().items.unwrap();
+        assert!(rows.iter().all(|row| !row.contains_key("passwordHash") && !row.contains_key("email")));
+    }
+}
+
+#[tokio::test]
+async fn a_sign_up_that_died_after_its_claim_is_completed_by_the_next_with_its_address() {
+    let regions = TwoRegions::new();
+    let tokyo = regions.users(&regions.tokyo);
+    // The profile is put and the address claimed; the pointer is not written.
+    let faults = regions.tokyo.embedded.faults();
+    faults.add(Rule::new(Effect::Reset).operation("PutItem").skip(1));
+    let (clock, ids) = (clock::system(), ids::random());
+    let deadline = Deadline::after(LONG_ENOUGH);
+    users::sign_up(&tokyo, &clock, &ids, email("ann@example.com"), chosen(PASSWORD), deadline)
+        .await
+        .unwrap_err();
+    faults.clear();
+    assert_eq!(regions.owner(&regions.tokyo, "ann@example.com").await, None);
+
+    assert_eq!(sign_up(&tokyo, "ann@example.com").await, SignUp::EmailTaken);
+    assert_eq!(signed_in(&regions.tokyo, "ann@example.com").await.email.as_str(), "ann@example.com");
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_is_found_to_be_ones_own() {
+    let regions = TwoRegions::new();
+    let lost = Rule::new(Effect::CommitThenReset).operation("PutItem").times(1);
+    regions.agreement.embedded.faults().add(lost);
+    new_user(&regions.users(&regions.tokyo), "ann@example.com").await;
+    assert!(regions.owner(&regions.tokyo, "ann@example.com").await.is_some());
+}
+
+#[tokio::test]
+async fn no_address_is_given_away_while_no_replica_of_the_agreement_answers() {
+    let regions = TwoRegions::new();
+    regions.agreement.embedded.faults().add(Rule::new(Effect::Reset));
+    let tokyo = regions.users(&regions.tokyo);
+    let (clock, ids) = (clock::system(), ids::random());
+    let deadline = Deadline::after(LONG_ENOUGH);
+    users::sign_up(&tokyo, &clock, &ids, email("ann@example.com"), chosen(PASSWORD), deadline)
+        .await
+        .unwrap_err();
+    regions.agreement.embedded.faults().clear();
+    assert_eq!(regions.owner(&regions.tokyo, "ann@example.com").await, None);
+    new_user(&regions.users(&regions.taiwan), "ann@example.com").await;
 }

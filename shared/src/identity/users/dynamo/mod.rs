@@ -12,6 +12,8 @@
 //! Requests are boxed when they are sent: the future of an SDK call is ten kilobytes, which every caller up to the
 //! handler would otherwise carry along.
 //!
+//! In several regions an address is claimed in the agreement table; the submodule `address` has the steps.
+//!
 //! All reads are consistent: a password that was just changed, or an account that was just made, counts at once.
 
 use std::collections::BTreeSet;
@@ -31,9 +33,12 @@ use crate::core::retry::Backoff;
 use crate::identity::email::Email;
 use crate::identity::principal::Role;
 use crate::identity::sessions;
-use crate::platform::dynamo::{Actions, DynamoError, Item, RowKey, Transaction, read_snapshot, text};
+use crate::platform::dynamo::{
+    Actions, Agreement, DynamoError, Item, RowKey, Transaction, read_snapshot, text,
+};
 use crate::platform::tables;
 
+mod address;
 mod passwords;
 mod roles;
 
@@ -54,12 +59,21 @@ pub struct DynamoUsers {
     client: Client,
     table: String,
     sessions: String,
+    /// Where several regions agree on who has an address.
+    agreement: Option<Agreement>,
 }
 
 impl DynamoUsers {
     /// Accounts in the table that `USERS_TABLE` names, with token versions in that of `SESSIONS_TABLE`.
     pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
-        Ok(Self { client, table: tables::USERS.name(env)?, sessions: tables::SESSIONS.name(env)? })
+        let (table, sessions) = (tables::USERS.name(env)?, tables::SESSIONS.name(env)?);
+        Ok(Self { client, table, sessions, agreement: None })
+    }
+
+    /// Has the regions of `agreement` agree on who gets an address, if there are several.
+    #[must_use]
+    pub fn agreeing(self, agreement: Option<Agreement>) -> Self {
+        Self { agreement, ..self }
     }
 
     async fn account_of(&self, email: &Email) -> Result<Option<UserId>, DynamoError> {
@@ -156,10 +170,10 @@ impl DynamoUsers {
         let unwritable =
             |error| DynamoError::unreadable("TransactWriteItems", target(user.id.as_str()), error);
         let profile: Item = serde_dynamo::to_item(Profile::of(user, password)).map_err(unwritable)?;
-        let pointer = Item::from([
-            (tables::USERS.key.hash.to_owned(), text(pointer_key(&user.email))),
-            ("accountId".to_owned(), text(user.id.as_str())),
-        ]);
+        if let Some(agreement) = &self.agreement {
+            return Ok(self.create_in_all_regions(agreement, user, profile, deadline).await?);
+        }
+        let pointer = pointer(&user.email, &user.id);
         let mut backoff = Backoff::within(deadline);
         loop {
             match self.try_create(profile.clone(), pointer.clone(), user).await? {
@@ -184,6 +198,14 @@ impl DynamoUsers {
 
 fn profile_key(user: &UserId) -> Item {
     Item::from([(tables::USERS.key.hash.to_owned(), text(user.as_str()))])
+}
+
+/// The row that leads from an address to its account.
+fn pointer(email: &Email, account: &UserId) -> Item {
+    Item::from([
+        (tables::USERS.key.hash.to_owned(), text(pointer_key(email))),
+        ("accountId".to_owned(), text(account.as_str())),
+    ])
 }
 
 fn pointer_key(email: &Email) -> String {
