@@ -38,6 +38,11 @@ impl Fixture {
 
     /// The same with further variables, such as [`crate::Files::variables`], or with other values.
     pub fn start_with(variables: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self::on(Store::start(), variables)
+    }
+
+    /// The same on a store that has started: one of [`crate::Regions`].
+    pub fn on(store: Store, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let token_key = TestKey::new("test");
         let settings = [
             ("UNPAID_ORDERS_PER_CUSTOMER", "20"),
@@ -49,8 +54,8 @@ impl Fixture {
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self {
-            store: Store::start(),
-            env: Env::of(Store::variables().chain(settings).chain(variables)),
+            env: Env::of(store.variables().chain(settings).chain(variables)),
+            store,
             clock: ManualClock::at(START.parse().unwrap()),
             ids: ids::random(),
             token_key,
@@ -65,7 +70,7 @@ impl Fixture {
             sealing_keys: sealing_keys(&[sealing_key("test")]),
             clock,
             ids: self.ids.clone(),
-            region: "local".to_owned(),
+            region: self.store.region().to_owned(),
             idle_timeout: "24".parse().unwrap(),
         }
     }

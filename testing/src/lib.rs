@@ -2,8 +2,9 @@
 //!
 //! Each test starts services of its own: a DynamoDB with every table ([`Store`]), an S3 with a bucket ([`Files`]), a
 //! redis-server ([`RedisServer`]), an SQS with a queue ([`MessageQueue`]), a Kafka with a topic
-//! ([`KafkaCluster`]). Nothing is shared between tests, and everything ends when dropped. [`Fixture`] adds
-//! what adapters and functions are made from: the variables, a clock, ids and keys.
+//! ([`KafkaCluster`]). Nothing is shared between tests, and everything ends when dropped. [`Regions`] joins the DynamoDB of
+//! several regions by their global tables. [`Fixture`] adds what adapters and functions are made from: the variables, a clock,
+//! ids and keys.
 //!
 //! Limits: the unit tests inside `shared/src` cannot use this crate, since it is built on the library as others see it:
 //! its types are not those of the library under test. End-to-end tests stand on `sojourn-tests`, which starts the whole
@@ -20,6 +21,7 @@ mod kafka_cluster;
 mod message_queue;
 mod redis_server;
 mod redis_tls;
+mod regions;
 pub mod sign_ins;
 mod store;
 mod token_keys;
@@ -31,6 +33,7 @@ pub use kafka_cluster::KafkaCluster;
 pub use message_queue::MessageQueue;
 pub use redis_server::{Persistence, RedisServer};
 pub use redis_tls::TlsServer;
+pub use regions::Regions;
 pub use store::Store;
 pub use token_keys::{TestKey, jwks, sealing_key, sealing_keys};
 

@@ -4,6 +4,7 @@
 //! conditions (`.ci/dynamodb-local` starts it).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
@@ -14,14 +15,16 @@ use sojourn::sockets::connections::Connection;
 use sojourn_local::services::dynamodb::Embedded;
 use sojourn_local::template::model::Table;
 
-/// The embedded DynamoDB and a client of it. Gone when dropped.
+/// The embedded DynamoDB and a client of it. Gone when its last clone is dropped.
+#[derive(Clone)]
 pub struct Store {
     /// The server.
-    pub embedded: Embedded,
+    pub embedded: Arc<Embedded>,
     /// The real SDK's client.
     pub client: Client,
     /// The table names, the place and the limits of sockets, for adapters that read nothing else.
     pub env: Env,
+    region: String,
 }
 
 /// The variable with the URL of a DynamoDB to test on.
@@ -35,19 +38,30 @@ impl Store {
             Ok(url) => Embedded::start_over(&url, &tables).unwrap(),
             Err(_) => Embedded::start(&tables).unwrap(),
         };
+        Self::of(embedded, "local")
+    }
+
+    /// The store of a region that `embedded` serves.
+    pub(crate) fn of(embedded: Embedded, region: &str) -> Self {
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
+            // The server's own region: signatures name it.
             .region(Region::new("local"))
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))
             .endpoint_url(embedded.endpoint_url())
             .build();
-        Self { embedded, client: Client::from_conf(config), env: Env::of(Self::variables()) }
+        Self {
+            embedded: Arc::new(embedded),
+            client: Client::from_conf(config),
+            env: Env::of(variables(region)),
+            region: region.to_owned(),
+        }
     }
 
     /// The environment with other values of these variables.
     pub fn env_with(&self, variables: &[(&str, &str)]) -> Env {
         let others = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Env::of(Self::variables().chain(others))
+        Env::of(self.variables().chain(others))
     }
 
     /// Writes the row of an open socket, as its handshake leaves it; there is no limit here.
@@ -58,20 +72,30 @@ impl Store {
     }
 
     /// The table names, the place that every function runs in, and the limits of sockets.
-    pub(crate) fn variables() -> impl Iterator<Item = (String, String)> {
-        let names = tables::ALL.iter().map(|table| (table.variable, table.logical_id));
-        let place = [("AWS_REGION", "local"), ("STAGE", "local"), ("PAYMENT_PROVIDER", "sandbox")];
-        let limits = [
-            ("SOCKETS_PER_USER", "20"),
-            ("FRAMES_PER_SOCKET", "50"),
-            ("MESSAGES_FROM", "everybody"),
-            ("RECIPIENTS_PER_MINUTE", "30"),
-        ];
-        names.chain(place).chain(limits).map(|(name, value)| (name.to_owned(), value.to_owned()))
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (String, String)> + use<> {
+        variables(&self.region)
+    }
+
+    /// The region that the store is in.
+    pub(crate) fn region(&self) -> &str {
+        &self.region
     }
 }
 
-fn definition(table: &tables::Table) -> Table {
+fn variables(region: &str) -> impl Iterator<Item = (String, String)> + use<> {
+    let names = tables::ALL.iter().map(|table| (table.variable, table.logical_id));
+    let place = [("STAGE", "local"), ("PAYMENT_PROVIDER", "sandbox")];
+    let limits = [
+        ("SOCKETS_PER_USER", "20"),
+        ("FRAMES_PER_SOCKET", "50"),
+        ("MESSAGES_FROM", "everybody"),
+        ("RECIPIENTS_PER_MINUTE", "30"),
+    ];
+    let settings = names.chain(place).chain(limits).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    settings.chain([("AWS_REGION".to_owned(), region.to_owned())])
+}
+
+pub(crate) fn definition(table: &tables::Table) -> Table {
     let keys = std::iter::once(&table.key).chain(table.indexes.iter().map(|index| &index.key));
     let attributes: BTreeSet<&str> =
         keys.flat_map(|key| std::iter::once(key.hash).chain(key.range)).collect();
