@@ -77,7 +77,7 @@ impl Store {
     }
 
     /// The region that the store is in.
-    pub(crate) fn region(&self) -> &str {
+    pub fn region(&self) -> &str {
         &self.region
     }
 }

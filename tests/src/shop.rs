@@ -12,6 +12,7 @@ use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::date_time::rfc3339;
 use sojourn::platform::tables;
 use sojourn::sockets::connections::MAX_HANDSHAKE;
+use sojourn_local::template::arn;
 use ulid::Ulid;
 
 use crate::api::{Answer, Call};
@@ -185,10 +186,29 @@ impl TestRegion {
     /// Makes an order `hours` older than it is.
     pub async fn age_order(&self, order_id: &str, hours: u64) {
         let then = SystemClock.now().checked_sub(Duration::from_hours(hours)).unwrap();
+        for row in [order_id.to_owned(), format!("{order_id}#reserved#{}", arn::local().region())] {
+            let update = self.dynamodb().update_item().table_name(tables::ORDERS.logical_id);
+            let update =
+                update.key("orderId", AttributeValue::S(row)).update_expression("SET createdAt = :then");
+            update
+                .expression_attribute_values(":then", AttributeValue::S(rfc3339(then)))
+                .send()
+                .await
+                .unwrap();
+        }
+    }
+
+    /// Makes an order look like one that another region has placed, and that has replaced this region's.
+    pub async fn replace_order(&self, order_id: &str) {
         let update = self.dynamodb().update_item().table_name(tables::ORDERS.logical_id);
         let update = update.key("orderId", AttributeValue::S(order_id.to_owned()));
-        let update = update.update_expression("SET createdAt = :then");
-        update.expression_attribute_values(":then", AttributeValue::S(rfc3339(then))).send().await.unwrap();
+        let update =
+            update.update_expression("SET #region = :other").expression_attribute_names("#region", "region");
+        update
+            .expression_attribute_values(":other", AttributeValue::S("elsewhere".to_owned()))
+            .send()
+            .await
+            .unwrap();
     }
 
     /// Makes a session look unused for `minutes`: the next request stamps it.

@@ -138,6 +138,14 @@ async fn use_everything(region: &TestRegion) {
     use_exports(region, &customer).await;
     drop(crowd);
 
+    // An order that another region's has replaced.
+    let replaced = order().await;
+    region.replace_order(&replaced).await;
+    let file = workspace().join("events/order-reconciler/order-replaced.json");
+    let event = std::fs::read_to_string(file).unwrap().replace("${ORDER_ID}", &replaced);
+    let answer = region.invoke("order-reconciler", &serde_json::from_str(&event).unwrap()).await.expect(200);
+    assert_eq!(answer.body["batchItemFailures"], json!([]));
+
     // Jobs, with an order to expire and one whose charge was lost.
     let (stale, lost) = (order().await, order().await);
     region.pay(&customer, &fresh_key(), &lost, "tok_timeout_after_charge").await.expect(503);

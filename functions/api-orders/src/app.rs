@@ -9,7 +9,7 @@ use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::coordination::idempotency::dynamo::KeyedRequests;
 use sojourn::core::clock::SharedClock;
 use sojourn::core::env::{ConfigError, Env};
-use sojourn::core::ids::{self, SharedIds};
+use sojourn::core::ids;
 use sojourn::edge::http::Authenticator;
 
 /// What the handler works with.
@@ -22,7 +22,6 @@ pub(crate) struct App {
     pub(crate) payments: Payments<SandboxProvider>,
     pub(crate) cancellations: Cancellations<SandboxProvider>,
     pub(crate) requests: KeyedRequests,
-    pub(crate) ids: SharedIds,
 }
 
 impl App {
@@ -31,17 +30,16 @@ impl App {
         let ids = ids::random();
         let provider = SandboxProvider::from_env(dynamodb.clone(), env, ids.clone())?;
         let requests = KeyedRequests::from_env(dynamodb.clone(), env, clock.clone())?;
-        let writes = OrderWrites::from_env(env, ids.clone())?;
+        let writes = OrderWrites::from_env(env)?;
         let payments = Payments::new(
             dynamodb.clone(),
             requests.clone(),
             writes.clone(),
             provider.clone(),
             clock.clone(),
-            ids.clone(),
+            ids,
         );
-        let cancellations =
-            Cancellations::from_env(dynamodb.clone(), env, provider, clock.clone(), ids.clone())?;
+        let cancellations = Cancellations::from_env(dynamodb.clone(), env, provider, clock.clone())?;
         Ok(Self {
             authenticator: Authenticator::from_env(dynamodb.clone(), env, clock.clone())?,
             summaries: OrderSummaries::from_env(dynamodb.clone(), env, clock)?,
@@ -50,7 +48,6 @@ impl App {
             payments,
             cancellations,
             requests,
-            ids,
         })
     }
 }

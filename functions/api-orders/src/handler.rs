@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sojourn::commerce::cancellation::CancelOrder;
 use sojourn::commerce::orders::dynamo::PlaceOrder;
-use sojourn::commerce::orders::{ListedOrder, OrderRequest, Refusal};
+use sojourn::commerce::orders::{ListedOrder, OrderRequest, Refusal, order_id_of};
 use sojourn::commerce::payments::PaymentRequest;
 use sojourn::coordination::idempotency::KeyedRequest;
 use sojourn::core::cursor::Page;
@@ -50,7 +50,7 @@ async fn place(app: &App, request: &Incoming, caller: &Credential) -> Result<Rep
     let keyed = KeyedRequest::new("place-order", caller, key, &request.json_value()?);
     let effect = PlaceOrder {
         checkout: &app.checkout,
-        order_id: app.ids.next(),
+        order_id: order_id_of(&keyed),
         request: &wanted,
         deadline: request.deadline(),
     };

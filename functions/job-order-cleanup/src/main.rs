@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         let unpaid_hours: UnpaidHours = env.parse("UNPAID_ORDER_HOURS")?;
         let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
         let app = handler::App {
-            cancellations: Cancellations::from_env(dynamo, &env, provider, clock.clone(), ids.clone())?,
+            cancellations: Cancellations::from_env(dynamo, &env, provider, clock.clone())?,
             runner: SlotRunner::new(locks, clock, ids),
             unpaid_hours,
         };

@@ -7,4 +7,5 @@ pub mod catalog;
 pub mod invalidation;
 pub mod orders;
 pub mod payments;
+pub mod reconciliation;
 pub mod reports;

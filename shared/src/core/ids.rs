@@ -1,7 +1,8 @@
 //! Identifiers. Each kind is a type of its own, parsed once at the edge.
 //!
-//! Ids that Sojourn makes are a type prefix and a ULID (`ord_01JD…`): they sort by the time they were made, and a
-//! reader of a log line knows what they name. Ids that others make (products by operators, connections by API
+//! Ids that Sojourn makes are a type prefix and a ULID (`ord_01JD…`): a reader of a log line knows what they name. Most are
+//! new, and sort by the time they were made. A [`derived`] id has the form of a ULID and no time in it: the ids of orders and
+//! of their events, which two regions must make alike. Ids that others make (products by operators, connections by API
 //! Gateway) are opaque text within bounds.
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
 /// Text that does not name a thing of the expected kind.
@@ -103,7 +105,7 @@ prefixed_id!(
     SessionId, "ses_", "session id"
 );
 prefixed_id!(
-    /// An order.
+    /// An order. Derived from the request that asks for it.
     OrderId, "ord_", "order id"
 );
 prefixed_id!(
@@ -111,7 +113,7 @@ prefixed_id!(
     PaymentId, "pay_", "payment id"
 );
 prefixed_id!(
-    /// A domain event in the outbox.
+    /// A domain event in the outbox. Derived from the order, if it is about one.
     EventId, "evt_", "event id"
 );
 prefixed_id!(
@@ -281,6 +283,19 @@ impl Ids for RandomIds {
     }
 }
 
+/// The id that follows from `parts`, wherever it is made: 128 bits of the SHA-256 of `label` and `parts`, each with its length.
+/// `label` names what the id is for, so that ids for different things differ although their parts are the same.
+pub fn derived<T: From<Ulid>>(label: &str, parts: &[&str]) -> T {
+    let mut hash = Sha256::new();
+    for part in std::iter::once(&label).chain(parts) {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let digest = hash.finalize();
+    let bits = digest.iter().take(16).fold(0, |bits: u128, byte| bits << 8 | u128::from(*byte));
+    T::from(Ulid::from(bits))
+}
+
 /// The usual id source, ready to be shared.
 pub fn random() -> SharedIds {
     Arc::new(RandomIds)
@@ -295,6 +310,16 @@ mod tests {
     fn a_made_id_parses_back() {
         let made: OrderId = random().next();
         assert_eq!(made.as_str().parse::<OrderId>(), Ok(made));
+    }
+
+    #[test]
+    fn a_derived_id_is_the_same_wherever_it_is_made_and_another_for_other_parts() {
+        let id: OrderId = derived("order", &["a", "bc"]);
+        assert_eq!(id.as_str().parse::<OrderId>(), Ok(id.clone()));
+        assert_eq!(id.as_str(), "ord_0D5C2G20MZPYCBJH6D27RZNMPX");
+        let others =
+            [derived("order", &["ab", "c"]), derived("event", &["a", "bc"]), derived("order", &["a"])];
+        assert!(!others.contains(&id));
     }
 
     #[test]

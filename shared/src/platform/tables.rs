@@ -145,10 +145,12 @@ pub const LOCKS: Table = Table { expires: true, ..table("LocksTable", "LOCKS_TAB
 pub const IDEMPOTENCY: Table =
     Table { expires: true, ..global("IdempotencyTable", "IDEMPOTENCY_TABLE", key("key")) };
 
-/// Orders, and the counts of each customer's unpaid orders in each region.
+/// Orders, each region's reservations for them, and the counts of each customer's unpaid orders in each region.
 ///
-/// Global, so that a customer sees and pays orders anywhere. R5: the id of a new order. R2: payment, cancellation and expiry. A
-/// region has its own rows of counts and shards.
+/// Global, so that a customer sees and pays orders anywhere. R5: the ids of a new order and of its events are derived from the request;
+/// when two regions have made the order, one stands, and the other region gives back what it has reserved. R2: payment, cancellation
+/// and expiry. A region has its own rows of counts, reservations and shards. R7: a region settles its reservations for orders
+/// that its stream shows to be another region's, or ended by one.
 pub const ORDERS: Table = Table {
     indexes: &[
         Index {

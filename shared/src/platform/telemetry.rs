@@ -40,6 +40,8 @@ pub enum Metric {
     OrdersCancelled,
     /// Orders cancelled for want of payment.
     OrdersExpired,
+    /// Reservations given back for orders that another region has ended or replaced.
+    ReservationsGivenBack,
     /// Uploads whose file was found to be what was announced.
     UploadsReady,
     /// Uploads whose file was something else, by what was wrong.
@@ -116,11 +118,12 @@ pub enum Metric {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::ColdStart,
         Self::OrdersPlaced,
         Self::OrdersCancelled,
         Self::OrdersExpired,
+        Self::ReservationsGivenBack,
         Self::UploadsReady,
         Self::UploadsRejected,
         Self::UploadsExpired,
@@ -165,6 +168,7 @@ impl Metric {
             Self::OrdersPlaced => "OrdersPlaced",
             Self::OrdersCancelled => "OrdersCancelled",
             Self::OrdersExpired => "OrdersExpired",
+            Self::ReservationsGivenBack => "ReservationsGivenBack",
             Self::UploadsReady => "UploadsReady",
             Self::UploadsRejected => "UploadsRejected",
             Self::UploadsExpired => "UploadsExpired",

@@ -10,6 +10,7 @@ mod expiry;
 mod idempotency;
 mod orders;
 mod payments;
+mod regions;
 mod shop;
 mod summary;
 mod unpaid;

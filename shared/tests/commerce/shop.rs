@@ -11,7 +11,7 @@ use sojourn::commerce::catalog::cached::Catalog;
 use sojourn::commerce::catalog::dynamo::{AdjustStock, DynamoCatalog, StockTables};
 use sojourn::commerce::catalog::{ProductDraft, StockChange};
 use sojourn::commerce::orders::dynamo::{Checkout, DynamoOrders, OrderWrites, PlaceOrder};
-use sojourn::commerce::orders::{Order, OrderStatus, UnpaidLimits};
+use sojourn::commerce::orders::{Order, OrderStatus, UnpaidLimits, order_id_of};
 use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::commerce::payments::{PaymentProvider, PaymentRequest, Payments};
 use sojourn::coordination::idempotency::KeyedRequest;
@@ -53,6 +53,7 @@ impl Customer {
 
 pub(crate) struct Shop {
     pub(crate) store: Store,
+    ledger: Store,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) ids: SharedIds,
     pub(crate) orders: DynamoOrders,
@@ -74,14 +75,21 @@ impl Shop {
     }
 
     pub(crate) fn with_limits(limits: UnpaidLimits) -> Self {
-        let fixture = Fixture::start_with([
+        let store = Store::start();
+        Self::on(store.clone(), store, limits)
+    }
+
+    /// The shop of the region that has this store. The payment provider keeps its ledger in another one: all regions have one provider.
+    pub(crate) fn on(store: Store, ledger: Store, limits: UnpaidLimits) -> Self {
+        let variables = [
             ("UNPAID_ORDERS_PER_CUSTOMER".to_owned(), limits.orders.to_string()),
             ("RESERVED_UNITS_PER_CUSTOMER".to_owned(), limits.units.to_string()),
-        ]);
+        ];
+        let fixture = Fixture::on(store, variables);
         let starter = fixture.session_starter(fixture.clock.clone());
         let Fixture { store, env, clock, ids, .. } = fixture;
         let client = store.client.clone();
-        let writes = OrderWrites::from_env(&env, ids.clone()).unwrap();
+        let writes = OrderWrites::from_env(&env).unwrap();
         Self {
             carts: Carts::from_env(client.clone(), &env, clock.clone(), ids.clone()).unwrap(),
             checkout: Checkout::from_env(client.clone(), &env, writes.clone()).unwrap(),
@@ -97,6 +105,7 @@ impl Shop {
             sessions: SessionStarter { idle_timeout: "720".parse().unwrap(), ..starter },
             verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(),
             store,
+            ledger,
             clock,
             ids,
             env,
@@ -159,7 +168,7 @@ impl Shop {
         let deadline = Deadline::after(patience);
         let effect = PlaceOrder {
             checkout: &self.checkout,
-            order_id: self.ids.next(),
+            order_id: order_id_of(&request),
             request: &serde_json::from_value(body).unwrap(),
             deadline,
         };
@@ -207,7 +216,7 @@ impl Shop {
     }
 
     pub(crate) fn sandbox(&self) -> SandboxProvider {
-        SandboxProvider::from_env(self.store.client.clone(), &self.env, self.ids.clone()).unwrap()
+        SandboxProvider::from_env(self.ledger.client.clone(), &self.env, self.ids.clone()).unwrap()
     }
 
     pub(crate) async fn pay(&self, caller: &Customer, key: &str, order_id: &OrderId, token: &str) -> Answer {
@@ -247,8 +256,7 @@ impl Shop {
 
     pub(crate) fn cancellations(&self) -> Cancellations<SandboxProvider> {
         let client = self.store.client.clone();
-        Cancellations::from_env(client, &self.env, self.sandbox(), self.clock.clone(), self.ids.clone())
-            .unwrap()
+        Cancellations::from_env(client, &self.env, self.sandbox(), self.clock.clone()).unwrap()
     }
 
     pub(crate) async fn order_if_any(&self, caller: &Customer, order_id: &OrderId) -> Option<Order> {
@@ -270,16 +278,11 @@ impl Shop {
 
     /// All rows of a table.
     pub(crate) async fn rows(&self, table: &str) -> Vec<Item> {
-        self.store
-            .client
-            .scan()
-            .table_name(table)
-            .into_paginator()
-            .items()
-            .send()
-            .try_collect()
-            .await
-            .unwrap()
+        self.rows_of(&self.store, table).await
+    }
+
+    async fn rows_of(&self, store: &Store, table: &str) -> Vec<Item> {
+        store.client.scan().table_name(table).into_paginator().items().send().try_collect().await.unwrap()
     }
 
     /// All rows that are orders.
@@ -290,7 +293,7 @@ impl Shop {
 
     /// How many orders of a customer await payment, and how many units they reserve, by the row that counts them.
     pub(crate) async fn unpaid(&self, caller: &Customer) -> (i64, i64) {
-        let key = format!("{}#unpaid#local", caller.user_id());
+        let key = format!("{}#unpaid#{}", caller.user_id(), self.store.region());
         let row = self.store.client.get_item().table_name("OrdersTable").key("orderId", text(key));
         let row = row.send().await.unwrap().item.unwrap_or_default();
         let count = |name: &str| row.get(name).map_or(0, |count| count.as_n().unwrap().parse().unwrap());
@@ -308,7 +311,7 @@ impl Shop {
     pub(crate) async fn charges(&self, order_id: &OrderId) -> u32 {
         let of_order =
             |row: &Item| row.get("orderId").is_some_and(|id| id.as_s().unwrap() == order_id.as_str());
-        let rows = self.rows("PaymentLedgerTable").await;
+        let rows = self.rows_of(&self.ledger, "PaymentLedgerTable").await;
         rows.iter()
             .filter(|row| of_order(row))
             .map(|row| row["charges"].as_n().unwrap().parse::<u32>().unwrap())

@@ -10,7 +10,6 @@ use sojourn::commerce::orders::{OrderStatus, UnpaidLimits};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::OrderId;
 use sojourn::core::problem::ProblemType;
-use sojourn::platform::dynamo::text;
 
 use crate::shop::{Answer, Customer, Shop, is_replay, kind, order_id};
 
@@ -107,17 +106,4 @@ async fn an_order_that_is_paid_cancelled_and_expired_at_once_leaves_the_count_on
         }
         assert_eq!(shop.unpaid(&ann).await, (0, 0), "{paid:?} {cancelled:?} {expired:?}");
     }
-}
-
-#[tokio::test]
-async fn an_order_from_before_the_count_is_not_taken_from_it() {
-    let (shop, ann) = stage().await;
-    let (old, new) = (shop.placed(&ann, &[("tea", 2)]).await, shop.placed(&ann, &[("tea", 3)]).await);
-    let client = &shop.store.client;
-    let update = client.update_item().table_name("OrdersTable").key("orderId", text(old.as_str()));
-    update.update_expression("REMOVE reservedUnits").send().await.unwrap();
-    shop.cancel(&ann, "c", &old).await.unwrap();
-    assert_eq!(shop.unpaid(&ann).await, (2, 5), "as it was");
-    shop.pay(&ann, "p", &new, "tok_ok").await.unwrap();
-    assert_eq!(shop.unpaid(&ann).await, (1, 2));
 }

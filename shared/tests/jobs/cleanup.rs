@@ -69,10 +69,21 @@ impl Stage {
                 "version": 1,
                 "paymentGeneration": 0,
                 "dayShard": DayShard::of(&order_id, at).to_string(),
-                "pendingShard": PendingShard::of(&order_id).key("local"),
+                "reservedUnits": UNITS,
             }),
         )
         .await;
+        let mut reservation = json!({
+            "orderId": format!("{order_id}#reserved#local"),
+            "customer": customer_id,
+            "lines": [{"productId": "tea", "quantity": UNITS}],
+            "createdAt": rfc3339(at),
+            "pendingShard": PendingShard::of(&order_id).key("local"),
+        });
+        if status == "PENDING_PAYMENT" {
+            reservation["unpaidUnits"] = UNITS.into();
+        }
+        self.put("OrdersTable", reservation).await;
         order_id
     }
 
@@ -135,8 +146,7 @@ impl Stage {
     async fn run(&self, turn: &Turn<Guard>) -> Result<CleanupResult, BacklogError<DynamoError>> {
         let client = self.store.client.clone();
         let provider = SandboxProvider::from_env(client.clone(), &self.env, ids::random()).unwrap();
-        let cancellations =
-            Cancellations::from_env(client, &self.env, provider, self.clock.clone(), ids::random()).unwrap();
+        let cancellations = Cancellations::from_env(client, &self.env, provider, self.clock.clone()).unwrap();
         cleanup::run(&cancellations, "24".parse().unwrap(), turn).await
     }
 

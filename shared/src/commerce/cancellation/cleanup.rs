@@ -1,9 +1,11 @@
 //! Cancelling orders that stay unpaid, and giving their stock back.
 //!
-//! 1. The region's pending orders are worked off ([`backlog`]) as far as they were placed before the limit. Each is
+//! 1. The region's reservations are worked off ([`backlog`]) as far as their orders were placed before the limit. No reservation is of
+//!    another region's order. Each unpaid order is
 //!    cancelled by [`Cancellations::expire`]: one transaction for the order, its stock and its event, conditional on the
 //!    order still awaiting payment, and on the lock.
-//! 2. What is cancelled is no longer in the index. So stock comes back exactly once, wherever a run is cut off.
+//! 2. What is cancelled has no reservation any more, and the reservation of a paid order leaves the index. So stock comes back exactly
+//!    once, wherever a run is cut off. What another region has ended or replaced is settled on the way.
 //! 3. An order that cannot be cancelled is counted, logged and put behind the rest. There is a partition for what failed
 //!    in each hour of the day. A run puts what fails into the one of its hour. It works off the orders that have not
 //!    failed yet first, then the other 23 partitions, the one that was filled longest ago first. So an order that always
@@ -17,7 +19,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Cancellations, Expiration};
-use crate::commerce::orders::{PendingOrder, PendingShard};
+use crate::commerce::orders::PendingShard;
+use crate::commerce::orders::dynamo::PendingReservation;
 use crate::commerce::payments::PaymentProvider;
 use crate::coordination::backlog::{self, Backlog, BacklogError, Progress, Turn};
 use crate::core::date_time::{as_rfc3339, rfc3339};
@@ -56,6 +59,8 @@ pub struct CleanupResult {
     pub expired: u64,
     /// Orders that were paid, cancelled or gone by the time they were looked at.
     pub ended_before: u64,
+    /// Orders that another region had ended or replaced, whose units were given back by this run.
+    pub given_back: u64,
     /// Orders left alone because a payment of theirs is not settled.
     pub payment_unsettled: u64,
     /// Orders whose every try met a conflict.
@@ -88,7 +93,7 @@ struct UnpaidOrders<'a, P> {
 
 impl<P: PaymentProvider> Backlog for UnpaidOrders<'_, P> {
     type Shard = PendingShard;
-    type Entry = PendingOrder;
+    type Entry = PendingReservation;
     type Outcome = (OrderId, Result<Expiration, DynamoError>);
     type Error = DynamoError;
 
@@ -101,13 +106,14 @@ impl<P: PaymentProvider> Backlog for UnpaidOrders<'_, P> {
     async fn page(
         &self,
         shard: PendingShard,
-        after: Option<PendingOrder>,
-    ) -> Result<ShardPage<PendingOrder>, DynamoError> {
+        after: Option<PendingReservation>,
+    ) -> Result<ShardPage<PendingReservation>, DynamoError> {
         let Cancellations { orders, writes, .. } = self.cancellations;
         orders.pending(writes.region(), shard, self.placed_before, after).await
     }
 
-    async fn work_on(&self, PendingOrder { order_id, .. }: PendingOrder) -> Self::Outcome {
+    async fn work_on(&self, reservation: PendingReservation) -> Self::Outcome {
+        let order_id = reservation.key.order_id;
         let Cancellations { orders, writes, .. } = self.cancellations;
         let ended = self.cancellations.expire(&order_id, Some(&self.turn.guard), self.turn.deadline).await;
         if matches!(ended, Err(_) | Ok(Expiration::PaymentUnsettled | Expiration::Contended))
@@ -126,6 +132,7 @@ impl CleanupResult {
             placed_before,
             expired: 0,
             ended_before: 0,
+            given_back: 0,
             payment_unsettled: 0,
             contended: 0,
             failed: 0,
@@ -139,9 +146,10 @@ impl CleanupResult {
     ) -> Result<(), BacklogError<DynamoError>> {
         match ended {
             Ok(Expiration::Expired) => self.expired += 1,
-            Ok(Expiration::AlreadyCancelled | Expiration::Paid | Expiration::Unknown) => {
+            Ok(Expiration::AlreadyEnded | Expiration::Paid | Expiration::Unknown) => {
                 self.ended_before += 1;
             }
+            Ok(Expiration::GivenBack) => self.given_back += 1,
             Ok(Expiration::PaymentUnsettled) => self.payment_unsettled += 1,
             Ok(Expiration::Contended) => self.contended += 1,
             Ok(Expiration::Fenced) => {

@@ -2,8 +2,8 @@
 
 use super::Cancellations;
 use super::void::Voiding;
-use crate::commerce::orders::dynamo::OrderAction;
-use crate::commerce::orders::{CancelReason, OrderStatus};
+use crate::commerce::orders::dynamo::{OrderAction, Settled};
+use crate::commerce::orders::{CancelReason, Order, OrderStatus};
 use crate::commerce::payments::PaymentProvider;
 use crate::core::deadline::Deadline;
 use crate::core::ids::OrderId;
@@ -16,8 +16,11 @@ use crate::platform::telemetry::{self, Metric};
 pub enum Expiration {
     /// It was cancelled just now, by this call.
     Expired,
-    /// It had been cancelled already.
-    AlreadyCancelled,
+    /// Another region had cancelled it, or its id is another region's order. What this region had reserved for it was given back
+    /// by this call.
+    GivenBack,
+    /// It had been cancelled already, or its id is another region's order, and this region has nothing reserved for it.
+    AlreadyEnded,
     /// It is paid; perhaps since just now, when a payment of unknown outcome turned out to be captured.
     Paid,
     /// A payment is in progress, or the provider does not answer. The next run tries again.
@@ -31,8 +34,8 @@ pub enum Expiration {
 }
 
 impl<P: PaymentProvider> Cancellations<P> {
-    /// Cancels an order if it still awaits payment, and gives its stock back, both or neither, on the condition that `guard`
-    /// holds.
+    /// Cancels an order of this region if it still awaits payment, and gives its stock back, both or neither, on the condition that
+    /// `guard` holds. Settles what is reserved for an order that has ended otherwise.
     pub async fn expire(
         &self,
         order_id: &OrderId,
@@ -60,10 +63,8 @@ impl<P: PaymentProvider> Cancellations<P> {
         deadline: Deadline,
     ) -> Result<Option<Expiration>, DynamoError> {
         let Some(order) = self.orders.get(order_id).await? else { return Ok(Some(Expiration::Unknown)) };
-        match order.status {
-            OrderStatus::PendingPayment => {}
-            OrderStatus::Paid => return Ok(Some(Expiration::Paid)),
-            OrderStatus::Cancelled => return Ok(Some(Expiration::AlreadyCancelled)),
+        if order.status != OrderStatus::PendingPayment || order.region != self.writes.region() {
+            return self.settle(&order, deadline).await.map(Some);
         }
         let now = self.clock.now();
         match self.void(&order, now, deadline).await? {
@@ -84,5 +85,17 @@ impl<P: PaymentProvider> Cancellations<P> {
                 reasons.row_refusing(&OrderAction::Guard).map(|_| Expiration::Fenced)
             }
         })
+    }
+
+    /// Settles the reservation for an order that this region must not cancel.
+    async fn settle(&self, order: &Order, deadline: Deadline) -> Result<Expiration, DynamoError> {
+        match self.reservations.settle(order, deadline).await? {
+            Settled::GivenBack => Ok(Expiration::GivenBack),
+            Settled::Sold => {
+                self.reservations.leave_index(&order.order_id).await?;
+                Ok(Expiration::Paid)
+            }
+            Settled::Nothing | Settled::Kept => Ok(Expiration::AlreadyEnded),
+        }
     }
 }

@@ -4,14 +4,15 @@
 //! 2. The provider voids the order's payment key first, whether or not the order shows a payment. If the
 //!    provider has captured a payment, the order becomes paid instead. While a payment is in progress, nothing is cancelled.
 //! 3. One transaction ends the order, takes it from the count of unpaid ones and gives the stock back, on the condition that
-//!    the order is as it was read.
+//!    the order and its reservation are as they were read.
+//! 4. A region that cancels another region's order writes the order and its event only. The other region gives its units back
+//!    ([`Reservations::settle`]).
 
 use aws_sdk_dynamodb::Client;
 
-use crate::commerce::orders::dynamo::{DynamoOrders, OrderWrites};
+use crate::commerce::orders::dynamo::{DynamoOrders, OrderWrites, Reservations};
 use crate::core::clock::SharedClock;
 use crate::core::env::{ConfigError, Env};
-use crate::core::ids::SharedIds;
 
 mod cancel;
 pub mod cleanup;
@@ -23,27 +24,23 @@ pub use expire::Expiration;
 
 /// Cancels orders.
 ///
-/// Calls `Query` on the index `pending` of orders, `GetItem` and `UpdateItem` on orders; in transactions `UpdateItem` on orders
-/// and stock, `PutItem` on outbox, and what the guard is.
+/// Calls `Query` on the index `pending` of orders, `GetItem` and `UpdateItem` on orders; in transactions `UpdateItem` and
+/// `DeleteItem` on orders, `UpdateItem` on stock, `PutItem` on outbox, and what the guard is.
 #[derive(Debug, Clone)]
 pub struct Cancellations<P> {
     client: Client,
     orders: DynamoOrders,
     writes: OrderWrites,
+    reservations: Reservations,
     provider: P,
     clock: SharedClock,
 }
 
 impl<P> Cancellations<P> {
     /// Cancellations in the tables that the environment names, with payments at `provider`.
-    pub fn from_env(
-        client: Client,
-        env: &Env,
-        provider: P,
-        clock: SharedClock,
-        ids: SharedIds,
-    ) -> Result<Self, ConfigError> {
+    pub fn from_env(client: Client, env: &Env, provider: P, clock: SharedClock) -> Result<Self, ConfigError> {
         let orders = DynamoOrders::from_env(client.clone(), env)?;
-        Ok(Self { client, orders, writes: OrderWrites::from_env(env, ids)?, provider, clock })
+        let reservations = Reservations::from_env(client.clone(), env, clock.clone())?;
+        Ok(Self { client, orders, writes: OrderWrites::from_env(env)?, reservations, provider, clock })
     }
 }

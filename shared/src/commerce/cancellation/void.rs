@@ -12,6 +12,9 @@ use crate::core::deadline::Deadline;
 use crate::platform::dynamo::{DynamoError, Transaction};
 use crate::platform::telemetry::{self, Metric};
 
+/// Most generations that one call voids. Each decline and each void that came to nothing is one. Customers give up much sooner.
+const GENERATIONS_AHEAD: usize = 100;
+
 /// Whether an order may end unpaid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Voiding {
@@ -33,7 +36,7 @@ impl<P: PaymentProvider> Cancellations<P> {
     /// Makes sure that `order`, which was read as pending, is not charged and cannot be charged any more.
     ///
     /// The provider is asked even if the order shows no payment: a copy of the order may lack a claim that was made
-    /// elsewhere, and the provider knows of every charge.
+    /// elsewhere, and the provider knows of every charge. It is asked for later generations too, if the copy's one has ended.
     pub(super) async fn void(
         &self,
         order: &Order,
@@ -43,19 +46,26 @@ impl<P: PaymentProvider> Cancellations<P> {
         if let Some(payment) = order.payment.as_ref().filter(|payment| payment.claim_until > now) {
             return Ok(Voiding::PaymentInProgress { retry_after: time_left(payment.claim_until, now) });
         }
-        match void(&self.provider, &PaymentKey::of(order), deadline).await {
-            Ok(VoidOutcome::Voided) => Ok(Voiding::Voided),
-            Ok(VoidOutcome::AlreadyCaptured(payment_id)) => {
-                let paid = self.writes.paid(order, &payment_id, now)?;
-                if paid.commit(&self.client, order.order_id.as_str()).await? == Transaction::Committed {
-                    telemetry::count_case(Metric::Payments, "settled", 1);
+        let order_id = &order.order_id;
+        let generations = order.payment_generation..;
+        for generation in generations.take(GENERATIONS_AHEAD) {
+            match void(&self.provider, &PaymentKey::of_generation(order_id, generation), deadline).await {
+                Ok(VoidOutcome::Voided) => return Ok(Voiding::Voided),
+                Ok(VoidOutcome::AlreadyEnded) => {}
+                Ok(VoidOutcome::AlreadyCaptured(payment_id)) => {
+                    let paid = self.writes.paid(order, &payment_id, now)?;
+                    if paid.commit(&self.client, order_id.as_str()).await? == Transaction::Committed {
+                        telemetry::count_case(Metric::Payments, "settled", 1);
+                    }
+                    return Ok(Voiding::OrderChanged);
                 }
-                Ok(Voiding::OrderChanged)
-            }
-            Err(error) => {
-                tracing::warn!(order_id = %order.order_id, %error, "payment could not be voided");
-                Ok(Voiding::Unknown)
+                Err(error) => {
+                    tracing::warn!(%order_id, %error, "payment could not be voided");
+                    return Ok(Voiding::Unknown);
+                }
             }
         }
+        tracing::error!(%order_id, "more generations of payments have ended than are looked at");
+        Ok(Voiding::Unknown)
     }
 }

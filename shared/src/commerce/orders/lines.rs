@@ -109,7 +109,7 @@ mod tests {
             (json!({"fromCart": false}), "either lines or fromCart"),
             (json!({"lines": null, "fromCart": true}), "invalid type"),
             (json!({"lines": tea, "fromCart": null}), "invalid type"),
-            (json!({"lines": []}), "1 to 95 lines"),
+            (json!({"lines": []}), "1 to 94 lines"),
             (json!({"lines": tea, "total": 1}), "unknown field"),
         ] {
             let error = read(body.clone()).expect_err("must be refused");

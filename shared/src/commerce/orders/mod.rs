@@ -13,7 +13,12 @@
 //! This module owns the orders table: no other module names an attribute of it. [`dynamo::DynamoOrders`] has all reads,
 //! [`dynamo::OrderWrites`] all writes, as actions for the transactions of whoever pays or cancels.
 //!
-//! Stock is taken from and given back to the rows of the region that placed the order.
+//! # Regions
+//! 1. The id of an order is derived from the request ([`order_id_of`]), and the ids of its events from the order. So a retry that lands in
+//!    another region before the order has been replicated makes the same order there, and consumers see one event.
+//! 2. When two orders of one id meet, the last write stands. Its `region` says from whose stock it was taken.
+//! 3. A region writes stock, counts and reservations only of orders whose `region` it is. Each region gives back, by its
+//!    [reservation](dynamo::Reservations), what it took for an order that did not stand or that another region ended.
 //!
 //! Limits: [`MAX_LINES`](crate::commerce::carts::MAX_LINES) lines, [`MAX_QUANTITY`](crate::commerce::carts::MAX_QUANTITY) units a line, one
 //! currency an order.
@@ -23,11 +28,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::commerce::carts::Quantity;
+use crate::coordination::idempotency::KeyedRequest;
 use crate::core::cursor::InvalidCursor;
 use crate::core::date_time::{as_rfc3339, rfc3339};
-use crate::core::ids::{AttemptId, OrderId, PaymentId, ProductId, UserId};
+use crate::core::ids::{self, AttemptId, EventId, OrderId, PaymentId, ProductId, UserId};
 use crate::core::money::Money;
 use crate::platform::dynamo::DynamoError;
+use crate::platform::outbox::EventType;
 
 pub mod dynamo;
 mod lines;
@@ -36,6 +43,16 @@ pub mod summary;
 
 pub use lines::{OrderRequest, UnfitOrder, price};
 pub use shards::{DAY_SHARDS, DayShard, FAILED_SHARDS, PENDING_SHARDS, PendingShard};
+
+/// The id of the order that `request` asks for: the same in every region.
+pub fn order_id_of(request: &KeyedRequest) -> OrderId {
+    ids::derived("order", &[&request.scope.record_key(), &request.fingerprint.to_text()])
+}
+
+/// The id of an order's event: each order has one event of a type at most.
+fn event_id_of(order_id: &OrderId, kind: EventType) -> EventId {
+    ids::derived("event", &[order_id.as_str(), kind.as_str()])
+}
 
 /// An order's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,10 +132,8 @@ pub struct Order {
     /// The captured payment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_id: Option<PaymentId>,
-    /// The units by which it counts towards [`UnpaidLimits`] until it is paid or cancelled; `None` if it was placed before
-    /// there were limits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reserved_units: Option<u64>,
+    /// The units by which it counts towards [`UnpaidLimits`] until it is paid or cancelled.
+    pub reserved_units: u64,
 }
 
 /// What one customer may have unpaid in a region at the same time.
@@ -294,15 +309,4 @@ pub enum OrderQueryError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] DynamoError),
-}
-
-/// An order in a shard of those that await payment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PendingOrder {
-    /// The order.
-    pub order_id: OrderId,
-    /// When it was placed.
-    #[serde(with = "as_rfc3339")]
-    pub created_at: Timestamp,
 }

@@ -19,6 +19,9 @@
 //!    it has never seen the key. Either it did charge, and the order becomes PAID instead; or it refuses that key for
 //!    ever, so that a late charge comes to nothing. A payment that finds its key voided begins the next generation and
 //!    tries again from step 1: then the order is cancelled, or the cancellation failed and the new key is charged.
+//! 8. A region's copy of the order may be behind: another region has ended generations that this one has not seen. So a void goes on to
+//!    the next generation's key for as long as the provider says that the key had ended before. All regions go through the same keys
+//!    in the same order, and each stops at the first that was captured: an order is charged once, whichever regions pay it.
 //!
 //! What the provider must promise for this: per payment key, `charge` and `void` are linearizable and remember their
 //! first outcome for as long as an order can await payment. [`sandbox`] does.
@@ -56,7 +59,12 @@ pub struct PaymentKey(String);
 impl PaymentKey {
     /// The key of the order's present generation.
     pub fn of(order: &Order) -> Self {
-        let name = format!("{}#{}", order.order_id, order.payment_generation);
+        Self::of_generation(&order.order_id, order.payment_generation)
+    }
+
+    /// The key of one generation of an order.
+    pub fn of_generation(order_id: &OrderId, generation: u32) -> Self {
+        let name = format!("{order_id}#{generation}");
         Self(URL_SAFE_NO_PAD.encode(Sha256::digest(name.as_bytes())))
     }
 
@@ -133,8 +141,11 @@ pub enum ChargeOutcome {
 /// A definite outcome of a void.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VoidOutcome {
-    /// Nothing was captured under this key, and nothing will be.
+    /// Nothing was captured under this key, and nothing will be: since this call.
     Voided,
+    /// Nothing was captured under this key, and nothing will be: it was declined or voided before. Whoever did that may have gone on
+    /// to the next generation.
+    AlreadyEnded,
     /// It was captured before.
     AlreadyCaptured(PaymentId),
 }

@@ -159,7 +159,8 @@ impl PaymentProvider for SandboxProvider {
         };
         Ok(match self.enter(&entry).await? {
             Entered::Before(Outcome::Captured { payment_id }) => VoidOutcome::AlreadyCaptured(payment_id),
-            Entered::Before(Outcome::Declined { .. } | Outcome::Voided) | Entered::Now => VoidOutcome::Voided,
+            Entered::Before(Outcome::Declined { .. } | Outcome::Voided) => VoidOutcome::AlreadyEnded,
+            Entered::Now => VoidOutcome::Voided,
         })
     }
 }

@@ -22,7 +22,7 @@ use crate::identity::principal::{Credential, Principal, Role};
 use crate::identity::sessions::SessionError;
 use crate::platform::dynamo::RowRead;
 
-/// Largest body, in bytes. 95 order lines take under 10 KB.
+/// Largest body, in bytes. 94 order lines take under 10 KB.
 pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// One request to an HTTP function.

@@ -5,22 +5,23 @@
 //! | `orderId` | key |
 //! | `customerId`, `createdAt` | index `byCustomer`: a customer's orders by time, see [`super::ListedOrder`] |
 //! | `dayShard`, `orderId` | index `byDay`: a part of a UTC day's orders |
-//! | `pendingShard`, `createdAt` | index `pending`, sparse: only while the order awaits payment |
 //! | `status`, `lines`, `total`, `region`, `updatedAt`, `version` | as in [`Order`] |
 //! | `cancelReason?` | `customer` or `unpaid`, for the daily report |
 //! | `payment?`, `paymentGeneration`, `paymentId?` | see [`UnsettledPayment`](super::UnsettledPayment) |
-//! | `reservedUnits?` | the order is counted in its customer's row of `unpaid` |
+//! | `reservedUnits` | what the order counts in its customer's row of `unpaid` |
+//!
+//! Beside the orders, each region has rows of its own: [`reservation`], which are the index `pending`, and [`unpaid`].
 
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use super::{CancelReason, DayShard, Order, OrderStatus, PendingShard, UnpaidLimits, UnreadableOrder};
+use super::{CancelReason, DayShard, Order, OrderStatus, UnpaidLimits, UnreadableOrder, event_id_of};
 use crate::commerce::catalog;
 use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
-use crate::core::ids::{OrderId, ProductId, SharedIds};
+use crate::core::ids::{OrderId, ProductId};
 use crate::platform::dynamo::{
     Actions, AttributeValue, Change, DynamoError, Item, RowKey, Rows, number, text,
 };
@@ -32,24 +33,27 @@ mod payment;
 mod pending;
 mod place;
 mod read;
+mod reservation;
 mod unpaid;
 
 pub use day::DayCursor;
+pub use pending::PendingReservation;
 pub use place::{Checkout, PlaceOrder};
 pub use read::DynamoOrders;
 pub(super) use read::SummarizedOrder;
+pub use reservation::{NoReservationKey, ReservationKey, Reservations, Settled};
 
-/// Order ids are new. What could be in the way is the same order, written by a try whose answer got lost.
+/// The order is new. What could be in the way is the order of the same request, whose record has expired or is of another region.
 const IS_NEW: &str = "attribute_not_exists(orderId)";
 
 /// The order is as it was read: whatever status and payment were decided on still hold, for every write of an order
 /// raises its version.
 const IS_AS_READ: &str = "version = :seen";
 
-/// Ends the order unpaid. It leaves the index of pending orders, and has no payment that could still be captured.
+/// Ends the order unpaid. It has no payment that could still be captured.
 const CANCEL: Change = Change {
     update: "SET #status = :status, cancelReason = :reason, updatedAt = :now, version = version + :one \
-             REMOVE pendingShard, payment",
+             REMOVE payment",
     condition: Some(IS_AS_READ),
     names: &[("#status", "status")],
 };
@@ -61,6 +65,8 @@ pub enum OrderAction {
     Order,
     /// Its event.
     Event,
+    /// What its region has reserved for it.
+    Reservation,
     /// The count of its customer's unpaid orders.
     Unpaid,
     /// The stock of a product.
@@ -95,18 +101,16 @@ pub struct OrderWrites {
     stock: String,
     outbox: String,
     region: String,
-    ids: SharedIds,
 }
 
 impl OrderWrites {
     /// Writes to the tables that `ORDERS_TABLE`, `STOCK_TABLE` and `OUTBOX_TABLE` name, from the region `AWS_REGION`.
-    pub fn from_env(env: &Env, ids: SharedIds) -> Result<Self, ConfigError> {
+    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
             orders: tables::ORDERS.name(env)?,
             stock: tables::STOCK.name(env)?,
             outbox: tables::OUTBOX.name(env)?,
             region: crate::platform::aws::region(env)?,
-            ids,
         })
     }
 
@@ -125,24 +129,21 @@ impl OrderWrites {
         rows.take_one(&self.orders).map(parse).transpose()
     }
 
-    /// A new order of so many units: the order, its event, its count among the customer's unpaid orders, and the stock of
-    /// each line.
-    fn placed(
-        &self,
-        order: &Order,
-        units: u64,
-        limits: UnpaidLimits,
-    ) -> Result<Actions<OrderAction>, DynamoError> {
+    /// A new order: the order, its event, its reservation, its count among the customer's unpaid orders, and the stock of each
+    /// line.
+    fn placed(&self, order: &Order, limits: UnpaidLimits) -> Result<Actions<OrderAction>, DynamoError> {
         let mut actions = Actions::from([
             (OrderAction::Order, self.put_order(order)?),
             (OrderAction::Event, self.event(EventType::OrderPlaced, order, order.summary())?),
-            (OrderAction::Unpaid, unpaid::count(&self.orders, order, units, limits)?),
+            (OrderAction::Unpaid, unpaid::count(&self.orders, order, limits)?),
+            (OrderAction::Reservation, reservation::put(&self.orders, order)?),
         ]);
         actions.extend(self.stock(order, catalog::dynamo::take, order.created_at)?);
         Ok(actions)
     }
 
-    /// The order as it was read, cancelled: the order, its event, its count, and its stock given back.
+    /// The order as it was read, cancelled: the order and its event. In the order's own region also its reservation and its count,
+    /// and its stock given back. Any other region leaves these to the order's own ([`Reservations::settle`]).
     pub fn cancelled(
         &self,
         order: &Order,
@@ -159,18 +160,28 @@ impl OrderWrites {
             (OrderAction::Order, CANCEL.action(&self.orders, key(&order.order_id), values)?),
             (OrderAction::Event, self.event(EventType::OrderCancelled, &cancelled, data)?),
         ]);
-        actions.extend(self.uncounted(order, now)?);
-        actions.extend(self.stock(order, catalog::dynamo::give_back, now)?);
+        if self.reserved_here(order) {
+            let reserved = reservation::row_key(&order.order_id, &order.region);
+            let gone = reservation::delete(&self.orders, reserved, Some(order.reserved_units))?;
+            actions.extend([(OrderAction::Reservation, gone), self.uncounted(order, now)?]);
+            actions.extend(self.stock(order, catalog::dynamo::give_back, now)?);
+        }
         Ok((cancelled, actions))
     }
 
-    /// The order taken from the count of unpaid ones, if it was counted.
+    /// Whether this region has the order's stock, count and reservation, and so may write them.
+    fn reserved_here(&self, order: &Order) -> bool {
+        order.region == self.region
+    }
+
+    /// The order taken from the count of unpaid ones.
     fn uncounted(
         &self,
         order: &Order,
         now: Timestamp,
-    ) -> Result<Option<(OrderAction, TransactWriteItem)>, DynamoError> {
-        Ok(unpaid::uncount(&self.orders, order, now)?.map(|action| (OrderAction::Unpaid, action)))
+    ) -> Result<(OrderAction, TransactWriteItem), DynamoError> {
+        let counted = (&order.customer_id, order.region.as_str());
+        Ok((OrderAction::Unpaid, unpaid::uncount(&self.orders, counted, order.reserved_units, now)?))
     }
 
     /// `change` of the stock of each line.
@@ -191,9 +202,7 @@ impl OrderWrites {
         let mut item: Item = to_item(order)
             .map_err(|error| DynamoError::unreadable("write", order.order_id.as_str(), error))?;
         let day = DayShard::of(&order.order_id, order.created_at).to_string();
-        let pending = PendingShard::of(&order.order_id).key(&order.region);
         item.insert("dayShard".to_owned(), text(day));
-        item.insert("pendingShard".to_owned(), text(pending));
         let put = Put::builder()
             .table_name(&self.orders)
             .set_item(Some(item))
@@ -210,7 +219,7 @@ impl OrderWrites {
         data: serde_json::Value,
     ) -> Result<TransactWriteItem, DynamoError> {
         let event = Event {
-            event_id: self.ids.next(),
+            event_id: event_id_of(&order.order_id, kind),
             kind,
             occurred_at: order.updated_at,
             region: self.region.clone(),

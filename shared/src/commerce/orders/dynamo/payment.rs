@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 
-use super::{IS_AS_READ, OrderAction, OrderWrites, as_read, key, written};
+use super::{IS_AS_READ, OrderAction, OrderWrites, as_read, key, reservation, written};
 use crate::commerce::orders::{Order, OrderStatus, UnsettledPayment};
 use crate::core::ids::PaymentId;
 use crate::platform::dynamo::{Actions, Change, DynamoError, text};
@@ -33,10 +33,10 @@ const LET_GO: Change = Change {
     names: &[],
 };
 
-/// Records a captured payment. The order leaves the index of pending orders.
+/// Records a captured payment.
 const PAY: Change = Change {
     update: "SET #status = :status, paymentId = :paymentId, updatedAt = :now, version = version + :one \
-             REMOVE pendingShard, payment",
+             REMOVE payment",
     condition: Some(IS_AS_READ),
     names: &[("#status", "status")],
 };
@@ -67,7 +67,7 @@ impl OrderWrites {
         LET_GO.action(&self.orders, key(&order.order_id), as_read(order, now))
     }
 
-    /// The order as it was read, paid: the order, its event, and its count.
+    /// The order as it was read, paid: the order, its event, and in its own region its count.
     pub fn paid(
         &self,
         order: &Order,
@@ -87,7 +87,12 @@ impl OrderWrites {
             (OrderAction::Order, PAY.action(&self.orders, key(&order.order_id), values)?),
             (OrderAction::Event, self.event(EventType::OrderPaid, &paid, paid.summary())?),
         ]);
-        actions.extend(self.uncounted(order, now)?);
+        if self.reserved_here(order) {
+            actions.extend([
+                (OrderAction::Reservation, reservation::leave_count(&self.orders, order)?),
+                self.uncounted(order, now)?,
+            ]);
+        }
         Ok(actions)
     }
 }

@@ -1,9 +1,11 @@
-//! The orders that await payment, by the time they were placed: the index `pending`.
+//! The region's reservations by the time they were made: the index `pending`.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use super::{DynamoOrders, key};
-use crate::commerce::orders::{PendingOrder, PendingShard};
+use super::{DynamoOrders, ReservationKey, reservation};
+use crate::commerce::orders::PendingShard;
+use crate::core::date_time::as_rfc3339;
 use crate::core::ids::OrderId;
 use crate::core::shards::ShardPage;
 use crate::platform::dynamo::{Change, DynamoError, TimeIndex, WriteOutcome, text};
@@ -14,28 +16,39 @@ const PENDING: TimeIndex = TimeIndex {
     before: "pendingShard = :shard AND createdAt < :before",
 };
 
-/// Moves an order within the index, if it still awaits payment. The order's version stays: its clean-up failed, and a
-/// payment that is under way must not.
+/// Moves a reservation within the index, if it is still there. Only its own region writes the row.
 const PUT_BEHIND: Change = Change {
     update: "SET pendingShard = :shard",
     condition: Some("attribute_exists(pendingShard)"),
     names: &[],
 };
 
+/// A reservation in a shard of the index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingReservation {
+    /// Whose units are reserved, and where.
+    #[serde(rename = "orderId")]
+    pub key: ReservationKey,
+    /// When the order was placed.
+    #[serde(with = "as_rfc3339")]
+    pub created_at: Timestamp,
+}
+
 impl DynamoOrders {
-    /// A page of the orders in a region's `shard` that were placed before `placed_before` and await payment. Eventually
-    /// consistent: an order may have been paid since.
+    /// A page of a region's reservations in `shard` for orders that were placed before `placed_before`. Eventually
+    /// consistent: an order may have been paid or cancelled since.
     pub async fn pending(
         &self,
         region: &str,
         shard: PendingShard,
         placed_before: Timestamp,
-        after: Option<PendingOrder>,
-    ) -> Result<ShardPage<PendingOrder>, DynamoError> {
+        after: Option<PendingReservation>,
+    ) -> Result<ShardPage<PendingReservation>, DynamoError> {
         PENDING.page(&self.client, &self.table, &shard.key(region), placed_before, after).await
     }
 
-    /// Moves an order to another shard, if it still awaits payment.
+    /// Moves a region's reservation to another shard, if it is still in the index.
     pub async fn put_behind(
         &self,
         order_id: &OrderId,
@@ -43,8 +56,9 @@ impl DynamoOrders {
         shard: PendingShard,
     ) -> Result<(), DynamoError> {
         let to = [(":shard", text(shard.key(region)))];
-        let request = PUT_BEHIND.request(&self.client, &self.table, key(order_id), to);
-        // A failed condition or a conflict: the order is paid, cancelled or about to be.
+        let key = reservation::row_key(order_id, region);
+        let request = PUT_BEHIND.request(&self.client, &self.table, key, to);
+        // A failed condition or a conflict: the reservation is settled or about to be.
         Box::pin(request.send()).await.outcome("UpdateItem", order_id.as_str()).map(drop)
     }
 }

@@ -50,13 +50,13 @@ impl Checkout {
 
 /// The effect of `POST /orders`.
 ///
-/// Reads `BatchGetItem` on products and carts. Writes `PutItem` on orders and outbox, `UpdateItem` on orders, stock and
+/// Reads `BatchGetItem` on orders, products and carts. Writes `PutItem` on orders and outbox, `UpdateItem` on orders, stock and
 /// carts.
 #[derive(Debug)]
 pub struct PlaceOrder<'a> {
     /// The tables and limits.
     pub checkout: &'a Checkout,
-    /// The id that the order gets, if it comes to one.
+    /// The id that the order gets, if it comes to one: that of [`order_id_of`](crate::commerce::orders::order_id_of).
     pub order_id: OrderId,
     /// The lines, or the cart.
     pub request: &'a OrderRequest,
@@ -114,7 +114,7 @@ impl PlaceOrder<'_> {
             payment_generation: 0,
             payment: None,
             payment_id: None,
-            reserved_units: Some(units),
+            reserved_units: units,
         }
     }
 }
@@ -125,20 +125,26 @@ impl Effect for PlaceOrder<'_> {
     type Action = OrderAction;
 
     fn rows(&self, customer_id: &UserId) -> Vec<RowKey<'_>> {
-        match self.request {
+        let mut rows = match self.request {
             OrderRequest::Lines(lines) => self.checkout.product_keys(lines),
             OrderRequest::Cart => {
                 vec![RowKey { table: &self.checkout.carts, key: carts::dynamo::key(customer_id) }]
             }
-        }
+        };
+        rows.push(self.checkout.writes.row(&self.order_id));
+        rows
     }
 
     async fn decide(
         &self,
         caller: &Principal,
-        rows: Rows,
+        mut rows: Rows,
         now: Timestamp,
     ) -> Result<DecisionOf<Self>, DynamoError> {
+        // The record has expired, or the order has been replicated before its record.
+        if let Some(order) = self.checkout.writes.order(&mut rows)? {
+            return Ok(Decision::Happened(order));
+        }
         let for_good = |refusal| Ok(Decision::Refuse(Refused::ForGood(refusal)));
         let Some(Basket { lines, products, emptied_cart }) = self.basket(caller.user_id(), rows, now).await?
         else {
@@ -155,7 +161,7 @@ impl Effect for PlaceOrder<'_> {
             return Ok(Decision::Refuse(Refused::ForNow(Refusal::TooManyUnpaid(too_many))));
         }
         let order = self.order(caller.user_id(), (lines, total), units, now);
-        let mut actions = self.checkout.writes.placed(&order, units, limits)?;
+        let mut actions = self.checkout.writes.placed(&order, limits)?;
         actions.extend(emptied_cart.map(|cart| (OrderAction::Cart, cart)));
         Ok(Decision::Commit { outcome: order, actions })
     }

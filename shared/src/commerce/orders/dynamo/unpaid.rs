@@ -9,8 +9,7 @@
 //!
 //! The price: transactions on orders of one customer meet at this row and run one after the other.
 //!
-//! An order that was counted has `reservedUnits`. One that was placed before there was a count has none, and is not taken
-//! from the count either.
+//! The [reservation](super::reservation) of an order says whether it is counted. Only the order's own region writes both rows.
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
@@ -34,7 +33,7 @@ const COUNT: Change = Change {
     names: &[],
 };
 
-/// Takes an order from the count. Always possible: it was counted.
+/// Takes an order from the count. Always possible: the condition at the reservation says that it is counted.
 const UNCOUNT: Change = Change {
     update: "SET changedAt = :now ADD unpaidOrders :minusOne, reservedUnits :minusUnits",
     condition: None,
@@ -67,13 +66,13 @@ pub(super) fn row_key(customer_id: &UserId, region: &str) -> Item {
     Item::from([(tables::ORDERS.key.hash.to_owned(), text(key))])
 }
 
-/// Counts a new order. `units` are what it reserves, and not more than the limit.
+/// Counts a new order. What it reserves is not more than the limit.
 pub(super) fn count(
     orders: &str,
     order: &Order,
-    units: u64,
     limits: UnpaidLimits,
 ) -> Result<TransactWriteItem, DynamoError> {
+    let units = order.reserved_units;
     let values = [
         (":now", text(rfc3339(order.updated_at))),
         (":one", number(1)),
@@ -84,16 +83,16 @@ pub(super) fn count(
     COUNT.action(orders, row_key(&order.customer_id, &order.region), values)
 }
 
-/// Takes an order that no longer awaits payment from the count, if it was counted.
+/// Takes an order of so many units, which no longer awaits payment, from the count of the customer in the region.
 pub(super) fn uncount(
     orders: &str,
-    order: &Order,
+    (customer_id, region): (&UserId, &str),
+    units: u64,
     now: Timestamp,
-) -> Result<Option<TransactWriteItem>, DynamoError> {
-    let Some(units) = order.reserved_units else { return Ok(None) };
+) -> Result<TransactWriteItem, DynamoError> {
     let now = (":now", text(rfc3339(now)));
     let values = [now, (":minusOne", number(-1)), (":minusUnits", number(-i128::from(units)))];
-    UNCOUNT.action(orders, row_key(&order.customer_id, &order.region), values).map(Some)
+    UNCOUNT.action(orders, row_key(customer_id, region), values)
 }
 
 /// When an order of the customer last changed in the region, as the row tells.

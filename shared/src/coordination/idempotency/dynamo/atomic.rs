@@ -18,6 +18,9 @@
 //!    answer is 503 with `Retry-After`, and nothing was changed.
 //! 5. A final refusal is recorded by a conditional put; if a record is in the way, that one is the answer.
 //!
+//! 6. An effect that finds that it has happened, although there is no record, answers with what it finds, as a replay. Nothing is
+//!    written.
+//!
 //! So a new effect takes two sequential round trips (and what deciding reads on top), and a replay one.
 
 use std::future::Future;
@@ -26,7 +29,7 @@ use jiff::Timestamp;
 
 use super::requests::{KeyedRequests, Opening};
 use super::{parse, put_done};
-use crate::coordination::idempotency::{KeyedRequest, KeyedRequestError};
+use crate::coordination::idempotency::{KeyedRequest, KeyedRequestError, REPLAYED, count_replay};
 use crate::core::deadline::Deadline;
 use crate::core::ids::UserId;
 use crate::core::reply::Reply;
@@ -80,6 +83,8 @@ pub enum Decision<O, R, A> {
         /// The effect's writes.
         actions: Actions<A>,
     },
+    /// Nothing: it has happened, and the record of it has expired or has not been replicated yet.
+    Happened(O),
     /// Nothing, and why.
     Refuse(Refused<R>),
     /// Deciding has changed the rows.
@@ -142,6 +147,10 @@ impl KeyedRequests {
                         Try::Committed => return Ok(reply),
                         tried => tried,
                     }
+                }
+                Decision::Happened(outcome) => {
+                    count_replay(&request.scope);
+                    return Ok(answer(Ok(&outcome)).header(REPLAYED, "true"));
                 }
                 Decision::Refuse(refused) => Try::Refused(refused),
                 Decision::ReadAgain => Try::Again,

@@ -1,0 +1,278 @@
+//! Reservations: what a region has taken for an order from its own stock.
+//!
+//! Two regions may place the same order before either sees the other's. One of the two stands, and the region of the other one has to
+//! give its units back. It knows them by its reservation, a row of the orders table: `orderId` is `<order>#reserved#<region>`. Only
+//! that region writes the row, so replication never has to choose between two writers.
+//!
+//! 1. The transaction that places an order puts the reservation: the lines, the customer, and `unpaidUnits`.
+//! 2. The transaction that pays the order removes `unpaidUnits`: the order has left the count of unpaid ones.
+//! 3. The transaction that gives the units back deletes the reservation. Its condition is that the reservation is as it was read. So
+//!    units come back once, and the order leaves the count once: cancellation, clean-up and settling exclude each other, whichever is
+//!    repeated or dies.
+//! 4. [`Reservations::settle`] compares the reservation with the order. If the order is another region's now, or another region
+//!    has cancelled it, the units go back. If another region has recorded its payment, the order leaves the count.
+//! 5. The region's stream of the orders table tells `order-reconciler` at once (`commerce::reconciliation`). The clean-up job meets every
+//!    reservation when its order is old enough to expire, in the index `pending`, and settles what the stream has missed.
+//! 6. The reservation of a paid order then leaves the index. It stays in the table: should the order be replaced later, its units come
+//!    back all the same.
+//!
+//! That the order is another region's is final: this region's own order has lost against a later write, and no copy takes it back.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
+
+use super::{OrderAction, OrderWrites, unpaid};
+use crate::commerce::carts::Line;
+use crate::commerce::catalog;
+use crate::commerce::orders::{Order, OrderLine, OrderStatus, PendingShard};
+use crate::core::clock::SharedClock;
+use crate::core::date_time::as_rfc3339;
+use crate::core::deadline::Deadline;
+use crate::core::env::{ConfigError, Env};
+use crate::core::ids::{OrderId, UserId};
+use crate::core::retry::Backoff;
+use crate::platform::dynamo::{Actions, Change, DynamoError, Item, Transaction, WriteOutcome, number, text};
+use crate::platform::tables;
+use crate::platform::telemetry::{self, Metric};
+
+/// Between the order and the region in a reservation's key.
+const RESERVED: &str = "#reserved#";
+
+/// The order has left the count of unpaid ones. As it was read, the reservation is counted: nobody else has taken it from the count.
+const LEAVE_COUNT: Change =
+    Change { update: "REMOVE unpaidUnits", condition: Some("unpaidUnits = :units"), names: &[] };
+
+/// The reservation is as it was read: counted with these units, so that nobody else has given them back or taken it from the count.
+const IS_COUNTED: &str = "unpaidUnits = :units";
+
+/// The reservation is as it was read: there, and not counted. Nobody else has given the units back.
+const IS_NOT_COUNTED: &str = "attribute_exists(orderId) AND attribute_not_exists(unpaidUnits)";
+
+/// The order is paid: no clean-up needs to look at the reservation again.
+const LEAVE_INDEX: Change =
+    Change { update: "REMOVE pendingShard", condition: Some("attribute_exists(pendingShard)"), names: &[] };
+
+/// The key of a reservation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ReservationKey {
+    /// The order.
+    pub order_id: OrderId,
+    /// The region that has taken its units.
+    pub region: String,
+}
+
+/// Text that is no key of a reservation.
+#[derive(Debug, thiserror::Error)]
+#[error("a reservation's key is an order's id, {RESERVED} and a region")]
+pub struct NoReservationKey;
+
+impl From<ReservationKey> for String {
+    fn from(key: ReservationKey) -> Self {
+        format!("{}{RESERVED}{}", key.order_id, key.region)
+    }
+}
+
+impl TryFrom<String> for ReservationKey {
+    type Error = NoReservationKey;
+
+    fn try_from(text: String) -> Result<Self, NoReservationKey> {
+        let (order_id, region) = text.split_once(RESERVED).ok_or(NoReservationKey)?;
+        let order_id = order_id.parse().map_err(|_| NoReservationKey)?;
+        Ok(Self { order_id, region: region.to_owned() })
+    }
+}
+
+/// A reservation as it is stored.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reservation {
+    #[serde(rename = "orderId")]
+    key: ReservationKey,
+    /// Whose order. `customerId` would make the row one of the customer's orders.
+    customer: UserId,
+    lines: Vec<Line>,
+    /// What the order counts towards the limits of its customer. None once it is paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unpaid_units: Option<u64>,
+    #[serde(with = "as_rfc3339")]
+    created_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pending_shard: Option<String>,
+}
+
+/// What came of settling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// The units were given back by this call.
+    GivenBack,
+    /// The order is paid, and the units are sold.
+    Sold,
+    /// The order awaits payment, and the units are kept for it.
+    Kept,
+    /// The region has no reservation: it has taken nothing, or has given everything back.
+    Nothing,
+}
+
+/// The reservations of this region.
+///
+/// Calls `GetItem` and `UpdateItem` on orders; in transactions `UpdateItem` and `DeleteItem` on orders, `UpdateItem` on stock.
+#[derive(Debug, Clone)]
+pub struct Reservations {
+    client: Client,
+    writes: OrderWrites,
+    clock: SharedClock,
+}
+
+pub(super) fn row_key(order_id: &OrderId, region: &str) -> Item {
+    let key = ReservationKey { order_id: order_id.clone(), region: region.to_owned() };
+    Item::from([(tables::ORDERS.key.hash.to_owned(), text(String::from(key)))])
+}
+
+/// Puts the reservation of a new order. The order's own condition says that it is new.
+pub(super) fn put(orders: &str, order: &Order) -> Result<TransactWriteItem, DynamoError> {
+    let line = |line: &OrderLine| Line { product_id: line.product_id.clone(), quantity: line.quantity };
+    let reservation = Reservation {
+        key: ReservationKey { order_id: order.order_id.clone(), region: order.region.clone() },
+        customer: order.customer_id.clone(),
+        lines: order.lines.iter().map(line).collect(),
+        unpaid_units: Some(order.reserved_units),
+        created_at: order.created_at,
+        pending_shard: Some(PendingShard::of(&order.order_id).key(&order.region)),
+    };
+    let item = to_item(reservation)
+        .map_err(|error| DynamoError::unreadable("write", order.order_id.as_str(), error))?;
+    let put = Put::builder()
+        .table_name(orders)
+        .set_item(Some(item))
+        .build()
+        .map_err(|error| DynamoError::unreadable("build", orders, error))?;
+    Ok(TransactWriteItem::builder().put(put).build())
+}
+
+/// Says that the order, which is counted, leaves the count: it is paid.
+pub(super) fn leave_count(orders: &str, order: &Order) -> Result<TransactWriteItem, DynamoError> {
+    let key = row_key(&order.order_id, &order.region);
+    LEAVE_COUNT.action(orders, key, [(":units", number(order.reserved_units))])
+}
+
+/// Deletes a reservation that is as it was read: `unpaid_units` are what it counts.
+pub(super) fn delete(
+    orders: &str,
+    key: Item,
+    unpaid_units: Option<u64>,
+) -> Result<TransactWriteItem, DynamoError> {
+    let delete = Delete::builder().table_name(orders).set_key(Some(key));
+    let delete = match unpaid_units {
+        Some(units) => {
+            delete.condition_expression(IS_COUNTED).expression_attribute_values(":units", number(units))
+        }
+        None => delete.condition_expression(IS_NOT_COUNTED),
+    };
+    let delete = delete.build().map_err(|error| DynamoError::unreadable("build", orders, error))?;
+    Ok(TransactWriteItem::builder().delete(delete).build())
+}
+
+impl Reservation {
+    /// Gives the units back, and takes the order from the count if it is counted.
+    fn give_back(&self, writes: &OrderWrites, now: Timestamp) -> Result<Actions<OrderAction>, DynamoError> {
+        let ReservationKey { order_id, region } = &self.key;
+        let gone = delete(&writes.orders, row_key(order_id, region), self.unpaid_units)?;
+        let mut actions = Actions::from([(OrderAction::Reservation, gone)]);
+        actions.extend(self.uncount(writes, now)?);
+        for Line { product_id, quantity } in &self.lines {
+            let stock = catalog::dynamo::give_back(&writes.stock, product_id, region, quantity.get(), now)?;
+            actions.extend([(OrderAction::Stock(product_id.clone()), stock)]);
+        }
+        Ok(actions)
+    }
+
+    /// Takes the paid order from the count. None if it has left it.
+    fn sell(
+        &self,
+        writes: &OrderWrites,
+        now: Timestamp,
+    ) -> Result<Option<Actions<OrderAction>>, DynamoError> {
+        let (Some(uncount), Some(units)) = (self.uncount(writes, now)?, self.unpaid_units) else {
+            return Ok(None);
+        };
+        let ReservationKey { order_id, region } = &self.key;
+        let key = row_key(order_id, region);
+        let left = LEAVE_COUNT.action(&writes.orders, key, [(":units", number(units))])?;
+        Ok(Some(Actions::from([(OrderAction::Reservation, left), uncount])))
+    }
+
+    fn uncount(
+        &self,
+        writes: &OrderWrites,
+        now: Timestamp,
+    ) -> Result<Option<(OrderAction, TransactWriteItem)>, DynamoError> {
+        let counted = (&self.customer, self.key.region.as_str());
+        let uncount = self.unpaid_units.map(|units| unpaid::uncount(&writes.orders, counted, units, now));
+        Ok(uncount.transpose()?.map(|action| (OrderAction::Unpaid, action)))
+    }
+}
+
+impl Reservations {
+    /// The region's reservations, in the tables that [`OrderWrites`] names.
+    pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        Ok(Self { client, writes: OrderWrites::from_env(env)?, clock })
+    }
+
+    /// Settles what this region has reserved for `order`, which was read just now.
+    pub async fn settle(&self, order: &Order, deadline: Deadline) -> Result<Settled, DynamoError> {
+        let mut backoff = Backoff::of_conflicts(deadline);
+        let target = order.order_id.as_str();
+        loop {
+            let Some(reservation) = self.get(&order.order_id).await? else { return Ok(Settled::Nothing) };
+            let now = self.clock.now();
+            let stands = order.region == self.writes.region;
+            let (actions, settled) = match order.status {
+                OrderStatus::PendingPayment if stands => return Ok(Settled::Kept),
+                OrderStatus::Paid if stands => match reservation.sell(&self.writes, now)? {
+                    Some(actions) => (actions, Settled::Sold),
+                    None => return Ok(Settled::Sold),
+                },
+                _ => (reservation.give_back(&self.writes, now)?, Settled::GivenBack),
+            };
+            if Box::pin(actions.commit(&self.client, target)).await? == Transaction::Committed {
+                if settled == Settled::GivenBack {
+                    telemetry::count(Metric::ReservationsGivenBack, 1);
+                }
+                return Ok(settled);
+            }
+            // Somebody else has settled it, or other transactions are at its rows.
+            telemetry::count(Metric::TransactionConflicts, 1);
+            if !backoff.wait().await {
+                return Err(DynamoError::contended("TransactWriteItems", target));
+            }
+        }
+    }
+
+    /// Takes the reservation of a paid order out of the index: the clean-up is done with it.
+    pub async fn leave_index(&self, order_id: &OrderId) -> Result<(), DynamoError> {
+        let key = row_key(order_id, &self.writes.region);
+        let request = LEAVE_INDEX.request(&self.client, &self.writes.orders, key, []);
+        // A failed condition or a conflict: it has left, or was given back.
+        Box::pin(request.send()).await.outcome("UpdateItem", order_id.as_str()).map(drop)
+    }
+
+    /// The region's reservation for an order, if there is one. Consistent.
+    async fn get(&self, order_id: &OrderId) -> Result<Option<Reservation>, DynamoError> {
+        let request = self
+            .client
+            .get_item()
+            .table_name(&self.writes.orders)
+            .set_key(Some(row_key(order_id, &self.writes.region)))
+            .consistent_read(true);
+        let answer = Box::pin(request.send())
+            .await
+            .map_err(|error| DynamoError::new("GetItem", order_id.as_str(), error))?;
+        let parse =
+            |item| from_item(item).map_err(|error| DynamoError::unreadable("read", order_id.as_str(), error));
+        answer.item.map(parse).transpose()
+    }
+}

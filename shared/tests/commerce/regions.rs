@@ -1,0 +1,566 @@
+//! Orders in two regions that replicate: the same request makes the same order, and every unit is given back once.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use sojourn::commerce::cancellation::Expiration;
+use sojourn::commerce::orders::{Order, OrderStatus, PendingShard, UnpaidLimits};
+use sojourn::commerce::reconciliation::Reconciler;
+use sojourn::coordination::idempotency::RETENTION;
+use sojourn::core::clock::Clock;
+use sojourn::core::deadline::Deadline;
+use sojourn::core::ids::OrderId;
+use sojourn::core::problem::ProblemType;
+use sojourn::platform::dynamo::text;
+use sojourn::platform::stream::{Change, ChangeKind};
+use sojourn_local::services::dynamodb::streams::Position;
+use sojourn_local::services::faults::{Effect, Rule};
+use sojourn_testing::{Regions, Store};
+
+use crate::shop::{Customer, Shop, is_replay, kind, member, order_id};
+
+const TOKYO: &str = "tokyo";
+const TAIWAN: &str = "taiwan";
+const BOTH: [&str; 2] = [TOKYO, TAIWAN];
+
+/// Units of each product in each region.
+const UNITS: i64 = 100;
+
+/// Of which each order takes so many.
+const ORDERED: u32 = 3;
+
+/// Schedules of the random test.
+const SCHEDULES: u64 = 200;
+
+/// Worlds that share the schedules. Each waits for its replication most of the time.
+const WORLDS: u64 = 4;
+
+/// Worlds at the same time.
+const WORLDS_AT_ONCE: usize = 4;
+
+/// Steps of each schedule.
+const STEPS: usize = 12;
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+/// Two regions of one shop.
+struct World {
+    regions: Regions,
+    shops: BTreeMap<&'static str, Shop>,
+    /// How far each region's reconciler has read its stream.
+    heard: BTreeMap<&'static str, Position>,
+}
+
+impl World {
+    fn open() -> Self {
+        let regions = Regions::start(BOTH);
+        let ledger = Store::start();
+        let limits = UnpaidLimits { orders: 1_000, units: 100_000 };
+        let shop = |region| Shop::on(regions.store(region).clone(), ledger.clone(), limits);
+        let shops = BOTH.map(|region| (region, shop(region))).into();
+        Self { regions, shops, heard: BOTH.map(|region| (region, Position::TRIM_HORIZON)).into() }
+    }
+
+    /// With a product, units of it in both regions, and a customer whom both know.
+    async fn with(product: &str) -> (Self, Customer) {
+        let world = Self::open();
+        let ann = world.sell(product).await;
+        (world, ann)
+    }
+
+    async fn sell(&self, product: &str) -> Customer {
+        self.shop(TOKYO).sell(product, 50, UNITS).await;
+        let ann = self.shop(TOKYO).customer().await;
+        self.regions.settle().await;
+        self.shop(TAIWAN).adjust(&ann, product, product, UNITS).await.unwrap();
+        self.regions.settle().await;
+        ann
+    }
+
+    fn shop(&self, region: &str) -> &Shop {
+        &self.shops[region]
+    }
+
+    async fn meet(&self) {
+        self.regions.heal();
+        self.regions.settle().await;
+    }
+
+    /// What is new in a region's stream of orders.
+    fn news(&mut self, region: &'static str) -> Vec<Change> {
+        let streams = self.shops[region].store.embedded.streams().unwrap();
+        let heard = self.heard.get_mut(region).unwrap();
+        let mut changes = Vec::new();
+        loop {
+            let page = streams.read("OrdersTable", *heard, 1_000, |_| true).unwrap();
+            *heard = page.end;
+            changes.extend(page.records.iter().map(|record| {
+                let event = record.in_event().unwrap();
+                Change {
+                    sequence_number: record.sequence_number(),
+                    kind: ChangeKind::Modify,
+                    keys: serde_json::from_value(event["dynamodb"]["Keys"].clone()).unwrap(),
+                    new_image: None,
+                }
+            }));
+            if page.exhausted {
+                return changes;
+            }
+        }
+    }
+
+    fn reconciler(&self, region: &str) -> Reconciler {
+        let shop = self.shop(region);
+        Reconciler::from_env(shop.store.client.clone(), &shop.store.env, shop.clock.clone()).unwrap()
+    }
+
+    /// The reconciler of a region hears what is new.
+    async fn reconcile(&mut self, region: &'static str) {
+        let changes = self.news(region);
+        assert_eq!(self.reconciler(region).hear(&changes, soon()).await, None);
+    }
+
+    /// Everything arrives, and every reconciler hears of it.
+    async fn meet_and_reconcile(&mut self) {
+        self.meet().await;
+        for region in BOTH {
+            self.reconcile(region).await;
+        }
+        self.regions.settle().await;
+    }
+
+    /// So much later, the clean-up of a region goes through all of its reservations of before.
+    async fn clean_up(&self, region: &str) -> Vec<Expiration> {
+        let shop = self.shop(region);
+        let now = shop.clock.now();
+        let mut ended = Vec::new();
+        for shard in PendingShard::fresh() {
+            let mut after = None;
+            loop {
+                let page = shop.orders.pending(region, shard, now, after).await.unwrap();
+                for reservation in page.entries {
+                    assert_eq!(reservation.key.region, region);
+                    let order = reservation.key.order_id;
+                    ended.push(shop.cancellations().expire(&order, None, soon()).await.unwrap());
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        ended
+    }
+
+    fn advance(&self, time: Duration) {
+        self.shops.values().for_each(|shop| shop.clock.advance(time));
+    }
+
+    async fn available(&self, region: &str, product: &str) -> i64 {
+        let stock = self.shop(region).store.client.get_item().table_name("StockTable");
+        let stock = stock.key("productId", text(product)).key("region", text(region)).send().await.unwrap();
+        stock.item.unwrap()["available"].as_n().unwrap().parse().unwrap()
+    }
+
+    /// The order that stands in every region, and that each region's stock and count are what it has left of it.
+    async fn check(&self, ann: &Customer, product: &str, order_id: &OrderId, hint: &str) -> Order {
+        let order = self.shop(TOKYO).order(ann, order_id).await;
+        assert_eq!(order, self.shop(TAIWAN).order(ann, order_id).await, "{hint}");
+        for region in BOTH {
+            let stands = order.region == region;
+            let taken = stands && order.status != OrderStatus::Cancelled;
+            let left = UNITS - if taken { i64::from(ORDERED) } else { 0 };
+            assert_eq!(self.available(region, product).await, left, "stock of {region}: {hint}: {order:?}");
+            let unpaid = stands && order.status == OrderStatus::PendingPayment;
+            let counted = if unpaid { (1, i64::from(ORDERED)) } else { (0, 0) };
+            assert_eq!(self.shop(region).unpaid(ann).await, counted, "count of {region}: {hint}: {order:?}");
+        }
+        let charges = self.shop(TOKYO).charges(order_id).await;
+        assert!(charges <= 1, "{charges} charges: {hint}");
+        assert!(order.status != OrderStatus::Paid || charges == 1, "paid without a charge: {hint}");
+        assert!(order.status != OrderStatus::Cancelled || charges == 0, "charged and cancelled: {hint}");
+        order
+    }
+
+    /// Places one order in both regions while they do not reach each other. Taiwan's is the later one and stands.
+    async fn placed_twice(&self, ann: &Customer) -> OrderId {
+        self.regions.cut();
+        let first = order_id(&self.shop(TOKYO).place(ann, "k", &[("tea", ORDERED)]).await.unwrap());
+        let second = order_id(&self.shop(TAIWAN).place(ann, "k", &[("tea", ORDERED)]).await.unwrap());
+        assert_eq!(first, second);
+        first
+    }
+}
+
+#[tokio::test]
+async fn the_same_request_in_two_regions_makes_one_order_and_one_event() {
+    let (mut world, ann) = World::with("tea").await;
+    let id = world.placed_twice(&ann).await;
+    world.meet_and_reconcile().await;
+    let order = world.check(&ann, "tea", &id, "met").await;
+    assert_eq!((order.region.as_str(), order.status), (TAIWAN, OrderStatus::PendingPayment));
+    for region in BOTH {
+        assert_eq!(world.shop(region).order_rows().await.len(), 1);
+        assert_eq!(world.shop(region).events("order.placed", id.as_str()).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn another_customer_key_or_payload_makes_another_order() {
+    let (world, ann) = World::with("tea").await;
+    let shop = world.shop(TOKYO);
+    let eve = shop.customer().await;
+    let mut ids = vec![
+        order_id(&shop.place(&ann, "k", &[("tea", 1)]).await.unwrap()),
+        order_id(&shop.place(&eve, "k", &[("tea", 1)]).await.unwrap()),
+        order_id(&shop.place(&ann, "l", &[("tea", 1)]).await.unwrap()),
+    ];
+    shop.clock.advance(RETENTION);
+    ids.push(order_id(&shop.place(&ann, "k", &[("tea", 2)]).await.unwrap()));
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 4);
+}
+
+#[tokio::test]
+async fn an_order_whose_record_has_expired_is_answered_as_a_replay() {
+    let (world, ann) = World::with("tea").await;
+    let shop = world.shop(TOKYO);
+    shop.put_cart(&ann, &[("tea", ORDERED)], None).await.unwrap();
+    let id = order_id(&shop.place_cart(&ann, "k").await.unwrap());
+    shop.clock.advance(RETENTION);
+    let again = shop.place_cart(&ann, "k").await.unwrap();
+    assert_eq!((again.status, is_replay(&again), order_id(&again)), (201, true, id.clone()));
+    shop.cancel(&ann, "c", &id).await.unwrap();
+    let again = shop.place_cart(&ann, "k").await.unwrap();
+    assert_eq!((again.status, member(&again, "status").as_str()), (201, Some("CANCELLED")));
+    assert_eq!((world.available(TOKYO, "tea").await, shop.order_rows().await.len()), (UNITS, 1));
+}
+
+#[tokio::test]
+async fn an_order_that_arrived_before_its_record_is_answered_as_a_replay() {
+    let (world, ann) = World::with("tea").await;
+    let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
+    world.meet().await;
+    let taiwan = world.shop(TAIWAN);
+    let record = format!("place-order#{}#k", ann.user_id());
+    let delete = taiwan.store.client.delete_item().table_name("IdempotencyTable").key("key", text(record));
+    delete.send().await.unwrap();
+    let again = taiwan.place(&ann, "k", &[("tea", ORDERED)]).await.unwrap();
+    assert_eq!((is_replay(&again), order_id(&again)), (true, id));
+    assert_eq!(world.available(TAIWAN, "tea").await, UNITS);
+}
+
+#[tokio::test]
+async fn stream_events_that_come_again_give_nothing_back_again() {
+    let (mut world, ann) = World::with("tea").await;
+    let id = world.placed_twice(&ann).await;
+    world.meet().await;
+    let changes = world.news(TOKYO);
+    let reconciler = world.reconciler(TOKYO);
+    // Three deliveries at the same time, and one later.
+    let (one, two, three) = tokio::join!(
+        reconciler.hear(&changes, soon()),
+        reconciler.hear(&changes, soon()),
+        reconciler.hear(&changes, soon())
+    );
+    assert_eq!([one, two, three], [None, None, None]);
+    assert_eq!(reconciler.hear(&changes, soon()).await, None);
+    world.check(&ann, "tea", &id, "again and again").await;
+}
+
+#[tokio::test]
+async fn a_reconciler_that_dies_after_its_transaction_gives_nothing_back_twice() {
+    let (mut world, ann) = World::with("tea").await;
+    let id = world.placed_twice(&ann).await;
+    world.meet().await;
+    let changes = world.news(TOKYO);
+    let faults = world.shop(TOKYO).store.embedded.faults();
+    let lost = faults.add(Rule::new(Effect::CommitThenReset).operation("TransactWriteItems"));
+    let failed = world.reconciler(TOKYO).hear(&changes, soon()).await;
+    assert!(failed.is_some(), "nobody knows that it was done");
+    faults.remove(lost);
+    assert_eq!(world.reconciler(TOKYO).hear(&changes, soon()).await, None);
+    world.check(&ann, "tea", &id, "after the restart").await;
+}
+
+#[tokio::test]
+async fn the_clean_up_gives_back_what_the_stream_did_not_tell() {
+    let (world, ann) = World::with("tea").await;
+    let id = world.placed_twice(&ann).await;
+    world.meet().await;
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.clean_up(TOKYO).await, [Expiration::GivenBack]);
+    world.check(&ann, "tea", &id, "cleaned up").await;
+    assert_eq!(world.clean_up(TOKYO).await, []);
+}
+
+#[tokio::test]
+async fn an_order_cancelled_in_another_region_gives_its_units_back_in_its_own() {
+    let (mut world, ann) = World::with("tea").await;
+    let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
+    world.meet().await;
+    world.regions.cut();
+    world.shop(TAIWAN).cancel(&ann, "c", &id).await.unwrap();
+    let foreign = world.shop(TAIWAN).store.client.get_item().table_name("StockTable");
+    let foreign = foreign.key("productId", text("tea")).key("region", text(TOKYO)).send().await.unwrap();
+    assert_eq!(foreign.item.unwrap()["available"].as_n().unwrap(), "97", "Taiwan leaves Tokyo's row alone");
+    world.meet_and_reconcile().await;
+    assert_eq!(world.check(&ann, "tea", &id, "met").await.status, OrderStatus::Cancelled);
+    assert_eq!(world.available(TOKYO, "tea").await, UNITS);
+}
+
+#[tokio::test]
+async fn an_order_cancelled_in_both_regions_gives_its_units_back_once() {
+    let (mut world, ann) = World::with("tea").await;
+    let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
+    world.meet().await;
+    world.regions.cut();
+    world.shop(TOKYO).cancel(&ann, "t", &id).await.unwrap();
+    world.shop(TAIWAN).cancel(&ann, "c", &id).await.unwrap();
+    world.meet_and_reconcile().await;
+    world.check(&ann, "tea", &id, "met").await;
+}
+
+#[tokio::test]
+async fn orders_paid_in_both_regions_before_they_meet_are_charged_once_and_one_keeps_its_units() {
+    let (mut world, ann) = World::with("tea").await;
+    let id = world.placed_twice(&ann).await;
+    for region in BOTH {
+        assert_eq!(world.shop(region).pay(&ann, region, &id, "tok_ok").await.unwrap().status, 201);
+    }
+    world.meet_and_reconcile().await;
+    let order = world.check(&ann, "tea", &id, "met").await;
+    assert_eq!((order.region.as_str(), order.status), (TAIWAN, OrderStatus::Paid));
+}
+
+#[tokio::test]
+async fn a_paid_order_that_the_clean_up_has_seen_still_gives_its_units_back_when_it_is_replaced() {
+    let (mut world, ann) = World::with("tea").await;
+    world.regions.cut();
+    let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
+    world.shop(TOKYO).pay(&ann, "p", &id, "tok_ok").await.unwrap();
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.clean_up(TOKYO).await, [Expiration::Paid]);
+    assert_eq!(world.clean_up(TOKYO).await, [], "the clean-up is done with it");
+    world.shop(TAIWAN).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap();
+    world.meet_and_reconcile().await;
+    assert_eq!(world.check(&ann, "tea", &id, "met").await.region, TAIWAN);
+    // The later order awaits payment. Paying it charges nothing again.
+    assert_eq!(world.shop(TAIWAN).pay(&ann, "q", &id, "tok_ok").await.unwrap().status, 201);
+    world.meet_and_reconcile().await;
+    assert_eq!(world.check(&ann, "tea", &id, "paid").await.status, OrderStatus::Paid);
+}
+
+#[tokio::test]
+async fn a_region_that_has_not_seen_a_charge_of_another_does_not_cancel() {
+    let (mut world, ann) = World::with("tea").await;
+    let id = world.placed_twice(&ann).await;
+    assert_eq!(world.shop(TOKYO).pay(&ann, "p", &id, "tok_ok").await.unwrap().status, 201);
+    let taiwan = world.shop(TAIWAN);
+    assert_eq!(taiwan.order(&ann, &id).await.payment, None);
+    assert_eq!(kind(taiwan.cancel(&ann, "c", &id).await), ProblemType::OrderStateConflict);
+    assert_eq!(taiwan.status(&ann, &id).await, OrderStatus::Paid);
+    world.meet_and_reconcile().await;
+    assert_eq!(world.check(&ann, "tea", &id, "met").await.status, OrderStatus::Paid);
+}
+
+#[tokio::test]
+async fn a_charge_of_a_generation_that_the_canceller_has_not_seen_is_found() {
+    let (mut world, ann) = World::with("tea").await;
+    let id = world.placed_twice(&ann).await;
+    let tokyo = world.shop(TOKYO);
+    assert!(tokyo.pay(&ann, "p", &id, "tok_declined").await.is_err());
+    // Captured in the second generation, and the answer is lost.
+    assert!(tokyo.pay(&ann, "q", &id, "tok_timeout_after_charge").await.is_err());
+    assert_eq!(world.shop(TAIWAN).order(&ann, &id).await.payment_generation, 0);
+    assert!(world.shop(TAIWAN).cancel(&ann, "c", &id).await.is_err());
+    world.meet_and_reconcile().await;
+    assert_eq!(world.check(&ann, "tea", &id, "met").await.status, OrderStatus::Paid);
+}
+
+#[tokio::test]
+async fn a_clean_up_leaves_orders_of_other_regions_alone() {
+    let (world, ann) = World::with("tea").await;
+    let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
+    world.meet().await;
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.clean_up(TAIWAN).await, []);
+    let asked = world.shop(TAIWAN).cancellations().expire(&id, None, soon()).await.unwrap();
+    assert_eq!(asked, Expiration::AlreadyEnded);
+    assert_eq!(world.shop(TAIWAN).status(&ann, &id).await, OrderStatus::PendingPayment);
+    assert_eq!(world.clean_up(TOKYO).await, [Expiration::Expired]);
+}
+
+/// One schedule's way through the regions.
+struct Schedule {
+    random: StdRng,
+    seed: u64,
+    product: String,
+    ann: Customer,
+    id: Option<OrderId>,
+    /// Where in the streams the schedule begins.
+    begin: BTreeMap<&'static str, Position>,
+    steps: Vec<String>,
+}
+
+impl Schedule {
+    fn any_region(&mut self) -> &'static str {
+        BOTH[self.random.random_range(0..BOTH.len())]
+    }
+
+    fn key(&self) -> String {
+        format!("{}-{}", self.seed, self.steps.len())
+    }
+
+    /// One step: something that a customer, a network or a job does.
+    async fn step(&mut self, world: &mut World) {
+        let (region, choice) = (self.any_region(), self.random.random_range(0..14));
+        let Some(id) = self.id.clone() else { return self.place(world, region).await };
+        let shop = world.shop(region);
+        let copy = shop.order_if_any(&self.ann, &id).await;
+        let key = self.key();
+        let done = match choice {
+            0..=2 => return self.place(world, region).await,
+            // Only the order's own region takes its payment.
+            3..=6 if copy.is_some_and(|order| order.region == region) => {
+                let tokens =
+                    ["tok_ok", "tok_ok", "tok_declined", "tok_timeout_after_charge", "tok_unavailable"];
+                let token = tokens[self.random.random_range(0..tokens.len())];
+                let answer = shop.pay(&self.ann, &key, &id, token).await;
+                format!(
+                    "pay by {token}: {:?}",
+                    answer.map(|reply| reply.status).map_err(|problem| problem.kind)
+                )
+            }
+            7..=8 => {
+                let answer = shop.cancel(&self.ann, &key, &id).await;
+                format!("cancel: {:?}", answer.map(|reply| reply.status).map_err(|problem| problem.kind))
+            }
+            9 => {
+                world.advance(Duration::from_hours(25));
+                format!("clean up: {:?}", world.clean_up(region).await)
+            }
+            10 => {
+                world.regions.cut();
+                "cut".to_owned()
+            }
+            11 => {
+                world.meet().await;
+                "meet".to_owned()
+            }
+            12 => {
+                world.reconcile(region).await;
+                "reconcile".to_owned()
+            }
+            _ => {
+                world.heard.insert(region, self.begin[region]);
+                "hear all again".to_owned()
+            }
+        };
+        self.steps.push(format!("{region}: {done}"));
+    }
+
+    async fn place(&mut self, world: &World, region: &'static str) {
+        let key = self.seed.to_string();
+        let lines = [(self.product.as_str(), ORDERED)];
+        let reply = world.shop(region).place(&self.ann, &key, &lines).await.unwrap();
+        let id = order_id(&reply);
+        assert_eq!(*self.id.get_or_insert(id.clone()), id, "seed {}", self.seed);
+        self.steps.push(format!("{region}: place, replay {}", is_replay(&reply)));
+    }
+
+    fn hint(&self) -> String {
+        format!("seed {}: {:#?}", self.seed, self.steps)
+    }
+}
+
+/// Goes through the schedules of these seeds, and counts how they end.
+async fn run(seeds: Range<u64>) -> BTreeMap<String, u32> {
+    let mut world = World::open();
+    let mut ends: BTreeMap<String, u32> = BTreeMap::new();
+    for seed in seeds {
+        let product = format!("tea-{seed}");
+        world.regions.heal();
+        let ann = world.sell(&product).await;
+        world.regions.cut();
+        let (random, begin) = (StdRng::seed_from_u64(seed), world.heard.clone());
+        let mut schedule = Schedule { random, seed, product, ann, id: None, begin, steps: Vec::new() };
+        for _ in 0..STEPS {
+            schedule.step(&mut world).await;
+        }
+        let Some(id) = schedule.id.clone() else { panic!("{}: nothing was placed", schedule.hint()) };
+        world.meet_and_reconcile().await;
+        world.check(&schedule.ann, &schedule.product, &id, &schedule.hint()).await;
+        // A day later it is paid, or it has expired.
+        world.advance(Duration::from_hours(25));
+        for region in BOTH {
+            world.clean_up(region).await;
+        }
+        world.meet_and_reconcile().await;
+        let order = world.check(&schedule.ann, &schedule.product, &id, &schedule.hint()).await;
+        assert_ne!(order.status, OrderStatus::PendingPayment, "{}", schedule.hint());
+        *ends.entry(format!("{} {}", order.region, order.status.as_str())).or_default() += 1;
+    }
+    ends
+}
+
+#[tokio::test]
+async fn whatever_happens_in_which_order_one_order_stands_and_every_unit_is_accounted_for() {
+    let each = SCHEDULES / WORLDS;
+    let worlds = stream::iter(0..WORLDS).map(|world| run(world * each..(world + 1) * each));
+    let mut worlds = worlds.buffer_unordered(WORLDS_AT_ONCE);
+    let mut ends = BTreeMap::new();
+    while let Some(of_world) = worlds.next().await {
+        ends.extend(of_world);
+    }
+    // The schedules end in every way: none of the checks was idle.
+    assert_eq!(ends.len(), 4, "{ends:?}");
+}
+
+#[tokio::test]
+async fn without_streams_the_clean_up_accounts_for_every_unit() {
+    let mut world = World::open();
+    for seed in 0..SCHEDULES / 10 {
+        let product = format!("tea-{seed}");
+        world.regions.heal();
+        let ann = world.sell(&product).await;
+        world.regions.cut();
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut id = None;
+        for step in 0..STEPS {
+            let region = BOTH[random.random_range(0..BOTH.len())];
+            let shop = world.shop(region);
+            let placed = shop.place(&ann, "k", &[(product.as_str(), ORDERED)]).await.unwrap();
+            let id = id.insert(order_id(&placed));
+            let key = step.to_string();
+            let own = shop.order(&ann, id).await.region == region;
+            let answer = match random.random_range(0..5) {
+                0 if own => shop.pay(&ann, &key, id, "tok_ok").await,
+                1 => shop.cancel(&ann, &key, id).await,
+                _ => Ok(placed),
+            };
+            tracing::debug!(seed, step, ?answer);
+            if random.random_bool(0.2) {
+                world.meet().await;
+            }
+        }
+        world.meet().await;
+        world.advance(Duration::from_hours(25));
+        for region in BOTH {
+            world.clean_up(region).await;
+            world.regions.settle().await;
+        }
+        world.check(&ann, &product, &id.unwrap(), &format!("seed {seed}")).await;
+        for region in BOTH {
+            world.news(region);
+        }
+    }
+}
