@@ -138,13 +138,7 @@ async fn use_everything(region: &TestRegion) {
     use_exports(region, &customer).await;
     drop(crowd);
 
-    // An order that another region's has replaced.
-    let replaced = order().await;
-    region.replace_order(&replaced).await;
-    let file = workspace().join("events/order-reconciler/order-replaced.json");
-    let event = std::fs::read_to_string(file).unwrap().replace("${ORDER_ID}", &replaced);
-    let answer = region.invoke("order-reconciler", &serde_json::from_str(&event).unwrap()).await.expect(200);
-    assert_eq!(answer.body["batchItemFailures"], json!([]));
+    use_reconciler(region, &order().await).await;
 
     // Jobs, with an order to expire and one whose charge was lost.
     let (stale, lost) = (order().await, order().await);
@@ -160,8 +154,7 @@ async fn use_everything(region: &TestRegion) {
     let now = rfc3339(SystemClock.now());
     region.fire("daily-report", &now).await.expect(200);
     region.fire("order-cleanup", &now).await.expect(200);
-    leave_uploads(region).await;
-    region.fire("upload-cleanup", &now).await.expect(200);
+    clean_uploads(region, &now).await;
     give_up_events(region).await;
 
     // A session ends: its sockets are closed, and no other is opened. Nor does one speak whose row was removed.
@@ -207,6 +200,15 @@ async fn miss_sockets(region: &TestRegion) {
     region.call_as(&missed, "DELETE", "/sessions/current").send().await.expect(204);
     socket.told("session.revoked").await;
     socket.closed().await;
+}
+
+/// The order is another region's now.
+async fn use_reconciler(region: &TestRegion, replaced: &str) {
+    region.replace_order(replaced).await;
+    let file = workspace().join("events/order-reconciler/order-replaced.json");
+    let event = std::fs::read_to_string(file).unwrap().replace("${ORDER_ID}", replaced);
+    let answer = region.invoke("order-reconciler", &serde_json::from_str(&event).unwrap()).await.expect(200);
+    assert_eq!(answer.body["batchItemFailures"], json!([]));
 }
 
 /// An asynchronous invocation that fails for good, of each function that has a destination for it.
@@ -364,8 +366,8 @@ async fn use_sessions(region: &TestRegion) {
     region.call_as(&customer, "DELETE", "/sessions").send().await.expect(204);
 }
 
-/// One that nobody finished, and one whose user deleted it, both overdue.
-async fn leave_uploads(region: &TestRegion) {
+/// Cleans up one that nobody finished, and one whose user deleted it, both overdue.
+async fn clean_uploads(region: &TestRegion, now: &str) {
     let customer = region.customer().await;
     let parts = region.announce(&customer, &File::of_size(6 * 1024 * 1024)).await.expect(201);
     region.overdue_upload(&customer, &parts.text_of("uploadId")).await;
@@ -373,6 +375,7 @@ async fn leave_uploads(region: &TestRegion) {
     let deleted = deleted.text_of("uploadId");
     region.call_as(&customer, "DELETE", &format!("/uploads/{deleted}")).send().await.expect(204);
     region.overdue_upload(&customer, &deleted).await;
+    region.fire("upload-cleanup", now).await.expect(200);
 }
 
 /// Announced, not found, completed, read, listed, deleted; one in parts that is never sent.
