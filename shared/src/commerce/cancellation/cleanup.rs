@@ -1,9 +1,8 @@
 //! Cancelling orders that stay unpaid, and giving their stock back.
 //!
-//! 1. The region's reservations are worked off ([`backlog`]) as far as their orders were placed before the limit. No reservation is of
-//!    another region's order. Each unpaid order is
-//!    cancelled by [`Cancellations::expire`]: one transaction for the order, its stock and its event, conditional on the
-//!    order still awaiting payment, and on the lock.
+//! 1. The region's reservations are worked off ([`backlog`]) as far as their orders were placed before the limit. A region lists no
+//!    reservation of another. Each unpaid order is cancelled by [`Cancellations::expire`]: one transaction for the
+//!    order, its stock and its event, conditional on the order still awaiting payment, and on the lock.
 //! 2. What is cancelled has no reservation any more, and the reservation of a paid order leaves the index. So stock comes back exactly
 //!    once, wherever a run is cut off. What another region has ended or replaced is settled on the way.
 //! 3. An order that cannot be cancelled is counted, logged and put behind the rest. There is a partition for what failed
