@@ -142,18 +142,15 @@ async fn a_cookie_that_was_not_issued_like_this_is_worth_nothing() {
     let (region, customer) = stage().await;
     let stranger = region.customer().await;
     let parts: Vec<&str> = customer.cookie.trim_start_matches("__Host-SESSION=").split('.').collect();
-    let [session, user, version, roles, secret] = parts[..] else {
-        panic!("{} has other parts", customer.cookie)
-    };
+    let [session, user, roles, secret] = parts[..] else { panic!("{} has other parts", customer.cookie) };
     assert_eq!((session, user, roles), (customer.session_id.as_str(), customer.user_id.as_str(), ""));
     let strangers_secret = stranger.cookie.rsplit('.').next().unwrap_or_default();
     let forged = [
-        format!("__Host-SESSION={session}.{user}.{version}.operator.{secret}"),
-        format!("__Host-SESSION={session}.{}.{version}.{roles}.{secret}", stranger.user_id),
-        format!("__Host-SESSION={}.{user}.{version}.{roles}.{secret}", stranger.session_id),
-        format!("__Host-SESSION={session}.{user}.{version}.{roles}.{strangers_secret}"),
-        format!("__Host-SESSION={session}.{user}.1.{roles}.{secret}"),
-        format!("__Host-SESSION={session}.{user}.{version}.{roles}"),
+        format!("__Host-SESSION={session}.{user}.operator.{secret}"),
+        format!("__Host-SESSION={session}.{}.{roles}.{secret}", stranger.user_id),
+        format!("__Host-SESSION={}.{user}.{roles}.{secret}", stranger.session_id),
+        format!("__Host-SESSION={session}.{user}.{roles}.{strangers_secret}"),
+        format!("__Host-SESSION={session}.{user}.{roles}"),
         format!("__Host-SESSION={session}"),
         "__Host-SESSION=".to_owned(),
         "__Host-SESSION=hunter2".to_owned(),

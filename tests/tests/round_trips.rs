@@ -185,11 +185,11 @@ async fn listing_sessions_waits_for_two_round_trips() {
 }
 
 #[tokio::test]
-async fn a_refresh_waits_for_three_round_trips_and_its_retry_for_two() {
+async fn a_refresh_waits_for_two_round_trips_and_its_retry_for_one() {
     let region = delayed().await;
     let customer = region.customer().await;
-    // The session, its user, the exchange; a retry has nothing to exchange.
-    for expected in [3, 2] {
+    // The session and its account together, the exchange; a retry has nothing to exchange.
+    for expected in [2, 1] {
         region.record().await;
         region.refresh(&customer.refresh_token).await.expect(200);
         assert_eq!(sequential(&region).await, expected);

@@ -59,7 +59,7 @@ pub(crate) async fn change_password(app: &App, request: &Incoming) -> Result<Rep
     let device = known_device(app, request, &account.0.email, None);
     let change = NewPasswordOf {
         account,
-        spared: caller.session_id().clone(),
+        spared: (caller.session_id().clone(), caller.signed_in_at()),
         current,
         new,
         origin: Origin { address, device },

@@ -56,8 +56,13 @@ pub(crate) async fn revoke_all(app: &App, request: &Incoming) -> Result<Reply, P
 }
 
 async fn revoke(app: &App, request: &Incoming, caller: &Principal, id: &SessionId) -> Result<Reply, Problem> {
-    let work = app.revoker.revoke(id, caller.user_id(), request.deadline());
-    match request.in_time(work).await? {
+    let (user, deadline) = (caller.user_id(), request.deadline());
+    let revocation = if id == caller.session_id() {
+        request.in_time(app.revoker.revoke_proven(id, user, deadline)).await?
+    } else {
+        request.in_time(app.revoker.revoke(id, user, deadline)).await?
+    };
+    match revocation {
         // Two of the caller's requests ended it at the same time, and the other one was faster.
         Revocation::NotThere if id == caller.session_id() => Err(SessionError::Ended.into()),
         Revocation::NotThere => Err(Problem::new(ProblemType::NotFound, format!("there is no session {id}"))),

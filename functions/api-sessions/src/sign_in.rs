@@ -78,7 +78,7 @@ pub(crate) async fn refresh(app: &App, request: &Incoming) -> Result<Reply, Prob
         }
         Renewal::Refused => {}
         Renewal::Reused(session) => {
-            let revoked = app.revoker.revoke(&session.id, &session.user_id, deadline);
+            let revoked = app.revoker.revoke_proven(&session.id, &session.user_id, deadline);
             request.in_time(revoked).await?;
         }
     }

@@ -188,7 +188,7 @@ async fn a_forged_cookie_does_not_learn_whether_an_upload_exists() {
     let row = stage.fixture.store.client.scan().table_name("UploadsTable").send().await.unwrap();
     let owner = row.items().iter().find_map(|row| row.get("ownerId")?.as_s().ok()).unwrap();
     let (session, missing): (_, UploadId) = (ids::random().next(), ids::random().next());
-    let cookie = SessionCookie::generate(session, owner.parse().unwrap(), 0, BTreeSet::new()).unwrap();
+    let cookie = SessionCookie::generate(session, owner.parse().unwrap(), BTreeSet::new()).unwrap();
     let cookie = format!("__Host-SESSION={}", cookie.expose());
     for file in [GET, LIST] {
         let refusal = async |id: &str| {

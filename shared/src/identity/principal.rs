@@ -50,13 +50,12 @@ pub struct MissingRole(pub Role);
 /// What an access token or a cookie claims: who is calling, and by which session.
 ///
 /// A token proves by its signature who it was issued for; a cookie merely says so. Neither tells whether the session is
-/// still live. The session's row tells that, and whether the cookie is its own
+/// still live. The session's rows tell that, and whether the cookie is its own
 /// ([`check`](crate::identity::sessions::check)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     user_id: UserId,
     session_id: SessionId,
-    token_version: u64,
     roles: BTreeSet<Role>,
     proof: Proof,
 }
@@ -64,8 +63,11 @@ pub struct Credential {
 /// What a caller showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Proof {
-    /// An access token, whose signature was verified.
-    Token,
+    /// An access token, whose signature was verified. It says when its user signed in.
+    Token {
+        /// When the session began.
+        signed_in_at: Timestamp,
+    },
     /// A cookie, whose hash must be the one in the session's row.
     Cookie(SecretHash),
 }
@@ -81,11 +83,6 @@ impl Credential {
         &self.session_id
     }
 
-    /// The user's token version when the token or the cookie was issued.
-    pub fn token_version(&self) -> u64 {
-        self.token_version
-    }
-
     /// What the caller showed.
     pub(crate) fn proof(&self) -> &Proof {
         &self.proof
@@ -95,21 +92,20 @@ impl Credential {
     pub(super) fn of_token(
         user_id: UserId,
         session_id: SessionId,
-        token_version: u64,
+        signed_in_at: Timestamp,
         roles: BTreeSet<Role>,
     ) -> Self {
-        Self { user_id, session_id, token_version, roles, proof: Proof::Token }
+        Self { user_id, session_id, roles, proof: Proof::Token { signed_in_at } }
     }
 
     /// The claim of a cookie with this hash.
     pub(super) fn of_cookie(
         user_id: UserId,
         session_id: SessionId,
-        token_version: u64,
         roles: BTreeSet<Role>,
         hash: SecretHash,
     ) -> Self {
-        Self { user_id, session_id, token_version, roles, proof: Proof::Cookie(hash) }
+        Self { user_id, session_id, roles, proof: Proof::Cookie(hash) }
     }
 
     /// The roles that the user had when the token or the cookie was issued.
@@ -135,13 +131,18 @@ impl Credential {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     credential: Credential,
+    signed_in_at: Timestamp,
     session_ends_at: Timestamp,
 }
 
 impl Principal {
     /// The caller of a credential whose session was found live.
-    pub(super) fn of_live_session(credential: &Credential, session_ends_at: Timestamp) -> Self {
-        Self { credential: credential.clone(), session_ends_at }
+    pub(super) fn of_live_session(
+        credential: &Credential,
+        signed_in_at: Timestamp,
+        session_ends_at: Timestamp,
+    ) -> Self {
+        Self { credential: credential.clone(), signed_in_at, session_ends_at }
     }
 
     /// The user.
@@ -152,6 +153,11 @@ impl Principal {
     /// The session.
     pub fn session_id(&self) -> &SessionId {
         &self.credential.session_id
+    }
+
+    /// When the session began.
+    pub fn signed_in_at(&self) -> Timestamp {
+        self.signed_in_at
     }
 
     /// When the session ends at the latest. Nothing that is opened for the caller may outlive it.

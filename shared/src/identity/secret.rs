@@ -1,6 +1,7 @@
 //! What is stored of the secrets that a client holds: hashes.
 
 use std::fmt;
+use std::str::FromStr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
@@ -33,6 +34,16 @@ impl SecretHash {
     }
 }
 
+impl FromStr for SecretHash {
+    type Err = InvalidSecret;
+
+    /// Reads [`Self::to_text`].
+    fn from_str(text: &str) -> Result<Self, InvalidSecret> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidSecret)?;
+        bytes.try_into().map(Self).map_err(|_| InvalidSecret)
+    }
+}
+
 /// In a time that does not depend on where they differ.
 impl PartialEq for SecretHash {
     fn eq(&self, other: &Self) -> bool {
@@ -57,8 +68,6 @@ impl Serialize for SecretHash {
 impl<'de> Deserialize<'de> for SecretHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error as _;
-        let bytes = URL_SAFE_NO_PAD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)?;
-        let length = bytes.len();
-        bytes.try_into().map(Self).map_err(|_| D::Error::invalid_length(length, &"32 bytes"))
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }

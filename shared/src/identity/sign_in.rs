@@ -3,8 +3,15 @@
 //! 1. [`SessionStarter::start`] stores a session for a user whose password was verified, and hands out its secrets: an
 //!    access token, a refresh token and a cookie.
 //! 2. [`SessionStarter::renew`] exchanges a refresh token for the next access token and the next refresh token
-//!    ([`RefreshToken`] says which tokens are good). It does not prolong the session. The token is exchanged last: a
-//!    failure before that changes nothing.
+//!    ([`RefreshToken`] says which tokens are good). It does not prolong the session:
+//!    1. The token is verified. A token that does not verify changes nothing.
+//!    2. The session's rows and the numbers of the tokens that were handed out are read in one call, the account beside them. What has
+//!       ended is refused.
+//!    3. The exchange is written, on the condition that the session has no end. A failure before that changes nothing.
+//!
+//! A region that has not received the session's row yet *adopts* the session: step 3 writes the row from the token. The token has all
+//! of it but `lastActivity`, so it makes no difference which of the two rows the replicas keep. From then on the session is
+//! listed, and its cookie is accepted. A cookie alone adopts nothing, since only the row proves it.
 
 use jiff::Timestamp;
 
@@ -13,10 +20,11 @@ use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, SharedIds};
 use crate::core::random::NoEntropy;
 use crate::core::retry::Backoff;
-use crate::identity::seal::SealingKeys;
+use crate::identity::seal::{OpenError, SealingKeys};
 use crate::identity::sessions::{
-    Device, Exchange, FIRST_VERSION, IdleTimeout, Payload, PayloadError, Preferences, Presented,
-    RefreshToken, SESSION_LIFETIME, Salt, Session, SessionCookie, SessionError, SessionStore,
+    Device, Exchange, FIRST_NUMBER, FIRST_VERSION, IdleTimeout, Payload, PayloadError, Preferences,
+    Presented, RefreshToken, Session, SessionCookie, SessionError, SessionRows, SessionStore, just_after,
+    natural_end, presented,
 };
 use crate::identity::tokens::{AccessToken, SigningFailed, TokenSigner};
 use crate::identity::users::dynamo::DynamoUsers;
@@ -63,7 +71,7 @@ pub enum Renewal {
     Renewed(Renewed),
     /// The token was not good, or its session has ended.
     Refused,
-    /// The token was used before: this session must be revoked.
+    /// The token was used before: this session must be revoked. The token has proven that it is its user's.
     Reused(Session),
 }
 
@@ -78,13 +86,6 @@ pub struct Renewed {
     pub refresh: RefreshToken,
 }
 
-/// Outcome of the compare-and-swap of a refresh token.
-enum Exchanged {
-    For(RefreshToken, Session),
-    Refused,
-    Reused(Session),
-}
-
 /// Starts sessions in one region, and renews their tokens.
 #[derive(Debug)]
 pub struct SessionStarter {
@@ -92,7 +93,7 @@ pub struct SessionStarter {
     pub store: SessionStore,
     /// Signs access tokens.
     pub signer: TokenSigner,
-    /// Seal the payloads of sessions.
+    /// Seal the payloads of sessions, and prove refresh tokens.
     pub sealing_keys: SealingKeys,
     /// Tells when sessions begin.
     pub clock: SharedClock,
@@ -106,30 +107,31 @@ pub struct SessionStarter {
 
 impl SessionStarter {
     /// Starts a session of `user`, whose password was just verified. The rows are stored before anything is handed out:
-    /// a token without a row would be refused everywhere.
+    /// a cookie without a row would be refused everywhere.
+    ///
+    /// # Errors
+    /// [`SessionError::Busy`] if all sessions of the user were ended since the account was read: the password may be
+    /// another one by now.
     pub async fn start(&self, user: &User, device: Option<Device>) -> Result<SignedIn, SignInError> {
         let now = self.clock.now();
+        let began_at = now.max(just_after(user.ended_before));
         let id: SessionId = self.ids.next();
-        let refresh = RefreshToken::generate(id.clone())?;
-        let (version, roles) = (user.token_version, user.roles.clone());
-        let cookie = SessionCookie::generate(id.clone(), user.id.clone(), version, roles)?;
+        let cookie = SessionCookie::generate(id.clone(), user.id.clone(), user.roles.clone())?;
         let session = Session {
             user_id: user.id.clone(),
-            token_version: version,
-            created_at: now,
+            created_at: began_at,
             last_activity: now,
-            expires_at: end_of_a_session_that_begins(now),
+            expires_at: natural_end(began_at),
             idle_timeout: self.idle_timeout,
-            revoked_at: None,
             region: self.region.clone(),
-            tokens: refresh.family(),
             cookie_hash: cookie.hash(),
             id,
         };
-        let access = self.signer.sign(&user.id, &session.id, version, &user.roles)?;
+        let refresh = RefreshToken::issue(&self.sealing_keys, &session, FIRST_NUMBER);
+        let access = self.signer.sign(&user.id, &session.id, session.created_at, &user.roles)?;
         let payload = Payload { device, preferences: Preferences::default() };
         let payload = payload.seal(&self.sealing_keys, &session.id, &session.user_id, FIRST_VERSION)?;
-        self.store.create(&session, &payload).await?;
+        self.store.create(&session, &payload, user.ended_before).await?;
         Ok(SignedIn { session, access, refresh, cookie })
     }
 
@@ -140,71 +142,54 @@ impl SessionStarter {
         token: &RefreshToken,
         deadline: Deadline,
     ) -> Result<Renewal, SignInError> {
-        let rows = self.store.rows();
-        let Some(session) = rows.find(token.session_id()).await? else { return Ok(Renewal::Refused) };
-        let Some((user, _)) = users.profile(&session.user_id).await? else { return Ok(Renewal::Refused) };
-        let Some(session) = self.of_the_users_version(session, user.token_version).await? else {
-            return Ok(Renewal::Refused);
-        };
-        let (refresh, session) = match self.exchange(token, session, deadline).await? {
-            Exchanged::For(refresh, session) => (refresh, session),
-            Exchanged::Refused => return Ok(Renewal::Refused),
-            Exchanged::Reused(session) => return Ok(Renewal::Reused(session)),
-        };
-        let access = self.signer.sign(&user.id, &session.id, session.token_version, &user.roles)?;
-        Ok(Renewal::Renewed(Renewed { session, access, refresh }))
-    }
-
-    /// The session, unless it has ended with all others of its user. A change of the password that spares it raises both
-    /// versions at once, and may do so after the session was read and before the user was.
-    async fn of_the_users_version(
-        &self,
-        session: Session,
-        version: u64,
-    ) -> Result<Option<Session>, SessionError> {
-        if session.token_version >= version {
-            return Ok(Some(session));
-        }
-        let newer = self.store.rows().find(&session.id).await?;
-        Ok(newer.filter(|newer| newer.token_version >= version))
-    }
-
-    async fn exchange(
-        &self,
-        token: &RefreshToken,
-        mut session: Session,
-        deadline: Deadline,
-    ) -> Result<Exchanged, SignInError> {
-        let mut backoff = Backoff::within(deadline);
-        loop {
-            let now = self.clock.now();
-            if session.has_ended(now) {
-                return Ok(Exchanged::Refused);
+        match token.verify(&self.sealing_keys).await {
+            Ok(()) => {}
+            Err(OpenError::Refused(_)) => return Ok(Renewal::Refused),
+            Err(error @ OpenError::UnknownKey(_)) => {
+                tracing::warn!(error = telemetry::chain(&error), "a refresh token is refused");
+                return Ok(Renewal::Refused);
             }
-            match session.tokens.presented(token) {
-                Presented::Foreign => return Ok(Exchanged::Refused),
-                Presented::Retry(successor) => return Ok(Exchanged::For(successor, session)),
+        }
+        let began = token.session();
+        let (id, user_id) = (&began.id, &began.user_id);
+        let account = async { users.profile(user_id).await.map_err(SignInError::from) };
+        let read = async || self.store.rows().read_chain(id, user_id).await.map_err(SignInError::from);
+        let (account, mut read_rows) = tokio::try_join!(account, read())?;
+        let Some((user, _)) = account else { return Ok(Renewal::Refused) };
+        let mut backoff = Backoff::within(deadline);
+        let (rows, refresh) = loop {
+            let ((rows, latest), now) = (read_rows, self.clock.now());
+            if has_ended(&rows, began, now) {
+                return Ok(Renewal::Refused);
+            }
+            match presented(token.number(), latest) {
+                Presented::Retry => break (rows, token.next(&self.sealing_keys)),
                 Presented::Reused => {
                     telemetry::count(Metric::RefreshTokensReused, 1);
-                    tracing::warn!(session_id = %session.id, user_id = %session.user_id, "refresh token reused");
-                    return Ok(Exchanged::Reused(session));
+                    tracing::warn!(session_id = %id, user_id = %user_id, "refresh token reused");
+                    return Ok(Renewal::Reused(began.clone()));
                 }
                 Presented::Current => {}
             }
-            let (family, successor) = session.tokens.rotated(token, Salt::generate()?);
-            match self.store.rotate(&session.id, &session.tokens.current_hash, &family, now).await? {
-                Exchange::Done => return Ok(Exchanged::For(successor, session)),
-                Exchange::Overtaken(newer) => session = *newer,
-                Exchange::Gone => return Ok(Exchanged::Refused),
+            let next = token.next(&self.sealing_keys);
+            match self.store.exchange(&rows, began, next.number(), now).await? {
+                Exchange::Done => break (rows, next),
+                Exchange::Ended => return Ok(Renewal::Refused),
+                Exchange::Overtaken => {}
                 Exchange::Conflict if backoff.wait().await => {}
                 Exchange::Conflict => return Err(SessionError::Busy.into()),
             }
-        }
+            read_rows = read().await?;
+        };
+        let session = rows.session.unwrap_or_else(|| began.clone());
+        let access = self.signer.sign(&user.id, &session.id, session.created_at, &user.roles)?;
+        Ok(Renewal::Renewed(Renewed { session, access, refresh }))
     }
 }
 
-/// In whole seconds, as it is stored: what is handed out and what is read back agree.
-fn end_of_a_session_that_begins(now: Timestamp) -> Timestamp {
-    let lifetime = i64::try_from(SESSION_LIFETIME.as_secs()).unwrap_or(i64::MAX);
-    Timestamp::from_second(now.as_second().saturating_add(lifetime)).unwrap_or(Timestamp::MAX)
+/// Whether the session of a genuine token, which began as `began`, has ended.
+fn has_ended(rows: &SessionRows, began: &Session, now: Timestamp) -> bool {
+    // Without a row it is not known when the session was used last. The row has not arrived, so that was a moment ago.
+    let is_over = rows.session.as_ref().map_or(began.expires_at <= now, |session| session.has_ended(now));
+    is_over || rows.is_ended(began.created_at)
 }

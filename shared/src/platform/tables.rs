@@ -204,10 +204,11 @@ pub const OUTBOX: Table = Table {
 /// two accounts; the row that leads from an address to its account is put once (R1). R2: passwords and roles.
 pub const USERS: Table = global("UsersTable", "USERS_TABLE", key("userId"));
 
-/// Sessions, and the users' token versions.
+/// Sessions, their ends, and the instants up to which all sessions of a user have ended.
 ///
-/// Global, so that nobody signs in again when a region is lost. R1: the end of a session and a token version are kept so that neither
-/// can be overwritten by an older write. Preferences and refreshes have a home (R2).
+/// Global, so that nobody signs in again when a region is lost. R1: the end of a session is put once. The instants of users and the numbers
+/// of refresh tokens only rise, in a row per region, and readers take the highest. A stamp of activity and a change of preferences
+/// write other rows, of which the last writer wins.
 pub const SESSIONS: Table = Table {
     indexes: &[Index {
         name: "byUser",

@@ -4,6 +4,7 @@
 
 mod hashes;
 mod preferences;
+mod regions;
 mod renewal;
 mod revocation;
 mod secrets;

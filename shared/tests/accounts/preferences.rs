@@ -9,14 +9,14 @@ use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, ManualClock};
 use sojourn::core::deadline::Deadline;
-use sojourn::core::ids::{self, SessionId, UserId};
+use sojourn::core::ids::{SessionId, UserId};
 use sojourn::core::precondition::Preconditions;
 use sojourn::core::problem::Problem;
 use sojourn::identity::principal::Credential;
 use sojourn::identity::seal::SealingKeys;
 use sojourn::identity::sessions::{
-    PayloadError, PreferencesError, PreferencesPatch, PreferencesRefused, Replaced, SealedPayload,
-    SessionError, SessionPreferences, VersionedPreferences, dynamo,
+    FIRST_VERSION, PayloadError, PreferencesError, PreferencesPatch, PreferencesRefused, Replaced,
+    SealedPayload, SessionError, SessionPreferences, VersionedPreferences, dynamo,
 };
 use sojourn::identity::sign_in::SessionStarter;
 use sojourn::platform::dynamo::Item;
@@ -112,9 +112,7 @@ impl Stage {
     }
 
     async fn revoke(&self, id: &SessionId) {
-        let mut row = self.row(id).await;
-        row.insert("revokedAt".into(), AttributeValue::S("2026-11-20T09:31:00.000Z".into()));
-        self.put(row).await;
+        self.put(dynamo::end_key(id)).await;
     }
 }
 
@@ -252,28 +250,60 @@ async fn a_revocation_between_reading_and_writing_wins() {
     let ann = stage.sign_in().await;
     let id = ann.session_id();
     let user = stage.user(id).await;
-    let (_, payload) = stage.starter.store.rows().read_payload(id, &user).await.unwrap();
+    let (rows, payload) = stage.starter.store.rows().read_payload(id, &user).await.unwrap();
+    let (caller, now) = (stage.starter.store.check(&ann).await.unwrap(), stage.clock.now());
     let next = SealedPayload { version: 2, ..payload.unwrap() };
     stage.revoke(id).await;
     let before = (stage.row(id).await, stage.payload(id).await);
-    let now = stage.clock.now();
-    assert_eq!(stage.starter.store.replace_payload(id, 1, &next, now).await.unwrap(), Replaced::Ended);
+    let late = stage.starter.store.replace_payload(&caller, &rows, &next, now).await.unwrap();
+    assert_eq!(late, Replaced::Ended);
     assert_eq!((stage.row(id).await, stage.payload(id).await), before);
-    let nobodys: SessionId = ids::random().next();
-    assert_eq!(stage.starter.store.replace_payload(&nobodys, 1, &next, now).await.unwrap(), Replaced::Ended);
 }
 
 #[tokio::test]
-async fn a_read_that_a_change_of_the_password_tore_is_made_once_more() {
+async fn a_session_whose_payload_has_not_arrived_has_the_preferences_of_a_new_one() {
     let stage = stage();
     let ann = stage.sign_in().await;
-    let mut version = dynamo::version_key(&stage.user(ann.session_id()).await);
-    version.insert("ver".into(), AttributeValue::N("1".into()));
-    let mut spared = stage.row(ann.session_id()).await;
-    spared.insert("ver".into(), AttributeValue::N("1".into()));
-    // The batch is answered with the session of before and the version of after: between the two reads the session is
-    // written as the change left it.
-    stage.put(version).await;
+    let id = ann.session_id();
+    let real = stage.payload(id).await;
+    let delete = stage.store.client.delete_item().table_name("SessionsTable");
+    delete.set_key(Some(dynamo::payload_key(id))).send().await.unwrap();
+    let read = stage.read(&ann).await.unwrap();
+    assert_eq!((shown(&read), read.version), (json!({}), 0));
+    let patched = stage.patch(&ann, json!({"a": 1})).await.unwrap();
+    assert_eq!((shown(&patched), patched.version), (json!({"a": 1}), 1));
+    assert_eq!(shown(&stage.patch(&ann, json!({"b": 2})).await.unwrap()), json!({"a": 1, "b": 2}));
+    let written = stage.payload(id).await;
+    for attribute in ["owner", "expiresAt"] {
+        assert_eq!(written[attribute], real[attribute]);
+    }
+}
+
+#[tokio::test]
+async fn a_payload_that_has_just_arrived_is_not_replaced_by_a_first_one() {
+    let stage = stage();
+    let ann = stage.sign_in().await;
+    stage.patch(&ann, json!({"a": 1})).await.unwrap();
+    let (id, user) = (ann.session_id(), stage.user(ann.session_id()).await);
+    let (rows, real) = stage.starter.store.rows().read_payload(id, &user).await.unwrap();
+    let (caller, now) = (stage.starter.store.check(&ann).await.unwrap(), stage.clock.now());
+    let first = SealedPayload { version: FIRST_VERSION, ..real.unwrap() };
+    let outcome = stage.starter.store.replace_payload(&caller, &rows, &first, now).await.unwrap();
+    assert_eq!(outcome, Replaced::Overtaken);
+    assert_eq!(shown(&stage.read(&ann).await.unwrap()), json!({"a": 1}));
+}
+
+#[tokio::test]
+async fn a_read_that_a_change_of_the_password_tore_shows_the_spared_session() {
+    let stage = stage();
+    let ann = stage.sign_in().await;
+    let at = || AttributeValue::S("2026-11-20T09:31:00.000Z".into());
+    let mut all_ended = dynamo::all_ended_key(&stage.user(ann.session_id()).await, "local");
+    all_ended.insert("endedBefore".into(), at());
+    let mut spared = dynamo::spared_key(ann.session_id());
+    spared.insert("sparedAt".into(), at());
+    // The batch is answered with the instant of after. What spares the session is written before the second read.
+    stage.put(all_ended).await;
     let faults = stage.store.embedded.faults();
     let first = faults.add(Rule::hold(When::After).operation("BatchGetItem").times(1));
     let (read, ()) = tokio::join!(stage.read(&ann), async {

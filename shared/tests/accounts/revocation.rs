@@ -14,13 +14,13 @@ use sojourn::identity::sessions::dynamo;
 use sojourn::identity::sessions::{
     CloseSockets, EndedSessions, Revocation, SESSION_LIFETIME, SessionError, SessionRows, SessionStore,
 };
-use sojourn::identity::sign_in::{Renewal, SignedIn};
+use sojourn::identity::sign_in::{Renewal, SignInError, SignedIn};
 use sojourn::identity::users::dynamo::{DynamoPasswords, DynamoRoles};
 use sojourn::identity::users::{Authentication, PasswordChange, PasswordHash, PasswordUpdate, User};
 use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Failure, Rule, When};
 
-use crate::stage::{PASSWORD, Stage, at_once, soon, stage};
+use crate::stage::{PASSWORD, Stage, at_once, soon, spared_of, stage};
 
 const NEW_PASSWORD: &str = "tr0ub4dor and three";
 /// Rounds of a race: enough to see both orders.
@@ -37,6 +37,12 @@ impl Stage {
 
     async fn put(&self, row: Item) {
         self.store.client.put_item().table_name("SessionsTable").set_item(Some(row)).send().await.unwrap();
+    }
+
+    /// A row of the sessions table.
+    async fn stored(&self, key: Item) -> Option<Item> {
+        let get = self.store.client.get_item().table_name("SessionsTable").set_key(Some(key));
+        get.send().await.unwrap().item
     }
 
     /// Runs `work`, and `change` after the first of its reads of this kind was made and before it is answered.
@@ -63,7 +69,7 @@ impl Stage {
         new: &PasswordHash,
         spared: &SignedIn,
     ) -> PasswordUpdate {
-        self.passwords.replace(user, old, new, &spared.session.id, soon()).await.unwrap()
+        self.passwords.replace(user, old, new, &spared_of(spared), soon()).await.unwrap()
     }
 
     async fn list(&self, user: &User, current: &SignedIn) -> Vec<SessionRows> {
@@ -234,17 +240,17 @@ async fn the_first_page_has_the_callers_own_session_before_the_index_has_it() {
 }
 
 #[tokio::test]
-async fn a_list_that_a_change_of_the_password_tore_is_read_once_more() {
+async fn a_list_that_a_change_of_the_password_tore_shows_the_spared_session() {
     let stage = stage();
     let (ann, bob) = (stage.new_user("ann@example.com").await, stage.new_user("bob@example.com").await);
     let (current, other) = (stage.sign_in(&ann).await, stage.sign_in(&ann).await);
     let (account, (_, new)) = (stage.account(&ann).await, stage.account(&bob).await);
-    let before = stage.row(&current.session.id).await;
     assert_eq!(stage.replace(&account, &new, &current).await, PasswordUpdate::Done);
-    // What the first batch saw: the version of after, the spared session of before.
-    let after = stage.row(&current.session.id).await;
-    stage.put(before).await;
-    let listed = Box::pin(stage.during("BatchGetItem", stage.list(&ann, &current), stage.put(after))).await;
+    // What the first batch saw: the instant of after, and nothing that spares a session.
+    let key = dynamo::spared_key(&current.session.id);
+    let spared = stage.stored(key.clone()).await.unwrap();
+    stage.store.client.delete_item().table_name("SessionsTable").set_key(Some(key)).send().await.unwrap();
+    let listed = Box::pin(stage.during("BatchGetItem", stage.list(&ann, &current), stage.put(spared))).await;
     let now = stage.clock.now();
     let live = |signed_in: &SignedIn| {
         let id = &signed_in.session.id;
@@ -259,7 +265,7 @@ async fn a_new_password_ends_every_session_but_the_one_that_chose_it() {
     let ann = stage.new_user("ann@example.com").await;
     let (current, other) = (stage.sign_in(&ann).await, stage.sign_in(&ann).await);
     let account = stage.account(&ann).await;
-    let changed = stage.change_password(&account, &current.session.id, PASSWORD, NEW_PASSWORD).await;
+    let changed = stage.change_password(&account, &current, PASSWORD, NEW_PASSWORD).await;
     assert_eq!(changed, PasswordChange::Changed);
     assert!(stage.stands(&current).await, "its old access token is good");
     assert!(stage.is_live(&current.cookie.credential()).await, "and so is its cookie");
@@ -272,9 +278,9 @@ async fn a_new_password_ends_every_session_but_the_one_that_chose_it() {
         let outcome = stage.authenticate(&ann, password).await;
         assert_eq!(matches!(outcome, Authentication::Accepted { .. }), is_right, "{password}");
     }
-    // A second change goes from the raised version on.
+    // A second change spares the session again, though it began before both.
     let account = stage.account(&ann).await;
-    let changed = stage.change_password(&account, &current.session.id, NEW_PASSWORD, PASSWORD).await;
+    let changed = stage.change_password(&account, &current, NEW_PASSWORD, PASSWORD).await;
     assert_eq!(changed, PasswordChange::Changed);
     assert!(stage.stands(&current).await);
 }
@@ -285,7 +291,7 @@ async fn a_wrong_current_password_changes_nothing() {
     let ann = stage.new_user("ann@example.com").await;
     let (current, other) = (stage.sign_in(&ann).await, stage.sign_in(&ann).await);
     let account = stage.account(&ann).await;
-    let outcome = stage.change_password(&account, &current.session.id, "a guess", NEW_PASSWORD).await;
+    let outcome = stage.change_password(&account, &current, "a guess", NEW_PASSWORD).await;
     assert_eq!(outcome, PasswordChange::Refused);
     assert!(stage.stands(&current).await && stage.stands(&other).await);
     assert_eq!(stage.account(&ann).await.0, account.0);
@@ -340,7 +346,7 @@ async fn a_revocation_of_all_before_the_change_is_written_wins() {
     let current = stage.sign_in(&ann).await;
     let account = stage.account(&ann).await;
     let write = stage.hold("TransactWriteItems");
-    let change = stage.change_password(&account, &current.session.id, PASSWORD, NEW_PASSWORD);
+    let change = stage.change_password(&account, &current, PASSWORD, NEW_PASSWORD);
     let (outcome, ()) = stage.overtaken(write, change, stage.revoke_all(&ann)).await;
     assert_eq!(outcome, PasswordChange::SessionEnded);
     assert_eq!(stage.account(&ann).await.1, account.1, "the password is still the old one");
@@ -355,7 +361,7 @@ async fn a_change_of_password_brings_no_session_back_that_ended_before_the_accou
     assert!(stage.stands(&current).await);
     stage.revoke_all(&ann).await;
     let account = stage.account(&ann).await;
-    let outcome = stage.change_password(&account, &current.session.id, PASSWORD, NEW_PASSWORD).await;
+    let outcome = stage.change_password(&account, &current, PASSWORD, NEW_PASSWORD).await;
     assert_eq!(outcome, PasswordChange::SessionEnded);
     assert!(!stage.stands(&current).await);
 }
@@ -367,31 +373,51 @@ async fn a_change_of_password_brings_no_revoked_session_back() {
     let current = stage.sign_in(&ann).await;
     let account = stage.account(&ann).await;
     stage.revoke(&current, &ann).await;
-    let outcome = stage.change_password(&account, &current.session.id, PASSWORD, NEW_PASSWORD).await;
+    let outcome = stage.change_password(&account, &current, PASSWORD, NEW_PASSWORD).await;
     assert_eq!(outcome, PasswordChange::SessionEnded);
     assert!(!stage.stands(&current).await);
     assert_eq!(stage.events().await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_sign_in_with_the_old_password_that_a_change_overtakes_has_no_session() {
+async fn a_sign_in_with_the_old_password_that_a_change_overtakes_stores_no_session() {
     let stage = stage();
     let ann = stage.new_user("ann@example.com").await;
     let current = stage.sign_in(&ann).await;
     let account = stage.account(&ann).await;
-    // The old password is verified, its version read; the change is made; the session is written.
+    // The old password is verified, the account read; the change is made; the session is written.
     let sign_in = async {
         let accepted = stage.authenticate(&ann, PASSWORD).await;
         let Authentication::Accepted { user, .. } = accepted else { panic!("the password was right") };
-        stage.starter.start(&user, None).await.unwrap()
+        stage.starter.start(&user, None).await
     };
     let write = stage.hold("TransactWriteItems");
-    let change = stage.change_password(&account, &current.session.id, PASSWORD, NEW_PASSWORD);
+    let change = stage.change_password(&account, &current, PASSWORD, NEW_PASSWORD);
     let (late, changed) = stage.overtaken(write, sign_in, change).await;
     assert_eq!(changed, PasswordChange::Changed);
-    assert!(!stage.stands(&late).await);
-    assert!(!stage.is_live(&late.cookie.credential()).await);
-    assert!(matches!(stage.renew(&late.refresh).await, Renewal::Refused));
+    assert!(matches!(late, Err(SignInError::Session(SessionError::Busy))), "{late:?}");
+    assert_eq!(stage.list(&ann, &current).await.len(), 1, "its row is not stored");
+    assert!(stage.stands(&current).await);
+}
+
+#[tokio::test]
+async fn a_sign_in_with_the_old_password_while_a_change_is_on_its_way_has_no_session_afterwards() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let current = stage.sign_in(&ann).await;
+    let account = stage.account(&ann).await;
+    let write = stage.hold("TransactWriteItems");
+    let change = stage.change_password(&account, &current, PASSWORD, NEW_PASSWORD);
+    // The change has taken its instant. The clock goes on, and the session is stored before the change is.
+    let sign_in = async {
+        stage.clock.advance(Duration::from_secs(8));
+        stage.sign_in(&ann).await
+    };
+    let (changed, early) = stage.overtaken(write, change, sign_in).await;
+    assert_eq!(changed, PasswordChange::Changed);
+    assert!(!stage.stands(&early).await);
+    assert!(!stage.is_live(&early.cookie.credential()).await);
+    assert!(matches!(stage.renew(&early.refresh).await, Renewal::Refused));
     assert!(stage.stands(&current).await);
 }
 
@@ -408,11 +434,14 @@ async fn an_old_password_never_opens_a_session_that_outlives_a_change_however_th
         let sign_in = async {
             let (user, hash) = stage.account(&ann).await;
             let is_old = hash == account.1;
-            (is_old, stage.starter.start(&user, None).await.unwrap())
+            (is_old, stage.starter.start(&user, None).await)
         };
         let ((is_old, late), outcome) = tokio::join!(sign_in, stage.replace(&account, new, &current));
         assert_eq!(outcome, PasswordUpdate::Done);
-        assert_eq!(stage.stands(&late).await, !is_old);
+        match late {
+            Ok(late) => assert_eq!(stage.stands(&late).await, !is_old),
+            Err(error) => assert!(is_old && error.to_string().contains("busy"), "{error}"),
+        }
     }
 }
 
@@ -487,9 +516,9 @@ async fn whatever_ends_sessions_has_their_sockets_closed_after_the_commit_and_be
     let revoker = stage.revoker.clone().with_sockets(told.clone());
     let passwords = DynamoPasswords::new(stage.users.clone(), revoker.clone());
     let (account, old) = stage.account(&ann).await;
-    let spared = &kept.session.id;
-    assert_eq!(passwords.replace(&account, &old, &old, spared, soon()).await.unwrap(), PasswordUpdate::Done);
-    assert_eq!(told.take(), [(EndedSessions::AllBut(spared.clone()), false)]);
+    let spared = spared_of(&kept);
+    assert_eq!(passwords.replace(&account, &old, &old, &spared, soon()).await.unwrap(), PasswordUpdate::Done);
+    assert_eq!(told.take(), [(EndedSessions::AllBut(spared.0), false)]);
 
     let told = sockets(&kept);
     let revoker = stage.revoker.clone().with_sockets(told.clone());
@@ -502,4 +531,59 @@ async fn whatever_ends_sessions_has_their_sockets_closed_after_the_commit_and_be
     assert_eq!(told.take(), [(EndedSessions::All, false)]);
     revoker.revoke_all(&ann.id, soon()).await.unwrap();
     assert_eq!(told.take(), [(EndedSessions::All, false)]);
+}
+
+#[tokio::test]
+async fn the_instant_that_ends_all_sessions_never_falls_and_sessions_begin_after_it() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let mut before = stage.account(&ann).await.0.ended_before;
+    for _ in 0..5 {
+        let session = stage.sign_in(&ann).await;
+        assert!(session.session.created_at > before);
+        // The clock stands still, and yet each revocation ends the session of a moment ago.
+        stage.revoke_all(&ann).await;
+        let after = stage.account(&ann).await.0.ended_before;
+        assert!(after > before && after >= session.session.created_at, "{before} {after}");
+        assert!(!stage.stands(&session).await);
+        before = after;
+    }
+    at_once(10, || stage.revoke_all(&ann)).await;
+    assert!(stage.account(&ann).await.0.ended_before > before);
+}
+
+#[tokio::test]
+async fn a_spared_session_ends_with_the_next_revocation_of_all() {
+    let stage = stage();
+    let (ann, bob) = (stage.new_user("ann@example.com").await, stage.new_user("bob@example.com").await);
+    let current = stage.sign_in(&ann).await;
+    let (account, (_, new)) = (stage.account(&ann).await, stage.account(&bob).await);
+    assert_eq!(stage.replace(&account, &new, &current).await, PasswordUpdate::Done);
+    assert!(stage.stands(&current).await);
+    stage.revoke_all(&ann).await;
+    assert!(!stage.stands(&current).await);
+    assert!(!stage.is_live(&current.cookie.credential()).await);
+    assert!(matches!(stage.renew(&current.refresh).await, Renewal::Refused));
+}
+
+#[tokio::test]
+async fn nothing_that_writes_to_a_session_brings_it_back_after_its_end() {
+    let stage = stage();
+    let ann = stage.new_user("ann@example.com").await;
+    let session = stage.sign_in(&ann).await;
+    let before = stage.row(&session.session.id).await;
+    stage.revoke(&session, &ann).await;
+    let end = stage.stored(dynamo::end_key(&session.session.id)).await.unwrap();
+    stage.clock.advance(Duration::from_mins(5));
+    stage.sessions.touch(&session.session.id, stage.clock.now()).await.unwrap();
+    assert!(!stage.stands(&session).await, "after a stamp");
+    assert!(matches!(stage.renew(&session.refresh).await, Renewal::Refused));
+    stage.put(before).await;
+    assert!(!stage.stands(&session).await, "after an older write of the row has arrived");
+    assert_eq!(stage.revoke(&session, &ann).await, Revocation::NotThere);
+    assert_eq!(
+        stage.stored(dynamo::end_key(&session.session.id)).await,
+        Some(end),
+        "an end is never changed"
+    );
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
+use jiff::Timestamp;
 use serde_json::Value;
 use sojourn::core::clock::{ManualClock, SharedClock};
 use sojourn::core::deadline::Deadline;
@@ -45,6 +46,33 @@ pub(crate) struct Stage {
 pub(crate) fn stage() -> Stage {
     let fixture = Fixture::start();
     let starter = fixture.session_starter(fixture.clock.clone());
+    let verifier = TokenVerifier::from_env(&fixture.env, fixture.clock.clone()).unwrap();
+    stage_of(fixture, starter, verifier)
+}
+
+/// Two regions with the same keys and one clock. Nothing is replicated between them unless a test does it.
+pub(crate) fn regions() -> [Stage; 2] {
+    let [taiwan, tokyo] = ["taiwan", "tokyo"];
+    let place = |region: &str, peer: &str| {
+        [("AWS_REGION", region), ("PEER_REGIONS", peer)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    };
+    let one = Fixture::start_with(place(taiwan, tokyo));
+    let mut other = Fixture::start_with(place(tokyo, taiwan));
+    other.clock = one.clock.clone();
+    let verifier = TokenVerifier::from_env(&one.env, one.clock.clone()).unwrap();
+    let starter = one.session_starter(one.clock.clone());
+    let others = SessionStarter {
+        signer: starter.signer.clone(),
+        sealing_keys: starter.sealing_keys.clone(),
+        region: tokyo.to_owned(),
+        ..other.session_starter(other.clock.clone())
+    };
+    let starter = SessionStarter { region: taiwan.to_owned(), ..starter };
+    [stage_of(one, starter, verifier.clone()), stage_of(other, others, verifier)]
+}
+
+fn stage_of(fixture: Fixture, starter: SessionStarter, verifier: TokenVerifier) -> Stage {
     let Fixture { store, env, clock, ids, .. } = fixture;
     let client = store.client.clone();
     let sessions = starter.store.clone();
@@ -58,7 +86,7 @@ pub(crate) fn stage() -> Stage {
         revoker,
         sessions,
         starter,
-        verifier: TokenVerifier::from_env(&env, clock.clone()).unwrap(),
+        verifier,
         store,
         clock,
     }
@@ -74,6 +102,11 @@ pub(crate) fn typed(password: &str) -> Password {
 
 pub(crate) fn chosen(password: &str) -> NewPassword {
     typed(password).try_into().unwrap()
+}
+
+/// The session of a sign-in as a change of the password spares it.
+pub(crate) fn spared_of(signed_in: &SignedIn) -> (SessionId, Timestamp) {
+    (signed_in.session.id.clone(), signed_in.session.created_at)
 }
 
 /// Does the same so many times at once.
@@ -139,13 +172,13 @@ impl Stage {
     pub(crate) async fn change_password(
         &self,
         account: &(User, PasswordHash),
-        spared: &SessionId,
+        spared: &SignedIn,
         current: &str,
         new: &str,
     ) -> PasswordChange {
         let change = NewPasswordOf {
             account: account.clone(),
-            spared: spared.clone(),
+            spared: spared_of(spared),
             current: typed(current),
             new: chosen(new),
             origin: Origin::default(),

@@ -8,6 +8,7 @@ use crate::hashes;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::StreamExt;
 use futures::stream;
+use jiff::Timestamp;
 use sojourn::core::clock::{self, Clock, ManualClock, SharedClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{self, UserId};
@@ -101,7 +102,10 @@ async fn a_new_account_is_what_was_signed_up_with() {
     let outcome = users::sign_up(&users, &shared, &ids, email("Ann@Example.com"), chosen(PASSWORD), deadline);
     let SignUp::Created(made) = outcome.await.unwrap() else { panic!("the address was free") };
     assert_eq!(made.email.as_str(), "ann@example.com");
-    assert_eq!((made.created_at, made.token_version, made.roles.len()), (clock.now(), 0, 0));
+    assert_eq!(
+        (made.created_at, made.ended_before, made.roles.len()),
+        (clock.now(), Timestamp::UNIX_EPOCH, 0)
+    );
     let (stored, _) = users.credentials(&email("ann@example.com")).await.unwrap().unwrap();
     assert_eq!(stored, made);
 }
@@ -219,11 +223,11 @@ async fn granting_twice_is_granting_once() {
     let second = settled(roles(&store).grant(&ann.id, Role::Operator)).await;
     assert_eq!(first.roles, BTreeSet::from([Role::Operator]));
     assert_eq!(first, second);
-    assert_eq!(first.token_version, 0, "a new role takes nothing away from older tokens");
+    assert_eq!(first.ended_before, Timestamp::UNIX_EPOCH, "a new role ends no session");
 }
 
 #[tokio::test]
-async fn a_withdrawal_raises_the_token_version_once() {
+async fn a_withdrawal_ends_the_sessions_of_before_once() {
     let store = Store::start();
     let users = users(&store);
     let ann = new_user(&users, "ann@example.com").await;
@@ -236,7 +240,7 @@ async fn a_withdrawal_raises_the_token_version_once() {
     let second = roles(&store).withdraw(&ann.id, Role::Operator, Deadline::after(LONG_ENOUGH)).await.unwrap();
     let RoleChange::Settled(second) = second else { panic!("no session ended: {second:?}") };
     assert!(first.roles.is_empty());
-    assert_eq!(first.token_version, 1);
+    assert!(first.ended_before > Timestamp::UNIX_EPOCH);
     assert_eq!(first, second);
 }
 
@@ -251,14 +255,15 @@ async fn of_many_withdrawals_at_once_one_counts() {
         .collect()
         .await;
     assert!(grants.iter().all(|user| user.roles.contains(&Role::Operator)));
-    let versions: HashSet<u64> = stream::iter(0..20)
+    let instants: HashSet<Timestamp> = stream::iter(0..20)
         .map(|_| async {
-            settled(roles.withdraw(&ann.id, Role::Operator, Deadline::after(LONG_ENOUGH))).await.token_version
+            settled(roles.withdraw(&ann.id, Role::Operator, Deadline::after(LONG_ENOUGH))).await.ended_before
         })
         .buffer_unordered(20)
         .collect()
         .await;
-    assert_eq!(versions, HashSet::from([1]));
+    assert_eq!(instants.len(), 1);
+    assert!(!instants.contains(&Timestamp::UNIX_EPOCH));
 }
 
 #[tokio::test]

@@ -23,9 +23,7 @@ use sojourn::files::exports::{
     Export, ExportMessage, ExportRequest, PART_BYTES, S3Results, WorkError, Worker,
 };
 use sojourn::identity::principal::Principal;
-use sojourn::identity::sessions::{
-    self, RefreshToken, SESSION_LIFETIME, Session, SessionCookie, SessionRows,
-};
+use sojourn::identity::sessions::{self, SESSION_LIFETIME, Session, SessionCookie, SessionRows};
 use sojourn::platform::dynamo::{Item, Transaction, read_rows, text};
 use sojourn::platform::queue::{NotSent, Queue};
 use sojourn_local::services::faults::{Effect, Faults, Rule, RuleId, When};
@@ -206,22 +204,19 @@ impl Stage {
     /// The customer, whose session is live.
     fn caller(&self) -> Principal {
         let id: SessionId = ids::random().next();
-        let cookie = SessionCookie::generate(id.clone(), self.customer.clone(), 0, BTreeSet::new()).unwrap();
+        let cookie = SessionCookie::generate(id.clone(), self.customer.clone(), BTreeSet::new()).unwrap();
         let now = self.clock.now();
         let session = Session {
             user_id: self.customer.clone(),
-            token_version: 0,
             created_at: now,
             last_activity: now,
             idle_timeout: "24".parse().unwrap(),
             expires_at: now + SESSION_LIFETIME,
-            revoked_at: None,
             region: "local".to_owned(),
-            tokens: RefreshToken::generate(id.clone()).unwrap().family(),
             cookie_hash: cookie.hash(),
             id,
         };
-        let rows = SessionRows { session: Some(session), token_version: 0 };
+        let rows = SessionRows { session: Some(session), ..SessionRows::default() };
         sessions::check(&cookie.credential(), &rows, now).unwrap()
     }
 

@@ -10,14 +10,14 @@ use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids;
 use sojourn::identity::sessions::{
-    ACTIVITY_RESOLUTION, Exchange, FIRST_VERSION, RefreshToken, Replaced, Session, SessionCookie,
-    SessionError, SessionReader, SessionStore,
+    ACTIVITY_RESOLUTION, Exchange, FIRST_VERSION, Replaced, Session, SessionCookie, SessionError,
+    SessionReader, SessionRows, SessionStore,
 };
 use sojourn::platform::dynamo::{Item, RowKey, RowRead, text};
 use sojourn::platform::tables;
 use sojourn_local::services::faults::{Effect, Rule};
 
-use crate::stage::{Stage, is_live, sealed, session_of, warm_up};
+use crate::stage::{Stage, create, is_live, sealed, session_of, warm_up};
 
 /// Readers at once.
 const READERS: usize = 16;
@@ -65,7 +65,7 @@ conformance! {
         for store in [stage.store(), stage.store()] {
             for _ in 0..3 {
                 let rows = store.read(&session.id, &session.user_id).await.unwrap();
-                assert_eq!((rows.session.as_ref(), rows.token_version), (Some(&session), 0));
+                assert_eq!(rows, SessionRows { session: Some(session.clone()), ..SessionRows::default() });
             }
         }
     }
@@ -75,7 +75,7 @@ conformance! {
         for _ in 0..3 {
             assert_eq!(store.read(&session.id, &session.user_id).await.unwrap().session, None);
         }
-        store.create(&session, &sealed(FIRST_VERSION)).await.unwrap();
+        create(&store, &session).await.unwrap();
         assert!(is_live(&store, &session).await, "not having been there is not remembered");
     }
 
@@ -84,7 +84,7 @@ conformance! {
         let session = stage.session(&store).await;
         let mut thief = session_of(ids::random().next());
         thief.id = session.id.clone();
-        assert!(matches!(store.create(&thief, &sealed(FIRST_VERSION)).await, Err(SessionError::Store(_))));
+        assert!(matches!(create(&store, &thief).await, Err(SessionError::Store(_))));
         let rows = stage.store().read(&session.id, &session.user_id).await.unwrap();
         assert_eq!(rows.session, Some(session));
     }
@@ -102,7 +102,7 @@ conformance! {
         assert!(!is_live(&stage.store(), &session).await, "nor by one that starts now");
     }
 
-    async fn a_raised_version_ends_all_sessions_of_its_user_and_nobody_elses(stage: &Stage) {
+    async fn the_end_of_all_sessions_of_a_user_ends_nobody_elses(stage: &Stage) {
         let (writer, reader) = (stage.store(), stage.store());
         let (first, other) = (stage.session(&writer).await, stage.session(&writer).await);
         let user = first.user_id.clone();
@@ -119,11 +119,17 @@ conformance! {
 
     async fn of_two_payloads_for_one_version_one_is_written_and_read_by_every_other_store(stage: &Stage) {
         let (writer, reader) = (stage.store(), stage.store());
-        let session = stage.session(&writer).await;
+        let mut session = session_of(ids::random().next());
+        let (id, user) = (session.id.clone(), session.user_id.clone());
+        let cookie = SessionCookie::generate(id, user, BTreeSet::new()).unwrap();
+        session.cookie_hash = cookie.hash();
+        create(&writer, &session).await.unwrap();
         warm_up(stage, &reader, &session).await;
         let (next, now) = (sealed(FIRST_VERSION + 1), SystemClock.now());
+        let caller = writer.check(&cookie.credential()).await.unwrap();
+        let rows = writer.read(&session.id, &session.user_id).await.unwrap();
         for (payload, outcome) in [(&next, Replaced::Done), (&sealed(9), Replaced::Overtaken)] {
-            let replaced = writer.replace_payload(&session.id, FIRST_VERSION, payload, now).await.unwrap();
+            let replaced = writer.replace_payload(&caller, &rows, payload, now).await.unwrap();
             assert_eq!(replaced, outcome);
         }
         for store in [&reader, &writer] {
@@ -131,7 +137,7 @@ conformance! {
             assert_eq!((rows.session.unwrap().last_activity, read), (now, Some(next.clone())));
         }
         stage.revoke(&writer, &session).await;
-        let late = reader.replace_payload(&session.id, next.version, &sealed(9), now).await.unwrap();
+        let late = reader.replace_payload(&caller, &rows, &sealed(FIRST_VERSION + 2), now).await.unwrap();
         assert_eq!(late, Replaced::Ended);
     }
 
@@ -139,10 +145,10 @@ conformance! {
         let store = stage.store();
         let mut session = session_of(ids::random().next());
         let (id, user) = (session.id.clone(), session.user_id.clone());
-        let cookie = SessionCookie::generate(id, user, 0, BTreeSet::new()).unwrap();
+        let cookie = SessionCookie::generate(id, user, BTreeSet::new()).unwrap();
         let caller = cookie.credential();
         session.cookie_hash = cookie.hash();
-        store.create(&session, &sealed(FIRST_VERSION)).await.unwrap();
+        create(&store, &session).await.unwrap();
         let read = async |name: &str| {
             let key = Item::from([("customerId".to_owned(), text(name))]);
             let row = RowKey { table: tables::CARTS.logical_id, key };
@@ -171,17 +177,51 @@ conformance! {
         }
     }
 
-    async fn rotated_tokens_are_seen_by_every_other_store(stage: &Stage) {
+    async fn an_exchange_is_seen_by_every_other_store_and_refused_after_the_end(stage: &Stage) {
         let (writer, reader) = (stage.store(), stage.store());
         let session = stage.session(&writer).await;
         warm_up(stage, &reader, &session).await;
-        let tokens = RefreshToken::generate(session.id.clone()).unwrap().family();
-        let (from, now) = (&session.tokens.current_hash, SystemClock.now());
-        assert_eq!(writer.rotate(&session.id, from, &tokens, now).await.unwrap(), Exchange::Done);
+        let rows = writer.read(&session.id, &session.user_id).await.unwrap();
+        let now = session.last_activity + Duration::from_secs(1);
+        let exchange = async |number| writer.exchange(&rows, &session, number, now).await.unwrap();
+        assert_eq!(exchange(1).await, Exchange::Done);
+        assert_eq!(exchange(1).await, Exchange::Overtaken, "its number is written already");
         let seen = async || {
-            reader.read(&session.id, &session.user_id).await.unwrap().session.unwrap().tokens == tokens
+            let read = reader.read(&session.id, &session.user_id).await.unwrap();
+            read.session.unwrap().last_activity == now
         };
         until_seen(&writer, &session, seen).await;
+        let (_, latest) = reader.rows().read_chain(&session.id, &session.user_id).await.unwrap();
+        assert_eq!(latest, 1);
+        stage.revoke(&writer, &session).await;
+        assert_eq!(exchange(2).await, Exchange::Ended);
+        assert!(!is_live(&reader, &session).await);
+    }
+
+    async fn a_session_is_spared_for_every_other_store_until_all_are_ended_again(stage: &Stage) {
+        let (writer, reader) = (stage.store(), stage.store());
+        let spared = stage.session(&writer).await;
+        let other = stage.session_of(&writer, spared.user_id.clone()).await;
+        for session in [&spared, &other] {
+            warm_up(stage, &reader, session).await;
+        }
+        stage.end_all_but(&writer, &spared).await;
+        for _ in 0..3 {
+            assert!(is_live(&reader, &spared).await && !is_live(&reader, &other).await);
+        }
+        warm_up(stage, &reader, &spared).await;
+        stage.revoke_all(&writer, &spared.user_id).await;
+        assert!(!is_live(&reader, &spared).await);
+    }
+
+    async fn a_session_that_arrives_late_is_read_at_once(stage: &Stage) {
+        let (store, session) = (stage.store(), session_of(ids::random().next()));
+        let rows = store.read(&session.id, &session.user_id).await.unwrap();
+        assert_eq!(rows, SessionRows::default());
+        assert_eq!(store.exchange(&rows, &session, 1, session.last_activity).await.unwrap(), Exchange::Done);
+        assert!(is_live(&stage.store(), &session).await && is_live(&store, &session).await);
+        let again = store.exchange(&rows, &session, 2, session.last_activity).await.unwrap();
+        assert_eq!(again, Exchange::Overtaken, "a row that is there is not written from a token");
     }
 
     async fn activity_is_stamped_once_a_minute_and_seen_by_every_other_store(stage: &Stage) {

@@ -24,7 +24,7 @@ async fn a_session_in_use_is_not_read_from_dynamodb() {
     let session = stage.session(&one).await;
     warm_up(&stage, &one, &session).await;
     warm_up(&stage, &other, &session).await;
-    assert_eq!(keys(&stage).len(), 2, "the session and its user's version");
+    assert_eq!(keys(&stage).len(), 2, "of the session and of its user");
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn what_is_no_copy_is_not_believed_and_does_not_stay() {
     warm_up(&stage, &store, &session).await;
 }
 
-/// The copies of a session and of its user's version: their names and values.
+/// The copies of a session and of its user: their names and values.
 async fn copies_of(stage: &Stage, store: &SessionStore, session: &Session) -> [(String, String); 2] {
     warm_up(stage, store, session).await;
     [session.id.as_str(), session.user_id.as_str()].map(|id| {

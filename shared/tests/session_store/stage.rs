@@ -9,10 +9,13 @@ use sojourn::core::env::Env;
 use sojourn::core::ids::{self, SessionId, UserId};
 use sojourn::identity::sessions::redis::{CopyKey, CopyTerms};
 use sojourn::identity::sessions::{
-    FIRST_VERSION, RefreshToken, Revocation, SESSION_LIFETIME, SealedPayload, Session, SessionCookie,
+    FIRST_VERSION, Revocation, SESSION_LIFETIME, SealedPayload, Session, SessionCookie, SessionError,
     SessionReader, SessionRevoker, SessionStore,
 };
+use sojourn::identity::users::dynamo::{DynamoPasswords, DynamoUsers};
+use sojourn::identity::users::{PasswordHash, PasswordUpdate, User};
 use sojourn::platform::redis::RedisClient;
+use sojourn_testing::sign_ins::new_user;
 use sojourn_testing::{RedisServer, Store};
 
 /// Copies that last longer than any test: what is seen in time was not seen because a copy lapsed.
@@ -84,7 +87,7 @@ impl Stage {
 
     pub(crate) async fn session_of(&self, store: &SessionStore, user: UserId) -> Session {
         let session = session_of(user);
-        store.create(&session, &sealed(FIRST_VERSION)).await.unwrap();
+        create(store, &session).await.unwrap();
         session
     }
 
@@ -104,6 +107,18 @@ impl Stage {
         self.revoker(store).revoke_all(user, Deadline::after(DEADLINE)).await.unwrap();
     }
 
+    /// Ends all sessions of the session's user but that one, as a change of the password does.
+    pub(crate) async fn end_all_but(&self, store: &SessionStore, spared: &Session) {
+        let users = DynamoUsers::from_env(self.dynamodb.client.clone(), &self.dynamodb.env).unwrap();
+        let user = User { id: spared.user_id.clone(), ..new_user(spared.created_at) };
+        let (hash, deadline) = (PasswordHash::of_nobody(), Deadline::after(DEADLINE));
+        users.create(&user, &hash, deadline).await.unwrap();
+        let passwords = DynamoPasswords::new(users, self.revoker(store));
+        let spared = (spared.id.clone(), spared.created_at);
+        let update = passwords.replace(&user, &hash, &hash, &spared, deadline).await.unwrap();
+        assert_eq!(update, PasswordUpdate::Done);
+    }
+
     fn revoker(&self, store: &SessionStore) -> SessionRevoker {
         SessionRevoker::from_env(store.clone(), &self.dynamodb.env, ids::random()).unwrap()
     }
@@ -118,6 +133,11 @@ impl Stage {
     }
 }
 
+/// Stores a new session of a user whose sessions were never ended.
+pub(crate) async fn create(store: &SessionStore, session: &Session) -> Result<(), SessionError> {
+    store.create(session, &sealed(FIRST_VERSION), Timestamp::UNIX_EPOCH).await
+}
+
 /// A payload at this version. No store can open one, so that any bytes do.
 pub(crate) fn sealed(version: u64) -> SealedPayload {
     SealedPayload { version, bytes: format!("sealed {version}").into_bytes() }
@@ -127,18 +147,15 @@ pub(crate) fn session_of(user_id: UserId) -> Session {
     let id: SessionId = ids::random().next();
     let now = SystemClock.now();
     let expires_at = Timestamp::from_second((now + SESSION_LIFETIME).as_second()).unwrap();
-    let cookie = SessionCookie::generate(id.clone(), user_id.clone(), 0, std::collections::BTreeSet::new());
+    let cookie = SessionCookie::generate(id.clone(), user_id.clone(), std::collections::BTreeSet::new());
     Session {
-        tokens: RefreshToken::generate(id.clone()).unwrap().family(),
         cookie_hash: cookie.unwrap().hash(),
         id,
         user_id,
-        token_version: 0,
         created_at: now,
         last_activity: now,
         expires_at,
         idle_timeout: "24".parse().unwrap(),
-        revoked_at: None,
         region: "local".to_owned(),
     }
 }

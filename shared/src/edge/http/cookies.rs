@@ -66,7 +66,7 @@ mod tests {
 
     fn fresh() -> SessionCookie {
         let ids = ids::random();
-        SessionCookie::generate(ids.next(), ids.next(), 0, BTreeSet::new()).unwrap()
+        SessionCookie::generate(ids.next(), ids.next(), BTreeSet::new()).unwrap()
     }
 
     /// The session cookies of an event with these cookies.

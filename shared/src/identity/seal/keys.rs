@@ -11,6 +11,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -24,6 +26,9 @@ use crate::platform::telemetry::chain;
 
 /// Size of a key: 256 bits.
 const KEY_BYTES: usize = 32;
+
+/// What the key for codes is derived for (RFC 5869, `info`). No other key is derived for the same.
+const CODE_KEY_INFO: &[u8] = b"sojourn code";
 
 /// How often a process reads the keys again at most. A key that was removed too early is met with every request, and each
 /// of these must not become a call of Secrets Manager. Short, because Secrets Manager is eventually consistent: the first
@@ -87,6 +92,7 @@ pub(super) struct Set {
 pub(super) struct SealingKey {
     kid: Kid,
     cipher: RandomizedNonceKey,
+    code_key: hmac::Key,
 }
 
 impl SealingKey {
@@ -96,6 +102,11 @@ impl SealingKey {
 
     pub(super) fn cipher(&self) -> &RandomizedNonceKey {
         &self.cipher
+    }
+
+    /// Derived from the key itself. One key is never used by two algorithms.
+    pub(super) fn code_key(&self) -> &hmac::Key {
+        &self.code_key
     }
 }
 
@@ -219,6 +230,11 @@ impl Jwk {
             return Err(wrong_size());
         }
         let cipher = RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| wrong_size())?;
-        Ok(SealingKey { kid: Kid::new(self.kid).ok_or(InvalidKeys::Kid)?, cipher })
+        let code_key = Salt::new(HKDF_SHA256, &[])
+            .extract(&bytes)
+            .expand(&[CODE_KEY_INFO], hmac::HMAC_SHA256)
+            .map_err(|_| wrong_size())?
+            .into();
+        Ok(SealingKey { kid: Kid::new(self.kid).ok_or(InvalidKeys::Kid)?, cipher, code_key })
     }
 }

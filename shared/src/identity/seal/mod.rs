@@ -25,6 +25,8 @@
 //! Rotation: the new key is put in front of the old one. Processes that run go on with the old one until they meet a value of
 //! the new one, and read the keys again then ([`SealingKeys::fetch`]). The old key goes when nothing is left that it sealed.
 //!
+//! [`SealingKeys::sign`] proves a text that is no secret, without sealing it ([`Code`]).
+//!
 //! Limits: with random nonces a key is good for 2^32 values (SP 800-38D, section 8.3), 136 years at one a second.
 //! The length of a value shows. Nothing tells an old value from a new one, unless the context does.
 
@@ -36,11 +38,13 @@ use flate2::bufread::{GzDecoder, GzEncoder};
 
 use envelope::{Envelope, Packing};
 
+mod code;
 mod envelope;
 mod keys;
 #[cfg(test)]
 mod tests;
 
+pub use code::Code;
 pub use keys::{InvalidKeys, REREAD_INTERVAL, SealingKeys};
 
 /// Most plain bytes of one value. Sixteen sealed values fit into a DynamoDB item even if none of them shrinks; and

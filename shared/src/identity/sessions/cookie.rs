@@ -8,11 +8,14 @@
 //! (`HttpOnly`), it never travels in clear text (`Secure`), and other sites' requests carry it only when a user follows
 //! a link (`SameSite=Lax`).
 //!
-//! 1. Its value is `<session id>.<user id>.<token version>.<roles joined by +>.<256 random bits, base64url>`. It says
+//! 1. Its value is `<session id>.<user id>.<roles joined by +>.<256 random bits, base64url>`. It says
 //!    who is calling, so that a function's own reads need not wait for the session's row.
 //! 2. What it says is believed only when the row holds the hash of the *whole* value: a changed role changes the hash.
 //!    [`SessionCookie::credential`] is therefore a claim until [`check`](super::check) has seen the row, as every
 //!    function does before it tells or changes anything.
+//! 3. A region that does not have the row yet refuses the cookie (401). The page then shows its refresh token, if it has one.
+//!    A refresh token carries the hash of the cookie, so the region writes the row and accepts the cookie from then on
+//!    ([`crate::identity::sign_in`]). A browser without a refresh token waits for replication, about a second.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -90,7 +93,6 @@ const RANDOM_BYTES: usize = 32;
 pub struct SessionCookie {
     session_id: SessionId,
     user_id: UserId,
-    token_version: u64,
     roles: BTreeSet<Role>,
     random: Redacted<[u8; RANDOM_BYTES]>,
 }
@@ -100,20 +102,18 @@ impl SessionCookie {
     pub fn generate(
         session_id: SessionId,
         user_id: UserId,
-        token_version: u64,
         roles: BTreeSet<Role>,
     ) -> Result<Self, NoEntropy> {
-        Ok(Self { session_id, user_id, token_version, roles, random: Redacted::new(random::bytes()?) })
+        Ok(Self { session_id, user_id, roles, random: Redacted::new(random::bytes()?) })
     }
 
     /// The text for the browser.
     pub fn expose(&self) -> String {
         let roles: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
         format!(
-            "{}.{}.{}.{}.{}",
+            "{}.{}.{}.{}",
             self.session_id,
             self.user_id,
-            self.token_version,
             roles.join("+"),
             URL_SAFE_NO_PAD.encode(self.random.expose())
         )
@@ -126,13 +126,7 @@ impl SessionCookie {
 
     /// Who the cookie says is calling; proven by the session's row and by nothing else.
     pub fn credential(&self) -> Credential {
-        Credential::of_cookie(
-            self.user_id.clone(),
-            self.session_id.clone(),
-            self.token_version,
-            self.roles.clone(),
-            self.hash(),
-        )
+        Credential::of_cookie(self.user_id.clone(), self.session_id.clone(), self.roles.clone(), self.hash())
     }
 }
 
@@ -145,7 +139,6 @@ impl FromStr for SessionCookie {
         let cookie = Self {
             session_id: part()?.parse().map_err(|_| InvalidSecret)?,
             user_id: part()?.parse().map_err(|_| InvalidSecret)?,
-            token_version: part()?.parse().map_err(|_| InvalidSecret)?,
             roles: roles(part()?)?,
             random: random_part(part()?)?,
         };

@@ -1,71 +1,69 @@
-//! Sessions in DynamoDB: a row each, a row for the sealed payload of each, and a row for each user's token version.
+//! Sessions in DynamoDB: several small rows for each, and one for each user and region.
 //!
-//! | attribute of a session | |
-//! |---|---|
-//! | `sessionId` | key, `ses_…` |
-//! | `userId`, `ver` | whose, and the token version it was issued with |
-//! | `createdAt`, `lastActivity`, `revokedAt?` | RFC 3339 |
-//! | `expiresAt` | TTL, epoch seconds |
-//! | `idleSeconds` | after how much idle time it ends earlier |
-//! | `region` | where it began |
-//! | `tokens` | hashes of its refresh tokens |
-//! | `cookieHash` | SHA-256, base64url |
+//! | row | key `sessionId` | attributes | written |
+//! |---|---|---|---|
+//! | session | `ses_…` | `userId`, `createdAt`, `lastActivity` (RFC 3339), `idleSeconds`, `region`, `cookieHash` (SHA-256, base64url) | at sign-in; `lastActivity` later |
+//! | payload | `ses_…#payload` | `owner`, `payload` (sealed, [`SealedPayload`]), `version` | by changes of preferences |
+//! | end | `ses_…#end` | `endedAt` | once |
+//! | spared | `ses_…#spared` | `sparedAt` | by changes of the password |
+//! | refreshes | `ses_…#refresh#<region>` | `number`: that of the latest refresh token the region has handed out | by that region; only rises |
+//! | all ended | `usr_…#all-ended#<region>` | `endedBefore` (RFC 3339) | by that region; only rises |
 //!
-//! | attribute of a payload | |
-//! |---|---|
-//! | `sessionId` | key: the session's id and `#payload` |
-//! | `owner` | the user's id |
-//! | `payload`, `version` | sealed bytes ([`SealedPayload`]); the submodule reads them |
-//! | `expiresAt` | TTL: the session's |
+//! All but the last have `expiresAt` (TTL, epoch seconds): the session and its payload that of the session, the others a
+//! later one, so that they outlive the session in all regions. The last one never expires.
 //!
-//! | attribute of a token version | |
-//! |---|---|
-//! | `sessionId` | key: the user's id, `usr_…` |
-//! | `ver` | only rises; no row is 0. Never expires |
-//!
-//! Payloads and token versions have no `userId`, so that the index `byUser` lists sessions only.
-//!
-//! [`keys`] and [`parse`] are for functions that read the rows in a `BatchGetItem` of their own; they must ask for this
-//! table with `ConsistentRead`.
+//! The session alone has `userId`, so that the index `byUser` lists sessions only. Of `sparedAt` the last writer wins. If it is the
+//! lower value of two, the session ends too early and never too late.
 
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use aws_sdk_dynamodb::types::{
+    ConditionCheck, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ACTIVITY_RESOLUTION, IdleTimeout, SealedPayload, SecretHash, Session, SessionError, SessionReader,
-    SessionRows, TokenFamily,
+    ACTIVITY_RESOLUTION, END_OUTLIVES, IdleTimeout, SESSION_LIFETIME, SealedPayload, SecretHash, Session,
+    SessionError, SessionReader, SessionRows,
 };
-use crate::core::date_time::{as_rfc3339, rfc3339};
+use crate::core::date_time::{self, as_rfc3339, rfc3339};
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{SessionId, UserId};
 use crate::core::retry::Backoff;
 use crate::platform::dynamo::{
-    Actions, DynamoError, Item, RowKey, Rows, Transaction, WriteOutcome, read_rows, text,
+    Actions, AttributeValue, Change, DynamoError, Item, RowKey, Rows, Transaction, WriteOutcome, number,
+    read_rows, text,
 };
-use crate::platform::tables;
+use crate::platform::{aws, tables};
 
+mod chain;
 mod list;
 mod payload;
-mod rotate;
 
+pub use chain::Exchange;
 pub use list::ListedSession;
 pub use payload::{Replaced, parse_payload, payload_key};
-pub use rotate::Exchange;
 
-/// A new session never replaces another: two sign-ins with one id would share its rows.
+/// A row that is put never replaces another: two sign-ins with one id would share their rows, and an end is never changed.
 const IS_NEW: &str = "attribute_not_exists(sessionId)";
 
 /// Only a session that is there is stamped, and once a minute: of many requests at once the first one writes.
 /// `lastActivity` has a fixed width, so that text compares as time does.
-///
-/// `revokedAt` is not asked for: a policy that lets an update name an attribute lets it remove that too. A stamp that
-/// meets a revocation leaves it in force.
 const IS_QUIET: &str = "attribute_exists(sessionId) AND lastActivity <= :due";
+
+/// Stamps a session as in use, in a transaction with another write. A stamp never makes a row.
+const STAMP: Change =
+    Change { update: "SET lastActivity = :now", condition: Some("attribute_exists(sessionId)"), names: &[] };
+
+/// The session has no end.
+pub(super) const HAS_NO_END: &str = "attribute_not_exists(sessionId)";
+
+/// In this region nobody has ended all sessions of the user since the account was read. Otherwise the password that was verified may
+/// be an old one.
+const NOT_ENDED_SINCE: &str = "attribute_not_exists(endedBefore) OR endedBefore <= :known";
 
 /// How long rows are asked for again that DynamoDB left out of its answer. The invocation's own deadline cuts in earlier.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -75,12 +73,17 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct DynamoSessions {
     client: Client,
     table: String,
+    region: String,
+    /// The others.
+    peers: Vec<String>,
 }
 
 impl DynamoSessions {
-    /// Sessions in the table that `SESSIONS_TABLE` names.
+    /// Sessions in the table that `SESSIONS_TABLE` names, as the region `AWS_REGION` writes them and as the regions of
+    /// `PEER_REGIONS` do.
     pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
-        Ok(Self { client, table: tables::SESSIONS.name(env)? })
+        let (region, peers) = (aws::region(env)?, aws::peer_regions(env));
+        Ok(Self { client, table: tables::SESSIONS.name(env)?, region, peers })
     }
 
     /// The table's name, for batch reads.
@@ -89,37 +92,72 @@ impl DynamoSessions {
     }
 }
 
+fn key_of(name: impl Into<String>) -> Item {
+    Item::from([(tables::SESSIONS.key.hash.to_owned(), text(name))])
+}
+
 /// The key of a session's row.
 pub fn key(id: &SessionId) -> Item {
-    Item::from([(tables::SESSIONS.key.hash.to_owned(), text(id.as_str()))])
+    key_of(id.as_str())
 }
 
-/// The key of a user's token version.
-pub fn version_key(user: &UserId) -> Item {
-    Item::from([(tables::SESSIONS.key.hash.to_owned(), text(user.as_str()))])
+/// The key of a session's end.
+pub fn end_key(id: &SessionId) -> Item {
+    key_of(format!("{id}#end"))
 }
 
-/// The keys of the rows that a session of `user` is checked with.
-pub fn keys(id: &SessionId, user: &UserId) -> [Item; 2] {
-    [key(id), version_key(user)]
+/// The key of the row of a spared session.
+pub fn spared_key(id: &SessionId) -> Item {
+    key_of(format!("{id}#spared"))
 }
 
-/// Reads the rows that [`keys`] asked for, in any order; absent ones are absent.
-pub fn parse(items: Vec<Item>) -> Result<SessionRows, DynamoError> {
+/// The key of the instant up to which all sessions of a user have ended, as `region` knows it.
+pub fn all_ended_key(user: &UserId, region: &str) -> Item {
+    key_of(format!("{user}#all-ended#{region}"))
+}
+
+/// What a row of the table is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RowKind {
+    Session,
+    Payload,
+    End,
+    Spared,
+    Refreshes,
+    AllEnded,
+}
+
+/// The name that is a row's key.
+fn name_of(row: &Item) -> &str {
+    row.get(tables::SESSIONS.key.hash).and_then(|name| name.as_s().ok()).map_or("", String::as_str)
+}
+
+fn kind_of(row: &Item) -> Option<RowKind> {
+    Some(match name_of(row).split('#').nth(1) {
+        None => RowKind::Session,
+        Some("payload") => RowKind::Payload,
+        Some("end") => RowKind::End,
+        Some("spared") => RowKind::Spared,
+        Some("refresh") => RowKind::Refreshes,
+        Some("all-ended") => RowKind::AllEnded,
+        Some(_) => return None,
+    })
+}
+
+/// Reads the rows that [`DynamoSessions::keys`] asked for, in any order; absent ones are absent. Rows of other kinds are
+/// left out.
+fn parse(items: &[Item]) -> Result<SessionRows, DynamoError> {
     let mut rows = SessionRows::default();
     for item in items {
-        if is_session(&item) {
-            rows.session = Some(parse_session(item)?);
-        } else {
-            rows.token_version = parse_version(item)?;
+        match kind_of(item) {
+            Some(RowKind::Session) => rows.session = Some(parse_session(item.clone())?),
+            Some(RowKind::End) => rows.has_end = true,
+            Some(RowKind::Spared) => rows.spared_at = instant(item, "sparedAt")?,
+            Some(RowKind::AllEnded) => rows.ended_before = rows.ended_before.max(parse_all_ended(item)?),
+            Some(RowKind::Payload | RowKind::Refreshes) | None => {}
         }
     }
     Ok(rows)
-}
-
-/// Tells a session's row from a token version and from a payload.
-fn is_session(item: &Item) -> bool {
-    item.contains_key("userId")
 }
 
 /// Reads a session's row.
@@ -129,11 +167,22 @@ pub fn parse_session(item: Item) -> Result<Session, DynamoError> {
     row.try_into()
 }
 
-/// Reads a token version's row.
-pub fn parse_version(item: Item) -> Result<u64, DynamoError> {
-    let row: VersionRow = serde_dynamo::from_item(item)
-        .map_err(|error| DynamoError::unreadable("read", "a token version", error))?;
-    Ok(row.ver)
+/// Reads the instant up to which all sessions of a user have ended.
+pub fn parse_all_ended(row: &Item) -> Result<Timestamp, DynamoError> {
+    instant(row, "endedBefore")
+}
+
+fn instant(row: &Item, attribute: &str) -> Result<Timestamp, DynamoError> {
+    let unreadable =
+        || DynamoError::unreadable("read", name_of(row), format!("it has no instant {attribute}"));
+    let at = row.get(attribute).and_then(|at| at.as_s().ok()).ok_or_else(unreadable)?;
+    date_time::parse(at).map_err(|error| DynamoError::unreadable("read", name_of(row), error))
+}
+
+/// The `expiresAt` of what must outlive a session that has not ended by `now`.
+pub(super) fn outliving_expiry(now: Timestamp) -> AttributeValue {
+    let seconds = (SESSION_LIFETIME + END_OUTLIVES).as_secs();
+    number(i128::from(now.as_second()) + i128::from(seconds))
 }
 
 impl DynamoSessions {
@@ -149,8 +198,54 @@ impl DynamoSessions {
         Ok(TransactWriteItem::builder().put(put).build())
     }
 
-    /// The rows that a session of `user` is checked with, and `others` in the same call. Rows that may be torn are read
-    /// once more.
+    /// An action of a transaction that writes nothing and refuses it unless `condition` holds for the row `key`.
+    pub(super) fn require<const N: usize>(
+        &self,
+        key: Item,
+        condition: &str,
+        values: [(&str, AttributeValue); N],
+    ) -> Result<TransactWriteItem, DynamoError> {
+        let values = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let check = ConditionCheck::builder()
+            .table_name(&self.table)
+            .set_key(Some(key))
+            .condition_expression(condition)
+            // DynamoDB refuses an empty map.
+            .set_expression_attribute_values((N > 0).then_some(values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| DynamoError::unreadable("build", self.table.as_str(), error))?;
+        Ok(TransactWriteItem::builder().condition_check(check).build())
+    }
+
+    /// Puts the end of a session, unless it has one.
+    pub(super) fn put_end(&self, id: &SessionId, now: Timestamp) -> Result<TransactWriteItem, DynamoError> {
+        let mut row = end_key(id);
+        row.insert("endedAt".to_owned(), text(rfc3339(now)));
+        row.insert(tables::EXPIRES_AT.to_owned(), outliving_expiry(now));
+        self.put_new(row)
+    }
+
+    /// The key of this region's own row with the instant up to which all sessions of a user have ended.
+    pub(super) fn own_all_ended_key(&self, user: &UserId) -> Item {
+        all_ended_key(user, &self.region)
+    }
+
+    /// The keys of the rows that tell up to which instant all sessions of a user have ended: one for each region.
+    pub(crate) fn all_ended_keys(&self, user: &str) -> impl Iterator<Item = Item> {
+        self.regions().map(move |region| key_of(format!("{user}#all-ended#{region}")))
+    }
+
+    fn regions(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.region).chain(&self.peers).map(String::as_str)
+    }
+
+    /// The keys of the rows that a session of `user` is checked with.
+    fn keys(&self, id: &SessionId, user: &UserId) -> Vec<Item> {
+        [key(id), end_key(id)].into_iter().chain(self.all_ended_keys(user.as_str())).collect()
+    }
+
+    /// The rows that a session of `user` is checked with, and `others` in the same call.
     pub(crate) async fn read_with(
         &self,
         id: &SessionId,
@@ -158,15 +253,40 @@ impl DynamoSessions {
         others: Vec<RowKey<'_>>,
         deadline: Deadline,
     ) -> Result<(SessionRows, Rows), DynamoError> {
-        let checked = || keys(id, user).map(|key| RowKey { table: &self.table, key });
-        let all = others.into_iter().chain(checked()).collect();
-        let mut rows = read_rows(&self.client, all, deadline).await?;
-        let mut session = parse(rows.take(&self.table))?;
-        if session.may_be_torn() {
-            let again = read_rows(&self.client, checked().into(), deadline).await?.take(&self.table);
-            session = parse(again)?;
+        let checked = self.keys(id, user).into_iter().map(|key| RowKey { table: &self.table, key });
+        let mut rows = read_rows(&self.client, others.into_iter().chain(checked).collect(), deadline).await?;
+        let session = parse(&rows.take(&self.table))?;
+        Ok((self.with_spared(session, id, deadline).await?, rows))
+    }
+
+    /// The same with further rows of this table, which come as they are, among the others.
+    async fn read_beside(
+        &self,
+        id: &SessionId,
+        user: &UserId,
+        further: impl IntoIterator<Item = Item>,
+        deadline: Deadline,
+    ) -> Result<(SessionRows, Vec<Item>), DynamoError> {
+        let keys = self.keys(id, user).into_iter().chain(further);
+        let keys = keys.map(|key| RowKey { table: &self.table, key }).collect();
+        let items = read_rows(&self.client, keys, deadline).await?.take(&self.table);
+        let session = self.with_spared(parse(&items)?, id, deadline).await?;
+        Ok((session, items))
+    }
+
+    /// The rows with the one that spares the session, if that decides.
+    async fn with_spared(
+        &self,
+        rows: SessionRows,
+        id: &SessionId,
+        deadline: Deadline,
+    ) -> Result<SessionRows, DynamoError> {
+        if !rows.may_be_spared() {
+            return Ok(rows);
         }
-        Ok((session, rows))
+        let key = RowKey { table: &self.table, key: spared_key(id) };
+        let spared = read_rows(&self.client, vec![key], deadline).await?.take(&self.table);
+        Ok(SessionRows { spared_at: parse(&spared)?.spared_at, ..rows })
     }
 
     /// The client, for what is read beside copies, and for revocations.
@@ -183,8 +303,7 @@ impl SessionReader for DynamoSessions {
 }
 
 impl DynamoSessions {
-    /// Sets `lastActivity` to `now`, unless the session is gone or somebody did within [`ACTIVITY_RESOLUTION`]. What else
-    /// the row says stays as it is: a session that is being revoked may be stamped, and is revoked.
+    /// Sets `lastActivity` to `now`, unless the session is gone or somebody did within [`ACTIVITY_RESOLUTION`].
     pub async fn touch(&self, id: &SessionId, now: Timestamp) -> Result<(), SessionError> {
         let due = now.checked_sub(ACTIVITY_RESOLUTION).unwrap_or(Timestamp::MIN);
         let request = self
@@ -204,14 +323,23 @@ impl DynamoSessions {
     }
 
     /// Stores a new session with its first payload. Both rows in one transaction: a session without a payload would have
-    /// no preferences to read or to change.
-    pub async fn create(&self, session: &Session, payload: &SealedPayload) -> Result<(), SessionError> {
+    /// no device. `ended_before` is what its user's account had when the password was verified.
+    ///
+    /// # Errors
+    /// [`SessionError::Busy`] if all sessions of the user were ended since. Nothing is stored then.
+    pub async fn create(
+        &self,
+        session: &Session,
+        payload: &SealedPayload,
+        ended_before: Timestamp,
+    ) -> Result<(), SessionError> {
         let target = format!("session {}", session.id);
-        let row: Item = serde_dynamo::to_item(SessionRow::from(session))
-            .map_err(|error| DynamoError::unreadable("TransactWriteItems", target.as_str(), error))?;
+        let key = self.own_all_ended_key(&session.user_id);
+        let known = [(":known", text(rfc3339(ended_before)))];
         let actions = Actions::from([
-            (SessionAction::Session, self.put_new(row)?),
+            (SessionAction::Session, self.put_session(session)?),
             (SessionAction::Payload, self.put_new(payload::new_row(session, payload))?),
+            (SessionAction::User, self.require(key, NOT_ENDED_SINCE, known)?),
         ]);
         let mut backoff = Backoff::within(Deadline::after(PATIENCE));
         loop {
@@ -220,17 +348,24 @@ impl DynamoSessions {
                 Transaction::Cancelled(reasons) => reasons,
             };
             if let Some(row) = reasons.row_refusing(&SessionAction::Session) {
-                // An earlier try wrote it, whose answer got lost: nobody else has the secret.
-                if parse_session(row.clone())?.tokens == session.tokens {
+                // An earlier try wrote it, whose answer got lost: nobody else has the cookie.
+                if parse_session(row.clone())?.cookie_hash == session.cookie_hash {
                     return Ok(());
                 }
                 let source = "another session has this id";
                 return Err(DynamoError::unreadable("TransactWriteItems", target, source).into());
             }
-            if !backoff.wait().await {
+            if reasons.row_refusing(&SessionAction::User).is_some() || !backoff.wait().await {
                 return Err(SessionError::Busy);
             }
         }
+    }
+
+    /// Stores a session's row, unless it is there.
+    fn put_session(&self, session: &Session) -> Result<TransactWriteItem, DynamoError> {
+        let row: Item = serde_dynamo::to_item(SessionRow::from(session))
+            .map_err(|error| DynamoError::unreadable("build", format!("session {}", session.id), error))?;
+        self.put_new(row)
     }
 }
 
@@ -239,6 +374,9 @@ impl DynamoSessions {
 enum SessionAction {
     Session,
     Payload,
+    End,
+    Refreshes,
+    User,
 }
 
 /// A session as it is stored, whole.
@@ -247,29 +385,15 @@ enum SessionAction {
 pub(super) struct SessionRow {
     session_id: SessionId,
     user_id: UserId,
-    ver: u64,
     #[serde(with = "as_rfc3339")]
     created_at: Timestamp,
     #[serde(with = "as_rfc3339")]
     last_activity: Timestamp,
     expires_at: i64,
     idle_seconds: IdleTimeout,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    revoked_at: Option<Instant>,
     region: String,
-    tokens: TokenFamily,
     cookie_hash: SecretHash,
 }
-
-#[derive(Debug, Serialize, Deserialize)]
-struct VersionRow {
-    ver: u64,
-}
-
-/// RFC 3339 where the attribute is optional.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-struct Instant(#[serde(with = "as_rfc3339")] Timestamp);
 
 impl TryFrom<SessionRow> for Session {
     type Error = DynamoError;
@@ -280,14 +404,11 @@ impl TryFrom<SessionRow> for Session {
         Ok(Self {
             id: row.session_id,
             user_id: row.user_id,
-            token_version: row.ver,
             created_at: row.created_at,
             last_activity: row.last_activity,
             expires_at,
             idle_timeout: row.idle_seconds,
-            revoked_at: row.revoked_at.map(|Instant(at)| at),
             region: row.region,
-            tokens: row.tokens,
             cookie_hash: row.cookie_hash,
         })
     }
@@ -298,14 +419,11 @@ impl From<&Session> for SessionRow {
         Self {
             session_id: session.id.clone(),
             user_id: session.user_id.clone(),
-            ver: session.token_version,
             created_at: session.created_at,
             last_activity: session.last_activity,
             expires_at: session.expires_at.as_second(),
             idle_seconds: session.idle_timeout,
-            revoked_at: session.revoked_at.map(Instant),
             region: session.region.clone(),
-            tokens: session.tokens.clone(),
             cookie_hash: session.cookie_hash.clone(),
         }
     }

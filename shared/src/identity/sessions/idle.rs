@@ -37,6 +37,16 @@ impl IdleTimeout {
         env.parse(Self::VARIABLE)
     }
 
+    /// The time-out in seconds.
+    pub(super) const fn seconds(self) -> u64 {
+        self.0
+    }
+
+    /// The time-out of a session that has begun, in seconds.
+    pub(super) const fn of_seconds(seconds: u64) -> Self {
+        Self(seconds)
+    }
+
     /// Whether it is over at `now` for somebody who was last active at `last_activity`.
     pub(super) fn is_over(self, last_activity: Timestamp, now: Timestamp) -> bool {
         let end = last_activity.checked_add(Duration::from_secs(self.0));

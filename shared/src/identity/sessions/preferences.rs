@@ -3,13 +3,16 @@
 //! A change is a JSON merge patch (RFC 7396), so that two devices, or two tabs, that change different members both succeed.
 //! Merging recurses as deep as the patch, so the depth of a patch is bounded.
 //!
-//! 1. The session's row and its user's token version are read in one call, the payload with them: the check
+//! 1. The rows of the check and the payload are read in one call: the check
 //!    ([`check`]) costs nothing of its own, and nothing is told or changed before it.
 //! 2. The patch is applied to what was read. The result is sealed as the next version and written on the condition that the
-//!    version is still the one that was read and the session is not revoked.
+//!    version is still the one that was read and the session has no end.
 //! 3. Somebody was faster: begin again at 1, after a wait with jitter, inside the request's deadline. So fifty patches of
 //!    different members at once all count. With preconditions, the version that is now read is not the client's any more,
 //!    and the patch is refused ([`PreferencesError::Stale`]).
+//!
+//! A session whose payload has not arrived from another region has the preferences of a new one, at version 0. If they are
+//! changed before it arrives, the change replaces it: of two writers of a payload in two regions the last one wins.
 //!
 //! A payload that is not what was sealed for this session is not used for anything: its session counts as ended. Each
 //! write seals with the first key, so a rotation needs nothing but time.
@@ -19,7 +22,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{PayloadError, Replaced, SessionError, SessionStore, check};
+use super::{Payload, PayloadError, Replaced, SealedPayload, SessionError, SessionStore, check};
 use crate::core::deadline::Deadline;
 use crate::core::precondition::{Current, EntityTag, Preconditions};
 use crate::core::retry::Backoff;
@@ -30,6 +33,9 @@ use crate::identity::seal::SealingKeys;
 pub const MAX_PREFERENCES_BYTES: usize = 16 * 1024;
 /// Most objects and arrays within each other, the outermost included. Preferences have a few; merging recurses.
 pub const MAX_PREFERENCES_DEPTH: usize = 32;
+
+/// The version of preferences whose payload has not arrived. The next one is [`FIRST_VERSION`](super::FIRST_VERSION).
+const NOT_ARRIVED: u64 = 0;
 
 /// What a user prefers. `Debug` shows nothing of it.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -166,9 +172,19 @@ impl SessionPreferences {
         let (id, user) = (caller.session_id(), caller.user_id());
         let (rows, payload) = self.store.rows().read_payload(id, user).await?;
         self.store.check_rows(caller, &rows).await?;
-        let sealed = payload.ok_or(SessionError::Ended)?;
-        let preferences = sealed.open(&self.sealing_keys, id, user).await?.preferences;
-        Ok(VersionedPreferences { preferences, version: sealed.version })
+        let (version, payload) = self.opened(caller, payload).await?;
+        Ok(VersionedPreferences { preferences: payload.preferences, version })
+    }
+
+    /// What the payload holds, and its version.
+    async fn opened(
+        &self,
+        caller: &Credential,
+        payload: Option<SealedPayload>,
+    ) -> Result<(u64, Payload), PayloadError> {
+        let Some(sealed) = payload else { return Ok((NOT_ARRIVED, Payload::default())) };
+        let payload = sealed.open(&self.sealing_keys, caller.session_id(), caller.user_id()).await?;
+        Ok((sealed.version, payload))
     }
 
     /// Applies `patch` to the preferences of the caller's session, and gives what came out.
@@ -184,16 +200,15 @@ impl SessionPreferences {
         loop {
             let (rows, payload) = self.store.rows().read_payload(id, user).await?;
             let now = self.store.now();
-            check(caller, &rows, now)?;
-            let sealed = payload.ok_or(SessionError::Ended)?;
-            let current = Current { tag: EntityTag::Version(sealed.version), exists: true };
+            let principal = check(caller, &rows, now)?;
+            let (version, mut payload) = self.opened(caller, payload).await?;
+            let current = Current { tag: EntityTag::Version(version), exists: true };
             if !preconditions.admit(&current) {
-                return Err(PreferencesError::Stale(sealed.version));
+                return Err(PreferencesError::Stale(version));
             }
-            let mut payload = sealed.open(&self.sealing_keys, id, user).await?;
             payload.preferences.merge(patch.clone())?;
-            let next = payload.seal(&self.sealing_keys, id, user, sealed.version.saturating_add(1))?;
-            match self.store.replace_payload(id, sealed.version, &next, now).await? {
+            let next = payload.seal(&self.sealing_keys, id, user, version.saturating_add(1))?;
+            match self.store.replace_payload(&principal, &rows, &next, now).await? {
                 Replaced::Done => {
                     let preferences = payload.preferences;
                     return Ok(VersionedPreferences { preferences, version: next.version });

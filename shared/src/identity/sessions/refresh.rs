@@ -1,18 +1,22 @@
-//! Refresh tokens: opaque, used once, and the last one kept good until its successor is used.
+//! Refresh tokens: each is exchanged once for the next one, in whatever region it is shown.
 //!
-//! A token is `<session id>.<base64url of 32 family bytes and 32 secret bytes>`. All tokens of a session share the
-//! family bytes; the secret changes with each use. The row keeps SHA-256 hashes of both.
+//! A token is `<what its session began with>.<number>.<key id>.<code>`, in full:
+//! `<session id>.<user id>.<sign-in, ms>.<idle time-out, s>.<region>.<cookie hash>.<number>.<key id>.<code>`. The code
+//! ([`Code`]) proves the rest. All regions have the key, so that a region can verify the token of a session that it has not
+//! heard of, and write the session's row from it ([`crate::identity::sign_in`]). No token is stored.
 //!
-//! 1. A token with the row's present secret is exchanged: the successor's secret is HMAC-SHA256, keyed with the presented
-//!    secret, over a fresh salt and the session id. Hash and salt go into the row by compare-and-swap on the presented
-//!    secret's hash, so that of any number of exchanges at once one happens.
-//! 2. A token with the secret before that gets the same successor again, for as long as the successor was not exchanged
-//!    itself: its holder lost the answer, or lost the race. The salt in the row and the secret in the token make the
-//!    successor anew; the row alone cannot.
-//! 3. A token of the family with any other secret was used before: two hold the family, and one of them stole it. The
-//!    session is revoked (RFC 9700, section 4.14).
-//! 4. A token with another family is nothing of ours. It changes nothing: who merely knows a session's id, which is no
-//!    secret, cannot end the session with it.
+//! The tokens of a session are a chain with the numbers 0, 1, 2, … The successor of number *n* is number *n* + 1 and nothing else,
+//! so that everybody who exchanges the same token gets the same successor. Each region writes down the highest number that it
+//! has handed out, in a row of its own, which only rises. The highest of these numbers is the *latest* ([`presented`]):
+//!
+//! 1. The latest token is exchanged: its region writes down the next number and answers the next token. A number above the latest
+//!    is exchanged as well. The token is genuine, so another region has handed it out, and its row has not arrived yet.
+//! 2. The token before the latest gets the latest again, for as long as the latest was not exchanged itself: its holder lost
+//!    the answer, or lost the race.
+//! 3. An older token was used before: two hold the chain, and one of them stole it. The session ends (RFC 9700, section
+//!    4.14).
+//! 4. A token whose code is wrong is nothing of ours. It changes nothing: who merely knows a session's id, which is no secret,
+//!    cannot end the session with it.
 //!
 //! # Why a retry has no time limit
 //!
@@ -26,172 +30,137 @@
 //!
 //! When a thief and the client both hold the present token, the first exchange makes it the previous one, and the other
 //! holder's exchange is then a retry. The theft shows when one of them exchanges twice while the other does not: the
-//! other's next token is older than the previous one, and the session is revoked. A thief who never gets ahead, and never
+//! other's next token is older than the previous one, and the session ends. A thief who never gets ahead, and never
 //! falls two behind, is not found out in this way. For that case there are other ends: the session ends after
 //! [`SESSION_LIFETIME`](super::SESSION_LIFETIME), its user sees it in the list and revokes it, and a new password revokes
 //! all others. A limit of seconds would find this thief sooner, and would take every phone that retries late for one.
+//!
+//! # Limits in several regions
+//!
+//! A region that lags behind takes an old token for the latest one, and exchanges it. The theft is found when the lagging rows
+//! have arrived and one of the two holders shows a token again.
 
-use std::fmt;
 use std::str::FromStr;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::hmac;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
 
+use super::{IdleTimeout, Session, natural_end};
 use crate::core::ids::SessionId;
-use crate::core::random::{self, NoEntropy};
-use crate::core::redacted::Redacted;
-use crate::identity::secret::{InvalidSecret, SecretHash};
+use crate::identity::seal::{Code, OpenError, SealingKeys};
+use crate::identity::secret::InvalidSecret;
 
-/// Size of each half, in bytes.
-const HALF_BYTES: usize = 32;
+/// The number of the token that a sign-in hands out.
+pub const FIRST_NUMBER: u64 = 0;
 
 /// A refresh token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefreshToken {
-    session_id: SessionId,
-    family: Redacted<[u8; HALF_BYTES]>,
-    secret: Redacted<[u8; HALF_BYTES]>,
+    /// As it began.
+    session: Session,
+    number: u64,
+    code: Code,
 }
 
-/// What makes a successor differ from any other that the same secret could have had.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Salt([u8; HALF_BYTES]);
-
-/// The exchange that made the present token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Rotation {
-    /// Hash of the secret that was exchanged.
-    pub previous_hash: SecretHash,
-    /// What its successor was made with.
-    pub salt: Salt,
-}
-
-/// What a session's row knows of its refresh tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TokenFamily {
-    /// Hash of what all of them share.
-    pub family_hash: SecretHash,
-    /// Hash of the present one's secret.
-    pub current_hash: SecretHash,
-    /// How it came to be; `None` for the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rotation: Option<Rotation>,
-}
-
-/// What a presented token is to its family.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a presented token is to its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presented {
-    /// The present one: exchange it.
+    /// The latest, or one that the latest has not caught up with: exchange it.
     Current,
-    /// Exchanged for this one, which is still the present one.
-    Retry(RefreshToken),
+    /// Exchanged for the latest, which was not exchanged itself.
+    Retry,
     /// Used before.
     Reused,
-    /// None of this family.
-    Foreign,
+}
+
+/// What the token with this number is to a chain whose latest number is `latest`.
+pub fn presented(number: u64, latest: u64) -> Presented {
+    match latest.checked_sub(number) {
+        None | Some(0) => Presented::Current,
+        Some(1) => Presented::Retry,
+        Some(_) => Presented::Reused,
+    }
 }
 
 impl RefreshToken {
-    /// The first token of a session.
-    pub fn generate(session_id: SessionId) -> Result<Self, NoEntropy> {
-        let (family, secret) = (random::bytes()?, random::bytes()?);
-        Ok(Self { session_id, family: Redacted::new(family), secret: Redacted::new(secret) })
+    /// The token of `session` with this number.
+    pub fn issue(keys: &SealingKeys, session: &Session, number: u64) -> Self {
+        let session = session.as_it_began();
+        let code = keys.sign(&content(&session, number));
+        Self { session, number, code }
+    }
+
+    /// The successor.
+    #[must_use]
+    pub fn next(&self, keys: &SealingKeys) -> Self {
+        Self::issue(keys, &self.session, self.number.saturating_add(1))
+    }
+
+    /// Refuses a token that was not issued here, or in another region of this deployment.
+    pub async fn verify(&self, keys: &SealingKeys) -> Result<(), OpenError> {
+        keys.verify(&content(&self.session, self.number), &self.code).await
     }
 
     /// The session that the text claims to belong to.
     pub fn session_id(&self) -> &SessionId {
-        &self.session_id
+        &self.session.id
+    }
+
+    /// The session as it began. A claim until [`Self::verify`] has accepted the token.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Its place in the chain. A claim, likewise.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The text for the client.
     pub fn expose(&self) -> String {
-        let halves = [*self.family.expose(), *self.secret.expose()].concat();
-        format!("{}.{}", self.session_id, URL_SAFE_NO_PAD.encode(halves))
-    }
-
-    /// What a row keeps of a session's first token.
-    pub fn family(&self) -> TokenFamily {
-        TokenFamily {
-            family_hash: hash(self.family.expose()),
-            current_hash: self.secret_hash(),
-            rotation: None,
-        }
-    }
-
-    /// Hash of its secret.
-    pub fn secret_hash(&self) -> SecretHash {
-        hash(self.secret.expose())
-    }
-
-    /// The token that this one is exchanged for, with this salt.
-    #[must_use]
-    pub fn successor(&self, salt: &Salt) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.expose());
-        let mut context = hmac::Context::with_key(&key);
-        context.update(&salt.0);
-        context.update(self.session_id.as_str().as_bytes());
-        let mut secret = [0; HALF_BYTES];
-        secret.copy_from_slice(context.sign().as_ref());
-        Self { secret: Redacted::new(secret), ..self.clone() }
+        format!("{}.{}", content(&self.session, self.number), self.code.expose())
     }
 }
 
-impl Salt {
-    /// A new one.
-    pub fn generate() -> Result<Self, NoEntropy> {
-        Ok(Self(random::bytes()?))
-    }
-}
-
-impl TokenFamily {
-    /// What `token` is to this family.
-    pub fn presented(&self, token: &RefreshToken) -> Presented {
-        if hash(token.family.expose()) != self.family_hash {
-            return Presented::Foreign;
-        }
-        let presented = token.secret_hash();
-        if presented == self.current_hash {
-            return Presented::Current;
-        }
-        match &self.rotation {
-            Some(rotation) if rotation.previous_hash == presented => {
-                Presented::Retry(token.successor(&rotation.salt))
-            }
-            _ => Presented::Reused,
-        }
-    }
-
-    /// The family after `token`, its present one, was exchanged for the successor that comes with it.
-    pub fn rotated(&self, token: &RefreshToken, salt: Salt) -> (Self, RefreshToken) {
-        let successor = token.successor(&salt);
-        let family = Self {
-            family_hash: self.family_hash.clone(),
-            current_hash: successor.secret_hash(),
-            rotation: Some(Rotation { previous_hash: self.current_hash.clone(), salt }),
-        };
-        (family, successor)
-    }
-}
-
-fn hash(half: &[u8; HALF_BYTES]) -> SecretHash {
-    SecretHash::of(digest(&SHA256, half).as_ref())
+/// What the code is of.
+fn content(session: &Session, number: u64) -> String {
+    format!(
+        "{}.{}.{}.{}.{}.{}.{number}",
+        session.id,
+        session.user_id,
+        session.created_at.as_millisecond(),
+        session.idle_timeout.seconds(),
+        session.region,
+        session.cookie_hash.to_text(),
+    )
 }
 
 impl FromStr for RefreshToken {
     type Err = InvalidSecret;
 
     fn from_str(text: &str) -> Result<Self, InvalidSecret> {
-        let (session_id, halves) = text.split_once('.').ok_or(InvalidSecret)?;
-        let session_id = session_id.parse().map_err(|_| InvalidSecret)?;
-        let halves = URL_SAFE_NO_PAD.decode(halves).map_err(|_| InvalidSecret)?;
-        let (family, secret) = halves.split_first_chunk::<HALF_BYTES>().ok_or(InvalidSecret)?;
-        let secret = <[u8; HALF_BYTES]>::try_from(secret).map_err(|_| InvalidSecret)?;
-        Ok(Self { session_id, family: Redacted::new(*family), secret: Redacted::new(secret) })
+        let parts: Vec<&str> = text.split('.').collect();
+        let &[id, user, began_ms, idle_seconds, region, cookie_hash, number, kid, code] = parts.as_slice()
+        else {
+            return Err(InvalidSecret);
+        };
+        let began_ms = began_ms.parse().map_err(|_| InvalidSecret)?;
+        let created_at = Timestamp::from_millisecond(began_ms).map_err(|_| InvalidSecret)?;
+        let session = Session {
+            id: id.parse().map_err(|_| InvalidSecret)?,
+            user_id: user.parse().map_err(|_| InvalidSecret)?,
+            created_at,
+            last_activity: created_at,
+            expires_at: natural_end(created_at),
+            idle_timeout: IdleTimeout::of_seconds(idle_seconds.parse().map_err(|_| InvalidSecret)?),
+            region: region.to_owned(),
+            cookie_hash: cookie_hash.parse()?,
+        };
+        let number = number.parse().map_err(|_| InvalidSecret)?;
+        let code = Code::read(kid, code).ok_or(InvalidSecret)?;
+        let token = Self { session, number, code };
+        // One spelling only.
+        if token.expose() == text { Ok(token) } else { Err(InvalidSecret) }
     }
 }
 
@@ -204,92 +173,144 @@ impl<'de> Deserialize<'de> for RefreshToken {
     }
 }
 
-impl fmt::Debug for Salt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[salt]")
-    }
-}
-
-impl Serialize for Salt {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&URL_SAFE_NO_PAD.encode(self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Salt {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error as _;
-        let bytes = URL_SAFE_NO_PAD.decode(String::deserialize(deserializer)?).map_err(D::Error::custom)?;
-        let length = bytes.len();
-        bytes.try_into().map(Self).map_err(|_| D::Error::invalid_length(length, &"32 bytes"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::ids;
+    use crate::core::redacted::Redacted;
+    use crate::identity::sessions::SessionCookie;
     use proptest::prelude::*;
 
-    fn first() -> RefreshToken {
-        RefreshToken::generate(ids::random().next()).unwrap()
+    /// Keys of these names, `A` or `Q`. The same name is the same key.
+    fn keys(kids: &[&str]) -> SealingKeys {
+        let key = |kid: &&str| {
+            let k = kid.repeat(43);
+            serde_json::json!({"kty": "oct", "alg": "A256GCM", "kid": kid, "k": k})
+        };
+        let set = serde_json::json!({"keys": kids.iter().map(key).collect::<Vec<_>>()});
+        SealingKeys::from_jwks(&Redacted::new(set.to_string())).unwrap()
     }
 
-    #[test]
-    fn a_retry_gets_the_same_successor_for_as_long_as_that_was_not_used() {
-        let token = first();
-        let (family, successor) = token.family().rotated(&token, Salt::generate().unwrap());
-        assert_eq!(family.presented(&successor), Presented::Current);
-        for _ in 0..3 {
-            assert_eq!(family.presented(&token), Presented::Retry(successor.clone()));
+    fn session() -> Session {
+        let (id, user_id): (SessionId, crate::core::ids::UserId) =
+            (ids::random().next(), ids::random().next());
+        let cookie = SessionCookie::generate(id.clone(), user_id.clone(), std::collections::BTreeSet::new());
+        let created_at = "2026-11-20T09:30:00.123Z".parse().unwrap();
+        Session {
+            id,
+            user_id,
+            created_at,
+            last_activity: created_at,
+            expires_at: natural_end(created_at),
+            idle_timeout: "24".parse().unwrap(),
+            region: "ap-east-2".to_owned(),
+            cookie_hash: cookie.unwrap().hash(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_says_what_its_session_began_with_and_every_holder_of_the_key_believes_it() {
+        let session = session();
+        let used = Session { last_activity: session.expires_at, ..session.clone() };
+        let text = RefreshToken::issue(&keys(&["A"]), &used, 7).expose();
+        let token: RefreshToken = text.parse().unwrap();
+        assert_eq!((token.session(), token.number()), (&session, 7));
+        token.verify(&keys(&["A"])).await.unwrap();
+        token.verify(&keys(&["Q", "A"])).await.unwrap();
+        assert_eq!(token.next(&keys(&["A"])), RefreshToken::issue(&keys(&["A"]), &session, 8));
+    }
+
+    #[tokio::test]
+    async fn a_token_of_an_unknown_key_is_not_believed() {
+        let token = RefreshToken::issue(&keys(&["A"]), &session(), FIRST_NUMBER);
+        assert!(matches!(token.verify(&keys(&["Q"])).await, Err(OpenError::UnknownKey(_))));
+    }
+
+    #[tokio::test]
+    async fn no_part_of_a_token_can_be_exchanged_for_that_of_another() {
+        let keys = keys(&["A", "Q"]);
+        let later = "2026-11-20T09:30:00.124Z".parse().unwrap();
+        let mut other = Session { created_at: later, region: "elsewhere".to_owned(), ..session() };
+        other.idle_timeout = "48".parse().unwrap();
+        let (ours, theirs) = (
+            RefreshToken::issue(&keys, &session(), 1).expose(),
+            RefreshToken::issue(&keys, &other, 2).expose(),
+        );
+        let theirs: Vec<&str> = theirs.split('.').collect();
+        for position in 0..theirs.len() {
+            let mut mixed: Vec<&str> = ours.split('.').collect();
+            let is_key_id = mixed[position] == theirs[position];
+            mixed[position] = if is_key_id { "UQ" } else { theirs[position] };
+            let mixed: RefreshToken = mixed.join(".").parse().unwrap();
+            assert!(mixed.verify(&keys).await.is_err(), "part {position}");
         }
     }
 
     #[test]
-    fn once_the_successor_was_used_the_token_before_it_is_theft() {
-        let token = first();
-        let (family, second) = token.family().rotated(&token, Salt::generate().unwrap());
-        let (family, third) = family.rotated(&second, Salt::generate().unwrap());
-        assert_eq!(family.presented(&token), Presented::Reused);
-        assert_eq!(family.presented(&second), Presented::Retry(third));
-    }
-
-    #[test]
-    fn another_family_is_nothing_of_ours() {
-        let token = first();
-        let guess = RefreshToken::generate(token.session_id().clone()).unwrap();
-        assert_eq!(token.family().presented(&guess), Presented::Foreign);
-    }
-
-    #[test]
-    fn a_successor_depends_on_the_salt_and_keeps_the_family() {
-        let token = first();
-        let [one, two] = [Salt::generate().unwrap(), Salt::generate().unwrap()];
-        assert_eq!(token.successor(&one), token.successor(&one));
-        assert_ne!(token.successor(&one), token.successor(&two));
-        assert_eq!(token.successor(&one).family().family_hash, token.family().family_hash);
-    }
-
-    #[test]
-    fn nothing_of_a_token_shows_in_debug_output_or_in_a_refusal() {
-        let token = first();
+    fn nothing_of_a_code_shows_in_debug_output_or_in_a_refusal() {
+        let token = RefreshToken::issue(&keys(&["A"]), &session(), FIRST_NUMBER);
         let text = token.expose();
-        let secret = text.split_once('.').unwrap().1;
-        assert!(!format!("{token:?} {:?}", token.family()).contains(&secret[..16]));
+        let secret = text.rsplit_once('.').unwrap().1;
+        assert!(!format!("{token:?}").contains(&secret[..16]));
         let refusal = serde_json::from_str::<RefreshToken>("\"hunter2.hunter2\"").unwrap_err().to_string();
         assert!(!refusal.contains("hunter2"), "{refusal}");
     }
 
+    /// The chain as two regions write it, each seeing the other's row or an older one.
+    #[derive(Debug, Clone, Copy, Default)]
+    struct Chain {
+        rows: [u64; 2],
+    }
+
+    impl Chain {
+        fn show(&mut self, region: usize, number: u64, seen_of_the_other: u64) -> Option<u64> {
+            let latest = self.rows[region].max(seen_of_the_other);
+            match presented(number, latest) {
+                Presented::Current => {
+                    self.rows[region] = self.rows[region].max(number + 1);
+                    Some(number + 1)
+                }
+                Presented::Retry => Some(latest),
+                Presented::Reused => None,
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_client_that_always_shows_its_last_token_is_never_taken_for_a_thief(
+            steps in prop::collection::vec((0..2_usize, any::<bool>(), any::<bool>()), 0..40),
+        ) {
+            let (mut chain, mut held, mut seen) = (Chain::default(), FIRST_NUMBER, [0, 0]);
+            for (region, has_replicated, is_answer_lost) in steps {
+                if has_replicated {
+                    seen[region] = chain.rows[1 - region];
+                }
+                let answer = chain.show(region, held, seen[region]);
+                prop_assert!(answer.is_some_and(|next| next > held), "{answer:?} for {held}");
+                if !is_answer_lost {
+                    held = answer.unwrap_or(held);
+                }
+            }
+        }
+
+        #[test]
+        fn a_token_two_exchanges_old_is_reused_and_one_exchange_old_is_a_retry(number in 0..u64::MAX - 3, age in 0..3_u64) {
+            let expected = [Presented::Current, Presented::Retry, Presented::Reused];
+            let age_index = usize::try_from(age).unwrap();
+            prop_assert_eq!(presented(number, number + age), expected[age_index]);
+        }
+
         #[test]
         fn no_text_makes_the_parser_panic_and_what_parses_says_the_same(text in "\\PC{0,160}") {
             prop_assert!(text.parse::<RefreshToken>().map_or(true, |token| token.expose() == text));
         }
 
         #[test]
-        fn tokens_have_one_spelling(halves in "[A-Za-z0-9_-]{85,87}") {
-            let id: SessionId = ids::random().next();
-            let text = format!("{id}.{halves}");
+        fn tokens_have_one_spelling(number in "0{0,2}[0-9]{1,3}", code in "[A-Za-z0-9_-]{42,44}") {
+            let text = RefreshToken::issue(&keys(&["A"]), &session(), FIRST_NUMBER).expose();
+            let parts: Vec<&str> = text.split('.').collect();
+            let text = format!("{}.{number}.{}.{code}", parts[..6].join("."), parts[7]);
             prop_assert!(text.parse::<RefreshToken>().map_or(true, |token| token.expose() == text));
         }
     }

@@ -7,9 +7,10 @@
 //!    the sockets of the ended sessions in this region ([`CloseSockets`]). This also happens when the condition refused
 //!    because the session had been revoked before: that invocation may have been cut off before this step.
 //!
-//! A revocation holds from the moment it is answered: every function reads the rows that it writes, consistently, before
-//! it tells or changes anything. Closing sockets is best effort inside the deadline. A socket that stays open is closed
-//! when the event has been published, seconds later: `ws-deliver` does that in every region.
+//! A revocation holds in its region from the moment it is answered: every function reads the rows that it writes, consistently,
+//! before it tells or changes anything. In another region it holds when the rows have arrived there. Closing sockets is best
+//! effort inside the deadline. A socket that stays open is closed when the event has been published, seconds later: `ws-deliver`
+//! does that in every region.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,39 +21,38 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::dynamo::{key, version_key};
-use super::{SessionError, SessionStore};
+use super::dynamo::{HAS_NO_END, end_key, key, outliving_expiry, parse_all_ended, spared_key};
+use super::{END_AHEAD, SessionError, SessionStore, just_after};
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{SessionId, SharedIds, UserId};
 use crate::core::retry::Backoff;
 use crate::platform::aws;
-use crate::platform::dynamo::{Actions, Change, DynamoError, Transaction, number, text};
+use crate::platform::dynamo::{Actions, Change, DynamoError, Item, Transaction, number, text};
 use crate::platform::outbox::{self, Event, EventType};
 use crate::platform::tables;
 
-/// A session is revoked once, by its own user, while it lasts.
-const REVOKE: Change = Change {
-    update: "SET revokedAt = :now",
-    condition: Some("userId = :user AND attribute_not_exists(revokedAt) AND expiresAt > :nowSeconds"),
+/// It is a session of the user, and has not ended by itself.
+const IS_OF_USER: &str = "userId = :user AND expiresAt > :nowSeconds";
+/// What began before has ended. The instant only rises.
+const RAISE: Change = Change {
+    update: "SET endedBefore = :at",
+    condition: Some("attribute_not_exists(endedBefore) OR endedBefore < :at"),
     names: &[],
 };
-/// What was issued before stops to count. The first time there is no row yet.
-const RAISE: Change = Change { update: "ADD ver :one", condition: None, names: &[] };
-/// The same, from a version that was read: a session is spared only if nobody revoked it meanwhile.
+/// The same, from an instant that was read: a session is spared only if nobody ended all of them meanwhile.
 const RAISE_FROM: Change = Change {
-    update: "SET ver = :next",
-    condition: Some("attribute_not_exists(ver) OR ver = :known"),
+    update: "SET endedBefore = :at",
+    condition: Some("attribute_not_exists(endedBefore) OR endedBefore <= :known"),
     names: &[],
 };
-/// The spared session goes on with the new version. One of an older version than the known one has ended with all others
+/// The session goes on, though it began before the instant.
+const SPARE: Change =
+    Change { update: "SET sparedAt = :at, expiresAt = :expiresAt", condition: None, names: &[] };
+/// The same for a session that goes on only because it was spared before. One that was not has ended with all others
 /// already, and must not come back.
-const SPARE: Change = Change {
-    update: "SET ver = :next",
-    condition: Some("userId = :user AND attribute_not_exists(revokedAt) AND ver = :known"),
-    names: &[],
-};
+const SPARE_AGAIN: Change = Change { condition: Some("sparedAt >= :known"), ..SPARE };
 
 /// Which sessions of a user have ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,9 +115,16 @@ impl SessionsRevoked {
 pub enum Revocation {
     /// The session was live until now.
     Revoked,
-    /// The user has no such session, or it was revoked before or has expired. (One that ended with all others is as
+    /// The user has no such session in this region, or it was revoked before or has expired. (One that ended with all others is as
     /// good as revoked: naming it again is answered [`Self::Revoked`] and changes nothing.)
     NotThere,
+}
+
+/// The names of the actions of a transaction that ends all sessions of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EndAll {
+    Instant,
+    Event,
 }
 
 /// Closes the sockets of ended sessions.
@@ -156,78 +163,125 @@ impl SessionRevoker {
         Self { sockets: Some(Arc::new(sockets)), ..self }
     }
 
-    /// Revokes one session of `user`.
+    /// Revokes one session, if it is one of `user`.
     pub async fn revoke(
         &self,
         id: &SessionId,
         user: &UserId,
         deadline: Deadline,
     ) -> Result<Revocation, SessionError> {
-        let now = self.store.now();
-        let ended = EndedSessions::One(id.clone());
-        let values = [
-            (":now", text(rfc3339(now))),
-            (":nowSeconds", number(now.as_second())),
-            (":user", text(user.as_str())),
-        ];
-        let revoke = REVOKE.action(self.store.table(), key(id), values)?;
-        let actions = [revoke, self.event(user, &ended, now)?];
-        let revocation = self.commit(&format!("session {id}"), actions, deadline).await?;
+        let values = [(":user", text(user.as_str())), (":nowSeconds", number(self.store.now().as_second()))];
+        let is_of_user = self.store.rows().require(key(id), IS_OF_USER, values)?;
+        self.end_if(Some(is_of_user), id, user, deadline).await
+    }
+
+    /// Revokes one session that a token or a cookie has proven to be one of `user`. Its row need not have arrived in this region.
+    pub async fn revoke_proven(
+        &self,
+        id: &SessionId,
+        user: &UserId,
+        deadline: Deadline,
+    ) -> Result<Revocation, SessionError> {
+        self.end_if(None, id, user, deadline).await
+    }
+
+    async fn end_if(
+        &self,
+        guard: Option<TransactWriteItem>,
+        id: &SessionId,
+        user: &UserId,
+        deadline: Deadline,
+    ) -> Result<Revocation, SessionError> {
+        let (now, ended) = (self.store.now(), EndedSessions::One(id.clone()));
+        let end = self.store.rows().put_end(id, now)?;
+        let actions = [end, self.event(user, &ended, now)?].into_iter().chain(guard);
+        let actions: Actions<()> = actions.map(|action| ((), action)).collect();
+        let target = format!("session {id}");
+        let mut backoff = Backoff::within(deadline);
+        let revocation = loop {
+            match actions.commit(self.store.rows().client(), &target).await? {
+                Transaction::Committed => break Revocation::Revoked,
+                Transaction::Cancelled(reasons) if reasons.refused().next().is_some() => {
+                    break Revocation::NotThere;
+                }
+                Transaction::Cancelled(_) if backoff.wait().await => {}
+                Transaction::Cancelled(_) => return Err(SessionError::Busy),
+            }
+        };
         self.ended(user, &ended, deadline).await;
         Ok(revocation)
     }
 
     /// Revokes all sessions of `user`, however many there are.
     pub async fn revoke_all(&self, user: &UserId, deadline: Deadline) -> Result<(), SessionError> {
-        let actions = self.actions_for_all(user)?;
-        self.commit(&format!("sessions of {user}"), actions, deadline).await?;
+        let target = format!("sessions of {user}");
+        let mut known = Timestamp::UNIX_EPOCH;
+        let mut backoff = Backoff::within(deadline);
+        loop {
+            let [raise, event] = self.actions_for_all(user, known)?;
+            let actions = Actions::from([(EndAll::Instant, raise), (EndAll::Event, event)]);
+            match actions.commit(self.store.rows().client(), &target).await? {
+                Transaction::Committed => break,
+                Transaction::Cancelled(reasons) => match reasons.row_refusing(&EndAll::Instant) {
+                    // A moment ago somebody ended them all, and a session may have begun since: right after that instant.
+                    Some(row) => known = parse_all_ended(row)?,
+                    None if backoff.wait().await => {}
+                    None => return Err(SessionError::Busy),
+                },
+            }
+        }
         self.ended(user, &EndedSessions::All, deadline).await;
         Ok(())
     }
 
-    /// Runs the actions. Only the condition of [`REVOKE`] can refuse them.
-    async fn commit(
+    /// The actions that end all sessions of `user`: the instant and the event. The first is refused if the instant in the
+    /// region's row is not lower. `known` is the latest instant that is known. Whoever has committed them calls
+    /// [`Self::ended`].
+    pub(crate) fn actions_for_all(
         &self,
-        target: &str,
-        actions: impl IntoIterator<Item = TransactWriteItem>,
-        deadline: Deadline,
-    ) -> Result<Revocation, SessionError> {
-        let actions: Actions<()> = actions.into_iter().map(|action| ((), action)).collect();
-        let mut backoff = Backoff::within(deadline);
-        loop {
-            match actions.commit(self.store.rows().client(), target).await? {
-                Transaction::Committed => return Ok(Revocation::Revoked),
-                Transaction::Cancelled(reasons) if reasons.refused().next().is_some() => {
-                    return Ok(Revocation::NotThere);
-                }
-                Transaction::Cancelled(_) if backoff.wait().await => {}
-                Transaction::Cancelled(_) => return Err(SessionError::Busy),
-            }
-        }
+        user: &UserId,
+        known: Timestamp,
+    ) -> Result<[TransactWriteItem; 2], DynamoError> {
+        let at = [(":at", text(rfc3339(self.instant_after(known))))];
+        let raise = RAISE.action(self.store.table(), self.own_row(user), at)?;
+        Ok([raise, self.event(user, &EndedSessions::All, self.store.now())?])
     }
 
-    /// The actions that end all sessions of `user`. Whoever has committed them calls [`Self::ended`].
-    pub(crate) fn actions_for_all(&self, user: &UserId) -> Result<Vec<TransactWriteItem>, DynamoError> {
-        let raise = RAISE.action(self.store.table(), version_key(user), [(":one", number(1))])?;
-        Ok(vec![raise, self.event(user, &EndedSessions::All, self.store.now())?])
-    }
-
-    /// The actions that end all sessions of `user` but one, from the token version `known`. Refused when the version is
-    /// another by now, or the spared session has ended. Whoever has committed them calls [`Self::ended`].
+    /// The actions that end all sessions of `user` but one, which began at `began_at`. `known` is the latest instant of before. Refused when
+    /// all sessions have ended again since, or the spared session has ended. Whoever has committed them calls [`Self::ended`].
     pub(crate) fn actions_for_all_but(
         &self,
         spared: &SessionId,
+        began_at: Timestamp,
         user: &UserId,
-        known: u64,
+        known: Timestamp,
     ) -> Result<Vec<TransactWriteItem>, DynamoError> {
-        let next = || number(known.saturating_add(1));
-        let raise = [(":next", next()), (":known", number(known))];
-        let spare = [(":next", next()), (":known", number(known)), (":user", text(user.as_str()))];
+        let (now, at) = (self.store.now(), self.instant_after(known));
+        let at = || (":at", text(rfc3339(at)));
+        let (known_at, expires_at) =
+            ((":known", text(rfc3339(known))), (":expiresAt", outliving_expiry(now)));
+        let row = spared_key(spared);
+        let spare = if began_at > known {
+            SPARE.action(self.store.table(), row, [at(), expires_at])?
+        } else {
+            SPARE_AGAIN.action(self.store.table(), row, [at(), expires_at, known_at.clone()])?
+        };
         Ok(vec![
-            RAISE_FROM.action(self.store.table(), version_key(user), raise)?,
-            SPARE.action(self.store.table(), key(spared), spare)?,
-            self.event(user, &EndedSessions::AllBut(spared.clone()), self.store.now())?,
+            RAISE_FROM.action(self.store.table(), self.own_row(user), [at(), known_at])?,
+            spare,
+            self.store.rows().require(end_key(spared), HAS_NO_END, [])?,
+            self.event(user, &EndedSessions::AllBut(spared.clone()), now)?,
         ])
+    }
+
+    /// The instant that ends all sessions which have begun by now.
+    fn instant_after(&self, known: Timestamp) -> Timestamp {
+        let ahead = self.store.now().checked_add(END_AHEAD).unwrap_or(Timestamp::MAX);
+        ahead.max(just_after(known))
+    }
+
+    fn own_row(&self, user: &UserId) -> Item {
+        self.store.rows().own_all_ended_key(user)
     }
 
     /// Drops the copies of what has ended, and closes its sockets. Called after the commit and before the answer.

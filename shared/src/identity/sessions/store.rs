@@ -12,14 +12,13 @@ use super::dynamo::DynamoSessions;
 use super::redis::{CopyKey, CopyTerms, RedisCopies};
 use super::{
     EndedSessions, Exchange, Replaced, SealedPayload, Session, SessionError, SessionReader, SessionRows,
-    TokenFamily, check,
+    check,
 };
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{SessionId, UserId};
 use crate::identity::principal::{Credential, Principal};
-use crate::identity::secret::SecretHash;
 use crate::platform::dynamo::{RowRead, read_rows};
 use crate::platform::redis::RedisClient;
 use crate::platform::telemetry::chain;
@@ -156,40 +155,46 @@ impl SessionStore {
         Ok(())
     }
 
-    /// Exchanges the session's tokens, as [`DynamoSessions::rotate`] does.
-    pub async fn rotate(
+    /// Writes down that a refresh token was handed out, as [`DynamoSessions::exchange`] does.
+    pub async fn exchange(
         &self,
-        id: &SessionId,
-        from: &SecretHash,
-        family: &TokenFamily,
+        rows: &SessionRows,
+        began: &Session,
+        next: u64,
         now: Timestamp,
     ) -> Result<Exchange, SessionError> {
-        let exchange = self.rows.rotate(id, from, family, now).await?;
+        let exchange = self.rows.exchange(rows, began, next, now).await?;
         if exchange == Exchange::Done {
-            self.changed(id).await;
+            self.changed(&began.id).await;
         }
         Ok(exchange)
     }
 
-    /// Stores a new session with its first payload. Its id is new, so that nothing can be in the way.
-    pub async fn create(&self, session: &Session, payload: &SealedPayload) -> Result<(), SessionError> {
+    /// Stores a new session with its first payload, as [`DynamoSessions::create`] does. Its id is new, so that nothing can be in
+    /// the way.
+    pub async fn create(
+        &self,
+        session: &Session,
+        payload: &SealedPayload,
+        ended_before: Timestamp,
+    ) -> Result<(), SessionError> {
         match &self.copies {
-            None => self.rows.create(session, payload).await,
-            Some(copies) => copies.create(&self.rows, session, payload).await,
+            None => self.rows.create(session, payload, ended_before).await,
+            Some(copies) => copies.create(&self.rows, session, payload, ended_before).await,
         }
     }
 
     /// Replaces a payload, as [`DynamoSessions::replace_payload`] does.
     pub async fn replace_payload(
         &self,
-        id: &SessionId,
-        seen: u64,
+        caller: &Principal,
+        rows: &SessionRows,
         next: &SealedPayload,
         now: Timestamp,
     ) -> Result<Replaced, SessionError> {
-        let replaced = self.rows.replace_payload(id, seen, next, now).await?;
+        let replaced = self.rows.replace_payload(caller, rows, next, now).await?;
         if replaced == Replaced::Done {
-            self.changed(id).await;
+            self.changed(caller.session_id()).await;
         }
         Ok(replaced)
     }
@@ -238,7 +243,7 @@ mod tests {
             .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
             .build();
         let table = ("SESSIONS_TABLE", "Sessions");
-        let env = Env::of(variables.iter().copied().chain([table]));
+        let env = Env::of(variables.iter().copied().chain([table, ("AWS_REGION", "local")]));
         SessionStore::from_env(Client::from_conf(config), &env, clock::system()).map_err(|e| e.to_string())
     }
 

@@ -13,7 +13,11 @@
 //! 3. `alg` is `EdDSA`, and the signature verifies with that key.
 //! 4. `iss` and `aud` are ours: one text each, no lists.
 //! 5. `exp` has not passed; `iat`, and `nbf` if there is one, are not in the future. [`CLOCK_SKEW`] is allowed.
-//! 6. `sub` and `sid` are ids of a user and of a session. No member of ours is there twice.
+//! 6. `sub` and `sid` are ids of a user and of a session, and `auth_time_ms` is an instant. No member of ours is there twice.
+//!
+//! `auth_time_ms` is when the user signed in, in milliseconds since the epoch. It decides whether the session has ended with all
+//! others of its user. OpenID Connect's `auth_time` says the same in seconds, which cannot tell a sign-in from a revocation
+//! of the same second.
 //!
 //! Of RFC 9068's claims two are left out: `client_id`, since the shop is the only client, and `jti`, since a token is never
 //! looked up by itself; `sid` is what is revoked.
@@ -55,7 +59,7 @@ struct Claims {
     aud: String,
     sub: UserId,
     sid: SessionId,
-    ver: u64,
+    auth_time_ms: i64,
     #[serde(default)]
     roles: BTreeSet<Role>,
     iat: i64,

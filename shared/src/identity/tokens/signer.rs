@@ -55,12 +55,12 @@ impl TokenSigner {
         Ok(Self { key, issuer, audience, clock })
     }
 
-    /// Signs a token for the session of a user who has `roles` and the token version `version`.
+    /// Signs a token for the session of a user who has `roles` and signed in at `signed_in_at`.
     pub fn sign(
         &self,
         user: &UserId,
         session: &SessionId,
-        version: u64,
+        signed_in_at: Timestamp,
         roles: &BTreeSet<Role>,
     ) -> Result<AccessToken, SigningFailed> {
         let issued_at = self.clock.now().as_second();
@@ -71,7 +71,7 @@ impl TokenSigner {
             aud: self.audience.clone(),
             sub: user.clone(),
             sid: session.clone(),
-            ver: version,
+            auth_time_ms: signed_in_at.as_millisecond(),
             roles: roles.clone(),
             iat: issued_at,
             exp: expires_at,

@@ -90,7 +90,9 @@ impl TokenVerifier {
         }
         // Beyond the calendar: nothing of ours.
         Timestamp::from_second(claims.exp).map_err(|_| TokenError::Malformed)?;
-        Ok(Credential::of_token(claims.sub, claims.sid, claims.ver, claims.roles))
+        let signed_in_at =
+            Timestamp::from_millisecond(claims.auth_time_ms).map_err(|_| TokenError::Malformed)?;
+        Ok(Credential::of_token(claims.sub, claims.sid, signed_in_at, claims.roles))
     }
 }
 

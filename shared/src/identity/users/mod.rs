@@ -10,7 +10,7 @@
 //!    the password if there is one left. An unknown address takes the same path with a profile that is not there and a
 //!    hash that no password has: same answer, same requests, same work.
 //! 3. [`DynamoRoles`](dynamo::DynamoRoles) grants and withdraws roles, each in one update that names only its own role, so that concurrent
-//!    changes all count and repeating one changes nothing. A withdrawal raises the token version and so ends the
+//!    changes all count and repeating one changes nothing. A withdrawal ends all of the
 //!    user's sessions, since what was issued with the role must not be of use any more. A grant shows with the next
 //!    access token, [`ACCESS_TOKEN_LIFETIME`](crate::identity::tokens::ACCESS_TOKEN_LIFETIME) later at the latest; a cookie keeps
 //!    its roles until the next sign-in.
@@ -48,8 +48,8 @@ pub struct User {
     pub email: Email,
     /// What it may do beyond being a customer.
     pub roles: BTreeSet<Role>,
-    /// Rises when tokens that were issued before must no longer count.
-    pub token_version: u64,
+    /// Sessions that began at this instant or earlier have ended. The epoch if there was no such end.
+    pub ended_before: Timestamp,
     /// When it signed up.
     pub created_at: Timestamp,
 }
@@ -162,8 +162,13 @@ pub async fn sign_up(
         return Ok(SignUp::CommonPassword);
     }
     let hash = password::hash(password).await?;
-    let user =
-        User { id: ids.next(), email, roles: BTreeSet::new(), token_version: 0, created_at: clock.now() };
+    let user = User {
+        id: ids.next(),
+        email,
+        roles: BTreeSet::new(),
+        ended_before: Timestamp::UNIX_EPOCH,
+        created_at: clock.now(),
+    };
     users.create(&user, &hash, deadline).await
 }
 
@@ -172,8 +177,8 @@ pub async fn sign_up(
 pub struct NewPasswordOf {
     /// The account, as it was just read.
     pub account: (User, PasswordHash),
-    /// The session that asks, which goes on.
-    pub spared: SessionId,
+    /// The session that asks, which goes on, and when it began.
+    pub spared: (SessionId, Timestamp),
     /// What must be the password until now.
     pub current: Password,
     /// What is the password from now on.

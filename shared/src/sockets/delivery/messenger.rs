@@ -267,8 +267,11 @@ impl Messenger {
     async fn check_session(&self, sender: &Connection) -> Result<(), SendError> {
         let rows =
             self.sessions.read(&sender.session_id, &sender.user_id).await.map_err(SendError::Session)?;
-        let live = rows.live(&sender.session_id, &sender.user_id, self.clock.now());
-        live.map(drop).ok_or(SendError::Session(SessionError::Ended))
+        if rows.admit_socket(&sender.session_id, &sender.user_id, self.clock.now()) {
+            Ok(())
+        } else {
+            Err(SendError::Session(SessionError::Ended))
+        }
     }
 
     /// Steps 2 and 3, and what the first post needs.

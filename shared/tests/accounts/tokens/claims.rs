@@ -112,8 +112,11 @@ fn a_token_whose_subject_is_no_user_or_session_is_refused() {
 }
 
 #[test]
-fn a_token_without_a_readable_version_is_refused() {
-    assert_refused("ver", [json!(null), json!("7"), json!(-1), json!(7.5), json!(1e300), json!([7])]);
+fn a_token_without_a_readable_instant_of_its_sign_in_is_refused() {
+    assert_refused("auth_time_ms", [json!(null), json!("7"), json!(7.5), json!(1e300), json!([7])]);
+    let stage = stage();
+    let beyond_the_calendar = stage.with_claim("auth_time_ms", json!(i64::MAX));
+    assert!(matches!(stage.refusal(&beyond_the_calendar), TokenError::Malformed));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use sojourn::core::clock::Clock;
 use sojourn::identity::principal::Role;
-use sojourn::identity::sessions::check;
+use sojourn::identity::sessions::{SessionRows, check};
 use stage::{signed, signing_key, stage};
 
 #[test]
@@ -24,10 +24,11 @@ fn a_signed_token_proves_its_caller() {
     let stage = stage();
     let credential = stage.verifier.verify(&stage.genuine()).unwrap();
     assert_eq!(credential.session_id(), &stage.session);
-    assert_eq!(credential.token_version(), 7);
     assert!(credential.has_role(Role::Operator));
     let caller = check(&credential, &stage.session_rows(), stage.clock.now()).unwrap();
     assert_eq!(caller.user_id(), &stage.user);
+    let without_row = check(&credential, &SessionRows::default(), stage.clock.now()).unwrap();
+    assert_eq!(without_row.signed_in_at(), stage.clock.now());
 }
 
 #[test]
@@ -41,7 +42,7 @@ fn no_debug_output_and_no_error_shows_the_private_key() {
     let stage = stage();
     let jwk = stage.key.private_jwk();
     let secret = jwk["d"].as_str().unwrap();
-    let token = stage.signer.sign(&stage.user, &stage.session, 0, &BTreeSet::new()).unwrap();
+    let token = stage.signer.sign(&stage.user, &stage.session, stage.clock.now(), &BTreeSet::new()).unwrap();
     let mut broken = jwk.clone();
     broken["x"] = json!(1);
     let shown = [

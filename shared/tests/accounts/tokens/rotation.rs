@@ -75,7 +75,7 @@ fn sign(configuration: &Configuration<'_>, at: Duration) -> String {
     let clock: Arc<ManualClock> = ManualClock::at(instant(at));
     let signer = TokenSigner::from_env(&env(&jwks(&configuration.verifies)), key, clock).unwrap();
     let ids = ids::random();
-    signer.sign(&ids.next(), &ids.next(), 0, &BTreeSet::new()).unwrap().text.expose().clone()
+    signer.sign(&ids.next(), &ids.next(), instant(at), &BTreeSet::new()).unwrap().text.expose().clone()
 }
 
 /// Whether a verifier with these keys refuses the token, by a clock that is right, behind, or ahead.

@@ -12,7 +12,7 @@ use sojourn::core::env::Env;
 use sojourn::core::ids::{self, SessionId, UserId};
 use sojourn::core::redacted::Redacted;
 use sojourn::identity::principal::Role;
-use sojourn::identity::sessions::{RefreshToken, SESSION_LIFETIME, Session, SessionCookie, SessionRows};
+use sojourn::identity::sessions::{SESSION_LIFETIME, Session, SessionCookie, SessionRows};
 use sojourn::identity::tokens::keys::InvalidKey;
 use sojourn::identity::tokens::{SigningKey, TokenError, TokenSigner, TokenVerifier};
 use sojourn_testing::{TestKey, jwks};
@@ -61,7 +61,7 @@ impl Stage {
     /// As the signer makes them.
     pub(super) fn genuine(&self) -> String {
         let roles = BTreeSet::from([Role::Operator]);
-        self.signer.sign(&self.user, &self.session, 7, &roles).unwrap().text.expose().clone()
+        self.signer.sign(&self.user, &self.session, self.clock.now(), &roles).unwrap().text.expose().clone()
     }
 
     pub(super) fn header(&self) -> Value {
@@ -69,10 +69,11 @@ impl Stage {
     }
 
     pub(super) fn claims(&self) -> Value {
-        let now = self.clock.now().as_second();
+        let now = self.clock.now();
         json!({
-            "iss": ISSUER, "aud": AUDIENCE, "sub": self.user, "sid": self.session, "ver": 7, "roles": ["operator"],
-            "iat": now, "exp": now + 900,
+            "iss": ISSUER, "aud": AUDIENCE, "sub": self.user, "sid": self.session,
+            "auth_time_ms": now.as_millisecond(), "roles": ["operator"],
+            "iat": now.as_second(), "exp": now.as_second() + 900,
         })
     }
 
@@ -105,21 +106,18 @@ impl Stage {
     /// The rows of the session that the tokens are for.
     pub(super) fn session_rows(&self) -> SessionRows {
         let (id, user_id, now) = (self.session.clone(), self.user.clone(), self.clock.now());
-        let cookie = SessionCookie::generate(id.clone(), user_id.clone(), 7, BTreeSet::new()).unwrap();
+        let cookie = SessionCookie::generate(id.clone(), user_id.clone(), BTreeSet::new()).unwrap();
         let session = Session {
-            tokens: RefreshToken::generate(id.clone()).unwrap().family(),
             cookie_hash: cookie.hash(),
             id,
             user_id,
-            token_version: 7,
             created_at: now,
             last_activity: now,
             expires_at: now + SESSION_LIFETIME,
             idle_timeout: "24".parse().unwrap(),
-            revoked_at: None,
             region: "local".to_owned(),
         };
-        SessionRows { session: Some(session), token_version: 7 }
+        SessionRows { session: Some(session), ..SessionRows::default() }
     }
 
     #[track_caller]

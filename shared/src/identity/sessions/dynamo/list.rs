@@ -2,16 +2,18 @@
 //!
 //! 1. The index gives the ids of a page. It follows the table by milliseconds.
 //! 2. The rows are read by key, consistently, so that a session does not show after its revocation.
-//! 3. A batch is no snapshot: sessions that may be torn from their user's version ([`SessionRows::may_be_torn`]) are read
-//!    once more, as the check does.
+//! 3. Sessions that seem to have ended with all others may be spared ([`SessionRows::may_be_spared`]). The rows that say so
+//!    are read after the others, as the check does.
+//!
+//! A session whose row has not arrived from another region is left out.
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::payload::{is_payload, payload_name};
-use super::{DynamoSessions, is_session, key, parse, parse_payload, parse_session, payload_key, version_key};
+use super::payload::payload_name;
+use super::{DynamoSessions, end_key, key, name_of, parse, parse_payload, payload_key, spared_key};
 use crate::core::cursor::{self, Page};
 use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::deadline::Deadline;
@@ -19,7 +21,6 @@ use crate::core::ids::{SessionId, UserId};
 use crate::identity::seal::SealingKeys;
 use crate::identity::sessions::{Device, SealedPayload, Session, SessionError, SessionRows};
 use crate::platform::dynamo::{DynamoError, Item, RowKey, read_rows, text};
-use crate::platform::tables;
 use crate::platform::telemetry::chain;
 
 /// Name of the listing in its cursors.
@@ -31,16 +32,16 @@ const BY_USER: &str = "byUser";
 /// Sessions of one user.
 const OF_USER: &str = "userId = :user";
 
-/// Sessions in one batch: two rows each and the token version, of the 100 rows that `BatchGetItem` takes.
-const BATCH: usize = 49;
+/// Sessions in one batch: three rows each, and one of their user for each region, of the 100 rows that `BatchGetItem` takes.
+const BATCH: usize = 30;
 
 /// A session in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedSession {
     /// What it is checked with.
     pub rows: SessionRows,
-    /// What only the keys open: the device's name.
-    pub payload: SealedPayload,
+    /// What only the keys open: the device's name. It may not have arrived from another region.
+    pub payload: Option<SealedPayload>,
 }
 
 impl ListedSession {
@@ -58,7 +59,7 @@ impl ListedSession {
     /// end that one in particular.
     pub async fn device(&self, keys: &SealingKeys) -> Option<Device> {
         let session = self.rows.session.as_ref()?;
-        match self.payload.open(keys, &session.id, &session.user_id).await {
+        match self.payload.as_ref()?.open(keys, &session.id, &session.user_id).await {
             Ok(payload) => payload.device,
             Err(error) => {
                 tracing::error!(error = chain(&error), "a session is listed without its device");
@@ -119,47 +120,54 @@ impl DynamoSessions {
         ids: &[SessionId],
         deadline: Deadline,
     ) -> Result<Vec<ListedSession>, DynamoError> {
-        let keys = ids.iter().flat_map(|id| [key(id), payload_key(id)]).chain([version_key(user)]);
-        let keys = keys.map(|key| RowKey { table: &self.table, key }).collect();
-        let rows = read_rows(&self.client, keys, deadline).await?.take(&self.table);
-        let (payloads, rows): (Vec<Item>, Vec<Item>) = rows.into_iter().partition(is_payload);
-        let (sessions, version): (Vec<Item>, Vec<Item>) = rows.into_iter().partition(is_session);
-        let token_version = parse(version)?.token_version;
-        let mut payloads = payloads.iter().map(named).collect::<Result<HashMap<_, _>, _>>()?;
-        let mut sessions = sessions
-            .into_iter()
-            .map(|row| parse_session(row).map(|session| (session.id.clone(), session)))
-            .collect::<Result<HashMap<SessionId, Session>, _>>()?;
-        let listed = ids.iter().filter_map(|id| {
-            let session = sessions.remove(id)?;
-            let payload = payloads.remove(&payload_name(id))?;
-            Some(ListedSession { rows: SessionRows { session: Some(session), token_version }, payload })
-        });
-        Ok(listed.collect())
+        let keys = ids.iter().flat_map(|id| [key(id), end_key(id), payload_key(id)]);
+        let mut rows = self.named(keys.chain(self.all_ended_keys(user.as_str())), deadline).await?;
+        let of_user: Vec<Item> =
+            self.all_ended_keys(user.as_str()).filter_map(|key| rows.remove(name_of(&key))).collect();
+        let ended_before = parse(&of_user)?.ended_before;
+        let mut listed = Vec::with_capacity(ids.len());
+        for id in ids {
+            let of_check = [id.to_string(), format!("{id}#end")].map(|name| rows.remove(&name));
+            let of_check: Vec<Item> = of_check.into_iter().flatten().collect();
+            let session = SessionRows { ended_before, ..parse(&of_check)? };
+            let payload = rows.remove(&payload_name(id)).as_ref().map(parse_payload).transpose()?;
+            if session.session.is_some() {
+                listed.push(ListedSession { rows: session, payload });
+            }
+        }
+        Ok(listed)
     }
 
-    /// The same, with those that may be torn read once more.
-    async fn listed_untorn(
+    /// The same, with the rows of those that may be spared.
+    async fn listed_with_spared(
         &self,
         user: &UserId,
         ids: &[SessionId],
         deadline: Deadline,
     ) -> Result<Vec<ListedSession>, DynamoError> {
         let mut listed = self.listed(user, ids, deadline).await?;
-        let torn = listed.iter().filter(|listed| listed.rows.may_be_torn());
-        let torn: Vec<SessionId> = torn
-            .filter_map(|listed| listed.rows.session.as_ref())
-            .map(|session| session.id.clone())
-            .collect();
-        if !torn.is_empty() {
-            for again in self.listed(user, &torn, deadline).await? {
-                let is_same = |listed: &&mut ListedSession| listed.id() == again.id();
-                if let Some(listed) = listed.iter_mut().find(is_same) {
-                    *listed = again;
-                }
-            }
+        let in_doubt = listed.iter().filter(|listed| listed.rows.may_be_spared());
+        let keys: Vec<Item> = in_doubt.filter_map(ListedSession::id).map(spared_key).collect();
+        if keys.is_empty() {
+            return Ok(listed);
+        }
+        let mut spared = self.named(keys, deadline).await?;
+        for listed in &mut listed {
+            let row = listed.id().and_then(|id| spared.remove(&format!("{id}#spared")));
+            listed.rows.spared_at = parse(row.as_slice())?.spared_at;
         }
         Ok(listed)
+    }
+
+    /// The rows with these keys, by their names.
+    async fn named(
+        &self,
+        keys: impl IntoIterator<Item = Item>,
+        deadline: Deadline,
+    ) -> Result<HashMap<String, Item>, DynamoError> {
+        let keys = keys.into_iter().map(|key| RowKey { table: &self.table, key }).collect();
+        let rows = read_rows(&self.client, keys, deadline).await?.take(&self.table);
+        Ok(rows.into_iter().map(|row| (name_of(&row).to_owned(), row)).collect())
     }
 
     /// A page of the sessions of `user`, newest first, behind `cursor`; those that have ended among them. Consistent: one
@@ -187,16 +195,10 @@ impl DynamoSessions {
         }
         let mut items = Vec::with_capacity(ids.len());
         for ids in ids.chunks(BATCH) {
-            items.extend(self.listed_untorn(user, ids, deadline).await?);
+            items.extend(self.listed_with_spared(user, ids, deadline).await?);
         }
         Ok(Page { items, next_cursor })
     }
-}
-
-/// A payload under its row's name.
-fn named(row: &Item) -> Result<(String, SealedPayload), DynamoError> {
-    let name = row.get(tables::SESSIONS.key.hash).and_then(|name| name.as_s().ok());
-    Ok((name.cloned().unwrap_or_default(), parse_payload(row)?))
 }
 
 fn next_cursor(last: &Indexed) -> Result<String, DynamoError> {

@@ -3,13 +3,16 @@
 use aws_sdk_dynamodb::primitives::Blob;
 use jiff::Timestamp;
 
-use super::{DynamoSessions, PATIENCE, SessionAction, key, keys, parse};
+use super::{
+    DynamoSessions, HAS_NO_END, PATIENCE, RowKind, STAMP, SessionAction, end_key, key, key_of, kind_of,
+};
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, UserId};
-use crate::identity::sessions::{SealedPayload, Session, SessionError, SessionRows};
+use crate::identity::principal::Principal;
+use crate::identity::sessions::{FIRST_VERSION, SealedPayload, Session, SessionError, SessionRows};
 use crate::platform::dynamo::{
-    Actions, AttributeValue, Change, DynamoError, Item, RowKey, Transaction, number, read_rows, text,
+    Actions, AttributeValue, Change, DynamoError, Item, Transaction, number, text,
 };
 use crate::platform::tables;
 
@@ -20,17 +23,9 @@ const REPLACE: Change = Change {
     names: &[],
 };
 
-/// Stamps the payload's session. What was revoked meanwhile is not changed any more, nor is its payload: this is an action
-/// of the same transaction.
-const STAMP: Change = Change {
-    update: "SET lastActivity = :now",
-    condition: Some("attribute_exists(sessionId) AND attribute_not_exists(revokedAt)"),
-    names: &[],
-};
-
 /// The key of a session's payload.
 pub fn payload_key(id: &SessionId) -> Item {
-    Item::from([(tables::SESSIONS.key.hash.to_owned(), text(payload_name(id)))])
+    key_of(payload_name(id))
 }
 
 /// What [`payload_key`] consists of.
@@ -40,9 +35,13 @@ pub(super) fn payload_name(id: &SessionId) -> String {
 
 /// The row of a new session's payload.
 pub(super) fn new_row(session: &Session, payload: &SealedPayload) -> Item {
-    let mut row = payload_key(&session.id);
-    row.insert("owner".to_owned(), text(session.user_id.as_str()));
-    row.insert("expiresAt".to_owned(), number(session.expires_at.as_second()));
+    row_of(&session.id, &session.user_id, session.expires_at, payload)
+}
+
+fn row_of(id: &SessionId, user: &UserId, session_end: Timestamp, payload: &SealedPayload) -> Item {
+    let mut row = payload_key(id);
+    row.insert("owner".to_owned(), text(user.as_str()));
+    row.insert(tables::EXPIRES_AT.to_owned(), number(session_end.as_second()));
     row.insert("payload".to_owned(), bytes_of(payload));
     row.insert("version".to_owned(), number(payload.version));
     row
@@ -52,9 +51,8 @@ fn bytes_of(payload: &SealedPayload) -> AttributeValue {
     AttributeValue::B(Blob::new(payload.bytes.clone()))
 }
 
-/// Tells a payload's row from the rows of the check.
 pub(super) fn is_payload(row: &Item) -> bool {
-    row.contains_key("payload")
+    kind_of(row) == Some(RowKind::Payload)
 }
 
 /// Reads a payload's row.
@@ -67,21 +65,6 @@ pub fn parse_payload(row: &Item) -> Result<SealedPayload, DynamoError> {
     }
 }
 
-impl DynamoSessions {
-    async fn read_payload_once(
-        &self,
-        id: &SessionId,
-        user: &UserId,
-        deadline: Deadline,
-    ) -> Result<(SessionRows, Option<SealedPayload>), DynamoError> {
-        let keys = keys(id, user).into_iter().chain([payload_key(id)]);
-        let keys = keys.map(|key| RowKey { table: &self.table, key }).collect();
-        let rows = read_rows(&self.client, keys, deadline).await?.take(&self.table);
-        let (payload, rows): (Vec<Item>, Vec<Item>) = rows.into_iter().partition(is_payload);
-        Ok((parse(rows)?, payload.first().map(parse_payload).transpose()?))
-    }
-}
-
 /// Outcome of a compare-and-swap of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replaced {
@@ -89,41 +72,55 @@ pub enum Replaced {
     Done,
     /// Somebody else has written since, or is writing now. Nothing happened.
     Overtaken,
-    /// The session was revoked, or is gone. Nothing happened.
+    /// The session has ended. Nothing happened.
     Ended,
 }
 
 impl DynamoSessions {
-    /// The rows to check a session of `user` with, and the payload if there is such a session. Consistent.
+    /// The rows to check a session of `user` with, and the payload if its row has arrived. Consistent.
     pub async fn read_payload(
         &self,
         id: &SessionId,
         user: &UserId,
     ) -> Result<(SessionRows, Option<SealedPayload>), SessionError> {
         let deadline = Deadline::after(PATIENCE);
-        let found = self.read_payload_once(id, user, deadline).await?;
-        Ok(if found.0.may_be_torn() { self.read_payload_once(id, user, deadline).await? } else { found })
+        let (rows, items) = self.read_beside(id, user, [payload_key(id)], deadline).await?;
+        let payload = items.iter().find(|row| is_payload(row)).map(parse_payload).transpose()?;
+        Ok((rows, payload))
     }
 
-    /// Puts `next` in the place of the payload at version `seen`, and stamps the session as in use.
+    /// Puts `next` in the place of the payload before it, and stamps the caller's session as in use. `rows` is what was read. A
+    /// row that has not arrived is not stamped, and a payload that has not arrived is replaced by the first version.
     pub async fn replace_payload(
         &self,
-        id: &SessionId,
-        seen: u64,
+        caller: &Principal,
+        rows: &SessionRows,
         next: &SealedPayload,
         now: Timestamp,
     ) -> Result<Replaced, SessionError> {
-        let payload =
-            [(":payload", bytes_of(next)), (":version", number(next.version)), (":seen", number(seen))];
-        let stamp = STAMP.action(&self.table, key(id), [(":now", text(rfc3339(now)))])?;
-        let replace = REPLACE.action(&self.table, payload_key(id), payload)?;
-        let actions = Actions::from([(SessionAction::Session, stamp), (SessionAction::Payload, replace)]);
+        let id = caller.session_id();
+        let payload = if next.version == FIRST_VERSION {
+            self.put_new(row_of(id, caller.user_id(), caller.session_ends_at(), next))?
+        } else {
+            let seen = number(next.version.saturating_sub(1));
+            let values = [(":payload", bytes_of(next)), (":version", number(next.version)), (":seen", seen)];
+            REPLACE.action(&self.table, payload_key(id), values)?
+        };
+        let mut actions = Actions::from([
+            (SessionAction::End, self.require(end_key(id), HAS_NO_END, [])?),
+            (SessionAction::Payload, payload),
+        ]);
+        if rows.session.is_some() {
+            let stamp = STAMP.action(&self.table, key(id), [(":now", text(rfc3339(now)))])?;
+            actions.extend([(SessionAction::Session, stamp)]);
+        }
         let target = format!("the payload of session {id}");
         let reasons = match actions.commit(&self.client, &target).await? {
             Transaction::Committed => return Ok(Replaced::Done),
             Transaction::Cancelled(reasons) => reasons,
         };
-        if reasons.row_refusing(&SessionAction::Session).is_some() {
+        let ends = [SessionAction::End, SessionAction::Session];
+        if ends.iter().any(|action| reasons.row_refusing(action).is_some()) {
             return Ok(Replaced::Ended);
         }
         Ok(match reasons.row_refusing(&SessionAction::Payload) {

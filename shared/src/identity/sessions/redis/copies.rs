@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use ::redis::Pipeline;
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::CopyTerms;
 use super::entry::{Found, Lease, copy};
 use super::seal::CopyKey;
 use crate::core::clock::SharedClock;
+use crate::core::date_time::as_rfc3339;
 use crate::core::ids::{SessionId, UserId};
 use crate::identity::sessions::dynamo::DynamoSessions;
 use crate::identity::sessions::dynamo::SessionRow;
@@ -34,13 +36,31 @@ for i = 1, #KEYS do
     end
 end";
 
-/// A row that the check reads.
+/// Whose rows a copy is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CheckedRow<'a> {
+enum Copied<'a> {
     /// A session's.
     Session(&'a SessionId),
-    /// A user's token version.
-    Version(&'a UserId),
+    /// A user's.
+    User(&'a UserId),
+}
+
+/// What the rows of a session say. An end or a row that spares it may be absent; the session itself is there.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SessionCopy {
+    session: SessionRow,
+    has_end: bool,
+    #[serde(with = "as_rfc3339")]
+    spared_at: Timestamp,
+}
+
+/// What the rows of a user say. All of them may be absent.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct UserCopy {
+    #[serde(with = "as_rfc3339")]
+    ended_before: Timestamp,
 }
 
 /// Copies of the rows of one table.
@@ -67,7 +87,7 @@ enum Lookup {
 struct Missing {
     lease: Lease,
     session: Option<String>,
-    version: Option<String>,
+    user: Option<String>,
 }
 
 impl RedisCopies {
@@ -89,9 +109,12 @@ impl RedisCopies {
         user: &UserId,
     ) -> Result<SessionRows, SessionError> {
         let missing = match self.look_up(id, user).await {
-            // A copy may lack the last stamp. Whether a session ended by idleness is not told from copies.
+            // A copy may lack the last stamp, and the two copies may be of different moments: a replicated end of all may be
+            // in one of them and not what spares the session in the other. That a session is idle, or has ended with all
+            // others, is not told from copies.
             Lookup::Copied(copied)
-                if !copied.session.as_ref().is_some_and(|copy| copy.is_idle(self.clock.now())) =>
+                if !copied.may_be_spared()
+                    && !copied.session.as_ref().is_some_and(|copy| copy.is_idle(self.clock.now())) =>
             {
                 return Ok(*copied);
             }
@@ -100,7 +123,8 @@ impl RedisCopies {
         };
         let before = self.clock.now();
         let read = rows.read(id, user).await?;
-        self.fill_in(missing, read.session.as_ref(), Some(read.token_version), before).await;
+        let user = UserCopy { ended_before: read.ended_before };
+        self.fill_in(missing, session_copy(&read), Some(user), before).await;
         Ok(read)
     }
 
@@ -110,13 +134,16 @@ impl RedisCopies {
         rows: &DynamoSessions,
         session: &Session,
         payload: &SealedPayload,
+        ended_before: Timestamp,
     ) -> Result<(), SessionError> {
         let lookup = self.look_up(&session.id, &session.user_id).await;
         let before = self.clock.now();
-        rows.create(session, payload).await?;
+        rows.create(session, payload, ended_before).await?;
         if let Lookup::Missing(missing) = lookup {
-            // The version that the session was begun with was read before the lease: it is no copy to be trusted.
-            self.fill_in(missing, Some(session), None, before).await;
+            // Its end or its being spared would be in rows of a later moment, whose writers drop this copy. The user's instant
+            // was read before the lease: it is no copy to be trusted.
+            let copy = SessionRows { session: Some(session.clone()), ..SessionRows::default() };
+            self.fill_in(missing, session_copy(&copy), None, before).await;
         }
         Ok(())
     }
@@ -130,10 +157,10 @@ impl RedisCopies {
                 return Lookup::Unanswered;
             }
         };
-        let rows = [CheckedRow::Session(id), CheckedRow::Version(user)];
+        let rows = [Copied::Session(id), Copied::User(user)];
         let asked = self.redis.ask::<(Option<Vec<u8>>, Option<Vec<u8>>)>(|server| {
             let mut commands = Pipeline::new();
-            // Together: a session that was spared by a revocation must not be seen without the version it was spared in.
+            // Together: a session that was spared must not be seen without the instant it was spared from.
             commands.atomic();
             for key in rows.map(|row| self.name(server, row)) {
                 let set = commands.cmd("SET").arg(key).arg(lease.as_bytes());
@@ -146,15 +173,18 @@ impl RedisCopies {
             Err(error) => return unanswered(&error),
         };
         let now = self.clock.now();
-        let (session, version) = &answer.value;
-        let [session_name, version_name] = rows.map(|row| self.name(&answer.from, row));
-        let session = Found::<SessionRow>::read(session.as_deref(), &self.key, &session_name, now);
-        let version = Found::<u64>::read(version.as_deref(), &self.key, &version_name, now);
-        match (session, version) {
-            (Found::Copy(session), Found::Copy(token_version)) => match Session::try_from(session) {
-                Ok(session) => {
-                    Lookup::Copied(Box::new(SessionRows { session: Some(session), token_version }))
-                }
+        let (session, of_user) = &answer.value;
+        let [session_name, user_name] = rows.map(|row| self.name(&answer.from, row));
+        let session = Found::<SessionCopy>::read(session.as_deref(), &self.key, &session_name, now);
+        let of_user = Found::<UserCopy>::read(of_user.as_deref(), &self.key, &user_name, now);
+        match (session, of_user) {
+            (Found::Copy(copy), Found::Copy(of_user)) => match Session::try_from(copy.session) {
+                Ok(session) => Lookup::Copied(Box::new(SessionRows {
+                    session: Some(session),
+                    has_end: copy.has_end,
+                    ended_before: of_user.ended_before,
+                    spared_at: copy.spared_at,
+                })),
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "a copy of a session is unreadable");
                     self.forget(&rows).await;
@@ -172,10 +202,10 @@ impl RedisCopies {
                 self.forget(&rows).await;
                 Lookup::Unanswered
             }
-            (session, version) => Lookup::Missing(Missing {
+            (session, of_user) => Lookup::Missing(Missing {
                 lease,
                 session: matches!(session, Found::Leased).then_some(session_name),
-                version: matches!(version, Found::Leased).then_some(version_name),
+                user: matches!(of_user, Found::Leased).then_some(user_name),
             }),
         }
     }
@@ -184,8 +214,8 @@ impl RedisCopies {
     async fn fill_in(
         &self,
         missing: Missing,
-        session: Option<&Session>,
-        version: Option<u64>,
+        session: Option<SessionCopy>,
+        user: Option<UserCopy>,
         before: Timestamp,
     ) {
         let lifetime = SignedDuration::try_from(self.terms.lifetime).unwrap_or(SignedDuration::ZERO);
@@ -193,12 +223,12 @@ impl RedisCopies {
         let session = missing
             .session
             .zip(session)
-            .and_then(|(name, row)| Some((copy(&self.key, &name, SessionRow::from(row), until_ms)?, name)));
-        let version = missing
-            .version
-            .zip(version)
             .and_then(|(name, row)| Some((copy(&self.key, &name, row, until_ms)?, name)));
-        let copies: Vec<(Vec<u8>, String)> = session.into_iter().chain(version).collect();
+        let user = missing
+            .user
+            .zip(user)
+            .and_then(|(name, row)| Some((copy(&self.key, &name, row, until_ms)?, name)));
+        let copies: Vec<(Vec<u8>, String)> = session.into_iter().chain(user).collect();
         if copies.is_empty() {
             return;
         }
@@ -216,10 +246,10 @@ impl RedisCopies {
 
     /// Deletes the copy and the lease of a session's row that was written and goes on.
     pub(crate) async fn forget_session(&self, id: &SessionId) {
-        self.forget(&[CheckedRow::Session(id)]).await;
+        self.forget(&[Copied::Session(id)]).await;
     }
 
-    async fn forget(&self, rows: &[CheckedRow<'_>]) {
+    async fn forget(&self, rows: &[Copied<'_>]) {
         if let Err(error) = self.delete(rows).await {
             report(&error);
         }
@@ -227,11 +257,11 @@ impl RedisCopies {
 
     /// Returns once no copy counts that was made of the rows as they were before.
     pub(crate) async fn withdraw(&self, user: &UserId, ended: &EndedSessions) {
-        let rows: &[CheckedRow<'_>] = match ended {
-            EndedSessions::All => &[CheckedRow::Version(user)],
-            EndedSessions::One(id) => &[CheckedRow::Session(id)],
-            // Both: a copy of the spared session from before would have the lower version, and end with the others.
-            EndedSessions::AllBut(spared) => &[CheckedRow::Version(user), CheckedRow::Session(spared)],
+        let rows: &[Copied<'_>] = match ended {
+            EndedSessions::All => &[Copied::User(user)],
+            EndedSessions::One(id) => &[Copied::Session(id)],
+            // Both: a copy of the spared session from before does not say that it is spared.
+            EndedSessions::AllBut(spared) => &[Copied::User(user), Copied::Session(spared)],
         };
         let all_lapsed = Instant::now() + self.terms.lifetime + self.terms.clock_skew;
         while let Err(error) = self.delete(rows).await {
@@ -247,7 +277,7 @@ impl RedisCopies {
         }
     }
 
-    async fn delete(&self, rows: &[CheckedRow<'_>]) -> Result<(), RedisError> {
+    async fn delete(&self, rows: &[Copied<'_>]) -> Result<(), RedisError> {
         let deleted = self.redis.ask::<()>(|server| {
             let mut commands = Pipeline::new();
             // One command: both rows of a session go at the same instant.
@@ -259,13 +289,19 @@ impl RedisCopies {
     }
 
     /// Under which key of Redis a row's copy is. Tables of several stacks may share a Redis.
-    fn name(&self, server: &Incarnation, row: CheckedRow<'_>) -> String {
+    fn name(&self, server: &Incarnation, row: Copied<'_>) -> String {
         let Self { table, .. } = self;
         match row {
-            CheckedRow::Session(id) => format!("sojourn:{table}:{server}:{id}"),
-            CheckedRow::Version(user) => format!("sojourn:{table}:{server}:{user}"),
+            Copied::Session(id) => format!("sojourn:{table}:{server}:{id}"),
+            Copied::User(user) => format!("sojourn:{table}:{server}:{user}"),
         }
     }
+}
+
+/// A copy of a session's rows. A session that has not arrived is not copied: it may arrive in a moment.
+fn session_copy(rows: &SessionRows) -> Option<SessionCopy> {
+    let session = SessionRow::from(rows.session.as_ref()?);
+    Some(SessionCopy { session, has_end: rows.has_end, spared_at: rows.spared_at })
 }
 
 fn unanswered(error: &RedisError) -> Lookup {

@@ -1,5 +1,9 @@
 //! Sessions in DynamoDB, with copies of what the check reads in Redis.
 //!
+//! There are two copies for each check. The copy of a *session* tells what its row, its end and the row that spares it say. The copy of a *user*
+//! tells up to which instant all sessions have ended. An end, a row that spares and a user's rows may be absent, and a copy says so. A
+//! session whose own row is absent has no copy.
+//!
 //! DynamoDB is the truth: every write goes there first, and whatever Redis does not tell is read there. Redis holds
 //! *copies* of rows for a few seconds, so that a session in use is read from DynamoDB once in [`CopyTerms::lifetime`] and
 //! not with each request. The promise is that of [`SessionReader`](super::SessionReader): a revocation that was answered is seen by every read
@@ -7,19 +11,21 @@
 //!
 //! # Reading
 //!
-//! 1. Both rows are looked up in one round trip. Where there is nothing, the same command (`SET .. NX GET PX`) leaves a
+//! 1. Both copies are looked up in one round trip. Where there is nothing, the same command (`SET .. NX GET PX`) leaves a
 //!    *lease*: random bytes that only this reader knows.
 //! 2. Two copies: that is the answer, and DynamoDB is not asked.
-//! 3. Otherwise the reader notes the time, reads both rows from DynamoDB, and fills in those that it has a lease of, *if the
+//! 3. Otherwise the reader notes the time, reads the rows from DynamoDB, and fills in the copies that it has a lease of, *if the
 //!    lease is still there* (one script: compare, and set). A copy says when it lapses: `lifetime` after the noted time.
 //!    Redis drops it then (`PXAT`), and a reader goes by its own clock and believes no copy that has lapsed.
-//! 4. Redis does not answer within its budget, or the breaker is open, or it holds what nobody here wrote: DynamoDB is
+//! 4. Copies that show a session as idle for too long, or as ended with all others, are not believed: DynamoDB is asked. The two
+//!    copies may be of different moments.
+//! 5. Redis does not answer within its budget, or the breaker is open, or it holds what nobody here wrote: DynamoDB is
 //!    asked at once and nothing is filled in.
 //!
 //! # Writing
 //!
 //! 1. The write is committed in DynamoDB, alone or in whosever transaction.
-//! 2. The keys of the rows are deleted in Redis: copies and leases alike.
+//! 2. The keys of what the rows belong to are deleted in Redis: copies and leases alike.
 //! 3. If Redis has not confirmed that, a *revoking* writer asks again until it does, or until every copy made of the rows as
 //!    they were has lapsed: [`CopyTerms::lifetime`] and [`CopyTerms::clock_skew`] after the commit. Only then it answers.
 //!    Any other writer goes on: a copy that is behind by seconds tells an older `lastActivity` and nothing worse. Where

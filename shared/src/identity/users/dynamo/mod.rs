@@ -5,9 +5,9 @@
 //! | profile | `usr_…` | `email`, `passwordHash`, `roles?` (string set), `createdAt` |
 //! | pointer | `email#<address>` | `accountId` |
 //!
-//! An account's token version is a row of the sessions table ([`crate::identity::sessions::dynamo`]), where every function reads it. It
-//! is read here together with the profile, in one transaction: a sign-in with an old password must not get the version
-//! that a change of the password just raised.
+//! Up to which instant all sessions of an account have ended is told by rows of the sessions table
+//! ([`crate::identity::sessions::dynamo`]), where every function reads them. They are read here together with the profile, in one
+//! transaction: a sign-in with an old password must not begin after the instant that a change of the password just set.
 //!
 //! Requests are boxed when they are sent: the future of an SDK call is ten kilobytes, which every caller up to the
 //! handler would otherwise carry along.
@@ -32,10 +32,8 @@ use crate::core::ids::UserId;
 use crate::core::retry::Backoff;
 use crate::identity::email::Email;
 use crate::identity::principal::Role;
-use crate::identity::sessions;
-use crate::platform::dynamo::{
-    Actions, Agreement, DynamoError, Item, RowKey, Transaction, read_snapshot, text,
-};
+use crate::identity::sessions::dynamo::{DynamoSessions, parse_all_ended};
+use crate::platform::dynamo::{Actions, DynamoError, Item, RowKey, Transaction, read_rows_at_once, text};
 use crate::platform::tables;
 
 mod address;
@@ -53,27 +51,19 @@ const NOBODY: &str = "usr_00000000000000000000000000";
 /// How long a transaction at the same rows is waited for. The invocation's own deadline cuts in earlier.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The users table, and the token versions in the sessions table.
+/// The users table, and the users' rows in the sessions table.
 #[derive(Debug, Clone)]
 pub struct DynamoUsers {
     client: Client,
     table: String,
-    sessions: String,
-    /// Where several regions agree on who has an address.
-    agreement: Option<Agreement>,
+    sessions: DynamoSessions,
 }
 
 impl DynamoUsers {
-    /// Accounts in the table that `USERS_TABLE` names, with token versions in that of `SESSIONS_TABLE`.
+    /// Accounts in the table that `USERS_TABLE` names, with the ends of their sessions in that of `SESSIONS_TABLE`.
     pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
-        let (table, sessions) = (tables::USERS.name(env)?, tables::SESSIONS.name(env)?);
-        Ok(Self { client, table, sessions, agreement: None })
-    }
-
-    /// Has the regions of `agreement` agree on who gets an address, if there are several.
-    #[must_use]
-    pub fn agreeing(self, agreement: Option<Agreement>) -> Self {
-        Self { agreement, ..self }
+        let sessions = DynamoSessions::from_env(client.clone(), env)?;
+        Ok(Self { client, table: tables::USERS.name(env)?, sessions })
     }
 
     async fn account_of(&self, email: &Email) -> Result<Option<UserId>, DynamoError> {
@@ -93,14 +83,19 @@ impl DynamoUsers {
         Ok(Some(pointer.account_id))
     }
 
-    /// The account with this id, its password's hash and its token version, all as of one moment.
+    /// The account with this id, its password's hash and the end of its sessions, all as of one moment.
     async fn snapshot(&self, user: &str) -> Result<Option<(User, PasswordHash)>, DynamoError> {
-        let row = |table, hash: &str| RowKey { table, key: Item::from([(hash.to_owned(), text(user))]) };
-        let keys = [row(&self.table, tables::USERS.key.hash), row(&self.sessions, tables::SESSIONS.key.hash)];
-        let [profile, version] = read_snapshot(&self.client, keys, Deadline::after(PATIENCE)).await?;
-        let Some(profile) = profile else { return Ok(None) };
-        let version = version.map(sessions::dynamo::parse_version).transpose()?;
-        parse(profile, version.unwrap_or_default()).map(Some)
+        let profile = Item::from([(tables::USERS.key.hash.to_owned(), text(user))]);
+        let profile = RowKey { table: &self.table, key: profile };
+        let ends = self.sessions.all_ended_keys(user).map(|key| RowKey { table: self.sessions.table(), key });
+        let keys = std::iter::once(profile).chain(ends).collect();
+        let mut rows = read_rows_at_once(&self.client, keys, Deadline::after(PATIENCE)).await?.into_iter();
+        let Some(profile) = rows.next().flatten() else { return Ok(None) };
+        let mut ended_before = Timestamp::UNIX_EPOCH;
+        for row in rows.flatten() {
+            ended_before = ended_before.max(parse_all_ended(&row)?);
+        }
+        parse(profile, ended_before).map(Some)
     }
 
     fn put_new(&self, item: Item) -> Result<TransactWriteItem, DynamoError> {
@@ -151,6 +146,8 @@ enum AccountAction {
     Account,
     /// The end of its sessions.
     Sessions,
+    /// The event that tells of it.
+    Event,
 }
 
 /// What one try to create an account came to.
@@ -190,7 +187,7 @@ impl DynamoUsers {
         Ok(self.snapshot(account.as_ref().map_or(NOBODY, UserId::as_str)).await?)
     }
 
-    /// The account with this id and its password's hash, as of one moment with its token version.
+    /// The account with this id and its password's hash, as of one moment with the end of its sessions.
     pub async fn profile(&self, id: &UserId) -> Result<Option<(User, PasswordHash)>, UserError> {
         Ok(self.snapshot(id.as_str()).await?)
     }
@@ -220,14 +217,14 @@ fn target(key: &str) -> String {
     }
 }
 
-fn parse(item: Item, token_version: u64) -> Result<(User, PasswordHash), DynamoError> {
+fn parse(item: Item, ended_before: Timestamp) -> Result<(User, PasswordHash), DynamoError> {
     let profile: Profile = serde_dynamo::from_item(item)
         .map_err(|error| DynamoError::unreadable("TransactGetItems", "an account's profile", error))?;
     let user = User {
         id: profile.user_id,
         email: profile.email,
         roles: profile.roles,
-        token_version,
+        ended_before,
         created_at: profile.created_at,
     };
     Ok((user, profile.password_hash))

@@ -1,5 +1,7 @@
 //! A new password, and the end of every session that was opened with the old one, in one transaction.
 
+use jiff::Timestamp;
+
 use super::{AccountAction, DynamoUsers, profile_key, target};
 use crate::core::deadline::Deadline;
 use crate::core::ids::SessionId;
@@ -25,19 +27,19 @@ impl DynamoPasswords {
         Self { users, revoker }
     }
 
-    /// Replaces the password's hash, if it is still `old`, and ends every session of `user` but `spared`, both or
-    /// neither. Conflicts are retried until `deadline`.
+    /// Replaces the password's hash, if it is still `old`, and ends every session of `user` but `spared`, which began at the instant
+    /// beside it, both or neither. Conflicts are retried until `deadline`.
     pub async fn replace(
         &self,
         user: &User,
         old: &PasswordHash,
         new: &PasswordHash,
-        spared: &SessionId,
+        spared: &(SessionId, Timestamp),
         deadline: Deadline,
     ) -> Result<PasswordUpdate, UserError> {
         let update = self.commit(user, old, new, spared, deadline).await?;
         if update == PasswordUpdate::Done {
-            self.revoker.ended(&user.id, &EndedSessions::AllBut(spared.clone()), deadline).await;
+            self.revoker.ended(&user.id, &EndedSessions::AllBut(spared.0.clone()), deadline).await;
         }
         Ok(update)
     }
@@ -47,16 +49,17 @@ impl DynamoPasswords {
         user: &User,
         old: &PasswordHash,
         new: &PasswordHash,
-        spared: &SessionId,
+        spared: &(SessionId, Timestamp),
         deadline: Deadline,
     ) -> Result<PasswordUpdate, UserError> {
         let values = [(":old", text(old.expose())), (":new", text(new.expose()))];
         let change = CHANGE.action(&self.users.table, profile_key(&user.id), values)?;
-        let end = self.revoker.actions_for_all_but(spared, &user.id, user.token_version)?;
-        let mut actions = Actions::from([(AccountAction::Account, change)]);
-        actions.extend(end.into_iter().map(|action| (AccountAction::Sessions, action)));
+        let (id, began_at) = spared;
         let mut backoff = Backoff::within(deadline);
         loop {
+            let end = self.revoker.actions_for_all_but(id, *began_at, &user.id, user.ended_before)?;
+            let mut actions = Actions::from([(AccountAction::Account, change.clone())]);
+            actions.extend(end.into_iter().map(|action| (AccountAction::Sessions, action)));
             let reasons = match actions.commit(&self.users.client, &target(user.id.as_str())).await? {
                 Transaction::Committed => return Ok(PasswordUpdate::Done),
                 Transaction::Cancelled(reasons) => reasons,

@@ -1,16 +1,17 @@
-//! Roles: an attribute of the profile, and the token version that what was issued with them depends on.
+//! Roles: an attribute of the profile. A withdrawal also ends all sessions of the account.
 
-use aws_sdk_dynamodb::types::TransactWriteItem;
+use jiff::Timestamp;
 
-use super::{DynamoUsers, PATIENCE, profile_key, target};
+use super::{AccountAction, DynamoUsers, PATIENCE, profile_key, target};
 use crate::core::deadline::Deadline;
 use crate::core::ids::UserId;
 use crate::core::retry::Backoff;
 use crate::identity::email::Email;
 use crate::identity::principal::Role;
+use crate::identity::sessions::dynamo::parse_all_ended;
 use crate::identity::sessions::{EndedSessions, SessionRevoker};
 use crate::identity::users::{RoleChange, User, UserError};
-use crate::platform::dynamo::{Actions, AttributeValue, Change, Transaction, text};
+use crate::platform::dynamo::{Actions, AttributeValue, Change, DynamoError, Transaction, text};
 
 /// A role is granted to an account that is there: an update would otherwise make half of one. `ADD` on a set: concurrent
 /// grants all count, a repeated one changes nothing.
@@ -19,7 +20,7 @@ const GRANT: Change = Change {
     condition: Some("attribute_exists(userId)"),
     names: &[("#roles", "roles")],
 };
-/// A withdrawal counts once: repeating it must not raise the token version again.
+/// A withdrawal counts once: repeating it must not end sessions again.
 const WITHDRAW: Change = Change {
     update: "DELETE #roles :roles",
     condition: Some("contains(#roles, :role)"),
@@ -48,10 +49,11 @@ impl DynamoRoles {
     /// Gives an account a role. It may have it already.
     pub async fn grant(&self, user: &UserId, role: Role) -> Result<RoleChange, UserError> {
         let action = GRANT.action(&self.users.table, profile_key(user), [(":roles", set_of(role))])?;
-        self.settle(user, vec![action], RoleChange::Settled, Deadline::after(PATIENCE)).await
+        let actions = |_| Ok(Actions::from([(AccountAction::Account, action.clone())]));
+        self.settle(user, actions, RoleChange::Settled, Deadline::after(PATIENCE)).await
     }
 
-    /// Takes a role from an account and, if it had it, raises its token version. Conflicts are retried until `deadline`.
+    /// Takes a role from an account and, if it had it, ends all of its sessions. Conflicts are retried until `deadline`.
     pub async fn withdraw(
         &self,
         user: &UserId,
@@ -59,8 +61,15 @@ impl DynamoRoles {
         deadline: Deadline,
     ) -> Result<RoleChange, UserError> {
         let values = [(":roles", set_of(role)), (":role", text(role.as_str()))];
-        let mut actions = vec![WITHDRAW.action(&self.users.table, profile_key(user), values)?];
-        actions.extend(self.revoker.actions_for_all(user)?);
+        let withdraw = WITHDRAW.action(&self.users.table, profile_key(user), values)?;
+        let actions = |known| {
+            let [raise, event] = self.revoker.actions_for_all(user, known)?;
+            Ok(Actions::from([
+                (AccountAction::Account, withdraw.clone()),
+                (AccountAction::Sessions, raise),
+                (AccountAction::Event, event),
+            ]))
+        };
         let change = self.settle(user, actions, RoleChange::Withdrawn, deadline).await?;
         match &change {
             RoleChange::Withdrawn(_) => self.revoker.ended(user, &EndedSessions::All, deadline).await,
@@ -72,25 +81,28 @@ impl DynamoRoles {
         Ok(change)
     }
 
-    /// Applies the actions to an account, and reads what it is now. Only the condition on the account can refuse them: there
-    /// is nothing to change, or no account. Else it is `changed`.
+    /// Applies the actions to an account, and reads what it is now. If the condition on the account refuses them, there
+    /// is nothing to change, or no account. Else it is `changed`. The actions are made for the latest known end of all sessions, and made
+    /// again if there is a later one.
     async fn settle(
         &self,
         user: &UserId,
-        actions: Vec<TransactWriteItem>,
+        actions: impl Fn(Timestamp) -> Result<Actions<AccountAction>, DynamoError>,
         changed: fn(User) -> RoleChange,
         deadline: Deadline,
     ) -> Result<RoleChange, UserError> {
-        let actions: Actions<()> = actions.into_iter().map(|action| ((), action)).collect();
+        let mut known = Timestamp::UNIX_EPOCH;
         let mut backoff = Backoff::within(deadline);
         let outcome = loop {
-            match actions.commit(&self.users.client, &target(user.as_str())).await? {
-                Transaction::Committed => break changed,
-                Transaction::Cancelled(reasons) if reasons.refused().next().is_some() => {
-                    break RoleChange::Settled;
-                }
-                Transaction::Cancelled(_) if backoff.wait().await => {}
-                Transaction::Cancelled(_) => return Err(UserError::Busy),
+            let commit = actions(known)?.commit(&self.users.client, &target(user.as_str())).await?;
+            let Transaction::Cancelled(reasons) = commit else { break changed };
+            if reasons.row_refusing(&AccountAction::Account).is_some() {
+                break RoleChange::Settled;
+            }
+            match reasons.row_refusing(&AccountAction::Sessions) {
+                Some(row) => known = parse_all_ended(row)?,
+                None if backoff.wait().await => {}
+                None => return Err(UserError::Busy),
             }
         };
         let account = self.users.profile(user).await?;

@@ -1,0 +1,94 @@
+//! Chains of refresh tokens: the number of the latest token that each region has handed out.
+
+use jiff::Timestamp;
+
+use super::{
+    DynamoSessions, HAS_NO_END, PATIENCE, RowKind, STAMP, SessionAction, end_key, key, key_of, kind_of,
+    name_of, outliving_expiry,
+};
+use crate::core::date_time::rfc3339;
+use crate::core::deadline::Deadline;
+use crate::core::ids::{SessionId, UserId};
+use crate::identity::sessions::{FIRST_NUMBER, Session, SessionError, SessionRows};
+use crate::platform::dynamo::{Actions, Change, DynamoError, Item, Transaction, number, text};
+
+/// The region's number only rises. Of many exchanges of one token at once one writes.
+const RAISE: Change = Change {
+    update: "SET #number = :next, expiresAt = :expiresAt",
+    condition: Some("attribute_not_exists(#number) OR #number < :next"),
+    names: &[("#number", "number")],
+};
+
+/// Outcome of writing down that a token was handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exchange {
+    /// It is written.
+    Done,
+    /// Another exchange was faster, or the session's row has arrived. Nothing happened; read again.
+    Overtaken,
+    /// The session has an end. Nothing happened.
+    Ended,
+    /// A transaction is at the rows. Nothing happened; try again.
+    Conflict,
+}
+
+/// The key of the row in which `region` writes down the number of its latest token.
+fn refreshes_key(id: &SessionId, region: &str) -> Item {
+    key_of(format!("{id}#refresh#{region}"))
+}
+
+fn number_of(row: &Item) -> Result<u64, DynamoError> {
+    let number = row.get("number").and_then(|number| number.as_n().ok()?.parse().ok());
+    number.ok_or_else(|| DynamoError::unreadable("read", name_of(row), "it has no number"))
+}
+
+impl DynamoSessions {
+    /// The rows to check a session of `user` with, and the number of the latest refresh token that any region has handed
+    /// out, as far as this region knows. One call, consistent.
+    pub async fn read_chain(
+        &self,
+        id: &SessionId,
+        user: &UserId,
+    ) -> Result<(SessionRows, u64), SessionError> {
+        let keys = self.regions().map(|region| refreshes_key(id, region));
+        let (rows, items) = self.read_beside(id, user, keys, Deadline::after(PATIENCE)).await?;
+        let mut latest = FIRST_NUMBER;
+        for row in items.iter().filter(|row| kind_of(row) == Some(RowKind::Refreshes)) {
+            latest = latest.max(number_of(row)?);
+        }
+        Ok((rows, latest))
+    }
+
+    /// Writes down that this region hands out the token with the number `next`, and that the session is in use, unless the session
+    /// has an end. `rows` is what was read. If the session's row is missing there, it is written from `began`.
+    pub async fn exchange(
+        &self,
+        rows: &SessionRows,
+        began: &Session,
+        next: u64,
+        now: Timestamp,
+    ) -> Result<Exchange, SessionError> {
+        let id = &began.id;
+        let session = match rows.session {
+            Some(_) => STAMP.action(&self.table, key(id), [(":now", text(rfc3339(now)))])?,
+            None => self.put_session(&Session { last_activity: now, ..began.clone() })?,
+        };
+        let raise = [(":next", number(next)), (":expiresAt", outliving_expiry(now))];
+        let actions = Actions::from([
+            (SessionAction::End, self.require(end_key(id), HAS_NO_END, [])?),
+            (SessionAction::Refreshes, RAISE.action(&self.table, refreshes_key(id, &self.region), raise)?),
+            (SessionAction::Session, session),
+        ]);
+        let reasons = match actions.commit(&self.client, &format!("session {id}")).await? {
+            Transaction::Committed => return Ok(Exchange::Done),
+            Transaction::Cancelled(reasons) => reasons,
+        };
+        Ok(if reasons.row_refusing(&SessionAction::End).is_some() {
+            Exchange::Ended
+        } else if reasons.refused().next().is_some() {
+            Exchange::Overtaken
+        } else {
+            Exchange::Conflict
+        })
+    }
+}
