@@ -267,7 +267,7 @@ async fn a_client_that_retries_stays_signed_in_when_processes_are_killed_before_
     for when in ["before", "after", "after", "before", "after"] {
         let rule = region
             .fault(&json!({
-                "match": {"service": "dynamodb", "operation": "UpdateItem", "caller": "api-sessions"},
+                "match": {"service": "dynamodb", "operation": "TransactWriteItems", "caller": "api-sessions"},
                 "times": 1,
                 "effect": {"kind": "hold", "when": when},
             }))
