@@ -65,6 +65,7 @@ pub struct SignedIn {
 }
 
 /// Outcome of showing a refresh token.
+#[expect(clippy::large_enum_variant, reason = "one is made for a request, and is taken apart at once")]
 #[derive(Debug, Clone)]
 pub enum Renewal {
     /// The token was good.

@@ -16,7 +16,7 @@
 //! 6. `sub` and `sid` are ids of a user and of a session, and `auth_time_ms` is an instant. No member of ours is there twice.
 //!
 //! `auth_time_ms` is when the user signed in, in milliseconds since the epoch. It decides whether the session has ended with all
-//! others of its user. OpenID Connect's `auth_time` says the same in seconds, which cannot tell a sign-in from a revocation
+//! others of its user. The standard claim `auth_time` says the same in seconds, which cannot tell a sign-in from a revocation
 //! of the same second.
 //!
 //! Of RFC 9068's claims two are left out: `client_id`, since the shop is the only client, and `jti`, since a token is never
