@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::{Answer, Call};
 use crate::process::{LocalProcess, Options};
 use crate::region::{Ready, TestRegion, plain_http};
+
+/// Longest wait for replication, which takes a second: every test of the workspace shares the machine.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What they write when all are up.
 #[derive(Debug, Deserialize)]
@@ -73,6 +77,31 @@ impl TestRegions {
     /// Brings a region back.
     pub async fn up(&self, name: &str) -> Answer {
         self.control("POST", &format!("/{name}/up")).send().await.expect(200)
+    }
+
+    /// Cuts a region from all others. It goes on serving.
+    pub async fn isolate(&self, name: &str) {
+        for other in self.regions.keys().filter(|other| *other != name) {
+            let cut = json!({"between": [name, other]});
+            self.control("POST", "/partition").json(&cut).send().await.expect(204);
+        }
+    }
+
+    /// Has all regions reach each other again, and waits until nothing is on its way between them.
+    pub async fn heal(&self) {
+        self.control("POST", "/heal").send().await.expect(204);
+        let began = Instant::now();
+        while self.pending().await > 0 {
+            assert!(began.elapsed() < PATIENCE, "replication does not end");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Changes that have not arrived in another region.
+    async fn pending(&self) -> u64 {
+        let overview = self.overview().await;
+        let links = overview["links"].as_array().expect("a list of links");
+        links.iter().filter_map(|link| link["pending"].as_u64()).sum()
     }
 
     /// All that is told of them.
