@@ -60,7 +60,7 @@ pub(crate) async fn handle(app: Arc<App>, delivered: Delivered) -> Result<(), Fa
     };
     if is_dead {
         let work = app.worker.give_up(&message, delivered.sent_at, delivered.deadline);
-        hold(&app.dead_letter_queue, &delivered, work).await?;
+        Box::pin(hold(&app.dead_letter_queue, &delivered, work)).await?;
     } else {
         hold(&app.queue, &delivered, app.worker.take(&message, delivered.deadline)).await?;
     }

@@ -37,7 +37,7 @@ impl SecretHash {
 impl FromStr for SecretHash {
     type Err = InvalidSecret;
 
-    /// Reads [`Self::to_text`].
+    /// Reads the stored text.
     fn from_str(text: &str) -> Result<Self, InvalidSecret> {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidSecret)?;
         bytes.try_into().map(Self).map_err(|_| InvalidSecret)

@@ -156,7 +156,8 @@ impl SessionStarter {
         let account = async { users.profile(user_id).await.map_err(SignInError::from) };
         let read = async || self.store.rows().read_chain(id, user_id).await.map_err(SignInError::from);
         let (account, mut read_rows) = tokio::try_join!(account, read())?;
-        let Some((user, _)) = account else { return Ok(Renewal::Refused) };
+        // Accounts are never deleted, so one that is missing has not arrived yet. Until it has, its user has no role.
+        let roles = account.map(|(user, _)| user.roles).unwrap_or_default();
         let mut backoff = Backoff::within(deadline);
         let (rows, refresh) = loop {
             let ((rows, latest), now) = (read_rows, self.clock.now());
@@ -183,7 +184,7 @@ impl SessionStarter {
             read_rows = read().await?;
         };
         let session = rows.session.unwrap_or_else(|| began.clone());
-        let access = self.signer.sign(&user.id, &session.id, session.created_at, &user.roles)?;
+        let access = self.signer.sign(user_id, &session.id, session.created_at, &roles)?;
         Ok(Renewal::Renewed(Renewed { session, access, refresh }))
     }
 }

@@ -265,7 +265,7 @@ async fn a_session_whose_payload_has_not_arrived_has_the_preferences_of_a_new_on
     let stage = stage();
     let ann = stage.sign_in().await;
     let id = ann.session_id();
-    let real = stage.payload(id).await;
+    let replicated = stage.payload(id).await;
     let delete = stage.store.client.delete_item().table_name("SessionsTable");
     delete.set_key(Some(dynamo::payload_key(id))).send().await.unwrap();
     let read = stage.read(&ann).await.unwrap();
@@ -275,7 +275,7 @@ async fn a_session_whose_payload_has_not_arrived_has_the_preferences_of_a_new_on
     assert_eq!(shown(&stage.patch(&ann, json!({"b": 2})).await.unwrap()), json!({"a": 1, "b": 2}));
     let written = stage.payload(id).await;
     for attribute in ["owner", "expiresAt"] {
-        assert_eq!(written[attribute], real[attribute]);
+        assert_eq!(written[attribute], replicated[attribute]);
     }
 }
 
@@ -285,9 +285,9 @@ async fn a_payload_that_has_just_arrived_is_not_replaced_by_a_first_one() {
     let ann = stage.sign_in().await;
     stage.patch(&ann, json!({"a": 1})).await.unwrap();
     let (id, user) = (ann.session_id(), stage.user(ann.session_id()).await);
-    let (rows, real) = stage.starter.store.rows().read_payload(id, &user).await.unwrap();
+    let (rows, replicated) = stage.starter.store.rows().read_payload(id, &user).await.unwrap();
     let (caller, now) = (stage.starter.store.check(&ann).await.unwrap(), stage.clock.now());
-    let first = SealedPayload { version: FIRST_VERSION, ..real.unwrap() };
+    let first = SealedPayload { version: FIRST_VERSION, ..replicated.unwrap() };
     let outcome = stage.starter.store.replace_payload(&caller, &rows, &first, now).await.unwrap();
     assert_eq!(outcome, Replaced::Overtaken);
     assert_eq!(shown(&stage.read(&ann).await.unwrap()), json!({"a": 1}));

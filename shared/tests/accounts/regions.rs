@@ -25,7 +25,7 @@ impl Stage {
     /// Has the row with this key of the sessions table arrive in the other region, over whatever is there.
     async fn send(&self, other: &Self, key: Item) {
         let get = self.store.client.get_item().table_name("SessionsTable").set_key(Some(key));
-        let row = get.send().await.unwrap().item.expect("there is something to replicate");
+        let row = get.send().await.unwrap().item.unwrap();
         let put = other.store.client.put_item().table_name("SessionsTable").set_item(Some(row));
         put.send().await.unwrap();
     }
@@ -91,6 +91,16 @@ async fn a_session_whose_row_has_not_arrived_is_admitted_and_a_refresh_adopts_it
         assert!(to.stands(&first).await && to.is_live(&first.cookie.credential()).await);
         to.renewed(&second.refresh).await;
     }
+}
+
+#[tokio::test]
+async fn a_session_goes_on_where_even_its_account_has_not_arrived() {
+    let [here, there] = regions();
+    let ann = here.new_user("ann@example.com").await;
+    let first = here.sign_in(&ann).await;
+    let second = there.renewed(&first.refresh).await;
+    assert!(there.stands(&first).await && there.has_row(&first).await);
+    assert_eq!(second.session.user_id, ann.id);
 }
 
 #[tokio::test]

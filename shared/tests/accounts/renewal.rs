@@ -269,7 +269,8 @@ async fn a_revocation_between_reading_the_session_and_the_exchange_wins() {
     let first = stage.sign_in(&ann).await;
     let exchange = stage.hold("TransactWriteItems");
     let revoke = stage.revoker.revoke(&first.session.id, &ann.id, soon());
-    let (renewal, revocation) = stage.overtaken(exchange, stage.renew(&first.refresh), revoke).await;
+    let (renewal, revocation) =
+        Box::pin(stage.overtaken(exchange, stage.renew(&first.refresh), revoke)).await;
     assert_eq!(revocation.unwrap(), Revocation::Revoked);
     assert!(is_refused(&renewal));
 }
@@ -284,7 +285,7 @@ async fn a_session_that_a_change_of_the_password_spares_is_renewed_while_it_happ
     let exchange = stage.hold("TransactWriteItems");
     let spared = spared_of(&first);
     let change = stage.passwords.replace(&account, &old, &new, &spared, soon());
-    let (renewed, changed) = stage.overtaken(exchange, stage.renewed(&first.refresh), change).await;
+    let (renewed, changed) = Box::pin(stage.overtaken(exchange, stage.renewed(&first.refresh), change)).await;
     assert_eq!(changed.unwrap(), PasswordUpdate::Done);
     assert!(stage.is_good(&renewed).await);
     stage.renewed(&renewed.refresh).await;

@@ -443,10 +443,10 @@ async fn the_next_replica_is_asked_when_one_does_not_answer_and_the_lock_is_the_
     let stage = Stage::new();
     let silent = Store::start();
     silent.embedded.faults().add(Rule::new(Effect::Reset));
-    let lease = take(&of_all_regions(&stage, "taiwan", &[silent.client.clone()])).await;
+    let lease = take(&of_all_regions(&stage, "taiwan", std::slice::from_ref(&silent.client))).await;
     let held = of_all_regions(&stage, "tokyo", &[]).acquire(slot().lock_name(), &fresh()).await.unwrap();
     assert_eq!(held, Acquire::Held { by: lease.owner.clone(), until: lease.ends_at });
-    let taiwan = of_all_regions(&stage, "taiwan", &[silent.client.clone()]);
+    let taiwan = of_all_regions(&stage, "taiwan", std::slice::from_ref(&silent.client));
     assert_eq!(taiwan.complete(&lease, None).await.unwrap(), IfHolder::Done(()));
 }
 

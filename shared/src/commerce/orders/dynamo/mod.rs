@@ -10,7 +10,7 @@
 //! | `payment?`, `paymentGeneration`, `paymentId?` | see [`UnsettledPayment`](super::UnsettledPayment) |
 //! | `reservedUnits` | what the order counts in its customer's row of `unpaid` |
 //!
-//! Beside the orders, each region has rows of its own: [`reservation`], which are the index `pending`, and [`unpaid`].
+//! Beside the orders, each region has rows of its own: `reservation`, which are the index `pending`, and `unpaid`.
 
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use jiff::Timestamp;

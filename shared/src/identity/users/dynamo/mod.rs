@@ -33,7 +33,9 @@ use crate::core::retry::Backoff;
 use crate::identity::email::Email;
 use crate::identity::principal::Role;
 use crate::identity::sessions::dynamo::{DynamoSessions, parse_all_ended};
-use crate::platform::dynamo::{Actions, DynamoError, Item, RowKey, Transaction, read_rows_at_once, text};
+use crate::platform::dynamo::{
+    Actions, Agreement, DynamoError, Item, RowKey, Transaction, read_rows_at_once, text,
+};
 use crate::platform::tables;
 
 mod address;
@@ -57,13 +59,21 @@ pub struct DynamoUsers {
     client: Client,
     table: String,
     sessions: DynamoSessions,
+    /// Where several regions agree on who has an address.
+    agreement: Option<Agreement>,
 }
 
 impl DynamoUsers {
     /// Accounts in the table that `USERS_TABLE` names, with the ends of their sessions in that of `SESSIONS_TABLE`.
     pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
-        let sessions = DynamoSessions::from_env(client.clone(), env)?;
-        Ok(Self { client, table: tables::USERS.name(env)?, sessions })
+        let (table, sessions) = (tables::USERS.name(env)?, DynamoSessions::from_env(client.clone(), env)?);
+        Ok(Self { client, table, sessions, agreement: None })
+    }
+
+    /// Has the regions of `agreement` agree on who gets an address, if there are several.
+    #[must_use]
+    pub fn agreeing(self, agreement: Option<Agreement>) -> Self {
+        Self { agreement, ..self }
     }
 
     async fn account_of(&self, email: &Email) -> Result<Option<UserId>, DynamoError> {
