@@ -94,8 +94,9 @@ def differences(local, cloud, place=""):
         if None not in named:
             local, cloud = named
         elif all(isinstance(item, dict) for item in local + cloud):
-            # Statements of a policy: neither their order nor a repetition means anything.
-            local, cloud = (sorted({json.dumps(item): item for item in side}.items()) for side in (local, cloud))
+            # Statements of a policy, or filters of a source: neither their order nor a repetition means anything.
+            texts = [{json.dumps(item, sort_keys=True): item for item in side} for side in (local, cloud)]
+            local, cloud = (sorted(side.items()) for side in texts)
             local, cloud = ([item for _, item in side] for side in (local, cloud))
     if isinstance(local, dict) and isinstance(cloud, dict):
         absent = "absent"

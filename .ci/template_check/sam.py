@@ -272,12 +272,11 @@ def storage(template):
 
 
 def tables(template):
-    """Those that every region has: without the one of which only some regions have a replica."""
+    """Those of a region that stands for all of them."""
     return [
         table(template, logical_id, properties)
         for kind in ("AWS::DynamoDB::Table", "AWS::DynamoDB::GlobalTable")
         for logical_id, properties in template.of_type(kind)
-        if properties.get("MultiRegionConsistency") != "STRONG"
     ]
 
 

@@ -56,9 +56,8 @@ pub struct Rows {
 pub async fn read(world: &World) -> Result<Rows, WorldError> {
     let mut rows = Rows { orders: BTreeMap::new(), ledger: BTreeMap::new(), stock: Vec::new() };
     for (name, region) in &world.regions {
-        // The customers' counters of unpaid orders are in the same table.
-        let orders =
-            region.rows(&tables::ORDERS).await?.into_iter().filter(|row| row["createdAt"].is_string());
+        // The customers' counters of unpaid orders and the regions' reservations are in the same table.
+        let orders = region.rows(&tables::ORDERS).await?.into_iter().filter(|row| row["status"].is_string());
         rows.orders.insert(name.clone(), orders.collect());
         rows.ledger.insert(name.clone(), region.rows(&tables::PAYMENT_LEDGER).await?);
         let own = |row: &Value| row["region"] == region.region;
