@@ -11,7 +11,7 @@ use sojourn::identity::sign_in::SessionStarter;
 use sojourn::identity::tokens::TokenSigner;
 use sojourn::identity::users::User;
 
-use crate::sign_ins::new_user;
+use crate::sign_ins::{new_user, revoke};
 use crate::{Store, TestKey, jwks, sealing_key, sealing_keys};
 
 /// The time on the fixture's clock when a test begins.
@@ -72,6 +72,14 @@ impl Fixture {
             ids: self.ids.clone(),
             region: self.store.region().to_owned(),
             idle_timeout: "24".parse().unwrap(),
+        }
+    }
+
+    /// Ends every session of the store.
+    pub async fn end_sessions(&self) {
+        let rows = self.store.client.scan().table_name("SessionsTable").send().await.unwrap().items.unwrap();
+        for row in rows.iter().filter(|row| row.contains_key("userId")) {
+            revoke(&self.store, &row["sessionId"].as_s().unwrap().parse().unwrap()).await;
         }
     }
 

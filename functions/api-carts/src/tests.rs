@@ -119,11 +119,7 @@ async fn a_session_that_has_ended_reads_nothing_and_writes_nothing() {
     let stage = Stage::open().await;
     stage.ask(stage.event(PUT)).await.unwrap();
     let client = &stage.fixture.store.client;
-    let sessions = client.scan().table_name("SessionsTable").send().await.unwrap().items.unwrap();
-    for session in sessions {
-        let delete = client.delete_item().table_name("SessionsTable");
-        delete.key("sessionId", session["sessionId"].clone()).send().await.unwrap();
-    }
+    stage.fixture.end_sessions().await;
     for file in [GET, PUT, DELETE] {
         let refusal = stage.refusal(stage.event(file).without("if-match")).await;
         assert_eq!(refusal, ProblemType::Unauthenticated, "{file}");

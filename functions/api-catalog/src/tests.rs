@@ -74,12 +74,7 @@ async fn writes_are_for_operators_whose_sessions_stand() {
             ProblemType::Unauthenticated
         );
     }
-    let client = &stage.fixture.store.client;
-    let sessions = client.scan().table_name("SessionsTable").send().await.unwrap().items.unwrap();
-    for session in sessions {
-        let delete = client.delete_item().table_name("SessionsTable");
-        delete.key("sessionId", session["sessionId"].clone()).send().await.unwrap();
-    }
+    stage.fixture.end_sessions().await;
     for file in [PUT, STOCK] {
         assert_eq!(stage.refusal(stage.event(file)).await, ProblemType::Unauthenticated);
     }

@@ -146,12 +146,7 @@ async fn nobody_is_served_without_a_token() {
 #[tokio::test]
 async fn a_session_that_has_ended_is_refused_by_reads_and_writes() {
     let stage = Stage::open().await;
-    let client = &stage.fixture.store.client;
-    let sessions = client.scan().table_name("SessionsTable").send().await.unwrap().items.unwrap();
-    for session in sessions {
-        let delete = client.delete_item().table_name("SessionsTable");
-        delete.key("sessionId", session["sessionId"].clone()).send().await.unwrap();
-    }
+    stage.fixture.end_sessions().await;
     for file in [PLACE, PAY, CANCEL, GET, LIST] {
         let refusal = stage.refusal(stage.event(file).path("orderId", NOBODYS_ORDER)).await;
         assert_eq!(refusal, ProblemType::Unauthenticated, "{file}");

@@ -167,11 +167,7 @@ async fn a_session_that_has_ended_reads_nothing_and_writes_nothing() {
     let id = stage.announced().await;
     stage.send(&id).await;
     let client = &stage.fixture.store.client;
-    let sessions = client.scan().table_name("SessionsTable").send().await.unwrap().items.unwrap();
-    for session in sessions {
-        let delete = client.delete_item().table_name("SessionsTable");
-        delete.key("sessionId", session["sessionId"].clone()).send().await.unwrap();
-    }
+    stage.fixture.end_sessions().await;
     let before = client.scan().table_name("UploadsTable").send().await.unwrap().items.unwrap();
     for file in [CREATE, CREATE_MULTIPART, LIST, GET, COMPLETE, DELETE] {
         assert_eq!(stage.refusal(stage.about(file, &id)).await, ProblemType::Unauthenticated, "{file}");
