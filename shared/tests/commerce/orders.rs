@@ -315,8 +315,7 @@ async fn a_caller_whose_session_has_ended_learns_nothing_not_even_a_replay() {
     shop.sell("tea", 50, 10).await;
     let ann = shop.customer().await;
     shop.place(&ann, "k", &[("tea", 1)]).await.unwrap();
-    let key = sojourn::identity::sessions::dynamo::key(ann.credential.session_id());
-    shop.store.client.delete_item().table_name("SessionsTable").set_key(Some(key)).send().await.unwrap();
+    sojourn_testing::sign_ins::revoke(&shop.store, ann.credential.session_id()).await;
     assert_eq!(kind(shop.place(&ann, "k", &[("tea", 1)]).await), ProblemType::Unauthenticated);
     assert_eq!(kind(shop.place(&ann, "new", &[("tea", 1)]).await), ProblemType::Unauthenticated);
 }

@@ -236,7 +236,6 @@ async fn whose_session_has_ended_sends_nothing_and_learns_nothing_else() {
     let (alice, bob) = (user(), user());
     let (revoked, _) = sign_in(&stage.store, &alice, SystemClock.now()).await;
     let one = stage.connect_in(&revoked.id, "one=", &alice).await;
-    let none = stage.connect_in(&random().next(), "none=", &alice).await;
     let foreign = stage
         .connect_in(&sign_in(&stage.store, &bob, SystemClock.now()).await.0.id, "foreign=", &alice)
         .await;
@@ -266,7 +265,6 @@ async fn whose_session_has_ended_sends_nothing_and_learns_nothing_else() {
         fresh
     };
     refused(&one).await;
-    refused(&none).await;
     refused(&foreign).await;
     let fresh = refused(&one).await;
     let named = request(Recipient::UserId(bob.clone()), Some(&fresh));
@@ -275,6 +273,19 @@ async fn whose_session_has_ended_sends_nothing_and_learns_nothing_else() {
     revoke_all(&stage.store, &alice).await;
     refused(&all).await;
     assert_eq!(stage.gateway.posts("bob="), 2);
+}
+
+#[tokio::test]
+async fn a_socket_whose_session_has_not_arrived_here_sends_until_an_end_has() {
+    let stage = stage().await;
+    let (alice, bob) = (user(), user());
+    let early = stage.connect_in(&random().next(), "early=", &alice).await;
+    stage.connect("bob=", &bob).await;
+    let messenger = stage.messenger();
+    let send = || messenger.send(&early, request(Recipient::UserId(bob.clone()), None), soon());
+    assert_eq!(send().await.unwrap().delivered, 1);
+    revoke_all(&stage.store, &alice).await;
+    assert!(matches!(send().await.unwrap_err(), SendError::Session(SessionError::Ended)));
 }
 
 #[tokio::test]
