@@ -76,7 +76,11 @@ async fn a_minute_of_kill_nine_under_order_traffic_loses_and_doubles_nothing() {
 
     // Every acknowledged order is there, as it was acknowledged, and there is no other.
     let rows = every_row(&region, "OrdersTable").await;
-    let (rows, counts): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.contains_key("customerId"));
+    let (rows, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.contains_key("customerId"));
+    let (counts, reservations): (Vec<_>, Vec<_>) =
+        others.into_iter().partition(|row| row.contains_key("unpaidOrders"));
+    let kept = rows.iter().filter(|row| row["status"].as_s().unwrap() != "CANCELLED").count();
+    assert_eq!(reservations.len(), kept, "each order that was not cancelled has a reservation");
     assert_eq!(rows.len(), acknowledged.len(), "each acknowledged order exists once, and no order else");
     let mut held = 0;
     let mut unpaid: HashMap<String, (i64, i64)> = HashMap::new();
