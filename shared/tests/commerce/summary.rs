@@ -172,7 +172,7 @@ async fn a_summary_of_more_orders_than_it_reads_counts_the_latest_and_says_so() 
     let ann = shop.customer().await;
     shop.placed(&ann, &[("tea", 2)]).await;
     let rows = shop.rows("OrdersTable").await;
-    let row = rows.into_iter().find(|row| row.contains_key("createdAt")).unwrap();
+    let row = rows.into_iter().find(|row| row.contains_key("customerId")).unwrap();
     let of_row = async |nth: i64| {
         let order_id: OrderId = shop.ids.next();
         let created_at = shop.clock.now() - SignedDuration::from_mins(nth);
