@@ -26,9 +26,12 @@ pub(crate) struct App {
 
 impl App {
     /// Reads the whole configuration, and connects nothing yet.
-    pub(crate) fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
-        let ids = ids::random();
-        let provider = SandboxProvider::from_env(dynamodb.clone(), env, ids.clone())?;
+    pub(crate) fn from_env(
+        dynamodb: Client,
+        provider: SandboxProvider,
+        env: &Env,
+        clock: SharedClock,
+    ) -> Result<Self, ConfigError> {
         let requests = KeyedRequests::from_env(dynamodb.clone(), env, clock.clone())?;
         let writes = OrderWrites::from_env(env)?;
         let payments = Payments::new(
@@ -37,7 +40,7 @@ impl App {
             writes.clone(),
             provider.clone(),
             clock.clone(),
-            ids,
+            ids::random(),
         );
         let cancellations = Cancellations::from_env(dynamodb.clone(), env, provider, clock.clone())?;
         Ok(Self {

@@ -73,7 +73,7 @@ async fn cancel(app: &App, request: &Incoming, caller: &Credential) -> Result<Re
     let order_id: OrderId = request.path("orderId")?;
     let keyed = KeyedRequest::new("cancel-order", caller, key, &json!({"orderId": order_id}));
     let (answer, deadline) = (answers::to(answers::cancelled), request.deadline());
-    let effect = CancelOrder { cancellations: &app.cancellations, order_id: &order_id, deadline };
+    let effect = CancelOrder::new(&app.cancellations, &order_id, deadline);
     request.in_time(app.requests.run(caller, &keyed, &effect, answer, deadline)).await
 }
 

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use app::App;
+use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::core::clock;
+use sojourn::core::ids;
 use sojourn::edge::boot;
 use sojourn::edge::http;
 use sojourn::platform::aws;
@@ -16,7 +18,9 @@ mod tests;
 fn main() -> ExitCode {
     boot::run("api-orders", |env| async move {
         let sdk = aws::sdk_config(&env).await?;
-        let app = App::from_env(aws_sdk_dynamodb::Client::new(&sdk), &env, clock::system())?;
+        let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
+        let provider = SandboxProvider::from_env(&sdk, &env, ids::random())?;
+        let app = App::from_env(dynamodb, provider, &env, clock::system())?;
         http::serve("api-orders", app, handler::handle).await
     })
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde_json::json;
 use sojourn::commerce::catalog::ProductDraft;
 use sojourn::commerce::catalog::cached::Catalog;
+use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::core::clock::{self, Clock, SystemClock};
+use sojourn::core::ids;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn::platform::dynamo::{number, text};
@@ -48,7 +50,9 @@ impl Stage {
             .send()
             .await
             .unwrap();
-        let app = Arc::new(App::from_env(client, &fixture.env, clock::system()).unwrap());
+        let ledger = client.clone().into();
+        let provider = SandboxProvider::with_ledger(ledger, &fixture.env, ids::random()).unwrap();
+        let app = Arc::new(App::from_env(client, provider, &fixture.env, clock::system()).unwrap());
         let token = fixture.token(&[]).await;
         Self { fixture, app, token }
     }

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         let sdk = aws::sdk_config(&env).await?;
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let (clock, ids) = (clock::system(), ids::random());
-        let provider = SandboxProvider::from_env(dynamo.clone(), &env, ids.clone())?;
+        let provider = SandboxProvider::from_env(&sdk, &env, ids.clone())?;
         let unpaid_hours: UnpaidHours = env.parse("UNPAID_ORDER_HOURS")?;
         let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
         let app = handler::App {

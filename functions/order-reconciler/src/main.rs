@@ -1,9 +1,11 @@
-//! The stream of the orders: gives back what the region has reserved for orders that another region has ended or replaced.
+//! The stream of the orders: the ends of orders stand, and the region's reservations follow the orders that other regions write.
 
 use std::process::ExitCode;
 
+use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::commerce::reconciliation::Reconciler;
 use sojourn::core::clock;
+use sojourn::core::ids;
 use sojourn::edge::{boot, stream};
 use sojourn::platform::aws;
 
@@ -13,7 +15,8 @@ fn main() -> ExitCode {
     boot::run(FUNCTION, |env| async move {
         let sdk = aws::sdk_config(&env).await?;
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
-        let reconciler = Reconciler::from_env(dynamo, &env, clock::system())?;
+        let provider = SandboxProvider::from_env(&sdk, &env, ids::random())?;
+        let reconciler = Reconciler::from_env(dynamo, &env, provider, clock::system())?;
         stream::serve(FUNCTION, reconciler, |reconciler, changes, deadline| async move {
             reconciler.hear(&changes, deadline).await
         })

@@ -92,7 +92,13 @@ mod tests {
     }
 
     fn change(place: &str, keys: Item, new_image: Option<Item>) -> Change {
-        Change { sequence_number: place.to_owned(), kind: ChangeKind::Modify, keys, new_image }
+        Change {
+            sequence_number: place.to_owned(),
+            kind: ChangeKind::Modify,
+            keys,
+            old_image: None,
+            new_image,
+        }
     }
 
     fn names(change: &Change) -> Vec<String> {

@@ -1,51 +1,79 @@
-//! Orders of two regions under one id, and orders that another region has ended: the units that this region has reserved for them come
-//! back, once.
+//! Orders that several regions write: their ends stand, and what this region has reserved for them comes back, once.
 //!
-//! 1. The stream of the region's own copy of the orders table tells that an order of this region was replaced by another region's, or
-//!    has ended. Replicated writes are in the stream like local ones.
-//! 2. Each order of the batch is read as it is now, and its reservation is settled ([`Reservations::settle`]). What the region's own
-//!    transactions have settled already has nothing left to settle.
-//! 3. A batch that is delivered again finds nothing left. What the stream never tells is settled by the clean-up job
-//!    ([`cleanup`](crate::commerce::cancellation::cleanup)).
+//! The stream of the region's own copy of the orders table tells of every change, replicated ones too. Three of them matter:
+//!
+//! 1. *An order that had ended awaits payment again.* Another region wrote the order without knowing that it had ended, and the
+//!    last writer won. The provider says how it ended ([`end_order`]), and that is written again.
+//! 2. *An order has ended*, or *is another region's than before*: two regions placed it, and one of the two stands. What this
+//!    region has reserved for it is settled ([`Reservations::settle`]).
+//!
+//! Each order is read as it is now, so a batch that is delivered again finds nothing left to do. What the stream never tells is
+//! settled by the clean-up job ([`cleanup`](crate::commerce::cancellation::cleanup)).
 //!
 //! A stack without other regions has nothing to reconcile: its event source is off.
 
 use aws_sdk_dynamodb::Client;
-use serde_dynamo::AttributeValue;
+use serde_dynamo::{AttributeValue, Item};
 
-use super::orders::dynamo::{DynamoOrders, Reservations, Settled};
+use super::orders::dynamo::{DynamoOrders, OrderAction, OrderWrites, Reservations, Settled};
+use super::orders::{CancelReason, Order, OrderStatus};
+use super::payments::{OrderEnd, PaymentProvider, ProviderError, end_order};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::OrderId;
-use crate::platform::dynamo::DynamoError;
+use crate::core::retry::Backoff;
+use crate::platform::dynamo::{Actions, DynamoError, Transaction};
 use crate::platform::stream::Change;
 use crate::platform::tables;
-use crate::platform::telemetry::chain;
+use crate::platform::telemetry::{self, Metric, chain};
 
-/// Settles this region's reservations for orders that have changed. Calls `GetItem` on orders, and what [`Reservations`] calls.
+/// Reconciles this region's orders and reservations with what other regions write.
+///
+/// Calls `GetItem` on orders; in transactions `UpdateItem` on orders; and what [`Reservations`] and the provider call.
 #[derive(Debug, Clone)]
-pub struct Reconciler {
+pub struct Reconciler<P> {
+    client: Client,
     orders: DynamoOrders,
+    writes: OrderWrites,
     reservations: Reservations,
+    provider: P,
+    clock: SharedClock,
 }
 
-impl Reconciler {
-    /// In the tables that the environment names.
-    pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
-        let orders = DynamoOrders::from_env(client.clone(), env)?;
-        Ok(Self { orders, reservations: Reservations::from_env(client, env, clock)? })
+/// Why an order could not be reconciled.
+#[derive(Debug, thiserror::Error)]
+enum ReconcileError {
+    #[error(transparent)]
+    Store(#[from] DynamoError),
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+}
+
+impl<P: PaymentProvider> Reconciler<P> {
+    /// In the tables that the environment names, with payments at `provider`.
+    pub fn from_env(client: Client, env: &Env, provider: P, clock: SharedClock) -> Result<Self, ConfigError> {
+        Ok(Self {
+            orders: DynamoOrders::from_env(client.clone(), env)?,
+            writes: OrderWrites::from_env(env)?,
+            reservations: Reservations::from_env(client.clone(), env, clock.clone())?,
+            client,
+            provider,
+            clock,
+        })
     }
 
-    /// Settles what a batch of changes is about. Gives the place of the first change that could not be settled.
+    /// Reconciles what a batch of changes is about. Gives the place of the first change that could not be reconciled.
     pub async fn hear(&self, changes: &[Change], deadline: Deadline) -> Option<String> {
         for change in changes {
             let Some(order_id) = order_of(change) else { continue };
-            match self.settle(&order_id, deadline).await {
-                Ok(Settled::GivenBack) => tracing::info!(%order_id, "the order's units were given back"),
+            match self.reconcile(&order_id, is_reopened(change), deadline).await {
+                Ok(settled @ (Settled::GivenBack | Settled::TakenAgain)) => {
+                    tracing::info!(%order_id, ?settled, "the order's reservation was settled");
+                }
                 Ok(Settled::Sold | Settled::Kept | Settled::Nothing) => {}
                 Err(error) => {
-                    tracing::error!(%order_id, error = chain(&error), "a reservation could not be settled");
+                    tracing::error!(%order_id, error = chain(&error), "an order could not be reconciled");
                     return Some(change.sequence_number.clone());
                 }
             }
@@ -53,18 +81,60 @@ impl Reconciler {
         None
     }
 
-    async fn settle(&self, order_id: &OrderId, deadline: Deadline) -> Result<Settled, DynamoError> {
-        match self.orders.get(order_id).await? {
-            Some(order) => self.reservations.settle(&order, deadline).await,
-            None => Ok(Settled::Nothing),
+    async fn reconcile(
+        &self,
+        order_id: &OrderId,
+        is_reopened: bool,
+        deadline: Deadline,
+    ) -> Result<Settled, ReconcileError> {
+        let Some(mut order) = self.orders.get(order_id).await? else { return Ok(Settled::Nothing) };
+        if is_reopened {
+            order = Box::pin(self.end_again(order, deadline)).await?;
         }
+        Ok(self.reservations.settle(&order, deadline).await?)
+    }
+
+    /// Writes the end of an order that has ended at the provider. Gives the order as it is then.
+    async fn end_again(&self, mut order: Order, deadline: Deadline) -> Result<Order, ReconcileError> {
+        let mut backoff = Backoff::of_conflicts(deadline);
+        while order.status == OrderStatus::PendingPayment {
+            let now = self.clock.now();
+            // The order has ended, so this voids nothing, and the reason is the one of then.
+            let write = match end_order(&self.provider, &order, CancelReason::Customer, deadline).await? {
+                OrderEnd::Paid(payment_id) => self.writes.pay_order(&order, &payment_id, now)?,
+                OrderEnd::Cancelled(reason) => self.writes.cancel_order(&order, reason, now)?,
+            };
+            let actions = Actions::from([(OrderAction::Order, write)]);
+            let target = order.order_id.as_str();
+            if actions.commit(&self.client, target).await? == Transaction::Committed {
+                tracing::info!(order_id = target, "the end of the order was written again");
+                telemetry::count_case(Metric::OrdersReconciled, "ended-again", 1);
+            } else if !backoff.wait().await {
+                return Err(DynamoError::contended("TransactWriteItems", target).into());
+            }
+            order = self.orders.get(&order.order_id).await?.unwrap_or(order);
+        }
+        Ok(order)
     }
 }
 
 /// The order that has changed. Counts and reservations are no orders.
 fn order_of(change: &Change) -> Option<OrderId> {
-    match change.keys.get(tables::ORDERS.key.hash)? {
-        AttributeValue::S(id) => id.parse().ok(),
+    text(&change.keys, tables::ORDERS.key.hash)?.parse().ok()
+}
+
+/// Whether an order that had ended awaits payment again.
+fn is_reopened(change: &Change) -> bool {
+    let status =
+        |image: &Option<Item>| image.as_ref().and_then(|image| text(image, "status")).map(str::to_owned);
+    let pending = Some(OrderStatus::PendingPayment.as_str());
+    let (old, new) = (status(&change.old_image), status(&change.new_image));
+    old.is_some() && old.as_deref() != pending && new.as_deref() == pending
+}
+
+fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
+    match item.get(name)? {
+        AttributeValue::S(text) => Some(text),
         _ => None,
     }
 }

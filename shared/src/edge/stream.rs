@@ -49,6 +49,7 @@ struct Record {
 struct StreamRecord {
     sequence_number: String,
     keys: Item,
+    old_image: Option<Item>,
     new_image: Option<Item>,
 }
 
@@ -92,6 +93,7 @@ fn read(event: Value) -> Result<Vec<Change>, InvalidEvent> {
         sequence_number: dynamodb.sequence_number,
         kind,
         keys: dynamodb.keys,
+        old_image: dynamodb.old_image,
         new_image: dynamodb.new_image,
     });
     Ok(changes.collect())
@@ -114,7 +116,9 @@ mod tests {
                     "SequenceNumber": "111", "SizeBytes": 26, "StreamViewType": "NEW_IMAGE",
                 },
             },
-            {"eventName": "REMOVE", "dynamodb": {"SequenceNumber": "112", "Keys": {"id": {"S": "a"}}}},
+            {"eventName": "REMOVE", "dynamodb": {
+                "SequenceNumber": "112", "Keys": {"id": {"S": "a"}}, "OldImage": {"id": {"S": "a"}},
+            }},
         ]});
         let changes = read(event).unwrap();
         let places: Vec<_> =
@@ -125,7 +129,8 @@ mod tests {
             (&item["id"], item["n"].as_f64(), &item["m"]),
             (&json!("a"), Some(117.5), &json!({"x": true}))
         );
-        assert_eq!(changes[1].new_image, None);
+        assert_eq!((&changes[0].old_image, &changes[1].new_image), (&None, &None));
+        assert_eq!(changes[1].old_image.as_ref(), Some(&changes[1].keys));
         assert_eq!(changes[1].keys, changes[0].keys);
     }
 

@@ -36,8 +36,12 @@ pub fn region(env: &Env) -> Result<String, ConfigError> {
 
 /// The other regions of a deployment in several, by `PEER_REGIONS`: names with commas between them. None in a single region.
 pub fn peer_regions(env: &Env) -> Vec<String> {
-    let names = env.optional("PEER_REGIONS").unwrap_or_default().split(',');
-    names.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    region_names(env.optional("PEER_REGIONS").unwrap_or_default())
+}
+
+/// Names of regions, with commas between them.
+pub(crate) fn region_names(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// A client of the DynamoDB of `region`, which may be another one. It gives up early: a region that is lost answers nothing at

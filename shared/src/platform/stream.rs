@@ -24,6 +24,8 @@ pub struct Change {
     pub kind: ChangeKind,
     /// The item's primary key.
     pub keys: Item,
+    /// The item before the change. None if it is new, or if the stream does not tell.
+    pub old_image: Option<Item>,
     /// The item after the change. None if it was deleted, or if the stream tells keys only.
     pub new_image: Option<Item>,
 }

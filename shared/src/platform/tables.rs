@@ -64,7 +64,8 @@ pub enum Scope {
     Regional,
     /// All, by asynchronous replication. global.yaml creates it; a stack alone has its own, from template.yaml.
     Global,
-    /// Those that agree: strongly consistent between them, without TTL and transactions. global.yaml creates it.
+    /// Those that agree: strongly consistent between them, without TTL and transactions. global.yaml creates it. A stack alone has its
+    /// own, from template.yaml, except for [`AGREEMENT`]: it agrees with nobody.
     Agreed,
 }
 
@@ -141,16 +142,18 @@ pub const LOCKS: Table = Table { expires: true, ..table("LocksTable", "LOCKS_TAB
 /// Idempotency records.
 ///
 /// Global, so that a retry in another region gets the stored answer. R1: a record that has its answer is not changed. R5: a retry
-/// that is faster than replication makes the same effect. A claim, before there is an answer, belongs to its order's home (R2).
+/// that is faster than replication makes the same effect. A claim, before there is an answer, excludes other attempts in its own region
+/// only; attempts in two regions charge once, because the provider's key follows from the order.
 pub const IDEMPOTENCY: Table =
     Table { expires: true, ..global("IdempotencyTable", "IDEMPOTENCY_TABLE", key("key")) };
 
 /// Orders, each region's reservations for them, and the counts of each customer's unpaid orders in each region.
 ///
-/// Global, so that a customer sees and pays orders anywhere. R5: the ids of a new order and of its events are derived from the request;
-/// when two regions have made the order, one stands, and the other region gives back what it has reserved. R2: payment, cancellation
-/// and expiry. A region has its own rows of counts, reservations and shards. R7: a region settles its reservations for orders
-/// that its stream shows to be another region's, or ended by one.
+/// Global, so that a customer sees, pays and cancels orders anywhere. R5: the ids of a new order and of its events are derived from the
+/// request; when two regions have made the order, one stands, and the other region gives back what it has reserved. R6: the payment
+/// provider decides whether an order is paid or cancelled, once, and all regions write what it has decided. A region has its own rows of
+/// counts, reservations and shards. R7: a region's stream shows orders that have lost their end to a write that did not know of it, and
+/// orders whose reservation is to be settled.
 pub const ORDERS: Table = Table {
     indexes: &[
         Index {
@@ -246,9 +249,9 @@ pub const UPLOADS: Table = Table {
 
 /// The sandbox payment provider's ledger.
 ///
-/// Global, because it stands for a provider that serves all regions: a charge made in one must be known in the next. R2: the home
-/// of an order is the only region that charges it, so that replication is never overtaken.
-pub const PAYMENT_LEDGER: Table = global("PaymentLedgerTable", "PAYMENT_LEDGER_TABLE", key("paymentKey"));
+/// Agreed (R6), because it stands for a provider that serves all regions: a charge in one is known to the next call in any other.
+pub const PAYMENT_LEDGER: Table =
+    Table { scope: Scope::Agreed, ..table("PaymentLedgerTable", "PAYMENT_LEDGER_TABLE", key("paymentKey")) };
 
 /// Lists of orders that customers asked for, the parts of their files, and how many each customer has open.
 ///

@@ -40,8 +40,8 @@ pub enum Metric {
     OrdersCancelled,
     /// Orders cancelled for want of payment.
     OrdersExpired,
-    /// Reservations given back for orders that another region has ended or replaced.
-    ReservationsGivenBack,
+    /// Orders that another region had written too, by what was done about it.
+    OrdersReconciled,
     /// Uploads whose file was found to be what was announced.
     UploadsReady,
     /// Uploads whose file was something else, by what was wrong.
@@ -123,7 +123,7 @@ impl Metric {
         Self::OrdersPlaced,
         Self::OrdersCancelled,
         Self::OrdersExpired,
-        Self::ReservationsGivenBack,
+        Self::OrdersReconciled,
         Self::UploadsReady,
         Self::UploadsRejected,
         Self::UploadsExpired,
@@ -168,7 +168,7 @@ impl Metric {
             Self::OrdersPlaced => "OrdersPlaced",
             Self::OrdersCancelled => "OrdersCancelled",
             Self::OrdersExpired => "OrdersExpired",
-            Self::ReservationsGivenBack => "ReservationsGivenBack",
+            Self::OrdersReconciled => "OrdersReconciled",
             Self::UploadsReady => "UploadsReady",
             Self::UploadsRejected => "UploadsRejected",
             Self::UploadsExpired => "UploadsExpired",
@@ -219,6 +219,7 @@ impl Metric {
     pub const fn dimension(self) -> Option<&'static str> {
         match self {
             Self::Payments
+            | Self::OrdersReconciled
             | Self::Deliveries
             | Self::ClosedSockets
             | Self::LockOutcomes

@@ -277,6 +277,7 @@ mod tests {
             sequence_number: place.to_string(),
             kind: ChangeKind::Insert,
             keys: serde_dynamo::Item::default(),
+            old_image: None,
             new_image: Some(serde_dynamo::to_item(crate::core::json::Plain(&row)).unwrap()),
         });
         changes.filter_map(|change| Outgoing::of(change, REGION, now)).collect()
@@ -351,6 +352,7 @@ mod tests {
             sequence_number: "1".to_owned(),
             kind: ChangeKind::Remove,
             keys: serde_dynamo::Item::default(),
+            old_image: None,
             new_image: None,
         };
         assert!(Outgoing::of(expired, REGION, "2026-11-20T09:31:06Z".parse().unwrap()).is_none());

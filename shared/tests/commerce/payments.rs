@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use sojourn::commerce::orders::OrderStatus;
+use sojourn::commerce::orders::{CancelReason, OrderStatus};
 use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::commerce::payments::{
     CLAIM_LIFETIME, Charge, ChargeOutcome, PaymentKey, PaymentProvider, PaymentRequest, ProviderError,
@@ -61,8 +61,8 @@ impl PaymentProvider for Pausing {
         outcome
     }
 
-    async fn void(&self, key: &PaymentKey) -> Result<VoidOutcome, ProviderError> {
-        self.sandbox.void(key).await
+    async fn void(&self, key: &PaymentKey, reason: CancelReason) -> Result<VoidOutcome, ProviderError> {
+        self.sandbox.void(key, reason).await
     }
 }
 
@@ -283,7 +283,7 @@ async fn a_charge_after_the_cancellation_of_an_order_without_a_claim_comes_to_no
     let (shop, ann, id) = stage().await;
     shop.cancel(&ann, "c", &id).await.unwrap();
     let outcome = charge_without_a_claim(&shop, &ann, &id).await;
-    assert_eq!(outcome, ChargeOutcome::Voided);
+    assert_eq!(outcome, ChargeOutcome::Voided { reason: CancelReason::Customer });
     assert_eq!((shop.status(&ann, &id).await, shop.charges(&id).await), (OrderStatus::Cancelled, 0));
 }
 
@@ -298,12 +298,24 @@ async fn a_charge_without_a_claim_makes_the_order_paid_when_it_is_to_be_cancelle
 }
 
 #[tokio::test]
-async fn a_cancellation_that_dies_after_its_void_costs_the_next_payment_nothing() {
-    let (shop, ann, id) = stage().await;
-    let order = shop.order(&ann, &id).await;
-    assert_eq!(shop.sandbox().void(&PaymentKey::of(&order)).await.unwrap(), VoidOutcome::Voided);
-    assert_eq!(shop.pay(&ann, "p", &id, "tok_ok").await.unwrap().status, 201);
-    assert_eq!((shop.status(&ann, &id).await, shop.charges(&id).await), (OrderStatus::Paid, 1));
+async fn a_cancellation_that_dies_after_its_void_is_completed_by_whoever_comes_next() {
+    for next in ["pay", "cancel"] {
+        let (shop, ann, id) = stage().await;
+        let key = PaymentKey::of(&shop.order(&ann, &id).await);
+        let voided = VoidOutcome::Voided { reason: CancelReason::Unpaid };
+        assert_eq!(shop.sandbox().void(&key, CancelReason::Unpaid).await.unwrap(), voided);
+        if next == "pay" {
+            assert_eq!(kind(shop.pay(&ann, "p", &id, "tok_ok").await), ProblemType::OrderStateConflict);
+            let again = shop.pay(&ann, "p", &id, "tok_ok").await.unwrap();
+            assert_eq!((again.status, is_replay(&again)), (409, true));
+        } else {
+            assert_eq!(shop.cancel(&ann, "c", &id).await.unwrap().status, 200);
+        }
+        assert_eq!((shop.status(&ann, &id).await, shop.charges(&id).await), (OrderStatus::Cancelled, 0));
+        assert_eq!((shop.available("tea").await, shop.events("order.cancelled", id.as_str()).await), (10, 1));
+        let rows = shop.order_rows().await;
+        assert_eq!(rows[0]["cancelReason"].as_s().unwrap(), "unpaid", "the reason of the void, after {next}");
+    }
 }
 
 #[tokio::test]

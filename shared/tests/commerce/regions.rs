@@ -1,4 +1,5 @@
-//! Orders in two regions that replicate: the same request makes the same order, and every unit is given back once.
+//! Orders in regions that replicate: the same request makes the same order, whoever writes an order last it ends as the payment
+//! provider decided, and every unit is given back once.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,6 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sojourn::commerce::cancellation::Expiration;
 use sojourn::commerce::orders::{Order, OrderStatus, PendingShard, UnpaidLimits};
+use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::commerce::reconciliation::Reconciler;
 use sojourn::coordination::idempotency::RETENTION;
 use sojourn::core::clock::Clock;
@@ -26,7 +28,8 @@ use crate::shop::{Customer, Shop, is_replay, kind, member, order_id};
 
 const TOKYO: &str = "tokyo";
 const TAIWAN: &str = "taiwan";
-const BOTH: [&str; 2] = [TOKYO, TAIWAN];
+const SINGAPORE: &str = "singapore";
+const ALL: [&str; 3] = [TOKYO, SINGAPORE, TAIWAN];
 
 /// Units of each product in each region.
 const UNITS: i64 = 100;
@@ -43,6 +46,9 @@ const WORLDS: u64 = 4;
 /// Worlds at the same time.
 const WORLDS_AT_ONCE: usize = 4;
 
+/// How often each reconciler hears what is new until nothing is.
+const ROUNDS: usize = 3;
+
 /// Steps of each schedule.
 const STEPS: usize = 12;
 
@@ -50,7 +56,7 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
-/// Two regions of one shop.
+/// Three regions of one shop.
 struct World {
     regions: Regions,
     shops: BTreeMap<&'static str, Shop>,
@@ -60,15 +66,15 @@ struct World {
 
 impl World {
     fn open() -> Self {
-        let regions = Regions::start(BOTH);
+        let regions = Regions::start(ALL);
         let ledger = Store::start();
         let limits = UnpaidLimits { orders: 1_000, units: 100_000 };
         let shop = |region| Shop::on(regions.store(region).clone(), ledger.clone(), limits);
-        let shops = BOTH.map(|region| (region, shop(region))).into();
-        Self { regions, shops, heard: BOTH.map(|region| (region, Position::TRIM_HORIZON)).into() }
+        let shops = ALL.map(|region| (region, shop(region))).into();
+        Self { regions, shops, heard: ALL.map(|region| (region, Position::TRIM_HORIZON)).into() }
     }
 
-    /// With a product, units of it in both regions, and a customer whom both know.
+    /// With a product, units of it in each region, and a customer whom all know.
     async fn with(product: &str) -> (Self, Customer) {
         let world = Self::open();
         let ann = world.sell(product).await;
@@ -79,7 +85,10 @@ impl World {
         self.shop(TOKYO).sell(product, 50, UNITS).await;
         let ann = self.shop(TOKYO).customer().await;
         self.regions.settle().await;
-        self.shop(TAIWAN).adjust(&ann, product, product, UNITS).await.unwrap();
+        for region in [SINGAPORE, TAIWAN] {
+            let key = format!("{product}-{region}");
+            self.shop(region).adjust(&ann, &key, product, UNITS).await.unwrap();
+        }
         self.regions.settle().await;
         ann
     }
@@ -93,6 +102,23 @@ impl World {
         self.regions.settle().await;
     }
 
+    /// From now on only these two regions reach each other.
+    fn connect_only(&self, one: &str, other: &str) {
+        self.regions.heal();
+        for (a, b) in [(TOKYO, SINGAPORE), (TOKYO, TAIWAN), (SINGAPORE, TAIWAN)] {
+            if (a, b) != (one, other) {
+                self.regions.replication.partition(a, b).unwrap();
+            }
+        }
+    }
+
+    /// Waits until a region's copy of an order is the one that `owner` placed.
+    async fn until_order_is_of(&self, owner: &str, region: &str, ann: &Customer, id: &OrderId) {
+        while self.shop(region).order_if_any(ann, id).await.is_none_or(|order| order.region != owner) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// What is new in a region's stream of orders.
     fn news(&mut self, region: &'static str) -> Vec<Change> {
         let streams = self.shops[region].store.embedded.streams().unwrap();
@@ -103,11 +129,15 @@ impl World {
             *heard = page.end;
             changes.extend(page.records.iter().map(|record| {
                 let event = record.in_event().unwrap();
+                let item = |name| -> Option<serde_dynamo::Item> {
+                    serde_json::from_value(event["dynamodb"][name].clone()).unwrap()
+                };
                 Change {
                     sequence_number: record.sequence_number(),
                     kind: ChangeKind::Modify,
-                    keys: serde_json::from_value(event["dynamodb"]["Keys"].clone()).unwrap(),
-                    new_image: None,
+                    keys: item("Keys").unwrap(),
+                    old_image: item("OldImage"),
+                    new_image: item("NewImage"),
                 }
             }));
             if page.exhausted {
@@ -116,9 +146,10 @@ impl World {
         }
     }
 
-    fn reconciler(&self, region: &str) -> Reconciler {
+    fn reconciler(&self, region: &str) -> Reconciler<SandboxProvider> {
         let shop = self.shop(region);
-        Reconciler::from_env(shop.store.client.clone(), &shop.store.env, shop.clock.clone()).unwrap()
+        let (client, env) = (shop.store.client.clone(), &shop.store.env);
+        Reconciler::from_env(client, env, shop.sandbox(), shop.clock.clone()).unwrap()
     }
 
     /// The reconciler of a region hears what is new.
@@ -127,13 +158,15 @@ impl World {
         assert_eq!(self.reconciler(region).hear(&changes, soon()).await, None);
     }
 
-    /// Everything arrives, and every reconciler hears of it.
+    /// Everything arrives, and every reconciler hears of it. What a reconciler writes is news to the others.
     async fn meet_and_reconcile(&mut self) {
         self.meet().await;
-        for region in BOTH {
-            self.reconcile(region).await;
+        for _ in 0..ROUNDS {
+            for region in ALL {
+                self.reconcile(region).await;
+            }
+            self.regions.settle().await;
         }
-        self.regions.settle().await;
     }
 
     /// So much later, the clean-up of a region goes through all of its reservations of before.
@@ -172,8 +205,10 @@ impl World {
     /// The order that stands in every region, and that each region's stock and count are what it has left of it.
     async fn check(&self, ann: &Customer, product: &str, order_id: &OrderId, hint: &str) -> Order {
         let order = self.shop(TOKYO).order(ann, order_id).await;
-        assert_eq!(order, self.shop(TAIWAN).order(ann, order_id).await, "{hint}");
-        for region in BOTH {
+        for region in [SINGAPORE, TAIWAN] {
+            assert_eq!(order, self.shop(region).order(ann, order_id).await, "{region}: {hint}");
+        }
+        for region in ALL {
             let stands = order.region == region;
             let taken = stands && order.status != OrderStatus::Cancelled;
             let left = UNITS - if taken { i64::from(ORDERED) } else { 0 };
@@ -206,7 +241,7 @@ async fn the_same_request_in_two_regions_makes_one_order_and_one_event() {
     world.meet_and_reconcile().await;
     let order = world.check(&ann, "tea", &id, "met").await;
     assert_eq!((order.region.as_str(), order.status), (TAIWAN, OrderStatus::PendingPayment));
-    for region in BOTH {
+    for region in [TOKYO, TAIWAN] {
         assert_eq!(world.shop(region).order_rows().await.len(), 1);
         assert_eq!(world.shop(region).events("order.placed", id.as_str()).await, 1);
     }
@@ -333,7 +368,7 @@ async fn an_order_cancelled_in_both_regions_gives_its_units_back_once() {
 async fn orders_paid_in_both_regions_before_they_meet_are_charged_once_and_one_keeps_its_units() {
     let (mut world, ann) = World::with("tea").await;
     let id = world.placed_twice(&ann).await;
-    for region in BOTH {
+    for region in [TOKYO, TAIWAN] {
         assert_eq!(world.shop(region).pay(&ann, region, &id, "tok_ok").await.unwrap().status, 201);
     }
     world.meet_and_reconcile().await;
@@ -353,10 +388,9 @@ async fn a_paid_order_that_the_clean_up_has_seen_still_gives_its_units_back_when
     world.shop(TAIWAN).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap();
     world.meet_and_reconcile().await;
     assert_eq!(world.check(&ann, "tea", &id, "met").await.region, TAIWAN);
-    // The later order awaits payment. Paying it charges nothing again.
-    assert_eq!(world.shop(TAIWAN).pay(&ann, "q", &id, "tok_ok").await.unwrap().status, 201);
-    world.meet_and_reconcile().await;
-    assert_eq!(world.check(&ann, "tea", &id, "paid").await.status, OrderStatus::Paid);
+    // The later order awaited payment. Tokyo has seen it replace a paid one.
+    assert_eq!(world.shop(TAIWAN).status(&ann, &id).await, OrderStatus::Paid);
+    assert_eq!(world.shop(TAIWAN).charges(&id).await, 1);
 }
 
 #[tokio::test]
@@ -387,6 +421,57 @@ async fn a_charge_of_a_generation_that_the_canceller_has_not_seen_is_found() {
 }
 
 #[tokio::test]
+async fn an_order_paid_in_one_region_and_claimed_later_by_one_that_has_not_seen_it_stays_paid() {
+    let (mut world, ann) = World::with("tea").await;
+    let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
+    world.meet().await;
+    world.regions.cut();
+    assert_eq!(world.shop(TOKYO).pay(&ann, "p", &id, "tok_ok").await.unwrap().status, 201);
+    // Taiwan claims the order and does not get an answer: its row, which awaits payment, is the last one written.
+    assert!(world.shop(TAIWAN).pay(&ann, "q", &id, "tok_unavailable").await.is_err());
+    world.meet().await;
+    assert_eq!(world.shop(TOKYO).status(&ann, &id).await, OrderStatus::PendingPayment, "the last writer won");
+    world.meet_and_reconcile().await;
+    assert_eq!(world.check(&ann, "tea", &id, "met").await.status, OrderStatus::Paid);
+}
+
+#[tokio::test]
+async fn an_order_cancelled_in_one_region_is_not_paid_in_another_that_has_not_seen_it() {
+    let (mut world, ann) = World::with("tea").await;
+    let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
+    world.meet().await;
+    world.regions.cut();
+    assert_eq!(world.shop(TAIWAN).cancel(&ann, "c", &id).await.unwrap().status, 200);
+    let refused = kind(world.shop(SINGAPORE).pay(&ann, "p", &id, "tok_ok").await);
+    assert_eq!(refused, ProblemType::OrderStateConflict);
+    let refused = kind(world.shop(TOKYO).pay(&ann, "p", &id, "tok_ok").await);
+    assert_eq!(refused, ProblemType::OrderStateConflict);
+    assert_eq!(world.available(TOKYO, "tea").await, UNITS, "Tokyo found that the order is cancelled");
+    world.meet_and_reconcile().await;
+    assert_eq!(world.check(&ann, "tea", &id, "met").await.status, OrderStatus::Cancelled);
+}
+
+#[tokio::test]
+async fn units_are_taken_again_when_a_third_region_brings_the_first_order_back() {
+    let (mut world, ann) = World::with("tea").await;
+    world.regions.cut();
+    let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
+    // Singapore knows Tokyo's order, and not the one that replaces it in Tokyo.
+    world.connect_only(TOKYO, SINGAPORE);
+    world.until_order_is_of(TOKYO, SINGAPORE, &ann, &id).await;
+    world.regions.cut();
+    world.shop(TAIWAN).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap();
+    world.connect_only(TOKYO, TAIWAN);
+    world.until_order_is_of(TAIWAN, TOKYO, &ann, &id).await;
+    world.reconcile(TOKYO).await;
+    assert_eq!(world.available(TOKYO, "tea").await, UNITS, "Tokyo has given its units back");
+    assert!(world.shop(SINGAPORE).pay(&ann, "p", &id, "tok_unavailable").await.is_err());
+    world.meet_and_reconcile().await;
+    let order = world.check(&ann, "tea", &id, "met").await;
+    assert_eq!((order.region.as_str(), order.status), (TOKYO, OrderStatus::PendingPayment));
+}
+
+#[tokio::test]
 async fn a_clean_up_leaves_orders_of_other_regions_alone() {
     let (world, ann) = World::with("tea").await;
     let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
@@ -413,7 +498,7 @@ struct Schedule {
 
 impl Schedule {
     fn any_region(&mut self) -> &'static str {
-        BOTH[self.random.random_range(0..BOTH.len())]
+        ALL[self.random.random_range(0..ALL.len())]
     }
 
     fn key(&self) -> String {
@@ -425,12 +510,10 @@ impl Schedule {
         let (region, choice) = (self.any_region(), self.random.random_range(0..14));
         let Some(id) = self.id.clone() else { return self.place(world, region).await };
         let shop = world.shop(region);
-        let copy = shop.order_if_any(&self.ann, &id).await;
         let key = self.key();
         let done = match choice {
             0..=2 => return self.place(world, region).await,
-            // Only the order's own region takes its payment.
-            3..=6 if copy.is_some_and(|order| order.region == region) => {
+            3..=6 => {
                 let tokens =
                     ["tok_ok", "tok_ok", "tok_declined", "tok_timeout_after_charge", "tok_unavailable"];
                 let token = tokens[self.random.random_range(0..tokens.len())];
@@ -501,7 +584,7 @@ async fn run(seeds: Range<u64>) -> BTreeMap<String, u32> {
         world.check(&schedule.ann, &schedule.product, &id, &schedule.hint()).await;
         // A day later it is paid, or it has expired.
         world.advance(Duration::from_hours(25));
-        for region in BOTH {
+        for region in ALL {
             world.clean_up(region).await;
         }
         world.meet_and_reconcile().await;
@@ -522,7 +605,7 @@ async fn whatever_happens_in_which_order_one_order_stands_and_every_unit_is_acco
         ends.extend(of_world);
     }
     // The schedules end in every way: none of the checks was idle.
-    assert_eq!(ends.len(), 4, "{ends:?}");
+    assert_eq!(ends.len(), 2 * ALL.len(), "{ends:?}");
 }
 
 #[tokio::test]
@@ -536,14 +619,13 @@ async fn without_streams_the_clean_up_accounts_for_every_unit() {
         let mut random = StdRng::seed_from_u64(seed);
         let mut id = None;
         for step in 0..STEPS {
-            let region = BOTH[random.random_range(0..BOTH.len())];
+            let region = ALL[random.random_range(0..ALL.len())];
             let shop = world.shop(region);
             let placed = shop.place(&ann, "k", &[(product.as_str(), ORDERED)]).await.unwrap();
             let id = id.insert(order_id(&placed));
             let key = step.to_string();
-            let own = shop.order(&ann, id).await.region == region;
             let answer = match random.random_range(0..5) {
-                0 if own => shop.pay(&ann, &key, id, "tok_ok").await,
+                0 => shop.pay(&ann, &key, id, "tok_ok").await,
                 1 => shop.cancel(&ann, &key, id).await,
                 _ => Ok(placed),
             };
@@ -554,12 +636,12 @@ async fn without_streams_the_clean_up_accounts_for_every_unit() {
         }
         world.meet().await;
         world.advance(Duration::from_hours(25));
-        for region in BOTH {
+        for region in ALL {
             world.clean_up(region).await;
             world.regions.settle().await;
         }
         world.check(&ann, &product, &id.unwrap(), &format!("seed {seed}")).await;
-        for region in BOTH {
+        for region in ALL {
             world.news(region);
         }
     }

@@ -216,7 +216,7 @@ impl Shop {
     }
 
     pub(crate) fn sandbox(&self) -> SandboxProvider {
-        SandboxProvider::from_env(self.ledger.client.clone(), &self.env, self.ids.clone()).unwrap()
+        SandboxProvider::with_ledger(self.ledger.client.clone().into(), &self.env, self.ids.clone()).unwrap()
     }
 
     pub(crate) async fn pay(&self, caller: &Customer, key: &str, order_id: &OrderId, token: &str) -> Answer {
@@ -249,7 +249,7 @@ impl Shop {
         let payload = json!({"orderId": order_id});
         let request = KeyedRequest::new("cancel-order", &caller.credential, key.parse().unwrap(), &payload);
         let deadline = Deadline::after(PATIENCE);
-        let effect = CancelOrder { cancellations: &cancellations, order_id, deadline };
+        let effect = CancelOrder::new(&cancellations, order_id, deadline);
         let answer = answers::to(answers::cancelled);
         Ok(Box::pin(self.requests.run(&caller.credential, &request, &effect, answer, deadline)).await?)
     }

@@ -116,6 +116,7 @@ async fn whoever_changes_an_order_forgets_the_summary_and_the_stream_does_for_ot
             sequence_number: "1".to_owned(),
             kind: ChangeKind::Modify,
             keys: serde_dynamo::Item::default(),
+            old_image: None,
             new_image: Some(row.into()),
         })
         .collect();

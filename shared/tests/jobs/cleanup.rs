@@ -145,7 +145,7 @@ impl Stage {
 
     async fn run(&self, turn: &Turn<Guard>) -> Result<CleanupResult, BacklogError<DynamoError>> {
         let client = self.store.client.clone();
-        let provider = SandboxProvider::from_env(client.clone(), &self.env, ids::random()).unwrap();
+        let provider = SandboxProvider::with_ledger(client.clone().into(), &self.env, ids::random()).unwrap();
         let cancellations = Cancellations::from_env(client, &self.env, provider, self.clock.clone()).unwrap();
         cleanup::run(&cancellations, "24".parse().unwrap(), turn).await
     }

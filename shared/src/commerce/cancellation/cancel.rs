@@ -1,5 +1,7 @@
 //! Cancelling an order by its customer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use jiff::Timestamp;
 
 use super::Cancellations;
@@ -11,7 +13,7 @@ use crate::coordination::idempotency::dynamo::atomic::{Decision, DecisionOf, Eff
 use crate::core::deadline::Deadline;
 use crate::core::ids::{OrderId, UserId};
 use crate::identity::principal::Principal;
-use crate::platform::dynamo::{DynamoError, Reasons, RowKey, Rows};
+use crate::platform::dynamo::{Actions, DynamoError, Reasons, RowKey, Rows};
 use crate::platform::telemetry::{self, Metric};
 
 /// The effect of `POST /orders/{orderId}/cancel`.
@@ -19,12 +21,18 @@ use crate::platform::telemetry::{self, Metric};
 /// Reads `BatchGetItem` on orders. Writes `UpdateItem` on orders and stock, `PutItem` on outbox.
 #[derive(Debug)]
 pub struct CancelOrder<'a, P> {
-    /// The tables and the provider.
-    pub cancellations: &'a Cancellations<P>,
-    /// The order, which must be the caller's.
-    pub order_id: &'a OrderId,
-    /// By when.
-    pub deadline: Deadline,
+    cancellations: &'a Cancellations<P>,
+    order_id: &'a OrderId,
+    deadline: Deadline,
+    /// Whether this request has ended the order at the provider. Then whoever writes the order as cancelled does so for this request.
+    has_voided: AtomicBool,
+}
+
+impl<'a, P> CancelOrder<'a, P> {
+    /// Cancels an order, which must be the caller's, until the deadline.
+    pub fn new(cancellations: &'a Cancellations<P>, order_id: &'a OrderId, deadline: Deadline) -> Self {
+        Self { cancellations, order_id, deadline, has_voided: AtomicBool::new(false) }
+    }
 }
 
 impl<P: PaymentProvider> Effect for CancelOrder<'_, P> {
@@ -49,18 +57,25 @@ impl<P: PaymentProvider> Effect for CancelOrder<'_, P> {
         let Some(order) = order else {
             return for_good(orders::Refusal::NotFound(self.order_id.clone()));
         };
+        if order.status == OrderStatus::Cancelled && self.has_voided.load(Ordering::Relaxed) {
+            return Ok(Decision::Commit { outcome: order, actions: Actions::from([]) });
+        }
         if order.status != OrderStatus::PendingPayment {
             return for_good(orders::Refusal::State(order.status));
         }
-        match self.cancellations.void(&order, now, self.deadline).await? {
-            Voiding::Voided => {}
+        let reason = match self.cancellations.void(&order, CancelReason::Customer, now, self.deadline).await?
+        {
+            Voiding::Voided { reason } => {
+                self.has_voided.store(true, Ordering::Relaxed);
+                reason
+            }
             Voiding::OrderChanged => return Ok(Decision::ReadAgain),
             Voiding::PaymentInProgress { retry_after } => {
                 return for_now(PaymentRefusal::InProgress { retry_after });
             }
             Voiding::Unknown => return for_now(PaymentRefusal::ProviderUnavailable),
-        }
-        let (cancelled, actions) = writes.cancelled(&order, CancelReason::Customer, now)?;
+        };
+        let (cancelled, actions) = writes.cancelled(&order, reason, now)?;
         Ok(Decision::Commit { outcome: cancelled, actions })
     }
 

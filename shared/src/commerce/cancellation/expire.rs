@@ -67,14 +67,14 @@ impl<P: PaymentProvider> Cancellations<P> {
             return self.settle(&order, deadline).await.map(Some);
         }
         let now = self.clock.now();
-        match self.void(&order, now, deadline).await? {
-            Voiding::Voided => {}
+        let reason = match self.void(&order, CancelReason::Unpaid, now, deadline).await? {
+            Voiding::Voided { reason } => reason,
             Voiding::OrderChanged => return Ok(None),
             Voiding::PaymentInProgress { .. } | Voiding::Unknown => {
                 return Ok(Some(Expiration::PaymentUnsettled));
             }
-        }
-        let (_, mut actions) = self.writes.cancelled(&order, CancelReason::Unpaid, now)?;
+        };
+        let (_, mut actions) = self.writes.cancelled(&order, reason, now)?;
         actions.extend(guard.map(|Guard(check)| (OrderAction::Guard, check.clone())));
         Ok(match actions.commit(&self.client, order_id.as_str()).await? {
             Transaction::Committed => {
@@ -95,7 +95,7 @@ impl<P: PaymentProvider> Cancellations<P> {
                 self.reservations.leave_index(&order.order_id).await?;
                 Ok(Expiration::Paid)
             }
-            Settled::Nothing | Settled::Kept => Ok(Expiration::AlreadyEnded),
+            Settled::Nothing | Settled::Kept | Settled::TakenAgain => Ok(Expiration::AlreadyEnded),
         }
     }
 }

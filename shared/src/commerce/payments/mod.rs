@@ -8,23 +8,30 @@
 //!    From here the order has an *unsettled payment* until a definite outcome is recorded, whoever records it.
 //! 3. *Act*: [`PaymentProvider::charge`] under a [`PaymentKey`] made of the order and its *generation*, and not of the
 //!    client's key or token. The provider charges a key at most once and repeats its first outcome ever after. A new
-//!    generation begins only after a definite decline or a void. So different clients, keys, tokens and attempts of one generation
+//!    generation begins only after a definite decline. So different clients, keys, tokens and attempts of one generation
 //!    all mean one and the same charge.
 //! 4. *Complete*: one transaction records the outcome in record and order, conditional on both being as this attempt
 //!    claimed them. Captured: PAID, with the event. Declined: the next generation. A zombie fails both conditions.
 //! 5. *Let go*, when there is no outcome (the answer was lost, the provider is down): one transaction ends the claim at
 //!    once. The payment stays unsettled. The next attempt, by any key, takes over and asks under the same payment key.
 //! 6. A process that dies in between lets go by the lapse of its claim.
-//! 7. *Void*: before an order is cancelled (`commerce::cancellation`), the provider always voids its payment key, even if
-//!    it has never seen the key. Either it did charge, and the order becomes PAID instead; or it refuses that key for
-//!    ever, so that a late charge comes to nothing. A payment that finds its key voided begins the next generation and
-//!    tries again from step 1: then the order is cancelled, or the cancellation failed and the new key is charged.
-//! 8. A region's copy of the order may be behind: another region has ended generations that this one has not seen. So a void goes on to
-//!    the next generation's key for as long as the provider says that the key had ended before. All regions go through the same keys
-//!    in the same order, and each stops at the first that was captured: an order is charged once, whichever regions pay it.
+//! 7. *Void*: whoever cancels an order (`commerce::cancellation`) voids its payment key first, even if the provider has never
+//!    seen the key. If the provider has captured, the order becomes PAID instead. If not, the key is refused for ever, and the
+//!    order is CANCELLED from then on: whoever finds the key voided writes that, a payment too.
 //!
-//! What the provider must promise for this: per payment key, `charge` and `void` are linearizable and remember their
-//! first outcome for as long as an order can await payment. [`sandbox`] does.
+//! # Several regions
+//! The provider decides how an order ends, not the table. A region's copy of the order may be behind, its conditions exclude
+//! nobody in another region, and the last writer of the row wins. So PAID and CANCELLED are written only after the provider has
+//! said so ([`end_order`]):
+//!
+//! - All regions go through the keys of an order's generations in the same order. A declined key leads to the next one. The
+//!   first key that was captured or voided is the end of the order. It is the same for everybody, and final.
+//! - A write that was made without knowledge of the end (a claim in a region that is behind) may replace the row that had it.
+//!   The region whose row was replaced sees that in its stream, asks the provider, and writes the end again
+//!   (`commerce::reconciliation`).
+//!
+//! What the provider must promise for this: per payment key, `charge` and `void` are linearizable, for callers in all regions,
+//! and remember their first outcome for as long as an order can await payment. [`sandbox`] does.
 
 use std::future::Future;
 use std::time::Duration;
@@ -35,7 +42,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::commerce::orders::{self, Order};
+use crate::commerce::orders::{self, CancelReason, Order};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{OrderId, PaymentId, is_visible};
 use crate::core::money::Money;
@@ -52,6 +59,9 @@ pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(5);
 /// would make clients wait for longer after a crash; a shorter one would only make attempts ask the provider twice.
 pub const CLAIM_LIFETIME: Duration = Duration::from_secs(10);
 
+/// Most declined payments that a region's copy of an order may be behind. Customers give up much sooner.
+const GENERATIONS_AHEAD: usize = 100;
+
 /// What the provider calls one generation's payment of one order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PaymentKey(String);
@@ -63,7 +73,7 @@ impl PaymentKey {
     }
 
     /// The key of one generation of an order.
-    pub fn of_generation(order_id: &OrderId, generation: u32) -> Self {
+    fn of_generation(order_id: &OrderId, generation: u32) -> Self {
         let name = format!("{order_id}#{generation}");
         Self(URL_SAFE_NO_PAD.encode(Sha256::digest(name.as_bytes())))
     }
@@ -135,19 +145,24 @@ pub enum ChargeOutcome {
         reason: String,
     },
     /// The key was voided before, so nothing was captured under it and nothing will be.
-    Voided,
+    Voided {
+        /// Why, as the first void said.
+        reason: CancelReason,
+    },
 }
 
 /// A definite outcome of a void.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VoidOutcome {
-    /// Nothing was captured under this key, and nothing will be: since this call.
-    Voided,
-    /// Nothing was captured under this key, and nothing will be: it was declined or voided before. Whoever did that may have gone on
-    /// to the next generation.
-    AlreadyEnded,
+    /// Nothing was captured under this key, and nothing will be: since this call or an earlier void.
+    Voided {
+        /// Why, as the first void said.
+        reason: CancelReason,
+    },
+    /// It was declined before. The next generation has a key of its own.
+    Declined,
     /// It was captured before.
-    AlreadyCaptured(PaymentId),
+    Captured(PaymentId),
 }
 
 /// The cause of a provider's failure, for the log.
@@ -172,8 +187,12 @@ pub trait PaymentProvider: Send + Sync {
         charge: &Charge<'_>,
     ) -> impl Future<Output = Result<ChargeOutcome, ProviderError>> + Send;
 
-    /// Makes sure that nothing will be captured under `key`, unless it has been.
-    fn void(&self, key: &PaymentKey) -> impl Future<Output = Result<VoidOutcome, ProviderError>> + Send;
+    /// Makes sure that nothing will be captured under `key`, unless it has been. Remembers the reason.
+    fn void(
+        &self,
+        key: &PaymentKey,
+        reason: CancelReason,
+    ) -> impl Future<Output = Result<VoidOutcome, ProviderError>> + Send;
 }
 
 /// Charges, within the time that a provider has.
@@ -185,13 +204,34 @@ pub(crate) async fn charge(
     in_time(provider.charge(charge), deadline).await
 }
 
-/// Voids, within the time that a provider has.
-pub(crate) async fn void(
+/// How an order ended. The provider decides, for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OrderEnd {
+    /// It was charged.
+    Paid(PaymentId),
+    /// It was not, and never will be.
+    Cancelled(CancelReason),
+}
+
+/// Ends an order at the provider, which has perhaps ended before. The generations before the one of `order` were declined.
+pub(crate) async fn end_order(
     provider: &impl PaymentProvider,
-    key: &PaymentKey,
+    order: &Order,
+    reason: CancelReason,
     deadline: Deadline,
-) -> Result<VoidOutcome, ProviderError> {
-    in_time(provider.void(key), deadline).await
+) -> Result<OrderEnd, ProviderError> {
+    let generations = order.payment_generation..;
+    for generation in generations.take(GENERATIONS_AHEAD) {
+        let key = PaymentKey::of_generation(&order.order_id, generation);
+        match in_time(provider.void(&key, reason), deadline).await? {
+            VoidOutcome::Voided { reason } => return Ok(OrderEnd::Cancelled(reason)),
+            VoidOutcome::Captured(payment_id) => return Ok(OrderEnd::Paid(payment_id)),
+            VoidOutcome::Declined => {}
+        }
+    }
+    Err(ProviderError::Unavailable(
+        format!("{GENERATIONS_AHEAD} more payments were declined than are known").into(),
+    ))
 }
 
 async fn in_time<T>(

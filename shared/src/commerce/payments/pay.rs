@@ -100,7 +100,7 @@ impl<P: PaymentProvider> Payments<P> {
                     if let Some(reply) = self.act(&claim, token, &answer, deadline).await? {
                         return Ok(reply);
                     }
-                    tracing::info!(%order_id, "overtaken or voided while paying");
+                    tracing::info!(%order_id, "overtaken while paying");
                 }
                 Claiming::Changed => telemetry::count(Metric::TransactionConflicts, 1),
             }
@@ -110,7 +110,7 @@ impl<P: PaymentProvider> Payments<P> {
         }
     }
 
-    /// Charges and records the outcome. `None`: a successor took over, or a cancellation has voided the payment.
+    /// Charges and records the outcome. `None`: a successor took over.
     async fn act(
         &self,
         claim: &PaymentClaim,
@@ -133,14 +133,14 @@ impl<P: PaymentProvider> Payments<P> {
                 let refusal = PaymentRefusal::Declined { reason };
                 let settlement = self.decline(claim, &answer(Err(&refusal)), deadline).await?;
                 count("declined", settlement);
-                match settlement {
-                    Settlement::Recorded => Err(KeyedRequestError::Refused(refusal)),
-                    Settlement::Superseded => Ok(None),
-                }
+                refused(settlement, refusal)
             }
-            Ok(ChargeOutcome::Voided) => {
-                count("voided", self.begin_anew(claim, deadline).await?);
-                Ok(None)
+            Ok(ChargeOutcome::Voided { reason }) => {
+                let refusal = PaymentRefusal::Order(orders::Refusal::State(OrderStatus::Cancelled));
+                let reply = answer(Err(&refusal));
+                let settlement = self.cancel(claim, reason, &reply, deadline).await?;
+                count("voided", settlement);
+                refused(settlement, refusal)
             }
             Err(error) => {
                 tracing::warn!(%order_id, %error, "no outcome from the payment provider");
@@ -152,6 +152,14 @@ impl<P: PaymentProvider> Payments<P> {
                 Err(KeyedRequestError::Refused(refusal))
             }
         }
+    }
+}
+
+/// The answer to a payment that was refused, if the refusal was recorded.
+fn refused(settlement: Settlement, refusal: PaymentRefusal) -> Result<Option<Reply>, PayError> {
+    match settlement {
+        Settlement::Recorded => Err(KeyedRequestError::Refused(refusal)),
+        Settlement::Superseded => Ok(None),
     }
 }
 

@@ -10,8 +10,11 @@
 //! | any other | declined: unknown token |
 //!
 //! The ledger has a row per payment key: `orderId`, `amount`, `currency`, `state` (`captured`, `declined` or `voided`),
-//! `paymentId`, and `charges`, the number of captures. An order's captures summed over its rows say how often it was
+//! `paymentId` or `reason`, and `charges`, the number of captures. An order's captures summed over its rows say how often it was
 //! charged.
+//!
+//! A provider is one for all regions. So regions that serve the same customers have the ledger in a strongly consistent
+//! table: a charge in one region is known to the next call in any other.
 //!
 //! The sandbox marks an order paid for any `tok_ok`. So a function that would use the sandbox on a live stage
 //! ([`Stage::Live`]) does not start.
@@ -22,10 +25,12 @@ use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
 use super::{Charge, ChargeOutcome, PaymentKey, PaymentProvider, ProviderError, VoidOutcome};
+use crate::commerce::orders::CancelReason;
 use crate::core::env::{ConfigError, Env, Stage};
 use crate::core::ids::{OrderId, PaymentId, SharedIds};
 use crate::core::money::Money;
-use crate::platform::dynamo::{DynamoError, Write, WriteOutcome};
+use crate::platform::aws::SdkConfig;
+use crate::platform::dynamo::{DynamoError, Replicas, Write, WriteOutcome};
 use crate::platform::tables;
 
 /// The variable that chooses the provider. The parameter `PaymentProvider` of template.yaml sets it.
@@ -40,7 +45,7 @@ const IS_FIRST: &str = "attribute_not_exists(paymentKey)";
 /// The sandbox. Calls `PutItem` on the payment ledger.
 #[derive(Debug, Clone)]
 pub struct SandboxProvider {
-    client: Client,
+    replicas: Replicas,
     ledger: String,
     ids: SharedIds,
 }
@@ -64,7 +69,7 @@ struct Entry {
 enum Outcome {
     Captured { payment_id: PaymentId },
     Declined { reason: String },
-    Voided,
+    Voided { reason: CancelReason },
 }
 
 /// Whether this call made the entry or found it.
@@ -74,11 +79,20 @@ enum Entered {
 }
 
 impl SandboxProvider {
-    /// The sandbox with the ledger that `PAYMENT_LEDGER_TABLE` names.
+    /// The sandbox with the ledger that `PAYMENT_LEDGER_TABLE` names, in the regions that have it.
     ///
     /// # Errors
     /// `PAYMENT_PROVIDER` is not `sandbox`, or the stage is live.
-    pub fn from_env(client: Client, env: &Env, ids: SharedIds) -> Result<Self, ConfigError> {
+    pub fn from_env(sdk: &SdkConfig, env: &Env, ids: SharedIds) -> Result<Self, ConfigError> {
+        let replicas = Replicas::of_agreeing_regions(sdk, env)?;
+        Self::with_ledger(replicas.unwrap_or_else(|| Client::new(sdk).into()), env, ids)
+    }
+
+    /// The sandbox with the ledger that `PAYMENT_LEDGER_TABLE` names, asked through `replicas`.
+    ///
+    /// # Errors
+    /// As [`Self::from_env`].
+    pub fn with_ledger(replicas: Replicas, env: &Env, ids: SharedIds) -> Result<Self, ConfigError> {
         let wrong = |reason: String| Err(ConfigError::Invalid { variable: PROVIDER, reason });
         if env.required(PROVIDER)? != SANDBOX {
             return wrong(format!("the only payment provider is {SANDBOX}"));
@@ -90,7 +104,7 @@ impl SandboxProvider {
                  parameter PaymentProvider, or deploy with a Stage that is not live ({trials})"
             ));
         }
-        Ok(Self { client, ledger: tables::PAYMENT_LEDGER.name(env)?, ids })
+        Ok(Self { replicas, ledger: tables::PAYMENT_LEDGER.name(env)?, ids })
     }
 
     /// Makes the entry of a key, unless it has one.
@@ -98,16 +112,17 @@ impl SandboxProvider {
         let unknown = |error: DynamoError| ProviderError::Timeout(error.into());
         let item = to_item(entry)
             .map_err(|error| unknown(DynamoError::unreadable("write", &entry.payment_key, error)))?;
-        let written = self
-            .client
-            .put_item()
-            .table_name(&self.ledger)
-            .set_item(Some(item))
-            .condition_expression(IS_FIRST)
-            .return_values_on_condition_check_failure(AllOld)
-            .send()
-            .await;
-        match written.outcome("PutItem", &entry.payment_key).map_err(unknown)? {
+        let put = |client: Client| {
+            let put = client
+                .put_item()
+                .table_name(&self.ledger)
+                .set_item(Some(item.clone()))
+                .condition_expression(IS_FIRST)
+                .return_values_on_condition_check_failure(AllOld)
+                .send();
+            async { Box::pin(put).await.outcome("PutItem", &entry.payment_key) }
+        };
+        match self.replicas.ask(put).await.map_err(unknown)? {
             Write::Done(_) => Ok(Entered::Now),
             Write::Refused(item) => {
                 let first: Entry = from_item(item)
@@ -145,22 +160,26 @@ impl PaymentProvider for SandboxProvider {
         Ok(match outcome {
             Outcome::Captured { payment_id } => ChargeOutcome::Captured(payment_id),
             Outcome::Declined { reason } => ChargeOutcome::Declined { reason },
-            Outcome::Voided => ChargeOutcome::Voided,
+            Outcome::Voided { reason } => ChargeOutcome::Voided { reason },
         })
     }
 
-    async fn void(&self, key: &PaymentKey) -> Result<VoidOutcome, ProviderError> {
+    async fn void(&self, key: &PaymentKey, reason: CancelReason) -> Result<VoidOutcome, ProviderError> {
         let entry = Entry {
             payment_key: key.as_str().to_owned(),
             order_id: None,
             amount: None,
             charges: 0,
-            outcome: Outcome::Voided,
+            outcome: Outcome::Voided { reason },
         };
-        Ok(match self.enter(&entry).await? {
-            Entered::Before(Outcome::Captured { payment_id }) => VoidOutcome::AlreadyCaptured(payment_id),
-            Entered::Before(Outcome::Declined { .. } | Outcome::Voided) => VoidOutcome::AlreadyEnded,
-            Entered::Now => VoidOutcome::Voided,
+        let outcome = match self.enter(&entry).await? {
+            Entered::Before(outcome) => outcome,
+            Entered::Now => entry.outcome,
+        };
+        Ok(match outcome {
+            Outcome::Captured { payment_id } => VoidOutcome::Captured(payment_id),
+            Outcome::Declined { .. } => VoidOutcome::Declined,
+            Outcome::Voided { reason } => VoidOutcome::Voided { reason },
         })
     }
 }

@@ -1,6 +1,6 @@
 //! One table that several regions have, asked in whichever of them answers.
 //!
-//! The agreement table ([`tables::AGREEMENT`]) is linearizable: a write that one replica accepted is known to the other, so a
+//! The strongly consistent tables ([`Scope::Agreed`](tables::Scope::Agreed)) are linearizable: a write that one replica accepted is known to the other, so a
 //! question that got no answer can be asked again elsewhere. A request is therefore written as for any lost answer: it may
 //! have happened, and its repetition must find its own effect.
 //!
@@ -30,6 +30,22 @@ impl Replicas {
     /// `first`, then `others` in their order.
     pub fn new(first: Client, others: Vec<Client>) -> Self {
         Self { first, others }
+    }
+
+    /// The regions that have the strongly consistent tables, this region first: `AGREEMENT_REGIONS` names them, with commas
+    /// between. `None` in a single region, which does not have the variable.
+    pub fn of_agreeing_regions(sdk: &SdkConfig, env: &Env) -> Result<Option<Self>, ConfigError> {
+        const REGIONS: &str = "AGREEMENT_REGIONS";
+        let Some(names) = env.optional(REGIONS) else { return Ok(None) };
+        let own = aws::region(env)?;
+        let mut names = aws::region_names(names);
+        names.sort_by_key(|name| *name != own);
+        let mut clients = names.iter().map(|region| aws::dynamodb_in(sdk, region));
+        let Some(first) = clients.next() else {
+            let reason = "it names no region".to_owned();
+            return Err(ConfigError::Invalid { variable: REGIONS, reason });
+        };
+        Ok(Some(Self::new(first, clients.collect())))
     }
 
     /// Asks one replica after the other until one answers. Gives the last one's error if none does.
@@ -68,23 +84,13 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// The table that `AGREEMENT_TABLE` names, in the regions of `AGREEMENT_REGIONS` (names with commas between them). `None`
-    /// in a single region, which has neither variable: it decides alone.
+    /// The table that `AGREEMENT_TABLE` names. `None` in a single region, which does not have the variable: it decides alone.
     pub fn from_env(sdk: &SdkConfig, env: &Env) -> Result<Option<Self>, ConfigError> {
-        const REGIONS: &str = "AGREEMENT_REGIONS";
         if env.optional(tables::AGREEMENT.variable).is_none() {
             return Ok(None);
         }
-        let own = aws::region(env)?;
-        let names = env.required(REGIONS)?.split(',').map(str::trim).filter(|name| !name.is_empty());
-        let mut names: Vec<&str> = names.collect();
-        names.sort_by_key(|name| *name != own);
-        let mut clients = names.into_iter().map(|region| aws::dynamodb_in(sdk, region));
-        let Some(first) = clients.next() else {
-            let reason = "it names no region".to_owned();
-            return Err(ConfigError::Invalid { variable: REGIONS, reason });
-        };
-        let replicas = Replicas::new(first, clients.collect());
+        let replicas = Replicas::of_agreeing_regions(sdk, env)?;
+        let replicas = replicas.ok_or(ConfigError::Missing("AGREEMENT_REGIONS"))?;
         Ok(Some(Self { table: tables::AGREEMENT.name(env)?, replicas }))
     }
 }

@@ -136,7 +136,7 @@ impl OrderWrites {
             (OrderAction::Order, self.put_order(order)?),
             (OrderAction::Event, self.event(EventType::OrderPlaced, order, order.summary())?),
             (OrderAction::Unpaid, unpaid::count(&self.orders, order, limits)?),
-            (OrderAction::Reservation, reservation::put(&self.orders, order)?),
+            (OrderAction::Reservation, reservation::put(&self.orders, order, true)?),
         ]);
         actions.extend(self.stock(order, catalog::dynamo::take, order.created_at)?);
         Ok(actions)
@@ -153,11 +153,8 @@ impl OrderWrites {
         let cancelled = Order { status: OrderStatus::Cancelled, payment: None, ..written(order, now) };
         let mut data = cancelled.summary();
         data["reason"] = reason.as_str().into();
-        let [now_value, one, seen] = as_read(order, now);
-        let status = (":status", text(OrderStatus::Cancelled.as_str()));
-        let values = [status, (":reason", text(reason.as_str())), now_value, one, seen];
         let mut actions = Actions::from([
-            (OrderAction::Order, CANCEL.action(&self.orders, key(&order.order_id), values)?),
+            (OrderAction::Order, self.cancel_order(order, reason, now)?),
             (OrderAction::Event, self.event(EventType::OrderCancelled, &cancelled, data)?),
         ]);
         if self.reserved_here(order) {
@@ -167,6 +164,19 @@ impl OrderWrites {
             actions.extend(self.stock(order, catalog::dynamo::give_back, now)?);
         }
         Ok((cancelled, actions))
+    }
+
+    /// The order as it was read, cancelled, and nothing else.
+    pub(in crate::commerce) fn cancel_order(
+        &self,
+        order: &Order,
+        reason: CancelReason,
+        now: Timestamp,
+    ) -> Result<TransactWriteItem, DynamoError> {
+        let [now_value, one, seen] = as_read(order, now);
+        let status = (":status", text(OrderStatus::Cancelled.as_str()));
+        let values = [status, (":reason", text(reason.as_str())), now_value, one, seen];
+        CANCEL.action(&self.orders, key(&order.order_id), values)
     }
 
     /// Whether this region has the order's stock, count and reservation, and so may write them.

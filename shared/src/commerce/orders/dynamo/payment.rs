@@ -17,7 +17,7 @@ const CLAIM: Change = Change {
     names: &[],
 };
 
-/// Ends the generation: it was declined for good, or voided. As it was claimed, the order has no other attempt's claim.
+/// Ends the generation: it was declined for good. As it was claimed, the order has no other attempt's claim.
 const END_GENERATION: Change = Change {
     update: "SET paymentGeneration = paymentGeneration + :one, updatedAt = :now, version = version + :one \
              REMOVE payment",
@@ -80,11 +80,8 @@ impl OrderWrites {
             payment_id: Some(payment_id.clone()),
             ..written(order, now)
         };
-        let [now_value, one, seen] = as_read(order, now);
-        let status = (":status", text(OrderStatus::Paid.as_str()));
-        let values = [status, (":paymentId", text(payment_id.as_str())), now_value, one, seen];
         let mut actions = Actions::from([
-            (OrderAction::Order, PAY.action(&self.orders, key(&order.order_id), values)?),
+            (OrderAction::Order, self.pay_order(order, payment_id, now)?),
             (OrderAction::Event, self.event(EventType::OrderPaid, &paid, paid.summary())?),
         ]);
         if self.reserved_here(order) {
@@ -94,5 +91,18 @@ impl OrderWrites {
             ]);
         }
         Ok(actions)
+    }
+
+    /// The order as it was read, paid, and nothing else.
+    pub(in crate::commerce) fn pay_order(
+        &self,
+        order: &Order,
+        payment_id: &PaymentId,
+        now: Timestamp,
+    ) -> Result<TransactWriteItem, DynamoError> {
+        let [now_value, one, seen] = as_read(order, now);
+        let status = (":status", text(OrderStatus::Paid.as_str()));
+        let values = [status, (":paymentId", text(payment_id.as_str())), now_value, one, seen];
+        PAY.action(&self.orders, key(&order.order_id), values)
     }
 }

@@ -10,13 +10,16 @@
 //!    units come back once, and the order leaves the count once: cancellation, clean-up and settling exclude each other, whichever is
 //!    repeated or dies.
 //! 4. [`Reservations::settle`] compares the reservation with the order. If the order is another region's now, or another region
-//!    has cancelled it, the units go back. If another region has recorded its payment, the order leaves the count.
+//!    has cancelled it, the units go back. If another region has recorded its payment, the order leaves the count. If the order is
+//!    this region's again after its units went back, the units are taken again.
 //! 5. The region's stream of the orders table tells `order-reconciler` at once (`commerce::reconciliation`). The clean-up job meets every
 //!    reservation when its order is old enough to expire, in the index `pending`, and settles what the stream has missed.
 //! 6. The reservation of a paid order then leaves the index. It stays in the table: should the order be replaced later, its units come
 //!    back all the same.
 //!
-//! That the order is another region's is final: this region's own order has lost against a later write, and no copy takes it back.
+//! So units are taken exactly as long as there is a reservation, and in the end there is a reservation exactly if the order stands
+//! in this region and is not cancelled. The order can change its region more than once: a third region that has not seen the
+//! second order yet may write the first one once more.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem};
@@ -24,7 +27,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use super::{OrderAction, OrderWrites, unpaid};
+use super::{IS_NEW, OrderAction, OrderWrites, unpaid};
 use crate::commerce::carts::Line;
 use crate::commerce::catalog;
 use crate::commerce::orders::{Order, OrderLine, OrderStatus, PendingShard};
@@ -34,7 +37,9 @@ use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{OrderId, UserId};
 use crate::core::retry::Backoff;
-use crate::platform::dynamo::{Actions, Change, DynamoError, Item, Transaction, WriteOutcome, number, text};
+use crate::platform::dynamo::{
+    Actions, Change, DynamoError, Item, Reasons, Transaction, WriteOutcome, number, text,
+};
 use crate::platform::tables;
 use crate::platform::telemetry::{self, Metric};
 
@@ -109,11 +114,13 @@ struct Reservation {
 pub enum Settled {
     /// The units were given back by this call.
     GivenBack,
+    /// The units had been given back, and were taken again by this call.
+    TakenAgain,
     /// The order is paid, and the units are sold.
     Sold,
     /// The order awaits payment, and the units are kept for it.
     Kept,
-    /// The region has no reservation: it has taken nothing, or has given everything back.
+    /// The region has no reservation, and needs none.
     Nothing,
 }
 
@@ -132,14 +139,14 @@ pub(super) fn row_key(order_id: &OrderId, region: &str) -> Item {
     Item::from([(tables::ORDERS.key.hash.to_owned(), text(String::from(key)))])
 }
 
-/// Puts the reservation of a new order. The order's own condition says that it is new.
-pub(super) fn put(orders: &str, order: &Order) -> Result<TransactWriteItem, DynamoError> {
+/// Puts the reservation of an order that has none in this region.
+pub(super) fn put(orders: &str, order: &Order, is_counted: bool) -> Result<TransactWriteItem, DynamoError> {
     let line = |line: &OrderLine| Line { product_id: line.product_id.clone(), quantity: line.quantity };
     let reservation = Reservation {
         key: ReservationKey { order_id: order.order_id.clone(), region: order.region.clone() },
         customer: order.customer_id.clone(),
         lines: order.lines.iter().map(line).collect(),
-        unpaid_units: Some(order.reserved_units),
+        unpaid_units: is_counted.then_some(order.reserved_units),
         created_at: order.created_at,
         pending_shard: Some(PendingShard::of(&order.order_id).key(&order.region)),
     };
@@ -148,6 +155,7 @@ pub(super) fn put(orders: &str, order: &Order) -> Result<TransactWriteItem, Dyna
     let put = Put::builder()
         .table_name(orders)
         .set_item(Some(item))
+        .condition_expression(IS_NEW)
         .build()
         .map_err(|error| DynamoError::unreadable("build", orders, error))?;
     Ok(TransactWriteItem::builder().put(put).build())
@@ -174,6 +182,25 @@ pub(super) fn delete(
     };
     let delete = delete.build().map_err(|error| DynamoError::unreadable("build", orders, error))?;
     Ok(TransactWriteItem::builder().delete(delete).build())
+}
+
+/// Takes the units of an order that stands in this region again, with a reservation.
+fn take_again(
+    writes: &OrderWrites,
+    order: &Order,
+    now: Timestamp,
+) -> Result<Actions<OrderAction>, DynamoError> {
+    let is_counted = order.status == OrderStatus::PendingPayment;
+    let mut actions = Actions::from([(OrderAction::Reservation, put(&writes.orders, order, is_counted)?)]);
+    if is_counted {
+        actions.extend([(OrderAction::Unpaid, unpaid::count_anyway(&writes.orders, order, now)?)]);
+    }
+    actions.extend(writes.stock(order, catalog::dynamo::take, now)?);
+    Ok(actions)
+}
+
+fn is_out_of_stock(reasons: &Reasons<OrderAction>) -> bool {
+    reasons.refused().any(|(action, _)| matches!(action, OrderAction::Stock(_)))
 }
 
 impl Reservation {
@@ -227,22 +254,37 @@ impl Reservations {
         let mut backoff = Backoff::of_conflicts(deadline);
         let target = order.order_id.as_str();
         loop {
-            let Some(reservation) = self.get(&order.order_id).await? else { return Ok(Settled::Nothing) };
             let now = self.clock.now();
-            let stands = order.region == self.writes.region;
-            let (actions, settled) = match order.status {
-                OrderStatus::PendingPayment if stands => return Ok(Settled::Kept),
-                OrderStatus::Paid if stands => match reservation.sell(&self.writes, now)? {
+            let wanted = order.region == self.writes.region && order.status != OrderStatus::Cancelled;
+            let paid = order.status == OrderStatus::Paid;
+            let (actions, settled) = match self.get(&order.order_id).await? {
+                None if !wanted => return Ok(Settled::Nothing),
+                None => (take_again(&self.writes, order, now)?, Settled::TakenAgain),
+                Some(reservation) if !wanted => {
+                    (reservation.give_back(&self.writes, now)?, Settled::GivenBack)
+                }
+                Some(_) if !paid => return Ok(Settled::Kept),
+                Some(reservation) => match reservation.sell(&self.writes, now)? {
                     Some(actions) => (actions, Settled::Sold),
                     None => return Ok(Settled::Sold),
                 },
-                _ => (reservation.give_back(&self.writes, now)?, Settled::GivenBack),
             };
-            if Box::pin(actions.commit(&self.client, target)).await? == Transaction::Committed {
-                if settled == Settled::GivenBack {
-                    telemetry::count(Metric::ReservationsGivenBack, 1);
+            match Box::pin(actions.commit(&self.client, target)).await? {
+                Transaction::Committed => {
+                    let case = match settled {
+                        Settled::GivenBack => Some("given-back"),
+                        Settled::TakenAgain => Some("taken-again"),
+                        _ => None,
+                    };
+                    case.inspect(|case| telemetry::count_case(Metric::OrdersReconciled, case, 1));
+                    return Ok(settled);
                 }
-                return Ok(settled);
+                Transaction::Cancelled(reasons) if is_out_of_stock(&reasons) => {
+                    tracing::error!(%order.order_id, "the order's units were given back and sold to others");
+                    telemetry::count_case(Metric::OrdersReconciled, "oversold", 1);
+                    return Ok(Settled::Nothing);
+                }
+                Transaction::Cancelled(_) => {}
             }
             // Somebody else has settled it, or other transactions are at its rows.
             telemetry::count(Metric::TransactionConflicts, 1);

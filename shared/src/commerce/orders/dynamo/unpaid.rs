@@ -20,7 +20,7 @@ use crate::commerce::orders::{Order, TooManyUnpaid, UnpaidLimits};
 use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::UserId;
-use crate::platform::dynamo::{Change, DynamoError, Item, number, text};
+use crate::platform::dynamo::{AttributeValue, Change, DynamoError, Item, number, text};
 use crate::platform::tables;
 
 /// Counts an order, if the limits hold with it.
@@ -33,9 +33,9 @@ const COUNT: Change = Change {
     names: &[],
 };
 
-/// Takes an order from the count. Always possible: the condition at the reservation says that it is counted.
-const UNCOUNT: Change = Change {
-    update: "SET changedAt = :now ADD unpaidOrders :minusOne, reservedUnits :minusUnits",
+/// Adds to the count, or takes from it. Always possible: the condition at the reservation says whether the order is counted.
+const ADD: Change = Change {
+    update: "SET changedAt = :now ADD unpaidOrders :orders, reservedUnits :units",
     condition: None,
     names: &[],
 };
@@ -83,6 +83,16 @@ pub(super) fn count(
     COUNT.action(orders, row_key(&order.customer_id, &order.region), values)
 }
 
+/// Counts an order that is unpaid already, whatever the limits are.
+pub(super) fn count_anyway(
+    orders: &str,
+    order: &Order,
+    now: Timestamp,
+) -> Result<TransactWriteItem, DynamoError> {
+    let key = row_key(&order.customer_id, &order.region);
+    ADD.action(orders, key, added(1, i128::from(order.reserved_units), now))
+}
+
 /// Takes an order of so many units, which no longer awaits payment, from the count of the customer in the region.
 pub(super) fn uncount(
     orders: &str,
@@ -90,9 +100,11 @@ pub(super) fn uncount(
     units: u64,
     now: Timestamp,
 ) -> Result<TransactWriteItem, DynamoError> {
-    let now = (":now", text(rfc3339(now)));
-    let values = [now, (":minusOne", number(-1)), (":minusUnits", number(-i128::from(units)))];
-    UNCOUNT.action(orders, row_key(customer_id, region), values)
+    ADD.action(orders, row_key(customer_id, region), added(-1, -i128::from(units), now))
+}
+
+fn added(orders: i32, units: i128, now: Timestamp) -> [(&'static str, AttributeValue); 3] {
+    [(":now", text(rfc3339(now))), (":orders", number(orders)), (":units", number(units))]
 }
 
 /// When an order of the customer last changed in the region, as the row tells.

@@ -1,11 +1,10 @@
 //! A payment's claim: order and idempotency record, written together.
 
-use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 
 use super::{PayError, Payments};
 use crate::commerce::orders::dynamo::OrderAction;
-use crate::commerce::orders::{Order, UnsettledPayment};
+use crate::commerce::orders::{CancelReason, Order, UnsettledPayment};
 use crate::commerce::payments::{CLAIM_LIFETIME, PaymentProvider};
 use crate::coordination::idempotency::dynamo as records;
 use crate::coordination::idempotency::{Claim, KeyedRequest, KeyedRequestError, Settlement};
@@ -92,34 +91,29 @@ impl<P: PaymentProvider> Payments<P> {
         self.settle(claim, actions, deadline).await
     }
 
-    /// Ends the claim of a payment whose key was voided, and begins the order's next generation.
-    pub(super) async fn begin_anew(
+    /// Records that the payment's key was voided, which cancels the order, and the answer to that.
+    pub(super) async fn cancel(
         &self,
         claim: &PaymentClaim,
+        reason: CancelReason,
+        reply: &Reply,
         deadline: Deadline,
     ) -> Result<Settlement, PayError> {
         let now = self.clock.now();
-        self.end_attempt(claim, self.orders.next_generation(&claim.order, now)?, now, deadline).await
+        let (_, mut actions) = self.orders.cancelled(&claim.order, reason, now)?;
+        let record = records::put_completed(self.requests.records(), &claim.claim, reply, now)?;
+        actions.extend([(OrderAction::Record, record)]);
+        self.settle(claim, actions, deadline).await
     }
 
-    /// Ends the claim without an outcome.
+    /// Ends the claim without an outcome: its record lapses, so that the key is free, and the order is changed with it.
     pub(super) async fn let_go(
         &self,
         claim: &PaymentClaim,
         deadline: Deadline,
     ) -> Result<Settlement, PayError> {
         let now = self.clock.now();
-        self.end_attempt(claim, self.orders.let_go(&claim.order, now)?, now, deadline).await
-    }
-
-    /// Ends an attempt that charged nothing: its record lapses, so that the key is free, and the order is changed with it.
-    async fn end_attempt(
-        &self,
-        claim: &PaymentClaim,
-        order: TransactWriteItem,
-        now: Timestamp,
-        deadline: Deadline,
-    ) -> Result<Settlement, PayError> {
+        let order = self.orders.let_go(&claim.order, now)?;
         let record = records::lapse(self.requests.records(), &claim.claim, now)?;
         let actions = Actions::from([(OrderAction::Record, record), (OrderAction::Order, order)]);
         self.settle(claim, actions, deadline).await
