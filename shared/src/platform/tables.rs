@@ -9,21 +9,10 @@
 //! that any of them can serve any customer. A global table replicates item by item, about a second late. Its conditions and
 //! consistent reads see the copy of their own region, and the last writer of an item wins
 //! (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/V2globaltables_HowItWorks.html>). So a condition
-//! excludes nobody in another region. Each global table needs a rule that makes it safe all the same, and its comment names
-//! the rule:
-//!
-//! | rule | what it asks |
-//! |---|---|
-//! | R1, written once | An item is put once and never changed, or its value only rises: replicas that meet agree. |
-//! | R2, home | One region at a time changes an item, and the item names it. Others send their write there. |
-//! | R3, view | A region writes as a home only with a fresh view of who is the home. |
-//! | R4, evacuation | The homes of a lost region move to a successor, after every view of before has run out. |
-//! | R5, same request, same ids | A retry in another region makes the same rows, before it can see the first ones. |
-//! | R6, agreement | What must be decided before it happens is one item of the agreement table. |
-//! | R7, streams | A stream tells replicated writes too. A reader says which of them it acts on. |
-//!
-//! Modules keep the rows of regions apart by their keys wherever a comment says so. The rest of a rule is what the table asks of its
-//! module before two regions may write to it.
+//! excludes nobody in another region. So each global table names the rules ([`Rule`]) that make it safe all the same, and its comment
+//! says what follows them.
+
+use Rule::{DecidedElsewhere, DerivedIds, Home, LastWriterWins, RowPerRegion, WrittenOnce};
 
 use crate::core::env::{ConfigError, Env};
 
@@ -69,6 +58,25 @@ pub enum Scope {
     Agreed,
 }
 
+/// What makes writes of several regions to a global table safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// An item is put once and never changed, or its value only rises. Copies that meet agree.
+    WrittenOnce,
+    /// One region writes an item, and its key names the region. Readers put the items of all regions together.
+    RowPerRegion,
+    /// The same request makes the same items in any region, by ids that are derived from it.
+    DerivedIds,
+    /// What must be decided once is decided in one linearizable place: the agreement table or the payment provider. Regions write
+    /// what was decided, and write it again if a region that did not know has replaced it.
+    DecidedElsewhere,
+    /// An item belongs to the region whose bucket or queue has the thing itself. It names the region, and others send their
+    /// write there.
+    Home,
+    /// The last write of an item stands, and nothing depends on the ones before.
+    LastWriterWins,
+}
+
 /// A table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Table {
@@ -86,6 +94,8 @@ pub struct Table {
     pub expires: bool,
     /// Whether changes are streamed.
     pub streamed: bool,
+    /// What makes it safe that several regions write to it. None of a regional table.
+    pub rules: &'static [Rule],
 }
 
 impl Table {
@@ -104,11 +114,20 @@ const fn sorted(hash: &'static str, range: &'static str) -> Key {
 }
 
 const fn table(logical_id: &'static str, variable: &'static str, key: Key) -> Table {
-    Table { logical_id, scope: Scope::Regional, variable, key, indexes: &[], expires: false, streamed: false }
+    Table {
+        logical_id,
+        scope: Scope::Regional,
+        variable,
+        key,
+        indexes: &[],
+        expires: false,
+        streamed: false,
+        rules: &[],
+    }
 }
 
-const fn global(logical_id: &'static str, variable: &'static str, key: Key) -> Table {
-    Table { scope: Scope::Global, ..table(logical_id, variable, key) }
+const fn global(logical_id: &'static str, variable: &'static str, key: Key, rules: &'static [Rule]) -> Table {
+    Table { scope: Scope::Global, rules, ..table(logical_id, variable, key) }
 }
 
 /// The TTL attribute of every table that has one.
@@ -136,24 +155,26 @@ pub const SOCKET_LIMITS: Table =
 /// Locks and job slots.
 ///
 /// Regional: a replicated lock excludes nobody, and a write under a lock carries the lock as a condition of its own
-/// transaction. What may run once in the world, as the daily report, is a lock of the agreement table (R6).
+/// transaction. What may run once in the world, as the daily report, is a lock of the agreement table .
 pub const LOCKS: Table = Table { expires: true, ..table("LocksTable", "LOCKS_TABLE", key("lockName")) };
 
 /// Idempotency records.
 ///
-/// Global, so that a retry in another region gets the stored answer. R1: a record that has its answer is not changed. R5: a retry
+/// Global, so that a retry in another region gets the stored answer. A record that has its answer is not changed. A retry
 /// that is faster than replication makes the same effect. A claim, before there is an answer, excludes other attempts in its own region
 /// only; attempts in two regions charge once, because the provider's key follows from the order.
-pub const IDEMPOTENCY: Table =
-    Table { expires: true, ..global("IdempotencyTable", "IDEMPOTENCY_TABLE", key("key")) };
+pub const IDEMPOTENCY: Table = Table {
+    expires: true,
+    ..global("IdempotencyTable", "IDEMPOTENCY_TABLE", key("key"), &[WrittenOnce, DerivedIds])
+};
 
 /// Orders, each region's reservations for them, and the counts of each customer's unpaid orders in each region.
 ///
-/// Global, so that a customer sees, pays and cancels orders anywhere. R5: the ids of a new order and of its events are derived from the
-/// request; when two regions have made the order, one stands, and the other region gives back what it has reserved. R6: the payment
-/// provider decides whether an order is paid or cancelled, once, and all regions write what it has decided. A region has its own rows of
-/// counts, reservations and shards. R7: a region's stream shows orders that have lost their end to a write that did not know of it, and
-/// orders whose reservation is to be settled.
+/// Global, so that a customer sees, pays and cancels orders anywhere. The ids of a new order and of its events are derived from the
+/// request; when two regions have made the order, one stands, and the other gives back what it has reserved. The payment provider
+/// decides whether an order is paid or cancelled, and all regions write what it has decided. Counts, reservations and shards have rows
+/// per region. A region's stream shows orders that have lost their end to a write that did not know of it, and orders whose
+/// reservation is to be settled.
 pub const ORDERS: Table = Table {
     indexes: &[
         Index {
@@ -175,41 +196,45 @@ pub const ORDERS: Table = Table {
         },
     ],
     streamed: true,
-    ..global("OrdersTable", "ORDERS_TABLE", key("orderId"))
+    ..global("OrdersTable", "ORDERS_TABLE", key("orderId"), &[DerivedIds, DecidedElsewhere, RowPerRegion])
 };
 
 /// The catalogue.
 ///
-/// Global, so that all regions sell the same products. R2: an operator's change is conditional on the version. R7: caches hear of
-/// changes that were made elsewhere.
-pub const PRODUCTS: Table =
-    Table { streamed: true, ..global("ProductsTable", "PRODUCTS_TABLE", key("productId")) };
+/// Global, so that all regions sell the same products. An operator's change replaces the product, on the condition of its version; of
+/// two operators in two regions within a second, the later one is right. Caches hear of changes that were made elsewhere.
+pub const PRODUCTS: Table = Table {
+    streamed: true,
+    ..global("ProductsTable", "PRODUCTS_TABLE", key("productId"), &[LastWriterWins])
+};
 
 /// Units on hand, a row per product and region.
 ///
-/// Global, so that the units of a lost region are known and can be given to a successor (R4). R2: the region in the key is the home.
-pub const STOCK: Table = global("StockTable", "STOCK_TABLE", sorted("productId", "region"));
+/// Global, so that any region tells how many units there are. A region takes and gives back units of its own row.
+pub const STOCK: Table = global("StockTable", "STOCK_TABLE", sorted("productId", "region"), &[RowPerRegion]);
 
 /// Domain events until they are published, and some days longer. By subject, since a stream keeps the order of one
 /// partition key only.
 ///
-/// Global, so that the events of a lost region are there to be published by its successor (R4). R1: rows are put once. R7: a relay
-/// publishes what its own region wrote.
+/// Global, so that no event is lost with its region. A relay publishes what its own region wrote; the same event of two regions has one
+/// id, by which consumers drop the second.
 pub const OUTBOX: Table = Table {
     expires: true,
     streamed: true,
-    ..global("OutboxTable", "OUTBOX_TABLE", sorted("subject", "eventId"))
+    ..global("OutboxTable", "OUTBOX_TABLE", sorted("subject", "eventId"), &[WrittenOnce, DerivedIds])
 };
 
 /// Accounts, and the e-mail addresses that point to them.
 ///
-/// Global, so that a user signs in anywhere. R6: an address is claimed in the agreement table, so that two regions do not give it to
-/// two accounts; the row that leads from an address to its account is put once (R1). R2: passwords and roles.
-pub const USERS: Table = global("UsersTable", "USERS_TABLE", key("userId"));
+/// Global, so that a user signs in anywhere. An address is claimed in the agreement table, so that two regions do not give it to
+/// two accounts; the row that leads from an address to its account is put once. Of two new passwords, or two changes of roles, within
+/// a second, the later one stands; both have ended the sessions of before.
+pub const USERS: Table =
+    global("UsersTable", "USERS_TABLE", key("userId"), &[DecidedElsewhere, WrittenOnce, LastWriterWins]);
 
 /// Sessions, their ends, and the instants up to which all sessions of a user have ended.
 ///
-/// Global, so that nobody signs in again when a region is lost. R1: the end of a session is put once. The instants of users and the numbers
+/// Global, so that nobody signs in again when a region is lost. The end of a session is put once. The instants of users and the numbers
 /// of refresh tokens only rise, in a row per region, and readers take the highest. A stamp of activity and a change of preferences
 /// write other rows, of which the last writer wins.
 pub const SESSIONS: Table = Table {
@@ -219,7 +244,12 @@ pub const SESSIONS: Table = Table {
         projection: Projection::KeysOnly,
     }],
     expires: true,
-    ..global("SessionsTable", "SESSIONS_TABLE", key("sessionId"))
+    ..global(
+        "SessionsTable",
+        "SESSIONS_TABLE",
+        key("sessionId"),
+        &[WrittenOnce, RowPerRegion, LastWriterWins],
+    )
 };
 
 /// Passwords that were tried lately, by account and by network address.
@@ -232,7 +262,7 @@ pub const SIGN_IN_ATTEMPTS: Table =
 /// Carts, a row per customer.
 ///
 /// Global, so that a customer finds the cart anywhere. R2: a change is conditional on the version.
-pub const CARTS: Table = global("CartsTable", "CARTS_TABLE", key("customerId"));
+pub const CARTS: Table = global("CartsTable", "CARTS_TABLE", key("customerId"), &[RowPerRegion]);
 
 /// Uploaded files, and how much of their quota users have taken.
 ///
@@ -244,12 +274,12 @@ pub const UPLOADS: Table = Table {
         key: sorted("sweepShard", "sweepAt"),
         projection: Projection::KeysOnly,
     }],
-    ..global("UploadsTable", "UPLOADS_TABLE", sorted("ownerId", "uploadId"))
+    ..global("UploadsTable", "UPLOADS_TABLE", sorted("ownerId", "uploadId"), &[Home, RowPerRegion])
 };
 
 /// The sandbox payment provider's ledger.
 ///
-/// Agreed (R6), because it stands for a provider that serves all regions: a charge in one is known to the next call in any other.
+/// Agreed, because it stands for a provider that serves all regions: a charge in one is known to the next call in any other.
 pub const PAYMENT_LEDGER: Table =
     Table { scope: Scope::Agreed, ..table("PaymentLedgerTable", "PAYMENT_LEDGER_TABLE", key("paymentKey")) };
 
@@ -257,27 +287,33 @@ pub const PAYMENT_LEDGER: Table =
 ///
 /// Global, so that a customer follows and fetches an export anywhere. R2: the region whose queue has the request works on it. Slots
 /// are per region.
-pub const EXPORTS: Table =
-    Table { expires: true, ..global("ExportsTable", "EXPORTS_TABLE", sorted("exportId", "item")) };
+pub const EXPORTS: Table = Table {
+    expires: true,
+    ..global("ExportsTable", "EXPORTS_TABLE", sorted("exportId", "item"), &[Home, RowPerRegion])
+};
 
 /// Messages that no socket of their user took.
 ///
-/// Global, so that a user reads anywhere what was stored anywhere. R1: a message is put once. An inbox belongs to its user and
+/// Global, so that a user reads anywhere what was stored anywhere. A message is put once. An inbox belongs to its user and
 /// the region that writes it, so its head has one writer.
-pub const INBOX: Table =
-    Table { expires: true, ..global("InboxTable", "INBOX_TABLE", sorted("inboxId", "item")) };
+pub const INBOX: Table = Table {
+    expires: true,
+    ..global("InboxTable", "INBOX_TABLE", sorted("inboxId", "item"), &[WrittenOnce, RowPerRegion])
+};
 
 /// Events of customers' activity, and what they add up to for each product and day.
 ///
-/// Global, so that the counts of a product are added up anywhere. R1: events are put once, and each region has its own rows of counts,
+/// Global, so that the counts of a product are added up anywhere. Events are put once, and each region has its own rows of counts,
 /// which only rise.
-pub const ACTIVITY: Table =
-    Table { expires: true, ..global("ActivityTable", "ACTIVITY_TABLE", sorted("activityId", "item")) };
+pub const ACTIVITY: Table = Table {
+    expires: true,
+    ..global("ActivityTable", "ACTIVITY_TABLE", sorted("activityId", "item"), &[WrittenOnce, RowPerRegion])
+};
 
 /// What regions decide together before it happens: slots of jobs that run once in the world (`daily-report#<date>`), e-mail addresses
-/// at sign-up (`email#<address>`). An item a decision.
+/// at sign-up (`email#<address>`), which regions are evacuated (`region#<region>`). An item a decision.
 ///
-/// Agreed (R6): a write is accepted only if no other region has written since, and a consistent read sees every accepted write. There
+/// Agreed: a write is accepted only if no other region has written since, and a consistent read sees every accepted write. There
 /// is no TTL, so whoever puts an item also removes it.
 pub const AGREEMENT: Table =
     Table { scope: Scope::Agreed, ..table("AgreementTable", "AGREEMENT_TABLE", key("subject")) };
@@ -303,3 +339,15 @@ pub const ALL: &[Table] = &[
     ACTIVITY,
     AGREEMENT,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_global_table_has_a_rule_and_no_other_needs_one() {
+        for table in ALL {
+            assert_eq!(table.rules.is_empty(), table.scope != Scope::Global, "{}", table.logical_id);
+        }
+    }
+}
