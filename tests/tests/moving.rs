@@ -145,3 +145,85 @@ async fn one_request_in_two_regions_makes_one_order_and_takes_its_units_once() {
     until_lamps(tokyo, 10).await;
     assert_eq!(lamps(taiwan).await, 10);
 }
+
+/// Waits until the front door thinks so of a region.
+async fn until_healthy_is(regions: &TestRegions, name: &str, healthy: bool) {
+    for _ in 0..TRIES {
+        if regions.list().await.iter().any(|region| region["name"] == name && region["healthy"] == healthy) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("{name} is not healthy={healthy}: {:?}", regions.list().await);
+}
+
+#[tokio::test]
+async fn an_evacuated_region_gets_no_clients_until_it_is_readmitted() {
+    let regions = three().await;
+    let tokyo = regions.region("tokyo");
+    let command = json!({"evacuate": {"region": "ap-east-2"}});
+    let shown = tokyo.invoke("admin-regions", &command).await.expect(200);
+    let evacuated = shown.body["regions"].as_array().unwrap().iter();
+    let evacuated: Vec<_> = evacuated.filter(|region| region["evacuation"].is_object()).collect();
+    assert_eq!(evacuated.len(), 1, "{shown:?}");
+    assert_eq!((&evacuated[0]["region"], &evacuated[0]["fence"]), (&json!("ap-east-2"), &json!(1)));
+
+    until_healthy_is(&regions, "taiwan", false).await;
+    let health = regions.region("taiwan").call("GET", "/health").send().await.expect(503);
+    assert_eq!(health.body["status"], "evacuated");
+    let http = reqwest::Client::new();
+    for _ in 0..5 {
+        let url = format!("{}/health", regions.front());
+        let answer = http.get(&url).header("x-sojourn-near", "taiwan").send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_ne!(answer.headers()["x-sojourn-region"], "taiwan");
+    }
+    // What reaches it all the same is served.
+    let customer = regions.region("taiwan").customer().await;
+    assert!(serves(regions.region("taiwan"), &customer).await);
+
+    // The way to the lost region is not needed to readmit it.
+    let command = json!({"readmit": {"region": "ap-east-2"}});
+    regions.region("singapore").invoke("admin-regions", &command).await.expect(200);
+    until_healthy_is(&regions, "taiwan", true).await;
+}
+
+#[tokio::test]
+async fn a_customer_pays_and_cancels_anywhere_and_all_regions_end_an_order_alike() {
+    let regions = three().await;
+    let (taiwan, tokyo) = (regions.region("taiwan"), regions.region("tokyo"));
+    let operator = tokyo.operator().await;
+    regions.heal().await;
+    tokyo.stock(&operator, "lamp", 10).await;
+    let customer = tokyo.customer().await;
+    let mut orders = Vec::new();
+    for _ in 0..2 {
+        let order = tokyo.order(&customer, &fresh_key(), &[("lamp", 1)]).await.expect(201);
+        orders.push(order.text_of("orderId"));
+    }
+    regions.heal().await;
+
+    // Taiwan hears nothing of Tokyo's tables, and reaches the provider.
+    regions.control("POST", "/lag").json(&json!({"minMs": 60_000, "maxMs": 60_000})).send().await.expect(204);
+    let pay = async |region: &TestRegion, order: &str| {
+        let path = format!("/orders/{order}/payments");
+        let call = region.call_as(&customer, "POST", &path).key(&fresh_key());
+        call.json(&json!({"paymentToken": "tok_ok"})).send().await
+    };
+    let cancel = async |region: &TestRegion, order: &str| {
+        let path = format!("/orders/{order}/cancel");
+        region.call_as(&customer, "POST", &path).key(&fresh_key()).send().await
+    };
+    pay(taiwan, &orders[0]).await.expect(201);
+    cancel(tokyo, &orders[0]).await.expect_problem(409, "order-state-conflict");
+    cancel(taiwan, &orders[1]).await.expect(200);
+    pay(tokyo, &orders[1]).await.expect_problem(409, "order-state-conflict");
+    for (order, status) in orders.iter().zip(["PAID", "CANCELLED"]) {
+        for region in [taiwan, tokyo] {
+            let path = format!("/orders/{order}");
+            let read = region.call_as(&customer, "GET", &path).send().await.expect(200);
+            assert_eq!(read.body["status"], status);
+        }
+    }
+    assert_eq!(lamps(tokyo).await, 9, "one is sold, and one was given back by the region that had it");
+}

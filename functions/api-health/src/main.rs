@@ -1,10 +1,13 @@
 //! `GET /health`: this function answers, so the region's front, Lambda and the deployed package do.
 //!
-//! Liveness only. It asks no table and no other service: a region whose database has a bad minute must not be taken
-//! out of the DNS for it, and a health check that costs nothing can be called as often as anybody likes.
+//! It asks no service of its own region: a region whose database has a bad minute must not be taken out of the DNS for it.
+//! In several regions it asks the agreement table whether the region is evacuated, every few seconds. If the table does not
+//! answer, what was known last holds.
 
 use std::process::ExitCode;
 
+use sojourn::coordination::regions::Regions;
+use sojourn::core::clock;
 use sojourn::edge::boot;
 use sojourn::edge::http;
 use sojourn::platform::aws;
@@ -13,7 +16,9 @@ mod handler;
 
 fn main() -> ExitCode {
     boot::run("api-health", |env| async move {
-        let app = handler::App { region: aws::region(&env)? };
+        let sdk = aws::sdk_config(&env).await?;
+        let regions = Regions::from_env(&sdk, &env, clock::system())?;
+        let app = handler::App::new(aws::region(&env)?, regions);
         http::serve("api-health", app, handler::handle).await
     })
 }

@@ -8,6 +8,8 @@ use sojourn::commerce::cancellation::Cancellations;
 use sojourn::commerce::cancellation::cleanup::{self, UnpaidHours};
 use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::coordination::lock::{JobSlot, SlotRunner};
+use sojourn::coordination::regions::Regions;
+use sojourn::core::deadline::Deadline;
 use sojourn::edge::schedule::{self, Delivery, JobError};
 
 /// What the function works with.
@@ -15,12 +17,30 @@ pub(crate) struct App {
     pub(crate) runner: SlotRunner,
     pub(crate) cancellations: Cancellations<SandboxProvider>,
     pub(crate) unpaid_hours: UnpaidHours,
+    /// None in a single region.
+    pub(crate) regions: Option<Regions>,
+    /// This region.
+    pub(crate) own: String,
+}
+
+impl App {
+    /// The regions whose orders are cleaned up here. If nobody can tell whether others are, only this one's.
+    async fn cleaned_up_here(&self, deadline: Deadline) -> Vec<String> {
+        let own = vec![self.own.clone()];
+        let Some(regions) = &self.regions else { return own };
+        regions.cleaned_up_here(deadline).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "whether other regions are evacuated is not known");
+            own
+        })
+    }
 }
 
 /// Answers a delivery.
 pub(crate) async fn handle(app: Arc<App>, delivery: Delivery) -> Result<Value, JobError> {
     let slot = JobSlot::of_second("order-cleanup", delivery.scheduled_at);
     let app = &app;
-    let work = |turn| async move { cleanup::run(&app.cancellations, app.unpaid_hours, &turn).await };
+    let regions = app.cleaned_up_here(delivery.deadline).await;
+    let regions = regions.as_slice();
+    let work = |turn| async move { cleanup::run(&app.cancellations, regions, app.unpaid_hours, &turn).await };
     schedule::answer_turn(&app.runner, &slot, delivery, work).await
 }

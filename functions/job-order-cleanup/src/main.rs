@@ -6,6 +6,7 @@ use sojourn::commerce::cancellation::Cancellations;
 use sojourn::commerce::cancellation::cleanup::UnpaidHours;
 use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::coordination::lock::{DynamoLocks, LeaseTerms, SlotRunner};
+use sojourn::coordination::regions::Regions;
 use sojourn::core::clock;
 use sojourn::core::ids;
 use sojourn::edge::boot;
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
         let unpaid_hours: UnpaidHours = env.parse("UNPAID_ORDER_HOURS")?;
         let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
         let app = handler::App {
+            regions: Regions::from_env(&sdk, &env, clock.clone())?,
+            own: aws::region(&env)?,
             cancellations: Cancellations::from_env(dynamo, &env, provider, clock.clone())?,
             runner: SlotRunner::new(locks, clock, ids),
             unpaid_hours,

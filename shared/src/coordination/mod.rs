@@ -1,5 +1,6 @@
-//! Doing a thing once: idempotency keys, locks, and the loop that works off a backlog.
+//! Doing a thing once: idempotency keys, locks, and the loop that works off a backlog. And which regions serve.
 
 pub mod backlog;
 pub mod idempotency;
 pub mod lock;
+pub mod regions;

@@ -42,6 +42,8 @@ pub enum Metric {
     OrdersExpired,
     /// Orders that another region had written too, by what was done about it.
     OrdersReconciled,
+    /// How many regions are evacuated, as each region's watch finds.
+    EvacuatedRegions,
     /// Uploads whose file was found to be what was announced.
     UploadsReady,
     /// Uploads whose file was something else, by what was wrong.
@@ -118,12 +120,13 @@ pub enum Metric {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::ColdStart,
         Self::OrdersPlaced,
         Self::OrdersCancelled,
         Self::OrdersExpired,
         Self::OrdersReconciled,
+        Self::EvacuatedRegions,
         Self::UploadsReady,
         Self::UploadsRejected,
         Self::UploadsExpired,
@@ -169,6 +172,7 @@ impl Metric {
             Self::OrdersCancelled => "OrdersCancelled",
             Self::OrdersExpired => "OrdersExpired",
             Self::OrdersReconciled => "OrdersReconciled",
+            Self::EvacuatedRegions => "EvacuatedRegions",
             Self::UploadsReady => "UploadsReady",
             Self::UploadsRejected => "UploadsRejected",
             Self::UploadsExpired => "UploadsExpired",

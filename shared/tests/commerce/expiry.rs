@@ -66,7 +66,7 @@ async fn exactly_the_old_orders_that_were_not_cancelled_have_pending_reservation
     shop.placed(&ann, &[("tea", 1)]).await;
     old.insert(paid.clone());
     assert_eq!(pending_ids(&shop, cutoff).await, old);
-    assert_eq!(shop.cancellations().expire(&paid, None, soon()).await.unwrap(), Expiration::Paid);
+    assert_eq!(shop.cancellations().expire(&paid, "local", None, soon()).await.unwrap(), Expiration::Paid);
     old.remove(&paid);
     assert_eq!(pending_ids(&shop, cutoff).await, old);
 }
@@ -78,7 +78,8 @@ async fn twenty_concurrent_expirers_expire_an_order_once() {
     let ann = shop.customer().await;
     let id = shop.placed(&ann, &[("tea", 4)]).await;
     let cancellations = shop.cancellations();
-    let tries: FuturesUnordered<_> = (0..20).map(|_| cancellations.expire(&id, None, soon())).collect();
+    let tries: FuturesUnordered<_> =
+        (0..20).map(|_| cancellations.expire(&id, "local", None, soon())).collect();
     let ends: Vec<_> = tries.map(Result::unwrap).collect().await;
     assert_eq!(ends.iter().filter(|end| **end == Expiration::Expired).count(), 1, "{ends:?}");
     assert_eq!(ends.iter().filter(|end| **end == Expiration::AlreadyEnded).count(), 19, "{ends:?}");
@@ -92,7 +93,7 @@ async fn a_run_that_was_overtaken_expires_nothing() {
     shop.sell("tea", 50, 10).await;
     let ann = shop.customer().await;
     let id = shop.placed(&ann, &[("tea", 4)]).await;
-    let end = shop.cancellations().expire(&id, Some(&lost_fence()), soon()).await.unwrap();
+    let end = shop.cancellations().expire(&id, "local", Some(&lost_fence()), soon()).await.unwrap();
     assert_eq!(end, Expiration::Fenced);
     assert_eq!((shop.status(&ann, &id).await, shop.available("tea").await), (OrderStatus::PendingPayment, 6));
 }
@@ -104,7 +105,7 @@ async fn an_order_whose_lost_payment_was_captured_is_paid_and_not_expired() {
     let ann = shop.customer().await;
     let id = shop.placed(&ann, &[("tea", 4)]).await;
     shop.pay(&ann, "p", &id, "tok_timeout_after_charge").await.unwrap_err();
-    assert_eq!(shop.cancellations().expire(&id, None, soon()).await.unwrap(), Expiration::Paid);
+    assert_eq!(shop.cancellations().expire(&id, "local", None, soon()).await.unwrap(), Expiration::Paid);
     assert_eq!((shop.status(&ann, &id).await, shop.charges(&id).await), (OrderStatus::Paid, 1));
     assert_eq!(shop.available("tea").await, 6);
 }
@@ -116,7 +117,7 @@ async fn an_order_whose_payment_never_reached_the_provider_expires() {
     let ann = shop.customer().await;
     let id = shop.placed(&ann, &[("tea", 4)]).await;
     shop.pay(&ann, "p", &id, "tok_unavailable").await.unwrap_err();
-    assert_eq!(shop.cancellations().expire(&id, None, soon()).await.unwrap(), Expiration::Expired);
+    assert_eq!(shop.cancellations().expire(&id, "local", None, soon()).await.unwrap(), Expiration::Expired);
     assert_eq!((shop.available("tea").await, shop.charges(&id).await), (10, 0));
 }
 
@@ -126,7 +127,7 @@ async fn an_order_expires_only_after_the_provider_has_voided_its_payment() {
     shop.sell("tea", 50, 10).await;
     let ann = shop.customer().await;
     let id = shop.placed(&ann, &[("tea", 4)]).await;
-    assert_eq!(shop.cancellations().expire(&id, None, soon()).await.unwrap(), Expiration::Expired);
+    assert_eq!(shop.cancellations().expire(&id, "local", None, soon()).await.unwrap(), Expiration::Expired);
     let ledger = shop.rows("PaymentLedgerTable").await;
     assert_eq!(ledger.len(), 1);
     assert_eq!(ledger[0]["state"].as_s().unwrap(), "voided");
@@ -136,5 +137,5 @@ async fn an_order_expires_only_after_the_provider_has_voided_its_payment() {
 async fn nobody_expires_what_is_not_there() {
     let shop = Shop::open();
     let id: OrderId = shop.ids.next();
-    assert_eq!(shop.cancellations().expire(&id, None, soon()).await.unwrap(), Expiration::Unknown);
+    assert_eq!(shop.cancellations().expire(&id, "local", None, soon()).await.unwrap(), Expiration::Unknown);
 }

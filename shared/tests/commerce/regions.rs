@@ -181,7 +181,7 @@ impl World {
                 for reservation in page.entries {
                     assert_eq!(reservation.key.region, region);
                     let order = reservation.key.order_id;
-                    ended.push(shop.cancellations().expire(&order, None, soon()).await.unwrap());
+                    ended.push(shop.cancellations().expire(&order, region, None, soon()).await.unwrap());
                 }
                 after = page.next;
                 if after.is_none() {
@@ -478,10 +478,33 @@ async fn a_clean_up_leaves_orders_of_other_regions_alone() {
     world.meet().await;
     world.advance(Duration::from_secs(1));
     assert_eq!(world.clean_up(TAIWAN).await, []);
-    let asked = world.shop(TAIWAN).cancellations().expire(&id, None, soon()).await.unwrap();
+    let asked = world.shop(TAIWAN).cancellations().expire(&id, TAIWAN, None, soon()).await.unwrap();
     assert_eq!(asked, Expiration::AlreadyEnded);
     assert_eq!(world.shop(TAIWAN).status(&ann, &id).await, OrderStatus::PendingPayment);
     assert_eq!(world.clean_up(TOKYO).await, [Expiration::Expired]);
+}
+
+#[tokio::test]
+async fn a_successor_cancels_expired_orders_of_a_region_and_leaves_their_units_to_it() {
+    let (mut world, ann) = World::with("tea").await;
+    let place = async |world: &World, key: &str| {
+        order_id(&world.shop(TOKYO).place(&ann, key, &[("tea", ORDERED)]).await.unwrap())
+    };
+    let (expired, paid) = (place(&world, "k").await, place(&world, "l").await);
+    world.meet().await;
+    world.regions.cut();
+    world.shop(TOKYO).pay(&ann, "p", &paid, "tok_ok").await.unwrap();
+    let taiwan = world.shop(TAIWAN);
+    let expire = async |id: &OrderId| taiwan.cancellations().expire(id, TOKYO, None, soon()).await.unwrap();
+    assert_eq!(expire(&expired).await, Expiration::Expired);
+    assert_eq!(expire(&expired).await, Expiration::AlreadyEnded);
+    // Taiwan has not seen the payment. The provider has.
+    assert_eq!(expire(&paid).await, Expiration::AlreadyEnded);
+    assert_eq!(taiwan.status(&ann, &paid).await, OrderStatus::Paid);
+    world.meet_and_reconcile().await;
+    assert_eq!(world.shop(TOKYO).status(&ann, &expired).await, OrderStatus::Cancelled);
+    assert_eq!(world.shop(TOKYO).status(&ann, &paid).await, OrderStatus::Paid);
+    assert_eq!(world.available(TOKYO, "tea").await, UNITS - i64::from(ORDERED));
 }
 
 /// One schedule's way through the regions.

@@ -43,7 +43,7 @@ async fn too_many_unpaid_orders_are_refused_until_one_is_paid_cancelled_or_expir
             "pay" => assert_eq!(shop.pay(&ann, "p", &first, "tok_ok").await.unwrap().status, 201),
             "cancel" => assert_eq!(shop.cancel(&ann, "c", &first).await.unwrap().status, 200),
             _ => {
-                let ended = shop.cancellations().expire(&first, None, soon()).await.unwrap();
+                let ended = shop.cancellations().expire(&first, "local", None, soon()).await.unwrap();
                 assert_eq!(ended, Expiration::Expired);
             }
         }
@@ -97,7 +97,7 @@ async fn an_order_that_is_paid_cancelled_and_expired_at_once_leaves_the_count_on
         let (paid, cancelled, expired) = tokio::join!(
             shop.pay(&ann, &pay, &id, "tok_ok"),
             shop.cancel(&ann, &cancel, &id),
-            expiry.expire(&id, None, soon()),
+            expiry.expire(&id, "local", None, soon()),
         );
         let status = shop.status(&ann, &id).await;
         if status == OrderStatus::PendingPayment {

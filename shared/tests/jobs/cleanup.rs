@@ -147,7 +147,7 @@ impl Stage {
         let client = self.store.client.clone();
         let provider = SandboxProvider::with_ledger(client.clone().into(), &self.env, ids::random()).unwrap();
         let cancellations = Cancellations::from_env(client, &self.env, provider, self.clock.clone()).unwrap();
-        cleanup::run(&cancellations, "24".parse().unwrap(), turn).await
+        cleanup::run(&cancellations, &["local".to_owned()], "24".parse().unwrap(), turn).await
     }
 
     async fn available(&self) -> u32 {

@@ -4,5 +4,6 @@
 
 mod cleanup;
 mod lock;
+mod regions;
 mod reports;
 mod upload_cleanup;

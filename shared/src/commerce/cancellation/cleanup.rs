@@ -1,10 +1,11 @@
 //! Cancelling orders that stay unpaid, and giving their stock back.
 //!
-//! 1. The region's reservations are worked off ([`backlog`]) as far as their orders were placed before the limit. A region lists no
-//!    reservation of another. Each unpaid order is cancelled by [`Cancellations::expire`]: one transaction for the
+//! 1. The region's reservations are worked off ([`backlog`]) as far as their orders were placed before the limit. Then those of
+//!    the evacuated regions whose successor it is ([`regions`](crate::coordination::regions)). Each unpaid order is cancelled by [`Cancellations::expire`]: one transaction for the
 //!    order, its stock and its event, conditional on the order still awaiting payment, and on the lock.
 //! 2. What is cancelled has no reservation any more, and the reservation of a paid order leaves the index. So stock comes back exactly
-//!    once, wherever a run is cut off. What another region has ended or replaced is settled on the way.
+//!    once, wherever a run is cut off. What another region has ended or replaced is settled on the way. The
+//!    reservation for an order of another region stays: that region gives the units back when it serves again.
 //! 3. An order that cannot be cancelled is counted, logged and put behind the rest. There is a partition for what failed
 //!    in each hour of the day. A run puts what fails into the one of its hour. It works off the orders that have not
 //!    failed yet first, then the other 23 partitions, the one that was filled longest ago first. So an order that always
@@ -70,22 +71,26 @@ pub struct CleanupResult {
     pub remaining: bool,
 }
 
-/// Cancels what is to be cancelled.
+/// Cancels what is to be cancelled of these regions, one after the other.
 pub async fn run<P: PaymentProvider>(
     cancellations: &Cancellations<P>,
+    regions: &[String],
     unpaid: UnpaidHours,
     turn: &Turn<Guard>,
 ) -> Result<CleanupResult, BacklogError<DynamoError>> {
     let placed_before = unpaid.limit(turn.scheduled_at);
     let mut result = CleanupResult::of_nothing(placed_before);
-    let orders = UnpaidOrders { cancellations, placed_before, turn };
-    let progress = backlog::work_off(&orders, turn, |seen| result.count(seen)).await?;
-    result.remaining = progress == Progress::OutOfTime;
+    for region in regions {
+        let orders = UnpaidOrders { cancellations, region, placed_before, turn };
+        let progress = backlog::work_off(&orders, turn, |seen| result.count(seen)).await?;
+        result.remaining |= progress == Progress::OutOfTime;
+    }
     Ok(result)
 }
 
 struct UnpaidOrders<'a, P> {
     cancellations: &'a Cancellations<P>,
+    region: &'a str,
     placed_before: Timestamp,
     turn: &'a Turn<Guard>,
 }
@@ -107,15 +112,17 @@ impl<P: PaymentProvider> Backlog for UnpaidOrders<'_, P> {
         shard: PendingShard,
         after: Option<PendingReservation>,
     ) -> Result<ShardPage<PendingReservation>, DynamoError> {
-        let Cancellations { orders, writes, .. } = self.cancellations;
-        orders.pending(writes.region(), shard, self.placed_before, after).await
+        self.cancellations.orders.pending(self.region, shard, self.placed_before, after).await
     }
 
     async fn work_on(&self, reservation: PendingReservation) -> Self::Outcome {
         let order_id = reservation.key.order_id;
         let Cancellations { orders, writes, .. } = self.cancellations;
-        let ended = self.cancellations.expire(&order_id, Some(&self.turn.guard), self.turn.deadline).await;
-        if matches!(ended, Err(_) | Ok(Expiration::PaymentUnsettled | Expiration::Contended))
+        let guard = Some(&self.turn.guard);
+        let ended = self.cancellations.expire(&order_id, self.region, guard, self.turn.deadline).await;
+        // Another region's reservations are its own to write.
+        if self.region == writes.region()
+            && matches!(ended, Err(_) | Ok(Expiration::PaymentUnsettled | Expiration::Contended))
             && let Some(&of_this_hour) = self.turn.rotated(PendingShard::failed()).first()
             && let Err(error) = orders.put_behind(&order_id, writes.region(), of_this_hour).await
         {

@@ -34,18 +34,19 @@ pub enum Expiration {
 }
 
 impl<P: PaymentProvider> Cancellations<P> {
-    /// Cancels an order of this region if it still awaits payment, and gives its stock back, both or neither, on the condition that
-    /// `guard` holds. Settles what is reserved for an order that has ended otherwise.
+    /// Cancels an order of `region` if it still awaits payment, on the condition that `guard` holds. If the region is this one, the
+    /// same transaction gives its stock back, and what is reserved for an order that has ended otherwise is settled.
     pub async fn expire(
         &self,
         order_id: &OrderId,
+        region: &str,
         guard: Option<&Guard>,
         deadline: Deadline,
     ) -> Result<Expiration, DynamoError> {
         let mut backoff = Backoff::of_conflicts(deadline);
         loop {
             // Boxed: a job keeps many of these at once, and SDK calls are futures of many kilobytes.
-            if let Some(expiration) = Box::pin(self.try_to_expire(order_id, guard, deadline)).await? {
+            if let Some(expiration) = Box::pin(self.try_to_expire(order_id, region, guard, deadline)).await? {
                 return Ok(expiration);
             }
             telemetry::count(Metric::TransactionConflicts, 1);
@@ -59,11 +60,12 @@ impl<P: PaymentProvider> Cancellations<P> {
     async fn try_to_expire(
         &self,
         order_id: &OrderId,
+        region: &str,
         guard: Option<&Guard>,
         deadline: Deadline,
     ) -> Result<Option<Expiration>, DynamoError> {
         let Some(order) = self.orders.get(order_id).await? else { return Ok(Some(Expiration::Unknown)) };
-        if order.status != OrderStatus::PendingPayment || order.region != self.writes.region() {
+        if order.status != OrderStatus::PendingPayment || order.region != region {
             return self.settle(&order, deadline).await.map(Some);
         }
         let now = self.clock.now();

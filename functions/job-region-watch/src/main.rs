@@ -1,0 +1,22 @@
+//! The schedule `region-watch`: records that the region works, and looks after the other regions.
+
+use std::process::ExitCode;
+
+use sojourn::coordination::regions::Regions;
+use sojourn::core::clock;
+use sojourn::edge::boot;
+use sojourn::edge::schedule;
+use sojourn::platform::aws;
+
+mod handler;
+
+const FUNCTION: &str = "job-region-watch";
+
+fn main() -> ExitCode {
+    boot::run(FUNCTION, |env| async move {
+        let sdk = aws::sdk_config(&env).await?;
+        let clock = clock::system();
+        let app = handler::App { regions: Regions::from_env(&sdk, &env, clock.clone())?, clock };
+        schedule::serve(FUNCTION, app, handler::handle).await
+    })
+}
