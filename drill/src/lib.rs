@@ -30,5 +30,5 @@ pub mod world;
 
 pub use local::LocalRegions;
 pub use report::Report;
-pub use run::{DrillError, Settings, run};
+pub use run::{DrillError, Outage, Settings, run};
 pub use world::World;

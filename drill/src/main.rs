@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use sojourn_drill::{DrillError, LocalRegions, Report, Settings, run};
+use sojourn_drill::{DrillError, LocalRegions, Outage, Report, Settings, run};
 
-/// Loads regions as customers do, kills one in the middle, and checks every promise by reading the regions' data.
+/// Loads regions as customers do, kills one in the middle or cuts it off, and checks every promise by reading the regions' data.
 ///
 /// Starts the regions itself and stops them at the end. Exits 1 when a promise was broken, 2 when the drill could not be run.
 #[derive(Debug, Parser)]
@@ -22,6 +22,9 @@ struct Arguments {
     /// The region that goes down after a third of the time, and comes back after two; none to only load
     #[arg(long, default_value = "taiwan", value_name = "NAME")]
     kill: String,
+    /// The region that is cut off from the others for that time instead, and goes on serving
+    #[arg(long, conflicts_with = "kill", value_name = "NAME")]
+    cut_off: Option<String>,
     /// The regions to start, by the names of samconfig.toml
     #[arg(long, default_value = "taiwan,tokyo,singapore", value_name = "NAMES")]
     regions: String,
@@ -47,7 +50,10 @@ async fn drill(arguments: &Arguments) -> Result<Report, DrillError> {
     let settings = Settings {
         duration: Duration::from_secs(arguments.seconds),
         customers: usize::try_from(arguments.customers).unwrap_or(usize::MAX),
-        kill: (arguments.kill != "none").then(|| arguments.kill.clone()),
+        outage: match &arguments.cut_off {
+            Some(region) => Some(Outage::CutOff(region.clone())),
+            None => (arguments.kill != "none").then(|| Outage::Kill(arguments.kill.clone())),
+        },
     };
     say("starting the regions");
     let regions = LocalRegions::start(&arguments.regions).await?;

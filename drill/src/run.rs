@@ -1,6 +1,7 @@
 //! The phases of a drill.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -38,8 +39,43 @@ pub struct Settings {
     pub duration: Duration,
     /// Customers.
     pub customers: usize,
-    /// The region that dies; none if nothing shall die.
-    pub kill: Option<String>,
+    /// What happens to a region; none if nothing shall.
+    pub outage: Option<Outage>,
+}
+
+/// What happens to a region, by its name.
+#[derive(Debug, Clone)]
+pub enum Outage {
+    /// It dies, and comes back with what it had.
+    Kill(String),
+    /// It and the others do not reach each other. Customers reach all of them.
+    CutOff(String),
+}
+
+impl Outage {
+    /// The region.
+    pub fn region(&self) -> &str {
+        let (Self::Kill(region) | Self::CutOff(region)) = self;
+        region
+    }
+
+    /// The region, if customers cannot reach it.
+    pub fn killed(&self) -> Option<&str> {
+        match self {
+            Self::Kill(region) => Some(region),
+            Self::CutOff(_) => None,
+        }
+    }
+}
+
+/// For people.
+impl fmt::Display for Outage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill(region) => write!(formatter, "{region} died"),
+            Self::CutOff(region) => write!(formatter, "{region} was cut off from the others"),
+        }
+    }
 }
 
 /// Why a drill could not be run to its end. A broken promise is no error: the report has it.
@@ -65,7 +101,7 @@ pub enum DrillError {
     /// There is nothing to load.
     #[error("there is no region")]
     NoRegion,
-    /// The region to kill does not run.
+    /// The region to break does not run.
     #[error("there is no region {0}")]
     UnknownRegion(String),
     /// Before anything was broken, something was not as it must be.
@@ -93,10 +129,10 @@ pub async fn run(
     settings: &Settings,
     mut tell: impl FnMut(&str),
 ) -> Result<Report, DrillError> {
-    if let Some(kill) = &settings.kill
-        && !world.regions.contains_key(kill)
+    if let Some(outage) = &settings.outage
+        && !world.regions.contains_key(outage.region())
     {
-        return Err(DrillError::UnknownRegion(kill.clone()));
+        return Err(DrillError::UnknownRegion(outage.region().to_owned()));
     }
     let journal = Arc::new(Journal::default());
     tell("opening the shop");
@@ -125,7 +161,12 @@ pub async fn run(
     let failover = world.overview().await?.failover;
     let entries = journal.take();
     let near: Vec<&str> = customers.iter().map(|customer| customer.phone.near()).collect();
-    let waits = without_service(&entries.longest_waits_ms, &near, settings.kill.as_deref(), failover);
+    let waits = without_service(
+        &entries.longest_waits_ms,
+        &near,
+        settings.outage.as_ref().and_then(Outage::killed),
+        failover,
+    );
     let mut promises = check_all(world, &customers, &entries, &answers).await?;
     promises.push(outage::promise(&waits));
     Ok(Report::new(world, settings, entries, promises, waits))
@@ -161,8 +202,8 @@ fn load(
     (shoppers, sockets)
 }
 
-/// Lets the load run, kills the region after a third of the time and brings it back after two. Between them the daily report is fired for
-/// one slot in every region that runs, and at the end in the one that came back. The answers of the functions, by region.
+/// Lets the load run, breaks the region after a third of the time and mends it after two. Between them the daily report is fired for
+/// one slot in every other region, and at the end in the one that came back. The answers of the functions, by region.
 async fn break_a_region(
     world: &World,
     settings: &Settings,
@@ -173,21 +214,37 @@ async fn break_a_region(
     let third = settings.duration / 3;
     let mut answers = Vec::new();
     let slot = rfc3339(SystemClock.now());
-    let is_killed = |name: &str| settings.kill.as_deref() == Some(name);
+    let broken = settings.outage.as_ref().map(Outage::region);
 
     tick(journal, began, third, tell).await;
-    if let Some(kill) = &settings.kill {
-        world.down(kill).await?;
-        journal.event(format!("{kill} is down"));
+    match &settings.outage {
+        Some(Outage::Kill(region)) => {
+            world.down(region).await?;
+            journal.event(format!("{region} is down"));
+        }
+        Some(Outage::CutOff(region)) => {
+            world.cut_off(region).await?;
+            journal.event(format!("{region} is cut off"));
+        }
+        None => {}
     }
-    for (name, region) in world.regions.iter().filter(|(name, _)| !is_killed(name)) {
+    for (name, region) in world.regions.iter().filter(|(name, _)| broken != Some(name.as_str())) {
         answers.push((name.clone(), region.fire("daily-report", &slot).await?));
     }
     tick(journal, began, third * 2, tell).await;
-    if let Some(kill) = &settings.kill {
-        world.up(kill).await?;
-        journal.event(format!("{kill} is up"));
-        answers.push((kill.clone(), world.regions[kill].fire("daily-report", &slot).await?));
+    match &settings.outage {
+        Some(Outage::Kill(region)) => {
+            world.up(region).await?;
+            journal.event(format!("{region} is up"));
+        }
+        Some(Outage::CutOff(region)) => {
+            world.heal().await?;
+            journal.event(format!("{region} is connected again"));
+        }
+        None => {}
+    }
+    if let Some(broken) = broken {
+        answers.push((broken.to_owned(), world.regions[broken].fire("daily-report", &slot).await?));
     }
     tick(journal, began, settings.duration, tell).await;
     Ok(answers)

@@ -147,6 +147,21 @@ impl World {
         self.control(Method::POST, &format!("/{name}/up")).await.map(drop)
     }
 
+    /// Cuts a region off from every other one.
+    pub async fn cut_off(&self, name: &str) -> Result<(), WorldError> {
+        for other in self.regions.keys().filter(|other| *other != name) {
+            let url = format!("{}/_sojourn/regions/partition", self.control);
+            let cut = serde_json::json!({"between": [name, other]});
+            call(self.http.post(url).json(&cut), format!("cutting {name} off from {other}")).await?;
+        }
+        Ok(())
+    }
+
+    /// Has all regions reach each other again.
+    pub async fn heal(&self) -> Result<(), WorldError> {
+        self.control(Method::POST, "/heal").await.map(drop)
+    }
+
     async fn control(&self, method: Method, path: &str) -> Result<Value, WorldError> {
         let url = format!("{}/_sojourn/regions{path}", self.control);
         let what = format!("{method} /_sojourn/regions{path}");

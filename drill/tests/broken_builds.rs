@@ -24,7 +24,7 @@ async fn broken_under(rules: &[Value]) -> (u64, BTreeSet<&'static str>) {
     for rule in rules {
         post(&faults, rule).await;
     }
-    let settings = Settings { duration: Duration::from_secs(6), customers: 8, kill: None };
+    let settings = Settings { duration: Duration::from_secs(6), customers: 8, outage: None };
     let report = run(&regions.world, &settings, |_| {}).await.unwrap();
     let applied = applied(&faults).await;
     regions.stop().await;

@@ -28,8 +28,8 @@ pub struct Report {
     pub customers: usize,
     /// The regions.
     pub regions: Vec<String>,
-    /// The one that died.
-    pub killed: Option<String>,
+    /// What happened to a region.
+    pub outage: Option<String>,
     /// Each promise.
     pub promises: Vec<Promise>,
     /// How long customers were without service, those near the region that died first.
@@ -68,7 +68,7 @@ impl Report {
             duration_ms: millis(settings.duration),
             customers: settings.customers,
             regions: world.regions.keys().cloned().collect(),
-            killed: settings.kill.clone(),
+            outage: settings.outage.as_ref().map(ToString::to_string),
             promises,
             without_service,
             replication: replication::lags(&entries.samples),

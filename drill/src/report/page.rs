@@ -27,11 +27,11 @@ svg text { font: 12px system-ui, sans-serif; }
 /// The page.
 pub(super) fn of(report: &Report) -> String {
     let verdict = if report.is_clean() { "every promise was kept" } else { "promises were broken" };
-    let killed = report.killed.as_deref().map_or_else(|| "no region".to_owned(), escaped);
+    let outage = report.outage.as_deref().map_or_else(|| "no region died".to_owned(), escaped);
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Drill: {verdict}</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head><body>\n\
-         <h1>Drill: {verdict}</h1>\n<p>{} customers, {} s of load, {} regions; {killed} died.</p>\n",
+         <h1>Drill: {verdict}</h1>\n<p>{} customers, {} s of load, {} regions; {outage}.</p>\n",
         report.customers,
         report.duration_ms / 1_000,
         report.regions.len(),

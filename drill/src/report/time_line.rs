@@ -191,7 +191,7 @@ mod tests {
             duration_ms: 2_000,
             customers: 1,
             regions: vec!["tokyo".to_owned()],
-            killed: None,
+            outage: None,
             promises: Vec::new(),
             without_service: Vec::new(),
             replication: vec![lag],
