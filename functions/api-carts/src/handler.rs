@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use sojourn::commerce::carts::{Cart, CartDraft, Lines, Replacement};
-use sojourn::core::precondition::EntityTag;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
 use sojourn::edge::http::{Incoming, no_such_route, read_version};
@@ -58,5 +57,5 @@ async fn replace(
 }
 
 fn document(cart: &Cart) -> Reply {
-    Reply::json(200, cart.document()).header("etag", EntityTag::Version(cart.version).to_string())
+    Reply::json(200, cart.document()).header("etag", cart.tag().to_string())
 }

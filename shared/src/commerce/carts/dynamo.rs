@@ -1,107 +1,131 @@
-//! Carts in DynamoDB: a row each.
+//! Carts in DynamoDB: a row for each customer and region.
 //!
 //! | attribute | |
 //! |---|---|
-//! | `customerId` | key: the user's id |
-//! | `lines` | a list of `productId` and `quantity` |
+//! | `customerId` | key: the user's id, `#`, the region that writes the row |
+//! | `lines` | a list of `productId`, `quantity` and `dot`: `region` and `version` of the write that put the line in |
 //! | `version`, `updatedAt` | how often and when it was written |
-//! | `writeId` | by whom: see [`super`] |
+//! | `seen` | for each region, the version of its row that is part of this one; for its own region `version` |
+//! | `writeId?` | by which replacement: see [`super`]. Absent if only orders have written the row |
 //!
-//! [`key`], [`parse`] and [`empty`] are for orders, which read and empty the cart in calls of their own.
+//! [`CartRows`] is for orders too, which read and empty the cart in calls of their own.
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use super::{Cart, CartError, Lines, Replacement, Written};
+use super::{Cart, CartError, DottedLine, Lines, Replacement, Row, VersionVector};
 use crate::core::clock::SharedClock;
-use crate::core::date_time::{as_rfc3339, rfc3339};
+use crate::core::date_time::as_rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{AttemptId, SharedIds, UserId};
 use crate::core::retry::Backoff;
 use crate::platform::dynamo::{
-    AttributeValue, Change, DynamoError, Item, RowKey, RowRead, Write, WriteOutcome, number, text,
+    DynamoError, Item, RowKey, RowRead, Write, WriteOutcome, number, text,
 };
-use crate::platform::tables;
+use crate::platform::{aws, tables};
 
-/// Nobody has written since the cart was seen: versions only rise. Version 0 is no row, and a row never goes.
-const IS_AS_SEEN: &str = "attribute_not_exists(customerId) OR version = :seen";
+/// Nobody has written the region's row since it was read: versions only rise. Version 0 is no row, and a row never goes.
+const IS_AS_READ: &str = "attribute_not_exists(customerId) OR version = :seen";
 
-/// Empties the cart that was seen, whose lines become an order. `writeId` stays: the write that it names has happened.
-const EMPTY: Change = Change {
-    update: "SET #lines = :none, updatedAt = :now, version = version + :one",
-    condition: Some("version = :seen"),
-    names: &[("#lines", "lines")],
-};
+/// The rows of carts, as a region reads and writes them.
+#[derive(Debug, Clone)]
+pub struct CartRows {
+    table: String,
+    region: String,
+    /// The others.
+    peers: Vec<String>,
+}
+
+impl CartRows {
+    /// Rows in the table that `CARTS_TABLE` names, as the region `AWS_REGION` writes them and as the regions of `PEER_REGIONS` do.
+    pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
+        let (region, peers) = (aws::region(env)?, aws::peer_regions(env));
+        Ok(Self { table: tables::CARTS.name(env)?, region, peers })
+    }
+
+    /// The table's name.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// The rows of a customer's cart, to be read: one for each region.
+    pub fn of(&self, customer_id: &UserId) -> Vec<RowKey<'_>> {
+        let keys = self.keys(customer_id).into_iter();
+        keys.map(|key| RowKey { table: &self.table, key }).collect()
+    }
+
+    fn keys(&self, customer_id: &UserId) -> Vec<Item> {
+        let regions = std::iter::once(&self.region).chain(&self.peers);
+        regions.map(|region| key(customer_id, region)).collect()
+    }
+
+    /// The cart that rows come to. Absent ones are absent.
+    pub fn parse(&self, items: Vec<Item>) -> Result<Cart, DynamoError> {
+        let rows: Vec<Row> = items.into_iter().map(parse).collect::<Result<_, _>>()?;
+        Ok(Cart::merged(&rows, &self.peers))
+    }
+
+    /// Empties the cart that was read, in the transaction that makes an order of its lines. `writeId` stays: the replacement that
+    /// it names has happened.
+    pub fn emptied(
+        &self,
+        customer_id: &UserId,
+        cart: &Cart,
+        now: Timestamp,
+    ) -> Result<TransactWriteItem, DynamoError> {
+        let own = cart.row_of(&self.region);
+        let write_id = own.and_then(|row| row.write_id.clone());
+        let row = cart.next_row(&self.region, &Lines::default(), now, write_id);
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item(customer_id, row)?))
+            .condition_expression(IS_AS_READ)
+            .expression_attribute_values(":seen", number(own.map_or(0, Row::version)))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(|error| DynamoError::unreadable("build", target(customer_id), error))?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+}
 
 /// Carts, for their customers. Calls `BatchGetItem` and `PutItem` on the carts table.
 #[derive(Debug, Clone)]
 pub struct Carts {
     client: Client,
-    table: String,
+    rows: CartRows,
     clock: SharedClock,
     ids: SharedIds,
 }
 
 /// What became of a swap.
 enum Swap {
-    /// The cart was written.
+    /// The row was written.
     Done,
-    /// The cart has another version: this one. Nothing was changed.
-    Overtaken(Cart),
+    /// The row has another version: this one. Nothing was changed.
+    Overtaken(Row),
     /// Another write was in progress. Nothing was changed.
     Conflict,
 }
 
-/// The key of a customer's cart.
-pub fn key(customer_id: &UserId) -> Item {
-    Item::from([(tables::CARTS.key.hash.to_owned(), text(customer_id.as_str()))])
-}
-
-/// Reads a cart. An empty item is no row.
-pub fn parse(item: Item) -> Result<Cart, DynamoError> {
-    if item.is_empty() {
-        return Ok(Cart::default());
-    }
-    let row: Row = from_item(item).map_err(|error| DynamoError::unreadable("read", "a cart", error))?;
-    let written = Written { at: row.updated_at, by: row.write_id };
-    Ok(Cart { lines: row.lines, version: row.version, written: Some(written) })
-}
-
-/// Empties the cart at version `seen`, in the transaction that makes an order of its lines.
-pub fn empty(
-    table: &str,
-    customer_id: &UserId,
-    seen: u64,
-    now: Timestamp,
-) -> Result<TransactWriteItem, DynamoError> {
-    let values = [
-        (":none", AttributeValue::L(Vec::new())),
-        (":now", text(rfc3339(now))),
-        (":one", number(1)),
-        (":seen", number(seen)),
-    ];
-    EMPTY.action(table, key(customer_id), values)
-}
-
 impl Carts {
-    /// Carts in the table that `CARTS_TABLE` names.
+    /// Carts in the table that `CARTS_TABLE` names, of the regions `AWS_REGION` and `PEER_REGIONS`.
     pub fn from_env(
         client: Client,
         env: &Env,
         clock: SharedClock,
         ids: SharedIds,
     ) -> Result<Self, ConfigError> {
-        Ok(Self { client, table: tables::CARTS.name(env)?, clock, ids })
+        Ok(Self { client, rows: CartRows::from_env(env)?, clock, ids })
     }
 
-    /// Reads the customer's cart as it stands. Consistent.
+    /// Reads the customer's cart as the region knows it. Consistent: it has every write that was made in the region.
     pub fn cart(&self, customer_id: &UserId) -> RowRead<'_, Cart> {
-        let row = RowKey { table: &self.table, key: key(customer_id) };
-        RowRead::new(row, |item| parse(item.unwrap_or_default()))
+        let keys = self.rows.keys(customer_id);
+        RowRead::of_several(&self.rows.table, keys, |items| self.rows.parse(items))
     }
 
     /// Replaces the cart, which was `seen` a moment ago, and tells what it was made. A cart without lines is not written
@@ -114,20 +138,21 @@ impl Carts {
         deadline: Deadline,
     ) -> Result<Cart, CartError> {
         let Replacement { lines, preconditions } = replacement;
-        let mark = Written { at: self.clock.now(), by: self.ids.next() };
+        let (now, write_id): (_, AttemptId) = (self.clock.now(), self.ids.next());
         let mut backoff = Backoff::within(deadline);
         loop {
             if !preconditions.admit(&seen.current()) {
-                return Err(CartError::Stale { version: seen.version });
+                return Err(CartError::Stale(seen.tag));
             }
-            if lines.is_empty() && seen.lines.is_empty() {
+            if lines.is_empty() && seen.is_empty() {
                 return Ok(seen);
             }
-            match self.swap(customer_id, seen.version, &lines, &mark).await? {
-                Swap::Overtaken(cart) if !cart.is_written_by(&mark.by) => seen = cart,
-                Swap::Done | Swap::Overtaken(_) => {
-                    return Ok(Cart { lines, version: seen.version + 1, written: Some(mark) });
+            let next = seen.next_row(&self.rows.region, &lines, now, Some(write_id.clone()));
+            match self.swap(customer_id, &seen, &next).await? {
+                Swap::Overtaken(row) if row.write_id.as_ref() != Some(&write_id) => {
+                    seen = seen.with(row, &self.rows.peers);
                 }
+                Swap::Done | Swap::Overtaken(_) => return Ok(seen.with(next, &self.rows.peers)),
                 Swap::Conflict => {}
             }
             if !backoff.wait().await {
@@ -136,30 +161,16 @@ impl Carts {
         }
     }
 
-    /// Replaces the lines of the cart at version `seen`, and marks it.
-    async fn swap(
-        &self,
-        customer_id: &UserId,
-        seen: u64,
-        lines: &Lines,
-        mark: &Written,
-    ) -> Result<Swap, DynamoError> {
-        let row = Row {
-            customer_id: customer_id.clone(),
-            lines: lines.clone(),
-            version: seen + 1,
-            updated_at: mark.at,
-            write_id: mark.by.clone(),
-        };
-        let item =
-            to_item(row).map_err(|error| DynamoError::unreadable("write", target(customer_id), error))?;
+    /// Puts the region's row in the place of the one that is part of `seen`.
+    async fn swap(&self, customer_id: &UserId, seen: &Cart, next: &Row) -> Result<Swap, DynamoError> {
+        let version = seen.row_of(&self.rows.region).map_or(0, Row::version);
         let request = self
             .client
             .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .condition_expression(IS_AS_SEEN)
-            .expression_attribute_values(":seen", number(seen))
+            .table_name(&self.rows.table)
+            .set_item(Some(item(customer_id, next.clone())?))
+            .condition_expression(IS_AS_READ)
+            .expression_attribute_values(":seen", number(version))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         Ok(match Box::pin(request.send()).await.outcome("PutItem", &target(customer_id))? {
             Write::Done(_) => Swap::Done,
@@ -169,16 +180,45 @@ impl Carts {
     }
 }
 
-/// The row.
+/// The row as it is stored.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Row {
-    customer_id: UserId,
-    lines: Lines,
+struct StoredRow {
+    customer_id: String,
+    lines: Vec<DottedLine>,
     version: u64,
+    seen: VersionVector,
     #[serde(with = "as_rfc3339")]
     updated_at: Timestamp,
-    write_id: AttemptId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    write_id: Option<AttemptId>,
+}
+
+fn name(customer_id: &UserId, region: &str) -> String {
+    format!("{customer_id}#{region}")
+}
+
+fn key(customer_id: &UserId, region: &str) -> Item {
+    Item::from([(tables::CARTS.key.hash.to_owned(), text(name(customer_id, region)))])
+}
+
+fn parse(item: Item) -> Result<Row, DynamoError> {
+    let stored: StoredRow =
+        from_item(item).map_err(|error| DynamoError::unreadable("read", "a cart", error))?;
+    let StoredRow { customer_id, lines, version, mut seen, updated_at, write_id } = stored;
+    let Some((_, region)) = customer_id.split_once('#') else {
+        return Err(DynamoError::unreadable("read", "a cart", "its key names no region"));
+    };
+    seen.raise(region, version);
+    Ok(Row { region: region.to_owned(), lines, seen, updated_at, write_id })
+}
+
+fn item(customer_id: &UserId, row: Row) -> Result<Item, DynamoError> {
+    let version = row.version();
+    let Row { region, lines, seen, updated_at, write_id } = row;
+    let customer = name(customer_id, &region);
+    let stored = StoredRow { customer_id: customer, lines, version, seen, updated_at, write_id };
+    to_item(stored).map_err(|error| DynamoError::unreadable("write", target(customer_id), error))
 }
 
 fn target(customer_id: &UserId) -> String {

@@ -14,7 +14,7 @@ pub const MAX_LINES: usize = 94;
 pub const MAX_QUANTITY: u32 = 999;
 
 /// 1 to [`MAX_QUANTITY`] units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Quantity(u32);
 
@@ -22,6 +22,11 @@ impl Quantity {
     /// The number.
     pub fn get(self) -> u32 {
         self.0
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(units: u32) -> Self {
+        Self(units)
     }
 }
 

@@ -6,7 +6,7 @@
 //! 1. *Place* ([`dynamo::PlaceOrder`]): the lines come from the client or from its cart, the prices from the catalogue.
 //!    One transaction takes the stock (each line on the condition that enough is left), writes the order, the
 //!    idempotency record and the event, counts the order among its customer's unpaid ones (on the condition that
-//!    [`UnpaidLimits`] hold), and empties the cart (on the condition that it is as it was read).
+//!    [`UnpaidLimits`] hold), and empties the cart (on the condition that the region's row of it is as it was read).
 //! 2. *Pay* (`commerce::payments`) and *cancel* (`commerce::cancellation`): each is one transaction on the order, its event,
 //!    and the count of unpaid orders. A cancellation also gives the stock back, so it comes back exactly once.
 //!
@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::commerce::carts::Quantity;
+use crate::commerce::carts::{Quantity, UnfitLines};
 use crate::coordination::idempotency::KeyedRequest;
 use crate::core::cursor::InvalidCursor;
 use crate::core::date_time::{as_rfc3339, rfc3339};
@@ -283,6 +283,9 @@ pub enum Refusal {
     /// There is nothing in the cart.
     #[error("the cart is empty")]
     EmptyCart,
+    /// The cart has more lines than an order takes: regions added lines at the same time.
+    #[error("the cart makes no order: {0}")]
+    UnfitCart(UnfitLines),
     /// These products have no price.
     #[error("there is no product {}", .0.iter().map(ProductId::as_str).collect::<Vec<_>>().join(", "))]
     UnknownProducts(Vec<ProductId>),

@@ -7,7 +7,6 @@ use crate::commerce::orders::{OrderQueryError, Refusal, TooManyUnpaid};
 use crate::commerce::payments::PaymentRefusal;
 use crate::coordination::idempotency::{KeyError, KeyedRequestError};
 use crate::core::ids::ProductId;
-use crate::core::precondition::EntityTag;
 use crate::core::problem::{Problem, ProblemType};
 
 /// 400.
@@ -59,7 +58,7 @@ impl From<Refusal> for Problem {
             Refusal::UnknownProducts(products) => {
                 Self::new(ProblemType::Unprocessable, detail).with("productIds", texts(&products))
             }
-            Refusal::NoTotal(_) | Refusal::EmptyCart => Self::new(ProblemType::Unprocessable, detail),
+            Refusal::NoTotal(_) | Refusal::EmptyCart | Refusal::UnfitCart(_) => Self::new(ProblemType::Unprocessable, detail),
             Refusal::OutOfStock(products) => {
                 Self::new(ProblemType::OutOfStock, detail).with("productIds", texts(&products))
             }
@@ -128,7 +127,7 @@ impl From<StockRefusal> for Problem {
 impl From<CartError> for Problem {
     fn from(error: CartError) -> Self {
         match error {
-            CartError::Stale { version } => Self::stale(EntityTag::Version(version)),
+            CartError::Stale(tag) => Self::stale(tag),
             CartError::Contended => {
                 Self::new(ProblemType::Unavailable, "too many at once write this cart; try again")
                     .retry_after(soon())

@@ -12,7 +12,7 @@
 //! 4. A session that is spared from such an end has one more row, with that instant. A later end of all ends it as well.
 //! 5. A function that serves the caller verifies the access token ([`crate::identity::tokens`]) or reads the cookie, and reads the
 //!    session, its end and the user's instant: a read-only request concurrently with its own first read, a write before it changes anything. Either
-//!    through [`SessionStore::check`], or with [`SessionStore::check_with_row`] in one call with a row that it needs anyway.
+//!    through [`SessionStore::check`], or with [`SessionStore::check_with_row`] in one call with rows that it needs anyway.
 //!    The row of a spared session is read only if the session seems to have ended with all others.
 //! 6. [`check`] decides, without asking anyone: the caller's [`Principal`], or [`SessionError::Ended`], which is answered 401.
 //! 7. [`SessionRevoker`] ends one session, or all of a user; a new password

@@ -123,7 +123,7 @@ impl SessionStore {
         Ok(caller)
     }
 
-    /// Checks the caller's session and reads a row: in one call where the session is read from DynamoDB, else at the same
+    /// Checks the caller's session and reads rows: in one call where the session is read from DynamoDB, else at the same
     /// time.
     ///
     /// # Errors
@@ -135,14 +135,15 @@ impl SessionStore {
         deadline: Deadline,
     ) -> Result<(Principal, T), SessionError> {
         let (id, user) = (credential.session_id(), credential.user_id());
-        let row = vec![read.row.clone()];
+        let others = read.rows();
         let (caller, mut rows) = if self.copies.is_none() {
-            let (session, rows) = self.rows.read_with(id, user, row, deadline).await?;
+            let (session, rows) = self.rows.read_with(id, user, others, deadline).await?;
             (self.check_rows(credential, &session).await?, rows)
         } else {
-            // The row's outcome is looked at after the check.
-            let row = async { Ok::<_, SessionError>(read_rows(self.rows.client(), row, deadline).await) };
-            let (caller, rows) = tokio::try_join!(self.check(credential), row)?;
+            // The outcome of the read is looked at after the check.
+            let others =
+                async { Ok::<_, SessionError>(read_rows(self.rows.client(), others, deadline).await) };
+            let (caller, rows) = tokio::try_join!(self.check(credential), others)?;
             (caller, rows?)
         };
         Ok((caller, read.of(&mut rows)?))

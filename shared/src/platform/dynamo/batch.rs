@@ -22,36 +22,50 @@ pub struct RowKey<'a> {
     pub key: Item,
 }
 
-/// A read of one row, and what to make of it: `None` is no row. Alone, or in a batch with other rows.
+/// A read of rows of one table, and what to make of them. Alone, or in a batch with rows of other tables.
 pub struct RowRead<'a, T> {
-    /// Which row.
-    pub row: RowKey<'a>,
-    parse: Box<dyn FnOnce(Option<Item>) -> Result<T, DynamoError> + Send + 'a>,
+    table: &'a str,
+    keys: Vec<Item>,
+    parse: Box<dyn FnOnce(Vec<Item>) -> Result<T, DynamoError> + Send + 'a>,
 }
 
 impl<T> fmt::Debug for RowRead<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RowRead").field("row", &self.row).finish_non_exhaustive()
+        f.debug_struct("RowRead").field("rows", &self.rows()).finish_non_exhaustive()
     }
 }
 
 impl<'a, T> RowRead<'a, T> {
-    /// A read of `row`.
+    /// A read of one row. `None` is no row.
     pub fn new(
         row: RowKey<'a>,
         parse: impl FnOnce(Option<Item>) -> Result<T, DynamoError> + Send + 'a,
     ) -> Self {
-        Self { row, parse: Box::new(parse) }
+        Self::of_several(row.table, vec![row.key], |mut rows| parse(rows.pop()))
     }
 
-    /// What the row tells, which is among `rows`.
+    /// A read of several rows of a table. They come in no order, and absent ones are absent.
+    pub fn of_several(
+        table: &'a str,
+        keys: Vec<Item>,
+        parse: impl FnOnce(Vec<Item>) -> Result<T, DynamoError> + Send + 'a,
+    ) -> Self {
+        Self { table, keys, parse: Box::new(parse) }
+    }
+
+    /// Which rows.
+    pub fn rows(&self) -> Vec<RowKey<'a>> {
+        self.keys.iter().map(|key| RowKey { table: self.table, key: key.clone() }).collect()
+    }
+
+    /// What the rows tell, which are among `rows`.
     pub fn of(self, rows: &mut Rows) -> Result<T, DynamoError> {
-        (self.parse)(rows.take_one(self.row.table))
+        (self.parse)(rows.take(self.table))
     }
 
-    /// Reads the row in a call of its own, consistently.
+    /// Reads the rows in a call of its own, consistently.
     pub async fn alone(self, client: &Client, deadline: Deadline) -> Result<T, DynamoError> {
-        let mut rows = read_rows(client, vec![self.row.clone()], deadline).await?;
+        let mut rows = read_rows(client, self.rows(), deadline).await?;
         self.of(&mut rows)
     }
 }

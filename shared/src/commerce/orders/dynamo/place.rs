@@ -7,7 +7,8 @@ use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
 
 use super::{OrderAction, OrderWrites, unpaid};
-use crate::commerce::carts::{self, Lines};
+use crate::commerce::carts::Lines;
+use crate::commerce::carts::dynamo::CartRows;
 use crate::commerce::catalog;
 use crate::commerce::orders::{
     Order, OrderLine, OrderRequest, OrderStatus, Refusal, TooManyUnpaid, UnpaidLimits, price,
@@ -27,7 +28,7 @@ use crate::platform::telemetry::{self, Metric};
 pub struct Checkout {
     client: Client,
     products: String,
-    carts: String,
+    carts: CartRows,
     writes: OrderWrites,
     limits: UnpaidLimits,
 }
@@ -36,7 +37,7 @@ impl Checkout {
     /// Orders of products in `PRODUCTS_TABLE`, out of carts in `CARTS_TABLE`, within the [`UnpaidLimits`] of the
     /// environment.
     pub fn from_env(client: Client, env: &Env, writes: OrderWrites) -> Result<Self, ConfigError> {
-        let (products, carts) = (tables::PRODUCTS.name(env)?, tables::CARTS.name(env)?);
+        let (products, carts) = (tables::PRODUCTS.name(env)?, CartRows::from_env(env)?);
         Ok(Self { client, products, carts, writes, limits: UnpaidLimits::from_env(env)? })
     }
 
@@ -50,8 +51,8 @@ impl Checkout {
 
 /// The effect of `POST /orders`.
 ///
-/// Reads `BatchGetItem` on orders, products and carts. Writes `PutItem` on orders and outbox, `UpdateItem` on orders, stock and
-/// carts.
+/// Reads `BatchGetItem` on orders, products and carts. Writes `PutItem` on orders, outbox and carts, `UpdateItem` on orders and
+/// stock.
 #[derive(Debug)]
 pub struct PlaceOrder<'a> {
     /// The tables and limits.
@@ -72,26 +73,30 @@ struct Basket {
 }
 
 impl PlaceOrder<'_> {
-    /// What is ordered. `None`: the cart is empty.
+    /// What is ordered.
     async fn basket(
         &self,
         customer_id: &UserId,
         mut rows: Rows,
         now: Timestamp,
-    ) -> Result<Option<Basket>, DynamoError> {
+    ) -> Result<Result<Basket, Refusal>, DynamoError> {
         let Checkout { client, products, carts, .. } = self.checkout;
         if let OrderRequest::Lines(lines) = self.request {
             let (lines, products) = (lines.clone(), rows.take(products));
-            return Ok(Some(Basket { lines, products, emptied_cart: None }));
+            return Ok(Ok(Basket { lines, products, emptied_cart: None }));
         }
-        let cart = carts::dynamo::parse(rows.take_one(carts).unwrap_or_default())?;
-        if cart.lines.is_empty() {
-            return Ok(None);
+        let cart = carts.parse(rows.take(carts.table()))?;
+        if cart.is_empty() {
+            return Ok(Err(Refusal::EmptyCart));
         }
+        let lines = match Lines::try_from(cart.lines().collect::<Vec<_>>()) {
+            Ok(lines) => lines,
+            Err(unfit) => return Ok(Err(Refusal::UnfitCart(unfit))),
+        };
         // The cart tells which products to read.
-        let mut rows = read_rows(client, self.checkout.product_keys(&cart.lines), self.deadline).await?;
-        let emptied = carts::dynamo::empty(carts, customer_id, cart.version, now)?;
-        Ok(Some(Basket { lines: cart.lines, products: rows.take(products), emptied_cart: Some(emptied) }))
+        let mut rows = read_rows(client, self.checkout.product_keys(&lines), self.deadline).await?;
+        let emptied = carts.emptied(customer_id, &cart, now)?;
+        Ok(Ok(Basket { lines, products: rows.take(products), emptied_cart: Some(emptied) }))
     }
 
     fn order(
@@ -127,9 +132,7 @@ impl Effect for PlaceOrder<'_> {
     fn rows(&self, customer_id: &UserId) -> Vec<RowKey<'_>> {
         let mut rows = match self.request {
             OrderRequest::Lines(lines) => self.checkout.product_keys(lines),
-            OrderRequest::Cart => {
-                vec![RowKey { table: &self.checkout.carts, key: carts::dynamo::key(customer_id) }]
-            }
+            OrderRequest::Cart => self.checkout.carts.of(customer_id),
         };
         rows.push(self.checkout.writes.row(&self.order_id));
         rows
@@ -146,9 +149,10 @@ impl Effect for PlaceOrder<'_> {
             return Ok(Decision::Happened(order));
         }
         let for_good = |refusal| Ok(Decision::Refuse(Refused::ForGood(refusal)));
-        let Some(Basket { lines, products, emptied_cart }) = self.basket(caller.user_id(), rows, now).await?
-        else {
-            return for_good(Refusal::EmptyCart);
+        let basket = self.basket(caller.user_id(), rows, now).await?;
+        let Basket { lines, products, emptied_cart } = match basket {
+            Ok(basket) => basket,
+            Err(refusal) => return for_good(refusal),
         };
         let (lines, total) = match price(&lines, &prices(products)?) {
             Ok(lines_and_total) => lines_and_total,
