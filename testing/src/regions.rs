@@ -47,7 +47,8 @@ impl Regions {
         let agreed = &names[..AGREED_REPLICAS];
         let start = |name: &'static str| {
             let tables = tables_of(agreed.contains(&name));
-            (name, Store::of(Embedded::start(&tables).unwrap(), name))
+            let peers: Vec<&str> = names.into_iter().filter(|peer| *peer != name).collect();
+            (name, Store::of(Embedded::start(&tables).unwrap(), name, &peers))
         };
         let stores: BTreeMap<_, _> = names.into_iter().map(start).collect();
         let regions: Vec<_> = stores

@@ -25,6 +25,7 @@ pub struct Store {
     /// The table names, the place and the limits of sockets, for adapters that read nothing else.
     pub env: Env,
     region: String,
+    peers: Vec<String>,
 }
 
 /// The variable with the URL of a DynamoDB to test on.
@@ -38,11 +39,11 @@ impl Store {
             Ok(url) => Embedded::start_over(&url, &tables).unwrap(),
             Err(_) => Embedded::start(&tables).unwrap(),
         };
-        Self::of(embedded, "local")
+        Self::of(embedded, "local", &[])
     }
 
-    /// The store of a region that `embedded` serves.
-    pub(crate) fn of(embedded: Embedded, region: &str) -> Self {
+    /// The store of a region that `embedded` serves, and that has these peers.
+    pub(crate) fn of(embedded: Embedded, region: &str, peers: &[&str]) -> Self {
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             // The server's own region: signatures name it.
@@ -53,8 +54,9 @@ impl Store {
         Self {
             embedded: Arc::new(embedded),
             client: Client::from_conf(config),
-            env: Env::of(variables(region)),
+            env: Env::of(variables(region, peers)),
             region: region.to_owned(),
+            peers: peers.iter().map(|peer| (*peer).to_owned()).collect(),
         }
     }
 
@@ -73,7 +75,8 @@ impl Store {
 
     /// The table names, the place that every function runs in, and the limits of sockets.
     pub(crate) fn variables(&self) -> impl Iterator<Item = (String, String)> + use<> {
-        variables(&self.region)
+        let peers: Vec<&str> = self.peers.iter().map(String::as_str).collect();
+        variables(&self.region, &peers)
     }
 
     /// The region that the store is in.
@@ -82,7 +85,7 @@ impl Store {
     }
 }
 
-fn variables(region: &str) -> impl Iterator<Item = (String, String)> + use<> {
+fn variables(region: &str, peers: &[&str]) -> impl Iterator<Item = (String, String)> + use<> {
     let names = tables::ALL.iter().map(|table| (table.variable, table.logical_id));
     let place = [("STAGE", "local"), ("PAYMENT_PROVIDER", "sandbox")];
     let limits = [
@@ -92,7 +95,8 @@ fn variables(region: &str) -> impl Iterator<Item = (String, String)> + use<> {
         ("RECIPIENTS_PER_MINUTE", "30"),
     ];
     let settings = names.chain(place).chain(limits).map(|(name, value)| (name.to_owned(), value.to_owned()));
-    settings.chain([("AWS_REGION".to_owned(), region.to_owned())])
+    let regions = [("AWS_REGION", region.to_owned()), ("PEER_REGIONS", peers.join(","))];
+    settings.chain(regions.map(|(name, value)| (name.to_owned(), value)))
 }
 
 pub(crate) fn definition(table: &tables::Table) -> Table {

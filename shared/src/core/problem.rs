@@ -168,7 +168,9 @@ impl Problem {
             EntityTag::Version(version) => {
                 format!("it is at version {version} now; read it, and decide again")
             }
-            EntityTag::Versions(_) | EntityTag::Content(_) => "it is another one now; read it, and decide again".to_owned(),
+            EntityTag::Versions(_) | EntityTag::Content(_) => {
+                "it is another one now; read it, and decide again".to_owned()
+            }
         };
         Self { tag: Some(tag), ..Self::new(ProblemType::StaleVersion, detail) }
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage breaks")]
 
 mod activity;
+mod cart_regions;
 mod carts;
 mod catalog;
 mod expiry;

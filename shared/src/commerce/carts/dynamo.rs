@@ -23,9 +23,7 @@ use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{AttemptId, SharedIds, UserId};
 use crate::core::retry::Backoff;
-use crate::platform::dynamo::{
-    DynamoError, Item, RowKey, RowRead, Write, WriteOutcome, number, text,
-};
+use crate::platform::dynamo::{DynamoError, Item, RowKey, RowRead, Write, WriteOutcome, number, text};
 use crate::platform::{aws, tables};
 
 /// Nobody has written the region's row since it was read: versions only rise. Version 0 is no row, and a row never goes.

@@ -47,6 +47,8 @@ use crate::platform::dynamo::DynamoError;
 pub mod dynamo;
 mod lines;
 mod merge;
+#[cfg(test)]
+mod tests;
 
 use merge::{Contents, Dot, DottedLine, VersionVector};
 
@@ -97,9 +99,8 @@ impl Cart {
         // Rows that are part of others come last. So order and time follow from what was seen, as the lines do and the tag says.
         let is_part_of_another = |row: &Row| rows.iter().any(|other| row.is_part_of(other));
         let mut sorted = rows.to_vec();
-        sorted.sort_by_cached_key(|row| {
-            (is_part_of_another(row), Reverse(row.updated_at), row.region.clone())
-        });
+        sorted
+            .sort_by_cached_key(|row| (is_part_of_another(row), Reverse(row.updated_at), row.region.clone()));
         let contents = sorted.iter().map(|row| Contents::new(&row.lines, &row.seen));
         let contents = contents.reduce(|all, row| all.merge(&row)).unwrap_or_default();
         let mut left = contents.line_of_each_product();

@@ -58,7 +58,9 @@ impl From<Refusal> for Problem {
             Refusal::UnknownProducts(products) => {
                 Self::new(ProblemType::Unprocessable, detail).with("productIds", texts(&products))
             }
-            Refusal::NoTotal(_) | Refusal::EmptyCart | Refusal::UnfitCart(_) => Self::new(ProblemType::Unprocessable, detail),
+            Refusal::NoTotal(_) | Refusal::EmptyCart | Refusal::UnfitCart(_) => {
+                Self::new(ProblemType::Unprocessable, detail)
+            }
             Refusal::OutOfStock(products) => {
                 Self::new(ProblemType::OutOfStock, detail).with("productIds", texts(&products))
             }
