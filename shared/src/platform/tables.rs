@@ -259,9 +259,10 @@ pub const SESSIONS: Table = Table {
 pub const SIGN_IN_ATTEMPTS: Table =
     Table { expires: true, ..table("SignInAttemptsTable", "SIGN_IN_ATTEMPTS_TABLE", key("subject")) };
 
-/// Carts, a row per customer.
+/// Carts, a row per customer and region.
 ///
-/// Global, so that a customer finds the cart anywhere. R2: a change is conditional on the version.
+/// Global, so that a customer finds the cart anywhere. A region writes its own row only. Readers merge the rows as an
+/// observed-remove set, so that regions that have the same rows have the same cart.
 pub const CARTS: Table = global("CartsTable", "CARTS_TABLE", key("customerId"), &[RowPerRegion]);
 
 /// Uploaded files, and how much of their quota users have taken.

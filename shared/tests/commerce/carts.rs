@@ -157,6 +157,26 @@ async fn a_write_whose_answer_got_lost_is_not_made_twice() {
 }
 
 #[tokio::test]
+async fn a_write_whose_answer_got_lost_is_known_to_have_happened_although_it_was_ordered_since() {
+    let shop = Shop::open();
+    shop.sell("tea", 50, 10).await;
+    let ann = shop.customer().await;
+    let faults = shop.store.embedded.faults();
+    faults.add(requests(Effect::CommitThenReset, "PutItem").times(1));
+    let held = faults.add(Rule::hold(When::Before).operation("PutItem").skip(1).times(1));
+    let order = async {
+        assert!(faults.until_held(held, 1).await);
+        let order = shop.place_cart(&ann, "k").await;
+        faults.release(held);
+        order
+    };
+    let (written, order) = tokio::join!(shop.put_cart(&ann, &[("tea", 1)], None), order);
+    assert_eq!((version(written), order.unwrap().status), (1, 201));
+    let cart = shop.cart(&ann).await;
+    assert_eq!((version_of(&cart), cart.is_empty()), (2, true));
+}
+
+#[tokio::test]
 async fn conflicts_with_transactions_are_waited_out_until_the_deadline() {
     let shop = Shop::open();
     let ann = shop.customer().await;

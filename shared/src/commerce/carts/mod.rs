@@ -29,7 +29,8 @@
 //!   row. A precondition is held against what the region knows: a write that has not arrived is not missed, but merged.
 //!
 //! Limits: [`MAX_LINES`] lines. Regions that add lines at the same time may exceed it: such a cart is read as it is, and not ordered until
-//! lines are removed. Two regions may order one line, by two keys, before they hear of each other. A region that puts a line again
+//! lines are removed. Two regions may order one line, by two keys, before they hear of each other. By one key they make one order, which has
+//! the lines of the region whose order stands; lines that only the other one took are gone. A region that puts a line again
 //! which another has ordered, with the same quantity and before it hears of the order, puts nothing new: the order removes the line. Products
 //! are not looked up before the order: a cart may name what is not for sale.
 
