@@ -145,6 +145,54 @@ async fn an_order_arrives_in_every_region_unless_they_are_cut_off_and_once_they_
     until("nothing pending", async || link(&regions, "tokyo", "taiwan").await["pending"] == 0).await;
 }
 
+#[tokio::test]
+async fn a_cart_that_two_regions_change_while_they_are_cut_off_has_what_both_added_and_nothing_that_was_ordered()
+ {
+    let regions = three().await;
+    let (tokyo, taiwan) = (regions.region("tokyo"), regions.region("taiwan"));
+    let operator = taiwan.operator().await;
+    taiwan.stock(&operator, "lamp", 10).await;
+    let customer = tokyo.customer().await;
+    let first = tokyo.fill_cart(&customer, &[("lamp", 1)]).await;
+    assert_eq!(first.header("etag"), Some("\"ap-northeast-1.1\""));
+    until("taiwan", async || taiwan.cart(&customer).await.header("etag") == first.header("etag")).await;
+
+    regions
+        .control("POST", "/partition")
+        .json(&json!({"between": ["tokyo", "taiwan"]}))
+        .send()
+        .await
+        .expect(204);
+    tokyo.fill_cart(&customer, &[("lamp", 1), ("chair", 2)]).await;
+    taiwan.order_cart(&customer, &fresh_key()).await.expect(201);
+    taiwan.fill_cart(&customer, &[("desk", 3)]).await;
+    regions.control("POST", "/heal").send().await.expect(204);
+
+    let tag = "\"ap-east-2.2_ap-northeast-1.2\"";
+    let mut carts = Vec::new();
+    for (name, region) in regions.all() {
+        until(name, async || region.cart(&customer).await.header("etag") == Some(tag)).await;
+        region.record().await;
+        carts.push(region.cart(&customer).await.body);
+        assert_eq!(round_trips(region).await, 1, "all rows come in one call");
+    }
+    assert!(carts.iter().all(|cart| *cart == carts[0]), "{carts:?}");
+    let mut lines = carts[0]["lines"].as_array().unwrap().clone();
+    lines.sort_by_key(|line| line["productId"].to_string());
+    assert_eq!(
+        lines,
+        [json!({"productId": "chair", "quantity": 2}), json!({"productId": "desk", "quantity": 3})]
+    );
+
+    let put = async |tag: &str| {
+        let put = tokyo.call_as(&customer, "PUT", "/cart").header("if-match", tag);
+        put.json(&json!({"lines": []})).send().await
+    };
+    let stale = put("\"ap-northeast-1.2\"").await.expect_problem(412, "stale-version");
+    assert_eq!((stale.header("etag"), stale.body.get("version")), (Some(tag), None));
+    put(tag).await.expect(200);
+}
+
 /// How an object is in the region's own bucket.
 async fn object(region: &TestRegion, key: &str) -> Option<HeadObjectOutput> {
     let head = region.s3().head_object().bucket(region.bucket().await).key(key);

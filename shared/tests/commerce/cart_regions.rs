@@ -362,7 +362,7 @@ struct Schedule {
 
 fn known_of(cart: &Cart) -> Known {
     match cart.tag() {
-        EntityTag::Versions(versions) => versions.clone(),
+        EntityTag::Versions(versions) => versions.iter().cloned().collect(),
         EntityTag::Version(0) => Known::new(),
         other => panic!("not the tag of one of several regions: {other}"),
     }
@@ -426,8 +426,8 @@ impl Schedule {
         self.steps.push(format!("{region} at {tag}: put {list:?}"));
         let is_written = !(next.is_empty() && seen.is_empty());
         if is_lost && is_written {
-            let lost = Rule::new(Effect::CommitThenReset).service(Service::DynamoDb).operation("PutItem");
-            shop.store.embedded.faults().add(lost.times(1));
+            let reset = Rule::new(Effect::CommitThenReset).service(Service::DynamoDb).operation("PutItem");
+            shop.store.embedded.faults().add(reset.times(1));
         }
         let written = shop.put_cart_on(seen, &self.ann, &list, Some(&tag)).await.unwrap();
         assert_eq!(shown(&written), next, "{}", self.hint());

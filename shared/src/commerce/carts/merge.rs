@@ -67,7 +67,9 @@ impl VersionVector {
 
     fn merge(&self, other: &Self) -> Self {
         let mut merged = self.clone();
-        other.0.iter().for_each(|(region, version)| merged.raise(region, *version));
+        for (region, version) in &other.0 {
+            merged.raise(region, *version);
+        }
         merged
     }
 
@@ -77,7 +79,7 @@ impl VersionVector {
         match (versions.next(), versions.next()) {
             (None, _) => EntityTag::Version(0),
             (Some(version), None) if peers.is_empty() => EntityTag::Version(*version),
-            _ => EntityTag::Versions(self.0.clone()),
+            _ => EntityTag::Versions(self.0.clone().into_iter().collect()),
         }
     }
 }
@@ -127,7 +129,9 @@ mod tests {
 
     fn contents(lines: &[DottedLine], seen: &[(&str, u64)]) -> Contents {
         let mut vector = VersionVector::default();
-        seen.iter().for_each(|(region, version)| vector.raise(region, *version));
+        for (region, version) in seen {
+            vector.raise(region, *version);
+        }
         Contents::new(lines, &vector)
     }
 
@@ -143,8 +147,12 @@ mod tests {
         let lines = prop::collection::vec(line, 0..6);
         (lines, prop::array::uniform3(0..5_u64)).prop_map(|(lines, versions)| {
             let mut contents = contents(&lines, &[]);
-            REGIONS.iter().zip(versions).for_each(|(region, version)| contents.seen.raise(region, version));
-            lines.iter().for_each(|line| contents.seen.raise(&line.dot.region, line.dot.version));
+            for (region, version) in REGIONS.into_iter().zip(versions) {
+                contents.seen.raise(region, version);
+            }
+            for line in &lines {
+                contents.seen.raise(&line.dot.region, line.dot.version);
+            }
             contents
         })
     }
