@@ -37,6 +37,11 @@ impl DottedLine {
         Self { product_id, quantity, dot: dot.clone() }
     }
 
+    /// Whether a customer sees it as this line.
+    pub(super) fn is(&self, line: &Line) -> bool {
+        self.product_id == line.product_id && self.quantity == line.quantity
+    }
+
     /// The line as its customer sees it.
     pub(super) fn line(&self) -> Line {
         Line { product_id: self.product_id.clone(), quantity: self.quantity }

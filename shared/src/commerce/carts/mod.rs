@@ -4,7 +4,7 @@
 //! reserves nothing; both are the order's business.
 //!
 //! A cart is a row per region, keyed by customer and region. A region writes its own row only, and reads all of them. The cart is what
-//! they come to ([`merge`]). A row says how often it was written (its version), and which versions of other regions' rows are part of it.
+//! they come to (`merge.rs`). A row says how often it was written (its version), and which versions of other regions' rows are part of it.
 //!
 //! 1. *Read*: all rows by key, consistently, in one call. No row is a cart without lines.
 //! 2. *Replace* ([`Carts::replace`](dynamo::Carts::replace)): the region's own row is put whole, by compare-and-swap on its version, which rises by
@@ -128,7 +128,7 @@ impl Cart {
         let mut seen = self.seen.clone();
         seen.raise(region, dot.version);
         let dotted = |line: &Line| {
-            let known = self.lines.iter().find(|known| known.line() == *line);
+            let known = self.lines.iter().find(|known| known.is(line));
             known.cloned().unwrap_or_else(|| DottedLine::new(line, &dot))
         };
         let lines = lines.as_slice().iter().map(dotted).collect();
