@@ -158,11 +158,12 @@ impl TestRegion {
         buckets.buckets()[0].name().expect("it has a name").to_owned()
     }
 
-    /// What is counted as taken by a customer: bytes and files.
+    /// What is counted as taken by a customer in this region: bytes and files.
     pub async fn quota_taken(&self, who: &Customer) -> (u64, u64) {
-        let row = self.dynamodb().get_item().table_name(tables::UPLOADS.logical_id);
+        let row = self.dynamodb().get_item().table_name(self.table(tables::UPLOADS.logical_id));
         let row = row.key("ownerId", AttributeValue::S(who.user_id.clone()));
-        let row = row.key("uploadId", AttributeValue::S("usage".to_owned())).consistent_read(true);
+        let usage = format!("usage#{}", self.aws_region());
+        let row = row.key("uploadId", AttributeValue::S(usage)).consistent_read(true);
         let row = row.send().await.unwrap().item.unwrap_or_default();
         let number = |name: &str| row.get(name).map_or(0, |value| value.as_n().unwrap().parse().unwrap());
         (number("bytes"), number("files"))
@@ -172,7 +173,8 @@ impl TestRegion {
     pub async fn sweep_deleted_uploads(&self, who: &Customer) {
         /// Each run is a slot of its own.
         static SLOT: AtomicU64 = AtomicU64::new(1);
-        let query = self.dynamodb().query().table_name(tables::UPLOADS.logical_id).consistent_read(true);
+        let query =
+            self.dynamodb().query().table_name(self.table(tables::UPLOADS.logical_id)).consistent_read(true);
         let query =
             query.key_condition_expression("ownerId = :owner").filter_expression("#status = :deleted");
         let query = query.expression_attribute_names("#status", "status");
@@ -190,7 +192,7 @@ impl TestRegion {
     pub async fn old_upload(&self, who: &Customer, upload_id: &str) {
         let then = SystemClock.now().checked_sub(Duration::from_hours(24)).unwrap();
         let then = AttributeValue::S(rfc3339(then));
-        let update = self.dynamodb().update_item().table_name(tables::UPLOADS.logical_id);
+        let update = self.dynamodb().update_item().table_name(self.table(tables::UPLOADS.logical_id));
         let update = update.key("ownerId", AttributeValue::S(who.user_id.clone()));
         let update = update.key("uploadId", AttributeValue::S(upload_id.to_owned()));
         let update = update.update_expression("SET createdAt = :then, readyAt = :then");
@@ -201,7 +203,7 @@ impl TestRegion {
     /// Makes the time come at which an upload has to be looked after.
     pub async fn overdue_upload(&self, who: &Customer, upload_id: &str) {
         let then = SystemClock.now().checked_sub(Duration::from_mins(1)).unwrap();
-        let update = self.dynamodb().update_item().table_name(tables::UPLOADS.logical_id);
+        let update = self.dynamodb().update_item().table_name(self.table(tables::UPLOADS.logical_id));
         let update = update.key("ownerId", AttributeValue::S(who.user_id.clone()));
         let update = update.key("uploadId", AttributeValue::S(upload_id.to_owned()));
         let update = update.update_expression("SET sweepAt = :then");

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, SystemClock};
-use sojourn_tests::{Answer, Customer, TestRegion, fresh_key};
+use sojourn_tests::{Answer, Customer, TestRegion, TestRegions, fresh_key};
 
 /// Receives that a message has before it is given up.
 const RECEIVES: usize = 10;
@@ -415,4 +415,49 @@ async fn a_client_that_repeats_its_request_does_not_fill_the_queue() {
     replace_workers(&region, workers).await;
     let export = region.ended_export(&buyer.customer, &id).await;
     assert_whole(&region, &export, &buyer).await;
+}
+
+/// Its worker dies with the region, and the message is in that region's queue.
+#[tokio::test]
+async fn an_export_of_a_lost_region_is_shown_as_it_was_and_another_one_is_made_elsewhere() {
+    let regions = TestRegions::start(&["taiwan", "tokyo", "singapore"]).await;
+    let (taiwan, tokyo) = (regions.region("taiwan"), regions.region("tokyo"));
+    let operator = taiwan.operator().await;
+    taiwan.stock(&operator, "lamp", 100).await;
+    let buyer = buyer(taiwan, 2).await;
+    taiwan.fault(&hold("dynamodb", "UpdateItem", "before", &json!({"resource": "LocksTable"}))).await;
+    let key = fresh_key();
+    let asked = taiwan.export(&buyer.customer, &key).await.expect(202);
+    assert_eq!(asked.body["region"], "ap-east-2");
+    let id = asked.text_of("exportId");
+    regions.heal().await;
+    regions.down("taiwan").await;
+
+    let seen = tokyo.exported(&buyer.customer, &id).await;
+    assert_eq!((&seen.body["status"], &seen.body["region"]), (&json!("QUEUED"), &json!("ap-east-2")));
+    assert!(seen.body.get("downloadUrl").is_none());
+    // Whether Taiwan's queue has its message is not known here, so nothing is acknowledged.
+    let again = tokyo.export(&buyer.customer, &key).await.expect_problem(503, "unavailable");
+    assert!(again.text_of("detail").contains("ap-east-2") && again.header("retry-after").is_some());
+    let other = tokyo.export(&buyer.customer, &fresh_key()).await.expect(202);
+    assert_eq!(other.body["region"], "ap-northeast-1");
+    let ready = tokyo.ended_export(&buyer.customer, &other.text_of("exportId")).await;
+    assert_whole(tokyo, &ready, &buyer).await;
+    assert_eq!(
+        tokyo.exported(&buyer.customer, &id).await.body["status"],
+        "QUEUED",
+        "no worker of Tokyo ran it"
+    );
+
+    regions.up("taiwan").await;
+    let ended = taiwan.ended_export(&buyer.customer, &id).await;
+    assert_whole(taiwan, &ended, &buyer).await;
+    regions.heal().await;
+    // The row may be there before the file is.
+    let read = tokyo.exported(&buyer.customer, &id).await;
+    assert_whole(tokyo, &read, &buyer).await;
+    assert_eq!(
+        tokyo.export(&buyer.customer, &key).await.expect(202).body["exportId"],
+        asked.body["exportId"]
+    );
 }

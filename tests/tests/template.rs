@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sojourn::core::env::{Env, Stage};
 use sojourn::platform::tables::{self, Scope};
 use sojourn_local::template::arn;
-use sojourn_local::template::model::{DeleteMarkers, Stack};
+use sojourn_local::template::model::{DeleteMarkers, Stack, Statement};
 use sojourn_local::template::{self, Context};
 use sojourn_tests::{Options, TestRegion, fresh_key, workspace};
 
@@ -189,6 +189,64 @@ fn files_are_copied_to_the_buckets_of_the_peers_and_the_role_may_do_that_and_no_
         .collect();
     assert_eq!(written, ["arn:aws:s3:::files-tokyo/*", "arn:aws:s3:::files-singapore/*"]);
     assert!(stack_with(&[("TokenJwks", "{}")]).buckets[0].replication.is_none());
+}
+
+/// What a function may do with resources whose ARN contains `part`, by AWS's name of the resource.
+fn may(stack: &Stack, function: &str, part: &str) -> BTreeSet<(String, String)> {
+    let function = stack.functions.iter().find(|own| own.name == function).unwrap();
+    let pairs = |statement: &Statement| {
+        let resources = statement.resources.clone();
+        let pair = move |action: String| {
+            resources.clone().into_iter().map(move |resource| (resource, action.clone()))
+        };
+        statement.actions.clone().into_iter().flat_map(pair)
+    };
+    function.policy.iter().flat_map(pairs).filter(|(resource, _)| resource.contains(part)).collect()
+}
+
+#[test]
+fn uploads_and_exports_reach_the_files_of_peers_with_which_they_share_the_table_and_no_more() {
+    let peers = [
+        ("TokenJwks", "{}"),
+        ("FileVersions", "on"),
+        ("FirstPeerRegion", "tokyo"),
+        ("FirstPeerBucket", "files-1"),
+        ("SecondPeerRegion", "singapore"),
+    ];
+    let stack = stack_with(&[&WITH_GLOBAL_TABLES[..], &peers].concat());
+    let of = |function: &str, part: &str| may(&stack, function, part);
+    let told = |stack: &Stack, function: &str| {
+        let function = stack.functions.iter().find(|own| own.name == function).unwrap();
+        function.environment["PEER_BUCKETS"].clone()
+    };
+    for function in ["api-uploads", "api-exports"] {
+        assert_eq!(told(&stack, function), "tokyo=files-1", "a peer without a bucket is none");
+        assert!(of(function, ":singapore:").is_empty());
+    }
+    let pairs = |resource: &str, actions: &[&str]| {
+        actions.iter().map(|action| (resource.to_owned(), (*action).to_owned())).collect::<BTreeSet<_>>()
+    };
+    let table = "arn:aws:dynamodb:tokyo:000000000000:table/shop-uploads";
+    let rows = ["dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:UpdateItem"];
+    assert_eq!(of("api-uploads", ":tokyo:"), pairs(table, &rows));
+    let final_objects = ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"];
+    let incoming = [&final_objects[..], &["s3:AbortMultipartUpload"]].concat();
+    let mut objects = pairs("arn:aws:s3:::files-1", &["s3:ListBucket"]);
+    objects.extend(pairs("arn:aws:s3:::files-1/incoming/*", &incoming));
+    objects.extend(pairs("arn:aws:s3:::files-1/uploads/*", &final_objects));
+    assert_eq!(of("api-uploads", "files-1"), objects);
+    assert_eq!(of("api-exports", "files-1"), pairs("arn:aws:s3:::files-1/exports/*", &["s3:GetObject"]));
+    for function in stack.functions.iter().map(|function| function.name.as_str()) {
+        let reaches = !of(function, "files-1").is_empty();
+        assert_eq!(reaches, ["api-uploads", "api-exports"].contains(&function), "{function}");
+    }
+
+    // Without shared tables no row tells of another region's file.
+    let alone = stack_with(&peers);
+    for function in ["api-uploads", "api-exports"] {
+        assert_eq!(told(&alone, function), "");
+        assert!(may(&alone, function, "files-1").is_empty() && may(&alone, function, ":tokyo:").is_empty());
+    }
 }
 
 fn logical_ids(scopes: &[Scope]) -> BTreeSet<&'static str> {

@@ -7,7 +7,7 @@ use sojourn::core::env::{ConfigError, Env};
 use sojourn::core::ids::{self, SharedIds};
 use sojourn::edge::http::Authenticator;
 use sojourn::files::exports::dynamo::{DynamoExports, DynamoSends, ExportTables};
-use sojourn::files::links::s3::Presigner;
+use sojourn::files::links::downloads::Downloads;
 use sojourn::platform::queue::SqsQueue;
 
 /// What the handler works with.
@@ -19,7 +19,7 @@ pub(crate) struct App {
     pub(crate) tables: ExportTables,
     pub(crate) requests: KeyedRequests,
     pub(crate) queue: SqsQueue,
-    pub(crate) presigner: Presigner,
+    pub(crate) downloads: Downloads,
     pub(crate) ids: SharedIds,
 }
 
@@ -35,7 +35,7 @@ impl App {
             tables: ExportTables::from_env(env, ids.clone())?,
             requests: KeyedRequests::from_env(dynamodb, env, clock.clone())?,
             queue: SqsQueue::from_env(aws_sdk_sqs::Client::new(sdk), env, "EXPORTS_QUEUE_URL")?,
-            presigner: Presigner::from_env(sdk, env, clock)?,
+            downloads: Downloads::from_env(sdk, env, clock)?,
             ids,
         })
     }

@@ -42,6 +42,6 @@ async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
         request.caller_with_row(&app.authenticator, |user| app.exports.of_customer(user, &export_id));
     let (_, export) = export.await?;
     let export = export.ok_or(NoSuchExport(export_id))?;
-    let link = request.in_time(export.link(&app.presigner)).await?;
+    let link = request.in_time(export.link(&app.downloads)).await?;
     Ok(Reply::json(200, export.document_with(link.as_ref())))
 }

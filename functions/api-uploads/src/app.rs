@@ -6,8 +6,7 @@ use sojourn::core::clock::SharedClock;
 use sojourn::core::env::{ConfigError, Env};
 use sojourn::core::ids;
 use sojourn::edge::http::Authenticator;
-use sojourn::files::uploads::{DynamoUploads, S3Uploads, UploadLimits, Uploads};
-use sojourn::platform::aws;
+use sojourn::files::uploads::Uploads;
 
 /// What the handler works with.
 #[derive(Debug)]
@@ -24,14 +23,7 @@ impl App {
         env: &Env,
         clock: SharedClock,
     ) -> Result<Self, ConfigError> {
-        let uploads = Uploads::new(
-            DynamoUploads::from_env(dynamodb.clone(), env)?,
-            S3Uploads::from_env(sdk, env, clock.clone())?,
-            UploadLimits::from_env(env)?,
-            aws::region(env)?,
-            clock.clone(),
-            ids::random(),
-        );
+        let uploads = Uploads::from_env(dynamodb.clone(), sdk, env, clock.clone(), ids::random())?;
         Ok(Self { authenticator: Authenticator::from_env(dynamodb, env, clock)?, uploads })
     }
 }

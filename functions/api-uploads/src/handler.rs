@@ -26,9 +26,10 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 async fn create(app: &App, request: &Incoming) -> Result<Reply, Problem> {
-    let caller = request.caller(&app.authenticator).await?;
+    let usage = request.caller_beside(&app.authenticator, async |user, _| app.uploads.usage(user).await);
+    let (caller, usage) = usage.await?;
     let wish: UploadRequest = request.json()?;
-    let offer = app.uploads.create(caller.user_id(), wish, request.deadline());
+    let offer = app.uploads.create(caller.user_id(), wish, usage, request.deadline());
     let offer = request.in_time(offer).await?;
     let location = format!("/uploads/{}", offer.upload.upload_id);
     Ok(Reply::json(201, offer.document()).header("location", location))

@@ -4,7 +4,8 @@
 //! - The buckets replicate by their rules ([`buckets::Replication`]).
 //! - A topic delivers to the queues of every region whose stack subscribes to it. While the regions do not reach each other, SNS
 //!   tries again.
-//! - A function calls the DynamoDB of another region ([`DynamoDb::reach`](crate::services::dynamodb::DynamoDb::reach)).
+//! - A function calls the DynamoDB and the S3 of another region ([`DynamoDb::reach`](crate::services::dynamodb::DynamoDb::reach),
+//!   [`S3::reach`](crate::services::s3::S3::reach)).
 //! - The keys that seal session payloads are one set, as a secret that Secrets Manager replicates. A change reaches all regions at
 //!   once.
 
@@ -95,12 +96,12 @@ fn replicate(regions: &[Region], shared: &GlobalStack) -> Result<Replication, Re
     Ok(Replication::start(&tables.collect::<Vec<_>>(), &settings)?)
 }
 
-/// Functions may call the DynamoDB of any region.
+/// Functions may call the DynamoDB and the S3 of any region.
 fn reach_each_other(regions: &[Region], tables: &Replication) {
     for here in regions {
-        let others = regions.iter().filter(|other| other.name != here.name);
-        let others = others.map(|other| &other.services.dynamodb);
-        here.services.dynamodb.reach(others, tables.network(), ROUND_TRIP);
+        let others = || regions.iter().filter(|other| other.name != here.name).map(|other| &other.services);
+        here.services.dynamodb.reach(others().map(|other| &other.dynamodb), tables.network(), ROUND_TRIP);
+        here.services.s3.reach(others().map(|other| &other.s3), tables.network(), ROUND_TRIP);
     }
 }
 

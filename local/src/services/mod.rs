@@ -11,6 +11,7 @@
 pub mod access;
 mod call;
 pub mod control;
+mod cross_region;
 pub mod delivery;
 pub mod dynamodb;
 pub mod events;

@@ -44,6 +44,27 @@ pub(crate) fn region_names(list: &str) -> Vec<String> {
     list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
+/// The files buckets of other regions, by `PEER_BUCKETS`: pairs `region=bucket` with commas between them. None in a single region.
+pub fn peer_buckets(env: &Env) -> Result<Vec<(String, String)>, ConfigError> {
+    const PAIRS: &str = "PEER_BUCKETS";
+    let pairs = env.optional(PAIRS).unwrap_or_default().split(',').map(str::trim);
+    let pair = |pair: &str| match pair.split_once('=') {
+        Some((region, bucket)) if !region.is_empty() && !bucket.is_empty() => {
+            Ok((region.to_owned(), bucket.to_owned()))
+        }
+        _ => {
+            let reason = format!("{pair:?} is not of the form region=bucket");
+            Err(ConfigError::Invalid { variable: PAIRS, reason })
+        }
+    };
+    pairs.filter(|pair| !pair.is_empty()).map(pair).collect()
+}
+
+/// The same configuration for clients of another region.
+pub fn sdk_in(sdk: &SdkConfig, region: &str) -> SdkConfig {
+    sdk.clone().into_builder().region(Region::new(region.to_owned())).build()
+}
+
 /// A client of the DynamoDB of `region`, which may be another one. It gives up early: a region that is lost answers nothing at
 /// all, and the caller has somebody else to ask, or a customer to tell.
 pub fn dynamodb_in(sdk: &SdkConfig, region: &str) -> aws_sdk_dynamodb::Client {
@@ -101,6 +122,17 @@ mod tests {
     async fn a_region_is_all_that_a_configuration_needs() {
         let config = sdk_config(&Env::of([("AWS_REGION", "ap-northeast-1")])).await.unwrap();
         assert_eq!(config.region().map(Region::as_ref), Some("ap-northeast-1"));
+    }
+
+    #[test]
+    fn a_peer_bucket_is_named_with_its_region() {
+        let peers = |text| peer_buckets(&Env::of([("PEER_BUCKETS", text)]));
+        let pair = |region: &str, bucket: &str| (region.to_owned(), bucket.to_owned());
+        assert_eq!(peers("").unwrap(), []);
+        assert_eq!(peers("a=x, b=y.z").unwrap(), [pair("a", "x"), pair("b", "y.z")]);
+        for malformed in ["a", "=x", "a=", "a=x,b"] {
+            assert!(peers(malformed).unwrap_err().to_string().contains("PEER_BUCKETS"), "{malformed}");
+        }
     }
 
     #[tokio::test]

@@ -265,10 +265,11 @@ pub const SIGN_IN_ATTEMPTS: Table =
 /// observed-remove set, so that regions that have the same rows have the same cart.
 pub const CARTS: Table = global("CartsTable", "CARTS_TABLE", key("customerId"), &[RowPerRegion]);
 
-/// Uploaded files, and how much of their quota users have taken.
+/// Uploaded files, and how much of their quota users have taken in each region.
 ///
-/// Global, so that a file is found anywhere; the bucket replicates the objects. R2: an upload is completed where it began, and the
-/// quota is counted in one place.
+/// Global, so that a file is found anywhere; the bucket replicates the objects. The home of an upload is the region that announced
+/// it, which has its bytes, and never changes. Other regions complete and delete it by calls of the home's DynamoDB and S3. The usage of a user is a row per region, which changes with that region's uploads in one transaction. The index
+/// `sweep` has the region in its key: each cleans up its own.
 pub const UPLOADS: Table = Table {
     indexes: &[Index {
         name: "sweep",
@@ -286,8 +287,9 @@ pub const PAYMENT_LEDGER: Table =
 
 /// Lists of orders that customers asked for, the parts of their files, and how many each customer has open.
 ///
-/// Global, so that a customer follows and fetches an export anywhere. R2: the region whose queue has the request works on it. Slots
-/// are per region.
+/// Global, so that a customer follows and fetches an export anywhere. The region whose queue has the request is the only one that
+/// writes its rows; it is part of the slot's name. Slots are rows per region, so that a customer whose region is lost asks in another
+/// one. A repeated request in another region sends no message.
 pub const EXPORTS: Table = Table {
     expires: true,
     ..global("ExportsTable", "EXPORTS_TABLE", sorted("exportId", "item"), &[Home, RowPerRegion])

@@ -102,6 +102,12 @@ impl Stage {
         DynamoRows::from_env(self.store.client.clone(), &self.env, self.clock.clone(), ids::random()).unwrap()
     }
 
+    /// The stamps of another region, which has heard of all rows.
+    pub(crate) fn sends_in(&self, region: &str) -> DynamoSends {
+        let env = self.store.env_with(&[("AWS_REGION", region)]);
+        DynamoSends::from_env(self.store.client.clone(), &env, self.clock.clone()).unwrap()
+    }
+
     pub(crate) fn sends(&self) -> DynamoSends {
         DynamoSends::from_env(self.store.client.clone(), &self.env, self.clock.clone()).unwrap()
     }

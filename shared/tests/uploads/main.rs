@@ -4,6 +4,7 @@
 
 mod links;
 mod protocol;
+mod regions;
 mod rows;
 
 use std::time::Duration;
@@ -13,7 +14,7 @@ use sojourn::core::clock::{self, SharedClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
 use sojourn::core::ids::{self, UserId};
-use sojourn::files::uploads::{DynamoUploads, Offer, S3Uploads, UploadLimits, UploadRequest, Uploads};
+use sojourn::files::uploads::{DynamoUploads, Offer, UploadRequest, Uploads, UsageByRegion};
 
 use sojourn_testing::{BUCKET, Files, Fixture, Store};
 
@@ -45,18 +46,11 @@ impl Stage {
     }
 
     fn uploads_with(&self, sdk: &SdkConfig, clock: SharedClock) -> Uploads {
-        Uploads::new(
-            self.rows(),
-            S3Uploads::from_env(sdk, &self.env, clock.clone()).unwrap(),
-            UploadLimits::from_env(&self.env).unwrap(),
-            "local".to_owned(),
-            clock,
-            ids::random(),
-        )
+        Uploads::from_env(self.store.client.clone(), sdk, &self.env, clock, ids::random()).unwrap()
     }
 
     async fn announce(&self, wish: UploadRequest) -> Offer {
-        self.uploads().create(&self.owner, wish, in_a_minute()).await.unwrap()
+        self.uploads().create(&self.owner, wish, UsageByRegion::default(), in_a_minute()).await.unwrap()
     }
 
     /// Puts an object where a client would.

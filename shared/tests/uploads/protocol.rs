@@ -2,7 +2,7 @@
 
 use sojourn::core::ids::UploadId;
 use sojourn::files::uploads::{
-    CompletionRequest, MAX_TRIES, Method, Offer, Rejection, Upload, UploadError, UploadStatus,
+    CompletionRequest, MAX_TRIES, Method, Offer, Rejection, Upload, UploadError, UploadStatus, UsageByRegion,
 };
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Failure, Rule, When};
@@ -200,7 +200,11 @@ async fn an_upload_in_parts_is_ended_when_it_cannot_be_recorded() {
     };
     let failing = Rule::fail(Failure::InternalServerError).service(Service::DynamoDb);
     let rule = stage.store.embedded.faults().add(failing);
-    let failed = stage.uploads().create(&stage.owner, large(), in_a_minute()).await.unwrap_err();
+    let failed = stage
+        .uploads()
+        .create(&stage.owner, large(), UsageByRegion::default(), in_a_minute())
+        .await
+        .unwrap_err();
     assert!(matches!(failed, UploadError::Rows(_)), "{failed}");
     let open = async || {
         let listing = stage.files.client().list_multipart_uploads().bucket(BUCKET).send().await;

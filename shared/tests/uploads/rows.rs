@@ -8,7 +8,7 @@ use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::date_time::rfc3339;
 use sojourn::files::uploads::{
     COMPLETIONS_WRITE, Creation, Ending, LINKS_WRITE, MAX_TRIES, Rejection, SweepShard, Transition, Upload,
-    UploadStatus,
+    UploadStatus, Usage,
 };
 
 use crate::{Stage, wish};
@@ -30,7 +30,7 @@ impl Stage {
     async fn taken(&self) -> (String, String) {
         let get = self.store.client.get_item().table_name("UploadsTable").consistent_read(true);
         let get = get.key("ownerId", AttributeValue::S(self.owner.to_string()));
-        let row = get.key("uploadId", AttributeValue::S("usage".to_owned())).send().await.unwrap();
+        let row = get.key("uploadId", AttributeValue::S("usage#local".to_owned())).send().await.unwrap();
         let row = row.item.unwrap();
         let number = |name: &str| row[name].as_n().unwrap().clone();
         (number("bytes"), number("files"))
@@ -141,8 +141,11 @@ async fn the_quota_counts_bytes_and_files() {
     limits.quota_bytes = 30;
     let new = |upload: &Upload| Upload { upload_id: sojourn::core::ids::random().next(), ..upload.clone() };
     let first = stage.pending().await;
-    assert_eq!(stage.rows().create(&new(&first), &limits).await.unwrap(), Creation::Created);
-    let full = stage.rows().create(&new(&first), &limits).await.unwrap();
+    assert_eq!(
+        stage.rows().create(&new(&first), &limits, Usage::default()).await.unwrap(),
+        Creation::Created
+    );
+    let full = stage.rows().create(&new(&first), &limits, Usage::default()).await.unwrap();
     let Creation::QuotaExceeded(usage) = full else { panic!("{full:?}") };
     assert_eq!((usage.bytes, usage.files), (24, 2));
 
@@ -151,10 +154,10 @@ async fn the_quota_counts_bytes_and_files() {
     let most = AttributeValue::N(sojourn::files::uploads::MAX_FILES.to_string());
     let update = stage.store.client.update_item().table_name("UploadsTable");
     let update = update.key("ownerId", AttributeValue::S(stage.owner.to_string()));
-    let update = update.key("uploadId", AttributeValue::S("usage".to_owned()));
+    let update = update.key("uploadId", AttributeValue::S("usage#local".to_owned()));
     let update = update.update_expression("SET #files = :most").expression_attribute_names("#files", "files");
     update.expression_attribute_values(":most", most).send().await.unwrap();
-    let full = stage.rows().create(&new(&first), &limits).await.unwrap();
+    let full = stage.rows().create(&new(&first), &limits, Usage::default()).await.unwrap();
     assert!(matches!(full, Creation::QuotaExceeded(usage) if usage.files == 10_000), "{full:?}");
 }
 
@@ -168,7 +171,11 @@ async fn a_row_that_was_written_before_is_no_refusal_even_if_it_filled_the_quota
         limits.quota_bytes = room;
         let upload = Upload { upload_id: sojourn::core::ids::random().next(), ..first.clone() };
         for _ in 0..2 {
-            assert_eq!(stage.rows().create(&upload, &limits).await.unwrap(), Creation::Created, "{room}");
+            assert_eq!(
+                stage.rows().create(&upload, &limits, Usage::default()).await.unwrap(),
+                Creation::Created,
+                "{room}"
+            );
         }
         assert_eq!(stage.taken().await.0, taken.to_string(), "taken once");
     }
@@ -180,7 +187,7 @@ async fn a_usage_row_that_cannot_give_an_upload_back_is_an_error_and_no_conflict
     let upload = stage.pending().await;
     let update = stage.store.client.update_item().table_name("UploadsTable");
     let update = update.key("ownerId", AttributeValue::S(stage.owner.to_string()));
-    let update = update.key("uploadId", AttributeValue::S("usage".to_owned()));
+    let update = update.key("uploadId", AttributeValue::S("usage#local".to_owned()));
     let update = update.update_expression("SET #bytes = :less").expression_attribute_names("#bytes", "bytes");
     update.expression_attribute_values(":less", AttributeValue::N("11".to_owned())).send().await.unwrap();
     let now = SystemClock.now();

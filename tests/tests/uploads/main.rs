@@ -5,6 +5,7 @@
 mod crashes;
 mod races;
 mod refusals;
+mod regions;
 
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};

@@ -6,7 +6,6 @@
 
 mod altered;
 mod attributes;
-mod cross_region;
 mod embedded;
 mod endpoint;
 mod engine;
@@ -25,16 +24,21 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
+
 pub use embedded::Embedded;
 pub use tables::TableError;
 
+use super::access::credential;
+use super::call::Hangup;
+use super::cross_region::{CrossRegion, Other, OtherRegions, Router};
 use super::json::{Endpoint, Protocol};
 use super::network::Network;
 use super::pipeline::Controls;
-use super::server::{Server, StartError};
+use super::server::{Body, Handler, Server, StartError};
 use crate::template::arn::Arns;
 use crate::template::model::Table;
-use cross_region::{CrossRegion, Other, OtherRegions, Router};
 use endpoint::{DynamoDbApi, MAX_BODY_BYTES};
 use engine::Engine;
 use remote::Remote;
@@ -82,6 +86,18 @@ pub enum DynamoDbError {
     Start(#[from] StartError),
 }
 
+/// A region's DynamoDB, for the callers of one region.
+struct Visited {
+    endpoint: Arc<Endpoint<DynamoDbApi>>,
+    controls: Controls,
+}
+
+impl Handler for Visited {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Hangup> {
+        self.endpoint.answer_with(&self.controls, request).await
+    }
+}
+
 /// A running DynamoDB. Stops when dropped.
 pub struct DynamoDb {
     // Dropped in this order: no request and no sweep outlives the database's last handle.
@@ -89,7 +105,7 @@ pub struct DynamoDb {
     sweeper: Option<Sweeper>,
     engine: Arc<Engine>,
     endpoint: Arc<Endpoint<DynamoDbApi>>,
-    others: OtherRegions,
+    others: OtherRegions<Visited>,
     folder: Option<PathBuf>,
 }
 
@@ -113,8 +129,13 @@ impl DynamoDb {
         let api = DynamoDbApi { engine: Arc::clone(&engine), arns: arns.clone(), usage };
         let switch = controls.switch.clone();
         let endpoint = Endpoint { api, protocol: Protocol::Json10, max_body_bytes: MAX_BODY_BYTES, controls };
+        let here = endpoint.controls.access.arns.region().to_owned();
         let (endpoint, others) = (Arc::new(endpoint), OtherRegions::default());
-        let router = Router { own: Arc::clone(&endpoint), others: Arc::clone(&others) };
+        let own = Visited { controls: endpoint.controls.clone(), endpoint: Arc::clone(&endpoint) };
+        let meant = |request: &Request<Incoming>| {
+            credential(request.headers()).ok().map(|credential| credential.region.to_owned())
+        };
+        let router = Router { here, own, others: Arc::clone(&others), meant };
         let server = Server::start("DynamoDB", address, router, switch)?;
         let folder = match storage {
             Storage::Folder(folder) => Some(folder.to_owned()),
@@ -135,7 +156,9 @@ impl DynamoDb {
         let others = others.map(|other| {
             let there = &other.endpoint.controls;
             let access = Arc::new(callers.in_region(there.access.arns.clone()));
-            Other { endpoint: Arc::clone(&other.endpoint), controls: Controls { access, ..there.clone() } }
+            let controls = Controls { access, ..there.clone() };
+            let service = Visited { endpoint: Arc::clone(&other.endpoint), controls };
+            Other { region: there.access.arns.region().to_owned(), service }
         });
         let way = CrossRegion { network, round_trip, others: others.collect() };
         if self.others.set(way).is_err() {

@@ -1,5 +1,7 @@
 //! S3 over HTTP: the store's own service, with what the gate decided carried out on its answer.
 
+use std::sync::Arc;
+
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
@@ -17,7 +19,7 @@ use crate::template::arn;
 
 pub(super) struct Endpoint {
     pub(super) service: S3Service,
-    pub(super) cors: Cors,
+    pub(super) cors: Arc<Cors>,
     pub(super) controls: Controls,
 }
 

@@ -8,7 +8,8 @@
 //! 4. Objects may come in parts, from several callers; a copy has the checksum of all of its bytes (see `store`).
 //! 5. A missing object is 404 only for a caller that may list the bucket, and 403 for everybody else, as in the cloud.
 //! 6. A bucket may keep versions of its objects, and copy them to buckets of other regions (see `store::versions`, [`replication`]).
-//! 7. Pages of the origins in a bucket's `CorsConfiguration` may use presigned URLs (see `cors`).
+//! 7. A request that is signed for another region's S3 goes there, if that has joined (see `services::cross_region`).
+//! 8. Pages of the origins in a bucket's `CorsConfiguration` may use presigned URLs (see `cors`).
 //!
 //! Limits: no tagging, lifecycle or encryption; bucket names follow AWS's rules; path-style addressing only
 //! (`force_path_style(true)` in clients, or `AWS_ENDPOINT_URL_S3` with an IP address).
@@ -21,28 +22,44 @@ pub mod replication;
 mod signed;
 mod store;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use s3s::service::S3ServiceBuilder;
 use tempfile::TempDir;
 
 use super::Controls;
+use super::cross_region::{CrossRegion, Other, OtherRegions, Router};
+use super::network::Network;
 use super::server::{Server, StartError};
 use crate::template::model::Bucket;
 use cors::Cors;
+use endpoint::Endpoint;
 use gate::Gate;
 use replication::RegionBuckets;
+use signed::Signed;
 use store::{OpenError, Served, Store};
 
 /// A running S3. Stops when dropped.
-#[derive(Debug)]
 pub struct S3 {
     server: Server,
     store: Arc<Store>,
+    cors: Arc<Cors>,
+    controls: Controls,
+    others: OtherRegions<Endpoint>,
     #[expect(dead_code, reason = "removes the folder when dropped, after the server")]
     temporary: Option<TempDir>,
+}
+
+impl fmt::Debug for S3 {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("S3").field("server", &self.server).finish_non_exhaustive()
+    }
 }
 
 /// Why S3 did not start.
@@ -81,13 +98,37 @@ impl S3 {
             (temporary.path().to_owned(), Some(temporary))
         };
         let store = Store::open(&root, buckets).map_err(|source| S3Error::Folder { path: root, source })?;
-        let store = Arc::new(store);
-        let mut service = S3ServiceBuilder::new(Served(Arc::clone(&store)));
-        service.set_auth(Gate::new(controls.clone()));
-        service.set_access(Gate::new(controls.clone()));
-        let switch = controls.switch.clone();
-        let endpoint = endpoint::Endpoint { service: service.build(), cors: Cors::new(buckets), controls };
-        Ok(Self { server: Server::start("S3", address, endpoint, switch)?, store, temporary })
+        let (store, cors) = (Arc::new(store), Arc::new(Cors::new(buckets)));
+        let (own, others) = (endpoint(&store, &cors, controls.clone()), OtherRegions::default());
+        let here = controls.access.arns.region().to_owned();
+        let meant = |request: &Request<Incoming>| {
+            Signed::of(request.uri(), request.headers()).map(|signed| signed.region().to_owned())
+        };
+        let router = Router { here, own, others: Arc::clone(&others), meant };
+        let server = Server::start("S3", address, router, controls.switch.clone())?;
+        Ok(Self { server, store, cors, controls, others, temporary })
+    }
+
+    /// Answers for `others` from now on, each request after `round_trip`, as far as `network` lets regions reach each other.
+    /// Only the first call counts.
+    pub(crate) fn reach<'a>(
+        &self,
+        others: impl Iterator<Item = &'a Self>,
+        network: Arc<Network>,
+        round_trip: Duration,
+    ) {
+        let callers = &self.controls.access;
+        let others = others.map(|other| {
+            let there = &other.controls;
+            let access = Arc::new(callers.in_region(there.access.arns.clone()));
+            let controls = Controls { access, ..there.clone() };
+            let service = endpoint(&other.store, &other.cors, controls);
+            Other { region: there.access.arns.region().to_owned(), service }
+        });
+        let way = CrossRegion { network, round_trip, others: others.collect() };
+        if self.others.set(way).is_err() {
+            tracing::warn!("a region's S3 has joined others before");
+        }
     }
 
     /// The buckets, for a [`Replication`](replication::Replication).
@@ -99,4 +140,12 @@ impl S3 {
     pub fn endpoint_url(&self) -> String {
         format!("http://{}", self.server.address())
     }
+}
+
+/// A region's S3 under these controls.
+fn endpoint(store: &Arc<Store>, cors: &Arc<Cors>, controls: Controls) -> Endpoint {
+    let mut service = S3ServiceBuilder::new(Served(Arc::clone(store)));
+    service.set_auth(Gate::new(controls.clone()));
+    service.set_access(Gate::new(controls.clone()));
+    Endpoint { service: service.build(), cors: Arc::clone(cors), controls }
 }

@@ -54,6 +54,11 @@ impl Signed {
         })
     }
 
+    /// The region that is meant.
+    pub(super) fn region(&self) -> &str {
+        &self.region
+    }
+
     /// Whether the header is part of what was signed.
     pub(super) fn covers(&self, name: &HeaderName) -> bool {
         self.headers.iter().any(|own| own == name.as_str())

@@ -48,6 +48,13 @@ impl From<SubmitError> for Problem {
                 let detail = "the work is being queued; try again with the same Idempotency-Key";
                 Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN)
             }
+            SubmitError::Elsewhere { region } => {
+                let detail = format!(
+                    "the export was asked for in the region {region}, which has not begun it as far as is known here; \
+                     try again with the same Idempotency-Key, or ask for another export with a new one"
+                );
+                Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN)
+            }
         }
     }
 }

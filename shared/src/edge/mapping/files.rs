@@ -1,5 +1,7 @@
 //! Files, and what users upload.
 
+use std::time::Duration;
+
 use super::TRY_AGAIN;
 use crate::core::problem::{Problem, ProblemType};
 use crate::files::links::FileError;
@@ -16,6 +18,9 @@ const PASSING: &[&str] = &[
     "OperationAborted",
     "ConditionalRequestConflict",
 ];
+
+/// When a client may try again whose file is in a region that does not answer. An outage takes longer than what passes here.
+const HOME_AGAIN: Duration = Duration::from_secs(5);
 
 /// Whether S3's code, or the HTTP status in place of one, is of a failure that passes.
 fn passes(code: &str) -> bool {
@@ -52,7 +57,7 @@ impl From<InvalidDisposition> for Problem {
 /// 404, 409, 422, 503, or as its cause.
 impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
-        let detail = error.to_string();
+        let (detail, causes) = (error.to_string(), chain(&error));
         match error {
             UploadError::Unfit(_) => Self::new(ProblemType::Unprocessable, detail),
             UploadError::QuotaExceeded { used, quota_bytes } => {
@@ -72,6 +77,11 @@ impl From<UploadError> for Problem {
             UploadError::Contended => {
                 Self::new(ProblemType::Unavailable, "too many at once are at this upload; try again")
                     .retry_after(TRY_AGAIN)
+            }
+            UploadError::HomeSilent { region, .. } => {
+                let detail =
+                    format!("the file is in the region {region}, which does not answer; try again later");
+                Self::new(ProblemType::Unavailable, detail).retry_after(HOME_AGAIN).caused_by(causes)
             }
             UploadError::Cursor(error) => error.into(),
             UploadError::Rows(error) => error.into(),

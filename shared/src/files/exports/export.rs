@@ -9,7 +9,8 @@ use crate::commerce::orders::OrderCursor;
 use crate::core::date_time::{as_rfc3339, as_rfc3339_if_any, rfc3339};
 use crate::core::ids::{AttemptId, ExportId, UserId};
 use crate::files::links::disposition::Disposition;
-use crate::files::links::s3::{Download, Presigner};
+use crate::files::links::downloads::Downloads;
+use crate::files::links::s3::Download;
 use crate::files::links::{FileError, MultipartId, SignedUrl};
 
 /// The state of an export.
@@ -200,6 +201,11 @@ impl Export {
         }
     }
 
+    /// The region that works on it: the one whose queue has its message, and whose bucket gets the file.
+    pub fn region(&self) -> &str {
+        self.slot.region()
+    }
+
     /// The export as its customer sees it, without the link to the file.
     pub fn document(&self) -> Value {
         let mut document = json!({
@@ -208,6 +214,7 @@ impl Export {
             "from": rfc3339(self.period.from()),
             "to": rfc3339(self.period.to()),
             "status": self.status.answered(),
+            "region": self.region(),
             "progress": self.progress.percent,
             "rows": self.progress.rows,
             "requestedAt": rfc3339(self.requested_at),
@@ -245,16 +252,17 @@ impl Export {
     }
 
     /// The link to the file, for its customer, if there is a file. It does not outlast the export.
-    pub async fn link(&self, presigner: &Presigner) -> Result<Option<Link>, FileError> {
+    pub async fn link(&self, downloads: &Downloads) -> Result<Option<Link>, FileError> {
         let Some(file) = &self.result else { return Ok(None) };
-        let signer = presigner.signer(Some(self.expiry())).await?;
+        let signer = downloads.signer(Some(self.expiry())).await?;
         let download = Download {
             key: &file.result_key,
             file_name: &self.file_name(),
             content_type: CONTENT_TYPE,
             disposition: Disposition::Attachment,
         };
-        Ok(Some(Link { url: signer.download(download).await?, expires_at: signer.expires_at() }))
+        let url = downloads.link(&signer, self.region(), download).await?;
+        Ok(Some(Link { url, expires_at: signer.expires_at() }))
     }
 
     /// The export as its customer sees it, with the link.

@@ -90,7 +90,8 @@ fn ceiling(at: Timestamp) -> Timestamp {
     at.round(rounding).unwrap_or(at)
 }
 
-/// One of a customer's slots. A customer has [`MAX_OPEN`] slots in a region, a row each. An export takes a free slot in the
+/// One of a customer's slots. A customer has [`MAX_OPEN`] slots in a region, a row each, so that the exports of a lost region keep nobody
+/// from asking in another one. An export takes a free slot in the
 /// transaction that writes it, and gives it back in the transaction that ends it. A slot expires with its export, so an export
 /// that no worker ever ran holds its slot no longer than it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +101,18 @@ pub struct Slot(String);
 impl Slot {
     /// A customer's slots in `region`.
     pub fn all(region: &str) -> impl Iterator<Item = Self> {
-        (0..MAX_OPEN).map(move |number| Self(format!("slot#{region}#{number}")))
+        let prefix = Self::prefix(region);
+        (0..MAX_OPEN).map(move |number| Self(format!("{prefix}{number}")))
+    }
+
+    /// What the texts of all slots of `region` begin with.
+    pub fn prefix(region: &str) -> String {
+        format!("slot#{region}#")
+    }
+
+    /// The region that it is of. The export that takes it is worked on there.
+    pub fn region(&self) -> &str {
+        self.0.split('#').nth(1).unwrap_or_default()
     }
 
     /// The slot as text: the sort key of its row.

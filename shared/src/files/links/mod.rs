@@ -6,6 +6,7 @@
 //!    credentials that signed it have left ([`expiry`]): S3 refuses a link whose credentials have ended.
 //! 3. A download says how its file is called and whether it may be shown ([`disposition`]). All else is saved, not shown:
 //!    a page from the bucket's address must not run.
+//! 4. A file that was written in another region may not have been copied yet: then its link leads there ([`downloads`]).
 //!
 //! Whoever has a link has the file. So a link is [`SignedUrl`], whose `Debug` shows nothing, and belongs in no log.
 //!
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::redacted::Redacted;
 
 pub mod disposition;
+pub mod downloads;
 pub mod expiry;
 pub mod s3;
 

@@ -6,12 +6,15 @@
 use std::time::SystemTime;
 
 use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
+use aws_sdk_s3::types::ChecksumMode;
 use jiff::Timestamp;
 
 use super::disposition::{Disposition, content_disposition};
@@ -39,7 +42,7 @@ impl FileError {
     }
 }
 
-/// Makes links to the objects of the bucket that `FILES_BUCKET` names.
+/// Makes links to the objects of one bucket.
 #[derive(Debug, Clone)]
 pub struct Presigner {
     config: aws_sdk_s3::Config,
@@ -53,6 +56,7 @@ pub struct Presigner {
 pub struct Signer {
     client: Client,
     bucket: String,
+    credentials: Credentials,
     validity: Validity,
 }
 
@@ -83,14 +87,18 @@ pub struct Put<'a> {
 }
 
 impl Presigner {
-    /// Links signed with the credentials of `sdk`.
+    /// Links to the objects of the bucket that `FILES_BUCKET` names.
     pub fn from_env(sdk: &SdkConfig, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        Ok(Self::new(sdk, env, env.required("FILES_BUCKET")?.to_owned(), clock))
+    }
+
+    /// Links to the objects of `bucket`, which is in the region of `sdk`, signed with the credentials of `sdk`.
+    pub fn new(sdk: &SdkConfig, env: &Env, bucket: String, clock: SharedClock) -> Self {
         let config = aws::s3_config(env, sdk)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
-        let bucket = env.required("FILES_BUCKET")?.to_owned();
-        Ok(Self { config, credentials: sdk.credentials_provider(), bucket, clock })
+        Self { config, credentials: sdk.credentials_provider(), bucket, clock }
     }
 
     /// Begins an answer: asks for credentials, and finds out how long links may last. `ends` is when what they lead to
@@ -108,8 +116,17 @@ impl Presigner {
         let expiry = credentials.expiry().and_then(|expiry| Timestamp::try_from(expiry).ok());
         let validity =
             Validity::at(self.clock.now(), expiry.into_iter().chain(ends)).ok_or(FileError::NoTimeLeft)?;
-        let config = self.config.to_builder().credentials_provider(credentials).build();
-        Ok(Signer { client: Client::from_conf(config), bucket: self.bucket.clone(), validity })
+        Ok(self.signer_with(credentials, validity))
+    }
+
+    /// Signs links to this bucket with the credentials of `other`, which end when those of `other` do.
+    pub(super) fn signer_like(&self, other: &Signer) -> Signer {
+        self.signer_with(other.credentials.clone(), other.validity)
+    }
+
+    fn signer_with(&self, credentials: Credentials, validity: Validity) -> Signer {
+        let config = self.config.to_builder().credentials_provider(credentials.clone()).build();
+        Signer { client: Client::from_conf(config), bucket: self.bucket.clone(), credentials, validity }
     }
 }
 
@@ -177,6 +194,21 @@ impl Signer {
             .expires_in(lasts)
             .build()
             .map_err(|error| not_signed(key, error))
+    }
+}
+
+/// What a bucket has under a key; `None` where nothing is.
+pub(in crate::files) async fn head(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+    mode: Option<ChecksumMode>,
+) -> Result<Option<HeadObjectOutput>, FileError> {
+    let request = client.head_object().bucket(bucket).key(key).set_checksum_mode(mode);
+    match Box::pin(request.send()).await {
+        Ok(head) => Ok(Some(head)),
+        Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(None),
+        Err(error) => Err(FileError::new("HeadObject", key, error)),
     }
 }
 

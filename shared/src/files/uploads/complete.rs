@@ -1,7 +1,7 @@
 //! Completing: step 3 of the protocol.
 
 use super::s3::{Assembly, Copied};
-use super::{CompletionRequest, Rejection, Transition, Upload, UploadError, UploadStatus, Uploads};
+use super::{CompletionRequest, Home, Rejection, Transition, Upload, UploadError, UploadStatus, Uploads};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{UploadId, UserId};
 use crate::core::retry::Backoff;
@@ -19,8 +19,17 @@ enum Found {
     Nothing,
 }
 
+/// What became of a completion.
+enum Completion {
+    /// The upload is READY.
+    Ready(Upload),
+    /// The upload is PENDING, and that region is its home. Nothing was changed.
+    Elsewhere(String),
+}
+
 impl Uploads {
-    /// Makes the caller's upload READY if its file is what was announced, and returns it.
+    /// Makes the caller's upload READY if its file is what was announced, and returns it. If this region is not its home, the same
+    /// happens there.
     pub async fn complete(
         &self,
         owner: &UserId,
@@ -28,10 +37,35 @@ impl Uploads {
         sent: &CompletionRequest,
         deadline: Deadline,
     ) -> Result<Upload, UploadError> {
+        let region = match self.own.complete(owner, upload_id, sent, deadline).await? {
+            Completion::Ready(ready) => return Ok(ready),
+            Completion::Elsewhere(region) => region,
+        };
+        let completed = self.peer(&region)?.complete(owner, upload_id, sent, deadline).await;
+        match completed.map_err(|error| error.at_home(&region))? {
+            Completion::Ready(ready) => Ok(ready),
+            // The home of an upload never changes.
+            Completion::Elsewhere(_) => Err(UploadError::Contended),
+        }
+    }
+}
+
+impl Home {
+    /// The completion of an upload whose home this is.
+    async fn complete(
+        &self,
+        owner: &UserId,
+        upload_id: &UploadId,
+        sent: &CompletionRequest,
+        deadline: Deadline,
+    ) -> Result<Completion, UploadError> {
         let mut backoff = Backoff::within(deadline);
         let upload = match self.count_try(owner, upload_id, &mut backoff).await? {
+            Decided::Pending(upload) if upload.region != self.rows.region() => {
+                return Ok(Completion::Elsewhere(upload.region));
+            }
             Decided::Pending(upload) => upload,
-            Decided::Ended(outcome) => return outcome,
+            Decided::Ended(outcome) => return outcome.map(Completion::Ready),
         };
         sent.check(&upload)?;
         if let Some(s3_upload_id) = &upload.s3_upload_id {
@@ -52,9 +86,10 @@ impl Uploads {
             Found::Replaced => Err(UploadError::Contended),
             Found::Nothing => self.not_sent(&upload).await,
         }
+        .map(Completion::Ready)
     }
 
-    /// Step 3.1.
+    /// Step 3.1. A try of an upload of another region is not counted.
     async fn count_try(
         &self,
         owner: &UserId,
@@ -66,11 +101,11 @@ impl Uploads {
                 Transition::Done(upload) => return Ok(Decided::Pending(upload)),
                 Transition::Refused(row) => {
                     return Ok(match decide(row, upload_id) {
-                        // Only a PENDING upload without a try left refuses one.
-                        Decided::Pending(upload) => {
+                        // At its home, only a PENDING upload without a try left refuses one.
+                        Decided::Pending(upload) if upload.region == self.rows.region() => {
                             Decided::Ended(self.reject(&upload, Rejection::TooManyTries, backoff).await)
                         }
-                        ended @ Decided::Ended(_) => ended,
+                        decided => decided,
                     });
                 }
                 Transition::Conflict if backoff.wait().await => {}

@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Creation, Upload, UploadError, UploadRequest, UploadStatus, Uploads, part_size, parts};
+use super::{
+    Creation, MAX_FILES, Upload, UploadError, UploadRequest, UploadStatus, Uploads, Usage, UsageByRegion,
+    part_size, parts,
+};
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::UserId;
@@ -70,18 +73,33 @@ impl Offer {
 }
 
 impl Uploads {
+    /// What the user's uploads take, for [`create`](Self::create). A region alone makes no call: the row that counts them is part of
+    /// the transaction.
+    pub async fn usage(&self, owner: &UserId) -> Result<UsageByRegion, UploadError> {
+        match self.peers[..] {
+            [] => Ok(UsageByRegion::default()),
+            _ => Ok(self.own.rows.usage(owner).await?),
+        }
+    }
+
     /// Announces a file: takes it from the quota, and says how to send it. The row is written last, so that nothing that can
     /// fail happens between the row and the answer.
     pub async fn create(
         &self,
         owner: &UserId,
         request: UploadRequest,
+        usage: UsageByRegion,
         deadline: Deadline,
     ) -> Result<Offer, UploadError> {
         let file = self.limits.admit(request)?;
         let quota_bytes = self.limits.quota_bytes;
         if file.size_bytes > quota_bytes {
             return Err(UploadError::QuotaExceeded { used: None, quota_bytes });
+        }
+        let with_file = usage.elsewhere + Usage { bytes: file.size_bytes, files: 1 };
+        if with_file.bytes > quota_bytes || with_file.files > MAX_FILES {
+            let used = Some(usage.here + usage.elsewhere);
+            return Err(UploadError::QuotaExceeded { used, quota_bytes });
         }
         let mut upload = Upload {
             owner_id: owner.clone(),
@@ -92,20 +110,20 @@ impl Uploads {
             size_bytes: file.size_bytes,
             sha256: file.sha256,
             status: UploadStatus::Pending,
-            region: self.region.clone(),
-            created_at: self.clock.now(),
+            region: self.own.rows.region().to_owned(),
+            created_at: self.own.clock.now(),
             ready_at: None,
             rejection: None,
             s3_upload_id: None,
         };
         if upload.part_size_bytes.is_some() {
-            upload.s3_upload_id = Some(self.files.begin(&upload).await?);
+            upload.s3_upload_id = Some(self.own.files.begin(&upload).await?);
         }
-        match self.offer_and_record(&upload, deadline).await {
+        match self.offer_and_record(&upload, usage.elsewhere, deadline).await {
             Ok((method, expires_at)) => Ok(Offer { upload, method, expires_at }),
             Err(error) => {
                 if upload.s3_upload_id.is_some() {
-                    self.delete_objects(&upload).await;
+                    self.own.delete_objects(&upload).await;
                 }
                 Err(error)
             }
@@ -115,9 +133,10 @@ impl Uploads {
     async fn offer_and_record(
         &self,
         upload: &Upload,
+        elsewhere: Usage,
         deadline: Deadline,
     ) -> Result<(Method, Timestamp), UploadError> {
-        let signer = self.files.signer().await?;
+        let signer = self.own.files.signer().await?;
         let method = match (&upload.s3_upload_id, upload.part_size_bytes) {
             (Some(s3_upload_id), Some(part_size_bytes)) => {
                 let mut links = Vec::new();
@@ -131,11 +150,11 @@ impl Uploads {
         };
         let mut backoff = Backoff::within(deadline);
         loop {
-            match self.rows.create(upload, &self.limits).await? {
+            match self.own.rows.create(upload, &self.limits, elsewhere).await? {
                 Creation::Created => return Ok((method, signer.expires_at())),
-                Creation::QuotaExceeded(used) => {
-                    let quota_bytes = self.limits.quota_bytes;
-                    return Err(UploadError::QuotaExceeded { used: Some(used), quota_bytes });
+                Creation::QuotaExceeded(here) => {
+                    let (used, quota_bytes) = (Some(here + elsewhere), self.limits.quota_bytes);
+                    return Err(UploadError::QuotaExceeded { used, quota_bytes });
                 }
                 Creation::Conflict => telemetry::count(Metric::TransactionConflicts, 1),
             }

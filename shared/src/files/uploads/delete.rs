@@ -1,7 +1,7 @@
 //! Deleting: step 4 of the protocol.
 
 use super::read::visible;
-use super::{Ending, Transition, Upload, UploadError, Uploads};
+use super::{Ending, Home, Transition, Upload, UploadError, Uploads};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{UploadId, UserId};
 use crate::core::retry::Backoff;
@@ -9,17 +9,35 @@ use crate::platform::telemetry::{self, Metric, chain};
 
 impl Uploads {
     /// Deletes the caller's upload, whatever its status. If nothing can write its objects any more, the quota gets it back at
-    /// once; else the clean-up does that later. A deleted upload is not found.
+    /// once; else the clean-up does that later. A deleted upload is not found. If this region is not its home, the same happens
+    /// there.
     pub async fn delete(
         &self,
         owner: &UserId,
         upload_id: &UploadId,
         deadline: Deadline,
     ) -> Result<(), UploadError> {
-        let mut seen = self.rows.read(owner, upload_id).await?;
+        let seen = visible(self.own.rows.read(owner, upload_id).await?, upload_id)?;
+        if seen.region == self.own.rows.region() {
+            return self.own.delete(seen, deadline).await;
+        }
+        let home = self.peer(&seen.region)?;
+        let deleted = async {
+            let at_home = home.rows.read(owner, upload_id).await?;
+            home.delete(visible(at_home, upload_id)?, deadline).await
+        };
+        deleted.await.map_err(|error| error.at_home(&seen.region))
+    }
+}
+
+impl Home {
+    /// The deletion of an upload whose home this is, as it was read.
+    async fn delete(&self, seen: Upload, deadline: Deadline) -> Result<(), UploadError> {
+        let upload_id = seen.upload_id.clone();
+        let mut seen = Some(seen);
         let mut backoff = Backoff::within(deadline);
         loop {
-            let upload = visible(seen, upload_id)?;
+            let upload = visible(seen, &upload_id)?;
             match self.rows.delete(&upload, self.clock.now()).await? {
                 Transition::Done(deleted) => {
                     if self.delete_objects(&deleted).await {

@@ -54,17 +54,38 @@
 //! Two completions at once cannot put different bytes into the final object, since incoming only ever has one content:
 //! a whole file by its signed checksum, a file in parts because the upload in parts ends when it is put together.
 //!
+//! # Regions
+//! An upload has a *home*: the region that announced it, whose bucket has its bytes (`region` in its row). The home never changes, and
+//! only the home's DynamoDB and S3 are written to. A region that is asked to complete or to delete an upload of another region runs
+//! steps 3 and 4 on the home: with a client of the home's DynamoDB and one of its S3. If the home does not answer, the request
+//! is answered 503, and may be repeated. Reads and lists show what this region has heard.
+//!
+//! S3 copies final objects to the other regions ([`downloads`](crate::files::links::downloads) chooses which bucket a link leads
+//! to), and their deletion. It copies no incoming object. Each region cleans up its own uploads: the region is part of [`SweepShard`].
+//!
+//! Usage is counted in a row for each region, which only that region writes. A new upload counts all of them: the own one
+//! by the condition of its transaction, the others as far as they have arrived. So a user who announces files in several
+//! regions within the lag of replication can take the quota once in each.
+//!
 //! # Limits
+//! A region that has not heard of an upload answers 404. A region that is lost takes the uploads that it is the home of with it until
+//! it is back: they can be read, if their files were copied, but neither completed nor deleted, and they count.
 //! [`UploadLimits`] has the settings. Creating has no idempotency key: a repeated request makes another upload, which nobody
 //! finishes and step 5 ends. S3 may need longer than a request has (29 s) to put together or copy several gigabytes: the
 //! request is answered 503. S3 is assumed to continue after its caller hung up, so that a later try finds the result
 //! (step 3.3). This was tried with 100 MB; try larger files with the real S3 before you allow them. A link cannot be withdrawn:
 //! after a deletion it finds no file, but a download that runs continues.
 
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::Client;
+
 use crate::core::clock::SharedClock;
 use crate::core::cursor::InvalidCursor;
+use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{SharedIds, UploadId};
 use crate::files::links::FileError;
+use crate::files::links::downloads::Downloads;
+use crate::platform::aws;
 use crate::platform::dynamo::DynamoError;
 
 pub mod cleanup;
@@ -81,7 +102,7 @@ mod upload;
 
 pub use cleanup::{COMPLETIONS_WRITE, LINKS_WRITE, SWEEP_SHARDS, SweepEntry, SweepShard};
 pub use create::{Method, Offer};
-pub use dynamo::{Creation, DynamoUploads, Ending, Transition, Usage};
+pub use dynamo::{Creation, DynamoUploads, Ending, Transition, Usage, UsageByRegion};
 pub use file::{
     AllowedTypes, ContentType, FileDigest, FileName, InvalidContentType, InvalidDigest, InvalidFileName,
     InvalidTypes, MAX_FILE_NAME_BYTES,
@@ -95,28 +116,68 @@ pub use read::Readable;
 pub use s3::S3Uploads;
 pub use upload::{Rejection, Upload, UploadStatus};
 
+/// A region as the home of uploads: its table and its bucket.
+#[derive(Debug)]
+pub struct Home {
+    /// The region's copy of the table.
+    pub rows: DynamoUploads,
+    /// The region's bucket.
+    pub files: S3Uploads,
+    /// The clock.
+    pub clock: SharedClock,
+}
+
 /// Uploads, for their users.
 #[derive(Debug)]
 pub struct Uploads {
-    rows: DynamoUploads,
-    files: S3Uploads,
+    own: Home,
+    /// The other regions that the table and the bucket replicate to.
+    peers: Vec<Home>,
+    downloads: Downloads,
     limits: UploadLimits,
-    region: String,
-    clock: SharedClock,
     ids: SharedIds,
 }
 
 impl Uploads {
-    /// Uploads recorded in `rows`, in the bucket `files` of `region`.
+    /// New uploads have the home `own`. Those of `peers` are changed there.
     pub fn new(
-        rows: DynamoUploads,
-        files: S3Uploads,
+        own: Home,
+        peers: Vec<Home>,
+        downloads: Downloads,
         limits: UploadLimits,
-        region: String,
-        clock: SharedClock,
         ids: SharedIds,
     ) -> Self {
-        Self { rows, files, limits, region, clock, ids }
+        Self { own, peers, downloads, limits, ids }
+    }
+
+    /// Uploads of the region `AWS_REGION`, whose rows `dynamodb` has, and of the regions of `PEER_BUCKETS`.
+    pub fn from_env(
+        dynamodb: Client,
+        sdk: &SdkConfig,
+        env: &Env,
+        clock: SharedClock,
+        ids: SharedIds,
+    ) -> Result<Self, ConfigError> {
+        let own = Home {
+            rows: DynamoUploads::from_env(dynamodb, env)?,
+            files: S3Uploads::from_env(sdk, env, clock.clone())?,
+            clock: clock.clone(),
+        };
+        let peer = |(region, bucket): (String, String)| {
+            let files = S3Uploads::new(&aws::sdk_in(sdk, &region), env, bucket, clock.clone());
+            let rows = DynamoUploads::in_region(aws::dynamodb_in(sdk, &region), env, region)?;
+            Ok(Home { rows, files, clock: clock.clone() })
+        };
+        let peers = aws::peer_buckets(env)?.into_iter().map(peer).collect::<Result<_, _>>()?;
+        let downloads = Downloads::from_env(sdk, env, clock.clone())?;
+        Ok(Self::new(own, peers, downloads, UploadLimits::from_env(env)?, ids))
+    }
+
+    /// The home of uploads of another region.
+    fn peer(&self, region: &str) -> Result<&Home, UploadError> {
+        let unknown =
+            || UploadError::HomeSilent { region: region.to_owned(), source: "it is no peer".into() };
+        self.peers.iter().find(|home| home.rows.region() == region).ok_or_else(unknown)
     }
 }
 
@@ -149,6 +210,16 @@ pub enum UploadError {
     /// Conflicts with other writes of the same rows lasted until the deadline. 503.
     #[error("conflicts with other writes of the upload lasted until the deadline")]
     Contended,
+    /// The home of the upload does not answer. 503. A call whose answer was lost may have been carried out; repeating the request is
+    /// safe.
+    #[error("the region {region}, which has the file, does not answer")]
+    HomeSilent {
+        /// The home.
+        region: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The cursor is of no page of this list. 400.
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
@@ -158,4 +229,18 @@ pub enum UploadError {
     /// The bucket failed. 503 when it will pass, else 500.
     #[error(transparent)]
     Files(#[from] FileError),
+}
+
+impl UploadError {
+    /// The same error of a call of another region: no answer means that the region does not answer.
+    fn at_home(self, region: &str) -> Self {
+        let region = region.to_owned();
+        match self {
+            Self::Rows(error) if error.code.is_none() => Self::HomeSilent { region, source: Box::new(error) },
+            Self::Files(error @ FileError::Store { code: None, .. }) => {
+                Self::HomeSilent { region, source: Box::new(error) }
+            }
+            other => other,
+        }
+    }
 }

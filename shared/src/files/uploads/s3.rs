@@ -10,7 +10,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::operation::copy_object::CopyObjectOutput;
-use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, MetadataDirective,
 };
@@ -18,8 +18,7 @@ use aws_sdk_s3::types::{
 use super::{CompletionRequest, UnfitParts, Upload};
 use crate::core::clock::SharedClock;
 use crate::core::env::{ConfigError, Env};
-use crate::files::links::disposition::Disposition;
-use crate::files::links::s3::{Download, Presigner, Put, Signer};
+use crate::files::links::s3::{Presigner, Put, Signer, head};
 use crate::files::links::{FileError, MultipartId, SignedUrl};
 use crate::platform::aws;
 
@@ -59,7 +58,7 @@ pub(super) enum Copied {
     Replaced,
 }
 
-/// The bucket that `FILES_BUCKET` names.
+/// The files bucket of one region.
 #[derive(Debug, Clone)]
 pub struct S3Uploads {
     client: Client,
@@ -72,17 +71,22 @@ pub struct S3Uploads {
 impl S3Uploads {
     /// Uploads in the bucket that `FILES_BUCKET` names.
     pub fn from_env(sdk: &SdkConfig, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
+        Ok(Self::new(sdk, env, env.required("FILES_BUCKET")?.to_owned(), clock))
+    }
+
+    /// Uploads in `bucket`, which is in the region of `sdk`.
+    pub fn new(sdk: &SdkConfig, env: &Env, bucket: String, clock: SharedClock) -> Self {
         let timeouts = TimeoutConfig::builder()
             .operation_attempt_timeout(LONG_CALL)
             .operation_timeout(LONG_CALL)
             .build();
         let long_calls = aws::s3_config(env, sdk).timeout_config(timeouts).build();
-        Ok(Self {
+        Self {
             client: aws::s3_client(env, sdk),
             long_calls: Client::from_conf(long_calls),
-            bucket: env.required("FILES_BUCKET")?.to_owned(),
-            presigner: Presigner::from_env(sdk, env, clock)?,
-        })
+            presigner: Presigner::new(sdk, env, bucket.clone(), clock),
+            bucket,
+        }
     }
 
     /// Starts an answer with links. All of them end at the same time.
@@ -135,12 +139,13 @@ impl S3Uploads {
     /// The incoming object, if there is one.
     pub(super) async fn incoming(&self, upload: &Upload) -> Result<Option<Incoming>, FileError> {
         let key = upload.incoming_key();
-        self.head(&key, None).await?.map(|head| incoming_of(&key, head)).transpose()
+        head(&self.client, &self.bucket, &key, None).await?.map(|head| incoming_of(&key, head)).transpose()
     }
 
     /// The checksum of the final object, in base64. `None`: there is no object, or none with a checksum of the whole.
     pub(super) async fn finished(&self, upload: &Upload) -> Result<Option<String>, FileError> {
-        let head = self.head(&upload.final_key(), Some(ChecksumMode::Enabled)).await?;
+        let key = upload.final_key();
+        let head = head(&self.client, &self.bucket, &key, Some(ChecksumMode::Enabled)).await?;
         // A checksum of checksums says nothing about the whole.
         let whole = head.filter(|head| head.checksum_type() != Some(&ChecksumType::Composite));
         Ok(whole.and_then(|head| head.checksum_sha256))
@@ -185,20 +190,6 @@ impl S3Uploads {
         // If one call fails, the others are made all the same.
         let (deleted, and_final) = futures::join!(self.delete(&incoming), self.delete(&finished));
         aborted.and(deleted).and(and_final)
-    }
-
-    /// What is under a key; `None` where nothing is.
-    async fn head(
-        &self,
-        key: &str,
-        mode: Option<ChecksumMode>,
-    ) -> Result<Option<HeadObjectOutput>, FileError> {
-        let request = self.client.head_object().bucket(&self.bucket).key(key).set_checksum_mode(mode);
-        match Box::pin(request.send()).await {
-            Ok(head) => Ok(Some(head)),
-            Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => Ok(None),
-            Err(error) => Err(FileError::new("HeadObject", key, error)),
-        }
     }
 
     async fn delete(&self, key: &str) -> Result<(), FileError> {
@@ -253,21 +244,6 @@ impl Upload {
             sha256_base64: &self.sha256.base64(),
         };
         signer.put(put).await
-    }
-
-    /// A link to read the final object.
-    pub(super) async fn link_to_read(
-        &self,
-        signer: &Signer,
-        disposition: Disposition,
-    ) -> Result<SignedUrl, FileError> {
-        let download = Download {
-            key: &self.final_key(),
-            file_name: self.file_name.as_str(),
-            content_type: self.content_type.as_str(),
-            disposition,
-        };
-        signer.download(download).await
     }
 }
 

@@ -131,7 +131,7 @@ async fn a_quota_that_was_lost_is_not_made_up_and_does_not_hold_the_run_up() {
     let stage = Stage::new();
     let (ann, ben) = (user(), user());
     let (of_ann, of_ben) = (stage.sent(&ann).await, stage.sent(&ben).await);
-    let usage = usage_key(&ann);
+    let usage = usage_key(&ann, "local");
     let lost = stage.store.client.delete_item().table_name("UploadsTable").set_key(Some(usage));
     lost.send().await.unwrap();
     stage.a_day_later();

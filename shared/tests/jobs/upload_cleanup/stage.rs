@@ -15,7 +15,7 @@ use sojourn::core::ids::{self, UserId};
 use sojourn::files::uploads::cleanup::{self, UploadCleanupResult};
 use sojourn::files::uploads::dynamo::{key, usage_key};
 use sojourn::files::uploads::{
-    CompletionRequest, DynamoUploads, S3Uploads, Upload, UploadError, UploadLimits, UploadRequest, Uploads,
+    CompletionRequest, DynamoUploads, S3Uploads, Upload, UploadError, UploadRequest, Uploads, UsageByRegion,
 };
 use sojourn::platform::dynamo::{DynamoError, Guard};
 use sojourn_testing::{BUCKET, Files, Fixture, Store};
@@ -78,9 +78,8 @@ impl Stage {
     }
 
     pub(super) fn uploads(&self) -> Uploads {
-        let rows = self.rows();
-        let limits = UploadLimits::from_env(&self.env).unwrap();
-        Uploads::new(rows, self.bucket(), limits, "local".to_owned(), self.clock.clone(), ids::random())
+        let (client, clock) = (self.store.client.clone(), self.clock.clone());
+        Uploads::from_env(client, &self.files.sdk(), &self.env, clock, ids::random()).unwrap()
     }
 
     /// A file that was announced, and not sent.
@@ -91,7 +90,11 @@ impl Stage {
             size_bytes,
             sha256: TWELVE_BYTES.parse().unwrap(),
         };
-        self.uploads().create(owner, wish, Deadline::after(LONG)).await.unwrap().upload
+        self.uploads()
+            .create(owner, wish, UsageByRegion::default(), Deadline::after(LONG))
+            .await
+            .unwrap()
+            .upload
     }
 
     /// A file that was sent whole, and not completed.
@@ -204,7 +207,7 @@ impl Stage {
     /// What is counted as taken by a user: bytes and files.
     pub(super) async fn taken(&self, owner: &UserId) -> (u64, u64) {
         let row = self.store.client.get_item().table_name("UploadsTable").consistent_read(true);
-        let row = row.set_key(Some(usage_key(owner))).send().await.unwrap().item.unwrap();
+        let row = row.set_key(Some(usage_key(owner, "local"))).send().await.unwrap().item.unwrap();
         let number = |name: &str| row[name].as_n().unwrap().parse().unwrap();
         (number("bytes"), number("files"))
     }

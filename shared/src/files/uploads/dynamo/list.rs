@@ -13,7 +13,7 @@ use crate::platform::dynamo::{DynamoError, Item, text};
 /// Name of the listing in its cursors.
 const LISTING: &str = "uploads";
 
-/// Uploads of one user, without the row that counts them.
+/// Uploads of one user, without the rows that count them.
 const OF_OWNER: &str = "ownerId = :owner AND begins_with(uploadId, :prefix)";
 const PREFIX: &str = "upl_";
 

@@ -1,19 +1,19 @@
-//! Uploads in DynamoDB: a row for each under its owner, and one row that counts what the owner has.
+//! Uploads in DynamoDB: a row for each under its owner, and a row for each region that counts what the owner has there.
 //!
 //! | attribute | |
 //! |---|---|
 //! | `ownerId` | partition key: the user's id |
-//! | `uploadId` | sort key: `upl_…`, or [`USAGE`] |
+//! | `uploadId` | sort key: `upl_…`, or [`USAGE`] and a region |
 //! | `fileName`, `contentType`, `sizeBytes`, `sha256` | what was announced |
 //! | `status`, `createdAt`, `readyAt`, `rejection` | its state |
-//! | `region` | whose bucket has it |
+//! | `region` | its home: whose bucket has it, and who changes the row |
 //! | `s3UploadId`, `partSizeBytes` | if the file comes in parts; the first until it is READY |
 //! | `tries` | how often its completion was tried |
 //! | `sweepShard`, `sweepAt` | key of the index `sweep`: the shard, and when the upload is due for clean-up. A READY upload that is settled has neither |
-//! | `bytes`, `files` | only in the row [`USAGE`]: the sum of all uploads that have a row |
+//! | `bytes`, `files` | only in the rows [`USAGE`]: the sum of the region's uploads that have a row |
 //!
-//! An upload's row is written and removed in one transaction with the row [`USAGE`], so that the sum is always that of
-//! the rows.
+//! An upload's row is written and removed in one transaction with the row [`USAGE`] of its home, so that the sum is always that of
+//! the rows. All of these writes go to the DynamoDB of the home, from any region: no row has two writers.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValue;
@@ -33,21 +33,24 @@ mod due;
 mod list;
 mod quota;
 
-pub use quota::{Creation, Usage};
+pub use quota::{Creation, Usage, UsageByRegion};
 
-/// Sort key of the row that counts what a user has.
-pub const USAGE: &str = "usage";
+/// First part of the sort key of the rows that count what a user has. The region is the second.
+pub const USAGE: &str = "usage#";
 
 const STATUS: &[(&str, &str)] = &[("#status", "status")];
 
 /// The upload has not ended: each end is final.
 const IS_PENDING: &str = "#status = :pending";
 
-/// A client says that the file was sent. The try is counted first, since each one costs calls of S3.
+/// A client says that the file was sent. The try is counted first, since each one costs calls of S3. Only the home counts: another
+/// region learns from the refusal where that is.
 const COUNT_TRY: Change = Change {
     update: "ADD tries :one",
-    condition: Some("#status = :pending AND (attribute_not_exists(tries) OR tries < :most)"),
-    names: STATUS,
+    condition: Some(
+        "#status = :pending AND #region = :region AND (attribute_not_exists(tries) OR tries < :most)",
+    ),
+    names: &[("#status", "status"), ("#region", "region")],
 };
 
 /// The file is what was announced, and S3 knows nothing of its parts any more. The upload is due for clean-up when its
@@ -117,7 +120,17 @@ pub struct DynamoUploads {
 impl DynamoUploads {
     /// Uploads of the region `AWS_REGION`, in the table that `UPLOADS_TABLE` names.
     pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
-        Ok(Self { client, table: tables::UPLOADS.name(env)?, region: aws::region(env)? })
+        Self::in_region(client, env, aws::region(env)?)
+    }
+
+    /// The same of another region, whose DynamoDB `client` calls. A global table has one name.
+    pub fn in_region(client: Client, env: &Env, region: String) -> Result<Self, ConfigError> {
+        Ok(Self { client, table: tables::UPLOADS.name(env)?, region })
+    }
+
+    /// The region whose uploads these are.
+    pub fn region(&self) -> &str {
+        &self.region
     }
 
     /// The owner's upload, whatever its status. Consistent.
@@ -131,9 +144,10 @@ impl DynamoUploads {
         RowRead::new(row, |item| item.map(parse).transpose())
     }
 
-    /// Counts a try to complete an upload that is PENDING and has had fewer than [`MAX_TRIES`].
+    /// Counts a try to complete an upload of this region that is PENDING and has had fewer than [`MAX_TRIES`].
     pub async fn count_try(&self, owner: &UserId, upload_id: &UploadId) -> Result<Transition, DynamoError> {
-        let values = [pending(), (":one", number(1)), (":most", number(MAX_TRIES))];
+        let region = (":region", text(self.region.as_str()));
+        let values = [pending(), region, (":one", number(1)), (":most", number(MAX_TRIES))];
         self.change(&COUNT_TRY, (owner, upload_id), values).await
     }
 
@@ -195,9 +209,9 @@ pub fn key(owner_id: &UserId, upload_id: &UploadId) -> Item {
     row(owner_id, upload_id.as_str())
 }
 
-/// The key of the row that counts what a user has.
-pub fn usage_key(owner_id: &UserId) -> Item {
-    row(owner_id, USAGE)
+/// The key of the row that counts what a user has in `region`.
+pub fn usage_key(owner_id: &UserId, region: &str) -> Item {
+    row(owner_id, &format!("{USAGE}{region}"))
 }
 
 fn row(owner_id: &UserId, name: &str) -> Item {

@@ -1,20 +1,23 @@
 //! Uploads and their share of the quota: both are written and removed in one transaction.
 
+use std::ops::Add;
+
 use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use super::{DynamoUploads, Ending, UploadAction, key, usage_key};
+use super::{DynamoUploads, Ending, USAGE, UploadAction, key, usage_key};
 use crate::core::date_time::rfc3339;
+use crate::core::ids::UserId;
 use crate::files::uploads::{MAX_FILES, SweepShard, Upload, UploadLimits, UploadStatus};
 use crate::platform::dynamo::{Actions, Change, DynamoError, Item, Transaction, number, text};
 
 /// Upload ids are new. A row that is there is the same upload, written by an earlier try whose answer was lost.
 const IS_NEW: &str = "attribute_not_exists(uploadId)";
 
-/// Takes a file from its user's quota, if enough is left. A user's first file creates the row; the caller has checked that it is
-/// not larger than the whole quota.
+/// Takes a file from its user's quota, if enough is left. A user's first file in the region creates the row; the caller has checked
+/// that it is not larger than what other regions leave of the quota.
 const RESERVE: Change = Change {
     update: "ADD #bytes :size, #files :one",
     condition: Some("attribute_not_exists(uploadId) OR (#bytes <= :bytesBefore AND #files <= :filesBefore)"),
@@ -34,8 +37,11 @@ const USAGE_NAMES: &[(&str, &str)] = &[("#bytes", "bytes"), ("#files", "files")]
 /// is too early.
 const IS_DUE_TOMBSTONE: &str = "#status = :deleted AND sweepAt < :before";
 
+/// The rows that count what an owner has.
+const USAGE_OF_OWNER: &str = "ownerId = :owner AND begins_with(uploadId, :usage)";
+
 /// What a user's uploads take together, deleted ones included whose rows are not removed yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub struct Usage {
     /// Bytes, announced or stored.
     pub bytes: u64,
@@ -43,29 +49,88 @@ pub struct Usage {
     pub files: u64,
 }
 
+impl Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { bytes: self.bytes.saturating_add(other.bytes), files: self.files.saturating_add(other.files) }
+    }
+}
+
+/// What a user's uploads take in this region, and in the others as far as this region has heard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UsageByRegion {
+    /// In this region.
+    pub here: Usage,
+    /// In all others together.
+    pub elsewhere: Usage,
+}
+
+/// A row that counts.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageRow {
+    upload_id: String,
+    #[serde(flatten)]
+    usage: Usage,
+}
+
 /// What became of a new row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Creation {
     /// It is written, and taken from the quota.
     Created,
-    /// The quota has no room. This is what the user has. Nothing was written.
+    /// The quota has no room. This is what the user has in this region. Nothing was written.
     QuotaExceeded(Usage),
     /// A conflict with another write of the same user. Nothing was written.
     Conflict,
 }
 
 impl DynamoUploads {
-    /// Writes a new upload and takes it from its user's quota, both or neither.
-    pub async fn create(&self, upload: &Upload, limits: &UploadLimits) -> Result<Creation, DynamoError> {
+    /// What the owner's uploads take, in each region. One query. Consistent for this region.
+    pub async fn usage(&self, owner: &UserId) -> Result<UsageByRegion, DynamoError> {
+        let unreadable = |error| DynamoError::unreadable("read", "a usage row", error);
+        let request = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression(USAGE_OF_OWNER)
+            .expression_attribute_values(":owner", text(owner.as_str()))
+            .expression_attribute_values(":usage", text(USAGE))
+            .consistent_read(true);
+        let answer = Box::pin(request.send())
+            .await
+            .map_err(|error| DynamoError::new("Query", format!("the usage of {owner}"), error))?;
+        let mut usage = UsageByRegion::default();
+        for item in answer.items.unwrap_or_default() {
+            let row: UsageRow = from_item(item).map_err(unreadable)?;
+            match row.upload_id.strip_prefix(USAGE) {
+                Some(region) if region == self.region => usage.here = row.usage,
+                _ => usage.elsewhere = usage.elsewhere + row.usage,
+            }
+        }
+        Ok(usage)
+    }
+
+    /// Writes a new upload and takes it from its user's quota, both or neither. `elsewhere` is what the quota has lost to other
+    /// regions; the caller has checked that it leaves room for the file.
+    pub async fn create(
+        &self,
+        upload: &Upload,
+        limits: &UploadLimits,
+        elsewhere: Usage,
+    ) -> Result<Creation, DynamoError> {
+        let taken = elsewhere + Usage { bytes: upload.size_bytes, files: 1 };
         let values = [
             (":size", number(upload.size_bytes)),
             (":one", number(1)),
-            (":bytesBefore", number(limits.quota_bytes.saturating_sub(upload.size_bytes))),
-            (":filesBefore", number(MAX_FILES - 1)),
+            (":bytesBefore", number(limits.quota_bytes.saturating_sub(taken.bytes))),
+            (":filesBefore", number(MAX_FILES.saturating_sub(taken.files))),
         ];
+        let usage = usage_key(&upload.owner_id, &upload.region);
         let actions = Actions::from([
             (UploadAction::Upload, self.put(upload, limits)?),
-            (UploadAction::Usage, RESERVE.action(&self.table, usage_key(&upload.owner_id), values)?),
+            (UploadAction::Usage, RESERVE.action(&self.table, usage, values)?),
         ]);
         let reasons = match actions.commit(&self.client, upload.upload_id.as_str()).await? {
             Transaction::Committed => return Ok(Creation::Created),
@@ -90,9 +155,10 @@ impl DynamoUploads {
     /// A usage row that is less than the upload alone contradicts the uploads, which no other try changes.
     pub async fn remove(&self, seen: &Upload, due_before: Timestamp) -> Result<Ending, DynamoError> {
         let release = [(":size", number(seen.size_bytes)), (":one", number(1))];
+        let usage = usage_key(&seen.owner_id, &seen.region);
         let actions = Actions::from([
             (UploadAction::Upload, self.delete_tombstone(seen, due_before)?),
-            (UploadAction::Usage, RELEASE.action(&self.table, usage_key(&seen.owner_id), release)?),
+            (UploadAction::Usage, RELEASE.action(&self.table, usage, release)?),
         ]);
         let reasons = match actions.commit(&self.client, seen.upload_id.as_str()).await? {
             Transaction::Committed => return Ok(Ending::Done),
