@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 use sojourn::platform::tables;
 use sojourn_tests::{Answer, Customer, File, TestRegion, TestRegions};
 
+/// The page that samconfig.toml allows.
+const SHOP: &str = "https://shop.example";
+/// Longer than a test.
+const NEVER: Duration = Duration::from_hours(1);
 const MIB: usize = 1024 * 1024;
 /// Names of Taiwan and Tokyo in AWS, and of their buckets on this machine.
 const TAIWAN: &str = "ap-east-2";
@@ -16,6 +20,13 @@ const TOKYO_BUCKET: &str = "sojourn-filesbucket-ap-northeast-1";
 
 async fn three() -> TestRegions {
     TestRegions::start(&["taiwan", "tokyo", "singapore"]).await
+}
+
+/// How long replication takes from now on.
+async fn lag(regions: &TestRegions, lag: Duration) {
+    let lag_ms = lag.as_secs() * 1_000;
+    let body = json!({"minMs": lag_ms, "maxMs": lag_ms});
+    regions.control("POST", "/lag").json(&body).send().await.expect(204);
 }
 
 /// Waits until all rows and all files have arrived everywhere.
@@ -66,6 +77,7 @@ async fn a_file_is_completed_read_and_deleted_in_other_regions_than_its_own() {
     let parts = taiwan.send_parts(&journey, &large).await;
     let (note, journey) = (note.text_of("uploadId"), journey.text_of("uploadId"));
     settle(&regions).await;
+    lag(&regions, NEVER).await;
 
     // Taiwan's bucket is the only one that has them.
     for (region, id, parts, file) in [(tokyo, &note, json!({}), &small), (singapore, &journey, parts, &large)]
@@ -77,6 +89,7 @@ async fn a_file_is_completed_read_and_deleted_in_other_regions_than_its_own() {
     }
     assert_eq!(taiwan.quota_taken(&ann).await.1, 3);
     assert_eq!((tokyo.quota_taken(&ann).await, singapore.quota_taken(&ann).await), ((0, 0), (0, 0)));
+    lag(&regions, Duration::ZERO).await;
     settle(&regions).await;
     let listed = tokyo.call_as(&ann, "GET", "/uploads").send().await.expect(200);
     let items = listed.body["items"].as_array().unwrap();
@@ -165,19 +178,21 @@ async fn a_link_to_another_region_is_not_answered_while_the_two_are_cut_off() {
     let offer = taiwan.announce(&ann, &file).await.expect(201);
     assert_eq!(taiwan.send_whole(&offer, &file.bytes).await.status, 200);
     settle(&regions).await;
+    lag(&regions, NEVER).await;
     let ready = tokyo.complete(&ann, &offer.text_of("uploadId"), &json!({})).await.expect(200);
     let link = ready.text_of("downloadUrl");
     assert!(link.contains(TAIWAN_BUCKET), "{link}");
     // A page gets the headers that its browser asks for from the bucket that answers.
-    let get = || reqwest::Client::new().get(&link).header("origin", super::PAGE);
+    let get = || reqwest::Client::new().get(&link).header("origin", SHOP);
     let answer = get().send().await.unwrap();
-    assert_eq!(answer.headers()["access-control-allow-origin"], super::PAGE);
+    assert_eq!(answer.headers()["access-control-allow-origin"], SHOP);
     assert_eq!(answer.status(), StatusCode::OK);
 
     let cut = json!({"between": ["taiwan", "tokyo"]});
     regions.control("POST", "/partition").json(&cut).send().await.expect(204);
     let lost = tokio::time::timeout(Duration::from_secs(1), get().send());
     assert!(lost.await.is_err(), "it was answered");
+    lag(&regions, Duration::ZERO).await;
     regions.heal().await;
     assert_eq!(get().send().await.unwrap().bytes().await.unwrap(), file.bytes);
     // A signature for one bucket opens no other: the path is signed.
