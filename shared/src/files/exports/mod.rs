@@ -23,10 +23,17 @@
 //! The status goes `QUEUED -> RUNNING -> FINISHING -> READY`, or to `FAILED` from any of the first three. To its customer
 //! `FINISHING` is `RUNNING`. The row expires [`RETENTION`] after the request, or after it became ready.
 //!
+//! # Regions
+//! One region works on an export: the one that took the request. Its slot names that region, the message is in that region's queue,
+//! and the file is in that region's bucket until S3 has copied it. Other regions read the row, and link to whichever bucket
+//! has the file ([`downloads`](crate::files::links::downloads)). A repetition of the request in another region sends no message, since the
+//! lock of a worker there would exclude nobody: it is acknowledged once a worker has begun. An export of a lost region waits for
+//! that region. Its customer can ask for another one elsewhere, where all slots may still be free.
+//!
 //! # Limits
 //! The index that orders are read from follows the table, mostly by milliseconds: an order of the last seconds
 //! before the request may be missing. An order's status is that of the moment it was read. A file has at most
-//! [`MAX_PARTS`] parts, 50 GB at least. A customer has at most [`MAX_OPEN`] exports open. The number of workers that the
+//! [`MAX_PARTS`] parts, 50 GB at least. A customer has at most [`MAX_OPEN`] exports open in a region. The number of workers that the
 //! queue's event source runs at a time bounds the load of all exports together.
 
 use std::time::Duration;

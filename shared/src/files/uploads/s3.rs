@@ -1,7 +1,8 @@
 //! Uploads in S3. Calls, on `incoming/`: `CreateMultipartUpload` and `CompleteMultipartUpload` (both need `s3:PutObject`),
 //! `AbortMultipartUpload`, `HeadObject` and the source of `CopyObject` (`s3:GetObject`), `DeleteObject`; on `uploads/`:
-//! `CopyObject` (`s3:PutObject`), `HeadObject`, `DeleteObject`. Its links need `s3:PutObject` and `s3:GetObject` there.
-//! `s3:ListBucket` makes S3 tell an absent object from one that may not be read.
+//! `CopyObject` (`s3:PutObject`), `HeadObject`, `DeleteObject`. Its links to send a file need `s3:PutObject` on `incoming/`.
+//! `s3:ListBucket` makes S3 tell an absent object from one that may not be read. The bucket may be another region's: of an upload's
+//! home.
 
 use std::time::Duration;
 
