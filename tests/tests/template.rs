@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sojourn::core::env::{Env, Stage};
 use sojourn::platform::tables::{self, Scope};
 use sojourn_local::template::arn;
-use sojourn_local::template::model::{DeleteMarkers, Stack, Statement};
+use sojourn_local::template::model::{DeleteMarkers, Function, Stack, Statement};
 use sojourn_local::template::{self, Context};
 use sojourn_tests::{Options, TestRegion, fresh_key, workspace};
 
@@ -191,9 +191,13 @@ fn files_are_copied_to_the_buckets_of_the_peers_and_the_role_may_do_that_and_no_
     assert!(stack_with(&[("TokenJwks", "{}")]).buckets[0].replication.is_none());
 }
 
+#[expect(clippy::expect_used, reason = "a test stops where it fails")]
+fn function<'a>(stack: &'a Stack, name: &str) -> &'a Function {
+    stack.functions.iter().find(|function| function.name == name).expect("it is in the template")
+}
+
 /// What a function may do with resources whose ARN contains `part`, by AWS's name of the resource.
-fn may(stack: &Stack, function: &str, part: &str) -> BTreeSet<(String, String)> {
-    let function = stack.functions.iter().find(|own| own.name == function).unwrap();
+fn may(stack: &Stack, name: &str, part: &str) -> BTreeSet<(String, String)> {
     let pairs = |statement: &Statement| {
         let resources = statement.resources.clone();
         let pair = move |action: String| {
@@ -201,7 +205,12 @@ fn may(stack: &Stack, function: &str, part: &str) -> BTreeSet<(String, String)> 
         };
         statement.actions.clone().into_iter().flat_map(pair)
     };
-    function.policy.iter().flat_map(pairs).filter(|(resource, _)| resource.contains(part)).collect()
+    function(stack, name)
+        .policy
+        .iter()
+        .flat_map(pairs)
+        .filter(|(resource, _)| resource.contains(part))
+        .collect()
 }
 
 #[test]
@@ -214,14 +223,11 @@ fn uploads_and_exports_reach_the_files_of_peers_with_which_they_share_the_table_
         ("SecondPeerRegion", "singapore"),
     ];
     let stack = stack_with(&[&WITH_GLOBAL_TABLES[..], &peers].concat());
-    let of = |function: &str, part: &str| may(&stack, function, part);
-    let told = |stack: &Stack, function: &str| {
-        let function = stack.functions.iter().find(|own| own.name == function).unwrap();
-        function.environment["PEER_BUCKETS"].clone()
-    };
-    for function in ["api-uploads", "api-exports"] {
-        assert_eq!(told(&stack, function), "tokyo=files-1", "a peer without a bucket is none");
-        assert!(of(function, ":singapore:").is_empty());
+    let of = |name: &str, part: &str| may(&stack, name, part);
+    let told = |stack: &Stack, name: &str| function(stack, name).environment["PEER_BUCKETS"].clone();
+    for name in ["api-uploads", "api-exports"] {
+        assert_eq!(told(&stack, name), "tokyo=files-1", "a peer without a bucket is none");
+        assert!(of(name, ":singapore:").is_empty());
     }
     let pairs = |resource: &str, actions: &[&str]| {
         actions.iter().map(|action| (resource.to_owned(), (*action).to_owned())).collect::<BTreeSet<_>>()
@@ -236,16 +242,16 @@ fn uploads_and_exports_reach_the_files_of_peers_with_which_they_share_the_table_
     objects.extend(pairs("arn:aws:s3:::files-1/uploads/*", &final_objects));
     assert_eq!(of("api-uploads", "files-1"), objects);
     assert_eq!(of("api-exports", "files-1"), pairs("arn:aws:s3:::files-1/exports/*", &["s3:GetObject"]));
-    for function in stack.functions.iter().map(|function| function.name.as_str()) {
-        let reaches = !of(function, "files-1").is_empty();
-        assert_eq!(reaches, ["api-uploads", "api-exports"].contains(&function), "{function}");
+    for name in stack.functions.iter().map(|function| function.name.as_str()) {
+        let reaches = !of(name, "files-1").is_empty();
+        assert_eq!(reaches, ["api-uploads", "api-exports"].contains(&name), "{name}");
     }
 
     // Without shared tables no row tells of another region's file.
     let alone = stack_with(&peers);
-    for function in ["api-uploads", "api-exports"] {
-        assert_eq!(told(&alone, function), "");
-        assert!(may(&alone, function, "files-1").is_empty() && may(&alone, function, ":tokyo:").is_empty());
+    for name in ["api-uploads", "api-exports"] {
+        assert_eq!(told(&alone, name), "");
+        assert!(may(&alone, name, "files-1").is_empty() && may(&alone, name, ":tokyo:").is_empty());
     }
 }
 

@@ -77,13 +77,13 @@ async fn what_others_have_taken_away_is_not_told_as_never_sent() {
     let stage = Stage::new();
     let offer = stage.announce(wish(b"twelve bytes")).await;
     stage.send(&offer, b"twelve bytes").await;
-    let (completed, rival) = complete_around(&stage, &offer, stage.complete(id(&offer))).await;
+    let (completed, rival) = Box::pin(complete_around(&stage, &offer, stage.complete(id(&offer)))).await;
     assert_eq!(completed.unwrap(), rival.unwrap());
     assert_eq!(stage.files.keys().await, [offer.upload.final_key()]);
 
     let offer = stage.announce(wish(b"twelve bytes")).await;
     stage.send(&offer, b"other bytes!").await;
-    let (completed, rival) = complete_around(&stage, &offer, stage.complete(id(&offer))).await;
+    let (completed, rival) = Box::pin(complete_around(&stage, &offer, stage.complete(id(&offer)))).await;
     for rejection in [completed.unwrap_err(), rival.unwrap_err()] {
         assert!(matches!(rejection, UploadError::Rejected(Rejection::WrongChecksum)), "{rejection}");
     }

@@ -39,7 +39,7 @@ impl Downloads {
             client: aws::s3_client(env, sdk),
             bucket: env.required("FILES_BUCKET")?.to_owned(),
             peers: aws::peer_buckets(env)?.into_iter().map(peer).collect(),
-            presigner: Presigner::from_env(sdk, env, clock.clone())?,
+            presigner: Presigner::from_env(sdk, env, clock)?,
         })
     }
 

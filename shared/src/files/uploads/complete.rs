@@ -23,8 +23,8 @@ enum Found {
 enum Completion {
     /// The upload is READY.
     Ready(Upload),
-    /// The upload is PENDING, and that region is its home. Nothing was changed.
-    Elsewhere(String),
+    /// The upload is PENDING, and its home is another region. Nothing was changed.
+    Elsewhere(Upload),
 }
 
 impl Uploads {
@@ -39,9 +39,10 @@ impl Uploads {
     ) -> Result<Upload, UploadError> {
         let region = match self.own.complete(owner, upload_id, sent, deadline).await? {
             Completion::Ready(ready) => return Ok(ready),
-            Completion::Elsewhere(region) => region,
+            Completion::Elsewhere(upload) => upload.region,
         };
-        let completed = self.peer(&region)?.complete(owner, upload_id, sent, deadline).await;
+        let home = self.peer(&region)?;
+        let completed = Box::pin(home.complete(owner, upload_id, sent, deadline)).await;
         match completed.map_err(|error| error.at_home(&region))? {
             Completion::Ready(ready) => Ok(ready),
             // The home of an upload never changes.
@@ -62,7 +63,7 @@ impl Home {
         let mut backoff = Backoff::within(deadline);
         let upload = match self.count_try(owner, upload_id, &mut backoff).await? {
             Decided::Pending(upload) if upload.region != self.rows.region() => {
-                return Ok(Completion::Elsewhere(upload.region));
+                return Ok(Completion::Elsewhere(upload));
             }
             Decided::Pending(upload) => upload,
             Decided::Ended(outcome) => return outcome.map(Completion::Ready),

@@ -26,7 +26,7 @@ impl Uploads {
             let at_home = home.rows.read(owner, upload_id).await?;
             home.delete(visible(at_home, upload_id)?, deadline).await
         };
-        deleted.await.map_err(|error| error.at_home(&seen.region))
+        Box::pin(deleted).await.map_err(|error| error.at_home(&seen.region))
     }
 }
 

@@ -169,7 +169,7 @@ impl Uploads {
             Ok(Home { rows, files, clock: clock.clone() })
         };
         let peers = aws::peer_buckets(env)?.into_iter().map(peer).collect::<Result<_, _>>()?;
-        let downloads = Downloads::from_env(sdk, env, clock.clone())?;
+        let downloads = Downloads::from_env(sdk, env, clock)?;
         Ok(Self::new(own, peers, downloads, UploadLimits::from_env(env)?, ids))
     }
 
