@@ -215,14 +215,6 @@ impl ClaimModel {
         }
         state.overwritten |= !is_ours;
         state.order.version += 1;
-        if outcome == Some(Outcome::Voided) {
-            // The next generation, from the read on.
-            state.order.claim = None;
-            state.order.generation += 1;
-            state.answer_changed |= matches!(state.records[key], Record::Done(_));
-            state.records[key] = Record::Claimed(Claim { attempt: who, lapsed: true });
-            return Phase::Fresh;
-        }
         let Some(outcome) = outcome else {
             let lapsed = Claim { attempt: who, lapsed: true };
             state.order.claim = Some(lapsed);
@@ -236,7 +228,7 @@ impl ClaimModel {
         match outcome {
             Outcome::Captured => state.order.status = Status::Paid,
             Outcome::Declined => state.order.generation += 1,
-            Outcome::Voided => {}
+            Outcome::Voided => state.order.status = Status::Cancelled,
         }
         Phase::Answered(outcome)
     }
@@ -396,6 +388,10 @@ impl Model for ClaimModel {
                 let heard = |phase: &Phase| *phase == Phase::Answered(Outcome::Captured);
                 let captured = state.records.iter().any(told) || state.processes.iter().any(heard);
                 !captured || (state.charges() == 1 && state.order.status == Status::Paid)
+            }),
+            Property::always("an answer that tells of a cancellation is true", |_, state: &State| {
+                let heard = |phase: &Phase| *phase == Phase::Answered(Outcome::Voided);
+                !state.processes.iter().any(heard) || state.order.status == Status::Cancelled
             }),
             Property::always("a recorded answer stays as it is", |_, state: &State| !state.answer_changed),
             Property::always("a zombie records nothing over its successor", |_, state: &State| {

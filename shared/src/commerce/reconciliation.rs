@@ -3,7 +3,7 @@
 //! The stream of the region's own copy of the orders table tells of every change, replicated ones too. Three of them matter:
 //!
 //! 1. *An order that had ended awaits payment again.* Another region wrote the order without knowing that it had ended, and the
-//!    last writer won. The provider says how it ended ([`end_order`]), and that is written again.
+//!    last writer won. The provider says how it ended, and that is written again.
 //! 2. *An order has ended*, or *is another region's than before*: two regions placed it, and one of the two stands. What this
 //!    region has reserved for it is settled ([`Reservations::settle`]).
 //!

@@ -22,7 +22,7 @@
 //! # Several regions
 //! The provider decides how an order ends, not the table. A region's copy of the order may be behind, its conditions exclude
 //! nobody in another region, and the last writer of the row wins. So PAID and CANCELLED are written only after the provider has
-//! said so ([`end_order`]):
+//! said so:
 //!
 //! - All regions go through the keys of an order's generations in the same order. A declined key leads to the next one. The
 //!   first key that was captured or voided is the end of the order. It is the same for everybody, and final.
