@@ -452,6 +452,21 @@ async fn an_order_cancelled_in_one_region_is_not_paid_in_another_that_has_not_se
 }
 
 #[tokio::test]
+async fn a_payment_or_cancellation_that_came_before_its_order_is_tried_again_with_the_same_key() {
+    let (world, ann) = World::with("tea").await;
+    world.regions.cut();
+    let tokyo = world.shop(TOKYO);
+    let paid = order_id(&tokyo.place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
+    let cancelled = order_id(&tokyo.place(&ann, "l", &[("tea", ORDERED)]).await.unwrap());
+    let taiwan = world.shop(TAIWAN);
+    assert_eq!(kind(taiwan.pay(&ann, "p", &paid, "tok_ok").await), ProblemType::NotFound);
+    assert_eq!(kind(taiwan.cancel(&ann, "c", &cancelled).await), ProblemType::NotFound);
+    world.meet().await;
+    assert_eq!(taiwan.pay(&ann, "p", &paid, "tok_ok").await.unwrap().status, 201);
+    assert_eq!(taiwan.cancel(&ann, "c", &cancelled).await.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn units_are_taken_again_when_a_third_region_brings_the_first_order_back() {
     let (mut world, ann) = World::with("tea").await;
     world.regions.cut();

@@ -55,7 +55,8 @@ impl<P: PaymentProvider> Effect for CancelOrder<'_, P> {
         let for_now = |refusal| Ok(Decision::Refuse(Refused::ForNow(refusal)));
         let order = writes.order(&mut rows)?.filter(|order| order.customer_id == *caller.user_id());
         let Some(order) = order else {
-            return for_good(orders::Refusal::NotFound(self.order_id.clone()));
+            // An order of another region may not have been replicated yet.
+            return for_now(orders::Refusal::NotFound(self.order_id.clone()).into());
         };
         if order.status == OrderStatus::Cancelled && self.has_voided.load(Ordering::Relaxed) {
             return Ok(Decision::Commit { outcome: order, actions: Actions::from([]) });

@@ -256,7 +256,7 @@ pub struct CapturedPayment {
 /// Why there is no payment, or why an order was not cancelled because of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PaymentRefusal {
-    /// The order is not the caller's, or does not await payment. Final.
+    /// The order is not the caller's, or is not there yet, or does not await payment. The last of them is final.
     #[error(transparent)]
     Order(#[from] orders::Refusal),
     /// The provider declined. Final.

@@ -78,13 +78,14 @@ impl<P: PaymentProvider> Payments<P> {
                 }
             };
             let order = self.orders.order(&mut rows)?.filter(|order| order.customer_id == *caller.user_id());
-            let order = match order {
-                Some(order) if order.status == OrderStatus::PendingPayment => order,
-                other => {
-                    let refusal = PaymentRefusal::Order(match other {
-                        Some(order) => orders::Refusal::State(order.status),
-                        None => orders::Refusal::NotFound(order_id.clone()),
-                    });
+            // Not final: an order of another region may not have been replicated yet.
+            let order = order.ok_or_else(|| {
+                KeyedRequestError::Refused(orders::Refusal::NotFound(order_id.clone()).into())
+            })?;
+            let order = match order.status {
+                OrderStatus::PendingPayment => order,
+                status => {
+                    let refusal = PaymentRefusal::Order(orders::Refusal::State(status));
                     let reply = answer(Err(&refusal));
                     return self.requests.refuse(request, refusal, &reply, deadline).await;
                 }
