@@ -198,14 +198,14 @@ impl TestRegion {
         }
     }
 
-    /// Makes an order look like one that another region has placed, and that has replaced this region's.
-    pub async fn replace_order(&self, order_id: &str) {
+    /// Makes an order look like one that `placed_in` has placed, and that has replaced another region's.
+    pub async fn replace_order(&self, order_id: &str, placed_in: &str) {
         let update = self.dynamodb().update_item().table_name(tables::ORDERS.logical_id);
         let update = update.key("orderId", AttributeValue::S(order_id.to_owned()));
         let update =
             update.update_expression("SET #region = :other").expression_attribute_names("#region", "region");
         update
-            .expression_attribute_values(":other", AttributeValue::S("elsewhere".to_owned()))
+            .expression_attribute_values(":other", AttributeValue::S(placed_in.to_owned()))
             .send()
             .await
             .unwrap();

@@ -202,13 +202,20 @@ async fn miss_sockets(region: &TestRegion) {
     socket.closed().await;
 }
 
-/// The order is another region's now.
-async fn use_reconciler(region: &TestRegion, replaced: &str) {
-    region.replace_order(replaced).await;
-    let file = workspace().join("events/order-reconciler/order-replaced.json");
-    let event = std::fs::read_to_string(file).unwrap().replace("${ORDER_ID}", replaced);
-    let answer = region.invoke("order-reconciler", &serde_json::from_str(&event).unwrap()).await.expect(200);
-    assert_eq!(answer.body["batchItemFailures"], json!([]));
+/// The order is another region's, then this region's again, and then it has ended.
+async fn use_reconciler(region: &TestRegion, order_id: &str) {
+    let hear = async |file: &str| {
+        let file = workspace().join("events/order-reconciler").join(file);
+        let event = std::fs::read_to_string(file).unwrap().replace("${ORDER_ID}", order_id);
+        let event = serde_json::from_str(&event).unwrap();
+        let answer = region.invoke("order-reconciler", &event).await.expect(200);
+        assert_eq!(answer.body["batchItemFailures"], json!([]));
+    };
+    region.replace_order(order_id, "elsewhere").await;
+    hear("order-replaced.json").await;
+    region.replace_order(order_id, "local").await;
+    hear("order-replaced.json").await;
+    hear("order-reopened.json").await;
 }
 
 /// An asynchronous invocation that fails for good, of each function that has a destination for it.

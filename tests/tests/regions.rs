@@ -230,8 +230,9 @@ async fn a_file_and_its_deletion_arrive_in_every_region_unless_they_are_cut_off(
 
     regions.control("POST", "/heal").send().await.expect(204);
     let path = format!("/uploads/{}", upload.text_of("uploadId"));
-    let there = async || tokyo.call_as(&customer, "GET", &path).send().await.status == 200;
-    until("its row in tokyo", there).await;
+    // Its announcement arrives before its completion.
+    let is_ready = async || tokyo.call_as(&customer, "GET", &path).send().await.body["status"] == "READY";
+    until("its row in tokyo", is_ready).await;
     until("tokyo", async || object(tokyo, &key).await.is_some()).await;
     let copy = object(tokyo, &key).await.unwrap();
     assert_eq!((copy.version_id, copy.e_tag), (source.version_id, source.e_tag));

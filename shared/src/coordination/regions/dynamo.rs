@@ -128,13 +128,13 @@ impl Regions {
         Ok(self.names.iter().map(state).collect())
     }
 
-    /// Whether clients are to be led away from this region. Consistent.
+    /// Whether clients are to be led away from this region. Consistent. Does not wait for a replica that is lost.
     pub async fn is_own_evacuated(&self, deadline: Deadline) -> Result<bool, DynamoError> {
         let table = self.agreement.table.as_str();
         let ask = |client: Client| async move {
             read_rows(&client, vec![RowKey { table, key: key(&self.own) }], deadline).await
         };
-        let mut rows = self.agreement.replicas.ask(ask).await?;
+        let mut rows = self.agreement.replicas.ask_all(ask).await?;
         Ok(rows.take_one(table).is_some_and(|item| item.contains_key("evacuatedMs")))
     }
 

@@ -65,6 +65,18 @@ impl Replicas {
         }
         answer
     }
+
+    /// Asks all replicas at once. Gives the first answer, and the last error if none answers. For reads that must not wait for a
+    /// region that is lost.
+    pub async fn ask_all<T, F>(&self, request: impl Fn(Client) -> F) -> Result<T, DynamoError>
+    where
+        F: Future<Output = Result<T, DynamoError>> + Send,
+    {
+        let asked = std::iter::once(&self.first)
+            .chain(&self.others)
+            .map(|replica| Box::pin(request(replica.clone())));
+        Ok(futures::future::select_ok(asked).await?.0)
+    }
 }
 
 /// One table in one region.
