@@ -234,6 +234,8 @@ impl Client {
             let (region, outcome, asked) = match self.attempt(request, token).await {
                 Ok((region, answer, retry_after)) => match answer.status {
                     429 | 500.. => (region, Outcome::Refused, retry_after),
+                    // The first request with this key, or another payment, is in progress.
+                    409 if retry_after.is_some() => (region, Outcome::Refused, retry_after),
                     _ => {
                         self.journal.attempt(region, Outcome::Answered);
                         if attempts > 1 {
