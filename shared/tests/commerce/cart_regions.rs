@@ -9,13 +9,12 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use sojourn::commerce::carts::{Cart, CartError};
-use sojourn::commerce::orders::UnpaidLimits;
 use sojourn::core::precondition::EntityTag;
 use sojourn::core::problem::ProblemType;
 use sojourn::platform::dynamo::{Item, text};
 use sojourn_local::services::Service;
 use sojourn_local::services::faults::{Effect, Rule};
-use sojourn_testing::{Regions, Store};
+use sojourn_testing::Regions;
 
 use crate::shop::{Answer, Customer, Shop, kind, lines_of, member};
 
@@ -50,10 +49,7 @@ struct World {
 impl World {
     fn open() -> Self {
         let regions = Regions::start(ALL);
-        let ledger = Store::start();
-        let limits = UnpaidLimits { orders: 1_000, units: 100_000 };
-        let shop = |region| Shop::on(regions.store(region).clone(), ledger.clone(), limits);
-        let shops = ALL.map(|region| (region, shop(region))).into();
+        let shops = Shop::in_each(&regions);
         Self { regions, shops }
     }
 

@@ -10,7 +10,7 @@ use futures::stream;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sojourn::commerce::cancellation::Expiration;
-use sojourn::commerce::orders::{Order, OrderStatus, PendingShard, UnpaidLimits};
+use sojourn::commerce::orders::{Order, OrderStatus, PendingShard};
 use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::commerce::reconciliation::Reconciler;
 use sojourn::coordination::idempotency::RETENTION;
@@ -22,7 +22,7 @@ use sojourn::platform::dynamo::text;
 use sojourn::platform::stream::{Change, ChangeKind};
 use sojourn_local::services::dynamodb::streams::Position;
 use sojourn_local::services::faults::{Effect, Rule};
-use sojourn_testing::{Regions, Store};
+use sojourn_testing::Regions;
 
 use crate::shop::{Customer, Shop, is_replay, kind, member, order_id};
 
@@ -67,10 +67,7 @@ struct World {
 impl World {
     fn open() -> Self {
         let regions = Regions::start(ALL);
-        let ledger = Store::start();
-        let limits = UnpaidLimits { orders: 1_000, units: 100_000 };
-        let shop = |region| Shop::on(regions.store(region).clone(), ledger.clone(), limits);
-        let shops = ALL.map(|region| (region, shop(region))).into();
+        let shops = Shop::in_each(&regions);
         Self { regions, shops, heard: ALL.map(|region| (region, Position::TRIM_HORIZON)).into() }
     }
 

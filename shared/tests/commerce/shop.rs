@@ -1,5 +1,6 @@
 //! A shop to test in: the library's adapters wired as the functions wire them, and a clock that stands still.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use sojourn::identity::tokens::TokenVerifier;
 use sojourn::platform::cache::Cache;
 use sojourn::platform::dynamo::{Item, text};
 use sojourn_testing::sign_ins::new_user;
-use sojourn_testing::{Fixture, Store};
+use sojourn_testing::{Fixture, Regions, Store};
 
 /// More than any test needs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -110,6 +111,14 @@ impl Shop {
             ids,
             env,
         }
+    }
+
+    /// A shop in each of these regions, with one payment provider for all.
+    pub(crate) fn in_each(regions: &Regions) -> BTreeMap<&'static str, Self> {
+        let ledger = Store::start();
+        let limits = UnpaidLimits { orders: 1_000, units: 100_000 };
+        let shop = |region| (region, Self::on(regions.store(region).clone(), ledger.clone(), limits));
+        regions.names().map(shop).collect()
     }
 
     /// A new customer, signed in.
