@@ -15,8 +15,7 @@ const FUNCTION: &str = "job-region-watch";
 fn main() -> ExitCode {
     boot::run(FUNCTION, |env| async move {
         let sdk = aws::sdk_config(&env).await?;
-        let clock = clock::system();
-        let app = handler::App { regions: Regions::from_env(&sdk, &env, clock.clone())?, clock };
+        let app = handler::App { regions: Regions::from_env(&sdk, &env, clock::system())? };
         schedule::serve(FUNCTION, app, handler::handle).await
     })
 }

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sojourn::coordination::regions::{
-    Due, EvacuatedBy, LOST_AFTER, RETURNED_AFTER, Regions, RegionsError, due,
-};
-use sojourn::core::clock::{Clock, ManualClock};
+use sojourn::coordination::regions::{EvacuatedBy, LOST_AFTER, RETURNED_AFTER, Regions, RegionsError};
+use sojourn::core::clock::ManualClock;
 use sojourn::core::deadline::Deadline;
 use sojourn::platform::dynamo::{Agreement, Replicas};
 use sojourn_testing::Regions as Stores;
@@ -41,20 +39,10 @@ impl World {
         Regions::new(agreement, own.to_owned(), peers, self.clock.clone())
     }
 
-    /// What the job of a region does in a minute. Tells what it changed.
+    /// The watch of a region. Tells what it changed.
     async fn watch(&self, own: &str) -> Vec<String> {
-        let regions = self.seen_from(own);
-        regions.record_heartbeat().await.unwrap();
-        let states = regions.all(soon()).await.unwrap();
-        let mut changed = Vec::new();
-        for step in due(own, &states, self.clock.now()) {
-            let state = match step {
-                Due::Evacuate(state) => regions.evacuate_lost(state).await,
-                Due::Readmit(state) => regions.readmit_seen(state).await,
-            };
-            changed.extend(state.ok().map(|state| state.region));
-        }
-        changed
+        let watched = self.seen_from(own).watch(soon()).await.unwrap();
+        [watched.evacuated, watched.readmitted].concat()
     }
 
     /// Minutes in which the watches of these regions run.

@@ -12,7 +12,7 @@ use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{EvacuatedBy, Evacuation, Heartbeat, LOST_AFTER, RegionState, RegionsError};
+use super::{Due, EvacuatedBy, Evacuation, Heartbeat, LOST_AFTER, RegionState, RegionsError, Watched, due};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
@@ -92,11 +92,6 @@ impl Regions {
         Ok(Some(Self::new(agreement, aws::region(env)?, aws::peer_regions(env), clock)))
     }
 
-    /// This region.
-    pub fn own(&self) -> &str {
-        &self.own
-    }
-
     /// Records that this region works.
     pub async fn record_heartbeat(&self) -> Result<(), DynamoError> {
         let now = self.clock.now();
@@ -106,6 +101,31 @@ impl Regions {
             self.update(&self.own, &BEGIN, [(":now", millis(now))]).await?;
         }
         Ok(())
+    }
+
+    /// Records a heartbeat, and evacuates and readmits what is due.
+    pub async fn watch(&self, deadline: Deadline) -> Result<Watched, RegionsError> {
+        self.record_heartbeat().await?;
+        let states = self.all(deadline).await?;
+        let (mut evacuated, mut readmitted) = (Vec::new(), Vec::new());
+        for step in due(&self.own, &states, self.clock.now()) {
+            let (region, changed, list) = match step {
+                Due::Evacuate(state) => (&state.region, self.evacuate_lost(state).await, &mut evacuated),
+                Due::Readmit(state) => (&state.region, self.readmit_seen(state).await, &mut readmitted),
+            };
+            match changed {
+                Ok(_) => {
+                    tracing::warn!(region, ?step, "the watch has changed a region");
+                    list.push(region.clone());
+                }
+                // The region has had a heartbeat, or another watch was faster.
+                Err(RegionsError::Changed) => tracing::info!(region, "the region has changed meanwhile"),
+                Err(error) => return Err(error),
+            }
+        }
+        let before = states.iter().filter(|state| state.evacuation.is_some()).count();
+        let number_evacuated = before + evacuated.len() - readmitted.len();
+        Ok(Watched { evacuated, readmitted, number_evacuated })
     }
 
     /// All regions, this one first. Consistent.

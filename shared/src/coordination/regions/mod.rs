@@ -98,6 +98,17 @@ pub enum Due<'a> {
     Readmit(&'a RegionState),
 }
 
+/// What a watch did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// The regions that it evacuated.
+    pub evacuated: Vec<String>,
+    /// The regions that it readmitted.
+    pub readmitted: Vec<String>,
+    /// How many are evacuated now.
+    pub number_evacuated: usize,
+}
+
 /// Why a region was not evacuated or readmitted.
 #[derive(Debug, thiserror::Error)]
 pub enum RegionsError {
