@@ -156,6 +156,7 @@ async fn records_are_handed_over_in_lambdas_event() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_fails_comes_again_before_anything_behind_it() {
+    const FAILED_TRIES: usize = 4;
     let topic = Topic::create();
     for number in 0..25 {
         topic.send(0, &number.to_string()).await;
@@ -166,15 +167,24 @@ async fn a_batch_that_fails_comes_again_before_anything_behind_it() {
         1 => Reply::Now(Outcome::TimedOut),
         2 => Reply::Now(Outcome::Throttled),
         3 => Reply::Now(Outcome::FunctionError { payload: "{}".into() }),
-        _ => answered(&json!({"batchItemFailures": [{"itemIdentifier": "read by nobody"}]})),
+        FAILED_TRIES.. => answered(&json!({"batchItemFailures": [{"itemIdentifier": "read by nobody"}]})),
     });
     let running = Running::start(topic.source(), script);
     running.until("all", |running| running.values().contains(&"24".to_owned())).await;
-    let batches: Vec<Vec<String>> = running.script.events("worker").iter().map(values).collect();
-    assert!(batches[0].len() <= 10, "{batches:?}");
-    assert!(batches[..5].iter().all(|batch| *batch == batches[0]), "{batches:?}");
-    let handled: Vec<String> = batches[4..].concat();
-    assert_eq!(handled, (0..25).map(|number: i32| number.to_string()).collect::<Vec<_>>());
+    let events = running.script.events("worker");
+    let batches = events.iter().map(|event| values(event).iter().map(|value| value.parse().unwrap()).collect());
+    let batches: Vec<Vec<usize>> = batches.collect();
+    // A poller that joins the group may take the partition and deliver a batch once more. None may skip a record.
+    let mut handled = 0;
+    for (try_number, batch) in batches.iter().enumerate() {
+        assert!(batch.len() <= 10, "{batches:?}");
+        assert!(batch.windows(2).all(|pair| pair[1] == pair[0] + 1), "{batches:?}");
+        assert!(batch[0] <= handled, "{batches:?}");
+        if try_number >= FAILED_TRIES {
+            handled = handled.max(batch[batch.len() - 1] + 1);
+        }
+    }
+    assert_eq!(handled, 25, "{batches:?}");
     running.stop().await;
 }
 
