@@ -10,6 +10,7 @@ use sojourn::identity::sessions::SessionStore;
 use sojourn::identity::sign_in::SessionStarter;
 use sojourn::identity::tokens::TokenSigner;
 use sojourn::identity::users::User;
+use sojourn::platform::aws;
 
 use crate::sign_ins::{new_user, revoke};
 use crate::{Store, TestKey, jwks, sealing_key, sealing_keys};
@@ -70,7 +71,7 @@ impl Fixture {
             sealing_keys: sealing_keys(&[sealing_key("test")]),
             clock,
             ids: self.ids.clone(),
-            region: self.store.region().to_owned(),
+            region: aws::region(&self.env).unwrap(),
             idle_timeout: "24".parse().unwrap(),
         }
     }

@@ -172,7 +172,8 @@ async fn a_batch_that_fails_comes_again_before_anything_behind_it() {
     let running = Running::start(topic.source(), script);
     running.until("all", |running| running.values().contains(&"24".to_owned())).await;
     let events = running.script.events("worker");
-    let batches = events.iter().map(|event| values(event).iter().map(|value| value.parse().unwrap()).collect());
+    let batches =
+        events.iter().map(|event| values(event).iter().map(|value| value.parse().unwrap()).collect());
     let batches: Vec<Vec<usize>> = batches.collect();
     // A poller that joins the group may take the partition and deliver a batch once more. None may skip a record.
     let mut handled = 0;

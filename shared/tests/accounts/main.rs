@@ -4,6 +4,7 @@
 
 mod hashes;
 mod preferences;
+mod region_schedules;
 mod regions;
 mod renewal;
 mod revocation;

@@ -1,5 +1,6 @@
 //! Everything that accounts and their sessions take, on the embedded DynamoDB, with a clock that is set by hand.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use sojourn::identity::users::{
 };
 use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Rule, RuleId, When};
-use sojourn_testing::{Fixture, Store};
+use sojourn_testing::{Fixture, Regions, Store};
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 /// Many at once share the machine's cores.
@@ -57,19 +58,34 @@ pub(crate) fn regions() -> [Stage; 2] {
         [("AWS_REGION", region), ("PEER_REGIONS", peer)]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
     };
-    let one = Fixture::start_with(place(taiwan, tokyo));
-    let mut other = Fixture::start_with(place(tokyo, taiwan));
-    other.clock = one.clock.clone();
-    let verifier = TokenVerifier::from_env(&one.env, one.clock.clone()).unwrap();
-    let starter = one.session_starter(one.clock.clone());
-    let others = SessionStarter {
-        signer: starter.signer.clone(),
-        sealing_keys: starter.sealing_keys.clone(),
-        region: tokyo.to_owned(),
-        ..other.session_starter(other.clock.clone())
+    let fixtures =
+        [(taiwan, tokyo), (tokyo, taiwan)].map(|(one, other)| Fixture::start_with(place(one, other)));
+    let mut stages = with_one_clock_and_key(fixtures);
+    [stages.next().unwrap(), stages.next().unwrap()]
+}
+
+/// A stage in each of these regions, with the same keys and one clock.
+pub(crate) fn of_regions(regions: &Regions) -> BTreeMap<&'static str, Stage> {
+    let fixtures = regions.names().map(|name| Fixture::on(regions.store(name).clone(), []));
+    regions.names().zip(with_one_clock_and_key(fixtures)).collect()
+}
+
+fn with_one_clock_and_key(fixtures: impl IntoIterator<Item = Fixture>) -> impl Iterator<Item = Stage> {
+    let mut fixtures = fixtures.into_iter();
+    let first = fixtures.next().unwrap();
+    let verifier = TokenVerifier::from_env(&first.env, first.clock.clone()).unwrap();
+    let starter = first.session_starter(first.clock.clone());
+    let (clock, signer, keys) = (first.clock.clone(), starter.signer.clone(), starter.sealing_keys.clone());
+    let others = {
+        let verifier = verifier.clone();
+        fixtures.map(move |mut fixture| {
+            fixture.clock = clock.clone();
+            let own = fixture.session_starter(clock.clone());
+            let starter = SessionStarter { signer: signer.clone(), sealing_keys: keys.clone(), ..own };
+            stage_of(fixture, starter, verifier.clone())
+        })
     };
-    let starter = SessionStarter { region: taiwan.to_owned(), ..starter };
-    [stage_of(one, starter, verifier.clone()), stage_of(other, others, verifier)]
+    std::iter::once(stage_of(first, starter, verifier)).chain(others)
 }
 
 fn stage_of(fixture: Fixture, starter: SessionStarter, verifier: TokenVerifier) -> Stage {
