@@ -55,9 +55,9 @@ pub use pay::Payments;
 
 /// How long the provider may take. Card networks answer in one or two seconds.
 pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an attempt holds its claim: the provider's time, and as much again to record the outcome. A longer one
-/// would make clients wait for longer after a crash; a shorter one would only make attempts ask the provider twice.
-pub const CLAIM_LIFETIME: Duration = Duration::from_secs(10);
+/// How long an attempt holds its claim: as long as the provider may take. The claim keeps attempts from asking the provider
+/// twice, which is safe but useless. A longer claim makes clients wait longer after a crash.
+pub const CLAIM_LIFETIME: Duration = PROVIDER_TIMEOUT;
 
 /// Most declined payments that a region's copy of an order may be behind. Customers give up much sooner.
 const GENERATIONS_AHEAD: usize = 100;
