@@ -64,16 +64,19 @@ impl<P: PaymentProvider> Effect for CancelOrder<'_, P> {
         if order.status != OrderStatus::PendingPayment {
             return for_good(orders::Refusal::State(order.status));
         }
-        let reason = match self.cancellations.void(&order, CancelReason::Customer, now, self.deadline).await?
+        // Once the key is voided no payment can be captured, so a claim of another request is written over.
+        if !self.has_voided.load(Ordering::Relaxed)
+            && let Some(retry_after) = order.payment_in_progress(now)
         {
+            return for_now(PaymentRefusal::InProgress { retry_after });
+        }
+        let voiding = self.cancellations.void(&order, CancelReason::Customer, now, self.deadline).await?;
+        let reason = match voiding {
             Voiding::Voided { reason } => {
                 self.has_voided.store(true, Ordering::Relaxed);
                 reason
             }
             Voiding::OrderChanged => return Ok(Decision::ReadAgain),
-            Voiding::PaymentInProgress { retry_after } => {
-                return for_now(PaymentRefusal::InProgress { retry_after });
-            }
             Voiding::Unknown => return for_now(PaymentRefusal::ProviderUnavailable),
         };
         let (cancelled, actions) = writes.cancelled(&order, reason, now)?;

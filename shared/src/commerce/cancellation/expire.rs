@@ -69,12 +69,13 @@ impl<P: PaymentProvider> Cancellations<P> {
             return self.settle(&order, deadline).await.map(Some);
         }
         let now = self.clock.now();
+        if order.payment_in_progress(now).is_some() {
+            return Ok(Some(Expiration::PaymentUnsettled));
+        }
         let reason = match self.void(&order, CancelReason::Unpaid, now, deadline).await? {
             Voiding::Voided { reason } => reason,
             Voiding::OrderChanged => return Ok(None),
-            Voiding::PaymentInProgress { .. } | Voiding::Unknown => {
-                return Ok(Some(Expiration::PaymentUnsettled));
-            }
+            Voiding::Unknown => return Ok(Some(Expiration::PaymentUnsettled)),
         };
         let (_, mut actions) = self.writes.cancelled(&order, reason, now)?;
         actions.extend(guard.map(|Guard(check)| (OrderAction::Guard, check.clone())));

@@ -2,8 +2,9 @@
 //!
 //! 1. The customer cancels it ([`CancelOrder`]), or the clean-up job does ([`cleanup`]).
 //! 2. The provider voids the order's payment key first, whether or not the order shows a payment. That decides: the order is
-//!    cancelled from then on. If the provider has captured a payment, the order becomes paid instead. While a payment is in
-//!    progress, nothing is cancelled.
+//!    cancelled from then on. If the provider has captured a payment, the order becomes paid instead. A cancellation
+//!    that finds a payment in progress is refused. A payment that begins after the void captures nothing, and the
+//!    cancellation writes over its claim.
 //! 3. One transaction ends the order, takes it from the count of unpaid ones and gives the stock back, on the condition that
 //!    the order and its reservation are as they were read.
 //! 4. A region that cancels another region's order writes the order and its event only. The other region gives its units back

@@ -1,13 +1,10 @@
 //! Before an order may end unpaid: the provider voids its payment key.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use super::Cancellations;
 use crate::commerce::orders::{CancelReason, Order};
 use crate::commerce::payments::{OrderEnd, PaymentProvider, end_order};
-use crate::coordination::idempotency::time_left;
 use crate::core::deadline::Deadline;
 use crate::platform::dynamo::{DynamoError, Transaction};
 use crate::platform::telemetry::{self, Metric};
@@ -23,11 +20,6 @@ pub(super) enum Voiding {
     /// The order is not as it was read: a payment turned out to be captured and the order was paid, or somebody else
     /// wrote it.
     OrderChanged,
-    /// Not now: a payment is in progress.
-    PaymentInProgress {
-        /// When its claim lapses.
-        retry_after: Duration,
-    },
     /// Nobody can tell: the provider does not answer.
     Unknown,
 }
@@ -44,9 +36,6 @@ impl<P: PaymentProvider> Cancellations<P> {
         now: Timestamp,
         deadline: Deadline,
     ) -> Result<Voiding, DynamoError> {
-        if let Some(payment) = order.payment.as_ref().filter(|payment| payment.claim_until > now) {
-            return Ok(Voiding::PaymentInProgress { retry_after: time_left(payment.claim_until, now) });
-        }
         let order_id = &order.order_id;
         match end_order(&self.provider, order, reason, deadline).await {
             Ok(OrderEnd::Cancelled(reason)) => Ok(Voiding::Voided { reason }),

@@ -23,12 +23,14 @@
 //! Limits: [`MAX_LINES`](crate::commerce::carts::MAX_LINES) lines, [`MAX_QUANTITY`](crate::commerce::carts::MAX_QUANTITY) units a line, one
 //! currency an order.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::commerce::carts::{Quantity, UnfitLines};
-use crate::coordination::idempotency::KeyedRequest;
+use crate::coordination::idempotency::{KeyedRequest, time_left};
 use crate::core::cursor::InvalidCursor;
 use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::ids::{self, AttemptId, EventId, OrderId, PaymentId, ProductId, UserId};
@@ -160,6 +162,12 @@ pub struct TooManyUnpaid {
 }
 
 impl Order {
+    /// How long the claim of a payment in progress still holds. None if no payment is in progress.
+    pub fn payment_in_progress(&self, now: Timestamp) -> Option<Duration> {
+        let payment = self.payment.as_ref().filter(|payment| payment.claim_until > now)?;
+        Some(time_left(payment.claim_until, now))
+    }
+
     /// The order as its customer sees it.
     pub fn document(&self) -> Value {
         json!({

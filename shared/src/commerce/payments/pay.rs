@@ -15,7 +15,7 @@ use super::{
 use crate::commerce::orders::dynamo::OrderWrites;
 use crate::commerce::orders::{self, OrderStatus};
 use crate::coordination::idempotency::dynamo::{KeyedRequests, Opening};
-use crate::coordination::idempotency::{KeyedRequest, KeyedRequestError, Settlement, time_left};
+use crate::coordination::idempotency::{KeyedRequest, KeyedRequestError, Settlement};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{OrderId, SharedIds};
@@ -91,8 +91,7 @@ impl<P: PaymentProvider> Payments<P> {
                 }
             };
             let now = self.clock.now();
-            if let Some(rival) = order.payment.as_ref().filter(|payment| payment.claim_until > now) {
-                let retry_after = time_left(rival.claim_until, now);
+            if let Some(retry_after) = order.payment_in_progress(now) {
                 return Err(KeyedRequestError::Refused(PaymentRefusal::InProgress { retry_after }));
             }
             match self.claim(request, &order, now).await? {
