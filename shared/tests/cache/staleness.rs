@@ -143,10 +143,8 @@ async fn a_value_past_its_freshness_is_served_while_one_loads_and_if_the_load_fa
     stage.truth.write("tea", "black");
     stage.manual.advance(Item::TERMS.fresh + Duration::from_secs(1));
     let failing = async {
-        // The lease is taken: the other one has nobody to wait for.
-        let began = std::time::Instant::now();
+        // The lease is taken. A reader that waited for the lease to lapse would load the other value.
         assert_eq!(stage.text(&other, "tea").await, "green");
-        assert!(began.elapsed() < Duration::from_millis(400), "it waited");
         Err::<Loaded<Item>, _>(Down)
     };
     assert_eq!(cache.read_through("tea", failing).await.unwrap().unwrap().text, "green");
