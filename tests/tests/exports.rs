@@ -347,7 +347,7 @@ async fn an_export_that_fails_every_time_is_given_up_and_says_so() {
     }
     let failed = region.ended_export(&buyer.customer, &id).await;
     assert_eq!(failed.body["status"], "FAILED");
-    assert_eq!(failed.text_of("failure"), "the export failed too often; ask for it again");
+    assert_eq!(failed.text_of("failure"), "the export failed too often; request it again");
     assert!(failed.body.get("downloadUrl").is_none());
     // It can be asked for again.
     region.lift(rule).await;

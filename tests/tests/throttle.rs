@@ -33,8 +33,8 @@ async fn after_five_wrong_passwords_the_right_one_has_to_wait_too() {
     // Who was signed in stays so.
     region.call_as(&ann, "GET", "/orders").send().await.expect(200);
 
-    let log = region.log_with("too many passwords were wrong").await;
-    let line = log.lines().find(|line| line.contains("too many passwords were wrong")).unwrap_or_default();
+    let log = region.log_with("too many wrong passwords").await;
+    let line = log.lines().find(|line| line.contains("too many wrong passwords")).unwrap_or_default();
     let line: Value = serde_json::from_str(line).unwrap_or_default();
     assert_eq!((&line["limit"], &line["address"]), (&json!("account"), &json!("127.0.0.1")), "{log}");
     assert!(!log.to_lowercase().contains(&ann.email), "no line names the account");
@@ -173,7 +173,7 @@ async fn behind_the_proxy_limits_count_for_the_client_and_nobody_else_chooses_an
     for client in ["198.51.100.4", "198.51.100.5"] {
         sign_up("not the secret", client, "dave2").await.expect_problem(429, "too-many-requests");
     }
-    let log = region.log_with("too many accounts were opened from this network").await;
+    let log = region.log_with("too many sign-ups from this network").await;
     assert!(log.contains("198.51.100.1") && !log.contains("198.51.100.4"), "{log}");
     assert!(!log.contains(SECRET));
 }

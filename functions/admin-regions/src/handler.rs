@@ -54,7 +54,7 @@ pub(crate) enum CommandError {
     SingleRegion,
     #[error(transparent)]
     Regions(#[from] RegionsError),
-    #[error("this took too long; look at the regions, and try again")]
+    #[error("the request timed out; check the regions, and retry")]
     TooLate(#[from] DeadlineExceeded),
 }
 

@@ -47,9 +47,9 @@ pub(crate) enum CommandError {
     UnknownEmail(Email),
     #[error("there is no account {0}")]
     UnknownUser(UserId),
-    #[error("the account could not be changed; try again: {0}")]
+    #[error("the account could not be changed; retry: {0}")]
     Store(#[from] UserError),
-    #[error("this took too long; try again")]
+    #[error("the request timed out; retry")]
     TooLate(#[from] DeadlineExceeded),
 }
 

@@ -43,7 +43,7 @@ pub(crate) async fn sign_up(app: &App, request: &Incoming) -> Result<Reply, Prob
             json!({ "userId": user.id, "email": user.email, "createdAt": rfc3339(user.created_at) }),
         )),
         SignUp::EmailTaken => {
-            Err(Problem::new(ProblemType::EmailTaken, "there is an account with this e-mail address"))
+            Err(Problem::new(ProblemType::EmailTaken, "the e-mail address already has an account"))
         }
         SignUp::CommonPassword => Err(common_password()),
     }
@@ -68,7 +68,7 @@ pub(crate) async fn change_password(app: &App, request: &Incoming) -> Result<Rep
     match request.in_time(work).await? {
         PasswordChange::Changed => Ok(Reply::empty(204)),
         PasswordChange::Refused => {
-            Err(Problem::new(ProblemType::WrongCredentials, "the current password is another one"))
+            Err(Problem::new(ProblemType::WrongCredentials, "the current password is wrong"))
         }
         PasswordChange::Throttled(refusal) => Err(refusal.into()),
         PasswordChange::CommonPassword => Err(common_password()),

@@ -41,7 +41,7 @@ pub(crate) async fn sign_in(app: &App, request: &Incoming) -> Result<Reply, Prob
         Authentication::Refused => {
             return Err(Problem::new(
                 ProblemType::WrongCredentials,
-                "there is no account with this e-mail address and password",
+                "the e-mail address or the password is wrong",
             ));
         }
         Authentication::Throttled(refusal) => return Err(refusal.into()),

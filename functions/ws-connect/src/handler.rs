@@ -26,14 +26,14 @@ pub(crate) struct App {
 pub(crate) async fn handle(app: Arc<App>, incoming: Incoming) -> Result<Reply, Problem> {
     let origin = incoming.header("origin")?;
     if !app.origins.allow(origin) {
-        let detail = format!("pages of {} may not connect", origin.unwrap_or_default());
+        let detail = format!("the origin {} may not open sockets", origin.unwrap_or_default());
         return Err(Problem::new(ProblemType::OriginNotAllowed, detail));
     }
     let offered = incoming.header_lines("sec-websocket-protocol");
     let credentials = Credentials::of(&offered, incoming.header("authorization")?)?;
     let credential = app.verifier.verify(credentials.token).map_err(|reason| {
         tracing::info!(%reason, "access token refused");
-        Problem::new(ProblemType::Unauthenticated, "the access token is not valid, or no longer")
+        Problem::new(ProblemType::Unauthenticated, "the access token is invalid or has expired")
     })?;
     let (key, region, endpoint) = (incoming.connection().clone(), app.region.clone(), app.endpoint.clone());
     let connection = Connection::opened_by(&credential, key, region, endpoint, app.clock.now());

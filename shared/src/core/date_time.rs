@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 /// Text that is no date-time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a date-time is written as RFC 3339 has it, such as 2026-11-20T09:30:00Z")]
+#[error("a date-time has the form of RFC 3339, such as 2026-11-20T09:30:00Z")]
 pub struct InvalidDateTime;
 
 /// RFC 3339 in UTC with milliseconds and fixed width (`2026-11-20T09:30:00.123Z`), so that the text sorts as the

@@ -31,7 +31,7 @@ const MAX_SPELT_ZEROS: usize = 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
     /// It begins with U+FEFF.
-    #[error("it begins with a byte order mark (U+FEFF); send it without")]
+    #[error("it begins with a byte order mark (U+FEFF); remove it")]
     ByteOrderMark,
     /// No JSON, a name that is there twice, or a value of another form.
     #[error(transparent)]
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for UniqueNames {
         while let Some(name) = members.next_key::<String>()? {
             members.next_value::<Self>()?;
             if let Some(name) = names.replace(name) {
-                return Err(A::Error::custom(format_args!("the member {name:?} is there twice")));
+                return Err(A::Error::custom(format_args!("the member {name:?} occurs twice")));
             }
         }
         Ok(self)

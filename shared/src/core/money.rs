@@ -73,7 +73,7 @@ pub struct Money {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
     /// The amounts are of two currencies.
-    #[error("amounts in {0} and {1} have no sum")]
+    #[error("amounts in {0} and {1} cannot be added")]
     MixedCurrencies(Currency, Currency),
     /// The sum is above [`Money::MAX_AMOUNT`].
     #[error("the amount is above {} minor units", Money::MAX_AMOUNT)]

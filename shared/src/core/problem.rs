@@ -48,27 +48,27 @@ problem_types! {
     /// `Idempotency-Key` is present and malformed.
     IdempotencyKeyInvalid = 400 "idempotency-key-invalid" "The Idempotency-Key header is malformed",
     /// No credentials, or credentials that do not verify.
-    Unauthenticated = 401 "unauthenticated" "Sign in first",
+    Unauthenticated = 401 "unauthenticated" "Authentication is required",
     /// E-mail and password do not belong together.
     WrongCredentials = 401 "wrong-credentials" "E-mail or password is wrong",
     /// The provider declined the payment.
     PaymentDeclined = 402 "payment-declined" "The payment was declined",
     /// Signed in, but the role is missing.
-    Forbidden = 403 "forbidden" "The role for this is missing",
+    Forbidden = 403 "forbidden" "A required role is missing",
     /// A browser's page of another site.
-    OriginNotAllowed = 403 "origin-not-allowed" "Pages of this origin may not do this",
+    OriginNotAllowed = 403 "origin-not-allowed" "This origin is not allowed",
     /// The request came around the trusted proxy.
-    DirectRequest = 403 "direct-request" "This is reached through the proxy only",
+    DirectRequest = 403 "direct-request" "Requests must come through the proxy",
     /// There is no such thing, or it is somebody else's.
-    NotFound = 404 "not-found" "There is no such thing",
+    NotFound = 404 "not-found" "Not found",
     /// The same key is still being worked on.
     IdempotencyInProgress = 409 "idempotency-in-progress" "The first request with this key is still running",
     /// The e-mail address has an account.
-    EmailTaken = 409 "email-taken" "There is an account with this e-mail address",
+    EmailTaken = 409 "email-taken" "The e-mail address already has an account",
     /// Fewer units are left than were ordered.
     OutOfStock = 409 "out-of-stock" "Not enough units in stock",
     /// The customer has as many unpaid orders, or units in them, as is allowed.
-    UnpaidLimit = 409 "unpaid-limit" "Too much is ordered and not paid",
+    UnpaidLimit = 409 "unpaid-limit" "Too many unpaid orders or units",
     /// The change would make the stock negative.
     StockBelowZero = 409 "stock-below-zero" "The stock cannot go below zero",
     /// The order's status does not allow this.
@@ -78,25 +78,25 @@ problem_types! {
     /// The file has not been sent, or not all of it.
     UploadIncomplete = 409 "upload-incomplete" "The file has not been sent yet",
     /// The caller's files would take more than they may.
-    UploadQuotaExceeded = 409 "upload-quota-exceeded" "There is no room for this file",
+    UploadQuotaExceeded = 409 "upload-quota-exceeded" "The upload quota is exceeded",
     /// The receiver is not connected, and the inbox has no room for the message.
     InboxFull = 409 "inbox-full" "The receiver's inbox is full",
     /// What `If-Match` or `If-None-Match` asks for is not so.
-    StaleVersion = 412 "stale-version" "The request's condition does not hold",
+    StaleVersion = 412 "stale-version" "The precondition failed",
     /// The body is larger than the limit.
     BodyTooLarge = 413 "body-too-large" "The body is too large",
     /// The body is not JSON by its own declaration.
     UnsupportedMediaType = 415 "unsupported-media-type" "The body must be application/json",
     /// The body is compressed.
-    UnsupportedContentEncoding = 415 "unsupported-content-encoding" "The body must not be encoded",
+    UnsupportedContentEncoding = 415 "unsupported-content-encoding" "The body must have no Content-Encoding",
     /// The key was used with another payload.
-    IdempotencyKeyReused = 422 "idempotency-key-reused" "The key was used for another request",
+    IdempotencyKeyReused = 422 "idempotency-key-reused" "The Idempotency-Key was used with another request",
     /// The request is well formed and names things that do not fit together.
-    Unprocessable = 422 "unprocessable" "The request cannot be carried out as it stands",
+    Unprocessable = 422 "unprocessable" "The request cannot be processed",
     /// The password is one of those that are tried first.
     CommonPassword = 422 "common-password" "The password is too easy to guess",
     /// What was sent is not what was announced.
-    UploadMismatch = 422 "upload-mismatch" "What was sent is not what was announced",
+    UploadMismatch = 422 "upload-mismatch" "The file does not match its declaration",
     /// Too many at once, or too many lately.
     TooManyRequests = 429 "too-many-requests" "Too many requests",
     /// The caller has as many exports open as there may be.
@@ -104,11 +104,11 @@ problem_types! {
     /// The user has as many sockets open as there may be.
     TooManyOpenSockets = 429 "too-many-open-sockets" "Too many sockets are open",
     /// Something failed inside. The log has the rest.
-    Internal = 500 "internal-error" "Something failed on our side",
+    Internal = 500 "internal-error" "Internal error",
     /// A dependency did not answer in time; nothing was changed.
     Unavailable = 503 "unavailable" "Temporarily unavailable",
     /// The payment provider did not tell how it went. Asking again with the same key settles it.
-    PaymentOutcomeUnknown = 503 "payment-outcome-unknown" "The payment's outcome is not known yet",
+    PaymentOutcomeUnknown = 503 "payment-outcome-unknown" "The payment's outcome is unknown",
 }
 
 /// One refusal.
@@ -166,10 +166,10 @@ impl Problem {
     pub fn stale(tag: EntityTag) -> Self {
         let detail = match &tag {
             EntityTag::Version(version) => {
-                format!("it is at version {version} now; read it, and decide again")
+                format!("the current version is {version}; read it and retry")
             }
             EntityTag::Versions(_) | EntityTag::Content(_) => {
-                "it is another one now; read it, and decide again".to_owned()
+                "the resource has changed; read it and retry".to_owned()
             }
         };
         Self { tag: Some(tag), ..Self::new(ProblemType::StaleVersion, detail) }

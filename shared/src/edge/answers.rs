@@ -56,7 +56,7 @@ pub fn accepted(export: &Export) -> Reply {
 
 /// Too much waits in a buffer: 503.
 pub fn backpressure(retry_after: Duration) -> Problem {
-    let detail = "too much waits to be stored; nothing was taken";
+    let detail = "the buffer is full; no event was accepted";
     Problem::new(ProblemType::Unavailable, detail).retry_after(retry_after)
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'
     let mut lines = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or_default());
     let first = lines.next();
     if lines.next().is_some() || first.is_some_and(has_comma) {
-        let detail = format!("the header {name} must come once, with one value");
+        let detail = format!("the header {name} must occur once, with one value");
         return Err(Problem::new(ProblemType::InvalidRequest, detail));
     }
     Ok(first)

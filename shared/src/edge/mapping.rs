@@ -43,7 +43,7 @@ fn soon() -> Duration {
 
 /// What the client cannot help and need not know.
 fn internal(error: &dyn std::error::Error) -> Problem {
-    Problem::new(ProblemType::Internal, "something failed on our side").caused_by(chain(error))
+    Problem::new(ProblemType::Internal, "internal error").caused_by(chain(error))
 }
 
 /// DynamoDB's codes for what passes: too much at once, or a failure of its own. The client may come back.
@@ -63,9 +63,9 @@ const PASSING: &[&str] = &[
 impl From<DynamoError> for Problem {
     fn from(error: DynamoError) -> Self {
         let problem = if error.code.as_deref().is_none_or(|code| PASSING.contains(&code)) {
-            Self::new(ProblemType::Unavailable, "the store did not answer; try again").retry_after(soon())
+            Self::new(ProblemType::Unavailable, "the database is unavailable; retry").retry_after(soon())
         } else {
-            Self::new(ProblemType::Internal, "the store refused the request")
+            Self::new(ProblemType::Internal, "the database refused the request")
         };
         problem.caused_by(chain(&error))
     }
@@ -74,7 +74,7 @@ impl From<DynamoError> for Problem {
 /// 503.
 impl From<DeadlineExceeded> for Problem {
     fn from(passed: DeadlineExceeded) -> Self {
-        Self::new(ProblemType::Unavailable, "this took too long; try again")
+        Self::new(ProblemType::Unavailable, "the request timed out; retry")
             .retry_after(TRY_AGAIN)
             .caused_by(passed.to_string())
     }
@@ -116,9 +116,11 @@ impl From<SessionError> for Problem {
             SessionError::Ended => {
                 Self::new(ProblemType::Unauthenticated, "the session has ended; sign in again")
             }
-            SessionError::Busy => Self::new(ProblemType::Unavailable, "the session is busy; try again")
-                .retry_after(TRY_AGAIN)
-                .caused_by(error.to_string()),
+            SessionError::Busy => {
+                Self::new(ProblemType::Unavailable, "conflicting changes to the session; retry")
+                    .retry_after(TRY_AGAIN)
+                    .caused_by(error.to_string())
+            }
             SessionError::Store(error) => error.into(),
         }
     }
@@ -142,9 +144,11 @@ impl From<UserError> for Problem {
                 Self::new(ProblemType::Internal, "the password could not be processed")
                     .caused_by(chain(&error))
             }
-            UserError::Busy => Self::new(ProblemType::Unavailable, "the account is busy; try again")
-                .retry_after(TRY_AGAIN)
-                .caused_by(error.to_string()),
+            UserError::Busy => {
+                Self::new(ProblemType::Unavailable, "conflicting changes to the account; retry")
+                    .retry_after(TRY_AGAIN)
+                    .caused_by(error.to_string())
+            }
         }
     }
 }
@@ -155,7 +159,7 @@ impl From<ThrottleError> for Problem {
         match error {
             ThrottleError::Store(error) => error.into(),
             ThrottleError::Busy(_) => {
-                Self::new(ProblemType::Unavailable, "this cannot be checked just now; try again")
+                Self::new(ProblemType::Unavailable, "the limit of attempts cannot be checked; retry")
                     .retry_after(TRY_AGAIN)
                     .caused_by(chain(&error))
             }
@@ -166,7 +170,7 @@ impl From<ThrottleError> for Problem {
 /// 429, the same for all limits on passwords.
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let detail = format!("{}; wait before the next", refusal.limit.reason());
+        let detail = format!("{}; retry later", refusal.limit.reason());
         Self::new(ProblemType::TooManyRequests, detail).retry_after(refusal.retry_after)
     }
 }

@@ -123,7 +123,7 @@ pub enum UnfitEvents {
         reason: String,
     },
     /// One that is too old, or in the future. 422.
-    #[error("events[{index}] is of {}; taken are events of the last 7 days, and clocks may be 5 minutes ahead", rfc3339(*at))]
+    #[error("events[{index}] is from {}; an event may be 7 days old and 5 minutes in the future", rfc3339(*at))]
     Time {
         /// Its place, from 0.
         index: usize,

@@ -58,7 +58,7 @@ pub struct Lines(Vec<Line>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitLines {
     /// More than one transaction takes.
-    #[error("at most {MAX_LINES} lines are taken, not {0}")]
+    #[error("at most {MAX_LINES} lines are allowed, not {0}")]
     TooMany(usize),
     /// Two lines of one product.
     #[error("the product {0} is on two lines")]

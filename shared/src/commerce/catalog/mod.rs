@@ -92,7 +92,7 @@ pub enum UnfitProduct {
     #[error("price: {0}")]
     Price(MoneyError),
     /// Its price's currency.
-    #[error("price: {} is no currency of ISO 4217 that has minor units", .0.as_str())]
+    #[error("price: {} is not an ISO 4217 currency with minor units", .0.as_str())]
     Currency(Currency),
     /// Its attributes.
     #[error("attributes are at most {MAX_ATTRIBUTES_BYTES} bytes of JSON, not {0}")]
@@ -192,7 +192,7 @@ pub enum StockRefusal {
     #[error("there is no product {0}")]
     UnknownProduct(ProductId),
     /// More would go than are there.
-    #[error("only {available} units are there")]
+    #[error("only {available} units are in stock")]
     BelowZero {
         /// Units that are there.
         available: u64,

@@ -37,7 +37,7 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitOrder {
     /// Both of the two, or neither.
-    #[error("an order is of either lines or fromCart: true")]
+    #[error("an order has either lines or fromCart: true")]
     Source,
     /// No lines.
     #[error("an order has 1 to {MAX_LINES} lines")]

@@ -150,7 +150,7 @@ pub struct UnpaidLimits {
 /// Another order would pass the customer's [`UnpaidLimits`]. It will not once an order is paid, cancelled or expires.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{orders} orders with {units} units await payment; a customer may have {} with {} at the same time", limits.orders, limits.units
+    "{orders} orders with {units} units are unpaid; the limit is {} orders with {} units", limits.orders, limits.units
 )]
 pub struct TooManyUnpaid {
     /// Orders of the customer that await payment.
@@ -292,16 +292,16 @@ pub enum Refusal {
     #[error("the cart is empty")]
     EmptyCart,
     /// The cart has more lines than an order takes: regions added lines at the same time.
-    #[error("the cart makes no order: {0}")]
+    #[error("the cart cannot be ordered: {0}")]
     UnfitCart(UnfitLines),
     /// These products have no price.
     #[error("there is no product {}", .0.iter().map(ProductId::as_str).collect::<Vec<_>>().join(", "))]
     UnknownProducts(Vec<ProductId>),
     /// The lines have no total.
-    #[error("the lines have no total: {0}")]
+    #[error("the lines cannot be added up: {0}")]
     NoTotal(crate::core::money::MoneyError),
     /// Of these products fewer units are left than were ordered.
-    #[error("too few units are left of {}", .0.iter().map(ProductId::as_str).collect::<Vec<_>>().join(", "))]
+    #[error("not enough units in stock of {}", .0.iter().map(ProductId::as_str).collect::<Vec<_>>().join(", "))]
     OutOfStock(Vec<ProductId>),
     /// The customer has too much unpaid.
     #[error(transparent)]

@@ -172,7 +172,7 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
     /// It may have done it or not.
-    #[error("the provider did not tell the outcome")]
+    #[error("the provider did not report the outcome")]
     Timeout(#[source] Cause),
     /// It has not done it.
     #[error("the provider is not available")]
@@ -275,7 +275,7 @@ pub enum PaymentRefusal {
     #[error("the payment provider is not available")]
     ProviderUnavailable,
     /// Perhaps it was charged, perhaps not; asking again settles it.
-    #[error("the payment provider did not tell the outcome")]
+    #[error("the payment provider did not report the outcome")]
     OutcomeUnknown,
 }
 

@@ -12,9 +12,9 @@
 //! | free | none. `owner` is the last holder's |
 //! | done | `completedAt`, `result` |
 //!
-//! The design calls the lease's end `expiresAt`. Here that name is the table's TTL attribute, which *deletes* the item,
-//! and with it the fence and the fact that the slot is done. So the lease's end is `leaseUntilMs`, and `expiresAt` is
-//! the end of [`RETENTION`], weeks later. An item past it and not yet deleted still counts: done stays done.
+//! The lease's end is `leaseUntilMs` and not `expiresAt`. `expiresAt` is the table's TTL attribute, which *deletes* the
+//! item, and with it the fence and the fact that the slot is done. It is the end of [`RETENTION`], weeks later. An item
+//! past it and not yet deleted still counts: done stays done.
 //!
 //! **Protocol.**
 //! 1. *Acquire* is one conditional update: absent, or not done and either free or expired by more than the allowed

@@ -70,7 +70,7 @@ impl Authenticator {
         };
         let origin = header::single(headers, "origin")?;
         if !method.is_safe() && !origin.is_some_and(|origin| self.origins.list(origin)) {
-            let detail = "a change by cookie needs the Origin of a page that is allowed to make it";
+            let detail = "a change with the session cookie needs an allowed Origin";
             return Err(Problem::new(ProblemType::OriginNotAllowed, detail));
         }
         match &cookies[..] {
@@ -102,7 +102,7 @@ impl Authenticator {
         let token = credentials.split_once(' ').map(|(_, token)| token.trim()).unwrap_or_default();
         self.verifier.verify(token).map_err(|reason| {
             tracing::info!(%reason, "access token refused");
-            unauthenticated("the access token is not valid, or no longer")
+            unauthenticated("the access token is invalid or has expired")
         })
     }
 }

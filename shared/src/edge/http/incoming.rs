@@ -108,7 +108,7 @@ impl Incoming {
         match all.as_deref() {
             None | Some([]) => Ok(None),
             Some([value]) => Ok(Some(value)),
-            Some(_) => Err(invalid(format!("the parameter {name} is there twice"))),
+            Some(_) => Err(invalid(format!("the parameter {name} occurs twice"))),
         }
     }
 
@@ -145,13 +145,13 @@ impl Incoming {
             _ => &[],
         };
         if bytes.len() > MAX_BODY_BYTES {
-            let detail = format!("the body has {} bytes; at most {MAX_BODY_BYTES} are taken", bytes.len());
+            let detail = format!("the body has {} bytes; at most {MAX_BODY_BYTES} are allowed", bytes.len());
             return Err(Problem::new(ProblemType::BodyTooLarge, detail));
         }
         let headers = self.request.headers();
         if header::list(headers, "content-encoding").is_some_and(|codings| !media_type::is_identity(&codings))
         {
-            let detail = "the body must be sent as it is, without a Content-Encoding";
+            let detail = "send the body without a Content-Encoding";
             return Err(Problem::new(ProblemType::UnsupportedContentEncoding, detail));
         }
         let content_type = header::single(headers, "content-type")?.unwrap_or_default();

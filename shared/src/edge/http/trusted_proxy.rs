@@ -95,9 +95,10 @@ impl TrustedProxy {
         if !self.proves(request.header(ORIGIN_VERIFY).unwrap_or_default()) {
             return match self.direct {
                 DirectRequests::Accept => Ok(connection),
-                DirectRequests::Refuse => {
-                    Err(Problem::new(ProblemType::DirectRequest, "send this to the shop's own address"))
-                }
+                DirectRequests::Refuse => Err(Problem::new(
+                    ProblemType::DirectRequest,
+                    "send the request to the shop's own address",
+                )),
             };
         }
         let viewer = request.header(VIEWER_ADDRESS).and_then(|address| address.parse().ok());

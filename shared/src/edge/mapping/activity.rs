@@ -30,10 +30,10 @@ impl From<BufferError> for Problem {
     fn from(error: BufferError) -> Self {
         let problem = match error {
             BufferError::Unfit(_) | BufferError::Unreadable(_) | BufferError::Foreign => {
-                Self::new(ProblemType::Internal, "the events could not be taken")
+                Self::new(ProblemType::Internal, "the events could not be accepted")
             }
             _ => {
-                let detail = "the events may not have been taken; send the same events again";
+                let detail = "the events may not have been accepted; send the same events again";
                 Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN)
             }
         };

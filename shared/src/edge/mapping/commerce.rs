@@ -40,8 +40,7 @@ where
             )
             .retry_after(retry_after),
             KeyedRequestError::Contended => {
-                Self::new(ProblemType::Unavailable, "too many at once want the same; try again")
-                    .retry_after(soon())
+                Self::new(ProblemType::Unavailable, "conflicting requests; retry").retry_after(soon())
             }
             KeyedRequestError::Refused(refusal) => refusal.into(),
             KeyedRequestError::Store(error) => error.into(),
@@ -104,7 +103,7 @@ impl From<PaymentRefusal> for Problem {
                 Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN)
             }
             PaymentRefusal::OutcomeUnknown => {
-                let advice = format!("{detail}; the same request with the same Idempotency-Key settles it");
+                let advice = format!("{detail}; retry with the same Idempotency-Key");
                 Self::new(ProblemType::PaymentOutcomeUnknown, advice).retry_after(TRY_AGAIN)
             }
         }
@@ -131,7 +130,7 @@ impl From<CartError> for Problem {
         match error {
             CartError::Stale(tag) => Self::stale(tag),
             CartError::Contended => {
-                Self::new(ProblemType::Unavailable, "too many at once write this cart; try again")
+                Self::new(ProblemType::Unavailable, "conflicting changes to the cart; retry")
                     .retry_after(soon())
             }
             CartError::Store(error) => error.into(),

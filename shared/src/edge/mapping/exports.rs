@@ -45,13 +45,13 @@ impl From<SubmitError> for Problem {
             SubmitError::Table(error) => error.into(),
             SubmitError::NotSent(error) => error.into(),
             SubmitError::BeingSent => {
-                let detail = "the work is being queued; try again with the same Idempotency-Key";
+                let detail = "the export is being queued; retry with the same Idempotency-Key";
                 Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN)
             }
             SubmitError::Elsewhere { region } => {
                 let detail = format!(
-                    "the export was asked for in the region {region}, which has not begun it as far as is known here; \
-                     try again with the same Idempotency-Key, or ask for another export with a new one"
+                    "the export was requested in region {region}, and this region has not seen it start; \
+                     retry with the same Idempotency-Key, or request another export with a new key"
                 );
                 Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN)
             }
@@ -62,7 +62,7 @@ impl From<SubmitError> for Problem {
 /// 503: the same request, with the same key, sends the message again.
 impl From<NotSent> for Problem {
     fn from(error: NotSent) -> Self {
-        let detail = "the work could not be queued; try again with the same Idempotency-Key";
+        let detail = "the request could not be queued; retry with the same Idempotency-Key";
         Self::new(ProblemType::Unavailable, detail).retry_after(TRY_AGAIN).caused_by(chain(&error))
     }
 }

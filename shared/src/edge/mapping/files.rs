@@ -39,9 +39,9 @@ impl From<FileError> for Problem {
             FileError::NotSigned { .. } => false,
         };
         let problem = if comes_back {
-            Self::new(ProblemType::Unavailable, "the files did not answer; try again").retry_after(TRY_AGAIN)
+            Self::new(ProblemType::Unavailable, "file storage is unavailable; retry").retry_after(TRY_AGAIN)
         } else {
-            Self::new(ProblemType::Internal, "the files refused the request")
+            Self::new(ProblemType::Internal, "file storage refused the request")
         };
         problem.caused_by(chain(&error))
     }
@@ -75,12 +75,11 @@ impl From<UploadError> for Problem {
                 Self::new(ProblemType::UploadMismatch, detail).with("rejection", rejection.as_str())
             }
             UploadError::Contended => {
-                Self::new(ProblemType::Unavailable, "too many at once are at this upload; try again")
+                Self::new(ProblemType::Unavailable, "conflicting requests for this upload; retry")
                     .retry_after(TRY_AGAIN)
             }
             UploadError::HomeSilent { region, .. } => {
-                let detail =
-                    format!("the file is in the region {region}, which does not answer; try again later");
+                let detail = format!("the file is in region {region}, which is unavailable; retry later");
                 Self::new(ProblemType::Unavailable, detail).retry_after(HOME_AGAIN).caused_by(causes)
             }
             UploadError::Cursor(error) => error.into(),

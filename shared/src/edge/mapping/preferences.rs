@@ -41,7 +41,7 @@ impl From<PreferencesError> for Problem {
             PreferencesError::Refused(refused) => refused.into(),
             PreferencesError::Stale(version) => Self::stale(EntityTag::Version(version)),
             PreferencesError::Contended => {
-                Self::new(ProblemType::Unavailable, "too many change the preferences at once; try again")
+                Self::new(ProblemType::Unavailable, "conflicting changes to the preferences; retry")
                     .retry_after(TRY_AGAIN)
             }
         }

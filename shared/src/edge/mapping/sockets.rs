@@ -61,12 +61,12 @@ impl From<SendError> for Problem {
             SendError::Inbox(error) => error.into(),
             SendError::TooLarge(_) => Self::new(ProblemType::BodyTooLarge, detail),
             SendError::NotPublished(error) => {
-                Self::new(ProblemType::Unavailable, "not every region was reached; send the message again")
+                Self::new(ProblemType::Unavailable, "the message did not reach every region; send it again")
                     .retry_after(TRY_AGAIN)
                     .caused_by(chain(&error))
             }
             SendError::NotHandedOn(source) => {
-                Self::new(ProblemType::Unavailable, "not everybody was reached; send the message again")
+                Self::new(ProblemType::Unavailable, "the message did not reach every receiver; send it again")
                     .retry_after(TRY_AGAIN)
                     .caused_by(chain(source.as_ref()))
             }

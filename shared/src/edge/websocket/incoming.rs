@@ -20,10 +20,7 @@ impl Incoming {
     /// Reads API Gateway's event.
     pub(super) fn read(event: Value, deadline: Deadline) -> Result<Self, Problem> {
         let unreadable = |reason: String| {
-            Problem::new(
-                ProblemType::InvalidRequest,
-                format!("this is no event of a WebSocket API: {reason}"),
-            )
+            Problem::new(ProblemType::InvalidRequest, format!("not a WebSocket API event: {reason}"))
         };
         let event: ApiGatewayWebsocketProxyRequest =
             serde_json::from_value(event).map_err(|error| unreadable(error.to_string()))?;

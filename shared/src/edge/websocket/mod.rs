@@ -86,7 +86,7 @@ where
                     Ok(gateway_answer(Reply::empty(200)))
                 }
                 Err(error) => {
-                    let detail = format!("this is no continuation: {error}");
+                    let detail = format!("not a continuation: {error}");
                     let problem = Problem::new(ProblemType::InvalidRequest, detail);
                     invocation::refused("continuation", &problem);
                     Ok(gateway_answer(problem.into_reply()))
@@ -165,7 +165,7 @@ mod tests {
         let expected = json!({
             "type": "error",
             "problem": "/problems/not-found",
-            "title": "There is no such thing",
+            "title": "Not found",
             "status": 404,
             "detail": "no such order",
             "messageId": "01JD0000000000000000000000",

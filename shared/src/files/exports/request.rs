@@ -123,7 +123,7 @@ impl Slot {
 
 /// All of a customer's slots are taken. 429.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{MAX_OPEN} exports are open already; ask again when one of them has ended")]
+#[error("{MAX_OPEN} exports are open already; retry when one of them has ended")]
 pub struct TooManyOpen;
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ use crate::platform::dynamo::{DynamoError, Guard};
 use crate::platform::telemetry::{Metric, count_case};
 
 /// The reason of an export that was given up after many tries.
-pub const GAVE_UP: &str = "the export failed too often; ask for it again";
+pub const GAVE_UP: &str = "the export failed too often; request it again";
 
 /// The time of a run.
 #[derive(Debug, Clone, Copy)]

@@ -156,7 +156,7 @@ pub enum UnfitUpload {
     #[error(transparent)]
     NoType(#[from] InvalidContentType),
     /// Files of this type are not accepted.
-    #[error("files of the type {} are not taken", .0.as_str())]
+    #[error("files of type {} are not accepted", .0.as_str())]
     Type(ContentType),
     /// It is empty, or too large.
     #[error("a file has 1 to {max_bytes} bytes")]

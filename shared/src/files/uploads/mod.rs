@@ -205,7 +205,7 @@ pub enum UploadError {
     #[error(transparent)]
     UnfitParts(#[from] UnfitParts),
     /// Something else was sent than what was announced, or the completion was tried too often. 422, for good.
-    #[error("the upload has failed for good ({})", .0.as_str())]
+    #[error("the upload has failed permanently ({})", .0.as_str())]
     Rejected(Rejection),
     /// Conflicts with other writes of the same rows lasted until the deadline. 503.
     #[error("conflicts with other writes of the upload lasted until the deadline")]

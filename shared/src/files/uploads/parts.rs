@@ -95,7 +95,7 @@ pub enum UnfitParts {
     #[error("this file has the parts 1 to {0}, in that order")]
     Numbers(usize),
     /// S3 has others, or not all of them.
-    #[error("S3 has not received these parts ({0}); send what is missing, and complete again")]
+    #[error("S3 has not received these parts ({0}); send the missing parts, and complete the upload again")]
     Unknown(String),
 }
 

@@ -50,13 +50,13 @@ pub struct PreferencesPatch(Map<String, Value>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PreferencesRefused {
     /// The patch is too long.
-    #[error("the patch has {0} bytes; at most {MAX_PREFERENCES_BYTES} are taken")]
+    #[error("the patch has {0} bytes; at most {MAX_PREFERENCES_BYTES} are allowed")]
     PatchTooLarge(usize),
     /// The patch is too deep.
     #[error("the patch has more than {MAX_PREFERENCES_DEPTH} objects and arrays within each other")]
     PatchTooDeep,
     /// What came out would be too long to keep.
-    #[error("the preferences would have {0} bytes; at most {MAX_PREFERENCES_BYTES} are kept")]
+    #[error("the preferences would have {0} bytes; at most {MAX_PREFERENCES_BYTES} are allowed")]
     TooLarge(usize),
 }
 

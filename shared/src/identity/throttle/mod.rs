@@ -95,8 +95,8 @@ impl Limit {
     /// Why it was reached, for clients and logs.
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::Account | Self::Address | Self::Device => "too many passwords were wrong",
-            Self::SignUps => "too many accounts were opened from this network",
+            Self::Account | Self::Address | Self::Device => "too many wrong passwords",
+            Self::SignUps => "too many sign-ups from this network",
         }
     }
 }

@@ -36,7 +36,7 @@ pub enum AdmissionError {
     #[error("the session ends before the socket would")]
     EndsTooSoon,
     /// Its user has as many sockets as are allowed. 429.
-    #[error("the user has {0} sockets open, and may have no more")]
+    #[error("the user has {0} open sockets, which is the limit")]
     TooMany(u16),
     /// It could not be registered. 500, or 503 when it will pass.
     #[error(transparent)]

@@ -108,13 +108,13 @@ pub enum SendError {
     #[error(transparent)]
     Session(SessionError),
     /// The socket sends more frames than it may. 429.
-    #[error("the socket sends too many frames")]
+    #[error("too many frames on this socket")]
     TooFast {
         /// When the next one is taken.
         retry_after: Duration,
     },
     /// The socket has sent too many frames too often. 429, and the end of the socket.
-    #[error("the socket has sent too many frames for too long, and is closed")]
+    #[error("too many refused frames on this socket; it is closed")]
     Flooding,
     /// A message to another user, where users write to parties only. 403.
     #[error(
@@ -122,7 +122,7 @@ pub enum SendError {
     )]
     NotAParty,
     /// The sender has written to too many users. 429.
-    #[error("the sender has written to as many users as are allowed in a minute")]
+    #[error("the sender has written to too many users within a minute")]
     TooManyReceivers {
         /// When the minute is over.
         retry_after: Duration,
@@ -134,7 +134,7 @@ pub enum SendError {
     #[error("there is no order {0} that the sender may know of")]
     NoSuchOrder(OrderId),
     /// The same message id is being delivered. 409.
-    #[error("the same message id is being delivered")]
+    #[error("a message with this id is being delivered")]
     InProgress {
         /// When that will have ended.
         retry_after: Duration,
