@@ -22,7 +22,7 @@ use sojourn::commerce::catalog::dynamo::DynamoCatalog;
 use sojourn::core::clock::{self, Clock, SystemClock};
 use sojourn::core::env::Env;
 use sojourn::core::ids::ProductId;
-use sojourn::platform::cache::{Cache, Entry, Loaded, Terms, Tiers};
+use sojourn::platform::cache::{Cache, CachePolicy, Entry, Loaded, Tiers};
 use sojourn::platform::dynamo::{AttributeValue, text};
 use sojourn::platform::redis::RedisClient;
 use sojourn::platform::tables;
@@ -104,7 +104,7 @@ struct Row {
 }
 
 impl Entry for Row {
-    const TERMS: Terms = Terms {
+    const POLICY: CachePolicy = CachePolicy {
         entity: "row",
         fresh: Duration::from_mins(30),
         absent: Duration::from_secs(30),
@@ -233,7 +233,7 @@ fn drawn(shares: &[f64]) -> usize {
 struct Hot(u64);
 
 impl Entry for Hot {
-    const TERMS: Terms = Terms {
+    const POLICY: CachePolicy = CachePolicy {
         entity: "hot",
         fresh: HOT_FRESH,
         absent: HOT_FRESH,

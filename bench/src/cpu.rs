@@ -39,9 +39,7 @@ pub(crate) struct Cpu {
     pub(crate) client: f64,
     /// The region's process without its DynamoDB.
     pub(crate) front: f64,
-    /// All function processes.
     pub(crate) functions: f64,
-    /// The embedded DynamoDB.
     pub(crate) dynamodb: f64,
 }
 

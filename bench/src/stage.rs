@@ -18,11 +18,8 @@ const PEOPLE_OF_EVENTS: [&str; 2] = ["ada@example.com", "grace@example.com"];
 /// The stage.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    /// May do everything.
     pub(crate) operator: Customer,
-    /// Orders.
     pub(crate) customer: Customer,
-    /// Many others.
     pub(crate) crowd: Vec<Customer>,
     /// An order that is there to be read.
     pub(crate) order_id: String,

@@ -25,9 +25,7 @@ pub struct Promise {
     pub name: &'static str,
     /// How many things could have broken it.
     pub examined: usize,
-    /// How many did.
     pub broken: usize,
-    /// Some of them.
     pub examples: Vec<String>,
 }
 

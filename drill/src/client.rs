@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use crate::journal::{Journal, Outcome};
+use crate::journal::{AttemptOutcome, Journal};
 
 /// Longest wait for one answer: API Gateway gives up after 30 seconds, and a customer long before.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -23,7 +23,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// HTTP status.
     pub status: u16,
     /// The body as JSON; `Null` if it is none.
     pub body: Value,
@@ -77,14 +76,12 @@ impl Request {
 /// Nobody answered for two minutes.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("a request was not answered for {} s", PATIENCE.as_secs())]
-pub struct GivenUp;
+pub struct NoAnswer;
 
 /// The tokens of a session.
 #[derive(Debug, Clone, Default)]
 pub struct Tokens {
-    /// The session's id.
     pub session_id: String,
-    /// For requests.
     pub access: String,
     /// For the next access token.
     pub refresh: String,
@@ -169,13 +166,13 @@ impl Client {
     }
 
     /// Signs up.
-    pub async fn sign_up(&self) -> Result<Answer, GivenUp> {
+    pub async fn sign_up(&self) -> Result<Answer, NoAnswer> {
         let body = json!({"email": self.email, "password": self.password});
         self.until_answered(&Request::post("/users", body), None).await
     }
 
     /// Signs in.
-    pub async fn sign_in(&self, device: &str) -> Result<Answer, GivenUp> {
+    pub async fn sign_in(&self, device: &str) -> Result<Answer, NoAnswer> {
         let body = json!({"email": self.email, "password": self.password, "device": device});
         let answer = self.until_answered(&Request::post("/sessions", body), None).await?;
         if answer.status == 201 {
@@ -186,7 +183,7 @@ impl Client {
 
     /// Sends a request with the access token until it is answered. A customer whose session is refused signs in again, which the journal
     /// counts.
-    pub async fn send(&self, request: &Request) -> Result<Answer, GivenUp> {
+    pub async fn send(&self, request: &Request) -> Result<Answer, NoAnswer> {
         let used = self.tokens().await.access;
         let answer = self.until_answered(request, Some(&used)).await?;
         if answer.status != 401 {
@@ -198,7 +195,7 @@ impl Client {
     }
 
     /// Gets another access token in place of `used`, by refresh, or by signing in if that is refused.
-    pub async fn renew(&self, used: &str) -> Result<(), GivenUp> {
+    pub async fn renew(&self, used: &str) -> Result<(), NoAnswer> {
         let mut tokens = self.tokens.lock().await;
         if tokens.access != used {
             return Ok(());
@@ -225,7 +222,7 @@ impl Client {
         self.journal.unexpected(format!("{what}: {} {}", answer.status, answer.body));
     }
 
-    async fn until_answered(&self, request: &Request, token: Option<&str>) -> Result<Answer, GivenUp> {
+    async fn until_answered(&self, request: &Request, token: Option<&str>) -> Result<Answer, NoAnswer> {
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
         let mut attempts = 0;
@@ -233,24 +230,24 @@ impl Client {
             attempts += 1;
             let (region, outcome, asked) = match self.attempt(request, token).await {
                 Ok((region, answer, retry_after)) => match answer.status {
-                    429 | 500.. => (region, Outcome::Refused, retry_after),
+                    429 | 500.. => (region, AttemptOutcome::Refused, retry_after),
                     // The first request with this key, or another payment, is in progress.
-                    409 if retry_after.is_some() => (region, Outcome::Refused, retry_after),
+                    409 if retry_after.is_some() => (region, AttemptOutcome::Refused, retry_after),
                     _ => {
-                        self.journal.attempt(region, Outcome::Answered);
+                        self.journal.attempt(region, AttemptOutcome::Answered);
                         if attempts > 1 {
                             self.journal.waited(self.customer, began.elapsed());
                         }
                         return Ok(answer);
                     }
                 },
-                Err(_) => (None, Outcome::NoAnswer, None),
+                Err(_) => (None, AttemptOutcome::NoAnswer, None),
             };
             self.journal.attempt(region, outcome);
             if began.elapsed() > PATIENCE {
                 self.journal.waited(self.customer, began.elapsed());
                 self.journal.given_up(format!("{} {}", request.method, request.path));
-                return Err(GivenUp);
+                return Err(NoAnswer);
             }
             let wait = asked.unwrap_or(pause).min(LONGEST_PAUSE);
             tokio::time::sleep(wait.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;

@@ -10,10 +10,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
-use crate::client::{Answer, GivenUp, Request};
+use crate::client::{Answer, NoAnswer, Request};
 use crate::journal::{AcknowledgedOrder, Journal, Revocation, UploadedFile};
 use crate::shop::{Customer, product};
-use crate::socket::Letter;
+use crate::socket::OutgoingMessage;
 
 /// Longest pause between two actions.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -24,17 +24,15 @@ const EXPORT_LIMIT: Duration = Duration::from_secs(30);
 
 /// A customer at work.
 pub struct Shopper {
-    /// Who.
     pub customer: Arc<Customer>,
     /// The place among all.
     pub place: usize,
     /// The others' user ids.
     pub everybody: Arc<Vec<String>>,
     /// What the customer's socket is to send.
-    pub letters: mpsc::UnboundedSender<Letter>,
+    pub letters: mpsc::UnboundedSender<OutgoingMessage>,
     /// The next message's number.
     pub numbers: Arc<AtomicU64>,
-    /// The journal.
     pub journal: Arc<Journal>,
 }
 
@@ -48,11 +46,11 @@ impl Shopper {
         }
     }
 
-    async fn act(&self) -> Result<(), GivenUp> {
+    async fn act(&self) -> Result<(), NoAnswer> {
         match rand::random_range(0..100) {
             0..45 => self.order_and_settle().await,
             45..55 => self.order_cart().await,
-            55..70 => self.look_around().await,
+            55..70 => self.browse().await,
             70..85 => {
                 self.write();
                 Ok(())
@@ -63,12 +61,12 @@ impl Shopper {
         }
     }
 
-    async fn send(&self, request: Request) -> Result<Answer, GivenUp> {
+    async fn send(&self, request: Request) -> Result<Answer, NoAnswer> {
         self.customer.phone.send(&request).await
     }
 
     /// Places an order and pays it, or cancels it.
-    async fn order_and_settle(&self) -> Result<(), GivenUp> {
+    async fn order_and_settle(&self) -> Result<(), NoAnswer> {
         let (first, quantity) = (rand::random_range(0..crate::shop::PRODUCTS), rand::random_range(1..4));
         let lines = json!([
             {"productId": product(first), "quantity": quantity},
@@ -81,7 +79,7 @@ impl Shopper {
     }
 
     /// Fills the cart and orders it.
-    async fn order_cart(&self) -> Result<(), GivenUp> {
+    async fn order_cart(&self) -> Result<(), NoAnswer> {
         let lines = json!({"lines": [{"productId": product(self.place), "quantity": 1}]});
         self.send(Request::new(Method::PUT, "/cart").json(lines)).await?;
         if let Some(order_id) = self.order(json!({"fromCart": true})).await? {
@@ -90,7 +88,7 @@ impl Shopper {
         Ok(())
     }
 
-    async fn order(&self, body: Value) -> Result<Option<String>, GivenUp> {
+    async fn order(&self, body: Value) -> Result<Option<String>, NoAnswer> {
         let key = ulid::Ulid::generate().to_string();
         let customer_id = self.customer.user_id.clone();
         self.journal.order_sent(&customer_id, &key);
@@ -105,7 +103,7 @@ impl Shopper {
         Ok(Some(order_id))
     }
 
-    async fn settle(&self, order_id: &str) -> Result<(), GivenUp> {
+    async fn settle(&self, order_id: &str) -> Result<(), NoAnswer> {
         let key = ulid::Ulid::generate().to_string();
         let path = format!("/orders/{order_id}");
         match rand::random_range(0..10) {
@@ -133,7 +131,7 @@ impl Shopper {
         Ok(())
     }
 
-    async fn look_around(&self) -> Result<(), GivenUp> {
+    async fn browse(&self) -> Result<(), NoAnswer> {
         for path in ["/orders", "/cart", "/products"] {
             let answer = self.send(Request::get(path)).await?;
             if answer.status != 200 {
@@ -148,10 +146,10 @@ impl Shopper {
         let to = &self.everybody[rand::random_range(0..self.everybody.len())];
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         // The socket outlives the load, so somebody takes it.
-        self.letters.send(Letter { to: to.clone(), number }).ok();
+        self.letters.send(OutgoingMessage { to: to.clone(), number }).ok();
     }
 
-    async fn upload(&self) -> Result<(), GivenUp> {
+    async fn upload(&self) -> Result<(), NoAnswer> {
         let bytes: Vec<u8> = (0..FILE_BYTES).map(|_| rand::random()).collect();
         let sha256 = hex(digest(&SHA256, &bytes).as_ref());
         let announcement = json!({
@@ -178,7 +176,7 @@ impl Shopper {
         Ok(())
     }
 
-    async fn export(&self) -> Result<(), GivenUp> {
+    async fn export(&self) -> Result<(), NoAnswer> {
         let key = ulid::Ulid::generate().to_string();
         let body = json!({"kind": "orders", "from": "2020-01-01T00:00:00Z", "to": "2120-01-01T00:00:00Z"});
         let asked = self.send(Request::post("/exports", body).key(&key)).await?;
@@ -211,7 +209,7 @@ impl Shopper {
     }
 
     /// Signs in on another device, and revokes its session.
-    async fn lose_a_device(&self) -> Result<(), GivenUp> {
+    async fn lose_a_device(&self) -> Result<(), NoAnswer> {
         let phone = &self.customer.phone;
         let lost = phone.another_device();
         let answer = lost.sign_in("lost").await?;

@@ -11,12 +11,11 @@ use crate::world::Link;
 /// What came of one attempt of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// It was answered, be it with a refusal that names the client's own mistake.
     Answered,
     /// 5xx, or 429: try again.
     Refused,
-    /// No answer came.
     NoAnswer,
 }
 
@@ -29,15 +28,13 @@ pub struct Attempt {
     /// Which region answered, if any.
     pub region: Option<String>,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: AttemptOutcome,
 }
 
 /// An order that was acknowledged.
 #[derive(Debug, Clone)]
 pub struct AcknowledgedOrder {
-    /// Its id.
     pub order_id: String,
-    /// Whose.
     pub customer_id: String,
     /// The key of the request.
     pub key: String,
@@ -46,18 +43,15 @@ pub struct AcknowledgedOrder {
 /// A session that was revoked, and a token of it.
 #[derive(Debug, Clone)]
 pub struct Revocation {
-    /// The session.
     pub session_id: String,
     /// An access token of the session that has minutes to go.
     pub access_token: String,
-    /// Its refresh token.
     pub refresh_token: String,
 }
 
 /// A message that was acknowledged, or sent in vain.
 #[derive(Debug, Clone)]
 pub struct SentMessage {
-    /// Its receiver.
     pub to: String,
     /// Whether it was acknowledged.
     pub acknowledged: bool,
@@ -66,7 +60,6 @@ pub struct SentMessage {
 /// A file that was uploaded and verified.
 #[derive(Debug, Clone)]
 pub struct UploadedFile {
-    /// Its id.
     pub upload_id: String,
     /// The customer, by place.
     pub customer: usize,
@@ -79,7 +72,6 @@ pub struct UploadedFile {
 pub struct Sample {
     /// When, in milliseconds since the drill began.
     pub at_ms: u64,
-    /// Every link.
     pub links: Vec<Link>,
 }
 
@@ -89,7 +81,6 @@ pub struct Sample {
 pub struct HealthChange {
     /// When, in milliseconds since the drill began.
     pub at_ms: u64,
-    /// The region.
     pub region: String,
     /// Whether clients are sent there from then on.
     pub healthy: bool,
@@ -102,7 +93,6 @@ pub struct Entries {
     pub attempts: Vec<Attempt>,
     /// Attempts that were not answered, so that the client repeats the request.
     pub unanswered: usize,
-    /// Orders that were acknowledged.
     pub orders: Vec<AcknowledgedOrder>,
     /// Keys of orders that were sent, acknowledged or not, by customer.
     pub order_keys: BTreeMap<String, BTreeSet<String>>,
@@ -116,7 +106,6 @@ pub struct Entries {
     pub messages: BTreeMap<u64, SentMessage>,
     /// How often each message was shown to its receiver, who drops ids that it knows.
     pub shown: BTreeMap<u64, u64>,
-    /// Files.
     pub files: Vec<UploadedFile>,
     /// How often a customer was asked to sign in again.
     pub sign_ins_asked: u64,
@@ -184,10 +173,10 @@ impl Journal {
     }
 
     /// An attempt of a request ended.
-    pub fn attempt(&self, region: Option<String>, outcome: Outcome) {
+    pub fn attempt(&self, region: Option<String>, outcome: AttemptOutcome) {
         let at_ms = self.now_ms();
         let mut entries = self.entries();
-        entries.unanswered += usize::from(outcome != Outcome::Answered);
+        entries.unanswered += usize::from(outcome != AttemptOutcome::Answered);
         entries.attempts.push(Attempt { at_ms, region, outcome });
     }
 
@@ -305,7 +294,7 @@ mod tests {
     #[test]
     fn the_journal_counts_what_is_to_be_repeated() {
         let journal = Journal::default();
-        for outcome in [Outcome::Answered, Outcome::Refused, Outcome::NoAnswer] {
+        for outcome in [AttemptOutcome::Answered, AttemptOutcome::Refused, AttemptOutcome::NoAnswer] {
             journal.attempt(None, outcome);
         }
         assert_eq!(journal.progress(), "3 requests, 2 to be repeated, 0 orders, 0 messages");

@@ -19,7 +19,6 @@ const PARAMETER: &str = "UnpaidOrdersPerCustomer=1000";
 /// Regions in a process of their own.
 #[derive(Debug)]
 pub struct LocalRegions {
-    /// Where they are.
     pub world: World,
     process: Child,
     folder: PathBuf,

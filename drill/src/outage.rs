@@ -54,20 +54,18 @@ impl Wait {
 /// The waits of a group of customers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WithoutService {
+pub struct Downtime {
     /// Who: `near taiwan, which died`.
     pub customers: String,
     /// How many they are. Those who always had an answer at once have no wait.
     pub number: usize,
-    /// Of the waits, the median.
     pub median: Wait,
-    /// The longest one.
     pub longest: Wait,
     /// Each customer's longest wait, the shortest first.
     pub waits: Vec<Wait>,
 }
 
-impl WithoutService {
+impl Downtime {
     fn new(customers: String, number: usize, mut waits: Vec<Wait>) -> Self {
         waits.sort_unstable_by_key(|wait| wait.measured_ms);
         let median = waits.get(waits.len() / 2).copied().unwrap_or_default();
@@ -94,7 +92,7 @@ pub fn without_service(
     near: &[&str],
     killed: Option<&str>,
     share: FailoverShare,
-) -> Vec<WithoutService> {
+) -> Vec<Downtime> {
     let (mut number, mut sent_there, mut elsewhere) = (0, Vec::new(), Vec::new());
     for (customer, region) in near.iter().enumerate() {
         let waited = longest_waits_ms.get(&customer).copied();
@@ -107,15 +105,15 @@ pub fn without_service(
     }
     match killed {
         Some(killed) => vec![
-            WithoutService::new(format!("near {killed}, which died"), number, sent_there),
-            WithoutService::new("near other regions".to_owned(), near.len() - number, elsewhere),
+            Downtime::new(format!("near {killed}, which died"), number, sent_there),
+            Downtime::new("near other regions".to_owned(), near.len() - number, elsewhere),
         ],
-        None => vec![WithoutService::new("everywhere".to_owned(), near.len(), elsewhere)],
+        None => vec![Downtime::new("everywhere".to_owned(), near.len(), elsewhere)],
     }
 }
 
 /// Whether everybody would have been served again within [`LIMIT_MS`].
-pub fn promise(groups: &[WithoutService]) -> Promise {
+pub fn promise(groups: &[Downtime]) -> Promise {
     let too_long = groups.iter().flat_map(|group| &group.waits).filter(|wait| wait.sum_ms > LIMIT_MS);
     let too_long =
         too_long.map(|wait| format!("{} on AWS, {} here", seconds(wait.sum_ms), seconds(wait.measured_ms)));
@@ -134,7 +132,7 @@ mod tests {
 
     const SHARE: FailoverShare = FailoverShare { here_ms: 2_300, in_the_cloud_ms: 96_000 };
 
-    fn groups(waits: &[(usize, u64)], killed: Option<&str>) -> Vec<WithoutService> {
+    fn groups(waits: &[(usize, u64)], killed: Option<&str>) -> Vec<Downtime> {
         let waits = waits.iter().copied().collect();
         without_service(&waits, &["taiwan", "tokyo", "taiwan", "tokyo", "taiwan"], killed, SHARE)
     }

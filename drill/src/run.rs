@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::check::{self, Promise};
-use crate::client::GivenUp;
+use crate::client::NoAnswer;
 use crate::customer::Shopper;
 use crate::journal::{Entries, Journal};
 use crate::outage::{self, without_service};
@@ -37,7 +37,6 @@ const TELL: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// How long the load lasts.
     pub duration: Duration,
-    /// Customers.
     pub customers: usize,
     /// What happens to a region; none if nothing shall.
     pub outage: Option<Outage>,
@@ -89,7 +88,6 @@ pub enum DrillError {
     NotStarted {
         /// How the process ended.
         status: String,
-        /// What it printed.
         said: String,
     },
     /// The ready file is not as it must be.
@@ -106,15 +104,9 @@ pub enum DrillError {
     UnknownRegion(String),
     /// Before anything was broken, something was not as it must be.
     #[error("the shop cannot be opened: an answer was {status} {body}")]
-    Unready {
-        /// HTTP status.
-        status: u16,
-        /// The body.
-        body: String,
-    },
-    /// Nobody answers.
+    Unready { status: u16, body: String },
     #[error(transparent)]
-    GivenUp(#[from] GivenUp),
+    GivenUp(#[from] NoAnswer),
     /// The client can't be made.
     #[error("an HTTP client can't be made: {0}")]
     Client(#[from] reqwest::Error),

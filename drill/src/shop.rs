@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
 
-use crate::client::{Answer, Client, GivenUp, Request};
+use crate::client::{Answer, Client, NoAnswer, Request};
 use crate::journal::Journal;
 use crate::run::DrillError;
 use crate::world::World;
@@ -28,7 +28,6 @@ const SIGN_UPS_AT_ONCE: usize = 4;
 /// A customer with two devices.
 #[derive(Debug)]
 pub struct Customer {
-    /// The user's id.
     pub user_id: String,
     /// Where requests come from.
     pub phone: Arc<Client>,
@@ -114,7 +113,7 @@ pub async fn open(
 }
 
 /// Repeats a call until it has the expected answer, for as long as replication may take.
-async fn until(status: u16, call: impl AsyncFn() -> Result<Answer, GivenUp>) -> Result<Answer, DrillError> {
+async fn until(status: u16, call: impl AsyncFn() -> Result<Answer, NoAnswer>) -> Result<Answer, DrillError> {
     let began = Instant::now();
     loop {
         match expect(call().await?, status) {

@@ -28,7 +28,7 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// A message to send.
 #[derive(Debug)]
-pub struct Letter {
+pub struct OutgoingMessage {
     /// The receiver's user id.
     pub to: String,
     /// Its number, which no other message of the drill has.
@@ -42,7 +42,7 @@ pub struct Socket {
     url: String,
     client: Arc<Client>,
     journal: Arc<Journal>,
-    letters: mpsc::UnboundedReceiver<Letter>,
+    letters: mpsc::UnboundedReceiver<OutgoingMessage>,
     /// Sent and not acknowledged: number and receiver by message id.
     open: BTreeMap<String, (u64, String)>,
     /// Ids of messages that were shown.
@@ -55,7 +55,7 @@ impl Socket {
         url: &str,
         client: Arc<Client>,
         journal: Arc<Journal>,
-    ) -> (Self, mpsc::UnboundedSender<Letter>) {
+    ) -> (Self, mpsc::UnboundedSender<OutgoingMessage>) {
         let (send, letters) = mpsc::unbounded_channel();
         let socket = Self {
             url: url.to_owned(),
@@ -117,7 +117,7 @@ impl Socket {
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return false,
                     Some(Ok(frame)) => self.hear(&frame),
                 },
-                Some(Letter { to, number }) = self.letters.recv() => {
+                Some(OutgoingMessage { to, number }) = self.letters.recv() => {
                     let id = ulid::Ulid::generate().to_string();
                     self.journal.message_sent(number, &to);
                     let frame = frame(&id, &to, number);

@@ -16,7 +16,6 @@ use sojourn::platform::tables::Table;
 pub struct World {
     /// The front door's HTTP URL.
     pub front: String,
-    /// Its WebSocket URL.
     pub front_ws: String,
     /// The control API of all regions.
     pub control: String,
@@ -33,17 +32,12 @@ pub struct World {
 pub struct Region {
     /// Its own HTTP URL.
     pub http: String,
-    /// Lambda's Invoke API.
     pub lambda: String,
-    /// DynamoDB.
     pub dynamodb: String,
-    /// The AWS region.
     pub region: String,
     /// The tables' names by their logical ids.
     pub tables: BTreeMap<String, String>,
-    /// The operator's key.
     pub access_key_id: String,
-    /// Its secret.
     pub secret_access_key: String,
     #[serde(skip)]
     client: reqwest::Client,
@@ -59,7 +53,6 @@ impl std::fmt::Debug for Region {
 /// What the control API tells of all regions.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Overview {
-    /// Each region.
     pub regions: Vec<RegionHealth>,
     /// Replication from each region to each other one.
     pub links: Vec<Link>,
@@ -72,11 +65,9 @@ pub struct Overview {
 /// What the front door believes of a region.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RegionHealth {
-    /// Its name.
     pub name: String,
     /// Whether clients are sent there.
     pub healthy: bool,
-    /// Since when.
     pub since: Timestamp,
 }
 
@@ -86,7 +77,6 @@ pub struct RegionHealth {
 pub struct Link {
     /// Where changes are made.
     pub from: String,
-    /// Where they go.
     pub to: String,
     /// Changes that have not arrived.
     pub pending: u64,
@@ -109,22 +99,10 @@ pub struct FailoverShare {
 pub enum WorldError {
     /// A region or the control API gave no answer, or a refusal.
     #[error("{what}: {reason}")]
-    Call {
-        /// What was asked.
-        what: String,
-        /// Why it failed.
-        reason: String,
-    },
+    Call { what: String, reason: String },
     /// A table can't be read.
     #[error("{table} of {region} can't be read: {reason}")]
-    Table {
-        /// Its logical id.
-        table: &'static str,
-        /// The region.
-        region: String,
-        /// The error.
-        reason: String,
-    },
+    Table { table: &'static str, region: String, reason: String },
 }
 
 impl World {

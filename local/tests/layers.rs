@@ -17,3 +17,8 @@ const LAYERS: [&[&str]; 9] = [
 fn a_module_imports_only_what_is_below_it_and_nothing_in_a_circle() {
     sojourn_testing::imports::assert_layers(env!("CARGO_MANIFEST_DIR"), &LAYERS);
 }
+
+#[test]
+fn public_items_have_doc_comments() {
+    sojourn_testing::comments::assert_documented(env!("CARGO_MANIFEST_DIR"));
+}

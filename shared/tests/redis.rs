@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sojourn::core::env::Env;
-use sojourn::platform::redis::{Answer, CALL_BUDGET, Need, RedisClient, RedisError};
+use sojourn::platform::redis::{Answer, CALL_BUDGET, RedisClient, RedisError, RedisUse};
 use sojourn_testing::{Persistence, RedisServer, TlsServer};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -131,14 +131,14 @@ async fn a_server_that_may_evict_any_key_helps_and_keeps_nothing() {
     let evicts = ["--maxmemory-policy", "allkeys-lru"];
     let Some(server) = RedisServer::start_with(Persistence::None, &evicts) else { return };
     ping_until_answered(&client(&server.url())).await;
-    let keeper = client(&server.url()).with_need(Need::Kept);
+    let keeper = client(&server.url()).with_need(RedisUse::Kept);
     assert!(matches!(ping(&keeper).await, Err(RedisError::Evicts(policy)) if policy == "allkeys-lru"));
 }
 
 #[tokio::test]
 async fn whoever_has_no_other_way_waits_longer_and_not_for_ever() {
     let Some(server) = RedisServer::start() else { return };
-    let keeper = client(&server.url()).with_need(Need::Kept);
+    let keeper = client(&server.url()).with_need(RedisUse::Kept);
     ping_until_answered(&keeper).await;
     server.pause();
     let began = Instant::now();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sojourn::core::deadline::{ANSWER_MARGIN, Deadline};
-use sojourn::edge::http::Incoming;
+use sojourn::edge::http::HttpRequest;
 
 /// The time that an invocation has.
 const TIMEOUT: Duration = Duration::from_secs(29);
@@ -56,8 +56,8 @@ impl Event {
     }
 
     /// The request that a handler gets of it.
-    pub fn incoming(self) -> Incoming {
+    pub fn incoming(self) -> HttpRequest {
         let request = lambda_http::request::from_str(&self.0.to_string()).unwrap();
-        Incoming::new(request, Deadline::after(TIMEOUT).earlier_by(ANSWER_MARGIN))
+        HttpRequest::new(request, Deadline::after(TIMEOUT).earlier_by(ANSWER_MARGIN))
     }
 }

@@ -26,7 +26,6 @@ pub struct Fixture {
     pub env: Env,
     /// Stands still until the test advances it.
     pub clock: Arc<ManualClock>,
-    /// New ids.
     pub ids: SharedIds,
     token_key: TestKey,
 }

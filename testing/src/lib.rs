@@ -13,6 +13,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where its environment cannot start")]
 #![expect(clippy::missing_panics_doc, reason = "everything here panics when a service does not start")]
 
+pub mod comments;
 mod event;
 mod files;
 mod fixture;

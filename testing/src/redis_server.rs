@@ -16,7 +16,6 @@ const LOOK: Duration = Duration::from_millis(2);
 /// What a server writes to its folder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Persistence {
-    /// Nothing.
     #[default]
     None,
     /// An append-only file, synced to the disk every second.

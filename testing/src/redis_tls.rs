@@ -11,7 +11,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The server. Killed when dropped; its certificates are deleted.
 pub struct TlsServer {
     process: Child,
-    /// Where it listens.
     pub address: SocketAddr,
     folder: PathBuf,
 }

@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sojourn::platform::tables::{self, Scope};
+use sojourn::platform::tables::{self, TableScope};
 use sojourn_local::services::dynamodb::Embedded;
 use sojourn_local::services::dynamodb::replication::{Replication, Settings, StrongTables};
 use sojourn_local::services::network::Lag;
@@ -56,9 +56,9 @@ impl Regions {
             .map(|(name, store)| ((*name).to_owned(), store.embedded.region_tables().unwrap()))
             .collect();
         let settings = Settings {
-            tables: of_scope(Scope::Global),
+            tables: of_scope(TableScope::Global),
             strong: Some(StrongTables {
-                tables: of_scope(Scope::Agreed),
+                tables: of_scope(TableScope::Agreed),
                 replicas: agreed.iter().map(|name| (*name).to_owned()).collect(),
                 witness: Some("witness".to_owned()),
             }),
@@ -110,10 +110,10 @@ impl Regions {
 
 /// The tables of a region: global ones have the stream that replication reads.
 fn tables_of(agrees: bool) -> Vec<Table> {
-    let of_region = tables::ALL.iter().filter(|table| agrees || table.scope != Scope::Agreed);
+    let of_region = tables::ALL.iter().filter(|table| agrees || table.scope != TableScope::Agreed);
     let create = |table: &tables::Table| {
         let mut definition = definition(table);
-        if table.scope == Scope::Global {
+        if table.scope == TableScope::Global {
             let both_images = serde_json::json!({"StreamViewType": "NEW_AND_OLD_IMAGES"});
             definition.create["StreamSpecification"] = both_images;
         }
@@ -122,7 +122,7 @@ fn tables_of(agrees: bool) -> Vec<Table> {
     of_region.map(create).collect()
 }
 
-fn of_scope(scope: Scope) -> Vec<String> {
+fn of_scope(scope: TableScope) -> Vec<String> {
     let tables = tables::ALL.iter().filter(|table| table.scope == scope);
     tables.map(|table| table.logical_id.to_owned()).collect()
 }

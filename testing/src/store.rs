@@ -18,7 +18,6 @@ use sojourn_local::template::model::Table;
 /// The embedded DynamoDB and a client of it. Gone when its last clone is dropped.
 #[derive(Clone)]
 pub struct Store {
-    /// The server.
     pub embedded: Arc<Embedded>,
     /// The real SDK's client.
     pub client: Client,

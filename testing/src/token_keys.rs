@@ -12,9 +12,7 @@ use sojourn::identity::tokens::SigningKey;
 
 /// A key pair and its name.
 pub struct TestKey {
-    /// Both keys.
     pub pair: Ed25519KeyPair,
-    /// The name.
     pub kid: String,
 }
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use sojourn::platform::tables::{self, Key, Projection, Scope};
+use sojourn::platform::tables::{self, Key, Projection, TableScope};
 use sojourn_local::template::arn;
 use sojourn_local::template::global::{Consistency, GlobalTable};
 use sojourn_local::template::{self, Context, model::Table};
@@ -29,7 +29,7 @@ fn of_global_template() -> BTreeMap<String, GlobalTable> {
     stack.tables.into_iter().map(|table| (table.table.logical_id.clone(), table)).collect()
 }
 
-fn of_code(scopes: &[Scope]) -> BTreeSet<&'static str> {
+fn of_code(scopes: &[TableScope]) -> BTreeSet<&'static str> {
     let tables = tables::ALL.iter().filter(|table| scopes.contains(&table.scope));
     tables.map(|table| table.logical_id).collect()
 }
@@ -77,7 +77,7 @@ fn projected(projection: &Value) -> BTreeSet<&str> {
 fn the_library_and_the_template_have_the_same_tables() {
     let mut templates = of_template();
     let in_template: BTreeSet<&str> = templates.keys().map(String::as_str).collect();
-    let mut of_one_region = of_code(&[Scope::Regional, Scope::Global, Scope::Agreed]);
+    let mut of_one_region = of_code(&[TableScope::Regional, TableScope::Global, TableScope::Agreed]);
     assert!(of_one_region.remove(tables::AGREEMENT.logical_id), "a region alone agrees with nobody");
     assert_eq!(in_template, of_one_region);
     let agreed = of_global_template().into_iter().filter(|(name, _)| !in_template.contains(name.as_str()));
@@ -119,9 +119,9 @@ fn the_tables_that_regions_share_are_those_that_the_library_says() {
         let tables = shared.iter().filter(|(_, table)| is_meant(&table.consistency));
         tables.map(|(name, _)| name.as_str()).collect()
     };
-    assert_eq!(with(|consistency| *consistency == Consistency::Eventual), of_code(&[Scope::Global]));
+    assert_eq!(with(|consistency| *consistency == Consistency::Eventual), of_code(&[TableScope::Global]));
     let strong = with(|consistency| matches!(consistency, Consistency::Strong { witness: Some(_) }));
-    assert_eq!(strong, of_code(&[Scope::Agreed]));
+    assert_eq!(strong, of_code(&[TableScope::Agreed]));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sojourn::core::env::{Env, Stage};
-use sojourn::platform::tables::{self, Scope};
+use sojourn::platform::tables::{self, TableScope};
 use sojourn_local::template::arn;
 use sojourn_local::template::model::{DeleteMarkers, Function, Stack, Statement};
 use sojourn_local::template::{self, Context};
@@ -255,7 +255,7 @@ fn uploads_and_exports_reach_the_files_of_peers_with_which_they_share_the_table_
     }
 }
 
-fn logical_ids(scopes: &[Scope]) -> BTreeSet<&'static str> {
+fn logical_ids(scopes: &[TableScope]) -> BTreeSet<&'static str> {
     let tables = tables::ALL.iter().filter(|table| scopes.contains(&table.scope));
     tables.map(|table| table.logical_id).collect()
 }
@@ -265,7 +265,9 @@ fn a_stack_with_global_tables_makes_the_regional_ones_only_and_names_no_other() 
     let stack = stack_with(&[&WITH_GLOBAL_TABLES[..], &[("TokenJwks", "{}")]].concat());
     let (shared, own): (Vec<_>, Vec<_>) =
         stack.tables.iter().partition(|table| table.name.starts_with("shop-"));
-    for (listed, scopes) in [(own, &[Scope::Regional][..]), (shared, &[Scope::Global, Scope::Agreed])] {
+    for (listed, scopes) in
+        [(own, &[TableScope::Regional][..]), (shared, &[TableScope::Global, TableScope::Agreed])]
+    {
         let listed: BTreeSet<&str> = listed.iter().map(|table| table.logical_id.as_str()).collect();
         assert_eq!(listed, logical_ids(scopes));
     }
@@ -306,7 +308,7 @@ fn the_environments_of_regions_name_the_tables_of_the_global_one_and_each_has_a_
         let region = value(&format!("{environment}.global"), "region = \"");
         let replicas = global.replicas_in(&region);
         assert!(replicas.iter().all(|table| table.name.starts_with(&format!("{names}-"))), "{region}");
-        assert!(replicas.len() >= logical_ids(&[Scope::Global]).len(), "{region}");
+        assert!(replicas.len() >= logical_ids(&[TableScope::Global]).len(), "{region}");
         regions.insert(region);
     }
     // The one where it is deployed comes first: CloudFormation makes the tables there.

@@ -12,8 +12,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::check::Promise;
-use crate::journal::{Attempt, Entries, HealthChange, Outcome, millis};
-use crate::outage::{self, WithoutService};
+use crate::journal::{Attempt, AttemptOutcome, Entries, HealthChange, millis};
+use crate::outage::{self, Downtime};
 use crate::run::Settings;
 use crate::world::World;
 pub use replication::{LinkLag, Point};
@@ -26,17 +26,14 @@ pub struct Report {
     pub duration_ms: u64,
     /// How many customers there were.
     pub customers: usize,
-    /// The regions.
     pub regions: Vec<String>,
     /// What happened to a region.
     pub outage: Option<String>,
-    /// Each promise.
     pub promises: Vec<Promise>,
     /// How long customers were without service, those near the region that died first.
-    pub without_service: Vec<WithoutService>,
+    pub without_service: Vec<Downtime>,
     /// Replication between each two regions.
     pub replication: Vec<LinkLag>,
-    /// Requests by second.
     pub seconds: Vec<Second>,
     /// What happened to regions, by milliseconds since the drill began.
     pub events: Vec<(u64, String)>,
@@ -48,11 +45,9 @@ pub struct Report {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Second {
-    /// Answered, by region.
     pub answered: BTreeMap<String, u64>,
     /// 5xx or 429.
     pub refused: u64,
-    /// No answer.
     pub unanswered: u64,
 }
 
@@ -62,7 +57,7 @@ impl Report {
         settings: &Settings,
         entries: Entries,
         promises: Vec<Promise>,
-        without_service: Vec<WithoutService>,
+        without_service: Vec<Downtime>,
     ) -> Self {
         Self {
             duration_ms: millis(settings.duration),
@@ -137,12 +132,12 @@ fn seconds(attempts: &[Attempt]) -> Vec<Second> {
         }
         let second = &mut seconds[place];
         match attempt.outcome {
-            Outcome::Answered => {
+            AttemptOutcome::Answered => {
                 let region = attempt.region.clone().unwrap_or_else(|| "directly".to_owned());
                 *second.answered.entry(region).or_default() += 1;
             }
-            Outcome::Refused => second.refused += 1,
-            Outcome::NoAnswer => second.unanswered += 1,
+            AttemptOutcome::Refused => second.refused += 1,
+            AttemptOutcome::NoAnswer => second.unanswered += 1,
         }
     }
     seconds
@@ -152,17 +147,17 @@ fn seconds(attempts: &[Attempt]) -> Vec<Second> {
 mod tests {
     use super::*;
 
-    fn attempt(at_ms: u64, region: Option<&str>, outcome: Outcome) -> Attempt {
+    fn attempt(at_ms: u64, region: Option<&str>, outcome: AttemptOutcome) -> Attempt {
         Attempt { at_ms, region: region.map(str::to_owned), outcome }
     }
 
     #[test]
     fn attempts_are_counted_by_second_and_region() {
         let attempts = [
-            attempt(10, Some("tokyo"), Outcome::Answered),
-            attempt(999, Some("tokyo"), Outcome::Answered),
-            attempt(2_000, Some("taiwan"), Outcome::Refused),
-            attempt(2_500, None, Outcome::NoAnswer),
+            attempt(10, Some("tokyo"), AttemptOutcome::Answered),
+            attempt(999, Some("tokyo"), AttemptOutcome::Answered),
+            attempt(2_000, Some("taiwan"), AttemptOutcome::Refused),
+            attempt(2_500, None, AttemptOutcome::NoAnswer),
         ];
         let seconds = seconds(&attempts);
         assert_eq!(seconds[0].answered, BTreeMap::from([("tokyo".to_owned(), 2)]));

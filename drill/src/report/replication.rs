@@ -11,15 +11,12 @@ use crate::world::Link;
 pub struct LinkLag {
     /// Where changes were made.
     pub from: String,
-    /// Where they went.
     pub to: String,
     /// Changes that had not arrived, the median of all samples.
     pub median_pending: u64,
-    /// The most.
     pub max_pending: u64,
     /// The age of the oldest of them, the median; a sample without any counts as zero.
     pub median_oldest_ms: u64,
-    /// The most.
     pub max_oldest_ms: u64,
     /// The samples, in their order.
     pub series: Vec<Point>,

@@ -64,7 +64,7 @@ impl ErrorType for CommandError {
             Self::Invalid(_) => "InvalidCommand",
             Self::SingleRegion => "SingleRegion",
             Self::Regions(RegionsError::Unknown(_)) => "UnknownRegion",
-            Self::Regions(RegionsError::UnfitSuccessor(_)) => "UnfitSuccessor",
+            Self::Regions(RegionsError::InvalidSuccessor(_)) => "UnfitSuccessor",
             Self::Regions(RegionsError::LastOne) => "LastRegion",
             Self::Regions(RegionsError::Changed) => "Changed",
             Self::Regions(RegionsError::Store(_)) | Self::TooLate(_) => "Unavailable",

@@ -9,7 +9,7 @@ use sojourn::core::ids::ProductId;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
 use sojourn::edge::answers;
-use sojourn::edge::http::{Caching, Incoming, no_such_route, read};
+use sojourn::edge::http::{Caching, HttpRequest, no_such_route, read};
 use sojourn::platform::buffer::{Entry, Offered};
 
 use crate::app::App;
@@ -19,7 +19,7 @@ const COUNTS: Caching =
     Caching::Public { max_age: Duration::from_mins(1), stale_while_revalidate: Duration::from_mins(5) };
 
 /// Answers one request.
-pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn handle(app: Arc<App>, request: HttpRequest) -> Result<Reply, Problem> {
     match request.route() {
         "POST /activity" => take(&app, &request).await,
         "GET /products/{productId}/activity" => tell(&app, &request).await,
@@ -28,7 +28,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 }
 
 /// No idempotency key: each event has an id, and is counted once however often it is sent.
-async fn take(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn take(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     request.caller(&app.authenticator).await?;
     let now = app.clock.now();
     let events = request.json::<Submission>()?.events(now)?;
@@ -43,7 +43,7 @@ async fn take(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     Ok(Reply::json(202, json!({"accepted": entries.len()})))
 }
 
-async fn tell(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn tell(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let product_id: ProductId = request.path("productId")?;
     let days = Days::from_query(request.query("days")?)?;
     let activity = request.in_time(app.activity.of_product(&product_id, days)).await?;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use sojourn::commerce::carts::{Cart, CartDraft, Lines, Replacement};
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
-use sojourn::edge::http::{Incoming, no_such_route, read_version};
+use sojourn::edge::http::{HttpRequest, no_such_route, read_version};
 use sojourn::identity::principal::Principal;
 
 use crate::app::App;
 
 /// Answers one request.
-pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn handle(app: Arc<App>, request: HttpRequest) -> Result<Reply, Problem> {
     match request.route() {
         "GET /cart" => get(&app, &request).await,
         "PUT /cart" => put(&app, &request).await,
@@ -20,33 +20,33 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
     }
 }
 
-async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn get(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let (_, cart) = read(app, request).await?;
     read_version(request, cart.current(), document(&cart))
 }
 
-async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn put(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let (caller, seen) = read(app, request).await?;
     let CartDraft { lines } = request.json()?;
     let cart = replace(app, request, &caller, seen, lines).await?;
     Ok(document(&cart))
 }
 
-async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn delete(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let (caller, seen) = read(app, request).await?;
     replace(app, request, &caller, seen, Lines::default()).await?;
     Ok(Reply::empty(204))
 }
 
 /// The caller and the cart, in one call.
-async fn read(app: &App, request: &Incoming) -> Result<(Principal, Cart), Problem> {
+async fn read(app: &App, request: &HttpRequest) -> Result<(Principal, Cart), Problem> {
     request.caller_with_row(&app.authenticator, |user| app.carts.cart(user)).await
 }
 
 /// Writes on the cart that was read with the check of the session.
 async fn replace(
     app: &App,
-    request: &Incoming,
+    request: &HttpRequest,
     caller: &Principal,
     seen: Cart,
     lines: Lines,

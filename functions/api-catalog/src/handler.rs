@@ -11,7 +11,7 @@ use sojourn::core::ids::ProductId;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
 use sojourn::edge::answers;
-use sojourn::edge::http::{Caching, Incoming, no_such_route, read};
+use sojourn::edge::http::{Caching, HttpRequest, no_such_route, read};
 use sojourn::identity::principal::Role;
 
 use crate::app::App;
@@ -21,7 +21,7 @@ const CATALOGUE: Caching =
     Caching::Public { max_age: Duration::from_secs(5), stale_while_revalidate: Duration::from_secs(30) };
 
 /// Answers one request.
-pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn handle(app: Arc<App>, request: HttpRequest) -> Result<Reply, Problem> {
     match request.route() {
         "GET /products" => list(&app, &request).await,
         "GET /products/{productId}" => get(&app, &request).await,
@@ -31,7 +31,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
     }
 }
 
-async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn list(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let (cursor, limit) = (request.query("cursor")?, request.limit()?);
     let page = request.in_time(app.catalog.list(cursor, limit, request.deadline())).await?;
     let items: Vec<Value> = page.items.iter().map(|(product, units)| product.document(*units)).collect();
@@ -42,7 +42,7 @@ async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     read(request, CATALOGUE, Reply::json(200, document))
 }
 
-async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn get(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let product_id: ProductId = request.path("productId")?;
     match request.in_time(app.catalog.get(&product_id)).await? {
         Some((product, available)) => read(request, CATALOGUE, Reply::json(200, product.document(available))),
@@ -50,7 +50,7 @@ async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     }
 }
 
-async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn put(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let product_id: ProductId = request.path("productId")?;
     let available =
         request.caller_beside(&app.authenticator, async |_, _| app.catalog.available(&product_id).await);
@@ -68,7 +68,7 @@ async fn put(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     request.in_time(write).await
 }
 
-async fn adjust_stock(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn adjust_stock(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let caller = request.operator(&app.authenticator).await?;
     let key = request.idempotency_key()?;
     let product_id: ProductId = request.path("productId")?;

@@ -7,14 +7,14 @@ use sojourn::core::ids::ExportId;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
 use sojourn::edge::answers;
-use sojourn::edge::http::{Incoming, no_such_route};
+use sojourn::edge::http::{HttpRequest, no_such_route};
 use sojourn::files::exports::dynamo::RequestExport;
 use sojourn::files::exports::{self, ExportRequest, NoSuchExport};
 
 use crate::app::App;
 
 /// Answers one request.
-pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn handle(app: Arc<App>, request: HttpRequest) -> Result<Reply, Problem> {
     match request.route() {
         "POST /exports" => ask(&app, &request).await,
         "GET /exports/{exportId}" => get(&app, &request).await,
@@ -22,7 +22,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
     }
 }
 
-async fn ask(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn ask(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let caller = request.credential(&app.authenticator).await?;
     let key = request.idempotency_key()?;
     let wanted: ExportRequest = request.json()?;
@@ -36,7 +36,7 @@ async fn ask(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     request.in_time(work).await
 }
 
-async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn get(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let export_id: ExportId = request.path("exportId")?;
     let export =
         request.caller_with_row(&app.authenticator, |user| app.exports.of_customer(user, &export_id));

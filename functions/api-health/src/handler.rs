@@ -8,7 +8,7 @@ use sojourn::coordination::regions::Regions;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
-use sojourn::edge::http::{Incoming, no_such_route};
+use sojourn::edge::http::{HttpRequest, no_such_route};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -25,12 +25,12 @@ pub(crate) struct App {
     region: String,
     /// None in a single region, which nobody can evacuate.
     regions: Option<Regions>,
-    known: Mutex<Known>,
+    known: Mutex<EvacuationStatus>,
 }
 
 /// What is known of the region's evacuation.
 #[derive(Debug, Default)]
-struct Known {
+struct EvacuationStatus {
     is_evacuated: bool,
     asked_at: Option<Instant>,
 }
@@ -59,7 +59,7 @@ impl App {
 }
 
 /// Answers one request.
-pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn handle(app: Arc<App>, request: HttpRequest) -> Result<Reply, Problem> {
     match request.route() {
         "GET /health" if app.is_evacuated().await => {
             let detail = format!("the region {} is evacuated: other regions serve its clients", app.region);

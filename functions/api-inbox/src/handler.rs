@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
-use sojourn::edge::http::{Authenticator, Incoming, invalid, no_such_route};
+use sojourn::edge::http::{Authenticator, HttpRequest, invalid, no_such_route};
 use sojourn::sockets::inbox::{Inbox, ReadBounds};
 
 /// Most bytes of messages in one answer. Lambda takes an answer of 6 MB, in which JSON within JSON may take twice the room.
@@ -18,7 +18,7 @@ pub(crate) struct App {
 }
 
 /// Answers one request.
-pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn handle(app: Arc<App>, request: HttpRequest) -> Result<Reply, Problem> {
     match request.route() {
         "GET /inbox" => read(&app, &request).await,
         "DELETE /inbox" => delete(&app, &request).await,
@@ -26,7 +26,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
     }
 }
 
-async fn read(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn read(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let after = request.query("after")?;
     let bounds = ReadBounds { messages: request.limit()?, bytes: MAX_ANSWER_BYTES };
     let page = request
@@ -36,7 +36,7 @@ async fn read(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     Ok(Reply::json_text(200, page.document("", "nextCursor")))
 }
 
-async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn delete(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let caller = request.caller(&app.authenticator).await?;
     let through = request.query("through")?.ok_or_else(|| invalid("the parameter through is missing"))?;
     request.in_time(app.inbox.delete(caller.user_id(), through, request.deadline())).await?;

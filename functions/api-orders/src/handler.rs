@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sojourn::commerce::cancellation::CancelOrder;
 use sojourn::commerce::orders::dynamo::PlaceOrder;
-use sojourn::commerce::orders::{ListedOrder, OrderRequest, Refusal, order_id_of};
+use sojourn::commerce::orders::{ListedOrder, OrderRefusal, OrderRequest, order_id_of};
 use sojourn::commerce::payments::PaymentRequest;
 use sojourn::coordination::idempotency::KeyedRequest;
 use sojourn::core::cursor::Page;
@@ -13,13 +13,13 @@ use sojourn::core::ids::OrderId;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
 use sojourn::edge::answers;
-use sojourn::edge::http::{Caching, Incoming, no_such_route, read};
+use sojourn::edge::http::{Caching, HttpRequest, no_such_route, read};
 use sojourn::identity::principal::Credential;
 
 use crate::app::App;
 
 /// Answers one request.
-pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn handle(app: Arc<App>, request: HttpRequest) -> Result<Reply, Problem> {
     match request.route() {
         "POST /orders" => write(&app, &request, place).await,
         "GET /orders" => list(&app, &request).await,
@@ -35,8 +35,8 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
 /// sent first.
 async fn write(
     app: &App,
-    request: &Incoming,
-    write: impl AsyncFnOnce(&App, &Incoming, &Credential) -> Result<Reply, Problem>,
+    request: &HttpRequest,
+    write: impl AsyncFnOnce(&App, &HttpRequest, &Credential) -> Result<Reply, Problem>,
 ) -> Result<Reply, Problem> {
     let caller = request.credential(&app.authenticator).await?;
     let answer = write(app, request, &caller).await;
@@ -44,7 +44,7 @@ async fn write(
     answer
 }
 
-async fn place(app: &App, request: &Incoming, caller: &Credential) -> Result<Reply, Problem> {
+async fn place(app: &App, request: &HttpRequest, caller: &Credential) -> Result<Reply, Problem> {
     let key = request.idempotency_key()?;
     let wanted: OrderRequest = request.json()?;
     let keyed = KeyedRequest::new("place-order", caller, key, &request.json_value()?);
@@ -58,7 +58,7 @@ async fn place(app: &App, request: &Incoming, caller: &Credential) -> Result<Rep
     request.in_time(app.requests.run(caller, &keyed, &effect, answer, request.deadline())).await
 }
 
-async fn pay(app: &App, request: &Incoming, caller: &Credential) -> Result<Reply, Problem> {
+async fn pay(app: &App, request: &HttpRequest, caller: &Credential) -> Result<Reply, Problem> {
     let key = request.idempotency_key()?;
     let order_id: OrderId = request.path("orderId")?;
     let PaymentRequest { payment_token } = request.json()?;
@@ -68,7 +68,7 @@ async fn pay(app: &App, request: &Incoming, caller: &Credential) -> Result<Reply
     request.in_time(app.payments.pay(caller, &keyed, &order_id, &payment_token, answer, deadline)).await
 }
 
-async fn cancel(app: &App, request: &Incoming, caller: &Credential) -> Result<Reply, Problem> {
+async fn cancel(app: &App, request: &HttpRequest, caller: &Credential) -> Result<Reply, Problem> {
     let key = request.idempotency_key()?;
     let order_id: OrderId = request.path("orderId")?;
     let keyed = KeyedRequest::new("cancel-order", caller, key, &json!({"orderId": order_id}));
@@ -77,16 +77,16 @@ async fn cancel(app: &App, request: &Incoming, caller: &Credential) -> Result<Re
     request.in_time(app.requests.run(caller, &keyed, &effect, answer, deadline)).await
 }
 
-async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn get(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let order_id: OrderId = request.path("orderId")?;
     let order = request.caller_with_row(&app.authenticator, |user| app.orders.order(user, &order_id));
     match order.await?.1 {
         Some(order) => read(request, Caching::Private, Reply::json(200, order.document())),
-        None => Err(Refusal::NotFound(order_id).into()),
+        None => Err(OrderRefusal::NotFound(order_id).into()),
     }
 }
 
-async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn list(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let (cursor, limit) = (request.query("cursor")?, request.limit()?);
     let page =
         request.caller_beside(&app.authenticator, async |user, _| app.orders.list(user, cursor, limit).await);
@@ -94,7 +94,7 @@ async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     read(request, Caching::Private, Reply::json(200, document(&page)))
 }
 
-async fn summary(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn summary(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let summary = request.caller_beside(&app.authenticator, async |user, _| app.summaries.of(user).await);
     let (_, summary) = summary.await?;
     read(request, Caching::Private, Reply::json(200, summary.document()))

@@ -5,11 +5,11 @@ use serde_json::json;
 use sojourn::core::date_time::rfc3339;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
-use sojourn::edge::http::Incoming;
+use sojourn::edge::http::HttpRequest;
 use sojourn::identity::email::Email;
 use sojourn::identity::sessions::SessionError;
-use sojourn::identity::throttle::{Origin, SignUpAdmission};
-use sojourn::identity::users::{self, NewPassword, NewPasswordOf, Password, PasswordChange, SignUp};
+use sojourn::identity::throttle::{AttemptSource, SignUpDecision};
+use sojourn::identity::users::{self, NewPassword, Password, PasswordChange, PasswordChangeRequest, SignUp};
 
 use crate::app::App;
 use crate::sign_in::known_device;
@@ -29,11 +29,11 @@ struct PasswordBody {
 }
 
 /// `POST /users`.
-pub(crate) async fn sign_up(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn sign_up(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let SignUpBody { email, password } = request.json()?;
     let address = app.trusted_proxy.client_address(request)?;
     let count = app.throttle.count_sign_up(address, app.sign_ups_per_address);
-    if let SignUpAdmission::Refused(refusal) = request.in_time(count).await? {
+    if let SignUpDecision::Refused(refusal) = request.in_time(count).await? {
         return Err(refusal.into());
     }
     let work = users::sign_up(&app.users, &app.clock, &app.ids, email, password, request.deadline());
@@ -50,19 +50,19 @@ pub(crate) async fn sign_up(app: &App, request: &Incoming) -> Result<Reply, Prob
 }
 
 /// `PUT /users/me/password`.
-pub(crate) async fn change_password(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn change_password(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let account = request.caller_beside(&app.authenticator, async |user, _| app.users.profile(user).await);
     let (caller, account) = account.await?;
     let PasswordBody { current, new } = request.json()?;
     let account = account.ok_or(SessionError::Ended)?;
     let address = app.trusted_proxy.client_address(request)?;
     let device = known_device(app, request, &account.0.email, None);
-    let change = NewPasswordOf {
+    let change = PasswordChangeRequest {
         account,
         spared: (caller.session_id().clone(), caller.signed_in_at()),
         current,
         new,
-        origin: Origin { address, device },
+        origin: AttemptSource { address, device },
     };
     let work = users::change_password(&app.passwords, &app.throttle, change, request.deadline());
     match request.in_time(work).await? {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use serde_json::json;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
-use sojourn::edge::http::{Incoming, no_such_route};
+use sojourn::edge::http::{HttpRequest, no_such_route};
 use sojourn::identity::tokens::rotation::JWKS_MAX_AGE;
 
 use crate::app::App;
 use crate::{account, preferences, sessions, sign_in};
 
 /// Answers one request.
-pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn handle(app: Arc<App>, request: HttpRequest) -> Result<Reply, Problem> {
     match request.route() {
         "POST /users" => account::sign_up(&app, &request).await,
         "PUT /users/me/password" => account::change_password(&app, &request).await,

@@ -4,20 +4,20 @@ use serde_json::{Map, Value, json};
 use sojourn::core::precondition::EntityTag;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
-use sojourn::edge::http::{Incoming, read_version};
+use sojourn::edge::http::{HttpRequest, read_version};
 use sojourn::identity::sessions::{PreferencesPatch, VersionedPreferences};
 
 use crate::app::App;
 
 /// `GET /sessions/current/preferences`.
-pub(crate) async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn get(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let caller = request.credential(&app.authenticator).await?;
     let read = request.in_time(app.preferences.read(&caller)).await?;
     read_version(request, read.current(), document(&read))
 }
 
 /// `PATCH /sessions/current/preferences`.
-pub(crate) async fn patch(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn patch(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let caller = request.credential(&app.authenticator).await?;
     let preconditions = request.preconditions()?;
     let patch = PreferencesPatch::new(request.json::<Map<String, Value>>()?)?;

@@ -5,14 +5,14 @@ use sojourn::core::date_time::rfc3339;
 use sojourn::core::ids::SessionId;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
-use sojourn::edge::http::Incoming;
+use sojourn::edge::http::HttpRequest;
 use sojourn::identity::principal::Principal;
 use sojourn::identity::sessions::{Device, Revocation, Session, SessionError};
 
 use crate::app::App;
 
 /// `GET /sessions`.
-pub(crate) async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn list(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let (cursor, limit) = (request.query("cursor")?, request.limit()?);
     let page = request.caller_beside(&app.authenticator, async |user, current| {
         let sessions = app.authenticator.sessions().rows();
@@ -36,26 +36,31 @@ pub(crate) async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem
 }
 
 /// `DELETE /sessions/{sessionId}`.
-pub(crate) async fn revoke_one(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn revoke_one(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let caller = request.caller(&app.authenticator).await?;
     let id: SessionId = request.path("sessionId")?;
     revoke(app, request, &caller, &id).await
 }
 
 /// `DELETE /sessions/current`.
-pub(crate) async fn sign_out(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn sign_out(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let caller = request.caller(&app.authenticator).await?;
     revoke(app, request, &caller, caller.session_id()).await
 }
 
 /// `DELETE /sessions`.
-pub(crate) async fn revoke_all(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn revoke_all(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let caller = request.caller(&app.authenticator).await?;
     request.in_time(app.revoker.revoke_all(caller.user_id(), request.deadline())).await?;
     Ok(Reply::empty(204).cookie(app.authenticator.cookie().clear()))
 }
 
-async fn revoke(app: &App, request: &Incoming, caller: &Principal, id: &SessionId) -> Result<Reply, Problem> {
+async fn revoke(
+    app: &App,
+    request: &HttpRequest,
+    caller: &Principal,
+    id: &SessionId,
+) -> Result<Reply, Problem> {
     let (user, deadline) = (caller.user_id(), request.deadline());
     let revocation = if id == caller.session_id() {
         request.in_time(app.revoker.revoke_proven(id, user, deadline)).await?

@@ -4,11 +4,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
-use sojourn::edge::http::Incoming;
+use sojourn::edge::http::HttpRequest;
 use sojourn::identity::email::Email;
 use sojourn::identity::sessions::{Device, RefreshToken, Session};
 use sojourn::identity::sign_in::{Renewal, Renewed, SignedIn};
-use sojourn::identity::throttle::{DeviceToken, KnownDevice, Origin, device};
+use sojourn::identity::throttle::{AttemptSource, DeviceToken, KnownDevice, device};
 use sojourn::identity::tokens::{ACCESS_TOKEN_LIFETIME, AccessToken};
 use sojourn::identity::users::{self, Authentication, Credentials, Password};
 
@@ -30,10 +30,10 @@ struct RefreshBody {
 }
 
 /// `POST /sessions`.
-pub(crate) async fn sign_in(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn sign_in(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let SignInBody { email, password, device, device_token } = request.json()?;
     let known = known_device(app, request, &email, device_token);
-    let origin = Origin { address: app.trusted_proxy.client_address(request)?, device: known };
+    let origin = AttemptSource { address: app.trusted_proxy.client_address(request)?, device: known };
     let credentials = Credentials { email, password, origin };
     let authentication = users::authenticate(&app.users, &app.throttle, credentials);
     let (user, reservation) = match request.in_time(authentication).await? {
@@ -48,7 +48,7 @@ pub(crate) async fn sign_in(app: &App, request: &Incoming) -> Result<Reply, Prob
     };
     let start = app.starter.start(&user, device);
     let SignedIn { session, access, refresh, cookie } =
-        request.in_time(app.throttle.give_back_during(reservation, start)).await?;
+        request.in_time(app.throttle.refund_during(reservation, start)).await?;
     let cookie = app.authenticator.cookie().issue(&cookie, session.expires_at, session.created_at);
     let device_token = app.device_tokens.issue(known, &user.email)?;
     let mut document = document(&session, &access, &refresh);
@@ -60,7 +60,7 @@ pub(crate) async fn sign_in(app: &App, request: &Incoming) -> Result<Reply, Prob
 /// by a browser's cookie.
 pub(crate) fn known_device(
     app: &App,
-    request: &Incoming,
+    request: &HttpRequest,
     email: &Email,
     shown: Option<DeviceToken>,
 ) -> Option<KnownDevice> {
@@ -69,7 +69,7 @@ pub(crate) fn known_device(
 }
 
 /// `POST /sessions/refresh`. The cookie is not renewed: it lasts as long as the session does.
-pub(crate) async fn refresh(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn refresh(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let RefreshBody { refresh_token } = request.json()?;
     let deadline = request.deadline();
     match request.in_time(app.starter.renew(&app.users, &refresh_token, deadline)).await? {

@@ -7,14 +7,14 @@ use sojourn::core::cursor::Page;
 use sojourn::core::ids::UploadId;
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
-use sojourn::edge::http::{Incoming, no_such_route};
+use sojourn::edge::http::{HttpRequest, no_such_route};
 use sojourn::files::links::disposition::Disposition;
 use sojourn::files::uploads::{CompletionRequest, Readable, UploadRequest};
 
 use crate::app::App;
 
 /// Answers one request.
-pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn handle(app: Arc<App>, request: HttpRequest) -> Result<Reply, Problem> {
     match request.route() {
         "POST /uploads" => create(&app, &request).await,
         "GET /uploads" => list(&app, &request).await,
@@ -25,7 +25,7 @@ pub(crate) async fn handle(app: Arc<App>, request: Incoming) -> Result<Reply, Pr
     }
 }
 
-async fn create(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn create(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let usage = request.caller_beside(&app.authenticator, async |user, _| app.uploads.usage(user).await);
     let (caller, usage) = usage.await?;
     let wish: UploadRequest = request.json()?;
@@ -35,7 +35,7 @@ async fn create(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     Ok(Reply::json(201, offer.document()).header("location", location))
 }
 
-async fn complete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn complete(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let caller = request.caller(&app.authenticator).await?;
     let upload_id: UploadId = request.path("uploadId")?;
     let sent: CompletionRequest = request.json_if_any()?.unwrap_or_default();
@@ -47,14 +47,14 @@ async fn complete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     Ok(Reply::json(200, readable.document()))
 }
 
-async fn delete(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn delete(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let caller = request.caller(&app.authenticator).await?;
     let upload_id: UploadId = request.path("uploadId")?;
     request.in_time(app.uploads.delete(caller.user_id(), &upload_id, request.deadline())).await?;
     Ok(Reply::empty(204))
 }
 
-async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn get(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let upload_id: UploadId = request.path("uploadId")?;
     let upload = request.caller_with_row(&app.authenticator, |user| app.uploads.upload(user, &upload_id));
     let (_, upload) = upload.await?;
@@ -62,7 +62,7 @@ async fn get(app: &App, request: &Incoming) -> Result<Reply, Problem> {
     Ok(Reply::json(200, request.in_time(readable).await?.document()))
 }
 
-async fn list(app: &App, request: &Incoming) -> Result<Reply, Problem> {
+async fn list(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let (cursor, limit, disposition) = (request.query("cursor")?, request.limit()?, disposition(request)?);
     let page = request.caller_beside(&app.authenticator, async |user, _| {
         app.uploads.list(user, cursor, limit, disposition).await
@@ -80,6 +80,6 @@ fn page_document(page: &Page<Readable>) -> Value {
 }
 
 /// How the caller wants to see files.
-fn disposition(request: &Incoming) -> Result<Disposition, Problem> {
+fn disposition(request: &HttpRequest) -> Result<Disposition, Problem> {
     Ok(request.query("disposition")?.map(str::parse).transpose()?.unwrap_or_default())
 }

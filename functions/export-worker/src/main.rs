@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use sojourn::commerce::orders::dynamo::DynamoOrders;
-use sojourn::coordination::lock::{DynamoLocks, LeaseTerms};
+use sojourn::coordination::lock::{DynamoLocks, LeaseSettings};
 use sojourn::core::clock;
 use sojourn::core::ids;
 use sojourn::edge::boot;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
             tables::LOCKS.name(&env)?,
             aws::region(&env)?,
             clock.clone(),
-            LeaseTerms::EXPORTS,
+            LeaseSettings::EXPORTS,
         );
         let sqs = aws_sdk_sqs::Client::new(&sdk);
         let queue = SqsQueue::from_env(sqs.clone(), &env, "EXPORTS_QUEUE_URL")?;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use sojourn::commerce::orders::dynamo::DynamoOrders;
 use sojourn::commerce::reports::S3Reports;
-use sojourn::coordination::lock::{DynamoLocks, LeaseTerms, SlotRunner};
+use sojourn::coordination::lock::{DynamoLocks, LeaseSettings, SlotRunner};
 use sojourn::core::clock;
 use sojourn::core::ids;
 use sojourn::edge::boot;
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         let sdk = aws::sdk_config(&env).await?;
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let clock = clock::system();
-        let terms = LeaseTerms::JOBS;
+        let terms = LeaseSettings::JOBS;
         // One report in the world, whichever region makes it.
         let locks = match Agreement::from_env(&sdk, &env)? {
             Some(agreement) => {

@@ -19,7 +19,6 @@ pub(crate) struct App {
     pub(crate) unpaid_hours: UnpaidHours,
     /// None in a single region.
     pub(crate) regions: Option<Regions>,
-    /// This region.
     pub(crate) own: String,
 }
 

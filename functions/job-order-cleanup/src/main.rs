@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use sojourn::commerce::cancellation::Cancellations;
 use sojourn::commerce::cancellation::cleanup::UnpaidHours;
 use sojourn::commerce::payments::sandbox::SandboxProvider;
-use sojourn::coordination::lock::{DynamoLocks, LeaseTerms, SlotRunner};
+use sojourn::coordination::lock::{DynamoLocks, LeaseSettings, SlotRunner};
 use sojourn::coordination::regions::Regions;
 use sojourn::core::clock;
 use sojourn::core::ids;
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         let (clock, ids) = (clock::system(), ids::random());
         let provider = SandboxProvider::from_env(&sdk, &env, ids.clone())?;
         let unpaid_hours: UnpaidHours = env.parse("UNPAID_ORDER_HOURS")?;
-        let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
+        let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseSettings::JOBS)?;
         let app = handler::App {
             regions: Regions::from_env(&sdk, &env, clock.clone())?,
             own: aws::region(&env)?,

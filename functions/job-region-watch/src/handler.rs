@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sojourn::coordination::regions::{Regions, Watched};
+use sojourn::coordination::regions::{Regions, WatchReport};
 use sojourn::edge::schedule::{Delivery, JobError};
 use sojourn::platform::telemetry::{self, Metric};
 
@@ -19,7 +19,7 @@ pub(crate) struct App {
 pub(crate) async fn handle(app: Arc<App>, delivery: Delivery) -> Result<Value, JobError> {
     let Some(regions) = &app.regions else { return Ok(json!({"outcome": "single-region"})) };
     let watched = regions.watch(delivery.deadline).await;
-    let Watched { evacuated, readmitted, number_evacuated } =
+    let WatchReport { evacuated, readmitted, number_evacuated } =
         watched.map_err(|error| JobError::Work { slot: "region-watch".to_owned(), source: error.into() })?;
     telemetry::measure(Metric::EvacuatedRegions, number_evacuated.try_into().unwrap_or(u64::MAX));
     Ok(json!({"outcome": "watched", "evacuated": evacuated, "readmitted": readmitted}))

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sojourn::coordination::lock::{DynamoLocks, LeaseTerms, SlotRunner};
+use sojourn::coordination::lock::{DynamoLocks, LeaseSettings, SlotRunner};
 use sojourn::core::clock;
 use sojourn::core::ids;
 use sojourn::edge::boot;
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         let sdk = aws::sdk_config(&env).await?;
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let clock = clock::system();
-        let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseTerms::JOBS)?;
+        let locks = DynamoLocks::from_env(dynamo.clone(), &env, clock.clone(), LeaseSettings::JOBS)?;
         let app = handler::App {
             rows: DynamoUploads::from_env(dynamo, &env)?,
             files: S3Uploads::from_env(&sdk, &env, clock.clone())?,

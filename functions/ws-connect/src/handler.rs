@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sojourn::core::clock::SharedClock;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
-use sojourn::edge::websocket::{Credentials, Incoming};
+use sojourn::edge::websocket::{Credentials, SocketEvent};
 use sojourn::identity::origins::AllowedOrigins;
 use sojourn::identity::sessions::SessionStore;
 use sojourn::identity::tokens::TokenVerifier;
@@ -23,7 +23,7 @@ pub(crate) struct App {
 }
 
 /// Answers after the connection is registered: a message may follow at once.
-pub(crate) async fn handle(app: Arc<App>, incoming: Incoming) -> Result<Reply, Problem> {
+pub(crate) async fn handle(app: Arc<App>, incoming: SocketEvent) -> Result<Reply, Problem> {
     let origin = incoming.header("origin")?;
     if !app.origins.allow(origin) {
         let detail = format!("the origin {} may not open sockets", origin.unwrap_or_default());

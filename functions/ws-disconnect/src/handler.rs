@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sojourn::core::problem::Problem;
 use sojourn::core::reply::Reply;
-use sojourn::edge::websocket::Incoming;
+use sojourn::edge::websocket::SocketEvent;
 use sojourn::platform::telemetry::chain;
 use sojourn::sockets::connections::{DynamoConnections, Removed};
 
@@ -12,7 +12,7 @@ use sojourn::sockets::connections::{DynamoConnections, Removed};
 /// with the next message to it, or with its expiry.
 pub(crate) async fn handle(
     connections: Arc<DynamoConnections>,
-    incoming: Incoming,
+    incoming: SocketEvent,
 ) -> Result<Reply, Problem> {
     let code = incoming.close_code();
     let connection_id = incoming.connection().connection_id.as_str();

@@ -7,7 +7,7 @@ use sojourn::core::deadline::Deadline;
 use sojourn::core::error_type::ErrorType;
 use sojourn::core::ids::MessageId;
 use sojourn::core::problem::Problem;
-use sojourn::edge::websocket::{ClientFrame, Incoming, error_frame};
+use sojourn::edge::websocket::{ClientFrame, SocketEvent, error_frame};
 use sojourn::sockets::connections::CallbackEndpoint;
 use sojourn::sockets::delivery::{Continuation, Messenger, SendError, SocketCloser};
 
@@ -20,7 +20,7 @@ pub(crate) struct App {
 
 /// Answers a frame with a frame. The frame itself says what it is; the route that API Gateway chose by it says no more. One that
 /// can't be read is taken as any other, so that it counts, and then refused.
-pub(crate) async fn on_message(app: Arc<App>, incoming: Incoming) -> Result<String, Problem> {
+pub(crate) async fn on_message(app: Arc<App>, incoming: SocketEvent) -> Result<String, Problem> {
     let frame = match read(&incoming) {
         Ok(frame) => frame,
         Err(unreadable) => {
@@ -51,7 +51,7 @@ pub(crate) async fn on_message(app: Arc<App>, incoming: Incoming) -> Result<Stri
     }
 }
 
-fn read(incoming: &Incoming) -> Result<ClientFrame, Problem> {
+fn read(incoming: &SocketEvent) -> Result<ClientFrame, Problem> {
     Ok(ClientFrame::parse(incoming.text()?)?)
 }
 
@@ -59,7 +59,12 @@ impl App {
     /// A refusal has the id of its message, if the sender gave one. A socket that may not stay open is closed. The
     /// route's answer would come too late for it, so that the refusal is posted before the close. A socket that could not be
     /// closed gets both.
-    async fn refuse(&self, incoming: &Incoming, message_id: Option<MessageId>, error: SendError) -> Problem {
+    async fn refuse(
+        &self,
+        incoming: &SocketEvent,
+        message_id: Option<MessageId>,
+        error: SendError,
+    ) -> Problem {
         let is_the_end = error.ends_the_socket();
         let mut problem = Problem::from(error);
         if let Some(id) = message_id {

@@ -15,7 +15,7 @@
 use aws_sdk_dynamodb::Client;
 use serde_dynamo::{AttributeValue, Item};
 
-use super::orders::dynamo::{DynamoOrders, OrderAction, OrderWrites, Reservations, Settled};
+use super::orders::dynamo::{DynamoOrders, OrderAction, OrderWrites, Reservations, SettleOutcome};
 use super::orders::{CancelReason, Order, OrderStatus};
 use super::payments::{OrderEnd, PaymentProvider, ProviderError, end_order};
 use crate::core::clock::SharedClock;
@@ -68,10 +68,10 @@ impl<P: PaymentProvider> Reconciler<P> {
         for change in changes {
             let Some(order_id) = order_of(change) else { continue };
             match self.reconcile(&order_id, is_reopened(change), deadline).await {
-                Ok(settled @ (Settled::GivenBack | Settled::TakenAgain)) => {
+                Ok(settled @ (SettleOutcome::GivenBack | SettleOutcome::TakenAgain)) => {
                     tracing::info!(%order_id, ?settled, "the order's reservation was settled");
                 }
-                Ok(Settled::Sold | Settled::Kept | Settled::Nothing) => {}
+                Ok(SettleOutcome::Sold | SettleOutcome::Kept | SettleOutcome::Nothing) => {}
                 Err(error) => {
                     tracing::error!(%order_id, error = chain(&error), "an order could not be reconciled");
                     return Some(change.sequence_number.clone());
@@ -86,8 +86,8 @@ impl<P: PaymentProvider> Reconciler<P> {
         order_id: &OrderId,
         is_reopened: bool,
         deadline: Deadline,
-    ) -> Result<Settled, ReconcileError> {
-        let Some(mut order) = self.orders.get(order_id).await? else { return Ok(Settled::Nothing) };
+    ) -> Result<SettleOutcome, ReconcileError> {
+        let Some(mut order) = self.orders.get(order_id).await? else { return Ok(SettleOutcome::Nothing) };
         if is_reopened {
             order = Box::pin(self.end_again(order, deadline)).await?;
         }

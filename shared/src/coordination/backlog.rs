@@ -1,10 +1,10 @@
 //! Working off what has piled up in an index, in the time that a slot has.
 //!
 //! 1. The index is spread over shards, which are read one after the other: a page at a time, oldest first. Each slot
-//!    begins with another shard ([`Turn::rotated`]), so that none waits for ever behind the others.
+//!    begins with another shard ([`JobRun::rotated`]), so that none waits for ever behind the others.
 //! 2. The state of the work is the index itself: what is done is no longer in it, or not yet due again. So a run can be cut off
 //!    anywhere and another can begin anywhere, also beside it.
-//! 3. Nothing is begun after [`Turn::stop_at`]. What remains is left to the next slot.
+//! 3. Nothing is begun after [`JobRun::stop_at`]. What remains is left to the next slot.
 //! 4. What fails with one entry is its job's to count. The job also puts the entry behind the rest, so that entries that
 //!    always fail never keep later ones from being worked on; a later slot meets the entry again. When a page cannot be
 //!    read, the run fails, and its retry begins anew. So it does when a later run holds the lock.
@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 
-use crate::coordination::lock::{JobSlot, LeaseTerms};
+use crate::coordination::lock::{JobSlot, LeaseSettings};
 use crate::core::deadline::Deadline;
 use crate::core::shards::ShardPage;
 use crate::platform::dynamo::DynamoError;
@@ -31,11 +31,11 @@ const STOP_BEFORE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Of that, time for completing the slot alone: the lock's margin, at which the run is cut off, and as long again. One entry
 /// that hangs must not cost the run its result.
-const COMPLETE_BEFORE_DEADLINE: Duration = LeaseTerms::JOBS.margin.saturating_mul(2);
+const COMPLETE_BEFORE_DEADLINE: Duration = LeaseSettings::JOBS.margin.saturating_mul(2);
 
 /// What a run may do, and until when.
 #[derive(Debug, Clone)]
-pub struct Turn<G> {
+pub struct JobRun<G> {
     /// The time for which it was scheduled. What is due counts from here, so that every delivery has the same work.
     pub scheduled_at: Timestamp,
     /// Where among the shards to begin: the number of the slot's hour, which rises from slot to slot.
@@ -48,7 +48,7 @@ pub struct Turn<G> {
     pub guard: G,
 }
 
-impl<G> Turn<G> {
+impl<G> JobRun<G> {
     /// The turn of a slot.
     pub fn of_slot(slot: &JobSlot, deadline: Deadline, guard: G) -> Self {
         let scheduled_at = slot.scheduled_at();
@@ -73,8 +73,7 @@ impl<G> Turn<G> {
 
 /// How far a run came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// Through all shards.
+pub enum BacklogProgress {
     Through,
     /// Time ran out before the last page: the next slot goes on.
     OutOfTime,
@@ -118,49 +117,49 @@ pub trait Backlog: Sync {
     ) -> impl Future<Output = Result<ShardPage<Self::Entry>, Self::Error>> + Send;
 
     /// Does what is to be done with an entry.
-    fn work_on(&self, entry: Self::Entry) -> impl Future<Output = Self::Outcome> + Send;
+    fn process_entry(&self, entry: Self::Entry) -> impl Future<Output = Self::Outcome> + Send;
 }
 
 /// Works off what there is, and hands every outcome to `count`, which ends the run by an error.
-pub async fn work_off<B: Backlog, G: Sync>(
+pub async fn process_backlog<B: Backlog, G: Sync>(
     backlog: &B,
-    turn: &Turn<G>,
+    turn: &JobRun<G>,
     mut count: impl FnMut(B::Outcome) -> Result<(), BacklogError<B::Error>> + Send,
-) -> Result<Progress, BacklogError<B::Error>> {
+) -> Result<BacklogProgress, BacklogError<B::Error>> {
     for shard in backlog.shards() {
-        if work_off_shard(backlog, turn, shard, &mut count).await? == Progress::OutOfTime {
+        if process_shard(backlog, turn, shard, &mut count).await? == BacklogProgress::OutOfTime {
             tracing::warn!("out of time; the next slot does what remains");
-            return Ok(Progress::OutOfTime);
+            return Ok(BacklogProgress::OutOfTime);
         }
     }
-    Ok(Progress::Through)
+    Ok(BacklogProgress::Through)
 }
 
-async fn work_off_shard<B: Backlog, G: Sync>(
+async fn process_shard<B: Backlog, G: Sync>(
     backlog: &B,
-    turn: &Turn<G>,
+    turn: &JobRun<G>,
     shard: B::Shard,
     count: &mut (impl FnMut(B::Outcome) -> Result<(), BacklogError<B::Error>> + Send),
-) -> Result<Progress, BacklogError<B::Error>> {
+) -> Result<BacklogProgress, BacklogError<B::Error>> {
     let mut after = None;
     loop {
         if turn.stop_at.has_passed() {
-            return Ok(Progress::OutOfTime);
+            return Ok(BacklogProgress::OutOfTime);
         }
         let page = backlog.page(shard, after).await.map_err(BacklogError::Page)?;
         let visits = stream::iter(page.entries).map(|entry| async move {
-            if turn.stop_at.has_passed() { None } else { Some(backlog.work_on(entry).await) }
+            if turn.stop_at.has_passed() { None } else { Some(backlog.process_entry(entry).await) }
         });
         let mut visits = std::pin::pin!(visits.buffer_unordered(B::AT_ONCE));
-        let mut progress = Progress::Through;
+        let mut progress = BacklogProgress::Through;
         while let Some(visit) = visits.next().await {
             match visit {
                 Some(outcome) => count(outcome)?,
-                None => progress = Progress::OutOfTime,
+                None => progress = BacklogProgress::OutOfTime,
             }
         }
         after = page.next;
-        if after.is_none() || progress == Progress::OutOfTime {
+        if after.is_none() || progress == BacklogProgress::OutOfTime {
             return Ok(progress);
         }
     }

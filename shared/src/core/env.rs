@@ -16,7 +16,6 @@ pub enum ConfigError {
     /// The variable's text does not parse.
     #[error("the environment variable {variable} is wrong: {reason}")]
     Invalid {
-        /// Its name.
         variable: &'static str,
         /// What is wrong with its value. Never the value: it may be a secret.
         reason: String,

@@ -65,7 +65,6 @@ pub struct Money {
     /// Minor units. Never negative in a price.
     #[serde(deserialize_with = "json::integer")]
     pub amount: u64,
-    /// Its currency.
     pub currency: Currency,
 }
 

@@ -77,7 +77,6 @@ pub struct Preconditions {
 /// What stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Current {
-    /// Its tag.
     pub tag: EntityTag,
     /// Whether it counts as something. `*` does not mean it otherwise.
     pub exists: bool,
@@ -86,7 +85,6 @@ pub struct Current {
 /// What became of the preconditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evaluation {
-    /// They hold.
     Met,
     /// `If-Match` does not. 412.
     NotMatched,
@@ -137,7 +135,6 @@ impl Preconditions {
 enum Tags {
     /// `*`.
     Any,
-    /// These.
     Listed(Vec<Tag>),
 }
 

@@ -114,7 +114,6 @@ problem_types! {
 /// One refusal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
-    /// Its kind.
     pub kind: ProblemType,
     /// What went wrong this time, for the client's developer. Nothing internal.
     pub detail: String,

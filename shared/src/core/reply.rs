@@ -9,7 +9,6 @@ use serde_json::Value;
 /// Status, headers and JSON body of one answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
-    /// HTTP status.
     pub status: u16,
     /// Header names in lower case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -11,7 +11,6 @@ pub fn spread(id: &str, shards: u8) -> u8 {
 /// Some entries of a shard, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardPage<E> {
-    /// The entries.
     pub entries: Vec<E>,
     /// The entry behind which the next page starts; `None` on the shard's last one.
     pub next: Option<E>,

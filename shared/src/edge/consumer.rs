@@ -45,13 +45,12 @@ pub trait Consumer: Send + Sync + 'static {
 
 /// What a function is invoked with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Occasion {
+enum Invocation {
     /// Messages of a queue, each with its id.
     Queue(Vec<(String, Vec<u8>)>),
     /// Messages of a topic.
     Topic(Vec<Vec<u8>>),
-    /// Nobody's message.
-    Turn,
+    Scheduled,
 }
 
 /// Why an invocation failed.
@@ -63,9 +62,8 @@ enum Failure<E> {
     /// Messages of a topic were not written, and come again.
     #[error("{failed} of {all} messages of the batch were not written")]
     Messages { failed: usize, all: usize },
-    /// The turn failed.
     #[error(transparent)]
-    Turn(E),
+    Scheduled(E),
     /// It took too long.
     #[error(transparent)]
     TooLate(#[from] DeadlineExceeded),
@@ -76,7 +74,7 @@ impl<E: ErrorType + 'static> ErrorType for Failure<E> {
         match self {
             Self::Event(_) => "invalid-event",
             Self::Messages { .. } => "messages-failed",
-            Self::Turn(error) => error.error_type(),
+            Self::Scheduled(error) => error.error_type(),
             Self::TooLate(_) => "out-of-time",
         }
     }
@@ -97,20 +95,20 @@ struct TopicRecord {
     value: Option<String>,
 }
 
-fn read(mut event: Value) -> Result<Occasion, String> {
+fn read(mut event: Value) -> Result<Invocation, String> {
     let text = |error: serde_json::Error| error.to_string();
     if event.get("Records").is_some() {
         let records: Vec<QueueRecord> = serde_json::from_value(event["Records"].take()).map_err(text)?;
         let message = |QueueRecord { message_id, body }| (message_id, body.into_bytes());
-        Ok(Occasion::Queue(records.into_iter().map(message).collect()))
+        Ok(Invocation::Queue(records.into_iter().map(message).collect()))
     } else if event.get("records").is_some() {
         let partitions: BTreeMap<String, Vec<TopicRecord>> =
             serde_json::from_value(event["records"].take()).map_err(text)?;
         let value = |TopicRecord { value }| STANDARD.decode(value.unwrap_or_default());
         let values = partitions.into_values().flatten().map(value).collect::<Result<_, _>>();
-        Ok(Occasion::Topic(values.map_err(|error| format!("a value is not base64: {error}"))?))
+        Ok(Invocation::Topic(values.map_err(|error| format!("a value is not base64: {error}"))?))
     } else if event.get("scheduledTime").is_some() || event == json!({"drain": {}}) {
-        Ok(Occasion::Turn)
+        Ok(Invocation::Scheduled)
     } else {
         Err("it has neither Records nor records nor scheduledTime".to_owned())
     }
@@ -130,7 +128,7 @@ async fn answer<C: Consumer>(
     deadline: Deadline,
 ) -> Result<Value, Failure<C::Error>> {
     match read(event).map_err(Failure::Event)? {
-        Occasion::Queue(messages) => {
+        Invocation::Queue(messages) => {
             let (ids, bodies): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
             let failed = write(&*consumer, &bodies, deadline).await?;
             let failures: Vec<_> = failed
@@ -140,11 +138,13 @@ async fn answer<C: Consumer>(
                 .collect();
             Ok(json!({"batchItemFailures": failures}))
         }
-        Occasion::Topic(bodies) => match write(&*consumer, &bodies, deadline).await?.len() {
+        Invocation::Topic(bodies) => match write(&*consumer, &bodies, deadline).await?.len() {
             0 => Ok(json!({"written": bodies.len()})),
             failed => Err(Failure::Messages { failed, all: bodies.len() }),
         },
-        Occasion::Turn => deadline.cut_off(Box::pin(consumer.turn(deadline))).await?.map_err(Failure::Turn),
+        Invocation::Scheduled => {
+            deadline.cut_off(Box::pin(consumer.turn(deadline))).await?.map_err(Failure::Scheduled)
+        }
     }
 }
 

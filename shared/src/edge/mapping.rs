@@ -16,7 +16,7 @@ use crate::identity::principal::MissingRole;
 use crate::identity::sessions::SessionError;
 use crate::identity::sign_in::SignInError;
 use crate::identity::throttle::device::DeviceError;
-use crate::identity::throttle::{Refusal, ThrottleError};
+use crate::identity::throttle::{ThrottleError, TooManyAttempts};
 use crate::identity::tokens::SigningFailed;
 use crate::identity::users::UserError;
 use crate::platform::dynamo::DynamoError;
@@ -168,8 +168,8 @@ impl From<ThrottleError> for Problem {
 }
 
 /// 429, the same for all limits on passwords.
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
+impl From<TooManyAttempts> for Problem {
+    fn from(refusal: TooManyAttempts) -> Self {
         let detail = format!("{}; retry later", refusal.limit.reason());
         Self::new(ProblemType::TooManyRequests, detail).retry_after(refusal.retry_after)
     }

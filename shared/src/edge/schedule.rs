@@ -15,7 +15,7 @@ use lambda_runtime::LambdaEvent;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::coordination::backlog::{BacklogError, Turn};
+use crate::coordination::backlog::{BacklogError, JobRun};
 use crate::coordination::lock::{JobSlot, LockError, SlotRun, SlotRunner};
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
@@ -57,36 +57,22 @@ pub enum JobError {
     /// Another run is at the slot.
     #[error("the slot {slot} is held by {by} until {}; a retry after that finds it done or takes over", rfc3339(*until))]
     Held {
-        /// The slot.
         slot: String,
-        /// The holder.
         by: AttemptId,
         /// The end of its lease.
         until: Timestamp,
     },
     /// The work did not end in time.
     #[error("the slot {slot} was not finished in time and is free for a retry")]
-    CutOff {
-        /// The slot.
-        slot: String,
-    },
+    CutOff { slot: String },
     /// Another run took the slot over.
     #[error("the slot {slot} was taken over by a later run")]
-    TakenOver {
-        /// The slot.
-        slot: String,
-    },
+    TakenOver { slot: String },
     /// The lock's table did not answer.
     #[error("the lock of the slot failed: {0}")]
     Lock(#[from] LockError),
-    /// The work failed.
     #[error("the work of the slot {slot} failed: {source}")]
-    Work {
-        /// The slot.
-        slot: String,
-        /// The cause.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
+    Work { slot: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
 impl ErrorType for JobError {
@@ -146,7 +132,7 @@ pub async fn answer_turn<T, E, W>(
     runner: &SlotRunner,
     slot: &JobSlot,
     delivery: Delivery,
-    work: impl FnOnce(Turn<Guard>) -> W,
+    work: impl FnOnce(JobRun<Guard>) -> W,
 ) -> Result<Value, JobError>
 where
     T: Serialize,
@@ -156,7 +142,7 @@ where
     let Delivery { deadline, .. } = delivery;
     let run = runner.run(slot.task(), deadline, |lease| async move {
         let guard = runner.locks().guard(&lease).map_err(BacklogError::Guard)?;
-        work(Turn::of_slot(slot, deadline, guard)).await
+        work(JobRun::of_slot(slot, deadline, guard)).await
     });
     answer(slot, run.await?)
 }

@@ -22,9 +22,9 @@ use crate::core::random::NoEntropy;
 use crate::core::retry::Backoff;
 use crate::identity::seal::{OpenError, SealingKeys};
 use crate::identity::sessions::{
-    Device, Exchange, FIRST_NUMBER, FIRST_VERSION, IdleTimeout, Payload, PayloadError, Preferences,
-    Presented, RefreshToken, Session, SessionCookie, SessionError, SessionRows, SessionStore, just_after,
-    natural_end, presented,
+    Device, ExchangeOutcome, FIRST_NUMBER, FIRST_VERSION, IdleTimeout, Payload, PayloadError, Preferences,
+    PresentedToken, RefreshToken, Session, SessionCookie, SessionError, SessionRows, SessionStore,
+    just_after, natural_end, presented,
 };
 use crate::identity::tokens::{AccessToken, SigningFailed, TokenSigner};
 use crate::identity::users::dynamo::DynamoUsers;
@@ -79,7 +79,6 @@ pub enum Renewal {
 /// What a client gets for its refresh token.
 #[derive(Debug, Clone)]
 pub struct Renewed {
-    /// The session.
     pub session: Session,
     /// The next access token, with the roles that the user has now.
     pub access: AccessToken,
@@ -92,13 +91,11 @@ pub struct Renewed {
 pub struct SessionStarter {
     /// Where sessions are stored.
     pub store: SessionStore,
-    /// Signs access tokens.
     pub signer: TokenSigner,
     /// Seal the payloads of sessions, and prove refresh tokens.
     pub sealing_keys: SealingKeys,
     /// Tells when sessions begin.
     pub clock: SharedClock,
-    /// Names sessions.
     pub ids: SharedIds,
     /// The region that users sign in at.
     pub region: String,
@@ -165,21 +162,21 @@ impl SessionStarter {
                 return Ok(Renewal::Refused);
             }
             match presented(token.number(), latest) {
-                Presented::Retry => break (rows, token.next(&self.sealing_keys)),
-                Presented::Reused => {
+                PresentedToken::Retry => break (rows, token.next(&self.sealing_keys)),
+                PresentedToken::Reused => {
                     telemetry::count(Metric::RefreshTokensReused, 1);
                     tracing::warn!(session_id = %id, user_id = %user_id, "refresh token reused");
                     return Ok(Renewal::Reused(began.clone()));
                 }
-                Presented::Current => {}
+                PresentedToken::Current => {}
             }
             let next = token.next(&self.sealing_keys);
             match self.store.exchange(&rows, began, next.number(), now).await? {
-                Exchange::Done => break (rows, next),
-                Exchange::Ended => return Ok(Renewal::Refused),
-                Exchange::Overtaken => {}
-                Exchange::Conflict if backoff.wait().await => {}
-                Exchange::Conflict => return Err(SessionError::Busy.into()),
+                ExchangeOutcome::Done => break (rows, next),
+                ExchangeOutcome::Ended => return Ok(Renewal::Refused),
+                ExchangeOutcome::Overtaken => {}
+                ExchangeOutcome::Conflict if backoff.wait().await => {}
+                ExchangeOutcome::Conflict => return Err(SessionError::Busy.into()),
             }
             read_rows = read().await?;
         };

@@ -24,7 +24,7 @@ mod snapshot;
 
 pub use actions::{Actions, Reasons};
 pub use batch::{RowKey, RowRead, Rows, read_rows};
-pub use change::Change;
+pub use change::RowUpdate;
 pub use replicas::{Agreement, Replicas};
 pub use shard::TimeIndex;
 pub use snapshot::{MAX_SNAPSHOT, read_rows_at_once, read_snapshot};
@@ -42,13 +42,11 @@ pub type Item = HashMap<String, AttributeValue>;
 #[derive(Debug, thiserror::Error)]
 #[error("DynamoDB {operation} on {target} failed{}", code.as_ref().map(|c| format!(" ({c})")).unwrap_or_default())]
 pub struct DynamoError {
-    /// The call.
     pub operation: &'static str,
     /// Table and key, in words.
     pub target: String,
     /// DynamoDB's error code, or [`UNREADABLE`]. `None`: no answer came, and another try may get one.
     pub code: Option<String>,
-    /// The cause.
     #[source]
     pub source: Box<dyn StdError + Send + Sync>,
 }
@@ -115,7 +113,6 @@ conditional_write!(PutItemError, UpdateItemError, DeleteItemError);
 /// Outcome of a conditional write.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Write<T> {
-    /// The write happened.
     Done(T),
     /// The condition failed; this is the item as it stands (empty when there is none, or when it was not asked for).
     Refused(Item),
@@ -172,7 +169,6 @@ impl CancellationReason {
 /// Outcome of a `TransactWriteItems`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Transaction<R> {
-    /// All actions happened.
     Committed,
     /// None happened, for these reasons ([`Reasons`]).
     Cancelled(R),

@@ -41,7 +41,6 @@ pub enum SecretError {
         secret: String,
         /// Secrets Manager's error code, or what became of the call.
         code: String,
-        /// The cause.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
@@ -69,9 +68,7 @@ pub enum SecretError {
 
 /// Reads secrets again, after the start.
 pub struct SecretsManager {
-    /// Reads them.
     pub client: Client,
-    /// Names them.
     pub env: Env,
 }
 

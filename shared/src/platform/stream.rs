@@ -20,7 +20,6 @@ pub enum ChangeKind {
 pub struct Change {
     /// Its place in its shard.
     pub sequence_number: String,
-    /// What was done.
     pub kind: ChangeKind,
     /// The item's primary key.
     pub keys: Item,

@@ -5,21 +5,20 @@
 //! only collects garbage, late, so every read compares `expiresAt` itself.
 //!
 //! # Regions
-//! A stack alone has every table for itself. Regions that serve the same customers share the [`Scope::Global`] tables, so
+//! A stack alone has every table for itself. Regions that serve the same customers share the [`TableScope::Global`] tables, so
 //! that any of them can serve any customer. A global table replicates item by item, about a second late. Its conditions and
 //! consistent reads see the copy of their own region, and the last writer of an item wins
 //! (<https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/V2globaltables_HowItWorks.html>). So a condition
-//! excludes nobody in another region. So each global table names the rules ([`Rule`]) that make it safe all the same, and its comment
+//! excludes nobody in another region. So each global table names the rules ([`ConflictRule`]) that make it safe all the same, and its comment
 //! says what follows them.
 
-use Rule::{DecidedElsewhere, DerivedIds, Home, LastWriterWins, RowPerRegion, WrittenOnce};
+use ConflictRule::{DecidedElsewhere, DerivedIds, Home, LastWriterWins, RowPerRegion, WrittenOnce};
 
 use crate::core::env::{ConfigError, Env};
 
 /// A table or index key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
-    /// Partition key.
     pub hash: &'static str,
     /// Sort key, if any.
     pub range: Option<&'static str>,
@@ -28,7 +27,6 @@ pub struct Key {
 /// What an index has of a row. Keys of table and index are always part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Projection {
-    /// The keys.
     KeysOnly,
     /// The keys and these attributes: what the index's readers need. A change of other attributes is no write to the
     /// index.
@@ -38,9 +36,7 @@ pub enum Projection {
 /// A global secondary index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Index {
-    /// Its name.
     pub name: &'static str,
-    /// Its key.
     pub key: Key,
     /// What can be read from it.
     pub projection: Projection,
@@ -48,7 +44,7 @@ pub struct Index {
 
 /// Which regions have the rows of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum TableScope {
     /// One. Each region has a table of its own, which template.yaml creates.
     Regional,
     /// All, by asynchronous replication. global.yaml creates it; a stack alone has its own, from template.yaml.
@@ -60,7 +56,7 @@ pub enum Scope {
 
 /// What makes writes of several regions to a global table safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
+pub enum ConflictRule {
     /// An item is put once and never changed, or its value only rises. Copies that meet agree.
     WrittenOnce,
     /// One region writes an item, and its key names the region. Readers put the items of all regions together.
@@ -83,19 +79,17 @@ pub struct Table {
     /// Logical id in template.yaml and in global.yaml.
     pub logical_id: &'static str,
     /// Which regions have its rows.
-    pub scope: Scope,
+    pub scope: TableScope,
     /// Environment variable that tells a function the table's name.
     pub variable: &'static str,
-    /// Primary key.
     pub key: Key,
-    /// Indexes.
     pub indexes: &'static [Index],
     /// Whether rows expire by `expiresAt`.
     pub expires: bool,
     /// Whether changes are streamed.
     pub streamed: bool,
     /// What makes it safe that several regions write to it. None of a regional table.
-    pub rules: &'static [Rule],
+    pub rules: &'static [ConflictRule],
 }
 
 impl Table {
@@ -116,7 +110,7 @@ const fn sorted(hash: &'static str, range: &'static str) -> Key {
 const fn table(logical_id: &'static str, variable: &'static str, key: Key) -> Table {
     Table {
         logical_id,
-        scope: Scope::Regional,
+        scope: TableScope::Regional,
         variable,
         key,
         indexes: &[],
@@ -126,8 +120,13 @@ const fn table(logical_id: &'static str, variable: &'static str, key: Key) -> Ta
     }
 }
 
-const fn global(logical_id: &'static str, variable: &'static str, key: Key, rules: &'static [Rule]) -> Table {
-    Table { scope: Scope::Global, rules, ..table(logical_id, variable, key) }
+const fn global(
+    logical_id: &'static str,
+    variable: &'static str,
+    key: Key,
+    rules: &'static [ConflictRule],
+) -> Table {
+    Table { scope: TableScope::Global, rules, ..table(logical_id, variable, key) }
 }
 
 /// The TTL attribute of every table that has one.
@@ -282,8 +281,10 @@ pub const UPLOADS: Table = Table {
 /// The sandbox payment provider's ledger.
 ///
 /// Agreed, because it stands for a provider that serves all regions: a charge in one is known to the next call in any other.
-pub const PAYMENT_LEDGER: Table =
-    Table { scope: Scope::Agreed, ..table("PaymentLedgerTable", "PAYMENT_LEDGER_TABLE", key("paymentKey")) };
+pub const PAYMENT_LEDGER: Table = Table {
+    scope: TableScope::Agreed,
+    ..table("PaymentLedgerTable", "PAYMENT_LEDGER_TABLE", key("paymentKey"))
+};
 
 /// Lists of orders that customers asked for, the parts of their files, and how many each customer has open.
 ///
@@ -319,7 +320,7 @@ pub const ACTIVITY: Table = Table {
 /// Agreed: a write is accepted only if no other region has written since, and a consistent read sees every accepted write. There
 /// is no TTL, so whoever puts an item also removes it.
 pub const AGREEMENT: Table =
-    Table { scope: Scope::Agreed, ..table("AgreementTable", "AGREEMENT_TABLE", key("subject")) };
+    Table { scope: TableScope::Agreed, ..table("AgreementTable", "AGREEMENT_TABLE", key("subject")) };
 
 /// All of them.
 pub const ALL: &[Table] = &[
@@ -350,7 +351,7 @@ mod tests {
     #[test]
     fn each_global_table_has_a_rule_and_no_other_needs_one() {
         for table in ALL {
-            assert_eq!(table.rules.is_empty(), table.scope != Scope::Global, "{}", table.logical_id);
+            assert_eq!(table.rules.is_empty(), table.scope != TableScope::Global, "{}", table.logical_id);
         }
     }
 }

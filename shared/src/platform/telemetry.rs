@@ -22,19 +22,18 @@ pub const NAMESPACE: &str = "Sojourn";
 
 /// Where this process runs.
 #[derive(Debug)]
-struct Origin {
+struct ProcessIdentity {
     function: String,
     region: String,
 }
 
-static ORIGIN: OnceLock<Origin> = OnceLock::new();
+static ORIGIN: OnceLock<ProcessIdentity> = OnceLock::new();
 
 /// The metrics, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     /// First invocation of a process.
     ColdStart,
-    /// Orders placed.
     OrdersPlaced,
     /// Orders cancelled by their customers.
     OrdersCancelled,
@@ -52,7 +51,6 @@ pub enum Metric {
     UploadsExpired,
     /// What a clean-up of uploads left to the next one, by the reason.
     UploadsLeftOver,
-    /// Payments by outcome.
     Payments,
     /// Stored answers given again.
     IdempotentReplays,
@@ -252,7 +250,7 @@ pub fn start(function: &str, env: &Env) {
     // A second start in one process (a test) keeps the first one's subscriber.
     if tracing::subscriber::set_global_default(json_lines(filter(function, env), std::io::stdout)).is_ok() {
         let region = env.optional("AWS_REGION").unwrap_or("unknown").to_owned();
-        ORIGIN.get_or_init(|| Origin { function: function.to_owned(), region });
+        ORIGIN.get_or_init(|| ProcessIdentity { function: function.to_owned(), region });
     }
 }
 
@@ -326,7 +324,7 @@ fn emit(metric: Metric, case: Option<&str>, value: u64) {
     }
 }
 
-fn emf_line(metric: Metric, case: Option<&str>, value: u64, origin: &Origin, now_ms: i64) -> Value {
+fn emf_line(metric: Metric, case: Option<&str>, value: u64, origin: &ProcessIdentity, now_ms: i64) -> Value {
     let mut line = Map::new();
     let mut dimensions = vec!["function", "region"];
     line.insert("function".into(), origin.function.clone().into());
@@ -408,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_metric_line_names_its_values_where_the_format_wants_them() {
-        let origin = Origin { function: "ws-send".into(), region: "local".into() };
+        let origin = ProcessIdentity { function: "ws-send".into(), region: "local".into() };
         let line = emf_line(Metric::Deliveries, Some("gone"), 3, &origin, 1_700_000_000_000);
         let directive = &line["_aws"]["CloudWatchMetrics"][0];
         assert_eq!(directive["Dimensions"][0], json!(["function", "region", "outcome"]));

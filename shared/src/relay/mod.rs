@@ -54,7 +54,7 @@ const MAX_CALLS: usize = 8;
 const TOPICS: [Topic; 3] = [Topic::Orders, Topic::Exports, Topic::Sessions];
 
 /// The place of a step: its event among those that wait, and the step among those of the event.
-type Place = (usize, usize);
+type StepPosition = (usize, usize);
 
 /// Publishes events.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Relay {
         waiting: &[Outgoing],
         failing: Option<usize>,
         deadline: Deadline,
-    ) -> HashMap<Place, EntryOutcome> {
+    ) -> HashMap<StepPosition, EntryOutcome> {
         let calls = calls(waiting, failing.unwrap_or(waiting.len()));
         let answers = calls.into_iter().map(|(destination, places)| async move {
             let call = self.call(destination, waiting, &places);
@@ -132,7 +132,12 @@ impl Relay {
     }
 
     /// One call: the steps at `places`, all of one destination.
-    async fn call(&self, to: Destination, waiting: &[Outgoing], places: &[Place]) -> Vec<EntryOutcome> {
+    async fn call(
+        &self,
+        to: Destination,
+        waiting: &[Outgoing],
+        places: &[StepPosition],
+    ) -> Vec<EntryOutcome> {
         let steps = || places.iter().filter_map(|(event, step)| waiting.get(*event)?.steps.get(*step));
         match to {
             Destination::Bus => {
@@ -166,9 +171,9 @@ impl Relay {
 }
 
 /// The calls of a round: the steps of the first event of each subject, up to the event at `last`.
-fn calls(waiting: &[Outgoing], last: usize) -> Vec<(Destination, Vec<Place>)> {
+fn calls(waiting: &[Outgoing], last: usize) -> Vec<(Destination, Vec<StepPosition>)> {
     let mut subjects = HashSet::new();
-    let mut by_destination: BTreeMap<Destination, Vec<(Place, usize)>> = BTreeMap::new();
+    let mut by_destination: BTreeMap<Destination, Vec<(StepPosition, usize)>> = BTreeMap::new();
     for (place, event) in waiting.iter().enumerate().take(last.saturating_add(1)) {
         if !subjects.insert(event.subject.as_str()) {
             continue;
@@ -200,7 +205,7 @@ fn calls(waiting: &[Outgoing], last: usize) -> Vec<(Destination, Vec<Place>)> {
 }
 
 /// Takes what was done off the events that wait. Returns the place of the first event of which a step failed.
-fn advance(waiting: &mut Vec<Outgoing>, mut outcomes: HashMap<Place, EntryOutcome>) -> Option<usize> {
+fn advance(waiting: &mut Vec<Outgoing>, mut outcomes: HashMap<StepPosition, EntryOutcome>) -> Option<usize> {
     let mut failing = None;
     let mut left = Vec::with_capacity(waiting.len());
     for (place, mut event) in std::mem::take(waiting).into_iter().enumerate() {
@@ -284,7 +289,7 @@ mod tests {
     }
 
     /// The events whose steps are in the calls to `destination`.
-    fn events(calls: &[(Destination, Vec<Place>)], destination: Destination) -> Vec<usize> {
+    fn events(calls: &[(Destination, Vec<StepPosition>)], destination: Destination) -> Vec<usize> {
         let of_it = calls.iter().filter(|(to, _)| *to == destination);
         of_it.flat_map(|(_, places)| places.iter().map(|(event, _)| *event)).collect()
     }
@@ -307,7 +312,7 @@ mod tests {
     #[test]
     fn calls_have_ten_entries_and_a_mebibyte_at_most() {
         let many = waiting((0..25).map(|n| order(&n.to_string())));
-        let sizes = |calls: Vec<(Destination, Vec<Place>)>| -> Vec<usize> {
+        let sizes = |calls: Vec<(Destination, Vec<StepPosition>)>| -> Vec<usize> {
             let of_bus = calls.into_iter().filter(|(to, _)| *to == Destination::Bus);
             of_bus.map(|(_, places)| places.len()).collect()
         };

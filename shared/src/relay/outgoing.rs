@@ -24,7 +24,6 @@ pub(super) struct Outgoing {
     pub(super) sequence_number: String,
     /// The events of one subject leave in order.
     pub(super) subject: String,
-    /// When it happened.
     pub(super) occurred_at: Timestamp,
     /// What is left to be done. Steps do not depend on each other.
     pub(super) steps: Vec<Step>,

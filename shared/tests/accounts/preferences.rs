@@ -15,7 +15,7 @@ use sojourn::core::problem::Problem;
 use sojourn::identity::principal::Credential;
 use sojourn::identity::seal::SealingKeys;
 use sojourn::identity::sessions::{
-    FIRST_VERSION, PayloadError, PreferencesError, PreferencesPatch, PreferencesRefused, Replaced,
+    FIRST_VERSION, InvalidPreferences, PayloadError, PreferencesError, PreferencesPatch, Replaced,
     SealedPayload, SessionError, SessionPreferences, VersionedPreferences, dynamo,
 };
 use sojourn::identity::sign_in::SessionStarter;
@@ -378,6 +378,6 @@ async fn preferences_that_would_grow_beyond_their_limit_stay_as_they_are() {
     let ann = stage.sign_in().await;
     let before = stage.patch(&ann, json!({"a": "x".repeat(10_000)})).await.unwrap();
     let error = stage.patch(&ann, json!({"b": "x".repeat(10_000)})).await.unwrap_err();
-    assert!(matches!(error, PreferencesError::Refused(PreferencesRefused::TooLarge(_))), "{error:?}");
+    assert!(matches!(error, PreferencesError::Refused(InvalidPreferences::TooLarge(_))), "{error:?}");
     assert_eq!(stage.read(&ann).await.unwrap(), before);
 }

@@ -16,12 +16,12 @@ use sojourn::identity::principal::Credential;
 use sojourn::identity::sessions::{RefreshToken, SessionError, SessionRevoker, SessionStore, dynamo};
 use sojourn::identity::sign_in::{Renewal, Renewed, SessionStarter, SignedIn};
 use sojourn::identity::throttle::dynamo::DynamoAttempts;
-use sojourn::identity::throttle::{Origin, Throttle};
+use sojourn::identity::throttle::{AttemptSource, Throttle};
 use sojourn::identity::tokens::TokenVerifier;
 use sojourn::identity::users::dynamo::{DynamoPasswords, DynamoRoles, DynamoUsers};
 use sojourn::identity::users::{
-    self, Authentication, Credentials, NewPassword, NewPasswordOf, Password, PasswordChange, PasswordHash,
-    SignUp, User,
+    self, Authentication, Credentials, NewPassword, Password, PasswordChange, PasswordChangeRequest,
+    PasswordHash, SignUp, User,
 };
 use sojourn::platform::dynamo::Item;
 use sojourn_local::services::faults::{Rule, RuleId, When};
@@ -192,20 +192,23 @@ impl Stage {
         current: &str,
         new: &str,
     ) -> PasswordChange {
-        let change = NewPasswordOf {
+        let change = PasswordChangeRequest {
             account: account.clone(),
             spared: spared_of(spared),
             current: typed(current),
             new: chosen(new),
-            origin: Origin::default(),
+            origin: AttemptSource::default(),
         };
         users::change_password(&self.passwords, &self.throttle, change, soon()).await.unwrap()
     }
 
     /// Holds a password against the account of an address.
     pub(crate) async fn authenticate(&self, user: &User, password: &str) -> Authentication {
-        let credentials =
-            Credentials { email: user.email.clone(), password: typed(password), origin: Origin::default() };
+        let credentials = Credentials {
+            email: user.email.clone(),
+            password: typed(password),
+            origin: AttemptSource::default(),
+        };
         users::authenticate(&self.users, &self.throttle, credentials).await.unwrap()
     }
 

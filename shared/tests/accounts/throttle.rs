@@ -19,8 +19,8 @@ use sojourn::identity::email::Email;
 use sojourn::identity::throttle::device::DEVICE_LIFETIME;
 use sojourn::identity::throttle::dynamo::DynamoAttempts;
 use sojourn::identity::throttle::{
-    ACCOUNT_LIMIT, ADDRESS_LIMIT, Admission, DEVICE_LIMIT, DeviceToken, DeviceTokens, KnownDevice, Limit,
-    Origin, Refusal, Reservation, SignUpAdmission, Subject, Throttle, WINDOW,
+    ACCOUNT_LIMIT, ADDRESS_LIMIT, AttemptPermit, AttemptSource, DEVICE_LIMIT, DeviceToken, DeviceTokens,
+    KnownDevice, Limit, SignUpDecision, Throttle, ThrottleDecision, ThrottleKey, TooManyAttempts, WINDOW,
 };
 use sojourn::identity::users::dynamo::DynamoUsers;
 use sojourn::identity::users::{self, Authentication, Credentials, Password, UserError};
@@ -56,8 +56,8 @@ fn email(text: &str) -> Email {
 }
 
 /// An unknown device at this address.
-fn from(address: Option<IpAddr>) -> Origin {
-    Origin { address, device: None }
+fn from(address: Option<IpAddr>) -> AttemptSource {
+    AttemptSource { address, device: None }
 }
 
 fn address(text: &str) -> IpAddr {
@@ -82,14 +82,22 @@ impl Stage {
         self.try_password(password).await.unwrap()
     }
 
-    async fn reserve(&self, account: &str, address: Option<IpAddr>) -> Result<Reservation, Refusal> {
+    async fn reserve(
+        &self,
+        account: &str,
+        address: Option<IpAddr>,
+    ) -> Result<AttemptPermit, TooManyAttempts> {
         self.reserve_as(account, from(address)).await
     }
 
-    async fn reserve_as(&self, account: &str, origin: Origin) -> Result<Reservation, Refusal> {
+    async fn reserve_as(
+        &self,
+        account: &str,
+        origin: AttemptSource,
+    ) -> Result<AttemptPermit, TooManyAttempts> {
         match self.throttle.reserve(&email(account), origin).await.unwrap() {
-            Admission::Reserved(reservation) => Ok(reservation),
-            Admission::Refused(refusal) => Err(refusal),
+            ThrottleDecision::Reserved(reservation) => Ok(reservation),
+            ThrottleDecision::Refused(refusal) => Err(refusal),
         }
     }
 
@@ -115,17 +123,17 @@ impl Stage {
         rows.items().iter().map(read).collect()
     }
 
-    async fn counted_of(&self, subject: Subject) -> Option<u32> {
+    async fn counted_of(&self, subject: ThrottleKey) -> Option<u32> {
         self.counted().await.get(subject.as_str()).copied()
     }
 }
 
-fn ann() -> Subject {
-    Subject::of_account(&email(ANN))
+fn ann() -> ThrottleKey {
+    ThrottleKey::of_account(&email(ANN))
 }
 
-fn home() -> Subject {
-    Subject::of_address(HOME)
+fn home() -> ThrottleKey {
+    ThrottleKey::of_address(HOME)
 }
 
 #[tokio::test]
@@ -142,8 +150,10 @@ async fn of_fifty_guesses_at_once_five_are_verified() {
         .collect()
         .await;
     let refused = outcomes.iter().filter(|outcome| **outcome == Authentication::Refused).count();
-    let throttled =
-        Authentication::Throttled(Refusal { limit: Limit::Account, retry_after: window_left(&stage) });
+    let throttled = Authentication::Throttled(TooManyAttempts {
+        limit: Limit::Account,
+        retry_after: window_left(&stage),
+    });
     assert_eq!(refused, ACCOUNT_LIMIT as usize);
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == throttled).count(), 50 - refused);
     assert_eq!(hashes.so_far(), ACCOUNT_LIMIT);
@@ -166,7 +176,7 @@ async fn a_right_password_is_given_back_and_the_wrong_ones_stay() {
         let Authentication::Accepted { reservation, .. } = stage.guess(PASSWORD).await else {
             panic!("one attempt was left")
         };
-        stage.throttle.give_back(reservation).await;
+        stage.throttle.refund(reservation).await;
         assert_eq!(
             stage.counted().await,
             HashMap::from([ann(), home()].map(|s| (s.as_str().to_owned(), ACCOUNT_LIMIT - 1)))
@@ -185,7 +195,7 @@ async fn only_a_failure_makes_the_next_attempt_cost_another_call() {
         usage.record();
         let reservation = stage.reserve(ANN, None).await.unwrap();
         calls.push(usage.snapshot().total());
-        stage.throttle.give_back(reservation).await;
+        stage.throttle.refund(reservation).await;
     }
     stage.fail(ANN, None).await;
     usage.record();
@@ -198,7 +208,7 @@ async fn only_a_failure_makes_the_next_attempt_cost_another_call() {
 async fn what_is_given_back_during_other_work_is_given_back_whatever_comes_of_it() {
     let stage = stage();
     let reservation = stage.reserve(ANN, Some(HOME)).await.unwrap();
-    let outcome = stage.throttle.give_back_during(reservation, async { Err::<(), _>("no session") }).await;
+    let outcome = stage.throttle.refund_during(reservation, async { Err::<(), _>("no session") }).await;
     assert_eq!(outcome, Err("no session"));
     assert_eq!(stage.counted_of(ann()).await, Some(0));
 }
@@ -217,7 +227,7 @@ async fn attempts_that_are_all_given_back_leave_none_counted_and_were_never_too_
                     rounds.fetch_add(1, Ordering::SeqCst);
                     tokio::task::yield_now().await;
                     held.fetch_sub(1, Ordering::SeqCst);
-                    stage.throttle.give_back(reservation).await;
+                    stage.throttle.refund(reservation).await;
                 }
             }
         })
@@ -236,7 +246,7 @@ async fn a_window_ends_fifteen_minutes_after_its_first_attempt_with_or_without_t
         stage.fail(ANN, Some(HOME)).await;
         stage.clock.advance(Duration::from_mins(1));
     }
-    let left = |refusal: Result<Reservation, Refusal>| refusal.unwrap_err().retry_after.as_secs();
+    let left = |refusal: Result<AttemptPermit, TooManyAttempts>| refusal.unwrap_err().retry_after.as_secs();
     assert_eq!(left(stage.reserve(ANN, Some(HOME)).await), 10 * 60 - 1);
     stage.clock.advance(Duration::from_secs(10 * 60 - 1));
     assert_eq!(left(stage.reserve(ANN, Some(HOME)).await), 0);
@@ -251,7 +261,7 @@ async fn an_attempt_of_an_earlier_window_is_not_taken_from_a_later_one() {
     let earlier = stage.reserve(ANN, Some(HOME)).await.unwrap();
     stage.clock.advance(WINDOW);
     stage.fail(ANN, Some(HOME)).await;
-    stage.throttle.give_back(earlier).await;
+    stage.throttle.refund(earlier).await;
     assert_eq!((stage.counted_of(ann()).await, stage.counted_of(home()).await), (Some(1), Some(1)));
 }
 
@@ -322,7 +332,7 @@ async fn an_attempt_that_cannot_be_given_back_stays_counted_and_fails_nobody() {
     let reservation = stage.reserve(ANN, Some(HOME)).await.unwrap();
     let broken = Effect::Error { failure: Failure::ThrottlingException };
     stage.store.embedded.faults().add(Rule::new(broken).operation("UpdateItem"));
-    stage.throttle.give_back(reservation).await;
+    stage.throttle.refund(reservation).await;
     assert_eq!((stage.counted_of(ann()).await, stage.counted_of(home()).await), (Some(1), Some(1)));
 }
 
@@ -349,13 +359,13 @@ async fn strangers_cannot_lock_out_a_device_that_signed_in_before() {
     }
     assert_eq!(stage.reserve(ANN, Some(HOME)).await.unwrap_err().limit, Limit::Account);
     // A known device has as many attempts as ever, and no more than that.
-    let from_phone = Origin { address: Some(HOME), device: Some(phone) };
+    let from_phone = AttemptSource { address: Some(HOME), device: Some(phone) };
     for _ in 0..DEVICE_LIMIT {
         drop(stage.reserve_as(ANN, from_phone).await.unwrap());
     }
     assert_eq!(stage.reserve_as(ANN, from_phone).await.unwrap_err().limit, Limit::Device);
     // Its failures are its own.
-    drop(stage.reserve_as(ANN, Origin { address: Some(HOME), device: Some(laptop) }).await.unwrap());
+    drop(stage.reserve_as(ANN, AttemptSource { address: Some(HOME), device: Some(laptop) }).await.unwrap());
     assert_eq!(stage.counted_of(ann()).await, Some(ACCOUNT_LIMIT));
 }
 
@@ -365,7 +375,7 @@ async fn a_known_device_of_a_stopped_address_is_stopped_too() {
     let (phone, _) = device_of(&stage.tokens(&[sealing_key("a")]), ANN);
     stage.exhaust(std::iter::repeat(HOME)).await;
     let refusal =
-        stage.reserve_as(ANN, Origin { address: Some(HOME), device: Some(phone) }).await.unwrap_err();
+        stage.reserve_as(ANN, AttemptSource { address: Some(HOME), device: Some(phone) }).await.unwrap_err();
     assert_eq!(refusal.limit, Limit::Address);
 }
 
@@ -401,24 +411,24 @@ async fn sign_ups_are_counted_by_network_and_apart_from_passwords() {
     let stage = stage();
     for host in 1..=3 {
         let from = Some(address(&format!("2001:db8:1:2::{host:x}")));
-        assert_eq!(stage.throttle.count_sign_up(from, 3).await.unwrap(), SignUpAdmission::Counted);
+        assert_eq!(stage.throttle.count_sign_up(from, 3).await.unwrap(), SignUpDecision::Counted);
     }
     let fourth = stage.throttle.count_sign_up(Some(address("2001:db8:1:2::ffff")), 3).await.unwrap();
-    let SignUpAdmission::Refused(refusal) = fourth else { panic!("three are the limit") };
+    let SignUpDecision::Refused(refusal) = fourth else { panic!("three are the limit") };
     assert_eq!((refusal.limit, refusal.retry_after), (Limit::SignUps, window_left(&stage)));
     let elsewhere = Some(address("2001:db8:1:3::1"));
-    assert_eq!(stage.throttle.count_sign_up(elsewhere, 3).await.unwrap(), SignUpAdmission::Counted);
-    assert_eq!(stage.throttle.count_sign_up(None, 1).await.unwrap(), SignUpAdmission::Counted);
+    assert_eq!(stage.throttle.count_sign_up(elsewhere, 3).await.unwrap(), SignUpDecision::Counted);
+    assert_eq!(stage.throttle.count_sign_up(None, 1).await.unwrap(), SignUpDecision::Counted);
     stage.fail(ANN, Some(address("2001:db8:1:2::1"))).await;
     stage.clock.advance(WINDOW);
     let later = stage.throttle.count_sign_up(Some(address("2001:db8:1:2::1")), 3).await.unwrap();
-    assert_eq!(later, SignUpAdmission::Counted);
+    assert_eq!(later, SignUpDecision::Counted);
 }
 
 #[tokio::test]
 async fn a_refusal_is_429_with_the_time_that_is_left() {
     for limit in [Limit::Account, Limit::Address, Limit::Device, Limit::SignUps] {
-        let problem = Problem::from(Refusal { limit, retry_after: Duration::from_millis(61_500) });
+        let problem = Problem::from(TooManyAttempts { limit, retry_after: Duration::from_millis(61_500) });
         let reply = problem.into_reply();
         assert_eq!((reply.status, reply.headers["retry-after"].as_str()), (429, "62"));
     }

@@ -16,7 +16,7 @@ use sojourn::identity::email::Email;
 use sojourn::identity::principal::Role;
 use sojourn::identity::sessions::{SessionRevoker, SessionStore};
 use sojourn::identity::throttle::dynamo::DynamoAttempts;
-use sojourn::identity::throttle::{Origin, Throttle};
+use sojourn::identity::throttle::{AttemptSource, Throttle};
 use sojourn::identity::users::dynamo::{DynamoRoles, DynamoUsers};
 use sojourn::identity::users::{
     self, Authentication, Credentials, NewPassword, Password, RoleChange, SignUp, User,
@@ -68,7 +68,7 @@ async fn authenticate(store: &Store, from: &str, address: &str, password: &str) 
     let attempts = DynamoAttempts::from_env(store.client.clone(), &store.env).unwrap();
     let throttle = Throttle { store: attempts, clock: clock::system() };
     let (email, password) = (email(address), typed(password));
-    let origin = Origin { address: Some(from.parse().unwrap()), device: None };
+    let origin = AttemptSource { address: Some(from.parse().unwrap()), device: None };
     users::authenticate(&users(store), &throttle, Credentials { email, password, origin }).await.unwrap()
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sojourn::core::clock::{self, Clock, SystemClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
-use sojourn::platform::buffer::{Backlog, Entry, Leased, Offered, WriteBehindBuffer};
+use sojourn::platform::buffer::{Entry, LeasedBatch, Offered, QueueDepth, WriteBehindBuffer};
 use sojourn_testing::{KafkaCluster, MessageQueue, RedisServer};
 
 /// Longest that one operation may take.
@@ -175,7 +175,7 @@ pub(crate) async fn offer(buffer: &WriteBehindBuffer, batch: &[Entry]) {
 }
 
 /// Polls until something comes.
-pub(crate) async fn poll(buffer: &WriteBehindBuffer, n: usize) -> Leased {
+pub(crate) async fn poll(buffer: &WriteBehindBuffer, n: usize) -> LeasedBatch {
     let began = Instant::now();
     loop {
         if let Some(leased) = buffer.poll(n, deadline()).await.unwrap() {
@@ -187,20 +187,20 @@ pub(crate) async fn poll(buffer: &WriteBehindBuffer, n: usize) -> Leased {
 }
 
 /// Polls until so many entries are leased. A poll may bring a part of what waits.
-pub(crate) async fn poll_all(buffer: &WriteBehindBuffer, number: usize) -> Vec<Leased> {
+pub(crate) async fn poll_all(buffer: &WriteBehindBuffer, number: usize) -> Vec<LeasedBatch> {
     let mut batches = Vec::new();
-    while batches.iter().map(|leased: &Leased| leased.entries.len()).sum::<usize>() < number {
+    while batches.iter().map(|leased: &LeasedBatch| leased.entries.len()).sum::<usize>() < number {
         batches.push(poll(buffer, number).await);
     }
     batches
 }
 
-pub(crate) async fn ack(buffer: &WriteBehindBuffer, leased: Leased) {
+pub(crate) async fn ack(buffer: &WriteBehindBuffer, leased: LeasedBatch) {
     buffer.ack(leased, deadline()).await.unwrap();
 }
 
 /// Asks until it is told: brokers of a busy machine may be late.
-pub(crate) async fn size(buffer: &WriteBehindBuffer) -> Backlog {
+pub(crate) async fn size(buffer: &WriteBehindBuffer) -> QueueDepth {
     let began = Instant::now();
     loop {
         match buffer.size(deadline()).await {

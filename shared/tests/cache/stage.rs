@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sojourn::core::clock::{self, ManualClock, SharedClock};
 use sojourn::core::env::Env;
-use sojourn::platform::cache::{Cache, Entry, Loaded, Name, Terms, Tiers};
+use sojourn::platform::cache::{Cache, CachePolicy, Entry, Loaded, Name, Tiers};
 use sojourn::platform::redis::RedisClient;
 use sojourn_testing::{Persistence, RedisServer};
 
@@ -27,7 +27,7 @@ pub(crate) struct Item {
 }
 
 impl Entry for Item {
-    const TERMS: Terms = Terms {
+    const POLICY: CachePolicy = CachePolicy {
         entity: "item",
         fresh: Duration::from_mins(10),
         absent: Duration::from_secs(10),
@@ -49,7 +49,8 @@ pub(crate) const GROUP: &str = "items";
 pub(crate) struct Listing(pub(crate) Vec<String>);
 
 impl Entry for Listing {
-    const TERMS: Terms = Terms { entity: "listing", tiers: Tiers::Shared, group: Some(GROUP), ..Item::TERMS };
+    const POLICY: CachePolicy =
+        CachePolicy { entity: "listing", tiers: Tiers::Shared, group: Some(GROUP), ..Item::POLICY };
 
     fn belongs_to(&self, _: &str) -> bool {
         true

@@ -100,7 +100,7 @@ async fn a_hot_value_is_refreshed_once_before_it_expires_and_nobody_waits() {
     for _ in 0..50 {
         others.push(stage.shared().await.with_random(MIDDLE));
     }
-    stage.manual.advance(Item::TERMS.fresh.saturating_sub(Duration::from_millis(20)));
+    stage.manual.advance(Item::POLICY.fresh.saturating_sub(Duration::from_millis(20)));
     stage.truth.write("tea", "black");
     let (begun, end) = (Notify::new(), Notify::new());
     let refresh = held_load(&stage, &cache, &begun, &end);
@@ -124,7 +124,7 @@ async fn a_value_far_from_its_end_is_refreshed_by_nobody() {
     let Some(stage) = Stage::redis() else { return };
     let stage = stage.at_rest();
     let cache = filled_by_a_load_of_100_ms(&stage).await;
-    stage.manual.advance(Item::TERMS.fresh.saturating_sub(Duration::from_secs(20)));
+    stage.manual.advance(Item::POLICY.fresh.saturating_sub(Duration::from_secs(20)));
     stage.text(&cache, "tea").await;
     assert_eq!(stage.truth.loads(), 0);
     // Chance decides: a reader that draws an unlikely number refreshes, as one of a million would.
@@ -141,7 +141,7 @@ async fn a_value_past_its_freshness_is_served_while_one_loads_and_if_the_load_fa
     let cache = filled_by_a_load_of_100_ms(&stage).await;
     let other = stage.shared().await;
     stage.truth.write("tea", "black");
-    stage.manual.advance(Item::TERMS.fresh + Duration::from_secs(1));
+    stage.manual.advance(Item::POLICY.fresh + Duration::from_secs(1));
     let failing = async {
         // The lease is taken. A reader that waited for the lease to lapse would load the other value.
         assert_eq!(stage.text(&other, "tea").await, "green");
@@ -158,7 +158,7 @@ async fn an_invalidated_value_is_not_served_as_a_stale_one() {
     let Some(stage) = Stage::redis() else { return };
     let stage = stage.at_rest();
     let cache = filled_by_a_load_of_100_ms(&stage).await;
-    stage.manual.advance(Item::TERMS.fresh + Duration::from_secs(1));
+    stage.manual.advance(Item::POLICY.fresh + Duration::from_secs(1));
     cache.invalidate(&[item_name("tea")]).await.unwrap();
     let failing = async { Err::<Loaded<Item>, _>(Down) };
     assert_eq!(cache.read_through("tea", failing).await, Err(Down));
@@ -178,7 +178,7 @@ async fn freshness_varies_by_a_tenth_in_both_directions() {
         let fresh: i64 =
             redis::cmd("HGET").arg("test:item:tea").arg("fresh").query_async(&mut raw).await.unwrap();
         let fresh = fresh - sojourn::core::clock::Clock::now(&*stage.manual).as_millisecond();
-        let expected = Item::TERMS.fresh.mul_f64(share).as_millis();
+        let expected = Item::POLICY.fresh.mul_f64(share).as_millis();
         assert!(expected.abs_diff(u128::try_from(fresh).unwrap()) <= 10, "{fresh} is not {expected}");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
-use sojourn::commerce::activity::dynamo::{DynamoActivity, Stored};
+use sojourn::commerce::activity::dynamo::{DynamoActivity, StoreOutcome};
 use sojourn::commerce::activity::{ActivityEvent, ActivityKind, Counts, Days};
 use sojourn::core::clock::Clock;
 use sojourn::core::deadline::Deadline;
@@ -46,7 +46,7 @@ impl Stage {
         (0..number).map(view).collect()
     }
 
-    async fn store(&self, events: &[ActivityEvent]) -> Stored {
+    async fn store(&self, events: &[ActivityEvent]) -> StoreOutcome {
         self.activity.store(events.to_vec(), patience()).await.unwrap()
     }
 
@@ -94,7 +94,7 @@ async fn events_are_counted_by_product_day_and_kind_and_days_without_events_are_
         stage.event(View, "tea", 7),
         stage.event(View, "pot", 0),
     ];
-    assert_eq!(stage.store(&events).await, Stored { new: 6, known: 0 });
+    assert_eq!(stage.store(&events).await, StoreOutcome { new: 6, known: 0 });
     let nothing = Counts::default();
     let today = Counts { views: 2, cart_additions: 1, shares: 0 };
     let shared = Counts { shares: 1, ..nothing };
@@ -108,12 +108,12 @@ async fn events_are_counted_by_product_day_and_kind_and_days_without_events_are_
 async fn a_batch_that_is_delivered_again_with_new_events_is_counted_once() {
     let stage = Stage::set();
     let mut events = stage.views(350, 40);
-    assert_eq!(stage.store(&events).await, Stored { new: 350, known: 0 });
-    assert_eq!(stage.store(&events).await, Stored { new: 0, known: 350 });
+    assert_eq!(stage.store(&events).await, StoreOutcome { new: 350, known: 0 });
+    assert_eq!(stage.store(&events).await, StoreOutcome { new: 0, known: 350 });
     let repeated = events[0].clone();
     events.extend(stage.views(150, 40));
     events.push(repeated);
-    assert_eq!(stage.store(&events).await, Stored { new: 150, known: 351 });
+    assert_eq!(stage.store(&events).await, StoreOutcome { new: 150, known: 351 });
     assert_eq!(stage.views_of_all(40).await, 500);
     assert_eq!(stage.stored().await, ids(&events));
 }
@@ -130,7 +130,7 @@ async fn writers_that_store_the_same_events_at_once_count_each_event_once() {
         })
         .collect();
     let stores: FuturesUnordered<_> = parts.iter().map(|part| stage.store(part)).collect();
-    let outcomes: Vec<Stored> = stores.collect().await;
+    let outcomes: Vec<StoreOutcome> = stores.collect().await;
     assert_eq!(outcomes.iter().map(|outcome| outcome.new).sum::<usize>(), 400);
     assert_eq!(stage.views_of_all(7).await, 400);
     assert_eq!(stage.stored().await, ids(&events));
@@ -144,7 +144,7 @@ async fn a_transaction_whose_answer_is_lost_is_not_counted_twice() {
     let lost = stage.fixture.store.embedded.faults().add(lost);
     stage.activity.store(events.clone(), patience()).await.unwrap_err();
     stage.fixture.store.embedded.faults().remove(lost);
-    assert_eq!(stage.store(&events).await, Stored { new: 0, known: 60 });
+    assert_eq!(stage.store(&events).await, StoreOutcome { new: 0, known: 60 });
     assert_eq!(stage.views_of_all(3).await, 60);
 }
 
@@ -155,7 +155,7 @@ async fn a_conflict_is_tried_again_and_is_no_error() {
     let conflict = Effect::Error { failure: Failure::TransactionConflict { positions: vec![0, 61] } };
     let rule = Rule::new(conflict).service(Service::DynamoDb).operation("TransactWriteItems").times(3);
     stage.fixture.store.embedded.faults().add(rule);
-    assert_eq!(stage.store(&events).await, Stored { new: 60, known: 0 });
+    assert_eq!(stage.store(&events).await, StoreOutcome { new: 60, known: 0 });
     assert_eq!(stage.views_of_all(3).await, 60);
 }
 

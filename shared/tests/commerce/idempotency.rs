@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sojourn::coordination::idempotency::dynamo::DynamoClaims;
 use sojourn::coordination::idempotency::{
-    Admission, Claim, Fingerprint, KeyedRequest, RETENTION, Scope, Settlement,
+    Claim, ClaimCompletion, Fingerprint, IdempotencyCheck, KeyedRequest, RETENTION, RequestScope,
 };
 use sojourn::core::clock::ManualClock;
 use sojourn::core::ids::{self, UserId};
@@ -36,18 +36,18 @@ fn stage() -> Stage {
 impl Stage {
     fn request(&self, payload: &Value) -> KeyedRequest {
         KeyedRequest {
-            scope: Scope::new("send", &self.user, "key-1".parse().unwrap()),
+            scope: RequestScope::new("send", &self.user, "key-1".parse().unwrap()),
             fingerprint: Fingerprint::of(payload),
         }
     }
 
-    async fn claim(&self, payload: Value) -> Admission<Claim> {
+    async fn claim(&self, payload: Value) -> IdempotencyCheck<Claim> {
         self.claims.claim(self.request(&payload), LIFETIME).await.unwrap()
     }
 
     async fn started(&self) -> Claim {
         match self.claim(json!(1)).await {
-            Admission::Start(claim) => claim,
+            IdempotencyCheck::Start(claim) => claim,
             other => panic!("not started: {other:?}"),
         }
     }
@@ -62,27 +62,30 @@ async fn of_many_concurrent_claims_one_starts() {
     let stage = stage();
     let tries: FuturesUnordered<_> = (0..20).map(|_| stage.claim(json!(1))).collect();
     let (started, waiting): (Vec<_>, Vec<_>) =
-        tries.collect::<Vec<_>>().await.into_iter().partition(|a| matches!(a, Admission::Start(_)));
+        tries.collect::<Vec<_>>().await.into_iter().partition(|a| matches!(a, IdempotencyCheck::Start(_)));
     assert_eq!(started.len(), 1);
-    assert!(waiting.iter().all(|a| *a == Admission::InProgress { retry_after: LIFETIME }), "{waiting:?}");
+    assert!(
+        waiting.iter().all(|a| *a == IdempotencyCheck::InProgress { retry_after: LIFETIME }),
+        "{waiting:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_completed_claim_is_replayed_with_status_headers_and_body() {
     let stage = stage();
     let claim = stage.started().await;
-    assert_eq!(stage.claims.complete(&claim, &answer()).await.unwrap(), Settlement::Recorded);
+    assert_eq!(stage.claims.complete(&claim, &answer()).await.unwrap(), ClaimCompletion::Recorded);
     let replay = answer().header("idempotent-replayed", "true");
-    assert_eq!(stage.claim(json!(1)).await, Admission::Replay(replay));
-    assert_eq!(stage.claim(json!(2)).await, Admission::Mismatch);
+    assert_eq!(stage.claim(json!(1)).await, IdempotencyCheck::Replay(replay));
+    assert_eq!(stage.claim(json!(2)).await, IdempotencyCheck::Mismatch);
 }
 
 #[tokio::test]
 async fn a_released_claim_can_be_taken_at_once_by_the_same_payload_only() {
     let stage = stage();
     let claim = stage.started().await;
-    assert_eq!(stage.claims.release(&claim).await.unwrap(), Settlement::Recorded);
-    assert_eq!(stage.claim(json!(2)).await, Admission::Mismatch);
+    assert_eq!(stage.claims.release(&claim).await.unwrap(), ClaimCompletion::Recorded);
+    assert_eq!(stage.claim(json!(2)).await, IdempotencyCheck::Mismatch);
     assert_ne!(stage.started().await.attempt, claim.attempt);
 }
 
@@ -92,12 +95,18 @@ async fn a_zombie_that_wakes_up_after_takeover_changes_nothing() {
     let zombie = stage.started().await;
     stage.clock.advance(LIFETIME);
     let successor = stage.started().await;
-    assert_eq!(stage.claims.complete(&zombie, &Reply::empty(500)).await.unwrap(), Settlement::Superseded);
-    assert_eq!(stage.claims.release(&zombie).await.unwrap(), Settlement::Superseded);
-    assert!(matches!(stage.claim(json!(1)).await, Admission::InProgress { .. }));
-    assert_eq!(stage.claims.complete(&successor, &answer()).await.unwrap(), Settlement::Recorded);
-    assert_eq!(stage.claims.complete(&zombie, &Reply::empty(500)).await.unwrap(), Settlement::Superseded);
-    assert!(matches!(stage.claim(json!(1)).await, Admission::Replay(reply) if reply.status == 201));
+    assert_eq!(
+        stage.claims.complete(&zombie, &Reply::empty(500)).await.unwrap(),
+        ClaimCompletion::Superseded
+    );
+    assert_eq!(stage.claims.release(&zombie).await.unwrap(), ClaimCompletion::Superseded);
+    assert!(matches!(stage.claim(json!(1)).await, IdempotencyCheck::InProgress { .. }));
+    assert_eq!(stage.claims.complete(&successor, &answer()).await.unwrap(), ClaimCompletion::Recorded);
+    assert_eq!(
+        stage.claims.complete(&zombie, &Reply::empty(500)).await.unwrap(),
+        ClaimCompletion::Superseded
+    );
+    assert!(matches!(stage.claim(json!(1)).await, IdempotencyCheck::Replay(reply) if reply.status == 201));
 }
 
 #[tokio::test]
@@ -105,7 +114,7 @@ async fn a_completion_that_is_written_twice_knows_itself() {
     let stage = stage();
     let claim = stage.started().await;
     for _ in 0..2 {
-        assert_eq!(stage.claims.complete(&claim, &answer()).await.unwrap(), Settlement::Recorded);
+        assert_eq!(stage.claims.complete(&claim, &answer()).await.unwrap(), ClaimCompletion::Recorded);
     }
 }
 
@@ -115,5 +124,5 @@ async fn an_expired_record_frees_the_key_though_ttl_has_not_deleted_it() {
     let claim = stage.started().await;
     stage.claims.complete(&claim, &answer()).await.unwrap();
     stage.clock.advance(RETENTION);
-    assert!(matches!(stage.claim(json!("another payload")).await, Admission::Start(_)));
+    assert!(matches!(stage.claim(json!("another payload")).await, IdempotencyCheck::Start(_)));
 }

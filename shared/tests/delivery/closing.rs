@@ -11,7 +11,7 @@ use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{SessionId, random};
 use sojourn::identity::sessions::{EndedSessions, SessionStore};
 use sojourn::sockets::connections::{Registrar, admit};
-use sojourn::sockets::delivery::{Closed, Closing, LAST_CLOSE_MARGIN, MAX_IN_FLIGHT};
+use sojourn::sockets::delivery::{CloseOutcome, CloseReport, LAST_CLOSE_MARGIN, MAX_IN_FLIGHT};
 use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::sign_ins::{revoke, sign_in};
 use tokio::sync::Notify;
@@ -29,7 +29,7 @@ async fn the_sockets_of_an_ended_session_are_told_closed_and_forgotten_and_no_ot
     stage.connect("bob=", &bob).await;
 
     let closed = stage.closer().close(&alice, &EndedSessions::One(ended.clone()), soon()).await;
-    assert_eq!(closed, Closed { closed: 2, ..Closed::default() });
+    assert_eq!(closed, CloseReport { closed: 2, ..CloseReport::default() });
     for socket in ["phone1=", "phone2="] {
         let mut told: Value = serde_json::from_slice(&stage.gateway.last_body(socket)).unwrap();
         let (message_id, sent_at) = (told["messageId"].take(), told["sentAt"].take());
@@ -58,10 +58,10 @@ async fn all_sockets_end_but_those_of_the_session_that_is_kept() {
     stage.connect("b=", &alice).await;
 
     let but_one = stage.closer().close(&alice, &EndedSessions::AllBut(kept), soon()).await;
-    assert_eq!(but_one, Closed { closed: 2, ..Closed::default() });
+    assert_eq!(but_one, CloseReport { closed: 2, ..CloseReport::default() });
     assert_eq!(stage.registered(&alice).await, ["kept="]);
     let all = stage.closer().close(&alice, &EndedSessions::All, soon()).await;
-    assert_eq!(all, Closed { closed: 1, ..Closed::default() });
+    assert_eq!(all, CloseReport { closed: 1, ..CloseReport::default() });
     assert!(stage.registered(&alice).await.is_empty());
 }
 
@@ -81,7 +81,7 @@ async fn one_socket_that_does_not_end_holds_up_nobody_else() {
     stage.gateway.closes_with("clogged=", [429; 1_000]);
 
     let closed = stage.closer().close(&alice, &EndedSessions::All, soon()).await;
-    assert_eq!(closed, Closed { closed: 4, gone: 1, failed: 2, is_cut_short: false });
+    assert_eq!(closed, CloseReport { closed: 4, gone: 1, failed: 2, is_cut_short: false });
     assert_eq!(stage.gateway.closes("gone="), [410], "one that is over is not asked twice");
     assert_eq!(stage.gateway.closes("broken="), [500, 500]);
     assert!(stage.registered(&alice).await.is_empty(), "what is still open is mute");
@@ -97,7 +97,7 @@ async fn a_socket_that_is_being_opened_is_closed_once_it_is_open() {
     stage.gateway.closes_with("opening=", [410, 410, 204]);
 
     let closed = stage.closer().close(&alice, &EndedSessions::All, soon()).await;
-    assert_eq!(closed, Closed { closed: 1, ..Closed::default() });
+    assert_eq!(closed, CloseReport { closed: 1, ..CloseReport::default() });
     assert_eq!(stage.gateway.closes("opening="), [410, 410, 204]);
 }
 
@@ -109,7 +109,7 @@ async fn a_row_that_cannot_be_removed_now_keeps_no_socket_open() {
     stage.store.embedded.faults().add(Rule::fail(Failure::InternalServerError).operation("DeleteItem"));
 
     let closed = stage.closer().close(&alice, &EndedSessions::All, soon()).await;
-    assert_eq!(closed, Closed { closed: 1, ..Closed::default() });
+    assert_eq!(closed, CloseReport { closed: 1, ..CloseReport::default() });
     assert_eq!(stage.registered(&alice).await, ["a="], "$disconnect removes it");
 }
 
@@ -138,7 +138,7 @@ async fn many_sockets_are_closed_with_a_bounded_number_of_calls_at_a_time() {
     stage.gateway.take(Duration::from_millis(5));
 
     let closed = stage.closer().close(&alice, &EndedSessions::All, soon()).await;
-    assert_eq!(closed, Closed { closed: 300, ..Closed::default() });
+    assert_eq!(closed, CloseReport { closed: 300, ..CloseReport::default() });
     assert!(ids.iter().all(|id| stage.gateway.closes(id) == [204]));
     assert!(stage.registered(&alice).await.is_empty());
     let most = stage.gateway.most_in_flight();
@@ -150,7 +150,7 @@ async fn what_time_or_the_store_leaves_is_reported() {
     let stage = stage().await;
     let alice = user();
     stage.connect("a=", &alice).await;
-    let cut_short = Closed { is_cut_short: true, ..Closed::default() };
+    let cut_short = CloseReport { is_cut_short: true, ..CloseReport::default() };
     let everything = EndedSessions::All;
 
     let hurried = Deadline::after(LAST_CLOSE_MARGIN / 2);
@@ -162,7 +162,7 @@ async fn what_time_or_the_store_leaves_is_reported() {
     faults.add(Rule::delay(60_000).operation("DeleteItem"));
     let soon = Deadline::after(LAST_CLOSE_MARGIN + Duration::from_millis(500));
     let in_time = tokio::time::timeout(AMPLE, stage.closer().close(&alice, &everything, soon)).await;
-    assert_eq!(in_time.expect("it ends by itself"), Closed { closed: 1, ..Closed::default() });
+    assert_eq!(in_time.expect("it ends by itself"), CloseReport { closed: 1, ..CloseReport::default() });
 }
 
 #[tokio::test]
@@ -176,8 +176,8 @@ async fn of_many_who_close_a_socket_at_once_none_fails() {
     let ends = (0..8).map(|_| closer.end(&key, &endpoint, &why, soon()));
 
     let mut outcomes = stream::iter(ends).buffer_unordered(8).collect::<Vec<_>>().await;
-    outcomes.sort_by_key(|outcome| *outcome != Closing::Closed);
-    assert_eq!((outcomes[0], &outcomes[1..]), (Closing::Closed, [Closing::Gone; 7].as_slice()));
+    outcomes.sort_by_key(|outcome| *outcome != CloseOutcome::Closed);
+    assert_eq!((outcomes[0], &outcomes[1..]), (CloseOutcome::Closed, [CloseOutcome::Gone; 7].as_slice()));
 }
 
 /// Each handshake registers and then looks; the revocation is committed and then looks. Whatever comes first, one of them

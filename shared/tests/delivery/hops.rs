@@ -9,14 +9,14 @@ use sojourn::core::ids::UserId;
 use sojourn::identity::principal::Role;
 use sojourn::sockets::connections::{Audience, Cursor};
 use sojourn::sockets::delivery::{
-    Continuation, Frame, HAND_ON_MARGIN, LAST_START_MARGIN, MAX_FRAME_BYTES, MAX_HOPS, MAX_IN_FLIGHT,
-    Progress, Recipient, Report, SendError,
+    Continuation, DeliveryProgress, DeliveryReport, Frame, HAND_ON_MARGIN, LAST_START_MARGIN,
+    MAX_FRAME_BYTES, MAX_HOPS, MAX_IN_FLIGHT, Recipient, SendError,
 };
 use sojourn_local::services::faults::{Failure, Rule};
 
 use crate::stage::{AMPLE, Stage, message, request, soon, stage, user};
 
-async fn deliver(stage: &Stage, to: &UserId) -> Report {
+async fn deliver(stage: &Stage, to: &UserId) -> DeliveryReport {
     let frame = Frame::of(&message(json!("hi"))).unwrap();
     let audience = Audience::User(to.clone());
     stage.deliverer().deliver(&frame, &audience, &Cursor::START, soon()).await.unwrap()
@@ -35,8 +35,14 @@ async fn one_bad_peer_fails_nobody_else() {
     stage.gateway.always("clogged=", 429);
 
     let report = deliver(&stage, &to).await;
-    let expected =
-        Report { delivered: 2, gone: 1, throttled: 1, too_large: 1, failed: 1, ..Report::default() };
+    let expected = DeliveryReport {
+        delivered: 2,
+        gone: 1,
+        throttled: 1,
+        too_large: 1,
+        failed: 1,
+        ..DeliveryReport::default()
+    };
     assert_eq!(report, expected);
     assert_eq!(stage.gateway.delivered("fine1=") + stage.gateway.delivered("fine2="), 2);
 }
@@ -76,7 +82,7 @@ async fn a_throttled_post_is_tried_again_until_it_is_taken() {
     stage.connect("busy=", &to).await;
     stage.gateway.answers("busy=", [429, 429, 200]);
 
-    assert_eq!(deliver(&stage, &to).await, Report { delivered: 1, ..Report::default() });
+    assert_eq!(deliver(&stage, &to).await, DeliveryReport { delivered: 1, ..DeliveryReport::default() });
     assert_eq!(stage.gateway.posts("busy="), 3);
 }
 
@@ -103,7 +109,7 @@ async fn a_thousand_peers_are_served_with_a_bounded_number_of_posts_at_a_time() 
     let frame = Frame::of(&message(json!("hi"))).unwrap();
     let report =
         stage.deliverer().deliver(&frame, &Audience::Everyone, &Cursor::START, soon()).await.unwrap();
-    assert_eq!(report, Report { delivered: 1_000, ..Report::default() });
+    assert_eq!(report, DeliveryReport { delivered: 1_000, ..DeliveryReport::default() });
     assert!(ids.iter().all(|id| stage.gateway.posts(id) == 1));
     let most = stage.gateway.most_in_flight();
     assert!((2..=MAX_IN_FLIGHT).contains(&most), "{most} posts at a time");
@@ -134,7 +140,7 @@ async fn without_time_nothing_is_begun_and_all_is_left() {
     let hurried = Deadline::after(LAST_START_MARGIN / 2);
 
     let report = stage.deliverer().deliver(&frame, &Audience::Everyone, &start, hurried).await.unwrap();
-    assert_eq!(report, Report { rest: Some(start), ..Report::default() });
+    assert_eq!(report, DeliveryReport { rest: Some(start), ..DeliveryReport::default() });
     assert_eq!(stage.gateway.posts("a="), 0);
 }
 
@@ -154,10 +160,10 @@ async fn a_store_that_does_not_answer_is_not_waited_for_past_the_deadline() {
     let faults = stage.store.embedded.faults();
 
     faults.add(Rule::delay(60_000).operation("Scan"));
-    assert_eq!(deliver().await, Report { rest: Some(Cursor::START), ..Report::default() });
+    assert_eq!(deliver().await, DeliveryReport { rest: Some(Cursor::START), ..DeliveryReport::default() });
     faults.clear();
     faults.add(Rule::delay(60_000).operation("DeleteItem"));
-    assert_eq!(deliver().await, Report { gone: 1, ..Report::default() });
+    assert_eq!(deliver().await, DeliveryReport { gone: 1, ..DeliveryReport::default() });
 }
 
 #[tokio::test]
@@ -179,7 +185,7 @@ async fn what_the_deadline_leaves_is_handed_on_until_everybody_is_served_exactly
 
     let mut sent = fan_out.send(message(json!("hi")), Audience::Everyone, deadline(0)).await.unwrap();
     let (mut total, mut hops) = (0, 1);
-    while sent.progress == Progress::HandedOn {
+    while sent.progress == DeliveryProgress::HandedOn {
         total += sent.delivered;
         let (function, mut event) = stage.gateway.next_event().unwrap();
         assert_eq!(function, "sojourn-ws-send");
@@ -188,7 +194,7 @@ async fn what_the_deadline_leaves_is_handed_on_until_everybody_is_served_exactly
         sent = fan_out.resume(next, deadline(hops)).await.unwrap();
         hops += 1;
     }
-    assert_eq!(sent.progress, Progress::Complete);
+    assert_eq!(sent.progress, DeliveryProgress::Complete);
     assert!(hops > 1, "the deadline was never met");
     assert_eq!(total + sent.delivered, (ids.len() - gone.len()) as u64);
     for id in &ids {
@@ -206,14 +212,14 @@ async fn a_page_that_cannot_be_read_is_left_to_the_next_hop() {
 
     faults.add(Rule::fail(Failure::InternalServerError).operation("Scan").skip(1));
     let first = fan_out.send(message(json!("hi")), Audience::Everyone, soon()).await.unwrap();
-    assert_eq!(first.progress, Progress::HandedOn);
+    assert_eq!(first.progress, DeliveryProgress::HandedOn);
     assert!((1..300).contains(&first.delivered), "{first:?}");
 
     faults.clear();
     let (_, mut event) = stage.gateway.next_event().unwrap();
     let rest = serde_json::from_value(event["continuation"].take()).unwrap();
     let second = fan_out.resume(rest, soon()).await.unwrap();
-    assert_eq!((second.progress, second.delivered), (Progress::Complete, 300 - first.delivered));
+    assert_eq!((second.progress, second.delivered), (DeliveryProgress::Complete, 300 - first.delivered));
     assert!(ids.iter().all(|id| stage.gateway.posts(id) == 1));
 }
 
@@ -251,7 +257,7 @@ async fn a_gone_peer_whose_row_cannot_be_removed_now_fails_nobody() {
     let faults = stage.store.embedded.faults();
     faults.add(Rule::fail(Failure::InternalServerError).operation("DeleteItem"));
 
-    let expected = Report { delivered: 1, gone: 1, ..Report::default() };
+    let expected = DeliveryReport { delivered: 1, gone: 1, ..DeliveryReport::default() };
     assert_eq!(deliver(&stage, &to).await, expected);
     faults.clear();
     assert_eq!(deliver(&stage, &to).await, expected, "it is found gone again");
@@ -272,9 +278,9 @@ async fn a_delivery_that_never_ends_is_ended() {
     let no_time = || Deadline::after(Duration::ZERO);
 
     let last = stage.fan_out().resume(hop(MAX_HOPS - 2), no_time()).await.unwrap();
-    assert_eq!((last.progress, last.delivered), (Progress::HandedOn, 0));
+    assert_eq!((last.progress, last.delivered), (DeliveryProgress::HandedOn, 0));
     let over = stage.fan_out().resume(hop(MAX_HOPS - 1), no_time()).await.unwrap();
-    assert_eq!((over.progress, over.delivered), (Progress::Abandoned, 0));
+    assert_eq!((over.progress, over.delivered), (DeliveryProgress::Abandoned, 0));
 }
 
 #[tokio::test]
@@ -287,7 +293,7 @@ async fn the_largest_frame_arrives_whole_and_a_larger_one_is_not_posted_at_all()
     let fan_out = stage.fan_out();
 
     let largest = fan_out.send(body(MAX_FRAME_BYTES), Audience::User(to.clone()), soon()).await.unwrap();
-    assert_eq!((largest.progress, largest.delivered), (Progress::Complete, 1));
+    assert_eq!((largest.progress, largest.delivered), (DeliveryProgress::Complete, 1));
     assert_eq!(stage.gateway.last_body("a=").len(), 131_072);
 
     let refused = fan_out.send(body(MAX_FRAME_BYTES + 1), Audience::User(to), soon()).await;

@@ -15,7 +15,7 @@ use sojourn::platform::dynamo::{number, text};
 use sojourn::sockets::connections::ConnectionKey;
 use sojourn::sockets::delivery::{HAND_ON_MARGIN, LAST_START_MARGIN, Recipient, SendError, SendRequest};
 use sojourn::sockets::inbox::{
-    CAPACITY, Inbox, InboxError, RESERVED, RETENTION, ReadBounds, Stored, Undelivered,
+    CAPACITY, Inbox, InboxError, RESERVED, RETENTION, ReadBounds, StoreOutcome, UndeliveredMessage,
 };
 use sojourn_local::services::faults::{Effect, Failure, Rule, When};
 
@@ -29,13 +29,13 @@ fn inbox_at(stage: &Stage, clock: &Arc<ManualClock>) -> Inbox {
     Inbox::from_env(stage.store.client.clone(), &stage.store.env, clock).unwrap()
 }
 
-async fn put(inbox: &Inbox, to: &UserId, frame: &str) -> Stored {
+async fn put(inbox: &Inbox, to: &UserId, frame: &str) -> StoreOutcome {
     let message_id = random().next();
     store(inbox, to, &message_id, frame).await
 }
 
-async fn store(inbox: &Inbox, to: &UserId, message_id: &MessageId, frame: &str) -> Stored {
-    let message = Undelivered { message_id, from: None, frame };
+async fn store(inbox: &Inbox, to: &UserId, message_id: &MessageId, frame: &str) -> StoreOutcome {
+    let message = UndeliveredMessage { message_id, from: None, frame };
     inbox.store(to, message, soon()).await.unwrap()
 }
 
@@ -168,9 +168,9 @@ async fn a_message_is_stored_once_whichever_request_of_its_store_dies() {
             put(&inbox, &bob, "\"before\"").await;
             // The SDK's own three tries as well.
             stage.store.embedded.faults().add(Rule::new(effect).operation(operation).times(3));
-            let message = Undelivered { message_id: &id, from: None, frame: "\"now\"" };
+            let message = UndeliveredMessage { message_id: &id, from: None, frame: "\"now\"" };
             inbox.store(&bob, message, soon()).await.unwrap_err();
-            assert_eq!(store(&inbox, &bob, &id, "\"now\"").await, Stored::Stored);
+            assert_eq!(store(&inbox, &bob, &id, "\"now\"").await, StoreOutcome::Stored);
             assert_eq!(frames(&inbox, &bob).await, ["\"before\"", "\"now\""], "{operation}");
         }
     }
@@ -186,7 +186,7 @@ async fn stores_at_once_get_positions_without_gaps_in_the_order_of_their_visibil
             let (id, frame) = (random().next(), n.to_string());
             // A store that lost too often fails, and its sender repeats it.
             while inbox
-                .store(bob, Undelivered { message_id: &id, from: None, frame: &frame }, soon())
+                .store(bob, UndeliveredMessage { message_id: &id, from: None, frame: &frame }, soon())
                 .await
                 .is_err()
             {}
@@ -246,7 +246,7 @@ async fn a_store_that_was_paused_takes_no_position_that_was_deleted_meanwhile() 
         through
     };
     let (stored, through) = tokio::join!(put(&inbox, &bob, "paused"), meanwhile);
-    assert_eq!(stored, Stored::Stored);
+    assert_eq!(stored, StoreOutcome::Stored);
     let behind = inbox.read(&bob, Some(&through), ALL).await.unwrap();
     assert_eq!(behind.frames, ["paused"], "who reads behind the cursor finds it");
 }
@@ -258,7 +258,7 @@ async fn a_message_that_was_read_and_deleted_is_not_stored_again() {
     store(&inbox, &bob, &id, "1").await;
     let through = inbox.read(&bob, None, ALL).await.unwrap().next.unwrap();
     inbox.delete(&bob, &through, soon()).await.unwrap();
-    assert_eq!(store(&inbox, &bob, &id, "1").await, Stored::Stored);
+    assert_eq!(store(&inbox, &bob, &id, "1").await, StoreOutcome::Stored);
     assert_eq!(frames(&inbox, &bob).await, [""; 0]);
 }
 
@@ -333,7 +333,7 @@ async fn a_full_inbox_refuses_what_comes_and_drops_nothing() {
     assert!(matches!(one_more, Err(SendError::InboxFull)), "{one_more:?}");
     assert_eq!(
         put(&inbox, &bob, "order").await,
-        Stored::Stored,
+        StoreOutcome::Stored,
         "users cannot take the places of the service"
     );
 }
@@ -350,9 +350,9 @@ async fn expired_messages_are_not_read_and_make_room() {
     let first = inbox.read(&bob, None, ReadBounds { messages: 2, ..ALL }).await.unwrap();
     assert_eq!(first.frames, ["4", "5"]);
     for frame in ["a", "b", "c"] {
-        assert_eq!(put(&inbox, &bob, frame).await, Stored::Stored);
+        assert_eq!(put(&inbox, &bob, frame).await, StoreOutcome::Stored);
     }
-    assert_eq!(put(&inbox, &bob, "d").await, Stored::Full);
+    assert_eq!(put(&inbox, &bob, "d").await, StoreOutcome::Full);
 }
 
 #[tokio::test]
@@ -460,7 +460,7 @@ async fn regions_that_store_at_once_lose_no_message() {
         let (bob, frame) = (&bob, n.to_string());
         async move {
             let message_id = random().next();
-            let message = Undelivered { message_id: &message_id, from: None, frame: &frame };
+            let message = UndeliveredMessage { message_id: &message_id, from: None, frame: &frame };
             // A store that lost too often fails, and its sender repeats it.
             while inbox.store(bob, message, soon()).await.is_err() {}
         }
@@ -476,10 +476,10 @@ async fn what_another_region_deleted_makes_room() {
     let stage = stage().await;
     let (own, bob) = (stage.inbox(), user());
     fill(&stage, &bob, |_| SystemClock.now() + Duration::from_mins(10)).await;
-    assert_eq!(put(&own, &bob, "too many").await, Stored::Full);
+    assert_eq!(put(&own, &bob, "too many").await, StoreOutcome::Full);
     let other = inbox_of(&stage, "other", "local");
     let through = other.read(&bob, None, ALL).await.unwrap().next.unwrap();
     other.delete(&bob, &through, soon()).await.unwrap();
-    assert_eq!(put(&own, &bob, "one more").await, Stored::Stored);
+    assert_eq!(put(&own, &bob, "one more").await, StoreOutcome::Stored);
     assert_eq!(own.read(&bob, None, ReadBounds { messages: 2_000, ..ALL }).await.unwrap().frames.len(), 901);
 }

@@ -4,13 +4,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde_json::json;
-use sojourn::coordination::lock::{Acquire, IfHolder, LeaseTerms, Task};
+use sojourn::coordination::lock::{AcquireOutcome, IfHolder, LeaseSettings, Task};
 use sojourn::core::clock::Clock;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{self, AttemptId, ExportId};
-use sojourn::files::exports::dynamo::Guarded;
+use sojourn::files::exports::dynamo::GuardedWrite;
 use sojourn::files::exports::run::{self, Slice, Stop};
-use sojourn::files::exports::{ExportMessage, Progress, RETENTION, WorkError};
+use sojourn::files::exports::{ExportMessage, ExportProgress, RETENTION, WorkError};
 use sojourn_local::services::faults::When;
 
 use crate::stage::{At, Stage, hold};
@@ -109,7 +109,7 @@ async fn an_export_that_is_unknown_or_has_expired_is_nobodys_work() {
     assert_eq!(stage.row(&id).await.document()["status"], "QUEUED");
     for id in [unknown, id] {
         let asked = stage.locks().acquire(Task::of_export(&id).lock_name(), &ids::random().next()).await;
-        assert!(matches!(asked, Ok(Acquire::Acquired(_))), "not ended for good: {asked:?}");
+        assert!(matches!(asked, Ok(AcquireOutcome::Acquired(_))), "not ended for good: {asked:?}");
     }
 }
 
@@ -155,20 +155,20 @@ async fn no_write_under_the_lock_makes_progress_fall_or_reopens_what_has_ended()
     let stage = Stage::open();
     let id = stage.request().await;
     let task = Task::of_export(&id);
-    let Acquire::Acquired(lease) =
+    let AcquireOutcome::Acquired(lease) =
         stage.locks().acquire(task.lock_name(), &ids::random().next()).await.unwrap()
     else {
         panic!("nobody has it");
     };
     let (rows, guard) = (stage.rows(), stage.locks().guard(&lease).unwrap());
-    let at = |percent, rows| Progress { percent, rows };
-    assert_eq!(rows.progress(&id, at(40, 10), &guard).await.unwrap(), Guarded::Done);
-    assert_eq!(rows.progress(&id, at(39, 11), &guard).await.unwrap(), Guarded::Over);
+    let at = |percent, rows| ExportProgress { percent, rows };
+    assert_eq!(rows.progress(&id, at(40, 10), &guard).await.unwrap(), GuardedWrite::Done);
+    assert_eq!(rows.progress(&id, at(39, 11), &guard).await.unwrap(), GuardedWrite::Over);
     let export = stage.row(&id).await;
     assert_eq!(export.progress, at(40, 10));
-    assert_eq!(rows.failed(&export, "no", &guard).await.unwrap(), Guarded::Done);
-    assert_eq!(rows.progress(&id, at(50, 12), &guard).await.unwrap(), Guarded::Over);
-    assert_eq!(rows.failed(&export, "again", &guard).await.unwrap(), Guarded::Over);
+    assert_eq!(rows.failed(&export, "no", &guard).await.unwrap(), GuardedWrite::Done);
+    assert_eq!(rows.progress(&id, at(50, 12), &guard).await.unwrap(), GuardedWrite::Over);
+    assert_eq!(rows.failed(&export, "again", &guard).await.unwrap(), GuardedWrite::Over);
     assert_eq!(stage.row(&id).await.failure.as_deref(), Some("no"));
     assert_eq!(stage.events(&id).await, ["export.failed"]);
 }
@@ -179,7 +179,7 @@ async fn a_worker_that_finds_another_one_at_it_fails_its_message_and_disturbs_no
     let id = stage.request().await;
     let owner: AttemptId = ids::random().next();
     let held = stage.locks().acquire(Task::of_export(&id).lock_name(), &owner).await.unwrap();
-    assert!(matches!(held, Acquire::Acquired(_)));
+    assert!(matches!(held, AcquireOutcome::Acquired(_)));
     let message = ExportMessage { export_id: id.clone() };
     // No time to wait for it.
     let taken = stage.worker().take(&message, Deadline::after(Duration::from_secs(2))).await;
@@ -249,7 +249,7 @@ async fn a_slice_that_is_cut_off_behind_a_part_is_gone_on_from_because_of_anothe
     let time_passes = async {
         stage.until_held(At::S3, rule).await;
         // The end of the lease, at which the run is dropped.
-        pass(LeaseTerms::EXPORTS.lease).await;
+        pass(LeaseSettings::EXPORTS.lease).await;
     };
     let (taken, ()) =
         futures::join!(worker.take(&message, Deadline::after(Duration::from_mins(5))), time_passes);

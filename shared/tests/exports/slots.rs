@@ -7,7 +7,7 @@ use sojourn::core::clock::Clock;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{self, ExportId};
 use sojourn::core::problem::ProblemType;
-use sojourn::files::exports::dynamo::Guarded;
+use sojourn::files::exports::dynamo::GuardedWrite;
 use sojourn::files::exports::{ExportMessage, MAX_OPEN, RETENTION};
 
 use crate::stage::Stage;
@@ -82,6 +82,6 @@ async fn exports_that_expired_without_an_end_hold_no_slot_and_free_none_of_their
 
     // A worker that read the export just before it expired.
     let guard = stage.locks().guard(&lease).unwrap();
-    assert_eq!(stage.rows().failed(&expired, "too late", &guard).await.unwrap(), Guarded::Over);
+    assert_eq!(stage.rows().failed(&expired, "too late", &guard).await.unwrap(), GuardedWrite::Over);
     assert_eq!(stage.holders().await, holders);
 }

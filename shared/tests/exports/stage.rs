@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sojourn::commerce::orders::dynamo::DynamoOrders;
 use sojourn::coordination::idempotency::dynamo::atomic::{Decision, Effect as _, Refused};
-use sojourn::coordination::lock::{Acquire, DynamoLocks, Lease, LeaseTerms, Task};
+use sojourn::coordination::lock::{AcquireOutcome, DynamoLocks, Lease, LeaseSettings, Task};
 use sojourn::core::clock::{Clock, ManualClock};
 use sojourn::core::date_time::rfc3339;
 use sojourn::core::deadline::Deadline;
@@ -114,13 +114,13 @@ impl Stage {
 
     pub(crate) fn locks(&self) -> DynamoLocks {
         let client = self.store.client.clone();
-        DynamoLocks::new(client, "LocksTable", "local", self.clock.clone(), LeaseTerms::EXPORTS)
+        DynamoLocks::new(client, "LocksTable", "local", self.clock.clone(), LeaseSettings::EXPORTS)
     }
 
     /// Somebody has the lock of `id`.
     pub(crate) async fn hold_the_lock(&self, id: &ExportId) -> Lease {
         let asked = self.locks().acquire(Task::of_export(id).lock_name(), &ids::random().next()).await;
-        let Ok(Acquire::Acquired(lease)) = asked else { panic!("nobody has it: {asked:?}") };
+        let Ok(AcquireOutcome::Acquired(lease)) = asked else { panic!("nobody has it: {asked:?}") };
         lease
     }
 
@@ -142,7 +142,7 @@ impl Stage {
 
     /// Time passes, until the lock of whoever died can be taken over.
     pub(crate) fn past_the_lease(&self) {
-        let terms = LeaseTerms::EXPORTS;
+        let terms = LeaseSettings::EXPORTS;
         self.clock.advance(terms.lease + terms.clock_skew + Duration::from_millis(1));
     }
 

@@ -11,8 +11,8 @@ use sojourn::commerce::cancellation::Cancellations;
 use sojourn::commerce::cancellation::cleanup::{self, CleanupResult};
 use sojourn::commerce::orders::{DayShard, PendingShard};
 use sojourn::commerce::payments::sandbox::SandboxProvider;
-use sojourn::coordination::backlog::{BacklogError, Turn};
-use sojourn::coordination::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms};
+use sojourn::coordination::backlog::{BacklogError, JobRun};
+use sojourn::coordination::lock::{AcquireOutcome, DynamoLocks, JobSlot, Lease, LeaseSettings};
 use sojourn::core::clock::ManualClock;
 use sojourn::core::date_time::rfc3339;
 use sojourn::core::deadline::Deadline;
@@ -116,34 +116,34 @@ impl Stage {
 
     fn locks(&self) -> DynamoLocks {
         let client = self.store.client.clone();
-        DynamoLocks::new(client, "LocksTable", "local", self.clock.clone(), LeaseTerms::JOBS)
+        DynamoLocks::new(client, "LocksTable", "local", self.clock.clone(), LeaseSettings::JOBS)
     }
 
     async fn lease(&self) -> Lease {
         match self.locks().acquire(slot().lock_name(), &ids::random().next()).await.unwrap() {
-            Acquire::Acquired(lease) => lease,
+            AcquireOutcome::Acquired(lease) => lease,
             other => panic!("not acquired but {other:?}"),
         }
     }
 
-    fn turn(&self, lease: &Lease, time: Duration) -> Turn<Guard> {
+    fn turn(&self, lease: &Lease, time: Duration) -> JobRun<Guard> {
         self.turn_of(&slot(), lease, time)
     }
 
     /// The turn of the next hour's slot.
-    fn next_turn(&self, lease: &Lease) -> Turn<Guard> {
+    fn next_turn(&self, lease: &Lease) -> JobRun<Guard> {
         let slot = JobSlot::of_second("order-cleanup", now() + Duration::from_hours(1));
         self.turn_of(&slot, lease, LONG)
     }
 
-    fn turn_of(&self, slot: &JobSlot, lease: &Lease, time: Duration) -> Turn<Guard> {
+    fn turn_of(&self, slot: &JobSlot, lease: &Lease, time: Duration) -> JobRun<Guard> {
         let guard = self.locks().guard(lease).unwrap();
         // The run stops ten seconds before its deadline.
         let deadline = Deadline::after(time + Duration::from_secs(10));
-        Turn::of_slot(slot, deadline, guard)
+        JobRun::of_slot(slot, deadline, guard)
     }
 
-    async fn run(&self, turn: &Turn<Guard>) -> Result<CleanupResult, BacklogError<DynamoError>> {
+    async fn run(&self, turn: &JobRun<Guard>) -> Result<CleanupResult, BacklogError<DynamoError>> {
         let client = self.store.client.clone();
         let provider = SandboxProvider::with_ledger(client.clone().into(), &self.env, ids::random()).unwrap();
         let cancellations = Cancellations::from_env(client, &self.env, provider, self.clock.clone()).unwrap();
@@ -197,7 +197,7 @@ async fn two_runs_at_the_same_time_give_the_stock_back_once() {
     let lease = stage.lease().await;
     // Two slots' runs beside each other: each has its own lock, so neither guard keeps the other out.
     let other_slot = JobSlot::of_second("order-cleanup", now() - Duration::from_hours(1));
-    let Acquire::Acquired(other) =
+    let AcquireOutcome::Acquired(other) =
         stage.locks().acquire(other_slot.lock_name(), &ids::random().next()).await.unwrap()
     else {
         panic!("the other slot is not free");
@@ -222,7 +222,7 @@ async fn a_run_cut_off_in_the_middle_is_continued_by_the_next_without_doing_anyt
     let before = stage.available().await;
     assert!((STOCK - 120 + 1..STOCK).contains(&before), "{before} units: not in the middle");
     faults.clear();
-    stage.clock.advance(LeaseTerms::JOBS.lease + LeaseTerms::JOBS.clock_skew + Duration::from_secs(1));
+    stage.clock.advance(LeaseSettings::JOBS.lease + LeaseSettings::JOBS.clock_skew + Duration::from_secs(1));
     let successor = stage.lease().await;
     stage.run(&stage.turn(&successor, LONG)).await.unwrap();
     assert_eq!(stage.available().await, STOCK);
@@ -233,7 +233,7 @@ async fn a_run_cut_off_in_the_middle_is_continued_by_the_next_without_doing_anyt
 async fn a_run_that_was_overtaken_changes_nothing() {
     let (stage, orders) = Stage::with_unpaid(3).await;
     let paused = stage.lease().await;
-    stage.clock.advance(LeaseTerms::JOBS.lease + LeaseTerms::JOBS.clock_skew + Duration::from_secs(1));
+    stage.clock.advance(LeaseSettings::JOBS.lease + LeaseSettings::JOBS.clock_skew + Duration::from_secs(1));
     stage.lease().await;
     let ended = stage.run(&stage.turn(&paused, LONG)).await;
     assert!(matches!(ended, Err(BacklogError::Overtaken)), "{ended:?}");
@@ -291,7 +291,7 @@ async fn slots_begin_with_different_shards() {
     let guard = || stage.locks().guard(&lease).unwrap();
     let first = |hour: u64| {
         let slot = JobSlot::of_second("order-cleanup", now() + Duration::from_hours(hour));
-        Turn::of_slot(&slot, Deadline::after(LONG), guard()).first_shard % PendingShard::fresh().count()
+        JobRun::of_slot(&slot, Deadline::after(LONG), guard()).first_shard % PendingShard::fresh().count()
     };
     let firsts: HashSet<usize> = (0..8).map(first).collect();
     assert_eq!(firsts.len(), PendingShard::fresh().count());

@@ -11,8 +11,8 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use sojourn::coordination::lock::{
-    Acquire, DynamoLocks, IfHolder, JobSlot, Lease, LeaseTerms, LockName, Owner, RETENTION, SlotRun,
-    SlotRunner,
+    AcquireOutcome, DynamoLocks, IfHolder, JobSlot, Lease, LeaseSettings, LockName, Owner, RETENTION,
+    SlotRun, SlotRunner,
 };
 use sojourn::core::clock::{self, Clock, ManualClock};
 use sojourn::core::deadline::Deadline;
@@ -21,7 +21,7 @@ use sojourn::platform::dynamo::{Actions, Agreement, Reasons, Replicas, Transacti
 use sojourn_local::services::faults::{Effect, Failure, Rule};
 use sojourn_testing::Store;
 
-const TERMS: LeaseTerms = LeaseTerms::JOBS;
+const SETTINGS: LeaseSettings = LeaseSettings::JOBS;
 
 struct Stage {
     store: Store,
@@ -46,7 +46,7 @@ impl Stage {
     }
 
     fn locks_by(&self, clock: Arc<ManualClock>) -> DynamoLocks {
-        DynamoLocks::new(self.store.client.clone(), "LocksTable", "local", clock, TERMS)
+        DynamoLocks::new(self.store.client.clone(), "LocksTable", "local", clock, SETTINGS)
     }
 
     /// Writes an item in a transaction that carries the guard of `lease`.
@@ -70,14 +70,14 @@ fn fresh() -> Owner {
 
 async fn take(locks: &DynamoLocks) -> Lease {
     match locks.acquire(slot().lock_name(), &fresh()).await.unwrap() {
-        Acquire::Acquired(lease) => lease,
+        AcquireOutcome::Acquired(lease) => lease,
         other => panic!("not acquired but {other:?}"),
     }
 }
 
 /// Longer than a lease and the clocks' difference.
 fn past_takeover() -> Duration {
-    TERMS.lease + TERMS.clock_skew + Duration::from_millis(1)
+    SETTINGS.lease + SETTINGS.clock_skew + Duration::from_millis(1)
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn of_fifty_contenders_one_wins_and_the_others_learn_who() {
     let locks = stage.locks();
     let slot = slot();
     let owners: Vec<Owner> = (0..50).map(|_| fresh()).collect();
-    let outcomes: Vec<Acquire> = owners
+    let outcomes: Vec<AcquireOutcome> = owners
         .iter()
         .map(|owner| locks.acquire(slot.lock_name(), owner))
         .collect::<FuturesUnordered<_>>()
@@ -95,15 +95,15 @@ async fn of_fifty_contenders_one_wins_and_the_others_learn_who() {
         .await;
     let leases: Vec<_> = outcomes
         .iter()
-        .filter_map(|outcome| if let Acquire::Acquired(lease) = outcome { Some(lease) } else { None })
+        .filter_map(|outcome| if let AcquireOutcome::Acquired(lease) = outcome { Some(lease) } else { None })
         .collect();
     let [winner] = leases[..] else { panic!("{} winners", leases.len()) };
     assert_eq!(winner.fence.0, 1);
     assert_eq!(
         winner.ends_at,
-        Timestamp::from_millisecond((start() + TERMS.lease).as_millisecond()).unwrap()
+        Timestamp::from_millisecond((start() + SETTINGS.lease).as_millisecond()).unwrap()
     );
-    let held = Acquire::Held { by: winner.owner.clone(), until: winner.ends_at };
+    let held = AcquireOutcome::Held { by: winner.owner.clone(), until: winner.ends_at };
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == held).count(), 49);
 }
 
@@ -111,9 +111,9 @@ async fn of_fifty_contenders_one_wins_and_the_others_learn_who() {
 async fn a_crashed_holder_is_replaced_when_its_lease_has_run_out_and_not_before() {
     let stage = Stage::new();
     let crashed = take(&stage.locks()).await;
-    stage.clock.advance(TERMS.lease + TERMS.clock_skew);
+    stage.clock.advance(SETTINGS.lease + SETTINGS.clock_skew);
     let early = stage.locks().acquire(slot().lock_name(), &fresh()).await.unwrap();
-    assert!(matches!(early, Acquire::Held { ref by, .. } if *by == crashed.owner), "{early:?}");
+    assert!(matches!(early, AcquireOutcome::Held { ref by, .. } if *by == crashed.owner), "{early:?}");
     stage.clock.advance(Duration::from_millis(1));
     let successor = take(&stage.locks()).await;
     assert!(successor.fence > crashed.fence);
@@ -123,11 +123,11 @@ async fn a_crashed_holder_is_replaced_when_its_lease_has_run_out_and_not_before(
 async fn a_clock_that_is_ahead_by_the_allowed_skew_takes_nothing_from_a_live_holder() {
     let stage = Stage::new();
     let holder = take(&stage.locks()).await;
-    let ahead = ManualClock::at(start() + TERMS.clock_skew);
+    let ahead = ManualClock::at(start() + SETTINGS.clock_skew);
     // The holder's own clock still shows the last moment of its lease.
-    ahead.advance(TERMS.lease);
+    ahead.advance(SETTINGS.lease);
     let outcome = stage.locks_by(ahead).acquire(slot().lock_name(), &fresh()).await.unwrap();
-    assert_eq!(outcome, Acquire::Held { by: holder.owner, until: holder.ends_at });
+    assert_eq!(outcome, AcquireOutcome::Held { by: holder.owner, until: holder.ends_at });
 }
 
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn a_paused_holder_that_resumes_after_takeover_changes_nothing() {
     assert_eq!(locks.complete(&successor, Some("right")).await.unwrap(), IfHolder::Done(()));
     let found = locks.acquire(slot().lock_name(), &fresh()).await.unwrap();
     assert!(
-        matches!(found, Acquire::Done { result: Some(ref result), .. } if result == "right"),
+        matches!(found, AcquireOutcome::Done { result: Some(ref result), .. } if result == "right"),
         "{found:?}"
     );
 }
@@ -205,7 +205,7 @@ async fn an_owner_takes_a_lock_at_most_once() {
     let lease = take(&locks).await;
     locks.release(&lease).await.unwrap();
     let again = locks.acquire(slot().lock_name(), &lease.owner).await.unwrap();
-    assert!(matches!(again, Acquire::Held { .. }), "{again:?}");
+    assert!(matches!(again, AcquireOutcome::Held { .. }), "{again:?}");
 }
 
 #[tokio::test]
@@ -286,7 +286,7 @@ async fn a_delivery_during_a_run_that_crashed_takes_over_when_the_lease_has_run_
 async fn a_delivery_without_time_to_wait_says_who_holds_the_slot() {
     let stage = Stage::new();
     let holder = take(&stage.locks()).await;
-    let soon = Deadline::after(TERMS.margin + Duration::from_millis(100));
+    let soon = Deadline::after(SETTINGS.margin + Duration::from_millis(100));
     let run = runner(&stage).run(slot().task(), soon, |_| async { Ok::<_, String>(()) }).await.unwrap();
     assert!(matches!(run, SlotRun::HeldElsewhere { ref by, .. } if *by == holder.owner), "{run:?}");
 }
@@ -309,7 +309,7 @@ async fn failed_work_frees_the_slot_for_the_retry() {
 async fn work_is_cut_off_before_the_invocation_ends_and_the_slot_is_free_again() {
     let stage = Stage::new();
     let runner = runner(&stage);
-    let soon = Deadline::after(TERMS.margin + Duration::from_millis(30));
+    let soon = Deadline::after(SETTINGS.margin + Duration::from_millis(30));
     let endless = |_| std::future::pending::<Result<(), String>>();
     assert!(matches!(runner.run(slot().task(), soon, endless).await.unwrap(), SlotRun::CutOff));
     assert!(!soon.has_passed(), "no time was left to give the lock back");
@@ -318,7 +318,7 @@ async fn work_is_cut_off_before_the_invocation_ends_and_the_slot_is_free_again()
 
 #[tokio::test]
 async fn the_heartbeat_keeps_a_lease_longer_than_it_lasts_and_notices_a_takeover() {
-    let terms = LeaseTerms {
+    let terms = LeaseSettings {
         lease: Duration::from_secs(2),
         clock_skew: Duration::ZERO,
         margin: Duration::from_millis(200),
@@ -339,7 +339,7 @@ async fn the_heartbeat_keeps_a_lease_longer_than_it_lasts_and_notices_a_takeover
         let (ahead, name) = (&ahead, other.lock_name());
         async move {
             let taken = ahead.acquire(name, &fresh()).await.map_err(|error| error.to_string())?;
-            assert!(matches!(taken, Acquire::Acquired(_)), "{taken:?}");
+            assert!(matches!(taken, AcquireOutcome::Acquired(_)), "{taken:?}");
             std::future::pending::<Result<(), String>>().await
         }
     };
@@ -372,7 +372,7 @@ async fn fences_only_rise(stage: &Stage, name: &LockName, steps: &[Step]) -> Res
     for step in steps {
         match step {
             Step::Acquire => {
-                if let Acquire::Acquired(lease) = locks.acquire(name, &fresh()).await.unwrap() {
+                if let AcquireOutcome::Acquired(lease) = locks.acquire(name, &fresh()).await.unwrap() {
                     prop_assert_eq!(lease.fence.0, leases.last().map_or(1, |last| last.fence.0 + 1));
                     lost.extend(leases.iter().map(|old| old.fence));
                     leases.push(lease);
@@ -411,7 +411,7 @@ fn of_all_regions(stage: &Stage, region: &str, silent: &[Client]) -> DynamoLocks
     replicas.push(stage.store.client.clone());
     let replicas = Replicas::new(replicas.remove(0), replicas);
     let agreement = Agreement { table: "AgreementTable".to_owned(), replicas };
-    DynamoLocks::of_all_regions(agreement, region, stage.clock.clone(), TERMS)
+    DynamoLocks::of_all_regions(agreement, region, stage.clock.clone(), SETTINGS)
 }
 
 #[tokio::test]
@@ -445,7 +445,7 @@ async fn the_next_replica_is_asked_when_one_does_not_answer_and_the_lock_is_the_
     silent.embedded.faults().add(Rule::new(Effect::Reset));
     let lease = take(&of_all_regions(&stage, "taiwan", std::slice::from_ref(&silent.client))).await;
     let held = of_all_regions(&stage, "tokyo", &[]).acquire(slot().lock_name(), &fresh()).await.unwrap();
-    assert_eq!(held, Acquire::Held { by: lease.owner.clone(), until: lease.ends_at });
+    assert_eq!(held, AcquireOutcome::Held { by: lease.owner.clone(), until: lease.ends_at });
     let taiwan = of_all_regions(&stage, "taiwan", std::slice::from_ref(&silent.client));
     assert_eq!(taiwan.complete(&lease, None).await.unwrap(), IfHolder::Done(()));
 }
@@ -458,7 +458,7 @@ async fn a_slot_of_all_regions_is_forgotten_after_its_retention_and_not_before()
     assert_eq!(locks.complete(&lease, None).await.unwrap(), IfHolder::Done(()));
     let is_done = async || {
         let outcome = locks.acquire(slot().lock_name(), &fresh()).await.unwrap();
-        matches!(outcome, Acquire::Done { .. })
+        matches!(outcome, AcquireOutcome::Done { .. })
     };
     stage.clock.advance(RETENTION);
     locks.forget(slot().lock_name()).await;

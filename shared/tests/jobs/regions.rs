@@ -112,13 +112,13 @@ async fn a_region_remains_and_a_successor_serves() {
     for successor in [TAIWAN, "mars"] {
         let unfit = regions.evacuate(TAIWAN, Some(successor), soon()).await;
         assert!(
-            matches!(unfit, Err(RegionsError::UnfitSuccessor(_) | RegionsError::Unknown(_))),
+            matches!(unfit, Err(RegionsError::InvalidSuccessor(_) | RegionsError::Unknown(_))),
             "{unfit:?}"
         );
     }
     regions.evacuate(TAIWAN, None, soon()).await.unwrap();
     let evacuated = regions.evacuate(SINGAPORE, Some(TAIWAN), soon()).await;
-    assert!(matches!(evacuated, Err(RegionsError::UnfitSuccessor(_))), "{evacuated:?}");
+    assert!(matches!(evacuated, Err(RegionsError::InvalidSuccessor(_))), "{evacuated:?}");
     regions.evacuate(SINGAPORE, None, soon()).await.unwrap();
     assert!(matches!(regions.evacuate(TOKYO, None, soon()).await, Err(RegionsError::LastOne)));
     assert_eq!(world.evacuated().await, [SINGAPORE, TAIWAN]);

@@ -10,7 +10,7 @@ use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids;
 use sojourn::identity::sessions::{
-    ACTIVITY_RESOLUTION, Exchange, FIRST_VERSION, Replaced, Session, SessionCookie, SessionError,
+    ACTIVITY_RESOLUTION, ExchangeOutcome, FIRST_VERSION, Replaced, Session, SessionCookie, SessionError,
     SessionReader, SessionRows, SessionStore,
 };
 use sojourn::platform::dynamo::{Item, RowKey, RowRead, text};
@@ -184,8 +184,8 @@ conformance! {
         let rows = writer.read(&session.id, &session.user_id).await.unwrap();
         let now = session.last_activity + Duration::from_secs(1);
         let exchange = async |number| writer.exchange(&rows, &session, number, now).await.unwrap();
-        assert_eq!(exchange(1).await, Exchange::Done);
-        assert_eq!(exchange(1).await, Exchange::Overtaken, "its number is written already");
+        assert_eq!(exchange(1).await, ExchangeOutcome::Done);
+        assert_eq!(exchange(1).await, ExchangeOutcome::Overtaken, "its number is written already");
         let seen = async || {
             let read = reader.read(&session.id, &session.user_id).await.unwrap();
             read.session.unwrap().last_activity == now
@@ -194,7 +194,7 @@ conformance! {
         let (_, latest) = reader.rows().read_chain(&session.id, &session.user_id).await.unwrap();
         assert_eq!(latest, 1);
         stage.revoke(&writer, &session).await;
-        assert_eq!(exchange(2).await, Exchange::Ended);
+        assert_eq!(exchange(2).await, ExchangeOutcome::Ended);
         assert!(!is_live(&reader, &session).await);
     }
 
@@ -218,10 +218,10 @@ conformance! {
         let (store, session) = (stage.store(), session_of(ids::random().next()));
         let rows = store.read(&session.id, &session.user_id).await.unwrap();
         assert_eq!(rows, SessionRows::default());
-        assert_eq!(store.exchange(&rows, &session, 1, session.last_activity).await.unwrap(), Exchange::Done);
+        assert_eq!(store.exchange(&rows, &session, 1, session.last_activity).await.unwrap(), ExchangeOutcome::Done);
         assert!(is_live(&stage.store(), &session).await && is_live(&store, &session).await);
         let again = store.exchange(&rows, &session, 2, session.last_activity).await.unwrap();
-        assert_eq!(again, Exchange::Overtaken, "a row that is there is not written from a token");
+        assert_eq!(again, ExchangeOutcome::Overtaken, "a row that is there is not written from a token");
     }
 
     async fn activity_is_stamped_once_a_minute_and_seen_by_every_other_store(stage: &Stage) {

@@ -7,7 +7,7 @@ use sojourn::core::clock::{self, Clock, SystemClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
 use sojourn::core::ids::{self, SessionId, UserId};
-use sojourn::identity::sessions::redis::{CopyKey, CopyTerms};
+use sojourn::identity::sessions::redis::{CopyKey, CopyLifetimes};
 use sojourn::identity::sessions::{
     FIRST_VERSION, Revocation, SESSION_LIFETIME, SealedPayload, Session, SessionCookie, SessionError,
     SessionReader, SessionRevoker, SessionStore,
@@ -19,12 +19,12 @@ use sojourn_testing::sign_ins::new_user;
 use sojourn_testing::{RedisServer, Store};
 
 /// Copies that last longer than any test: what is seen in time was not seen because a copy lapsed.
-pub(crate) const LASTING: CopyTerms =
-    CopyTerms { lifetime: Duration::from_mins(10), clock_skew: Duration::from_secs(1) };
+pub(crate) const LASTING: CopyLifetimes =
+    CopyLifetimes { lifetime: Duration::from_mins(10), clock_skew: Duration::from_secs(1) };
 
 /// Copies that a test can outwait.
-pub(crate) const SHORT: CopyTerms =
-    CopyTerms { lifetime: Duration::from_millis(1_500), clock_skew: Duration::from_millis(100) };
+pub(crate) const SHORT: CopyLifetimes =
+    CopyLifetimes { lifetime: Duration::from_millis(1_500), clock_skew: Duration::from_millis(100) };
 
 /// Longest wait for a conflict to pass.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -32,7 +32,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct Stage {
     pub(crate) dynamodb: Store,
     pub(crate) redis: Option<RedisServer>,
-    terms: CopyTerms,
+    terms: CopyLifetimes,
 }
 
 impl Stage {
@@ -46,7 +46,7 @@ impl Stage {
         Self::redis_with(LASTING)
     }
 
-    pub(crate) fn redis_with(terms: CopyTerms) -> Option<Self> {
+    pub(crate) fn redis_with(terms: CopyLifetimes) -> Option<Self> {
         Some(Self { dynamodb: Store::start(), redis: Some(RedisServer::start()?), terms })
     }
 

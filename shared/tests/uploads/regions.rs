@@ -140,7 +140,7 @@ async fn two_regions_that_count_at_the_same_time_lose_no_upload_of_the_quota() {
         home.delete(upload, now).await.unwrap();
         let later = upload.settled_at(now) + jiff::SignedDuration::from_secs(1);
         let ending = home.remove(upload, later).await.unwrap();
-        assert_eq!(ending, sojourn::files::uploads::Ending::Done);
+        assert_eq!(ending, sojourn::files::uploads::EndOutcome::Done);
     }
     world.regions.settle().await;
     for region in NAMES {

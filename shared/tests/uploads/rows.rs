@@ -7,8 +7,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::date_time::rfc3339;
 use sojourn::files::uploads::{
-    COMPLETIONS_WRITE, Creation, Ending, LINKS_WRITE, MAX_TRIES, Rejection, SweepShard, Transition, Upload,
-    UploadStatus, Usage,
+    COMPLETIONS_WRITE, Creation, EndOutcome, LINKS_WRITE, MAX_TRIES, Rejection, SweepShard, Transition,
+    Upload, UploadStatus, Usage,
 };
 
 use crate::{Stage, wish};
@@ -122,11 +122,11 @@ async fn an_upload_ends_once_and_tells_how_to_whoever_comes_later() {
         assert_eq!(stands.status, UploadStatus::Deleted);
     }
     let settled = deleted.settled_at(now);
-    assert_eq!(rows.remove(&deleted, settled).await.unwrap(), Ending::Refused, "not yet");
+    assert_eq!(rows.remove(&deleted, settled).await.unwrap(), EndOutcome::Refused, "not yet");
     assert_eq!(stage.taken().await, counts(12, 1));
     let after = settled.checked_add(Duration::from_millis(1)).unwrap();
-    assert_eq!(rows.remove(&deleted, after).await.unwrap(), Ending::Done);
-    assert_eq!(rows.remove(&deleted, after).await.unwrap(), Ending::Refused);
+    assert_eq!(rows.remove(&deleted, after).await.unwrap(), EndOutcome::Done);
+    assert_eq!(rows.remove(&deleted, after).await.unwrap(), EndOutcome::Refused);
     assert_eq!(stage.taken().await, counts(0, 0), "given back once");
 
     let mut unknown = upload;

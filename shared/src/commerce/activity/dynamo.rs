@@ -42,7 +42,7 @@ use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{ActivityId, ProductId};
 use crate::core::retry::Backoff;
 use crate::platform::aws;
-use crate::platform::dynamo::{Actions, Change, DynamoError, Item, Transaction, number, text};
+use crate::platform::dynamo::{Actions, DynamoError, Item, RowUpdate, Transaction, number, text};
 use crate::platform::tables;
 use crate::platform::telemetry::{Metric, count};
 
@@ -50,7 +50,7 @@ use crate::platform::telemetry::{Metric, count};
 const IS_NEW: &str = "attribute_not_exists(activityId)";
 
 /// Adds to the counts of a product and day, or begins them.
-const RAISE: Change = Change {
+const RAISE: RowUpdate = RowUpdate {
     update: "SET #expires = :expires ADD #views :views, #additions :additions, #shares :shares",
     condition: None,
     names: &[
@@ -88,7 +88,7 @@ pub struct DynamoActivity {
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoreOutcome {
     /// Events that were stored and counted now.
     pub new: usize,
     /// Events that were stored before, or twice in the batch.
@@ -99,7 +99,6 @@ pub struct Stored {
 #[derive(Debug, thiserror::Error)]
 #[error("{} events were not stored", events.len())]
 pub struct NotStored {
-    /// Which.
     pub events: HashSet<ActivityId>,
     /// Why the first of them was not.
     pub source: DynamoError,
@@ -113,7 +112,7 @@ enum Action {
 }
 
 /// What is counted together.
-type Subject = (ProductId, Date);
+type CountKey = (ProductId, Date);
 
 /// An event's row.
 #[derive(Debug, Serialize)]
@@ -151,9 +150,13 @@ impl DynamoActivity {
     ///
     /// # Errors
     /// The events that may not be stored; all others are. The same call again stores those, and counts none twice.
-    pub async fn store(&self, events: Vec<ActivityEvent>, deadline: Deadline) -> Result<Stored, NotStored> {
+    pub async fn store(
+        &self,
+        events: Vec<ActivityEvent>,
+        deadline: Deadline,
+    ) -> Result<StoreOutcome, NotStored> {
         let all = events.len();
-        let (mut stored, mut failures) = (Stored::default(), None::<NotStored>);
+        let (mut stored, mut failures) = (StoreOutcome::default(), None::<NotStored>);
         let mut chunks = stream::iter(chunks(events))
             .map(|chunk| {
                 let ids: Vec<_> = chunk.iter().map(|event| event.event_id.clone()).collect();
@@ -172,7 +175,7 @@ impl DynamoActivity {
         }
         match failures {
             Some(failed) => Err(failed),
-            None => Ok(Stored { known: all - stored.new, ..stored }),
+            None => Ok(StoreOutcome { known: all - stored.new, ..stored }),
         }
     }
 
@@ -212,7 +215,7 @@ impl DynamoActivity {
     fn actions(&self, events: &[ActivityEvent]) -> Result<Vec<(Action, TransactWriteItem)>, DynamoError> {
         let now = self.clock.now().as_second();
         let mut actions = Vec::with_capacity(MAX_ACTIONS);
-        let mut counts: BTreeMap<Subject, Counts> = BTreeMap::new();
+        let mut counts: BTreeMap<CountKey, Counts> = BTreeMap::new();
         for event in events {
             actions.push((Action::Event(event.event_id.clone()), self.put(event, now)?));
             counts.entry(subject(event)).or_default().add(event.kind, 1);
@@ -296,7 +299,7 @@ impl DynamoActivity {
 
 const TARGET: &str = "events of activity";
 
-fn subject(event: &ActivityEvent) -> Subject {
+fn subject(event: &ActivityEvent) -> CountKey {
     (event.product_id.clone(), event.day())
 }
 

@@ -72,9 +72,7 @@ pub enum ActivityKind {
 pub struct ActivityEvent {
     /// The client's id of it.
     pub event_id: ActivityId,
-    /// What happened.
     pub kind: ActivityKind,
-    /// To which product.
     pub product_id: ProductId,
     /// When, by the client's clock.
     #[serde(with = "as_rfc3339")]
@@ -110,7 +108,7 @@ pub struct Submission {
 
 /// Why a batch of events is refused. Nothing of it was stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnfitEvents {
+pub enum InvalidEvents {
     /// Too few or too many. 400.
     #[error("a request has 1 to {MAX_EVENTS} events, not {0}")]
     Number(usize),
@@ -119,7 +117,6 @@ pub enum UnfitEvents {
     Form {
         /// Its place, from 0.
         index: usize,
-        /// What is wrong.
         reason: String,
     },
     /// One that is too old, or in the future. 422.
@@ -127,26 +124,29 @@ pub enum UnfitEvents {
     Time {
         /// Its place, from 0.
         index: usize,
-        /// Its time.
         at: Timestamp,
     },
 }
 
 impl Submission {
     /// The events of a request that came at `now`: all of them, or the first that is bad.
-    pub fn events(self, now: Timestamp) -> Result<Vec<ActivityEvent>, UnfitEvents> {
+    pub fn events(self, now: Timestamp) -> Result<Vec<ActivityEvent>, InvalidEvents> {
         let number = self.events.len();
         if !(1..=MAX_EVENTS).contains(&number) {
-            return Err(UnfitEvents::Number(number));
+            return Err(InvalidEvents::Number(number));
         }
         let read = |(index, value): (usize, Value)| {
             // serde takes an array for an object whose members have no names.
             if !value.is_object() {
-                return Err(UnfitEvents::Form { index, reason: "it is not an object".to_owned() });
+                return Err(InvalidEvents::Form { index, reason: "it is not an object".to_owned() });
             }
             let event: ActivityEvent = serde_json::from_value(value)
-                .map_err(|error| UnfitEvents::Form { index, reason: error.to_string() })?;
-            if is_timely(event.at, now) { Ok(event) } else { Err(UnfitEvents::Time { index, at: event.at }) }
+                .map_err(|error| InvalidEvents::Form { index, reason: error.to_string() })?;
+            if is_timely(event.at, now) {
+                Ok(event)
+            } else {
+                Err(InvalidEvents::Time { index, at: event.at })
+            }
         };
         self.events.into_iter().enumerate().map(read).collect()
     }
@@ -169,19 +169,19 @@ pub struct Days(u8);
 /// A text that is no [`Days`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("days must be a number from 1 to {}", Days::MAX)]
-pub struct UnfitDays;
+pub struct InvalidDays;
 
 impl Days {
     /// The most. All rows of so many days are one page of a query: see [`dynamo`].
     pub const MAX: u8 = 30;
 
     /// The parameter `days`; seven without one.
-    pub fn from_query(text: Option<&str>) -> Result<Self, UnfitDays> {
+    pub fn from_query(text: Option<&str>) -> Result<Self, InvalidDays> {
         let Some(text) = text else { return Ok(Self(7)) };
         let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse() {
             Ok(days) if is_number && (1..=Self::MAX).contains(&days) => Ok(Self(days)),
-            _ => Err(UnfitDays),
+            _ => Err(InvalidDays),
         }
     }
 
@@ -217,9 +217,7 @@ impl Counts {
 /// The counts of a product, day by day, newest first. Days without events are there too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProductActivity {
-    /// The product.
     pub product_id: ProductId,
-    /// The days.
     pub days: Vec<(Date, Counts)>,
 }
 
@@ -253,7 +251,7 @@ mod tests {
         json!({"eventId": ID, "kind": "view", "productId": "tea", "at": at})
     }
 
-    fn read(events: &Value) -> Result<Vec<ActivityEvent>, UnfitEvents> {
+    fn read(events: &Value) -> Result<Vec<ActivityEvent>, InvalidEvents> {
         serde_json::from_value::<Submission>(json!({"events": events})).unwrap().events(now())
     }
 
@@ -271,7 +269,7 @@ mod tests {
         ];
         for bad in bad {
             let refusal = read(&json!([event(NOW), bad])).unwrap_err();
-            assert!(matches!(refusal, UnfitEvents::Form { index: 1, .. }), "{refusal}");
+            assert!(matches!(refusal, InvalidEvents::Form { index: 1, .. }), "{refusal}");
             assert!(refusal.to_string().starts_with("events[1] "), "{refusal}");
         }
         assert_eq!(read(&json!([event(NOW)])).unwrap().len(), 1);
@@ -279,10 +277,10 @@ mod tests {
 
     #[test]
     fn a_batch_has_1_to_500_events() {
-        assert_eq!(read(&json!([])).unwrap_err(), UnfitEvents::Number(0));
+        assert_eq!(read(&json!([])).unwrap_err(), InvalidEvents::Number(0));
         let events = |number: usize| Value::from(vec![event(NOW); number]);
         assert_eq!(read(&events(MAX_EVENTS)).unwrap().len(), MAX_EVENTS);
-        assert_eq!(read(&events(MAX_EVENTS + 1)).unwrap_err(), UnfitEvents::Number(501));
+        assert_eq!(read(&events(MAX_EVENTS + 1)).unwrap_err(), InvalidEvents::Number(501));
     }
 
     #[test]
@@ -293,7 +291,7 @@ mod tests {
         for at in
             ["2026-11-20T12:05:01Z", "2026-11-13T11:59:59Z", "9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z"]
         {
-            assert!(matches!(read(&json!([event(at)])), Err(UnfitEvents::Time { index: 0, .. })), "{at}");
+            assert!(matches!(read(&json!([event(at)])), Err(InvalidEvents::Time { index: 0, .. })), "{at}");
         }
     }
 
@@ -310,7 +308,7 @@ mod tests {
         assert_eq!(Days::from_query(None), Ok(Days(7)));
         assert_eq!(Days::from_query(Some("30")), Ok(Days(30)));
         for text in ["0", "31", "", "-1", "+7", "7.0", "256", "week"] {
-            assert_eq!(Days::from_query(Some(text)), Err(UnfitDays), "{text}");
+            assert_eq!(Days::from_query(Some(text)), Err(InvalidDays), "{text}");
         }
         let days: Vec<_> = Days(2).until("2026-03-01T00:30:00+01:00".parse().unwrap()).collect();
         assert_eq!(days, ["2026-02-28", "2026-02-27"].map(|day| day.parse::<Date>().unwrap()));

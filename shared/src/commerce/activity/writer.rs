@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::ActivityEvent;
-use super::dynamo::{DynamoActivity, NotStored, Stored};
+use super::dynamo::{DynamoActivity, NotStored, StoreOutcome};
 use crate::core::deadline::Deadline;
 use crate::core::error_type::ErrorType;
 use crate::core::ids::ActivityId;
@@ -47,8 +47,7 @@ pub struct ActivityWriter<Q> {
 /// What a drain did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Drained {
-    /// What was stored.
-    pub stored: Stored,
+    pub stored: StoreOutcome,
     /// Entries that were set aside.
     pub set_aside: usize,
     /// Whether the buffer was empty at the end. Otherwise the time was over.
@@ -58,10 +57,8 @@ pub struct Drained {
 /// Why a drain ended before the buffer was empty or the time was over. What was not stored comes again.
 #[derive(Debug, thiserror::Error)]
 pub enum DrainError {
-    /// The buffer failed.
     #[error(transparent)]
     Buffer(#[from] BufferError),
-    /// The table failed.
     #[error(transparent)]
     Store(#[from] NotStored),
     /// The dead-letter queue failed.
@@ -136,7 +133,7 @@ impl<Q: Queue> ActivityWriter<Q> {
         Ok(drained)
     }
 
-    async fn store(&self, events: Vec<ActivityEvent>, deadline: Deadline) -> Result<Stored, NotStored> {
+    async fn store(&self, events: Vec<ActivityEvent>, deadline: Deadline) -> Result<StoreOutcome, NotStored> {
         let stored = self.activity.store(events, deadline).await?;
         for (outcome, number) in [("stored", stored.new), ("known", stored.known)] {
             if number > 0 {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 
 use super::Cancellations;
-use super::void::Voiding;
+use super::void::VoidDecision;
 use crate::commerce::orders::dynamo::OrderAction;
 use crate::commerce::orders::{self, CancelReason, Order, OrderStatus};
 use crate::commerce::payments::{PaymentProvider, PaymentRefusal};
@@ -51,18 +51,18 @@ impl<P: PaymentProvider> Effect for CancelOrder<'_, P> {
         now: Timestamp,
     ) -> Result<DecisionOf<Self>, DynamoError> {
         let writes = &self.cancellations.writes;
-        let for_good = |refusal: orders::Refusal| Ok(Decision::Refuse(Refused::ForGood(refusal.into())));
+        let for_good = |refusal: orders::OrderRefusal| Ok(Decision::Refuse(Refused::ForGood(refusal.into())));
         let for_now = |refusal| Ok(Decision::Refuse(Refused::ForNow(refusal)));
         let order = writes.order(&mut rows)?.filter(|order| order.customer_id == *caller.user_id());
         let Some(order) = order else {
             // An order of another region may not have been replicated yet.
-            return for_now(orders::Refusal::NotFound(self.order_id.clone()).into());
+            return for_now(orders::OrderRefusal::NotFound(self.order_id.clone()).into());
         };
         if order.status == OrderStatus::Cancelled && self.has_voided.load(Ordering::Relaxed) {
             return Ok(Decision::Commit { outcome: order, actions: Actions::from([]) });
         }
         if order.status != OrderStatus::PendingPayment {
-            return for_good(orders::Refusal::State(order.status));
+            return for_good(orders::OrderRefusal::State(order.status));
         }
         // Once the key is voided no payment can be captured, so a claim of another request is written over.
         if !self.has_voided.load(Ordering::Relaxed)
@@ -72,12 +72,12 @@ impl<P: PaymentProvider> Effect for CancelOrder<'_, P> {
         }
         let voiding = self.cancellations.void(&order, CancelReason::Customer, now, self.deadline).await?;
         let reason = match voiding {
-            Voiding::Voided { reason } => {
+            VoidDecision::Voided { reason } => {
                 self.has_voided.store(true, Ordering::Relaxed);
                 reason
             }
-            Voiding::OrderChanged => return Ok(Decision::ReadAgain),
-            Voiding::Unknown => return for_now(PaymentRefusal::ProviderUnavailable),
+            VoidDecision::OrderChanged => return Ok(Decision::ReadAgain),
+            VoidDecision::Unknown => return for_now(PaymentRefusal::ProviderUnavailable),
         };
         let (cancelled, actions) = writes.cancelled(&order, reason, now)?;
         Ok(Decision::Commit { outcome: cancelled, actions })

@@ -22,7 +22,7 @@ use super::{Cancellations, Expiration};
 use crate::commerce::orders::PendingShard;
 use crate::commerce::orders::dynamo::PendingReservation;
 use crate::commerce::payments::PaymentProvider;
-use crate::coordination::backlog::{self, Backlog, BacklogError, Progress, Turn};
+use crate::coordination::backlog::{self, Backlog, BacklogError, BacklogProgress, JobRun};
 use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::ids::OrderId;
 use crate::core::shards::ShardPage;
@@ -52,7 +52,6 @@ impl UnpaidHours {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CleanupResult {
-    /// The limit.
     #[serde(with = "as_rfc3339")]
     pub placed_before: Timestamp,
     /// Orders cancelled by this run.
@@ -76,14 +75,14 @@ pub async fn run<P: PaymentProvider>(
     cancellations: &Cancellations<P>,
     regions: &[String],
     unpaid: UnpaidHours,
-    turn: &Turn<Guard>,
+    turn: &JobRun<Guard>,
 ) -> Result<CleanupResult, BacklogError<DynamoError>> {
     let placed_before = unpaid.limit(turn.scheduled_at);
     let mut result = CleanupResult::of_nothing(placed_before);
     for region in regions {
         let orders = UnpaidOrders { cancellations, region, placed_before, turn };
-        let progress = backlog::work_off(&orders, turn, |seen| result.count(seen)).await?;
-        result.remaining |= progress == Progress::OutOfTime;
+        let progress = backlog::process_backlog(&orders, turn, |seen| result.count(seen)).await?;
+        result.remaining |= progress == BacklogProgress::OutOfTime;
     }
     Ok(result)
 }
@@ -92,7 +91,7 @@ struct UnpaidOrders<'a, P> {
     cancellations: &'a Cancellations<P>,
     region: &'a str,
     placed_before: Timestamp,
-    turn: &'a Turn<Guard>,
+    turn: &'a JobRun<Guard>,
 }
 
 impl<P: PaymentProvider> Backlog for UnpaidOrders<'_, P> {
@@ -115,7 +114,7 @@ impl<P: PaymentProvider> Backlog for UnpaidOrders<'_, P> {
         self.cancellations.orders.pending(self.region, shard, self.placed_before, after).await
     }
 
-    async fn work_on(&self, reservation: PendingReservation) -> Self::Outcome {
+    async fn process_entry(&self, reservation: PendingReservation) -> Self::Outcome {
         let order_id = reservation.key.order_id;
         let Cancellations { orders, writes, .. } = self.cancellations;
         let guard = Some(&self.turn.guard);
@@ -124,7 +123,7 @@ impl<P: PaymentProvider> Backlog for UnpaidOrders<'_, P> {
         if self.region == writes.region()
             && matches!(ended, Err(_) | Ok(Expiration::PaymentUnsettled | Expiration::Contended))
             && let Some(&of_this_hour) = self.turn.rotated(PendingShard::failed()).first()
-            && let Err(error) = orders.put_behind(&order_id, writes.region(), of_this_hour).await
+            && let Err(error) = orders.postpone(&order_id, writes.region(), of_this_hour).await
         {
             tracing::error!(%order_id, ?error, "an order that failed could not be put behind the rest");
         }

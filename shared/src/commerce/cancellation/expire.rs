@@ -1,8 +1,8 @@
 //! Cancelling an order that stays unpaid, for the clean-up job.
 
 use super::Cancellations;
-use super::void::Voiding;
-use crate::commerce::orders::dynamo::{OrderAction, Settled};
+use super::void::VoidDecision;
+use crate::commerce::orders::dynamo::{OrderAction, SettleOutcome};
 use crate::commerce::orders::{CancelReason, Order, OrderStatus};
 use crate::commerce::payments::PaymentProvider;
 use crate::core::deadline::Deadline;
@@ -73,9 +73,9 @@ impl<P: PaymentProvider> Cancellations<P> {
             return Ok(Some(Expiration::PaymentUnsettled));
         }
         let reason = match self.void(&order, CancelReason::Unpaid, now, deadline).await? {
-            Voiding::Voided { reason } => reason,
-            Voiding::OrderChanged => return Ok(None),
-            Voiding::Unknown => return Ok(Some(Expiration::PaymentUnsettled)),
+            VoidDecision::Voided { reason } => reason,
+            VoidDecision::OrderChanged => return Ok(None),
+            VoidDecision::Unknown => return Ok(Some(Expiration::PaymentUnsettled)),
         };
         let (_, mut actions) = self.writes.cancelled(&order, reason, now)?;
         actions.extend(guard.map(|Guard(check)| (OrderAction::Guard, check.clone())));
@@ -93,12 +93,14 @@ impl<P: PaymentProvider> Cancellations<P> {
     /// Settles the reservation for an order that this region must not cancel.
     async fn settle(&self, order: &Order, deadline: Deadline) -> Result<Expiration, DynamoError> {
         match self.reservations.settle(order, deadline).await? {
-            Settled::GivenBack => Ok(Expiration::GivenBack),
-            Settled::Sold => {
+            SettleOutcome::GivenBack => Ok(Expiration::GivenBack),
+            SettleOutcome::Sold => {
                 self.reservations.leave_index(&order.order_id).await?;
                 Ok(Expiration::Paid)
             }
-            Settled::Nothing | Settled::Kept | Settled::TakenAgain => Ok(Expiration::AlreadyEnded),
+            SettleOutcome::Nothing | SettleOutcome::Kept | SettleOutcome::TakenAgain => {
+                Ok(Expiration::AlreadyEnded)
+            }
         }
     }
 }

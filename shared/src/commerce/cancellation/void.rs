@@ -11,7 +11,7 @@ use crate::platform::telemetry::{self, Metric};
 
 /// Whether an order may end unpaid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Voiding {
+pub(super) enum VoidDecision {
     /// It has ended unpaid at the provider: nothing was charged, and nothing can be charged any more.
     Voided {
         /// Why, as the first void said.
@@ -35,20 +35,20 @@ impl<P: PaymentProvider> Cancellations<P> {
         reason: CancelReason,
         now: Timestamp,
         deadline: Deadline,
-    ) -> Result<Voiding, DynamoError> {
+    ) -> Result<VoidDecision, DynamoError> {
         let order_id = &order.order_id;
         match end_order(&self.provider, order, reason, deadline).await {
-            Ok(OrderEnd::Cancelled(reason)) => Ok(Voiding::Voided { reason }),
+            Ok(OrderEnd::Cancelled(reason)) => Ok(VoidDecision::Voided { reason }),
             Ok(OrderEnd::Paid(payment_id)) => {
                 let paid = self.writes.paid(order, &payment_id, now)?;
                 if paid.commit(&self.client, order_id.as_str()).await? == Transaction::Committed {
                     telemetry::count_case(Metric::Payments, "settled", 1);
                 }
-                Ok(Voiding::OrderChanged)
+                Ok(VoidDecision::OrderChanged)
             }
             Err(error) => {
                 tracing::warn!(%order_id, %error, "payment could not be voided");
-                Ok(Voiding::Unknown)
+                Ok(VoidDecision::Unknown)
             }
         }
     }

@@ -34,7 +34,6 @@ const IS_AS_READ: &str = "attribute_not_exists(customerId) OR version = :seen";
 pub struct CartRows {
     table: String,
     region: String,
-    /// The others.
     peers: Vec<String>,
 }
 

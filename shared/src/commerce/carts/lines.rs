@@ -43,9 +43,7 @@ impl<'de> Deserialize<'de> for Quantity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Line {
-    /// What.
     pub product_id: ProductId,
-    /// How many.
     pub quantity: Quantity,
 }
 
@@ -56,7 +54,7 @@ pub struct Lines(Vec<Line>);
 
 /// Lines that do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnfitLines {
+pub enum InvalidLines {
     /// More than one transaction takes.
     #[error("at most {MAX_LINES} lines are allowed, not {0}")]
     TooMany(usize),
@@ -78,15 +76,15 @@ impl Lines {
 }
 
 impl TryFrom<Vec<Line>> for Lines {
-    type Error = UnfitLines;
+    type Error = InvalidLines;
 
-    fn try_from(lines: Vec<Line>) -> Result<Self, UnfitLines> {
+    fn try_from(lines: Vec<Line>) -> Result<Self, InvalidLines> {
         if lines.len() > MAX_LINES {
-            return Err(UnfitLines::TooMany(lines.len()));
+            return Err(InvalidLines::TooMany(lines.len()));
         }
         let mut seen = HashSet::new();
         if let Some(line) = lines.iter().find(|line| !seen.insert(&line.product_id)) {
-            return Err(UnfitLines::Repeated(line.product_id.clone()));
+            return Err(InvalidLines::Repeated(line.product_id.clone()));
         }
         Ok(Self(lines))
     }

@@ -53,7 +53,7 @@ mod tests;
 
 use merge::{Contents, Dot, DottedLine, VersionVector};
 
-pub use lines::{Line, Lines, MAX_LINES, MAX_QUANTITY, Quantity, UnfitLines};
+pub use lines::{InvalidLines, Line, Lines, MAX_LINES, MAX_QUANTITY, Quantity};
 
 /// A customer's cart, as a region knows it. The default is that of a customer who never had one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,7 +178,6 @@ pub struct CartDraft {
 pub struct Replacement {
     /// What shall be in it.
     pub lines: Lines,
-    /// On which cart.
     pub preconditions: Preconditions,
 }
 
@@ -191,7 +190,6 @@ pub enum CartError {
     /// Others wrote it until the deadline.
     #[error("others wrote the cart until the deadline")]
     Contended,
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] DynamoError),
 }

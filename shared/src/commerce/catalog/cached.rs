@@ -28,7 +28,7 @@ use crate::core::cursor::{self, Page};
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::ProductId;
-use crate::platform::cache::{Cache, Entry, Loaded, Name, Terms, Tiers};
+use crate::platform::cache::{Cache, CachePolicy, Entry, Loaded, Name, Tiers};
 use crate::platform::dynamo::DynamoError;
 
 /// What all pages depend on.
@@ -43,7 +43,7 @@ const STOCK_FRESH: Duration = Duration::from_secs(5);
 /// Somebody who asks for what is not there, over and over, costs two reads a minute.
 const ABSENT: Duration = Duration::from_secs(30);
 
-const PRODUCT: Terms = Terms {
+const PRODUCT: CachePolicy = CachePolicy {
     entity: "product",
     fresh: PRODUCT_FRESH,
     absent: ABSENT,
@@ -51,10 +51,10 @@ const PRODUCT: Terms = Terms {
     tiers: Tiers::Both,
     group: None,
 };
-const PAGE: Terms = Terms { entity: "page", fresh: PAGE_FRESH, group: Some(PAGES), ..PRODUCT };
-const STOCK: Terms =
-    Terms { entity: "stock", fresh: STOCK_FRESH, absent: STOCK_FRESH, stale: STOCK_FRESH, ..PRODUCT };
-const PAGE_STOCK: Terms = Terms { entity: "page-stock", group: Some(PAGES), ..STOCK };
+const PAGE: CachePolicy = CachePolicy { entity: "page", fresh: PAGE_FRESH, group: Some(PAGES), ..PRODUCT };
+const STOCK: CachePolicy =
+    CachePolicy { entity: "stock", fresh: STOCK_FRESH, absent: STOCK_FRESH, stale: STOCK_FRESH, ..PRODUCT };
+const PAGE_STOCK: CachePolicy = CachePolicy { entity: "page-stock", group: Some(PAGES), ..STOCK };
 
 /// A product.
 #[derive(Serialize, Deserialize)]
@@ -62,7 +62,7 @@ const PAGE_STOCK: Terms = Terms { entity: "page-stock", group: Some(PAGES), ..ST
 struct CachedProduct(ProductRow);
 
 impl Entry for CachedProduct {
-    const TERMS: Terms = PRODUCT;
+    const POLICY: CachePolicy = PRODUCT;
 
     fn belongs_to(&self, id: &str) -> bool {
         self.0.product_id.as_str() == id
@@ -72,14 +72,13 @@ impl Entry for CachedProduct {
 /// A page.
 #[derive(Serialize, Deserialize)]
 struct CachedPage {
-    /// Which one.
     id: String,
     products: Vec<ProductRow>,
     next_cursor: Option<String>,
 }
 
 impl Entry for CachedPage {
-    const TERMS: Terms = PAGE;
+    const POLICY: CachePolicy = PAGE;
 
     fn belongs_to(&self, id: &str) -> bool {
         self.id == id
@@ -94,7 +93,7 @@ struct CachedStock {
 }
 
 impl Entry for CachedStock {
-    const TERMS: Terms = STOCK;
+    const POLICY: CachePolicy = STOCK;
 
     fn belongs_to(&self, id: &str) -> bool {
         self.product_id.as_str() == id
@@ -104,13 +103,12 @@ impl Entry for CachedStock {
 /// The units of a page's products.
 #[derive(Serialize, Deserialize)]
 struct CachedPageStock {
-    /// Which page.
     id: String,
     available: Vec<(ProductId, u64)>,
 }
 
 impl Entry for CachedPageStock {
-    const TERMS: Terms = PAGE_STOCK;
+    const POLICY: CachePolicy = PAGE_STOCK;
 
     fn belongs_to(&self, id: &str) -> bool {
         self.id == id

@@ -5,7 +5,7 @@
 //!
 //! 1. Reads are public and may be of a moment ago: they go through a cache ([`cached`]). What an order costs and whether it can be
 //!    had is decided when it is placed, on consistent reads and conditional writes.
-//! 2. Orders take and give back units by conditional arithmetic on the row ([`dynamo::take`], [`dynamo::give_back`]).
+//! 2. Orders take and give back units by conditional arithmetic on the row ([`dynamo::take`], [`dynamo::release_stock`]).
 //! 3. Operators change the units by a delta ([`dynamo::AdjustStock`]), idempotent by key: new value, record and event
 //!    are one transaction, on the condition that the value is still the one that was read. So the recorded answer says
 //!    what the change really made of it.
@@ -67,7 +67,6 @@ impl Product {
 pub struct ProductDraft {
     /// 1 to [`MAX_NAME_CHARS`] characters.
     pub name: String,
-    /// For one unit.
     pub price: Money,
     /// Whatever else the shop wants to tell, up to [`MAX_ATTRIBUTES_BYTES`].
     pub attributes: Map<String, Value>,
@@ -84,32 +83,28 @@ struct Body {
 
 /// A body that makes no product.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnfitProduct {
-    /// Its name.
+pub enum InvalidProduct {
     #[error("a name has 1 to {MAX_NAME_CHARS} characters, not only blanks and no control characters")]
     Name,
-    /// Its price.
     #[error("price: {0}")]
     Price(MoneyError),
-    /// Its price's currency.
     #[error("price: {} is not an ISO 4217 currency with minor units", .0.as_str())]
     Currency(Currency),
-    /// Its attributes.
     #[error("attributes are at most {MAX_ATTRIBUTES_BYTES} bytes of JSON, not {0}")]
     Attributes(usize),
 }
 
 impl TryFrom<Body> for ProductDraft {
-    type Error = UnfitProduct;
+    type Error = InvalidProduct;
 
-    fn try_from(Body { name, price, attributes }: Body) -> Result<Self, UnfitProduct> {
+    fn try_from(Body { name, price, attributes }: Body) -> Result<Self, InvalidProduct> {
         let length = name.chars().count();
         if name.trim().is_empty() || length > MAX_NAME_CHARS || name.chars().any(char::is_control) {
-            return Err(UnfitProduct::Name);
+            return Err(InvalidProduct::Name);
         }
-        let price = price.bounded().map_err(UnfitProduct::Price)?;
+        let price = price.bounded().map_err(InvalidProduct::Price)?;
         if !price.currency.is_listed() {
-            return Err(UnfitProduct::Currency(price.currency));
+            return Err(InvalidProduct::Currency(price.currency));
         }
         let attributes = Value::Object(attributes);
         let size_bytes = attributes.to_string().len();
@@ -117,7 +112,7 @@ impl TryFrom<Body> for ProductDraft {
             Value::Object(attributes) if size_bytes <= MAX_ATTRIBUTES_BYTES => {
                 Ok(Self { name, price, attributes })
             }
-            _ => Err(UnfitProduct::Attributes(size_bytes)),
+            _ => Err(InvalidProduct::Attributes(size_bytes)),
         }
     }
 }
@@ -137,7 +132,7 @@ pub struct Delta(i64);
 /// A number that is no [`Delta`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a delta is from -{MAX_DELTA} to {MAX_DELTA}, and not 0")]
-pub struct UnfitDelta;
+pub struct InvalidDelta;
 
 impl<'de> Deserialize<'de> for Delta {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -146,13 +141,13 @@ impl<'de> Deserialize<'de> for Delta {
 }
 
 impl TryFrom<i64> for Delta {
-    type Error = UnfitDelta;
+    type Error = InvalidDelta;
 
-    fn try_from(units: i64) -> Result<Self, UnfitDelta> {
+    fn try_from(units: i64) -> Result<Self, InvalidDelta> {
         if units != 0 && (-MAX_DELTA..=MAX_DELTA).contains(&units) {
             Ok(Self(units))
         } else {
-            Err(UnfitDelta)
+            Err(InvalidDelta)
         }
     }
 }
@@ -177,9 +172,7 @@ impl Delta {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StockLevel {
-    /// The product.
     pub product_id: ProductId,
-    /// The region.
     pub region: String,
     /// The units that were read just before, plus the change.
     pub available: u64,
@@ -208,7 +201,6 @@ pub enum CatalogError {
     /// The cursor is of no page of this list.
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] DynamoError),
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{OrderLine, Refusal};
+use super::{OrderLine, OrderRefusal};
 use crate::commerce::carts::{Line, Lines, MAX_LINES};
 use crate::core::ids::ProductId;
 use crate::core::money::Money;
@@ -35,30 +35,32 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
 
 /// A body that asks for no order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum UnfitOrder {
+pub enum InvalidOrder {
     /// Both of the two, or neither.
     #[error("an order has either lines or fromCart: true")]
     Source,
-    /// No lines.
     #[error("an order has 1 to {MAX_LINES} lines")]
     NoLines,
 }
 
 impl TryFrom<Body> for OrderRequest {
-    type Error = UnfitOrder;
+    type Error = InvalidOrder;
 
-    fn try_from(body: Body) -> Result<Self, UnfitOrder> {
+    fn try_from(body: Body) -> Result<Self, InvalidOrder> {
         match (body.lines, body.from_cart) {
-            (Some(lines), None) if lines.is_empty() => Err(UnfitOrder::NoLines),
+            (Some(lines), None) if lines.is_empty() => Err(InvalidOrder::NoLines),
             (Some(lines), None) => Ok(Self::Lines(lines)),
             (None, Some(true)) => Ok(Self::Cart),
-            _ => Err(UnfitOrder::Source),
+            _ => Err(InvalidOrder::Source),
         }
     }
 }
 
 /// The lines with the prices of the moment, and their sum.
-pub fn price(lines: &Lines, prices: &BTreeMap<ProductId, Money>) -> Result<(Vec<OrderLine>, Money), Refusal> {
+pub fn price(
+    lines: &Lines,
+    prices: &BTreeMap<ProductId, Money>,
+) -> Result<(Vec<OrderLine>, Money), OrderRefusal> {
     let mut found = Vec::with_capacity(lines.as_slice().len());
     let mut unknown = Vec::new();
     for Line { product_id, quantity } in lines.as_slice() {
@@ -71,8 +73,8 @@ pub fn price(lines: &Lines, prices: &BTreeMap<ProductId, Money>) -> Result<(Vec<
     }
     let sums = found.iter().map(|line| line.unit_price.times(line.quantity.get()));
     match sums.reduce(|total, sum| total?.plus(sum?)) {
-        Some(total) if unknown.is_empty() => Ok((found, total.map_err(Refusal::NoTotal)?)),
-        _ => Err(Refusal::UnknownProducts(unknown)),
+        Some(total) if unknown.is_empty() => Ok((found, total.map_err(OrderRefusal::NoTotal)?)),
+        _ => Err(OrderRefusal::UnknownProducts(unknown)),
     }
 }
 
@@ -128,14 +130,14 @@ mod tests {
     #[test]
     fn what_has_no_price_is_named() {
         let refusal = price(&lines(&[("tea", 1), ("elixir", 1)]), &prices(&[("tea", 50, "TWD")]));
-        assert_eq!(refusal, Err(Refusal::UnknownProducts(vec!["elixir".parse().unwrap()])));
+        assert_eq!(refusal, Err(OrderRefusal::UnknownProducts(vec!["elixir".parse().unwrap()])));
     }
 
     #[test]
     fn two_currencies_make_no_order() {
         let prices = prices(&[("tea", 50, "TWD"), ("pot", 9, "JPY")]);
         let refusal = price(&lines(&[("tea", 1), ("pot", 1)]), &prices);
-        assert!(matches!(refusal, Err(Refusal::NoTotal(MoneyError::MixedCurrencies(..)))));
+        assert!(matches!(refusal, Err(OrderRefusal::NoTotal(MoneyError::MixedCurrencies(..)))));
     }
 
     proptest! {

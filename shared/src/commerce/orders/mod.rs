@@ -29,7 +29,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::commerce::carts::{Quantity, UnfitLines};
+use crate::commerce::carts::{InvalidLines, Quantity};
 use crate::coordination::idempotency::{KeyedRequest, time_left};
 use crate::core::cursor::InvalidCursor;
 use crate::core::date_time::{as_rfc3339, rfc3339};
@@ -43,7 +43,7 @@ mod lines;
 mod shards;
 pub mod summary;
 
-pub use lines::{OrderRequest, UnfitOrder, price};
+pub use lines::{InvalidOrder, OrderRequest, price};
 pub use shards::{DAY_SHARDS, DayShard, FAILED_SHARDS, PENDING_SHARDS, PendingShard};
 
 /// The id of the order that `request` asks for: the same in every region.
@@ -83,9 +83,7 @@ impl OrderStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderLine {
-    /// What.
     pub product_id: ProductId,
-    /// How many.
     pub quantity: Quantity,
     /// For how much each.
     pub unit_price: Money,
@@ -106,11 +104,8 @@ pub struct UnsettledPayment {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
-    /// Its id.
     pub order_id: OrderId,
-    /// Its customer.
     pub customer_id: UserId,
-    /// Its status.
     pub status: OrderStatus,
     /// What was ordered: one line for each product.
     pub lines: Vec<OrderLine>,
@@ -131,7 +126,6 @@ pub struct Order {
     /// The present generation's payment, from its first claim until its outcome is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment: Option<UnsettledPayment>,
-    /// The captured payment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_id: Option<PaymentId>,
     /// The units by which it counts towards [`UnpaidLimits`] until it is paid or cancelled.
@@ -157,7 +151,6 @@ pub struct TooManyUnpaid {
     pub orders: u64,
     /// Units that they reserve.
     pub units: u64,
-    /// The limits.
     pub limits: UnpaidLimits,
 }
 
@@ -196,13 +189,9 @@ impl Order {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedOrder {
-    /// Its id.
     pub order_id: OrderId,
-    /// Its status.
     pub status: OrderStatus,
-    /// Its customer.
     pub customer_id: UserId,
-    /// What was ordered.
     pub lines: Vec<OrderLine>,
     /// The sum of the lines.
     pub total: Money,
@@ -217,7 +206,6 @@ pub struct ListedOrder {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderCursor {
-    /// The order.
     pub order_id: OrderId,
     /// When it was placed.
     #[serde(with = "as_rfc3339")]
@@ -237,9 +225,7 @@ pub struct OrdersPage<O, C> {
 #[derive(Debug, thiserror::Error)]
 #[error("the order {order_id} cannot be read")]
 pub struct UnreadableOrder {
-    /// Which one.
     pub order_id: String,
-    /// Why.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
@@ -250,7 +236,6 @@ pub struct UnreadableOrder {
 pub enum CancelReason {
     /// Its customer cancelled it.
     Customer,
-    /// It stayed unpaid.
     Unpaid,
 }
 
@@ -268,11 +253,8 @@ impl CancelReason {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderOfDay {
-    /// Its status.
     pub status: OrderStatus,
-    /// What was ordered.
     pub lines: Vec<OrderLine>,
-    /// The sum.
     pub total: Money,
     /// How many payments of it were declined.
     #[serde(default)]
@@ -284,7 +266,7 @@ pub struct OrderOfDay {
 
 /// Why an order was not placed, paid or cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum OrderRefusal {
     /// No such order, or somebody else's.
     #[error("there is no order {0}")]
     NotFound(OrderId),
@@ -293,7 +275,7 @@ pub enum Refusal {
     EmptyCart,
     /// The cart has more lines than an order takes: regions added lines at the same time.
     #[error("the cart cannot be ordered: {0}")]
-    UnfitCart(UnfitLines),
+    InvalidCart(InvalidLines),
     /// These products have no price.
     #[error("there is no product {}", .0.iter().map(ProductId::as_str).collect::<Vec<_>>().join(", "))]
     UnknownProducts(Vec<ProductId>),
@@ -317,7 +299,6 @@ pub enum OrderQueryError {
     /// The cursor is of no page of this list.
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] DynamoError),
 }

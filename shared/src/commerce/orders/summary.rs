@@ -25,7 +25,7 @@ use crate::core::env::{ConfigError, Env};
 use crate::core::ids::UserId;
 use crate::core::money::{Currency, Money};
 use crate::identity::principal::Credential;
-use crate::platform::cache::{Cache, Entry, Loaded, Name, Terms, Tiers};
+use crate::platform::cache::{Cache, CachePolicy, Entry, Loaded, Name, Tiers};
 use crate::platform::dynamo::DynamoError;
 
 /// Most pages of the index that one summary reads. A page is 1 MB of rows: thousands of orders.
@@ -41,7 +41,6 @@ pub const UNSETTLED_FRESH: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderSummary {
-    /// Whose.
     pub customer_id: UserId,
     /// Orders of any status.
     pub orders: u64,
@@ -93,7 +92,7 @@ impl Spent {
 }
 
 impl Entry for OrderSummary {
-    const TERMS: Terms = Terms {
+    const POLICY: CachePolicy = CachePolicy {
         entity: "order-summary",
         fresh: Duration::from_hours(2),
         absent: Duration::from_secs(1),

@@ -117,7 +117,6 @@ impl<'de> Deserialize<'de> for PaymentToken {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PaymentRequest {
-    /// What to charge.
     pub payment_token: PaymentToken,
 }
 
@@ -126,9 +125,7 @@ pub struct PaymentRequest {
 pub struct Charge<'a> {
     /// Under which the provider charges once.
     pub key: PaymentKey,
-    /// What to charge.
     pub token: &'a PaymentToken,
-    /// How much.
     pub amount: Money,
     /// For what: the reference on the statement.
     pub order_id: &'a OrderId,
@@ -207,7 +204,6 @@ pub(crate) async fn charge(
 /// How an order ended. The provider decides, for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OrderEnd {
-    /// It was charged.
     Paid(PaymentId),
     /// It was not, and never will be.
     Cancelled(CancelReason),
@@ -247,9 +243,7 @@ async fn in_time<T>(
 pub struct CapturedPayment {
     /// Its id at the provider.
     pub payment_id: PaymentId,
-    /// What it pays.
     pub order_id: OrderId,
-    /// How much.
     pub amount: Money,
 }
 
@@ -258,13 +252,10 @@ pub struct CapturedPayment {
 pub enum PaymentRefusal {
     /// The order is not the caller's, or is not there yet, or does not await payment. The last of them is final.
     #[error(transparent)]
-    Order(#[from] orders::Refusal),
+    Order(#[from] orders::OrderRefusal),
     /// The provider declined. Final.
     #[error("the payment was declined: {reason}")]
-    Declined {
-        /// Why.
-        reason: String,
-    },
+    Declined { reason: String },
     /// Another payment of the order is in progress.
     #[error("another payment of the order is in progress")]
     InProgress {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 
-use claim::{Claiming, PaymentClaim};
+use claim::{ClaimOutcome, PaymentClaim};
 
 use super::{
     CapturedPayment, Charge, ChargeOutcome, PaymentKey, PaymentProvider, PaymentRefusal, PaymentToken,
@@ -14,8 +14,8 @@ use super::{
 };
 use crate::commerce::orders::dynamo::OrderWrites;
 use crate::commerce::orders::{self, OrderStatus};
-use crate::coordination::idempotency::dynamo::{KeyedRequests, Opening};
-use crate::coordination::idempotency::{KeyedRequest, KeyedRequestError, Settlement};
+use crate::coordination::idempotency::dynamo::{FirstRead, KeyedRequests};
+use crate::coordination::idempotency::{ClaimCompletion, KeyedRequest, KeyedRequestError};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{OrderId, SharedIds};
@@ -70,8 +70,8 @@ impl<P: PaymentProvider> Payments<P> {
         loop {
             let keys = vec![self.orders.row(order_id)];
             let (caller, mut rows) = match self.requests.open(credential, request, keys, deadline).await? {
-                Opening::Answered(reply) => return Ok(reply),
-                Opening::New { caller, rows, stamp } => {
+                FirstRead::Answered(reply) => return Ok(reply),
+                FirstRead::New { caller, rows, stamp } => {
                     // Due at most once a minute, and an order of a moment ago has sent it.
                     stamp.send().await;
                     (caller, rows)
@@ -80,12 +80,12 @@ impl<P: PaymentProvider> Payments<P> {
             let order = self.orders.order(&mut rows)?.filter(|order| order.customer_id == *caller.user_id());
             // Not final: an order of another region may not have been replicated yet.
             let order = order.ok_or_else(|| {
-                KeyedRequestError::Refused(orders::Refusal::NotFound(order_id.clone()).into())
+                KeyedRequestError::Refused(orders::OrderRefusal::NotFound(order_id.clone()).into())
             })?;
             let order = match order.status {
                 OrderStatus::PendingPayment => order,
                 status => {
-                    let refusal = PaymentRefusal::Order(orders::Refusal::State(status));
+                    let refusal = PaymentRefusal::Order(orders::OrderRefusal::State(status));
                     let reply = answer(Err(&refusal));
                     return self.requests.refuse(request, refusal, &reply, deadline).await;
                 }
@@ -95,14 +95,14 @@ impl<P: PaymentProvider> Payments<P> {
                 return Err(KeyedRequestError::Refused(PaymentRefusal::InProgress { retry_after }));
             }
             match self.claim(request, &order, now).await? {
-                Claiming::Answered(reply) => return Ok(reply),
-                Claiming::Claimed(claim) => {
+                ClaimOutcome::Answered(reply) => return Ok(reply),
+                ClaimOutcome::Claimed(claim) => {
                     if let Some(reply) = self.act(&claim, token, &answer, deadline).await? {
                         return Ok(reply);
                     }
                     tracing::info!(%order_id, "overtaken while paying");
                 }
-                Claiming::Changed => telemetry::count(Metric::TransactionConflicts, 1),
+                ClaimOutcome::Changed => telemetry::count(Metric::TransactionConflicts, 1),
             }
             if !backoff.wait().await {
                 return Err(KeyedRequestError::Contended);
@@ -127,7 +127,7 @@ impl<P: PaymentProvider> Payments<P> {
                 let reply = answer(Ok(&payment));
                 let settlement = self.complete(claim, &payment.payment_id, &reply, deadline).await?;
                 count("captured", settlement);
-                Ok((settlement == Settlement::Recorded).then_some(reply))
+                Ok((settlement == ClaimCompletion::Recorded).then_some(reply))
             }
             Ok(ChargeOutcome::Declined { reason }) => {
                 let refusal = PaymentRefusal::Declined { reason };
@@ -136,7 +136,7 @@ impl<P: PaymentProvider> Payments<P> {
                 refused(settlement, refusal)
             }
             Ok(ChargeOutcome::Voided { reason }) => {
-                let refusal = PaymentRefusal::Order(orders::Refusal::State(OrderStatus::Cancelled));
+                let refusal = PaymentRefusal::Order(orders::OrderRefusal::State(OrderStatus::Cancelled));
                 let reply = answer(Err(&refusal));
                 let settlement = self.cancel(claim, reason, &reply, deadline).await?;
                 count("voided", settlement);
@@ -148,7 +148,7 @@ impl<P: PaymentProvider> Payments<P> {
                     ProviderError::Timeout(_) => ("unknown", PaymentRefusal::OutcomeUnknown),
                     ProviderError::Unavailable(_) => ("unavailable", PaymentRefusal::ProviderUnavailable),
                 };
-                count(case, self.let_go(claim, deadline).await?);
+                count(case, self.release_claim(claim, deadline).await?);
                 Err(KeyedRequestError::Refused(refusal))
             }
         }
@@ -156,15 +156,15 @@ impl<P: PaymentProvider> Payments<P> {
 }
 
 /// The answer to a payment that was refused, if the refusal was recorded.
-fn refused(settlement: Settlement, refusal: PaymentRefusal) -> Result<Option<Reply>, PayError> {
+fn refused(settlement: ClaimCompletion, refusal: PaymentRefusal) -> Result<Option<Reply>, PayError> {
     match settlement {
-        Settlement::Recorded => Err(KeyedRequestError::Refused(refusal)),
-        Settlement::Superseded => Ok(None),
+        ClaimCompletion::Recorded => Err(KeyedRequestError::Refused(refusal)),
+        ClaimCompletion::Superseded => Ok(None),
     }
 }
 
-fn count(case: &str, settlement: Settlement) {
-    if settlement == Settlement::Recorded {
+fn count(case: &str, settlement: ClaimCompletion) {
+    if settlement == ClaimCompletion::Recorded {
         telemetry::count_case(Metric::Payments, case, 1);
     }
 }

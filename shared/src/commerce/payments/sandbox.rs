@@ -61,21 +61,21 @@ struct Entry {
     amount: Option<Money>,
     charges: u32,
     #[serde(flatten)]
-    outcome: Outcome,
+    outcome: LedgerOutcome,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase", rename_all_fields = "camelCase")]
-enum Outcome {
+enum LedgerOutcome {
     Captured { payment_id: PaymentId },
     Declined { reason: String },
     Voided { reason: CancelReason },
 }
 
 /// Whether this call made the entry or found it.
-enum Entered {
+enum EntryState {
     Now,
-    Before(Outcome),
+    Before(LedgerOutcome),
 }
 
 impl SandboxProvider {
@@ -108,7 +108,7 @@ impl SandboxProvider {
     }
 
     /// Makes the entry of a key, unless it has one.
-    async fn enter(&self, entry: &Entry) -> Result<Entered, ProviderError> {
+    async fn enter(&self, entry: &Entry) -> Result<EntryState, ProviderError> {
         let unknown = |error: DynamoError| ProviderError::Timeout(error.into());
         let item = to_item(entry)
             .map_err(|error| unknown(DynamoError::unreadable("write", &entry.payment_key, error)))?;
@@ -123,11 +123,11 @@ impl SandboxProvider {
             async { Box::pin(put).await.outcome("PutItem", &entry.payment_key) }
         };
         match self.replicas.ask(put).await.map_err(unknown)? {
-            Write::Done(_) => Ok(Entered::Now),
+            Write::Done(_) => Ok(EntryState::Now),
             Write::Refused(item) => {
                 let first: Entry = from_item(item)
                     .map_err(|error| unknown(DynamoError::unreadable("read", &entry.payment_key, error)))?;
-                Ok(Entered::Before(first.outcome))
+                Ok(EntryState::Before(first.outcome))
             }
             Write::Conflict => Err(ProviderError::Unavailable("another call has the key".into())),
         }
@@ -136,31 +136,31 @@ impl SandboxProvider {
 
 impl PaymentProvider for SandboxProvider {
     async fn charge(&self, charge: &Charge<'_>) -> Result<ChargeOutcome, ProviderError> {
-        let captured = || Outcome::Captured { payment_id: self.ids.next() };
+        let captured = || LedgerOutcome::Captured { payment_id: self.ids.next() };
         let outcome = match charge.token.expose() {
             "tok_unavailable" => return Err(ProviderError::Unavailable("tok_unavailable".into())),
             "tok_ok" | "tok_timeout_after_charge" => captured(),
-            "tok_declined" => Outcome::Declined { reason: "insufficient funds".to_owned() },
-            _ => Outcome::Declined { reason: "unknown token".to_owned() },
+            "tok_declined" => LedgerOutcome::Declined { reason: "insufficient funds".to_owned() },
+            _ => LedgerOutcome::Declined { reason: "unknown token".to_owned() },
         };
         let entry = Entry {
             payment_key: charge.key.as_str().to_owned(),
             order_id: Some(charge.order_id.clone()),
             amount: Some(charge.amount),
-            charges: u32::from(matches!(outcome, Outcome::Captured { .. })),
+            charges: u32::from(matches!(outcome, LedgerOutcome::Captured { .. })),
             outcome,
         };
         let outcome = match self.enter(&entry).await? {
-            Entered::Before(outcome) => outcome,
-            Entered::Now if charge.token.expose() == "tok_timeout_after_charge" => {
+            EntryState::Before(outcome) => outcome,
+            EntryState::Now if charge.token.expose() == "tok_timeout_after_charge" => {
                 return Err(ProviderError::Timeout("tok_timeout_after_charge".into()));
             }
-            Entered::Now => entry.outcome,
+            EntryState::Now => entry.outcome,
         };
         Ok(match outcome {
-            Outcome::Captured { payment_id } => ChargeOutcome::Captured(payment_id),
-            Outcome::Declined { reason } => ChargeOutcome::Declined { reason },
-            Outcome::Voided { reason } => ChargeOutcome::Voided { reason },
+            LedgerOutcome::Captured { payment_id } => ChargeOutcome::Captured(payment_id),
+            LedgerOutcome::Declined { reason } => ChargeOutcome::Declined { reason },
+            LedgerOutcome::Voided { reason } => ChargeOutcome::Voided { reason },
         })
     }
 
@@ -170,16 +170,16 @@ impl PaymentProvider for SandboxProvider {
             order_id: None,
             amount: None,
             charges: 0,
-            outcome: Outcome::Voided { reason },
+            outcome: LedgerOutcome::Voided { reason },
         };
         let outcome = match self.enter(&entry).await? {
-            Entered::Before(outcome) => outcome,
-            Entered::Now => entry.outcome,
+            EntryState::Before(outcome) => outcome,
+            EntryState::Now => entry.outcome,
         };
         Ok(match outcome {
-            Outcome::Captured { payment_id } => VoidOutcome::Captured(payment_id),
-            Outcome::Declined { .. } => VoidOutcome::Declined,
-            Outcome::Voided { reason } => VoidOutcome::Voided { reason },
+            LedgerOutcome::Captured { payment_id } => VoidOutcome::Captured(payment_id),
+            LedgerOutcome::Declined { .. } => VoidOutcome::Declined,
+            LedgerOutcome::Voided { reason } => VoidOutcome::Voided { reason },
         })
     }
 }

@@ -59,7 +59,6 @@ pub struct ReportKeys {
     pub csv: String,
     /// The day's JSON document.
     pub latest_json: String,
-    /// The day's CSV.
     pub latest_csv: String,
 }
 
@@ -69,9 +68,7 @@ pub enum ReportError {
     /// The orders could not be read.
     #[error("the orders of {day} could not be read")]
     Orders {
-        /// The day.
         day: Date,
-        /// The cause.
         #[source]
         source: DynamoError,
     },
@@ -81,33 +78,23 @@ pub enum ReportError {
     /// The object store did not take an object.
     #[error("S3 {operation} on {key} failed")]
     Store {
-        /// The call.
         operation: &'static str,
-        /// The object.
         key: String,
-        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Other writers were at the object until the deadline.
     #[error("{key} was written by others at every try")]
-    Contended {
-        /// The object.
-        key: String,
-    },
+    Contended { key: String },
     /// A run with a larger fence has published.
     #[error("a later run, with fence {by}, has published the report")]
-    Superseded {
-        /// Its fence.
-        by: u64,
-    },
+    Superseded { by: u64 },
 }
 
 /// One day's orders in figures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DailyReport {
-    /// The UTC day.
     pub date: Date,
     /// The slot whose run made it.
     pub slot: String,
@@ -118,7 +105,6 @@ pub struct DailyReport {
     /// When the reading began.
     #[serde(with = "as_rfc3339")]
     pub generated_at: Timestamp,
-    /// How many orders.
     pub orders: OrderCounts,
     /// Totals of paid orders, by currency.
     pub revenue: Vec<Revenue>,
@@ -127,7 +113,6 @@ pub struct DailyReport {
     /// By how many units a figure in `top_products` can at most be too low. Zero unless the day sold more different
     /// products than [`Tally::MAX_PRODUCTS`].
     pub top_products_error_units: u64,
-    /// What went wrong.
     pub failures: Failures,
 }
 
@@ -135,7 +120,6 @@ pub struct DailyReport {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderCounts {
-    /// All.
     pub total: u64,
     /// By status, as the API has it.
     pub by_status: BTreeMap<&'static str, u64>,
@@ -146,7 +130,6 @@ pub struct OrderCounts {
 pub struct Revenue {
     /// Minor units.
     pub amount: u128,
-    /// The currency.
     pub currency: Currency,
 }
 
@@ -154,7 +137,6 @@ pub struct Revenue {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProductUnits {
-    /// The product.
     pub product_id: ProductId,
     /// Units in paid orders.
     pub units: u64,
@@ -168,7 +150,6 @@ pub struct Failures {
     pub cancelled: u64,
     /// Orders cancelled because they stayed unpaid.
     pub expired: u64,
-    /// Payments that were declined.
     pub declined_payments: u64,
     /// Orders that could not be read.
     pub unreadable_orders: u64,

@@ -1,7 +1,7 @@
 //! Idempotency keys: one effect per key, whatever is sent twice, crashes or comes late.
 //!
 //! A client names a write with `Idempotency-Key`. The first request with a key has the effect; every later one gets
-//! the first one's answer again, final refusals included. A record per [`Scope`] (operation, caller, key) keeps the
+//! the first one's answer again, final refusals included. A record per [`RequestScope`] (operation, caller, key) keeps the
 //! answer for [`RETENTION`]. There are two forms, by where the effect happens.
 //!
 //! **Atomic**: the effect is in DynamoDB too ([`dynamo::atomic`], which has the details).
@@ -21,7 +21,7 @@
 //! 3. *Complete* with the answer, or *release* when it is certain that nothing happened. Both are conditional on the
 //!    attempt, so a zombie (paused, overtaken, woken up) changes nothing.
 //!
-//! The payload's SHA-256 is part of the record: the same key with another payload is a [`Admission::Mismatch`],
+//! The payload's SHA-256 is part of the record: the same key with another payload is a [`IdempotencyCheck::Mismatch`],
 //! also after a release. `expiresAt` is held against the clock on every read; TTL only collects the garbage.
 //!
 //! Limits: the record excludes duplicates where the table's conditions do, so regions that share keys share the table
@@ -51,18 +51,18 @@ pub const RETENTION: Duration = Duration::from_hours(24);
 pub const HEADER: &str = "idempotency-key";
 /// Header of an answer that was given before.
 pub const REPLAYED: &str = "idempotent-replayed";
-/// Shortest `Retry-After` of [`Admission::InProgress`]: headers know whole seconds only.
+/// Shortest `Retry-After` of [`IdempotencyCheck::InProgress`]: headers know whole seconds only.
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 
 /// Who wants what done, by which name: two requests of one scope are the same request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scope {
+pub struct RequestScope {
     operation: &'static str,
     user_id: UserId,
     key: IdempotencyKey,
 }
 
-impl Scope {
+impl RequestScope {
     /// The scope of `key` for one caller's use of `operation`, which must not contain `#`.
     pub fn new(operation: &'static str, user_id: &UserId, key: IdempotencyKey) -> Self {
         Self { operation, user_id: user_id.clone(), key }
@@ -82,16 +82,14 @@ impl Scope {
 /// A request that carries a key: what it is called and what it asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedRequest {
-    /// Its name.
-    pub scope: Scope,
-    /// Its payload's.
+    pub scope: RequestScope,
     pub fingerprint: Fingerprint,
 }
 
 impl KeyedRequest {
     /// `caller`'s use of `operation` under `key`, asking for `payload`: the body, and what the path adds to it.
     pub fn new(operation: &'static str, caller: &Credential, key: IdempotencyKey, payload: &Value) -> Self {
-        let scope = Scope::new(operation, caller.user_id(), key);
+        let scope = RequestScope::new(operation, caller.user_id(), key);
         Self { scope, fingerprint: Fingerprint::of(payload) }
     }
 }
@@ -117,7 +115,6 @@ pub enum KeyedRequestError<R> {
     /// The request itself was refused.
     #[error("refused: {0}")]
     Refused(R),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] DynamoError),
 }
@@ -136,11 +133,9 @@ pub struct Record {
 /// How far a request came.
 #[derive(Debug, Clone, PartialEq)]
 pub enum State {
-    /// It was answered.
     Done(Reply),
     /// An attempt is in progress.
     Claimed {
-        /// Which one.
         attempt: AttemptId,
         /// When the claim lapses and the next attempt may take over.
         until: Timestamp,
@@ -149,7 +144,7 @@ pub enum State {
 
 /// What a request with a key may do. `T` is what starting takes: nothing, or a [`Claim`].
 #[derive(Debug, Clone, PartialEq)]
-pub enum Admission<T = ()> {
+pub enum IdempotencyCheck<T = ()> {
     /// There is no answer, and no attempt is in progress.
     Start(T),
     /// It has been done; this is the answer, marked as given before.
@@ -165,17 +160,19 @@ pub enum Admission<T = ()> {
 
 impl Record {
     /// What the record (if there is one) lets a request with this payload do at `now`.
-    pub fn admit(record: Option<Self>, fingerprint: Fingerprint, now: Timestamp) -> Admission {
+    pub fn admit(record: Option<Self>, fingerprint: Fingerprint, now: Timestamp) -> IdempotencyCheck {
         let Some(record) = record.filter(|record| record.expires_at > now) else {
-            return Admission::Start(());
+            return IdempotencyCheck::Start(());
         };
         if record.fingerprint != fingerprint {
-            return Admission::Mismatch;
+            return IdempotencyCheck::Mismatch;
         }
         match record.state {
-            State::Done(reply) => Admission::Replay(reply.header(REPLAYED, "true")),
-            State::Claimed { until, .. } if until <= now => Admission::Start(()),
-            State::Claimed { until, .. } => Admission::InProgress { retry_after: time_left(until, now) },
+            State::Done(reply) => IdempotencyCheck::Replay(reply.header(REPLAYED, "true")),
+            State::Claimed { until, .. } if until <= now => IdempotencyCheck::Start(()),
+            State::Claimed { until, .. } => {
+                IdempotencyCheck::InProgress { retry_after: time_left(until, now) }
+            }
         }
     }
 }
@@ -186,13 +183,13 @@ pub(crate) fn time_left(until: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// Logs and counts a stored answer that is given again. The key is the client's own text, and not for logs.
-pub fn count_replay(scope: &Scope) {
+pub fn count_replay(scope: &RequestScope) {
     tracing::info!(operation = scope.operation, "duplicate answered from its record");
     telemetry::count(Metric::IdempotentReplays, 1);
 }
 
 /// Logs and counts a key that was used for another payload.
-pub fn count_mismatch(scope: &Scope) {
+pub fn count_mismatch(scope: &RequestScope) {
     tracing::info!(operation = scope.operation, "the key was used for another payload");
     telemetry::count(Metric::IdempotencyMismatches, 1);
 }
@@ -200,18 +197,14 @@ pub fn count_mismatch(scope: &Scope) {
 /// The right to record a request's outcome, until it lapses or is taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// What was claimed.
     pub request: KeyedRequest,
-    /// By which attempt.
     pub attempt: AttemptId,
-    /// When it lapses.
     pub until: Timestamp,
 }
 
 /// Whether a claim's holder could record how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settlement {
-    /// It was recorded.
+pub enum ClaimCompletion {
     Recorded,
     /// The claim had lapsed and a later attempt took over. Nothing was changed.
     Superseded,
@@ -242,28 +235,31 @@ mod tests {
     fn an_expired_record_counts_for_nothing_even_with_another_payload() {
         let done = record(State::Done(Reply::empty(204)));
         let other = Fingerprint::of(&json!("second"));
-        assert_eq!(Record::admit(Some(done.clone()), other, at(999)), Admission::Mismatch);
-        assert_eq!(Record::admit(Some(done), other, at(1_000)), Admission::Start(()));
+        assert_eq!(Record::admit(Some(done.clone()), other, at(999)), IdempotencyCheck::Mismatch);
+        assert_eq!(Record::admit(Some(done), other, at(1_000)), IdempotencyCheck::Start(()));
     }
 
     #[test]
     fn a_replay_is_marked_as_one() {
         let done = record(State::Done(Reply::empty(204)));
         let admission = Record::admit(Some(done), Fingerprint::of(&json!("first")), at(1));
-        assert_eq!(admission, Admission::Replay(Reply::empty(204).header("Idempotent-Replayed", "true")));
+        assert_eq!(
+            admission,
+            IdempotencyCheck::Replay(Reply::empty(204).header("Idempotent-Replayed", "true"))
+        );
     }
 
     #[test]
     fn a_claim_holds_others_off_until_it_lapses() {
         let same = Fingerprint::of(&json!("first"));
-        let wait = Admission::InProgress { retry_after: Duration::from_secs(40) };
+        let wait = IdempotencyCheck::InProgress { retry_after: Duration::from_secs(40) };
         assert_eq!(Record::admit(Some(claimed()), same, at(60)), wait);
-        assert_eq!(Record::admit(Some(claimed()), same, at(100)), Admission::Start(()));
+        assert_eq!(Record::admit(Some(claimed()), same, at(100)), IdempotencyCheck::Start(()));
     }
 
     #[test]
     fn a_lapsed_claim_is_not_free_for_another_payload() {
         let other = Fingerprint::of(&json!("second"));
-        assert_eq!(Record::admit(Some(claimed()), other, at(200)), Admission::Mismatch);
+        assert_eq!(Record::admit(Some(claimed()), other, at(200)), IdempotencyCheck::Mismatch);
     }
 }

@@ -8,7 +8,9 @@ use aws_sdk_dynamodb::types::{
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Acquire, FencingToken, IfHolder, Lease, LeaseTerms, LockError, LockName, Owner, RETENTION};
+use super::{
+    AcquireOutcome, FencingToken, IfHolder, Lease, LeaseSettings, LockError, LockName, Owner, RETENTION,
+};
 use crate::core::clock::SharedClock;
 use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::deadline::Deadline;
@@ -51,15 +53,15 @@ pub struct DynamoLocks {
     replicas: Replicas,
     table: String,
     /// Whether the locks are those of one region or of all.
-    scope: Scope,
+    scope: LockScope,
     region: String,
     clock: SharedClock,
-    terms: LeaseTerms,
+    terms: LeaseSettings,
 }
 
 /// Who competes for a lock.
 #[derive(Debug, Clone, Copy)]
-enum Scope {
+enum LockScope {
     /// The processes of one region, in its own table.
     OneRegion,
     /// Those of all regions, in the agreement table.
@@ -88,10 +90,10 @@ impl DynamoLocks {
         table: impl Into<String>,
         region: impl Into<String>,
         clock: SharedClock,
-        terms: LeaseTerms,
+        terms: LeaseSettings,
     ) -> Self {
         let (replicas, table, region) = (client.into(), table.into(), region.into());
-        Self { replicas, table, scope: Scope::OneRegion, region, clock, terms }
+        Self { replicas, table, scope: LockScope::OneRegion, region, clock, terms }
     }
 
     /// Locks in the agreement table, held from `region`: one holder among all regions. Transactions cannot carry their
@@ -100,10 +102,10 @@ impl DynamoLocks {
         agreement: Agreement,
         region: impl Into<String>,
         clock: SharedClock,
-        terms: LeaseTerms,
+        terms: LeaseSettings,
     ) -> Self {
         let Agreement { table, replicas } = agreement;
-        Self { replicas, table, scope: Scope::AllRegions, region: region.into(), clock, terms }
+        Self { replicas, table, scope: LockScope::AllRegions, region: region.into(), clock, terms }
     }
 
     /// Locks in the table that `LOCKS_TABLE` names, held from the region `AWS_REGION`.
@@ -111,7 +113,7 @@ impl DynamoLocks {
         client: Client,
         env: &Env,
         clock: SharedClock,
-        terms: LeaseTerms,
+        terms: LeaseSettings,
     ) -> Result<Self, ConfigError> {
         Ok(Self::new(client, tables::LOCKS.name(env)?, aws::region(env)?, clock, terms))
     }
@@ -134,14 +136,14 @@ impl DynamoLocks {
     /// What the table calls a lock's name.
     fn key(&self) -> &'static str {
         match self.scope {
-            Scope::OneRegion => tables::LOCKS.key.hash,
-            Scope::AllRegions => tables::AGREEMENT.key.hash,
+            LockScope::OneRegion => tables::LOCKS.key.hash,
+            LockScope::AllRegions => tables::AGREEMENT.key.hash,
         }
     }
 
     /// Whether the locks are those of all regions.
     pub(super) fn are_of_all_regions(&self) -> bool {
-        matches!(self.scope, Scope::AllRegions)
+        matches!(self.scope, LockScope::AllRegions)
     }
 
     fn target(&self, name: &LockName) -> String {
@@ -254,12 +256,12 @@ fn from_millis(ms: i64) -> Timestamp {
 
 impl DynamoLocks {
     /// The terms on which leases are given.
-    pub fn terms(&self) -> LeaseTerms {
+    pub fn terms(&self) -> LeaseSettings {
         self.terms
     }
 
     /// Asks for the lock. `owner` must be fresh.
-    pub async fn acquire(&self, name: &LockName, owner: &Owner) -> Result<Acquire, LockError> {
+    pub async fn acquire(&self, name: &LockName, owner: &Owner) -> Result<AcquireOutcome, LockError> {
         let take = |client: &Client, now| {
             self.update(client, name, owner, now)
                 .condition_expression(FREE_TO_TAKE)
@@ -281,17 +283,17 @@ impl DynamoLocks {
         };
         let row = row.ok_or_else(|| self.unreadable(name, "the answer brought no item along"))?;
         Ok(match row {
-            Row { completed_at: Some(At(at)), result, .. } => Acquire::Done { at, result },
+            Row { completed_at: Some(At(at)), result, .. } => AcquireOutcome::Done { at, result },
             // Ours by this very request, or by its first sending, whose answer was lost.
             Row { owner: holder, fence, lease_until_ms: Some(until), .. } if holder == *owner => {
                 let (fence, ends_at) = (FencingToken(fence), from_millis(until));
-                Acquire::Acquired(Lease { name: name.clone(), owner: holder, fence, ends_at })
+                AcquireOutcome::Acquired(Lease { name: name.clone(), owner: holder, fence, ends_at })
             }
             Row { owner: by, lease_until_ms: Some(until), .. } => {
-                Acquire::Held { by, until: from_millis(until) }
+                AcquireOutcome::Held { by, until: from_millis(until) }
             }
             // Free, and refused to the owner that gave it back.
-            Row { owner: by, .. } => Acquire::Held { by, until: sent_at },
+            Row { owner: by, .. } => AcquireOutcome::Held { by, until: sent_at },
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! **Promise.** Of all attempts at one name, at most one at a time is the holder; a name is completed at most once;
 //! a holder that crashed is replaced when its lease has run out; a holder that was paused and wakes up after its
-//! replacement changes nothing. The clocks of two regions may differ by [`LeaseTerms::clock_skew`].
+//! replacement changes nothing. The clocks of two regions may differ by [`LeaseSettings::clock_skew`].
 //!
 //! **The item.** One per [`LockName`], in one of three states:
 //!
@@ -21,7 +21,7 @@
 //!    clock skew. It sets the owner and adds one to the fence. A refusal brings the item along, so there is no second
 //!    read. The lease counts from the instant *before* the request was sent.
 //! 2. An [`Owner`] takes a lock at most once. When the answer to an acquire is lost and the SDK sends it again, the
-//!    update is refused by its own effect, and the item that comes along names the asker: [`Acquire::Acquired`].
+//!    update is refused by its own effect, and the item that comes along names the asker: [`AcquireOutcome::Acquired`].
 //! 3. *Renew*, *release* and *complete* are conditional on owner, fence and the lock being held. Repeated after a lost
 //!    answer, they find their own effect and say [`IfHolder::Done`] again. A renewal never shortens a lease.
 //! 4. A write that the lock protects carries the same condition in its transaction ([`DynamoLocks::guard`]). A target
@@ -67,7 +67,7 @@ pub const RETENTION: Duration = Duration::from_hours(30 * 24);
 
 /// How leases are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeaseTerms {
+pub struct LeaseSettings {
     /// How long a lease lasts without renewal.
     pub lease: Duration,
     /// How far two clocks may be apart. A lease is taken over only when it ended longer ago than this.
@@ -76,7 +76,7 @@ pub struct LeaseTerms {
     pub margin: Duration,
 }
 
-impl LeaseTerms {
+impl LeaseSettings {
     /// The terms of scheduled jobs. Lease and skew together are shorter than the minute after which Lambda retries a
     /// failed event, so the retry of a crashed run finds its lease expired. The skew is a hundred times what the
     /// Amazon Time Sync Service keeps. The margin holds several calls to DynamoDB.
@@ -113,9 +113,7 @@ impl fmt::Display for FencingToken {
 /// The right to act under a lock until an instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The lock.
     pub name: LockName,
-    /// The holder.
     pub owner: Owner,
     /// Larger than that of every holder before.
     pub fence: FencingToken,
@@ -125,19 +123,16 @@ pub struct Lease {
 
 /// Outcome of asking for a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Acquire {
+pub enum AcquireOutcome {
     /// The asker holds it.
     Acquired(Lease),
-    /// Somebody else does.
     Held {
-        /// The holder.
         by: Owner,
         /// The end of its lease, if it does not renew.
         until: Timestamp,
     },
     /// It was completed, for good.
     Done {
-        /// When.
         at: Timestamp,
         /// What the holder left on completion.
         result: Option<String>,
@@ -159,16 +154,11 @@ pub enum LockError {
     /// The store did not answer.
     #[error("the lock {name} could not be reached")]
     Store {
-        /// The lock.
         name: LockName,
-        /// The cause.
         #[source]
         source: DynamoError,
     },
     /// Other writes to the item were in progress each time.
     #[error("the lock {name} was busy at every try")]
-    Busy {
-        /// The lock.
-        name: LockName,
-    },
+    Busy { name: LockName },
 }

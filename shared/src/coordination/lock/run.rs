@@ -5,7 +5,7 @@
 //!    lease run out (taken over). So one delivery is enough to finish a slot whose holder crashed. Who only wants to know
 //!    whether the holder lives asks until that shows ([`SlotRunner::patience`]).
 //! 2. Run the work and the heartbeat side by side in one task. The work is dropped when the lease is lost, and
-//!    [`LeaseTerms::margin`] before the lease or the invocation ends, whichever comes first.
+//!    [`LeaseSettings::margin`] before the lease or the invocation ends, whichever comes first.
 //! 3. Finished: complete, and leave the work's result with the slot, for deliveries that come later. Failed or cut off:
 //!    release, so that the next delivery need not wait for the lease to run out.
 //!
@@ -18,7 +18,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Acquire, DynamoLocks, IfHolder, Lease, LeaseTerms, LockError, Owner, Task};
+use super::{AcquireOutcome, DynamoLocks, IfHolder, Lease, LeaseSettings, LockError, Owner, Task};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::ids::SharedIds;
@@ -35,14 +35,12 @@ pub enum SlotRun<T, E> {
     Completed(T),
     /// An earlier run did.
     AlreadyDone {
-        /// When it completed.
         at: Timestamp,
         /// Its result, as JSON text.
         result: Option<String>,
     },
     /// Another run was at it for as long as there was time to wait.
     HeldElsewhere {
-        /// Its owner.
         by: Owner,
         /// The end of its lease, if it does not renew.
         until: Timestamp,
@@ -121,9 +119,9 @@ impl SlotRunner {
         let (acquired, is_alive) = self.acquire(task, deadline).await?;
         let run = match acquired {
             // On the heap: the work is whatever a job does.
-            Acquire::Acquired(lease) => Box::pin(self.run_held(lease, deadline, work)).await?,
-            Acquire::Held { by, until } => SlotRun::HeldElsewhere { by, until, is_alive },
-            Acquire::Done { at, result } => SlotRun::AlreadyDone { at, result },
+            AcquireOutcome::Acquired(lease) => Box::pin(self.run_held(lease, deadline, work)).await?,
+            AcquireOutcome::Held { by, until } => SlotRun::HeldElsewhere { by, until, is_alive },
+            AcquireOutcome::Done { at, result } => SlotRun::AlreadyDone { at, result },
         };
         count_case(Metric::LockOutcomes, run.case(), 1);
         // Of all regions one runs the job. The others report what they found, or their alarms would miss it.
@@ -135,13 +133,13 @@ impl SlotRunner {
     }
 
     /// Asks until the lock is ours or done, or time is up. Also tells whether a holder was seen to live.
-    async fn acquire(&self, task: &Task, deadline: Deadline) -> Result<(Acquire, bool), LockError> {
+    async fn acquire(&self, task: &Task, deadline: Deadline) -> Result<(AcquireOutcome, bool), LockError> {
         let in_time = deadline.earlier_by(self.locks.terms().margin);
         let ask_until = self.patience.map_or(in_time, |patience| in_time.min(Deadline::after(patience)));
         let mut first_seen = None;
         loop {
             let outcome = self.locks.acquire(task.lock_name(), &self.ids.next()).await?;
-            let Acquire::Held { by, until } = &outcome else { return Ok((outcome, false)) };
+            let AcquireOutcome::Held { by, until } = &outcome else { return Ok((outcome, false)) };
             let seen = (by.clone(), *until);
             let is_alive = *first_seen.get_or_insert_with(|| seen.clone()) != seen;
             let knows_enough = is_alive && self.patience.is_some();
@@ -173,11 +171,11 @@ impl SlotRunner {
         match ended {
             Ok(Ok(value)) => self.complete(&lease, value).await,
             Ok(Err(error)) => {
-                self.give_back(&lease).await;
+                self.release(&lease).await;
                 Ok(SlotRun::Failed(error))
             }
             Err(Stopped::OutOfTime) => {
-                self.give_back(&lease).await;
+                self.release(&lease).await;
                 Ok(SlotRun::CutOff)
             }
             Err(Stopped::TakenOver) => Ok(SlotRun::TakenOver),
@@ -186,7 +184,7 @@ impl SlotRunner {
 
     /// Renews the lease until it is lost or time is up.
     async fn keep_alive(&self, mut lease: Lease, deadline: Deadline) -> Stopped {
-        let LeaseTerms { margin, .. } = self.locks.terms();
+        let LeaseSettings { margin, .. } = self.locks.terms();
         let heartbeat = self.locks.terms().heartbeat();
         loop {
             let stop_at = deadline.min(self.end_of(&lease)).earlier_by(margin);
@@ -224,7 +222,7 @@ impl SlotRunner {
         }
     }
 
-    async fn give_back(&self, lease: &Lease) {
+    async fn release(&self, lease: &Lease) {
         match self.locks.release(lease).await {
             Ok(IfHolder::Done(())) => tracing::info!(lock = %lease.name, "lock given back"),
             Ok(IfHolder::Lost) => tracing::info!(lock = %lease.name, "lock had been taken over"),

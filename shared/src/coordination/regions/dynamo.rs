@@ -12,13 +12,15 @@ use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Due, EvacuatedBy, Evacuation, Heartbeat, LOST_AFTER, RegionState, RegionsError, Watched, due};
+use super::{
+    EvacuatedBy, Evacuation, Heartbeat, LOST_AFTER, RegionState, RegionsError, WatchAction, WatchReport, due,
+};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::platform::aws;
 use crate::platform::dynamo::{
-    Agreement, AttributeValue, Change, DynamoError, Item, RowKey, Write, WriteOutcome, number, read_rows,
+    Agreement, AttributeValue, DynamoError, Item, RowKey, RowUpdate, Write, WriteOutcome, number, read_rows,
     text,
 };
 use crate::platform::tables;
@@ -27,31 +29,31 @@ use crate::platform::tables;
 const REGION: &str = "region#";
 
 /// One more heartbeat, soon enough after the last one.
-const GO_ON: Change =
-    Change { update: "SET heartbeatMs = :now", condition: Some("heartbeatMs >= :gap"), names: &[] };
+const GO_ON: RowUpdate =
+    RowUpdate { update: "SET heartbeatMs = :now", condition: Some("heartbeatMs >= :gap"), names: &[] };
 
 /// The first heartbeat, or the first after a gap.
-const BEGIN: Change =
-    Change { update: "SET heartbeatMs = :now, heartbeatSinceMs = :now", condition: None, names: &[] };
+const BEGIN: RowUpdate =
+    RowUpdate { update: "SET heartbeatMs = :now, heartbeatSinceMs = :now", condition: None, names: &[] };
 
 /// As it was seen: nobody has evacuated or readmitted the region since.
 const IS_AS_SEEN: &str = "attribute_not_exists(fence) OR fence = :seen";
 
 /// An evacuation by an operator.
-const EVACUATE: Change = Change {
+const EVACUATE: RowUpdate = RowUpdate {
     update: "SET evacuatedMs = :now, evacuatedBy = :by, successor = :successor, fence = :next",
     condition: Some(IS_AS_SEEN),
     names: &[],
 };
 
 /// An evacuation by the watch: there has been no heartbeat since.
-const EVACUATE_LOST: Change = Change {
+const EVACUATE_LOST: RowUpdate = RowUpdate {
     condition: Some("heartbeatMs = :heartbeat AND (attribute_not_exists(fence) OR fence = :seen)"),
     ..EVACUATE
 };
 
 /// A readmission.
-const READMIT: Change = Change {
+const READMIT: RowUpdate = RowUpdate {
     update: "SET fence = :next REMOVE evacuatedMs, evacuatedBy, successor",
     condition: Some(IS_AS_SEEN),
     names: &[],
@@ -104,14 +106,18 @@ impl Regions {
     }
 
     /// Records a heartbeat, and evacuates and readmits what is due.
-    pub async fn watch(&self, deadline: Deadline) -> Result<Watched, RegionsError> {
+    pub async fn watch(&self, deadline: Deadline) -> Result<WatchReport, RegionsError> {
         self.record_heartbeat().await?;
         let states = self.all(deadline).await?;
         let (mut evacuated, mut readmitted) = (Vec::new(), Vec::new());
         for step in due(&self.own, &states, self.clock.now()) {
             let (region, changed, list) = match step {
-                Due::Evacuate(state) => (&state.region, self.evacuate_lost(state).await, &mut evacuated),
-                Due::Readmit(state) => (&state.region, self.readmit_seen(state).await, &mut readmitted),
+                WatchAction::Evacuate(state) => {
+                    (&state.region, self.evacuate_lost(state).await, &mut evacuated)
+                }
+                WatchAction::Readmit(state) => {
+                    (&state.region, self.readmit_seen(state).await, &mut readmitted)
+                }
             };
             match changed {
                 Ok(_) => {
@@ -125,7 +131,7 @@ impl Regions {
         }
         let before = states.iter().filter(|state| state.evacuation.is_some()).count();
         let number_evacuated = before + evacuated.len() - readmitted.len();
-        Ok(Watched { evacuated, readmitted, number_evacuated })
+        Ok(WatchReport { evacuated, readmitted, number_evacuated })
     }
 
     /// All regions, this one first. Consistent.
@@ -182,7 +188,7 @@ impl Regions {
         let chosen = match successor {
             Some(name) => {
                 state_of(&states, name)?;
-                let unfit = || RegionsError::UnfitSuccessor(name.to_owned());
+                let unfit = || RegionsError::InvalidSuccessor(name.to_owned());
                 others.find(|other| other.region == name).ok_or_else(unfit)?
             }
             None => others.next().ok_or(RegionsError::LastOne)?,
@@ -224,7 +230,7 @@ impl Regions {
     async fn change<const N: usize>(
         &self,
         state: &RegionState,
-        change: &Change,
+        change: &RowUpdate,
         values: [(&'static str, AttributeValue); N],
         evacuation: Option<Evacuation>,
     ) -> Result<RegionState, RegionsError> {
@@ -238,7 +244,7 @@ impl Regions {
     async fn update<const N: usize>(
         &self,
         region: &str,
-        change: &Change,
+        change: &RowUpdate,
         values: [(&'static str, AttributeValue); N],
     ) -> Result<bool, DynamoError> {
         let target = format!("{REGION}{region}");

@@ -58,7 +58,6 @@ pub struct RegionState {
 /// A sign that a region can do its work: its scheduler, its functions, and the way to the agreement table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Heartbeat {
-    /// When.
     #[serde(with = "as_rfc3339")]
     pub at: Timestamp,
     /// Since when there has been no gap of [`LOST_AFTER`].
@@ -70,7 +69,6 @@ pub struct Heartbeat {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Evacuation {
-    /// Since when.
     #[serde(with = "as_rfc3339")]
     pub at: Timestamp,
     /// Who has evacuated it.
@@ -91,7 +89,7 @@ pub enum EvacuatedBy {
 
 /// What the watch of a region has to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due<'a> {
+pub enum WatchAction<'a> {
     /// The region is lost.
     Evacuate(&'a RegionState),
     /// The region is back.
@@ -100,7 +98,7 @@ pub enum Due<'a> {
 
 /// What a watch did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watched {
+pub struct WatchReport {
     /// The regions that it evacuated.
     pub evacuated: Vec<String>,
     /// The regions that it readmitted.
@@ -112,12 +110,11 @@ pub struct Watched {
 /// Why a region was not evacuated or readmitted.
 #[derive(Debug, thiserror::Error)]
 pub enum RegionsError {
-    /// No such region.
     #[error("{0} is no region of this deployment")]
     Unknown(String),
     /// A successor that cannot be one.
     #[error("{0} cannot be the successor: it is the region itself, or it is evacuated")]
-    UnfitSuccessor(String),
+    InvalidSuccessor(String),
     /// Nobody would be left.
     #[error("every other region is evacuated; readmit one of them first")]
     LastOne,
@@ -133,7 +130,7 @@ pub enum RegionsError {
 ///
 /// It evacuates regions only if `own` serves and has had heartbeats for [`LOST_AFTER`] without a gap. So the region that
 /// evacuates remains, and when the agreement table was away and nobody had a heartbeat, everybody has had one by then.
-pub fn due<'a>(own: &str, regions: &'a [RegionState], now: Timestamp) -> Vec<Due<'a>> {
+pub fn due<'a>(own: &str, regions: &'a [RegionState], now: Timestamp) -> Vec<WatchAction<'a>> {
     let Some(watching) = regions.iter().find(|state| state.region == own) else { return Vec::new() };
     let is_steady =
         |beat: Heartbeat| is_past(beat.since, LOST_AFTER, now) && !is_past(beat.at, LOST_AFTER, now);
@@ -142,10 +139,10 @@ pub fn due<'a>(own: &str, regions: &'a [RegionState], now: Timestamp) -> Vec<Due
         let heartbeat = state.heartbeat?;
         let is_lost = is_past(heartbeat.at, LOST_AFTER, now);
         match &state.evacuation {
-            None => (is_lost && may_evacuate).then_some(Due::Evacuate(state)),
+            None => (is_lost && may_evacuate).then_some(WatchAction::Evacuate(state)),
             Some(evacuation) => {
                 let is_back = !is_lost && is_past(heartbeat.since, RETURNED_AFTER, now);
-                (is_back && evacuation.by == EvacuatedBy::Watch).then_some(Due::Readmit(state))
+                (is_back && evacuation.by == EvacuatedBy::Watch).then_some(WatchAction::Readmit(state))
             }
         }
     });

@@ -28,7 +28,11 @@ fn a_region_without_heartbeats_for_three_minutes_is_evacuated() {
     for (minutes, is_lost) in [(2, false), (3, true), (600, true)] {
         let regions = [region("tokyo", 60, 0), region("taiwan", 900, minutes)];
         let found = due("tokyo", &regions, now());
-        assert_eq!(found, if is_lost { vec![Due::Evacuate(&regions[1])] } else { Vec::new() }, "{minutes}");
+        assert_eq!(
+            found,
+            if is_lost { vec![WatchAction::Evacuate(&regions[1])] } else { Vec::new() },
+            "{minutes}"
+        );
     }
 }
 
@@ -52,7 +56,11 @@ fn the_watch_readmits_what_it_evacuated_after_ten_minutes_of_heartbeats_and_neve
     for (minutes, is_back) in [(9, false), (10, true)] {
         let regions = [region("tokyo", 60, 0), evacuated(region("taiwan", minutes, 0), EvacuatedBy::Watch)];
         let found = due("tokyo", &regions, now());
-        assert_eq!(found, if is_back { vec![Due::Readmit(&regions[1])] } else { Vec::new() }, "{minutes}");
+        assert_eq!(
+            found,
+            if is_back { vec![WatchAction::Readmit(&regions[1])] } else { Vec::new() },
+            "{minutes}"
+        );
     }
     let by_hand = evacuated(region("taiwan", 60, 0), EvacuatedBy::Operator);
     assert_eq!(due("tokyo", &[region("tokyo", 60, 0), by_hand], now()), []);
@@ -78,8 +86,8 @@ proptest! {
     #[test]
     fn whatever_the_watches_of_all_regions_do_at_once_a_region_that_serves_remains(regions in regions()) {
         let serves = |state: &RegionState| state.evacuation.is_none();
-        let found: Vec<Due<'_>> = NAMES.iter().flat_map(|own| due(own, &regions, now())).collect();
-        let is_evacuated = |state: &RegionState| found.contains(&Due::Evacuate(state));
+        let found: Vec<WatchAction<'_>> = NAMES.iter().flat_map(|own| due(own, &regions, now())).collect();
+        let is_evacuated = |state: &RegionState| found.contains(&WatchAction::Evacuate(state));
         let remains = regions.iter().any(|state| serves(state) && !is_evacuated(state));
         prop_assert!(remains || !regions.iter().any(serves) || !regions.iter().any(is_evacuated));
     }
@@ -88,7 +96,7 @@ proptest! {
     fn a_region_with_a_heartbeat_of_a_moment_ago_is_never_evacuated(regions in regions()) {
         for own in NAMES {
             for step in due(own, &regions, now()) {
-                if let Due::Evacuate(state) = step {
+                if let WatchAction::Evacuate(state) = step {
                     prop_assert!(state.heartbeat.unwrap().at <= ago(3));
                     prop_assert!(state.region != own);
                 }

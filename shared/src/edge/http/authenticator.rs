@@ -22,7 +22,7 @@ pub(super) const AUTHORIZATION: &str = "authorization";
 /// may change something and has nothing but a cookie must state an allowed `Origin` as well: browsers state it truthfully
 /// with everything but plain navigation (RFC 6454, Fetch), and `SameSite=Lax` is not the only line of defence.
 ///
-/// A credential is a claim until its session was checked: [`Incoming`](super::Incoming) has the ways to a checked caller.
+/// A credential is a claim until its session was checked: [`HttpRequest`](super::HttpRequest) has the ways to a checked caller.
 /// Only where several cookies are of the form are their sessions read here, to find the one whose session is live.
 #[derive(Debug, Clone)]
 pub struct Authenticator {

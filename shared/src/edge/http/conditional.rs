@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Incoming;
+use super::HttpRequest;
 use crate::core::precondition::{Current, EntityTag, Evaluation, Preconditions};
 use crate::core::problem::Problem;
 use crate::core::reply::Reply;
@@ -15,7 +15,6 @@ use crate::core::reply::Reply;
 pub enum Caching {
     /// Anybody may keep it (RFC 9111, section 5.2.2.9).
     Public {
-        /// As new.
         max_age: Duration,
         /// After that, while a cache asks for a newer one (RFC 5861, section 3).
         stale_while_revalidate: Duration,
@@ -38,14 +37,14 @@ impl Caching {
 }
 
 /// The answer to a read: `reply`, 304 without its body, or 412.
-pub fn read(request: &Incoming, caching: Caching, reply: Reply) -> Result<Reply, Problem> {
+pub fn read(request: &HttpRequest, caching: Caching, reply: Reply) -> Result<Reply, Problem> {
     let tag = EntityTag::of_content(reply.content().unwrap_or_default().as_bytes());
     let reply = reply.header("etag", tag.to_string()).header("cache-control", caching.header());
     answer(&request.preconditions()?, Current { tag, exists: true }, reply)
 }
 
 /// The answer to a read of what is the caller's own and has a version, with which `reply` is tagged.
-pub fn read_version(request: &Incoming, current: Current, reply: Reply) -> Result<Reply, Problem> {
+pub fn read_version(request: &HttpRequest, current: Current, reply: Reply) -> Result<Reply, Problem> {
     answer(&request.preconditions()?, current, reply.header("cache-control", Caching::Private.header()))
 }
 
@@ -69,12 +68,12 @@ mod tests {
     const PUBLIC: Caching =
         Caching::Public { max_age: Duration::from_secs(5), stale_while_revalidate: Duration::from_secs(30) };
 
-    fn request(header: Option<(&'static str, &str)>) -> Incoming {
+    fn request(header: Option<(&'static str, &str)>) -> HttpRequest {
         let mut request = Request::default();
         if let Some((name, value)) = header {
             request.headers_mut().insert(name, value.parse().unwrap());
         }
-        Incoming::new(request, Deadline::after(Duration::ZERO))
+        HttpRequest::new(request, Deadline::after(Duration::ZERO))
     }
 
     fn tea(header: Option<(&'static str, &str)>) -> Result<Reply, Problem> {

@@ -25,7 +25,6 @@ pub(super) fn keep_readable(event: &mut LambdaRequest) {
 /// The session cookies of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SessionCookies {
-    /// There is none.
     Absent,
     /// These are of the form, [`MAX_SESSION_COOKIES`] at most, each once; perhaps none of those that came is.
     Present(Vec<SessionCookie>),

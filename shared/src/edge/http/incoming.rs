@@ -27,13 +27,13 @@ pub const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// One request to an HTTP function.
 #[derive(Debug)]
-pub struct Incoming {
+pub struct HttpRequest {
     request: Request,
     route: String,
     deadline: Deadline,
 }
 
-impl Incoming {
+impl HttpRequest {
     /// Wraps the request that `lambda_http` made of the event. It must be answered by `deadline`.
     pub fn new(request: Request, deadline: Deadline) -> Self {
         let route = match request.request_context_ref() {
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn the_source_address_is_the_gateways_and_not_the_headers() {
         assert_eq!(request("{}", "k").source_address(), Some("192.0.2.1".parse().unwrap()));
-        assert_eq!(Incoming::new(Request::default(), soon()).source_address(), None);
+        assert_eq!(HttpRequest::new(Request::default(), soon()).source_address(), None);
     }
 
     fn soon() -> Deadline {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     /// A request with this body and key, which has 50 ms left.
-    fn request(body: &str, key: &str) -> Incoming {
+    fn request(body: &str, key: &str) -> HttpRequest {
         let event = json!({
             "version": "2.0", "routeKey": "POST /sessions", "rawPath": "/sessions", "rawQueryString": "",
             "headers": {"content-type": "application/json", "x-forwarded-for": "198.51.100.9", HEADER: key},
@@ -280,7 +280,7 @@ mod tests {
             },
             "body": body, "isBase64Encoded": false,
         });
-        Incoming::new(lambda_http::request::from_str(&event.to_string()).unwrap(), soon())
+        HttpRequest::new(lambda_http::request::from_str(&event.to_string()).unwrap(), soon())
     }
 
     #[test]

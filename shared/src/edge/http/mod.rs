@@ -1,6 +1,6 @@
 //! The HTTP edge: API Gateway events in, [`Reply`]s out.
 //!
-//! [`serve`] runs a handler for every event of an HTTP API (payload format 2.0). The handler gets an [`Incoming`]
+//! [`serve`] runs a handler for every event of an HTTP API (payload format 2.0). The handler gets an [`HttpRequest`]
 //! request, whose accessors parse and verify or refuse with a [`Problem`], and returns a reply or a problem. Whatever
 //! it does, the client gets JSON, and a problem is logged once, here, with its stable `error_type`.
 
@@ -27,7 +27,7 @@ mod trusted_proxy;
 
 pub use authenticator::Authenticator;
 pub use conditional::{Caching, read, read_version};
-pub use incoming::{Incoming, MAX_BODY_BYTES, invalid};
+pub use incoming::{HttpRequest, MAX_BODY_BYTES, invalid};
 pub use trusted_proxy::TrustedProxy;
 
 /// Serves HTTP API events with `handler` until Lambda stops the process. `app` is what the handler works with: its
@@ -35,7 +35,7 @@ pub use trusted_proxy::TrustedProxy;
 pub async fn serve<A, H, F>(function: &'static str, app: A, handler: H) -> Result<(), BootError>
 where
     A: Send + Sync + 'static,
-    H: Fn(Arc<A>, Incoming) -> F + Send + Sync + 'static,
+    H: Fn(Arc<A>, HttpRequest) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Reply, Problem>> + Send + 'static,
 {
     let handler = Arc::new(handler);
@@ -44,7 +44,7 @@ where
         async move {
             cookies::keep_readable(&mut event.payload);
             let mut adapter = Adapter::from(service_fn(move |request: Request| {
-                let incoming = Incoming::new(request, deadline);
+                let incoming = HttpRequest::new(request, deadline);
                 let (route, challenge) = (incoming.route().to_owned(), incoming.challenge());
                 let work = handler(Arc::clone(&app), incoming);
                 async move { answer(&route, challenge, work.await) }
@@ -82,7 +82,7 @@ fn answer(
 }
 
 /// A route that the template sends here and the handler does not know.
-pub fn no_such_route(incoming: &Incoming) -> Problem {
+pub fn no_such_route(incoming: &HttpRequest) -> Problem {
     Problem::new(ProblemType::NotFound, format!("there is no {}", incoming.route()))
 }
 
@@ -135,7 +135,7 @@ mod tests {
             }
             let refused = answer(
                 "GET /",
-                Incoming::new(request, Deadline::after(Duration::ZERO)).challenge(),
+                HttpRequest::new(request, Deadline::after(Duration::ZERO)).challenge(),
                 Err(Problem::new(kind, "")),
             );
             assert_eq!(header(&refused.unwrap(), "www-authenticate").as_deref(), challenge, "{kind:?}");

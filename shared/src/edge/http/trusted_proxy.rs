@@ -20,7 +20,7 @@ use std::str::FromStr;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::Incoming;
+use super::HttpRequest;
 use crate::core::env::{ConfigError, Env};
 use crate::core::problem::{Problem, ProblemType};
 use crate::core::redacted::Redacted;
@@ -87,7 +87,7 @@ impl TrustedProxy {
     }
 
     /// The client's address, if that is known. 403 for a request that came around the proxy and must not.
-    pub fn client_address(&self, request: &Incoming) -> Result<Option<IpAddr>, Problem> {
+    pub fn client_address(&self, request: &HttpRequest) -> Result<Option<IpAddr>, Problem> {
         let connection = request.source_address();
         if self.secrets.is_empty() {
             return Ok(connection);
@@ -132,7 +132,7 @@ mod tests {
     const NEXT: &str = "fedcba9876543210fedcba9876543210";
     const EDGE: &str = "192.0.2.1";
 
-    fn request(headers: &[(&str, &str)]) -> Incoming {
+    fn request(headers: &[(&str, &str)]) -> HttpRequest {
         let headers: serde_json::Map<_, _> =
             headers.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         let event = json!({
@@ -145,7 +145,7 @@ mod tests {
             "isBase64Encoded": false,
         });
         let request = lambda_http::request::from_str(&event.to_string()).unwrap();
-        Incoming::new(request, Deadline::after(Duration::ZERO))
+        HttpRequest::new(request, Deadline::after(Duration::ZERO))
     }
 
     fn proxy(secret: &str, direct: &str) -> TrustedProxy {

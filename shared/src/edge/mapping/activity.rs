@@ -2,25 +2,25 @@
 
 use super::TRY_AGAIN;
 use crate::commerce::activity::writer::DrainError;
-use crate::commerce::activity::{UnfitDays, UnfitEvents};
+use crate::commerce::activity::{InvalidDays, InvalidEvents};
 use crate::core::problem::{Problem, ProblemType};
 use crate::platform::buffer::BufferError;
 use crate::platform::telemetry::chain;
 
 /// 400, or 422 for the time of an event.
-impl From<UnfitEvents> for Problem {
-    fn from(unfit: UnfitEvents) -> Self {
+impl From<InvalidEvents> for Problem {
+    fn from(unfit: InvalidEvents) -> Self {
         let kind = match unfit {
-            UnfitEvents::Number(_) | UnfitEvents::Form { .. } => ProblemType::InvalidRequest,
-            UnfitEvents::Time { .. } => ProblemType::Unprocessable,
+            InvalidEvents::Number(_) | InvalidEvents::Form { .. } => ProblemType::InvalidRequest,
+            InvalidEvents::Time { .. } => ProblemType::Unprocessable,
         };
         Self::new(kind, unfit.to_string())
     }
 }
 
 /// 400.
-impl From<UnfitDays> for Problem {
-    fn from(unfit: UnfitDays) -> Self {
+impl From<InvalidDays> for Problem {
+    fn from(unfit: InvalidDays) -> Self {
         Self::new(ProblemType::InvalidRequest, unfit.to_string())
     }
 }
@@ -29,7 +29,7 @@ impl From<UnfitDays> for Problem {
 impl From<BufferError> for Problem {
     fn from(error: BufferError) -> Self {
         let problem = match error {
-            BufferError::Unfit(_) | BufferError::Unreadable(_) | BufferError::Foreign => {
+            BufferError::Invalid(_) | BufferError::Unreadable(_) | BufferError::Foreign => {
                 Self::new(ProblemType::Internal, "the events could not be accepted")
             }
             _ => {

@@ -3,7 +3,7 @@
 use super::{TRY_AGAIN, soon};
 use crate::commerce::carts::CartError;
 use crate::commerce::catalog::{CatalogError, StockRefusal};
-use crate::commerce::orders::{OrderQueryError, Refusal, TooManyUnpaid};
+use crate::commerce::orders::{OrderQueryError, OrderRefusal, TooManyUnpaid};
 use crate::commerce::payments::PaymentRefusal;
 use crate::coordination::idempotency::{KeyError, KeyedRequestError};
 use crate::core::ids::ProductId;
@@ -49,22 +49,22 @@ where
 }
 
 /// 404, 409, 422.
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
+impl From<OrderRefusal> for Problem {
+    fn from(refusal: OrderRefusal) -> Self {
         let detail = refusal.to_string();
         match refusal {
-            Refusal::NotFound(_) => Self::new(ProblemType::NotFound, detail),
-            Refusal::UnknownProducts(products) => {
+            OrderRefusal::NotFound(_) => Self::new(ProblemType::NotFound, detail),
+            OrderRefusal::UnknownProducts(products) => {
                 Self::new(ProblemType::Unprocessable, detail).with("productIds", texts(&products))
             }
-            Refusal::NoTotal(_) | Refusal::EmptyCart | Refusal::UnfitCart(_) => {
+            OrderRefusal::NoTotal(_) | OrderRefusal::EmptyCart | OrderRefusal::InvalidCart(_) => {
                 Self::new(ProblemType::Unprocessable, detail)
             }
-            Refusal::OutOfStock(products) => {
+            OrderRefusal::OutOfStock(products) => {
                 Self::new(ProblemType::OutOfStock, detail).with("productIds", texts(&products))
             }
-            Refusal::TooManyUnpaid(too_many) => too_many.into(),
-            Refusal::State(status) => {
+            OrderRefusal::TooManyUnpaid(too_many) => too_many.into(),
+            OrderRefusal::State(status) => {
                 Self::new(ProblemType::OrderStateConflict, detail).with("orderStatus", status.as_str())
             }
         }

@@ -59,7 +59,7 @@ impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
         let (detail, causes) = (error.to_string(), chain(&error));
         match error {
-            UploadError::Unfit(_) => Self::new(ProblemType::Unprocessable, detail),
+            UploadError::Invalid(_) => Self::new(ProblemType::Unprocessable, detail),
             UploadError::QuotaExceeded { used, quota_bytes } => {
                 let problem =
                     Self::new(ProblemType::UploadQuotaExceeded, detail).with("quotaBytes", quota_bytes);
@@ -70,7 +70,7 @@ impl From<UploadError> for Problem {
             }
             UploadError::NotFound(_) => Self::new(ProblemType::NotFound, detail),
             UploadError::Incomplete => Self::new(ProblemType::UploadIncomplete, detail),
-            UploadError::UnfitParts(_) => Self::new(ProblemType::UploadMismatch, detail),
+            UploadError::InvalidParts(_) => Self::new(ProblemType::UploadMismatch, detail),
             UploadError::Rejected(rejection) => {
                 Self::new(ProblemType::UploadMismatch, detail).with("rejection", rejection.as_str())
             }

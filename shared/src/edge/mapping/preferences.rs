@@ -3,7 +3,7 @@
 use super::{TRY_AGAIN, internal};
 use crate::core::precondition::EntityTag;
 use crate::core::problem::{Problem, ProblemType};
-use crate::identity::sessions::{PayloadError, PreferencesError, PreferencesRefused};
+use crate::identity::sessions::{InvalidPreferences, PayloadError, PreferencesError};
 use crate::platform::telemetry::chain;
 
 /// 401 for a payload that was tampered with, 500 for one that cannot be read or written for a reason of ours.
@@ -22,11 +22,11 @@ impl From<PayloadError> for Problem {
 }
 
 /// 413, 422.
-impl From<PreferencesRefused> for Problem {
-    fn from(refused: PreferencesRefused) -> Self {
+impl From<InvalidPreferences> for Problem {
+    fn from(refused: InvalidPreferences) -> Self {
         let kind = match refused {
-            PreferencesRefused::PatchTooLarge(_) => ProblemType::BodyTooLarge,
-            PreferencesRefused::PatchTooDeep | PreferencesRefused::TooLarge(_) => ProblemType::Unprocessable,
+            InvalidPreferences::PatchTooLarge(_) => ProblemType::BodyTooLarge,
+            InvalidPreferences::PatchTooDeep | InvalidPreferences::TooLarge(_) => ProblemType::Unprocessable,
         };
         Self::new(kind, refused.to_string())
     }

@@ -11,11 +11,9 @@ use crate::sockets::delivery::{InvalidMessageType, MessageType, Recipient, SendR
 /// A frame from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientFrame {
-    /// Send a message.
     Send(SendRequest),
     /// Read what no socket took, from the cursor of an earlier answer on.
     Inbox {
-        /// The cursor.
         after: Option<String>,
     },
     /// Say that the connection is in use, and see whether it still stands.

@@ -10,13 +10,13 @@ use crate::edge::header;
 use crate::sockets::connections::ConnectionKey;
 
 /// An event of one connection. No `Debug`: its headers hold the token.
-pub struct Incoming {
+pub struct SocketEvent {
     event: ApiGatewayWebsocketProxyRequest,
     connection: ConnectionKey,
     deadline: Deadline,
 }
 
-impl Incoming {
+impl SocketEvent {
     /// Reads API Gateway's event.
     pub(super) fn read(event: Value, deadline: Deadline) -> Result<Self, Problem> {
         let unreadable = |reason: String| {
@@ -90,8 +90,8 @@ mod tests {
     use serde_json::json;
     use std::time::Duration;
 
-    fn read(event: Value) -> Result<Incoming, Problem> {
-        Incoming::read(event, Deadline::after(Duration::from_secs(1)))
+    fn read(event: Value) -> Result<SocketEvent, Problem> {
+        SocketEvent::read(event, Deadline::after(Duration::from_secs(1)))
     }
 
     fn event() -> Value {

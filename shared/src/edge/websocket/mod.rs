@@ -28,13 +28,13 @@ mod incoming;
 
 pub use client_frame::{ClientFrame, InvalidFrame};
 pub use handshake::{Credentials, HandshakeError, SUBPROTOCOL};
-pub use incoming::Incoming;
+pub use incoming::SocketEvent;
 
 /// Serves `$connect` and `$disconnect` with `handler` until Lambda stops the process.
 pub async fn serve_lifecycle<A, H, F>(function: &'static str, app: A, handler: H) -> Result<(), BootError>
 where
     A: Send + Sync + 'static,
-    H: Fn(Arc<A>, Incoming) -> F + Send + Sync + 'static,
+    H: Fn(Arc<A>, SocketEvent) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Reply, Problem>> + Send + 'static,
 {
     let handler = Arc::new(handler);
@@ -63,7 +63,7 @@ pub async fn serve_messages<A, M, MF, C, CF, E>(
 ) -> Result<(), BootError>
 where
     A: Send + Sync + 'static,
-    M: Fn(Arc<A>, Incoming) -> MF + Send + Sync + 'static,
+    M: Fn(Arc<A>, SocketEvent) -> MF + Send + Sync + 'static,
     MF: Future<Output = Result<String, Problem>> + Send + 'static,
     C: Fn(Arc<A>, Continuation, Deadline) -> CF + Send + Sync + 'static,
     CF: Future<Output = Result<(), E>> + Send + 'static,
@@ -99,7 +99,7 @@ where
 
 /// The answer to a frame: the handler's frame, or an error frame. An event that cannot be read is no frame, and is answered
 /// with a status.
-async fn answer_message<F>(event: Value, deadline: Deadline, work: impl FnOnce(Incoming) -> F) -> Value
+async fn answer_message<F>(event: Value, deadline: Deadline, work: impl FnOnce(SocketEvent) -> F) -> Value
 where
     F: Future<Output = Result<String, Problem>>,
 {
@@ -125,16 +125,16 @@ pub fn error_frame(problem: &Problem) -> Value {
 }
 
 /// Reads an event, and reports one that cannot be read.
-fn read(event: Value, deadline: Deadline) -> Result<Incoming, Problem> {
-    Incoming::read(event, deadline).inspect_err(|problem| invocation::refused("", problem))
+fn read(event: Value, deadline: Deadline) -> Result<SocketEvent, Problem> {
+    SocketEvent::read(event, deadline).inspect_err(|problem| invocation::refused("", problem))
 }
 
 /// Does `work` until the deadline, and reports a refusal. Deliveries end before the deadline by themselves; this is for a
 /// store that does not answer.
 async fn in_time<T, F>(
-    incoming: Incoming,
+    incoming: SocketEvent,
     deadline: Deadline,
-    work: impl FnOnce(Incoming) -> F,
+    work: impl FnOnce(SocketEvent) -> F,
 ) -> Result<T, Problem>
 where
     F: Future<Output = Result<T, Problem>>,

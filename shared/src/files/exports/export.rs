@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{CONTENT_TYPE, Period, RETENTION, Slot};
+use super::{CONTENT_TYPE, ExportSlot, Period, RETENTION};
 use crate::commerce::orders::OrderCursor;
 use crate::core::date_time::{as_rfc3339, as_rfc3339_if_any, rfc3339};
 use crate::core::ids::{AttemptId, ExportId, UserId};
@@ -25,7 +25,6 @@ pub enum Status {
     Finishing,
     /// The file is complete, and final.
     Ready,
-    /// Given up.
     Failed,
 }
 
@@ -54,13 +53,12 @@ impl Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// The customer's orders.
     Orders,
 }
 
 /// How far an export has come. Neither member falls while a worker runs; with the result, `rows` becomes the number in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Progress {
+pub struct ExportProgress {
     /// How much of the period was read, 0 to 100. 100 means ready.
     #[serde(rename = "progress")]
     pub percent: u8,
@@ -68,7 +66,7 @@ pub struct Progress {
     pub rows: u64,
 }
 
-impl Progress {
+impl ExportProgress {
     /// The larger of each: a worker that starts over reads again what was counted before.
     #[must_use]
     pub fn at_least(self, other: Self) -> Self {
@@ -84,7 +82,6 @@ pub struct Part {
     pub etag: String,
     /// S3's CRC-32 of it, in base64.
     pub crc32: String,
-    /// Its size.
     pub size_bytes: u64,
 }
 
@@ -108,7 +105,6 @@ pub struct Checkpoint {
     pub attempt: Attempt,
     /// How many parts there are, from number 1 on. Each is an item of its own.
     pub parts: usize,
-    /// Their size together.
     pub size_bytes: u64,
     /// The last order in them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,7 +129,6 @@ impl Checkpoint {
 pub struct ResultFile {
     /// Its key in the bucket.
     pub result_key: String,
-    /// Its size.
     pub size_bytes: u64,
     /// Since when it is there.
     #[serde(with = "as_rfc3339")]
@@ -144,25 +139,21 @@ pub struct ResultFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Export {
-    /// Its id.
     pub export_id: ExportId,
     /// Who asked for it.
     pub customer_id: UserId,
-    /// What it has.
     pub kind: Kind,
-    /// Of when.
     #[serde(flatten)]
     pub period: Period,
-    /// Its state.
     pub status: Status,
     /// How far it has come.
     #[serde(flatten)]
-    pub progress: Progress,
+    pub progress: ExportProgress,
     /// When it was asked for.
     #[serde(with = "as_rfc3339")]
     pub requested_at: Timestamp,
     /// Which of its customer's slots it takes until it ends.
-    pub slot: Slot,
+    pub slot: ExportSlot,
     /// Why there is no result, for the customer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -182,7 +173,7 @@ impl Export {
         export_id: ExportId,
         customer_id: UserId,
         period: Period,
-        slot: Slot,
+        slot: ExportSlot,
         now: Timestamp,
     ) -> Self {
         Self {
@@ -191,7 +182,7 @@ impl Export {
             kind: Kind::Orders,
             period,
             status: Status::Queued,
-            progress: Progress::default(),
+            progress: ExportProgress::default(),
             requested_at: now,
             slot,
             failure: None,
@@ -294,6 +285,5 @@ pub(super) fn expires_at(now: Timestamp) -> i64 {
 pub struct Link {
     /// The URL. Whoever has it has the file.
     pub url: SignedUrl,
-    /// When it ends.
     pub expires_at: Timestamp,
 }

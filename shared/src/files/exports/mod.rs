@@ -7,7 +7,7 @@
 //!
 //! # Protocol
 //! 1. *Request* ([`dynamo::RequestExport`]): one transaction writes the idempotency record, the row (`QUEUED`), the slot that
-//!    the export takes ([`Slot`]) and the event `export.requested`. Then the export's id is sent to the queue, and only then
+//!    the export takes ([`ExportSlot`]) and the event `export.requested`. Then the export's id is sent to the queue, and only then
 //!    the client gets its answer ([`submit`]). A crash in between acknowledges nothing: the client's repetition finds the
 //!    record, and sends the message unless a worker has started. A message too many does no harm; a missing one would.
 //! 2. *Run* ([`run`]): a worker takes the export's lock, and continues where the last worker stopped. Each of its writes to the
@@ -52,9 +52,9 @@ pub mod run;
 mod submit;
 mod worker;
 
-pub use export::{Attempt, Checkpoint, Export, Kind, Link, Part, Progress, ResultFile, Status};
+pub use export::{Attempt, Checkpoint, Export, ExportProgress, Kind, Link, Part, ResultFile, Status};
 pub use orders::CustomerOrders;
-pub use request::{ExportRequest, InvalidPeriod, MAX_OPEN, Period, SLOT_RETRY, Slot, TooManyOpen};
+pub use request::{ExportRequest, ExportSlot, InvalidPeriod, MAX_OPEN, Period, SLOT_RETRY, TooManyOpen};
 pub use results::{Completion, PartOutcome, ResultStore, S3Results};
 pub use submit::{SubmitError, submit};
 pub use worker::{WorkError, Worker};
@@ -80,7 +80,6 @@ pub struct NoSuchExport(pub ExportId);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExportMessage {
-    /// Which one.
     pub export_id: ExportId,
 }
 

@@ -21,7 +21,6 @@ const TICK: SignedDuration = SignedDuration::from_millis(1);
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExportRequest {
-    /// What.
     pub kind: Kind,
     /// From this instant on.
     #[serde(with = "as_rfc3339")]
@@ -96,9 +95,9 @@ fn ceiling(at: Timestamp) -> Timestamp {
 /// that no worker ever ran holds its slot no longer than it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Slot(String);
+pub struct ExportSlot(String);
 
-impl Slot {
+impl ExportSlot {
     /// A customer's slots in `region`.
     pub fn all(region: &str) -> impl Iterator<Item = Self> {
         let prefix = Self::prefix(region);

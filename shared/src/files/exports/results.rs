@@ -31,7 +31,6 @@ use crate::platform::aws;
 /// What became of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PartOutcome {
-    /// It is stored.
     Taken(Part),
     /// There is no such upload any more.
     Gone,

@@ -29,10 +29,10 @@ use std::sync::atomic::AtomicBool;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use file::Made;
+use file::FileOutcome;
 
-use super::dynamo::{DynamoRows, Guarded};
-use super::{Attempt, CustomerOrders, Export, Progress, ResultFile, ResultStore, S3Results, Status};
+use super::dynamo::{DynamoRows, GuardedWrite};
+use super::{Attempt, CustomerOrders, Export, ExportProgress, ResultFile, ResultStore, S3Results, Status};
 use crate::commerce::orders::dynamo::DynamoOrders;
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
@@ -61,7 +61,6 @@ pub enum Ended {
     Ready {
         /// How many orders are in it.
         rows: u64,
-        /// Its size.
         size_bytes: u64,
     },
     /// There is none, and the row says why.
@@ -89,7 +88,6 @@ pub enum Stop {
     /// Parts of the upload were lost or replaced, and so were parts of the upload that replaced it.
     #[error("the parts were lost or replaced twice")]
     Spoiled,
-    /// A table failed.
     #[error(transparent)]
     Table(#[from] DynamoError),
     /// S3 failed. Whether the call had an effect is unknown.
@@ -115,15 +113,10 @@ impl Stop {
 /// Runs exports.
 #[derive(Debug)]
 pub struct Exporter<O = DynamoOrders, S = S3Results> {
-    /// The exports.
     pub rows: DynamoRows,
-    /// The orders.
     pub orders: O,
-    /// The files.
     pub results: S,
-    /// Tells the time.
     pub clock: SharedClock,
-    /// Makes marks.
     pub ids: SharedIds,
     /// Smallest part but the last, in bytes: [`PART_BYTES`](super::PART_BYTES) where S3 stores it.
     pub part_bytes: usize,
@@ -134,7 +127,7 @@ pub(super) struct Run<'a> {
     pub(super) export: &'a Export,
     pub(super) guard: &'a Guard,
     pub(super) slice: Slice,
-    pub(super) progress: Progress,
+    pub(super) progress: ExportProgress,
     pub(super) has_advanced: &'a AtomicBool,
 }
 
@@ -154,8 +147,8 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
         }
         let mut run = Run { export: &export, guard, slice, progress: export.progress, has_advanced };
         let checkpoint = match Box::pin(self.make_file(&mut run)).await? {
-            Made::File(checkpoint) => checkpoint,
-            Made::Nothing { reason, attempt } => {
+            FileOutcome::File(checkpoint) => checkpoint,
+            FileOutcome::Nothing { reason, attempt } => {
                 return self.fail(&export, &reason, Some(&attempt), guard).await;
             }
         };
@@ -166,13 +159,13 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
         };
         let rows = checkpoint.rows;
         match self.rows.ready(&export, &file, rows, guard).await? {
-            Guarded::Done => {
+            GuardedWrite::Done => {
                 count_case(Metric::Exports, "ready", 1);
                 tracing::info!(export_id = %id, rows, size_bytes = file.size_bytes, "export ready");
                 Ok(Ended::Ready { rows, size_bytes: file.size_bytes })
             }
-            Guarded::Overtaken => Err(Stop::Overtaken),
-            Guarded::Over => self.ended_before(id).await,
+            GuardedWrite::Overtaken => Err(Stop::Overtaken),
+            GuardedWrite::Over => self.ended_before(id).await,
         }
     }
 
@@ -228,9 +221,9 @@ fn end_of(export: &Export) -> Result<Option<Ended>, Stop> {
 }
 
 /// Fails unless the write was done. A row that has ended under another lock, or has expired, is read again by the next run.
-pub(super) fn require_done(written: Guarded) -> Result<(), Stop> {
+pub(super) fn require_done(written: GuardedWrite) -> Result<(), Stop> {
     match written {
-        Guarded::Done => Ok(()),
-        Guarded::Overtaken | Guarded::Over => Err(Stop::Overtaken),
+        GuardedWrite::Done => Ok(()),
+        GuardedWrite::Overtaken | GuardedWrite::Over => Err(Stop::Overtaken),
     }
 }

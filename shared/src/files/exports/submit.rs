@@ -29,10 +29,7 @@ pub enum SubmitError {
     /// The export was asked for in another region, and nobody knows whether a worker will come there. 503: when a worker has begun, the
     /// same request is answered here, too. Another request, with another key, asks for an export of this region.
     #[error("the export was asked for in the region {region}, which has not begun it")]
-    Elsewhere {
-        /// That region.
-        region: String,
-    },
+    Elsewhere { region: String },
 }
 
 /// Has a worker come to the export that `reply` acknowledges, and gives the reply.

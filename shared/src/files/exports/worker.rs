@@ -22,7 +22,7 @@ use jiff::Timestamp;
 
 use super::ExportMessage;
 use super::run::{Ended, Exporter, Slice, Stop};
-use crate::coordination::lock::{DynamoLocks, LeaseTerms, LockError, SlotRun, SlotRunner, Task};
+use crate::coordination::lock::{DynamoLocks, LeaseSettings, LockError, SlotRun, SlotRunner, Task};
 use crate::core::clock::SharedClock;
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
@@ -40,7 +40,8 @@ const LAST_STEPS: Duration = Duration::from_secs(3);
 /// How long to wait for the lock. A dead holder can be replaced by then.
 const LOCK_WAIT: Duration = Duration::from_secs(15);
 const _: () = assert!(
-    LOCK_WAIT.as_secs() > LeaseTerms::EXPORTS.lease.as_secs() + LeaseTerms::EXPORTS.clock_skew.as_secs(),
+    LOCK_WAIT.as_secs()
+        > LeaseSettings::EXPORTS.lease.as_secs() + LeaseSettings::EXPORTS.clock_skew.as_secs(),
     "a dead holder can be replaced within the wait"
 );
 
@@ -53,31 +54,20 @@ pub enum WorkError {
     /// Another worker holds the export's lock, and was not seen to renew it.
     #[error("{task} is held by {by} until {}", rfc3339(*until))]
     Held {
-        /// The lock.
         task: Task,
-        /// The holder.
         by: AttemptId,
         /// The end of its lease.
         until: Timestamp,
     },
     /// The run did not stop in time by itself.
     #[error("{task} was cut off")]
-    CutOff {
-        /// The lock.
-        task: Task,
-    },
+    CutOff { task: Task },
     /// The lock has changed hands.
     #[error("{task} was taken over by a later run")]
-    TakenOver {
-        /// The lock.
-        task: Task,
-    },
-    /// The run stopped.
+    TakenOver { task: Task },
     #[error("{task} was stopped")]
     Stopped {
-        /// The lock.
         task: Task,
-        /// Why.
         #[source]
         why: Stop,
     },

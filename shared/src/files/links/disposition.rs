@@ -24,7 +24,6 @@ const SHOWN: &[&str] =
 /// Whether a download is saved or shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Disposition {
-    /// It is saved.
     #[default]
     Attachment,
     /// It is shown, if its type is one that browsers only show.

@@ -66,14 +66,11 @@ pub enum FileError {
     /// A call failed. 503 when it will pass, else 500.
     #[error("S3 {operation} of {key} failed{}", code.as_ref().map(|c| format!(" ({c})")).unwrap_or_default())]
     Store {
-        /// The call.
         operation: &'static str,
-        /// Of which object.
         key: String,
         /// S3's error code. Answers to HEAD have no body to tell one: then it is their HTTP status, `403`. `None`: no answer
         /// came, and another try may get one.
         code: Option<String>,
-        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -86,9 +83,7 @@ pub enum FileError {
     /// The link could not be signed. 500.
     #[error("the link to {key} was not signed")]
     NotSigned {
-        /// To which object.
         key: String,
-        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -63,7 +63,6 @@ pub struct Signer {
 /// What a download's link says about the file.
 #[derive(Debug, Clone, Copy)]
 pub struct Download<'a> {
-    /// The object.
     pub key: &'a str,
     /// The name that it is saved under.
     pub file_name: &'a str,
@@ -76,11 +75,9 @@ pub struct Download<'a> {
 /// What a whole upload's link holds its user to.
 #[derive(Debug, Clone, Copy)]
 pub struct Put<'a> {
-    /// The object.
     pub key: &'a str,
     /// How many bytes exactly.
     pub size_bytes: u64,
-    /// Their type.
     pub content_type: &'a str,
     /// Their SHA-256 in base64.
     pub sha256_base64: &'a str,

@@ -30,8 +30,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use super::{DynamoUploads, Ending, S3Uploads, Upload, UploadStatus};
-use crate::coordination::backlog::{self, Backlog, BacklogError, Progress, Turn};
+use super::{DynamoUploads, EndOutcome, S3Uploads, Upload, UploadStatus};
+use crate::coordination::backlog::{self, Backlog, BacklogError, BacklogProgress, JobRun};
 use crate::core::clock::SharedClock;
 use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::deadline::Deadline;
@@ -78,9 +78,7 @@ impl SweepShard {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SweepEntry {
-    /// Whose it is.
     pub owner_id: UserId,
-    /// The upload.
     pub upload_id: UploadId,
     /// When it is due.
     #[serde(with = "as_rfc3339")]
@@ -114,7 +112,7 @@ pub struct UploadCleanupResult {
 
 /// What became of one upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum CleanupOutcome {
     Expired,
     ExpiredButObjects,
     Removed,
@@ -125,7 +123,7 @@ enum Outcome {
 }
 
 /// The outcome, or why the upload could not be cleaned up.
-type Cleaned = Result<Outcome, Box<dyn Error + Send + Sync>>;
+type Cleaned = Result<CleanupOutcome, Box<dyn Error + Send + Sync>>;
 
 /// Most uploads at the same time. Most of them are READY, or tombstones of different users, and conflict with nobody: the
 /// bound is memory and the number of connections, of which this many are cheap. Uploads that are written under the lock are
@@ -140,12 +138,12 @@ pub async fn run(
     rows: &DynamoUploads,
     files: &S3Uploads,
     clock: &SharedClock,
-    turn: &Turn<Guard>,
+    turn: &JobRun<Guard>,
 ) -> Result<UploadCleanupResult, BacklogError<DynamoError>> {
     let mut result = UploadCleanupResult::of_nothing(turn.scheduled_at);
     let uploads = DueUploads { rows, files, clock, turn, under_lock: Semaphore::new(backlog::AT_ONCE) };
-    let progress = backlog::work_off(&uploads, turn, |seen| result.count(seen)).await;
-    result.remaining = matches!(progress, Ok(Progress::OutOfTime));
+    let progress = backlog::process_backlog(&uploads, turn, |seen| result.count(seen)).await;
+    result.remaining = matches!(progress, Ok(BacklogProgress::OutOfTime));
     result.count_left_over();
     progress.map(|_| result)
 }
@@ -154,7 +152,7 @@ struct DueUploads<'a> {
     rows: &'a DynamoUploads,
     files: &'a S3Uploads,
     clock: &'a SharedClock,
-    turn: &'a Turn<Guard>,
+    turn: &'a JobRun<Guard>,
     under_lock: Semaphore,
 }
 
@@ -164,7 +162,7 @@ impl DueUploads<'_> {
         let mut backoff = Backoff::within(self.turn.deadline);
         loop {
             let Some(upload) = self.rows.read_due(entry, due_before).await? else {
-                return Ok(Outcome::EndedBefore);
+                return Ok(CleanupOutcome::EndedBefore);
             };
             let ending = match upload.status {
                 UploadStatus::Ready => {
@@ -182,26 +180,26 @@ impl DueUploads<'_> {
                 }
             };
             match ending {
-                Ending::Done => {
+                EndOutcome::Done => {
                     return Ok(match upload.status {
-                        UploadStatus::Ready => Outcome::Settled,
-                        UploadStatus::Deleted => Outcome::Removed,
+                        UploadStatus::Ready => CleanupOutcome::Settled,
+                        UploadStatus::Deleted => CleanupOutcome::Removed,
                         UploadStatus::Pending | UploadStatus::Rejected => self.delete_objects(&upload).await,
                     });
                 }
-                Ending::Overtaken => return Ok(Outcome::Overtaken),
-                Ending::Refused => {}
-                Ending::Conflict => telemetry::count(Metric::TransactionConflicts, 1),
+                EndOutcome::Overtaken => return Ok(CleanupOutcome::Overtaken),
+                EndOutcome::Refused => {}
+                EndOutcome::Conflict => telemetry::count(Metric::TransactionConflicts, 1),
             }
             if !backoff.wait().await {
-                return Ok(Outcome::Contended);
+                return Ok(CleanupOutcome::Contended);
             }
         }
     }
 
     /// The next slot meets the upload after the others.
-    async fn put_behind(&self, entry: &SweepEntry) {
-        let moved = self.rows.put_behind(entry, self.turn.scheduled_at);
+    async fn postpone(&self, entry: &SweepEntry) {
+        let moved = self.rows.postpone(entry, self.turn.scheduled_at);
         let error = match Deadline::after(PUT_BEHIND).cut_off(moved).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => chain(&error),
@@ -211,12 +209,12 @@ impl DueUploads<'_> {
     }
 
     /// The end of step 1.
-    async fn delete_objects(&self, expired: &Upload) -> Outcome {
+    async fn delete_objects(&self, expired: &Upload) -> CleanupOutcome {
         match self.files.delete_all(expired).await {
-            Ok(()) => Outcome::Expired,
+            Ok(()) => CleanupOutcome::Expired,
             Err(error) => {
                 tracing::warn!(upload = %expired.upload_id, error = chain(&error), "objects are left for later");
-                Outcome::ExpiredButObjects
+                CleanupOutcome::ExpiredButObjects
             }
         }
     }
@@ -242,11 +240,11 @@ impl Backlog for DueUploads<'_> {
         self.rows.page_of_due(shard, self.turn.scheduled_at, after).await
     }
 
-    async fn work_on(&self, entry: SweepEntry) -> Self::Outcome {
+    async fn process_entry(&self, entry: SweepEntry) -> Self::Outcome {
         let cleaned = self.turn.deadline.cut_off(self.clean_up(&entry)).await;
         let cleaned = cleaned.unwrap_or_else(|passed| Err(passed.into()));
-        if matches!(cleaned, Err(_) | Ok(Outcome::Contended)) {
-            self.put_behind(&entry).await;
+        if matches!(cleaned, Err(_) | Ok(CleanupOutcome::Contended)) {
+            self.postpone(&entry).await;
         }
         (entry.upload_id, cleaned)
     }
@@ -280,16 +278,16 @@ impl UploadCleanupResult {
 
     fn count(&mut self, (upload_id, cleaned): (UploadId, Cleaned)) -> Result<(), BacklogError<DynamoError>> {
         match cleaned {
-            Ok(Outcome::Expired) => self.expired += 1,
-            Ok(Outcome::ExpiredButObjects) => {
+            Ok(CleanupOutcome::Expired) => self.expired += 1,
+            Ok(CleanupOutcome::ExpiredButObjects) => {
                 self.expired += 1;
                 self.objects_left += 1;
             }
-            Ok(Outcome::Removed) => self.forgotten += 1,
-            Ok(Outcome::Settled) => self.settled += 1,
-            Ok(Outcome::EndedBefore) => self.ended_before += 1,
-            Ok(Outcome::Contended) => self.contended += 1,
-            Ok(Outcome::Overtaken) => {
+            Ok(CleanupOutcome::Removed) => self.forgotten += 1,
+            Ok(CleanupOutcome::Settled) => self.settled += 1,
+            Ok(CleanupOutcome::EndedBefore) => self.ended_before += 1,
+            Ok(CleanupOutcome::Contended) => self.contended += 1,
+            Ok(CleanupOutcome::Overtaken) => {
                 tracing::warn!(%upload_id, due_before = %rfc3339(self.due_before), "the lock was taken over");
                 return Err(BacklogError::Overtaken);
             }

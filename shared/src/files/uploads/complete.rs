@@ -1,6 +1,6 @@
 //! Completing: step 3 of the protocol.
 
-use super::s3::{Assembly, Copied};
+use super::s3::{AssembleOutcome, CopyOutcome};
 use super::{CompletionRequest, Home, Rejection, Transition, Upload, UploadError, UploadStatus, Uploads};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{UploadId, UserId};
@@ -8,7 +8,7 @@ use crate::core::retry::Backoff;
 use crate::platform::telemetry::{self, Metric, chain};
 
 /// What the bucket has of an upload.
-enum Found {
+enum BucketState {
     /// The final object, and it is what was announced.
     Right,
     /// Something else than what was announced.
@@ -62,30 +62,30 @@ impl Home {
     ) -> Result<Completion, UploadError> {
         let mut backoff = Backoff::within(deadline);
         let upload = match self.count_try(owner, upload_id, &mut backoff).await? {
-            Decided::Pending(upload) if upload.region != self.rows.region() => {
+            RowDecision::Pending(upload) if upload.region != self.rows.region() => {
                 return Ok(Completion::Elsewhere(upload));
             }
-            Decided::Pending(upload) => upload,
-            Decided::Ended(outcome) => return outcome.map(Completion::Ready),
+            RowDecision::Pending(upload) => upload,
+            RowDecision::Ended(outcome) => return outcome.map(Completion::Ready),
         };
         sent.check(&upload)?;
         if let Some(s3_upload_id) = &upload.s3_upload_id {
             match self.files.assemble(&upload, s3_upload_id, sent).await? {
-                Assembly::Assembled | Assembly::Over => {}
-                Assembly::Unfit(parts) => return Err(parts.into()),
+                AssembleOutcome::Assembled | AssembleOutcome::Over => {}
+                AssembleOutcome::Invalid(parts) => return Err(parts.into()),
             }
         }
         let found = loop {
             match self.examine(&upload).await? {
-                Found::Replaced if backoff.wait().await => {}
+                BucketState::Replaced if backoff.wait().await => {}
                 found => break found,
             }
         };
         match found {
-            Found::Right => self.finish(&upload, &mut backoff).await,
-            Found::Wrong(rejection) => self.reject(&upload, rejection, &mut backoff).await,
-            Found::Replaced => Err(UploadError::Contended),
-            Found::Nothing => self.not_sent(&upload).await,
+            BucketState::Right => self.finish(&upload, &mut backoff).await,
+            BucketState::Wrong(rejection) => self.reject(&upload, rejection, &mut backoff).await,
+            BucketState::Replaced => Err(UploadError::Contended),
+            BucketState::Nothing => self.not_sent(&upload).await,
         }
         .map(Completion::Ready)
     }
@@ -96,15 +96,15 @@ impl Home {
         owner: &UserId,
         upload_id: &UploadId,
         backoff: &mut Backoff,
-    ) -> Result<Decided, UploadError> {
+    ) -> Result<RowDecision, UploadError> {
         loop {
             match self.rows.count_try(owner, upload_id).await? {
-                Transition::Done(upload) => return Ok(Decided::Pending(upload)),
+                Transition::Done(upload) => return Ok(RowDecision::Pending(upload)),
                 Transition::Refused(row) => {
                     return Ok(match decide(row, upload_id) {
                         // At its home, only a PENDING upload without a try left refuses one.
-                        Decided::Pending(upload) if upload.region == self.rows.region() => {
-                            Decided::Ended(self.reject(&upload, Rejection::TooManyTries, backoff).await)
+                        RowDecision::Pending(upload) if upload.region == self.rows.region() => {
+                            RowDecision::Ended(self.reject(&upload, Rejection::TooManyTries, backoff).await)
                         }
                         decided => decided,
                     });
@@ -116,20 +116,20 @@ impl Home {
     }
 
     /// Steps 3.3 and 3.4.
-    async fn examine(&self, upload: &Upload) -> Result<Found, UploadError> {
+    async fn examine(&self, upload: &Upload) -> Result<BucketState, UploadError> {
         let (finished, incoming) =
             futures::try_join!(self.files.finished(upload), self.files.incoming(upload))?;
         if finished.is_some_and(|checksum| upload.sha256.is(&checksum)) {
-            return Ok(Found::Right);
+            return Ok(BucketState::Right);
         }
-        let Some(incoming) = incoming else { return Ok(Found::Nothing) };
+        let Some(incoming) = incoming else { return Ok(BucketState::Nothing) };
         if incoming.size_bytes != upload.size_bytes {
-            return Ok(Found::Wrong(Rejection::WrongSize));
+            return Ok(BucketState::Wrong(Rejection::WrongSize));
         }
         Ok(match self.files.copy(upload, &incoming).await? {
-            Copied::Whole(checksum) if upload.sha256.is(&checksum) => Found::Right,
-            Copied::Whole(_) => Found::Wrong(Rejection::WrongChecksum),
-            Copied::Replaced => Found::Replaced,
+            CopyOutcome::Whole(checksum) if upload.sha256.is(&checksum) => BucketState::Right,
+            CopyOutcome::Whole(_) => BucketState::Wrong(Rejection::WrongChecksum),
+            CopyOutcome::Replaced => BucketState::Replaced,
         })
     }
 
@@ -137,8 +137,8 @@ impl Home {
     /// Such a request writes the row first, so the row tells which.
     async fn not_sent(&self, upload: &Upload) -> Result<Upload, UploadError> {
         match decide(self.rows.read(&upload.owner_id, &upload.upload_id).await?, &upload.upload_id) {
-            Decided::Pending(_) => Err(UploadError::Incomplete),
-            Decided::Ended(outcome) => outcome,
+            RowDecision::Pending(_) => Err(UploadError::Incomplete),
+            RowDecision::Ended(outcome) => outcome,
         }
     }
 
@@ -184,12 +184,12 @@ impl Home {
     async fn ended_before(&self, upload: &Upload, row: Option<Upload>) -> Result<Upload, UploadError> {
         match decide(row, &upload.upload_id) {
             // A row never becomes PENDING again.
-            Decided::Pending(_) => Err(UploadError::Contended),
-            Decided::Ended(Ok(ready)) => {
+            RowDecision::Pending(_) => Err(UploadError::Contended),
+            RowDecision::Ended(Ok(ready)) => {
                 self.delete_incoming(&ready).await;
                 Ok(ready)
             }
-            Decided::Ended(outcome) => {
+            RowDecision::Ended(outcome) => {
                 self.delete_objects(upload).await;
                 outcome
             }
@@ -205,21 +205,21 @@ impl Home {
 }
 
 /// What a row says to a completion.
-enum Decided {
+enum RowDecision {
     Pending(Upload),
     Ended(Result<Upload, UploadError>),
 }
 
-fn decide(upload: Option<Upload>, upload_id: &UploadId) -> Decided {
-    let missing = || Decided::Ended(Err(UploadError::NotFound(upload_id.clone())));
+fn decide(upload: Option<Upload>, upload_id: &UploadId) -> RowDecision {
+    let missing = || RowDecision::Ended(Err(UploadError::NotFound(upload_id.clone())));
     let Some(upload) = upload else { return missing() };
     match upload.status {
-        UploadStatus::Pending => Decided::Pending(upload),
-        UploadStatus::Ready => Decided::Ended(Ok(upload)),
+        UploadStatus::Pending => RowDecision::Pending(upload),
+        UploadStatus::Ready => RowDecision::Ended(Ok(upload)),
         UploadStatus::Rejected => {
             // Every REJECTED row has its reason.
             let reason = upload.rejection.unwrap_or(Rejection::WrongChecksum);
-            Decided::Ended(Err(UploadError::Rejected(reason)))
+            RowDecision::Ended(Err(UploadError::Rejected(reason)))
         }
         UploadStatus::Deleted => missing(),
     }

@@ -17,9 +17,7 @@ use crate::platform::telemetry::{self, Metric};
 /// An upload that was announced, and how to send its file.
 #[derive(Debug)]
 pub struct Offer {
-    /// The upload.
     pub upload: Upload,
-    /// Where to.
     pub method: Method,
     /// When the links end.
     pub expires_at: Timestamp,

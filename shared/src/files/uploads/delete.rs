@@ -1,7 +1,7 @@
 //! Deleting: step 4 of the protocol.
 
 use super::read::visible;
-use super::{Ending, Home, Transition, Upload, UploadError, Uploads};
+use super::{EndOutcome, Home, Transition, Upload, UploadError, Uploads};
 use crate::core::deadline::Deadline;
 use crate::core::ids::{UploadId, UserId};
 use crate::core::retry::Backoff;
@@ -65,7 +65,7 @@ impl Home {
         }
         loop {
             match self.rows.remove(deleted, now).await {
-                Ok(Ending::Conflict) if backoff.wait().await => {
+                Ok(EndOutcome::Conflict) if backoff.wait().await => {
                     telemetry::count(Metric::TransactionConflicts, 1);
                 }
                 Ok(_) => return,

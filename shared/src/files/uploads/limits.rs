@@ -57,14 +57,14 @@ impl UploadLimits {
     }
 
     /// Checks a request against the limits.
-    pub fn admit(&self, request: UploadRequest) -> Result<NewFile, UnfitUpload> {
+    pub fn admit(&self, request: UploadRequest) -> Result<NewFile, InvalidUpload> {
         let UploadRequest { file_name, content_type, size_bytes, sha256 } = request;
         let content_type: ContentType = content_type.parse()?;
         if !self.types.list(&content_type) {
-            return Err(UnfitUpload::Type(content_type));
+            return Err(InvalidUpload::Type(content_type));
         }
         if !(1..=self.max_bytes).contains(&size_bytes) {
-            return Err(UnfitUpload::Size { max_bytes: self.max_bytes });
+            return Err(InvalidUpload::Size { max_bytes: self.max_bytes });
         }
         Ok(NewFile { file_name: file_name.parse()?, content_type, size_bytes, sha256 })
     }
@@ -126,10 +126,8 @@ pub struct UploadRequest {
     pub file_name: String,
     /// What kind of file it is.
     pub content_type: String,
-    /// How many bytes it has.
     #[serde(deserialize_with = "json::integer")]
     pub size_bytes: u64,
-    /// Their checksum.
     pub sha256: FileDigest,
 }
 
@@ -140,15 +138,13 @@ pub struct NewFile {
     pub file_name: FileName,
     /// What kind of file it is.
     pub content_type: ContentType,
-    /// How many bytes it has.
     pub size_bytes: u64,
-    /// Their checksum.
     pub sha256: FileDigest,
 }
 
 /// Why a file may not be uploaded. 422.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnfitUpload {
+pub enum InvalidUpload {
     /// Its name is not a file name.
     #[error(transparent)]
     Name(#[from] InvalidFileName),
@@ -160,10 +156,7 @@ pub enum UnfitUpload {
     Type(ContentType),
     /// It is empty, or too large.
     #[error("a file has 1 to {max_bytes} bytes")]
-    Size {
-        /// The limit.
-        max_bytes: u64,
-    },
+    Size { max_bytes: u64 },
 }
 
 #[cfg(test)]
@@ -226,12 +219,12 @@ mod tests {
         let refused = |request| limits(None).unwrap().admit(request).unwrap_err();
         for size_bytes in [0, 104_857_601] {
             let max_bytes = 104_857_600;
-            assert_eq!(refused(UploadRequest { size_bytes, ..asked() }), UnfitUpload::Size { max_bytes });
+            assert_eq!(refused(UploadRequest { size_bytes, ..asked() }), InvalidUpload::Size { max_bytes });
         }
         let typed = |text: &str| refused(UploadRequest { content_type: text.to_owned(), ..asked() });
-        assert!(matches!(typed("text/html"), UnfitUpload::Type(_)));
-        assert!(matches!(typed("text/plain; charset=utf-8"), UnfitUpload::NoType(_)));
+        assert!(matches!(typed("text/html"), InvalidUpload::Type(_)));
+        assert!(matches!(typed("text/plain; charset=utf-8"), InvalidUpload::NoType(_)));
         let named = refused(UploadRequest { file_name: "../plan".to_owned(), ..asked() });
-        assert!(matches!(named, UnfitUpload::Name(_)));
+        assert!(matches!(named, InvalidUpload::Name(_)));
     }
 }

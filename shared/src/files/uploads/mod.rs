@@ -102,15 +102,15 @@ mod upload;
 
 pub use cleanup::{COMPLETIONS_WRITE, LINKS_WRITE, SWEEP_SHARDS, SweepEntry, SweepShard};
 pub use create::{Method, Offer};
-pub use dynamo::{Creation, DynamoUploads, Ending, Transition, Usage, UsageByRegion};
+pub use dynamo::{Creation, DynamoUploads, EndOutcome, Transition, Usage, UsageByRegion};
 pub use file::{
     AllowedTypes, ContentType, FileDigest, FileName, InvalidContentType, InvalidDigest, InvalidFileName,
     InvalidTypes, MAX_FILE_NAME_BYTES,
 };
-pub use limits::{MAX_FILES, MAX_TRIES, MOST_MEGABYTES, NewFile, UnfitUpload, UploadLimits, UploadRequest};
+pub use limits::{InvalidUpload, MAX_FILES, MAX_TRIES, MOST_MEGABYTES, NewFile, UploadLimits, UploadRequest};
 pub use parts::{
-    CompletionRequest, MAX_PARTS, MAX_WHOLE_BYTES, MIN_PART_BYTES, PartTag, SentPart, UnfitParts, part_size,
-    parts,
+    CompletionRequest, InvalidParts, MAX_PARTS, MAX_WHOLE_BYTES, MIN_PART_BYTES, PartTag, SentPart,
+    part_size, parts,
 };
 pub use read::Readable;
 pub use s3::S3Uploads;
@@ -121,9 +121,7 @@ pub use upload::{Rejection, Upload, UploadStatus};
 pub struct Home {
     /// The region's copy of the table.
     pub rows: DynamoUploads,
-    /// The region's bucket.
     pub files: S3Uploads,
-    /// The clock.
     pub clock: SharedClock,
 }
 
@@ -186,7 +184,7 @@ impl Uploads {
 pub enum UploadError {
     /// The file may not be uploaded. 422.
     #[error(transparent)]
-    Unfit(#[from] UnfitUpload),
+    Invalid(#[from] InvalidUpload),
     /// The quota has no room. 409.
     #[error("the quota of {quota_bytes} bytes has no room for this file")]
     QuotaExceeded {
@@ -203,7 +201,7 @@ pub enum UploadError {
     Incomplete,
     /// The list of parts does not fit. 422; the upload is unchanged.
     #[error(transparent)]
-    UnfitParts(#[from] UnfitParts),
+    InvalidParts(#[from] InvalidParts),
     /// Something else was sent than what was announced, or the completion was tried too often. 422, for good.
     #[error("the upload has failed permanently ({})", .0.as_str())]
     Rejected(Rejection),
@@ -214,9 +212,7 @@ pub enum UploadError {
     /// safe.
     #[error("the region {region}, which has the file, does not answer")]
     HomeSilent {
-        /// The home.
         region: String,
-        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -40,7 +40,6 @@ pub struct CompletionRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SentPart {
-    /// Which.
     #[serde(deserialize_with = "json::integer")]
     pub part_number: i32,
     /// What S3 answered in `ETag`.
@@ -87,7 +86,7 @@ fn no_more_than_there_can_be<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
 
 /// A list that is not that of the upload's parts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnfitParts {
+pub enum InvalidParts {
     /// Parts of a file that is sent whole.
     #[error("this file is sent whole: it has no parts")]
     None,
@@ -101,15 +100,15 @@ pub enum UnfitParts {
 
 impl CompletionRequest {
     /// Whether the list is that of the upload's parts, as far as their numbers tell. S3 knows the rest.
-    pub(super) fn check(&self, upload: &Upload) -> Result<(), UnfitParts> {
+    pub(super) fn check(&self, upload: &Upload) -> Result<(), InvalidParts> {
         let Some(part_size) = upload.part_size_bytes else {
-            return if self.parts.is_empty() { Ok(()) } else { Err(UnfitParts::None) };
+            return if self.parts.is_empty() { Ok(()) } else { Err(InvalidParts::None) };
         };
         let wanted: Vec<_> = parts(upload.size_bytes, part_size).map(|(number, _)| number).collect();
         if self.parts.iter().map(|part| part.part_number).eq(wanted.iter().copied()) {
             Ok(())
         } else {
-            Err(UnfitParts::Numbers(wanted.len()))
+            Err(InvalidParts::Numbers(wanted.len()))
         }
     }
 }

@@ -20,7 +20,6 @@ const LINKS_AT_ONCE: usize = 16;
 /// An upload, and a link to read it if it is READY.
 #[derive(Debug)]
 pub struct Readable {
-    /// The upload.
     pub upload: Upload,
     /// The link and its end.
     pub download: Option<(SignedUrl, Timestamp)>,

@@ -16,7 +16,7 @@ use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart, MetadataDirective,
 };
 
-use super::{CompletionRequest, UnfitParts, Upload};
+use super::{CompletionRequest, InvalidParts, Upload};
 use crate::core::clock::SharedClock;
 use crate::core::env::{ConfigError, Env};
 use crate::files::links::s3::{Presigner, Put, Signer, head};
@@ -32,27 +32,25 @@ const UNFIT: &[&str] = &["InvalidPart", "InvalidPartOrder", "EntityTooSmall", "M
 
 /// What became of an upload in parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Assembly {
+pub(super) enum AssembleOutcome {
     /// The parts are one object now.
     Assembled,
     /// S3 does not know the upload any more: it was put together before, or aborted.
     Over,
     /// The list does not fit what S3 has. Nothing was changed.
-    Unfit(UnfitParts),
+    Invalid(InvalidParts),
 }
 
 /// The incoming object as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Incoming {
-    /// Its size in bytes.
+pub(super) struct IncomingObject {
     pub(super) size_bytes: u64,
-    /// Names its bytes.
     etag: String,
 }
 
 /// What became of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Copied {
+pub(super) enum CopyOutcome {
     /// The final object is there, and has this checksum in base64.
     Whole(String),
     /// Incoming was replaced or deleted since it was checked. Nothing was changed.
@@ -117,7 +115,7 @@ impl S3Uploads {
         upload: &Upload,
         s3_upload_id: &MultipartId,
         sent: &CompletionRequest,
-    ) -> Result<Assembly, FileError> {
+    ) -> Result<AssembleOutcome, FileError> {
         let key = upload.incoming_key();
         let parts = sent.parts.iter().map(|part| {
             CompletedPart::builder().part_number(part.part_number).e_tag(part.etag.as_str()).build()
@@ -129,16 +127,18 @@ impl S3Uploads {
             .key(&key)
             .upload_id(s3_upload_id.as_str())
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build());
-        let Err(error) = Box::pin(request.send()).await else { return Ok(Assembly::Assembled) };
+        let Err(error) = Box::pin(request.send()).await else { return Ok(AssembleOutcome::Assembled) };
         match error.code() {
-            Some("NoSuchUpload") => Ok(Assembly::Over),
-            Some(code) if UNFIT.contains(&code) => Ok(Assembly::Unfit(UnfitParts::Unknown(code.to_owned()))),
+            Some("NoSuchUpload") => Ok(AssembleOutcome::Over),
+            Some(code) if UNFIT.contains(&code) => {
+                Ok(AssembleOutcome::Invalid(InvalidParts::Unknown(code.to_owned())))
+            }
             _ => Err(FileError::new("CompleteMultipartUpload", &key, error)),
         }
     }
 
     /// The incoming object, if there is one.
-    pub(super) async fn incoming(&self, upload: &Upload) -> Result<Option<Incoming>, FileError> {
+    pub(super) async fn incoming(&self, upload: &Upload) -> Result<Option<IncomingObject>, FileError> {
         let key = upload.incoming_key();
         head(&self.client, &self.bucket, &key, None).await?.map(|head| incoming_of(&key, head)).transpose()
     }
@@ -153,7 +153,11 @@ impl S3Uploads {
     }
 
     /// Copies incoming to final, if it is still this object.
-    pub(super) async fn copy(&self, upload: &Upload, incoming: &Incoming) -> Result<Copied, FileError> {
+    pub(super) async fn copy(
+        &self,
+        upload: &Upload,
+        incoming: &IncomingObject,
+    ) -> Result<CopyOutcome, FileError> {
         let key = upload.final_key();
         let request = self
             .long_calls
@@ -167,9 +171,9 @@ impl S3Uploads {
             .metadata_directive(MetadataDirective::Replace)
             .content_type(upload.content_type.as_str());
         match Box::pin(request.send()).await {
-            Ok(answer) => checksum_of(&key, answer).map(Copied::Whole),
+            Ok(answer) => checksum_of(&key, answer).map(CopyOutcome::Whole),
             Err(error) if matches!(error.code(), Some("PreconditionFailed" | "NoSuchKey")) => {
-                Ok(Copied::Replaced)
+                Ok(CopyOutcome::Replaced)
             }
             Err(error) => Err(FileError::new("CopyObject", &key, error)),
         }
@@ -218,10 +222,10 @@ impl S3Uploads {
 }
 
 /// The incoming object that S3 tells of. One of an unknown size must not be taken for an empty one, which is rejected.
-fn incoming_of(key: &str, head: HeadObjectOutput) -> Result<Incoming, FileError> {
+fn incoming_of(key: &str, head: HeadObjectOutput) -> Result<IncomingObject, FileError> {
     let size_bytes = head.content_length.and_then(|length| u64::try_from(length).ok());
     match (size_bytes, head.e_tag) {
-        (Some(size_bytes), Some(etag)) => Ok(Incoming { size_bytes, etag }),
+        (Some(size_bytes), Some(etag)) => Ok(IncomingObject { size_bytes, etag }),
         _ => Err(FileError::unreadable("HeadObject", key, "the answer has no length or no ETag")),
     }
 }
@@ -257,7 +261,7 @@ mod tests {
     fn an_answer_that_does_not_tell_the_size_is_not_of_an_empty_file() {
         let head = || HeadObjectOutput::builder().e_tag("\"a\"");
         let incoming = incoming_of("incoming/a", head().content_length(0).build()).unwrap();
-        assert_eq!(incoming, Incoming { size_bytes: 0, etag: "\"a\"".to_owned() });
+        assert_eq!(incoming, IncomingObject { size_bytes: 0, etag: "\"a\"".to_owned() });
         for unreadable in [head(), head().content_length(-1)] {
             let error = incoming_of("incoming/a", unreadable.build()).unwrap_err();
             assert!(matches!(error, FileError::Store { code: Some(_), .. }), "{error:?}");

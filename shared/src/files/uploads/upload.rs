@@ -64,7 +64,6 @@ impl Rejection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Upload {
-    /// Whose it is.
     pub owner_id: UserId,
     /// Its id, which sorts by the time that it was made.
     pub upload_id: UploadId,
@@ -76,7 +75,6 @@ pub struct Upload {
     pub size_bytes: u64,
     /// Which checksum it must have.
     pub sha256: FileDigest,
-    /// Its state.
     pub status: UploadStatus,
     /// The region whose bucket it is in.
     pub region: String,

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::envelope::Kid;
-use super::{OpenError, Refusal, SealingKeys};
+use super::{InvalidCiphertext, OpenError, SealingKeys};
 use crate::core::redacted::Redacted;
 
 /// Size of a code, in bytes.
@@ -62,6 +62,6 @@ impl SealingKeys {
         let key = keys.by_kid(code.kid.as_str());
         let key = key.ok_or_else(|| OpenError::UnknownKey(code.kid.as_str().to_owned()))?;
         hmac::verify(key.code_key(), text.as_bytes(), code.bytes.expose())
-            .map_err(|_| OpenError::Refused(Refusal::Tag))
+            .map_err(|_| OpenError::Refused(InvalidCiphertext::Tag))
     }
 }

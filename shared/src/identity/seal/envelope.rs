@@ -4,12 +4,12 @@ use aws_lc_rs::aead::NONCE_LEN;
 
 /// The only format so far. Another layout, or another cipher, takes another number.
 const FORMAT: u8 = 1;
-/// The flag of [`Packing::Gzip`].
+/// The flag of [`Encoding::Gzip`].
 const GZIP: u8 = 1;
 
 /// What was sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
+pub(super) enum Encoding {
     /// The plain bytes themselves.
     Plain,
     /// The plain bytes, gzipped.
@@ -20,7 +20,7 @@ pub(super) enum Packing {
 pub(super) struct Envelope<'a> {
     /// All that stands before the nonce.
     pub(super) header: &'a [u8],
-    pub(super) packing: Packing,
+    pub(super) packing: Encoding,
     pub(super) kid: &'a str,
     pub(super) nonce: [u8; NONCE_LEN],
     /// Ciphertext and tag.
@@ -28,10 +28,10 @@ pub(super) struct Envelope<'a> {
 }
 
 /// The bytes before the nonce.
-pub(super) fn header(packing: Packing, kid: &Kid) -> Vec<u8> {
+pub(super) fn header(packing: Encoding, kid: &Kid) -> Vec<u8> {
     let flags = match packing {
-        Packing::Plain => 0,
-        Packing::Gzip => GZIP,
+        Encoding::Plain => 0,
+        Encoding::Gzip => GZIP,
     };
     [&[FORMAT, flags, kid.length()], kid.as_str().as_bytes()].concat()
 }
@@ -40,8 +40,8 @@ pub(super) fn header(packing: Packing, kid: &Kid) -> Vec<u8> {
 pub(super) fn read(sealed: &[u8]) -> Option<Envelope<'_>> {
     let (&[format, flags, kid_length], rest) = sealed.split_first_chunk()?;
     let packing = match (format, flags) {
-        (FORMAT, 0) => Packing::Plain,
-        (FORMAT, GZIP) => Packing::Gzip,
+        (FORMAT, 0) => Encoding::Plain,
+        (FORMAT, GZIP) => Encoding::Gzip,
         _ => return None,
     };
     let (kid, rest) = rest.split_at_checked(usize::from(kid_length))?;

@@ -36,7 +36,7 @@ use aws_lc_rs::aead::{Aad, Nonce};
 use flate2::Compression;
 use flate2::bufread::{GzDecoder, GzEncoder};
 
-use envelope::{Envelope, Packing};
+use envelope::{Encoding, Envelope};
 
 mod code;
 mod envelope;
@@ -70,12 +70,12 @@ pub enum OpenError {
     UnknownKey(String),
     /// It is not what was sealed here.
     #[error("it is not what was sealed here: {0}")]
-    Refused(Refusal),
+    Refused(InvalidCiphertext),
 }
 
 /// Why a value is not what was sealed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum InvalidCiphertext {
     /// Too short, or of a format that is not known.
     #[error("there is no known envelope around it")]
     Envelope,
@@ -94,8 +94,8 @@ impl SealingKeys {
             return Err(SealError::TooLarge(plain.len()));
         }
         let (packing, mut body) = match gzip(plain) {
-            Some(shorter) => (Packing::Gzip, shorter),
-            None => (Packing::Plain, plain.to_vec()),
+            Some(shorter) => (Encoding::Gzip, shorter),
+            None => (Encoding::Plain, plain.to_vec()),
         };
         let keys = self.present();
         let key = keys.first();
@@ -111,7 +111,7 @@ impl SealingKeys {
     /// Opens what was sealed for `context`, with the key that it names.
     pub fn open(&self, sealed: &[u8], context: &[u8]) -> Result<Vec<u8>, OpenError> {
         let Envelope { header, packing, kid, nonce, body } =
-            envelope::read(sealed).ok_or(OpenError::Refused(Refusal::Envelope))?;
+            envelope::read(sealed).ok_or(OpenError::Refused(InvalidCiphertext::Envelope))?;
         let keys = self.present();
         let key = keys.by_kid(kid).ok_or_else(|| OpenError::UnknownKey(kid.to_owned()))?;
         let covered = [header, context].concat();
@@ -119,10 +119,10 @@ impl SealingKeys {
         let plain = key
             .cipher()
             .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(covered), &mut body)
-            .map_err(|_| OpenError::Refused(Refusal::Tag))?;
+            .map_err(|_| OpenError::Refused(InvalidCiphertext::Tag))?;
         match packing {
-            Packing::Plain => Ok(plain.to_vec()),
-            Packing::Gzip => gunzip(plain).ok_or(OpenError::Refused(Refusal::Gzip)),
+            Encoding::Plain => Ok(plain.to_vec()),
+            Encoding::Gzip => gunzip(plain).ok_or(OpenError::Refused(InvalidCiphertext::Gzip)),
         }
     }
 }

@@ -21,7 +21,7 @@ fn keys() -> SealingKeys {
 }
 
 /// Seals bytes as they are, whatever they are said to be.
-fn seal_as(packing: Packing, content: &[u8], keys: &SealingKeys) -> Vec<u8> {
+fn seal_as(packing: Encoding, content: &[u8], keys: &SealingKeys) -> Vec<u8> {
     let header = envelope::header(packing, keys.present().first().kid());
     let mut content = content.to_vec();
     let nonce =
@@ -29,7 +29,7 @@ fn seal_as(packing: Packing, content: &[u8], keys: &SealingKeys) -> Vec<u8> {
     [header.as_slice(), nonce.as_ref(), content.as_slice()].concat()
 }
 
-const TAG_REFUSED: OpenError = OpenError::Refused(Refusal::Tag);
+const TAG_REFUSED: OpenError = OpenError::Refused(InvalidCiphertext::Tag);
 
 proptest! {
     #[test]
@@ -72,7 +72,7 @@ proptest! {
         prop_assert!(keys.open(&bytes, b"").is_err());
         let envelope = [&[1, 0, kid_length], b"2026-11".as_slice(), &bytes].concat();
         prop_assert!(keys.open(&envelope, b"").is_err());
-        prop_assert!(keys.open(&seal_as(Packing::Gzip, &bytes, &keys), b"").is_err());
+        prop_assert!(keys.open(&seal_as(Encoding::Gzip, &bytes, &keys), b"").is_err());
     }
 
     #[test]
@@ -131,7 +131,7 @@ fn another_format_and_unknown_flags_are_refused() {
     for (byte, value) in [(0, 0), (0, 2), (1, 2), (1, 0x80)] {
         let mut changed = sealed.clone();
         changed[byte] = value;
-        assert_eq!(keys.open(&changed, b""), Err(OpenError::Refused(Refusal::Envelope)));
+        assert_eq!(keys.open(&changed, b""), Err(OpenError::Refused(InvalidCiphertext::Envelope)));
     }
 }
 
@@ -146,8 +146,8 @@ fn a_bomb_is_refused_and_the_longest_value_is_not() {
     assert_eq!(keys.seal(&too_long, b""), Err(SealError::TooLarge(MAX_PLAIN_BYTES + 1)));
     let bomb = gzip(&vec![0; 10 * MAX_PLAIN_BYTES]).unwrap();
     for content in [bomb, gzip(&too_long).unwrap()] {
-        let sealed = seal_as(Packing::Gzip, &content, &keys);
-        assert_eq!(keys.open(&sealed, b""), Err(OpenError::Refused(Refusal::Gzip)));
+        let sealed = seal_as(Encoding::Gzip, &content, &keys);
+        assert_eq!(keys.open(&sealed, b""), Err(OpenError::Refused(InvalidCiphertext::Gzip)));
     }
 }
 

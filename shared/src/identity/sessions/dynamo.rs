@@ -34,7 +34,7 @@ use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{SessionId, UserId};
 use crate::core::retry::Backoff;
 use crate::platform::dynamo::{
-    Actions, AttributeValue, Change, DynamoError, Item, RowKey, Rows, Transaction, WriteOutcome, number,
+    Actions, AttributeValue, DynamoError, Item, RowKey, RowUpdate, Rows, Transaction, WriteOutcome, number,
     read_rows, text,
 };
 use crate::platform::{aws, tables};
@@ -43,7 +43,7 @@ mod chain;
 mod list;
 mod payload;
 
-pub use chain::Exchange;
+pub use chain::ExchangeOutcome;
 pub use list::ListedSession;
 pub use payload::{Replaced, parse_payload, payload_key};
 
@@ -55,8 +55,11 @@ const IS_NEW: &str = "attribute_not_exists(sessionId)";
 const IS_QUIET: &str = "attribute_exists(sessionId) AND lastActivity <= :due";
 
 /// Stamps a session as in use, in a transaction with another write. A stamp never makes a row.
-const STAMP: Change =
-    Change { update: "SET lastActivity = :now", condition: Some("attribute_exists(sessionId)"), names: &[] };
+const STAMP: RowUpdate = RowUpdate {
+    update: "SET lastActivity = :now",
+    condition: Some("attribute_exists(sessionId)"),
+    names: &[],
+};
 
 /// The session has no end.
 pub(super) const HAS_NO_END: &str = "attribute_not_exists(sessionId)";
@@ -74,7 +77,6 @@ pub struct DynamoSessions {
     client: Client,
     table: String,
     region: String,
-    /// The others.
     peers: Vec<String>,
 }
 
@@ -180,7 +182,7 @@ fn instant(row: &Item, attribute: &str) -> Result<Timestamp, DynamoError> {
 }
 
 /// The `expiresAt` of what must outlive a session that has not ended by `now`.
-pub(super) fn outliving_expiry(now: Timestamp) -> AttributeValue {
+pub(super) fn row_expiry(now: Timestamp) -> AttributeValue {
     let seconds = (SESSION_LIFETIME + END_OUTLIVES).as_secs();
     number(i128::from(now.as_second()) + i128::from(seconds))
 }
@@ -222,7 +224,7 @@ impl DynamoSessions {
     pub(super) fn put_end(&self, id: &SessionId, now: Timestamp) -> Result<TransactWriteItem, DynamoError> {
         let mut row = end_key(id);
         row.insert("endedAt".to_owned(), text(rfc3339(now)));
-        row.insert(tables::EXPIRES_AT.to_owned(), outliving_expiry(now));
+        row.insert(tables::EXPIRES_AT.to_owned(), row_expiry(now));
         self.put_new(row)
     }
 

@@ -82,14 +82,14 @@ mod revoke;
 mod store;
 
 pub use cookie::{CookieSettings, SessionCookie};
-pub use dynamo::{Exchange, ListedSession, Replaced};
+pub use dynamo::{ExchangeOutcome, ListedSession, Replaced};
 pub use idle::IdleTimeout;
 pub use payload::{Device, FIRST_VERSION, InvalidDevice, Payload, PayloadError, SealedPayload};
 pub use preferences::{
-    MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, Preferences, PreferencesError, PreferencesPatch,
-    PreferencesRefused, SessionPreferences, VersionedPreferences,
+    InvalidPreferences, MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, Preferences, PreferencesError,
+    PreferencesPatch, SessionPreferences, VersionedPreferences,
 };
-pub use refresh::{FIRST_NUMBER, Presented, RefreshToken, presented};
+pub use refresh::{FIRST_NUMBER, PresentedToken, RefreshToken, presented};
 pub use revoke::{CloseSockets, EndedSessions, Revocation, SessionRevoker, SessionsRevoked};
 pub use store::SessionStore;
 pub(crate) use store::stamp;
@@ -125,7 +125,6 @@ pub(crate) fn just_after(ended_before: Timestamp) -> Timestamp {
 pub struct Session {
     /// Its id, the row's key.
     pub id: SessionId,
-    /// Whose it is.
     pub user_id: UserId,
     /// When the user signed in. Later than every end of all sessions that the sign-in knew of.
     pub created_at: Timestamp,
@@ -137,7 +136,6 @@ pub struct Session {
     pub idle_timeout: IdleTimeout,
     /// The region that the user signed in at.
     pub region: String,
-    /// Hash of the cookie.
     pub cookie_hash: SecretHash,
 }
 

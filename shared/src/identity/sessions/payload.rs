@@ -76,7 +76,6 @@ pub struct Payload {
 pub struct SealedPayload {
     /// Rises with each write. The seal is bound to it.
     pub version: u64,
-    /// The envelope.
     pub bytes: Vec<u8>,
 }
 
@@ -86,18 +85,14 @@ pub enum PayloadError {
     /// It cannot be sealed. 500.
     #[error("the payload of session {session_id} cannot be sealed")]
     NotSealed {
-        /// Whose payload.
         session_id: SessionId,
-        /// Why not.
         #[source]
         source: SealError,
     },
     /// The key that it was sealed with is not there. 500.
     #[error("the payload of session {session_id} cannot be opened with the sealing keys that are there")]
     UnknownKey {
-        /// Whose payload.
         session_id: SessionId,
-        /// Which key.
         #[source]
         source: OpenError,
     },
@@ -113,7 +108,6 @@ pub enum PayloadError {
     /// It was sealed here and is no payload that this code knows. 500.
     #[error("the payload of session {session_id} cannot be read, at line {line} column {column}")]
     Unreadable {
-        /// Whose payload.
         session_id: SessionId,
         /// Where reading stopped, from 1. Not serde's sentence, which may quote the payload.
         line: usize,

@@ -48,11 +48,10 @@ pub struct PreferencesPatch(Map<String, Value>);
 
 /// Why preferences cannot become this. 413, 422.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PreferencesRefused {
+pub enum InvalidPreferences {
     /// The patch is too long.
     #[error("the patch has {0} bytes; at most {MAX_PREFERENCES_BYTES} are allowed")]
     PatchTooLarge(usize),
-    /// The patch is too deep.
     #[error("the patch has more than {MAX_PREFERENCES_DEPTH} objects and arrays within each other")]
     PatchTooDeep,
     /// What came out would be too long to keep.
@@ -62,13 +61,13 @@ pub enum PreferencesRefused {
 
 impl PreferencesPatch {
     /// A patch with these members.
-    pub fn new(members: Map<String, Value>) -> Result<Self, PreferencesRefused> {
+    pub fn new(members: Map<String, Value>) -> Result<Self, InvalidPreferences> {
         // Depth first: what comes after recurses.
         if !members.values().all(|value| is_within(value, MAX_PREFERENCES_DEPTH - 1)) {
-            return Err(PreferencesRefused::PatchTooDeep);
+            return Err(InvalidPreferences::PatchTooDeep);
         }
         match size_bytes(&members) {
-            size if size > MAX_PREFERENCES_BYTES => Err(PreferencesRefused::PatchTooLarge(size)),
+            size if size > MAX_PREFERENCES_BYTES => Err(InvalidPreferences::PatchTooLarge(size)),
             _ => Ok(Self(members)),
         }
     }
@@ -76,7 +75,7 @@ impl PreferencesPatch {
 
 impl Preferences {
     /// Applies a merge patch, or leaves everything as it was.
-    pub fn merge(&mut self, patch: PreferencesPatch) -> Result<(), PreferencesRefused> {
+    pub fn merge(&mut self, patch: PreferencesPatch) -> Result<(), InvalidPreferences> {
         let mut merged = Value::Object(self.0.clone());
         json_patch::merge(&mut merged, &Value::Object(patch.0));
         let size = merged.to_string().len();
@@ -85,7 +84,7 @@ impl Preferences {
                 self.0 = members;
                 Ok(())
             }
-            _ => Err(PreferencesRefused::TooLarge(size)),
+            _ => Err(InvalidPreferences::TooLarge(size)),
         }
     }
 
@@ -132,7 +131,7 @@ pub enum PreferencesError {
     Payload(#[from] PayloadError),
     /// The patch, or what came out of it, is too much. 413, 422.
     #[error(transparent)]
-    Refused(#[from] PreferencesRefused),
+    Refused(#[from] InvalidPreferences),
     /// They are at another version than the client wants to change. 412.
     #[error("the preferences are at version {0}")]
     Stale(u64),

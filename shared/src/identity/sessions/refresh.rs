@@ -56,7 +56,6 @@ pub const FIRST_NUMBER: u64 = 0;
 /// A refresh token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefreshToken {
-    /// As it began.
     session: Session,
     number: u64,
     code: Code,
@@ -64,21 +63,20 @@ pub struct RefreshToken {
 
 /// What a presented token is to its chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presented {
+pub enum PresentedToken {
     /// The latest, or one that the latest has not caught up with: exchange it.
     Current,
     /// Exchanged for the latest, which was not exchanged itself.
     Retry,
-    /// Used before.
     Reused,
 }
 
 /// What the token with this number is to a chain whose latest number is `latest`.
-pub fn presented(number: u64, latest: u64) -> Presented {
+pub fn presented(number: u64, latest: u64) -> PresentedToken {
     match latest.checked_sub(number) {
-        None | Some(0) => Presented::Current,
-        Some(1) => Presented::Retry,
-        Some(_) => Presented::Reused,
+        None | Some(0) => PresentedToken::Current,
+        Some(1) => PresentedToken::Retry,
+        Some(_) => PresentedToken::Reused,
     }
 }
 
@@ -266,12 +264,12 @@ mod tests {
         fn show(&mut self, region: usize, number: u64, seen_of_the_other: u64) -> Option<u64> {
             let latest = self.rows[region].max(seen_of_the_other);
             match presented(number, latest) {
-                Presented::Current => {
+                PresentedToken::Current => {
                     self.rows[region] = self.rows[region].max(number + 1);
                     Some(number + 1)
                 }
-                Presented::Retry => Some(latest),
-                Presented::Reused => None,
+                PresentedToken::Retry => Some(latest),
+                PresentedToken::Reused => None,
             }
         }
     }
@@ -296,7 +294,7 @@ mod tests {
 
         #[test]
         fn a_token_two_exchanges_old_is_reused_and_one_exchange_old_is_a_retry(number in 0..u64::MAX - 3, age in 0..3_u64) {
-            let expected = [Presented::Current, Presented::Retry, Presented::Reused];
+            let expected = [PresentedToken::Current, PresentedToken::Retry, PresentedToken::Reused];
             let age_index = usize::try_from(age).unwrap();
             prop_assert_eq!(presented(number, number + age), expected[age_index]);
         }

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::dynamo::{HAS_NO_END, end_key, key, outliving_expiry, parse_all_ended, spared_key};
+use super::dynamo::{HAS_NO_END, end_key, key, parse_all_ended, row_expiry, spared_key};
 use super::{END_AHEAD, SessionError, SessionStore, just_after};
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
@@ -29,39 +29,36 @@ use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{SessionId, SharedIds, UserId};
 use crate::core::retry::Backoff;
 use crate::platform::aws;
-use crate::platform::dynamo::{Actions, Change, DynamoError, Item, Transaction, number, text};
+use crate::platform::dynamo::{Actions, DynamoError, Item, RowUpdate, Transaction, number, text};
 use crate::platform::outbox::{self, Event, EventType};
 use crate::platform::tables;
 
 /// It is a session of the user, and has not ended by itself.
 const IS_OF_USER: &str = "userId = :user AND expiresAt > :nowSeconds";
 /// What began before has ended. The instant only rises.
-const RAISE: Change = Change {
+const RAISE: RowUpdate = RowUpdate {
     update: "SET endedBefore = :at",
     condition: Some("attribute_not_exists(endedBefore) OR endedBefore < :at"),
     names: &[],
 };
 /// The same, from an instant that was read: a session is spared only if nobody ended all of them meanwhile.
-const RAISE_FROM: Change = Change {
+const RAISE_FROM: RowUpdate = RowUpdate {
     update: "SET endedBefore = :at",
     condition: Some("attribute_not_exists(endedBefore) OR endedBefore <= :known"),
     names: &[],
 };
 /// The session goes on, though it began before the instant.
-const SPARE: Change =
-    Change { update: "SET sparedAt = :at, expiresAt = :expiresAt", condition: None, names: &[] };
+const SPARE: RowUpdate =
+    RowUpdate { update: "SET sparedAt = :at, expiresAt = :expiresAt", condition: None, names: &[] };
 /// The same for a session that goes on only because it was spared before. One that was not has ended with all others
 /// already, and must not come back.
-const SPARE_AGAIN: Change = Change { condition: Some("sparedAt >= :known"), ..SPARE };
+const SPARE_AGAIN: RowUpdate = RowUpdate { condition: Some("sparedAt >= :known"), ..SPARE };
 
 /// Which sessions of a user have ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndedSessions {
-    /// All of them.
     All,
-    /// One.
     One(SessionId),
-    /// All but one.
     AllBut(SessionId),
 }
 
@@ -80,7 +77,6 @@ impl EndedSessions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionsRevoked {
-    /// Whose.
     pub user_id: UserId,
     /// The one that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -258,8 +254,7 @@ impl SessionRevoker {
     ) -> Result<Vec<TransactWriteItem>, DynamoError> {
         let (now, at) = (self.store.now(), self.instant_after(known));
         let at = || (":at", text(rfc3339(at)));
-        let (known_at, expires_at) =
-            ((":known", text(rfc3339(known))), (":expiresAt", outliving_expiry(now)));
+        let (known_at, expires_at) = ((":known", text(rfc3339(known))), (":expiresAt", row_expiry(now)));
         let row = spared_key(spared);
         let spare = if began_at > known {
             SPARE.action(self.store.table(), row, [at(), expires_at])?

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::dynamo::DynamoSessions;
-use super::redis::{CopyKey, CopyTerms, RedisCopies};
+use super::redis::{CopyKey, CopyLifetimes, RedisCopies};
 use super::{
-    EndedSessions, Exchange, Replaced, SealedPayload, Session, SessionError, SessionReader, SessionRows,
-    check,
+    EndedSessions, ExchangeOutcome, Replaced, SealedPayload, Session, SessionError, SessionReader,
+    SessionRows, check,
 };
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
@@ -71,7 +71,7 @@ impl SessionStore {
             Kind::Dynamo => store,
             Kind::Redis => {
                 let redis = RedisClient::from_env(env)?;
-                store.with_copies(redis, CopyTerms::SESSIONS, CopyKey::from_env(env)?)
+                store.with_copies(redis, CopyLifetimes::SESSIONS, CopyKey::from_env(env)?)
             }
         })
     }
@@ -83,7 +83,7 @@ impl SessionStore {
 
     /// Has checks read copies of the rows in `redis`, where there are some.
     #[must_use]
-    pub fn with_copies(self, redis: RedisClient, terms: CopyTerms, key: CopyKey) -> Self {
+    pub fn with_copies(self, redis: RedisClient, terms: CopyLifetimes, key: CopyKey) -> Self {
         let copies = RedisCopies::new(redis, self.rows.table(), self.clock.clone(), terms, key);
         Self { copies: Some(Arc::new(copies)), ..self }
     }
@@ -163,9 +163,9 @@ impl SessionStore {
         began: &Session,
         next: u64,
         now: Timestamp,
-    ) -> Result<Exchange, SessionError> {
+    ) -> Result<ExchangeOutcome, SessionError> {
         let exchange = self.rows.exchange(rows, began, next, now).await?;
-        if exchange == Exchange::Done {
+        if exchange == ExchangeOutcome::Done {
             self.changed(&began.id).await;
         }
         Ok(exchange)

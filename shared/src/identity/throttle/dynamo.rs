@@ -14,7 +14,7 @@ use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Count, Counted, Subject, ThrottleError, WINDOW};
+use super::{CountOutcome, Counted, ThrottleError, ThrottleKey, WINDOW};
 use crate::core::env::{ConfigError, Env};
 use crate::platform::dynamo::{DynamoError, Item, Write, WriteOutcome, number, text};
 use crate::platform::tables;
@@ -54,7 +54,7 @@ impl DynamoAttempts {
     }
 
     /// Begins a window with one attempt in it, or brings the one that is under way.
-    async fn begin(&self, subject: &Subject, now: Timestamp) -> Result<Write<Row>, DynamoError> {
+    async fn begin(&self, subject: &ThrottleKey, now: Timestamp) -> Result<Write<Row>, DynamoError> {
         let window_end = now.as_second().saturating_add_unsigned(WINDOW.as_secs());
         let row = Row { subject: subject.as_str().to_owned(), attempts: 1, expires_at: window_end };
         let item: Item = serde_dynamo::to_item(&row)
@@ -77,7 +77,12 @@ impl DynamoAttempts {
     }
 
     /// Adds an attempt to the window that is under way.
-    async fn join(&self, subject: &Subject, limit: u32, now: Timestamp) -> Result<Write<Row>, DynamoError> {
+    async fn join(
+        &self,
+        subject: &ThrottleKey,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Write<Row>, DynamoError> {
         let request = self
             .client
             .update_item()
@@ -102,26 +107,35 @@ impl DynamoAttempts {
 
 impl DynamoAttempts {
     /// Counts an attempt at `now`, unless `limit` are counted in the window already. Exact under concurrency.
-    pub async fn count(&self, subject: Subject, limit: u32, now: Timestamp) -> Result<Count, ThrottleError> {
+    pub async fn count(
+        &self,
+        subject: ThrottleKey,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<CountOutcome, ThrottleError> {
         for _ in 0..MAX_TRIES {
             match self.begin(&subject, now).await? {
-                Write::Done(row) => return Ok(Count::Counted(Counted { subject, window_end: row.end()? })),
+                Write::Done(row) => {
+                    return Ok(CountOutcome::Counted(Counted { subject, window_end: row.end()? }));
+                }
                 Write::Refused(item) => {
                     let row = parse(item)?;
                     if row.attempts >= limit {
-                        return Ok(Count::Full { window_end: row.end()? });
+                        return Ok(CountOutcome::Full { window_end: row.end()? });
                     }
                 }
                 Write::Conflict => continue,
             }
             match self.join(&subject, limit, now).await? {
-                Write::Done(row) => return Ok(Count::Counted(Counted { subject, window_end: row.end()? })),
+                Write::Done(row) => {
+                    return Ok(CountOutcome::Counted(Counted { subject, window_end: row.end()? }));
+                }
                 // TTL took the row, or its window ended: there is room for a new one.
                 Write::Refused(item) if item.is_empty() => {}
                 Write::Refused(item) => {
                     let row = parse(item)?;
                     if row.attempts >= limit && row.expires_at > now.as_second() {
-                        return Ok(Count::Full { window_end: row.end()? });
+                        return Ok(CountOutcome::Full { window_end: row.end()? });
                     }
                 }
                 Write::Conflict => {}
@@ -131,7 +145,10 @@ impl DynamoAttempts {
     }
 
     /// Takes one attempt back, if its window is still the subject's.
-    pub async fn take_back(&self, Counted { subject, window_end }: Counted) -> Result<(), ThrottleError> {
+    pub async fn uncount_attempt(
+        &self,
+        Counted { subject, window_end }: Counted,
+    ) -> Result<(), ThrottleError> {
         let request = self
             .client
             .update_item()
@@ -157,7 +174,7 @@ impl Row {
     }
 }
 
-fn target(subject: &Subject) -> String {
+fn target(subject: &ThrottleKey) -> String {
     format!("attempts of {subject}")
 }
 

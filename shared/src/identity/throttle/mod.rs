@@ -3,9 +3,9 @@
 //!
 //! 1. Whoever wants a password verified *reserves* the attempt first ([`Throttle::reserve`]): it is counted before
 //!    anything is compared, so that of fifty guesses at once five are verified and not fifty. The caller's address is
-//!    counted first, then the account; at a limit the answer is [`Admission::Refused`], with the time that is left. A device
+//!    counted first, then the account; at a limit the answer is [`ThrottleDecision::Refused`], with the time that is left. A device
 //!    that has signed in to the account before ([`device`]) is counted instead of the account, with a limit of its own.
-//! 2. An attempt that proved right is given back ([`Throttle::give_back_during`]), concurrently with what follows. Only
+//! 2. An attempt that proved right is given back ([`Throttle::refund_during`]), concurrently with what follows. Only
 //!    its own: what others failed to guess meanwhile stays counted, or a thief's own sign-ins would buy him guesses.
 //! 3. A subject's window begins with its first attempt and ends fifteen minutes later. The first attempt after that
 //!    begins a new one. TTL removes the row, later.
@@ -52,7 +52,7 @@ mod subject;
 use dynamo::DynamoAttempts;
 
 pub use device::{DeviceToken, DeviceTokens, KnownDevice};
-pub use subject::Subject;
+pub use subject::ThrottleKey;
 
 /// How long attempts are counted together.
 pub const WINDOW: Duration = Duration::from_mins(15);
@@ -73,7 +73,6 @@ const SUBJECTS: usize = 2;
 pub enum Limit {
     /// The account, by its e-mail address.
     Account,
-    /// The network address.
     Address,
     /// A device that has signed in to the account before.
     Device,
@@ -103,30 +102,26 @@ impl Limit {
 
 /// Whether a password may be verified.
 #[derive(Debug)]
-pub enum Admission {
-    /// It may, once.
-    Reserved(Reservation),
-    /// It may not.
-    Refused(Refusal),
+pub enum ThrottleDecision {
+    Reserved(AttemptPermit),
+    Refused(TooManyAttempts),
 }
 
 /// Whether an account may be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SignUpAdmission {
-    /// It may.
+pub enum SignUpDecision {
     Counted,
-    /// It may not.
-    Refused(Refusal),
+    Refused(TooManyAttempts),
 }
 
 /// The right to verify one password. Dropped, it stays counted as a failure.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "an attempt that is not given back counts as a failure"]
-pub struct Reservation(Vec<Counted>);
+pub struct AttemptPermit(Vec<Counted>);
 
 /// Where an attempt to verify a password comes from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Origin {
+pub struct AttemptSource {
     /// The network address, if that is known.
     pub address: Option<IpAddr>,
     /// The device, if it has signed in to the account before.
@@ -135,8 +130,7 @@ pub struct Origin {
 
 /// Too many attempts failed lately. 429.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// Of what.
+pub struct TooManyAttempts {
     pub limit: Limit,
     /// When the window ends.
     pub retry_after: Duration,
@@ -145,20 +139,17 @@ pub struct Refusal {
 /// One counted attempt of one subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
-    /// Whose.
-    pub subject: Subject,
+    pub subject: ThrottleKey,
     /// The end of the window that it was counted in, which tells this window from later ones.
     pub window_end: Timestamp,
 }
 
 /// Outcome of counting an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Count {
-    /// It was counted.
+pub enum CountOutcome {
     Counted(Counted),
     /// The limit was reached before. Nothing was counted.
     Full {
-        /// When that ends.
         window_end: Timestamp,
     },
 }
@@ -171,7 +162,7 @@ pub enum ThrottleError {
     Store(#[from] DynamoError),
     /// Windows began and ended faster than they could be read. 503.
     #[error("the attempts of {0} were busy")]
-    Busy(Subject),
+    Busy(ThrottleKey),
 }
 
 /// Says how often passwords may be guessed.
@@ -179,7 +170,6 @@ pub enum ThrottleError {
 pub struct Throttle {
     /// Where attempts are counted.
     pub store: DynamoAttempts,
-    /// Tells when.
     pub clock: SharedClock,
 }
 
@@ -188,27 +178,27 @@ impl Throttle {
     pub async fn reserve(
         &self,
         email: &Email,
-        Origin { address, device }: Origin,
-    ) -> Result<Admission, ThrottleError> {
+        AttemptSource { address, device }: AttemptSource,
+    ) -> Result<ThrottleDecision, ThrottleError> {
         let account = match device {
-            Some(device) => (Limit::Device, DEVICE_LIMIT, Subject::of_device(device)),
-            None => (Limit::Account, ACCOUNT_LIMIT, Subject::of_account(email)),
+            Some(device) => (Limit::Device, DEVICE_LIMIT, ThrottleKey::of_device(device)),
+            None => (Limit::Account, ACCOUNT_LIMIT, ThrottleKey::of_account(email)),
         };
         let subjects: [_; SUBJECTS] = [
-            address.map(|address| (Limit::Address, ADDRESS_LIMIT, Subject::of_address(address))),
+            address.map(|address| (Limit::Address, ADDRESS_LIMIT, ThrottleKey::of_address(address))),
             Some(account),
         ];
         let mut counted = Vec::with_capacity(SUBJECTS);
         for (limit, attempts, subject) in subjects.into_iter().flatten() {
             let now = self.clock.now();
             match self.store.count(subject, attempts, now).await? {
-                Count::Counted(attempt) => counted.push(attempt),
-                Count::Full { window_end } => {
-                    return Ok(Admission::Refused(refused(limit, address, window_end, now)));
+                CountOutcome::Counted(attempt) => counted.push(attempt),
+                CountOutcome::Full { window_end } => {
+                    return Ok(ThrottleDecision::Refused(refused(limit, address, window_end, now)));
                 }
             }
         }
-        Ok(Admission::Reserved(Reservation(counted)))
+        Ok(ThrottleDecision::Reserved(AttemptPermit(counted)))
     }
 
     /// Counts a sign-up from `address`, of which `limit` are taken in a window. It stays counted whatever comes of it: each
@@ -217,38 +207,38 @@ impl Throttle {
         &self,
         address: Option<IpAddr>,
         limit: u32,
-    ) -> Result<SignUpAdmission, ThrottleError> {
-        let Some(from) = address else { return Ok(SignUpAdmission::Counted) };
+    ) -> Result<SignUpDecision, ThrottleError> {
+        let Some(from) = address else { return Ok(SignUpDecision::Counted) };
         let now = self.clock.now();
-        Ok(match self.store.count(Subject::of_sign_ups(from), limit, now).await? {
-            Count::Counted(_) => SignUpAdmission::Counted,
-            Count::Full { window_end } => {
-                SignUpAdmission::Refused(refused(Limit::SignUps, address, window_end, now))
+        Ok(match self.store.count(ThrottleKey::of_sign_ups(from), limit, now).await? {
+            CountOutcome::Counted(_) => SignUpDecision::Counted,
+            CountOutcome::Full { window_end } => {
+                SignUpDecision::Refused(refused(Limit::SignUps, address, window_end, now))
             }
         })
     }
 
     /// Gives an attempt back whose password was right. A failure is logged and harms little: the attempt stays counted.
-    pub async fn give_back(&self, Reservation(counted): Reservation) {
-        let take_back = async |attempt| {
-            if let Err(error) = self.store.take_back(attempt).await {
+    pub async fn refund(&self, AttemptPermit(counted): AttemptPermit) {
+        let uncount_attempt = async |attempt| {
+            if let Err(error) = self.store.uncount_attempt(attempt).await {
                 tracing::warn!(error = chain(&error), "an attempt was not given back");
             }
         };
-        stream::iter(counted).for_each_concurrent(SUBJECTS, take_back).await;
+        stream::iter(counted).for_each_concurrent(SUBJECTS, uncount_attempt).await;
     }
 
     /// Does `work` and gives the attempt back meanwhile, whatever comes of `work`: the password was right.
-    pub async fn give_back_during<T>(&self, reservation: Reservation, work: impl Future<Output = T>) -> T {
-        future::join(self.give_back(reservation), work).await.1
+    pub async fn refund_during<T>(&self, reservation: AttemptPermit, work: impl Future<Output = T>) -> T {
+        future::join(self.refund(reservation), work).await.1
     }
 }
 
-fn refused(limit: Limit, address: Option<IpAddr>, window_end: Timestamp, now: Timestamp) -> Refusal {
+fn refused(limit: Limit, address: Option<IpAddr>, window_end: Timestamp, now: Timestamp) -> TooManyAttempts {
     let limit_name = limit.name();
     let address = address.map(|address| address.to_string());
     telemetry::count_case(Metric::ThrottledAttempts, limit_name, 1);
     tracing::warn!(limit = limit_name, address, "{}", limit.reason());
     let retry_after = Duration::try_from(window_end.duration_since(now)).unwrap_or_default();
-    Refusal { limit, retry_after }
+    TooManyAttempts { limit, retry_after }
 }

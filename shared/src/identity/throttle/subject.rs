@@ -22,9 +22,9 @@ const DEVICE: &str = "device#";
 
 /// An account, a device or a network address, as the key of its row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Subject(String);
+pub struct ThrottleKey(String);
 
-impl Subject {
+impl ThrottleKey {
     /// The account of an e-mail address, which need not exist.
     pub fn of_account(email: &Email) -> Self {
         Self(format!("{ACCOUNT}{}", URL_SAFE_NO_PAD.encode(Sha256::digest(email.as_str()))))
@@ -53,7 +53,7 @@ impl Subject {
 }
 
 /// For logs, which name no account, not even by a hash.
-impl fmt::Display for Subject {
+impl fmt::Display for ThrottleKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
             key if key.starts_with(ACCOUNT) => "account#…",
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     fn of_address(text: &str) -> String {
-        Subject::of_address(text.parse().unwrap()).as_str().to_owned()
+        ThrottleKey::of_address(text.parse().unwrap()).as_str().to_owned()
     }
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn an_account_is_one_in_any_spelling_and_its_key_does_not_show_it() {
-        let account = |text: &str| Subject::of_account(&text.parse().unwrap());
+        let account = |text: &str| ThrottleKey::of_account(&text.parse().unwrap());
         assert_eq!(account("ann@example.com"), account(" Ann@Example.COM"));
         assert_ne!(account("ann@example.com"), account("bob@example.com"));
         let subject = account("ann@example.com");

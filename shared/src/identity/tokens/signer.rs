@@ -21,9 +21,7 @@ pub struct SigningFailed(#[source] jsonwebtoken::errors::Error);
 /// A signed token.
 #[derive(Debug, Clone)]
 pub struct AccessToken {
-    /// The JWT.
     pub text: Redacted<String>,
-    /// When it expires.
     pub expires_at: Timestamp,
 }
 

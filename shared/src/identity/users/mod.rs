@@ -29,7 +29,9 @@ use crate::core::ids::{SessionId, SharedIds, UserId};
 use crate::core::random::NoEntropy;
 use crate::identity::email::Email;
 use crate::identity::principal::Role;
-use crate::identity::throttle::{Admission, Origin, Refusal, Reservation, Throttle, ThrottleError};
+use crate::identity::throttle::{
+    AttemptPermit, AttemptSource, Throttle, ThrottleDecision, ThrottleError, TooManyAttempts,
+};
 use crate::platform::dynamo::DynamoError;
 
 mod common;
@@ -42,7 +44,6 @@ pub use password::{HashingFailed, NewPassword, Password, PasswordHash, WeakPassw
 /// An account, without its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Its id.
     pub id: UserId,
     /// The address that it signs in with.
     pub email: Email,
@@ -73,7 +74,7 @@ pub struct Credentials {
     /// The password that was typed.
     pub password: Password,
     /// Where it came from.
-    pub origin: Origin,
+    pub origin: AttemptSource,
 }
 
 /// Outcome of a sign-in.
@@ -81,15 +82,14 @@ pub struct Credentials {
 pub enum Authentication {
     /// The password is the account's.
     Accepted {
-        /// Whose.
         user: User,
         /// The attempt, to be given back.
-        reservation: Reservation,
+        reservation: AttemptPermit,
     },
     /// It is not, or there is no such account. The caller is not told which.
     Refused,
     /// Nobody looked: too many were wrong before.
-    Throttled(Refusal),
+    Throttled(TooManyAttempts),
 }
 
 /// Outcome of granting or withdrawing a role.
@@ -142,7 +142,7 @@ pub enum PasswordChange {
     /// The current password was not the account's.
     Refused,
     /// Too many passwords were wrong lately; this one was not looked at.
-    Throttled(Refusal),
+    Throttled(TooManyAttempts),
     /// The new password is one that is tried first. The current one was not looked at.
     CommonPassword,
     /// The caller's session has ended meanwhile.
@@ -174,7 +174,7 @@ pub async fn sign_up(
 
 /// A change of a password, as asked for.
 #[derive(Debug)]
-pub struct NewPasswordOf {
+pub struct PasswordChangeRequest {
     /// The account, as it was just read.
     pub account: (User, PasswordHash),
     /// The session that asks, which goes on, and when it began.
@@ -184,7 +184,7 @@ pub struct NewPasswordOf {
     /// What is the password from now on.
     pub new: NewPassword,
     /// Where the request comes from.
-    pub origin: Origin,
+    pub origin: AttemptSource,
 }
 
 /// Replaces a password, if an attempt is left: who holds a session shall not be able to guess its password either. The new
@@ -192,22 +192,22 @@ pub struct NewPasswordOf {
 pub async fn change_password(
     passwords: &DynamoPasswords,
     throttle: &Throttle,
-    NewPasswordOf { account: (user, old), spared, current, new, origin }: NewPasswordOf,
+    PasswordChangeRequest { account: (user, old), spared, current, new, origin }: PasswordChangeRequest,
     deadline: Deadline,
 ) -> Result<PasswordChange, UserError> {
     if new.is_common(&user.email) {
         return Ok(PasswordChange::CommonPassword);
     }
     let reservation = match throttle.reserve(&user.email, origin).await? {
-        Admission::Reserved(reservation) => reservation,
-        Admission::Refused(refusal) => return Ok(PasswordChange::Throttled(refusal)),
+        ThrottleDecision::Reserved(reservation) => reservation,
+        ThrottleDecision::Refused(refusal) => return Ok(PasswordChange::Throttled(refusal)),
     };
     if !password::verify(current, old.clone()).await? {
         return Ok(PasswordChange::Refused);
     }
     let new = password::hash(new).await?;
     let replace = passwords.replace(&user, &old, &new, &spared, deadline);
-    Ok(match throttle.give_back_during(reservation, replace).await? {
+    Ok(match throttle.refund_during(reservation, replace).await? {
         PasswordUpdate::Done => PasswordChange::Changed,
         PasswordUpdate::OtherPassword => PasswordChange::Refused,
         PasswordUpdate::SessionEnded => PasswordChange::SessionEnded,
@@ -223,8 +223,8 @@ pub async fn authenticate(
     let (admission, account) =
         try_join(throttle.reserve(&email, origin).err_into(), users.credentials(&email)).await?;
     let reservation = match admission {
-        Admission::Reserved(reservation) => reservation,
-        Admission::Refused(refusal) => return Ok(Authentication::Throttled(refusal)),
+        ThrottleDecision::Reserved(reservation) => reservation,
+        ThrottleDecision::Refused(refusal) => return Ok(Authentication::Throttled(refusal)),
     };
     let (user, hash) = match account {
         Some((user, hash)) => (Some(user), hash),

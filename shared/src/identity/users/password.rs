@@ -56,7 +56,6 @@ pub struct WeakPassword;
 /// Argon2 failed: no memory, or a stored hash that is none. 500.
 #[derive(Debug, thiserror::Error)]
 pub enum HashingFailed {
-    /// The function itself.
     #[error("Argon2 failed: {0}")]
     Argon2(argon2::password_hash::Error),
     /// Its thread ended early.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::Terms;
+use super::AdapterSettings;
 use crate::platform::telemetry::chain;
 
 /// How old the number of waiting entries may be that an offer is held against. Meanwhile each process adds what it offered
@@ -29,7 +29,7 @@ pub(super) struct SampledBound {
 }
 
 impl SampledBound {
-    pub(super) fn new(terms: Terms) -> Self {
+    pub(super) fn new(terms: AdapterSettings) -> Self {
         Self { limit: terms.limit, last: Mutex::default() }
     }
 
@@ -75,7 +75,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     fn bound(limit: u64) -> SampledBound {
-        SampledBound::new(Terms { limit, lease: Duration::from_mins(1) })
+        SampledBound::new(AdapterSettings { limit, lease: Duration::from_mins(1) })
     }
 
     /// A look that finds so many.

@@ -44,7 +44,10 @@ use tokio::time::Instant;
 
 use super::bound::SampledBound;
 use super::message::{decode, one_by_one};
-use super::{Backlog, BufferError, Entry, Leased, MAX_BATCH, Offered, Taken, Terms, backpressure};
+use super::{
+    AdapterSettings, BufferError, Entry, LeasedBatch, MAX_BATCH, Offered, QueueDepth, TakenBatch,
+    backpressure,
+};
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env, Stage};
 
@@ -106,7 +109,7 @@ pub(super) struct KafkaBuffer {
 pub(super) struct Receipt(u64);
 
 impl KafkaBuffer {
-    pub(super) fn from_env(env: &Env, terms: Terms) -> Result<Self, ConfigError> {
+    pub(super) fn from_env(env: &Env, terms: AdapterSettings) -> Result<Self, ConfigError> {
         let connection = connection(env)?;
         let lease = terms.lease.max(SHORTEST_LEASE);
         let mut producer_config = connection.clone();
@@ -192,7 +195,7 @@ impl KafkaBuffer {
         }
     }
 
-    pub(super) async fn poll(&self, n: usize, deadline: Deadline) -> Result<Option<Taken>, BufferError> {
+    pub(super) async fn poll(&self, n: usize, deadline: Deadline) -> Result<Option<TakenBatch>, BufferError> {
         let (topic, lease) = (self.topic.clone(), self.lease);
         let polled = self.read("deliver", move |reader| reader.poll(&topic, n, lease, deadline)).await?;
         let Some(Polled { token, records, redelivered }) = polled else { return Ok(None) };
@@ -203,8 +206,8 @@ impl KafkaBuffer {
                 Err(_) => unreadable += 1,
             }
         }
-        let leased = Leased { entries, receipt: super::Receipt::Kafka(Receipt(token)) };
-        Ok(Some(Taken { leased, redelivered, unreadable }))
+        let leased = LeasedBatch { entries, receipt: super::Receipt::Kafka(Receipt(token)) };
+        Ok(Some(TakenBatch { leased, redelivered, unreadable }))
     }
 
     pub(super) async fn ack(&self, Receipt(token): Receipt) -> Result<(), BufferError> {
@@ -212,8 +215,8 @@ impl KafkaBuffer {
         self.read("delete a batch", move |reader| reader.ack(&topic, token)).await
     }
 
-    pub(super) async fn size(&self, deadline: Deadline) -> Result<Backlog, BufferError> {
-        Ok(Backlog { entries: self.lag(deadline).await?, oldest: None })
+    pub(super) async fn size(&self, deadline: Deadline) -> Result<QueueDepth, BufferError> {
+        Ok(QueueDepth { entries: self.lag(deadline).await?, oldest: None })
     }
 
     async fn lag(&self, deadline: Deadline) -> Result<u64, BufferError> {
@@ -283,7 +286,7 @@ struct Range {
 }
 
 /// A batch that is out.
-struct Out {
+struct UnacknowledgedBatch {
     token: u64,
     end: Instant,
     ranges: BTreeMap<i32, Range>,
@@ -302,7 +305,7 @@ struct Reader {
     assignments: Arc<Assignments>,
     is_subscribed: bool,
     epoch: u64,
-    out: VecDeque<Out>,
+    out: VecDeque<UnacknowledgedBatch>,
     next_token: u64,
     /// For each partition, the end of what this process has polled: what is before comes once more.
     polled_to: BTreeMap<i32, i64>,
@@ -333,7 +336,7 @@ impl Reader {
             self.consumer.subscribe(&[topic])?;
             self.is_subscribed = true;
         }
-        self.give_up_what_is_late(topic)?;
+        self.abandon_expired_batches(topic)?;
         let mut wait = Deadline::after(JOIN_WAIT).min(deadline);
         let mut was_assigned = false;
         let mut batch = Batch::default();
@@ -370,7 +373,12 @@ impl Reader {
         }
         let token = self.next_token;
         self.next_token += 1;
-        let out = Out { token, end: Instant::now() + lease, ranges: batch.ranges, is_acknowledged: false };
+        let out = UnacknowledgedBatch {
+            token,
+            end: Instant::now() + lease,
+            ranges: batch.ranges,
+            is_acknowledged: false,
+        };
         self.out.push_back(out);
         Ok(Some(Polled { token, records: batch.records, redelivered: batch.redelivered }))
     }
@@ -387,7 +395,7 @@ impl Reader {
     }
 
     /// Reads again from the first batch whose lease has ended.
-    fn give_up_what_is_late(&mut self, topic: &str) -> Result<(), KafkaError> {
+    fn abandon_expired_batches(&mut self, topic: &str) -> Result<(), KafkaError> {
         self.notice_rebalance();
         let now = Instant::now();
         let Some(late) = self.out.iter().position(|out| !out.is_acknowledged && out.end <= now) else {
@@ -591,7 +599,7 @@ mod tests {
         [("KAFKA_BROKERS", "b1:9096,b2:9096"), ("KAFKA_TOPIC", "activity"), ("STAGE", "live")];
 
     fn start(more: &[(&str, &str)]) -> Result<KafkaBuffer, ConfigError> {
-        let terms = Terms { limit: 1_000, lease: Duration::from_mins(1) };
+        let terms = AdapterSettings { limit: 1_000, lease: Duration::from_mins(1) };
         KafkaBuffer::from_env(&Env::of(BASE.iter().chain(more).copied()), terms)
     }
 

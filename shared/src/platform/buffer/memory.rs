@@ -7,7 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use super::{Backlog, Entry, Leased, Offered, Receipt, Taken, Terms, age, backpressure};
+use super::{
+    AdapterSettings, Entry, LeasedBatch, Offered, QueueDepth, Receipt, TakenBatch, age, backpressure,
+};
 use crate::core::clock::SharedClock;
 
 /// Most entries, whatever `BUFFER_LIMIT` says: the memory of one process. Entries of the largest size take 330 MB then.
@@ -15,7 +17,7 @@ const MOST_IN_MEMORY: u64 = 20_000;
 
 #[derive(Debug)]
 pub(super) struct MemoryBuffer {
-    terms: Terms,
+    terms: AdapterSettings,
     clock: SharedClock,
     state: Mutex<State>,
 }
@@ -24,12 +26,12 @@ pub(super) struct MemoryBuffer {
 struct State {
     /// The oldest comes first.
     waiting: VecDeque<Entry>,
-    leases: BTreeMap<u64, Lease>,
+    leases: BTreeMap<u64, BatchLease>,
     next_token: u64,
 }
 
 #[derive(Debug)]
-struct Lease {
+struct BatchLease {
     end: Instant,
     entries: Vec<Entry>,
 }
@@ -41,7 +43,7 @@ impl State {
     }
 
     /// Takes back what nobody acknowledged in time; how many entries that are.
-    fn take_back(&mut self, now: Instant) -> usize {
+    fn expire_leases(&mut self, now: Instant) -> usize {
         let mut number = 0;
         for (_, lease) in self.leases.extract_if(.., |_, lease| lease.end <= now) {
             number += lease.entries.len();
@@ -54,8 +56,8 @@ impl State {
 }
 
 impl MemoryBuffer {
-    pub(super) fn new(terms: Terms, clock: SharedClock) -> Self {
-        let terms = Terms { limit: terms.limit.min(MOST_IN_MEMORY), ..terms };
+    pub(super) fn new(terms: AdapterSettings, clock: SharedClock) -> Self {
+        let terms = AdapterSettings { limit: terms.limit.min(MOST_IN_MEMORY), ..terms };
         Self { terms, clock, state: Mutex::default() }
     }
 
@@ -68,10 +70,10 @@ impl MemoryBuffer {
         Offered::Accepted
     }
 
-    pub(super) fn poll(&self, n: usize) -> Option<Taken> {
+    pub(super) fn poll(&self, n: usize) -> Option<TakenBatch> {
         let mut state = self.state();
         let now = Instant::now();
-        let redelivered = state.take_back(now);
+        let redelivered = state.expire_leases(now);
         let number = n.min(state.waiting.len());
         if number == 0 {
             return None;
@@ -79,21 +81,21 @@ impl MemoryBuffer {
         let entries: Vec<Entry> = state.waiting.drain(..number).collect();
         let token = state.next_token;
         state.next_token += 1;
-        state.leases.insert(token, Lease { end: now + self.terms.lease, entries: entries.clone() });
-        let leased = Leased { entries, receipt: Receipt::Memory(token) };
-        Some(Taken { leased, redelivered, unreadable: 0 })
+        state.leases.insert(token, BatchLease { end: now + self.terms.lease, entries: entries.clone() });
+        let leased = LeasedBatch { entries, receipt: Receipt::Memory(token) };
+        Some(TakenBatch { leased, redelivered, unreadable: 0 })
     }
 
     pub(super) fn ack(&self, token: u64) {
         self.state().leases.remove(&token);
     }
 
-    pub(super) fn size(&self) -> Backlog {
+    pub(super) fn size(&self) -> QueueDepth {
         let state = self.state();
         let leased = state.leases.values().flat_map(|lease| &lease.entries);
         let oldest = state.waiting.iter().chain(leased).map(|entry| entry.offered_at).min();
         let now = self.clock.now();
-        Backlog { entries: state.len(), oldest: oldest.map(|offered_at| age(offered_at, now)) }
+        QueueDepth { entries: state.len(), oldest: oldest.map(|offered_at| age(offered_at, now)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -43,7 +43,7 @@ struct Read<'a> {
 
 /// The text of one entry.
 pub(super) fn text(entry: &Entry) -> Result<String, BufferError> {
-    const NOT_JSON: BufferError = BufferError::Unfit("its payload is not JSON text");
+    const NOT_JSON: BufferError = BufferError::Invalid("its payload is not JSON text");
     let payload: &RawValue = serde_json::from_str(&entry.payload).map_err(|_| NOT_JSON)?;
     let written = Written { id: &entry.id, at: entry.offered_at.as_millisecond(), payload };
     Ok(escaped(serde_json::to_string(&written).map_err(|_| NOT_JSON)?))
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_payload_that_is_not_json_is_refused() {
         for payload in ["", "{", "view", "1,2", "{}{}"] {
-            assert!(matches!(text(&entry("a", payload)), Err(BufferError::Unfit(_))), "{payload}");
+            assert!(matches!(text(&entry("a", payload)), Err(BufferError::Invalid(_))), "{payload}");
         }
     }
 

@@ -15,7 +15,7 @@
 //!
 //! `BUFFER` chooses the adapter:
 //!
-//! | `BUFFER` | where entries wait | a lease is | the bound ([`BUFFER_LIMIT`](Terms)) |
+//! | `BUFFER` | where entries wait | a lease is | the bound ([`BUFFER_LIMIT`](AdapterSettings)) |
 //! |---|---|---|---|
 //! | `memory` | in the process: local stage only | an instant in the process | exact |
 //! | `redis` | a list ([`redis`]) | a score of a sorted set, by Redis's clock | exact |
@@ -124,9 +124,7 @@ pub enum BufferKind {
     Memory,
     /// A list in Redis.
     Redis,
-    /// An SQS queue.
     Sqs,
-    /// A Kafka topic.
     Kafka,
 }
 
@@ -179,7 +177,7 @@ impl FromStr for BufferKind {
 
 /// A batch that belongs to this consumer until it is acknowledged or its lease ends.
 #[derive(Debug)]
-pub struct Leased {
+pub struct LeasedBatch {
     /// The entries. Empty when none of what was taken can be read.
     pub entries: Vec<Entry>,
     receipt: Receipt,
@@ -196,8 +194,8 @@ enum Receipt {
 }
 
 /// What an adapter took.
-struct Taken {
-    leased: Leased,
+struct TakenBatch {
+    leased: LeasedBatch,
     /// Entries that were delivered before.
     redelivered: usize,
     /// Messages that cannot be read.
@@ -206,7 +204,7 @@ struct Taken {
 
 /// What waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backlog {
+pub struct QueueDepth {
     /// Entries that wait or are leased. Exact for `memory` and `redis`; see [`sqs`] and [`kafka`] for theirs.
     pub entries: u64,
     /// The age of the oldest one, counted from `offered_at`, if the adapter can tell.
@@ -215,7 +213,7 @@ pub struct Backlog {
 
 /// What the adapters have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
+pub struct AdapterSettings {
     /// Most entries that wait or are leased (`BUFFER_LIMIT`; 1,000,000 unless it is set).
     pub limit: u64,
     /// How long a batch belongs to its consumer (`BUFFER_LEASE_SECONDS`, 1 to 43,200, which is SQS's longest; 60 unless it
@@ -223,7 +221,7 @@ pub struct Terms {
     pub lease: Duration,
 }
 
-impl Terms {
+impl AdapterSettings {
     const DEFAULT_LIMIT: u64 = 1_000_000;
     const DEFAULT_LEASE_SECONDS: u64 = 60;
     const LONGEST_LEASE_SECONDS: u64 = 43_200;
@@ -254,7 +252,7 @@ impl Terms {
 pub enum BufferError {
     /// An offer that no buffer takes: the caller has to check before. Nothing was offered. 500.
     #[error("an entry cannot be offered: {0}")]
-    Unfit(&'static str),
+    Invalid(&'static str),
     /// A message that no producer of ours wrote. It is set aside, and nobody waits for it.
     #[error("a message of the buffer cannot be read: {0}")]
     Unreadable(String),
@@ -269,7 +267,6 @@ pub enum BufferError {
     Redis {
         /// What it was asked for.
         operation: &'static str,
-        /// The cause.
         #[source]
         source: RedisError,
     },
@@ -281,14 +278,11 @@ pub enum BufferError {
         /// Replicas that must have it.
         wanted: u32,
     },
-    /// SQS failed.
     #[error("the queue {queue} did not {operation}")]
     Sqs {
         /// What it was asked for.
         operation: &'static str,
-        /// The queue's URL.
         queue: String,
-        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -297,20 +291,17 @@ pub enum BufferError {
     Entries {
         /// What it was asked for.
         operation: &'static str,
-        /// The queue's URL.
         queue: String,
         /// Messages that failed to the end.
         failed: usize,
         /// What SQS says of one of them.
         reason: String,
     },
-    /// Kafka failed.
     #[cfg(feature = "kafka")]
     #[error("Kafka did not {operation}")]
     Kafka {
         /// What it was asked for.
         operation: &'static str,
-        /// The cause.
         #[source]
         source: rdkafka::error::KafkaError,
     },
@@ -338,7 +329,7 @@ enum Adapter {
 impl WriteBehindBuffer {
     /// The buffer that `BUFFER` names. Each adapter's module names the further variables. Connects to nothing.
     pub fn from_env(sqs: aws_sdk_sqs::Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
-        let terms = Terms::from_env(env)?;
+        let terms = AdapterSettings::from_env(env)?;
         let adapter = match BufferKind::from_env(env)? {
             BufferKind::Memory => Adapter::Memory(MemoryBuffer::new(terms, clock)),
             BufferKind::Redis => Adapter::Redis(Box::new(RedisBuffer::from_env(env, terms, clock)?)),
@@ -392,7 +383,7 @@ impl WriteBehindBuffer {
 
     /// Takes about `n` entries, [`MAX_POLL`] at most. `None`: nothing waits that is not leased. A message of SQS that carries
     /// several entries is not split, so there may be some more than `n`.
-    pub async fn poll(&self, n: usize, deadline: Deadline) -> Result<Option<Leased>, BufferError> {
+    pub async fn poll(&self, n: usize, deadline: Deadline) -> Result<Option<LeasedBatch>, BufferError> {
         let n = n.clamp(1, MAX_POLL);
         let taken = within(deadline, "deliver", async {
             match &*self.0 {
@@ -418,7 +409,7 @@ impl WriteBehindBuffer {
     }
 
     /// Deletes a batch that is stored. After the end of its lease this may change nothing, and is no error.
-    pub async fn ack(&self, batch: Leased, deadline: Deadline) -> Result<(), BufferError> {
+    pub async fn ack(&self, batch: LeasedBatch, deadline: Deadline) -> Result<(), BufferError> {
         within(deadline, "delete a batch", async {
             match (&*self.0, batch.receipt) {
                 (Adapter::Memory(memory), Receipt::Memory(token)) => {
@@ -436,7 +427,7 @@ impl WriteBehindBuffer {
     }
 
     /// What waits or is leased, which is recorded as a metric as well.
-    pub async fn size(&self, deadline: Deadline) -> Result<Backlog, BufferError> {
+    pub async fn size(&self, deadline: Deadline) -> Result<QueueDepth, BufferError> {
         let backlog = within(deadline, "tell its size", async {
             match &*self.0 {
                 Adapter::Memory(memory) => Ok(memory.size()),
@@ -455,7 +446,7 @@ impl WriteBehindBuffer {
     }
 
     /// Records how long the oldest entry of messages that an event source delivered has waited: for a buffer that cannot tell the age
-    /// of what waits ([`Backlog::oldest`]). A batch that fails comes again, and is older each time.
+    /// of what waits ([`QueueDepth::oldest`]). A batch that fails comes again, and is older each time.
     pub fn record_age(&self, messages: &[Vec<u8>], now: Timestamp) {
         let entries = messages.iter().filter_map(|message| decode(message).ok()).flatten();
         let Some(oldest) = entries.map(|entry| entry.offered_at).min() else { return };
@@ -475,15 +466,15 @@ async fn within<T>(
 
 fn check(batch: &[Entry]) -> Result<(), BufferError> {
     if batch.len() > MAX_BATCH {
-        return Err(BufferError::Unfit("the batch has too many entries"));
+        return Err(BufferError::Invalid("the batch has too many entries"));
     }
     for Entry { id, payload, .. } in batch {
         let is_id = (1..=MAX_ID_BYTES).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
         if !is_id {
-            return Err(BufferError::Unfit("its id is empty, too long or not visible ASCII"));
+            return Err(BufferError::Invalid("its id is empty, too long or not visible ASCII"));
         }
         if payload.len() > MAX_PAYLOAD_BYTES {
-            return Err(BufferError::Unfit("its payload is too long"));
+            return Err(BufferError::Invalid("its payload is too long"));
         }
     }
     Ok(())
@@ -569,10 +560,10 @@ mod tests {
             entry("a", &long),
         ] {
             let offered = buffer.offer(&[entry("fit", "1"), unfit], deadline).await;
-            assert!(matches!(offered, Err(BufferError::Unfit(_))), "{offered:?}");
+            assert!(matches!(offered, Err(BufferError::Invalid(_))), "{offered:?}");
         }
         let many: Vec<Entry> = (0..=MAX_BATCH).map(|n| entry(&n.to_string(), "1")).collect();
-        assert!(matches!(buffer.offer(&many, deadline).await, Err(BufferError::Unfit(_))));
+        assert!(matches!(buffer.offer(&many, deadline).await, Err(BufferError::Invalid(_))));
         assert_eq!(buffer.size(deadline).await.unwrap().entries, 0);
     }
 }

@@ -31,13 +31,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 
 use super::message::{decode, one_by_one};
-use super::{Backlog, BufferError, Entry, Leased, Offered, Taken, Terms, age, backpressure};
+use super::{
+    AdapterSettings, BufferError, Entry, LeasedBatch, Offered, QueueDepth, TakenBatch, age, backpressure,
+};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env, Stage};
 use crate::core::random::{self, NoEntropy};
 use crate::platform::aws;
-use crate::platform::redis::{Need, RedisClient, RedisError};
+use crate::platform::redis::{RedisClient, RedisError, RedisUse};
 
 /// The variable with the number of replicas that must have an offer. 0 unless it is set.
 const REPLICAS: &str = "BUFFER_REDIS_REPLICAS";
@@ -130,7 +132,7 @@ return {entries, oldest}";
 pub(super) struct RedisBuffer {
     client: RedisClient,
     keys: Keys,
-    terms: Terms,
+    terms: AdapterSettings,
     replicas: u32,
     clock: SharedClock,
 }
@@ -153,7 +155,11 @@ pub(super) struct Receipt {
 }
 
 impl RedisBuffer {
-    pub(super) fn from_env(env: &Env, terms: Terms, clock: SharedClock) -> Result<Self, ConfigError> {
+    pub(super) fn from_env(
+        env: &Env,
+        terms: AdapterSettings,
+        clock: SharedClock,
+    ) -> Result<Self, ConfigError> {
         let replicas = match env.optional(REPLICAS) {
             Some(_) => env.parse(REPLICAS)?,
             None => 0,
@@ -167,7 +173,7 @@ impl RedisBuffer {
             prefix: format!("{name}:taken:"),
             unreadable: format!("{name}:unreadable"),
         };
-        let client = RedisClient::from_env(env)?.with_need(Need::Kept);
+        let client = RedisClient::from_env(env)?.with_need(RedisUse::Kept);
         Ok(Self { client, keys, terms, replicas, clock })
     }
 
@@ -196,7 +202,7 @@ impl RedisBuffer {
         }
     }
 
-    pub(super) async fn poll(&self, n: usize, deadline: Deadline) -> Result<Option<Taken>, BufferError> {
+    pub(super) async fn poll(&self, n: usize, deadline: Deadline) -> Result<Option<TakenBatch>, BufferError> {
         let operation = "deliver";
         let token = token()?;
         let Keys { waiting, leased, leases, prefix, .. } = &self.keys;
@@ -217,7 +223,7 @@ impl RedisBuffer {
         }
         let number = unreadable.len();
         let receipt = super::Receipt::Redis(Receipt { token, unreadable });
-        Ok(Some(Taken { leased: Leased { entries, receipt }, redelivered, unreadable: number }))
+        Ok(Some(TakenBatch { leased: LeasedBatch { entries, receipt }, redelivered, unreadable: number }))
     }
 
     pub(super) async fn ack(&self, receipt: Receipt, deadline: Deadline) -> Result<(), BufferError> {
@@ -235,7 +241,7 @@ impl RedisBuffer {
         Ok(())
     }
 
-    pub(super) async fn size(&self, deadline: Deadline) -> Result<Backlog, BufferError> {
+    pub(super) async fn size(&self, deadline: Deadline) -> Result<QueueDepth, BufferError> {
         let Keys { waiting, leased, leases, prefix, .. } = &self.keys;
         let mut commands = script(SIZE, &[waiting, leased, leases]);
         commands.arg(prefix);
@@ -244,7 +250,7 @@ impl RedisBuffer {
         let candidates = candidates.iter().filter_map(|message| decode(message).ok()).flatten();
         let oldest: Option<Timestamp> = candidates.map(|entry| entry.offered_at).min();
         let now = self.clock.now();
-        Ok(Backlog { entries, oldest: oldest.map(|offered_at| age(offered_at, now)) })
+        Ok(QueueDepth { entries, oldest: oldest.map(|offered_at| age(offered_at, now)) })
     }
 
     async fn ask<T: ::redis::FromRedisValue>(

@@ -32,7 +32,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::bound::SampledBound;
 use super::message::{OVERHEAD_BYTES, decode, join, text};
-use super::{Backlog, BufferError, Entry, Leased, Offered, Receipt, Taken, Terms, backpressure};
+use super::{
+    AdapterSettings, BufferError, Entry, LeasedBatch, Offered, QueueDepth, Receipt, TakenBatch, backpressure,
+};
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::retry::Backoff;
@@ -73,7 +75,7 @@ pub(super) struct SqsBuffer {
 }
 
 impl SqsBuffer {
-    pub(super) fn from_env(client: Client, env: &Env, terms: Terms) -> Result<Self, ConfigError> {
+    pub(super) fn from_env(client: Client, env: &Env, terms: AdapterSettings) -> Result<Self, ConfigError> {
         Ok(Self {
             client,
             url: env.required(QUEUE_URL)?.to_owned(),
@@ -116,14 +118,14 @@ impl SqsBuffer {
             let sent: HashSet<&str> =
                 answer.successful().iter().map(SendMessageBatchResultEntry::id).collect();
             unsent.retain(|position| !sent.contains(position.to_string().as_str()));
-            self.go_on(operation, unsent.len(), answer.failed(), &mut backoff).await?;
+            self.poll_more(operation, unsent.len(), answer.failed(), &mut backoff).await?;
             if unsent.is_empty() {
                 return Ok(());
             }
         }
     }
 
-    pub(super) async fn poll(&self, n: usize, deadline: Deadline) -> Result<Option<Taken>, BufferError> {
+    pub(super) async fn poll(&self, n: usize, deadline: Deadline) -> Result<Option<TakenBatch>, BufferError> {
         let messages = n.div_ceil(ENTRIES_PER_MESSAGE).clamp(1, MAX_MESSAGES);
         let wait = if deadline.remaining() > 2 * Duration::from_secs(1) { WAIT_SECONDS } else { 0 };
         let request = self
@@ -160,8 +162,8 @@ impl SqsBuffer {
             entries.extend(read);
             handles.push(handle.to_owned());
         }
-        let leased = Leased { entries, receipt: Receipt::Sqs(handles) };
-        Ok(Some(Taken { leased, redelivered, unreadable }))
+        let leased = LeasedBatch { entries, receipt: Receipt::Sqs(handles) };
+        Ok(Some(TakenBatch { leased, redelivered, unreadable }))
     }
 
     pub(super) async fn ack(&self, handles: &[String], deadline: Deadline) -> Result<(), BufferError> {
@@ -180,13 +182,13 @@ impl SqsBuffer {
             let deleted: HashSet<&str> =
                 answer.successful().iter().map(DeleteMessageBatchResultEntry::id).collect();
             held.retain(|position| !deleted.contains(position.to_string().as_str()));
-            self.go_on(operation, held.len(), answer.failed(), &mut backoff).await?;
+            self.poll_more(operation, held.len(), answer.failed(), &mut backoff).await?;
         }
         Ok(())
     }
 
     /// Waits before what failed is tried again. An error when that is of no use, or when there is no time.
-    async fn go_on(
+    async fn poll_more(
         &self,
         operation: &'static str,
         failed: usize,
@@ -204,8 +206,8 @@ impl SqsBuffer {
         Err(BufferError::Entries { operation, queue: self.url.clone(), failed, reason })
     }
 
-    pub(super) async fn size(&self) -> Result<Backlog, BufferError> {
-        Ok(Backlog { entries: self.waiting().await?, oldest: None })
+    pub(super) async fn size(&self) -> Result<QueueDepth, BufferError> {
+        Ok(QueueDepth { entries: self.waiting().await?, oldest: None })
     }
 
     async fn waiting(&self) -> Result<u64, BufferError> {

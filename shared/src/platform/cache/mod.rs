@@ -18,7 +18,7 @@
 //! 5. A value near the end of its freshness is refreshed early by one reader (`XFetch`; Vattani, Chierichetti, Lowenstein: "Optimal
 //!    Probabilistic Cache Stampede Prevention", VLDB 2015): each reader decides by `now - delta * beta * ln(random) >= fresh until`,
 //!    where `delta` is how long the load took, and tries to take the lease. Everybody else is served the present value.
-//! 6. A value past its freshness is served for [`Terms::stale`] more while one reader loads, and if that load fails.
+//! 6. A value past its freshness is served for [`CachePolicy::stale`] more while one reader loads, and if that load fails.
 //!
 //! # Write-through ([`Cache::write_through`])
 //! 1. The writer takes the lease by force, which also drops the value.
@@ -27,7 +27,7 @@
 //!    the two writes is the newer one.
 //!
 //! # Invalidation ([`Cache::invalidate`])
-//! One `DEL` of value and lease. Entries may depend on a *group* ([`Terms::group`]): a random generation in Redis that each entry records
+//! One `DEL` of value and lease. Entries may depend on a *group* ([`CachePolicy::group`]): a random generation in Redis that each entry records
 //! when its lease is taken. Deleting the generation invalidates every entry of the group: the next lookup draws another one. The
 //! generation is random and not counted, so that an eviction cannot bring an old one back.
 //!
@@ -42,7 +42,7 @@
 //!   under. A process knows the incarnation of its connection, and takes anything of another one for nothing.
 //! - *A writer that dies* between DynamoDB and Redis never invalidates. Its lease has dropped the value; a load that overlapped its write may
 //!   fill the old one once the lease has lapsed. `cache-invalidator` hears the table's stream and invalidates: that is the bound, and
-//!   [`Terms::fresh`] without it.
+//!   [`CachePolicy::fresh`] without it.
 //!
 //! Leases are timed by Redis's clock, freshness by the processes' clocks: skew makes values a little older or younger, and breaks
 //! none of the above.
@@ -74,8 +74,8 @@ mod process;
 mod shared;
 mod value;
 
-use process::{Keeping, ProcessTier};
-use shared::{Fill, Found, IfLost, Place, SharedTier};
+use process::{ProcessCache, ProcessTier};
+use shared::{CacheKey, Fill, Found, IfLost, SharedTier};
 pub use value::MAX_VALUE_BYTES;
 use value::{Content, Reading};
 
@@ -99,7 +99,7 @@ const JITTER: f64 = 0.1;
 
 /// How a kind of value is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
+pub struct CachePolicy {
     /// The second part of its names.
     pub entity: &'static str,
     /// How long a value is fresh, if nobody invalidates it.
@@ -126,7 +126,7 @@ pub enum Tiers {
 /// A kind of value that is cached.
 pub trait Entry: Serialize + DeserializeOwned + Send + Sync {
     /// How it is cached.
-    const TERMS: Terms;
+    const POLICY: CachePolicy;
 
     /// Whether the value is what `id` stands for. Asked of each value before it is served.
     fn belongs_to(&self, id: &str) -> bool;
@@ -139,7 +139,7 @@ pub struct Loaded<T> {
     pub value: Option<T>,
     /// Rises with each write of the value. 0 for what has no version.
     pub version: u64,
-    /// Less than [`Terms::fresh`], if that is known to be too long.
+    /// Less than [`CachePolicy::fresh`], if that is known to be too long.
     pub at_most: Option<Duration>,
 }
 
@@ -172,7 +172,7 @@ pub enum Name {
 impl Name {
     /// The entry of kind `T` with this id.
     pub fn of<T: Entry>(id: &str) -> Self {
-        Self::Entry(format!("{}:{id}", T::TERMS.entity))
+        Self::Entry(format!("{}:{id}", T::POLICY.entity))
     }
 }
 
@@ -187,10 +187,8 @@ impl fmt::Display for Name {
 
 /// How a read was answered: the metric's case.
 #[derive(Debug, Clone, Copy)]
-enum Outcome {
-    /// From the process.
+enum ReadOutcome {
     Process,
-    /// From Redis.
     Shared,
     /// From Redis, past its freshness.
     Stale,
@@ -202,7 +200,7 @@ enum Outcome {
     Direct,
 }
 
-impl Outcome {
+impl ReadOutcome {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Process => "process",
@@ -315,7 +313,7 @@ impl Cache {
         if let Some(kept) = self.process_tier::<T>().and_then(|tier| tier.get(&name))
             && let Reading::Value(value) = kept.read::<T>(id)
         {
-            count::<T>(Outcome::Process);
+            count::<T>(ReadOutcome::Process);
             return Ok(value);
         }
         let Some(shared) = &self.shared else { return self.load_unshared(&name, began, load).await };
@@ -323,12 +321,12 @@ impl Cache {
         match shared.find(&place, self.random).await {
             Found::Fresh { content, version } => match content.read(id) {
                 Reading::Value(value) => {
-                    count::<T>(Outcome::Shared);
+                    count::<T>(ReadOutcome::Shared);
                     self.keep::<T>(&name, version, began, content);
                     Ok(value)
                 }
                 Reading::TooLarge => self.load_direct(load).await,
-                Reading::Unfit => {
+                Reading::Invalid => {
                     tracing::error!(%name, "Redis holds a value that does not belong there");
                     self.forget(&[name]).await;
                     self.load_direct(load).await
@@ -336,20 +334,20 @@ impl Cache {
             },
             Found::Stale(content) => match content.read(id) {
                 Reading::Value(value) => {
-                    count::<T>(Outcome::Stale);
+                    count::<T>(ReadOutcome::Stale);
                     Ok(value)
                 }
-                Reading::TooLarge | Reading::Unfit => self.load_direct(load).await,
+                Reading::TooLarge | Reading::Invalid => self.load_direct(load).await,
             },
             Found::Leased { lease, stale } => {
-                count::<T>(if stale.is_some() { Outcome::Refreshed } else { Outcome::Missed });
+                count::<T>(if stale.is_some() { ReadOutcome::Refreshed } else { ReadOutcome::Missed });
                 let timed = Instant::now();
                 let loaded = match load.await {
                     Ok(loaded) => loaded,
                     // The lease lapses by itself: another load at once would fail as well.
                     Err(error) => match stale.map(|content| content.read(id)) {
                         Some(Reading::Value(value)) => {
-                            count::<T>(Outcome::Stale);
+                            count::<T>(ReadOutcome::Stale);
                             return Ok(value);
                         }
                         _ => return Err(error),
@@ -362,7 +360,7 @@ impl Cache {
                 Ok(loaded.value)
             }
             Found::Nothing => {
-                count::<T>(Outcome::Direct);
+                count::<T>(ReadOutcome::Direct);
                 self.load_unshared_uncounted(&name, began, load).await
             }
         }
@@ -449,7 +447,7 @@ impl Cache {
         load: impl Future<Output = Result<Loaded<T>, E>>,
     ) -> Result<Option<T>, E> {
         if self.process.is_some() {
-            count::<T>(Outcome::Missed);
+            count::<T>(ReadOutcome::Missed);
         }
         self.load_unshared_uncounted(name, began, load).await
     }
@@ -474,12 +472,12 @@ impl Cache {
         &self,
         load: impl Future<Output = Result<Loaded<T>, E>>,
     ) -> Result<Option<T>, E> {
-        count::<T>(Outcome::Direct);
+        count::<T>(ReadOutcome::Direct);
         Ok(load.await?.value)
     }
 
     fn process_tier<T: Entry>(&self) -> Option<&ProcessTier> {
-        match T::TERMS.tiers {
+        match T::POLICY.tiers {
             Tiers::Both => self.process.as_deref(),
             Tiers::Shared => None,
         }
@@ -487,7 +485,7 @@ impl Cache {
 
     fn keep<T: Entry>(&self, name: &Name, version: u64, since: Timestamp, content: Content) {
         if let Some(tier) = self.process_tier::<T>() {
-            tier.put(name, Keeping { content, version, group: T::TERMS.group, since });
+            tier.put(name, ProcessCache { content, version, group: T::POLICY.group, since });
         }
     }
 
@@ -499,7 +497,7 @@ impl Cache {
         took: Duration,
     ) -> Option<(Content, Fill)> {
         let content = content_of(loaded)?;
-        let Terms { fresh, absent, stale, .. } = T::TERMS;
+        let CachePolicy { fresh, absent, stale, .. } = T::POLICY;
         let fresh = match content {
             Content::Json(_) => fresh.min(loaded.at_most.unwrap_or(fresh)),
             Content::Absent | Content::TooLarge => absent,
@@ -516,9 +514,9 @@ impl Cache {
         Some((content, fill))
     }
 
-    fn place<T: Entry>(&self, name: &Name) -> Place {
-        let group = T::TERMS.group.map(|group| self.full(&Name::Group(group)));
-        Place { entry: self.full(name), group }
+    fn place<T: Entry>(&self, name: &Name) -> CacheKey {
+        let group = T::POLICY.group.map(|group| self.full(&Name::Group(group)));
+        CacheKey { entry: self.full(name), group }
     }
 
     /// The name in Redis.
@@ -531,17 +529,17 @@ impl Cache {
 fn content_of<T: Entry>(loaded: &Loaded<T>) -> Option<Content> {
     let content = Content::of(loaded.value.as_ref());
     if matches!(content, Ok(Content::TooLarge)) {
-        telemetry::count_case(Metric::CacheTooLarge, T::TERMS.entity, 1);
+        telemetry::count_case(Metric::CacheTooLarge, T::POLICY.entity, 1);
     }
     content
         .inspect_err(|error| {
-            tracing::error!(error = chain(error), entity = T::TERMS.entity, "a value is not cached");
+            tracing::error!(error = chain(error), entity = T::POLICY.entity, "a value is not cached");
         })
         .ok()
 }
 
-fn count<T: Entry>(outcome: Outcome) {
-    tracing::trace!(entity = T::TERMS.entity, outcome = outcome.as_str(), "a read through the cache");
+fn count<T: Entry>(outcome: ReadOutcome) {
+    tracing::trace!(entity = T::POLICY.entity, outcome = outcome.as_str(), "a read through the cache");
     telemetry::count_case(Metric::CacheReads, outcome.as_str(), 1);
 }
 

@@ -20,7 +20,7 @@ const MAX_ENTRIES: usize = 4_096;
 
 /// What is kept, and on what terms.
 #[derive(Debug, Clone)]
-pub(super) struct Keeping {
+pub(super) struct ProcessCache {
     pub(super) content: Content,
     pub(super) version: u64,
     pub(super) group: Option<&'static str>,
@@ -30,12 +30,12 @@ pub(super) struct Keeping {
 
 pub(super) struct ProcessTier {
     clock: SharedClock,
-    kept: Mutex<Kept>,
+    kept: Mutex<CachedEntry>,
 }
 
 #[derive(Default)]
-struct Kept {
-    entries: HashMap<Name, (u64, Keeping)>,
+struct CachedEntry {
+    entries: HashMap<Name, (u64, ProcessCache)>,
     /// By when they came. All last equally long, so the first to come is the first to lapse.
     order: BTreeMap<u64, Name>,
     size_bytes: usize,
@@ -55,7 +55,7 @@ impl ProcessTier {
     }
 
     /// Keeps it, unless a newer version is kept.
-    pub(super) fn put(&self, name: &Name, keeping: Keeping) {
+    pub(super) fn put(&self, name: &Name, keeping: ProcessCache) {
         // Every read of a large value is a load.
         if keeping.content == Content::TooLarge || !self.counts(&keeping) {
             return;
@@ -84,7 +84,7 @@ impl ProcessTier {
         match name {
             Name::Entry(_) => kept.remove(name),
             Name::Group(group) => {
-                let of_group = |(_, keeping): &(u64, Keeping)| keeping.group == Some(*group);
+                let of_group = |(_, keeping): &(u64, ProcessCache)| keeping.group == Some(*group);
                 let names: Vec<Name> = kept
                     .entries
                     .iter()
@@ -98,18 +98,18 @@ impl ProcessTier {
         }
     }
 
-    fn counts(&self, keeping: &Keeping) -> bool {
+    fn counts(&self, keeping: &ProcessCache) -> bool {
         let age = self.clock.now().duration_since(keeping.since);
         // A clock that was set back makes an age below zero, which tells nothing.
         !age.is_negative() && age.unsigned_abs() < PROCESS_LIFETIME
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, CachedEntry> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl CachedEntry {
     fn remove(&mut self, name: &Name) {
         if let Some((place, keeping)) = self.entries.remove(name) {
             self.order.remove(&place);
@@ -148,7 +148,7 @@ mod tests {
 
         fn put(&self, name: &str, bytes: usize, version: u64) {
             let content = Content::Json(vec![b'x'; bytes].into());
-            let keeping = Keeping { content, version, group: Some("all"), since: self.clock.now() };
+            let keeping = ProcessCache { content, version, group: Some("all"), since: self.clock.now() };
             self.tier.put(&Name::Entry(name.to_owned()), keeping);
         }
 

@@ -130,12 +130,12 @@ return 1
 
 /// Where an entry is in Redis.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct CacheKey {
     pub(super) entry: String,
     pub(super) group: Option<String>,
 }
 
-impl Place {
+impl CacheKey {
     fn keys(&self) -> impl ExactSizeIterator<Item = &str> {
         let keys: Vec<&str> = std::iter::once(&*self.entry).chain(self.group.as_deref()).collect();
         keys.into_iter()
@@ -144,7 +144,7 @@ impl Place {
 
 /// The right to fill an entry, as one life of the server gave it.
 #[derive(Debug)]
-pub(super) struct Lease {
+pub(super) struct FillLease {
     token: String,
     server: Incarnation,
 }
@@ -152,13 +152,15 @@ pub(super) struct Lease {
 /// What a lookup comes to.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// Serve it.
-    Fresh { content: Content, version: u64 },
+    Fresh {
+        content: Content,
+        version: u64,
+    },
     /// Somebody loads. Serve it: nothing newer is known to exist.
     Stale(Content),
     /// Load, and fill.
     Leased {
-        lease: Lease,
+        lease: FillLease,
         /// To be served if the load fails.
         stale: Option<Content>,
     },
@@ -202,7 +204,7 @@ impl SharedTier {
     }
 
     /// Looks an entry up, and waits for another's load if there is nothing to serve.
-    pub(super) async fn find(&self, place: &Place, random: fn() -> f64) -> Found {
+    pub(super) async fn find(&self, place: &CacheKey, random: fn() -> f64) -> Found {
         let Some(token) = token() else { return Found::Nothing };
         let end = Instant::now() + PATIENCE;
         let mut longest = FIRST_WAIT;
@@ -228,7 +230,7 @@ impl SharedTier {
                     return Found::Fresh { content, version: version.unwrap_or_default() };
                 }
                 ("held", Some(content)) => return Found::Stale(content),
-                ("leased", stale) => return Found::Leased { lease: Lease { token, server }, stale },
+                ("leased", stale) => return Found::Leased { lease: FillLease { token, server }, stale },
                 ("held", None) => {}
                 _ => return Found::Nothing,
             }
@@ -243,7 +245,7 @@ impl SharedTier {
 
     async fn look_up(
         &self,
-        place: &Place,
+        place: &CacheKey,
         token: &str,
         random: fn() -> f64,
     ) -> Result<(String, Option<Vec<u8>>, Option<u64>, Incarnation), RedisError> {
@@ -266,7 +268,7 @@ impl SharedTier {
     }
 
     /// Fills the entry if the lease is still there, and no newer version.
-    pub(super) async fn fill(&self, place: &Place, lease: Lease, fill: Fill, if_lost: IfLost) {
+    pub(super) async fn fill(&self, place: &CacheKey, lease: FillLease, fill: Fill, if_lost: IfLost) {
         let filled = self.redis.ask::<()>(|server| {
             let mut commands = Pipeline::new();
             let script = commands.cmd("EVAL").arg(FILL).arg(1).arg(&place.entry);
@@ -287,7 +289,7 @@ impl SharedTier {
     }
 
     /// Drops the value and takes the lease, whoever has it. `None`: Redis did not answer, or is full.
-    pub(super) async fn force(&self, place: &Place) -> Option<Lease> {
+    pub(super) async fn force(&self, place: &CacheKey) -> Option<FillLease> {
         let token = token()?;
         let forced = self.redis.ask::<(bool,)>(|server| {
             let mut commands = Pipeline::new();
@@ -296,7 +298,7 @@ impl SharedTier {
             commands
         });
         match forced.await {
-            Ok(answer) => answer.value.0.then_some(Lease { token, server: answer.from }),
+            Ok(answer) => answer.value.0.then_some(FillLease { token, server: answer.from }),
             Err(error) => {
                 report(&error);
                 None

@@ -25,7 +25,6 @@ const TOO_LARGE: u8 = b'l';
 /// What is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
-    /// A value.
     Json(Arc<[u8]>),
     /// It is known that there is none.
     Absent,
@@ -41,7 +40,7 @@ pub(super) enum Reading<T> {
     /// The value is not kept.
     TooLarge,
     /// Another version of the code wrote it, or nobody did.
-    Unfit,
+    Invalid,
 }
 
 impl Content {
@@ -57,7 +56,7 @@ impl Content {
             Self::TooLarge => Reading::TooLarge,
             Self::Json(json) => match serde_json::from_slice::<T>(json) {
                 Ok(value) if value.belongs_to(id) => Reading::Value(Some(value)),
-                Ok(_) | Err(_) => Reading::Unfit,
+                Ok(_) | Err(_) => Reading::Invalid,
             },
         }
     }
@@ -115,7 +114,7 @@ fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::cache::{Terms, Tiers};
+    use crate::platform::cache::{CachePolicy, Tiers};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -123,7 +122,7 @@ mod tests {
     struct Note(String);
 
     impl Entry for Note {
-        const TERMS: Terms = Terms {
+        const POLICY: CachePolicy = CachePolicy {
             entity: "note",
             fresh: Duration::from_secs(1),
             absent: Duration::from_secs(1),
@@ -181,8 +180,8 @@ mod tests {
     #[test]
     fn a_value_of_another_id_is_not_read() {
         assert_eq!(content("tea").read::<Note>("te"), Reading::Value(Some(Note("tea".to_owned()))));
-        assert_eq!(content("tea").read::<Note>("pot"), Reading::Unfit);
-        assert_eq!(Content::Json(Arc::from(*b"{")).read::<Note>("te"), Reading::Unfit);
+        assert_eq!(content("tea").read::<Note>("pot"), Reading::Invalid);
+        assert_eq!(Content::Json(Arc::from(*b"{")).read::<Note>("te"), Reading::Invalid);
     }
 
     proptest! {

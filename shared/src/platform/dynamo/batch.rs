@@ -16,9 +16,7 @@ const THROTTLED: &str = "ProvisionedThroughputExceededException";
 /// A row, by table and primary key.
 #[derive(Debug, Clone)]
 pub struct RowKey<'a> {
-    /// The table's name.
     pub table: &'a str,
-    /// The primary key.
     pub key: Item,
 }
 

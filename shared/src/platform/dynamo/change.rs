@@ -10,16 +10,14 @@ use super::{AttributeValue, DynamoError, Item};
 
 /// One kind of update of one kind of row. Each is a constant of its adapter, with its reason.
 #[derive(Debug, Clone, Copy)]
-pub struct Change {
-    /// The update expression.
+pub struct RowUpdate {
     pub update: &'static str,
-    /// The condition expression.
     pub condition: Option<&'static str>,
     /// Stand-ins for attributes whose names are reserved words.
     pub names: &'static [(&'static str, &'static str)],
 }
 
-impl Change {
+impl RowUpdate {
     /// This change of the row `key`, as an action of a transaction.
     pub fn action<const N: usize>(
         &self,

@@ -1,6 +1,6 @@
 //! One table that several regions have, asked in whichever of them answers.
 //!
-//! The strongly consistent tables ([`Scope::Agreed`](tables::Scope::Agreed)) are linearizable: a write that one replica accepted is known to the other, so a
+//! The strongly consistent tables ([`TableScope::Agreed`](tables::TableScope::Agreed)) are linearizable: a write that one replica accepted is known to the other, so a
 //! question that got no answer can be asked again elsewhere. A request is therefore written as for any lost answer: it may
 //! have happened, and its repetition must find its own effect.
 //!

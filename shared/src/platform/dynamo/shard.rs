@@ -16,7 +16,6 @@ const PAGE_SIZE: i32 = 100;
 /// An index of a table. Each is a constant of its adapter.
 #[derive(Debug, Clone, Copy)]
 pub struct TimeIndex {
-    /// Its name.
     pub name: &'static str,
     /// The attribute that is its partition key.
     pub shard: &'static str,

@@ -91,10 +91,8 @@ impl EventType {
 pub struct Event {
     /// Its id, by which receivers dedup.
     pub event_id: EventId,
-    /// What happened.
     #[serde(rename = "type")]
     pub kind: EventType,
-    /// When.
     #[serde(with = "as_rfc3339")]
     pub occurred_at: Timestamp,
     /// Where: the region that wrote it, and alone publishes it.

@@ -33,7 +33,6 @@ pub struct BusEvent {
     pub detail_type: String,
     /// The event, as JSON text.
     pub detail: String,
-    /// When it happened.
     pub time: Timestamp,
 }
 

@@ -25,7 +25,6 @@ const STRING: &str = "String";
 /// One message for a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicEntry {
-    /// Its text.
     pub body: String,
     /// What subscriptions filter by.
     pub attributes: Vec<(&'static str, String)>,

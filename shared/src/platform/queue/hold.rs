@@ -37,9 +37,7 @@ const LONGEST_RETRY: Duration = Duration::from_mins(15);
 #[derive(Debug, thiserror::Error)]
 #[error("the visibility timeout of a message of {queue} was not changed")]
 pub struct NotHidden {
-    /// The queue.
     pub queue: String,
-    /// The cause.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }

@@ -25,7 +25,6 @@ pub use hold::{HEARTBEAT, HELD, NotHidden, Visibility, hold};
 /// One message of one delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
-    /// What was sent.
     pub body: String,
     /// The queue's id of it.
     pub message_id: String,
@@ -45,9 +44,7 @@ pub struct Delivered {
 #[derive(Debug, thiserror::Error)]
 #[error("a message was not sent to {queue}")]
 pub struct NotSent {
-    /// The queue.
     pub queue: String,
-    /// The cause.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }

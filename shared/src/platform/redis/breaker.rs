@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 /// Whether to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum BreakerDecision {
     /// Ask, and report how it went.
     Ask,
     /// Do without.
@@ -49,13 +49,13 @@ impl CircuitBreaker {
     }
 
     /// Whether a call may be made at `now`.
-    pub(super) fn admit(&mut self, now: Instant) -> Admission {
+    pub(super) fn admit(&mut self, now: Instant) -> BreakerDecision {
         match *self {
-            Self::Closed { .. } => Admission::Ask,
-            Self::Open { until } if now < until => Admission::Refuse,
+            Self::Closed { .. } => BreakerDecision::Ask,
+            Self::Open { until } if now < until => BreakerDecision::Refuse,
             Self::Open { .. } => {
                 *self = Self::open_from(now);
-                Admission::Ask
+                BreakerDecision::Ask
             }
         }
     }
@@ -99,8 +99,8 @@ mod tests {
     #[test]
     fn it_opens_at_the_threshold_and_not_before() {
         let now = Instant::now();
-        assert_eq!(failed(CircuitBreaker::THRESHOLD - 1, now).admit(now), Admission::Ask);
-        assert_eq!(failed(CircuitBreaker::THRESHOLD, now).admit(now), Admission::Refuse);
+        assert_eq!(failed(CircuitBreaker::THRESHOLD - 1, now).admit(now), BreakerDecision::Ask);
+        assert_eq!(failed(CircuitBreaker::THRESHOLD, now).admit(now), BreakerDecision::Refuse);
     }
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
         let now = Instant::now();
         let mut breaker = CircuitBreaker::new();
         breaker.trip(now);
-        assert_eq!(breaker.admit(now), Admission::Refuse);
+        assert_eq!(breaker.admit(now), BreakerDecision::Refuse);
     }
 
     #[test]
@@ -117,7 +117,7 @@ mod tests {
         let mut breaker = failed(CircuitBreaker::THRESHOLD - 1, now);
         breaker.succeeded();
         breaker.failed(now);
-        assert_eq!(breaker.admit(now), Admission::Ask);
+        assert_eq!(breaker.admit(now), BreakerDecision::Ask);
     }
 
     #[test]
@@ -125,9 +125,15 @@ mod tests {
         let now = Instant::now();
         let mut breaker = failed(CircuitBreaker::THRESHOLD, now);
         let later = now + CircuitBreaker::COOL_DOWN;
-        assert_eq!((breaker.admit(later), breaker.admit(later)), (Admission::Ask, Admission::Refuse));
+        assert_eq!(
+            (breaker.admit(later), breaker.admit(later)),
+            (BreakerDecision::Ask, BreakerDecision::Refuse)
+        );
         breaker.succeeded();
-        assert_eq!((breaker.admit(later), breaker.admit(later)), (Admission::Ask, Admission::Ask));
+        assert_eq!(
+            (breaker.admit(later), breaker.admit(later)),
+            (BreakerDecision::Ask, BreakerDecision::Ask)
+        );
     }
 
     #[test]
@@ -135,8 +141,8 @@ mod tests {
         let now = Instant::now();
         let mut breaker = failed(CircuitBreaker::THRESHOLD, now);
         let probed = now + CircuitBreaker::COOL_DOWN;
-        assert_eq!(breaker.admit(probed), Admission::Ask);
-        assert_eq!(breaker.admit(probed + CircuitBreaker::COOL_DOWN), Admission::Ask);
+        assert_eq!(breaker.admit(probed), BreakerDecision::Ask);
+        assert_eq!(breaker.admit(probed + CircuitBreaker::COOL_DOWN), BreakerDecision::Ask);
     }
 
     #[derive(Debug, Clone, Copy)]
@@ -165,11 +171,11 @@ mod tests {
                 };
                 let may_ask = row < CircuitBreaker::THRESHOLD || now >= last_failure + CircuitBreaker::COOL_DOWN;
                 let admission = breaker.admit(now);
-                prop_assert_eq!(admission == Admission::Ask, may_ask);
+                prop_assert_eq!(admission == BreakerDecision::Ask, may_ask);
                 match (admission, answered) {
-                    (Admission::Refuse, _) => {}
-                    (Admission::Ask, true) => { breaker.succeeded(); row = 0; }
-                    (Admission::Ask, false) => { breaker.failed(now); row += 1; last_failure = now; }
+                    (BreakerDecision::Refuse, _) => {}
+                    (BreakerDecision::Ask, true) => { breaker.succeeded(); row = 0; }
+                    (BreakerDecision::Ask, false) => { breaker.failed(now); row += 1; last_failure = now; }
                 }
             }
         }

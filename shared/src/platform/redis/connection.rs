@@ -10,7 +10,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Client, ErrorKind};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Need, RedisError};
+use super::{RedisError, RedisUse};
 
 /// One life of one Redis process: its `run_id`, new at each start. A replica that is promoted has another one than the
 /// primary that it replaces.
@@ -34,7 +34,7 @@ type Attempt = Pin<Box<dyn Future<Output = Result<Connection, RedisError>> + Sen
 
 /// The connection of a process, such as it is.
 #[derive(Default)]
-pub(super) enum Slot {
+pub(super) enum ConnectionState {
     #[default]
     Empty,
     /// Nobody drives the attempt between two requests: each goes on where the last one had to leave.
@@ -57,13 +57,13 @@ pub(super) enum NotOpen {
     Failed(RedisError),
 }
 
-impl Slot {
+impl ConnectionState {
     /// The open connection, after connecting if need be and possible until `end`. May be dropped anywhere: what was
     /// reached is kept.
     pub(super) async fn open(
         &mut self,
         client: &Client,
-        need: Need,
+        need: RedisUse,
         end: Instant,
     ) -> Result<Connection, NotOpen> {
         loop {
@@ -99,7 +99,7 @@ impl Slot {
     }
 }
 
-async fn connect(client: Client, need: Need) -> Result<Connection, RedisError> {
+async fn connect(client: Client, need: RedisUse) -> Result<Connection, RedisError> {
     // Every call has a bound of its own; the crate's would only start a second clock.
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;

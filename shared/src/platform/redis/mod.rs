@@ -1,8 +1,8 @@
 //! Redis (or Valkey), as something that may help, or as the place where something is kept.
 //!
-//! [`Need`] says which. Whoever has another way to the same end ([`Need::Helpful`]) is promised a cost: no call holds its
+//! [`RedisUse`] says which. Whoever has another way to the same end ([`RedisUse::Helpful`]) is promised a cost: no call holds its
 //! request for longer than [`CALL_BUDGET`]. An outage costs a process about thirty budgets, since the budget of a connection must
-//! leave room for a TLS handshake; then one a second. Whoever has no other way ([`Need::Kept`]) waits a second for an answer,
+//! leave room for a TLS handshake; then one a second. Whoever has no other way ([`RedisUse::Kept`]) waits a second for an answer,
 //! and is refused a server that may evict what it keeps.
 //!
 //! 1. A call asks the circuit breaker first. While it is open, the call fails at once with [`RedisError::CircuitOpen`].
@@ -37,9 +37,9 @@ use crate::core::env::{ConfigError, Env, Stage};
 mod breaker;
 mod connection;
 
-use breaker::{Admission, CircuitBreaker};
+use breaker::{BreakerDecision, CircuitBreaker};
 pub use connection::Incarnation;
-use connection::{Connection, NotOpen, Slot};
+use connection::{Connection, ConnectionState, NotOpen};
 
 /// The variable that tells where Redis is: `redis://` or, with TLS, `rediss://`, user and password included.
 pub const URL_VARIABLE: &str = "REDIS_URL";
@@ -65,14 +65,14 @@ const EVICTS_ANY_KEY: &str = "allkeys-";
 
 /// What Redis is to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub enum RedisUse {
     /// The caller has another way to the same end.
     Helpful,
     /// Redis keeps what is nowhere else. A server that evicts keys without an expiry when it is full is refused.
     Kept,
 }
 
-impl Need {
+impl RedisUse {
     const fn call_budget(self) -> Duration {
         match self {
             Self::Helpful => CALL_BUDGET,
@@ -120,7 +120,6 @@ pub enum RedisError {
 /// Redis's answer, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer<T> {
-    /// The answer.
     pub value: T,
     /// The life of the server that gave it.
     pub from: Incarnation,
@@ -129,10 +128,10 @@ pub struct Answer<T> {
 /// A process's way to Redis. Connects when it is first used.
 pub struct RedisClient {
     client: Client,
-    need: Need,
+    need: RedisUse,
     call_budget: Duration,
     breaker: Mutex<CircuitBreaker>,
-    slot: tokio::sync::Mutex<Slot>,
+    slot: tokio::sync::Mutex<ConnectionState>,
 }
 
 impl RedisClient {
@@ -151,12 +150,12 @@ impl RedisClient {
         })?;
         let breaker = Mutex::new(CircuitBreaker::new());
         let slot = tokio::sync::Mutex::default();
-        Ok(Self { client, need: Need::Helpful, call_budget: CALL_BUDGET, breaker, slot })
+        Ok(Self { client, need: RedisUse::Helpful, call_budget: CALL_BUDGET, breaker, slot })
     }
 
     /// The same Redis for a caller that needs it so.
     #[must_use]
-    pub fn with_need(self, need: Need) -> Self {
+    pub fn with_need(self, need: RedisUse) -> Self {
         Self { need, call_budget: need.call_budget(), ..self }
     }
 
@@ -180,7 +179,7 @@ impl RedisClient {
         wait: Duration,
         commands: impl FnOnce(&Incarnation) -> Pipeline,
     ) -> Result<Answer<T>, RedisError> {
-        if self.breaker().admit(Instant::now()) == Admission::Refuse {
+        if self.breaker().admit(Instant::now()) == BreakerDecision::Refuse {
             return Err(RedisError::CircuitOpen);
         }
         let end = Instant::now() + wait.min(self.call_budget);

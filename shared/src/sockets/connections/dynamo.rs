@@ -17,7 +17,7 @@ use crate::core::clock::SharedClock;
 use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{ConnectionId, UserId};
-use crate::platform::dynamo::{Change, DynamoError, Item, Write, WriteOutcome, number, text};
+use crate::platform::dynamo::{DynamoError, Item, RowUpdate, Write, WriteOutcome, number, text};
 use crate::platform::tables;
 
 /// Takes a frame of this very connection, if its time is not over and the frame does not come too fast. A row that has
@@ -29,7 +29,7 @@ use crate::platform::tables;
 /// other branch, and the update no second call.
 ///
 /// [update expressions]: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Expressions.UpdateExpressions.html
-const TAKE_FRAME: Change = Change {
+const TAKE_FRAME: RowUpdate = RowUpdate {
     update: "SET lastActivity = :lastActivity, recentFrames[100] = :nowMs REMOVE recentFrames[0]",
     condition: Some(
         "connectedAt BETWEEN :openedFrom AND :openedUntil AND expiresAt > :now AND recentFrames[0] <= :windowStart",
@@ -41,8 +41,8 @@ const TAKE_FRAME: Change = Change {
 const _: () = assert!(FramesPerSocket::MAX <= 100);
 
 /// Counts a frame that came too fast.
-const COUNT_REFUSED: Change =
-    Change { update: "ADD refusedFrames :one", condition: Some(IS_SAME), names: &[] };
+const COUNT_REFUSED: RowUpdate =
+    RowUpdate { update: "ADD refusedFrames :one", condition: Some(IS_SAME), names: &[] };
 
 /// The row is this very connection's: a late word about an old connection leaves a newer one alone.
 const IS_SAME: &str = "connectedAt BETWEEN :openedFrom AND :openedUntil";

@@ -81,7 +81,6 @@ pub const EXPIRY_GRACE: Duration = Duration::from_mins(5);
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionKey {
-    /// API Gateway's id.
     pub connection_id: ConnectionId,
     /// When it was opened, as an event of it says; milliseconds. The row has what `$connect` said.
     #[serde(with = "as_rfc3339")]
@@ -109,10 +108,8 @@ impl ConnectionKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Connection {
-    /// Which one.
     #[serde(flatten)]
     pub key: ConnectionKey,
-    /// Whose.
     pub user_id: UserId,
     /// The sign-in it belongs to; ends with it.
     pub session_id: SessionId,
@@ -176,10 +173,8 @@ pub fn expiry(now: Timestamp) -> i64 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Peer {
-    /// Which one.
     #[serde(flatten)]
     pub key: ConnectionKey,
-    /// Whose.
     pub user_id: UserId,
     /// The sign-in it belongs to.
     pub session_id: SessionId,

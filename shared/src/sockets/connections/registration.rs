@@ -33,7 +33,7 @@ use crate::core::env::{ConfigError, Env};
 use crate::core::ids::UserId;
 use crate::core::retry::Backoff;
 use crate::platform::dynamo::{
-    Actions, Change, DynamoError, Item, MAX_SNAPSHOT, Reasons, RowKey, Transaction, number,
+    Actions, DynamoError, Item, MAX_SNAPSHOT, Reasons, RowKey, RowUpdate, Transaction, number,
     read_rows_at_once, text,
 };
 use crate::platform::tables;
@@ -42,7 +42,7 @@ use crate::platform::tables;
 pub type SocketsPerUser = Bounded<1, MAX_SNAPSHOT>;
 
 /// Takes a place if one is free, or if the connection has it already: a handshake's second try.
-const TAKE: Change = Change {
+const TAKE: RowUpdate = RowUpdate {
     update: "ADD connectionIds :added SET expiresAt = :expiresAt",
     condition: Some(
         "attribute_not_exists(connectionIds) OR size(connectionIds) < :most OR contains(connectionIds, :id)",
@@ -51,7 +51,7 @@ const TAKE: Change = Change {
 };
 
 /// Takes a place of a connection that is no more, unless another handshake has changed the set meanwhile.
-const REPLACE: Change = Change {
+const REPLACE: RowUpdate = RowUpdate {
     update: "SET connectionIds = :present, expiresAt = :expiresAt",
     condition: Some("connectionIds = :seen"),
     names: &[],

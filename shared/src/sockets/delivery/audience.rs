@@ -18,7 +18,7 @@ pub(super) enum Interruption {
 /// Where the next page comes from.
 enum NextPage {
     Read(Result<PeerPage, Interruption>),
-    Behind(Cursor),
+    After(Cursor),
 }
 
 /// Reads the page of `audience` behind `cursor`.
@@ -45,10 +45,10 @@ pub(super) fn peers(
     let pages = stream::unfold(Some(NextPage::Read(first)), move |next| async move {
         let page = match next? {
             NextPage::Read(page) => page,
-            NextPage::Behind(cursor) => read_page(registry, audience, &cursor, last_start).await,
+            NextPage::After(cursor) => read_page(registry, audience, &cursor, last_start).await,
         };
         Some(match page {
-            Ok(page) => (page.peers.into_iter().map(Ok).collect::<Vec<_>>(), page.next.map(NextPage::Behind)),
+            Ok(page) => (page.peers.into_iter().map(Ok).collect::<Vec<_>>(), page.next.map(NextPage::After)),
             Err(interruption) => (vec![Err(interruption)], None),
         })
     });

@@ -11,7 +11,7 @@
 //! 3. It is closed. The gateway first sends out what was posted before. A connection whose handshake is not answered yet is
 //!    gone to the gateway, so that the close is tried again for a while.
 //!
-//! Each socket has its own outcome ([`Closing`]); one that stays open delays no other. No close starts that could outlast the
+//! Each socket has its own outcome ([`CloseOutcome`]); one that stays open delays no other. No close starts that could outlast the
 //! deadline.
 //!
 //! # Limits
@@ -20,7 +20,7 @@
 //! frame, which is checked against the session. It can miss a socket that
 //! - is registered so shortly before that the index, which follows the table by milliseconds, does not show it yet,
 //! - is in another region,
-//! - is behind a page that could not be read, or that the deadline left ([`Closed::is_cut_short`]).
+//! - is behind a page that could not be read, or that the deadline left ([`CloseReport::is_cut_short`]).
 //!
 //! Until then such a socket receives what is sent to its user.
 
@@ -51,7 +51,7 @@ pub const LAST_CLOSE_MARGIN: Duration = CALL_TIMEOUT.saturating_add(LAST_START_M
 
 /// How the end of one socket went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closing {
+pub enum CloseOutcome {
     /// It was open, and is closed.
     Closed,
     /// It was closed already.
@@ -60,7 +60,7 @@ pub enum Closing {
     Failed,
 }
 
-impl Closing {
+impl CloseOutcome {
     /// The metric's case.
     const fn name(self) -> &'static str {
         match self {
@@ -73,7 +73,7 @@ impl Closing {
 
 /// How the end of a user's sockets went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Closed {
+pub struct CloseReport {
     /// Sockets that were closed.
     pub closed: u64,
     /// Sockets that were closed already.
@@ -84,12 +84,12 @@ pub struct Closed {
     pub is_cut_short: bool,
 }
 
-impl Closed {
-    fn add(&mut self, closing: Closing) {
+impl CloseReport {
+    fn add(&mut self, closing: CloseOutcome) {
         let count = match closing {
-            Closing::Closed => &mut self.closed,
-            Closing::Gone => &mut self.gone,
-            Closing::Failed => &mut self.failed,
+            CloseOutcome::Closed => &mut self.closed,
+            CloseOutcome::Gone => &mut self.gone,
+            CloseOutcome::Failed => &mut self.failed,
         };
         *count += 1;
         telemetry::count_case(Metric::ClosedSockets, closing.name(), 1);
@@ -122,7 +122,7 @@ impl SocketCloser {
     }
 
     /// Ends those of `user`'s sockets whose sessions have ended, as far as the time until `deadline` allows.
-    pub async fn close(&self, user: &UserId, ended: &EndedSessions, deadline: Deadline) -> Closed {
+    pub async fn close(&self, user: &UserId, ended: &EndedSessions, deadline: Deadline) -> CloseReport {
         self.close_where(user, |session| ended.include(session), deadline).await
     }
 
@@ -133,7 +133,7 @@ impl SocketCloser {
         user: &UserId,
         ended: &EndedSessions,
         deadline: Deadline,
-    ) -> Closed {
+    ) -> CloseReport {
         let has_ended = |session: &SessionId| ended.include(session) && session.began_at() <= at;
         self.close_where(user, has_ended, deadline).await
     }
@@ -143,7 +143,7 @@ impl SocketCloser {
         user: &UserId,
         has_ended: impl Fn(&SessionId) -> bool,
         deadline: Deadline,
-    ) -> Closed {
+    ) -> CloseReport {
         let has_ended = &has_ended;
         let audience = Audience::User(user.clone());
         let last_start = deadline.earlier_by(LAST_CLOSE_MARGIN);
@@ -157,7 +157,7 @@ impl SocketCloser {
             Ok(Some(self.end(&peer.key, &peer.endpoint, &last_message, deadline).await))
         });
         let mut ends = pin!(ends.buffer_unordered(MAX_IN_FLIGHT));
-        let mut report = Closed::default();
+        let mut report = CloseReport::default();
         while let Some(end) = ends.next().await {
             match end {
                 Ok(Some(closing)) => report.add(closing),
@@ -184,7 +184,7 @@ impl SocketCloser {
         endpoint: &CallbackEndpoint,
         last_message: &Value,
         deadline: Deadline,
-    ) -> Closing {
+    ) -> CloseOutcome {
         let connection_id = key.connection_id.as_str();
         let ((), told) = join(self.remove(key, deadline), self.tell(key, endpoint, last_message)).await;
         if let Err(error) = told {
@@ -193,11 +193,11 @@ impl SocketCloser {
         let close = || self.gateway.close(endpoint, &key.connection_id);
         let may_be_opening = || key.may_be_opening(self.clock.now());
         let closing = match retry(deadline, close, may_be_opening).await {
-            Ok(()) => Closing::Closed,
-            Err(GatewayError::Gone) => Closing::Gone,
+            Ok(()) => CloseOutcome::Closed,
+            Err(GatewayError::Gone) => CloseOutcome::Gone,
             Err(error) => {
                 tracing::warn!(connection_id, error = chain(&error), "a socket may still be open");
-                Closing::Failed
+                CloseOutcome::Failed
             }
         };
         tracing::info!(connection_id, outcome = closing.name(), "a socket ends");

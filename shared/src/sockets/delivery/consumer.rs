@@ -14,7 +14,9 @@ use serde_json::json;
 
 use super::{FanOut, Message, SendError, SocketCloser, Task, TopicMessage};
 use crate::coordination::idempotency::dynamo::DynamoClaims;
-use crate::coordination::idempotency::{Admission, Fingerprint, IdempotencyKey, KeyedRequest, Scope};
+use crate::coordination::idempotency::{
+    Fingerprint, IdempotencyCheck, IdempotencyKey, KeyedRequest, RequestScope,
+};
 use crate::core::deadline::Deadline;
 use crate::core::error_type::ErrorType;
 use crate::core::reply::Reply;
@@ -36,7 +38,6 @@ pub enum ConsumeError {
     /// A message from nobody to everybody: nothing publishes one.
     #[error("the message has neither a sender nor a receiver")]
     Nobody,
-    /// The delivery failed.
     #[error("a message was not delivered")]
     Delivery(#[from] SendError),
     /// The sockets of a revoked session were not all looked at.
@@ -61,11 +62,8 @@ impl ErrorType for ConsumeError {
 pub struct TopicConsumer {
     /// Which messages were delivered.
     pub claims: DynamoClaims,
-    /// Delivers.
     pub fan_out: FanOut,
-    /// Closes.
     pub closer: SocketCloser,
-    /// This region.
     pub region: String,
 }
 
@@ -92,9 +90,9 @@ impl TopicConsumer {
     ) -> Result<(), ConsumeError> {
         let request = keyed(&message, &to)?;
         let claim = match self.claims.claim(request, deadline.remaining()).await? {
-            Admission::Start(claim) => claim,
-            Admission::InProgress { .. } => return Err(ConsumeError::InProgress),
-            Admission::Replay(_) | Admission::Mismatch => {
+            IdempotencyCheck::Start(claim) => claim,
+            IdempotencyCheck::InProgress { .. } => return Err(ConsumeError::InProgress),
+            IdempotencyCheck::Replay(_) | IdempotencyCheck::Mismatch => {
                 tracing::info!(message_id = message.message_id.as_str(), region, "delivered before");
                 return Ok(());
             }
@@ -122,5 +120,8 @@ fn keyed(message: &Message, to: &Audience) -> Result<KeyedRequest, ConsumeError>
     let key: Result<IdempotencyKey, _> = message.message_id.as_str().parse();
     let key = key.map_err(|error| DynamoError::unreadable("PutItem", target(), error))?;
     let payload = json!({ "to": to, "type": message.kind, "body": message.body });
-    Ok(KeyedRequest { scope: Scope::new(OPERATION, party, key), fingerprint: Fingerprint::of(&payload) })
+    Ok(KeyedRequest {
+        scope: RequestScope::new(OPERATION, party, key),
+        fingerprint: Fingerprint::of(&payload),
+    })
 }

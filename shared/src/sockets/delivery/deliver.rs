@@ -6,15 +6,15 @@ use futures::stream::StreamExt;
 
 use super::audience::{Interruption, peers, read_page};
 use super::gateway::{ApiGateway, GatewayError, LAST_START_MARGIN, retry};
-use super::unreached::Unreached;
-use super::{Frame, Outcome, Report};
+use super::unreached::InboxFallback;
+use super::{DeliveryReport, Frame, PostOutcome};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::ids::ConnectionId;
 use crate::platform::dynamo::DynamoError;
 use crate::platform::telemetry::{self, Metric, chain};
 use crate::sockets::connections::{Audience, Cursor, DynamoConnections, Peer, PeerPage, Removed};
-use crate::sockets::inbox::Stored;
+use crate::sockets::inbox::StoreOutcome;
 
 /// Most concurrent posts. A post takes about 10 ms, so that 64 make the 6,000 a second that leave other callers of
 /// the account's 10,000 requests a second their share; each holds one connection of a process that may have 1,024.
@@ -45,7 +45,7 @@ impl Deliverer {
         audience: &Audience,
         start: &Cursor,
         deadline: Deadline,
-    ) -> Result<Report, DynamoError> {
+    ) -> Result<DeliveryReport, DynamoError> {
         let first_page = self.first_page(audience, start, deadline).await;
         self.post_all(frame, audience, start, first_page, None, deadline).await
     }
@@ -71,16 +71,16 @@ impl Deliverer {
         audience: &Audience,
         start: &Cursor,
         first_page: Result<PeerPage, Interruption>,
-        unreached: Option<&Unreached<'_>>,
+        unreached: Option<&InboxFallback<'_>>,
         deadline: Deadline,
-    ) -> Result<Report, DynamoError> {
+    ) -> Result<DeliveryReport, DynamoError> {
         let last_start = deadline.earlier_by(LAST_START_MARGIN);
         let posts = peers(&self.registry, audience, first_page, last_start).enumerate().map(
             |(place, peer)| async move {
                 let peer = peer?;
                 let outcome = self.serve(&peer, frame, deadline).await;
                 let stored = match unreached {
-                    Some(unreached) if outcome != Outcome::Delivered => {
+                    Some(unreached) if outcome != PostOutcome::Delivered => {
                         unreached.store(&peer.user_id).await.map(Some)
                     }
                     _ => Ok(None),
@@ -90,7 +90,7 @@ impl Deliverer {
         );
         let mut posts = pin!(posts.buffer_unordered(MAX_IN_FLIGHT));
 
-        let mut report = Report::default();
+        let mut report = DeliveryReport::default();
         // Posts end in any order; `place` is the order in which they started.
         let mut last_served: Option<(usize, ConnectionId)> = None;
         let mut interruption = None;
@@ -100,8 +100,8 @@ impl Deliverer {
                 Ok((place, connection_id, outcome, stored)) => {
                     report.add(outcome);
                     match stored {
-                        Ok(Some(Stored::Stored)) => report.stored += 1,
-                        Ok(Some(Stored::Full)) => report.full += 1,
+                        Ok(Some(StoreOutcome::Stored)) => report.stored += 1,
+                        Ok(Some(StoreOutcome::Full)) => report.full += 1,
                         Ok(None) => {}
                         Err(error) => not_stored = Some(error),
                     }
@@ -131,24 +131,24 @@ impl Deliverer {
         Ok(report)
     }
 
-    async fn serve(&self, peer: &Peer, frame: &Frame, deadline: Deadline) -> Outcome {
+    async fn serve(&self, peer: &Peer, frame: &Frame, deadline: Deadline) -> PostOutcome {
         let connection_id = &peer.key.connection_id;
         match retry(deadline, || self.gateway.post(&peer.endpoint, connection_id, frame), || false).await {
-            Ok(()) => Outcome::Delivered,
+            Ok(()) => PostOutcome::Delivered,
             Err(GatewayError::Gone) => {
                 // A row that is removed during the handshake would leave a socket that nobody knows of. If the connection is
                 // indeed closed, a later message removes the row.
                 if !peer.key.may_be_opening(self.clock.now()) {
                     self.remove(peer, deadline).await;
                 }
-                Outcome::Gone
+                PostOutcome::Gone
             }
-            Err(GatewayError::Throttled) => Outcome::Throttled,
-            Err(GatewayError::TooLarge) => Outcome::TooLarge,
+            Err(GatewayError::Throttled) => PostOutcome::Throttled,
+            Err(GatewayError::TooLarge) => PostOutcome::TooLarge,
             Err(error @ GatewayError::Failed(_)) => {
                 let connection_id = connection_id.as_str();
                 tracing::warn!(connection_id, error = chain(&error), "a message was not delivered");
-                Outcome::Failed
+                PostOutcome::Failed
             }
         }
     }
@@ -173,8 +173,8 @@ impl Deliverer {
     }
 }
 
-fn count(report: &Report) {
-    for outcome in Outcome::ALL {
+fn count(report: &DeliveryReport) {
+    for outcome in PostOutcome::ALL {
         let peers = report.count(outcome);
         if peers > 0 {
             telemetry::count_case(Metric::Deliveries, outcome.name(), peers);

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::audience::Interruption;
-use super::unreached::Unreached;
-use super::{Deliverer, Frame, Message, Report, SendError};
+use super::unreached::InboxFallback;
+use super::{Deliverer, DeliveryReport, Frame, Message, SendError};
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::MessageId;
 use crate::platform::telemetry::{self, Metric};
 use crate::sockets::connections::{Audience, Cursor, PeerPage};
-use crate::sockets::inbox::{Inbox, Stored};
+use crate::sockets::inbox::{Inbox, StoreOutcome};
 
 /// Most hops of one message. A region's quota of 500 new connections a second, each at most two hours old, bounds
 /// the audience to 3.6 million; at 5,000 posts a second and 20 s a hop that is 36 hops. Whatever needs more is a
@@ -33,9 +33,7 @@ const ABANDONED: &str = "fan-out-abandoned";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Continuation {
-    /// What is delivered.
     pub message: Message,
-    /// To whom.
     pub target: Audience,
     /// Behind whom to continue.
     pub cursor: Cursor,
@@ -70,9 +68,8 @@ impl ReadyHop {
 
 /// How far a delivery has come, and what became of the message in this hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sent {
-    /// How far.
-    pub progress: Progress,
+pub struct HopReport {
+    pub progress: DeliveryProgress,
     /// Sockets that took the message.
     pub delivered: u64,
     /// Sockets that are open, as far as anybody knows, and did not take it.
@@ -85,7 +82,7 @@ pub struct Sent {
 
 /// How far a delivery has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum DeliveryProgress {
     /// The whole audience was served.
     Complete,
     /// Another invocation continues.
@@ -112,7 +109,7 @@ impl NextHop {
     }
 
     /// Returns when Lambda has stored the event.
-    async fn hand_on(&self, continuation: &Continuation) -> Result<(), SendError> {
+    async fn invoke_next_hop(&self, continuation: &Continuation) -> Result<(), SendError> {
         let event = json!({ "continuation": continuation }).to_string();
         let request = self.client.invoke().function_name(&self.function);
         let request = request.invocation_type(InvocationType::Event).payload(Blob::new(event));
@@ -148,7 +145,7 @@ impl FanOut {
         message: Message,
         target: Audience,
         deadline: Deadline,
-    ) -> Result<Sent, SendError> {
+    ) -> Result<HopReport, SendError> {
         let first = self.prepare(message, target, deadline).await;
         self.post(first, deadline).await
     }
@@ -160,13 +157,13 @@ impl FanOut {
         message: Message,
         target: Audience,
         deadline: Deadline,
-    ) -> Result<Sent, SendError> {
+    ) -> Result<HopReport, SendError> {
         let first = Continuation { message, target, cursor: Cursor::START, hop: 0, reached: true };
         self.resume(first, deadline).await
     }
 
     /// Takes a further hop. An invocation that fails here may be repeated as it was.
-    pub async fn resume(&self, hop: Continuation, deadline: Deadline) -> Result<Sent, SendError> {
+    pub async fn resume(&self, hop: Continuation, deadline: Deadline) -> Result<HopReport, SendError> {
         let ready = self.read_first_page(hop, deadline).await;
         self.post(ready, deadline).await
     }
@@ -187,49 +184,49 @@ impl FanOut {
     }
 
     /// Posts to the audience, and hands on the rest.
-    pub(super) async fn post(&self, ready: ReadyHop, deadline: Deadline) -> Result<Sent, SendError> {
+    pub(super) async fn post(&self, ready: ReadyHop, deadline: Deadline) -> Result<HopReport, SendError> {
         let ReadyHop { hop, first_page } = ready;
         let frame = Frame::of(&hop.message)?;
         let stop_at = deadline.earlier_by(HAND_ON_MARGIN);
         let (target, start) = (&hop.target, &hop.cursor);
         let unreached =
-            Unreached { inbox: &self.inbox, message: &hop.message, frame: &frame, deadline: stop_at };
+            InboxFallback { inbox: &self.inbox, message: &hop.message, frame: &frame, deadline: stop_at };
         let of_each_peer = matches!(target, Audience::Everyone).then_some(&unreached);
         let report =
             self.deliverer.post_all(&frame, target, start, first_page, of_each_peer, stop_at).await?;
-        let mut sent = Sent::of(&report);
+        let mut sent = HopReport::of(&report);
         let reached = hop.reached || report.delivered > 0;
         if let (Audience::User(user), None, false) = (target, &report.rest, reached) {
             match unreached.store(user).await? {
-                Stored::Stored => sent.stored = 1,
-                Stored::Full => sent.full = 1,
+                StoreOutcome::Stored => sent.stored = 1,
+                StoreOutcome::Full => sent.full = 1,
             }
         }
         let message_id = hop.message.message_id.as_str();
         tracing::info!(message_id, hop = hop.hop, ?sent, "delivered");
 
         sent.progress = match report.rest {
-            None => Progress::Complete,
+            None => DeliveryProgress::Complete,
             Some(_) if hop.hop + 1 >= MAX_HOPS => {
                 tracing::error!(message_id, error_type = ABANDONED, "a delivery used up its hops");
                 telemetry::count_case(Metric::Errors, ABANDONED, 1);
-                Progress::Abandoned
+                DeliveryProgress::Abandoned
             }
             Some(cursor) => {
                 let number = hop.hop + 1;
-                self.next.hand_on(&Continuation { cursor, hop: number, reached, ..hop }).await?;
-                Progress::HandedOn
+                self.next.invoke_next_hop(&Continuation { cursor, hop: number, reached, ..hop }).await?;
+                DeliveryProgress::HandedOn
             }
         };
         Ok(sent)
     }
 }
 
-impl Sent {
+impl HopReport {
     /// What a report counts. The delivery is complete, as far as the report knows.
-    fn of(report: &Report) -> Self {
+    fn of(report: &DeliveryReport) -> Self {
         Self {
-            progress: Progress::Complete,
+            progress: DeliveryProgress::Complete,
             delivered: report.delivered,
             failed: report.throttled + report.too_large + report.failed,
             stored: report.stored,

@@ -25,7 +25,6 @@ pub enum InvalidMessageType {
     /// Not of the form.
     #[error("a message type is words of a-z and 0-9, joined by dots, at most 64 characters")]
     Malformed,
-    /// The service's own.
     #[error("message types that start with {0:?} are the service's own")]
     Reserved(String),
 }

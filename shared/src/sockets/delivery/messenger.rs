@@ -29,11 +29,13 @@ use serde_json::json;
 
 use super::fan_out::ReadyHop;
 use super::{
-    Body, FanOut, FrameTooLarge, MAX_FRAME_BYTES, Message, MessageType, NotPublished, PeerTopics, Progress,
-    Recipients, Sent,
+    Body, DeliveryProgress, FanOut, FrameTooLarge, HopReport, MAX_FRAME_BYTES, Message, MessageType,
+    NotPublished, PeerTopics, Recipients,
 };
 use crate::coordination::idempotency::dynamo::DynamoClaims;
-use crate::coordination::idempotency::{Admission, Claim, Fingerprint, IdempotencyKey, KeyedRequest, Scope};
+use crate::coordination::idempotency::{
+    Claim, Fingerprint, IdempotencyCheck, IdempotencyKey, KeyedRequest, RequestScope,
+};
 use crate::core::clock::SharedClock;
 use crate::core::cursor::MAX_PAGE_SIZE;
 use crate::core::deadline::Deadline;
@@ -61,7 +63,6 @@ pub enum Recipient {
     UserId(UserId),
     /// All sockets of the customer who placed the order.
     OrderId(OrderId),
-    /// Everybody.
     #[serde(with = "json_true")]
     Broadcast,
 }
@@ -71,11 +72,9 @@ pub enum Recipient {
 pub struct SendRequest {
     /// The sender's own id for it, if it may be repeated.
     pub message_id: Option<MessageId>,
-    /// To whom.
     pub to: Recipient,
     /// What it is about.
     pub kind: MessageType,
-    /// Its content.
     pub body: Body,
 }
 
@@ -175,7 +174,6 @@ impl SendError {
 /// Takes users' messages.
 #[derive(Debug)]
 pub struct Messenger {
-    /// The senders' connections.
     pub registry: DynamoConnections,
     /// Their sessions, which must be live.
     pub sessions: SessionStore,
@@ -187,9 +185,7 @@ pub struct Messenger {
     pub fan_out: FanOut,
     /// The other regions, if there are any.
     pub peers: Option<PeerTopics>,
-    /// Tells the time.
     pub clock: SharedClock,
-    /// Makes message ids.
     pub ids: SharedIds,
 }
 
@@ -287,12 +283,12 @@ impl Messenger {
             Some(id) => {
                 let keyed = keyed(&sender.user_id, id, &request)?;
                 match self.claims.claim(keyed, deadline.remaining()).await? {
-                    Admission::Start(claim) => (id.clone(), Some(claim)),
-                    Admission::Replay(reply) => return first_ack(reply).map(Accepted::Repeated),
-                    Admission::InProgress { retry_after } => {
+                    IdempotencyCheck::Start(claim) => (id.clone(), Some(claim)),
+                    IdempotencyCheck::Replay(reply) => return first_ack(reply).map(Accepted::Repeated),
+                    IdempotencyCheck::InProgress { retry_after } => {
                         return Err(SendError::InProgress { retry_after });
                     }
-                    Admission::Mismatch => return Err(SendError::MessageIdReused),
+                    IdempotencyCheck::Mismatch => return Err(SendError::MessageIdReused),
                 }
             }
         };
@@ -318,12 +314,12 @@ impl Messenger {
             }
         };
         let (sent, published) = join(self.fan_out.post(hop, deadline), publish).await;
-        let Sent { progress, delivered, failed, stored, full } = sent?;
+        let HopReport { progress, delivered, failed, stored, full } = sent?;
         published?;
         if is_to_one_user && full > 0 {
             return Err(SendError::InboxFull);
         }
-        let continues = progress == Progress::HandedOn;
+        let continues = progress == DeliveryProgress::HandedOn;
         Ok(Ack { message_id, delivered, failed, stored: stored > 0, continues })
     }
 }
@@ -335,7 +331,10 @@ fn keyed(user: &UserId, message_id: &MessageId, request: &SendRequest) -> Result
     let body = request.body.value();
     let body = body.map_err(|error| DynamoError::unreadable("PutItem", &target, error))?;
     let payload = json!({ "to": request.to, "type": request.kind, "body": body });
-    Ok(KeyedRequest { scope: Scope::new(OPERATION, user, key), fingerprint: Fingerprint::of(&payload) })
+    Ok(KeyedRequest {
+        scope: RequestScope::new(OPERATION, user, key),
+        fingerprint: Fingerprint::of(&payload),
+    })
 }
 
 fn first_ack(reply: Reply) -> Result<Ack, SendError> {

@@ -5,7 +5,7 @@
 //!    checked at the same time; the result is known before the first post.
 //! 2. The message becomes a [`Frame`]. A frame over 128 KB is refused before the first post.
 //! 3. [`Deliverer::deliver`] reads the audience page by page and posts to at most [`MAX_IN_FLIGHT`] peers at a time;
-//!    the next page is read while the present one is posted. Each peer has its own [`Outcome`]; a peer that fails
+//!    the next page is read while the present one is posted. Each peer has its own [`PostOutcome`]; a peer that fails
 //!    neither fails nor delays the others.
 //! 4. A throttled post is tried again with jitter. The row of a peer that is gone is removed from the registry, and no other
 //!    row. A peer whose handshake is not answered yet looks the same to a post, and keeps its row.
@@ -46,10 +46,10 @@ mod recipients;
 mod topics;
 mod unreached;
 
-pub use close::{Closed, Closing, LAST_CLOSE_MARGIN, SocketCloser};
+pub use close::{CloseOutcome, CloseReport, LAST_CLOSE_MARGIN, SocketCloser};
 pub use consumer::{ConsumeError, TopicConsumer};
 pub use deliver::{Deliverer, MAX_IN_FLIGHT};
-pub use fan_out::{Continuation, FanOut, HAND_ON_MARGIN, MAX_HOPS, NextHop, Progress, Sent};
+pub use fan_out::{Continuation, DeliveryProgress, FanOut, HAND_ON_MARGIN, HopReport, MAX_HOPS, NextHop};
 pub use gateway::{ApiGateway, LAST_START_MARGIN};
 pub use message::{Body, Frame, FrameTooLarge, InvalidMessageType, MAX_FRAME_BYTES, Message, MessageType};
 pub use messenger::{Ack, Messenger, Recipient, SendError, SendRequest};
@@ -58,7 +58,7 @@ pub use topics::{NotPublished, PeerTopics, Task, Topic, TopicMessage};
 
 /// How the delivery to one peer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum PostOutcome {
     /// The gateway took it.
     Delivered,
     /// The connection is over, and its row is removed; or it is not open yet, and the row stays.
@@ -71,7 +71,7 @@ pub enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl PostOutcome {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Delivered, Self::Gone, Self::Throttled, Self::TooLarge, Self::Failed];
 
@@ -89,7 +89,7 @@ impl Outcome {
 
 /// How one hop of a delivery went. One count for each peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct DeliveryReport {
     /// Peers that got it.
     pub delivered: u64,
     /// Peers that were gone.
@@ -108,25 +108,25 @@ pub struct Report {
     pub rest: Option<Cursor>,
 }
 
-impl Report {
+impl DeliveryReport {
     /// Peers with the given outcome.
-    pub fn count(&self, outcome: Outcome) -> u64 {
+    pub fn count(&self, outcome: PostOutcome) -> u64 {
         match outcome {
-            Outcome::Delivered => self.delivered,
-            Outcome::Gone => self.gone,
-            Outcome::Throttled => self.throttled,
-            Outcome::TooLarge => self.too_large,
-            Outcome::Failed => self.failed,
+            PostOutcome::Delivered => self.delivered,
+            PostOutcome::Gone => self.gone,
+            PostOutcome::Throttled => self.throttled,
+            PostOutcome::TooLarge => self.too_large,
+            PostOutcome::Failed => self.failed,
         }
     }
 
-    fn add(&mut self, outcome: Outcome) {
+    fn add(&mut self, outcome: PostOutcome) {
         let count = match outcome {
-            Outcome::Delivered => &mut self.delivered,
-            Outcome::Gone => &mut self.gone,
-            Outcome::Throttled => &mut self.throttled,
-            Outcome::TooLarge => &mut self.too_large,
-            Outcome::Failed => &mut self.failed,
+            PostOutcome::Delivered => &mut self.delivered,
+            PostOutcome::Gone => &mut self.gone,
+            PostOutcome::Throttled => &mut self.throttled,
+            PostOutcome::TooLarge => &mut self.too_large,
+            PostOutcome::Failed => &mut self.failed,
         };
         *count += 1;
     }

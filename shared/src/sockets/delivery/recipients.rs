@@ -26,7 +26,7 @@ use crate::core::clock::SharedClock;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::UserId;
 use crate::identity::principal::Role;
-use crate::platform::dynamo::{Change, DynamoError, Item, Write, WriteOutcome, number, text};
+use crate::platform::dynamo::{DynamoError, Item, RowUpdate, Write, WriteOutcome, number, text};
 use crate::platform::tables;
 use crate::platform::telemetry::{self, Metric};
 use crate::sockets::connections::{Audience, Connection};
@@ -38,7 +38,7 @@ pub type RecipientsPerMinute = Bounded<1, 1000>;
 const MINUTE: i64 = 60;
 
 /// Adds a receiver if there is a place left, or if the receiver has one already.
-const COUNT: Change = Change {
+const COUNT: RowUpdate = RowUpdate {
     update: "ADD receivers :added SET expiresAt = :expiresAt",
     condition: Some(
         "attribute_not_exists(receivers) OR size(receivers) < :most OR contains(receivers, :receiver)",

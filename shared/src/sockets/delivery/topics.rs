@@ -61,7 +61,6 @@ impl Topic {
 pub struct TopicMessage {
     /// The region that published it.
     pub region: String,
-    /// What to do.
     pub task: Task,
 }
 
@@ -70,12 +69,7 @@ pub struct TopicMessage {
 #[serde(rename_all = "camelCase")]
 pub enum Task {
     /// Deliver it to the sockets of this region.
-    Deliver {
-        /// The message.
-        message: Message,
-        /// To whom.
-        to: Audience,
-    },
+    Deliver { message: Message, to: Audience },
     /// Close the sockets of sessions that were revoked.
     Close {
         /// Which sessions. None that began after `at`.
@@ -104,9 +98,7 @@ impl TopicMessage {
 #[derive(Debug, thiserror::Error)]
 #[error("the message was not published to {topic}: {reason}")]
 pub struct NotPublished {
-    /// The topic's ARN.
     pub topic: String,
-    /// What SNS said.
     pub reason: String,
 }
 

@@ -4,22 +4,22 @@ use super::{Frame, Message};
 use crate::core::deadline::Deadline;
 use crate::core::ids::UserId;
 use crate::platform::dynamo::DynamoError;
-use crate::sockets::inbox::{Inbox, Stored, Undelivered};
+use crate::sockets::inbox::{Inbox, StoreOutcome, UndeliveredMessage};
 
 /// A message, and the inboxes that take it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Unreached<'a> {
+pub(super) struct InboxFallback<'a> {
     pub(super) inbox: &'a Inbox,
     pub(super) message: &'a Message,
     pub(super) frame: &'a Frame,
     pub(super) deadline: Deadline,
 }
 
-impl Unreached<'_> {
+impl InboxFallback<'_> {
     /// Stores the message for `user`.
-    pub(super) async fn store(&self, user: &UserId) -> Result<Stored, DynamoError> {
+    pub(super) async fn store(&self, user: &UserId) -> Result<StoreOutcome, DynamoError> {
         let Message { message_id, from, .. } = self.message;
-        let message = Undelivered { message_id, from: from.as_ref(), frame: self.frame.as_str() };
+        let message = UndeliveredMessage { message_id, from: from.as_ref(), frame: self.frame.as_str() };
         let store = self.inbox.store(user, message, self.deadline);
         match self.deadline.cut_off(store).await {
             Ok(stored) => stored,

@@ -24,7 +24,7 @@
 //!    dies in between is repeated by the client. No message behind the cursor is ever removed, because a message that is
 //!    stored later has a higher position.
 //! 5. An inbox holds [`CAPACITY`] messages, and [`RESERVED`] of these places are for messages of the service. If it is full,
-//!    expired messages make room. If none has expired, the message is refused ([`Stored::Full`]): no message that was
+//!    expired messages make room. If none has expired, the message is refused ([`StoreOutcome::Full`]): no message that was
 //!    stored before is dropped for it.
 //!
 //! # Regions
@@ -49,13 +49,13 @@ use crate::core::clock::SharedClock;
 use crate::core::cursor::InvalidCursor;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::UserId;
-use crate::platform::dynamo::{Change, DynamoError, Item, text};
+use crate::platform::dynamo::{DynamoError, Item, RowUpdate, text};
 use crate::platform::{aws, tables};
 
 mod read;
 mod store;
 
-pub use store::{Stored, Undelivered};
+pub use store::{StoreOutcome, UndeliveredMessage};
 
 /// How long a message is kept.
 pub const RETENTION: Duration = Duration::from_hours(7 * 24);
@@ -77,7 +77,7 @@ const MAX_POSITION: u64 = 9_999_999_999_999_999;
 
 /// Records a deletion. The record only rises, and never beyond the newest message: a cursor that was made up would make
 /// the inbox unbounded.
-const RECORD_DELETION: Change = Change {
+const RECORD_DELETION: RowUpdate = RowUpdate {
     update: "SET deletedThrough = :through",
     condition: Some("deletedThrough < :through AND lastPosition >= :through"),
     names: &[],
@@ -89,7 +89,6 @@ pub struct Inbox {
     client: Client,
     table: String,
     region: String,
-    /// The others.
     peers: Vec<String>,
     clock: SharedClock,
 }
@@ -132,7 +131,6 @@ impl InboxPage {
 /// What one read may return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadBounds {
-    /// Most messages.
     pub messages: u32,
     /// Most bytes of all frames together.
     pub bytes: usize,

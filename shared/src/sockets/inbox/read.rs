@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use serde::Deserialize;
 use serde_dynamo::from_item;
 
-use super::store::Head;
+use super::store::InboxHead;
 use super::{HEAD, Inbox, InboxError, InboxPage, MAX_POSITION, RECORD_DELETION, ReadBounds, id, key};
 use crate::core::cursor::{self, InvalidCursor};
 use crate::core::deadline::Deadline;
@@ -68,8 +68,8 @@ impl Inbox {
         behind: u64,
         page: &mut InboxPage,
         bounds: ReadBounds,
-    ) -> Result<Reached, InboxError> {
-        let mut reached = Reached { position: behind, is_page_full: true };
+    ) -> Result<PartitionRead, InboxError> {
+        let mut reached = PartitionRead { position: behind, is_page_full: true };
         let mut bytes: usize = page.frames.iter().map(String::len).sum();
         let now = self.clock.now().as_second();
         loop {
@@ -98,7 +98,7 @@ impl Inbox {
                 }
             }
             if answer.last_evaluated_key.is_none() {
-                return Ok(Reached { is_page_full: false, ..reached });
+                return Ok(PartitionRead { is_page_full: false, ..reached });
             }
         }
     }
@@ -184,7 +184,7 @@ impl Inbox {
         let request = RECORD_DELETION.request(&self.client, &self.table, key(inbox_id, HEAD), values);
         let head = match Box::pin(request.send()).await.outcome("UpdateItem", &target)? {
             Write::Done(_) => return Ok(()),
-            Write::Refused(head) => Head::read(&head, &target)?,
+            Write::Refused(head) => InboxHead::read(&head, &target)?,
             Write::Conflict => {
                 // The rows are deleted; the client's repetition records it.
                 return Err(DynamoError::contended("UpdateItem", target).into());
@@ -213,7 +213,7 @@ impl Inbox {
 }
 
 /// How far a read came in one partition.
-struct Reached {
+struct PartitionRead {
     /// 0 if there was nothing.
     position: u64,
     /// The page has no room for the next message.

@@ -9,27 +9,27 @@ use crate::core::deadline::Deadline;
 use crate::core::ids::{MessageId, UserId};
 use crate::core::retry::Backoff;
 use crate::platform::dynamo::{
-    Actions, Change, DynamoError, Item, Transaction, Write, WriteOutcome, number, text,
+    Actions, DynamoError, Item, RowUpdate, Transaction, Write, WriteOutcome, number, text,
 };
 use crate::platform::telemetry::{self, Metric};
 
 /// The first message of an inbox: there is no head.
-const FIRST: Change = Change {
+const FIRST: RowUpdate = RowUpdate {
     update: "SET lastPosition = :next, deletedThrough = :none",
     condition: Some("attribute_not_exists(lastPosition)"),
     names: &[],
 };
 
 /// A further message: the head is the one that was read, so that each position is given once.
-const NEXT: Change =
-    Change { update: "SET lastPosition = :next", condition: Some("lastPosition = :last"), names: &[] };
+const NEXT: RowUpdate =
+    RowUpdate { update: "SET lastPosition = :next", condition: Some("lastPosition = :last"), names: &[] };
 
 /// The row is new.
 const IS_NEW: &str = "attribute_not_exists(inboxId)";
 
 /// How a store ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stored {
+pub enum StoreOutcome {
     /// The message is in the inbox, or was there before.
     Stored,
     /// The inbox is full, and the message is not in it.
@@ -38,8 +38,7 @@ pub enum Stored {
 
 /// A message to be stored.
 #[derive(Debug, Clone, Copy)]
-pub struct Undelivered<'a> {
-    /// Its id.
+pub struct UndeliveredMessage<'a> {
     pub message_id: &'a MessageId,
     /// Who sent it. `None` for a message of the service.
     pub from: Option<&'a UserId>,
@@ -50,7 +49,7 @@ pub struct Undelivered<'a> {
 /// The head of an inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Head {
+pub(super) struct InboxHead {
     /// The position of the newest message.
     pub(super) last_position: u64,
     /// The user has deleted up to this position.
@@ -65,7 +64,7 @@ enum Action {
     Mark,
 }
 
-impl Head {
+impl InboxHead {
     /// Reads the item. An inbox that never held a message has none.
     pub(super) fn read(item: &Item, target: &str) -> Result<Self, DynamoError> {
         if item.is_empty() {
@@ -74,7 +73,7 @@ impl Head {
         from_item(item.clone()).map_err(|error| DynamoError::unreadable("GetItem", target, error))
     }
 
-    fn has_room_for(self, message: &Undelivered<'_>) -> bool {
+    fn has_room_for(self, message: &UndeliveredMessage<'_>) -> bool {
         let capacity = if message.from.is_some() { CAPACITY - RESERVED } else { CAPACITY };
         self.last_position.saturating_sub(self.deleted_through) < capacity
     }
@@ -88,9 +87,9 @@ impl Inbox {
     pub async fn store(
         &self,
         user: &UserId,
-        message: Undelivered<'_>,
+        message: UndeliveredMessage<'_>,
         deadline: Deadline,
-    ) -> Result<Stored, DynamoError> {
+    ) -> Result<StoreOutcome, DynamoError> {
         let inbox_id = self.id(user);
         let target = self.target(&inbox_id);
         let mut head = self.read_head(&inbox_id, &target).await?;
@@ -99,7 +98,7 @@ impl Inbox {
             if !head.has_room_for(&message) {
                 let Some(room) = self.make_room(&inbox_id, head).await? else {
                     telemetry::count(Metric::InboxFull, 1);
-                    return Ok(Stored::Full);
+                    return Ok(StoreOutcome::Full);
                 };
                 head = room;
                 continue;
@@ -108,35 +107,35 @@ impl Inbox {
             let reasons = match actions.commit(&self.client, &target).await? {
                 Transaction::Committed => {
                     telemetry::count(Metric::InboxStored, 1);
-                    return Ok(Stored::Stored);
+                    return Ok(StoreOutcome::Stored);
                 }
                 Transaction::Cancelled(reasons) => reasons,
             };
             if reasons.row_refusing(&Action::Mark).is_some() {
-                return Ok(Stored::Stored);
+                return Ok(StoreOutcome::Stored);
             }
             if !backoff.wait().await {
                 return Err(DynamoError::contended("TransactWriteItems", target));
             }
             head = match reasons.row_refusing(&Action::Head) {
-                Some(row) => Head::read(row, &target)?,
+                Some(row) => InboxHead::read(row, &target)?,
                 None => self.read_head(&inbox_id, &target).await?,
             };
         }
     }
 
-    async fn read_head(&self, inbox_id: &str, target: &str) -> Result<Head, DynamoError> {
+    async fn read_head(&self, inbox_id: &str, target: &str) -> Result<InboxHead, DynamoError> {
         let request = self.client.get_item().table_name(&self.table).consistent_read(true);
         let answer = Box::pin(request.set_key(Some(key(inbox_id, HEAD))).send()).await;
         let answer = answer.map_err(|error| DynamoError::new("GetItem", target, error))?;
-        Head::read(&answer.item.unwrap_or_default(), target)
+        InboxHead::read(&answer.item.unwrap_or_default(), target)
     }
 
     fn actions(
         &self,
         inbox_id: &str,
-        head: Head,
-        message: Undelivered<'_>,
+        head: InboxHead,
+        message: UndeliveredMessage<'_>,
     ) -> Result<Actions<Action>, DynamoError> {
         let expires_at = self.clock.now().as_second().saturating_add(RETENTION.as_secs().cast_signed());
         let next = head.last_position.saturating_add(1);
@@ -167,7 +166,7 @@ impl Inbox {
     }
 
     /// The head after the expired messages at the front of a full inbox were given up. `None` if no message has expired.
-    async fn make_room(&self, inbox_id: &str, head: Head) -> Result<Option<Head>, DynamoError> {
+    async fn make_room(&self, inbox_id: &str, head: InboxHead) -> Result<Option<InboxHead>, DynamoError> {
         let target = self.target(inbox_id);
         let request = self.query(inbox_id, head.deleted_through.saturating_add(1), MAX_POSITION);
         let answer = Box::pin(request.projection_expression("#item, expiresAt").send()).await;
@@ -175,7 +174,7 @@ impl Inbox {
         let now = self.clock.now().as_second();
         let mut through = head.last_position;
         for item in answer.items.unwrap_or_default() {
-            let row: Expiry =
+            let row: RowExpiry =
                 from_item(item).map_err(|error| DynamoError::unreadable("Query", &target, error))?;
             let position = self.position(&row.item)?;
             if row.expires_at > now {
@@ -192,8 +191,8 @@ impl Inbox {
         let values = [(":through", number(through))];
         let request = RECORD_DELETION.request(&self.client, &self.table, key(inbox_id, HEAD), values);
         match Box::pin(request.send()).await.outcome("UpdateItem", &target)? {
-            Write::Done(_) => Ok(Some(Head { deleted_through: through, ..head })),
-            Write::Refused(row) => Head::read(&row, &target).map(Some),
+            Write::Done(_) => Ok(Some(InboxHead { deleted_through: through, ..head })),
+            Write::Refused(row) => InboxHead::read(&row, &target).map(Some),
             Write::Conflict => Err(DynamoError::contended("UpdateItem", target)),
         }
     }
@@ -202,7 +201,7 @@ impl Inbox {
 /// What decides whether a row counts.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Expiry {
+struct RowExpiry {
     item: String,
     expires_at: i64,
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use aws_sdk_s3::config::{Config, RequestChecksumCalculation};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use jiff::Timestamp;
-use sojourn::coordination::backlog::{BacklogError, Turn};
-use sojourn::coordination::lock::{Acquire, DynamoLocks, JobSlot, Lease, LeaseTerms};
+use sojourn::coordination::backlog::{BacklogError, JobRun};
+use sojourn::coordination::lock::{AcquireOutcome, DynamoLocks, JobSlot, Lease, LeaseSettings};
 use sojourn::core::clock::{ManualClock, SharedClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
@@ -150,35 +150,35 @@ impl Stage {
 
     fn locks(&self) -> DynamoLocks {
         let client = self.store.client.clone();
-        DynamoLocks::new(client, "LocksTable", "local", self.clock.clone(), LeaseTerms::JOBS)
+        DynamoLocks::new(client, "LocksTable", "local", self.clock.clone(), LeaseSettings::JOBS)
     }
 
     /// The lock of the slot at `at`, taken from a holder that has died if there is one.
     pub(super) async fn lease(&self, at: Timestamp) -> Lease {
         loop {
             match self.locks().acquire(slot(at).lock_name(), &ids::random().next()).await.unwrap() {
-                Acquire::Acquired(lease) => return lease,
-                Acquire::Held { .. } => self.lease_runs_out(),
-                Acquire::Done { .. } => panic!("nobody completes slots here"),
+                AcquireOutcome::Acquired(lease) => return lease,
+                AcquireOutcome::Held { .. } => self.lease_runs_out(),
+                AcquireOutcome::Done { .. } => panic!("nobody completes slots here"),
             }
         }
     }
 
     pub(super) fn lease_runs_out(&self) {
-        let terms = LeaseTerms::JOBS;
+        let terms = LeaseSettings::JOBS;
         self.clock.advance(terms.lease + terms.clock_skew + Duration::from_secs(1));
     }
 
     /// The work of the slot at `at`, with so much time for it.
-    pub(super) fn turn(&self, at: Timestamp, lease: &Lease, time: Duration) -> Turn<Guard> {
+    pub(super) fn turn(&self, at: Timestamp, lease: &Lease, time: Duration) -> JobRun<Guard> {
         // The run stops ten seconds before its deadline.
         let deadline = Deadline::after(time + Duration::from_secs(10));
-        Turn::of_slot(&slot(at), deadline, self.locks().guard(lease).unwrap())
+        JobRun::of_slot(&slot(at), deadline, self.locks().guard(lease).unwrap())
     }
 
     pub(super) async fn run(
         &self,
-        turn: &Turn<Guard>,
+        turn: &JobRun<Guard>,
     ) -> Result<UploadCleanupResult, BacklogError<DynamoError>> {
         let clock: SharedClock = self.clock.clone();
         cleanup::run(&self.rows(), &self.bucket(), &clock, turn).await

@@ -82,7 +82,7 @@ pub struct StrongTables {
 pub enum ReplicationError {
     /// A region or a table is not as it must be.
     #[error("{subject} can't be replicated: {reason}")]
-    Unfit {
+    Invalid {
         /// The region or the table.
         subject: String,
         /// What is wrong.
@@ -314,5 +314,5 @@ fn fit(region: &RegionTables, tables: &[Arc<str>]) -> Result<(), ReplicationErro
 }
 
 fn unfit(subject: &str, reason: &str) -> ReplicationError {
-    ReplicationError::Unfit { subject: subject.to_owned(), reason: reason.to_owned() }
+    ReplicationError::Invalid { subject: subject.to_owned(), reason: reason.to_owned() }
 }

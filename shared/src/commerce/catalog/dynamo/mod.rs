@@ -11,7 +11,7 @@ use super::Product;
 use super::row::ProductRow;
 use crate::core::date_time::rfc3339;
 use crate::core::ids::ProductId;
-use crate::platform::dynamo::{Change, DynamoError, Item, number, text};
+use crate::platform::dynamo::{DynamoError, Item, RowUpdate, number, text};
 
 mod products;
 mod stock;
@@ -20,15 +20,15 @@ pub use products::{DynamoCatalog, Stored};
 pub use stock::{AdjustStock, StockAction, StockTables};
 
 /// Takes units, if so many are left. Without a row there are none.
-const TAKE: Change = Change {
+const TAKE: RowUpdate = RowUpdate {
     update: "SET available = available - :units, updatedAt = :now",
     condition: Some("available >= :units"),
     names: &[],
 };
 
 /// Gives units back. Always possible: they were taken from this row.
-const GIVE_BACK: Change =
-    Change { update: "SET updatedAt = :now ADD available :units", condition: None, names: &[] };
+const GIVE_BACK: RowUpdate =
+    RowUpdate { update: "SET updatedAt = :now ADD available :units", condition: None, names: &[] };
 
 /// Takes `units` of a product from a region's stock.
 pub fn take(
@@ -43,7 +43,7 @@ pub fn take(
 }
 
 /// Gives `units` of a product back to a region's stock.
-pub fn give_back(
+pub fn release_stock(
     table: &str,
     product_id: &ProductId,
     region: &str,

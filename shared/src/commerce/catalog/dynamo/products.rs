@@ -15,11 +15,11 @@ use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::ProductId;
 use crate::platform::aws;
-use crate::platform::dynamo::{AttributeValue, Change, DynamoError, Item, RowKey, number, read_rows};
+use crate::platform::dynamo::{AttributeValue, DynamoError, Item, RowKey, RowUpdate, number, read_rows};
 use crate::platform::tables;
 
 /// Writes all of a product that its operator decides. Not a put: the version goes on from what it was.
-const WRITE: Change = Change {
+const WRITE: RowUpdate = RowUpdate {
     update: "SET #name = :name, price = :price, #attributes = :attributes, updatedAt = :now, \
              version = if_not_exists(version, :zero) + :one",
     condition: None,
@@ -40,7 +40,6 @@ pub struct DynamoCatalog {
 /// Whether a product was there before it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
-    /// It was not.
     Created,
     /// It was, and has been replaced.
     Replaced,

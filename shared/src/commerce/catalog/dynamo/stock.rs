@@ -15,19 +15,19 @@ use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{EventId, ProductId, UserId};
 use crate::identity::principal::Principal;
 use crate::platform::aws;
-use crate::platform::dynamo::{Actions, Change, DynamoError, Item, Reasons, RowKey, Rows, number, text};
+use crate::platform::dynamo::{Actions, DynamoError, Item, Reasons, RowKey, RowUpdate, Rows, number, text};
 use crate::platform::outbox::{self, Event, EventType};
 use crate::platform::tables;
 
 /// Adds units. Without a row there are none yet. The sum stays below the most that a region may have.
-const ADD: Change = Change {
+const ADD: RowUpdate = RowUpdate {
     update: "SET available = if_not_exists(available, :zero) + :delta, updatedAt = :now",
     condition: Some("attribute_not_exists(available) OR available <= :most"),
     names: &[],
 };
 
 /// Takes units away, if so many are left.
-const REMOVE: Change = Change {
+const REMOVE: RowUpdate = RowUpdate {
     update: "SET available = available + :delta, updatedAt = :now",
     condition: Some("available >= :least"),
     names: &[],
@@ -59,11 +59,8 @@ impl StockTables {
 /// Reads `BatchGetItem` on products and stock. Writes `UpdateItem` on stock, `PutItem` on outbox.
 #[derive(Debug)]
 pub struct AdjustStock<'a> {
-    /// Where.
     pub tables: &'a StockTables,
-    /// Of what.
     pub product_id: &'a ProductId,
-    /// By how much.
     pub delta: Delta,
     /// The event's id, if it comes to one.
     pub event_id: EventId,
@@ -72,9 +69,7 @@ pub struct AdjustStock<'a> {
 /// What an action of the transaction writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StockAction {
-    /// The stock.
     Stock,
-    /// Its event.
     Event,
 }
 

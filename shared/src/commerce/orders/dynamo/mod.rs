@@ -23,7 +23,7 @@ use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{OrderId, ProductId};
 use crate::platform::dynamo::{
-    Actions, AttributeValue, Change, DynamoError, Item, RowKey, Rows, number, text,
+    Actions, AttributeValue, DynamoError, Item, RowKey, RowUpdate, Rows, number, text,
 };
 use crate::platform::outbox::{self, Event, EventType};
 use crate::platform::tables;
@@ -41,7 +41,7 @@ pub use pending::PendingReservation;
 pub use place::{Checkout, PlaceOrder};
 pub use read::DynamoOrders;
 pub(super) use read::SummarizedOrder;
-pub use reservation::{NoReservationKey, ReservationKey, Reservations, Settled};
+pub use reservation::{NoReservationKey, ReservationKey, Reservations, SettleOutcome};
 
 /// The order is new. What could be in the way is the order of the same request, whose record has expired or is of another region.
 const IS_NEW: &str = "attribute_not_exists(orderId)";
@@ -51,7 +51,7 @@ const IS_NEW: &str = "attribute_not_exists(orderId)";
 const IS_AS_READ: &str = "version = :seen";
 
 /// Ends the order unpaid. It has no payment that could still be captured.
-const CANCEL: Change = Change {
+const CANCEL: RowUpdate = RowUpdate {
     update: "SET #status = :status, cancelReason = :reason, updatedAt = :now, version = version + :one \
              REMOVE payment",
     condition: Some(IS_AS_READ),
@@ -61,9 +61,7 @@ const CANCEL: Change = Change {
 /// What an action of a transaction about an order writes or checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderAction {
-    /// The order.
     Order,
-    /// Its event.
     Event,
     /// What its region has reserved for it.
     Reservation,
@@ -161,7 +159,7 @@ impl OrderWrites {
             let reserved = reservation::row_key(&order.order_id, &order.region);
             let gone = reservation::delete(&self.orders, reserved, Some(order.reserved_units))?;
             actions.extend([(OrderAction::Reservation, gone), self.uncounted(order, now)?]);
-            actions.extend(self.stock(order, catalog::dynamo::give_back, now)?);
+            actions.extend(self.stock(order, catalog::dynamo::release_stock, now)?);
         }
         Ok((cancelled, actions))
     }

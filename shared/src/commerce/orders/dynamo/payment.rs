@@ -6,19 +6,19 @@ use jiff::Timestamp;
 use super::{IS_AS_READ, OrderAction, OrderWrites, as_read, key, reservation, written};
 use crate::commerce::orders::{Order, OrderStatus, UnsettledPayment};
 use crate::core::ids::PaymentId;
-use crate::platform::dynamo::{Actions, Change, DynamoError, text};
+use crate::platform::dynamo::{Actions, DynamoError, RowUpdate, text};
 use crate::platform::outbox::EventType;
 
 /// Claims the payment. As it was read, the order awaits payment and no claim on it is live; and its generation, from
 /// which the payment key is made, is still the same.
-const CLAIM: Change = Change {
+const CLAIM: RowUpdate = RowUpdate {
     update: "SET payment = :payment, updatedAt = :now, version = version + :one",
     condition: Some(IS_AS_READ),
     names: &[],
 };
 
 /// Ends the generation: it was declined for good. As it was claimed, the order has no other attempt's claim.
-const END_GENERATION: Change = Change {
+const END_GENERATION: RowUpdate = RowUpdate {
     update: "SET paymentGeneration = paymentGeneration + :one, updatedAt = :now, version = version + :one \
              REMOVE payment",
     condition: Some(IS_AS_READ),
@@ -27,14 +27,14 @@ const END_GENERATION: Change = Change {
 
 /// Lets the claim lapse, and leaves the payment unsettled: an earlier attempt's charge may still be on its way, even
 /// when this one's came to nothing. As it was claimed, the order has no other attempt's claim.
-const LET_GO: Change = Change {
+const RELEASE_CLAIM: RowUpdate = RowUpdate {
     update: "SET payment.claimUntil = :now, updatedAt = :now, version = version + :one",
     condition: Some(IS_AS_READ),
     names: &[],
 };
 
 /// Records a captured payment.
-const PAY: Change = Change {
+const PAY: RowUpdate = RowUpdate {
     update: "SET #status = :status, paymentId = :paymentId, updatedAt = :now, version = version + :one \
              REMOVE payment",
     condition: Some(IS_AS_READ),
@@ -63,8 +63,8 @@ impl OrderWrites {
     }
 
     /// The order as it was claimed, with a claim that has lapsed.
-    pub fn let_go(&self, order: &Order, now: Timestamp) -> Result<TransactWriteItem, DynamoError> {
-        LET_GO.action(&self.orders, key(&order.order_id), as_read(order, now))
+    pub fn release_claim(&self, order: &Order, now: Timestamp) -> Result<TransactWriteItem, DynamoError> {
+        RELEASE_CLAIM.action(&self.orders, key(&order.order_id), as_read(order, now))
     }
 
     /// The order as it was read, paid: the order, its event, and in its own region its count.

@@ -8,7 +8,7 @@ use crate::commerce::orders::PendingShard;
 use crate::core::date_time::as_rfc3339;
 use crate::core::ids::OrderId;
 use crate::core::shards::ShardPage;
-use crate::platform::dynamo::{Change, DynamoError, TimeIndex, WriteOutcome, text};
+use crate::platform::dynamo::{DynamoError, RowUpdate, TimeIndex, WriteOutcome, text};
 
 const PENDING: TimeIndex = TimeIndex {
     name: "pending",
@@ -17,7 +17,7 @@ const PENDING: TimeIndex = TimeIndex {
 };
 
 /// Moves a reservation within the index, if it is still there. Only its own region writes the row.
-const PUT_BEHIND: Change = Change {
+const PUT_BEHIND: RowUpdate = RowUpdate {
     update: "SET pendingShard = :shard",
     condition: Some("attribute_exists(pendingShard)"),
     names: &[],
@@ -49,7 +49,7 @@ impl DynamoOrders {
     }
 
     /// Moves a region's reservation to another shard, if it is still in the index.
-    pub async fn put_behind(
+    pub async fn postpone(
         &self,
         order_id: &OrderId,
         region: &str,

@@ -11,7 +11,7 @@ use crate::commerce::carts::Lines;
 use crate::commerce::carts::dynamo::CartRows;
 use crate::commerce::catalog;
 use crate::commerce::orders::{
-    Order, OrderLine, OrderRequest, OrderStatus, Refusal, TooManyUnpaid, UnpaidLimits, price,
+    Order, OrderLine, OrderRefusal, OrderRequest, OrderStatus, TooManyUnpaid, UnpaidLimits, price,
 };
 use crate::coordination::idempotency::dynamo::atomic::{Decision, DecisionOf, Effect, Refused};
 use crate::core::deadline::Deadline;
@@ -61,7 +61,6 @@ pub struct PlaceOrder<'a> {
     pub order_id: OrderId,
     /// The lines, or the cart.
     pub request: &'a OrderRequest,
-    /// By when.
     pub deadline: Deadline,
 }
 
@@ -79,7 +78,7 @@ impl PlaceOrder<'_> {
         customer_id: &UserId,
         mut rows: Rows,
         now: Timestamp,
-    ) -> Result<Result<Basket, Refusal>, DynamoError> {
+    ) -> Result<Result<Basket, OrderRefusal>, DynamoError> {
         let Checkout { client, products, carts, .. } = self.checkout;
         if let OrderRequest::Lines(lines) = self.request {
             let (lines, products) = (lines.clone(), rows.take(products));
@@ -87,11 +86,11 @@ impl PlaceOrder<'_> {
         }
         let cart = carts.parse(rows.take(carts.table()))?;
         if cart.is_empty() {
-            return Ok(Err(Refusal::EmptyCart));
+            return Ok(Err(OrderRefusal::EmptyCart));
         }
         let lines = match Lines::try_from(cart.lines().collect::<Vec<_>>()) {
             Ok(lines) => lines,
-            Err(unfit) => return Ok(Err(Refusal::UnfitCart(unfit))),
+            Err(unfit) => return Ok(Err(OrderRefusal::InvalidCart(unfit))),
         };
         // The cart tells which products to read.
         let mut rows = read_rows(client, self.checkout.product_keys(&lines), self.deadline).await?;
@@ -126,7 +125,7 @@ impl PlaceOrder<'_> {
 
 impl Effect for PlaceOrder<'_> {
     type Outcome = Order;
-    type Refusal = Refusal;
+    type Refusal = OrderRefusal;
     type Action = OrderAction;
 
     fn rows(&self, customer_id: &UserId) -> Vec<RowKey<'_>> {
@@ -162,7 +161,7 @@ impl Effect for PlaceOrder<'_> {
         let units = lines.iter().map(|line| u64::from(line.quantity.get())).sum();
         if units > limits.units {
             let too_many = TooManyUnpaid { orders: 0, units: 0, limits };
-            return Ok(Decision::Refuse(Refused::ForNow(Refusal::TooManyUnpaid(too_many))));
+            return Ok(Decision::Refuse(Refused::ForNow(OrderRefusal::TooManyUnpaid(too_many))));
         }
         let order = self.order(caller.user_id(), (lines, total), units, now);
         let mut actions = self.checkout.writes.placed(&order, limits)?;
@@ -173,13 +172,13 @@ impl Effect for PlaceOrder<'_> {
     /// A reason at the cart comes first: its lines may have changed. The count's condition fails when the customer has too
     /// many unpaid orders: that passes. A line's condition fails when fewer units are left than the line orders: final,
     /// and every such line is named.
-    fn explain(&self, _: &Order, reasons: &Reasons<OrderAction>) -> Option<Refused<Refusal>> {
+    fn explain(&self, _: &Order, reasons: &Reasons<OrderAction>) -> Option<Refused<OrderRefusal>> {
         if *reasons.of(&OrderAction::Cart) != CancellationReason::None {
             return None;
         }
         if let Some(row) = reasons.row_refusing(&OrderAction::Unpaid) {
             let too_many = unpaid::refusal(row.clone(), self.checkout.limits);
-            return Some(Refused::ForNow(Refusal::TooManyUnpaid(too_many)));
+            return Some(Refused::ForNow(OrderRefusal::TooManyUnpaid(too_many)));
         }
         let short: Vec<ProductId> = reasons
             .refused()
@@ -188,7 +187,7 @@ impl Effect for PlaceOrder<'_> {
                 _ => None,
             })
             .collect();
-        (!short.is_empty()).then_some(Refused::ForGood(Refusal::OutOfStock(short)))
+        (!short.is_empty()).then_some(Refused::ForGood(OrderRefusal::OutOfStock(short)))
     }
 
     fn committed(&self) {

@@ -38,7 +38,7 @@ use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{OrderId, UserId};
 use crate::core::retry::Backoff;
 use crate::platform::dynamo::{
-    Actions, Change, DynamoError, Item, Reasons, Transaction, WriteOutcome, number, text,
+    Actions, DynamoError, Item, Reasons, RowUpdate, Transaction, WriteOutcome, number, text,
 };
 use crate::platform::tables;
 use crate::platform::telemetry::{self, Metric};
@@ -47,8 +47,8 @@ use crate::platform::telemetry::{self, Metric};
 const RESERVED: &str = "#reserved#";
 
 /// The order has left the count of unpaid ones. As it was read, the reservation is counted: nobody else has taken it from the count.
-const LEAVE_COUNT: Change =
-    Change { update: "REMOVE unpaidUnits", condition: Some("unpaidUnits = :units"), names: &[] };
+const LEAVE_COUNT: RowUpdate =
+    RowUpdate { update: "REMOVE unpaidUnits", condition: Some("unpaidUnits = :units"), names: &[] };
 
 /// The reservation is as it was read: counted with these units, so that nobody else has given them back or taken it from the count.
 const IS_COUNTED: &str = "unpaidUnits = :units";
@@ -57,14 +57,16 @@ const IS_COUNTED: &str = "unpaidUnits = :units";
 const IS_NOT_COUNTED: &str = "attribute_exists(orderId) AND attribute_not_exists(unpaidUnits)";
 
 /// The order is paid: no clean-up needs to look at the reservation again.
-const LEAVE_INDEX: Change =
-    Change { update: "REMOVE pendingShard", condition: Some("attribute_exists(pendingShard)"), names: &[] };
+const LEAVE_INDEX: RowUpdate = RowUpdate {
+    update: "REMOVE pendingShard",
+    condition: Some("attribute_exists(pendingShard)"),
+    names: &[],
+};
 
 /// The key of a reservation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ReservationKey {
-    /// The order.
     pub order_id: OrderId,
     /// The region that has taken its units.
     pub region: String,
@@ -111,7 +113,7 @@ struct Reservation {
 
 /// What came of settling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
+pub enum SettleOutcome {
     /// The units were given back by this call.
     GivenBack,
     /// The units had been given back, and were taken again by this call.
@@ -205,13 +207,18 @@ fn is_out_of_stock(reasons: &Reasons<OrderAction>) -> bool {
 
 impl Reservation {
     /// Gives the units back, and takes the order from the count if it is counted.
-    fn give_back(&self, writes: &OrderWrites, now: Timestamp) -> Result<Actions<OrderAction>, DynamoError> {
+    fn release_stock(
+        &self,
+        writes: &OrderWrites,
+        now: Timestamp,
+    ) -> Result<Actions<OrderAction>, DynamoError> {
         let ReservationKey { order_id, region } = &self.key;
         let gone = delete(&writes.orders, row_key(order_id, region), self.unpaid_units)?;
         let mut actions = Actions::from([(OrderAction::Reservation, gone)]);
         actions.extend(self.uncount(writes, now)?);
         for Line { product_id, quantity } in &self.lines {
-            let stock = catalog::dynamo::give_back(&writes.stock, product_id, region, quantity.get(), now)?;
+            let stock =
+                catalog::dynamo::release_stock(&writes.stock, product_id, region, quantity.get(), now)?;
             actions.extend([(OrderAction::Stock(product_id.clone()), stock)]);
         }
         Ok(actions)
@@ -250,7 +257,7 @@ impl Reservations {
     }
 
     /// Settles what this region has reserved for `order`, which was read just now.
-    pub async fn settle(&self, order: &Order, deadline: Deadline) -> Result<Settled, DynamoError> {
+    pub async fn settle(&self, order: &Order, deadline: Deadline) -> Result<SettleOutcome, DynamoError> {
         let mut backoff = Backoff::of_conflicts(deadline);
         let target = order.order_id.as_str();
         loop {
@@ -258,22 +265,22 @@ impl Reservations {
             let wanted = order.region == self.writes.region && order.status != OrderStatus::Cancelled;
             let paid = order.status == OrderStatus::Paid;
             let (actions, settled) = match self.get(&order.order_id).await? {
-                None if !wanted => return Ok(Settled::Nothing),
-                None => (take_again(&self.writes, order, now)?, Settled::TakenAgain),
+                None if !wanted => return Ok(SettleOutcome::Nothing),
+                None => (take_again(&self.writes, order, now)?, SettleOutcome::TakenAgain),
                 Some(reservation) if !wanted => {
-                    (reservation.give_back(&self.writes, now)?, Settled::GivenBack)
+                    (reservation.release_stock(&self.writes, now)?, SettleOutcome::GivenBack)
                 }
-                Some(_) if !paid => return Ok(Settled::Kept),
+                Some(_) if !paid => return Ok(SettleOutcome::Kept),
                 Some(reservation) => match reservation.sell(&self.writes, now)? {
-                    Some(actions) => (actions, Settled::Sold),
-                    None => return Ok(Settled::Sold),
+                    Some(actions) => (actions, SettleOutcome::Sold),
+                    None => return Ok(SettleOutcome::Sold),
                 },
             };
             match Box::pin(actions.commit(&self.client, target)).await? {
                 Transaction::Committed => {
                     let case = match settled {
-                        Settled::GivenBack => Some("given-back"),
-                        Settled::TakenAgain => Some("taken-again"),
+                        SettleOutcome::GivenBack => Some("given-back"),
+                        SettleOutcome::TakenAgain => Some("taken-again"),
                         _ => None,
                     };
                     case.inspect(|case| telemetry::count_case(Metric::OrdersReconciled, case, 1));
@@ -282,7 +289,7 @@ impl Reservations {
                 Transaction::Cancelled(reasons) if is_out_of_stock(&reasons) => {
                     tracing::error!(%order.order_id, "the order's units were given back and sold to others");
                     telemetry::count_case(Metric::OrdersReconciled, "oversold", 1);
-                    return Ok(Settled::Nothing);
+                    return Ok(SettleOutcome::Nothing);
                 }
                 Transaction::Cancelled(_) => {}
             }

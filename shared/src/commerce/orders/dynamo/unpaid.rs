@@ -20,11 +20,11 @@ use crate::commerce::orders::{Order, TooManyUnpaid, UnpaidLimits};
 use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::UserId;
-use crate::platform::dynamo::{AttributeValue, Change, DynamoError, Item, number, text};
+use crate::platform::dynamo::{AttributeValue, DynamoError, Item, RowUpdate, number, text};
 use crate::platform::tables;
 
 /// Counts an order, if the limits hold with it.
-const COUNT: Change = Change {
+const COUNT: RowUpdate = RowUpdate {
     update: "SET changedAt = :now ADD unpaidOrders :one, reservedUnits :units",
     condition: Some(
         "(attribute_not_exists(unpaidOrders) OR unpaidOrders < :maxOrders) \
@@ -34,7 +34,7 @@ const COUNT: Change = Change {
 };
 
 /// Adds to the count, or takes from it. Always possible: the condition at the reservation says whether the order is counted.
-const ADD: Change = Change {
+const ADD: RowUpdate = RowUpdate {
     update: "SET changedAt = :now ADD unpaidOrders :orders, reservedUnits :units",
     condition: None,
     names: &[],

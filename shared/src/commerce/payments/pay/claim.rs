@@ -7,7 +7,7 @@ use crate::commerce::orders::dynamo::OrderAction;
 use crate::commerce::orders::{CancelReason, Order, UnsettledPayment};
 use crate::commerce::payments::{CLAIM_LIFETIME, PaymentProvider};
 use crate::coordination::idempotency::dynamo as records;
-use crate::coordination::idempotency::{Claim, KeyedRequest, KeyedRequestError, Settlement};
+use crate::coordination::idempotency::{Claim, ClaimCompletion, KeyedRequest, KeyedRequestError};
 use crate::core::deadline::Deadline;
 use crate::core::ids::PaymentId;
 use crate::core::reply::Reply;
@@ -20,13 +20,12 @@ use crate::platform::telemetry::{self, Metric};
 pub(super) struct PaymentClaim {
     /// The idempotency record's part of it.
     claim: Claim,
-    /// The order as it was claimed.
     pub(super) order: Order,
 }
 
 /// What came of a try to claim.
 #[derive(Debug)]
-pub(super) enum Claiming {
+pub(super) enum ClaimOutcome {
     /// This attempt has the claim.
     Claimed(Box<PaymentClaim>),
     /// A duplicate was faster, and this is its answer.
@@ -42,7 +41,7 @@ impl<P: PaymentProvider> Payments<P> {
         request: &KeyedRequest,
         order: &Order,
         now: Timestamp,
-    ) -> Result<Claiming, PayError> {
+    ) -> Result<ClaimOutcome, PayError> {
         let until = now.checked_add(CLAIM_LIFETIME).unwrap_or(Timestamp::MAX);
         let claim = Claim { request: request.clone(), attempt: self.ids.next(), until };
         let payment = UnsettledPayment { attempt: claim.attempt.clone(), claim_until: until };
@@ -50,14 +49,14 @@ impl<P: PaymentProvider> Payments<P> {
         let record = records::put_claimed(self.requests.records(), &claim, now)?;
         let actions = Actions::from([(OrderAction::Record, record), (OrderAction::Order, of_order)]);
         match actions.commit(&self.client, &request.scope.record_key()).await? {
-            Transaction::Committed => Ok(Claiming::Claimed(Box::new(PaymentClaim { claim, order }))),
+            Transaction::Committed => Ok(ClaimOutcome::Claimed(Box::new(PaymentClaim { claim, order }))),
             Transaction::Cancelled(reasons) => match reasons.row_refusing(&OrderAction::Record) {
                 Some(record) => {
                     let record = records::parse(record.clone())?;
                     let answer = self.requests.admitted(Some(record), request)?;
-                    Ok(answer.map_or(Claiming::Changed, Claiming::Answered))
+                    Ok(answer.map_or(ClaimOutcome::Changed, ClaimOutcome::Answered))
                 }
-                None => Ok(Claiming::Changed),
+                None => Ok(ClaimOutcome::Changed),
             },
         }
     }
@@ -69,7 +68,7 @@ impl<P: PaymentProvider> Payments<P> {
         payment_id: &PaymentId,
         reply: &Reply,
         deadline: Deadline,
-    ) -> Result<Settlement, PayError> {
+    ) -> Result<ClaimCompletion, PayError> {
         let now = self.clock.now();
         let mut actions = self.orders.paid(&claim.order, payment_id, now)?;
         let record = records::put_completed(self.requests.records(), &claim.claim, reply, now)?;
@@ -83,7 +82,7 @@ impl<P: PaymentProvider> Payments<P> {
         claim: &PaymentClaim,
         reply: &Reply,
         deadline: Deadline,
-    ) -> Result<Settlement, PayError> {
+    ) -> Result<ClaimCompletion, PayError> {
         let now = self.clock.now();
         let record = records::put_completed(self.requests.records(), &claim.claim, reply, now)?;
         let order = self.orders.next_generation(&claim.order, now)?;
@@ -98,7 +97,7 @@ impl<P: PaymentProvider> Payments<P> {
         reason: CancelReason,
         reply: &Reply,
         deadline: Deadline,
-    ) -> Result<Settlement, PayError> {
+    ) -> Result<ClaimCompletion, PayError> {
         let now = self.clock.now();
         let (_, mut actions) = self.orders.cancelled(&claim.order, reason, now)?;
         let record = records::put_completed(self.requests.records(), &claim.claim, reply, now)?;
@@ -107,13 +106,13 @@ impl<P: PaymentProvider> Payments<P> {
     }
 
     /// Ends the claim without an outcome: its record lapses, so that the key is free, and the order is changed with it.
-    pub(super) async fn let_go(
+    pub(super) async fn release_claim(
         &self,
         claim: &PaymentClaim,
         deadline: Deadline,
-    ) -> Result<Settlement, PayError> {
+    ) -> Result<ClaimCompletion, PayError> {
         let now = self.clock.now();
-        let order = self.orders.let_go(&claim.order, now)?;
+        let order = self.orders.release_claim(&claim.order, now)?;
         let record = records::lapse(self.requests.records(), &claim.claim, now)?;
         let actions = Actions::from([(OrderAction::Record, record), (OrderAction::Order, order)]);
         self.settle(claim, actions, deadline).await
@@ -127,14 +126,14 @@ impl<P: PaymentProvider> Payments<P> {
         claim: &PaymentClaim,
         actions: Actions<OrderAction>,
         deadline: Deadline,
-    ) -> Result<Settlement, PayError> {
+    ) -> Result<ClaimCompletion, PayError> {
         let target = claim.claim.request.scope.record_key();
         let mut backoff = Backoff::within(deadline.min(Deadline::after(CLAIM_LIFETIME)));
         loop {
             match actions.commit(&self.client, &target).await? {
-                Transaction::Committed => return Ok(Settlement::Recorded),
+                Transaction::Committed => return Ok(ClaimCompletion::Recorded),
                 Transaction::Cancelled(reasons) if reasons.refused().next().is_some() => {
-                    return Ok(Settlement::Superseded);
+                    return Ok(ClaimCompletion::Superseded);
                 }
                 Transaction::Cancelled(_) => telemetry::count(Metric::TransactionConflicts, 1),
             }

@@ -27,7 +27,7 @@ use std::future::Future;
 
 use jiff::Timestamp;
 
-use super::requests::{KeyedRequests, Opening};
+use super::requests::{FirstRead, KeyedRequests};
 use super::{parse, put_done};
 use crate::coordination::idempotency::{KeyedRequest, KeyedRequestError, REPLAYED, count_replay};
 use crate::core::deadline::Deadline;
@@ -80,12 +80,10 @@ pub enum Decision<O, R, A> {
     Commit {
         /// What has happened once the actions have.
         outcome: O,
-        /// The effect's writes.
         actions: Actions<A>,
     },
     /// Nothing: it has happened, and the record of it has expired or has not been replicated yet.
     Happened(O),
-    /// Nothing, and why.
     Refuse(Refused<R>),
     /// Deciding has changed the rows.
     ReadAgain,
@@ -102,13 +100,13 @@ pub enum Refused<R> {
 
 /// The names of a transaction's actions.
 #[derive(Clone, PartialEq)]
-enum Named<A> {
+enum ActionName<A> {
     Record,
     Effect(A),
 }
 
 /// What became of one try.
-enum Try<R> {
+enum TryOutcome<R> {
     /// The effect has happened.
     Committed,
     /// There is an answer already.
@@ -132,19 +130,19 @@ impl KeyedRequests {
         let keys = || effect.rows(credential.user_id());
         loop {
             let (caller, rows, stamp) = match self.open(credential, request, keys(), deadline).await? {
-                Opening::Answered(reply) => return Ok(reply),
-                Opening::New { caller, rows, stamp } => (caller, rows, stamp),
+                FirstRead::Answered(reply) => return Ok(reply),
+                FirstRead::New { caller, rows, stamp } => (caller, rows, stamp),
             };
             let now = self.clock.now();
             let tried = match effect.decide(&caller, rows, now).await? {
                 Decision::Commit { outcome, actions } => {
                     let reply = answer(Ok(&outcome));
                     let mut all =
-                        Actions::from([(Named::Record, put_done(&self.records, request, &reply, now)?)]);
-                    all.extend(actions.into_iter().map(|(name, action)| (Named::Effect(name), action)));
+                        Actions::from([(ActionName::Record, put_done(&self.records, request, &reply, now)?)]);
+                    all.extend(actions.into_iter().map(|(name, action)| (ActionName::Effect(name), action)));
                     let commit = self.commit(request, effect, &outcome, &all, &mut backoff);
                     match tokio::join!(commit, Box::pin(stamp.send())).0? {
-                        Try::Committed => return Ok(reply),
+                        TryOutcome::Committed => return Ok(reply),
                         tried => tried,
                     }
                 }
@@ -152,17 +150,21 @@ impl KeyedRequests {
                     count_replay(&request.scope);
                     return Ok(answer(Ok(&outcome)).header(REPLAYED, "true"));
                 }
-                Decision::Refuse(refused) => Try::Refused(refused),
-                Decision::ReadAgain => Try::Again,
+                Decision::Refuse(refused) => TryOutcome::Refused(refused),
+                Decision::ReadAgain => TryOutcome::Again,
             };
             match tried {
-                Try::Recorded(reply) => return Ok(reply),
-                Try::Refused(Refused::ForNow(refusal)) => return Err(KeyedRequestError::Refused(refusal)),
-                Try::Refused(Refused::ForGood(refusal)) => {
+                TryOutcome::Recorded(reply) => return Ok(reply),
+                TryOutcome::Refused(Refused::ForNow(refusal)) => {
+                    return Err(KeyedRequestError::Refused(refusal));
+                }
+                TryOutcome::Refused(Refused::ForGood(refusal)) => {
                     let reply = answer(Err(&refusal));
                     return self.refuse(request, refusal, &reply, deadline).await;
                 }
-                Try::Committed | Try::Again => telemetry::count(Metric::TransactionConflicts, 1),
+                TryOutcome::Committed | TryOutcome::Again => {
+                    telemetry::count(Metric::TransactionConflicts, 1)
+                }
             }
             if !backoff.wait().await {
                 return Err(KeyedRequestError::Contended);
@@ -176,18 +178,18 @@ impl KeyedRequests {
         request: &KeyedRequest,
         effect: &E,
         outcome: &E::Outcome,
-        actions: &Actions<Named<E::Action>>,
+        actions: &Actions<ActionName<E::Action>>,
         backoff: &mut Backoff,
-    ) -> Result<Try<E::Refusal>, KeyedRequestError<E::Refusal>> {
+    ) -> Result<TryOutcome<E::Refusal>, KeyedRequestError<E::Refusal>> {
         let target = request.scope.record_key();
         let reasons = loop {
             match actions.send(&self.client, &target).await? {
                 Transaction::Committed => {
                     effect.committed();
-                    return Ok(Try::Committed);
+                    return Ok(TryOutcome::Committed);
                 }
                 Transaction::Cancelled(reasons)
-                    if reasons.are_conflicts() && *reasons.of(&Named::Record) != Conflict =>
+                    if reasons.are_conflicts() && *reasons.of(&ActionName::Record) != Conflict =>
                 {
                     telemetry::count(Metric::TransactionConflicts, 1);
                 }
@@ -197,23 +199,23 @@ impl KeyedRequests {
                 return Err(KeyedRequestError::Contended);
             }
         };
-        if let Some(record) = reasons.row_refusing(&Named::Record) {
+        if let Some(record) = reasons.row_refusing(&ActionName::Record) {
             let recorded = self.admitted(Some(parse(record.clone())?), request)?;
-            return Ok(recorded.map_or(Try::Again, Try::Recorded));
+            return Ok(recorded.map_or(TryOutcome::Again, TryOutcome::Recorded));
         }
-        if *reasons.of(&Named::Record) == Conflict {
-            return Ok(Try::Again);
+        if *reasons.of(&ActionName::Record) == Conflict {
+            return Ok(TryOutcome::Again);
         }
         let of_effect = reasons.clone().renamed(|name| match name {
-            Named::Effect(name) => Some(name),
-            Named::Record => None,
+            ActionName::Effect(name) => Some(name),
+            ActionName::Record => None,
         });
         if of_effect.refused().next().is_some()
             && let Some(refused) = effect.explain(outcome, &of_effect)
         {
-            return Ok(Try::Refused(refused));
+            return Ok(TryOutcome::Refused(refused));
         }
         reasons.require_no_error(&target)?;
-        Ok(Try::Again)
+        Ok(TryOutcome::Again)
     }
 }

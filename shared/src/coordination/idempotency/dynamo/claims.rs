@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure::AllOld;
 
 use super::{IS_MINE, LAPSE, claimed_item, completed_item, is_mine, key, parse, put_if_claimable};
-use crate::coordination::idempotency::{Admission, Claim, KeyedRequest, Record, Settlement};
+use crate::coordination::idempotency::{Claim, ClaimCompletion, IdempotencyCheck, KeyedRequest, Record};
 use crate::core::clock::SharedClock;
 use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
@@ -44,30 +44,30 @@ impl DynamoClaims {
         &self,
         request: KeyedRequest,
         lifetime: Duration,
-    ) -> Result<Admission<Claim>, DynamoError> {
+    ) -> Result<IdempotencyCheck<Claim>, DynamoError> {
         let now = self.clock.now();
         let until = now.checked_add(lifetime).unwrap_or(jiff::Timestamp::MAX);
         let claim = Claim { request, attempt: self.ids.next(), until };
         let item = claimed_item(&claim, now)?;
         let item = match put_if_claimable(&self.client, &self.table, &claim.request, item, now).await? {
-            Write::Done(()) => return Ok(Admission::Start(claim)),
-            Write::Conflict => return Ok(Admission::InProgress { retry_after: RIVAL_AT_WORK }),
+            Write::Done(()) => return Ok(IdempotencyCheck::Start(claim)),
+            Write::Conflict => return Ok(IdempotencyCheck::InProgress { retry_after: RIVAL_AT_WORK }),
             Write::Refused(item) => item,
         };
         if is_by(&item, &claim.attempt) {
-            return Ok(Admission::Start(claim));
+            return Ok(IdempotencyCheck::Start(claim));
         }
         Ok(match Record::admit(Some(parse(item)?), claim.request.fingerprint, now) {
-            Admission::Replay(reply) => Admission::Replay(reply),
-            Admission::Mismatch => Admission::Mismatch,
-            Admission::InProgress { retry_after } => Admission::InProgress { retry_after },
+            IdempotencyCheck::Replay(reply) => IdempotencyCheck::Replay(reply),
+            IdempotencyCheck::Mismatch => IdempotencyCheck::Mismatch,
+            IdempotencyCheck::InProgress { retry_after } => IdempotencyCheck::InProgress { retry_after },
             // The condition and `admit` agree, so the record would not have been in the way.
-            Admission::Start(()) => Admission::InProgress { retry_after: RIVAL_AT_WORK },
+            IdempotencyCheck::Start(()) => IdempotencyCheck::InProgress { retry_after: RIVAL_AT_WORK },
         })
     }
 
     /// Records the answer.
-    pub async fn complete(&self, claim: &Claim, reply: &Reply) -> Result<Settlement, DynamoError> {
+    pub async fn complete(&self, claim: &Claim, reply: &Reply) -> Result<ClaimCompletion, DynamoError> {
         let (names, values) = is_mine(&claim.attempt);
         let written = self
             .client
@@ -92,14 +92,14 @@ impl DynamoClaims {
         };
         let key = claim.request.scope.record_key();
         match settled {
-            Ok(Settlement::Recorded) => {}
-            Ok(Settlement::Superseded) => tracing::warn!(key, "another attempt took the claim over"),
+            Ok(ClaimCompletion::Recorded) => {}
+            Ok(ClaimCompletion::Superseded) => tracing::warn!(key, "another attempt took the claim over"),
             Err(error) => tracing::warn!(key, error = chain(&error), "the key stays claimed until it lapses"),
         }
     }
 
     /// Lets the claim lapse now: nothing happened, and the next attempt need not wait.
-    pub async fn release(&self, claim: &Claim) -> Result<Settlement, DynamoError> {
+    pub async fn release(&self, claim: &Claim) -> Result<ClaimCompletion, DynamoError> {
         let (names, values) = is_mine(&claim.attempt);
         let written = self
             .client
@@ -118,11 +118,11 @@ impl DynamoClaims {
 }
 
 /// A conflict counts as superseded: only a successor writes to a claimed record.
-fn settlement<T>(written: &Write<T>, claim: &Claim) -> Settlement {
+fn settlement<T>(written: &Write<T>, claim: &Claim) -> ClaimCompletion {
     match written {
-        Write::Done(_) => Settlement::Recorded,
-        Write::Refused(item) if is_by(item, &claim.attempt) => Settlement::Recorded,
-        Write::Refused(_) | Write::Conflict => Settlement::Superseded,
+        Write::Done(_) => ClaimCompletion::Recorded,
+        Write::Refused(item) if is_by(item, &claim.attempt) => ClaimCompletion::Recorded,
+        Write::Refused(_) | Write::Conflict => ClaimCompletion::Superseded,
     }
 }
 

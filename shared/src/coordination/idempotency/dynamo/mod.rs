@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use super::{Claim, Fingerprint, KeyedRequest, RETENTION, Record, Scope, State};
+use super::{Claim, Fingerprint, KeyedRequest, RETENTION, Record, RequestScope, State};
 use crate::core::date_time::rfc3339;
 use crate::core::ids::AttemptId;
 use crate::core::reply::Reply;
@@ -22,7 +22,7 @@ mod claims;
 mod requests;
 
 pub use claims::DynamoClaims;
-pub use requests::{KeyedRequests, Opening};
+pub use requests::{FirstRead, KeyedRequests};
 
 /// No record, or one that has expired: the key is new. (TTL may delete days late.)
 pub const IS_FREE: &str = "attribute_not_exists(#key) OR expiresAt <= :nowSeconds";
@@ -67,7 +67,7 @@ enum Phase {
 struct Incomplete;
 
 /// Primary key of a scope's record.
-pub fn key(scope: &Scope) -> Item {
+pub fn key(scope: &RequestScope) -> Item {
     HashMap::from([("key".to_owned(), text(scope.record_key()))])
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{done_item, key, parse, put_if_claimable};
 use crate::coordination::idempotency::{
-    Admission, KeyedRequest, KeyedRequestError, Record, count_mismatch, count_replay,
+    IdempotencyCheck, KeyedRequest, KeyedRequestError, Record, count_mismatch, count_replay,
 };
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
@@ -35,7 +35,7 @@ pub struct KeyedRequests {
 
 /// What the first read found.
 #[derive(Debug)]
-pub enum Opening {
+pub enum FirstRead {
     /// There is no answer yet.
     New {
         /// The caller, whose session is live.
@@ -80,7 +80,7 @@ impl KeyedRequests {
         request: &KeyedRequest,
         mut keys: Vec<RowKey<'_>>,
         deadline: Deadline,
-    ) -> Result<Opening, KeyedRequestError<R>> {
+    ) -> Result<FirstRead, KeyedRequestError<R>> {
         keys.push(RowKey { table: &self.records, key: key(&request.scope) });
         let (id, user) = (credential.session_id(), credential.user_id());
         let (session, mut rows) = self.sessions.read_with(id, user, keys, deadline).await?;
@@ -89,11 +89,11 @@ impl KeyedRequests {
             sessions::check(credential, &session, now).map_err(|_| KeyedRequestError::SessionEnded)?;
         let record = rows.take_one(&self.records).map(parse).transpose()?;
         if let Some(reply) = self.admitted(record, request)? {
-            return Ok(Opening::Answered(reply));
+            return Ok(FirstRead::Answered(reply));
         }
         let is_due = session.is_quiet(now);
         let due = is_due.then(|| (self.sessions.clone(), caller.session_id().clone(), now));
-        Ok(Opening::New { caller, rows, stamp: Stamp(due) })
+        Ok(FirstRead::New { caller, rows, stamp: Stamp(due) })
     }
 
     /// Records the final `refusal` with its answer, and refuses. If a duplicate has recorded something meanwhile, that is
@@ -132,13 +132,15 @@ impl KeyedRequests {
         request: &KeyedRequest,
     ) -> Result<Option<Reply>, KeyedRequestError<R>> {
         match Record::admit(record, request.fingerprint, self.clock.now()) {
-            Admission::Start(()) => Ok(None),
-            Admission::Replay(reply) => {
+            IdempotencyCheck::Start(()) => Ok(None),
+            IdempotencyCheck::Replay(reply) => {
                 count_replay(&request.scope);
                 Ok(Some(reply))
             }
-            Admission::InProgress { retry_after } => Err(KeyedRequestError::InProgress { retry_after }),
-            Admission::Mismatch => {
+            IdempotencyCheck::InProgress { retry_after } => {
+                Err(KeyedRequestError::InProgress { retry_after })
+            }
+            IdempotencyCheck::Mismatch => {
                 count_mismatch(&request.scope);
                 Err(KeyedRequestError::Mismatch)
             }

@@ -39,7 +39,7 @@ mod sends;
 mod slots;
 
 pub use request::{ExportRefusal, ExportTables, RequestExport};
-pub use rows::{DynamoRows, Guarded};
+pub use rows::{DynamoRows, GuardedWrite};
 pub use sends::{DynamoSends, SEND_EVERY, SendClaim};
 
 /// Sort key of an export's own row.

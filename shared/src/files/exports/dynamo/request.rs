@@ -8,7 +8,7 @@ use super::slots;
 use crate::coordination::idempotency::dynamo::atomic::{Decision, DecisionOf, Effect, Refused};
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{ExportId, SharedIds, UserId};
-use crate::files::exports::{Export, ExportRequest, InvalidPeriod, Period, Slot, TooManyOpen};
+use crate::files::exports::{Export, ExportRequest, ExportSlot, InvalidPeriod, Period, TooManyOpen};
 use crate::identity::principal::Principal;
 use crate::platform::dynamo::{Actions, DynamoError, Item, Reasons, RowKey, Rows};
 use crate::platform::outbox::{self, Event, EventType};
@@ -78,7 +78,6 @@ impl ExportTables {
 /// answers.
 #[derive(Debug)]
 pub struct RequestExport<'a> {
-    /// Where to.
     pub tables: &'a ExportTables,
     /// What it will be called.
     pub export_id: ExportId,
@@ -103,8 +102,9 @@ impl Effect for RequestExport<'_> {
     type Action = &'static str;
 
     fn rows(&self, customer_id: &UserId) -> Vec<RowKey<'_>> {
-        let slot = |slot: Slot| RowKey { table: &self.tables.exports, key: slots::key(customer_id, &slot) };
-        Slot::all(&self.tables.region).map(slot).collect()
+        let slot =
+            |slot: ExportSlot| RowKey { table: &self.tables.exports, key: slots::key(customer_id, &slot) };
+        ExportSlot::all(&self.tables.region).map(slot).collect()
     }
 
     async fn decide(

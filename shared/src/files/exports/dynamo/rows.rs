@@ -14,8 +14,8 @@ use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{ExportId, SharedIds};
 use crate::core::retry::Backoff;
 use crate::files::exports::export::expires_at;
-use crate::files::exports::{Attempt, Checkpoint, Export, Part, Progress, ResultFile, Status};
-use crate::platform::dynamo::{Actions, Change, DynamoError, Guard, Transaction, number, text};
+use crate::files::exports::{Attempt, Checkpoint, Export, ExportProgress, Part, ResultFile, Status};
+use crate::platform::dynamo::{Actions, DynamoError, Guard, RowUpdate, Transaction, number, text};
 use crate::platform::outbox::EventType;
 use crate::platform::telemetry::{self, Metric};
 
@@ -30,7 +30,7 @@ const OPEN: [(&str, Status); 3] =
 const IS_OPEN_AND_NOT_FURTHER: &str = "#status IN (:queued, :running, :finishing) AND progress <= :progress";
 
 /// Where to continue.
-const CHECKPOINT: Change = Change {
+const CHECKPOINT: RowUpdate = RowUpdate {
     update: "SET #status = :status, checkpoint = :checkpoint, progress = :progress, #rows = :rows, \
              startedAt = if_not_exists(startedAt, :now)",
     condition: Some(IS_OPEN_AND_NOT_FURTHER),
@@ -38,14 +38,14 @@ const CHECKPOINT: Change = Change {
 };
 
 /// How far it has come.
-const PROGRESS: Change = Change {
+const PROGRESS: RowUpdate = RowUpdate {
     update: "SET progress = :progress, #rows = :rows",
     condition: Some(IS_OPEN_AND_NOT_FURTHER),
     names: &[("#status", "status"), ("#rows", "rows")],
 };
 
 /// The end with a result. No worker continues from here, so the checkpoint is removed.
-const READY: Change = Change {
+const READY: RowUpdate = RowUpdate {
     update: "SET #status = :status, resultKey = :key, sizeBytes = :size, #rows = :rows, progress = :hundred, \
              readyAt = :now, expiresAt = :expires REMOVE checkpoint",
     condition: Some(IS_OPEN),
@@ -53,7 +53,7 @@ const READY: Change = Change {
 };
 
 /// The end without one.
-const FAILED: Change = Change {
+const FAILED: RowUpdate = RowUpdate {
     update: "SET #status = :status, failure = :failure REMOVE checkpoint",
     condition: Some(IS_OPEN),
     names: &[("#status", "status")],
@@ -65,8 +65,7 @@ const RETRY_CONFLICTS_FOR: Duration = Duration::from_secs(2);
 
 /// Outcome of writing under a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guarded {
-    /// It is written.
+pub enum GuardedWrite {
     Done,
     /// The lock has changed hands. Nothing was changed.
     Overtaken,
@@ -76,10 +75,9 @@ pub enum Guarded {
 
 /// The names of the actions of a worker's transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Named {
+enum WorkerAction {
     /// The export's row, or what changes with it.
     Export,
-    /// The lock's condition.
     Guard,
 }
 
@@ -120,9 +118,9 @@ impl DynamoRows {
         status: Status,
         checkpoint: &Checkpoint,
         part: Option<&Part>,
-        progress: Progress,
+        progress: ExportProgress,
         guard: &Guard,
-    ) -> Result<Guarded, DynamoError> {
+    ) -> Result<GuardedWrite, DynamoError> {
         let id = &export.export_id;
         let [percent, rows] = of_progress(progress);
         let whole = (":checkpoint", Self::checkpoint_value(id, checkpoint)?);
@@ -143,9 +141,9 @@ impl DynamoRows {
     pub async fn progress(
         &self,
         id: &ExportId,
-        progress: Progress,
+        progress: ExportProgress,
         guard: &Guard,
-    ) -> Result<Guarded, DynamoError> {
+    ) -> Result<GuardedWrite, DynamoError> {
         self.write(id, vec![self.change(&PROGRESS, id, of_progress(progress))?], guard).await
     }
 
@@ -156,7 +154,7 @@ impl DynamoRows {
         file: &ResultFile,
         rows: u64,
         guard: &Guard,
-    ) -> Result<Guarded, DynamoError> {
+    ) -> Result<GuardedWrite, DynamoError> {
         let values = [
             to(Status::Ready),
             (":key", text(&file.result_key)),
@@ -169,19 +167,24 @@ impl DynamoRows {
         let more = [("rows", rows.into()), ("sizeBytes", file.size_bytes.into())];
         let actions = vec![
             self.change(&READY, &export.export_id, values)?,
-            slots::give_back(&self.tables.exports, export)?,
+            slots::release_slot(&self.tables.exports, export)?,
             self.tables.event(EventType::ExportReady, export, more, file.ready_at)?,
         ];
         self.write(&export.export_id, actions, guard).await
     }
 
     /// Ends the export without a file, and writes the event. `reason` is for the customer.
-    pub async fn failed(&self, export: &Export, reason: &str, guard: &Guard) -> Result<Guarded, DynamoError> {
+    pub async fn failed(
+        &self,
+        export: &Export,
+        reason: &str,
+        guard: &Guard,
+    ) -> Result<GuardedWrite, DynamoError> {
         let values = [to(Status::Failed), (":failure", text(reason))];
         let more = [("reason", reason.into())];
         let actions = vec![
             self.change(&FAILED, &export.export_id, values)?,
-            slots::give_back(&self.tables.exports, export)?,
+            slots::release_slot(&self.tables.exports, export)?,
             self.tables.event(EventType::ExportFailed, export, more, self.clock.now())?,
         ];
         self.write(&export.export_id, actions, guard).await
@@ -189,7 +192,7 @@ impl DynamoRows {
 
     fn change<const N: usize>(
         &self,
-        change: &Change,
+        change: &RowUpdate,
         id: &ExportId,
         values: [(&str, AttributeValue); N],
     ) -> Result<TransactWriteItem, DynamoError> {
@@ -207,22 +210,23 @@ impl DynamoRows {
         id: &ExportId,
         actions: Vec<TransactWriteItem>,
         Guard(guard): &Guard,
-    ) -> Result<Guarded, DynamoError> {
-        let mut actions: Actions<Named> = actions.into_iter().map(|action| (Named::Export, action)).collect();
-        actions.extend([(Named::Guard, guard.clone())]);
+    ) -> Result<GuardedWrite, DynamoError> {
+        let mut actions: Actions<WorkerAction> =
+            actions.into_iter().map(|action| (WorkerAction::Export, action)).collect();
+        actions.extend([(WorkerAction::Guard, guard.clone())]);
         let mut backoff = Backoff::within(Deadline::after(RETRY_CONFLICTS_FOR));
         loop {
             let reasons = match actions.commit(&self.client, id.as_str()).await? {
-                Transaction::Committed => return Ok(Guarded::Done),
+                Transaction::Committed => return Ok(GuardedWrite::Done),
                 Transaction::Cancelled(reasons) => reasons,
             };
             // The guard decides first: a successor may have ended the export by now.
-            if reasons.row_refusing(&Named::Guard).is_some() {
-                return Ok(Guarded::Overtaken);
+            if reasons.row_refusing(&WorkerAction::Guard).is_some() {
+                return Ok(GuardedWrite::Overtaken);
             }
             // The row has ended; or another export has its slot, which is only possible when this one has expired.
             if reasons.refused().next().is_some() {
-                return Ok(Guarded::Over);
+                return Ok(GuardedWrite::Over);
             }
             telemetry::count(Metric::TransactionConflicts, 1);
             if !backoff.wait().await {
@@ -237,7 +241,7 @@ impl DynamoRows {
     }
 }
 
-fn of_progress(Progress { percent, rows }: Progress) -> [(&'static str, AttributeValue); 2] {
+fn of_progress(ExportProgress { percent, rows }: ExportProgress) -> [(&'static str, AttributeValue); 2] {
     [(":progress", number(percent)), (":rows", number(rows))]
 }
 

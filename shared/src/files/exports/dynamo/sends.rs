@@ -21,8 +21,8 @@ use crate::core::clock::SharedClock;
 use crate::core::date_time::{as_rfc3339_if_any, rfc3339};
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::ExportId;
-use crate::files::exports::{Slot, Status};
-use crate::platform::dynamo::{Change, DynamoError, Item, Write, WriteOutcome, text};
+use crate::files::exports::{ExportSlot, Status};
+use crate::platform::dynamo::{DynamoError, Item, RowUpdate, Write, WriteOutcome, text};
 use crate::platform::{aws, tables};
 
 /// At most one repetition within this time sends a message. Longer than sending takes, and short enough for a client to wait
@@ -31,7 +31,7 @@ pub const SEND_EVERY: Duration = Duration::from_secs(10);
 
 /// No worker has started, the export is this region's, and no other repetition may be about to send. Times have one width, so that their texts sort as the
 /// times do.
-const CLAIM: Change = Change {
+const CLAIM: RowUpdate = RowUpdate {
     update: "SET sendClaimedAt = :now",
     condition: Some(
         "#status = :queued AND begins_with(slot, :slots) \
@@ -41,13 +41,12 @@ const CLAIM: Change = Change {
 };
 
 /// The message was sent. The row is still there, whatever the status.
-const SENT: Change =
-    Change { update: "SET sentAt = :now", condition: Some("attribute_exists(exportId)"), names: &[] };
+const SENT: RowUpdate =
+    RowUpdate { update: "SET sentAt = :now", condition: Some("attribute_exists(exportId)"), names: &[] };
 
 /// Outcome of asking whether to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendClaim {
-    /// The caller sends.
     Claimed,
     /// A message was sent lately, or the export is beyond needing one.
     NotNeeded,
@@ -71,7 +70,7 @@ pub struct DynamoSends {
 #[serde(rename_all = "camelCase")]
 struct Row {
     status: Status,
-    slot: Slot,
+    slot: ExportSlot,
     #[serde(default, with = "as_rfc3339_if_any")]
     send_claimed_at: Option<Timestamp>,
     #[serde(default, with = "as_rfc3339_if_any")]
@@ -92,7 +91,7 @@ impl DynamoSends {
             (":now", text(rfc3339(now))),
             (":lapsed", text(rfc3339(lapsed))),
             (":queued", text(Status::Queued.as_str())),
-            (":slots", text(Slot::prefix(&self.region))),
+            (":slots", text(ExportSlot::prefix(&self.region))),
         ];
         let request = CLAIM.request(&self.client, &self.table, key(id), values);
         match Box::pin(request.send()).await.outcome("UpdateItem", id.as_str())? {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::{ITEM, row};
 use crate::core::ids::{ExportId, UserId};
 use crate::core::shards::spread;
-use crate::files::exports::{Export, MAX_OPEN, Slot};
+use crate::files::exports::{Export, ExportSlot, MAX_OPEN};
 use crate::platform::dynamo::{DynamoError, Item, number, text};
 use crate::platform::tables::EXPIRES_AT;
 
@@ -17,17 +17,17 @@ const IS_FREE: &str = "attribute_not_exists(heldBy) OR expiresAt <= :nowSeconds"
 const IS_ITS_OWN: &str = "attribute_not_exists(heldBy) OR heldBy = :export";
 
 /// The key of a customer's slot.
-pub(super) fn key(customer_id: &UserId, slot: &Slot) -> Item {
+pub(super) fn key(customer_id: &UserId, slot: &ExportSlot) -> Item {
     row(customer_id.as_str(), slot.as_str())
 }
 
 /// A slot of `region` that none of `rows` holds at `now`. Requests of one customer at the same time look for it from different
 /// slots on, so that they seldom choose the same one.
-pub(super) fn free(rows: &[Item], region: &str, export_id: &ExportId, now: Timestamp) -> Option<Slot> {
-    let is_held = |slot: &Slot| {
+pub(super) fn free(rows: &[Item], region: &str, export_id: &ExportId, now: Timestamp) -> Option<ExportSlot> {
+    let is_held = |slot: &ExportSlot| {
         rows.iter().any(|row| row.get(ITEM) == Some(&text(slot.as_str())) && expiry(row) > now.as_second())
     };
-    let mut slots: Vec<Slot> = Slot::all(region).collect();
+    let mut slots: Vec<ExportSlot> = ExportSlot::all(region).collect();
     slots.rotate_left(usize::from(spread(export_id.as_str(), MAX_OPEN)));
     slots.into_iter().find(|slot| !is_held(slot))
 }
@@ -54,7 +54,7 @@ pub(super) fn take(table: &str, export: &Export, now: Timestamp) -> Result<Trans
 }
 
 /// The export gives its slot back.
-pub(super) fn give_back(table: &str, export: &Export) -> Result<TransactWriteItem, DynamoError> {
+pub(super) fn release_slot(table: &str, export: &Export) -> Result<TransactWriteItem, DynamoError> {
     let delete = Delete::builder()
         .table_name(table)
         .set_key(Some(key(&export.customer_id, &export.slot)))

@@ -12,7 +12,7 @@ use crate::commerce::orders::{OrderCursor, OrdersPage};
 use crate::core::ids::AttemptId;
 use crate::files::exports::orders::{write_header, write_order};
 use crate::files::exports::{
-    Attempt, Checkpoint, Completion, CustomerOrders, Export, MAX_PARTS, Part, PartOutcome, Progress,
+    Attempt, Checkpoint, Completion, CustomerOrders, Export, ExportProgress, MAX_PARTS, Part, PartOutcome,
     ResultStore, Status,
 };
 use crate::platform::telemetry::chain;
@@ -27,7 +27,7 @@ const PAGE_BYTES: usize = 1024 * 1024;
 const TOO_LARGE: &str = "there are too many orders for one file; ask for a shorter period";
 
 /// What a run made.
-pub(super) enum Made {
+pub(super) enum FileOutcome {
     /// The file of this checkpoint, complete.
     File(Checkpoint),
     /// There will never be a file. The upload was started for it.
@@ -35,7 +35,7 @@ pub(super) enum Made {
 }
 
 /// How the reading of the orders ended.
-enum Filled {
+enum ReadEnd {
     /// All parts are stored, and their list is final.
     Whole,
     /// The upload is gone.
@@ -45,7 +45,7 @@ enum Filled {
 }
 
 /// Orders that were read and are not in a stored part yet.
-struct Unstored {
+struct UnstoredRows {
     lines: String,
     /// The last order that was read, if another page follows.
     after: Option<OrderCursor>,
@@ -55,7 +55,7 @@ struct Unstored {
 
 impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
     /// Makes the file, from the checkpoint on. An upload that is spoiled is replaced once.
-    pub(super) async fn make_file(&self, run: &mut Run<'_>) -> Result<Made, Stop> {
+    pub(super) async fn make_file(&self, run: &mut Run<'_>) -> Result<FileOutcome, Stop> {
         let mut is_final = run.export.status == Status::Finishing;
         let mut checkpoint = match &run.export.checkpoint {
             Some(checkpoint) => checkpoint.clone(),
@@ -63,16 +63,16 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
         };
         let mut has_started_over = false;
         loop {
-            let filled = if is_final { Filled::Whole } else { self.fill(run, &mut checkpoint).await? };
+            let filled = if is_final { ReadEnd::Whole } else { self.fill(run, &mut checkpoint).await? };
             match filled {
-                Filled::Whole => {
+                ReadEnd::Whole => {
                     if self.complete(run.export, &checkpoint).await? == Completion::Done {
-                        return Ok(Made::File(checkpoint));
+                        return Ok(FileOutcome::File(checkpoint));
                     }
                 }
-                Filled::Spoiled => {}
-                Filled::Refused(reason) => {
-                    return Ok(Made::Nothing { reason, attempt: checkpoint.attempt });
+                ReadEnd::Spoiled => {}
+                ReadEnd::Refused(reason) => {
+                    return Ok(FileOutcome::Nothing { reason, attempt: checkpoint.attempt });
                 }
             }
             tracing::warn!(export_id = %run.export.export_id, "the parts were lost or replaced; starting over");
@@ -117,10 +117,10 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
     }
 
     /// Steps 3 and 4.
-    async fn fill(&self, run: &mut Run<'_>, checkpoint: &mut Checkpoint) -> Result<Filled, Stop> {
+    async fn fill(&self, run: &mut Run<'_>, checkpoint: &mut Checkpoint) -> Result<ReadEnd, Stop> {
         let export = run.export;
         let mut unstored =
-            Unstored { lines: self.buffer(), after: checkpoint.after.clone(), rows: checkpoint.rows };
+            UnstoredRows { lines: self.buffer(), after: checkpoint.after.clone(), rows: checkpoint.rows };
         if checkpoint.parts == 0 {
             write_header(&mut unstored.lines);
         }
@@ -137,13 +137,13 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
                     // Reading it again does not help.
                     Err(error) => {
                         tracing::error!(export_id = %export.export_id, error = chain(&error), "no export");
-                        return Ok(Filled::Refused(error.to_string()));
+                        return Ok(ReadEnd::Refused(error.to_string()));
                     }
                 }
                 unstored.rows += 1;
             }
             let percent = next.as_ref().map_or(99, |next| export.period.percent_before(next.created_at));
-            run.progress = run.progress.at_least(Progress { percent, rows: unstored.rows });
+            run.progress = run.progress.at_least(ExportProgress { percent, rows: unstored.rows });
             unstored.after = next;
             if unstored.after.is_none() || unstored.lines.len() >= self.part_bytes {
                 if let Some(filled) = self.store(run, checkpoint, &mut unstored).await? {
@@ -162,18 +162,18 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
         &self,
         run: &Run<'_>,
         checkpoint: &mut Checkpoint,
-        unstored: &mut Unstored,
-    ) -> Result<Option<Filled>, Stop> {
+        unstored: &mut UnstoredRows,
+    ) -> Result<Option<ReadEnd>, Stop> {
         let mut stored = None;
         if !unstored.lines.is_empty() {
             if checkpoint.parts >= MAX_PARTS {
-                return Ok(Some(Filled::Refused(TOO_LARGE.to_owned())));
+                return Ok(Some(ReadEnd::Refused(TOO_LARGE.to_owned())));
             }
             let bytes = Bytes::from(std::mem::replace(&mut unstored.lines, self.buffer()));
             let number = checkpoint.parts + 1;
             let key = run.export.result_key(&checkpoint.attempt.mark);
             let part = self.results.put_part(&key, &checkpoint.attempt, number, bytes).await?;
-            let PartOutcome::Taken(part) = part else { return Ok(Some(Filled::Spoiled)) };
+            let PartOutcome::Taken(part) = part else { return Ok(Some(ReadEnd::Spoiled)) };
             checkpoint.parts = number;
             checkpoint.size_bytes += part.size_bytes;
             stored = Some(part);
@@ -185,7 +185,7 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
         let status = if is_last { Status::Finishing } else { Status::Running };
         self.write(run, status, checkpoint, stored.as_ref()).await?;
         run.has_advanced.store(true, Ordering::Relaxed);
-        Ok(is_last.then_some(Filled::Whole))
+        Ok(is_last.then_some(ReadEnd::Whole))
     }
 
     /// Makes the file of the parts that were written to the table.

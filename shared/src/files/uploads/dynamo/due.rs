@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::{DELETE, DynamoUploads, Ending, STATUS, UploadAction, delete_values, key, parse};
+use super::{DELETE, DynamoUploads, EndOutcome, STATUS, UploadAction, delete_values, key, parse};
 use crate::core::date_time::rfc3339;
 use crate::core::shards::ShardPage;
 use crate::files::uploads::{SweepEntry, SweepShard, Upload, UploadStatus};
 use crate::platform::dynamo::{
-    Actions, Change, DynamoError, Guard, Item, TimeIndex, Transaction, Write, WriteOutcome, text,
+    Actions, DynamoError, Guard, Item, RowUpdate, TimeIndex, Transaction, Write, WriteOutcome, text,
 };
 use crate::platform::telemetry::{self, Metric};
 
@@ -16,15 +16,15 @@ const SWEEP: TimeIndex =
     TimeIndex { name: "sweep", shard: "sweepShard", before: "sweepShard = :shard AND sweepAt < :before" };
 
 /// The file stays, and nobody can send its bytes again. The index may have shown the upload as it was before.
-const SETTLE: Change = Change {
+const SETTLE: RowUpdate = RowUpdate {
     update: "REMOVE sweepShard, sweepAt",
     condition: Some("#status = :ready AND sweepAt < :before"),
     names: STATUS,
 };
 
 /// Behind all that is due now. A time that was changed meanwhile is kept.
-const PUT_BEHIND: Change =
-    Change { update: "SET sweepAt = :later", condition: Some("sweepAt = :seen"), names: &[] };
+const PUT_BEHIND: RowUpdate =
+    RowUpdate { update: "SET sweepAt = :later", condition: Some("sweepAt = :seen"), names: &[] };
 
 impl DynamoUploads {
     /// A page of this region's uploads in `shard` that are due before `due_before`. Eventually consistent:
@@ -55,7 +55,7 @@ impl DynamoUploads {
         seen: &Upload,
         now: Timestamp,
         Guard(guard): Guard,
-    ) -> Result<Ending, DynamoError> {
+    ) -> Result<EndOutcome, DynamoError> {
         let values = delete_values(seen, now);
         let row = key(&seen.owner_id, &seen.upload_id);
         let delete = DELETE.action(&self.table, row, values)?;
@@ -63,34 +63,34 @@ impl DynamoUploads {
         let reasons = match actions.commit(&self.client, seen.upload_id.as_str()).await? {
             Transaction::Committed => {
                 telemetry::count(Metric::UploadsExpired, 1);
-                return Ok(Ending::Done);
+                return Ok(EndOutcome::Done);
             }
             Transaction::Cancelled(reasons) => reasons,
         };
         // The lock decides first: a run that was overtaken must stop.
         Ok(if reasons.row_refusing(&UploadAction::Guard).is_some() {
-            Ending::Overtaken
+            EndOutcome::Overtaken
         } else if reasons.row_refusing(&UploadAction::Upload).is_some() {
-            Ending::Refused
+            EndOutcome::Refused
         } else {
-            Ending::Conflict
+            EndOutcome::Conflict
         })
     }
 
     /// Takes an upload that is READY and due before `due_before` out of the index.
-    pub async fn settle(&self, seen: &Upload, due_before: Timestamp) -> Result<Ending, DynamoError> {
+    pub async fn settle(&self, seen: &Upload, due_before: Timestamp) -> Result<EndOutcome, DynamoError> {
         let row = key(&seen.owner_id, &seen.upload_id);
         let values = [(":ready", text(UploadStatus::Ready.as_str())), (":before", text(rfc3339(due_before)))];
         let request = SETTLE.request(&self.client, &self.table, row, values);
         Ok(match Box::pin(request.send()).await.outcome("UpdateItem", seen.upload_id.as_str())? {
-            Write::Done(_) => Ending::Done,
-            Write::Refused(_) => Ending::Refused,
-            Write::Conflict => Ending::Conflict,
+            Write::Done(_) => EndOutcome::Done,
+            Write::Refused(_) => EndOutcome::Refused,
+            Write::Conflict => EndOutcome::Conflict,
         })
     }
 
     /// Makes an upload due at `later`, if it is still due when the entry says.
-    pub async fn put_behind(&self, entry: &SweepEntry, later: Timestamp) -> Result<(), DynamoError> {
+    pub async fn postpone(&self, entry: &SweepEntry, later: Timestamp) -> Result<(), DynamoError> {
         let row = key(&entry.owner_id, &entry.upload_id);
         let values = [(":later", text(rfc3339(later))), (":seen", text(rfc3339(entry.sweep_at)))];
         let request = PUT_BEHIND.request(&self.client, &self.table, row, values);

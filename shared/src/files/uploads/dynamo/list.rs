@@ -24,7 +24,7 @@ const NOT_DELETED: &str = "#status <> :deleted";
 /// The place behind an upload in its owner's list. The owner is never part of it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Behind {
+struct UploadCursor {
     upload_id: UploadId,
 }
 
@@ -37,9 +37,9 @@ impl DynamoUploads {
         limit: u32,
     ) -> Result<Page<Upload>, UploadError> {
         let start = cursor
-            .map(|cursor| cursor::decode::<Behind>(LISTING, cursor))
+            .map(|cursor| cursor::decode::<UploadCursor>(LISTING, cursor))
             .transpose()?
-            .map(|behind| key(owner, &behind.upload_id));
+            .map(|cursor_after| key(owner, &cursor_after.upload_id));
         let request = self
             .client
             .query()
@@ -60,9 +60,9 @@ impl DynamoUploads {
         let mut items: Vec<Upload> =
             answer.items.unwrap_or_default().into_iter().map(parse).collect::<Result<_, _>>()?;
         let next_cursor = match (cursor::cut(&mut items, limit), answer.last_evaluated_key) {
-            (Some(last), _) => Some(Behind { upload_id: last.upload_id.clone() }),
+            (Some(last), _) => Some(UploadCursor { upload_id: last.upload_id.clone() }),
             // Tombstones were left out, or DynamoDB's megabyte was full.
-            (None, Some(key)) => Some(behind(key)?),
+            (None, Some(key)) => Some(cursor_after(key)?),
             (None, None) => None,
         };
         let next_cursor = next_cursor.as_ref().map(encode).transpose()?;
@@ -70,12 +70,12 @@ impl DynamoUploads {
     }
 }
 
-fn behind(key: Item) -> Result<Behind, DynamoError> {
+fn cursor_after(key: Item) -> Result<UploadCursor, DynamoError> {
     serde_dynamo::aws_sdk_dynamodb_1::from_item(key).map_err(|error| unreadable(error.into()))
 }
 
-fn encode(behind: &Behind) -> Result<String, DynamoError> {
-    cursor::encode(LISTING, behind).map_err(|error| unreadable(error.into()))
+fn encode(cursor_after: &UploadCursor) -> Result<String, DynamoError> {
+    cursor::encode(LISTING, cursor_after).map_err(|error| unreadable(error.into()))
 }
 
 fn unreadable(error: Box<dyn Error + Send + Sync>) -> DynamoError {

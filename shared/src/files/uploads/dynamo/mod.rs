@@ -25,7 +25,7 @@ use crate::core::date_time::rfc3339;
 use crate::core::env::{ConfigError, Env};
 use crate::core::ids::{UploadId, UserId};
 use crate::platform::dynamo::{
-    AttributeValue, Change, DynamoError, Item, RowKey, RowRead, Write, WriteOutcome, number, text,
+    AttributeValue, DynamoError, Item, RowKey, RowRead, RowUpdate, Write, WriteOutcome, number, text,
 };
 use crate::platform::{aws, tables};
 
@@ -45,7 +45,7 @@ const IS_PENDING: &str = "#status = :pending";
 
 /// A client says that the file was sent. The try is counted first, since each one costs calls of S3. Only the home counts: another
 /// region learns from the refusal where that is.
-const COUNT_TRY: Change = Change {
+const COUNT_TRY: RowUpdate = RowUpdate {
     update: "ADD tries :one",
     condition: Some(
         "#status = :pending AND #region = :region AND (attribute_not_exists(tries) OR tries < :most)",
@@ -55,14 +55,14 @@ const COUNT_TRY: Change = Change {
 
 /// The file is what was announced, and S3 knows nothing of its parts any more. The upload is due for clean-up when its
 /// links have ended.
-const FINISH: Change = Change {
+const FINISH: RowUpdate = RowUpdate {
     update: "SET #status = :ready, readyAt = :now, sweepAt = :linksEnd REMOVE s3UploadId",
     condition: Some(IS_PENDING),
     names: STATUS,
 };
 
 /// The file is something else. The upload is still due for clean-up, and counts until then.
-const REJECT: Change = Change {
+const REJECT: RowUpdate = RowUpdate {
     update: "SET #status = :rejected, rejection = :reason",
     condition: Some(IS_PENDING),
     names: STATUS,
@@ -70,7 +70,7 @@ const REJECT: Change = Change {
 
 /// Deletes an upload that still has the status that was read. It is due for clean-up when nothing can write its objects any
 /// more.
-const DELETE: Change = Change {
+const DELETE: RowUpdate = RowUpdate {
     update: "SET #status = :deleted, sweepShard = :shard, sweepAt = :sweepAt",
     condition: Some("#status = :seen"),
     names: STATUS,
@@ -97,8 +97,7 @@ pub enum Transition {
 
 /// What became of a change that the clean-up makes too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// It happened.
+pub enum EndOutcome {
     Done,
     /// The upload is not as it was read. Nothing was changed.
     Refused,
@@ -179,7 +178,7 @@ impl DynamoUploads {
 
     async fn change<const N: usize>(
         &self,
-        change: &Change,
+        change: &RowUpdate,
         (owner, upload_id): (&UserId, &UploadId),
         values: [(&str, AttributeValue); N],
     ) -> Result<Transition, DynamoError> {

@@ -7,25 +7,25 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_dynamo::aws_sdk_dynamodb_1::{from_item, to_item};
 
-use super::{DynamoUploads, Ending, USAGE, UploadAction, key, usage_key};
+use super::{DynamoUploads, EndOutcome, USAGE, UploadAction, key, usage_key};
 use crate::core::date_time::rfc3339;
 use crate::core::ids::UserId;
 use crate::files::uploads::{MAX_FILES, SweepShard, Upload, UploadLimits, UploadStatus};
-use crate::platform::dynamo::{Actions, Change, DynamoError, Item, Transaction, number, text};
+use crate::platform::dynamo::{Actions, DynamoError, Item, RowUpdate, Transaction, number, text};
 
 /// Upload ids are new. A row that is there is the same upload, written by an earlier try whose answer was lost.
 const IS_NEW: &str = "attribute_not_exists(uploadId)";
 
 /// Takes a file from its user's quota, if enough is left. A user's first file in the region creates the row; the caller has checked
 /// that it is not larger than what other regions leave of the quota.
-const RESERVE: Change = Change {
+const RESERVE: RowUpdate = RowUpdate {
     update: "ADD #bytes :size, #files :one",
     condition: Some("attribute_not_exists(uploadId) OR (#bytes <= :bytesBefore AND #files <= :filesBefore)"),
     names: USAGE_NAMES,
 };
 
 /// Gives a file back to its user's quota. The row is there, since it counts the file.
-const RELEASE: Change = Change {
+const RELEASE: RowUpdate = RowUpdate {
     update: "SET #bytes = #bytes - :size, #files = #files - :one",
     condition: Some("#bytes >= :size AND #files >= :one"),
     names: USAGE_NAMES,
@@ -45,7 +45,6 @@ const USAGE_OF_OWNER: &str = "ownerId = :owner AND begins_with(uploadId, :usage)
 pub struct Usage {
     /// Bytes, announced or stored.
     pub bytes: u64,
-    /// Uploads.
     pub files: u64,
 }
 
@@ -60,7 +59,6 @@ impl Add for Usage {
 /// What a user's uploads take in this region, and in the others as far as this region has heard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UsageByRegion {
-    /// In this region.
     pub here: Usage,
     /// In all others together.
     pub elsewhere: Usage,
@@ -153,7 +151,7 @@ impl DynamoUploads {
     ///
     /// # Errors
     /// A usage row that is less than the upload alone contradicts the uploads, which no other try changes.
-    pub async fn remove(&self, seen: &Upload, due_before: Timestamp) -> Result<Ending, DynamoError> {
+    pub async fn remove(&self, seen: &Upload, due_before: Timestamp) -> Result<EndOutcome, DynamoError> {
         let release = [(":size", number(seen.size_bytes)), (":one", number(1))];
         let usage = usage_key(&seen.owner_id, &seen.region);
         let actions = Actions::from([
@@ -161,11 +159,11 @@ impl DynamoUploads {
             (UploadAction::Usage, RELEASE.action(&self.table, usage, release)?),
         ]);
         let reasons = match actions.commit(&self.client, seen.upload_id.as_str()).await? {
-            Transaction::Committed => return Ok(Ending::Done),
+            Transaction::Committed => return Ok(EndOutcome::Done),
             Transaction::Cancelled(reasons) => reasons,
         };
         if reasons.row_refusing(&UploadAction::Upload).is_some() {
-            return Ok(Ending::Refused);
+            return Ok(EndOutcome::Refused);
         }
         if reasons.row_refusing(&UploadAction::Usage).is_some() {
             let usage = format!("the usage of {}", seen.owner_id);
@@ -175,7 +173,7 @@ impl DynamoUploads {
                 "it is less than the upload alone",
             ));
         }
-        Ok(Ending::Conflict)
+        Ok(EndOutcome::Conflict)
     }
 
     /// The upload's row. An upload that is not READY in time is due for clean-up.

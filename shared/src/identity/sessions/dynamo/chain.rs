@@ -4,16 +4,16 @@ use jiff::Timestamp;
 
 use super::{
     DynamoSessions, HAS_NO_END, PATIENCE, RowKind, STAMP, SessionAction, end_key, key, key_of, kind_of,
-    name_of, outliving_expiry,
+    name_of, row_expiry,
 };
 use crate::core::date_time::rfc3339;
 use crate::core::deadline::Deadline;
 use crate::core::ids::{SessionId, UserId};
 use crate::identity::sessions::{FIRST_NUMBER, Session, SessionError, SessionRows};
-use crate::platform::dynamo::{Actions, Change, DynamoError, Item, Transaction, number, text};
+use crate::platform::dynamo::{Actions, DynamoError, Item, RowUpdate, Transaction, number, text};
 
 /// The region's number only rises. Of many exchanges of one token at once one writes.
-const RAISE: Change = Change {
+const RAISE: RowUpdate = RowUpdate {
     update: "SET #number = :next, expiresAt = :expiresAt",
     condition: Some("attribute_not_exists(#number) OR #number < :next"),
     names: &[("#number", "number")],
@@ -21,8 +21,7 @@ const RAISE: Change = Change {
 
 /// Outcome of writing down that a token was handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exchange {
-    /// It is written.
+pub enum ExchangeOutcome {
     Done,
     /// Another exchange was faster, or the session's row has arrived. Nothing happened; read again.
     Overtaken,
@@ -67,28 +66,28 @@ impl DynamoSessions {
         began: &Session,
         next: u64,
         now: Timestamp,
-    ) -> Result<Exchange, SessionError> {
+    ) -> Result<ExchangeOutcome, SessionError> {
         let id = &began.id;
         let session = match rows.session {
             Some(_) => STAMP.action(&self.table, key(id), [(":now", text(rfc3339(now)))])?,
             None => self.put_session(&Session { last_activity: now, ..began.clone() })?,
         };
-        let raise = [(":next", number(next)), (":expiresAt", outliving_expiry(now))];
+        let raise = [(":next", number(next)), (":expiresAt", row_expiry(now))];
         let actions = Actions::from([
             (SessionAction::End, self.require(end_key(id), HAS_NO_END, [])?),
             (SessionAction::Refreshes, RAISE.action(&self.table, refreshes_key(id, &self.region), raise)?),
             (SessionAction::Session, session),
         ]);
         let reasons = match actions.commit(&self.client, &format!("session {id}")).await? {
-            Transaction::Committed => return Ok(Exchange::Done),
+            Transaction::Committed => return Ok(ExchangeOutcome::Done),
             Transaction::Cancelled(reasons) => reasons,
         };
         Ok(if reasons.row_refusing(&SessionAction::End).is_some() {
-            Exchange::Ended
+            ExchangeOutcome::Ended
         } else if reasons.refused().next().is_some() {
-            Exchange::Overtaken
+            ExchangeOutcome::Overtaken
         } else {
-            Exchange::Conflict
+            ExchangeOutcome::Conflict
         })
     }
 }

@@ -72,7 +72,7 @@ impl ListedSession {
 /// A session in the index, and the place behind it in its user's list. The user is never part of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Indexed {
+struct IndexedSession {
     session_id: SessionId,
     #[serde(with = "as_rfc3339")]
     created_at: Timestamp,
@@ -83,9 +83,9 @@ impl DynamoSessions {
     async fn indexed(
         &self,
         user: &UserId,
-        behind: Option<Indexed>,
+        behind: Option<IndexedSession>,
         limit: usize,
-    ) -> Result<Vec<Indexed>, DynamoError> {
+    ) -> Result<Vec<IndexedSession>, DynamoError> {
         let target = format!("sessions of {user}");
         let start = behind.map(|behind| {
             let mut start = key(&behind.session_id);
@@ -180,7 +180,7 @@ impl DynamoSessions {
         limit: u32,
         deadline: Deadline,
     ) -> Result<Page<ListedSession>, SessionError> {
-        let behind = cursor.map(|cursor| cursor::decode::<Indexed>(LISTING, cursor)).transpose()?;
+        let behind = cursor.map(|cursor| cursor::decode::<IndexedSession>(LISTING, cursor)).transpose()?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let is_first_page = behind.is_none();
         let mut page = self.indexed(user, behind, limit).await?;
@@ -201,7 +201,7 @@ impl DynamoSessions {
     }
 }
 
-fn next_cursor(last: &Indexed) -> Result<String, DynamoError> {
+fn next_cursor(last: &IndexedSession) -> Result<String, DynamoError> {
     cursor::encode(LISTING, last)
         .map_err(|error| DynamoError::unreadable("Query", "the end of a page of sessions", error))
 }

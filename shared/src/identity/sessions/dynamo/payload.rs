@@ -12,12 +12,12 @@ use crate::core::ids::{SessionId, UserId};
 use crate::identity::principal::Principal;
 use crate::identity::sessions::{FIRST_VERSION, SealedPayload, Session, SessionError, SessionRows};
 use crate::platform::dynamo::{
-    Actions, AttributeValue, Change, DynamoError, Item, Transaction, number, text,
+    Actions, AttributeValue, DynamoError, Item, RowUpdate, Transaction, number, text,
 };
 use crate::platform::tables;
 
 /// Nobody has written since the payload was read, so nothing of theirs is lost.
-const REPLACE: Change = Change {
+const REPLACE: RowUpdate = RowUpdate {
     update: "SET payload = :payload, version = :version",
     condition: Some("version = :seen"),
     names: &[],
@@ -68,7 +68,6 @@ pub fn parse_payload(row: &Item) -> Result<SealedPayload, DynamoError> {
 /// Outcome of a compare-and-swap of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replaced {
-    /// It is written.
     Done,
     /// Somebody else has written since, or is writing now. Nothing happened.
     Overtaken,

@@ -4,12 +4,12 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::super::preferences::{
-    MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, PreferencesPatch, PreferencesRefused,
+    InvalidPreferences, MAX_PREFERENCES_BYTES, MAX_PREFERENCES_DEPTH, PreferencesPatch,
 };
 use super::*;
 use crate::core::ids;
 use crate::core::redacted::Redacted;
-use crate::identity::seal::Refusal;
+use crate::identity::seal::InvalidCiphertext;
 
 fn keys() -> SealingKeys {
     // 32 times the byte 0.
@@ -18,7 +18,7 @@ fn keys() -> SealingKeys {
     SealingKeys::from_jwks(&Redacted::new(set.to_string())).unwrap()
 }
 
-fn patch(value: Value) -> Result<PreferencesPatch, PreferencesRefused> {
+fn patch(value: Value) -> Result<PreferencesPatch, InvalidPreferences> {
     PreferencesPatch::new(serde_json::from_value(value).unwrap())
 }
 
@@ -49,7 +49,7 @@ fn a_payload_opens_for_its_own_session_user_and_version_only() {
         renumbered(33).open_with(&keys(), &session, &user),
     ] {
         let error = opened.unwrap_err();
-        let refused = OpenError::Refused(Refusal::Tag);
+        let refused = OpenError::Refused(InvalidCiphertext::Tag);
         assert!(matches!(&error, PayloadError::Foreign { source, .. } if *source == refused), "{error:?}");
     }
 }
@@ -78,12 +78,12 @@ fn preferences_have_16_kb_and_so_has_a_patch() {
     let text = |bytes: usize| json!({"a": "x".repeat(bytes - 8)});
     assert!(patch(text(MAX_PREFERENCES_BYTES)).is_ok());
     let too_large = patch(text(MAX_PREFERENCES_BYTES + 1)).unwrap_err();
-    assert_eq!(too_large, PreferencesRefused::PatchTooLarge(MAX_PREFERENCES_BYTES + 1));
+    assert_eq!(too_large, InvalidPreferences::PatchTooLarge(MAX_PREFERENCES_BYTES + 1));
 
     let mut full = preferences(text(MAX_PREFERENCES_BYTES));
     let before = full.clone();
     let more = full.merge(patch(json!({"b": 1})).unwrap()).unwrap_err();
-    assert_eq!(more, PreferencesRefused::TooLarge(MAX_PREFERENCES_BYTES + 6));
+    assert_eq!(more, InvalidPreferences::TooLarge(MAX_PREFERENCES_BYTES + 6));
     assert_eq!(full, before);
     full.merge(patch(json!({"a": null, "b": 1})).unwrap()).unwrap();
     assert_eq!(full, preferences(json!({"b": 1})));
@@ -104,9 +104,9 @@ fn the_longest_payload_can_be_sealed() {
 fn a_patch_has_32_levels_at_most() {
     assert!(patch(nested(MAX_PREFERENCES_DEPTH)).is_ok());
     let too_deep = patch(nested(MAX_PREFERENCES_DEPTH + 1)).unwrap_err();
-    assert_eq!(too_deep, PreferencesRefused::PatchTooDeep);
+    assert_eq!(too_deep, InvalidPreferences::PatchTooDeep);
     // As deep as JSON text can be read at all.
-    assert_eq!(patch(nested(127)).unwrap_err(), PreferencesRefused::PatchTooDeep);
+    assert_eq!(patch(nested(127)).unwrap_err(), InvalidPreferences::PatchTooDeep);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::CopyTerms;
-use super::entry::{Found, Lease, copy};
+use super::CopyLifetimes;
+use super::entry::{FillLease, Found, copy};
 use super::seal::CopyKey;
 use crate::core::clock::SharedClock;
 use crate::core::date_time::as_rfc3339;
@@ -38,10 +38,8 @@ end";
 
 /// Whose rows a copy is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Copied<'a> {
-    /// A session's.
+enum CopyOf<'a> {
     Session(&'a SessionId),
-    /// A user's.
     User(&'a UserId),
 }
 
@@ -69,23 +67,21 @@ pub(crate) struct RedisCopies {
     redis: RedisClient,
     table: String,
     clock: SharedClock,
-    terms: CopyTerms,
+    terms: CopyLifetimes,
     key: CopyKey,
 }
 
 /// What Redis told of a session's rows.
 enum Lookup {
-    /// Both.
     Copied(Box<SessionRows>),
     /// Not both; where nothing was, a lease is now.
     Missing(Missing),
-    /// Nothing.
     Unanswered,
 }
 
 /// Leases that may be filled in.
 struct Missing {
-    lease: Lease,
+    lease: FillLease,
     session: Option<String>,
     user: Option<String>,
 }
@@ -95,7 +91,7 @@ impl RedisCopies {
         redis: RedisClient,
         table: &str,
         clock: SharedClock,
-        terms: CopyTerms,
+        terms: CopyLifetimes,
         key: CopyKey,
     ) -> Self {
         Self { redis, table: table.to_owned(), clock, terms, key }
@@ -150,14 +146,14 @@ impl RedisCopies {
 
     /// Looks both rows up at one instant, and leaves leases where there is nothing.
     async fn look_up(&self, id: &SessionId, user: &UserId) -> Lookup {
-        let lease = match Lease::generate() {
+        let lease = match FillLease::generate() {
             Ok(lease) => lease,
             Err(error) => {
                 tracing::error!(error = chain(&error), "no lease could be drawn");
                 return Lookup::Unanswered;
             }
         };
-        let rows = [Copied::Session(id), Copied::User(user)];
+        let rows = [CopyOf::Session(id), CopyOf::User(user)];
         let asked = self.redis.ask::<(Option<Vec<u8>>, Option<Vec<u8>>)>(|server| {
             let mut commands = Pipeline::new();
             // Together: a session that was spared must not be seen without the instant it was spared from.
@@ -246,10 +242,10 @@ impl RedisCopies {
 
     /// Deletes the copy and the lease of a session's row that was written and goes on.
     pub(crate) async fn forget_session(&self, id: &SessionId) {
-        self.forget(&[Copied::Session(id)]).await;
+        self.forget(&[CopyOf::Session(id)]).await;
     }
 
-    async fn forget(&self, rows: &[Copied<'_>]) {
+    async fn forget(&self, rows: &[CopyOf<'_>]) {
         if let Err(error) = self.delete(rows).await {
             report(&error);
         }
@@ -257,11 +253,11 @@ impl RedisCopies {
 
     /// Returns once no copy counts that was made of the rows as they were before.
     pub(crate) async fn withdraw(&self, user: &UserId, ended: &EndedSessions) {
-        let rows: &[Copied<'_>] = match ended {
-            EndedSessions::All => &[Copied::User(user)],
-            EndedSessions::One(id) => &[Copied::Session(id)],
+        let rows: &[CopyOf<'_>] = match ended {
+            EndedSessions::All => &[CopyOf::User(user)],
+            EndedSessions::One(id) => &[CopyOf::Session(id)],
             // Both: a copy of the spared session from before does not say that it is spared.
-            EndedSessions::AllBut(spared) => &[Copied::User(user), Copied::Session(spared)],
+            EndedSessions::AllBut(spared) => &[CopyOf::User(user), CopyOf::Session(spared)],
         };
         let all_lapsed = Instant::now() + self.terms.lifetime + self.terms.clock_skew;
         while let Err(error) = self.delete(rows).await {
@@ -277,7 +273,7 @@ impl RedisCopies {
         }
     }
 
-    async fn delete(&self, rows: &[Copied<'_>]) -> Result<(), RedisError> {
+    async fn delete(&self, rows: &[CopyOf<'_>]) -> Result<(), RedisError> {
         let deleted = self.redis.ask::<()>(|server| {
             let mut commands = Pipeline::new();
             // One command: both rows of a session go at the same instant.
@@ -289,11 +285,11 @@ impl RedisCopies {
     }
 
     /// Under which key of Redis a row's copy is. Tables of several stacks may share a Redis.
-    fn name(&self, server: &Incarnation, row: Copied<'_>) -> String {
+    fn name(&self, server: &Incarnation, row: CopyOf<'_>) -> String {
         let Self { table, .. } = self;
         match row {
-            Copied::Session(id) => format!("sojourn:{table}:{server}:{id}"),
-            Copied::User(user) => format!("sojourn:{table}:{server}:{user}"),
+            CopyOf::Session(id) => format!("sojourn:{table}:{server}:{id}"),
+            CopyOf::User(user) => format!("sojourn:{table}:{server}:{user}"),
         }
     }
 }

@@ -16,9 +16,9 @@ const LEASE_BYTES: usize = 16;
 
 /// The right to fill in what was not there.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Lease(Vec<u8>);
+pub(super) struct FillLease(Vec<u8>);
 
-impl Lease {
+impl FillLease {
     pub(super) fn generate() -> Result<Self, NoEntropy> {
         Ok(Self([LEASE_MARK, &random::bytes::<LEASE_BYTES>()?].concat()))
     }
@@ -28,7 +28,7 @@ impl Lease {
     }
 }
 
-impl fmt::Debug for Lease {
+impl fmt::Debug for FillLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lease")
     }
@@ -104,8 +104,8 @@ mod tests {
 
     #[test]
     fn nothing_is_a_lease_of_ones_own_and_a_lease_is_somebody_elses() {
-        let lease = Lease::generate().unwrap();
-        assert_ne!(lease, Lease::generate().unwrap());
+        let lease = FillLease::generate().unwrap();
+        assert_ne!(lease, FillLease::generate().unwrap());
         assert_eq!(read(None, 0), Found::Leased);
         assert_eq!(read(Some(lease.as_bytes()), 0), Found::Busy);
     }

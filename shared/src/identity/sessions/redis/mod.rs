@@ -5,7 +5,7 @@
 //! session whose own row is absent has no copy.
 //!
 //! DynamoDB is the truth: every write goes there first, and whatever Redis does not tell is read there. Redis holds
-//! *copies* of rows for a few seconds, so that a session in use is read from DynamoDB once in [`CopyTerms::lifetime`] and
+//! *copies* of rows for a few seconds, so that a session in use is read from DynamoDB once in [`CopyLifetimes::lifetime`] and
 //! not with each request. The promise is that of [`SessionReader`](super::SessionReader): a revocation that was answered is seen by every read
 //! that begins afterwards, in every process, whatever happened to Redis in between.
 //!
@@ -27,7 +27,7 @@
 //! 1. The write is committed in DynamoDB, alone or in whosever transaction.
 //! 2. The keys of what the rows belong to are deleted in Redis: copies and leases alike.
 //! 3. If Redis has not confirmed that, a *revoking* writer asks again until it does, or until every copy made of the rows as
-//!    they were has lapsed: [`CopyTerms::lifetime`] and [`CopyTerms::clock_skew`] after the commit. Only then it answers.
+//!    they were has lapsed: [`CopyLifetimes::lifetime`] and [`CopyLifetimes::clock_skew`] after the commit. Only then it answers.
 //!    Any other writer goes on: a copy that is behind by seconds tells an older `lastActivity` and nothing worse. Where
 //!    that would end a session by idleness, DynamoDB is asked.
 //!
@@ -88,14 +88,14 @@ pub use seal::CopyKey;
 
 /// How long copies count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CopyTerms {
+pub struct CopyLifetimes {
     /// How long after the row was read.
     pub lifetime: Duration,
     /// How far the clocks of two functions may be apart.
     pub clock_skew: Duration,
 }
 
-impl CopyTerms {
+impl CopyLifetimes {
     /// Five seconds make one read of ten in a busy session, and are what a revocation waits for at worst: with the skew,
     /// less than a function's ten seconds. A second is a thousand times what the Amazon Time Sync Service keeps.
     pub const SESSIONS: Self = Self { lifetime: Duration::from_secs(5), clock_skew: Duration::from_secs(1) };

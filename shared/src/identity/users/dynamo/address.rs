@@ -36,7 +36,7 @@ const EMPTY: &str = "REMOVE email, passwordHash";
 /// An address and its account, in the agreement table.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Claim {
+struct AddressClaim {
     account_id: UserId,
 }
 
@@ -109,7 +109,7 @@ async fn claim(
         match agreement.replicas.ask(ask).await? {
             Write::Done(_) => return Ok(account.clone()),
             Write::Refused(row) => {
-                let claim: Claim = serde_dynamo::from_item(row)
+                let claim: AddressClaim = serde_dynamo::from_item(row)
                     .map_err(|error| DynamoError::unreadable("PutItem", target.as_str(), error))?;
                 return Ok(claim.account_id);
             }

@@ -152,7 +152,6 @@ impl DynamoUsers {
 enum AccountAction {
     /// The e-mail address that leads to it.
     Address,
-    /// Its profile.
     Account,
     /// The end of its sessions.
     Sessions,

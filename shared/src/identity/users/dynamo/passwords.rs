@@ -8,11 +8,11 @@ use crate::core::ids::SessionId;
 use crate::core::retry::Backoff;
 use crate::identity::sessions::{EndedSessions, SessionRevoker};
 use crate::identity::users::{PasswordHash, PasswordUpdate, User, UserError};
-use crate::platform::dynamo::{Actions, Change, Transaction, text};
+use crate::platform::dynamo::{Actions, RowUpdate, Transaction, text};
 
 /// The password is still the one that was held against the caller's: of two changes at once one counts.
-const CHANGE: Change =
-    Change { update: "SET passwordHash = :new", condition: Some("passwordHash = :old"), names: &[] };
+const CHANGE: RowUpdate =
+    RowUpdate { update: "SET passwordHash = :new", condition: Some("passwordHash = :old"), names: &[] };
 
 /// Changes passwords of accounts.
 #[derive(Debug, Clone)]

@@ -11,17 +11,17 @@ use crate::identity::principal::Role;
 use crate::identity::sessions::dynamo::parse_all_ended;
 use crate::identity::sessions::{EndedSessions, SessionRevoker};
 use crate::identity::users::{RoleChange, User, UserError};
-use crate::platform::dynamo::{Actions, AttributeValue, Change, DynamoError, Transaction, text};
+use crate::platform::dynamo::{Actions, AttributeValue, DynamoError, RowUpdate, Transaction, text};
 
 /// A role is granted to an account that is there: an update would otherwise make half of one. `ADD` on a set: concurrent
 /// grants all count, a repeated one changes nothing.
-const GRANT: Change = Change {
+const GRANT: RowUpdate = RowUpdate {
     update: "ADD #roles :roles",
     condition: Some("attribute_exists(userId)"),
     names: &[("#roles", "roles")],
 };
 /// A withdrawal counts once: repeating it must not end sessions again.
-const WITHDRAW: Change = Change {
+const WITHDRAW: RowUpdate = RowUpdate {
     update: "DELETE #roles :roles",
     condition: Some("contains(#roles, :role)"),
     names: &[("#roles", "roles")],
