@@ -1,13 +1,14 @@
-//! Working off what has piled up in an index, in the time that a slot has.
+//! Processes the backlog of an index within the time of a job's slot.
 //!
-//! 1. The index is spread over shards, which are read one after the other: a page at a time, oldest first. Each slot
-//!    begins with another shard ([`JobRun::rotated`]), so that none waits for ever behind the others.
-//! 2. The state of the work is the index itself: what is done is no longer in it, or not yet due again. So a run can be cut off
-//!    anywhere and another can begin anywhere, also beside it.
-//! 3. Nothing is begun after [`JobRun::stop_at`]. What remains is left to the next slot.
-//! 4. What fails with one entry is its job's to count. The job also puts the entry behind the rest, so that entries that
-//!    always fail never keep later ones from being worked on; a later slot meets the entry again. When a page cannot be
-//!    read, the run fails, and its retry begins anew. So it does when a later run holds the lock.
+//! 1. The index is spread over shards. The run reads them one after the other, a page at a time,
+//!    oldest entry first. Each slot starts with another shard ([`JobRun::rotated`]), so no shard is
+//!    starved.
+//! 2. The index is the only state: a processed entry leaves the index or becomes due later. So a
+//!    run can stop at any point, and another run can start at any point, even concurrently.
+//! 3. No entry is started after [`JobRun::stop_at`]. The next slot processes the rest.
+//! 4. The job counts the entries that fail and postpones them, so that entries that always fail do
+//!    not block others. A page that cannot be read fails the run, and the retry starts from the
+//!    beginning. So does a lock that was taken over.
 
 use std::future::Future;
 use std::time::Duration;
@@ -20,36 +21,37 @@ use crate::core::deadline::Deadline;
 use crate::core::shards::ShardPage;
 use crate::platform::dynamo::DynamoError;
 
-/// Entries that change something under the lock, in work at the same time. All transactions of a run check the same lock, and DynamoDB lets one transaction at
-/// a time touch an item: more would meet each other there as conflicts. Two let one's other requests run beside the other's
-/// transaction.
+/// How many entries are processed at the same time under a lock. All transactions of a run check
+/// the same lock item, and DynamoDB lets one transaction at a time touch an item, so more would
+/// conflict. With two, the reads of one entry run beside the transaction of the other.
 pub const AT_ONCE: usize = 2;
 
-/// Time kept back for what is in work when the run stops to begin anew, and for completing the slot. An entry takes
-/// milliseconds, one that meets others or a slow provider some seconds.
+/// Time reserved at the end of an invocation for the entries in progress and for completing the
+/// slot. An entry takes milliseconds; conflicts or a slow provider make it seconds.
 const STOP_BEFORE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Of that, time for completing the slot alone: the lock's margin, at which the run is cut off, and as long again. One entry
-/// that hangs must not cost the run its result.
+/// The part of [`STOP_BEFORE_DEADLINE`] that is reserved for completing the slot: twice the lock's
+/// margin, at which the run is cut off. An entry that hangs must not cost the run its result.
 const COMPLETE_BEFORE_DEADLINE: Duration = LeaseSettings::JOBS.margin.saturating_mul(2);
 
 /// What a run may do, and until when.
 #[derive(Debug, Clone)]
 pub struct JobRun<G> {
-    /// The time for which it was scheduled. What is due counts from here, so that every delivery has the same work.
+    /// The time for which the run was scheduled. Entries are due relative to this time, so that
+    /// every delivery has the same work.
     pub scheduled_at: Timestamp,
-    /// Where among the shards to begin: the number of the slot's hour, which rises from slot to slot.
+    /// The shard to start with: the number of the slot's hour.
     pub first_shard: usize,
-    /// Nothing is begun after this.
+    /// No entry is started after this.
     pub stop_at: Deadline,
-    /// What has been begun is tried until this.
+    /// An entry in progress is retried until this.
     pub deadline: Deadline,
-    /// The lock's condition, for every write that the lock protects.
+    /// The lock's condition, part of every write that the lock protects.
     pub guard: G,
 }
 
 impl<G> JobRun<G> {
-    /// The turn of a slot.
+    /// The run of a slot.
     pub fn of_slot(slot: &JobSlot, deadline: Deadline, guard: G) -> Self {
         let scheduled_at = slot.scheduled_at();
         let hour = scheduled_at.as_second().div_euclid(60 * 60).unsigned_abs();
@@ -62,7 +64,7 @@ impl<G> JobRun<G> {
         }
     }
 
-    /// `shards` in the order in which this turn works them off.
+    /// `shards` in the order in which this run processes them.
     pub fn rotated<S>(&self, shards: impl IntoIterator<Item = S>) -> Vec<S> {
         let mut shards: Vec<S> = shards.into_iter().collect();
         let first = self.first_shard % shards.len().max(1);
@@ -75,7 +77,7 @@ impl<G> JobRun<G> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BacklogProgress {
     Through,
-    /// Time ran out before the last page: the next slot goes on.
+    /// Time ran out before the last page. The next slot continues.
     OutOfTime,
 }
 
@@ -85,7 +87,7 @@ pub enum BacklogError<E: std::error::Error + 'static> {
     /// A page of the index could not be read.
     #[error("what is to be done could not be read")]
     Page(#[source] E),
-    /// The lock's condition could not be made.
+    /// The lock's condition could not be built.
     #[error("the lock's condition could not be made")]
     Guard(#[source] DynamoError),
     /// The lock was taken over; this run must stop.
@@ -93,34 +95,35 @@ pub enum BacklogError<E: std::error::Error + 'static> {
     Overtaken,
 }
 
-/// What a job works off.
+/// The entries that a job processes.
 pub trait Backlog: Sync {
-    /// Entries in work at the same time.
+    /// How many entries are processed at the same time.
     const AT_ONCE: usize = AT_ONCE;
     /// A partition of the index.
     type Shard: Copy + Send + Sync;
-    /// What names a thing that is to be done, and its place in the shard.
+    /// The id of an entry, and its place in the shard.
     type Entry: Send;
-    /// What became of an entry.
+    /// The result of processing an entry.
     type Outcome: Send;
-    /// A store that did not answer.
+    /// A page could not be read.
     type Error: std::error::Error + Send + 'static;
 
-    /// All partitions, in the order in which they are worked off.
+    /// All partitions, in processing order.
     fn shards(&self) -> Vec<Self::Shard>;
 
-    /// A page of what is due, behind the entry `after`. It may name what has been done meanwhile.
+    /// A page of due entries after the entry `after`. It may contain entries that were processed
+    /// meanwhile.
     fn page(
         &self,
         shard: Self::Shard,
         after: Option<Self::Entry>,
     ) -> impl Future<Output = Result<ShardPage<Self::Entry>, Self::Error>> + Send;
 
-    /// Does what is to be done with an entry.
+    /// Processes an entry.
     fn process_entry(&self, entry: Self::Entry) -> impl Future<Output = Self::Outcome> + Send;
 }
 
-/// Works off what there is, and hands every outcome to `count`, which ends the run by an error.
+/// Processes all due entries and passes each outcome to `count`. An error of `count` ends the run.
 pub async fn process_backlog<B: Backlog, G: Sync>(
     backlog: &B,
     turn: &JobRun<G>,

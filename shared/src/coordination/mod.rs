@@ -1,4 +1,5 @@
-//! Doing a thing once: idempotency keys, locks, and the loop that works off a backlog. And which regions serve.
+//! Coordination between processes and regions: idempotency keys, locks, the processing of backlogs,
+//! and which regions serve.
 
 pub mod backlog;
 pub mod idempotency;

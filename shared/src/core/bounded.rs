@@ -1,8 +1,9 @@
-//! A whole number with bounds: a setting that is refused at the start when it is out of them.
+//! A whole number with bounds, for settings: a value out of bounds is refused when a function
+//! starts.
 
 use std::str::FromStr;
 
-/// A number that is not one of the allowed.
+/// A number that is out of bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is a whole number from {min} to {max}")]
 pub struct OutOfBounds {
@@ -15,10 +16,9 @@ pub struct OutOfBounds {
 pub struct Bounded<const MIN: u16, const MAX: u16>(u16);
 
 impl<const MIN: u16, const MAX: u16> Bounded<MIN, MAX> {
-    /// The greatest one.
+    /// The largest value.
     pub const MAX: u16 = MAX;
 
-    /// The number.
     pub const fn get(self) -> u16 {
         self.0
     }

@@ -1,7 +1,8 @@
-//! The one source of wall time.
+//! The only source of wall time.
 //!
-//! Wall time is for what is stored (`createdAt`, `expiresAt`, a lease's end) and is injected, so that a test can
-//! pause a process for an hour. Durations inside an invocation are measured with [`tokio::time::Instant`].
+//! Wall time is for stored values (`createdAt`, `expiresAt`, a lease's end). It is injected, so
+//! that a test can pause a process for an hour. Durations inside an invocation are measured with
+//! [`tokio::time::Instant`].
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,15 +12,15 @@ use jiff::Timestamp;
 
 /// Tells the time.
 pub trait Clock: Send + Sync + Debug {
-    /// The present instant, UTC.
+    /// The current time, UTC.
     fn now(&self) -> Timestamp;
 }
 
 /// A clock that many owners share.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The machine's clock, in whole milliseconds: as precise as what is stored, so that a value in memory and the same
-/// value read back are equal.
+/// The machine's clock, in whole milliseconds: the precision of stored values, so that a value in
+/// memory equals the same value read back.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -31,12 +32,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// The machine's clock, ready to be shared.
+/// The machine's clock, as a [`SharedClock`].
 pub fn system() -> SharedClock {
     Arc::new(SystemClock)
 }
 
-/// A clock that stands still until it is told to move.
+/// A clock that only moves when a test moves it.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<Timestamp>);
 

@@ -1,9 +1,10 @@
-//! CSV as RFC 4180 has it: fields joined by commas, quoted where they must be, lines that end in CR LF.
+//! CSV by RFC 4180: fields joined by commas and quoted where necessary, lines that end in CR LF.
 
-/// Writes a row at the end of `text`.
+/// Appends a row to `text`.
 ///
-/// What a spreadsheet would take for a formula (a field that begins with `=`, `+`, `-` or `@`) is not the writer's business:
-/// the callers' fields are constants, numbers, times, and ids, which begin with a letter or a digit.
+/// A field that begins with `=`, `+`, `-` or `@` is not escaped, although a spreadsheet reads it as
+/// a formula: the callers' fields are constants, numbers, times, and ids, which begin with a letter
+/// or a digit.
 pub fn write_row(text: &mut String, fields: &[&str]) {
     for (position, field) in fields.iter().enumerate() {
         if position > 0 {

@@ -1,21 +1,21 @@
-//! Page cursors: opaque to clients, checked when they come back.
+//! Page cursors: opaque to clients, and validated on return.
 //!
-//! A cursor is the key of the last item of a page, as URL-safe base64 of JSON, tied to the listing it came from, so
-//! that a cursor of one list is refused by another. It carries no authority: the listing's own partition key always
-//! comes from the caller's identity, never from the cursor.
+//! A cursor is the key of the last item of a page, as URL-safe base64 of JSON. It names its
+//! listing, so that another listing refuses it. It grants no access: the listing's partition key
+//! always comes from the caller's identity, never from the cursor.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-/// Longest cursor that is read, in bytes. Ours have under 200.
+/// Longest cursor that is read, in bytes. Real ones are shorter than 200.
 pub const MAX_CURSOR_BYTES: usize = 1_024;
-/// Items on a page when the client does not say.
+/// Items on a page unless the client sets a limit.
 pub const DEFAULT_PAGE_SIZE: u32 = 20;
 /// Most items on a page.
 pub const MAX_PAGE_SIZE: u32 = 100;
 
-/// Text that is no cursor of this listing.
+/// Text that is not a cursor of this listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the cursor does not belong to this list")]
 pub struct InvalidCursor;
@@ -26,13 +26,13 @@ struct Envelope<T> {
     after: T,
 }
 
-/// Rows to ask DynamoDB for when a page shows `limit`: one more tells whether there is a next page. DynamoDB itself names a
-/// place to go on from also when the page ends where the list does.
+/// Rows to ask DynamoDB for when a page shows `limit` items. The extra row shows whether there is a
+/// next page: DynamoDB returns a last evaluated key even when the page ends at the end of the list.
 pub fn rows_to_read(limit: u32) -> i32 {
     i32::try_from(limit).unwrap_or(i32::MAX).saturating_add(1)
 }
 
-/// Cuts what was read to the page, and tells the last row of it if there are more.
+/// Cuts the rows to the page. Returns the last row of the page if there are more.
 pub fn cut<T>(rows: &mut Vec<T>, limit: u32) -> Option<&T> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     if rows.len() <= limit {
@@ -48,12 +48,12 @@ pub fn cut<T>(rows: &mut Vec<T>, limit: u32) -> Option<&T> {
 pub struct Page<T> {
     /// The items, in the listing's order.
     pub items: Vec<T>,
-    /// Where the next page starts; absent on the last one.
+    /// Where the next page starts; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
 
-/// Writes the cursor of `list` that points behind `after`.
+/// Writes the cursor of `list` that points after `after`.
 pub fn encode<T: Serialize>(list: &str, after: &T) -> Result<String, serde_json::Error> {
     Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&Envelope { list: list.to_owned(), after })?))
 }

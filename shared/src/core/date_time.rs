@@ -1,24 +1,24 @@
-//! Date-times as RFC 3339 has them, and nothing looser: the production `date-time` of section 5.6, which is the format
-//! `date-time` of JSON Schema.
+//! Date-times by RFC 3339, section 5.6 (`date-time`), and nothing else: the format `date-time` of
+//! JSON Schema.
 //!
-//! - `T` and `Z` may be lower case; a space for the `T` is for people to read and is refused.
-//! - A leap second (`23:59:60` UTC at the end of a month) is the second behind it: POSIX time, in which all is stored, has
-//!   none.
-//! - Of a fraction the first nine digits count.
-//! - The calendar ends with 9999-12-31. Its last day is beyond what [`Timestamp`] can hold in full; an instant there reads
-//!   as [`Timestamp::MAX`].
+//! - `T` and `Z` may be lower case; a space in place of the `T` is refused.
+//! - A leap second (`23:59:60` UTC at the end of a month) becomes the next second: stored times are
+//!   POSIX time, which has no leap seconds.
+//! - A fraction is cut to nine digits.
+//! - The calendar ends with 9999-12-31. [`Timestamp`] cannot hold all of that day; an instant
+//!   beyond it reads as [`Timestamp::MAX`].
 
 use jiff::civil::{Date, Time};
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
-/// Text that is no date-time.
+/// Text that is not a date-time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a date-time has the form of RFC 3339, such as 2026-11-20T09:30:00Z")]
 pub struct InvalidDateTime;
 
-/// RFC 3339 in UTC with milliseconds and fixed width (`2026-11-20T09:30:00.123Z`), so that the text sorts as the
-/// time does. Every stored or answered timestamp looks like this.
+/// RFC 3339 in UTC with milliseconds and fixed width (`2026-11-20T09:30:00.123Z`), so that text
+/// sorts as time. All stored and answered timestamps have this form.
 pub fn rfc3339(at: Timestamp) -> String {
     format!("{at:.3}")
 }
@@ -39,7 +39,7 @@ pub mod as_rfc3339 {
     }
 }
 
-/// As [`as_rfc3339`], for an instant that may be missing.
+/// As [`as_rfc3339`], for an optional instant.
 pub mod as_rfc3339_if_any {
     use jiff::Timestamp;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -85,7 +85,7 @@ fn read(mut text: Reader<'_>) -> Option<Timestamp> {
     let date = Date::new(year.try_into().ok()?, month.try_into().ok()?, day.try_into().ok()?).ok()?;
     let second = if is_leap { 59 } else { second.try_into().ok()? };
     let time = Time::new(hour.try_into().ok()?, minute.try_into().ok()?, second, nanoseconds).ok()?;
-    // The sum passes the end of the calendar and never its beginning, which jiff has at the year -9999.
+    // The difference can only pass the end of the calendar: jiff's begins in the year -9999.
     let Ok(utc) = date.to_datetime(time).checked_sub(east_of_utc) else { return Some(Timestamp::MAX) };
     let ends_month = utc.day() == utc.days_in_month() && (utc.hour(), utc.minute()) == (23, 59);
     if is_leap && !ends_month {
@@ -96,11 +96,11 @@ fn read(mut text: Reader<'_>) -> Option<Timestamp> {
     Some(at.unwrap_or(Timestamp::MAX))
 }
 
-/// What is left to read.
+/// The text that is left to read.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
-    /// A number of exactly so many digits.
+    /// A number of exactly `digits` digits.
     fn number(&mut self, digits: usize) -> Option<i32> {
         let (number, rest) = self.0.split_at_checked(digits)?;
         self.0 = rest;
@@ -116,7 +116,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The digits behind the point, as nanoseconds.
+    /// The digits after the point, as nanoseconds.
     fn fraction(&mut self) -> Option<i32> {
         let length = self.0.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (digits, rest) = self.0.split_at_checked(length).filter(|(digits, _)| !digits.is_empty())?;

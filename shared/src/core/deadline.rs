@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-/// Time kept back for the answer itself: serialising it, writing the last log line, the way to the gateway.
+/// Time reserved for sending the answer: serialising it, the last log line, the way to the gateway.
 pub const ANSWER_MARGIN: Duration = Duration::from_millis(250);
 
 /// Work did not end before its deadline.
@@ -14,7 +14,7 @@ pub const ANSWER_MARGIN: Duration = Duration::from_millis(250);
 #[error("the deadline passed")]
 pub struct DeadlineExceeded;
 
-/// An instant that work must not pass.
+/// An instant by which work must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
@@ -24,7 +24,7 @@ impl Deadline {
         Self(Instant::now() + budget)
     }
 
-    /// An invocation's deadline (milliseconds since the epoch, as the Runtime API tells it), seen from `now`.
+    /// An invocation's deadline: `deadline_ms` of the Runtime API, in milliseconds since the epoch.
     pub fn of_invocation(deadline_ms: u64, now: Timestamp) -> Self {
         let now_ms = u64::try_from(now.as_millisecond()).unwrap_or(0);
         Self::after(Duration::from_millis(deadline_ms.saturating_sub(now_ms)))
@@ -36,12 +36,11 @@ impl Deadline {
         Self(self.0.checked_sub(margin).unwrap_or_else(Instant::now))
     }
 
-    /// The time left. Zero when it has passed.
+    /// The time left; zero after the deadline.
     pub fn remaining(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
 
-    /// Whether it has passed.
     pub fn has_passed(self) -> bool {
         self.remaining().is_zero()
     }

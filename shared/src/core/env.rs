@@ -1,5 +1,5 @@
-//! Configuration from environment variables. A function reads all of it before its first invocation, and a value
-//! that is absent or wrong stops it there, with a sentence that names the variable.
+//! Configuration from environment variables. A function reads all of it before its first
+//! invocation. A missing or invalid value stops the start with an error that names the variable.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -17,7 +17,7 @@ pub enum ConfigError {
     #[error("the environment variable {variable} is wrong: {reason}")]
     Invalid {
         variable: &'static str,
-        /// What is wrong with its value. Never the value: it may be a secret.
+        /// What is wrong with the value. Never the value itself: it may be a secret.
         reason: String,
     },
 }
@@ -32,7 +32,7 @@ impl Env {
         Self(std::env::vars().collect())
     }
 
-    /// An environment of the given variables.
+    /// An environment with the given variables.
     pub fn of<K: Into<String>, V: Into<String>>(variables: impl IntoIterator<Item = (K, V)>) -> Self {
         Self(variables.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
     }
@@ -42,25 +42,25 @@ impl Env {
         self.0.get(variable).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// A variable that must be there.
+    /// A variable that must be set.
     pub fn required(&self, variable: &'static str) -> Result<&str, ConfigError> {
         self.optional(variable).ok_or(ConfigError::Missing(variable))
     }
 
-    /// A variable that must be there and parse.
+    /// A variable that must be set and valid.
     pub fn parse<T: FromStr<Err: Display>>(&self, variable: &'static str) -> Result<T, ConfigError> {
         let text = self.required(variable)?;
         text.parse().map_err(|error: T::Err| ConfigError::Invalid { variable, reason: error.to_string() })
     }
 }
 
-/// Whether real customers use a stack. The name of its stage (`STAGE`) decides: every stage is live except
-/// [`Stage::TRIALS`], so a new name such as `prod` is live as well.
+/// Whether a stack has real customers. The name of its stage (`STAGE`) decides: every stage is live
+/// except [`Stage::TRIALS`], so that a new name such as `prod` is live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Real customers use it.
+    /// Has real customers.
     Live,
-    /// It is for development or tests.
+    /// For development or tests.
     Trial,
 }
 

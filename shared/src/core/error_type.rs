@@ -1,6 +1,6 @@
 //! The stable name of an error, for metrics, alarms and log searches.
 
-/// An error that fails an invocation or a message of a queue.
+/// An error that fails an invocation or a queue message.
 pub trait ErrorType: std::error::Error {
     /// The name of the case. Alarms and searches refer to it, so a name never changes.
     fn error_type(&self) -> &'static str;

@@ -1,9 +1,9 @@
-//! Identifiers. Each kind is a type of its own, parsed once at the edge.
+//! Identifiers. Each kind has its own type and is parsed once at the edge.
 //!
-//! Ids that Sojourn makes are a type prefix and a ULID (`ord_01JD…`): a reader of a log line knows what they name. Most are
-//! new, and sort by the time they were made. A [`derived`] id has the form of a ULID and no time in it: the ids of orders and
-//! of their events, which two regions must make alike. Ids that others make (products by operators, connections by API
-//! Gateway) are opaque text within bounds.
+//! Generated ids are a type prefix and a ULID (`ord_01JD…`), so a log line shows what an id names.
+//! New ids sort by creation time. A [`derived`] id has the form of a ULID without a time: ids of
+//! orders and of their events, which two regions must compute alike. Ids from elsewhere (products
+//! named by operators, connections named by API Gateway) are opaque text within bounds.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
-/// Text that does not name a thing of the expected kind.
+/// Text that is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a valid {kind}: {expected}")]
 pub struct InvalidId {
@@ -21,14 +21,15 @@ pub struct InvalidId {
     pub kind: &'static str,
     /// Its form: `ord_ and 26 characters`.
     pub expected: &'static str,
-    /// The refused text, cut to a length that is fit for an answer.
+    /// The refused text, shortened for the answer.
     pub text: String,
 }
 
-/// Longest part of a refused text that an error repeats.
+/// How much of a refused text an error repeats.
 const QUOTED_CHARS: usize = 64;
 
-/// Whether `text` is 1 to `max_bytes` visible ASCII characters: a form that needs no escaping in keys, headers and logs.
+/// Whether `text` is 1 to `max_bytes` visible ASCII characters, which need no escaping in keys,
+/// headers and logs.
 pub(crate) fn is_visible(text: &str, max_bytes: usize) -> bool {
     (1..=max_bytes).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -40,7 +41,6 @@ fn refuse(kind: &'static str, expected: &'static str, text: &str) -> InvalidId {
 macro_rules! text_id {
     ($name:ident) => {
         impl $name {
-            /// The id as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -87,7 +87,7 @@ macro_rules! prefixed_id {
                 let expected = concat!($prefix, " and a ULID of 26 characters");
                 let ulid = text.strip_prefix($prefix).ok_or_else(|| refuse($kind, expected, text))?;
                 let parsed = Ulid::from_string(ulid).map_err(|_| refuse($kind, expected, text))?;
-                // Lower case and other spellings of the same ULID would be other keys of the same thing.
+                // Lower case and other spellings of a ULID would be other keys of the same row.
                 if parsed.to_string() == ulid { Ok(Self(text.to_owned())) } else { Err(refuse($kind, expected, text)) }
             }
         }
@@ -101,11 +101,11 @@ prefixed_id!(
     UserId, "usr_", "user id"
 );
 prefixed_id!(
-    /// One sign-in of one user on one device.
+    /// One sign-in of a user on a device.
     SessionId, "ses_", "session id"
 );
 prefixed_id!(
-    /// An order. Derived from the request that asks for it.
+    /// An order. Derived from the request that places it.
     OrderId, "ord_", "order id"
 );
 prefixed_id!(
@@ -113,11 +113,11 @@ prefixed_id!(
     PaymentId, "pay_", "payment id"
 );
 prefixed_id!(
-    /// A domain event in the outbox. Derived from the order, if it is about one.
+    /// A domain event in the outbox. Derived from the order for an order's event.
     EventId, "evt_", "event id"
 );
 prefixed_id!(
-    /// A list of orders that a customer asked for.
+    /// An export of a customer's orders.
     ExportId, "exp_", "export id"
 );
 prefixed_id!(
@@ -125,7 +125,7 @@ prefixed_id!(
     UploadId, "upl_", "upload id"
 );
 prefixed_id!(
-    /// One attempt of one process at something: a lock's owner, a claim's holder.
+    /// One attempt of one process: the owner of a lock or the holder of a claim.
     AttemptId, "att_", "attempt id"
 );
 
@@ -140,7 +140,7 @@ impl From<Ulid> for MessageId {
     }
 }
 
-/// The message that tells of an event. It has the event's ULID, so that a repetition is the same message.
+/// The message about an event. It has the event's ULID, so that a repetition is a duplicate.
 impl From<&EventId> for MessageId {
     fn from(event: &EventId) -> Self {
         Self(event.ulid_text().to_owned())
@@ -194,8 +194,8 @@ impl std::str::FromStr for ProductId {
 
 text_id!(ProductId);
 
-/// An event of a customer's activity, named by the client: a ULID (26 capital letters and digits) or a UUID (36 characters,
-/// lower case). A client that makes one at random never meets another's.
+/// An event of a customer's activity, named by the client: a ULID (26 capital letters and digits)
+/// or a UUID (36 characters, lower case). Random ids of two clients never collide.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct ActivityId(String);
@@ -203,10 +203,11 @@ pub struct ActivityId(String);
 impl ActivityId {
     /// Characters of a ULID.
     const ULID_CHARS: usize = 26;
-    /// Where the hyphens of a UUID stand, of 36 characters.
+    /// Positions of the hyphens among the 36 characters of a UUID.
     const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
-    /// Whether it is a UUID in the form of RFC 9562, lower case: other spellings would be other keys of the same event.
+    /// Whether it is a UUID in the lower-case form of RFC 9562. Other spellings would be other keys
+    /// of the same event.
     fn is_uuid(text: &str) -> bool {
         let fits = |(place, byte): (usize, u8)| match byte {
             b'-' => Self::HYPHENS.contains(&place),
@@ -233,13 +234,13 @@ impl std::str::FromStr for ActivityId {
 
 text_id!(ActivityId);
 
-/// A WebSocket connection, named by API Gateway. Means nothing outside its region and API.
+/// A WebSocket connection, named by API Gateway. Unique within one region and API.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ConnectionId(String);
 
 impl ConnectionId {
-    /// Longest id that is taken for one, in bytes; API Gateway's have 16.
+    /// Longest id accepted, in bytes; API Gateway's have 16.
     pub const MAX_BYTES: usize = 128;
 }
 
@@ -257,9 +258,9 @@ impl std::str::FromStr for ConnectionId {
 
 text_id!(ConnectionId);
 
-/// Makes new ids. Injected, so that a test can know them beforehand.
+/// Generates ids. Injected, so that a test can predict them.
 pub trait Ids: Send + Sync + fmt::Debug {
-    /// A ULID that was never given out before.
+    /// A ULID that was never returned before.
     fn ulid(&self) -> Ulid;
 }
 
@@ -273,7 +274,7 @@ impl dyn Ids {
     }
 }
 
-/// ULIDs of the present millisecond with 80 random bits.
+/// ULIDs of the current millisecond with 80 random bits.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RandomIds;
 
@@ -283,8 +284,9 @@ impl Ids for RandomIds {
     }
 }
 
-/// The id that follows from `parts`, wherever it is made: 128 bits of the SHA-256 of `label` and `parts`, each with its length.
-/// `label` names what the id is for, so that ids for different things differ although their parts are the same.
+/// The id derived from `parts`: 128 bits of the SHA-256 of `label` and `parts`, each with its
+/// length. The same input gives the same id everywhere. `label` separates ids of different kinds
+/// with equal parts.
 pub fn derived<T: From<Ulid>>(label: &str, parts: &[&str]) -> T {
     let mut hash = Sha256::new();
     for part in std::iter::once(&label).chain(parts) {
@@ -296,7 +298,7 @@ pub fn derived<T: From<Ulid>>(label: &str, parts: &[&str]) -> T {
     T::from(Ulid::from(bits))
 }
 
-/// The usual id source, ready to be shared.
+/// [`RandomIds`] as [`SharedIds`].
 pub fn random() -> SharedIds {
     Arc::new(RandomIds)
 }

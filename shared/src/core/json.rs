@@ -1,15 +1,17 @@
-//! JSON where it enters, in the points that `serde_json` and RFC 8259 leave open.
+//! Strict JSON parsing, where `serde_json` and RFC 8259 leave a choice.
 //!
-//! 1. A member has one value: [`parse`] refuses a name that is there twice. Readers disagree on which of two counts.
-//! 2. An integer may be written `2`, `2.0` or `2e0`: JSON Schema (2020-12, core, section 4.2.3) calls each
-//!    of them an integer. Fields that hold integers are read by [`integer`].
-//! 3. What a client may put into a free-form value comes back digit for digit: `serde_json` is built with
+//! 1. Member names are unique: [`parse`] refuses duplicates, since readers disagree on which value
+//!    counts.
+//! 2. An integer may be written `2`, `2.0` or `2e0`: JSON Schema (2020-12, core, section 4.2.3)
+//!    calls each of them an integer. Fields with integers are read by [`integer`].
+//! 3. Numbers in free-form values keep their digits: `serde_json` is built with
 //!    `arbitrary_precision`, so that a [`Value`] keeps the text of its numbers.
-//! 4. A byte order mark is refused by name (RFC 8259, section 8.1).
+//! 4. A byte order mark is refused with its own error (RFC 8259, section 8.1).
 //!
-//! With `arbitrary_precision`, a number of a `Value` is a number to JSON only: what goes into DynamoDB is written by [`plain`]. And
-//! serde cannot read numbers inside of `untagged`, internally tagged or flattened types from JSON
-//! text. It can from a [`Value`], so such types are read by way of one.
+//! `arbitrary_precision` has two consequences. A number of a `Value` is a number in JSON only, so
+//! values for DynamoDB are written by [`plain`]. And serde cannot read numbers in `untagged`,
+//! internally tagged or flattened types from JSON text, but can from a [`Value`], so such types are
+//! parsed in two steps.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -24,21 +26,21 @@ pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Most digits of an integer that is computed with: those of an `i128`, less one.
 const MAX_INTEGER_DIGITS: usize = 38;
 
-/// Longest run of zeros that a canonical number spells out: `1e20` is an integer to everybody, `1e400` is not.
+/// Longest run of zeros that a canonical number spells out: every reader takes `1e20` for an
+/// integer, not `1e400`.
 const MAX_SPELT_ZEROS: usize = 20;
 
-/// Text that is not the JSON that was asked for. 400.
+/// Text that is not the expected JSON. 400.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
-    /// It begins with U+FEFF.
     #[error("it begins with a byte order mark (U+FEFF); remove it")]
     ByteOrderMark,
-    /// No JSON, a name that is there twice, or a value of another form.
+    /// Not JSON, a duplicate name, or a value of another form.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
 }
 
-/// Reads JSON text in which no object has a member twice.
+/// Parses JSON text; refuses objects with duplicate names.
 pub fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, ParseError> {
     if text.starts_with(BYTE_ORDER_MARK) {
         return Err(ParseError::ByteOrderMark);
@@ -47,7 +49,7 @@ pub fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, ParseError> {
     Ok(serde_json::from_slice(text)?)
 }
 
-/// Any JSON without a repeated name.
+/// Any JSON without duplicate names.
 struct UniqueNames;
 
 impl<'de> Deserialize<'de> for UniqueNames {
@@ -105,7 +107,7 @@ impl<'de> Visitor<'de> for UniqueNames {
     }
 }
 
-/// Reads an integer, however it is written. For `#[serde(deserialize_with)]`.
+/// Reads an integer in any notation. For `#[serde(deserialize_with)]`.
 pub fn integer<'de, D: Deserializer<'de>, T: TryFrom<i128>>(deserializer: D) -> Result<T, D::Error> {
     let number = Number::deserialize(deserializer)?;
     let whole = Decimal::of(&number).and_then(|decimal| decimal.whole());
@@ -113,8 +115,8 @@ pub fn integer<'de, D: Deserializer<'de>, T: TryFrom<i128>>(deserializer: D) -> 
     T::try_from(whole).map_err(|_| D::Error::custom("the integer is out of range"))
 }
 
-/// Writes a value for a format that is not JSON. For `#[serde(serialize_with)]`. Its numbers are those that the service itself
-/// put there: integers and floats of the machine.
+/// Writes a value for a format other than JSON. For `#[serde(serialize_with)]`. Only for values of
+/// the service itself, whose numbers are integers and floats of the machine.
 pub fn plain<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
@@ -131,7 +133,7 @@ pub fn plain<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok, S::Er
     }
 }
 
-/// A value that is written by [`plain`].
+/// A value that is serialised by [`plain`].
 #[derive(Debug, Clone, Copy)]
 pub struct Plain<'a>(pub &'a Value);
 
@@ -141,12 +143,12 @@ impl Serialize for Plain<'_> {
     }
 }
 
-/// One spelling for each number: `2`, `2.0` and `20e-1` are the same.
+/// The canonical spelling of a number: `2`, `2.0` and `20e-1` are the same.
 pub fn canonical(number: &Number) -> String {
     Decimal::of(number).map_or_else(|| number.to_string(), |decimal| decimal.to_string())
 }
 
-/// A number: `digits` times ten to the power of `exponent`. The digits end and begin with another digit than 0.
+/// A number: `digits` times ten to the power of `exponent`. The first and the last digit are not 0.
 struct Decimal {
     is_negative: bool,
     digits: String,
@@ -171,7 +173,7 @@ impl Decimal {
         Some(Self { is_negative, digits, exponent: exponent.checked_add(places)? })
     }
 
-    /// The number, if it is an integer that can be computed with.
+    /// The number, if it is an integer of at most [`MAX_INTEGER_DIGITS`] digits.
     fn whole(&self) -> Option<i128> {
         let zeros = usize::try_from(self.exponent).ok()?;
         if self.digits.is_empty() {

@@ -1,4 +1,4 @@
-//! Amounts of money: whole minor units and an ISO 4217 code. No floats, and no sum that could wrap.
+//! Amounts of money: whole minor units and an ISO 4217 code. No floats, and checked sums.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,20 +7,20 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::core::json;
 
-/// A currency code: three capital letters. ISO 4217 withdraws codes, and rows keep them. So a code that is stored is read
-/// whatever it is, and a new price is held against the list ([`Currency::is_listed`]).
+/// A currency code: three capital letters. Rows may contain codes that ISO 4217 has withdrawn
+/// since, so any stored code is read, and only a new price is checked against the list
+/// ([`Currency::is_listed`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// The code as text.
     pub fn as_str(&self) -> &str {
         // Three ASCII capitals by construction.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Whether ISO 4217 lists the currency, with minor units. Amounts are whole minor units, so the codes for gold, for
-    /// tests and for "no currency" name no currency here.
+    /// Whether ISO 4217 lists the currency, with minor units. The codes for gold, tests and "no
+    /// currency" have none.
     pub fn is_listed(&self) -> bool {
         iso_currency::Currency::from_code(self.as_str()).is_some_and(|listed| listed.exponent().is_some())
     }
@@ -80,7 +80,7 @@ pub enum MoneyError {
 }
 
 impl Money {
-    /// Largest amount: the largest integer that every JSON reader keeps exact (2^53 - 1).
+    /// Largest amount: the largest integer that every JSON reader represents exactly (2^53 - 1).
     pub const MAX_AMOUNT: u64 = 9_007_199_254_740_991;
 
     /// This amount `quantity` times.
@@ -98,7 +98,7 @@ impl Money {
         Self { amount, ..self }.bounded()
     }
 
-    /// This amount, if it is not above [`Money::MAX_AMOUNT`].
+    /// This amount, unless it is above [`Money::MAX_AMOUNT`].
     pub fn bounded(self) -> Result<Self, MoneyError> {
         if self.amount <= Self::MAX_AMOUNT { Ok(self) } else { Err(MoneyError::TooLarge) }
     }

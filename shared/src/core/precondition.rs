@@ -1,18 +1,22 @@
 //! Entity tags and conditional requests (RFC 9110, section 13).
 //!
-//! An [`EntityTag`] (section 8.8.3) is the version of what has one, the versions of all regions for what is merged from their rows, and a
-//! hash of the answer for everything else. All are strong: two versions, or two answers, never have the same tag. A client that sends a tag back makes its request depend on it:
+//! An [`EntityTag`] (section 8.8.3) is the version of a versioned resource, the versions of all
+//! regions for a resource merged from their rows, and a hash of the answer for everything else. All
+//! are strong: two versions, or two answers, never have the same tag. A client that sends a tag
+//! makes its request conditional:
 //!
-//! 1. `If-Match` (section 13.1.1): one of these tags, or `*`, any. Else 412. Tags are compared strongly: a weak one
-//!    matches nothing.
-//! 2. `If-None-Match` (section 13.1.2): none of these tags, or `*`, nothing at all. Else a read is answered 304, and
-//!    anything else 412. Tags are compared weakly.
+//! 1. `If-Match` (section 13.1.1): the current tag is one of these; `*` matches any existing
+//!    resource. Otherwise 412. The comparison is strong: a weak tag matches nothing.
+//! 2. `If-None-Match` (section 13.1.2): the current tag is none of these; `*` means that the
+//!    resource does not exist. Otherwise a read is answered 304, and anything else 412. The
+//!    comparison is weak.
 //!
-//! They are evaluated in this order (section 13.2.2), after everything else that may refuse a request. A 412 names the tag
-//! that stands. A retry of a write whose answer got lost is refused like that too: whoever is not sure reads again.
+//! They are evaluated in this order (section 13.2.2), after everything else that may refuse a
+//! request. A 412 contains the current tag. A retry of a write whose answer was lost gets a 412
+//! too, so a client that is not sure reads again.
 //!
-//! Dates are not compared (`If-Modified-Since`, `If-Unmodified-Since`): nothing here has a `Last-Modified`, and without
-//! one these headers are ignored (sections 13.1.3 and 13.1.4).
+//! Dates are not compared (`If-Modified-Since`, `If-Unmodified-Since`): no resource has a
+//! `Last-Modified`, and without one these headers are ignored (sections 13.1.3 and 13.1.4).
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,20 +25,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// Header of a request for one of the tags that it names.
 pub const IF_MATCH: &str = "if-match";
-/// Header of a request for none of the tags that it names.
 pub const IF_NONE_MATCH: &str = "if-none-match";
 
-/// Bytes of a hash that a tag has: 128 bits, which nobody meets by chance.
+/// Bytes of the hash in a tag: 128 bits, so that two never collide.
 const HASH_BYTES: usize = 16;
 
 /// A strong entity tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntityTag {
-    /// The version of something that has versions: `"7"`.
+    /// The version of a resource: `"7"`.
     Version(u64),
-    /// The version of each region's part of something that is merged from them, by region: `"ap-east-2.3_ap-northeast-1.7"`.
+    /// The version of each region's part of a merged resource: `"ap-east-2.3_ap-northeast-1.7"`.
     // A slice is smaller than a map, and keeps results with a `Problem` small.
     Versions(Box<[(String, u64)]>),
     /// A hash of an answer: 22 characters of URL-safe Base64.
@@ -61,34 +63,34 @@ impl EntityTag {
 }
 
 impl fmt::Display for EntityTag {
-    /// As `ETag` has it.
+    /// The form of the `ETag` header.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.opaque())
     }
 }
 
-/// What a client wants to find, for its request to be carried out. The default asks for nothing.
+/// The conditions of a request. The default has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preconditions {
     if_match: Option<Tags>,
     if_none_match: Option<Tags>,
 }
 
-/// What stands.
+/// The current state of the resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Current {
     pub tag: EntityTag,
-    /// Whether it counts as something. `*` does not mean it otherwise.
+    /// Whether the resource exists, for `*`.
     pub exists: bool,
 }
 
-/// What became of the preconditions.
+/// The result of the evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evaluation {
     Met,
-    /// `If-Match` does not. 412.
+    /// `If-Match` failed. 412.
     NotMatched,
-    /// `If-None-Match` does not. 304 or 412.
+    /// `If-None-Match` failed. 304 or 412.
     Matched,
 }
 
@@ -104,7 +106,7 @@ impl Preconditions {
         Ok(Self { if_match: read(if_match)?, if_none_match: read(if_none_match)? })
     }
 
-    /// Whether they hold for what stands, and which does not.
+    /// Evaluates the conditions on the current state.
     pub fn evaluate(&self, current: &Current) -> Evaluation {
         let opaque = current.tag.opaque();
         let is_wanted = |tags: &Tags| match tags {
@@ -124,7 +126,7 @@ impl Preconditions {
         }
     }
 
-    /// Whether a write may happen on what stands.
+    /// Whether a write may happen on the current state.
     pub fn admit(&self, current: &Current) -> bool {
         self.evaluate(current) == Evaluation::Met
     }
@@ -138,7 +140,8 @@ enum Tags {
     Listed(Vec<Tag>),
 }
 
-/// A tag as a client sends it. Two are the same character by character (section 8.8.3.2): `"07"` is not version 7.
+/// A tag as a client sends it. Tags are compared character by character (section 8.8.3.2): `"07"`
+/// is not version 7.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Tag {
     is_weak: bool,
@@ -167,12 +170,12 @@ impl FromStr for Tags {
             tags.push(tag);
             rest = behind;
         }
-        // The grammar knows a list of nothing, which nothing could match: its sender has forgotten the tag.
+        // An empty list matches nothing; the client has forgotten the tag.
         if tags.is_empty() { Err(InvalidTags) } else { Ok(Self::Listed(tags)) }
     }
 }
 
-/// Takes the entity tag that `text` begins with, and the blanks behind it.
+/// Reads the entity tag at the start of `text`. Returns the rest of the text.
 fn entity_tag(text: &str) -> Result<(Tag, &str), InvalidTags> {
     let (is_weak, quoted) = match text.strip_prefix("W/") {
         Some(quoted) => (true, quoted),
@@ -187,7 +190,7 @@ fn entity_tag(text: &str) -> Result<(Tag, &str), InvalidTags> {
     }
 }
 
-/// Without the blanks that may stand around an element: spaces and tabs.
+/// Strips the optional white space around an element: spaces and tabs.
 fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t'])
 }

@@ -1,6 +1,6 @@
-//! Random bytes that nobody can guess: for secrets and salts. Ids come from [`crate::core::ids`].
+//! Unpredictable random bytes, for secrets and salts. Ids come from [`crate::core::ids`].
 
-/// The operating system gave no random bytes. Nothing secret can be made then. 500.
+/// The operating system gave no random bytes, so no secret can be generated. 500.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system gave no random bytes")]
 pub struct NoEntropy;

@@ -13,7 +13,7 @@ impl<T> Redacted<T> {
         Self(secret)
     }
 
-    /// The secret itself. Every caller is a place to look at in a security review.
+    /// The secret. Every caller needs a security review.
     pub fn expose(&self) -> &T {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! An answer to a client, as plain data: what the edge sends, and what idempotency stores and sends again.
+//! An answer to a client as plain data: the edge sends it, and idempotency stores and replays it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,13 +13,12 @@ pub struct Reply {
     /// Header names in lower case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
-    /// `Set-Cookie` values. Never stored: no reply with a cookie is ever replayed.
+    /// `Set-Cookie` values. Never stored: no reply with a cookie is replayed.
     #[serde(skip)]
     pub cookies: Vec<String>,
-    /// The JSON body, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Value>,
-    /// JSON text in place of `body`, sent as it is: it holds what somebody else wrote. Never stored.
+    /// JSON text instead of `body`, sent unchanged: it contains text of another user. Never stored.
     #[serde(skip)]
     pub text: Option<String>,
 }
@@ -40,7 +39,7 @@ impl Reply {
         Self { status, headers: BTreeMap::new(), cookies: Vec::new(), body: None, text: None }
     }
 
-    /// The body as it is sent.
+    /// The body's text.
     pub fn content(&self) -> Option<Cow<'_, str>> {
         let text = self.text.as_deref().map(Cow::Borrowed);
         text.or_else(|| self.body.as_ref().map(|body| Cow::Owned(body.to_string())))

@@ -1,4 +1,4 @@
-//! Waiting between tries: exponential, with full jitter, inside a deadline.
+//! Waits between retries: exponential backoff with full jitter, within a deadline.
 
 use std::time::Duration;
 
@@ -6,29 +6,29 @@ use rand::RngExt;
 
 use crate::core::deadline::Deadline;
 
-/// Shortest ceiling of a wait. One DynamoDB write takes about this long, so the rival is done by then.
+/// Shortest ceiling of a wait. A DynamoDB write takes about this long, so the conflicting one is
+/// done by then.
 const FIRST_CEILING: Duration = Duration::from_millis(10);
-/// Longest ceiling of a wait. More would only add latency: a conflict is over in milliseconds.
+/// Longest ceiling of a wait: a conflict lasts milliseconds.
 const LAST_CEILING: Duration = Duration::from_millis(320);
 
-/// Most tries of a transaction that meets others at its rows. The waits between them grow to 160 ms. Whoever has lost
-/// this often is at a row that more transactions want than DynamoDB runs, one after the other: then another try by every
-/// caller makes the queue longer, and a client that comes back later makes it shorter.
+/// Most tries of a transaction that conflicts. The waits between them grow to 160 ms. After this
+/// many conflicts, a row has more transactions than DynamoDB can run one after another: more
+/// retries by every caller would lengthen the queue, and a client that retries later shortens it.
 pub const CONFLICT_TRIES: u32 = 6;
 
-/// How long those tries may take together, from the first conflict: a customer waits for them.
+/// Longest time for those tries, from the first conflict: a customer waits for them.
 pub const CONFLICT_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Waits of random length under a ceiling that doubles ("full jitter").
+/// Random waits under a ceiling that doubles ("full jitter").
 #[derive(Debug, Clone)]
 pub struct Backoff {
     ceiling: Duration,
     deadline: Deadline,
-    /// Bounds that begin with the first wait, if there are any.
     bounds: Option<Bounds>,
 }
 
-/// Waits that are left, and the time for all of them.
+/// The waits that are left, and the time for all of them.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     waits: u32,
@@ -41,14 +41,14 @@ impl Backoff {
         Self { ceiling: FIRST_CEILING, deadline, bounds: None }
     }
 
-    /// Waits between at most [`CONFLICT_TRIES`] tries, within [`CONFLICT_PATIENCE`] of the first wait and before
-    /// `deadline`: for what a client waits for.
+    /// Waits between at most [`CONFLICT_TRIES`] tries, within [`CONFLICT_PATIENCE`] of the first
+    /// wait and before `deadline`. For requests that a client waits for.
     pub fn of_conflicts(deadline: Deadline) -> Self {
         let bounds = Bounds { waits: CONFLICT_TRIES.saturating_sub(1), patience: Some(CONFLICT_PATIENCE) };
         Self { ceiling: FIRST_CEILING, deadline, bounds: Some(bounds) }
     }
 
-    /// Waits once. `false`, at once, when the bounds leave no room for the wait.
+    /// Waits once. Returns `false` at once if there is no time or try left.
     pub async fn wait(&mut self) -> bool {
         if let Some(bounds) = &mut self.bounds {
             if let Some(patience) = bounds.patience.take() {

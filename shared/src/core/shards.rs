@@ -1,9 +1,9 @@
-//! Spreading the rows of an index whose natural key is one value for everybody ("unpaid", "to be swept") over partitions.
+//! Sharding of an index whose natural partition key has one value ("unpaid", "to be swept").
 
 use sha2::{Digest, Sha256};
 
-/// Which of `shards` the thing with this id belongs to. ULIDs share their first characters with their neighbours; a hash
-/// does not.
+/// The shard of the row with this id, by a hash: ULIDs of the same time share their first
+/// characters.
 pub fn spread(id: &str, shards: u8) -> u8 {
     Sha256::digest(id.as_bytes()).first().map_or(0, |byte| byte % shards)
 }
@@ -12,6 +12,6 @@ pub fn spread(id: &str, shards: u8) -> u8 {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardPage<E> {
     pub entries: Vec<E>,
-    /// The entry behind which the next page starts; `None` on the shard's last one.
+    /// The entry after which the next page starts; `None` on the last page.
     pub next: Option<E>,
 }

@@ -1,6 +1,5 @@
-//! The AWS SDK, set up for a function: credentials from the environment only (that is where Lambda puts them), no
-//! profile files, short timeouts, few retries. Endpoints come from `AWS_ENDPOINT_URL_*` when they are set, which is
-//! how the local region stands in for AWS.
+//! The AWS SDK, configured for Lambda: credentials from the environment only, no profile files,
+//! short timeouts, few retries. The local region sets `AWS_ENDPOINT_URL_*`.
 
 use std::time::Duration;
 
@@ -14,37 +13,40 @@ use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 
 use crate::core::env::{ConfigError, Env};
 
-/// A TCP and TLS handshake inside a region takes milliseconds.
+/// A TCP and TLS handshake within a region takes milliseconds.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// DynamoDB answers in milliseconds; past this a fresh connection is the better bet.
+/// DynamoDB answers in milliseconds; after this, a new connection is more likely to work.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
-/// All tries together. Below the shortest function timeout, so that the caller can still answer.
+/// All tries together. Shorter than the shortest function timeout, so that the caller can still
+/// answer.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
-/// A call of another region's DynamoDB, all tries together. The farthest of the three regions is 70 ms away, and a connection
-/// to it needs three round trips before the first request.
+/// A call to the DynamoDB of another region, all tries together. The farthest region is 70 ms away,
+/// and a connection needs three round trips before the first request.
 const CROSS_REGION_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// First try included.
 const MAX_ATTEMPTS: u32 = 3;
-/// Longest wait before the second try; it doubles for the third. The SDK's own is a second: a lost connection would cost
-/// a customer half a second on average, for a service that answers in milliseconds.
+/// Longest wait before the second try; it doubles for the third. The SDK's default is a second,
+/// half a second on average, for a service that answers in milliseconds.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 
-/// The region this process runs in, as Lambda tells it.
+/// The region of this process.
 pub fn region(env: &Env) -> Result<String, ConfigError> {
     env.required("AWS_REGION").map(str::to_owned)
 }
 
-/// The other regions of a deployment in several, by `PEER_REGIONS`: names with commas between them. None in a single region.
+/// The other regions of the deployment (`PEER_REGIONS`, separated by commas). None in a single
+/// region.
 pub fn peer_regions(env: &Env) -> Vec<String> {
     region_names(env.optional("PEER_REGIONS").unwrap_or_default())
 }
 
-/// Names of regions, with commas between them.
+/// Names of regions, separated by commas.
 pub(crate) fn region_names(list: &str) -> Vec<String> {
     list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-/// The files buckets of other regions, by `PEER_BUCKETS`: pairs `region=bucket` with commas between them. None in a single region.
+/// The files buckets of the other regions (`PEER_BUCKETS`: pairs `region=bucket`, separated by
+/// commas). None in a single region.
 pub fn peer_buckets(env: &Env) -> Result<Vec<(String, String)>, ConfigError> {
     const PAIRS: &str = "PEER_BUCKETS";
     let pairs = env.optional(PAIRS).unwrap_or_default().split(',').map(str::trim);
@@ -65,8 +67,8 @@ pub fn sdk_in(sdk: &SdkConfig, region: &str) -> SdkConfig {
     sdk.clone().into_builder().region(Region::new(region.to_owned())).build()
 }
 
-/// A client of the DynamoDB of `region`, which may be another one. It gives up early: a region that is lost answers nothing at
-/// all, and the caller has somebody else to ask, or a customer to tell.
+/// A DynamoDB client for `region`, which may be another one. Its timeout is short: a lost region
+/// does not answer at all, and the caller can ask another region or answer the customer.
 pub fn dynamodb_in(sdk: &SdkConfig, region: &str) -> aws_sdk_dynamodb::Client {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
@@ -83,8 +85,8 @@ pub fn s3_client(env: &Env, sdk: &SdkConfig) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(s3_config(env, sdk).build())
 }
 
-/// What clients of S3 are made from. An endpoint of one's own (the local region's, by its address) has buckets in the path,
-/// not in the host name.
+/// Configuration of S3 clients. With a custom endpoint (the local region's), the bucket is in the
+/// path and not in the host name.
 pub fn s3_config(env: &Env, sdk: &SdkConfig) -> aws_sdk_s3::config::Builder {
     let has_own_endpoint = env.optional("AWS_ENDPOINT_URL_S3").is_some();
     aws_sdk_s3::config::Builder::from(sdk).force_path_style(has_own_endpoint)
@@ -97,7 +99,7 @@ pub async fn sdk_config(env: &Env) -> Result<SdkConfig, ConfigError> {
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    // A set without any file makes the SDK panic; an empty text in place of one reads nothing.
+    // The SDK panics without any file; an empty text stands for none.
     let no_files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Config, "").build();
     Ok(aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(region(env)?))
@@ -107,8 +109,8 @@ pub async fn sdk_config(env: &Env) -> Result<SdkConfig, ConfigError> {
             RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS).with_initial_backoff(INITIAL_BACKOFF),
         )
         .timeout_config(timeouts)
-        // Answers are a few kilobytes and the attempt's timeout covers them: watching each body's throughput as well
-        // would only cost time on every call.
+        // Answers are a few kilobytes and the attempt timeout covers them. Watching the throughput
+        // of each body would cost time on every call.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .load()
         .await)

@@ -1,8 +1,9 @@
-//! What every DynamoDB adapter needs: one error, failed conditions as values, and transactions whose cancellations are
-//! read by the names of their actions ([`Actions`]).
+//! Basics of every DynamoDB adapter: one error type, failed conditions as values, and transactions
+//! whose cancellation reasons have names ([`Actions`]).
 //!
-//! A failed condition is an answer, not an error: with `ReturnValuesOnConditionCheckFailure=ALL_OLD` it even carries
-//! the item that was in the way, so no second read is needed.
+//! A failed condition is an answer, not an error: with
+//! `ReturnValuesOnConditionCheckFailure=ALL_OLD` it returns the existing item, so no second read is
+//! needed.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -29,23 +30,23 @@ pub use replicas::{Agreement, Replicas};
 pub use shard::TimeIndex;
 pub use snapshot::{MAX_SNAPSHOT, read_rows_at_once, read_snapshot};
 
-/// In place of DynamoDB's code: the request or the item itself is wrong, and stays so however often it is tried.
+/// Stands for DynamoDB's code: the request or the item is malformed, and a retry does not help.
 pub const UNREADABLE: &str = "Unreadable";
 
-/// DynamoDB's code for a write that met another one at its row. Another try may succeed.
+/// DynamoDB's code for a write that conflicts with another write of its row. A retry may succeed.
 const CONTENDED: &str = "TransactionConflictException";
 
 /// An item as the SDK has it.
 pub type Item = HashMap<String, AttributeValue>;
 
-/// A DynamoDB call that did not answer the question.
+/// A DynamoDB call that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("DynamoDB {operation} on {target} failed{}", code.as_ref().map(|c| format!(" ({c})")).unwrap_or_default())]
 pub struct DynamoError {
     pub operation: &'static str,
     /// Table and key, in words.
     pub target: String,
-    /// DynamoDB's error code, or [`UNREADABLE`]. `None`: no answer came, and another try may get one.
+    /// DynamoDB's error code, or [`UNREADABLE`]. `None`: no answer came, and a retry may succeed.
     pub code: Option<String>,
     #[source]
     pub source: Box<dyn StdError + Send + Sync>,
@@ -62,19 +63,19 @@ impl DynamoError {
         Self { operation, target: target.into(), code, source: Box::new(error) }
     }
 
-    /// A transaction that was cancelled for something else than conditions and conflicts.
+    /// A transaction that was cancelled for another reason than conditions and conflicts.
     pub fn cancelled(target: impl Into<String>, code: &str) -> Self {
         let source = "the transaction was cancelled".into();
         Self { operation: "TransactWriteItems", target: target.into(), code: Some(code.to_owned()), source }
     }
 
-    /// A write that lost to other writes of its row as often as it may. It can be tried again later.
+    /// A write that conflicted at each of its tries. It can be retried later.
     pub fn contended(operation: &'static str, target: impl Into<String>) -> Self {
         let source = "others were writing to the same row".into();
         Self { operation, target: target.into(), code: Some(CONTENDED.to_owned()), source }
     }
 
-    /// An item that is there and cannot be read, or not be written.
+    /// An item that cannot be read or written.
     pub fn unreadable(
         operation: &'static str,
         target: impl Into<String>,
@@ -84,9 +85,9 @@ impl DynamoError {
     }
 }
 
-/// The errors of the single-item writes, which say the same in types of their own.
+/// The errors of the single-item writes, which have separate types in the SDK.
 pub trait ConditionalWrite {
-    /// Why the write did not happen, if that is an answer and no failure.
+    /// Why the write did not happen, if that is an answer and not a failure.
     fn refusal<T>(&self) -> Option<Write<T>>;
 }
 
@@ -114,15 +115,16 @@ conditional_write!(PutItemError, UpdateItemError, DeleteItemError);
 #[derive(Debug, Clone, PartialEq)]
 pub enum Write<T> {
     Done(T),
-    /// The condition failed; this is the item as it stands (empty when there is none, or when it was not asked for).
+    /// The condition failed. This is the current item (empty if there is none, or if it was not
+    /// requested).
     Refused(Item),
-    /// Another write to the item was in progress. Nothing happened; try again.
+    /// Another write to the item was in progress. Nothing happened; retry.
     Conflict,
 }
 
 /// Reads the outcome of a conditional write from the SDK's answer.
 pub trait WriteOutcome<T> {
-    /// A failed condition becomes [`Write::Refused`]; what is left is an error.
+    /// A failed condition becomes [`Write::Refused`], a conflict [`Write::Conflict`].
     fn outcome(self, operation: &'static str, target: &str) -> Result<Write<T>, DynamoError>;
 }
 
@@ -143,21 +145,21 @@ where
     }
 }
 
-/// Why one action of a cancelled transaction is part of the cancellation.
+/// Why one action contributed to the cancellation of its transaction.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CancellationReason {
-    /// This action was fine.
+    /// This action did not.
     None,
-    /// Its condition failed; the item as it stands, empty when there is none.
+    /// Its condition failed. This is the current item, empty if there is none.
     ConditionFailed(Item),
-    /// Another transaction or write was at the same item.
+    /// Another transaction or write used the same item.
     Conflict,
     /// Anything else, by its code: throttling, validation.
     Other(String),
 }
 
 impl CancellationReason {
-    /// The code of what is neither a condition nor a conflict.
+    /// The error code, unless it is a condition or a conflict.
     pub fn error_code(&self) -> Option<&str> {
         match self {
             Self::Other(code) => Some(code),
@@ -170,7 +172,7 @@ impl CancellationReason {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Transaction<R> {
     Committed,
-    /// None happened, for these reasons ([`Reasons`]).
+    /// Nothing was written, for these reasons ([`Reasons`]).
     Cancelled(R),
 }
 
@@ -188,7 +190,7 @@ impl Transaction<Vec<CancellationReason>> {
             Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
                 Ok(Self::Cancelled(cancelled.cancellation_reasons().iter().map(read_reason).collect()))
             }
-            // The same transaction (the SDK's retry of it) has not ended yet: as good as a conflict with itself.
+            // The SDK's first try of this transaction has not ended yet: a conflict with itself.
             Some(TransactWriteItemsError::TransactionInProgressException(_)) => {
                 Ok(Self::Cancelled(vec![CancellationReason::Conflict]))
             }
@@ -197,8 +199,8 @@ impl Transaction<Vec<CancellationReason>> {
     }
 }
 
-/// A condition that somebody else puts into a transaction: a lock's fence, so that a holder that was overtaken changes
-/// nothing.
+/// A condition that a caller adds to a transaction: a lock's fence, so that an overtaken holder
+/// changes nothing.
 #[derive(Debug, Clone)]
 pub struct Guard(pub TransactWriteItem);
 

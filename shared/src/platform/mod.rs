@@ -1,5 +1,5 @@
-//! What the capabilities stand on: AWS, DynamoDB, Redis, a cache, queues, buffers, streams, topics, the event bus, the outbox,
-//! telemetry.
+//! Infrastructure of all capabilities: AWS, DynamoDB, Redis, a cache, queues, buffers, streams,
+//! topics, the event bus, the outbox, telemetry.
 
 pub mod aws;
 pub mod buffer;

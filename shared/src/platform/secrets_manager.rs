@@ -1,8 +1,9 @@
-//! Keys from AWS Secrets Manager. Read when the function starts; a new value takes effect with the next process, and new
-//! sealing keys also as soon as a process needs one ([`crate::identity::seal::SealingKeys::fetch`]).
+//! Keys from AWS Secrets Manager. They are read when the function starts; a new value takes effect
+//! with the next process, and new sealing keys also as soon as a process needs one
+//! ([`crate::identity::seal::SealingKeys::fetch`]).
 //!
-//! What a secret holds is a type ([`Secret`]), which knows the variable that names it and how its text is read. Every
-//! sentence about what went wrong names the variable and the secret, and none shows its content.
+//! The type of a secret ([`Secret`]) knows the variable that names it and parses its text. Every
+//! error names the variable and the secret, and none contains the secret's value.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Display};
@@ -13,67 +14,67 @@ use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use crate::core::env::{ConfigError, Env};
 use crate::core::redacted::Redacted;
 
-/// What a secret's text is read into.
+/// The parsed value of a secret.
 pub trait Secret: Sized {
-    /// The variable that names the secret: by its ARN or its name.
+    /// The variable with the ARN or name of the secret.
     const VARIABLE: &'static str;
-    /// What the text has to be, in words for the operator who is to put it there.
+    /// What the text has to be, for the operator who puts it there.
     const CONTENT: &'static str;
-    /// Why text is not that. Its sentence repeats nothing of the text.
+    /// Why the text is invalid. Must not contain the text.
     type Invalid: Display;
 
     /// Reads the text.
     fn read(text: &Redacted<String>) -> Result<Self, Self::Invalid>;
 }
 
-/// Why a function does not have its key.
+/// Why a function did not get a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The variable is not set.
     #[error(transparent)]
     Configuration(#[from] ConfigError),
-    /// Secrets Manager did not give it.
+    /// Secrets Manager did not return it.
     #[error("the secret {secret} ({variable}) cannot be read: {code}")]
     Unreadable {
         /// The variable that names it.
         variable: &'static str,
         /// Its name or ARN.
         secret: String,
-        /// Secrets Manager's error code, or what became of the call.
+        /// Secrets Manager's error code, or how the call failed.
         code: String,
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// The secret holds bytes, or nothing yet.
+    /// The secret is binary or empty.
     #[error("the secret {secret} ({variable}) holds no text; put {content} into it")]
     NoText {
         /// The variable that names it.
         variable: &'static str,
         /// Its name or ARN.
         secret: String,
-        /// What it is to hold.
+        /// What it should contain.
         content: &'static str,
     },
-    /// The secret's text is something else.
+    /// The secret's text is invalid.
     #[error("the secret {secret} ({variable}) is wrong: {reason}")]
     Malformed {
         /// The variable that names it.
         variable: &'static str,
         /// Its name or ARN.
         secret: String,
-        /// What is wrong with its text.
+        /// What is wrong with the text.
         reason: String,
     },
 }
 
-/// Reads secrets again, after the start.
+/// Reads secrets after the start.
 pub struct SecretsManager {
     pub client: Client,
     pub env: Env,
 }
 
 impl SecretsManager {
-    /// What the secret holds now that [`Secret::VARIABLE`] names.
+    /// The current value of the secret that [`Secret::VARIABLE`] names.
     pub async fn secret<S: Secret>(&self) -> Result<S, SecretError> {
         read(&self.client, &self.env).await
     }
@@ -86,7 +87,7 @@ impl fmt::Debug for SecretsManager {
     }
 }
 
-/// What the secret holds that [`Secret::VARIABLE`] names.
+/// The value of the secret that [`Secret::VARIABLE`] names.
 pub async fn read<S: Secret>(client: &Client, env: &Env) -> Result<S, SecretError> {
     let variable = S::VARIABLE;
     let secret = env.required(variable)?.to_owned();

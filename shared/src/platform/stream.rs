@@ -1,4 +1,4 @@
-//! Changes of a table, as its stream tells them.
+//! Changes of a table, from its DynamoDB stream.
 
 use serde::Deserialize;
 use serde_dynamo::Item;
@@ -11,20 +11,20 @@ pub enum ChangeKind {
     Insert,
     /// It was written again.
     Modify,
-    /// It was deleted, by a request or because it had expired.
+    /// It was deleted, by a request or by TTL.
     Remove,
 }
 
-/// One change. The changes of one partition key come in the order in which they were made.
+/// A change of an item. The changes of one partition key arrive in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// Its place in its shard.
+    /// Its position in its shard.
     pub sequence_number: String,
     pub kind: ChangeKind,
     /// The item's primary key.
     pub keys: Item,
-    /// The item before the change. None if it is new, or if the stream does not tell.
+    /// The item before the change. `None` if it is new, or if the stream has no old images.
     pub old_image: Option<Item>,
-    /// The item after the change. None if it was deleted, or if the stream tells keys only.
+    /// The item after the change. `None` if it was deleted, or if the stream has keys only.
     pub new_image: Option<Item>,
 }

@@ -1,8 +1,8 @@
-//! Logs and metrics, both as JSON lines on standard output, where Lambda collects them.
+//! Logs and metrics, both as JSON lines on standard output, which Lambda collects.
 //!
-//! A log line carries the request id, the function and the region of the invocation's span. Metrics are CloudWatch
-//! Embedded Metric Format: CloudWatch makes metrics of the lines, so that recording one costs no call.
-//! Dimensions are few and of few values (function, region, an outcome), never an id: each combination is billed.
+//! A log line contains the request id, the function and the region of the invocation. Metrics are
+//! lines in CloudWatch Embedded Metric Format, so recording one costs no call. Each combination of
+//! dimensions is billed, so dimensions have few values (function, region, outcome) and never an id.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -20,7 +20,7 @@ use crate::core::env::Env;
 /// CloudWatch namespace of every metric.
 pub const NAMESPACE: &str = "Sojourn";
 
-/// Where this process runs.
+/// The function and region of this process.
 #[derive(Debug)]
 struct ProcessIdentity {
     function: String,
@@ -39,66 +39,66 @@ pub enum Metric {
     OrdersCancelled,
     /// Orders cancelled for want of payment.
     OrdersExpired,
-    /// Orders that another region had written too, by what was done about it.
+    /// Orders that another region had written too, by what was done.
     OrdersReconciled,
-    /// How many regions are evacuated, as each region's watch finds.
+    /// Number of evacuated regions, as seen by each region's watch.
     EvacuatedRegions,
-    /// Uploads whose file was found to be what was announced.
+    /// Uploads whose file matched its declaration.
     UploadsReady,
-    /// Uploads whose file was something else, by what was wrong.
+    /// Uploads whose file did not match, by the mismatch.
     UploadsRejected,
-    /// Uploads that were never finished, deleted.
+    /// Unfinished uploads that were deleted.
     UploadsExpired,
-    /// What a clean-up of uploads left to the next one, by the reason.
+    /// Uploads that a clean-up left to the next run, by the reason.
     UploadsLeftOver,
     Payments,
-    /// Stored answers given again.
+    /// Replayed answers.
     IdempotentReplays,
     /// Keys that were used for another payload.
     IdempotencyMismatches,
-    /// Transactions that met another one and were tried again.
+    /// Transactions that conflicted and were retried.
     TransactionConflicts,
     /// Messages posted to sockets, by outcome.
     Deliveries,
     /// Messages that no socket of their user took, stored in the inbox.
     InboxStored,
-    /// Messages that were refused because an inbox was full.
+    /// Messages refused because an inbox was full.
     InboxFull,
     /// Connections that a post found gone, or not open yet.
     GoneConnections,
-    /// Handshakes, frames and messages that were refused because a user does too much with sockets, by the limit that was
-    /// reached.
+    /// Handshakes, frames and messages refused by a limit on sockets, by the limit.
     SocketLimits,
-    /// Sockets that we closed, for their session's end or for too many frames, by outcome.
+    /// Sockets closed by the service, for their session's end or for too many frames, by outcome.
     ClosedSockets,
-    /// Entries of events that were published, by destination.
+    /// Published event entries, by destination.
     EventsPublished,
-    /// Entries of events that were not published and are sent again, by destination.
+    /// Event entries that failed and are retried, by destination.
     EventsFailed,
     /// Events, or messages of events, that can never be published.
     EventsSetAside,
-    /// Age of the oldest event of a batch that is about to be published, in seconds.
+    /// Age of the oldest event of a batch to be published, in seconds.
     OldestEventAge,
-    /// Tries to take a lock, by outcome.
+    /// Attempts to take a lock, by outcome.
     LockOutcomes,
     /// Scheduled jobs and other tasks completed, by job.
     JobsCompleted,
-    /// Exports that came to an end, by outcome.
+    /// Exports that ended, by outcome.
     Exports,
-    /// Events of activity that came out of the buffer, by what became of them.
+    /// Activity events taken from the buffer, by outcome.
     ActivityEvents,
-    /// Refresh tokens that were shown again after their use: a theft, or a client that keeps old ones.
+    /// Refresh tokens shown again after their use: a theft, or a client that keeps old ones.
     RefreshTokensReused,
-    /// Copies of sessions in Redis that no function wrote: somebody writes to Redis, or the key has changed.
+    /// Copies of sessions in Redis that no function wrote: another program writes to Redis, or the
+    /// key has changed.
     ForgedSessionCopies,
-    /// Reads through the cache, by how they were answered: `process`, `shared`, `stale`, or loaded (`refreshed`, `missed`,
-    /// `direct`).
+    /// Reads through the cache, by source: `process`, `shared`, `stale`, or loaded (`refreshed`,
+    /// `missed`, `direct`).
     CacheReads,
     /// Values that are not cached because they are too large, by entity.
     CacheTooLarge,
-    /// Calls of the cache to Redis that failed, and values that could not be read.
+    /// Failed calls of the cache to Redis, and unreadable values.
     CacheFailures,
-    /// Passwords that were not verified because too many had been wrong, by the limit that was reached.
+    /// Passwords not verified after too many failures, by the limit that was reached.
     ThrottledAttempts,
     /// Entries that a write-behind buffer accepted, by its kind.
     BufferOffered,
@@ -108,16 +108,16 @@ pub enum Metric {
     BufferWaiting,
     /// Age of the oldest entry of a write-behind buffer, in seconds, by its kind.
     BufferOldestAge,
-    /// Entries that a write-behind buffer delivered once more, because a lease ended without an acknowledgement, by its kind.
+    /// Entries redelivered by a write-behind buffer after a lease ended without acknowledgement, by
+    /// its kind.
     BufferRedelivered,
-    /// Messages of a write-behind buffer that cannot be read, by its kind.
+    /// Unreadable messages of a write-behind buffer, by its kind.
     BufferUnreadable,
     /// Answers of status 500 and above, by error type.
     Errors,
 }
 
 impl Metric {
-    /// All of them.
     pub const ALL: [Self; 41] = [
         Self::ColdStart,
         Self::OrdersPlaced,
@@ -217,7 +217,7 @@ impl Metric {
         }
     }
 
-    /// The extra dimension that tells cases apart, if the metric has one.
+    /// The extra dimension, if the metric has one.
     pub const fn dimension(self) -> Option<&'static str> {
         match self {
             Self::Payments
@@ -247,15 +247,15 @@ impl Metric {
 
 /// Starts logging. Called once, before anything can fail.
 pub fn start(function: &str, env: &Env) {
-    // A second start in one process (a test) keeps the first one's subscriber.
+    // A second start in one process (in tests) keeps the first subscriber.
     if tracing::subscriber::set_global_default(json_lines(filter(function, env), std::io::stdout)).is_ok() {
         let region = env.optional("AWS_REGION").unwrap_or("unknown").to_owned();
         ORIGIN.get_or_init(|| ProcessIdentity { function: function.to_owned(), region });
     }
 }
 
-/// What is logged: our own lines from `LOG_LEVEL` up. Libraries never say more than `info`, whatever is asked for: at
-/// `trace` they log requests and answers, passwords and tokens among them.
+/// The log filter: lines of this service from `LOG_LEVEL` up, lines of libraries from `info` up at
+/// most. At `trace`, libraries log requests and answers with passwords and tokens.
 fn filter(function: &str, env: &Env) -> EnvFilter {
     let level = env.optional("LOG_LEVEL").and_then(|text| text.parse().ok()).unwrap_or(LevelFilter::INFO);
     let (libraries, function) = (level.min(LevelFilter::INFO), function.replace('-', "_"));
@@ -277,13 +277,13 @@ where
         .finish()
 }
 
-/// The span of one invocation: what each of its log lines carries.
+/// The span of an invocation, whose fields each of its log lines contains.
 pub fn invocation(function: &str, request_id: &str) -> Span {
     let region = ORIGIN.get().map_or("unknown", |origin| origin.region.as_str());
     tracing::info_span!("invocation", request_id, function, region)
 }
 
-/// An error and the whole chain of its causes, for one log line.
+/// An error and its causes, for one log line.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -295,22 +295,22 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Counts `value` of a metric without an extra dimension.
+/// Adds `value` to a metric without an extra dimension.
 pub fn count(metric: Metric, value: u64) {
     emit(metric, None, value);
 }
 
-/// Records `value` of a metric that is measured, not counted.
+/// Records a measured `value`.
 pub fn measure(metric: Metric, value: u64) {
     emit(metric, None, value);
 }
 
-/// Records `value` of a metric that is measured, not counted, under a case of its extra dimension.
+/// Records a measured `value` under `case` of the extra dimension.
 pub fn measure_case(metric: Metric, case: &str, value: u64) {
     emit(metric, Some(case), value);
 }
 
-/// Counts `value` of a metric under a case of its extra dimension.
+/// Adds `value` to a metric under `case` of its extra dimension.
 pub fn count_case(metric: Metric, case: &str, value: u64) {
     emit(metric, Some(case), value);
 }
@@ -318,7 +318,7 @@ pub fn count_case(metric: Metric, case: &str, value: u64) {
 fn emit(metric: Metric, case: Option<&str>, value: u64) {
     let Some(origin) = ORIGIN.get() else { return };
     let line = emf_line(metric, case, value, origin, SystemClock.now().as_millisecond());
-    // Standard output gone means nobody collects: there is nobody left to tell.
+    // If standard output is closed, there is nowhere to report the error.
     if let Err(error) = writeln!(std::io::stdout().lock(), "{line}") {
         tracing::debug!(%error, "metric line not written");
     }

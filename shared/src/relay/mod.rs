@@ -1,27 +1,30 @@
-//! Publishing of the outbox's events: the relay of a [transactional outbox].
+//! The relay of a [transactional outbox]: publishes the outbox's events.
 //!
 //! # Protocol
-//! 1. The stream of the outbox's table delivers new rows in batches, in the order in which the rows of a subject were
-//!    written. The relay leaves out rows of other regions: those regions publish them.
-//! 2. Each event goes to the EventBridge bus. An event that concerns a customer's sockets also goes to the SNS topic of its
-//!    kind, as a message or as the order to close sockets ([`TopicMessage`]).
-//! 3. Events leave in rounds. A round has the first unpublished event of each subject. So an event leaves after the event
-//!    before it has arrived everywhere, and events of different subjects share calls ([`MAX_ENTRIES`] each).
-//! 4. Each entry of a call has its own result. Only the failed entries are sent again, after a wait (exponential backoff with
-//!    jitter), until the invocation's deadline.
-//! 5. An entry that no try can publish (too large, refused for its form, no event at all) goes to a queue with its
-//!    reason, and an alarm tells of it. The events behind it go on.
-//! 6. What is left at the deadline is answered as failed. Lambda delivers the batch again from the first failed row on. While
-//!    an entry fails, no event behind it is started: it would be published again with that batch.
+//! 1. The stream of the outbox table delivers new rows in batches, in order per subject. The relay
+//!    skips rows of other regions, which publish them themselves.
+//! 2. Each event goes to the EventBridge bus. An event that concerns a customer's sockets also goes
+//!    to the SNS topic of its kind, as a message or as the order to close sockets
+//!    ([`TopicMessage`]).
+//! 3. Events are published in rounds. A round has the first unpublished event of each subject. So
+//!    an event is sent after the event before it has arrived everywhere, and events of different
+//!    subjects share calls ([`MAX_ENTRIES`] each).
+//! 4. Each entry of a call has its own result. Only failed entries are retried, with backoff and
+//!    jitter, until the invocation's deadline.
+//! 5. An entry that cannot be published (too large, malformed, not an event) goes to a dead-letter
+//!    queue with its reason and raises an alarm. The events after it continue.
+//! 6. Events that are left at the deadline are reported as failed. Lambda delivers the batch again
+//!    from the first failed row on. While an entry fails, no later event is started: it would be
+//!    published again with that batch.
 //!
 //! # Limits
-//! Events are published at least once, and consumers drop an `eventId` that they have seen. An event is published again if
-//! the relay dies between the call and the answer, or if an event before it in the batch failed until the deadline and it
-//! had been published by then.
-//! DynamoDB documents the order of a stream for each item. Rows of one partition key share a shard unless DynamoDB splits
-//! a hot key; then newer event ids go to the newer shard, which Lambda reads after the older one.
-//! A bus that is down for longer than the event source retries leaves its events in the table for [`RETENTION`]; the event
-//! source's failure queue then has their places in the stream.
+//! Events are published at least once, and consumers drop an `eventId` that they have seen. An
+//! event is published again if the relay dies between the call and the answer, or if an earlier
+//! event of the batch failed until the deadline. DynamoDB guarantees the stream's order per item.
+//! Rows of one partition key share a shard unless DynamoDB splits a hot key; then newer event ids
+//! go to the newer shard, which Lambda reads after the older one. If the bus is down for longer
+//! than the event source retries, its events stay in the table for [`RETENTION`], and the event
+//! source's failure queue has their positions in the stream.
 //!
 //! [transactional outbox]: https://microservices.io/patterns/data/transactional-outbox.html
 //! [`RETENTION`]: crate::platform::outbox::RETENTION
@@ -53,7 +56,7 @@ const MAX_CALLS: usize = 8;
 /// The topics that events go to.
 const TOPICS: [Topic; 3] = [Topic::Orders, Topic::Exports, Topic::Sessions];
 
-/// The place of a step: its event among those that wait, and the step among those of the event.
+/// The position of a step: the index of its event, and the index of the step within the event.
 type StepPosition = (usize, usize);
 
 /// Publishes events.
@@ -68,8 +71,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Publishes to the bus and topics that the environment names. `SET_ASIDE_QUEUE_URL` is the queue for what can never be
-    /// published.
+    /// Publishes to the bus and topics that the environment names. `SET_ASIDE_QUEUE_URL` is the
+    /// dead-letter queue.
     pub fn from_env(
         bus: aws_sdk_eventbridge::Client,
         topics: aws_sdk_sns::Client,
@@ -111,7 +114,8 @@ impl Relay {
         waiting.into_iter().next().map(|event| event.sequence_number)
     }
 
-    /// Takes all steps of the first event of each subject. Events behind the one at `failing` are not started.
+    /// Performs all steps of the first event of each subject. Does not start events after the one
+    /// at `failing`.
     async fn round(
         &self,
         waiting: &[Outgoing],
@@ -131,7 +135,7 @@ impl Relay {
         answers.into_iter().flatten().collect()
     }
 
-    /// One call: the steps at `places`, all of one destination.
+    /// One call: the steps at `places`, which have one destination.
     async fn call(
         &self,
         to: Destination,
@@ -204,7 +208,7 @@ fn calls(waiting: &[Outgoing], last: usize) -> Vec<(Destination, Vec<StepPositio
     calls
 }
 
-/// Takes what was done off the events that wait. Returns the place of the first event of which a step failed.
+/// Removes the completed steps. Returns the position of the first event with a failed step.
 fn advance(waiting: &mut Vec<Outgoing>, mut outcomes: HashMap<StepPosition, EntryOutcome>) -> Option<usize> {
     let mut failing = None;
     let mut left = Vec::with_capacity(waiting.len());

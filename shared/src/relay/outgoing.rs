@@ -1,4 +1,4 @@
-//! One event on its way out, and what is left to be done for it.
+//! An event to be published, and its remaining steps.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -20,27 +20,27 @@ const CUSTOMER: &str = "customerId";
 /// An event that is not published yet.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    /// The place of its row in the stream.
+    /// The position of its row in the stream.
     pub(super) sequence_number: String,
-    /// The events of one subject leave in order.
+    /// Events of one subject are published in order.
     pub(super) subject: String,
     pub(super) occurred_at: Timestamp,
-    /// What is left to be done. Steps do not depend on each other.
+    /// The remaining steps, in any order.
     pub(super) steps: Vec<Step>,
 }
 
-/// One thing to do for an event.
+/// A step of publishing an event.
 #[derive(Debug)]
 pub(super) enum Step {
     /// Publish it to the bus.
     Bus(BusEvent),
-    /// Publish a message for sockets.
+    /// Publish it to a topic, for sockets.
     Topic(Topic, TopicEntry),
-    /// Send what can never be published to the queue of events that were set aside.
+    /// Send an entry that cannot be published to the dead-letter queue.
     SetAside(String),
 }
 
-/// Where a step leads. The steps of one destination share calls.
+/// Where a step sends to. Steps with one destination share calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Destination {
     Bus,
@@ -49,7 +49,7 @@ pub(super) enum Destination {
 }
 
 impl Destination {
-    /// The metrics' case.
+    /// The metric's dimension.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Bus => "bus",
@@ -77,7 +77,7 @@ impl Step {
         }
     }
 
-    /// The step that takes the place of one that can never succeed.
+    /// The step that replaces one that cannot succeed.
     pub(super) fn set_aside(self, reason: &str) -> Self {
         let (destination, event) = match self {
             Self::Bus(event) => ("bus".to_owned(), event.detail),
@@ -88,8 +88,8 @@ impl Step {
     }
 }
 
-/// The members of an event's row that the relay goes by. `type` is text: a type that this relay does not know yet goes to
-/// the bus like any other.
+/// The members of an event's row that the relay reads. `type` is text: an unknown type goes to the
+/// bus like any other.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -104,8 +104,8 @@ struct Row {
 }
 
 impl Outgoing {
-    /// The event of a change. None if the change is no new row, or of another region: that region publishes it. A row that
-    /// cannot be read is set aside.
+    /// The event of a change. `None` if the change is not an insert, or of another region, which
+    /// publishes it. An unreadable row goes to the dead-letter queue.
     pub(super) fn of(change: Change, region: &str, now: Timestamp) -> Option<Self> {
         let Change { sequence_number, kind: ChangeKind::Insert, new_image: Some(item), .. } = change else {
             return None;
@@ -149,7 +149,7 @@ impl Outgoing {
     }
 }
 
-/// The whole row but for its expiry, which is the table's own.
+/// The row without its expiry.
 fn bus_step(row: &Row, mut document: Value) -> Step {
     if let Some(members) = document.as_object_mut() {
         members.remove(EXPIRES_AT);
@@ -157,14 +157,14 @@ fn bus_step(row: &Row, mut document: Value) -> Step {
     Step::Bus(BusEvent { detail_type: row.kind.clone(), detail: document.to_string(), time: row.occurred_at })
 }
 
-/// `step`, unless it is larger than `limit`: then it is set aside.
+/// `step`, or the dead-letter step if it is larger than `limit`.
 fn fitting(step: Step, limit: usize) -> Step {
     let bytes = step.size_bytes();
     if bytes <= limit { step } else { step.set_aside(&format!("it has {bytes} bytes; at most {limit} pass")) }
 }
 
-/// What the event is to sockets: a message to its customer, or the end of sessions. None for an event that concerns no
-/// socket.
+/// The socket message of the event: a message to its customer, or the end of sessions. `None` for
+/// other events.
 fn topic_message(row: &Row) -> Result<Option<(Topic, Task)>, serde_json::Error> {
     let Ok(kind) = serde_json::from_value(row.kind.as_str().into()) else { return Ok(None) };
     let topic = match kind {

@@ -1,4 +1,4 @@
-//! WebSocket connections, delivery to them, and the inbox of what no socket took.
+//! WebSocket connections, delivery to them, and the inbox of undelivered messages.
 
 pub mod connections;
 pub mod delivery;

@@ -1,4 +1,4 @@
-//! What a request asked for, in 32 bytes.
+//! A request's payload in 32 bytes.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 
 use crate::core::json;
 
-/// SHA-256 over a payload's canonical JSON: members sorted by name, no white space, one spelling for each number
-/// ([`json::canonical`]): `2` and `2.0` ask for the same. What an operation takes from its path is part of the payload.
+/// SHA-256 of a payload's canonical JSON ([`json::canonical`]): members sorted by name, no white
+/// space, one spelling for each number, so `2` and `2.0` are equal. What an operation takes from
+/// its path is part of the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
@@ -21,7 +22,7 @@ impl Fingerprint {
         Self(Sha256::digest(text.as_bytes()).into())
     }
 
-    /// Its stored form.
+    /// The stored form.
     pub fn to_text(self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
     }
@@ -41,7 +42,8 @@ impl<'de> Deserialize<'de> for Fingerprint {
     }
 }
 
-/// Sorts by itself: whether `serde_json` keeps members sorted hangs on a feature that any dependency can switch.
+/// Sorts members itself: a feature of `serde_json` that any dependency can switch on changes their
+/// order.
 fn write_canonical(value: &Value, out: &mut String) {
     match value {
         Value::Object(members) => {

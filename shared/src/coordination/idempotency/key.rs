@@ -8,21 +8,22 @@ use crate::core::ids::is_visible;
 /// Longest key, in bytes, quotes not counted.
 pub const MAX_KEY_BYTES: usize = 255;
 
-/// A client's name for one write: 1 to 255 visible ASCII characters without `"`, `\` and `,`. UUIDs of version 4 are what
-/// we advise. A comma would look like two keys that a proxy has joined.
+/// A client's name for one write: 1 to 255 visible ASCII characters without `"`, `\` and `,`. UUIDs
+/// of version 4 are recommended. A comma is excluded because proxies join repeated headers with
+/// commas.
 ///
-/// The header's draft standard has it as a quoted string; most clients send it bare. Both are read, and mean the same
+/// The header's draft standard quotes the key; most clients send it bare. Both forms name the same
 /// key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(String);
 
-/// Why there is no key.
+/// Why a header has no valid key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The header is absent. 400.
     #[error("the header Idempotency-Key is missing")]
     Missing,
-    /// The header is no key. 400.
+    /// The header is malformed. 400.
     #[error(
         "an Idempotency-Key has 1 to {MAX_KEY_BYTES} visible ASCII characters and no comma, bare or quoted"
     )]

@@ -1,31 +1,66 @@
-//! Idempotency keys: one effect per key, whatever is sent twice, crashes or comes late.
+//! Idempotency keys: each key has one effect, whatever is retried, crashes or arrives late. Known
+//! from [Stripe's API](https://docs.stripe.com/api/idempotent_requests).
 //!
-//! A client names a write with `Idempotency-Key`. The first request with a key has the effect; every later one gets
-//! the first one's answer again, final refusals included. A record per [`RequestScope`] (operation, caller, key) keeps the
-//! answer for [`RETENTION`]. There are two forms, by where the effect happens.
+//! A client names a write with `Idempotency-Key`. The first request with a key has the effect;
+//! every later request gets the same answer, final refusals included. A record per [`RequestScope`]
+//! (operation, caller, key) keeps the answer for [`RETENTION`]. Where the effect happens decides
+//! between two forms.
 //!
-//! **Atomic**: the effect is in DynamoDB too ([`dynamo::atomic`], which has the details).
-//! 1. Read the record together with whatever else the effect reads: one round trip. A record answers at once.
-//! 2. Write record, effect and event in one transaction, on the condition that there is no record: one round trip.
-//! 3. If the record was in the way, it came back with the refusal: a duplicate was faster. Give its answer.
-//! 4. A final refusal is recorded by a conditional put of its own; who loses that put gives what is there.
+//! **Atomic**: the effect is in DynamoDB too ([`dynamo::atomic`]).
+//! 1. Read the record together with the rows of the effect: one round trip. If there is a record,
+//!    return its answer.
+//! 2. Write record, effect and event in one transaction, on the condition that there is no record:
+//!    one round trip.
+//! 3. If the condition fails, a duplicate was faster. DynamoDB returns the existing record; return
+//!    its answer.
+//! 4. Record a final refusal by a conditional put. If a record exists, return its answer.
 //!
-//! The record keeps an answer ([`Reply`]) as it was given, and does not look into it. Who runs the request says what the
-//! answer to each outcome is.
+//! A record keeps the answer ([`Reply`]) as bytes. The caller decides the answer to each outcome.
 //!
-//! **External**: the effect is somewhere else, so it cannot share a transaction with its record ([`dynamo::DynamoClaims`]).
-//! 1. *Claim*: write the record as claimed by a fresh attempt, if there is none, or if the last attempt's claim has
-//!    lapsed. The record that is in the way comes back with the refusal.
-//! 2. *Act*, before the claim lapses, and so that doing it twice does no harm (the other side dedups by a key
-//!    derived from ours): a claim proves who may record the outcome, not that nobody else is acting.
-//! 3. *Complete* with the answer, or *release* when it is certain that nothing happened. Both are conditional on the
-//!    attempt, so a zombie (paused, overtaken, woken up) changes nothing.
+//! **External**: the effect is in another system and cannot share a transaction with its record
+//! ([`dynamo::DynamoClaims`]).
+//! 1. *Claim*: write the record as claimed by a new attempt, if there is none or the last claim has
+//!    lapsed. Otherwise DynamoDB returns the existing record.
+//! 2. *Act* before the claim lapses, with an effect that may be repeated: the other system
+//!    deduplicates by a key derived from this one. A claim says who may record the outcome, not
+//!    that nobody else is acting.
+//! 3. *Complete* with the answer, or *release* if certainly nothing happened. Both are conditional
+//!    on the attempt, so an attempt that was paused and overtaken changes nothing.
 //!
-//! The payload's SHA-256 is part of the record: the same key with another payload is a [`IdempotencyCheck::Mismatch`],
-//! also after a release. `expiresAt` is held against the clock on every read; TTL only collects the garbage.
+//! The record contains the SHA-256 of the payload: the same key with another payload is a
+//! [`IdempotencyCheck::Mismatch`], also after a release. Every read compares `expiresAt` with the
+//! clock; TTL only removes old items.
 //!
-//! Limits: the record excludes duplicates where the table's conditions do, so regions that share keys share the table
-//! (see ARCHITECTURE.md). Answers of status 500 and above are never recorded.
+//! Limits: regions that share keys must share the table (see ARCHITECTURE.md). Answers of status
+//! 500 and above are never recorded.
+//!
+//! # Example
+//! ```
+//! use std::time::Duration;
+//!
+//! use jiff::Timestamp;
+//! use serde_json::json;
+//! use sojourn::coordination::idempotency::{Fingerprint, IdempotencyCheck, Record, State};
+//! use sojourn::core::reply::Reply;
+//!
+//! let now: Timestamp = "2026-11-20T09:00:00Z".parse()?;
+//! let payload = Fingerprint::of(&json!({"lines": [{"productId": "lamp", "quantity": 2}]}));
+//!
+//! // No record: the request may start.
+//! assert_eq!(Record::admit(None, payload, now), IdempotencyCheck::Start(()));
+//!
+//! // Its answer was recorded: a duplicate gets the same answer.
+//! let reply = Reply::json(201, &json!({"orderId": "ord_1"}));
+//! let expires_at = now + Duration::from_secs(60);
+//! let record = Record { fingerprint: payload, state: State::Done(reply), expires_at };
+//! let check = Record::admit(Some(record.clone()), payload, now);
+//! assert!(matches!(check, IdempotencyCheck::Replay(reply) if reply.status == 201));
+//!
+//! // The same key with another payload is refused.
+//! let other = Fingerprint::of(&json!({"lines": []}));
+//! assert_eq!(Record::admit(Some(record), other, now), IdempotencyCheck::Mismatch);
+//! # Ok::<(), jiff::Error>(())
+//! ```
 
 use std::time::Duration;
 
@@ -45,16 +80,16 @@ mod key;
 pub use fingerprint::Fingerprint;
 pub use key::{IdempotencyKey, KeyError, MAX_KEY_BYTES};
 
-/// How long an answer is kept, and its key must not be used for anything else.
+/// How long an answer is kept. A client must not reuse the key within this time.
 pub const RETENTION: Duration = Duration::from_hours(24);
-/// Header of a request that names it.
+/// The request header that carries the key.
 pub const HEADER: &str = "idempotency-key";
-/// Header of an answer that was given before.
+/// The response header that marks a replay.
 pub const REPLAYED: &str = "idempotent-replayed";
-/// Shortest `Retry-After` of [`IdempotencyCheck::InProgress`]: headers know whole seconds only.
+/// Shortest `Retry-After` of [`IdempotencyCheck::InProgress`]: the header has whole seconds.
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 
-/// Who wants what done, by which name: two requests of one scope are the same request.
+/// Operation, caller and key: two requests with the same scope are the same request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestScope {
     operation: &'static str,
@@ -79,7 +114,7 @@ impl RequestScope {
     }
 }
 
-/// A request that carries a key: what it is called and what it asks for.
+/// A request with a key: its scope and its payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedRequest {
     pub scope: RequestScope,
@@ -87,14 +122,15 @@ pub struct KeyedRequest {
 }
 
 impl KeyedRequest {
-    /// `caller`'s use of `operation` under `key`, asking for `payload`: the body, and what the path adds to it.
+    /// `caller`'s use of `operation` under `key`. `payload` is the body and the parameters of the
+    /// path.
     pub fn new(operation: &'static str, caller: &Credential, key: IdempotencyKey, payload: &Value) -> Self {
         let scope = RequestScope::new(operation, caller.user_id(), key);
         Self { scope, fingerprint: Fingerprint::of(payload) }
     }
 }
 
-/// Why a request with a key got no answer. `R` is why the request itself was refused.
+/// Why a request with a key got no answer. `R` is the refusal of the request itself.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyedRequestError<R> {
     /// The caller's session has ended.
@@ -109,7 +145,7 @@ pub enum KeyedRequestError<R> {
         /// When its claim lapses.
         retry_after: Duration,
     },
-    /// Every try met a conflict at the same rows; nothing was changed.
+    /// Every try conflicted at the same rows; nothing was changed.
     #[error("every try met a conflict at the same rows")]
     Contended,
     /// The request itself was refused.
@@ -119,14 +155,14 @@ pub enum KeyedRequestError<R> {
     Store(#[from] DynamoError),
 }
 
-/// What is known of a scope.
+/// The record of a scope.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// The first request's payload.
     pub fingerprint: Fingerprint,
-    /// How far it came.
+    /// How far the first request came.
     pub state: State,
-    /// When the record counts for nothing any more.
+    /// From when the record is ignored.
     pub expires_at: Timestamp,
 }
 
@@ -142,12 +178,12 @@ pub enum State {
     },
 }
 
-/// What a request with a key may do. `T` is what starting takes: nothing, or a [`Claim`].
+/// What a request with a key may do. `T` is what starting returns: nothing, or a [`Claim`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum IdempotencyCheck<T = ()> {
     /// There is no answer, and no attempt is in progress.
     Start(T),
-    /// It has been done; this is the answer, marked as given before.
+    /// The request was answered before; this is the answer, marked as a replay.
     Replay(Reply),
     /// Another attempt is in progress. 409.
     InProgress {
@@ -159,7 +195,7 @@ pub enum IdempotencyCheck<T = ()> {
 }
 
 impl Record {
-    /// What the record (if there is one) lets a request with this payload do at `now`.
+    /// What the record, if there is one, lets a request with this payload do at `now`.
     pub fn admit(record: Option<Self>, fingerprint: Fingerprint, now: Timestamp) -> IdempotencyCheck {
         let Some(record) = record.filter(|record| record.expires_at > now) else {
             return IdempotencyCheck::Start(());
@@ -182,7 +218,7 @@ pub(crate) fn time_left(until: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(until.duration_since(now)).unwrap_or_default().max(SHORTEST_RETRY)
 }
 
-/// Logs and counts a stored answer that is given again. The key is the client's own text, and not for logs.
+/// Logs and counts a replay. The key is the client's own text and is not logged.
 pub fn count_replay(scope: &RequestScope) {
     tracing::info!(operation = scope.operation, "duplicate answered from its record");
     telemetry::count(Metric::IdempotentReplays, 1);
@@ -202,7 +238,7 @@ pub struct Claim {
     pub until: Timestamp,
 }
 
-/// Whether a claim's holder could record how it ended.
+/// Whether the outcome of a claim was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimCompletion {
     Recorded,

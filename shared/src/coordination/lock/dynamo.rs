@@ -23,17 +23,18 @@ use crate::platform::dynamo::{
 use crate::platform::tables;
 use crate::platform::telemetry::chain;
 
-/// Never taken, or neither done nor held by a lease that might still be looked at: the allowed clock skew is part of
-/// `:expired_before`. An owner that took the lock before is refused, so that a request that was sent twice takes it
-/// once; `#owner` is there whenever the item is.
+/// Never taken; or neither completed nor held by a lease that its holder may still rely on: the
+/// allowed clock skew is part of `:expired_before`. The previous owner is refused, so that a
+/// request that was sent twice takes the lock once. `#owner` is present whenever the item is.
 const FREE_TO_TAKE: &str = "attribute_not_exists(#name) OR (attribute_not_exists(completedAt) \
      AND #owner <> :owner AND (attribute_not_exists(leaseUntilMs) OR leaseUntilMs < :expired_before))";
 
-/// The holder's own condition. The owner is there beside the fence because an item that was deleted after its retention
-/// counts its fence from the start; `leaseUntilMs` because a lock that was given back or completed has no holder.
+/// The condition of the holder. The owner is checked beside the fence, because an item that is
+/// deleted after its retention restarts its fence. `leaseUntilMs` is checked because a released or
+/// completed lock has no holder.
 const HOLDS: &str = "#owner = :owner AND fence = :fence AND attribute_exists(leaseUntilMs)";
 
-/// As [`HOLDS`], and a late duplicate of an earlier renewal must not shorten the lease.
+/// As [`HOLDS`]; also, a late duplicate of an earlier renewal must not shorten the lease.
 const HOLDS_UNTIL_EARLIER: &str =
     "#owner = :owner AND fence = :fence AND attribute_exists(leaseUntilMs) AND leaseUntilMs <= :until";
 
@@ -44,7 +45,7 @@ const RELEASE: &str = "SET expiresAt = :retained_until REMOVE leaseUntilMs";
 const COMPLETE: &str =
     "SET completedAt = :now, #result = :result, expiresAt = :retained_until REMOVE leaseUntilMs";
 
-/// Past its retention. Where the table has no TTL, whoever takes a later lock of the same kind deletes it.
+/// Past its retention. In a table without TTL, the run of a later slot deletes the item.
 const IS_FORGOTTEN: &str = "expiresAt < :now";
 
 /// Locks in a DynamoDB table. Every call is one conditional write to one item.
@@ -52,7 +53,6 @@ const IS_FORGOTTEN: &str = "expiresAt < :now";
 pub struct DynamoLocks {
     replicas: Replicas,
     table: String,
-    /// Whether the locks are those of one region or of all.
     scope: LockScope,
     region: String,
     clock: SharedClock,
@@ -62,13 +62,13 @@ pub struct DynamoLocks {
 /// Who competes for a lock.
 #[derive(Debug, Clone, Copy)]
 enum LockScope {
-    /// The processes of one region, in its own table.
+    /// The processes of one region, in the region's own table.
     OneRegion,
-    /// Those of all regions, in the agreement table.
+    /// The processes of all regions, in the agreement table.
     AllRegions,
 }
 
-/// An item as it came with a failed condition.
+/// The item that DynamoDB returns with a failed condition.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -84,7 +84,7 @@ struct Row {
 struct At(#[serde(with = "as_rfc3339")] Timestamp);
 
 impl DynamoLocks {
-    /// Locks in `table`, held from `region`.
+    /// Locks in `table`, taken from `region`.
     pub fn new(
         client: Client,
         table: impl Into<String>,
@@ -96,8 +96,9 @@ impl DynamoLocks {
         Self { replicas, table, scope: LockScope::OneRegion, region, clock, terms }
     }
 
-    /// Locks in the agreement table, held from `region`: one holder among all regions. Transactions cannot carry their
-    /// [guard](Self::guard), so what they protect carries the fence.
+    /// Locks in the agreement table, taken from `region`: one holder among all regions.
+    /// Transactions cannot include their [guard](Self::guard), so the data they protect stores the
+    /// fence.
     pub fn of_all_regions(
         agreement: Agreement,
         region: impl Into<String>,
@@ -108,7 +109,7 @@ impl DynamoLocks {
         Self { replicas, table, scope: LockScope::AllRegions, region: region.into(), clock, terms }
     }
 
-    /// Locks in the table that `LOCKS_TABLE` names, held from the region `AWS_REGION`.
+    /// Locks in the table that `LOCKS_TABLE` names, taken from the region `AWS_REGION`.
     pub fn from_env(
         client: Client,
         env: &Env,
@@ -118,8 +119,8 @@ impl DynamoLocks {
         Ok(Self::new(client, tables::LOCKS.name(env)?, aws::region(env)?, clock, terms))
     }
 
-    /// The condition that `lease` still stands, to be carried by a transaction that the lock protects: when the lock
-    /// has been taken over, released or completed, the whole transaction is refused.
+    /// The condition that `lease` is still held, for a transaction that the lock protects: the
+    /// transaction fails if the lock was taken over, released or completed.
     pub fn guard(&self, lease: &Lease) -> Result<Guard, DynamoError> {
         let check = ConditionCheck::builder()
             .table_name(&self.table)
@@ -133,7 +134,7 @@ impl DynamoLocks {
         Ok(Guard(TransactWriteItem::builder().condition_check(check).build()))
     }
 
-    /// What the table calls a lock's name.
+    /// The key attribute of the table.
     fn key(&self) -> &'static str {
         match self.scope {
             LockScope::OneRegion => tables::LOCKS.key.hash,
@@ -141,7 +142,6 @@ impl DynamoLocks {
         }
     }
 
-    /// Whether the locks are those of all regions.
     pub(super) fn are_of_all_regions(&self) -> bool {
         matches!(self.scope, LockScope::AllRegions)
     }
@@ -150,7 +150,7 @@ impl DynamoLocks {
         format!("{} {name}", self.table)
     }
 
-    /// An update of one item that brings the item along when its condition fails.
+    /// An update of one item that returns the item when its condition fails.
     fn update(
         &self,
         client: &Client,
@@ -175,8 +175,9 @@ impl DynamoLocks {
             .expression_attribute_values(":fence", number(lease.fence.0))
     }
 
-    /// Sends what `request` makes, anew after each conflict: a lease counts from the instant before it was sent. A conflict is
-    /// with a transaction that carries the guard, or with a write in another region. Either is over in milliseconds.
+    /// Sends the request of `request`, built anew after each conflict because a lease counts from
+    /// the instant before the request was sent. A conflict is with a transaction that includes the
+    /// guard, or with a write in another region. Both take milliseconds.
     async fn send(
         &self,
         name: &LockName,
@@ -205,7 +206,8 @@ impl DynamoLocks {
         }
     }
 
-    /// The item that was in the way. None is there when the condition needed one.
+    /// The item that failed the condition. None if the condition required an item and there is
+    /// none.
     fn read(&self, name: &LockName, item: Item) -> Result<Option<Row>, LockError> {
         if item.is_empty() {
             return Ok(None);
@@ -226,15 +228,15 @@ impl DynamoLocks {
         sent_at.checked_add(self.terms.lease).unwrap_or(Timestamp::MAX)
     }
 
-    /// The lease end before which a lock may be taken over.
+    /// A lease that ended before this instant may be taken over.
     fn expired_before(&self, sent_at: Timestamp) -> Timestamp {
         sent_at.checked_sub(self.terms.clock_skew).unwrap_or(Timestamp::MIN)
     }
 }
 
-/// What an update came to.
+/// The result of an update.
 enum Answer {
-    /// The item's attributes, if the update asks for them.
+    /// The item's attributes, if the update returns them.
     Written(Item),
     Refused(Option<Row>),
 }
@@ -245,7 +247,7 @@ impl Row {
     }
 }
 
-/// Milliseconds since the epoch: what a lease's end is stored and compared in.
+/// Milliseconds since the epoch, the stored form of a lease's end.
 fn millis(at: Timestamp) -> aws_sdk_dynamodb::types::AttributeValue {
     number(at.as_millisecond())
 }
@@ -255,12 +257,11 @@ fn from_millis(ms: i64) -> Timestamp {
 }
 
 impl DynamoLocks {
-    /// The terms on which leases are given.
     pub fn terms(&self) -> LeaseSettings {
         self.terms
     }
 
-    /// Asks for the lock. `owner` must be fresh.
+    /// Asks for the lock. `owner` must be new.
     pub async fn acquire(&self, name: &LockName, owner: &Owner) -> Result<AcquireOutcome, LockError> {
         let take = |client: &Client, now| {
             self.update(client, name, owner, now)
@@ -284,7 +285,7 @@ impl DynamoLocks {
         let row = row.ok_or_else(|| self.unreadable(name, "the answer brought no item along"))?;
         Ok(match row {
             Row { completed_at: Some(At(at)), result, .. } => AcquireOutcome::Done { at, result },
-            // Ours by this very request, or by its first sending, whose answer was lost.
+            // Acquired by this request: the answer to its first sending was lost.
             Row { owner: holder, fence, lease_until_ms: Some(until), .. } if holder == *owner => {
                 let (fence, ends_at) = (FencingToken(fence), from_millis(until));
                 AcquireOutcome::Acquired(Lease { name: name.clone(), owner: holder, fence, ends_at })
@@ -292,12 +293,12 @@ impl DynamoLocks {
             Row { owner: by, lease_until_ms: Some(until), .. } => {
                 AcquireOutcome::Held { by, until: from_millis(until) }
             }
-            // Free, and refused to the owner that gave it back.
+            // The lock is free, but this owner released it before.
             Row { owner: by, .. } => AcquireOutcome::Held { by, until: sent_at },
         })
     }
 
-    /// Lets the lease run from now again. Gives it with its new end.
+    /// Extends the lease from now. Returns it with its new end.
     pub async fn renew(&self, lease: &Lease) -> Result<IfHolder<Lease>, LockError> {
         let extend = |client: &Client, now| {
             self.update_held(client, lease, now)
@@ -316,8 +317,8 @@ impl DynamoLocks {
         }))
     }
 
-    /// Deletes the item of a lock that is past its retention, if the table has no TTL to do so. What fails is logged: the
-    /// item does no harm.
+    /// Deletes the item of a lock past its retention, if the table has no TTL. A failure is only
+    /// logged: the item is harmless.
     pub async fn forget(&self, name: &LockName) {
         if !self.are_of_all_regions() {
             return;
@@ -336,7 +337,7 @@ impl DynamoLocks {
         }
     }
 
-    /// Gives the lock back, not completed: the next who asks gets it at once.
+    /// Releases the lock without completing it: the next asker gets it at once.
     pub async fn release(&self, lease: &Lease) -> Result<IfHolder, LockError> {
         let free = |client: &Client, now| self.update_held(client, lease, now).update_expression(RELEASE);
         Ok(match self.send(&lease.name, free).await?.1 {
@@ -348,7 +349,7 @@ impl DynamoLocks {
         })
     }
 
-    /// Completes the lock for good and leaves `result` with it.
+    /// Completes the lock for good and stores `result` with it.
     pub async fn complete(&self, lease: &Lease, result: Option<&str>) -> Result<IfHolder, LockError> {
         let finish = |client: &Client, now| {
             self.update_held(client, lease, now)

@@ -1,8 +1,11 @@
-//! The distributed lock: one holder at a time, and a fence against the one that does not know it no longer is.
+//! A distributed lock: one holder at a time, and a fencing token against a holder that was
+//! overtaken. Known from the [DynamoDB Lock
+//! Client](https://aws.amazon.com/blogs/database/building-distributed-locks-with-the-dynamodb-lock-client/).
 //!
-//! **Promise.** Of all attempts at one name, at most one at a time is the holder; a name is completed at most once;
-//! a holder that crashed is replaced when its lease has run out; a holder that was paused and wakes up after its
-//! replacement changes nothing. The clocks of two regions may differ by [`LeaseSettings::clock_skew`].
+//! **Promise.** A name has at most one holder at a time and is completed at most once. A holder
+//! that crashed is replaced when its lease has expired. A holder that was paused and wakes up after
+//! its replacement changes nothing. The clocks of two regions may differ by
+//! [`LeaseSettings::clock_skew`].
 //!
 //! **The item.** One per [`LockName`], in one of three states:
 //!
@@ -12,35 +15,75 @@
 //! | free | none. `owner` is the last holder's |
 //! | done | `completedAt`, `result` |
 //!
-//! The lease's end is `leaseUntilMs` and not `expiresAt`. `expiresAt` is the table's TTL attribute, which *deletes* the
-//! item, and with it the fence and the fact that the slot is done. It is the end of [`RETENTION`], weeks later. An item
-//! past it and not yet deleted still counts: done stays done.
+//! `expiresAt` is the table's TTL attribute: the end of [`RETENTION`], weeks later. It is not the
+//! lease's end, since TTL *deletes* the item, with its fence and the fact that the slot is done. An
+//! item past its TTL that is not deleted yet still counts.
 //!
 //! **Protocol.**
-//! 1. *Acquire* is one conditional update: absent, or not done and either free or expired by more than the allowed
-//!    clock skew. It sets the owner and adds one to the fence. A refusal brings the item along, so there is no second
-//!    read. The lease counts from the instant *before* the request was sent.
-//! 2. An [`Owner`] takes a lock at most once. When the answer to an acquire is lost and the SDK sends it again, the
-//!    update is refused by its own effect, and the item that comes along names the asker: [`AcquireOutcome::Acquired`].
-//! 3. *Renew*, *release* and *complete* are conditional on owner, fence and the lock being held. Repeated after a lost
-//!    answer, they find their own effect and say [`IfHolder::Done`] again. A renewal never shortens a lease.
-//! 4. A write that the lock protects carries the same condition in its transaction ([`DynamoLocks::guard`]). A target
-//!    outside of transactions' reach keeps the largest fence it has seen and takes a write only if
+//! 1. *Acquire* is one conditional update: the item is absent, or it is not done and is free or
+//!    expired by more than the allowed clock skew. The update sets the owner and adds one to the
+//!    fence. A failed condition returns the item, so there is no second read. The lease counts from
+//!    the instant *before* the request was sent.
+//! 2. An [`Owner`] takes a lock at most once. If the answer to an acquire is lost and the SDK sends
+//!    it again, its own effect refuses the update, and the returned item names the asker:
+//!    [`AcquireOutcome::Acquired`].
+//! 3. *Renew*, *release* and *complete* are conditional on owner, fence and the lock being held.
+//!    Repeated after a lost answer, they find their own effect and return [`IfHolder::Done`] again.
+//!    A renewal never shortens a lease.
+//! 4. A write that the lock protects includes the same condition in its transaction
+//!    ([`DynamoLocks::guard`]). A target that no transaction reaches stores the largest fence it
+//!    has seen and accepts a write only if
 //!    `attribute_not_exists(lastFence) OR lastFence <= :fence`.
-//! 5. Release and complete change the item and never delete it: the fence must not go back.
+//! 5. Release and complete update the item and never delete it: the fence must not decrease.
 //!
-//! **Regions.** The locks of one region are in its own table. What runs once in the world is a lock of the agreement table
-//! ([`DynamoLocks::of_all_regions`]): the same item and the same steps, asked of whichever replica answers. That table has
-//! no transactions, so such a lock has no guard (step 4) and its targets carry the fence. It has no TTL either, so a job
-//! deletes the slots that are past their retention ([`DynamoLocks::forget`]).
+//! **Regions.** The locks of one region are in its own table. A job that runs once in the world has
+//! a lock in the agreement table ([`DynamoLocks::of_all_regions`]): the same item and protocol,
+//! sent to whichever replica answers. That table has no transactions, so such a lock has no guard
+//! (step 4) and its targets store the fence. It has no TTL either, so a job deletes the items past
+//! their retention ([`DynamoLocks::forget`]).
 //!
-//! `shared/tests/lock_model.rs` checks these steps in every order, with crashes, pauses, skewed clocks, lost answers
-//! and late duplicates.
+//! `shared/tests/lock_model.rs` checks these steps in every order, with crashes, pauses, skewed
+//! clocks, lost answers and late duplicates.
 //!
-//! **Limits.** A lease is exclusive only among holders that look at their clocks; what must hold in spite of pauses
-//! needs step 4. Transactions that carry the guard of one lock meet at its item: DynamoDB lets one at a time pass, the
-//! rest conflict, so a holder gains little from running many side by side. A late duplicate of an acquire can take a
-//! lock that was released in between: nobody works then until that lease has run out.
+//! **Limits.** A lease is exclusive only among holders that check their clocks; what must hold in
+//! spite of pauses needs step 4. DynamoDB lets one transaction at a time touch the lock's item and
+//! cancels the others as conflicts, so a holder gains little from concurrent transactions. A late
+//! duplicate of an acquire can take a lock that was released in between: nobody works until that
+//! lease has expired.
+//!
+//! # Example
+//! A nightly job that runs once, however often its schedule is delivered. It needs a DynamoDB
+//! table, so this example is compiled and not run.
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use jiff::Timestamp;
+//! use sojourn::coordination::lock::{DynamoLocks, JobSlot, LeaseSettings, SlotRun, SlotRunner};
+//! use sojourn::core::clock::SystemClock;
+//! use sojourn::core::deadline::Deadline;
+//! use sojourn::core::ids::RandomIds;
+//!
+//! # async fn run(client: aws_sdk_dynamodb::Client, scheduled: Timestamp) -> Result<(), Box<dyn std::error::Error>> {
+//! let clock = Arc::new(SystemClock);
+//! let locks = DynamoLocks::new(client, "locks", "eu-west-1", clock.clone(), LeaseSettings::JOBS);
+//! let runner = SlotRunner::new(locks, clock.clone(), Arc::new(RandomIds::new(clock)));
+//! let slot = JobSlot::of_day("nightly-cleanup", scheduled);
+//! let deadline = Deadline::after(std::time::Duration::from_secs(60));
+//!
+//! let outcome = runner
+//!     .run(slot.task(), deadline, async |lease| {
+//!         // Each write that the lock protects carries the condition of the lease.
+//!         Ok::<_, std::io::Error>(lease.fence.0)
+//!     })
+//!     .await?;
+//! match outcome {
+//!     SlotRun::Completed(fence) => println!("done, fence {fence}"),
+//!     SlotRun::AlreadyDone { .. } => println!("another run was first"),
+//!     other => println!("try again later: {other:?}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 use std::time::Duration;
@@ -58,36 +101,39 @@ pub use dynamo::DynamoLocks;
 pub use run::{SlotRun, SlotRunner};
 pub use slot::{InvalidLockName, JobSlot, LockName, Task};
 
-/// Who asks for a lock: one attempt of one process, never used for a second one.
+/// Identifies one attempt of one process to take a lock; never reused.
 pub type Owner = AttemptId;
 
-/// How long an item is kept after its last change. A delivery of a slot can come again as long as the schedules'
-/// dead-letter queue keeps it (14 days), and somebody has to look at it first.
+/// How long an item is kept after its last change: longer than the schedules' dead-letter queue
+/// keeps a delivery (14 days), which an operator may redeliver.
 pub const RETENTION: Duration = Duration::from_hours(30 * 24);
 
-/// How leases are given.
+/// Settings of leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseSettings {
     /// How long a lease lasts without renewal.
     pub lease: Duration,
-    /// How far two clocks may be apart. A lease is taken over only when it ended longer ago than this.
+    /// Largest difference between two clocks. A lease is taken over only when it ended longer ago
+    /// than this.
     pub clock_skew: Duration,
-    /// Work ends this long before its lease or its invocation does: time to complete or release.
+    /// Work ends this long before its lease or its invocation, to leave time to complete or
+    /// release.
     pub margin: Duration,
 }
 
 impl LeaseSettings {
-    /// The terms of scheduled jobs. Lease and skew together are shorter than the minute after which Lambda retries a
-    /// failed event, so the retry of a crashed run finds its lease expired. The skew is a hundred times what the
-    /// Amazon Time Sync Service keeps. The margin holds several calls to DynamoDB.
+    /// Settings for scheduled jobs. Lease and skew together are shorter than the minute after which
+    /// Lambda retries a failed event, so the retry of a crashed run finds its lease expired. The
+    /// skew is a hundred times what the Amazon Time Sync Service guarantees. The margin allows
+    /// several calls to DynamoDB.
     pub const JOBS: Self = Self {
         lease: Duration::from_secs(40),
         clock_skew: Duration::from_secs(5),
         margin: Duration::from_secs(2),
     };
 
-    /// The terms of exports. A worker that dies is replaced after twelve seconds, well inside of one invocation, so that a
-    /// message that comes again need not come a third time.
+    /// Settings for exports. A worker that dies is replaced after twelve seconds, well within one
+    /// invocation, so that a redelivered message finds the lease expired.
     pub const EXPORTS: Self = Self {
         lease: Duration::from_secs(10),
         clock_skew: Duration::from_secs(2),
@@ -100,7 +146,9 @@ impl LeaseSettings {
     }
 }
 
-/// Rises by one each time a lock changes hands. A larger one means a later holder.
+/// Rises by one each time a lock changes hands. A larger token means a later holder. See [how to do
+/// distributed
+/// locking](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FencingToken(pub u64);
 
@@ -121,34 +169,35 @@ pub struct Lease {
     pub ends_at: Timestamp,
 }
 
-/// Outcome of asking for a lock.
+/// The result of asking for a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AcquireOutcome {
     /// The asker holds it.
     Acquired(Lease),
     Held {
         by: Owner,
-        /// The end of its lease, if it does not renew.
+        /// The end of the holder's lease, if it does not renew.
         until: Timestamp,
     },
     /// It was completed, for good.
     Done {
         at: Timestamp,
-        /// What the holder left on completion.
+        /// What the holder stored on completion.
         result: Option<String>,
     },
 }
 
-/// Outcome of what only the holder may do.
+/// The result of an operation that only the holder may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfHolder<T = ()> {
-    /// The asker is the holder, and it is done.
+    /// The caller is the holder, and the operation succeeded.
     Done(T),
-    /// The asker is the holder no longer. Nothing was changed.
+    /// The caller is no longer the holder. Nothing was changed.
     Lost,
 }
 
-/// A lock could not be asked for, or an answer could not be read. Whether a write happened is unknown.
+/// A lock could not be asked for, or its answer could not be read. It is unknown whether the write
+/// happened.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// The store did not answer.
@@ -158,7 +207,7 @@ pub enum LockError {
         #[source]
         source: DynamoError,
     },
-    /// Other writes to the item were in progress each time.
+    /// Other writes to the item were in progress at each try.
     #[error("the lock {name} was busy at every try")]
     Busy { name: LockName },
 }

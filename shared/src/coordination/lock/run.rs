@@ -1,16 +1,18 @@
-//! Running a job under its slot's lock, or any other piece of work that is completed once.
+//! Runs a job, or any other task that is completed once, under its lock.
 //!
-//! 1. Acquire with a fresh owner. Done: nothing is run, and the caller gets the result of the run that did it. Held: ask
-//!    again every [`HOLDER_POLL`] as long as time allows, until the holder completes (done), gives back, or lets its
-//!    lease run out (taken over). So one delivery is enough to finish a slot whose holder crashed. Who only wants to know
-//!    whether the holder lives asks until that shows ([`SlotRunner::patience`]).
-//! 2. Run the work and the heartbeat side by side in one task. The work is dropped when the lease is lost, and
-//!    [`LeaseSettings::margin`] before the lease or the invocation ends, whichever comes first.
-//! 3. Finished: complete, and leave the work's result with the slot, for deliveries that come later. Failed or cut off:
-//!    release, so that the next delivery need not wait for the lease to run out.
+//! 1. Acquire with a new owner. *Done*: the work is not run, and the caller gets the stored result.
+//!    *Held*: ask again every [`HOLDER_POLL`] while time allows, until the holder completes,
+//!    releases, or lets its lease expire. So one delivery is enough to finish a slot whose holder
+//!    crashed. A caller with limited [patience](SlotRunner::patience) asks only until it is clear
+//!    whether the holder is alive.
+//! 2. Run the work and the heartbeat concurrently in one task. The work is dropped when the lease
+//!    is lost, and [`LeaseSettings::margin`] before the lease or the invocation ends, whichever
+//!    comes first.
+//! 3. Finished: complete, and store the result of the work for later deliveries. Failed or cut off:
+//!    release, so that the next delivery need not wait for the lease to expire.
 //!
-//! Dropping the work stops it at its next `.await`; a request that is on its way by then may still arrive. What it must
-//! not change after a takeover carries the fence.
+//! Dropping the work stops it at its next `.await`; a request already sent may still arrive. A
+//! write that must not happen after a takeover needs the fence.
 
 use std::future::Future;
 use std::time::Duration;
@@ -24,39 +26,40 @@ use crate::core::deadline::Deadline;
 use crate::core::ids::SharedIds;
 use crate::platform::telemetry::{Metric, count_case};
 
-/// How often a delivery looks after another run that holds its slot. Duplicates are rare and runs take seconds, so
-/// asking costs little; each time it is one refused write.
+/// How often a delivery polls a slot that another run holds. Duplicates are rare and runs take
+/// seconds, so polling costs little: one refused write.
 const HOLDER_POLL: Duration = Duration::from_millis(500);
 
-/// What came of one delivery of a slot.
+/// The result of one delivery of a slot.
 #[derive(Debug)]
 pub enum SlotRun<T, E> {
     /// This run did the work and completed the slot.
     Completed(T),
-    /// An earlier run did.
+    /// An earlier run completed the slot.
     AlreadyDone {
         at: Timestamp,
         /// Its result, as JSON text.
         result: Option<String>,
     },
-    /// Another run was at it for as long as there was time to wait.
+    /// Another run held the slot for as long as there was time to wait.
     HeldElsewhere {
         by: Owner,
-        /// The end of its lease, if it does not renew.
+        /// The end of the holder's lease, if it does not renew.
         until: Timestamp,
-        /// Whether it lives: between two times of asking the lease was renewed, or the lock changed hands.
+        /// Whether the holder is alive: between two polls, the lease was renewed or the lock
+        /// changed hands.
         is_alive: bool,
     },
-    /// The work did not end in time. It was dropped and the lock given back.
+    /// The work did not end in time. It was dropped and the lock released.
     CutOff,
-    /// Another run took over. Whatever this one did counts for nothing.
+    /// Another run took over. The result of this one is void.
     TakenOver,
-    /// The work failed, and the lock was given back.
+    /// The work failed, and the lock was released.
     Failed(E),
 }
 
 impl<T, E> SlotRun<T, E> {
-    /// The metric's case.
+    /// The metric's dimension.
     const fn case(&self) -> &'static str {
         match self {
             Self::Completed(_) => "completed",
@@ -90,22 +93,23 @@ impl SlotRunner {
         Self { locks, clock, ids, patience: None }
     }
 
-    /// Asks for a lock that is held for no longer than this, and not again once its holder is seen to live.
+    /// Waits at most this long for a lock that is held, and no longer once its holder is known to
+    /// be alive.
     #[must_use]
     pub fn patience(self, patience: Duration) -> Self {
         Self { patience: Some(patience), ..self }
     }
 
-    /// The locks.
     pub fn locks(&self) -> &DynamoLocks {
         &self.locks
     }
 
-    /// Runs `work` if the task's lock is to be had, and completes the task with what `work` returns.
+    /// Runs `work` if the task's lock can be acquired, and completes the task with the result of
+    /// `work`.
     ///
     /// # Errors
-    /// The lock could not be reached. If the work had ended by then, it is unknown whether the task is completed; the
-    /// next delivery finds out.
+    /// The lock could not be reached. If the work had ended by then, it is unknown whether the task
+    /// is completed; the next delivery finds out.
     pub async fn run<T, E, W>(
         &self,
         task: &Task,
@@ -118,13 +122,14 @@ impl SlotRunner {
     {
         let (acquired, is_alive) = self.acquire(task, deadline).await?;
         let run = match acquired {
-            // On the heap: the work is whatever a job does.
+            // Boxed: the size of the future depends on the job.
             AcquireOutcome::Acquired(lease) => Box::pin(self.run_held(lease, deadline, work)).await?,
             AcquireOutcome::Held { by, until } => SlotRun::HeldElsewhere { by, until, is_alive },
             AcquireOutcome::Done { at, result } => SlotRun::AlreadyDone { at, result },
         };
         count_case(Metric::LockOutcomes, run.case(), 1);
-        // Of all regions one runs the job. The others report what they found, or their alarms would miss it.
+        // One region runs the job of all regions. The others report what they found; otherwise
+        // their alarms would see no run.
         let of_all = self.locks.are_of_all_regions();
         if matches!(run, SlotRun::Completed(_)) || of_all && matches!(run, SlotRun::AlreadyDone { .. }) {
             count_case(Metric::JobsCompleted, task.job(), 1);
@@ -132,7 +137,8 @@ impl SlotRunner {
         Ok(run)
     }
 
-    /// Asks until the lock is ours or done, or time is up. Also tells whether a holder was seen to live.
+    /// Asks until the lock is acquired or done, or time is up. Also returns whether a holder was
+    /// seen to be alive.
     async fn acquire(&self, task: &Task, deadline: Deadline) -> Result<(AcquireOutcome, bool), LockError> {
         let in_time = deadline.earlier_by(self.locks.terms().margin);
         let ask_until = self.patience.map_or(in_time, |patience| in_time.min(Deadline::after(patience)));
@@ -163,7 +169,7 @@ impl SlotRunner {
     {
         tracing::info!(lock = %lease.name, owner = %lease.owner, fence = lease.fence.0, "lock acquired");
         let ended = tokio::select! {
-            // Work that has ended counts, even if its time is up in the same moment.
+            // Work that has ended counts, even if its time is up at the same moment.
             biased;
             ended = work(lease.clone()) => Ok(ended),
             stopped = self.keep_alive(lease.clone(), deadline) => Err(stopped),
@@ -195,7 +201,7 @@ impl SlotRunner {
             match stop_at.cut_off(renewal).await {
                 Ok(Ok(IfHolder::Done(renewed))) => lease = renewed,
                 Ok(Ok(IfHolder::Lost)) => return Stopped::TakenOver,
-                // The next beat tries again; the lease's end bounds how often.
+                // The next heartbeat tries again; the lease's end bounds the tries.
                 Ok(Err(error)) => tracing::warn!(lock = %lease.name, %error, "lease not renewed"),
                 Err(_) => return Stopped::OutOfTime,
             }

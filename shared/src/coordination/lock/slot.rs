@@ -1,4 +1,5 @@
-//! Names of locks, and what is done under them: the slots of scheduled jobs, and tasks that were asked for.
+//! Lock names, and the tasks that they stand for: slots of scheduled jobs, and tasks that a user
+//! asked for.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,20 +10,19 @@ use jiff::tz::TimeZone;
 
 use crate::core::ids::{ExportId, is_visible};
 
-/// What a lock is called: 1 to 255 visible ASCII characters.
+/// The name of a lock: 1 to 255 visible ASCII characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LockName(String);
 
-/// Text that cannot name a lock.
+/// Text that is not a lock name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a lock's name has 1 to {} visible ASCII characters", LockName::MAX_BYTES)]
 pub struct InvalidLockName;
 
 impl LockName {
-    /// Longest name, in bytes. DynamoDB would take 2,048; a name is to be read.
+    /// Longest name, in bytes. DynamoDB allows 2,048; a name should be readable.
     pub const MAX_BYTES: usize = 255;
 
-    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -42,7 +42,7 @@ impl fmt::Display for LockName {
     }
 }
 
-/// A piece of work that is completed once, under a lock of its own.
+/// A task that is completed once, under its own lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
     job: &'static str,
@@ -50,18 +50,17 @@ pub struct Task {
 }
 
 impl Task {
-    /// The export of that id: `export#exp_01JD…`.
+    /// The task of an export: `export#exp_01JD…`.
     pub fn of_export(id: &ExportId) -> Self {
-        // Visible ASCII by construction: an id is a prefix and a ULID.
+        // Visible ASCII: an id is a prefix and a ULID.
         Self { job: "export", name: LockName(format!("export#{id}")) }
     }
 
-    /// The lock that stands for it.
     pub fn lock_name(&self) -> &LockName {
         &self.name
     }
 
-    /// What kind of work it is, for metrics: a constant of few values.
+    /// The kind of the task, for metrics: a constant of few values.
     pub fn job(&self) -> &'static str {
         self.job
     }
@@ -73,8 +72,8 @@ impl fmt::Display for Task {
     }
 }
 
-/// One turn of a scheduled job. It is made from the time for which the turn was scheduled, never from the clock nor
-/// from a delivery's id, so that a late or repeated delivery names the same slot.
+/// One scheduled run of a job. It is made from the scheduled time, never from the clock or a
+/// delivery's id, so that a late or repeated delivery names the same slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobSlot {
     task: Task,
@@ -94,28 +93,26 @@ impl JobSlot {
     }
 
     fn named(job: &'static str, scheduled_at: Timestamp, turn: &str) -> Self {
-        // Visible ASCII by construction: a job's name is a constant, a date or time is digits and signs.
+        // Visible ASCII: a job's name is a constant; a date or time is digits and signs.
         Self { task: Task { job, name: LockName(format!("{job}#{turn}")) }, scheduled_at }
     }
 
-    /// The turn as a task: the job's run for that time.
+    /// The slot as a task.
     pub fn task(&self) -> &Task {
         &self.task
     }
 
-    /// The lock that stands for the slot.
     pub fn lock_name(&self) -> &LockName {
         self.task.lock_name()
     }
 
-    /// The time for which it was scheduled.
     pub fn scheduled_at(&self) -> Timestamp {
         self.scheduled_at
     }
 
     /// The UTC day before the scheduled one: what a nightly report covers.
     pub fn day_before(&self) -> Date {
-        // The first day of the calendar has none before it; it reports on itself.
+        // The first day of the calendar has none before it and reports on itself.
         let scheduled = utc_date(self.scheduled_at);
         scheduled.yesterday().unwrap_or(scheduled)
     }

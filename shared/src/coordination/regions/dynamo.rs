@@ -25,10 +25,10 @@ use crate::platform::dynamo::{
 };
 use crate::platform::tables;
 
-/// Before the region's name in the key of its item.
+/// Prefix of a region's item key.
 const REGION: &str = "region#";
 
-/// One more heartbeat, soon enough after the last one.
+/// A heartbeat soon enough after the last one.
 const GO_ON: RowUpdate =
     RowUpdate { update: "SET heartbeatMs = :now", condition: Some("heartbeatMs >= :gap"), names: &[] };
 
@@ -36,7 +36,7 @@ const GO_ON: RowUpdate =
 const BEGIN: RowUpdate =
     RowUpdate { update: "SET heartbeatMs = :now, heartbeatSinceMs = :now", condition: None, names: &[] };
 
-/// As it was seen: nobody has evacuated or readmitted the region since.
+/// Nobody has evacuated or readmitted the region since it was read.
 const IS_AS_SEEN: &str = "attribute_not_exists(fence) OR fence = :seen";
 
 /// An evacuation by an operator.
@@ -46,7 +46,7 @@ const EVACUATE: RowUpdate = RowUpdate {
     names: &[],
 };
 
-/// An evacuation by the watch: there has been no heartbeat since.
+/// An evacuation by the watch: there was no heartbeat since the region was read.
 const EVACUATE_LOST: RowUpdate = RowUpdate {
     condition: Some("heartbeatMs = :heartbeat AND (attribute_not_exists(fence) OR fence = :seen)"),
     ..EVACUATE
@@ -59,7 +59,6 @@ const READMIT: RowUpdate = RowUpdate {
     names: &[],
 };
 
-/// An item.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Row {
@@ -134,7 +133,7 @@ impl Regions {
         Ok(WatchReport { evacuated, readmitted, number_evacuated })
     }
 
-    /// All regions, this one first. Consistent.
+    /// All regions, this one first. Strongly consistent.
     pub async fn all(&self, deadline: Deadline) -> Result<Vec<RegionState>, DynamoError> {
         let table = self.agreement.table.as_str();
         let ask = |client: Client| {
@@ -154,7 +153,8 @@ impl Regions {
         Ok(self.names.iter().map(state).collect())
     }
 
-    /// Whether clients are to be led away from this region. Consistent. Does not wait for a replica that is lost.
+    /// Whether clients should be led away from this region. Strongly consistent. Does not wait for
+    /// a lost replica.
     pub async fn is_own_evacuated(&self, deadline: Deadline) -> Result<bool, DynamoError> {
         let table = self.agreement.table.as_str();
         let ask = |client: Client| async move {
@@ -175,7 +175,8 @@ impl Regions {
         Ok(states.filter(is_ours).map(|state| state.region).collect())
     }
 
-    /// Evacuates `region` for an operator. The first other region that serves succeeds, if no other is named.
+    /// Evacuates `region` for an operator. Without a `successor`, it is the first other region that
+    /// serves.
     pub async fn evacuate(
         &self,
         region: &str,
@@ -198,7 +199,8 @@ impl Regions {
         self.change(state, &EVACUATE, values, Some(evacuation)).await
     }
 
-    /// Evacuates a region that has had no heartbeat since it was seen: this region succeeds.
+    /// Evacuates a region that has had no heartbeat since it was read. This region is the
+    /// successor.
     pub async fn evacuate_lost(&self, state: &RegionState) -> Result<RegionState, RegionsError> {
         let evacuation = self.evacuation(EvacuatedBy::Watch, &self.own);
         let [seen, next, now, by, successor] = evacuated(state, &evacuation);
@@ -207,7 +209,7 @@ impl Regions {
         self.change(state, &EVACUATE_LOST, values, Some(evacuation)).await
     }
 
-    /// Readmits `region` for an operator. One that is not evacuated stays as it is.
+    /// Readmits `region` for an operator. Does nothing if the region is not evacuated.
     pub async fn readmit(&self, region: &str, deadline: Deadline) -> Result<RegionState, RegionsError> {
         let states = self.all(deadline).await?;
         let state = state_of(&states, region)?;
@@ -217,7 +219,7 @@ impl Regions {
         self.readmit_seen(state).await
     }
 
-    /// Readmits a region, if it is as it was seen.
+    /// Readmits a region if it has not changed since it was read.
     pub async fn readmit_seen(&self, state: &RegionState) -> Result<RegionState, RegionsError> {
         self.change(state, &READMIT, fences(state), None).await
     }
@@ -226,7 +228,8 @@ impl Regions {
         Evacuation { at: self.clock.now(), by, successor: successor.to_owned() }
     }
 
-    /// Changes the evacuation of a region, if the region is as it was seen. Gives the region as it is then.
+    /// Changes the evacuation of a region if it has not changed since it was read. Returns the new
+    /// state.
     async fn change<const N: usize>(
         &self,
         state: &RegionState,
@@ -240,7 +243,7 @@ impl Regions {
         Ok(RegionState { evacuation, fence: state.fence + 1, ..state.clone() })
     }
 
-    /// Changes the item of a region. Tells whether the condition held.
+    /// Updates the item of a region. Returns whether the condition held.
     async fn update<const N: usize>(
         &self,
         region: &str,

@@ -1,24 +1,29 @@
 //! Which regions of a deployment serve, and which are evacuated.
 //!
-//! No region owns a customer, an order or a session: state merges, and what must be decided once is decided by the payment
-//! provider or in the agreement table. So an evacuation takes nothing away from a region, and it does no harm if a region
-//! that is evacuated goes on serving because it has not heard of it. An evacuation does two things:
+//! No region owns a customer, an order or a session: state merges, and the payment provider or the
+//! agreement table decides what must be decided once. So an evacuation takes no data away from a
+//! region, and an evacuated region that does not know of it yet may go on serving. An evacuation
+//! does two things:
 //!
-//! 1. The region's `GET /health` answers 503, so that DNS leads clients to other regions (`api-health`).
-//! 2. Its *successor* cancels the unpaid orders of the region when they expire (`job-order-cleanup`).
+//! 1. The region's `GET /health` answers 503, so that DNS leads clients to other regions
+//!    (`api-health`).
+//! 2. The region's *successor* cancels its unpaid orders when they expire (`job-order-cleanup`).
 //!
 //! # Who evacuates
-//! An operator does, for planned work or because a region misbehaves (`admin-regions`). Only an operator readmits such a region.
+//! An operator evacuates a region for planned work or because the region misbehaves
+//! (`admin-regions`). Only an operator readmits such a region.
 //!
-//! The watch does, when a region is lost ([`due`]). Each region records a heartbeat every minute in the agreement table, and
-//! looks at the heartbeats of the others (`job-region-watch`). A region that has no heartbeat for [`LOST_AFTER`] is evacuated,
-//! and is readmitted when it has had heartbeats again for [`RETURNED_AFTER`]. Clients do not wait for this: DNS health checks lead them away from
-//! a dead region within a minute. The watch keeps them away from a region that comes and goes.
+//! The watch evacuates a lost region ([`due`]). Each region records a heartbeat every minute in the
+//! agreement table and reads the heartbeats of the others (`job-region-watch`). A region without a
+//! heartbeat for [`LOST_AFTER`] is evacuated, and is readmitted after [`RETURNED_AFTER`] of
+//! heartbeats. Clients do not wait for this: DNS health checks lead them away from a dead region
+//! within a minute. The watch keeps them away from a region that comes and goes.
 //!
 //! # The items
-//! One item of the agreement table per region. A change of the evacuation is conditional on its `fence`, which rises with each
-//! change: of two operators, or two watches, one succeeds. The watch's evacuation is also conditional on the heartbeat that it
-//! saw, so a heartbeat in between refuses it.
+//! One item of the agreement table per region. A change of the evacuation is conditional on its
+//! `fence`, which rises with each change: of two operators, or two watches, one succeeds. An
+//! evacuation by the watch is also conditional on the heartbeat that the watch read, so that a
+//! newer heartbeat prevents it.
 
 use std::time::Duration;
 
@@ -32,30 +37,31 @@ mod dynamo;
 
 pub use dynamo::Regions;
 
-/// How long a region may be without a heartbeat until the watch evacuates it. Three heartbeats, so one that fails is no loss.
+/// A region is lost after this time without a heartbeat. That is three heartbeats, so a single
+/// failed one is harmless.
 pub const LOST_AFTER: Duration = Duration::from_mins(3);
 
-/// How long a region must have had heartbeats without a gap until the watch readmits it. Replication has caught up by then, or the
-/// alarm on its latency says that it has not.
+/// A region is readmitted after this time of heartbeats without a gap. By then replication has
+/// caught up, or the alarm on its latency has fired.
 pub const RETURNED_AFTER: Duration = Duration::from_mins(10);
 
-/// A region, as the agreement table has it.
+/// A region's item in the agreement table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegionState {
-    /// AWS's name of the region.
+    /// The AWS name of the region.
     pub region: String,
-    /// Its latest heartbeat; none if it never had one.
+    /// The latest heartbeat; `None` if there never was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<Heartbeat>,
-    /// Its evacuation, if it is evacuated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evacuation: Option<Evacuation>,
     /// Rises with each evacuation and each readmission.
     pub fence: u64,
 }
 
-/// A sign that a region can do its work: its scheduler, its functions, and the way to the agreement table.
+/// A sign that a region works: its scheduler, its functions, and its connection to the agreement
+/// table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Heartbeat {
     #[serde(with = "as_rfc3339")]
@@ -65,15 +71,14 @@ pub struct Heartbeat {
     pub since: Timestamp,
 }
 
-/// That a region is to get no clients.
+/// The region should get no clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Evacuation {
     #[serde(with = "as_rfc3339")]
     pub at: Timestamp,
-    /// Who has evacuated it.
     pub by: EvacuatedBy,
-    /// The region that does its clean-up meanwhile.
+    /// The region that does the clean-up meanwhile.
     pub successor: String,
 }
 
@@ -81,13 +86,13 @@ pub struct Evacuation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EvacuatedBy {
-    /// A person, who also readmits it.
+    /// An operator, who also readmits the region.
     Operator,
-    /// The watch, because it had no heartbeat. The watch readmits it.
+    /// The watch, because the region had no heartbeat. The watch readmits it.
     Watch,
 }
 
-/// What the watch of a region has to change.
+/// A change that the watch should make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WatchAction<'a> {
     /// The region is lost.
@@ -96,14 +101,12 @@ pub enum WatchAction<'a> {
     Readmit(&'a RegionState),
 }
 
-/// What a watch did.
+/// What the watch did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatchReport {
-    /// The regions that it evacuated.
     pub evacuated: Vec<String>,
-    /// The regions that it readmitted.
     pub readmitted: Vec<String>,
-    /// How many are evacuated now.
+    /// The number of regions that are evacuated now.
     pub number_evacuated: usize,
 }
 
@@ -112,13 +115,13 @@ pub struct WatchReport {
 pub enum RegionsError {
     #[error("{0} is no region of this deployment")]
     Unknown(String),
-    /// A successor that cannot be one.
+    /// The successor is evacuated, unknown, or the region itself.
     #[error("{0} cannot be the successor: it is the region itself, or it is evacuated")]
     InvalidSuccessor(String),
-    /// Nobody would be left.
+    /// No region would be left to serve.
     #[error("every other region is evacuated; readmit one of them first")]
     LastOne,
-    /// Somebody else was faster.
+    /// Another caller changed the region first.
     #[error("the region was evacuated or readmitted meanwhile; look at it again")]
     Changed,
     /// The agreement table did not answer.
@@ -128,8 +131,9 @@ pub enum RegionsError {
 
 /// What the watch of region `own` has to change at `now`.
 ///
-/// It evacuates regions only if `own` serves and has had heartbeats for [`LOST_AFTER`] without a gap. So the region that
-/// evacuates remains, and when the agreement table was away and nobody had a heartbeat, everybody has had one by then.
+/// It evacuates regions only if `own` serves and has had heartbeats for [`LOST_AFTER`] without a
+/// gap. So the evacuating region remains, and after an outage of the agreement table, when no
+/// region had heartbeats, every region has had one before any is evacuated.
 pub fn due<'a>(own: &str, regions: &'a [RegionState], now: Timestamp) -> Vec<WatchAction<'a>> {
     let Some(watching) = regions.iter().find(|state| state.region == own) else { return Vec::new() };
     let is_steady =

@@ -66,7 +66,7 @@ fn the_watch_readmits_what_it_evacuated_after_ten_minutes_of_heartbeats_and_neve
     assert_eq!(due("tokyo", &[region("tokyo", 60, 0), by_hand], now()), []);
 }
 
-/// Regions, of which each had heartbeats in some minutes of the last half hour and may be evacuated.
+/// Regions, each with heartbeats in some minutes of the last half hour. Some may be evacuated.
 fn regions() -> impl Strategy<Value = Vec<RegionState>> {
     let one = (0_i64..30, 0_i64..30, prop::option::of(any::<bool>()));
     prop::collection::vec(one, NAMES.len()).prop_map(|regions| {

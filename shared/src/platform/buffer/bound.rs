@@ -1,4 +1,4 @@
-//! A bound on what waits, for services that are asked how much that is.
+//! A limit on waiting entries, for services that report their number with a delay.
 
 use std::error::Error;
 use std::fmt;
@@ -11,18 +11,19 @@ use tokio::time::Instant;
 use super::AdapterSettings;
 use crate::platform::telemetry::chain;
 
-/// How old the number of waiting entries may be that an offer is held against. Meanwhile each process adds what it offered
-/// itself, and does not see what others offered or what was consumed.
+/// How old the number of waiting entries may be. In the meantime each process adds its own offers,
+/// and does not see those of others or what was consumed.
 pub const STALENESS: Duration = Duration::from_secs(2);
 
-/// The last look, and what this process has offered since.
+/// The last reported number, and the entries offered by this process since.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     taken: Instant,
     entries: u64,
 }
 
-/// Holds offers against the number of waiting entries, and looks at that number every [`STALENESS`] at most.
+/// Compares offers with the number of waiting entries, and updates that number every [`STALENESS`]
+/// at most.
 pub(super) struct SampledBound {
     limit: u64,
     last: Mutex<Option<Sample>>,
@@ -33,9 +34,11 @@ impl SampledBound {
         Self { limit: terms.limit, last: Mutex::default() }
     }
 
-    /// Whether there is room for `offered` entries more; then they are counted. `look` asks the service.
+    /// Whether there is room for `offered` more entries; if so, they are counted. `look` asks the
+    /// service.
     ///
-    /// A look that fails makes room: the bound protects a bill, and an offer to a service that is down fails by itself.
+    /// If `look` fails, there is room: the limit protects costs, and an offer to a service that is
+    /// down fails by itself.
     pub(super) async fn has_room<E: Error>(
         &self,
         offered: usize,

@@ -1,29 +1,35 @@
 //! The buffer as a Kafka topic. Needs the cargo feature `kafka`.
 //!
-//! 1. *Offer* sends one record for each entry, under its id as the key, so that entries spread over the partitions. The
-//!    producer is idempotent and asks for `acks=all`. The offer is accepted when the delivery report of every record says so;
-//!    one that fails, or is late, makes the offer an error.
-//! 2. *Poll* joins the consumer group and reads records of the partitions that it is assigned. Offsets are committed by hand.
-//! 3. *Ack* commits the offsets of the batch, when all batches that this process polled before are acknowledged too: a committed
-//!    offset says that everything before it is done.
-//! 4. A process that dies, or holds a batch for longer than its lease, leaves the group. Others are assigned its partitions and
-//!    read from the last commit. A process that polls on without acknowledging reads from there itself.
+//! 1. *Offer* sends one record per entry, with the entry's id as the key, so that entries spread
+//!    over the partitions. The producer is idempotent and uses `acks=all`. The offer is accepted
+//!    when the delivery report of every record says so; a failed or late report makes the offer an
+//!    error.
+//! 2. *Poll* joins the consumer group and reads records of its assigned partitions. Offsets are
+//!    committed manually.
+//! 3. *Ack* commits the offsets of the batch once all earlier batches of this process are
+//!    acknowledged too: a committed offset covers everything before it.
+//! 4. A process that dies, or holds a batch for longer than its lease, leaves the group. Other
+//!    members get its partitions and read from the last commit. A process that polls again without
+//!    acknowledging re-reads from there itself.
 //!
-//! After a rebalance the batches of before are nobody's: their acknowledgement changes nothing. An acknowledgement that meets a
-//! rebalance may be refused; its batch is stored then, and delivered once more.
+//! After a rebalance, acknowledging an earlier batch does nothing. An acknowledgement during a
+//! rebalance may be refused; its batch is stored, and delivered once more.
 //!
-//! Most deployments do not poll: Lambda's event source mapping does, in the same group (`KAFKA_GROUP`), and commits what its
-//! function stored. The records are then read with [`decode`].
+//! Most deployments do not poll: Lambda's event source mapping does, in the same group
+//! (`KAFKA_GROUP`), and commits what its function stored. The records are then read with
+//! [`decode`].
 //!
 //! # Threads
-//! librdkafka has threads of its own, one for each broker. They hold nothing of a request that was answered: an offer waits
-//! for its reports. A function that was frozen finds its connections closed, and they are opened again; whatever is on its way
-//! ends after [`DELIVERY_TIMEOUT`]. A consumer that was frozen for longer than its lease has left the group, and joins again.
+//! librdkafka has one thread per broker. The threads hold no state of a finished request: an offer
+//! waits for its reports. A function that was frozen finds its connections closed and reconnects;
+//! pending records fail after [`DELIVERY_TIMEOUT`]. A consumer that was frozen for longer than its
+//! lease rejoins the group.
 //!
 //! # Limits
-//! The shortest lease is [`SHORTEST_LEASE`], the least session timeout that brokers allow by default. The number of waiting
-//! entries is the group's lag: the end of each partition less the committed offset. The age of the oldest is none here. What
-//! the topic's retention deletes is lost: it must be longer than the longest outage of the writers.
+//! The shortest lease is [`SHORTEST_LEASE`], the smallest session timeout that brokers allow by
+//! default. The number of waiting entries is the group's lag: the end of each partition less the
+//! committed offset. The age of the oldest entry is unknown. The topic's retention deletes entries,
+//! so it must be longer than the longest outage of the writers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -55,56 +61,58 @@ use crate::core::env::{ConfigError, Env, Stage};
 const BROKERS: &str = "KAFKA_BROKERS";
 /// The variable with the topic.
 const TOPIC: &str = "KAFKA_TOPIC";
-/// The variable with the consumer group. The event source mapping has to have the same.
+/// The variable with the consumer group. The event source mapping must have the same group.
 const GROUP: &str = "KAFKA_GROUP";
-/// The group unless it is set.
+/// The default group.
 pub const DEFAULT_GROUP: &str = "activity-writer";
-/// The variable with the way to the brokers: [`TLS`], unless it is set, or [`PLAINTEXT`].
+/// The variable with the security protocol: [`TLS`], the default, or [`PLAINTEXT`].
 const SECURITY: &str = "KAFKA_SECURITY";
 const TLS: &str = "tls";
 const PLAINTEXT: &str = "plaintext";
-/// The variables with user and password (SASL/SCRAM-SHA-512, as MSK has it). Both or neither.
+/// The variables with user and password (SASL/SCRAM-SHA-512, as on MSK). Both or neither.
 const USER: &str = "KAFKA_USER";
 const PASSWORD: &str = "KAFKA_PASSWORD";
 
-/// The least `group.min.session.timeout.ms` of a broker by default.
+/// A broker's default `group.min.session.timeout.ms`.
 pub const SHORTEST_LEASE: Duration = Duration::from_secs(6);
-/// The most `group.max.session.timeout.ms` of a broker by default is 30 minutes; more than this only delays a takeover.
+/// A broker's default `group.max.session.timeout.ms` is 30 minutes; more than this only delays a
+/// takeover.
 const LONGEST_SESSION: Duration = Duration::from_secs(45);
 
-/// Longest that a record is tried for. Shorter than the time-out of a function, so that its report is heard.
+/// How long a record is retried. Shorter than the timeout of a function, so that its report
+/// arrives.
 pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest that one request to a broker takes, after which its connection is given up.
+/// Longest request to a broker; then its connection is closed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
-/// What may be on its way: the largest batch twice.
+/// Largest amount of pending data: the largest batch twice.
 const QUEUE_KILOBYTES: usize = 20 * 1024;
 /// How long the producer collects records for one request.
 const LINGER_MS: u64 = 2;
 
-/// How long a poll waits to be assigned partitions. A group waits three seconds for its first members.
+/// How long a poll waits for assigned partitions. A group waits three seconds for its first
+/// members.
 const JOIN_WAIT: Duration = Duration::from_secs(15);
-/// How long it then waits for a first record: a request to a broker is answered at once when there is one.
+/// How long a poll then waits for a first record: a broker answers at once when there is one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// How long it waits for each further one: brokers answer one by one.
+/// How long a poll waits for each further record: brokers answer one by one.
 const NEXT_WAIT: Duration = Duration::from_millis(20);
-/// Between two looks at the clock while it waits.
+/// Interval between two checks of the clock while waiting.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The buffer. Further variables: `KAFKA_BROKERS`, `KAFKA_TOPIC`, and if wanted `KAFKA_GROUP`, `KAFKA_SECURITY`, `KAFKA_USER`,
-/// `KAFKA_PASSWORD`.
+/// The buffer. Further variables: `KAFKA_BROKERS`, `KAFKA_TOPIC`, and optionally `KAFKA_GROUP`,
+/// `KAFKA_SECURITY`, `KAFKA_USER`, `KAFKA_PASSWORD`.
 pub(super) struct KafkaBuffer {
     topic: String,
     producer_config: ClientConfig,
     consumer_config: ClientConfig,
-    /// Made when it is first used, and again after an error that is final for it.
+    /// Created on first use, and again after a fatal error.
     producer: Mutex<Option<FutureProducer>>,
-    /// Made when it is first used. Everything that it does blocks, and is done on a thread for that.
+    /// Created on first use. Its calls block and run on a blocking thread.
     reader: Arc<Mutex<Option<Reader>>>,
     bound: SampledBound,
     lease: Duration,
 }
 
-/// What a batch is acknowledged with.
 #[derive(Debug)]
 pub(super) struct Receipt(u64);
 
@@ -157,7 +165,7 @@ impl KafkaBuffer {
         for (entry, message) in batch.iter().zip(&messages) {
             sends.push(self.send(&producer, entry, message));
         }
-        // All of them at once: the producer makes a few requests of them.
+        // All records at once: the producer batches them into a few requests.
         let reports: Vec<Option<KafkaError>> =
             stream::iter(sends).buffer_unordered(MAX_BATCH).collect().await;
         match reports.into_iter().flatten().next() {
@@ -188,7 +196,7 @@ impl KafkaBuffer {
         Ok(made)
     }
 
-    /// An idempotent producer that lost count of its records sends nothing any more.
+    /// An idempotent producer that lost track of its records is unusable.
     fn forget_if_final(&self, producer: &FutureProducer) {
         if producer.client().fatal_error().is_some() {
             *lock(&self.producer) = None;
@@ -224,7 +232,7 @@ impl KafkaBuffer {
         self.read("tell its size", move |reader| reader.lag(&topic, deadline)).await
     }
 
-    /// Does `work` on a thread that may block. When nobody waits for it any more it ends all the same, within the time-out
+    /// Runs `work` on a thread that may block. Work that nobody waits for ends within the timeout
     /// of a request.
     async fn read<T: Send + 'static>(
         &self,
@@ -250,15 +258,15 @@ impl fmt::Debug for KafkaBuffer {
     }
 }
 
-/// What a rebalance has told.
+/// The partitions of this process, as told by rebalances.
 #[derive(Default)]
 struct Assignments {
-    /// Rises whenever partitions are taken away.
+    /// Rises whenever partitions are revoked.
     epoch: AtomicU64,
     is_assigned: AtomicBool,
 }
 
-/// Hears of rebalances, in the thread that polls.
+/// Receives rebalances, on the polling thread.
 struct Context(Arc<Assignments>);
 
 impl ClientContext for Context {}
@@ -278,14 +286,14 @@ impl ConsumerContext for Context {
     }
 }
 
-/// Records of one partition: from the first one on, and the one after the last.
+/// Records of one partition: the first offset, and the offset after the last.
 #[derive(Debug, Clone, Copy)]
 struct Range {
     first: i64,
     next: i64,
 }
 
-/// A batch that is out.
+/// A batch that was polled and not acknowledged.
 struct UnacknowledgedBatch {
     token: u64,
     end: Instant,
@@ -299,7 +307,7 @@ struct Polled {
     redelivered: usize,
 }
 
-/// A consumer, and the batches that it has given out, the oldest first.
+/// A consumer, and its unacknowledged batches, the oldest first.
 struct Reader {
     consumer: BaseConsumer<Context>,
     assignments: Arc<Assignments>,
@@ -307,7 +315,8 @@ struct Reader {
     epoch: u64,
     out: VecDeque<UnacknowledgedBatch>,
     next_token: u64,
-    /// For each partition, the end of what this process has polled: what is before comes once more.
+    /// For each partition, the end of what this process has polled. Records before it are
+    /// redeliveries.
     polled_to: BTreeMap<i32, i64>,
 }
 
@@ -343,7 +352,8 @@ impl Reader {
         while batch.records.len() < n && !wait.has_passed() {
             let polled = self.consumer.poll(wait.remaining().min(LOOK)).transpose();
             let record = polled.map(|message| message.as_ref().map(Record::of));
-            // A rebalance may have been heard of in that poll. What was read before it is somebody else's now.
+            // That poll may have processed a rebalance. Records read before it belong to another
+            // member now.
             if self.notice_rebalance() {
                 batch = Batch::default();
                 (was_assigned, wait) = (false, Deadline::after(JOIN_WAIT).min(deadline));
@@ -355,7 +365,7 @@ impl Reader {
                     batch.add(record, is_again);
                     wait = Deadline::after(NEXT_WAIT).min(deadline);
                 }
-                // The consumer goes on by itself after these.
+                // The consumer recovers from these by itself.
                 Err(KafkaError::MessageConsumption(code)) if is_passing(code) => {}
                 Err(error) => return Err(error),
                 Ok(None) if !was_assigned && self.assignments.is_assigned.load(Ordering::SeqCst) => {
@@ -383,7 +393,7 @@ impl Reader {
         Ok(Some(Polled { token, records: batch.records, redelivered: batch.redelivered }))
     }
 
-    /// Forgets the batches of before a rebalance.
+    /// Forgets the batches from before a rebalance.
     fn notice_rebalance(&mut self) -> bool {
         let epoch = self.assignments.epoch.load(Ordering::SeqCst);
         let has_changed = epoch != self.epoch;
@@ -394,7 +404,7 @@ impl Reader {
         has_changed
     }
 
-    /// Reads again from the first batch whose lease has ended.
+    /// Re-reads from the first batch whose lease has ended.
     fn abandon_expired_batches(&mut self, topic: &str) -> Result<(), KafkaError> {
         self.notice_rebalance();
         let now = Instant::now();
@@ -440,7 +450,7 @@ impl Reader {
                 Ok(())
             }
             Err(KafkaError::ConsumerCommit(code)) if is_of_another_member(code) => {
-                // It is stored, and may be delivered once more.
+                // The batch is stored, and may be delivered once more.
                 tracing::warn!("the group has given the batch to another member");
                 self.out.clear();
                 Ok(())
@@ -507,7 +517,7 @@ impl Record {
     }
 }
 
-/// Errors of a poll that tell what happened and need nothing done.
+/// Errors of a poll that need no action.
 fn is_passing(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{
         AllBrokersDown, BrokerTransportFailure, OperationTimedOut, PollExceeded, UnknownTopic,
@@ -524,7 +534,8 @@ fn is_passing(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Answers to a commit of a process that is no member any more, or not of this generation, or will not be of the next one.
+/// Errors of a commit by a process that is not a member any more, or of another generation, or that
+/// a rebalance is about to remove.
 fn is_of_another_member(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{AssignmentLost, IllegalGeneration, RebalanceInProgress, UnknownMemberId};
     matches!(code, UnknownMemberId | IllegalGeneration | RebalanceInProgress | AssignmentLost)
@@ -567,7 +578,8 @@ fn connection(env: &Env) -> Result<ClientConfig, ConfigError> {
     };
     config.set("security.protocol", protocol);
     if is_encrypted {
-        // OpenSSL is compiled in, and does not know where the machine has its authorities.
+        // OpenSSL is compiled in and does not know where the machine keeps its certificate
+        // authorities.
         config.set("ssl.ca.location", "probe");
     }
     if let Some((user, password)) = user {

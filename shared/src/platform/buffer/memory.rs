@@ -1,6 +1,8 @@
-//! The buffer in the process, to compare the others with and to run without any service.
+//! The buffer in the process: a reference for the other adapters, and for running without any
+//! service.
 //!
-//! It keeps every promise of the port but one: nothing survives the end of the process, and no other process sees it.
+//! It keeps every promise of the buffer except one: entries do not survive the process and are not
+//! visible to other processes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,7 +14,8 @@ use super::{
 };
 use crate::core::clock::SharedClock;
 
-/// Most entries, whatever `BUFFER_LIMIT` says: the memory of one process. Entries of the largest size take 330 MB then.
+/// Most entries, whatever `BUFFER_LIMIT` says: the memory of one process. Entries of the largest
+/// size take 330 MB then.
 const MOST_IN_MEMORY: u64 = 20_000;
 
 #[derive(Debug)]
@@ -42,7 +45,7 @@ impl State {
         (self.waiting.len() + leased) as u64
     }
 
-    /// Takes back what nobody acknowledged in time; how many entries that are.
+    /// Returns the entries of expired leases to the queue. Returns their number.
     fn expire_leases(&mut self, now: Instant) -> usize {
         let mut number = 0;
         for (_, lease) in self.leases.extract_if(.., |_, lease| lease.end <= now) {

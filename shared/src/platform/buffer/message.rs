@@ -1,8 +1,8 @@
-//! How entries travel: one message carries one or several.
+//! The wire format: one message contains one or more entries.
 //!
-//! A message is JSON text: `{"v":1,"entries":[{"id":"…","at":1700000000000,"payload":…}]}`. `at` is in milliseconds since 1970.
-//! The payload is in it as JSON, not as a string, so that nothing is escaped twice. The code points U+FFFE and U+FFFF, which
-//! SQS refuses in a message, are written as escapes.
+//! A message is JSON text: `{"v":1,"entries":[{"id":"…","at":1700000000000,"payload":…}]}`. `at` is
+//! in milliseconds since 1970. The payload is embedded as JSON, not as a string, so nothing is
+//! escaped twice. The code points U+FFFE and U+FFFF, which SQS refuses, are written as escapes.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,7 @@ pub(super) fn text(entry: &Entry) -> Result<String, BufferError> {
     Ok(escaped(serde_json::to_string(&written).map_err(|_| NOT_JSON)?))
 }
 
-/// They can only be inside strings, where an escape means the same.
+/// These code points can only occur inside strings, where an escape means the same.
 fn escaped(text: String) -> String {
     if text.contains(['\u{fffe}', '\u{ffff}']) {
         text.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
@@ -83,7 +83,7 @@ pub(super) fn one_by_one(batch: &[Entry]) -> Result<Vec<String>, BufferError> {
 /// # Errors
 /// [`BufferError::Unreadable`] if no producer of this version wrote it.
 pub fn decode(message: &[u8]) -> Result<Vec<Entry>, BufferError> {
-    // Where it stops, and not what is there: that may be somebody's data.
+    // The position of the error, and not the text there, which may be personal data.
     let unreadable = |error: serde_json::Error| {
         BufferError::Unreadable(format!("{:?} at byte {}", error.classify(), error.column()))
     };

@@ -1,17 +1,19 @@
-//! A write-behind buffer: many small writes that may be stored a little later, and must not be lost once they were accepted.
+//! A write-behind buffer: small writes that may be stored a little later, and must not be lost once
+//! they are accepted.
 //!
-//! 1. A producer offers a batch ([`WriteBehindBuffer::offer`]). [`Offered::Accepted`] means that every entry of it survives the
-//!    end of the process. [`Offered::Backpressure`] means that none was taken, because too many wait. After an error nobody
-//!    knows: the producer offers the same ids again.
-//! 2. A consumer takes a batch ([`WriteBehindBuffer::poll`]). The batch belongs to the consumer until its lease ends. Nobody else
-//!    gets its entries meanwhile.
-//! 3. The consumer stores the entries, and only then acknowledges them ([`WriteBehindBuffer::ack`]): they are deleted. The
-//!    acknowledgement of a batch whose lease somebody else has since changes nothing.
-//! 4. A batch that is not acknowledged is delivered again after its lease, to any consumer. So a killed consumer loses
-//!    nothing.
+//! 1. A producer offers a batch ([`WriteBehindBuffer::offer`]). [`Offered::Accepted`]: every entry
+//!    survives the end of the process. [`Offered::Backpressure`]: no entry was taken, because too
+//!    many wait. After an error the outcome is unknown, and the producer offers the same ids again.
+//! 2. A consumer takes a batch ([`WriteBehindBuffer::poll`]). The batch belongs to that consumer
+//!    until its lease ends.
+//! 3. The consumer stores the entries, and only then acknowledges them
+//!    ([`WriteBehindBuffer::ack`]), which deletes them. Acknowledging a batch whose lease has
+//!    passed to another consumer does nothing.
+//! 4. A batch that is not acknowledged is delivered again after its lease, to any consumer. So a
+//!    killed consumer loses nothing.
 //!
-//! Delivery is at least once, in any order. The consumer therefore stores an entry under its id, and storing it twice has to
-//! be the same as storing it once.
+//! Delivery is at least once, in any order. A consumer therefore stores an entry under its id,
+//! idempotently.
 //!
 //! `BUFFER` chooses the adapter:
 //!
@@ -22,15 +24,16 @@
 //! | `sqs` | a queue ([`sqs`]) | the visibility timeout | sampled ([`STALENESS`]) |
 //! | `kafka` | a topic ([`kafka`]) | membership in a consumer group | sampled ([`STALENESS`]) |
 //!
-//! docs/buffer.md says what each loses when a machine dies, what each costs, and which to take.
+//! docs/buffer.md says what each loses when a machine dies, what each costs, and which to choose.
 //!
 //! # Limits
-//! An entry has an id of at most [`MAX_ID_BYTES`] and a payload of at most [`MAX_PAYLOAD_BYTES`]; a batch has at most
-//! [`MAX_BATCH`] entries. What is larger belongs in a row or an object, with its name in the entry.
+//! An entry has an id of at most [`MAX_ID_BYTES`] and a payload of at most [`MAX_PAYLOAD_BYTES`]; a
+//! batch has at most [`MAX_BATCH`] entries. Larger data belongs in a row or an object, whose name
+//! goes into the entry.
 //!
 //! # Not here
-//! No order, not even for one id: the consumer compares what it stores. No delay and no priority. No deduplication: two
-//! entries of one id are two entries. No expiry, but for SQS's retention (14 days at most) and Kafka's.
+//! No order, not even for one id. No delay and no priority. No deduplication: two entries with one
+//! id are two entries. No expiry, except for SQS's retention (14 days at most) and Kafka's.
 
 use std::fmt;
 use std::str::FromStr;
@@ -70,7 +73,7 @@ pub const MAX_ID_BYTES: usize = 64;
 /// Longest payload, in bytes of JSON text. A page view has 200.
 pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024;
 
-/// Most entries of one offer: what one request may carry. 500 of the largest are 8 MiB.
+/// Most entries of one offer. 500 of the largest are 8 MiB.
 pub const MAX_BATCH: usize = 500;
 
 /// Most entries of one poll. The consumer holds them in memory.
@@ -85,34 +88,35 @@ const LIMIT: &str = "BUFFER_LIMIT";
 /// The variable with the length of a lease.
 const LEASE: &str = "BUFFER_LEASE_SECONDS";
 
-/// The only stage whose entries may die with the process.
+/// The only stage whose entries may be lost with the process.
 const LOCAL_STAGE: &str = "local";
 
-/// Shortest wait that a refused producer is told. A writer stores some thousand entries in that time.
+/// Shortest `Retry-After` of a refused producer. A writer stores some thousand entries in that
+/// time.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
-/// How much longer it may be, so that refused producers do not come back all at once.
+/// Largest random addition to it, so that refused producers do not return all at once.
 const RETRY_SPREAD_SECONDS: u64 = 10;
 
-/// One write that may be stored a little later.
+/// A write that may be stored a little later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The key that it is stored under: 1 to [`MAX_ID_BYTES`] visible ASCII characters.
+    /// The key of the stored row: 1 to [`MAX_ID_BYTES`] visible ASCII characters.
     pub id: String,
-    /// When it was offered first. Kept in whole milliseconds.
+    /// When it was first offered, in whole milliseconds.
     pub offered_at: Timestamp,
     /// JSON text of at most [`MAX_PAYLOAD_BYTES`]. White space around it is not kept.
     pub payload: String,
 }
 
-/// What became of an offer.
+/// The result of an offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offered {
-    /// All of the batch survives the end of this process.
+    /// The whole batch survives the end of this process.
     Accepted,
-    /// Too many entries wait. None of the batch was taken.
+    /// Too many entries wait. No entry of the batch was taken.
     Backpressure {
-        /// When to come again: some seconds, different for each producer.
+        /// When to retry: some seconds, different for each producer.
         retry_after: Duration,
     },
 }
@@ -129,10 +133,9 @@ pub enum BufferKind {
 }
 
 impl BufferKind {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Memory, Self::Redis, Self::Sqs, Self::Kafka];
 
-    /// As `BUFFER` has it.
+    /// The value of `BUFFER`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -162,7 +165,7 @@ impl fmt::Display for BufferKind {
     }
 }
 
-/// A text that names no adapter.
+/// Text that names no adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it must be memory, redis, sqs or kafka")]
 pub struct UnknownKind;
@@ -178,7 +181,7 @@ impl FromStr for BufferKind {
 /// A batch that belongs to this consumer until it is acknowledged or its lease ends.
 #[derive(Debug)]
 pub struct LeasedBatch {
-    /// The entries. Empty when none of what was taken can be read.
+    /// The entries. Empty if none of the messages is readable.
     pub entries: Vec<Entry>,
     receipt: Receipt,
 }
@@ -193,31 +196,31 @@ enum Receipt {
     Kafka(kafka::Receipt),
 }
 
-/// What an adapter took.
+/// A batch from an adapter.
 struct TakenBatch {
     leased: LeasedBatch,
     /// Entries that were delivered before.
     redelivered: usize,
-    /// Messages that cannot be read.
+    /// The number of messages that are not readable.
     unreadable: usize,
 }
 
-/// What waits.
+/// How much waits in the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueDepth {
     /// Entries that wait or are leased. Exact for `memory` and `redis`; see [`sqs`] and [`kafka`] for theirs.
     pub entries: u64,
-    /// The age of the oldest one, counted from `offered_at`, if the adapter can tell.
+    /// The age of the oldest entry, counted from `offered_at`, if the adapter knows it.
     pub oldest: Option<Duration>,
 }
 
-/// What the adapters have in common.
+/// The settings that all adapters have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdapterSettings {
-    /// Most entries that wait or are leased (`BUFFER_LIMIT`; 1,000,000 unless it is set).
+    /// Most entries that wait or are leased (`BUFFER_LIMIT`; default 1,000,000).
     pub limit: u64,
-    /// How long a batch belongs to its consumer (`BUFFER_LEASE_SECONDS`, 1 to 43,200, which is SQS's longest; 60 unless it
-    /// is set). Storing a batch must take less.
+    /// How long a batch belongs to its consumer (`BUFFER_LEASE_SECONDS`, 1 to 43,200, which is the
+    /// maximum of SQS; default 60). Storing a batch must take less.
     pub lease: Duration,
 }
 
@@ -247,25 +250,24 @@ impl AdapterSettings {
     }
 }
 
-/// The buffer was not reached, or did not do what it was asked, or nobody knows. 503, but for those that say otherwise.
+/// The buffer failed or did not answer; the outcome may be unknown. 503 unless a variant says
+/// otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum BufferError {
-    /// An offer that no buffer takes: the caller has to check before. Nothing was offered. 500.
+    /// The offer is invalid; the caller has to check before. Nothing was offered. 500.
     #[error("an entry cannot be offered: {0}")]
     Invalid(&'static str),
-    /// A message that no producer of ours wrote. It is set aside, and nobody waits for it.
+    /// No producer of this version wrote the message. It goes to the dead-letter queue.
     #[error("a message of the buffer cannot be read: {0}")]
     Unreadable(String),
     /// The deadline passed first.
     #[error("the buffer did not {operation} in time")]
     Late {
-        /// What it was asked for.
         operation: &'static str,
     },
     /// Redis gave no answer.
     #[error("Redis did not {operation}")]
     Redis {
-        /// What it was asked for.
         operation: &'static str,
         #[source]
         source: RedisError,
@@ -280,7 +282,6 @@ pub enum BufferError {
     },
     #[error("the queue {queue} did not {operation}")]
     Sqs {
-        /// What it was asked for.
         operation: &'static str,
         queue: String,
         #[source]
@@ -289,23 +290,21 @@ pub enum BufferError {
     /// SQS did it for some messages only.
     #[error("the queue {queue} did not {operation} {failed} messages: {reason}")]
     Entries {
-        /// What it was asked for.
         operation: &'static str,
         queue: String,
-        /// Messages that failed to the end.
+        /// Messages that failed after all retries.
         failed: usize,
-        /// What SQS says of one of them.
+        /// The error of one of them.
         reason: String,
     },
     #[cfg(feature = "kafka")]
     #[error("Kafka did not {operation}")]
     Kafka {
-        /// What it was asked for.
         operation: &'static str,
         #[source]
         source: rdkafka::error::KafkaError,
     },
-    /// No token could be made for a lease. 500.
+    /// No token could be generated for a lease. 500.
     #[error(transparent)]
     NoEntropy(#[from] NoEntropy),
     /// The batch came from another adapter.
@@ -327,7 +326,8 @@ enum Adapter {
 }
 
 impl WriteBehindBuffer {
-    /// The buffer that `BUFFER` names. Each adapter's module names the further variables. Connects to nothing.
+    /// The buffer that `BUFFER` names. Each adapter's module lists its variables. Does not connect
+    /// yet.
     pub fn from_env(sqs: aws_sdk_sqs::Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let terms = AdapterSettings::from_env(env)?;
         let adapter = match BufferKind::from_env(env)? {
@@ -345,7 +345,6 @@ impl WriteBehindBuffer {
         Ok(Self(Arc::new(adapter)))
     }
 
-    /// The adapter.
     pub fn kind(&self) -> BufferKind {
         match *self.0 {
             Adapter::Memory(_) => BufferKind::Memory,
@@ -381,8 +380,9 @@ impl WriteBehindBuffer {
         Ok(offered)
     }
 
-    /// Takes about `n` entries, [`MAX_POLL`] at most. `None`: nothing waits that is not leased. A message of SQS that carries
-    /// several entries is not split, so there may be some more than `n`.
+    /// Takes about `n` entries, at most [`MAX_POLL`]. `None`: everything is leased or the buffer is
+    /// empty. An SQS message with several entries is not split, so there may be a few more than
+    /// `n`.
     pub async fn poll(&self, n: usize, deadline: Deadline) -> Result<Option<LeasedBatch>, BufferError> {
         let n = n.clamp(1, MAX_POLL);
         let taken = within(deadline, "deliver", async {
@@ -408,7 +408,7 @@ impl WriteBehindBuffer {
         Ok(Some(taken.leased))
     }
 
-    /// Deletes a batch that is stored. After the end of its lease this may change nothing, and is no error.
+    /// Deletes a stored batch. After the end of its lease this may do nothing, without an error.
     pub async fn ack(&self, batch: LeasedBatch, deadline: Deadline) -> Result<(), BufferError> {
         within(deadline, "delete a batch", async {
             match (&*self.0, batch.receipt) {
@@ -426,7 +426,7 @@ impl WriteBehindBuffer {
         .await
     }
 
-    /// What waits or is leased, which is recorded as a metric as well.
+    /// How much waits or is leased. Also recorded as a metric.
     pub async fn size(&self, deadline: Deadline) -> Result<QueueDepth, BufferError> {
         let backlog = within(deadline, "tell its size", async {
             match &*self.0 {
@@ -445,8 +445,9 @@ impl WriteBehindBuffer {
         Ok(backlog)
     }
 
-    /// Records how long the oldest entry of messages that an event source delivered has waited: for a buffer that cannot tell the age
-    /// of what waits ([`QueueDepth::oldest`]). A batch that fails comes again, and is older each time.
+    /// Records how long the oldest entry of these messages has waited, for an adapter that does not
+    /// know the age of waiting entries ([`QueueDepth::oldest`]). A failed batch is delivered again,
+    /// and is older each time.
     pub fn record_age(&self, messages: &[Vec<u8>], now: Timestamp) {
         let entries = messages.iter().filter_map(|message| decode(message).ok()).flatten();
         let Some(oldest) = entries.map(|entry| entry.offered_at).min() else { return };
@@ -480,13 +481,13 @@ fn check(batch: &[Entry]) -> Result<(), BufferError> {
     Ok(())
 }
 
-/// A refusal, with a wait that differs from producer to producer.
+/// A refusal with a random wait.
 fn backpressure() -> Offered {
     let spread = rand::rng().random_range(0..=RETRY_SPREAD_SECONDS);
     Offered::Backpressure { retry_after: Duration::from_secs(RETRY_AFTER_SECONDS + spread) }
 }
 
-/// How long ago that was. None at all if it is in the future: clocks of producers differ.
+/// The age of an entry. Zero if it is in the future: clocks of producers differ.
 fn age(offered_at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(offered_at)).unwrap_or(Duration::ZERO)
 }

@@ -1,27 +1,30 @@
 //! The buffer as a list in Redis (7 or later) or Valkey.
 //!
-//! 1. *Offer* is one script. If the entries that wait and those that are leased leave no room, nothing is written; else all
-//!    are pushed. A server whose memory is full (`noeviction`) refuses the push, which is backpressure as well.
-//! 2. *Poll* is one script, by Redis's own clock. Lists of leases that have ended are moved back first. Then up to `n` entries
-//!    move into a list of the consumer's own, named by a fresh token, and a sorted set holds the token with the end of the
-//!    lease.
-//! 3. *Ack* is one script. It deletes the list if the sorted set still has the token: only the holder can have it. What
-//!    could not be read is kept aside in a list of the last [`UNREADABLE_KEPT`].
+//! 1. *Offer* is one script. If the entries that wait and those that are leased leave no room,
+//!    nothing is written; otherwise all are pushed. A server whose memory is full (`noeviction`)
+//!    refuses the push, which is backpressure as well.
+//! 2. *Poll* is one script and uses Redis's clock. It first moves the lists of expired leases back.
+//!    Then it moves up to `n` entries into a new list, named by a random token, and adds the token
+//!    with the end of the lease to a sorted set.
+//! 3. *Ack* is one script. It deletes the list if the sorted set still has the token, which only
+//!    the holder knows. Unreadable messages are kept in a list of the last [`UNREADABLE_KEPT`].
 //!
-//! Nothing is renewed, and nobody has to notice that a consumer is dead: the next poll after the end of its lease gets the
-//! entries. An answer of a poll that is lost costs one lease.
+//! Leases are not renewed, and nobody has to detect a dead consumer: the next poll after the end of
+//! its lease gets the entries. A lost answer of a poll costs one lease.
 //!
-//! # What Redis must be like
-//! A server whose `maxmemory-policy` may evict any key (`allkeys-…`) is refused when connecting ([`RedisError::Evicts`]). What is
-//! lost when Redis itself dies is a matter of its persistence: docs/buffer.md has the table, and tests hold it. With
-//! `BUFFER_REDIS_REPLICAS` above 0, an offer is accepted only when so many replicas have it (`WAIT`); otherwise a failover can lose
-//! the last offers.
+//! # Requirements on Redis
+//! A server whose `maxmemory-policy` may evict any key (`allkeys-…`) is refused when connecting
+//! ([`RedisError::Evicts`]). What is lost when Redis itself dies depends on its persistence:
+//! docs/buffer.md has the table, which tests check. With `BUFFER_REDIS_REPLICAS` above 0, an offer
+//! is accepted only when that many replicas have it (`WAIT`); otherwise a failover can lose the
+//! last offers.
 //!
-//! Keys: `{sojourn:<stage>:<region>:buffer}:waiting`, `…:leased` (a number), `…:leases`, `…:taken:<token>`, `…:unreadable`.
+//! Keys: `{sojourn:<stage>:<region>:buffer}:waiting`, `…:leased` (a number), `…:leases`,
+//! `…:taken:<token>`, `…:unreadable`.
 //!
 //! # Limits
-//! A consumer that fails on the same entry for ever gets it again for ever; it has to set such an entry aside itself. No
-//! cluster mode: the keys of a poll are not all named before.
+//! A consumer that always fails on an entry gets that entry again and again; it has to move it to a
+//! dead-letter queue itself. No cluster mode: a poll uses keys that are not declared.
 
 use std::time::Duration;
 
@@ -41,17 +44,17 @@ use crate::core::random::{self, NoEntropy};
 use crate::platform::aws;
 use crate::platform::redis::{RedisClient, RedisError, RedisUse};
 
-/// The variable with the number of replicas that must have an offer. 0 unless it is set.
+/// The variable with the number of replicas that must have an offer. Default 0.
 const REPLICAS: &str = "BUFFER_REDIS_REPLICAS";
 
 /// How long an offer waits for its replicas. They lag by less than a millisecond within a zone.
 const REPLICAS_WAIT: Duration = Duration::from_millis(500);
 
-/// How many unreadable messages are kept, to be looked at.
+/// How many unreadable messages are kept for inspection.
 pub const UNREADABLE_KEPT: usize = 1_000;
 
-/// How many leases that have ended one poll takes back. A poll moves [`MAX_POLL`](super::MAX_POLL) entries a lease at most, so this
-/// bounds how long a script keeps Redis from others: 10,000 moves take about 5 ms.
+/// How many expired leases one poll moves back. A lease has at most [`MAX_POLL`](super::MAX_POLL)
+/// entries, so this bounds how long a script blocks Redis: 10,000 moves take about 5 ms.
 const TAKEN_BACK: usize = 10;
 
 /// KEYS: waiting, leased. ARGV: the limit, then the entries. Answers `accepted`, `full` or `out of memory`.
@@ -127,7 +130,8 @@ if leased then
 end
 return {entries, oldest}";
 
-/// The buffer. Further variables: `REDIS_URL`, `STAGE`, `AWS_REGION`, and if wanted `BUFFER_REDIS_REPLICAS`.
+/// The buffer. Further variables: `REDIS_URL`, `STAGE`, `AWS_REGION`, and optionally
+/// `BUFFER_REDIS_REPLICAS`.
 #[derive(Debug)]
 pub(super) struct RedisBuffer {
     client: RedisClient,
@@ -142,12 +146,11 @@ struct Keys {
     waiting: String,
     leased: String,
     leases: String,
-    /// Of the lists of leases.
+    /// Prefix of the lists of leases.
     prefix: String,
     unreadable: String,
 }
 
-/// What a batch is acknowledged with.
 #[derive(Debug)]
 pub(super) struct Receipt {
     token: String,
@@ -266,14 +269,14 @@ impl RedisBuffer {
     }
 }
 
-/// The whole script each time: Redis knows it by its digest and compiles it once.
+/// Sends the whole script: Redis identifies it by its digest and compiles it once.
 fn script(code: &str, keys: &[&str]) -> Pipeline {
     let mut commands = pipe();
     commands.cmd("EVAL").arg(code).arg(keys.len()).arg(keys);
     commands
 }
 
-/// Nobody else has it, nor had it before a restart of Redis.
+/// A random token, unique even across restarts of Redis.
 fn token() -> Result<String, NoEntropy> {
     Ok(URL_SAFE_NO_PAD.encode(random::bytes::<16>()?))
 }

@@ -1,22 +1,28 @@
 //! The buffer as an SQS queue.
 //!
-//! 1. *Offer* packs entries into messages, [`ENTRIES_PER_MESSAGE`] and [`MAX_MESSAGE_BYTES`] at most, and sends ten messages and
-//!    1 MiB a call. `SendMessageBatch` answers 200 even if it took none: messages that failed are sent again, with backoff,
-//!    until the deadline. What still fails is an error.
-//! 2. *Poll* receives up to ten messages and hides them for the lease (visibility timeout). A message that cannot be read is
-//!    left to the queue's redrive policy, which moves it to the dead-letter queue.
-//! 3. *Ack* deletes messages by the receipt handles of that poll. A handle of before a later receive deletes nothing.
+//! 1. *Offer* packs entries into messages, at most [`ENTRIES_PER_MESSAGE`] and
+//!    [`MAX_MESSAGE_BYTES`], and sends up to ten messages and 1 MiB per call. `SendMessageBatch`
+//!    answers 200 even if every message failed: failed messages are sent again with backoff until
+//!    the deadline. What still fails is an error.
+//! 2. *Poll* receives up to ten messages and hides them for the lease (visibility timeout). An
+//!    unreadable message is left to the queue's redrive policy, which moves it to the dead-letter
+//!    queue.
+//! 3. *Ack* deletes messages by the receipt handles of that poll. A handle from before a later
+//!    receive deletes nothing.
 //!
-//! Most deployments do not poll: Lambda's event source mapping does, and deletes what its function stored. The bodies are
-//! then read with [`decode`], and the lease is the queue's own visibility timeout.
+//! Most deployments do not poll: Lambda's event source mapping does, and deletes what its function
+//! stored. The bodies are then read with [`decode`], and the lease is the queue's visibility
+//! timeout.
 //!
 //! # Limits
-//! The number of waiting entries is an estimate: SQS tells an approximate number of messages, and this process multiplies by
-//! the mean number of entries of the messages that it has seen itself, or 1. The age of the oldest is none here: CloudWatch has it
-//! (`ApproximateAgeOfOldestMessage`). Calls: `SendMessage`, `ReceiveMessage`, `DeleteMessage` (each as batch), `GetQueueAttributes`.
+//! The number of waiting entries is an estimate: the approximate number of messages of SQS, times
+//! the mean number of entries in the messages that this process has seen, or 1. The age of the
+//! oldest entry is unknown here; CloudWatch has it (`ApproximateAgeOfOldestMessage`). Calls:
+//! `SendMessage`, `ReceiveMessage`, `DeleteMessage` (each as batch), `GetQueueAttributes`.
 //!
-//! Sources of the limits: "Amazon SQS message quotas" and `SendMessageBatch`, API reference. A message may have 1 MiB since
-//! August 2025; a queue whose `MaximumMessageSize` was set before has 256 KiB.
+//! Sources of the limits: "Amazon SQS message quotas" and `SendMessageBatch`, API reference. A
+//! message may have 1 MiB since August 2025; a queue whose `MaximumMessageSize` was set before has
+//! 256 KiB.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,24 +48,25 @@ use crate::core::retry::Backoff;
 /// The variable with the queue's URL.
 const QUEUE_URL: &str = "BUFFER_QUEUE_URL";
 
-/// Most messages of one call, for each of the calls.
+/// Most messages of one call.
 const MAX_MESSAGES: usize = 10;
 
 /// Most bytes of the messages of one `SendMessageBatch`.
 const MAX_CALL_BYTES: usize = 1024 * 1024;
 
-/// Most bytes of one message: what queues of any age take. Ten of them are less than the 6 MB of an invocation.
+/// Most bytes of one message: the limit of queues of any age. Ten of them fit into the 6 MB of an
+/// invocation.
 pub const MAX_MESSAGE_BYTES: usize = 256 * 1024;
 
-/// Most entries of one message. A message is stored and deleted as a whole, so this is how much comes again when one entry
-/// fails. It does not change the price: a call is billed by 64 KB.
+/// Most entries of one message. A message is redelivered as a whole when one entry fails. The price
+/// does not depend on it: a call is billed by 64 KB.
 pub const ENTRIES_PER_MESSAGE: usize = 100;
 
 /// Calls of one offer that run at the same time. The largest offer needs nine.
 const CALLS_AT_ONCE: usize = 4;
 
-/// How long a poll waits for a first message. Any wait makes SQS look at all of its servers, so that nothing that is there
-/// is missed.
+/// How long a poll waits for a first message. With any wait, SQS queries all of its servers (long
+/// polling), so that no message is missed.
 const WAIT_SECONDS: i32 = 1;
 
 /// The buffer. Further variable: `BUFFER_QUEUE_URL`.
@@ -101,7 +108,7 @@ impl SqsBuffer {
         Ok(Offered::Accepted)
     }
 
-    /// Sends all of `messages`, those that fail again and again.
+    /// Sends all of `messages`, and retries those that fail.
     async fn send(&self, messages: &[String], deadline: Deadline) -> Result<(), BufferError> {
         let operation = "take";
         let mut backoff = Backoff::within(deadline);
@@ -187,7 +194,7 @@ impl SqsBuffer {
         Ok(())
     }
 
-    /// Waits before what failed is tried again. An error when that is of no use, or when there is no time.
+    /// Waits before a retry. An error if a retry is of no use, or if there is no time.
     async fn poll_more(
         &self,
         operation: &'static str,
@@ -240,7 +247,7 @@ impl SqsBuffer {
     }
 }
 
-/// As many entries a message as fit.
+/// Packs as many entries into a message as fit.
 fn pack(batch: &[Entry]) -> Result<Vec<String>, BufferError> {
     let mut messages = Vec::new();
     let (mut texts, mut bytes) = (Vec::new(), OVERHEAD_BYTES);
@@ -261,7 +268,7 @@ fn pack(batch: &[Entry]) -> Result<Vec<String>, BufferError> {
     Ok(messages)
 }
 
-/// As many messages a call as fit.
+/// Packs as many messages into a call as fit.
 fn calls(messages: &[String]) -> Vec<&[String]> {
     let mut calls = Vec::new();
     let (mut begin, mut bytes) = (0, 0);

@@ -1,58 +1,71 @@
-//! A cache in two tiers: one in the process for a second, and one that all processes share in Redis.
+//! A cache in two tiers: one in the process for a second, and one in Redis that all processes
+//! share.
 //!
-//! Promise: a failing cache is a miss, never an error. What was written before an invalidation is served for at most
-//! [`PROCESS_LIFETIME`] after it. A load that began before an invalidation never fills the cache after it.
+//! Promise: a failing cache is a miss, never an error. A value written before an invalidation is
+//! served for at most [`PROCESS_LIFETIME`] after it. A load that began before an invalidation never
+//! fills the cache after it.
 //!
-//! Names are `{service}:{entity}:{id}`. In Redis each name is one hash: value, version, freshness, duration of its load, lease, and
-//! the [`Incarnation`](crate::platform::redis::Incarnation) of the server. Small scripts (`shared.rs`) are all that changes it. So the value and the lease live and
-//! die together, whether by invalidation, by eviction or by `FLUSHALL`.
+//! Names are `{service}:{entity}:{id}`. In Redis each name is one hash: value, version, freshness,
+//! duration of its load, lease, and the [`Incarnation`](crate::platform::redis::Incarnation) of the
+//! server. Only small scripts (`shared.rs`) change it. So value and lease disappear together,
+//! whether by invalidation, by eviction or by `FLUSHALL`.
 //!
 //! # Read-through ([`Cache::read_through`])
-//! 1. The process tier is asked. It holds a value for [`PROCESS_LIFETIME`], counted from before its lookup.
-//! 2. One script looks the name up in Redis. If there is no value it takes the *lease*, a random token, in the same step: the one
-//!    who gets it loads, and everybody else waits (single-flight; see "Scaling Memcache at Facebook", NSDI 2013, for leases).
-//! 3. The holder loads from DynamoDB, consistently. It fills only if its token is still there, and no newer version.
-//! 4. Who waits looks again, with jitter, for [`PATIENCE`]. A lease lapses after [`LEASE`], which is shorter: then one of those who wait
-//!    takes it over. So a loader that died costs a second load and not one for each who waits. Whoever has waited in vain
-//!    loads without filling.
-//! 5. A value near the end of its freshness is refreshed early by one reader (`XFetch`; Vattani, Chierichetti, Lowenstein: "Optimal
-//!    Probabilistic Cache Stampede Prevention", VLDB 2015): each reader decides by `now - delta * beta * ln(random) >= fresh until`,
-//!    where `delta` is how long the load took, and tries to take the lease. Everybody else is served the present value.
-//! 6. A value past its freshness is served for [`CachePolicy::stale`] more while one reader loads, and if that load fails.
+//! 1. The process tier is asked first. It keeps a value for [`PROCESS_LIFETIME`], counted from
+//!    before its lookup.
+//! 2. One script looks the name up in Redis. If there is no value, the same script takes the
+//!    *lease*, a random token: its holder loads, and everybody else waits (single-flight; leases
+//!    are from "Scaling Memcache at Facebook", NSDI 2013).
+//! 3. The holder loads from DynamoDB, consistently. It fills only if its token is still there and
+//!    there is no newer version.
+//! 4. Waiting readers look again, with jitter, for [`PATIENCE`]. A lease lapses after [`LEASE`],
+//!    which is shorter: then one of them takes it over. So a loader that died costs one more load.
+//!    A reader that has waited in vain loads without filling.
+//! 5. A value near the end of its freshness is refreshed early by one reader (`XFetch`; Vattani,
+//!    Chierichetti, Lowenstein: "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015): each
+//!    reader decides by `now - delta * beta * ln(random) >= fresh until`, where `delta` is how long
+//!    the load took, and tries to take the lease. Everybody else is served the current value.
+//! 6. A value past its freshness is served for [`CachePolicy::stale`] more while one reader loads,
+//!    and if that load fails.
 //!
 //! # Write-through ([`Cache::write_through`])
 //! 1. The writer takes the lease by force, which also drops the value.
 //! 2. It writes to DynamoDB.
-//! 3. It fills if its token is still there. If not, somebody took over: it drops value and lease, since it cannot know which of
-//!    the two writes is the newer one.
+//! 3. It fills if its token is still there. If not, it drops value and lease: another writer took
+//!    over, and it is unknown which of the two writes is newer.
 //!
 //! # Invalidation ([`Cache::invalidate`])
-//! One `DEL` of value and lease. Entries may depend on a *group* ([`CachePolicy::group`]): a random generation in Redis that each entry records
-//! when its lease is taken. Deleting the generation invalidates every entry of the group: the next lookup draws another one. The
-//! generation is random and not counted, so that an eviction cannot bring an old one back.
+//! One `DEL` of value and lease. Entries may depend on a *group* ([`CachePolicy::group`]): a random
+//! generation in Redis that each entry records when its lease is taken. Deleting the generation
+//! invalidates every entry of the group: the next lookup creates another one. The generation is
+//! random and not a counter, so that an eviction cannot restore an old one.
 //!
 //! # Why a stale value does not come back
-//! Let a write `W` commit, and its invalidation `I` be carried out after that. A fill after `I` needs a token that is there after `I`. `I`
-//! deletes the token that was there, so the filler's lease was taken after `I`, and its load began after that. Loads are consistent: it
-//! sees `W`. Likewise for a group: an entry keeps the generation that its lease was taken under, and counts only while that is the
-//! group's.
-//! - *A paused loader* has no token any more, or another version stands: its fill is refused.
-//! - *Eviction or `FLUSHALL`* takes the token along with the value.
-//! - *A restart from a snapshot* brings tokens, values and generations of before back. Each names the incarnation that it was written
-//!   under. A process knows the incarnation of its connection, and takes anything of another one for nothing.
-//! - *A writer that dies* between DynamoDB and Redis never invalidates. Its lease has dropped the value; a load that overlapped its write may
-//!   fill the old one once the lease has lapsed. `cache-invalidator` hears the table's stream and invalidates: that is the bound, and
-//!   [`CachePolicy::fresh`] without it.
+//! Let a write `W` commit, and its invalidation `I` happen after that. A fill after `I` needs a
+//! token that exists after `I`. `I` deletes the existing token, so the filler's lease was taken
+//! after `I`, and its load began after that. Loads are consistent: it sees `W`. The same holds for
+//! a group: an entry keeps the generation of the time its lease was taken, and is valid only while
+//! the group has that generation.
+//! - *A paused loader* has lost its token, or there is a newer version: its fill is refused.
+//! - *Eviction or `FLUSHALL`* removes the token along with the value.
+//! - *A restart from a snapshot* restores old tokens, values and generations. Each names the
+//!   incarnation that it was written under. A process knows the incarnation of its connection, and
+//!   ignores data of another one.
+//! - *A writer that dies* between DynamoDB and Redis never invalidates. Its lease has dropped the
+//!   value; a load that overlapped its write may fill the old one after the lease has lapsed.
+//!   `cache-invalidator` reads the table's stream and invalidates; without it,
+//!   [`CachePolicy::fresh`] is the bound.
 //!
-//! Leases are timed by Redis's clock, freshness by the processes' clocks: skew makes values a little older or younger, and breaks
-//! none of the above.
+//! Leases are timed by Redis's clock, freshness by the processes' clocks: skew makes values a
+//! little older or younger, and breaks nothing above.
 //!
 //! # Limits
 //! - A process has one invocation at a time, so loads are not shared inside it.
-//! - Values are not sealed. Who can write to Redis can change what the catalogue shows, but not what an order costs. What belongs to
-//!   a user names its owner, and [`Entry::belongs_to`] is asked before it is served.
+//! - Values are not encrypted. Write access to Redis allows changing what the catalogue shows, but
+//!   not what an order costs. A value that belongs to a user names its owner, and
+//!   [`Entry::belongs_to`] is checked before it is served.
 //! - Write-through entries are in no group.
-//! - Not here: cluster mode (an entry and its group are read in one script).
+//! - No cluster mode: a script reads an entry and its group.
 
 use std::fmt;
 use std::future::Future;
@@ -84,62 +97,64 @@ const VARIABLE: &str = "CACHE";
 /// The first part of every name: stacks may share a Redis.
 const SERVICE_VARIABLE: &str = "CACHE_SERVICE";
 
-/// How long a process serves what it keeps without asking anybody. It is the bound on staleness after an invalidation, which a
-/// process is not told of. In a second, a hot entry answers hundreds of requests.
+/// How long a process serves a value without asking Redis. It bounds the staleness after an
+/// invalidation, which other processes do not see. In a second, a hot entry answers hundreds of
+/// requests.
 pub const PROCESS_LIFETIME: Duration = Duration::from_secs(1);
 
-/// How long a lease keeps others from loading. A load takes 5 to 50 ms; a process that is silent for ten times that is taken for dead.
+/// How long a lease keeps others from loading. A load takes 5 to 50 ms; after ten times that, the
+/// loader counts as dead.
 pub const LEASE: Duration = Duration::from_millis(500);
 
-/// How long a reader waits for somebody else's load: a lease, and twice as long for the load of whoever takes it over.
+/// How long a reader waits for another reader's load: a lease, and twice as long for the load of
+/// its successor.
 pub const PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// Freshness varies by so much in both directions, so that entries that were filled together do not lapse together.
+/// Random variation of the freshness, so that entries that were filled together do not expire
+/// together.
 const JITTER: f64 = 0.1;
 
 /// How a kind of value is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CachePolicy {
-    /// The second part of its names.
+    /// The second part of the name.
     pub entity: &'static str,
-    /// How long a value is fresh, if nobody invalidates it.
+    /// How long a value is fresh without an invalidation.
     pub fresh: Duration,
-    /// How long it is remembered that there is none.
+    /// How long an absence is cached.
     pub absent: Duration,
-    /// How long after that it may still be served, while somebody loads or if that fails.
+    /// How long after that a value may be served while it is loaded, or if the load fails.
     pub stale: Duration,
-    /// Where it is kept.
     pub tiers: Tiers,
-    /// What it depends on.
+    /// The group, if there is one.
     pub group: Option<&'static str>,
 }
 
-/// Where values of a kind are kept.
+/// The tiers of a kind of value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tiers {
-    /// In processes and in Redis. Users may see it change [`PROCESS_LIFETIME`] late.
+    /// In processes and in Redis. Users may see a change [`PROCESS_LIFETIME`] late.
     Both,
-    /// In Redis only: an invalidation that was answered holds for every process at once.
+    /// In Redis only: an invalidation holds for every process at once.
     Shared,
 }
 
 /// A kind of value that is cached.
 pub trait Entry: Serialize + DeserializeOwned + Send + Sync {
-    /// How it is cached.
     const POLICY: CachePolicy;
 
-    /// Whether the value is what `id` stands for. Asked of each value before it is served.
+    /// Whether the value belongs to `id`. Checked before each value is served.
     fn belongs_to(&self, id: &str) -> bool;
 }
 
-/// What a load or a write found in DynamoDB.
+/// The result of a load or a write in DynamoDB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded<T> {
     /// The value, if there is one.
     pub value: Option<T>,
-    /// Rises with each write of the value. 0 for what has no version.
+    /// Rises with each write of the value. 0 for a value without versions.
     pub version: u64,
-    /// Less than [`CachePolicy::fresh`], if that is known to be too long.
+    /// A shorter freshness than [`CachePolicy::fresh`], if that is known to be too long.
     pub at_most: Option<Duration>,
 }
 
@@ -149,7 +164,7 @@ impl<T> Loaded<T> {
         Self { value: Some(value), version, at_most: None }
     }
 
-    /// A value that has no version.
+    /// A value without versions.
     pub fn value(value: T) -> Self {
         Self::version(value, 0)
     }
@@ -185,18 +200,18 @@ impl fmt::Display for Name {
     }
 }
 
-/// How a read was answered: the metric's case.
+/// How a read was answered: the metric's dimension.
 #[derive(Debug, Clone, Copy)]
 enum ReadOutcome {
     Process,
     Shared,
     /// From Redis, past its freshness.
     Stale,
-    /// Loaded, though there was a value: its time was up, or nearly.
+    /// Loaded although there was a value that had expired or was about to.
     Refreshed,
-    /// Loaded, since there was none.
+    /// Loaded, since there was no value.
     Missed,
-    /// Loaded without leave to fill: Redis did not answer, is full, or another loader took too long.
+    /// Loaded without filling: Redis did not answer or is full, or another load took too long.
     Direct,
 }
 
@@ -245,13 +260,13 @@ pub struct Cache {
     process: Option<Arc<ProcessTier>>,
     shared: Option<Arc<SharedTier>>,
     clock: SharedClock,
-    /// From 0 to below 1, each as likely as any other.
+    /// Uniform from 0 to below 1.
     random: fn() -> f64,
 }
 
 impl Cache {
-    /// The cache that `CACHE` names: `memory` (in the process only; the default), `redis` (behind that, the Redis of `REDIS_URL`, under
-    /// the names of `CACHE_SERVICE`) or `none`. Connects to nothing yet.
+    /// The cache that `CACHE` names: `memory` (in the process only; the default), `redis` (also in
+    /// the Redis of `REDIS_URL`, under the prefix `CACHE_SERVICE`) or `none`. Does not connect yet.
     pub fn from_env(env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let kind = env.optional(VARIABLE).map(|_| env.parse(VARIABLE)).transpose()?.unwrap_or_default();
         Ok(match kind {
@@ -277,7 +292,8 @@ impl Cache {
         Self { service: Arc::from(service), shared, ..Self::memory(clock) }
     }
 
-    /// The same without the process's own tier: a test's many processes in one, or what must see each invalidation.
+    /// The same without the process tier, for tests with several processes in one, and for callers
+    /// that must see each invalidation.
     #[must_use]
     pub fn without_process_tier(self) -> Self {
         Self { process: None, ..self }
@@ -289,7 +305,8 @@ impl Cache {
         Self { random, ..self }
     }
 
-    /// The value of `id`, from the cache or by `load`, which is run at most once. `None`: there is no such value.
+    /// The value of `id`, from the cache or by `load`, which runs at most once. `None`: there is no
+    /// such value.
     ///
     /// # Errors
     /// Those of `load`, if the cache has nothing to serve instead.
@@ -298,7 +315,7 @@ impl Cache {
         id: &str,
         load: impl Future<Output = Result<Loaded<T>, E>>,
     ) -> impl Future<Output = Result<Option<T>, E>> {
-        // SDK calls are futures of many kilobytes, which every layer around them would carry along.
+        // SDK calls are futures of many kilobytes, which every layer around them would contain.
         let load = Box::pin(load);
         self.read_or_load(id, load)
     }
@@ -366,10 +383,11 @@ impl Cache {
         }
     }
 
-    /// Runs `write`, which writes the value of `id` and tells what it has become, and fills the cache with that.
+    /// Runs `write`, which writes the value of `id` and returns its new state, and fills the cache
+    /// with that.
     ///
     /// # Errors
-    /// Those of `write`. Whether it happened is unknown then, and the cache holds nothing.
+    /// Those of `write`. The write may have happened; the cache has no value.
     pub fn write_through<T: Entry, R, E>(
         &self,
         id: &str,
@@ -414,10 +432,11 @@ impl Cache {
         Ok(result)
     }
 
-    /// Drops what the names stand for, in this process and in Redis, and has loads that have begun fill nothing.
+    /// Removes the named entries from this process and from Redis. Loads in progress do not fill
+    /// them.
     ///
     /// # Errors
-    /// Redis could not be told, and may serve the old values until their freshness ends.
+    /// Redis did not answer, and may serve the old values until their freshness ends.
     pub async fn invalidate(&self, names: &[Name]) -> Result<(), RedisError> {
         if let Some(tier) = &self.process {
             for name in names {
@@ -432,7 +451,7 @@ impl Cache {
         }
     }
 
-    /// The same for whoever cannot do anything about a failure: `cache-invalidator` hears of the change as well.
+    /// The same for a caller that ignores failures: `cache-invalidator` sees the change as well.
     pub async fn forget(&self, names: &[Name]) {
         if let Err(error) = self.invalidate(names).await {
             tracing::warn!(error = chain(&error), "the cache could not be told of a change");
@@ -467,7 +486,7 @@ impl Cache {
         Ok(loaded.value)
     }
 
-    /// A load of what is not to be kept.
+    /// A load whose result is not cached.
     async fn load_direct<T: Entry, E>(
         &self,
         load: impl Future<Output = Result<Loaded<T>, E>>,
@@ -489,7 +508,7 @@ impl Cache {
         }
     }
 
-    /// What to fill in. `began`: before the load.
+    /// The content to fill. `began` is the time before the load.
     fn fill_of<T: Entry>(
         &self,
         loaded: &Loaded<T>,
@@ -525,7 +544,7 @@ impl Cache {
     }
 }
 
-/// What is kept of a value. `None`, and a log line, if it is no JSON.
+/// The content of a value. `None`, with a log line, if it cannot be serialised.
 fn content_of<T: Entry>(loaded: &Loaded<T>) -> Option<Content> {
     let content = Content::of(loaded.value.as_ref());
     if matches!(content, Ok(Content::TooLarge)) {

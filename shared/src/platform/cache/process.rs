@@ -1,7 +1,8 @@
 //! The tier in the process: bounded in bytes, in entries and in time.
 //!
-//! Age is told by wall time. A monotonic clock may stand still while Lambda has the process frozen, and what was kept before that would
-//! look fresh after hours. Wall time that is set back by a second makes an entry last a second longer.
+//! Age is measured by wall time. A monotonic clock may stand still while Lambda freezes the
+//! process, and a value would look fresh after hours. If wall time is set back by a second, an
+//! entry lives a second longer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -15,16 +16,16 @@ use crate::core::clock::SharedClock;
 
 /// Most bytes of values: a small part of the least memory that a function has.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
-/// Most entries: of small ones, names and bookkeeping take more than the values.
+/// Most entries: names and bookkeeping of small entries take more than the values.
 const MAX_ENTRIES: usize = 4_096;
 
-/// What is kept, and on what terms.
+/// A kept value, and its limits.
 #[derive(Debug, Clone)]
 pub(super) struct ProcessCache {
     pub(super) content: Content,
     pub(super) version: u64,
     pub(super) group: Option<&'static str>,
-    /// An instant before it was looked up or loaded.
+    /// An instant before the lookup or the load.
     pub(super) since: Timestamp,
 }
 
@@ -36,7 +37,7 @@ pub(super) struct ProcessTier {
 #[derive(Default)]
 struct CachedEntry {
     entries: HashMap<Name, (u64, ProcessCache)>,
-    /// By when they came. All last equally long, so the first to come is the first to lapse.
+    /// By arrival. All live equally long, so the first to arrive is the first to expire.
     order: BTreeMap<u64, Name>,
     size_bytes: usize,
     next: u64,
@@ -47,14 +48,14 @@ impl ProcessTier {
         Self { clock, kept: Mutex::default() }
     }
 
-    /// What is kept under the name, unless its time is up.
+    /// The value of a name, unless it has expired.
     pub(super) fn get(&self, name: &Name) -> Option<Content> {
         let kept = self.kept();
         let (_, keeping) = kept.entries.get(name)?;
         self.counts(keeping).then(|| keeping.content.clone())
     }
 
-    /// Keeps it, unless a newer version is kept.
+    /// Keeps a value, unless a newer version is kept.
     pub(super) fn put(&self, name: &Name, keeping: ProcessCache) {
         // Every read of a large value is a load.
         if keeping.content == Content::TooLarge || !self.counts(&keeping) {
@@ -100,7 +101,7 @@ impl ProcessTier {
 
     fn counts(&self, keeping: &ProcessCache) -> bool {
         let age = self.clock.now().duration_since(keeping.since);
-        // A clock that was set back makes an age below zero, which tells nothing.
+        // A negative age means that the clock was set back.
         !age.is_negative() && age.unsigned_abs() < PROCESS_LIFETIME
     }
 

@@ -1,4 +1,4 @@
-//! The tier in Redis: four scripts, and what their answers mean. Whatever fails here is logged and counted here.
+//! The tier in Redis: four scripts and their answers. Failures are logged and counted here.
 //!
 //! An entry is a hash:
 //!
@@ -10,11 +10,13 @@
 //! | `fresh`, `took` | epoch milliseconds until which it is fresh; milliseconds that its load took |
 //! | `token`, `until` | the lease, and when it lapses by Redis's clock, epoch milliseconds |
 //!
-//! Scripts are sent as text with each call. Redis compiles a text once; a call by hash (`EVALSHA`) would need a second way for servers
-//! that do not know the hash, and a server forgets with each restart.
+//! Each call sends the script's text, which Redis compiles once. A call by hash (`EVALSHA`) would
+//! need a fallback for servers that do not know the hash, and a server forgets hashes when it
+//! restarts.
 //!
-//! A write that Redis refuses since its memory is full (`OOM`) is an answer and not a failure of Redis: hits go on. Redis asks only
-//! before a script's first write, so the first write is the one that takes memory.
+//! A write that Redis refuses because its memory is full (`OOM`) is an answer and not a failure:
+//! hits continue. Redis checks its memory only before a script's first write, so the first write is
+//! the one that takes memory.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -32,15 +34,16 @@ use crate::platform::telemetry::{self, Metric, chain};
 /// `XFetch`'s `beta`: 1 is what its authors show to be optimal where load times vary little.
 const BETA: f64 = 1.0;
 
-/// How long a hash that has a lease and no value stays. Longer than anybody waits.
+/// How long a hash with a lease and no value stays. Longer than any reader waits.
 const LEASE_KEPT: Duration = Duration::from_secs(10);
 
-/// How long a generation stays: longer than what depends on it is fresh, or that would lapse with it.
+/// How long a generation stays: longer than its entries are fresh, since they expire with it.
 const GENERATION_KEPT: Duration = Duration::from_hours(24);
 
-/// Longest first wait for somebody else's load. Most loads take about as long.
+/// Longest first wait for another reader's load. Most loads take about as long.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
-/// Longest wait: 200 processes that wait for one load ask Redis 8,000 times a second, a tenth of what it answers.
+/// Longest wait: 200 processes that wait for one load query Redis 8,000 times a second, a tenth of
+/// its capacity.
 const LAST_WAIT: Duration = Duration::from_millis(50);
 
 /// KEYS: entry, group's generation or none. ARGV: server, token, lease ms, ms to keep a lease, epoch ms, factor of the
@@ -128,7 +131,7 @@ redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1
 ";
 
-/// Where an entry is in Redis.
+/// The keys of an entry in Redis.
 #[derive(Debug)]
 pub(super) struct CacheKey {
     pub(super) entry: String,
@@ -142,21 +145,21 @@ impl CacheKey {
     }
 }
 
-/// The right to fill an entry, as one life of the server gave it.
+/// The right to fill an entry, given by one incarnation of the server.
 #[derive(Debug)]
 pub(super) struct FillLease {
     token: String,
     server: Incarnation,
 }
 
-/// What a lookup comes to.
+/// The result of a lookup.
 #[derive(Debug)]
 pub(super) enum Found {
     Fresh {
         content: Content,
         version: u64,
     },
-    /// Somebody loads. Serve it: nothing newer is known to exist.
+    /// Another reader loads. Serve this: nothing newer is known.
     Stale(Content),
     /// Load, and fill.
     Leased {
@@ -164,11 +167,11 @@ pub(super) enum Found {
         /// To be served if the load fails.
         stale: Option<Content>,
     },
-    /// Load, and fill nothing.
+    /// Load without filling.
     Nothing,
 }
 
-/// What to fill in.
+/// The content to fill.
 #[derive(Debug)]
 pub(super) struct Fill {
     pub(super) value: Vec<u8>,
@@ -180,12 +183,12 @@ pub(super) struct Fill {
     pub(super) kept: Duration,
 }
 
-/// What to do with an entry whose lease is lost.
+/// What happens to an entry whose lease is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IfLost {
-    /// A loader's: whoever has the lease knows at least as much.
+    /// For a loader: the holder of the lease has data that is at least as new.
     Leave,
-    /// A writer's: whoever has the lease may have read before the write.
+    /// For a writer: the holder of the lease may have read before the write.
     Forget,
 }
 
@@ -203,7 +206,7 @@ impl SharedTier {
         Self { redis, clock }
     }
 
-    /// Looks an entry up, and waits for another's load if there is nothing to serve.
+    /// Looks an entry up, and waits for another reader's load if there is nothing to serve.
     pub(super) async fn find(&self, place: &CacheKey, random: fn() -> f64) -> Found {
         let Some(token) = token() else { return Found::Nothing };
         let end = Instant::now() + PATIENCE;
@@ -267,12 +270,12 @@ impl SharedTier {
         Ok((state, value, version, answer.from))
     }
 
-    /// Fills the entry if the lease is still there, and no newer version.
+    /// Fills the entry if the lease is still held and there is no newer version.
     pub(super) async fn fill(&self, place: &CacheKey, lease: FillLease, fill: Fill, if_lost: IfLost) {
         let filled = self.redis.ask::<()>(|server| {
             let mut commands = Pipeline::new();
             let script = commands.cmd("EVAL").arg(FILL).arg(1).arg(&place.entry);
-            // A lease of an earlier life of the server is lost, whatever a snapshot brought back.
+            // A lease of an earlier incarnation is lost, even if a snapshot restored it.
             let token = if *server == lease.server { lease.token.as_str() } else { "" };
             script.arg(server.to_string()).arg(token).arg(&fill.value).arg(fill.version);
             script.arg(fill.fresh_until_ms).arg(fill.took.as_secs_f64() * 1_000.0).arg(millis(fill.kept));
@@ -288,7 +291,7 @@ impl SharedTier {
         }
     }
 
-    /// Drops the value and takes the lease, whoever has it. `None`: Redis did not answer, or is full.
+    /// Drops the value and takes the lease by force. `None`: Redis did not answer, or is full.
     pub(super) async fn force(&self, place: &CacheKey) -> Option<FillLease> {
         let token = token()?;
         let forced = self.redis.ask::<(bool,)>(|server| {
@@ -306,7 +309,7 @@ impl SharedTier {
         }
     }
 
-    /// Deletes entries and generations, all at one instant.
+    /// Deletes entries and generations atomically.
     pub(super) async fn delete(&self, keys: Vec<String>) -> Result<(), RedisError> {
         let deleted = self.redis.ask::<()>(|_| {
             let mut commands = Pipeline::new();
@@ -327,7 +330,7 @@ fn token() -> Option<String> {
     }
 }
 
-/// Nobody draws the same twice.
+/// A random token.
 fn lease_token() -> Result<String, NoEntropy> {
     let mut text = String::with_capacity(32);
     for byte in random::bytes::<16>()? {
@@ -337,7 +340,7 @@ fn lease_token() -> Result<String, NoEntropy> {
     Ok(text)
 }
 
-/// One line, and one of the metric, for each call that failed. While the circuit is open that is one a second, not one a request.
+/// Logs and counts a failed call. An open circuit breaker keeps this to one a second.
 fn report(error: &RedisError) {
     match error {
         RedisError::CircuitOpen => tracing::debug!("Redis is not asked"),

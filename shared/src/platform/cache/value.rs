@@ -1,4 +1,4 @@
-//! What is kept under a name, and its bytes.
+//! The cached content of a name, and its encoding.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use flate2::write::DeflateEncoder;
 
 use super::Entry;
 
-/// Largest value that is kept, in bytes of JSON. A page of 100 products has about 50 KB; ten times that is moved in the
-/// ten milliseconds that a call to Redis may take, and much more is not.
+/// Largest value that is kept, in bytes of JSON. A page of 100 products has about 50 KB; ten times
+/// that can be transferred in the ten milliseconds of a call to Redis, and not much more.
 pub const MAX_VALUE_BYTES: usize = 512 * 1024;
 
 /// Below this compression gains less than it costs.
@@ -22,24 +22,24 @@ const DEFLATED: u8 = b'z';
 const ABSENT: u8 = b'a';
 const TOO_LARGE: u8 = b'l';
 
-/// What is kept.
+/// The content of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
     Json(Arc<[u8]>),
-    /// It is known that there is none.
+    /// It is known that there is no value.
     Absent,
-    /// It is known that the value is above [`MAX_VALUE_BYTES`]: nobody needs to wait for it.
+    /// It is known that the value is above [`MAX_VALUE_BYTES`]: waiting for it is of no use.
     TooLarge,
 }
 
-/// What a content says.
+/// The result of reading a content.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reading<T> {
     /// The value, or that there is none.
     Value(Option<T>),
     /// The value is not kept.
     TooLarge,
-    /// Another version of the code wrote it, or nobody did.
+    /// Not the JSON of this type, or of another version of the code.
     Invalid,
 }
 
@@ -68,7 +68,7 @@ impl Content {
         }
     }
 
-    /// The bytes for Redis, compressed where that helps.
+    /// The bytes for Redis, compressed where that saves space.
     pub(super) fn encode(&self) -> Vec<u8> {
         let json = match self {
             Self::Absent => return vec![ABSENT],
@@ -81,7 +81,7 @@ impl Content {
         }
     }
 
-    /// The content of bytes from Redis. `None`: they are no content.
+    /// The content of bytes from Redis. `None`: they are invalid.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (form, rest) = bytes.split_first()?;
         match *form {
@@ -103,7 +103,7 @@ fn deflated(json: &[u8]) -> Option<Vec<u8>> {
     encoder.finish().ok()
 }
 
-/// At most [`MAX_VALUE_BYTES`], whatever the bytes claim to be.
+/// Inflates at most [`MAX_VALUE_BYTES`], whatever the header claims.
 fn inflated(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut json = Vec::new();
     let bound = u64::try_from(MAX_VALUE_BYTES).unwrap_or(u64::MAX);

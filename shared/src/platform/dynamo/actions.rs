@@ -1,12 +1,13 @@
-//! Transactions whose actions have names, so that the reasons of a cancellation are read by name and not by position.
+//! Transactions whose actions have names, so that cancellation reasons are found by name and not by
+//! position.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 
 use super::{CancellationReason, DynamoError, Item, Transaction};
 
-/// The actions of a `TransactWriteItems` (at most 100), each with the name by which its reason is found. `N` is usually
-/// an enum of the module that builds the transaction.
+/// The actions of a `TransactWriteItems` (at most 100), each with the name of its reason. `N` is
+/// usually an enum of the module that builds the transaction.
 #[derive(Debug, Clone)]
 pub struct Actions<N>(Vec<(N, TransactWriteItem)>);
 
@@ -55,14 +56,15 @@ impl<N: Clone> Actions<N> {
         Ok(outcome)
     }
 
-    /// Runs the transaction on `target`, and leaves all reasons of a cancellation to the caller.
+    /// Runs the transaction on `target`. The caller handles all reasons of a cancellation.
     pub async fn send(&self, client: &Client, target: &str) -> Result<Transaction<Reasons<N>>, DynamoError> {
         let items = self.0.iter().map(|(_, item)| item.clone()).collect();
         let request = client.transact_write_items().set_transact_items(Some(items));
         Ok(match Transaction::outcome(Box::pin(request.send()).await, target)? {
             Transaction::Committed => Transaction::Committed,
             Transaction::Cancelled(reasons) => {
-                // Without a reason for each action, the same transaction is still running: all its rows are in use.
+                // Without a reason for each action, the same transaction is still running: all its
+                // rows are in use.
                 let mut reasons = if reasons.len() == self.0.len() { reasons } else { Vec::new() };
                 reasons.resize(self.0.len(), CancellationReason::Conflict);
                 let names = self.0.iter().map(|(name, _)| name.clone());
@@ -73,7 +75,7 @@ impl<N: Clone> Actions<N> {
 }
 
 impl<N> Reasons<N> {
-    /// The actions whose conditions failed, each with its row as it stands. The row is empty when there is none.
+    /// The actions whose conditions failed, each with its current row, empty if there is none.
     pub fn refused(&self) -> impl Iterator<Item = (&N, &Item)> {
         self.0.iter().filter_map(|(name, reason)| match reason {
             CancellationReason::ConditionFailed(row) => Some((name, row)),
@@ -81,7 +83,7 @@ impl<N> Reasons<N> {
         })
     }
 
-    /// Whether conflicts are the only reasons: the same transaction can be sent again as it is.
+    /// Whether conflicts are the only reasons: the same transaction can be sent again.
     pub fn are_conflicts(&self) -> bool {
         use CancellationReason::{Conflict, None};
 
@@ -97,7 +99,7 @@ impl<N> Reasons<N> {
         }
     }
 
-    /// The reasons under other names, without those that get none.
+    /// The reasons under other names. Actions without a new name are dropped.
     pub fn renamed<M>(self, name: impl Fn(N) -> Option<M>) -> Reasons<M> {
         let renamed = self.0.into_iter().filter_map(|(old, reason)| Some((name(old)?, reason)));
         Reasons(renamed.collect())
@@ -105,13 +107,13 @@ impl<N> Reasons<N> {
 }
 
 impl<N: PartialEq> Reasons<N> {
-    /// The reason of an action. [`CancellationReason::None`] also if there is no action of that name.
+    /// The reason of an action; [`CancellationReason::None`] if there is no such action.
     pub fn of(&self, name: &N) -> &CancellationReason {
         let found = self.0.iter().find(|(of, _)| of == name);
         found.map_or(&CancellationReason::None, |(_, reason)| reason)
     }
 
-    /// The row that made the condition of an action fail, if it did. Empty when there is no row.
+    /// The row that failed the condition of an action, if it failed. Empty if there is no row.
     pub fn row_refusing(&self, name: &N) -> Option<&Item> {
         match self.of(name) {
             CancellationReason::ConditionFailed(row) => Some(row),

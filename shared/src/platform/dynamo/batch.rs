@@ -10,7 +10,7 @@ use super::{DynamoError, Item};
 use crate::core::deadline::Deadline;
 use crate::core::retry::Backoff;
 
-/// What DynamoDB calls it when it leaves keys unprocessed for good.
+/// Stands for DynamoDB's code when keys remain unprocessed.
 const THROTTLED: &str = "ProvisionedThroughputExceededException";
 
 /// A row, by table and primary key.
@@ -20,7 +20,8 @@ pub struct RowKey<'a> {
     pub key: Item,
 }
 
-/// A read of rows of one table, and what to make of them. Alone, or in a batch with rows of other tables.
+/// A read of rows of one table and how to parse them. Sent alone, or in a batch with rows of other
+/// tables.
 pub struct RowRead<'a, T> {
     table: &'a str,
     keys: Vec<Item>,
@@ -34,7 +35,7 @@ impl<T> fmt::Debug for RowRead<'_, T> {
 }
 
 impl<'a, T> RowRead<'a, T> {
-    /// A read of one row. `None` is no row.
+    /// A read of one row; `None` if there is no row.
     pub fn new(
         row: RowKey<'a>,
         parse: impl FnOnce(Option<Item>) -> Result<T, DynamoError> + Send + 'a,
@@ -42,7 +43,7 @@ impl<'a, T> RowRead<'a, T> {
         Self::of_several(row.table, vec![row.key], |mut rows| parse(rows.pop()))
     }
 
-    /// A read of several rows of a table. They come in no order, and absent ones are absent.
+    /// A read of several rows of a table, in no order. Missing rows are left out.
     pub fn of_several(
         table: &'a str,
         keys: Vec<Item>,
@@ -51,17 +52,17 @@ impl<'a, T> RowRead<'a, T> {
         Self { table, keys, parse: Box::new(parse) }
     }
 
-    /// Which rows.
+    /// The keys.
     pub fn rows(&self) -> Vec<RowKey<'a>> {
         self.keys.iter().map(|key| RowKey { table: self.table, key: key.clone() }).collect()
     }
 
-    /// What the rows tell, which are among `rows`.
+    /// Parses the rows, which are taken from `rows`.
     pub fn of(self, rows: &mut Rows) -> Result<T, DynamoError> {
         (self.parse)(rows.take(self.table))
     }
 
-    /// Reads the rows in a call of its own, consistently.
+    /// Reads the rows in a call of their own, consistently.
     pub async fn alone(self, client: &Client, deadline: Deadline) -> Result<T, DynamoError> {
         let mut rows = read_rows(client, self.rows(), deadline).await?;
         self.of(&mut rows)
@@ -73,19 +74,19 @@ impl<'a, T> RowRead<'a, T> {
 pub struct Rows(HashMap<String, Vec<Item>>);
 
 impl Rows {
-    /// Takes the rows of a table out, in no order. Absent rows are absent.
+    /// Takes out the rows of a table, in no order.
     pub fn take(&mut self, table: &str) -> Vec<Item> {
         self.0.remove(table).unwrap_or_default()
     }
 
-    /// Takes the only row out of a table that one key was asked of.
+    /// Takes out the row of a table of which one key was read.
     pub fn take_one(&mut self, table: &str) -> Option<Item> {
         self.take(table).pop()
     }
 }
 
-/// Reads `keys` (at most 100, none twice: `BatchGetItem` takes no more) in one call, consistently. What DynamoDB
-/// leaves unprocessed is asked for again, with jitter, until `deadline`.
+/// Reads `keys` (at most 100, no duplicates: the limits of `BatchGetItem`) in one call,
+/// consistently. Unprocessed keys are retried with jitter until `deadline`.
 pub async fn read_rows(
     client: &Client,
     keys: Vec<RowKey<'_>>,

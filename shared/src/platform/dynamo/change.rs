@@ -1,4 +1,4 @@
-//! Conditional updates as constants: what is written, and on what condition, side by side.
+//! Conditional updates as constants: what is written and on what condition, side by side.
 
 use std::collections::HashMap;
 
@@ -8,17 +8,17 @@ use aws_sdk_dynamodb::types::{ReturnValuesOnConditionCheckFailure, TransactWrite
 
 use super::{AttributeValue, DynamoError, Item};
 
-/// One kind of update of one kind of row. Each is a constant of its adapter, with its reason.
+/// One kind of update of one kind of row. Adapters declare them as constants, with the reason.
 #[derive(Debug, Clone, Copy)]
 pub struct RowUpdate {
     pub update: &'static str,
     pub condition: Option<&'static str>,
-    /// Stand-ins for attributes whose names are reserved words.
+    /// Placeholders for attributes whose names are reserved words.
     pub names: &'static [(&'static str, &'static str)],
 }
 
 impl RowUpdate {
-    /// This change of the row `key`, as an action of a transaction.
+    /// The update of the row `key`, as an action of a transaction.
     pub fn action<const N: usize>(
         &self,
         table: &str,
@@ -38,7 +38,7 @@ impl RowUpdate {
         Ok(TransactWriteItem::builder().update(update).build())
     }
 
-    /// This change of the row `key`, as a request of its own.
+    /// The update of the row `key`, as a single request.
     pub fn request<const N: usize>(
         &self,
         client: &Client,
@@ -62,7 +62,7 @@ impl RowUpdate {
     }
 }
 
-/// DynamoDB refuses an empty map: none is left out.
+/// DynamoDB refuses an empty map, so an empty one is left out.
 fn named<'a, V>(pairs: impl IntoIterator<Item = (&'a str, V)>) -> Option<HashMap<String, V>> {
     let map: HashMap<_, _> = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     (!map.is_empty()).then_some(map)

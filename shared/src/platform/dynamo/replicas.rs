@@ -1,11 +1,12 @@
-//! One table that several regions have, asked in whichever of them answers.
+//! A table that several regions have, read and written in whichever region answers.
 //!
-//! The strongly consistent tables ([`TableScope::Agreed`](tables::TableScope::Agreed)) are linearizable: a write that one replica accepted is known to the other, so a
-//! question that got no answer can be asked again elsewhere. A request is therefore written as for any lost answer: it may
-//! have happened, and its repetition must find its own effect.
+//! The strongly consistent tables ([`TableScope::Agreed`](tables::TableScope::Agreed)) are
+//! linearizable: a write accepted by one replica is visible at the others, so a request without an
+//! answer can be repeated elsewhere. A request therefore has to be idempotent: it may have
+//! happened, and its repetition must recognise its own effect.
 //!
-//! Only replicas that do not answer, or answer that they failed, are passed over. A condition that failed, a conflict and a
-//! malformed request are answers.
+//! Only replicas that do not answer, or answer that they failed, are skipped. A failed condition, a
+//! conflict and a malformed request are answers.
 
 use std::future::Future;
 
@@ -32,8 +33,8 @@ impl Replicas {
         Self { first, others }
     }
 
-    /// The regions that have the strongly consistent tables, this region first: `AGREEMENT_REGIONS` names them, with commas
-    /// between. `None` in a single region, which does not have the variable.
+    /// The regions with strongly consistent tables, this region first (`AGREEMENT_REGIONS`,
+    /// separated by commas). `None` in a single region, which does not set the variable.
     pub fn of_agreeing_regions(sdk: &SdkConfig, env: &Env) -> Result<Option<Self>, ConfigError> {
         const REGIONS: &str = "AGREEMENT_REGIONS";
         let Some(names) = env.optional(REGIONS) else { return Ok(None) };
@@ -48,7 +49,7 @@ impl Replicas {
         Ok(Some(Self::new(first, clients.collect())))
     }
 
-    /// Asks one replica after the other until one answers. Gives the last one's error if none does.
+    /// Asks one replica after another until one answers. Returns the last error if none does.
     pub async fn ask<T, F>(&self, request: impl Fn(Client) -> F) -> Result<T, DynamoError>
     where
         F: Future<Output = Result<T, DynamoError>>,
@@ -66,8 +67,8 @@ impl Replicas {
         answer
     }
 
-    /// Asks all replicas at once. Gives the first answer, and the last error if none answers. For reads that must not wait for a
-    /// region that is lost.
+    /// Asks all replicas concurrently. Returns the first answer, or the last error if none answers.
+    /// For reads that must not wait for a lost region.
     pub async fn ask_all<T, F>(&self, request: impl Fn(Client) -> F) -> Result<T, DynamoError>
     where
         F: Future<Output = Result<T, DynamoError>> + Send,
@@ -96,7 +97,8 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// The table that `AGREEMENT_TABLE` names. `None` in a single region, which does not have the variable: it decides alone.
+    /// The table that `AGREEMENT_TABLE` names. `None` in a single region, which does not set the
+    /// variable.
     pub fn from_env(sdk: &SdkConfig, env: &Env) -> Result<Option<Self>, ConfigError> {
         if env.optional(tables::AGREEMENT.variable).is_none() {
             return Ok(None);

@@ -10,22 +10,22 @@ use super::{DynamoError, Item, text};
 use crate::core::date_time::rfc3339;
 use crate::core::shards::ShardPage;
 
-/// Entries on a page: as many as a job ends in a few seconds, so that its progress is seen and its deadline kept.
+/// Entries on a page: what a job processes in a few seconds.
 const PAGE_SIZE: i32 = 100;
 
-/// An index of a table. Each is a constant of its adapter.
+/// An index of a table. Adapters declare them as constants.
 #[derive(Debug, Clone, Copy)]
 pub struct TimeIndex {
     pub name: &'static str,
-    /// The attribute that is its partition key.
+    /// Its partition key.
     pub shard: &'static str,
     /// The entries of a shard that come before an instant: `… = :shard AND … < :before`.
     pub before: &'static str,
 }
 
 impl TimeIndex {
-    /// A page of the entries of `shard` before an instant, oldest first, behind the entry `after`. An entry is read and
-    /// written with the attributes that are keys, all but the shard. Eventually consistent.
+    /// A page of the entries of `shard` before an instant, oldest first, after the entry `after`.
+    /// An entry consists of the key attributes except the shard. Eventually consistent.
     pub async fn page<E: Serialize + DeserializeOwned>(
         &self,
         client: &Client,

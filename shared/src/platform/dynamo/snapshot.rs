@@ -1,4 +1,4 @@
-//! Rows of several tables as they were at one moment.
+//! A consistent snapshot of rows of several tables.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
@@ -22,9 +22,9 @@ pub async fn read_snapshot<const N: usize>(
     Ok(std::array::from_fn(|_| rows.next().flatten()))
 }
 
-/// Reads at most [`MAX_SNAPSHOT`] rows in one transaction, in the order of `keys`: unlike a batch, which may show one row before
-/// and another one after somebody's transaction. Twice the price of a batch, for where that matters. A writer at the rows is
-/// waited for, with jitter, until `deadline`.
+/// Reads at most [`MAX_SNAPSHOT`] rows in one transaction, in the order of `keys`. A batch may mix
+/// states from before and after a transaction; a snapshot does not, at twice the price. A
+/// conflicting write is retried with jitter until `deadline`.
 pub async fn read_rows_at_once(
     client: &Client,
     keys: Vec<RowKey<'_>>,

@@ -15,8 +15,8 @@ struct Row<'a> {
     expires_at: i64,
 }
 
-/// Writes `event` as part of the transaction that it tells of. Its id is new, or another region has written the same event: then the last
-/// write stands, and each region has published its own under the one id.
+/// Writes `event` in the transaction of its change. Its id is new, or another region has written
+/// the same event: then the last write wins, and each region publishes its own under the same id.
 pub fn put(table: &str, event: &Event) -> Result<TransactWriteItem, DynamoError> {
     let expires_at = event.occurred_at.checked_add(RETENTION).unwrap_or(event.occurred_at).as_second();
     let item = serde_dynamo::aws_sdk_dynamodb_1::to_item(Row { event, version: VERSION, expires_at })

@@ -1,14 +1,49 @@
-//! Domain events, written in the same transaction as what they tell of.
+//! Domain events, written in the same transaction as the change they describe: a [transactional
+//! outbox](https://microservices.io/patterns/data/transactional-outbox.html).
 //!
-//! 1. Whoever changes an order, a stock row or an export, or revokes sessions, puts an [`Event`] into the same transaction ([`dynamo::put`]): there is
-//!    no change without its event, and no event without its change.
-//! 2. The table is insert-only and streamed. The relay ([`crate::relay`]) publishes each row at least once, so that receivers
-//!    deduplicate by `eventId`. The key is `subject` and `eventId`: the rows of one partition key share a shard of
-//!    the stream, so the events of a subject are published in their order.
-//! 3. Rows expire after [`RETENTION`]: by then a relay that was down has long been seen to.
+//! 1. Each change of an order, a stock row or an export, and each revocation of sessions, puts an
+//!    [`Event`] into its transaction ([`dynamo::put`]): there is no change without its event, and
+//!    no event without its change.
+//! 2. The table is insert-only and streamed. The relay ([`crate::relay`]) publishes each row at
+//!    least once; receivers deduplicate by `eventId`. The key is `subject` and `eventId`: the rows
+//!    of a partition key share a shard of the stream, so the events of a subject are published in
+//!    order.
+//! 3. Rows expire after [`RETENTION`], which is longer than any outage of the relay.
 //!
-//! `version` is the shape of `data`; a receiver ignores members that it does not know, and events of a version that it
-//! does not know.
+//! `version` is the format of `data`; a receiver ignores unknown members and events of an unknown
+//! version.
+//!
+//! # Example
+//! An application's own table and its event in one transaction. It needs a DynamoDB table, so this
+//! example is compiled and not run.
+//! ```no_run
+//! use jiff::Timestamp;
+//! use serde_json::json;
+//! use sojourn::core::ids;
+//! use sojourn::platform::outbox::{self, Event, EventType};
+//!
+//! # async fn run(
+//! #     client: aws_sdk_dynamodb::Client,
+//! #     change: aws_sdk_dynamodb::types::TransactWriteItem,
+//! #     now: Timestamp,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! let event = Event {
+//!     event_id: ids::random().next(),
+//!     kind: EventType::StockChanged,
+//!     region: "eu-west-1".to_owned(),
+//!     subject: "lamp".to_owned(),
+//!     occurred_at: now,
+//!     data: json!({"productId": "lamp", "delta": 3}),
+//! };
+//! client
+//!     .transact_write_items()
+//!     .transact_items(change)
+//!     .transact_items(outbox::dynamo::put("outbox", &event)?)
+//!     .send()
+//!     .await?;
+//! # Ok(())
+//! # }
+//! ```
 
 use std::time::Duration;
 
@@ -25,7 +60,7 @@ pub mod dynamo;
 /// How long an event is kept.
 pub const RETENTION: Duration = Duration::from_hours(7 * 24);
 
-/// Present shape of every event's `data`.
+/// The current format of every event's `data`.
 pub const VERSION: u32 = 1;
 
 /// What happened.
@@ -52,13 +87,12 @@ pub enum EventType {
     /// An export can be downloaded.
     #[serde(rename = "export.ready")]
     ExportReady,
-    /// An export was given up.
+    /// An export failed for good.
     #[serde(rename = "export.failed")]
     ExportFailed,
 }
 
 impl EventType {
-    /// All of them.
     pub const ALL: [Self; 8] = [
         Self::OrderPlaced,
         Self::OrderPaid,
@@ -70,7 +104,6 @@ impl EventType {
         Self::ExportFailed,
     ];
 
-    /// The type as text.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OrderPlaced => "order.placed",
@@ -89,17 +122,17 @@ impl EventType {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
-    /// Its id, by which receivers dedup.
+    /// Receivers deduplicate by this id.
     pub event_id: EventId,
     #[serde(rename = "type")]
     pub kind: EventType,
     #[serde(with = "as_rfc3339")]
     pub occurred_at: Timestamp,
-    /// Where: the region that wrote it, and alone publishes it.
+    /// The region that wrote the event, and the only one that publishes it.
     pub region: String,
-    /// To what: an order id, a product id, a user id, an export id.
+    /// The id of the order, product, user or export.
     pub subject: String,
-    /// The rest, in the shape of [`VERSION`].
+    /// The rest, in the format of [`VERSION`].
     #[serde(serialize_with = "json::plain")]
     pub data: Value,
 }

@@ -1,4 +1,4 @@
-//! The EventBridge bus that the region's events are published to.
+//! The EventBridge bus of the region's events.
 
 use aws_sdk_eventbridge::Client;
 use aws_sdk_eventbridge::error::ProvideErrorMetadata;
@@ -12,24 +12,23 @@ use crate::core::env::{ConfigError, Env};
 /// `Source` of every event.
 const SOURCE: &str = "sojourn";
 
-/// What the entries of one call may come to, and so what one entry may have.
+/// Most bytes of the entries of one call, and so of one entry.
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevents.html>
 pub const MAX_BUS_BYTES: usize = 1024 * 1024;
 
-/// What EventBridge counts for the time of an entry.
+/// Bytes that EventBridge counts for the time of an entry.
 const TIME_BYTES: usize = 14;
 
-/// Errors of an entry that are the entry's own fault. A missing permission is not: it can be granted, and then the entry
-/// passes.
+/// Error codes of an invalid entry. A missing permission is not one: it can be granted later.
 const REFUSED_ENTRIES: [&str; 2] = ["MalformedDetail", "InvalidArgument"];
 
-/// Errors of a call that are the fault of an entry.
+/// Error codes of a call with an invalid entry.
 const REFUSED_CALLS: [&str; 1] = ["ValidationException"];
 
-/// One event as the bus gets it.
+/// An event for the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusEvent {
-    /// What happened: `order.placed`.
+    /// The event's type: `order.placed`.
     pub detail_type: String,
     /// The event, as JSON text.
     pub detail: String,

@@ -25,9 +25,9 @@ pub const MAX_ENTRIES: usize = 10;
 pub enum EntryOutcome {
     /// The service has stored it.
     Published,
-    /// It was not published, or nobody knows. Another try may succeed.
+    /// It was not published, or that is unknown. A retry may succeed.
     Failed(String),
-    /// No try can succeed: the entry is too large, or its form is wrong.
+    /// No retry can succeed: the entry is too large or malformed.
     Refused(String),
 }
 
@@ -38,7 +38,7 @@ struct CallFailed {
 }
 
 impl CallFailed {
-    /// `refusals` are the error codes by which the service refuses a call for its form.
+    /// `refusals` are the error codes of a call with an invalid entry.
     fn new(error: &(dyn Error + 'static), code: Option<&str>, refusals: &[&str]) -> Self {
         Self { reason: chain(error), is_for_its_form: code.is_some_and(|code| refusals.contains(&code)) }
     }
@@ -52,7 +52,8 @@ impl CallFailed {
     }
 }
 
-/// Sends `entries` in one call, or in a call each if the one call was refused for its form.
+/// Sends `entries` in one call. If the service refuses the call as malformed, sends each in a call
+/// of its own.
 async fn send<'a, T, F>(entries: &[&'a T], call: impl Fn(Vec<&'a T>) -> F) -> Vec<EntryOutcome>
 where
     F: Future<Output = Result<Vec<EntryOutcome>, CallFailed>>,

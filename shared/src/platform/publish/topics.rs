@@ -8,14 +8,14 @@ use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
 
 use super::{CallFailed, EntryOutcome, send};
 
-/// What the entries of one call may come to, attributes included, and so what one entry may have.
+/// Most bytes of the entries of one call, attributes included, and so of one entry.
 /// <https://docs.aws.amazon.com/sns/latest/api/API_PublishBatch.html>
 pub const MAX_TOPIC_BYTES: usize = 256 * 1024;
 
-/// Errors of an entry that are the entry's own fault.
+/// Error codes of an invalid entry.
 const REFUSED_ENTRIES: [&str; 2] = ["InvalidParameter", "ParameterValueInvalid"];
 
-/// Errors of a call that are the fault of an entry.
+/// Error codes of a call with an invalid entry.
 const REFUSED_CALLS: [&str; 4] =
     ["InvalidParameter", "ParameterValueInvalid", "BatchRequestTooLong", "ValidationError"];
 
@@ -26,7 +26,7 @@ const STRING: &str = "String";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicEntry {
     pub body: String,
-    /// What subscriptions filter by.
+    /// The attributes that subscriptions filter by.
     pub attributes: Vec<(&'static str, String)>,
 }
 

@@ -1,18 +1,20 @@
 //! Keeps a message hidden while its work runs, so that a dead worker is replaced soon.
 //!
-//! A queue's own visibility timeout is long: Lambda advises six times the function's timeout, because its poller keeps
-//! messages while the function is throttled. A dead worker would hide its message for all of that time. So:
+//! The queue's visibility timeout is long: Lambda recommends six times the function's timeout,
+//! because its poller keeps messages while the function is throttled. A dead worker would hide its
+//! message for all of that time. So:
 //!
 //! 1. Before the work starts, the message's timeout is set to [`HELD`].
-//! 2. While the work runs, it is set to [`HELD`] again every [`HEARTBEAT`]. When the worker dies, the message is received
-//!    again [`HELD`] after its last heartbeat, at the latest.
-//! 3. The work fails: the timeout is set to [`retry_after`], which doubles with each receive (exponential backoff).
-//! 4. The work succeeds: nothing. The event source mapping deletes the message.
+//! 2. While the work runs, it is set to [`HELD`] again every [`HEARTBEAT`]. If the worker dies, the
+//!    message is received again at most [`HELD`] after its last heartbeat.
+//! 3. If the work fails, the timeout is set to [`retry_after`], which doubles with each receive
+//!    (exponential backoff).
+//! 4. If the work succeeds, nothing is done: the event source mapping deletes the message.
 //!
 //! # Limits
-//! A call that fails is logged, and the work continues: a message that is received too early meets the lock of the
-//! work, as any second delivery does. A worker that dies before step 1 has ended hides its message for the queue's own
-//! timeout. Every death counts as a receive, as every failure does.
+//! A failed call is logged and the work continues: a message that is received too early meets the
+//! lock of the work, as any duplicate does. A worker that dies before step 1 has ended hides its
+//! message for the queue's own timeout. A death counts as a receive, as a failure does.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -87,7 +89,9 @@ async fn hide(queue: &impl Visibility, message: &Delivered, timeout: Duration) {
     }
 }
 
-/// How long a message is hidden after it has failed at its receive number `receive_count`.
+/// How long a message is hidden after its failure number `receive_count`.
+/// #10T Records the calls.
+/// #11T Each call: seconds since the beginning, and the timeout in seconds.
 fn retry_after(receive_count: u32) -> Duration {
     let doublings = receive_count.saturating_sub(1);
     let factor = 2_u32.checked_pow(doublings).unwrap_or(u32::MAX);

@@ -1,13 +1,15 @@
 //! Queues: work that outlives a request.
 //!
-//! A queue delivers at least once, in any order, and again until a message is done. So the work of a message is done under a
-//! lock or on a condition, and a message only names the thing to work on: the rows say what to do.
+//! A queue delivers at least once, in any order, until a message is done. So the work of a message
+//! runs under a lock or on a condition, and a message only names a row that says what to do.
 //!
-//! - [`Queue`] sends. After success the message will be delivered; after a failure it may be delivered or not.
-//! - The edge (`edge::queue`) receives events of Lambda's event source mapping, and answers with the messages that failed. A
-//!   message that is not in that answer is deleted; the others are delivered again after their visibility timeout. A message
-//!   that failed too often goes to the dead-letter queue, where a function has to handle it.
-//! - [`hold`](hold()) keeps a message hidden while its work runs, and not for long after its worker has died.
+//! - [`Queue`] sends. After success the message will be delivered; after a failure it may be.
+//! - The edge (`edge::queue`) receives events of Lambda's event source mapping, and answers with
+//!   the messages that failed. Lambda deletes the others. A failed message is delivered again after
+//!   its visibility timeout. A message that failed too often goes to the dead-letter queue, where a
+//!   function handles it.
+//! - [`hold`](hold()) keeps a message hidden while its work runs, and not long after its worker has
+//!   died.
 
 use std::future::Future;
 use std::time::Duration;
@@ -26,21 +28,21 @@ pub use hold::{HEARTBEAT, HELD, NotHidden, Visibility, hold};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
     pub body: String,
-    /// The queue's id of it.
+    /// The queue's id of the message.
     pub message_id: String,
-    /// Names this receive to the queue.
+    /// The queue's id of this receive.
     pub receipt_handle: String,
-    /// How often it was received, this time included.
+    /// How often the message was received, including this time.
     pub receive_count: u32,
-    /// The ARN of the queue that it came from.
+    /// The ARN of the queue.
     pub queue_arn: String,
-    /// When it was sent. For a message of a dead-letter queue: when it was sent to the first queue.
+    /// When it was sent. For a dead letter: when it was sent to the first queue.
     pub sent_at: Timestamp,
-    /// When it must be done.
+    /// When the work must be done.
     pub deadline: Deadline,
 }
 
-/// A message was not sent, or nobody knows. 503: the same request sends it again.
+/// A message was not sent, or that is unknown. 503: a retry of the request sends it again.
 #[derive(Debug, thiserror::Error)]
 #[error("a message was not sent to {queue}")]
 pub struct NotSent {
@@ -51,12 +53,12 @@ pub struct NotSent {
 
 /// Sends messages.
 pub trait Queue: Send + Sync {
-    /// Sends one, of at most 1 MiB of text.
+    /// Sends a message of at most 1 MiB of text.
     fn send(&self, body: &str) -> impl Future<Output = Result<(), NotSent>> + Send {
         self.send_later(body, Duration::ZERO)
     }
 
-    /// Sends one that is delivered after so many whole seconds: 900 at most.
+    /// Sends a message that is delivered after a delay of whole seconds, at most 900.
     fn send_later(&self, body: &str, delay: Duration) -> impl Future<Output = Result<(), NotSent>> + Send;
 }
 
@@ -75,7 +77,7 @@ impl SqsQueue {
 }
 
 impl Queue for SqsQueue {
-    /// The SDK sends what was lost again, so that there may be two of it.
+    /// The SDK retries after a lost answer, so the message may be sent twice.
     async fn send_later(&self, body: &str, delay: Duration) -> Result<(), NotSent> {
         let request =
             self.client.send_message().queue_url(&self.url).message_body(body).delay_seconds(seconds(delay));

@@ -1,54 +1,55 @@
-//! A circuit breaker: after some failures in a row it stops asking for a while.
+//! A circuit breaker: after several failures in a row, Redis is not called for a while.
 //!
-//! 1. *Closed*: every call is admitted. [`CircuitBreaker::THRESHOLD`] failures in a row open it; a success starts the count
-//!    anew.
-//! 2. *Open*: no call is admitted until [`CircuitBreaker::COOL_DOWN`] has passed.
-//! 3. Then one call is admitted, the probe, and the cool-down begins again at once: a probe that is cut off and never
-//!    reports leaves the breaker open for one more cool-down, and not for ever. Its success closes the breaker.
+//! 1. *Closed*: every call is allowed. [`CircuitBreaker::THRESHOLD`] failures in a row open the
+//!    breaker; a success resets the count.
+//! 2. *Open*: no call is allowed until [`CircuitBreaker::COOL_DOWN`] has passed.
+//! 3. Then one call is allowed, the probe, and the cool-down starts again at once: a probe that is
+//!    cancelled and never reports keeps the breaker open for one more cool-down, not for ever. The
+//!    success of a probe closes the breaker.
 //!
-//! Time is handed in, so nothing here waits.
+//! The time is a parameter, so nothing here waits.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Whether to ask.
+/// Whether to call Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BreakerDecision {
-    /// Ask, and report how it went.
+    /// Call it, and report the result.
     Ask,
-    /// Do without.
+    /// Do not call it.
     Refuse,
 }
 
-/// The state of one process's breaker.
+/// The state of a process's breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CircuitBreaker {
     /// Calls are admitted.
     Closed {
-        /// How many of the last ones failed, one after the other.
+        /// Failures since the last success.
         failures: u32,
     },
-    /// None is, before this instant.
+    /// No call is allowed before this instant.
     Open {
-        /// When the next probe may go.
+        /// When the next probe may be sent.
         until: Instant,
     },
 }
 
 impl CircuitBreaker {
-    /// Failures in a row that open it. Five calls of 10 ms are what a process waits for in vain; fewer would let a short
-    /// hiccup (a fork for a snapshot) send all reads to DynamoDB for a second.
+    /// Failures in a row that open the breaker. A process waits in vain for five calls of 10 ms;
+    /// fewer would let a short pause of Redis (a fork for a snapshot) send all reads to DynamoDB
+    /// for a second.
     pub(super) const THRESHOLD: u32 = 5;
-    /// How long nothing is asked then: one budget a second is what an outage costs from there on.
+    /// How long no call is allowed: an outage costs one call budget a second.
     pub(super) const COOL_DOWN: Duration = Duration::from_secs(1);
 
-    /// A closed one.
     pub(super) const fn new() -> Self {
         Self::Closed { failures: 0 }
     }
 
-    /// Whether a call may be made at `now`.
+    /// Whether a call is allowed at `now`.
     pub(super) fn admit(&mut self, now: Instant) -> BreakerDecision {
         match *self {
             Self::Closed { .. } => BreakerDecision::Ask,
@@ -75,7 +76,7 @@ impl CircuitBreaker {
         };
     }
 
-    /// Asking is known to be of no use for now.
+    /// Opens the breaker: calls are known to fail for now.
     pub(super) fn trip(&mut self, now: Instant) {
         *self = Self::open_from(now);
     }

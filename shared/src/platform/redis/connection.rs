@@ -1,4 +1,4 @@
-//! One connection to Redis, and which Redis it leads to.
+//! A connection to Redis, and the identity of the server.
 
 use std::fmt;
 use std::future::Future;
@@ -12,8 +12,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{RedisError, RedisUse};
 
-/// One life of one Redis process: its `run_id`, new at each start. A replica that is promoted has another one than the
-/// primary that it replaces.
+/// The identity of a running Redis process: its `run_id`, new at each start. A promoted replica has
+/// another one than the primary that it replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incarnation(Arc<str>);
 
@@ -32,12 +32,12 @@ pub(super) struct Connection {
 
 type Attempt = Pin<Box<dyn Future<Output = Result<Connection, RedisError>> + Send>>;
 
-/// The connection of a process, such as it is.
+/// The state of a process's connection.
 #[derive(Default)]
 pub(super) enum ConnectionState {
     #[default]
     Empty,
-    /// Nobody drives the attempt between two requests: each goes on where the last one had to leave.
+    /// The attempt only proceeds during requests; each continues where the last one stopped.
     Connecting {
         attempt: Attempt,
         /// How long requests have waited for it.
@@ -49,17 +49,17 @@ pub(super) enum ConnectionState {
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) enum NotOpen {
-    /// The next request goes on connecting.
+    /// The next request continues to connect.
     Yet,
-    /// The attempt has used its budget up. The next request begins anew.
+    /// The attempt has used up its budget. The next request starts a new one.
     GivenUp,
-    /// The attempt failed. The next request begins anew.
+    /// The attempt failed. The next request starts a new one.
     Failed(RedisError),
 }
 
 impl ConnectionState {
-    /// The open connection, after connecting if need be and possible until `end`. May be dropped anywhere: what was
-    /// reached is kept.
+    /// The open connection. Connects if necessary and possible until `end`. May be cancelled
+    /// anywhere: the attempt is kept.
     pub(super) async fn open(
         &mut self,
         client: &Client,
@@ -90,8 +90,8 @@ impl ConnectionState {
         }
     }
 
-    /// Forgets a connection that did not answer: it may lead nowhere (a frozen process's was closed meanwhile, without
-    /// anybody there to be told). An attempt to connect goes on.
+    /// Drops a connection that did not answer: it may be dead, because a frozen process does not
+    /// notice that its connection was closed. A pending attempt continues.
     pub(super) fn close(&mut self) {
         if matches!(self, Self::Open(_)) {
             *self = Self::Empty;
@@ -100,7 +100,7 @@ impl ConnectionState {
 }
 
 async fn connect(client: Client, need: RedisUse) -> Result<Connection, RedisError> {
-    // Every call has a bound of its own; the crate's would only start a second clock.
+    // Every call has its own timeout; the crate's would only start another timer.
     let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
     let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
     let mut commands = ::redis::pipe();

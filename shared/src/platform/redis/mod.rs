@@ -1,29 +1,33 @@
-//! Redis (or Valkey), as something that may help, or as the place where something is kept.
+//! Redis (or Valkey), either as an optional helper or as a store.
 //!
-//! [`RedisUse`] says which. Whoever has another way to the same end ([`RedisUse::Helpful`]) is promised a cost: no call holds its
-//! request for longer than [`CALL_BUDGET`]. An outage costs a process about thirty budgets, since the budget of a connection must
-//! leave room for a TLS handshake; then one a second. Whoever has no other way ([`RedisUse::Kept`]) waits a second for an answer,
-//! and is refused a server that may evict what it keeps.
+//! [`RedisUse`] says which. A caller that can do without Redis ([`RedisUse::Helpful`]) has a
+//! bounded cost: no call takes longer than [`CALL_BUDGET`]. An outage costs a process about thirty
+//! budgets, since the budget of a connection must leave room for a TLS handshake, and then one a
+//! second. A caller that stores data in Redis ([`RedisUse::Kept`]) waits a second for an answer,
+//! and does not connect to a server that may evict the data.
 //!
-//! 1. A call asks the circuit breaker first. While it is open, the call fails at once with [`RedisError::CircuitOpen`].
-//! 2. It takes the process's connection, or goes on connecting. An attempt to connect has a budget of its own, since a
-//!    TLS handshake takes longer than a call may. It is not driven between requests: each request gives it its budget and
-//!    no more, and fails with [`RedisError::Connecting`]. That is no failure in the breaker's eyes. When the attempt has
-//!    used its own budget up, the breaker opens.
-//! 3. The commands are sent and answered in what is left of the budget. If not, the call fails ([`RedisError::Late`]), the
-//!    connection is forgotten and the next call connects anew: after a Lambda was frozen its connection may be dead, and
-//!    nobody was awake to hear of it.
+//! 1. A call first asks the circuit breaker. While it is open, the call fails at once with
+//!    [`RedisError::CircuitOpen`].
+//! 2. The call takes the process's connection, or continues to connect. A connection attempt has a
+//!    larger budget, since a TLS handshake takes longer than a call may. It does not proceed
+//!    between requests: each request spends its own budget on it and fails with
+//!    [`RedisError::Connecting`], which the breaker does not count. When the attempt has used up
+//!    its budget, the breaker opens.
+//! 3. The commands are sent and answered within the rest of the budget. Otherwise the call fails
+//!    ([`RedisError::Late`]), the connection is dropped and the next call connects again: the
+//!    connection of a function that was frozen may be dead.
 //!
-//! A call that failed may have been carried out, or may still be. It is never sent twice.
+//! A failed call may have been executed. It is never sent twice.
 //!
-//! Every answer tells the [`Incarnation`] that gave it. Keys that hold it as a part belong to one life of one server: what
-//! a restart or a failover forgets cannot be mixed up with what it kept.
+//! Every answer names the [`Incarnation`] of the server. A key that contains it belongs to one
+//! server process, so that data from before a restart or failover cannot be mistaken for current
+//! data.
 //!
-//! The crate `redis` runs one task for each connection, which moves bytes between the socket and the calls that wait. It
-//! ends with the connection and does nothing of its own. TLS (`rediss://`) is the AWS SDK's rustls with the system's root
-//! certificates.
+//! The crate `redis` runs one task per connection, which moves bytes between the socket and the
+//! waiting calls, and ends with the connection. TLS (`rediss://`) is the AWS SDK's rustls with the
+//! system's root certificates.
 //!
-//! Not here: cluster mode (several keys are asked for at once), and reading from replicas (they may lag).
+//! Not here: cluster mode (a call uses several keys), and reading from replicas (they may lag).
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,34 +45,36 @@ use breaker::{BreakerDecision, CircuitBreaker};
 pub use connection::Incarnation;
 use connection::{Connection, ConnectionState, NotOpen};
 
-/// The variable that tells where Redis is: `redis://` or, with TLS, `rediss://`, user and password included.
+/// The variable with the URL of Redis: `redis://` or, with TLS, `rediss://`, user and password
+/// included.
 pub const URL_VARIABLE: &str = "REDIS_URL";
 
-/// Begins a URL of a server that is spoken to with TLS.
+/// Scheme of a server with TLS.
 const TLS_SCHEME: &str = "rediss://";
 
-/// Longest that one call of a helper may take. Redis answers in a third of a millisecond within a zone; ten are what a
-/// customer does not notice when it does not.
+/// Longest call of an optional helper. Redis answers in a third of a millisecond within a zone;
+/// customers do not notice ten milliseconds.
 pub const CALL_BUDGET: Duration = Duration::from_millis(10);
 
-/// How long requests wait for a helper's attempt to connect, all of them together; each waits a call's budget at most. A TLS
-/// handshake takes about a millisecond of a whole core, and reading the root certificates six: fourteen times that where a
-/// function has 128 MB.
+/// How long requests wait in total for a helper's connection attempt; each waits a call's budget at
+/// most. A TLS handshake takes about a millisecond of a whole core, and reading the root
+/// certificates six: fourteen times that where a function has 128 MB.
 const CONNECT_BUDGET: Duration = Duration::from_millis(300);
 
-/// Longest that one call may take, and one attempt to connect, where there is no other way. A failover of a replica takes
-/// seconds, so a longer wait would not outlast it; a fork or a slow disk takes less.
+/// Longest call, and longest connection attempt, of a store. A failover takes seconds, so a longer
+/// wait would not outlast it; a fork or a slow disk takes less.
 const KEPT_BUDGET: Duration = Duration::from_secs(1);
 
-/// Policies of a full server begin so when they may remove any key, also one without an expiry.
+/// Prefix of the eviction policies that may remove keys without an expiry.
 const EVICTS_ANY_KEY: &str = "allkeys-";
 
-/// What Redis is to the caller.
+/// How the caller uses Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedisUse {
-    /// The caller has another way to the same end.
+    /// The caller can do without Redis.
     Helpful,
-    /// Redis keeps what is nowhere else. A server that evicts keys without an expiry when it is full is refused.
+    /// Redis is the only store of the data. A server that may evict keys without an expiry is
+    /// refused.
     Kept,
 }
 
@@ -92,40 +98,39 @@ impl RedisUse {
     }
 }
 
-/// Redis gave no answer. Whether it did what it was asked is unknown.
+/// Redis gave no answer. It is unknown whether the command was executed.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
-    /// It failed too often of late to be asked now.
+    /// Redis failed too often recently to be called now.
     #[error("Redis is not asked: it failed too often")]
     CircuitOpen,
     /// The connection is not open yet, and the budget was used up.
     #[error("Redis is not reached yet")]
     Connecting,
-    /// The connection could not be opened.
     #[error("connecting to Redis took too long")]
     Unreachable,
     /// The budget was used up.
     #[error("Redis did not answer in time")]
     Late,
-    /// The server may evict what is kept there.
+    /// The server may evict stored data.
     #[error(
         "Redis may evict keys that nothing else holds: its maxmemory-policy is {0}, and has to be noeviction"
     )]
     Evicts(String),
-    /// It could not be reached, or answered with an error.
+    /// An error of the connection, or an error answer.
     #[error("Redis failed")]
     Failed(#[from] ::redis::RedisError),
 }
 
-/// Redis's answer, and whose it is.
+/// An answer, and the server that gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer<T> {
     pub value: T,
-    /// The life of the server that gave it.
+    /// The server that gave it.
     pub from: Incarnation,
 }
 
-/// A process's way to Redis. Connects when it is first used.
+/// A process's client of Redis. Connects on first use.
 pub struct RedisClient {
     client: Client,
     need: RedisUse,
@@ -135,7 +140,7 @@ pub struct RedisClient {
 }
 
 impl RedisClient {
-    /// The Redis that `REDIS_URL` names, as a helper.
+    /// The Redis that `REDIS_URL` names, as an optional helper.
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
         let url = env.required(URL_VARIABLE)?;
         if Stage::from_env(env)? == Stage::Live && !url.starts_with(TLS_SCHEME) {
@@ -153,19 +158,20 @@ impl RedisClient {
         Ok(Self { client, need: RedisUse::Helpful, call_budget: CALL_BUDGET, breaker, slot })
     }
 
-    /// The same Redis for a caller that needs it so.
+    /// The same Redis for another use.
     #[must_use]
     pub fn with_need(self, need: RedisUse) -> Self {
         Self { need, call_budget: need.call_budget(), ..self }
     }
 
-    /// With another budget for a call: for hundreds of clients that share a core, as those of a test do.
+    /// With another call budget, for tests with hundreds of clients on one core.
     #[must_use]
     pub fn with_budget(self, call_budget: Duration) -> Self {
         Self { call_budget, ..self }
     }
 
-    /// Sends the commands that `commands` makes for the server's incarnation, together, and gives all their answers.
+    /// Sends the commands that `commands` builds for the server's incarnation in one pipeline, and
+    /// returns all answers.
     pub async fn ask<T: FromRedisValue>(
         &self,
         commands: impl FnOnce(&Incarnation) -> Pipeline,
@@ -173,7 +179,7 @@ impl RedisClient {
         self.ask_within(self.call_budget, commands).await
     }
 
-    /// The same, for a caller that may wait for less than the whole budget.
+    /// The same with a shorter budget.
     pub async fn ask_within<T: FromRedisValue>(
         &self,
         wait: Duration,
@@ -190,7 +196,7 @@ impl RedisClient {
             self.breaker().succeeded();
         } else {
             self.breaker().failed(Instant::now());
-            // Somebody else who holds the slot is connecting: then there is nothing to close.
+            // If another call holds the lock, it is connecting: there is nothing to close.
             if let Ok(mut slot) = self.slot.try_lock() {
                 slot.close();
             }
@@ -199,7 +205,7 @@ impl RedisClient {
     }
 
     async fn connection(&self, end: Instant) -> Result<Connection, RedisError> {
-        // Somebody else who holds the slot until then is connecting.
+        // Another call holds the lock while it connects.
         let Ok(mut slot) = timeout_at(end, self.slot.lock()).await else {
             return Err(RedisError::Connecting);
         };

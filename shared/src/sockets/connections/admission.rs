@@ -1,17 +1,18 @@
-//! Letting a socket in.
+//! Admission of a socket.
 //!
 //! 1. The connection is registered, if its user may have one more ([`Registrar`]).
-//! 2. Then its session is read, consistently. A revocation that was committed before this read is seen by it; one that is
-//!    committed later looks for the user's rows ([`find`](super::DynamoConnections::find)) when this one is there. In the other order, a
-//!    revocation between the two would see no row and not be seen: a socket that nobody closes.
-//! 3. If the session has ended, the row is removed again and the handshake refused. Posts of the meantime reached nobody:
-//!    the gateway knows no connection whose handshake is not answered.
+//! 2. Then its session is read, consistently. The read sees a revocation that was committed before;
+//!    a later revocation finds the row of this connection
+//!    ([`find`](super::DynamoConnections::find)). In the opposite order, a revocation between the
+//!    two would see no row and not be seen, and nobody would close the socket.
+//! 3. If the session has ended, the row is removed and the handshake refused. Posts in between
+//!    reached nobody: the gateway has no connection before the handshake is answered.
 //!
-//! A session that would end before the socket at its greatest age ([`MAX_CONNECTION_AGE`]) is refused as well. So no socket
-//! outlives its session's natural end, and nobody has to watch for it. Whoever is refused signs in again, as they would have
-//! to within two hours.
+//! A session that would end before the socket's greatest age ([`MAX_CONNECTION_AGE`]) is refused as
+//! well. So no socket outlives its session's natural end. The user signs in again, as would be
+//! necessary within two hours anyway.
 //!
-//! What is cut off between the first step and the last leaves a row without a socket, as a lost `$disconnect` does.
+//! An admission that is interrupted leaves a row without a socket, as a lost `$disconnect` does.
 
 use jiff::Timestamp;
 
@@ -23,13 +24,13 @@ use crate::identity::sessions::{IdleTimeout, SessionError, SessionStore};
 use crate::platform::dynamo::DynamoError;
 use crate::platform::telemetry::{self, Metric, chain};
 
-/// A socket that was let in ends before its session can be idle for too long.
+/// An admitted socket ends before its session can reach its idle timeout.
 const _: () = assert!(IdleTimeout::MIN_HOURS * 3_600 > MAX_CONNECTION_AGE.as_secs());
 
 /// Why a socket is not let in.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmissionError {
-    /// Its session has ended, 401, or could not be checked: 500, or 503 when it will pass.
+    /// The session has ended, 401, or could not be checked: 500, or 503 if a retry may succeed.
     #[error(transparent)]
     Session(#[from] SessionError),
     /// Its session ends too soon. 401.
@@ -38,7 +39,7 @@ pub enum AdmissionError {
     /// Its user has as many sockets as are allowed. 429.
     #[error("the user has {0} open sockets, which is the limit")]
     TooMany(u16),
-    /// It could not be registered. 500, or 503 when it will pass.
+    /// The registration failed. 500, or 503 if a retry may succeed.
     #[error(transparent)]
     Registry(#[from] DynamoError),
 }

@@ -1,4 +1,4 @@
-//! The registry in DynamoDB: one row a connection, an index by user.
+//! The registry in DynamoDB: a row per connection, and an index by user.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -20,13 +20,14 @@ use crate::core::ids::{ConnectionId, UserId};
 use crate::platform::dynamo::{DynamoError, Item, RowUpdate, Write, WriteOutcome, number, text};
 use crate::platform::tables;
 
-/// Takes a frame of this very connection, if its time is not over and the frame does not come too fast. A row that has
-/// expired and was not yet collected is as good as none.
+/// Accepts a frame of this connection, if the connection has not expired and the frame does not
+/// come too fast. An expired row counts as absent.
 ///
-/// `recentFrames` has the times of the latest frames, as many as a socket may send in [`FRAMES_WINDOW`], oldest first. If the oldest
-/// is in the window, one more would be too many. "If the element doesn't already exist, `SET` appends the new element at the end of
-/// the list", and all actions see the item as it was before ([update expressions]): the length stays, so that the row needs no
-/// other branch, and the update no second call.
+/// `recentFrames` has the times of the latest frames, as many as a socket may send in
+/// [`FRAMES_WINDOW`], oldest first. If the oldest is within the window, one more would be too many.
+/// "If the element doesn't already exist, `SET` appends the new element at the end of the list",
+/// and all actions see the item as it was before ([update expressions]): the length stays constant,
+/// so one expression covers every case.
 ///
 /// [update expressions]: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Expressions.UpdateExpressions.html
 const TAKE_FRAME: RowUpdate = RowUpdate {
@@ -37,27 +38,27 @@ const TAKE_FRAME: RowUpdate = RowUpdate {
     names: &[],
 };
 
-/// No list is longer than the index that [`TAKE_FRAME`] appends at.
+/// No list is longer than the index at which [`TAKE_FRAME`] appends.
 const _: () = assert!(FramesPerSocket::MAX <= 100);
 
 /// Counts a frame that came too fast.
 const COUNT_REFUSED: RowUpdate =
     RowUpdate { update: "ADD refusedFrames :one", condition: Some(IS_SAME), names: &[] };
 
-/// The row is this very connection's: a late word about an old connection leaves a newer one alone.
+/// The row is of this connection: a late event of an old connection does not change a newer one.
 const IS_SAME: &str = "connectedAt BETWEEN :openedFrom AND :openedUntil";
 
-/// Rows past their time are not peers. TTL collects them within days, posts to them would all find nobody.
+/// Expired rows are not peers. TTL deletes them within days; posts to them would find nobody.
 const NOT_EXPIRED: &str = "expiresAt > :now";
 
 /// The attributes of a [`Peer`]; the index projects no more of them.
 const OF_A_PEER: &str = "connectionId, connectedAt, userId, sessionId, endpoint";
 
-/// The index by user.
 const BY_USER: &str = "byUser";
 
-/// Rows in a page. A row of the scan has 400 bytes and eight for each frame that is counted, 1.2 KB at most, so that a page is
-/// far from the 1 MB at which DynamoDB would cut it; delivering one takes longer than reading the next, which happens meanwhile.
+/// Rows on a page. A row of the scan has 400 bytes and eight for each counted frame, 1.2 KB at
+/// most, so that a page is far from DynamoDB's limit of 1 MB. Delivering a page takes longer than
+/// reading the next, which happens concurrently.
 const PAGE_ROWS: i32 = 250;
 
 /// The registry of one region, in its DynamoDB table.
@@ -74,13 +75,12 @@ impl DynamoConnections {
         Ok(Self { client, table: tables::CONNECTIONS.name(env)?, clock })
     }
 
-    /// The table's name.
     pub(super) fn table(&self) -> &str {
         &self.table
     }
 
-    /// Takes a frame of the connection: stamps it with the present instant if it is live and the frame does not come too fast. A
-    /// frame that does is counted, in a second call.
+    /// Accepts a frame of the connection and stamps it, if the connection is live and the frame
+    /// does not come too fast. A frame that does is counted by a second call.
     pub async fn touch(&self, key: &ConnectionKey) -> Result<Touched, DynamoError> {
         let target = self.target(key);
         let (from, until) = key.opened_between();
@@ -138,7 +138,7 @@ impl DynamoConnections {
         }
     }
 
-    /// Removes exactly this connection.
+    /// Removes this connection and no other.
     pub async fn remove(&self, key: &ConnectionKey) -> Result<Removed, DynamoError> {
         let target = self.target(key);
         let (from, until) = key.opened_between();
@@ -158,7 +158,7 @@ impl DynamoConnections {
         }
     }
 
-    /// The part of `audience` that starts behind `cursor`.
+    /// The page of `audience` that starts after `cursor`.
     pub async fn find(&self, audience: &Audience, cursor: &Cursor) -> Result<PeerPage, DynamoError> {
         match audience {
             Audience::User(user) => self.of_user(user, cursor).await,
@@ -249,13 +249,14 @@ struct Refusing {
     #[serde(with = "as_rfc3339")]
     connected_at: Timestamp,
     expires_at: i64,
-    /// Absent from a row of before there was a limit.
+    /// Absent in rows from before the limit existed.
     #[serde(default)]
     recent_frames: Vec<i64>,
 }
 
 impl Refusing {
-    /// When the connection of that key may send again. `None` if it is another one, or if its time is over.
+    /// When the connection may send again. `None` if the row is of another connection, or has
+    /// expired.
     fn retry_after(&self, key: &ConnectionKey, now: Timestamp) -> Option<Duration> {
         let (from, until) = key.opened_between();
         let is_live = (from..=until).contains(&self.connected_at) && self.expires_at > now.as_second();
@@ -272,7 +273,7 @@ struct Refused {
     refused_frames: u32,
 }
 
-/// The part of a last evaluated key that a cursor keeps.
+/// The part of a last evaluated key that a cursor contains.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LastKey {

@@ -1,4 +1,4 @@
-//! The address at which a WebSocket API takes posts for its connections.
+//! The address for posts to the connections of a WebSocket API.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,20 +6,21 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
-/// Text that is no address of a WebSocket API.
+/// Text that is not the address of a WebSocket API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a WebSocket API's address is ws://, wss://, http:// or https:// with a host")]
 pub struct InvalidEndpoint;
 
-/// `https://{api}.execute-api.{region}.amazonaws.com/{stage}`: `/@connections/{id}` is appended to it.
+/// `https://{api}.execute-api.{region}.amazonaws.com/{stage}`: `/@connections/{id}` is appended to
+/// it.
 ///
-/// Made from the address that clients connect to: the scheme is all that differs.
+/// Built from the address that clients connect to; only the scheme differs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct CallbackEndpoint(String);
 
 impl CallbackEndpoint {
-    /// The address as text, without a slash at its end.
+    /// The address without a trailing slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,24 +1,28 @@
-//! Registering a connection, if its user may have one more.
+//! Registration of a connection, if its user may have one more.
 //!
 //! # Protocol
-//! Each user has one row with the set of the ids of their connections.
-//! 1. One transaction puts the connection's row and adds its id to the set, if the set is smaller than [`SocketsPerUser`].
-//! 2. If it is not, the refusal brings the set back. The rows that it names are read in one transaction. An id counts if there is
-//!    a row of this user for it that has not expired.
-//! 3. If as many count as are allowed, the user has too many sockets. Otherwise the set is replaced, in the transaction that puts the
-//!    connection's row, by the ids that count and the new one, if it is still the set that was read.
-//! 4. If another handshake of the user was faster, it begins again, after a wait with jitter.
+//! Each user has one row with the set of their connection ids.
+//! 1. One transaction puts the connection's row and adds its id to the set, if the set is smaller
+//!    than [`SocketsPerUser`].
+//! 2. If it is not, the failed condition returns the set. The connection rows that it names are
+//!    read in one transaction. An id counts if this user has an unexpired row for it.
+//! 3. If as many count as are allowed, the user has too many sockets. Otherwise the transaction
+//!    that puts the connection's row replaces the set by the ids that count and the new one, if the
+//!    set has not changed since it was read.
+//! 4. If another handshake of the user was faster, it starts again, after a wait with jitter.
 //!
-//! Nothing takes an id out of the set when its connection ends. Whatever removes the connection's row frees the place: a
-//! `$disconnect`, a revocation, a post that finds the connection gone. So does the row's expiry, for a socket whose
-//! `$disconnect` was lost.
+//! No id is removed from the set when its connection ends: removing the connection's row frees the
+//! place. A `$disconnect`, a revocation, or a post that finds the connection gone does that. So
+//! does the row's expiry, if the `$disconnect` was lost.
 //!
 //! # Why the limit is strict
-//! Every row of a connection is put together with its id. An id leaves the set only after a read that found no row for it. That read is a
-//! transaction: a plain one could miss the row of a transaction whose id is in the set already.
+//! Every connection row is put together with its id. An id leaves the set only after a read that
+//! found no row for it. That read is a transaction: a plain one could miss the row of a transaction
+//! whose id is in the set already.
 //!
 //! # Limits
-//! The limit holds in one region, as the registry does. Handshakes of one user write to one row, one after the other.
+//! The limit holds per region, as the registry does. Handshakes of one user write to one row, one
+//! after the other.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
@@ -38,10 +42,10 @@ use crate::platform::dynamo::{
 };
 use crate::platform::tables;
 
-/// Sockets that a user may have open in a region. One transaction reads the rows of all of them.
+/// Most sockets of a user in a region. One transaction reads the rows of all of them.
 pub type SocketsPerUser = Bounded<1, MAX_SNAPSHOT>;
 
-/// Takes a place if one is free, or if the connection has it already: a handshake's second try.
+/// Takes a place if one is free, or if the connection already has one (a retried handshake).
 const TAKE: RowUpdate = RowUpdate {
     update: "ADD connectionIds :added SET expiresAt = :expiresAt",
     condition: Some(
@@ -50,7 +54,7 @@ const TAKE: RowUpdate = RowUpdate {
     names: &[],
 };
 
-/// Takes a place of a connection that is no more, unless another handshake has changed the set meanwhile.
+/// Takes the place of a connection that has ended, unless another handshake has changed the set.
 const REPLACE: RowUpdate = RowUpdate {
     update: "SET connectionIds = :present, expiresAt = :expiresAt",
     condition: Some("connectionIds = :seen"),
@@ -73,11 +77,11 @@ pub struct Registrar {
 pub enum Registered {
     /// The connection is registered.
     Registered,
-    /// The user has as many sockets as are allowed, which is this number. Nothing was written.
+    /// The user has as many sockets as this limit allows. Nothing was written.
     TooMany(u16),
 }
 
-/// What decides whether a connection's row counts.
+/// The attributes that decide whether a connection's row counts.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Place {
@@ -106,12 +110,11 @@ impl Registrar {
         })
     }
 
-    /// Where it registers.
     pub(super) fn registry(&self) -> &DynamoConnections {
         &self.registry
     }
 
-    /// Registers `connection`. Registering it twice is registering it once.
+    /// Registers `connection`. Idempotent.
     ///
     /// # Errors
     /// A table failed, or other handshakes of the user were faster until `deadline`.
@@ -143,7 +146,7 @@ impl Registrar {
         }
     }
 
-    /// Those of `ids` that count: each has a row of the user of `connection`, which has not expired.
+    /// Those of `ids` that have an unexpired row of the connection's user.
     async fn present(
         &self,
         connection: &Connection,
@@ -206,12 +209,12 @@ impl Registrar {
     }
 }
 
-/// The key of the row with the set of the connection's user.
+/// The key of the user's row.
 fn row_key(connection: &Connection) -> Item {
     Item::from([(tables::SOCKET_LIMITS.key.hash.to_owned(), text(connection.user_id.as_str()))])
 }
 
-/// The set that refused the place, if that is why the transaction was cancelled. Empty if there is none any more.
+/// The set of the user's row, if the limit cancelled the transaction. Empty if the row is gone.
 fn seen(reasons: &Reasons<Action>) -> Option<Vec<String>> {
     let row = reasons.row_refusing(&Action::Place)?;
     Some(row.get("connectionIds").and_then(|ids| ids.as_ss().ok()).cloned().unwrap_or_default())

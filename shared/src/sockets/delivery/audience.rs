@@ -1,4 +1,5 @@
-//! The connections of an audience, one after the other. The next page is read while the present one is served.
+//! The connections of an audience as a stream. The next page is read while the current one is
+//! processed.
 
 use std::future::ready;
 
@@ -8,7 +9,7 @@ use crate::core::deadline::{Deadline, DeadlineExceeded};
 use crate::platform::dynamo::DynamoError;
 use crate::sockets::connections::{Audience, Cursor, DynamoConnections, Peer, PeerPage};
 
-/// Why the peers end before their audience does.
+/// Why the stream ends before the audience does.
 #[derive(Debug)]
 pub(super) enum Interruption {
     OutOfTime,
@@ -21,7 +22,7 @@ enum NextPage {
     After(Cursor),
 }
 
-/// Reads the page of `audience` behind `cursor`.
+/// Reads the page of `audience` after `cursor`.
 pub(super) async fn read_page(
     registry: &DynamoConnections,
     audience: &Audience,
@@ -34,8 +35,9 @@ pub(super) async fn read_page(
     }
 }
 
-/// The peers of `audience` from its page `first` on. They end with the audience, with a page that cannot be read, or when
-/// `last_start` has passed: no other peer may be started then. An interruption is the last item.
+/// The peers of `audience` from its page `first` on. The stream ends with the audience, with an
+/// unreadable page, or when `last_start` has passed: no other post may start then. An interruption
+/// is the last item.
 pub(super) fn peers(
     registry: &DynamoConnections,
     audience: &Audience,

@@ -1,28 +1,32 @@
 //! Closes sockets whose session has ended.
 //!
 //! # Protocol
-//! [`SocketCloser::close`] is called when a revocation has been committed. It reads the sockets that the user has in this
-//! region, page by page, and ends at most [`MAX_IN_FLIGHT`] of them at a time ([`SocketCloser::end`]):
-//! 1. Its row is removed, and no other connection's. From then on nothing is delivered to the socket, and a frame from it
-//!    finds no row. The row is removed before the socket is closed, so that an interruption at any point is safe: a socket
-//!    without a row receives nothing, and is closed at its next frame.
-//! 2. At the same time it gets a last message with the reason: `{"type": "session.revoked", …, "body": {"sessionId": …}}`.
-//!    There is one try. A client that misses it learns the same from the 401 of its next handshake.
-//! 3. It is closed. The gateway first sends out what was posted before. A connection whose handshake is not answered yet is
-//!    gone to the gateway, so that the close is tried again for a while.
+//! [`SocketCloser::close`] is called after a revocation is committed. It reads the sockets that the
+//! user has in this region, page by page, and ends at most [`MAX_IN_FLIGHT`] of them at a time
+//! ([`SocketCloser::end`]):
+//! 1. The row of this connection is removed. From then on nothing is delivered to the socket, and a
+//!    frame from it finds no row. The row is removed before the socket is closed, so that an
+//!    interruption at any point is safe.
+//! 2. Concurrently the socket gets a last message with the reason:
+//!    `{"type": "session.revoked", …, "body": {"sessionId": …}}`. There is one try. A client that
+//!    misses it gets 401 at its next handshake.
+//! 3. The socket is closed. The gateway first sends what was posted before. A connection whose
+//!    handshake is not answered yet is gone to the gateway, so that the close is retried for a
+//!    while.
 //!
-//! Each socket has its own outcome ([`CloseOutcome`]); one that stays open delays no other. No close starts that could outlast the
-//! deadline.
+//! Each socket has its own outcome ([`CloseOutcome`]); a socket that stays open does not delay
+//! others. No close starts that could outlast the deadline.
 //!
 //! # Limits
-//! It reports and never fails: the revocation is committed, and holds without it. A socket that it missed is closed when the
-//! event `sessions.revoked` has been published, by each region's `ws-deliver` ([`SocketCloser::close_as_of`]), or at its next
-//! frame, which is checked against the session. It can miss a socket that
-//! - is registered so shortly before that the index, which follows the table by milliseconds, does not show it yet,
+//! It reports and never fails: the revocation is committed and holds. A missed socket is closed
+//! when the event `sessions.revoked` has been published, by each region's `ws-deliver`
+//! ([`SocketCloser::close_as_of`]), or at its next frame, which is checked against the session. A
+//! socket is missed if it
+//! - was registered so recently that the index, which lags by milliseconds, does not show it yet,
 //! - is in another region,
-//! - is behind a page that could not be read, or that the deadline left ([`CloseReport::is_cut_short`]).
+//! - is after a page that could not be read, or after the deadline ([`CloseReport::is_cut_short`]).
 //!
-//! Until then such a socket receives what is sent to its user.
+//! Until then such a socket receives messages to its user.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -46,22 +50,21 @@ use crate::sockets::connections::{
     Audience, CallbackEndpoint, ConnectionKey, Cursor, DynamoConnections, Peer,
 };
 
-/// No close starts later than this before the deadline: the time for the row and the last message, and for the close itself.
+/// No close starts later than this before the deadline: time for the row, the last message, and the
+/// close itself.
 pub const LAST_CLOSE_MARGIN: Duration = CALL_TIMEOUT.saturating_add(LAST_START_MARGIN);
 
-/// How the end of one socket went.
+/// The result of closing one socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseOutcome {
-    /// It was open, and is closed.
     Closed,
-    /// It was closed already.
     Gone,
     /// It may still be open, without a row: it receives nothing, and is closed at its next frame.
     Failed,
 }
 
 impl CloseOutcome {
-    /// The metric's case.
+    /// The metric's dimension.
     const fn name(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -71,7 +74,7 @@ impl CloseOutcome {
     }
 }
 
-/// How the end of a user's sockets went.
+/// The result of closing a user's sockets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CloseReport {
     /// Sockets that were closed.
@@ -80,7 +83,7 @@ pub struct CloseReport {
     pub gone: u64,
     /// Sockets that could not be closed.
     pub failed: u64,
-    /// Whether there may be more sockets that were not reached.
+    /// Whether some sockets may not have been reached.
     pub is_cut_short: bool,
 }
 
@@ -121,12 +124,13 @@ impl SocketCloser {
         Ok(Self::new(registry, gateway, clock::system(), ids::random()))
     }
 
-    /// Ends those of `user`'s sockets whose sessions have ended, as far as the time until `deadline` allows.
+    /// Closes the sockets of `user` whose sessions have ended, as far as `deadline` allows.
     pub async fn close(&self, user: &UserId, ended: &EndedSessions, deadline: Deadline) -> CloseReport {
         self.close_where(user, |session| ended.include(session), deadline).await
     }
 
-    /// The same for a revocation of the instant `at`, which may be some time ago: sessions that began later go on.
+    /// The same for a revocation at the instant `at`, possibly some time ago: later sessions are
+    /// kept.
     pub async fn close_as_of(
         &self,
         at: Timestamp,
@@ -214,7 +218,7 @@ impl SocketCloser {
         })
     }
 
-    /// A row that cannot be removed now is removed by `$disconnect`, when the socket is closed.
+    /// If the row cannot be removed now, `$disconnect` removes it.
     async fn remove(&self, key: &ConnectionKey, deadline: Deadline) {
         let connection_id = key.connection_id.as_str();
         match deadline.earlier_by(LAST_START_MARGIN).cut_off(self.registry.remove(key)).await {

@@ -1,14 +1,16 @@
-//! The messages of the region's queue: delivery to this region's sockets.
+//! Consumes the messages of the region's queue: delivery to this region's sockets.
 //!
-//! 1. A message is claimed by its sender and its id ([`crate::coordination::idempotency`], the external form). SNS and SQS
-//!    deliver at least once; a message that was delivered before is done.
-//! 2. It is delivered as any message is ([`FanOut`]). A message of this region to a user whom no socket reached is stored. Such
-//!    a message of another region is not: that region stores it.
-//! 3. The claim is completed. After a failure it is released, and the queue delivers the message again.
-//! 4. A revocation needs no claim: to close closed sockets changes nothing.
+//! 1. A message is claimed by its sender and its id ([`crate::coordination::idempotency`], the
+//!    external form), because SNS and SQS deliver at least once. A message that was delivered
+//!    before is done.
+//! 2. It is delivered like any message ([`FanOut`]). If no socket took it, a message of this region
+//!    to one user is stored; a message of another region is stored there.
+//! 3. The claim is completed. After a failure it is released, and the queue delivers the message
+//!    again.
+//! 4. A revocation needs no claim: closing closed sockets changes nothing.
 //!
-//! A consumer that dies between delivery and completion leaves a claim that lapses. The message is then delivered again,
-//! under the message id that its receivers have seen.
+//! A consumer that dies between delivery and completion leaves a claim that lapses. The message is
+//! then delivered again, under the message id that its receivers have seen.
 
 use serde_json::json;
 
@@ -26,21 +28,21 @@ use crate::sockets::connections::Audience;
 /// The operation that messages are claimed for.
 const OPERATION: &str = "deliver";
 
-/// Why a message of the queue is not done. The queue delivers it again.
+/// Why a message was not processed. The queue delivers it again.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsumeError {
     /// It could not be claimed.
     #[error("a message was not claimed")]
     Claim(#[from] DynamoError),
-    /// Another invocation is delivering it, or died doing so.
+    /// Another invocation is delivering it, or died while delivering it.
     #[error("another invocation is delivering the message")]
     InProgress,
-    /// A message from nobody to everybody: nothing publishes one.
+    /// A broadcast without a sender, which nothing publishes.
     #[error("the message has neither a sender nor a receiver")]
     Nobody,
     #[error("a message was not delivered")]
     Delivery(#[from] SendError),
-    /// The sockets of a revoked session were not all looked at.
+    /// Not all sockets of a revoked session were reached.
     #[error("not all sockets of the user were looked at")]
     NotClosed,
 }
@@ -57,10 +59,10 @@ impl ErrorType for ConsumeError {
     }
 }
 
-/// Takes the messages of the region's queue.
+/// Processes the messages of the region's queue.
 #[derive(Debug)]
 pub struct TopicConsumer {
-    /// Which messages were delivered.
+    /// Records which messages were delivered.
     pub claims: DynamoClaims,
     pub fan_out: FanOut,
     pub closer: SocketCloser,
@@ -68,14 +70,15 @@ pub struct TopicConsumer {
 }
 
 impl TopicConsumer {
-    /// Does what the message asks for, once.
+    /// Processes the message, once.
     pub async fn take(&self, message: TopicMessage, deadline: Deadline) -> Result<(), ConsumeError> {
         let TopicMessage { region, task } = message;
         match task {
             Task::Deliver { message, to } => self.deliver(&region, message, to, deadline).await,
             Task::Close { revoked, at } => {
                 let closed = self.closer.close_as_of(at, &revoked.user_id, &revoked.ended(), deadline).await;
-                // A socket that did not close is not tried again: its row is removed, or it is closed at its next frame.
+                // A socket that failed to close is not retried: its row is removed, or it is closed
+                // at its next frame.
                 if closed.is_cut_short { Err(ConsumeError::NotClosed) } else { Ok(()) }
             }
         }
@@ -109,7 +112,8 @@ impl TopicConsumer {
     }
 }
 
-/// A message is named by its sender and its id, a message of the service by its receiver and its id.
+/// The scope of a message: its sender and its id, or for a message of the service its receiver and
+/// its id.
 fn keyed(message: &Message, to: &Audience) -> Result<KeyedRequest, ConsumeError> {
     let receiver = match to {
         Audience::User(user) => Some(user),

@@ -1,4 +1,4 @@
-//! Delivers one frame to an audience: from a cursor to the end of the audience, or until the time is used up.
+//! Delivers a frame to an audience: from a cursor to the end of the audience, or until time is up.
 
 use std::pin::pin;
 
@@ -16,8 +16,9 @@ use crate::platform::telemetry::{self, Metric, chain};
 use crate::sockets::connections::{Audience, Cursor, DynamoConnections, Peer, PeerPage, Removed};
 use crate::sockets::inbox::StoreOutcome;
 
-/// Most concurrent posts. A post takes about 10 ms, so that 64 make the 6,000 a second that leave other callers of
-/// the account's 10,000 requests a second their share; each holds one connection of a process that may have 1,024.
+/// Most concurrent posts. A post takes about 10 ms, so that 64 make the 6,000 a second that leave a
+/// share of the account's 10,000 requests a second to other callers; each uses one connection of a
+/// process that may have 1,024.
 pub const MAX_IN_FLIGHT: usize = 64;
 
 /// Delivers frames to the connections of the registry.
@@ -34,11 +35,11 @@ impl Deliverer {
         Self { registry, gateway, clock }
     }
 
-    /// Posts `frame` to the part of `audience` behind `start`, as far as the time until `deadline` allows.
+    /// Posts `frame` to the part of `audience` after `start`, as far as `deadline` allows.
     ///
     /// # Errors
-    /// The audience could not be read, and nobody was served. Once somebody was served, an unreadable page has the effect of
-    /// the deadline: the report has a cursor.
+    /// The audience could not be read, and no post was sent. After the first post, an unreadable
+    /// page has the effect of the deadline: the report has a cursor.
     pub async fn deliver(
         &self,
         frame: &Frame,
@@ -50,7 +51,7 @@ impl Deliverer {
         self.post_all(frame, audience, start, first_page, None, deadline).await
     }
 
-    /// Reads the first page of the part of `audience` behind `start`.
+    /// Reads the first page of the part of `audience` after `start`.
     pub(super) async fn first_page(
         &self,
         audience: &Audience,
@@ -60,11 +61,12 @@ impl Deliverer {
         read_page(&self.registry, audience, start, deadline.earlier_by(LAST_START_MARGIN)).await
     }
 
-    /// Posts `frame` to the part of `audience` behind `start`, whose first page was read. With `unreached`, the message is
-    /// stored for the user of each peer that did not take it.
+    /// Posts `frame` to the part of `audience` after `start`, whose first page was read. With
+    /// `unreached`, the message is stored for the user of each peer that did not take it.
     ///
     /// # Errors
-    /// As [`deliver`](Self::deliver). Also if a message could not be stored: all peers of the report were posted to then.
+    /// As [`deliver`](Self::deliver). Also if a message could not be stored, after all peers of the
+    /// report were posted to.
     pub(super) async fn post_all(
         &self,
         frame: &Frame,
@@ -117,7 +119,8 @@ impl Deliverer {
             return Err(error);
         }
 
-        // Posts start in the audience's order, and each one that started has ended: all peers up to the last are served.
+        // Posts start in the audience's order, and each started post has ended: all peers up to the
+        // last one are done.
         let served = last_served.map(|(_, connection_id)| Cursor::behind(connection_id));
         report.rest = match (interruption, served) {
             (None, _) => None,
@@ -136,8 +139,8 @@ impl Deliverer {
         match retry(deadline, || self.gateway.post(&peer.endpoint, connection_id, frame), || false).await {
             Ok(()) => PostOutcome::Delivered,
             Err(GatewayError::Gone) => {
-                // A row that is removed during the handshake would leave a socket that nobody knows of. If the connection is
-                // indeed closed, a later message removes the row.
+                // Removing the row during the handshake would leave an unregistered socket. If the
+                // connection is indeed closed, a later message removes the row.
                 if !peer.key.may_be_opening(self.clock.now()) {
                     self.remove(peer, deadline).await;
                 }
@@ -153,7 +156,7 @@ impl Deliverer {
         }
     }
 
-    /// A row that cannot be removed now is found gone again by the next message, so that this one need not fail.
+    /// If the row cannot be removed now, the next message finds the peer gone again.
     async fn remove(&self, peer: &Peer, deadline: Deadline) {
         let connection_id = peer.key.connection_id.as_str();
         let removed = match deadline.cut_off(self.registry.remove(&peer.key)).await {

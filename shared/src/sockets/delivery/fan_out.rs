@@ -1,4 +1,5 @@
-//! A delivery that may outlive its invocation: each hop is an invocation, and hands the rest to the next one.
+//! A delivery that may outlive its invocation: each hop is an invocation that passes the rest to
+//! the next one.
 
 use std::time::Duration;
 
@@ -18,28 +19,29 @@ use crate::platform::telemetry::{self, Metric};
 use crate::sockets::connections::{Audience, Cursor, PeerPage};
 use crate::sockets::inbox::{Inbox, StoreOutcome};
 
-/// Most hops of one message. A region's quota of 500 new connections a second, each at most two hours old, bounds
-/// the audience to 3.6 million; at 5,000 posts a second and 20 s a hop that is 36 hops. Whatever needs more is a
-/// loop that should not be.
+/// Most hops of one message. A region's quota of 500 new connections a second, each at most two
+/// hours old, bounds the audience to 3.6 million; at 5,000 posts a second and 20 s a hop that is 36
+/// hops. More would be a loop.
 pub const MAX_HOPS: u32 = 64;
 
-/// Time kept back for handing on the rest: one small request.
+/// Time reserved for invoking the next hop: one small request.
 pub const HAND_ON_MARGIN: Duration = Duration::from_secs(1);
 
 /// The `error_type` of a delivery that used up its hops.
 const ABANDONED: &str = "fan-out-abandoned";
 
-/// What is left of a delivery, as one invocation hands it to the next.
+/// The rest of a delivery, as passed to the next invocation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Continuation {
     pub message: Message,
     pub target: Audience,
-    /// Behind whom to continue.
+    /// After which peer to continue.
     pub cursor: Cursor,
-    /// How many hops there were before.
+    /// The number of hops before.
     pub hop: u32,
-    /// Whether the message has reached its user: a socket took it in one of them, or another region took it over.
+    /// Whether the message has reached its user: a socket of an earlier hop took it, or another
+    /// region handles it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reached: bool,
 }
@@ -56,7 +58,7 @@ impl ReadyHop {
         &self.hop.message.message_id
     }
 
-    /// The message, and to whom.
+    /// The message and its audience.
     pub(super) fn addressed(&self) -> (Message, Audience) {
         (self.hop.message.clone(), self.hop.target.clone())
     }
@@ -66,36 +68,36 @@ impl ReadyHop {
     }
 }
 
-/// How far a delivery has come, and what became of the message in this hop.
+/// The progress of a delivery, and the results of this hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HopReport {
     pub progress: DeliveryProgress,
-    /// Sockets that took the message.
     pub delivered: u64,
-    /// Sockets that are open, as far as anybody knows, and did not take it.
+    /// Open sockets that did not take the message.
     pub failed: u64,
-    /// Inboxes that have the message. A broadcast counts a user once for each socket.
+    /// Inboxes that stored the message. A broadcast counts a user once per socket.
     pub stored: u64,
-    /// Inboxes that were full. Their users do not get the message.
+    /// Full inboxes, whose users do not get the message.
     pub full: u64,
 }
 
-/// How far a delivery has come.
+/// The progress of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryProgress {
-    /// The whole audience was served.
+    /// The whole audience was processed.
     Complete,
     /// Another invocation continues.
     HandedOn,
-    /// The hops are used up; the rest of the audience does not get the message. Logged and counted.
+    /// The maximum of hops was reached; the rest of the audience does not get the message. Logged
+    /// and counted.
     Abandoned,
 }
 
-/// Invokes `ws-send`, as an event: Lambda stores it before it answers, retries it, and sends what fails for good to the
-/// function's dead-letter queue.
+/// Invokes `ws-send` asynchronously: Lambda stores the event before it answers, retries it, and
+/// sends an event that keeps failing to the function's dead-letter queue.
 ///
-/// The event is `{"continuation": {message, target, cursor, hop}}`. With a message of at most 128 KB it is far from
-/// Lambda's limit of 1 MB for asynchronous payloads.
+/// The event is `{"continuation": {message, target, cursor, hop}}`. With a message of at most 128
+/// KB it is far from Lambda's limit of 1 MB for asynchronous payloads.
 #[derive(Debug, Clone)]
 pub struct NextHop {
     client: Client,
@@ -120,7 +122,7 @@ impl NextHop {
     }
 }
 
-/// Delivers messages in this region, in as many hops as it takes.
+/// Delivers messages in this region, in as many hops as necessary.
 #[derive(Debug)]
 pub struct FanOut {
     deliverer: Deliverer,
@@ -129,12 +131,12 @@ pub struct FanOut {
 }
 
 impl FanOut {
-    /// Delivers through `deliverer`, stores in `inbox` what no socket took, and starts further hops through `next`.
+    /// Delivers through `deliverer`, stores undelivered messages in `inbox`, and starts further
+    /// hops through `next`.
     pub fn new(deliverer: Deliverer, inbox: Inbox, next: NextHop) -> Self {
         Self { deliverer, inbox, next }
     }
 
-    /// What stores messages that no socket took.
     pub(super) fn inbox(&self) -> &Inbox {
         &self.inbox
     }
@@ -150,8 +152,8 @@ impl FanOut {
         self.post(first, deadline).await
     }
 
-    /// Delivers a message that another region took over: the first hop. If it is to one user, that region stores it, so this
-    /// one does not.
+    /// Delivers a message of another region: the first hop. A message to one user is not stored
+    /// here, since the other region stores it.
     pub async fn send_copy(
         &self,
         message: Message,
@@ -162,13 +164,13 @@ impl FanOut {
         self.resume(first, deadline).await
     }
 
-    /// Takes a further hop. An invocation that fails here may be repeated as it was.
+    /// Runs a further hop. An invocation that fails here may be retried.
     pub async fn resume(&self, hop: Continuation, deadline: Deadline) -> Result<HopReport, SendError> {
         let ready = self.read_first_page(hop, deadline).await;
         self.post(ready, deadline).await
     }
 
-    /// Reads what the first hop needs, and posts nothing yet.
+    /// Reads the first page, and posts nothing yet.
     pub(super) async fn prepare(&self, message: Message, target: Audience, deadline: Deadline) -> ReadyHop {
         self.read_first_page(
             Continuation { message, target, cursor: Cursor::START, hop: 0, reached: false },
@@ -183,7 +185,7 @@ impl FanOut {
         ReadyHop { hop, first_page }
     }
 
-    /// Posts to the audience, and hands on the rest.
+    /// Posts to the audience, and passes on the rest.
     pub(super) async fn post(&self, ready: ReadyHop, deadline: Deadline) -> Result<HopReport, SendError> {
         let ReadyHop { hop, first_page } = ready;
         let frame = Frame::of(&hop.message)?;
@@ -223,7 +225,7 @@ impl FanOut {
 }
 
 impl HopReport {
-    /// What a report counts. The delivery is complete, as far as the report knows.
+    /// The counts of a report, with the delivery complete.
     fn of(report: &DeliveryReport) -> Self {
         Self {
             progress: DeliveryProgress::Complete,

@@ -1,6 +1,7 @@
-//! API Gateway's `@connections` API: posts to a connection, and closes it.
+//! API Gateway's `@connections` API: posting to a connection, and closing it.
 //!
-//! [`retry`] repeats a call for [`RETRY_FOR`] at most: a throttled call as often as the time allows, any other failure once.
+//! [`retry`] repeats a call for [`RETRY_FOR`] at most: a throttled call as often as time allows,
+//! any other failure once.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -21,18 +22,19 @@ use crate::core::ids::ConnectionId;
 use crate::core::retry::Backoff;
 use crate::sockets::connections::CallbackEndpoint;
 
-/// Time limit of one call. A call is one short request to an endpoint of the same region; a call that takes longer is lost.
+/// Timeout of one call. A call is one short request within the region; a longer one is lost.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// How long a call is repeated. A client whose buffer is still full by then does not read, and waiting longer would delay
-/// the sender's acknowledgement.
+/// How long a call is retried. A client whose buffer is still full by then does not read, and
+/// waiting longer would delay the sender's acknowledgement.
 const RETRY_FOR: Duration = Duration::from_secs(2);
 
-/// Most attempts of a call that fails for another reason than throttling. A broken connection or a server error deserves a
-/// second attempt, a permanent refusal no third one.
+/// Most attempts of a call that fails for another reason than throttling. A broken connection or a
+/// server error deserves a second attempt.
 const MAX_FAILURES: u32 = 2;
 
-/// No call starts later than this before the deadline: the time for retries, and a last attempt that times out.
+/// No call starts later than this before the deadline: time for retries, and a last attempt that
+/// times out.
 pub const LAST_START_MARGIN: Duration = RETRY_FOR.saturating_add(CALL_TIMEOUT);
 
 /// Why a call for one connection failed.
@@ -53,7 +55,8 @@ pub(super) enum GatewayError {
 }
 
 impl<E: Error + Send + Sync + 'static> From<SdkError<E, HttpResponse>> for GatewayError {
-    /// The API documents one status for each case. A 429 may also be the account's request quota, which has no exception.
+    /// The API documents one status per case. A 429 may also be the account's request quota, which
+    /// has no exception type.
     fn from(error: SdkError<E, HttpResponse>) -> Self {
         match error.raw_response().map(|answer| answer.status().as_u16()) {
             Some(410) => Self::Gone,
@@ -64,10 +67,10 @@ impl<E: Error + Send + Sync + 'static> From<SdkError<E, HttpResponse>> for Gatew
     }
 }
 
-/// Calls the API with the AWS SDK; one client, and so one connection pool, for each endpoint.
+/// Calls the API with the AWS SDK; one client, and so one connection pool, per endpoint.
 ///
-/// The map is as small as the number of WebSocket APIs whose connections share a registry: one, or two while a custom
-/// domain is being introduced. A clone shares it.
+/// The map has an entry per WebSocket API that shares the registry: one, or two while a custom
+/// domain is being introduced. Clones share it.
 #[derive(Debug, Clone)]
 pub struct ApiGateway {
     sdk: SdkConfig,
@@ -93,7 +96,7 @@ impl ApiGateway {
         Ok(())
     }
 
-    /// Closes one connection, without retries. The gateway sends out first what was posted before.
+    /// Closes one connection, without retries. The gateway first sends what was posted before.
     pub(super) async fn close(
         &self,
         endpoint: &CallbackEndpoint,
@@ -109,7 +112,8 @@ impl ApiGateway {
         clients.entry(endpoint.clone()).or_insert_with(|| self.connect(endpoint)).clone()
     }
 
-    /// The SDK's own retries are off: they would wait a second for what is over in milliseconds, and count nothing.
+    /// The SDK's own retries are off: they would wait a second for a conflict of milliseconds, and
+    /// are not counted.
     fn connect(&self, endpoint: &CallbackEndpoint) -> Client {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CALL_TIMEOUT)
@@ -125,8 +129,8 @@ impl ApiGateway {
     }
 }
 
-/// Repeats `call` until it succeeds, its error is final, or the time is used up. [`GatewayError::Gone`] is final unless
-/// `may_be_opening` says that the connection's handshake may not be answered yet.
+/// Repeats `call` until it succeeds, its error is final, or time is up. [`GatewayError::Gone`] is
+/// final unless `may_be_opening` says that the handshake may not be answered yet.
 pub(super) async fn retry<F>(
     deadline: Deadline,
     call: impl Fn() -> F,

@@ -12,24 +12,24 @@ use crate::core::date_time::{as_rfc3339, rfc3339};
 use crate::core::ids::{MessageId, UserId};
 use crate::platform::outbox::EventType;
 
-/// Largest frame, in bytes: API Gateway takes no larger message (128 KB).
+/// Largest frame, in bytes: API Gateway's limit (128 KB).
 pub const MAX_FRAME_BYTES: usize = 128 * 1024;
 
-/// First segments that users may not send. The first three are messages of the service, which receivers have to trust;
-/// the others are its answers to a sender, which use the same socket.
+/// First segments that users may not send. The first three are messages of the service, which
+/// receivers trust; the others are answers to a sender, which use the same socket.
 const RESERVED: &[&str] = &["order", "session", "export", "ack", "error", "inbox", "pong"];
 
-/// Text that is no message type, or one that users may not send.
+/// Text that is not a message type, or a type that users may not send.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMessageType {
-    /// Not of the form.
+    /// The form is wrong.
     #[error("a message type is words of a-z and 0-9, joined by dots, at most 64 characters")]
     Malformed,
     #[error("message types that start with {0:?} are the service's own")]
     Reserved(String),
 }
 
-/// What a message is about: `[a-z0-9]+(\.[a-z0-9]+)*`, such as `chat.message`.
+/// The type of a message: `[a-z0-9]+(\.[a-z0-9]+)*`, such as `chat.message`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct MessageType(String);
@@ -47,17 +47,16 @@ impl MessageType {
         }
     }
 
-    /// `session.revoked`: the last message that a socket gets when its session has ended.
+    /// `session.revoked`: the last message to a socket whose session has ended.
     pub fn session_revoked() -> Self {
         Self("session.revoked".to_owned())
     }
 
-    /// The message that tells a customer of an event has the event's type.
+    /// The message about an event has the event's type.
     pub fn of_event(kind: EventType) -> Self {
         Self(kind.as_str().to_owned())
     }
 
-    /// The type as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -92,18 +91,18 @@ impl fmt::Display for MessageType {
 
 /// A message's content: JSON text, which every receiver gets byte for byte as its sender wrote it.
 ///
-/// Serialised it is a string, not JSON within JSON, so that no step on the way rewrites it.
+/// It is serialised as a string, not as JSON within JSON, so that no step rewrites it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Body(String);
 
 impl Body {
-    /// As JSON text.
+    /// The JSON text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Its value, for comparison with another body.
+    /// The parsed value, for comparison with another body.
     pub fn value(&self) -> Result<Value, serde_json::Error> {
         serde_json::from_str(&self.0)
     }
@@ -121,39 +120,36 @@ impl From<Value> for Body {
     }
 }
 
-/// A message. One invocation hands it to the next in this form; receivers get its [`Frame`].
+/// A message. Invocations exchange it in this form; receivers get its [`Frame`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
-    /// What it is about.
     #[serde(rename = "type")]
     pub kind: MessageType,
-    /// Receivers show a message once, however often it reaches them: this tells repetitions apart.
+    /// Identifies repetitions: receivers show a message once.
     pub message_id: MessageId,
-    /// Who sent it. None for a message of the service.
+    /// The sender; `None` for a message of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<UserId>,
     /// When the service accepted it.
     #[serde(with = "as_rfc3339")]
     pub sent_at: Timestamp,
-    /// The sender's own content.
     pub body: Body,
 }
 
-/// A message would make a frame that no socket takes.
+/// A frame above the limit of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the message has {bytes} bytes as its receivers get it; at most {MAX_FRAME_BYTES} can be delivered")]
 pub struct FrameTooLarge {
-    /// How large it would be.
+    /// The size that it would have.
     pub bytes: usize,
 }
 
-/// A message as the JSON text that goes to each receiver: serialised once, never larger than a socket takes.
+/// A message as the JSON text that goes to each receiver: serialised once, within the size limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame(String);
 
 impl Frame {
-    /// The message's frame.
     pub fn of(message: &Message) -> Result<Self, FrameTooLarge> {
         let Message { kind, message_id, from, sent_at, body } = message;
         let mut head = json!({"type": kind, "messageId": message_id, "sentAt": rfc3339(*sent_at)});
@@ -165,12 +161,10 @@ impl Frame {
         Self::from_text(format!("{{{members},\"body\":{}}}", body.as_str()))
     }
 
-    /// A frame of this text.
     pub fn from_text(text: String) -> Result<Self, FrameTooLarge> {
         if text.len() > MAX_FRAME_BYTES { Err(FrameTooLarge { bytes: text.len() }) } else { Ok(Self(text)) }
     }
 
-    /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,24 +1,27 @@
-//! Acceptance of a user's message: who sends it, may they, was it sent before. Then it is delivered and acknowledged.
+//! Accepts a user's message: authenticates the sender, checks permission, deduplicates, delivers
+//! and acknowledges.
 //!
-//! 1. Touch the sender's row: one call that tells whose the socket is, whether it is live, and whether it sends too fast. A `ping` then
-//!    checks the session, and that is all. A frame that nobody can read counts as well.
-//! 2. Decide whom it goes to. A broadcast needs the role `operator`. A message about an order goes to the order's
-//!    customer, from the customer or an operator; to anybody else the order does not exist. Whether users may write to others, and
-//!    to how many, is a setting ([`Recipients`]).
-//! 3. With a `messageId` of the sender's own, claim it ([`crate::coordination::idempotency`], the external form): a repetition gets
-//!    the first acknowledgement again and is delivered to nobody.
-//! 4. Deliver, and publish the message for the other regions at the same time ([`PeerTopics`]), if there are any. Then
-//!    complete the claim with the acknowledgement: each socket took the message, or will never take it, and
-//!    who was not reached has it in the inbox. After an error, or if the receiver's inbox is full, the claim is released and
-//!    the sender may repeat the message.
+//! 1. Touch the sender's row: one call that returns whose the socket is, whether it is live, and
+//!    whether it sends too fast. For a `ping`, only the session is checked then. An unreadable
+//!    frame counts as well.
+//! 2. Determine the receivers. A broadcast needs the role `operator`. A message about an order goes
+//!    to the order's customer, from the customer or an operator; for anybody else the order does
+//!    not exist. Whether users may write to others, and to how many, is a setting ([`Recipients`]).
+//! 3. If the sender gave a `messageId`, claim it ([`crate::coordination::idempotency`], the
+//!    external form): a repetition gets the first acknowledgement and is not delivered.
+//! 4. Deliver, and concurrently publish the message for the other regions ([`PeerTopics`]), if
+//!    there are any. Then complete the claim with the acknowledgement: each socket took the message
+//!    or never will, and the inbox has it for users who were not reached. After an error, or if the
+//!    receiver's inbox is full, the claim is released and the sender may repeat the message.
 //!
-//! The sender's session is checked, and the receiver counted, at the same time as steps 2 and 3, and while the first page of the audience is read: only
-//! the first post and the answer wait for them. If the session has ended, nothing is posted, the claim is released, and the
-//! sender learns that and nothing else. The caller closes the socket of that sender, as it closes one without a row
+//! The sender's session is checked, and the receiver counted, concurrently with steps 2 and 3 and
+//! with reading the first page of the audience: only the first post and the answer wait for them.
+//! If the session has ended, nothing is posted, the claim is released, and the sender only learns
+//! that. The caller closes that socket, and a socket without a row
 //! ([`SendError::ends_the_socket`]).
 //!
-//! An invocation that dies between delivery and completion leaves a claim that lapses; the repetition is then delivered
-//! again under the same `messageId`, which its receivers have seen.
+//! An invocation that dies between delivery and completion leaves a claim that lapses; the
+//! repetition is then delivered again under the same `messageId`, which its receivers have seen.
 
 use std::error::Error;
 use std::time::Duration;
@@ -52,10 +55,11 @@ use crate::sockets::inbox::{InboxError, InboxPage, ReadBounds};
 /// The operation that message ids are claimed for.
 const OPERATION: &str = "message";
 
-/// What a frame with messages of the inbox may hold: its other members take less than the rest.
+/// Bounds of a frame with messages of the inbox, which leave room for its other members.
 const FRAME_BOUNDS: ReadBounds = ReadBounds { messages: MAX_PAGE_SIZE, bytes: MAX_FRAME_BYTES - 1_024 };
 
-/// Whom a sender names. As JSON `{"userId": …}`, `{"orderId": …}` or `{"broadcast": true}`.
+/// The receiver that a sender names. As JSON `{"userId": …}`, `{"orderId": …}` or
+/// `{"broadcast": true}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Recipient {
@@ -67,18 +71,17 @@ pub enum Recipient {
     Broadcast,
 }
 
-/// A message as its sender wants it sent.
+/// A message to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendRequest {
-    /// The sender's own id for it, if it may be repeated.
+    /// The sender's id for the message, if it may be repeated.
     pub message_id: Option<MessageId>,
     pub to: Recipient,
-    /// What it is about.
     pub kind: MessageType,
     pub body: Body,
 }
 
-/// The answer to a message that was taken.
+/// The acknowledgement of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "ack", rename_all = "camelCase")]
 pub struct Ack {
@@ -89,33 +92,34 @@ pub struct Ack {
     /// Open sockets that did not take it.
     #[serde(default)]
     pub failed: u64,
-    /// Whether an inbox has it, for a user whom no socket reached.
+    /// Whether an inbox has it for a user who was not reached.
     #[serde(default)]
     pub stored: bool,
-    /// Whether more sockets are still being served.
+    /// Whether delivery to more sockets continues.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continues: bool,
 }
 
-/// Why a message was not accepted, or not delivered.
+/// Why a message was not accepted or not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The sender's connection is unknown or over. 401.
+    /// The sender's connection is unknown or has expired. 401.
     #[error("the sender's connection is not registered, or its time is over")]
     NotConnected,
-    /// The sender's session has ended, 401, or could not be checked: 500, or 503 when it will pass.
+    /// The sender's session has ended, 401, or could not be checked: 500, or 503 if a retry may
+    /// succeed.
     #[error(transparent)]
     Session(SessionError),
     /// The socket sends more frames than it may. 429.
     #[error("too many frames on this socket")]
     TooFast {
-        /// When the next one is taken.
+        /// When the next one is accepted.
         retry_after: Duration,
     },
-    /// The socket has sent too many frames too often. 429, and the end of the socket.
+    /// The socket has ignored the limit too often. 429, and the socket is closed.
     #[error("too many refused frames on this socket; it is closed")]
     Flooding,
-    /// A message to another user, where users write to parties only. 403.
+    /// A message to another user under [`MessagesFrom::Parties`]. 403.
     #[error(
         "a message goes to the sender or is about one of the sender's orders; others need the role operator"
     )]
@@ -123,19 +127,19 @@ pub enum SendError {
     /// The sender has written to too many users. 429.
     #[error("the sender has written to too many users within a minute")]
     TooManyReceivers {
-        /// When the minute is over.
+        /// The end of the minute.
         retry_after: Duration,
     },
-    /// A broadcast by somebody who is no operator. 403.
+    /// A broadcast by a user without the role `operator`. 403.
     #[error("a broadcast needs the role operator")]
     BroadcastForbidden,
-    /// There is no such order, or it is somebody else's. 404.
+    /// There is no such order, or it belongs to another customer. 404.
     #[error("there is no order {0} that the sender may know of")]
     NoSuchOrder(OrderId),
     /// The same message id is being delivered. 409.
     #[error("a message with this id is being delivered")]
     InProgress {
-        /// When that will have ended.
+        /// When that attempt will have ended.
         retry_after: Duration,
     },
     /// The message id was used for another message. 422.
@@ -144,44 +148,43 @@ pub enum SendError {
     /// The receiver is not connected, and the inbox is full. 409.
     #[error("the receiver is not connected, and the receiver's inbox is full")]
     InboxFull,
-    /// A table failed. 500, or 503 when it will pass. The whole message can be sent again: receivers drop what they have
-    /// seen.
+    /// A table failed. 500, or 503 if a retry may succeed. The whole message can be sent again:
+    /// receivers drop duplicates.
     #[error(transparent)]
     Store(#[from] DynamoError),
-    /// The sender's inbox could not be read. As the error says.
+    /// The sender's inbox could not be read. The status is that of the error.
     #[error(transparent)]
     Inbox(#[from] InboxError),
-    /// No socket takes a frame of that size. 413.
+    /// The frame is above the limit of a socket. 413.
     #[error(transparent)]
     TooLarge(#[from] FrameTooLarge),
-    /// The other regions were not told. 503: the whole message can be sent again. With a message id of the sender's own,
-    /// receivers drop what they have seen.
+    /// The message was not published for the other regions. 503: the whole message can be sent
+    /// again. With the sender's own message id, receivers drop duplicates.
     #[error(transparent)]
     NotPublished(#[from] NotPublished),
-    /// The next invocation could not be started for the rest of the audience. 503: the whole message can be sent again,
-    /// receivers drop what they have seen.
+    /// The invocation for the rest of the audience could not be started. 503: the whole message can
+    /// be sent again; receivers drop duplicates.
     #[error("the rest of a delivery could not be handed on")]
     NotHandedOn(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl SendError {
-    /// Whether the socket that the message came from has no right to be open any more.
+    /// Whether the sending socket must be closed.
     pub fn ends_the_socket(&self) -> bool {
         matches!(self, Self::NotConnected | Self::Flooding | Self::Session(SessionError::Ended))
     }
 }
 
-/// Takes users' messages.
+/// Accepts users' messages.
 #[derive(Debug)]
 pub struct Messenger {
     pub registry: DynamoConnections,
-    /// Their sessions, which must be live.
     pub sessions: SessionStore,
-    /// Which messages were sent before.
+    /// Records which messages were sent before.
     pub claims: DynamoClaims,
-    /// Whom users may write to.
+    /// Decides whom users may write to.
     pub recipients: Recipients,
-    /// What delivers, and takes the further hops.
+    /// Delivers, and starts further hops.
     pub fan_out: FanOut,
     /// The other regions, if there are any.
     pub peers: Option<PeerTopics>,
@@ -189,15 +192,15 @@ pub struct Messenger {
     pub ids: SharedIds,
 }
 
-/// What becomes of a message that may be sent.
+/// What happens to a permitted message.
 enum Accepted {
     New { claim: Option<Claim>, hop: Box<ReadyHop> },
     Repeated(Ack),
 }
 
 impl Messenger {
-    /// Takes a frame of the connection of that key, and stamps the connection. This is all that becomes of a frame that nobody can
-    /// read.
+    /// Accepts a frame of the connection and stamps the connection. For an unreadable frame, this
+    /// is all.
     pub async fn touch(&self, sender: &ConnectionKey) -> Result<Connection, SendError> {
         match self.registry.touch(sender).await? {
             Touched::Live(connection) => Ok(connection),
@@ -210,14 +213,15 @@ impl Messenger {
         }
     }
 
-    /// Checks that the connection and its session are live, and stamps the connection. A socket that only listens and pings
-    /// would otherwise outlive a revocation that missed it.
+    /// Checks that the connection and its session are live, and stamps the connection. Otherwise a
+    /// socket that only listens and pings would outlive a revocation that missed it.
     pub async fn ping(&self, sender: &ConnectionKey) -> Result<(), SendError> {
         let sender = self.touch(sender).await?;
         self.check_session(&sender).await
     }
 
-    /// The messages that no socket of the connection's user took, behind the cursor `after`: as many as fit into a frame.
+    /// The messages in the inbox of the connection's user, after the cursor `after`: as many as fit
+    /// into a frame.
     pub async fn inbox(&self, reader: &ConnectionKey, after: Option<&str>) -> Result<InboxPage, SendError> {
         let reader = self.touch(reader).await?;
         let inbox = self.fan_out.inbox();
@@ -227,7 +231,7 @@ impl Messenger {
         Ok(page?)
     }
 
-    /// Takes a message from the connection `sender`.
+    /// Accepts and delivers a message of the connection `sender`.
     pub async fn send(
         &self,
         sender: &ConnectionKey,
@@ -251,8 +255,8 @@ impl Messenger {
             Ok(()) => self.deliver(*hop, deadline).await,
             Err(error) => Err(error),
         };
-        // The sender's answer is what happened to the message. A record that could not be written costs at most a second
-        // delivery, which receivers drop.
+        // The sender gets the result of the delivery. A record that could not be written costs at
+        // most a second delivery, which receivers drop.
         if let Some(claim) = &claim {
             let reply = sent.as_ref().ok().map(|ack| Reply::json(200, json!(ack)));
             self.claims.settle(claim, reply.as_ref()).await;
@@ -270,7 +274,7 @@ impl Messenger {
         }
     }
 
-    /// Steps 2 and 3, and what the first post needs.
+    /// Steps 2 and 3, and the data that the first post needs.
     async fn accept(
         &self,
         sender: &Connection,

@@ -1,17 +1,21 @@
-//! Whom a user may write to, and to how many in a minute.
+//! Whom a user may write to, and to how many users in a minute.
 //!
 //! # Protocol
-//! 1. With [`MessagesFrom::Parties`] a user writes to themselves, and to the customer of an order that they may know of. Operators
-//!    write to everybody. With [`MessagesFrom::Everybody`] all users do.
-//! 2. A message to another user by somebody who is no operator is counted: one conditional update adds the receiver to the set of
-//!    the sender's receivers in this minute. A receiver who is in it already takes no further place.
-//! 3. If the set is full ([`RecipientsPerMinute`]), the message is refused until the minute is over.
+//! 1. With [`MessagesFrom::Parties`], users write to themselves and to the customer of an order
+//!    that they may see, and operators write to everybody. With [`MessagesFrom::Everybody`], all
+//!    users write to everybody.
+//! 2. A message to another user by a sender who is not an operator is counted: one conditional
+//!    update adds the receiver to the set of the sender's receivers in this minute. A receiver who
+//!    is in the set already does not count again.
+//! 3. If the set is full ([`RecipientsPerMinute`]), the message is refused until the minute is
+//!    over.
 //!
-//! The update is made while the sender's session is checked, so that a message waits for it no longer than for that.
+//! The update runs concurrently with the check of the sender's session.
 //!
 //! # Limits
-//! Minutes are those of the clock: a user may reach twice as many receivers in a minute that begins in the middle of one. The
-//! limit holds in one region. A message that is refused for another reason has taken its receiver's place all the same.
+//! Minutes are those of the clock: within 60 seconds across two minutes, a user may reach twice as
+//! many receivers. The limit holds per region. A message that is refused for another reason counts
+//! too.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -31,13 +35,13 @@ use crate::platform::tables;
 use crate::platform::telemetry::{self, Metric};
 use crate::sockets::connections::{Audience, Connection};
 
-/// Other users whom one user may write to in a minute. The set is read and written with each message: a thousand ids are 30 KB.
+/// Most other users whom one user may write to in a minute. The set is read and written with each
+/// message: a thousand ids are 30 KB.
 pub type RecipientsPerMinute = Bounded<1, 1000>;
 
-/// Seconds of the minute.
 const MINUTE: i64 = 60;
 
-/// Adds a receiver if there is a place left, or if the receiver has one already.
+/// Adds a receiver if there is room, or if the receiver is in the set already.
 const COUNT: RowUpdate = RowUpdate {
     update: "ADD receivers :added SET expiresAt = :expiresAt",
     condition: Some(
@@ -72,7 +76,7 @@ impl FromStr for MessagesFrom {
     }
 }
 
-/// Decides whom messages may go to.
+/// Decides who may receive a message.
 #[derive(Debug)]
 pub struct Recipients {
     orders: DynamoOrders,
@@ -96,7 +100,8 @@ impl Recipients {
         })
     }
 
-    /// Who gets a message by `sender`. To whoever may not know of an order, the order does not exist.
+    /// The receivers of a message by `sender`. For a sender who may not see an order, the order
+    /// does not exist.
     pub(super) async fn audience(&self, sender: &Connection, to: &Recipient) -> Result<Audience, SendError> {
         match to {
             Recipient::UserId(user) if self.may_write(sender, user) => Ok(Audience::User(user.clone())),
@@ -117,7 +122,7 @@ impl Recipients {
         self.from == MessagesFrom::Everybody || *receiver == sender.user_id || sender.has_role(Role::Operator)
     }
 
-    /// Counts the receiver of a message by `sender`, if it is a message that counts.
+    /// Counts the receiver of a message by `sender`, if necessary.
     pub(super) async fn count(&self, sender: &Connection, to: &Recipient) -> Result<(), SendError> {
         let Recipient::UserId(receiver) = to else { return Ok(()) };
         let is_free = *receiver == sender.user_id || sender.has_role(Role::Operator);

@@ -1,19 +1,21 @@
 //! Messages to the sockets of every region, by SNS topics.
 //!
 //! # Protocol
-//! 1. A region publishes a [`TopicMessage`] to a topic of its own: the relay for an event (`relay`), `ws-send` for a
-//!    user's message ([`PeerTopics`]). There is one [`Topic`] per kind of message.
-//! 2. The queue of each region subscribes to the topics of all regions. A user's message is delivered in the sender's own
-//!    region at once, without a queue. So the queue of that region leaves out what is of its own region in the topics
-//!    `chat` and `notices`: the subscription filters by the attribute `region`.
-//! 3. `ws-deliver` takes the messages of its region's queue, claims each message id, and delivers to the sockets of its
-//!    region ([`TopicConsumer`](super::TopicConsumer)).
+//! 1. A region publishes a [`TopicMessage`] to its own topic: the relay for an event (`relay`),
+//!    `ws-send` for a user's message ([`PeerTopics`]). There is one [`Topic`] per kind of message.
+//! 2. The queue of each region subscribes to the topics of all regions. A user's message is
+//!    delivered at once in the sender's region, without a queue. So that region's queue skips its
+//!    own messages in the topics `chat` and `notices`: the subscription filters by the attribute
+//!    `region`.
+//! 3. `ws-deliver` takes the messages of its region's queue, claims each message id, and delivers
+//!    to the sockets of its region ([`TopicConsumer`](super::TopicConsumer)).
 //!
 //! # Undelivered messages
-//! The region that publishes a message to a user also stores it, in that region's inbox, if no socket there took it. Other
-//! regions deliver it and store nothing. A user who is connected to another region only therefore gets the message on the
-//! socket, and finds it in the inbox of the first region too, under the same message id. A broadcast is stored by each
-//! region for its own sockets that did not take it.
+//! The region that publishes a message to a user also stores it in that region's inbox, if no
+//! socket there took it. Other regions deliver it and store nothing. A user who is connected to
+//! another region only therefore gets the message on the socket, and finds it in the inbox of the
+//! first region too, under the same message id. A broadcast is stored by each region for its own
+//! sockets that did not take it.
 
 use aws_sdk_sns::Client;
 use jiff::Timestamp;
@@ -55,11 +57,10 @@ impl Topic {
     }
 }
 
-/// What every region is to do. A region may be older than the one that published it: it ignores members that it does not know.
+/// A message to all regions. A region with an older version ignores unknown members.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TopicMessage {
-    /// The region that published it.
     pub region: String,
     pub task: Task,
 }
@@ -72,7 +73,7 @@ pub enum Task {
     Deliver { message: Message, to: Audience },
     /// Close the sockets of sessions that were revoked.
     Close {
-        /// Which sessions. None that began after `at`.
+        /// The sessions. None that began after `at`.
         revoked: SessionsRevoked,
         /// When they were revoked.
         #[serde(with = "as_rfc3339")]
@@ -94,7 +95,7 @@ impl TopicMessage {
     }
 }
 
-/// A user's message did not reach its topic, or nobody knows.
+/// A user's message did not reach its topic, or that is unknown.
 #[derive(Debug, thiserror::Error)]
 #[error("the message was not published to {topic}: {reason}")]
 pub struct NotPublished {
@@ -112,7 +113,8 @@ pub struct PeerTopics {
 }
 
 impl PeerTopics {
-    /// The topics that `CHAT_TOPIC_ARN` and `NOTICES_TOPIC_ARN` name. None without them: there is no other region.
+    /// The topics that `CHAT_TOPIC_ARN` and `NOTICES_TOPIC_ARN` name. `None` without them: there is
+    /// no other region.
     pub fn from_env(client: Client, env: &Env, region: String) -> Result<Option<Self>, ConfigError> {
         if env.optional(Topic::Chat.variable()).is_none() && env.optional(Topic::Notices.variable()).is_none()
         {
@@ -123,7 +125,7 @@ impl PeerTopics {
         Ok(Some(Self { topics: Topics::new(client), chat, notices, region }))
     }
 
-    /// Publishes a message that this region delivers by itself.
+    /// Publishes a message that this region delivers itself.
     pub async fn publish(&self, message: &Message, to: &Audience) -> Result<(), NotPublished> {
         let topic = match to {
             Audience::User(_) => &self.chat,

@@ -1,4 +1,4 @@
-//! What becomes of a message whose user no socket reached: the inbox stores it.
+//! Stores a message in the inbox of a user whom no socket reached.
 
 use super::{Frame, Message};
 use crate::core::deadline::Deadline;
@@ -6,7 +6,7 @@ use crate::core::ids::UserId;
 use crate::platform::dynamo::DynamoError;
 use crate::sockets::inbox::{Inbox, StoreOutcome, UndeliveredMessage};
 
-/// A message, and the inboxes that take it.
+/// A message, and the inboxes that may store it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InboxFallback<'a> {
     pub(super) inbox: &'a Inbox,

@@ -1,12 +1,13 @@
 //! The inbox: messages that no socket of their user took.
 //!
 //! # Promise
-//! A message that [`Inbox::store`] reported as stored is returned by [`Inbox::read`] until its user deletes it, or for
-//! [`RETENTION`]. Reads return the messages of a region in the order in which they were stored. A region stores the same
-//! message once.
+//! A message that [`Inbox::store`] reported as stored is returned by [`Inbox::read`] until its user
+//! deletes it, or for [`RETENTION`]. Reads return the messages of a region in the order in which
+//! they were stored. A region stores a message once.
 //!
 //! # Protocol
-//! The inbox of a user is one partition of the table for each region that stores messages, with three kinds of items:
+//! The inbox of a user is one partition of the table per region that stores messages, with three
+//! kinds of items:
 //!
 //! | item | holds |
 //! |---|---|
@@ -14,32 +15,37 @@
 //! | `m#<position>` | one message: the frame that a socket would have got |
 //! | `seen#<sender>#<messageId>` | a mark that this message was stored |
 //!
-//! 1. Storing reads the head, then writes one transaction: the head's position rises by one, on the condition that the
-//!    head is the one that was read; the message and its mark are put, on the condition that there is no mark.
-//!    So positions have no gaps, and they become visible in their order. The sender's own message id decides nothing.
-//! 2. The mark outlives the deletion of its message. A delivery that is repeated later stores nothing.
-//! 3. A read queries the partition of its own region, then those of the other regions, each behind a position, consistently,
-//!    oldest first. A cursor holds the position in each region.
-//! 4. A deletion removes the rows up to a cursor, then records the position in the head of its own region. A deletion that
-//!    dies in between is repeated by the client. No message behind the cursor is ever removed, because a message that is
-//!    stored later has a higher position.
-//! 5. An inbox holds [`CAPACITY`] messages, and [`RESERVED`] of these places are for messages of the service. If it is full,
-//!    expired messages make room. If none has expired, the message is refused ([`StoreOutcome::Full`]): no message that was
-//!    stored before is dropped for it.
+//! 1. Storing reads the head, then writes one transaction: the head's position rises by one, on the
+//!    condition that the head has not changed since; the message and its mark are put, on the
+//!    condition that there is no mark. So positions have no gaps and become visible in order. They
+//!    do not depend on the sender's message id.
+//! 2. The mark outlives the deletion of its message. A later repetition of the delivery stores
+//!    nothing.
+//! 3. A read queries the partition of its own region, then those of the other regions, each after a
+//!    position, consistently, oldest first. A cursor holds the position in each region.
+//! 4. A deletion removes the rows up to a cursor, then records the position in the head of its own
+//!    region. A deletion that dies in between is repeated by the client. No message after the
+//!    cursor is removed, because a message stored later has a higher position.
+//! 5. An inbox holds [`CAPACITY`] messages, and [`RESERVED`] of these places are for messages of
+//!    the service. If it is full, expired messages are removed. If none has expired, the new
+//!    message is refused ([`StoreOutcome::Full`]): no stored message is dropped for it.
 //!
 //! # Regions
-//! The partition is named by the user and the region that stores in it. No other region writes its head, positions and
-//! messages, so replication never has to choose between two writers. Other regions only read messages and delete them. Such
-//! a deletion makes room when the inbox looks full to its own region.
+//! The partition key contains the user and the region that stores in it. No other region writes its
+//! head, positions and messages, so replication never has to choose between two writers. Other
+//! regions only read messages and delete them. Such a deletion makes room when the inbox looks full
+//! to its own region.
 //!
-//! A message of another region appears when it has been replicated, at a later read. A deletion in one region that meets
-//! messages not yet replicated to it leaves them: they are read again, under the ids that the client knows.
+//! A message of another region appears at a later read, after it has been replicated. A deletion in
+//! one region does not remove messages that are not replicated to it yet: they are read again,
+//! under the ids that the client knows.
 //!
 //! # Limits
-//! - All stores of one inbox change its head, so that they run one after the other. A store that loses
-//!   [`CONFLICT_TRIES`](crate::core::retry::CONFLICT_TRIES) times fails; its sender may repeat the message.
-//! - A client that connects between the search for its sockets and the store gets the message from the inbox only. Clients
-//!   read the inbox after they connect.
+//! - All stores of one inbox change its head, so they run one after the other. A store that
+//!   conflicts [`CONFLICT_TRIES`](crate::core::retry::CONFLICT_TRIES) times fails; its sender may
+//!   repeat the message.
+//! - A client that connects between the search for its sockets and the store gets the message from
+//!   the inbox only. Clients read the inbox after they connect.
 
 use std::time::Duration;
 
@@ -63,7 +69,8 @@ pub const RETENTION: Duration = Duration::from_hours(7 * 24);
 /// Most messages of one inbox.
 pub const CAPACITY: u64 = 1_000;
 
-/// Places that only messages of the service take: nobody keeps the news of an order out by filling an inbox.
+/// Places for messages of the service only: filling an inbox does not keep out the news of an
+/// order.
 pub const RESERVED: u64 = 100;
 
 /// The sort key of the head.
@@ -72,18 +79,18 @@ const HEAD: &str = "head";
 /// The messages between two positions.
 const BETWEEN: &str = "inboxId = :inbox AND #item BETWEEN :from AND :until";
 
-/// Higher than every position, and the highest number that a sort key has room for.
+/// Higher than every position, and the largest number that fits into a sort key.
 const MAX_POSITION: u64 = 9_999_999_999_999_999;
 
-/// Records a deletion. The record only rises, and never beyond the newest message: a cursor that was made up would make
-/// the inbox unbounded.
+/// Records a deletion. The value only rises, and never above the newest message: a made-up cursor
+/// would make the inbox unbounded.
 const RECORD_DELETION: RowUpdate = RowUpdate {
     update: "SET deletedThrough = :through",
     condition: Some("deletedThrough < :through AND lastPosition >= :through"),
     names: &[],
 };
 
-/// The inboxes, as one region stores messages in them and reads them.
+/// The inboxes, as one region stores and reads them.
 #[derive(Debug, Clone)]
 pub struct Inbox {
     client: Client,
@@ -96,7 +103,7 @@ pub struct Inbox {
 /// Why an inbox was not read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum InboxError {
-    /// The cursor is not one of this inbox. 400.
+    /// The cursor is not of this inbox. 400.
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
     /// The next message does not fit into the answer. 413.
@@ -105,7 +112,7 @@ pub enum InboxError {
         /// The size of its frame.
         bytes: usize,
     },
-    /// The table failed. 500, or 503 when it will pass.
+    /// The table failed. 500, or 503 if a retry may succeed.
     #[error(transparent)]
     Store(#[from] DynamoError),
 }
@@ -115,20 +122,21 @@ pub enum InboxError {
 pub struct InboxPage {
     /// Their frames, as JSON text.
     pub frames: Vec<String>,
-    /// The cursor of the last one: read on from there, or delete through there. `None` if there are no messages.
+    /// The cursor of the last one, for the next read or for a deletion. `None` if there are no
+    /// messages.
     pub next: Option<String>,
 }
 
 impl InboxPage {
-    /// A JSON object with the page, as text: the frames are part of it byte for byte. `members` are its first members,
-    /// `next` is the name of the cursor.
+    /// A JSON object with the page, as text that contains the frames byte for byte. `members` are
+    /// its first members, `next` is the name of the cursor.
     pub fn document(&self, members: &str, next: &str) -> String {
         let cursor = self.next.as_ref().map(|cursor| format!(",\"{next}\":\"{cursor}\"")).unwrap_or_default();
         format!("{{{members}\"items\":[{}]{cursor}}}", self.frames.join(","))
     }
 }
 
-/// What one read may return.
+/// Limits of one read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadBounds {
     pub messages: u32,
@@ -137,8 +145,8 @@ pub struct ReadBounds {
 }
 
 impl Inbox {
-    /// The inboxes in the table that `INBOX_TABLE` names. Messages are stored for the region `AWS_REGION`, and read of that and
-    /// of the regions of `PEER_REGIONS`.
+    /// The inboxes in the table that `INBOX_TABLE` names. Messages are stored for the region
+    /// `AWS_REGION`, and read from that region and those of `PEER_REGIONS`.
     pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let (region, peers) = (aws::region(env)?, aws::peer_regions(env));
         Ok(Self { client, table: tables::INBOX.name(env)?, region, peers, clock })

@@ -32,10 +32,10 @@ struct Row {
 }
 
 impl Inbox {
-    /// The messages of `user` behind the cursor `after`, or from the oldest on.
+    /// The messages of `user` after the cursor `after`, or from the oldest on.
     ///
     /// # Errors
-    /// [`InboxError::TooLarge`] if not even the first message keeps the bound of bytes.
+    /// [`InboxError::TooLarge`] if the first message alone is above the limit of bytes.
     pub async fn read(
         &self,
         user: &UserId,
@@ -61,7 +61,7 @@ impl Inbox {
         Ok(page)
     }
 
-    /// Adds the messages of one partition behind a position to the page, as far as its bounds allow.
+    /// Adds the messages of one partition after a position to the page, as far as its limits allow.
     async fn read_on(
         &self,
         inbox_id: &str,
@@ -103,8 +103,8 @@ impl Inbox {
         }
     }
 
-    /// Deletes the messages of `user` up to the cursor `through`, which an earlier read returned. Repeating it changes
-    /// nothing.
+    /// Deletes the messages of `user` up to the cursor `through`, which an earlier read returned.
+    /// Idempotent.
     pub async fn delete(&self, user: &UserId, through: &str, deadline: Deadline) -> Result<(), InboxError> {
         for (region, through) in self.positions_of(through)? {
             let inbox_id = id(user, &region);
@@ -186,19 +186,19 @@ impl Inbox {
             Write::Done(_) => return Ok(()),
             Write::Refused(head) => InboxHead::read(&head, &target)?,
             Write::Conflict => {
-                // The rows are deleted; the client's repetition records it.
+                // The rows are deleted; a repetition by the client records it.
                 return Err(DynamoError::contended("UpdateItem", target).into());
             }
         };
         if head.deleted_through >= through { Ok(()) } else { Err(InvalidCursor.into()) }
     }
 
-    /// Its own region first.
+    /// All regions, this one first.
     fn regions(&self) -> impl Iterator<Item = &String> {
         std::iter::once(&self.region).chain(&self.peers)
     }
 
-    /// What a cursor holds. Only regions that messages are read of, and at least one.
+    /// Decodes a cursor. It may only contain regions that are read, and at least one.
     fn positions_of(&self, cursor: &str) -> Result<Positions, InvalidCursor> {
         let positions: Positions = cursor::decode(LISTING, cursor)?;
         let is_known = |(region, position): (&String, &u64)| {

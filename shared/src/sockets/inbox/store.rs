@@ -20,19 +20,20 @@ const FIRST: RowUpdate = RowUpdate {
     names: &[],
 };
 
-/// A further message: the head is the one that was read, so that each position is given once.
+/// A further message: the head has not changed since it was read, so that each position is used
+/// once.
 const NEXT: RowUpdate =
     RowUpdate { update: "SET lastPosition = :next", condition: Some("lastPosition = :last"), names: &[] };
 
 /// The row is new.
 const IS_NEW: &str = "attribute_not_exists(inboxId)";
 
-/// How a store ended.
+/// The result of storing a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreOutcome {
     /// The message is in the inbox, or was there before.
     Stored,
-    /// The inbox is full, and the message is not in it.
+    /// The inbox is full; the message was not stored.
     Full,
 }
 
@@ -40,9 +41,9 @@ pub enum StoreOutcome {
 #[derive(Debug, Clone, Copy)]
 pub struct UndeliveredMessage<'a> {
     pub message_id: &'a MessageId,
-    /// Who sent it. `None` for a message of the service.
+    /// The sender; `None` for a message of the service.
     pub from: Option<&'a UserId>,
-    /// What a socket would have got: JSON text.
+    /// The frame that a socket would have got: JSON text.
     pub frame: &'a str,
 }
 
@@ -65,7 +66,7 @@ enum Action {
 }
 
 impl InboxHead {
-    /// Reads the item. An inbox that never held a message has none.
+    /// Reads the item, which is absent if the inbox never held a message.
     pub(super) fn read(item: &Item, target: &str) -> Result<Self, DynamoError> {
         if item.is_empty() {
             return Ok(Self { last_position: 0, deleted_through: 0 });
@@ -83,7 +84,8 @@ impl Inbox {
     /// Stores `message` for `user`.
     ///
     /// # Errors
-    /// After an error the message may be stored or not. Storing the same message again is harmless.
+    /// After an error, the message may or may not be stored. Storing the same message again is
+    /// harmless.
     pub async fn store(
         &self,
         user: &UserId,
@@ -165,7 +167,8 @@ impl Inbox {
         Ok(TransactWriteItem::builder().put(put).build())
     }
 
-    /// The head after the expired messages at the front of a full inbox were given up. `None` if no message has expired.
+    /// The head after removing expired messages from a full inbox. `None` if no message has
+    /// expired.
     async fn make_room(&self, inbox_id: &str, head: InboxHead) -> Result<Option<InboxHead>, DynamoError> {
         let target = self.target(inbox_id);
         let request = self.query(inbox_id, head.deleted_through.saturating_add(1), MAX_POSITION);
@@ -198,7 +201,7 @@ impl Inbox {
     }
 }
 
-/// What decides whether a row counts.
+/// The attributes that decide whether a row counts.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RowExpiry {

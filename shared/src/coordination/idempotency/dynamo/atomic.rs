@@ -1,27 +1,28 @@
 //! The atomic form: record, effect and event in one transaction.
 //!
-//! 1. Read the record, the caller's session and the effect's own rows in one `BatchGetItem`. A session that has ended
-//!    is refused before anything is told; a record answers at once.
-//! 2. The effect decides on its rows, for the checked caller: commit, refuse, or read again. What it decides is an outcome
-//!    of the domain. The answer to it, which the record keeps, is made by a function of the boundary that asks.
-//! 3. Commit is one `TransactWriteItems` with the record, and beside it the stamp that the session is in use, if that is due:
-//!    an idle time-out does not end a session that only sends keyed writes. If it is cancelled, the reasons are read in
+//! 1. Read the record, the caller's session and the effect's own rows in one `BatchGetItem`. A
+//!    session that has ended is refused first. If there is a record, its answer is returned.
+//! 2. The effect decides on its rows, for the checked caller: commit, refuse, or read again. The
+//!    decision is a domain outcome; the caller of [`KeyedRequests::run`] turns it into the answer
+//!    that the record keeps.
+//! 3. Commit is one `TransactWriteItems` that includes the record. The session's activity stamp is
+//!    written concurrently if it is due. If the transaction is cancelled, the reasons are read in
 //!    this order:
-//!    - the record was in the way: a duplicate was faster, and this is its answer;
-//!    - a conflict at the record: go back to 1, since the rival may be our duplicate, whose effect (stock taken) must not
-//!      be mistaken for a reason to refuse;
-//!    - a condition of the effect failed: the effect says whether that is final;
-//!    - conflicts at other rows only: send the same transaction again. Its conditions look at the record and at those
-//!      rows anew, so nothing needs to be read;
-//!    - throttling: 503.
-//! 4. Both ways of trying again wait with jitter, and share the bounds of [`Backoff::of_conflicts`]. Beyond them the
-//!    answer is 503 with `Retry-After`, and nothing was changed.
-//! 5. A final refusal is recorded by a conditional put; if a record is in the way, that one is the answer.
+//!    - The record exists: a duplicate was faster. Return its answer.
+//!    - A conflict at the record: go back to step 1. The other writer may be our duplicate, and its
+//!      effect (stock taken) must not be mistaken for a reason to refuse.
+//!    - A condition of the effect failed: the effect says whether that is final.
+//!    - Conflicts at other rows only: send the same transaction again. Its conditions check the
+//!      current rows, so nothing needs to be read.
+//!    - Throttling: 503.
+//! 4. Both kinds of retry wait with jitter and share the bounds of [`Backoff::of_conflicts`].
+//!    Beyond them the answer is 503 with `Retry-After`, and nothing was changed.
+//! 5. A final refusal is recorded by a conditional put. If a record exists by then, its answer is
+//!    returned.
+//! 6. An effect may find that it has already happened although there is no record. It then answers
+//!    with what it finds, as a replay, and writes nothing.
 //!
-//! 6. An effect that finds that it has happened, although there is no record, answers with what it finds, as a replay. Nothing is
-//!    written.
-//!
-//! So a new effect takes two sequential round trips (and what deciding reads on top), and a replay one.
+//! A new effect takes two sequential round trips plus what the decision reads; a replay takes one.
 
 use std::future::Future;
 
@@ -39,19 +40,20 @@ use crate::platform::dynamo::CancellationReason::Conflict;
 use crate::platform::dynamo::{Actions, DynamoError, Reasons, RowKey, Rows, Transaction};
 use crate::platform::telemetry::{self, Metric};
 
-/// One effect that fits into a transaction: at most 99 actions, decided on at most 97 rows.
+/// An effect that fits into a transaction: at most 99 actions, decided on at most 97 rows.
 pub trait Effect: Sync {
-    /// What has happened when the effect has.
+    /// The result of a committed effect.
     type Outcome: Send + Sync;
-    /// Why it has not.
+    /// Why the effect was refused.
     type Refusal: Send + Sync;
-    /// The names of its actions.
+    /// The names of the effect's actions.
     type Action: Clone + PartialEq + Send + Sync;
 
-    /// The rows to decide on, for the user whom the credential names. They are told to nobody before the check.
+    /// The rows to decide on, for the user whom the credential names. They are not shown to anybody
+    /// before the session is checked.
     fn rows(&self, user: &UserId) -> Vec<RowKey<'_>>;
 
-    /// Decides for the checked caller, on rows that were read consistently just now.
+    /// Decides for the checked caller. `rows` were just read consistently.
     fn decide(
         &self,
         caller: &Principal,
@@ -59,42 +61,44 @@ pub trait Effect: Sync {
         now: Timestamp,
     ) -> impl Future<Output = Result<DecisionOf<Self>, DynamoError>> + Send;
 
-    /// Says what a failed condition among the effect's own actions means. `None`: the rows are not as they were read.
+    /// Explains a failed condition among the effect's own actions. `None`: the rows have changed
+    /// since they were read.
     fn explain(
         &self,
         outcome: &Self::Outcome,
         reasons: &Reasons<Self::Action>,
     ) -> Option<Refused<Self::Refusal>>;
 
-    /// Called when the effect has happened, for its metrics.
+    /// Called after the commit, for metrics.
     fn committed(&self) {}
 }
 
-/// What the effect `E` wants done.
+/// The decision of effect `E`.
 pub type DecisionOf<E> = Decision<<E as Effect>::Outcome, <E as Effect>::Refusal, <E as Effect>::Action>;
 
-/// What an effect wants done.
+/// What an effect decides.
 #[derive(Debug)]
 pub enum Decision<O, R, A> {
-    /// A change, recorded with the answer to its outcome.
+    /// Write these actions, and record the answer to `outcome`.
     Commit {
-        /// What has happened once the actions have.
+        /// The result if the transaction commits.
         outcome: O,
         actions: Actions<A>,
     },
-    /// Nothing: it has happened, and the record of it has expired or has not been replicated yet.
+    /// Write nothing: the effect has already happened, and its record has expired or is not
+    /// replicated yet.
     Happened(O),
     Refuse(Refused<R>),
-    /// Deciding has changed the rows.
+    /// The decision itself has changed rows: read again.
     ReadAgain,
 }
 
-/// A refusal, and whether another try may end otherwise.
+/// A refusal, and whether a retry may succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused<R> {
-    /// It never will. Recorded.
+    /// Final; recorded.
     ForGood(R),
-    /// It may. Not recorded.
+    /// Temporary; not recorded.
     ForNow(R),
 }
 
@@ -105,19 +109,18 @@ enum ActionName<A> {
     Effect(A),
 }
 
-/// What became of one try.
+/// The result of one try.
 enum TryOutcome<R> {
-    /// The effect has happened.
     Committed,
-    /// There is an answer already.
+    /// A record exists, with this answer.
     Recorded(Reply),
     Refused(Refused<R>),
     Again,
 }
 
 impl KeyedRequests {
-    /// The answer to `request`: `answer` to what `effect` comes to, if this is the first request with its key, else the
-    /// answer that was given.
+    /// The answer to `request`. The first request with its key runs `effect` and maps the result by
+    /// `answer`; later ones get the recorded answer.
     pub async fn run<E: Effect>(
         &self,
         credential: &Credential,
@@ -172,7 +175,7 @@ impl KeyedRequests {
         }
     }
 
-    /// Runs the transaction, again and again while it meets others at the effect's rows only.
+    /// Sends the transaction until it commits, is refused, or conflicts at the record.
     async fn commit<E: Effect>(
         &self,
         request: &KeyedRequest,

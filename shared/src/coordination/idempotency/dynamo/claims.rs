@@ -1,4 +1,4 @@
-//! The external form on the table alone: what has no order or other row to share a transaction with.
+//! The external form, for effects that share no transaction with another row.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::platform::dynamo::{DynamoError, Item, Write, WriteOutcome, text};
 use crate::platform::tables;
 use crate::platform::telemetry::chain;
 
-/// `Retry-After` when a rival is writing the record at this moment: it will have an answer soon.
+/// `Retry-After` when another request is writing the record at this moment.
 const RIVAL_AT_WORK: Duration = Duration::from_secs(1);
 
 /// Claims in the idempotency table. Calls `PutItem` and `UpdateItem`.
@@ -39,7 +39,7 @@ impl DynamoClaims {
         Ok(Self { client, table: tables::IDEMPOTENCY.name(env)?, clock, ids })
     }
 
-    /// Claims `request` for a new attempt, for `lifetime` from now: the time within which the caller acts.
+    /// Claims `request` for a new attempt. The claim lapses after `lifetime`.
     pub async fn claim(
         &self,
         request: KeyedRequest,
@@ -61,12 +61,11 @@ impl DynamoClaims {
             IdempotencyCheck::Replay(reply) => IdempotencyCheck::Replay(reply),
             IdempotencyCheck::Mismatch => IdempotencyCheck::Mismatch,
             IdempotencyCheck::InProgress { retry_after } => IdempotencyCheck::InProgress { retry_after },
-            // The condition and `admit` agree, so the record would not have been in the way.
+            // The put was refused although the record is free: it changed in between.
             IdempotencyCheck::Start(()) => IdempotencyCheck::InProgress { retry_after: RIVAL_AT_WORK },
         })
     }
 
-    /// Records the answer.
     pub async fn complete(&self, claim: &Claim, reply: &Reply) -> Result<ClaimCompletion, DynamoError> {
         let (names, values) = is_mine(&claim.attempt);
         let written = self
@@ -83,8 +82,8 @@ impl DynamoClaims {
         Ok(settlement(&written.outcome("PutItem", &claim.request.scope.record_key())?, claim))
     }
 
-    /// Records `reply`, or lets the claim lapse if there is none. What could not be written is logged: the claim then lapses
-    /// by itself, and a repetition acts again.
+    /// Records `reply`, or releases the claim if there is none. A failure is logged: the claim then
+    /// lapses, and a retry acts again.
     pub async fn settle(&self, claim: &Claim, reply: Option<&Reply>) {
         let settled = match reply {
             Some(reply) => self.complete(claim, reply).await,
@@ -98,7 +97,7 @@ impl DynamoClaims {
         }
     }
 
-    /// Lets the claim lapse now: nothing happened, and the next attempt need not wait.
+    /// Releases the claim: nothing happened, and the next attempt need not wait.
     pub async fn release(&self, claim: &Claim) -> Result<ClaimCompletion, DynamoError> {
         let (names, values) = is_mine(&claim.attempt);
         let written = self
@@ -126,7 +125,7 @@ fn settlement<T>(written: &Write<T>, claim: &Claim) -> ClaimCompletion {
     }
 }
 
-/// Whether the item in the way is what this attempt wrote: the SDK tried again after the answer had got lost.
+/// Whether this attempt wrote the existing item: the SDK retried after a lost answer.
 fn is_by(item: &Item, attempt: &AttemptId) -> bool {
     item.get("attempt").and_then(|value| value.as_s().ok()).is_some_and(|by| by == attempt.as_str())
 }

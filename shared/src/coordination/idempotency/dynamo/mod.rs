@@ -1,7 +1,8 @@
 //! Idempotency records in DynamoDB.
 //!
-//! An item is `key`, `fingerprint`, `state` (`done` or `claimed`), `attempt` in the external form, `claimUntil` while
-//! claimed, `reply` (JSON text, so that the answer comes back as it was) when done, and `expiresAt`.
+//! An item has `key`, `fingerprint`, `state` (`done` or `claimed`), `attempt` in the external form,
+//! `claimUntil` while claimed, `reply` when done (JSON text, so that the answer keeps its bytes),
+//! and `expiresAt`.
 
 use std::collections::HashMap;
 
@@ -24,21 +25,20 @@ mod requests;
 pub use claims::DynamoClaims;
 pub use requests::{FirstRead, KeyedRequests};
 
-/// No record, or one that has expired: the key is new. (TTL may delete days late.)
+/// No record, or an expired one: the key is new. (TTL may delete days late.)
 pub const IS_FREE: &str = "attribute_not_exists(#key) OR expiresAt <= :nowSeconds";
 
-/// Free as above; or claimed for the same payload by an attempt that ran out of time, from which the next one takes
-/// over. `claimUntil` has a fixed width, so that text compares as time does.
+/// Free, or claimed for the same payload by an attempt whose claim has lapsed. `claimUntil` has a
+/// fixed width, so that text sorts as time.
 pub const IS_CLAIMABLE: &str = "attribute_not_exists(#key) OR expiresAt <= :nowSeconds \
      OR (#state = :claimed AND fingerprint = :fingerprint AND claimUntil <= :now)";
 
-/// Still claimed by this very attempt. Not so once another took over, however late this one wakes up.
+/// Still claimed by this attempt. False after a takeover.
 pub const IS_MINE: &str = "#state = :claimed AND attempt = :attempt";
 
-/// Lets the claim lapse; attempt and fingerprint stay.
+/// Ends the claim; attempt and fingerprint stay.
 const LAPSE: &str = "SET claimUntil = :now";
 
-/// The item as it is stored.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -61,7 +61,7 @@ enum Phase {
     Claimed,
 }
 
-/// A record that cannot be made sense of.
+/// A record with missing attributes.
 #[derive(Debug, thiserror::Error)]
 #[error("a record is either done with a reply, or claimed with an attempt and its end")]
 struct Incomplete;
@@ -92,20 +92,21 @@ pub fn parse(item: Item) -> Result<Record, DynamoError> {
     Ok(Record { fingerprint: row.fingerprint, state, expires_at })
 }
 
-/// The whole item of an answered request.
+/// The item of an answered request.
 fn done_item(request: &KeyedRequest, reply: &Reply, now: Timestamp) -> Result<Item, DynamoError> {
     let reply = serde_json::to_string(reply).map_err(|e| unwritable(request, e))?;
     write(Row { reply: Some(reply), ..row(request, Phase::Done, now) }, request)
 }
 
-/// The whole item of a claimed request that was answered. It keeps the attempt, so that a repeated write knows itself.
+/// The item of a claimed request that was answered. It keeps the attempt, so that a repeated write
+/// is recognised.
 fn completed_item(claim: &Claim, reply: &Reply, now: Timestamp) -> Result<Item, DynamoError> {
     let mut item = done_item(&claim.request, reply, now)?;
     item.insert("attempt".to_owned(), text(claim.attempt.as_str()));
     Ok(item)
 }
 
-/// The whole item of a claimed request.
+/// The item of a claimed request.
 fn claimed_item(claim: &Claim, now: Timestamp) -> Result<Item, DynamoError> {
     let row = Row {
         attempt: Some(claim.attempt.clone()),
@@ -129,7 +130,6 @@ fn unwritable(request: &KeyedRequest, error: impl std::error::Error + Send + Syn
     DynamoError::unreadable("write", request.scope.record_key(), error)
 }
 
-/// What the placeholders of a condition stand for.
 type Names = HashMap<String, String>;
 type Values = HashMap<String, AttributeValue>;
 
@@ -147,7 +147,8 @@ fn is_claimable(request: &KeyedRequest, now: Timestamp) -> (Names, Values) {
     (names([("#key", "key"), ("#state", "state")]), values)
 }
 
-/// Puts `item` as the record of `request`, if the request may write it; if not, the record in the way comes back.
+/// Puts `item` as the record of `request` if the key is claimable. Otherwise returns the existing
+/// record.
 async fn put_if_claimable(
     client: &Client,
     table: &str,
@@ -186,7 +187,7 @@ fn values<const N: usize>(pairs: [(&str, AttributeValue); N]) -> Values {
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// Records the answer of an atomic effect, in the effect's own transaction. Fails when there is a record.
+/// Records the answer of an atomic effect in the effect's transaction. Fails if a record exists.
 pub fn put_done(
     table: &str,
     request: &KeyedRequest,
@@ -196,12 +197,12 @@ pub fn put_done(
     put(table, done_item(request, reply, now)?, IS_FREE, is_free(now))
 }
 
-/// Claims a request in a transaction with what else the claim needs.
+/// Claims a request in a transaction with other writes.
 pub fn put_claimed(table: &str, claim: &Claim, now: Timestamp) -> Result<TransactWriteItem, DynamoError> {
     put(table, claimed_item(claim, now)?, IS_CLAIMABLE, is_claimable(&claim.request, now))
 }
 
-/// Records the answer of a claimed request, in a transaction with what else its completion changes.
+/// Records the answer of a claimed request in a transaction with other writes.
 pub fn put_completed(
     table: &str,
     claim: &Claim,
@@ -211,7 +212,7 @@ pub fn put_completed(
     put(table, completed_item(claim, reply, now)?, IS_MINE, is_mine(&claim.attempt))
 }
 
-/// Lets a claim lapse in a transaction with what else letting go changes.
+/// Releases a claim in a transaction with other writes.
 pub fn lapse(table: &str, claim: &Claim, now: Timestamp) -> Result<TransactWriteItem, DynamoError> {
     let (names, mut values) = is_mine(&claim.attempt);
     values.insert(":now".to_owned(), text(rfc3339(now)));

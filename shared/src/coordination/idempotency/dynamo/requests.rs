@@ -1,4 +1,4 @@
-//! What both forms begin and end with: the first read, and the record of a final refusal.
+//! The first and last step of both forms: the first read, and the record of a final refusal.
 
 use std::fmt;
 
@@ -21,10 +21,10 @@ use crate::identity::sessions::dynamo::DynamoSessions;
 use crate::platform::dynamo::{RowKey, Rows, Write};
 use crate::platform::tables;
 
-/// Requests with keys, of callers with sessions.
+/// Runs requests with idempotency keys.
 ///
-/// Calls `BatchGetItem` on records, sessions and the effects' rows; `PutItem` on records; `UpdateItem` on sessions, which it
-/// stamps; and in transactions what the effects' actions are.
+/// Calls `BatchGetItem` on records, sessions and the effects' rows; `PutItem` on records;
+/// `UpdateItem` on sessions (the activity stamp); in transactions the actions of the effects.
 #[derive(Clone)]
 pub struct KeyedRequests {
     pub(super) client: Client,
@@ -33,30 +33,30 @@ pub struct KeyedRequests {
     sessions: DynamoSessions,
 }
 
-/// What the first read found.
+/// The result of the first read.
 #[derive(Debug)]
 pub enum FirstRead {
     /// There is no answer yet.
     New {
         /// The caller, whose session is live.
         caller: Principal,
-        /// The rows that were asked for.
+        /// The rows that the effect asked for.
         rows: Rows,
-        /// What to send beside the write.
+        /// The stamp to send beside the write.
         stamp: Stamp,
     },
-    /// The answer that was given before.
+    /// The recorded answer.
     Answered(Reply),
 }
 
-/// The stamp that a caller's session gets, if one is due. It is sent beside a write, so that the write does not wait for
-/// it. A replay sends none.
+/// The activity stamp of the caller's session, if one is due. It is sent beside a write, so that
+/// the write does not wait for it. A replay sends none.
 #[derive(Debug)]
 #[must_use]
 pub struct Stamp(Option<(DynamoSessions, SessionId, Timestamp)>);
 
 impl Stamp {
-    /// Stamps the session, if that is due and quickly done.
+    /// Stamps the session if a stamp is due. Gives up when it takes too long.
     pub async fn send(self) {
         if let Some((sessions, id, now)) = self.0 {
             sessions::stamp(sessions.touch(&id, now)).await;
@@ -65,15 +65,15 @@ impl Stamp {
 }
 
 impl KeyedRequests {
-    /// Requests with their records in `IDEMPOTENCY_TABLE` and their callers' sessions in `SESSIONS_TABLE`.
+    /// Records in `IDEMPOTENCY_TABLE`, sessions in `SESSIONS_TABLE`.
     pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let records = tables::IDEMPOTENCY.name(env)?;
         let sessions = DynamoSessions::from_env(client.clone(), env)?;
         Ok(Self { client, records, clock, sessions })
     }
 
-    /// Checks the caller's session, and reads `keys` and the request's record in the same round trip. A session that has
-    /// ended is refused before anything is told.
+    /// Checks the caller's session, and reads `keys` and the request's record in the same round
+    /// trip. A session that has ended is refused before any data is returned.
     pub async fn open<R>(
         &self,
         credential: &Credential,
@@ -96,8 +96,8 @@ impl KeyedRequests {
         Ok(FirstRead::New { caller, rows, stamp: Stamp(due) })
     }
 
-    /// Records the final `refusal` with its answer, and refuses. If a duplicate has recorded something meanwhile, that is
-    /// the answer.
+    /// Records the final `refusal` with its answer, and returns it as an error. If a duplicate has
+    /// recorded an answer meanwhile, returns that answer.
     pub async fn refuse<R>(
         &self,
         request: &KeyedRequest,
@@ -108,7 +108,7 @@ impl KeyedRequests {
         let mut backoff = Backoff::of_conflicts(deadline);
         loop {
             let now = self.clock.now();
-            // Claimable, not free: the request's own lapsed claim gives way to its refusal.
+            // Claimable rather than free: the refusal replaces the request's own lapsed claim.
             let item = done_item(request, reply, now)?;
             match put_if_claimable(&self.client, &self.records, request, item, now).await? {
                 Write::Done(()) => return Err(KeyedRequestError::Refused(refusal)),
@@ -125,7 +125,7 @@ impl KeyedRequests {
         }
     }
 
-    /// The answer that a record holds; `None` when the request may start.
+    /// The recorded answer; `None` if the request may start.
     pub fn admitted<R>(
         &self,
         record: Option<Record>,
@@ -147,7 +147,7 @@ impl KeyedRequests {
         }
     }
 
-    /// The table of records, for transactions of one's own.
+    /// The table of records, for the caller's own transactions.
     pub fn records(&self) -> &str {
         &self.records
     }
