@@ -1,13 +1,15 @@
-//! The cache hears of every change of products and orders, whoever made it: this region's functions, other regions, clean-ups, an
-//! operator's own hands.
+//! Cache invalidation for every change of products and orders, by whatever writer: this region's
+//! functions, other regions, clean-ups, manual changes.
 //!
-//! 1. The stream of the region's own copy of a table tells the changes, replicated ones among them. So an invalidation never comes
-//!    before what it is about.
-//! 2. A changed product drops its entry and all pages. A changed order drops its customer's summary.
-//! 3. All names of a batch are deleted by one command. If Redis cannot be told, the batch is not done, and Lambda delivers it again. What
-//!    was deleted twice was deleted.
+//! 1. The stream of the region's own copy of a table has all changes, including replicated ones. So
+//!    an invalidation never comes before its change.
+//! 2. A changed product invalidates its entry and all pages. A changed order invalidates its
+//!    customer's summary.
+//! 3. All names of a batch are deleted by one command. If Redis does not answer, the batch fails,
+//!    and Lambda delivers it again. Deleting twice is harmless.
 //!
-//! Processes keep what they have for [`PROCESS_LIFETIME`](crate::platform::cache::PROCESS_LIFETIME) more: nobody can tell them.
+//! Processes keep their copies for [`PROCESS_LIFETIME`](crate::platform::cache::PROCESS_LIFETIME)
+//! longer: they receive no invalidation.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,13 +25,14 @@ use crate::platform::stream::Change;
 use crate::platform::tables;
 use crate::platform::telemetry::chain;
 
-/// Longest that one batch tries before Lambda is asked to deliver it again: a new process's connection takes several calls.
+/// Longest time for one batch; then Lambda delivers it again. A new process's connection takes
+/// several calls.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The attribute that tells whose an order is. Rows of the table that are no orders have none.
+/// The attribute with an order's customer. Other rows of the table do not have it.
 const CUSTOMER: &str = "customerId";
 
-/// Invalidates what changes of products and orders make old.
+/// Invalidates cache entries of changed products and orders.
 #[derive(Debug)]
 pub struct Invalidator {
     cache: Cache,
@@ -41,8 +44,8 @@ impl Invalidator {
         Self { cache }
     }
 
-    /// Invalidates for a batch of changes, of products, of orders, or of both. Gives the place of the first change if Redis could not
-    /// be told.
+    /// Invalidates for a batch of changes of products, of orders, or of both. Returns the position
+    /// of the first change if Redis did not answer.
     pub async fn hear(&self, changes: &[Change], deadline: Deadline) -> Option<String> {
         let names: Vec<Name> =
             changes.iter().flat_map(names_of).collect::<BTreeSet<_>>().into_iter().collect();

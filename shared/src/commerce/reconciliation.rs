@@ -1,16 +1,19 @@
-//! Orders that several regions write: their ends stand, and what this region has reserved for them comes back, once.
+//! Reconciles orders that several regions write: their ends are restored, and this region's
+//! reservations for them are settled once.
 //!
-//! The stream of the region's own copy of the orders table tells of every change, replicated ones too. Three of them matter:
+//! The stream of the region's own copy of the orders table has every change, including replicated
+//! ones. Three of them matter:
 //!
-//! 1. *An order that had ended awaits payment again.* Another region wrote the order without knowing that it had ended, and the
-//!    last writer won. The provider says how it ended, and that is written again.
-//! 2. *An order has ended*, or *is another region's than before*: two regions placed it, and one of the two stands. What this
-//!    region has reserved for it is settled ([`Reservations::settle`]).
+//! 1. *An order that had ended awaits payment again.* Another region wrote the order without
+//!    knowing its end, and the last writer won. The provider knows the end, which is written again.
+//! 2. *An order has ended*, or *belongs to another region than before*: two regions placed it, and
+//!    one of the two wins. This region's reservation for it is settled ([`Reservations::settle`]).
 //!
-//! Each order is read as it is now, so a batch that is delivered again finds nothing left to do. What the stream never tells is
-//! settled by the clean-up job ([`cleanup`](crate::commerce::cancellation::cleanup)).
+//! Each order is read in its current state, so a batch that is delivered again finds nothing to do.
+//! The clean-up job ([`cleanup`](crate::commerce::cancellation::cleanup)) settles what the stream
+//! has missed.
 //!
-//! A stack without other regions has nothing to reconcile: its event source is off.
+//! A single region has nothing to reconcile: its event source is off.
 
 use aws_sdk_dynamodb::Client;
 use serde_dynamo::{AttributeValue, Item};
@@ -28,9 +31,10 @@ use crate::platform::stream::Change;
 use crate::platform::tables;
 use crate::platform::telemetry::{self, Metric, chain};
 
-/// Reconciles this region's orders and reservations with what other regions write.
+/// Reconciles this region's orders and reservations with the writes of other regions.
 ///
-/// Calls `GetItem` on orders; in transactions `UpdateItem` on orders; and what [`Reservations`] and the provider call.
+/// Calls `GetItem` on orders; in transactions `UpdateItem` on orders; and the calls of
+/// [`Reservations`] and the provider.
 #[derive(Debug, Clone)]
 pub struct Reconciler<P> {
     client: Client,
@@ -63,7 +67,8 @@ impl<P: PaymentProvider> Reconciler<P> {
         })
     }
 
-    /// Reconciles what a batch of changes is about. Gives the place of the first change that could not be reconciled.
+    /// Reconciles the orders of a batch of changes. Returns the position of the first change that
+    /// failed.
     pub async fn hear(&self, changes: &[Change], deadline: Deadline) -> Option<String> {
         for change in changes {
             let Some(order_id) = order_of(change) else { continue };
@@ -94,12 +99,12 @@ impl<P: PaymentProvider> Reconciler<P> {
         Ok(self.reservations.settle(&order, deadline).await?)
     }
 
-    /// Writes the end of an order that has ended at the provider. Gives the order as it is then.
+    /// Writes the end of an order that has ended at the provider. Returns the order with its end.
     async fn end_again(&self, mut order: Order, deadline: Deadline) -> Result<Order, ReconcileError> {
         let mut backoff = Backoff::of_conflicts(deadline);
         while order.status == OrderStatus::PendingPayment {
             let now = self.clock.now();
-            // The order has ended, so this voids nothing, and the reason is the one of then.
+            // The order has ended, so this voids nothing and returns the original reason.
             let write = match end_order(&self.provider, &order, CancelReason::Customer, deadline).await? {
                 OrderEnd::Paid(payment_id) => self.writes.pay_order(&order, &payment_id, now)?,
                 OrderEnd::Cancelled(reason) => self.writes.cancel_order(&order, reason, now)?,
@@ -118,7 +123,7 @@ impl<P: PaymentProvider> Reconciler<P> {
     }
 }
 
-/// The order that has changed. Counts and reservations are no orders.
+/// The changed order. Counts and reservations are not orders.
 fn order_of(change: &Change) -> Option<OrderId> {
     text(&change.keys, tables::ORDERS.key.hash)?.parse().ok()
 }

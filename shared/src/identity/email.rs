@@ -7,15 +7,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 /// An e-mail address, in lower case: two spellings of one address are one account.
 ///
-/// The plain form that mail providers give out: `local@domain`, ASCII, with letters, digits and ``!#$%&'*+/=?^_`{|}~-.``
-/// before the `@` and a domain of two labels or more behind it (RFC 5321; no quoted local parts, no address literals;
-/// international domains in their `xn--` form). RFC 5321 lets local parts differ by case; no provider does, and
-/// look-alike accounts would be the price.
+/// The plain form that mail providers assign: `local@domain`, ASCII, with letters, digits and
+/// ``!#$%&'*+/=?^_`{|}~-.`` before the `@` and a domain of two labels or more after it (RFC 5321; no quoted local parts, no address literals; international domains in their `xn--` form). RFC 5321 lets local parts differ by case. No provider does, and it would allow look-alike accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Email(String);
 
-/// Text that is no e-mail address.
+/// Text that is not an e-mail address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this is not an e-mail address of the form name@example.com, at most {} characters",
@@ -31,7 +29,6 @@ impl Email {
     /// Longest label of a domain (RFC 1035, section 2.3.4).
     const MAX_LABEL_CHARS: usize = 63;
 
-    /// The address as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,6 +1,8 @@
-//! Who is calling: users, sessions, tokens, throttling, sealed data, allowed origins.
+//! The caller's identity: users, sessions, tokens, throttling, encryption of stored data, allowed
+//! origins.
 //!
-//! Modules use only modules below them: `sign_in`, `users`, `sessions` and `throttle`, `seal` and `tokens`, then the rest.
+//! Modules import only modules below them: `sign_in`, `users`, `sessions` and `throttle`, `seal`
+//! and `tokens`, then the rest.
 
 pub mod email;
 pub mod origins;

@@ -1,11 +1,12 @@
-//! The web sites whose pages may open sockets, and change things with their visitors' cookies.
+//! The web sites whose pages may open sockets and make changes with cookies.
 
 use crate::core::env::{ConfigError, Env};
 
 /// An allow-list of origins (RFC 6454), such as `https://shop.example`.
 ///
-/// A browser states its page's origin truthfully and lets no page change it; this keeps a foreign page from using its
-/// visitor's credentials. A client that is no browser states none, and can't be kept from anything by this.
+/// A browser sends the origin of its page and no page can change it, so another site's page cannot
+/// use its visitor's credentials. A client that is not a browser sends no origin and is not
+/// restricted by this.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedOrigins(Vec<String>);
 
@@ -25,12 +26,12 @@ impl AllowedOrigins {
         Ok(Self(origins))
     }
 
-    /// Whether a request that states this origin, or none, may go on.
+    /// Whether a request with this origin, or without one, is allowed.
     pub fn allow(&self, origin: Option<&str>) -> bool {
         origin.is_none_or(|origin| self.list(origin))
     }
 
-    /// Whether this very origin is on the list.
+    /// Whether this origin is on the list.
     pub fn list(&self, origin: &str) -> bool {
         self.0.iter().any(|allowed| allowed == origin)
     }

@@ -1,4 +1,5 @@
-//! Who is calling: what a token or a cookie claims ([`Credential`]), and a caller whose session was checked ([`Principal`]).
+//! The caller: what a token or a cookie claims ([`Credential`]), and a caller whose session was
+//! checked ([`Principal`]).
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -13,12 +14,12 @@ use crate::identity::secret::SecretHash;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Runs the shop: catalogue, stock, broadcasts.
+    /// Manages the shop: catalogue, stock, broadcasts.
     Operator,
 }
 
 impl Role {
-    /// Its name in tokens, rows and requests.
+    /// The name in tokens, rows and requests.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Operator => "operator",
@@ -47,10 +48,10 @@ impl FromStr for Role {
 #[error("this needs the role {}", .0.as_str())]
 pub struct MissingRole(pub Role);
 
-/// What an access token or a cookie claims: who is calling, and by which session.
+/// The claim of an access token or a cookie: the caller and the session.
 ///
-/// A token proves by its signature who it was issued for; a cookie merely says so. Neither tells whether the session is
-/// still live. The session's rows tell that, and whether the cookie is its own
+/// A token proves by its signature to whom it was issued; a cookie does not. Neither proves that
+/// the session is still live. The session's rows do, and also prove the cookie
 /// ([`check`](crate::identity::sessions::check)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
@@ -60,20 +61,16 @@ pub struct Credential {
     proof: Proof,
 }
 
-/// What a caller showed.
+/// The credential that the caller sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Proof {
-    /// An access token, whose signature was verified. It says when its user signed in.
-    Token {
-        /// When the session began.
-        signed_in_at: Timestamp,
-    },
+    /// An access token with a verified signature. It contains the time of the sign-in.
+    Token { signed_in_at: Timestamp },
     /// A cookie, whose hash must be the one in the session's row.
     Cookie(SecretHash),
 }
 
 impl Credential {
-    /// The user.
     pub(crate) fn user_id(&self) -> &UserId {
         &self.user_id
     }
@@ -83,12 +80,11 @@ impl Credential {
         &self.session_id
     }
 
-    /// What the caller showed.
     pub(crate) fn proof(&self) -> &Proof {
         &self.proof
     }
 
-    /// The claim of an access token whose signature was verified.
+    /// The claim of an access token with a verified signature.
     pub(super) fn of_token(
         user_id: UserId,
         session_id: SessionId,
@@ -108,7 +104,7 @@ impl Credential {
         Self { user_id, session_id, roles, proof: Proof::Cookie(hash) }
     }
 
-    /// The roles that the user had when the token or the cookie was issued.
+    /// The user's roles when the token or the cookie was issued.
     pub fn roles(&self) -> &BTreeSet<Role> {
         &self.roles
     }
@@ -126,8 +122,9 @@ impl Credential {
 
 /// A caller whose session was checked and is live.
 ///
-/// Only [`check`](crate::identity::sessions::check) makes one, from a [`Credential`] and the session's rows. Whatever acts for
-/// a caller takes this type, so a handler that forgets the check does not compile.
+/// Only [`check`](crate::identity::sessions::check) makes one, from a [`Credential`] and the
+/// session's rows. Code that acts for a caller takes this type, so a handler that forgets the check
+/// does not compile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     credential: Credential,
@@ -136,7 +133,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// The caller of a credential whose session was found live.
+    /// The caller of a credential whose session is live.
     pub(super) fn of_live_session(
         credential: &Credential,
         signed_in_at: Timestamp,
@@ -145,12 +142,10 @@ impl Principal {
         Self { credential: credential.clone(), signed_in_at, session_ends_at }
     }
 
-    /// The user.
     pub fn user_id(&self) -> &UserId {
         &self.credential.user_id
     }
 
-    /// The session.
     pub fn session_id(&self) -> &SessionId {
         &self.credential.session_id
     }
@@ -160,12 +155,12 @@ impl Principal {
         self.signed_in_at
     }
 
-    /// When the session ends at the latest. Nothing that is opened for the caller may outlive it.
+    /// When the session ends at the latest. Nothing opened for the caller may outlive it.
     pub fn session_ends_at(&self) -> Timestamp {
         self.session_ends_at
     }
 
-    /// The roles that the user had when the credential was issued.
+    /// The user's roles when the credential was issued.
     pub fn roles(&self) -> &BTreeSet<Role> {
         &self.credential.roles
     }

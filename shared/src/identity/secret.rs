@@ -1,4 +1,4 @@
-//! What is stored of the secrets that a client holds: hashes.
+//! Hashes of the secrets that clients hold. Only the hashes are stored.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,24 +11,25 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Size of a SHA-256, in bytes.
 const HASH_BYTES: usize = 32;
 
-/// Text that is no secret of a session. It never repeats the text.
+/// Text that is not a session's secret. The error never contains the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is not a session secret")]
 pub struct InvalidSecret;
 
-/// SHA-256 of 256 random bits or more. A plain hash is enough here, unlike for passwords: nobody can guess them.
+/// SHA-256 of at least 256 random bits. Unlike for passwords, a plain hash is enough: nobody can
+/// guess the input.
 #[derive(Clone)]
 pub struct SecretHash([u8; HASH_BYTES]);
 
 impl SecretHash {
-    /// A hash that was computed just now.
+    /// A computed hash.
     pub(crate) fn of(digest: &[u8]) -> Self {
         let mut hash = [0; HASH_BYTES];
         hash.copy_from_slice(digest);
         Self(hash)
     }
 
-    /// As it is stored: base64url.
+    /// The stored form: base64url.
     pub(crate) fn to_text(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
     }
@@ -44,7 +45,7 @@ impl FromStr for SecretHash {
     }
 }
 
-/// In a time that does not depend on where they differ.
+/// Constant-time comparison.
 impl PartialEq for SecretHash {
     fn eq(&self, other: &Self) -> bool {
         verify_slices_are_equal(&self.0, &other.0).is_ok()

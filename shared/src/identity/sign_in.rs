@@ -1,17 +1,19 @@
-//! Signing in and staying signed in: how a session begins, and how a client gets its next access token.
+//! Signing in and token renewal: how a session begins, and how a client gets its next access token.
 //!
-//! 1. [`SessionStarter::start`] stores a session for a user whose password was verified, and hands out its secrets: an
-//!    access token, a refresh token and a cookie.
-//! 2. [`SessionStarter::renew`] exchanges a refresh token for the next access token and the next refresh token
-//!    ([`RefreshToken`] says which tokens are good). It does not prolong the session:
-//!    1. The token is verified. A token that does not verify changes nothing.
-//!    2. The session's rows and the numbers of the tokens that were handed out are read in one call, the account beside them. What has
-//!       ended is refused.
-//!    3. The exchange is written, on the condition that the session has no end. A failure before that changes nothing.
+//! 1. [`SessionStarter::start`] stores a session for a user whose password was verified, and
+//!    returns its secrets: an access token, a refresh token and a cookie.
+//! 2. [`SessionStarter::renew`] exchanges a refresh token for the next access token and the next
+//!    refresh token ([`RefreshToken`] has the rules). It does not extend the session:
+//!    1. The token is verified. An invalid token changes nothing.
+//!    2. The session's rows and the numbers of the issued tokens are read in one call, the account
+//!       concurrently. An ended session is refused.
+//!    3. The exchange is written, on the condition that the session has no end. A failure before
+//!       that changes nothing.
 //!
-//! A region that has not received the session's row yet *adopts* the session: step 3 writes the row from the token. The token has all
-//! of it but `lastActivity`, so it makes no difference which of the two rows the replicas keep. From then on the session is
-//! listed, and its cookie is accepted. A cookie alone adopts nothing, since only the row proves it.
+//! A region that has not received the session's row yet *adopts* the session: step 3 writes the row
+//! from the token. The token contains all of it but `lastActivity`, so it makes no difference which
+//! of the two rows the replicas keep. From then on the session is listed, and its cookie is
+//! accepted. A cookie alone adopts nothing, since only the row proves it.
 
 use jiff::Timestamp;
 
@@ -31,7 +33,7 @@ use crate::identity::users::dynamo::DynamoUsers;
 use crate::identity::users::{User, UserError};
 use crate::platform::telemetry::{self, Metric};
 
-/// Why nothing was handed out. 500, or 503 when it will pass.
+/// Why a sign-in or renewal failed. 500, or 503 if a retry may succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignInError {
     /// The session could not be read or written.
@@ -51,36 +53,36 @@ pub enum SignInError {
     Signing(#[from] SigningFailed),
 }
 
-/// A session that just began, with its secrets: this is the only time that they are seen.
+/// A new session with its secrets, which are shown only once.
 #[derive(Debug, Clone)]
 pub struct SignedIn {
-    /// The session as it was stored.
     pub session: Session,
-    /// Proves the caller to every function, for a quarter of an hour.
+    /// Authenticates the caller at every function, for a quarter of an hour.
     pub access: AccessToken,
     /// Gets the next access token.
     pub refresh: RefreshToken,
-    /// What a browser keeps.
+    /// For browsers.
     pub cookie: SessionCookie,
 }
 
-/// Outcome of showing a refresh token.
+/// The result of showing a refresh token.
 #[expect(clippy::large_enum_variant, reason = "one is made for a request, and is taken apart at once")]
 #[derive(Debug, Clone)]
 pub enum Renewal {
-    /// The token was good.
+    /// The token was valid.
     Renewed(Renewed),
-    /// The token was not good, or its session has ended.
+    /// The token was invalid, or its session has ended.
     Refused,
-    /// The token was used before: this session must be revoked. The token has proven that it is its user's.
+    /// The token was used before: this session must be revoked. The token has proven that it
+    /// belongs to its user.
     Reused(Session),
 }
 
-/// What a client gets for its refresh token.
+/// The answer to a refresh token.
 #[derive(Debug, Clone)]
 pub struct Renewed {
     pub session: Session,
-    /// The next access token, with the roles that the user has now.
+    /// The next access token, with the user's current roles.
     pub access: AccessToken,
     /// The next refresh token.
     pub refresh: RefreshToken,
@@ -89,27 +91,25 @@ pub struct Renewed {
 /// Starts sessions in one region, and renews their tokens.
 #[derive(Debug)]
 pub struct SessionStarter {
-    /// Where sessions are stored.
     pub store: SessionStore,
     pub signer: TokenSigner,
-    /// Seal the payloads of sessions, and prove refresh tokens.
+    /// Seal the payloads of sessions, and authenticate refresh tokens.
     pub sealing_keys: SealingKeys,
-    /// Tells when sessions begin.
     pub clock: SharedClock,
     pub ids: SharedIds,
-    /// The region that users sign in at.
+    /// The region of the sign-ins.
     pub region: String,
-    /// After how much idle time sessions end.
+    /// The idle timeout of new sessions.
     pub idle_timeout: IdleTimeout,
 }
 
 impl SessionStarter {
-    /// Starts a session of `user`, whose password was just verified. The rows are stored before anything is handed out:
-    /// a cookie without a row would be refused everywhere.
+    /// Starts a session of `user`, whose password was just verified. The rows are stored before the
+    /// secrets are returned: a cookie without a row would be refused everywhere.
     ///
     /// # Errors
-    /// [`SessionError::Busy`] if all sessions of the user were ended since the account was read: the password may be
-    /// another one by now.
+    /// [`SessionError::Busy`] if all sessions of the user were ended since the account was read:
+    /// the password may have changed.
     pub async fn start(&self, user: &User, device: Option<Device>) -> Result<SignedIn, SignInError> {
         let now = self.clock.now();
         let began_at = now.max(just_after(user.ended_before));
@@ -133,7 +133,7 @@ impl SessionStarter {
         Ok(SignedIn { session, access, refresh, cookie })
     }
 
-    /// Renews the session that `token` belongs to.
+    /// Renews the session of `token`.
     pub async fn renew(
         &self,
         users: &DynamoUsers,
@@ -153,7 +153,8 @@ impl SessionStarter {
         let account = async { users.profile(user_id).await.map_err(SignInError::from) };
         let read = async || self.store.rows().read_chain(id, user_id).await.map_err(SignInError::from);
         let (account, mut read_rows) = tokio::try_join!(account, read())?;
-        // Accounts are never deleted, so one that is missing has not arrived yet. Until it has, its user has no role.
+        // Accounts are never deleted, so a missing one has not arrived yet. Until then its user has
+        // no role.
         let roles = account.map(|(user, _)| user.roles).unwrap_or_default();
         let mut backoff = Backoff::within(deadline);
         let (rows, refresh) = loop {
@@ -188,7 +189,7 @@ impl SessionStarter {
 
 /// Whether the session of a genuine token, which began as `began`, has ended.
 fn has_ended(rows: &SessionRows, began: &Session, now: Timestamp) -> bool {
-    // Without a row it is not known when the session was used last. The row has not arrived, so that was a moment ago.
+    // Without a row the last activity is unknown. The row has not arrived, so it was a moment ago.
     let is_over = rows.session.as_ref().map_or(began.expires_at <= now, |session| session.has_ended(now));
     is_over || rows.is_ended(began.created_at)
 }

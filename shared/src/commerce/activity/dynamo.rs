@@ -7,22 +7,26 @@
 //!
 //! To store a batch:
 //!
-//! 1. Events that are twice in the batch count once.
-//! 2. The events are sorted by product and day, and cut into transactions of `MAX_ACTIONS` actions: a put for each event on
-//!    the condition that it is not there, and an update for each product and day that adds what these events raise.
-//! 3. A transaction that is cancelled names the events that are stored already. It goes again without these. A conflict with
-//!    another transaction goes again as it is, on other shards.
+//! 1. Duplicates within the batch count once.
+//! 2. The events are sorted by product and day, and split into transactions of `MAX_ACTIONS`
+//!    actions: a put of each event on the condition that it is new, and for each product and day an
+//!    update that adds the counts of these events.
+//! 3. A cancelled transaction names the events that are stored already, and is sent again without
+//!    these. After a conflict it is sent again with other shards.
 //!
-//! So an event and its count are stored together, once, however often and by however many writers the event is delivered. If
-//! the answer of a transaction is lost, the next delivery finds its events stored.
+//! So an event and its count are stored together, once, however often and by however many writers
+//! the event is delivered. If the answer of a transaction is lost, the next delivery finds its
+//! events stored.
 //!
-//! Counts of a product and day are spread over `SHARDS` rows, since concurrent transactions at one row cancel each other. A
-//! writer picks a shard at random. A reader adds all of them up: 30 days are at most 30 x 8 rows of about 130 bytes, 31 KB, and
-//! a page of a query has 1 MB. Every region writes rows of its own, so that global tables can hold them.
+//! Counts of a product and day are spread over `SHARDS` rows, since concurrent transactions on one
+//! row cancel each other. A writer picks a shard at random. A reader adds all of them up: 30 days
+//! are at most 30 x 8 rows of about 130 bytes, 31 KB, and a page of a query has 1 MB. Every region
+//! writes its own rows, so that the table can be global.
 //!
-//! Price: a transaction costs two write units for each row. An event costs 2 units and a share of its count: about
-//! 1.5 to 2.9 USD for a million events in Tokyo (0.715 USD a million units). `BatchWriteItem` would cost half, and could not
-//! count exactly: a repetition cannot be told from a new event, and the count would be a write of its own.
+//! Price: a transaction costs two write units per row. An event costs 2 units and a share of its
+//! count: about 1.5 to 2.9 USD for a million events in Tokyo (0.715 USD a million units).
+//! `BatchWriteItem` would cost half, but could not count exactly: it cannot tell a repetition from
+//! a new event, and the count would be a separate write.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -46,10 +50,10 @@ use crate::platform::dynamo::{Actions, DynamoError, Item, RowUpdate, Transaction
 use crate::platform::tables;
 use crate::platform::telemetry::{Metric, count};
 
-/// The event was never stored.
+/// The event is new.
 const IS_NEW: &str = "attribute_not_exists(activityId)";
 
-/// Adds to the counts of a product and day, or begins them.
+/// Adds to the counts of a product and day, or creates them.
 const RAISE: RowUpdate = RowUpdate {
     update: "SET #expires = :expires ADD #views :views, #additions :additions, #shares :shares",
     condition: None,
@@ -61,20 +65,21 @@ const RAISE: RowUpdate = RowUpdate {
     ],
 };
 
-/// The counts of a product on the days from one to another.
+/// The counts of a product on a range of days.
 const OF_DAYS: &str = "activityId = :product AND #item BETWEEN :from AND :to";
 
-/// Actions of a transaction, at most: DynamoDB's limit.
+/// Most actions of a transaction: DynamoDB's limit.
 const MAX_ACTIONS: usize = 100;
 
-/// Rows that the counts of a product and day are spread over. Writers are few (the queue's event source has 10 at most), and a
-/// conflict costs only another try.
+/// Rows for the counts of a product and day. Writers are few (the queue's event source has 10 at
+/// most), and a conflict costs only another try.
 const SHARDS: u8 = 8;
 
-/// Transactions of one batch at a time. A batch of 500 events has 5 to 10, and other writers are at work too.
+/// Concurrent transactions of one batch. A batch of 500 events has 5 to 10, and there are other
+/// writers.
 const CONCURRENT_TRANSACTIONS: usize = 4;
 
-/// Sorts behind every item of its day: `~` comes after `#`.
+/// Sorts after every item of its day: `~` comes after `#`.
 const BEHIND_A_DAY: &str = "~";
 
 /// Activity in the table that `ACTIVITY_TABLE` names. Calls `TransactWriteItems` (`PutItem`, `UpdateItem`) and `Query`.
@@ -86,32 +91,31 @@ pub struct DynamoActivity {
     clock: SharedClock,
 }
 
-/// What became of a batch.
+/// The result of storing a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreOutcome {
     /// Events that were stored and counted now.
     pub new: usize,
-    /// Events that were stored before, or twice in the batch.
+    /// Events that were stored before, or are duplicates within the batch.
     pub known: usize,
 }
 
-/// Events that may not be stored.
+/// The events that may not be stored.
 #[derive(Debug, thiserror::Error)]
 #[error("{} events were not stored", events.len())]
 pub struct NotStored {
     pub events: HashSet<ActivityId>,
-    /// Why the first of them was not.
+    /// The first error.
     pub source: DynamoError,
 }
 
-/// An action of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Action {
     Event(ActivityId),
     Count,
 }
 
-/// What is counted together.
+/// The key of a count.
 type CountKey = (ProductId, Date);
 
 /// An event's row.
@@ -149,7 +153,8 @@ impl DynamoActivity {
     /// Stores and counts those of `events` that are new.
     ///
     /// # Errors
-    /// The events that may not be stored; all others are. The same call again stores those, and counts none twice.
+    /// The events that may not be stored; all others are. The same call again stores those, and
+    /// counts none twice.
     pub async fn store(
         &self,
         events: Vec<ActivityEvent>,
@@ -163,7 +168,7 @@ impl DynamoActivity {
                 async move { (ids, self.store_chunk(chunk, deadline).await) }
             })
             .buffer_unordered(CONCURRENT_TRANSACTIONS);
-        // One part that fails keeps no other from being stored.
+        // A failing part does not keep the others from being stored.
         while let Some((ids, outcome)) = chunks.next().await {
             match outcome {
                 Ok(new) => stored.new += new,
@@ -179,7 +184,7 @@ impl DynamoActivity {
         }
     }
 
-    /// Stores what one transaction can hold. How many events were new.
+    /// Stores the events of one transaction. Returns how many were new.
     async fn store_chunk(
         &self,
         mut events: Vec<ActivityEvent>,
@@ -252,7 +257,7 @@ impl DynamoActivity {
             .table_name(&self.table)
             .set_item(Some(item))
             .condition_expression(IS_NEW)
-            // The event that is there is not looked at: nothing of it need come back.
+            // The existing event is not needed.
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::None)
             .build()
             .map_err(|error| unwritable(error.into()))?;
@@ -307,8 +312,8 @@ fn product_key(product_id: &ProductId) -> Item {
     Item::from([("activityId".to_owned(), text(format!("product#{product_id}")))])
 }
 
-/// The events, each id once, in parts that one transaction can hold. Events of a product and day stand together: the fewer
-/// counts a transaction has, the more events, and the fewer conflicts.
+/// The events without duplicates, in parts that fit into a transaction. Events of a product and day
+/// are together: the fewer counts a transaction has, the more events, and the fewer conflicts.
 fn chunks(mut events: Vec<ActivityEvent>) -> Vec<Vec<ActivityEvent>> {
     let mut seen = HashSet::new();
     events.retain(|event| seen.insert(event.event_id.clone()));

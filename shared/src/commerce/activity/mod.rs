@@ -1,21 +1,25 @@
 //! Activity: what customers looked at and put into their carts, counted per product and day.
 //!
-//! Events are many, small, and may be stored a little later. They go through the write-behind buffer
-//! (`platform::buffer`):
+//! Events are many and small, and may be stored a little later. They go through the write-behind
+//! buffer (`platform::buffer`):
 //!
-//! 1. A client sends a batch ([`Submission`]). Each event has an id that the client made. One bad event refuses the batch.
-//! 2. The batch is offered to the buffer. Once the buffer has accepted it, it is stored sooner or later.
-//! 3. A writer takes batches out of the buffer and stores them ([`dynamo`]): the event and the count that it raises, in one
-//!    transaction, on the condition that the event is not there. So an event that is delivered twice is counted once.
+//! 1. A client sends a batch ([`Submission`]). Each event has an id from the client. One bad event
+//!    refuses the batch.
+//! 2. The batch is offered to the buffer. Once the buffer has accepted it, it is stored sooner or
+//!    later.
+//! 3. A writer takes batches out of the buffer and stores them ([`dynamo`]): the event and its
+//!    count, in one transaction, on the condition that the event is new. So an event that is
+//!    delivered twice is counted once.
 //! 4. [`dynamo::DynamoActivity::of_product`] reads the counts of a product.
 //!
-//! Privacy: an event says nothing about who caused it. The caller has to be signed in, so that strangers cannot fill the
-//! table, and the user's id is not stored: nothing here needs it.
+//! Privacy: an event does not contain its user. The caller has to be signed in, so that strangers
+//! cannot fill the table, but the user's id is not stored.
 //!
 //! Limits:
-//! - A day is a day of UTC.
-//! - An event id names one event for everybody. The first event with an id is stored; a later one is taken for a repetition.
-//! - Products are not looked up: an event may name a product that is not for sale.
+//! - Days are UTC days.
+//! - An event id is global. The first event with an id is stored; a later one counts as a
+//!   repetition.
+//! - Products are not looked up: an event may name a product that does not exist.
 //! - Counts are per region. An event that is sent to two regions is counted in both.
 
 use std::time::Duration;
@@ -39,10 +43,10 @@ pub const MAX_EVENTS: usize = 500;
 /// How far a client's clock may be ahead.
 pub const MAX_AHEAD: Duration = Duration::from_mins(5);
 
-/// The oldest event that is taken: a phone may be without a network for a weekend.
+/// The oldest event that is accepted: a phone may be without a network for a weekend.
 pub const MAX_AGE: Duration = Duration::from_hours(7 * 24);
 
-/// How long events are kept, so that a repetition is known.
+/// How long events are kept, for deduplication.
 pub const EVENT_RETENTION: Duration = Duration::from_hours(90 * 24);
 
 /// How long counts are kept.
@@ -51,7 +55,7 @@ pub const COUNT_RETENTION: Duration = Duration::from_hours(400 * 24);
 /// Longest that an accepted event waits in a buffer: the retention of the queue.
 const LONGEST_WAIT: Duration = Duration::from_hours(14 * 24);
 
-/// An event that may still be sent, or still be waiting, must be known as a repetition.
+/// An event must be kept for as long as a repetition may arrive.
 const _: () = assert!(EVENT_RETENTION.as_secs() > MAX_AGE.as_secs() + LONGEST_WAIT.as_secs());
 
 /// What a customer did.
@@ -62,25 +66,24 @@ pub enum ActivityKind {
     View,
     /// Put the product into the cart.
     AddToCart,
-    /// Sent the product to somebody.
+    /// Shared the product.
     Share,
 }
 
-/// One event.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ActivityEvent {
-    /// The client's id of it.
+    /// The client's id of the event.
     pub event_id: ActivityId,
     pub kind: ActivityKind,
     pub product_id: ProductId,
-    /// When, by the client's clock.
+    /// When it happened, by the client's clock.
     #[serde(with = "as_rfc3339")]
     pub at: Timestamp,
 }
 
 impl ActivityEvent {
-    /// The event as the buffer carries it, offered at `now`.
+    /// The event as a buffer entry, offered at `now`.
     pub fn entry(&self, now: Timestamp) -> Entry {
         let at = rfc3339(self.at);
         let Self { event_id, kind, product_id, .. } = self;
@@ -88,55 +91,55 @@ impl ActivityEvent {
         Entry { id: event_id.to_string(), offered_at: now, payload: payload.to_string() }
     }
 
-    /// The day that it counts for.
+    /// The day that it is counted for.
     pub fn day(&self) -> Date {
         day_of(self.at)
     }
 }
 
-/// The day of UTC that an instant is in.
+/// The UTC day of an instant.
 pub fn day_of(at: Timestamp) -> Date {
     Offset::UTC.to_datetime(at).date()
 }
 
-/// The body of `POST /activity`. Events are read one by one, so that a refusal tells which one is bad.
+/// The body of `POST /activity`. Events are parsed one by one, so that an error names the bad one.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Submission {
     events: Vec<Value>,
 }
 
-/// Why a batch of events is refused. Nothing of it was stored.
+/// Why a batch of events is refused. Nothing was stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEvents {
     /// Too few or too many. 400.
     #[error("a request has 1 to {MAX_EVENTS} events, not {0}")]
     Number(usize),
-    /// One that is not an event. 400.
+    /// One is not an event. 400.
     #[error("events[{index}] is not valid: {reason}")]
     Form {
-        /// Its place, from 0.
+        /// Its index, from 0.
         index: usize,
         reason: String,
     },
-    /// One that is too old, or in the future. 422.
+    /// One is too old, or in the future. 422.
     #[error("events[{index}] is from {}; an event may be 7 days old and 5 minutes in the future", rfc3339(*at))]
     Time {
-        /// Its place, from 0.
+        /// Its index, from 0.
         index: usize,
         at: Timestamp,
     },
 }
 
 impl Submission {
-    /// The events of a request that came at `now`: all of them, or the first that is bad.
+    /// The events of a request that arrived at `now`, or the error of the first bad one.
     pub fn events(self, now: Timestamp) -> Result<Vec<ActivityEvent>, InvalidEvents> {
         let number = self.events.len();
         if !(1..=MAX_EVENTS).contains(&number) {
             return Err(InvalidEvents::Number(number));
         }
         let read = |(index, value): (usize, Value)| {
-            // serde takes an array for an object whose members have no names.
+            // serde accepts an array for an object.
             if !value.is_object() {
                 return Err(InvalidEvents::Form { index, reason: "it is not an object".to_owned() });
             }
@@ -162,20 +165,20 @@ fn seconds(duration: Duration) -> SignedDuration {
     SignedDuration::from_secs(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// How many days `GET /products/{productId}/activity` tells of: 1 to 30, today included.
+/// Number of days of `GET /products/{productId}/activity`: 1 to 30, today included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Days(u8);
 
-/// A text that is no [`Days`].
+/// Text that is not a number of [`Days`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("days must be a number from 1 to {}", Days::MAX)]
 pub struct InvalidDays;
 
 impl Days {
-    /// The most. All rows of so many days are one page of a query: see [`dynamo`].
+    /// The maximum. All rows of so many days are one page of a query: see [`dynamo`].
     pub const MAX: u8 = 30;
 
-    /// The parameter `days`; seven without one.
+    /// The parameter `days`; default seven.
     pub fn from_query(text: Option<&str>) -> Result<Self, InvalidDays> {
         let Some(text) = text else { return Ok(Self(7)) };
         let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -192,14 +195,11 @@ impl Days {
     }
 }
 
-/// What was counted of a product on a day.
+/// The counts of a product on a day.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// How often it was looked at.
     pub views: u64,
-    /// How often it was put into a cart.
     pub cart_additions: u64,
-    /// How often it was sent to somebody.
     pub shares: u64,
 }
 
@@ -214,7 +214,7 @@ impl Counts {
     }
 }
 
-/// The counts of a product, day by day, newest first. Days without events are there too.
+/// The counts of a product, day by day, newest first, including days without events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProductActivity {
     pub product_id: ProductId,

@@ -1,13 +1,14 @@
-//! From the buffer into the table.
+//! Writes the events of the buffer to the table.
 //!
-//! 1. A message of the buffer has one entry or more, and an entry is an event. Messages come from an event source
-//!    ([`ActivityWriter::write`]), or are taken out of the buffer ([`ActivityWriter::drain`]).
-//! 2. What cannot be read will never be stored. It is counted and *set aside*: sent to the dead-letter queue as it is, and done
-//!    with. So it blocks nothing, and nothing is lost.
-//! 3. All events of a batch are stored together. A message of which an event was not stored has failed and comes again; events
-//!    of it that were stored are known by then.
+//! 1. A message of the buffer has one or more entries, and an entry is an event. Messages come from
+//!    an event source ([`ActivityWriter::write`]), or are polled from the buffer
+//!    ([`ActivityWriter::drain`]).
+//! 2. An unreadable message or entry can never be stored. It is counted and sent unchanged to the
+//!    dead-letter queue. So it blocks nothing, and nothing is lost.
+//! 3. All events of a batch are stored together. A message with an event that was not stored has
+//!    failed and is delivered again; its stored events are then duplicates.
 //!
-//! A message that cannot be set aside has failed, too.
+//! A message that the dead-letter queue did not accept has failed, too.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
@@ -25,16 +26,17 @@ use crate::platform::buffer::{BufferError, Entry, WriteBehindBuffer, decode};
 use crate::platform::queue::{NotSent, Queue};
 use crate::platform::telemetry::{Metric, chain, count_case};
 
-/// Entries that a drain takes at a time: one request's. Storing them takes well under a second.
+/// Entries that a drain polls at a time. Storing them takes well under a second.
 const BATCH: usize = 500;
 
-/// A drain takes no further batch when less than this is left: one is stored and acknowledged in it.
+/// A drain polls no further batch when less than this is left: time to store and acknowledge one.
 const LAST_BATCH: Duration = Duration::from_secs(5);
 
-/// Most bytes of an unreadable message that are kept. As base64 they fit into a message of SQS (1 MiB).
+/// Most bytes of an unreadable message that are kept. As base64 they fit into an SQS message (1
+/// MiB).
 const KEPT_BYTES: usize = 700 * 1024;
 
-/// The `error_type` of messages and entries that were set aside.
+/// The `error_type` of messages and entries that were sent to the dead-letter queue.
 const SET_ASIDE: &str = "activity-set-aside";
 
 /// Writes activity. `Q` is the dead-letter queue.
@@ -44,17 +46,17 @@ pub struct ActivityWriter<Q> {
     dead_letters: Q,
 }
 
-/// What a drain did.
+/// The result of a drain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Drained {
     pub stored: StoreOutcome,
-    /// Entries that were set aside.
+    /// Entries that were sent to the dead-letter queue.
     pub set_aside: usize,
-    /// Whether the buffer was empty at the end. Otherwise the time was over.
+    /// Whether the buffer was empty at the end. Otherwise time was up.
     pub is_empty: bool,
 }
 
-/// Why a drain ended before the buffer was empty or the time was over. What was not stored comes again.
+/// Why a drain ended early. What was not stored is delivered again.
 #[derive(Debug, thiserror::Error)]
 pub enum DrainError {
     #[error(transparent)]
@@ -77,12 +79,13 @@ impl ErrorType for DrainError {
 }
 
 impl<Q: Queue> ActivityWriter<Q> {
-    /// Writes into this table, and sets aside in this queue.
+    /// Writes to this table, with this dead-letter queue.
     pub fn new(activity: DynamoActivity, dead_letters: Q) -> Self {
         Self { activity, dead_letters }
     }
 
-    /// Writes the messages that an event source delivered. The places of those that failed, and come again. Logs why.
+    /// Writes the messages of an event source. Returns the indexes of those that failed, and logs
+    /// why.
     pub async fn write(&self, messages: &[Vec<u8>], deadline: Deadline) -> BTreeSet<usize> {
         let mut failed = BTreeSet::new();
         let (mut events, mut of_message) = (Vec::new(), Vec::new());
@@ -109,8 +112,8 @@ impl<Q: Queue> ActivityWriter<Q> {
         failed
     }
 
-    /// Takes batches out of the buffer and writes them, until the buffer is empty or the time is over. Several drains may run
-    /// at the same time.
+    /// Polls batches and writes them, until the buffer is empty or time is up. Several drains may
+    /// run concurrently.
     pub async fn drain(&self, buffer: &WriteBehindBuffer, deadline: Deadline) -> Result<Drained, DrainError> {
         let mut drained = Drained::default();
         while deadline.remaining() > LAST_BATCH {
@@ -143,7 +146,7 @@ impl<Q: Queue> ActivityWriter<Q> {
         Ok(stored)
     }
 
-    /// The events of a message. What cannot be read of it is set aside.
+    /// The events of a message. What is unreadable goes to the dead-letter queue.
     async fn read(&self, message: &[u8]) -> Result<Vec<ActivityEvent>, NotSent> {
         let entries = match decode(message) {
             Ok(entries) => entries,
@@ -159,11 +162,11 @@ impl<Q: Queue> ActivityWriter<Q> {
         Ok(events)
     }
 
-    /// The event of an entry, unless it was set aside.
+    /// The event of an entry, unless it went to the dead-letter queue.
     async fn event(&self, entry: &Entry) -> Result<Option<ActivityEvent>, NotSent> {
         match serde_json::from_str(&entry.payload) {
             Ok(event) => Ok(Some(event)),
-            // The error's own text would repeat a piece of the payload.
+            // The error's own text would contain a part of the payload.
             Err(error) => {
                 let why = format!("an entry is no event, from its character {} on", error.column());
                 self.set_aside(entry.payload.as_bytes(), &why).await?;
@@ -191,7 +194,7 @@ fn report(error: &DrainError) {
     tracing::error!(error_type, error = chain(error), "messages failed");
 }
 
-/// Bytes as a message of SQS: as they are if they are text that SQS takes, otherwise `{"base64", "bytes"}`.
+/// Bytes as an SQS message: unchanged if SQS accepts them as text, otherwise `{"base64", "bytes"}`.
 fn as_text(bytes: &[u8]) -> String {
     match str::from_utf8(bytes) {
         Ok(text) if !text.is_empty() && bytes.len() <= KEPT_BYTES && text.chars().all(is_taken) => {

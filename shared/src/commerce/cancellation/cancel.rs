@@ -1,4 +1,4 @@
-//! Cancelling an order by its customer.
+//! Cancellation of an order by its customer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,12 +24,13 @@ pub struct CancelOrder<'a, P> {
     cancellations: &'a Cancellations<P>,
     order_id: &'a OrderId,
     deadline: Deadline,
-    /// Whether this request has ended the order at the provider. Then whoever writes the order as cancelled does so for this request.
+    /// Whether this request has voided the order's payment. Then it counts as cancelled by this
+    /// request, whoever writes that.
     has_voided: AtomicBool,
 }
 
 impl<'a, P> CancelOrder<'a, P> {
-    /// Cancels an order, which must be the caller's, until the deadline.
+    /// Cancels an order of the caller, until the deadline.
     pub fn new(cancellations: &'a Cancellations<P>, order_id: &'a OrderId, deadline: Deadline) -> Self {
         Self { cancellations, order_id, deadline, has_voided: AtomicBool::new(false) }
     }

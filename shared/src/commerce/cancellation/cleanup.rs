@@ -1,15 +1,19 @@
-//! Cancelling orders that stay unpaid, and giving their stock back.
+//! Cancels orders that stay unpaid, and returns their stock.
 //!
-//! 1. The region's reservations are worked off ([`backlog`]) as far as their orders were placed before the limit. Then those of
-//!    the evacuated regions whose successor it is ([`regions`](crate::coordination::regions)). Each unpaid order is cancelled by [`Cancellations::expire`]: one transaction for the
-//!    order, its stock and its event, conditional on the order still awaiting payment, and on the lock.
-//! 2. What is cancelled has no reservation any more, and the reservation of a paid order leaves the index. So stock comes back exactly
-//!    once, wherever a run is cut off. What another region has ended or replaced is settled on the way. The
-//!    reservation for an order of another region stays: that region gives the units back when it serves again.
-//! 3. An order that cannot be cancelled is counted, logged and put behind the rest. There is a partition for what failed
-//!    in each hour of the day. A run puts what fails into the one of its hour. It works off the orders that have not
-//!    failed yet first, then the other 23 partitions, the one that was filled longest ago first. So an order that always
-//!    fails is met after the others, and keeps none of them waiting for more than one run.
+//! 1. The job processes the region's reservations ([`backlog`]) whose orders were placed before the
+//!    limit, then those of evacuated regions whose successor this region is
+//!    ([`regions`](crate::coordination::regions)). Each unpaid order is cancelled by
+//!    [`Cancellations::expire`]: one transaction for the order, its stock and its event,
+//!    conditional on the order still awaiting payment, and on the lock.
+//! 2. A cancelled order has no reservation any more, and the reservation of a paid order leaves the
+//!    index. So stock is returned exactly once, wherever a run is cut off. Orders that another
+//!    region has ended or replaced are settled. The reservation for an order of another region
+//!    stays: that region returns the units when it serves again.
+//! 3. An order that cannot be cancelled is counted, logged and postponed. There is a partition of
+//!    failed orders for each hour of the day, and a run moves orders that fail to the partition of
+//!    its hour. It processes the orders that have not failed yet first, then the other 23
+//!    partitions, oldest first. So an order that always fails is processed after the others, and
+//!    delays each of them by one run at most.
 
 use std::num::NonZeroU16;
 use std::str::FromStr;
@@ -41,14 +45,14 @@ impl FromStr for UnpaidHours {
 }
 
 impl UnpaidHours {
-    /// What was placed before this instant has been unpaid for too long at `scheduled_at`.
+    /// Orders placed before this instant have expired at `scheduled_at`.
     fn limit(self, scheduled_at: Timestamp) -> Timestamp {
         let unpaid_for = Duration::from_hours(u64::from(self.0.get()));
         scheduled_at.checked_sub(unpaid_for).unwrap_or(Timestamp::MIN)
     }
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CleanupResult {
@@ -56,21 +60,21 @@ pub struct CleanupResult {
     pub placed_before: Timestamp,
     /// Orders cancelled by this run.
     pub expired: u64,
-    /// Orders that were paid, cancelled or gone by the time they were looked at.
+    /// Orders that had been paid, cancelled or replaced before.
     pub ended_before: u64,
-    /// Orders that another region had ended or replaced, whose units were given back by this run.
+    /// Orders that another region had ended or replaced, whose units this run returned.
     pub given_back: u64,
-    /// Orders left alone because a payment of theirs is not settled.
+    /// Orders with an unsettled payment, which were not changed.
     pub payment_unsettled: u64,
-    /// Orders whose every try met a conflict.
+    /// Orders that conflicted at each try.
     pub contended: u64,
     /// Orders that could not be cancelled.
     pub failed: u64,
-    /// Whether time ran out before the last page: the next slot goes on.
+    /// Whether time ran out before the last page: the next slot continues.
     pub remaining: bool,
 }
 
-/// Cancels what is to be cancelled of these regions, one after the other.
+/// Cancels the expired orders of these regions, one region after the other.
 pub async fn run<P: PaymentProvider>(
     cancellations: &Cancellations<P>,
     regions: &[String],
@@ -119,7 +123,7 @@ impl<P: PaymentProvider> Backlog for UnpaidOrders<'_, P> {
         let Cancellations { orders, writes, .. } = self.cancellations;
         let guard = Some(&self.turn.guard);
         let ended = self.cancellations.expire(&order_id, self.region, guard, self.turn.deadline).await;
-        // Another region's reservations are its own to write.
+        // Only the other region writes its reservations.
         if self.region == writes.region()
             && matches!(ended, Err(_) | Ok(Expiration::PaymentUnsettled | Expiration::Contended))
             && let Some(&of_this_hour) = self.turn.rotated(PendingShard::failed()).first()

@@ -1,4 +1,4 @@
-//! Cancelling an order that stays unpaid, for the clean-up job.
+//! Cancellation of an unpaid order by the clean-up job.
 
 use super::Cancellations;
 use super::void::VoidDecision;
@@ -11,31 +11,34 @@ use crate::core::retry::Backoff;
 use crate::platform::dynamo::{DynamoError, Guard, Transaction};
 use crate::platform::telemetry::{self, Metric};
 
-/// What became of an unpaid order.
+/// The result for an unpaid order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiration {
-    /// It was cancelled just now, by this call.
+    /// This call cancelled it.
     Expired,
-    /// Another region had cancelled it, or its id is another region's order. What this region had reserved for it was given back
-    /// by this call.
+    /// Another region had cancelled it, or its id is another region's order. This call returned the
+    /// units that this region had reserved.
     GivenBack,
-    /// It had been cancelled already, or its id is another region's order, and this region has nothing reserved for it.
+    /// It had been cancelled already, or its id is another region's order, and this region has
+    /// nothing reserved.
     AlreadyEnded,
-    /// It is paid; perhaps since just now, when a payment of unknown outcome turned out to be captured.
+    /// It is paid; possibly since this call, if a payment of unknown outcome turned out to be
+    /// captured.
     Paid,
     /// A payment is in progress, or the provider does not answer. The next run tries again.
     PaymentUnsettled,
     /// There is no such order.
     Unknown,
-    /// The lock's guard refused: the run was overtaken, and must stop.
+    /// The lock's guard failed: the run was overtaken, and must stop.
     Fenced,
-    /// Every try met a conflict. Nothing was changed.
+    /// Every try conflicted. Nothing was changed.
     Contended,
 }
 
 impl<P: PaymentProvider> Cancellations<P> {
-    /// Cancels an order of `region` if it still awaits payment, on the condition that `guard` holds. If the region is this one, the
-    /// same transaction gives its stock back, and what is reserved for an order that has ended otherwise is settled.
+    /// Cancels an order of `region` if it still awaits payment, on the condition that `guard`
+    /// holds. If the region is this one, the same transaction returns its stock, and a reservation
+    /// for an order that has ended otherwise is settled.
     pub async fn expire(
         &self,
         order_id: &OrderId,
@@ -45,7 +48,8 @@ impl<P: PaymentProvider> Cancellations<P> {
     ) -> Result<Expiration, DynamoError> {
         let mut backoff = Backoff::of_conflicts(deadline);
         loop {
-            // Boxed: a job keeps many of these at once, and SDK calls are futures of many kilobytes.
+            // Boxed: a job runs many of these concurrently, and SDK calls are futures of many
+            // kilobytes.
             if let Some(expiration) = Box::pin(self.try_to_expire(order_id, region, guard, deadline)).await? {
                 return Ok(expiration);
             }

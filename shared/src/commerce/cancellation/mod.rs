@@ -1,14 +1,17 @@
-//! Cancellations: an unpaid order ends, because its customer cancels it or because it stays unpaid for too long.
+//! Cancellations: an unpaid order is cancelled by its customer, or because it stays unpaid for too
+//! long.
 //!
 //! 1. The customer cancels it ([`CancelOrder`]), or the clean-up job does ([`cleanup`]).
-//! 2. The provider voids the order's payment key first, whether or not the order shows a payment. That decides: the order is
-//!    cancelled from then on. If the provider has captured a payment, the order becomes paid instead. A cancellation
-//!    that finds a payment in progress is refused. A payment that begins after the void captures nothing, and the
+//! 2. First the provider voids the order's payment key, whether or not the order shows a payment.
+//!    That is the decision: from then on the order is cancelled. If the provider has captured a
+//!    payment, the order becomes paid instead. A cancellation that finds a payment in
+//!    progress is refused. A payment that begins after the void captures nothing, and the
 //!    cancellation writes over its claim.
-//! 3. One transaction ends the order, takes it from the count of unpaid ones and gives the stock back, on the condition that
-//!    the order and its reservation are as they were read.
-//! 4. A region that cancels another region's order writes the order and its event only. The other region gives its units back
-//!    ([`Reservations::settle`]).
+//! 3. One transaction ends the order, removes it from the count of unpaid ones and returns the
+//!    stock, on the condition that the order and its reservation have not changed since they were
+//!    read.
+//! 4. A region that cancels another region's order writes the order and its event only. The other
+//!    region returns its units ([`Reservations::settle`]).
 
 use aws_sdk_dynamodb::Client;
 
@@ -26,8 +29,9 @@ pub use expire::Expiration;
 
 /// Cancels orders.
 ///
-/// Calls `Query` on the index `pending` of orders, `GetItem` and `UpdateItem` on orders; in transactions `UpdateItem` and
-/// `DeleteItem` on orders, `UpdateItem` on stock, `PutItem` on outbox, and what the guard is.
+/// Calls `Query` on the index `pending` of orders, `GetItem` and `UpdateItem` on orders; in
+/// transactions `UpdateItem` and `DeleteItem` on orders, `UpdateItem` on stock, `PutItem` on
+/// outbox, and the guard.
 #[derive(Debug, Clone)]
 pub struct Cancellations<P> {
     client: Client,

@@ -1,4 +1,4 @@
-//! Before an order may end unpaid: the provider voids its payment key.
+//! Voids the payment key of an order before the order ends unpaid.
 
 use jiff::Timestamp;
 
@@ -12,23 +12,24 @@ use crate::platform::telemetry::{self, Metric};
 /// Whether an order may end unpaid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum VoidDecision {
-    /// It has ended unpaid at the provider: nothing was charged, and nothing can be charged any more.
+    /// The provider has voided it: nothing was charged, and nothing can be charged any more.
     Voided {
-        /// Why, as the first void said.
+        /// The reason of the first void.
         reason: CancelReason,
     },
-    /// The order is not as it was read: a payment turned out to be captured and the order was paid, or somebody else
-    /// wrote it.
+    /// The order has changed: a payment turned out to be captured and the order was paid, or
+    /// another write happened.
     OrderChanged,
-    /// Nobody can tell: the provider does not answer.
+    /// The provider does not answer.
     Unknown,
 }
 
 impl<P: PaymentProvider> Cancellations<P> {
-    /// Makes sure that `order`, which was read as pending, is not charged and cannot be charged any more.
+    /// Makes sure that `order`, which was read as pending, is not charged and cannot be charged any
+    /// more.
     ///
-    /// The provider is asked even if the order shows no payment: a copy of the order may lack a claim that was made
-    /// elsewhere, and the provider knows of every charge.
+    /// The provider is asked even if the order shows no payment: a copy of the order may lack a
+    /// claim that was made in another region, and the provider knows of every charge.
     pub(super) async fn void(
         &self,
         order: &Order,

@@ -1,14 +1,14 @@
-//! Carts in DynamoDB: a row for each customer and region.
+//! Carts in DynamoDB: a row per customer and region.
 //!
 //! | attribute | |
 //! |---|---|
 //! | `customerId` | key: the user's id, `#`, the region that writes the row |
-//! | `lines` | a list of `productId`, `quantity` and `dot`: `region` and `version` of the write that put the line in |
+//! | `lines` | a list of `productId`, `quantity` and `dot`: `region` and `version` of the write that added the line |
 //! | `version`, `updatedAt` | how often and when it was written |
 //! | `seen` | for each region, the version of its row that is part of this one; for its own region `version` |
-//! | `writeId?` | by which replacement: see [`super`]. Absent if only orders have written the row |
+//! | `writeId?` | the latest replacement: see [`super`]. Absent if only orders have written the row |
 //!
-//! [`CartRows`] is for orders too, which read and empty the cart in calls of their own.
+//! [`CartRows`] is also for orders, which read and empty the cart in their own calls.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
@@ -26,7 +26,8 @@ use crate::core::retry::Backoff;
 use crate::platform::dynamo::{DynamoError, Item, RowKey, RowRead, Write, WriteOutcome, number, text};
 use crate::platform::{aws, tables};
 
-/// Nobody has written the region's row since it was read: versions only rise. Version 0 is no row, and a row never goes.
+/// The region's row has not changed since it was read: versions only rise. Version 0 means no row,
+/// and a row is never deleted.
 const IS_AS_READ: &str = "attribute_not_exists(customerId) OR version = :seen";
 
 /// The rows of carts, as a region reads and writes them.
@@ -38,18 +39,18 @@ pub struct CartRows {
 }
 
 impl CartRows {
-    /// Rows in the table that `CARTS_TABLE` names, as the region `AWS_REGION` writes them and as the regions of `PEER_REGIONS` do.
+    /// Rows in the table that `CARTS_TABLE` names, written as the region `AWS_REGION` and read of
+    /// the regions of `PEER_REGIONS` too.
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
         let (region, peers) = (aws::region(env)?, aws::peer_regions(env));
         Ok(Self { table: tables::CARTS.name(env)?, region, peers })
     }
 
-    /// The table's name.
     pub fn table(&self) -> &str {
         &self.table
     }
 
-    /// The rows of a customer's cart, to be read: one for each region.
+    /// The keys of a customer's cart: one row per region.
     pub fn of(&self, customer_id: &UserId) -> Vec<RowKey<'_>> {
         let keys = self.keys(customer_id).into_iter();
         keys.map(|key| RowKey { table: &self.table, key }).collect()
@@ -60,14 +61,14 @@ impl CartRows {
         regions.map(|region| key(customer_id, region)).collect()
     }
 
-    /// The cart that rows come to. Absent ones are absent.
+    /// The cart of these rows.
     pub fn parse(&self, items: Vec<Item>) -> Result<Cart, DynamoError> {
         let rows: Vec<Row> = items.into_iter().map(parse).collect::<Result<_, _>>()?;
         Ok(Cart::merged(&rows, &self.peers))
     }
 
-    /// Empties the cart that was read, in the transaction that makes an order of its lines. `writeId` stays: the replacement that
-    /// it names has happened.
+    /// Empties the cart, in the transaction that orders its lines. `writeId` stays: that
+    /// replacement has happened.
     pub fn emptied(
         &self,
         customer_id: &UserId,
@@ -98,11 +99,11 @@ pub struct Carts {
     ids: SharedIds,
 }
 
-/// What became of a swap.
+/// The result of a compare-and-swap.
 enum Swap {
     /// The row was written.
     Done,
-    /// The row has another version: this one. Nothing was changed.
+    /// The row has this version instead. Nothing was changed.
     Overtaken(Row),
     /// Another write was in progress. Nothing was changed.
     Conflict,
@@ -119,14 +120,15 @@ impl Carts {
         Ok(Self { client, rows: CartRows::from_env(env)?, clock, ids })
     }
 
-    /// Reads the customer's cart as the region knows it. Consistent: it has every write that was made in the region.
+    /// Reads the customer's cart as the region knows it. Consistent: it has every write of this
+    /// region.
     pub fn cart(&self, customer_id: &UserId) -> RowRead<'_, Cart> {
         let keys = self.rows.keys(customer_id);
         RowRead::of_several(&self.rows.table, keys, |items| self.rows.parse(items))
     }
 
-    /// Replaces the cart, which was `seen` a moment ago, and tells what it was made. A cart without lines is not written
-    /// to be without lines.
+    /// Replaces the cart, which was read as `seen`, and returns the new one. An empty cart is not
+    /// written to be emptied again.
     pub async fn replace(
         &self,
         customer_id: &UserId,
@@ -158,7 +160,7 @@ impl Carts {
         }
     }
 
-    /// Puts the region's row in the place of the one that is part of `seen`.
+    /// Replaces the region's row that is part of `seen`.
     async fn swap(&self, customer_id: &UserId, seen: &Cart, next: &Row) -> Result<Swap, DynamoError> {
         let version = seen.row_of(&self.rows.region).map_or(0, Row::version);
         let request = self

@@ -1,4 +1,4 @@
-//! What a customer wants: products and how many of each, without prices.
+//! Products and quantities, without prices.
 
 use std::collections::HashSet;
 
@@ -7,8 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::core::ids::ProductId;
 use crate::core::json;
 
-/// Most lines of a cart, and of the order that is made of it. A DynamoDB transaction takes 100 actions: 94 stock rows, the
-/// order, its reservation, its idempotency record, its event, the count of unpaid orders, and the cart.
+/// Most lines of a cart and of an order. A DynamoDB transaction takes 100 actions: 94 stock rows,
+/// the order, its reservation, its idempotency record, its event, the count of unpaid orders, and
+/// the cart.
 pub const MAX_LINES: usize = 94;
 /// Most units of a line.
 pub const MAX_QUANTITY: u32 = 999;
@@ -19,7 +20,6 @@ pub const MAX_QUANTITY: u32 = 999;
 pub struct Quantity(u32);
 
 impl Quantity {
-    /// The number.
     pub fn get(self) -> u32 {
         self.0
     }
@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for Quantity {
     }
 }
 
-/// Some units of one product.
+/// A quantity of one product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Line {
@@ -47,15 +47,15 @@ pub struct Line {
     pub quantity: Quantity,
 }
 
-/// Up to [`MAX_LINES`] lines, one line a product.
+/// Up to [`MAX_LINES`] lines, one per product.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Line>")]
 pub struct Lines(Vec<Line>);
 
-/// Lines that do not go together.
+/// Why lines are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidLines {
-    /// More than one transaction takes.
+    /// More than [`MAX_LINES`].
     #[error("at most {MAX_LINES} lines are allowed, not {0}")]
     TooMany(usize),
     /// Two lines of one product.

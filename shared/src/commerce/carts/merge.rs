@@ -1,11 +1,14 @@
-//! Carts of several regions, merged: an observed-remove set without tombstones (ORSWOT, <https://arxiv.org/abs/1210.3368>).
+//! Merging the carts of several regions: an observed-remove set without tombstones (ORSWOT,
+//! <https://arxiv.org/abs/1210.3368>).
 //!
-//! A [`Dot`] names the write that put a line in. [`Contents`] has lines with their dots, and a [`VersionVector`] of the writes that it
-//! knows. [`Contents::merge`] keeps a line if each side has it, or if the side without it does not know its dot. So a removal removes
-//! what it saw, and no line that another region added at the same time. The merge is commutative, associative and idempotent.
+//! A [`Dot`] names the write that added a line. [`Contents`] has lines with their dots, and a
+//! [`VersionVector`] of the known writes. [`Contents::merge`] keeps a line if each side has it, or
+//! if the side without it does not know its dot. So a removal removes the lines that it has seen,
+//! and no line that another region added concurrently. The merge is commutative, associative and
+//! idempotent.
 //!
-//! Two lines of one product may meet. The greater quantity counts, and of equal ones the greater dot. The order is total, so that
-//! regions that keep one line of several do not remove each other's.
+//! If there are two lines of one product, the greater quantity wins, and of equal ones the greater
+//! dot. The order is total, so that two regions do not remove each other's line.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,14 +18,14 @@ use super::{Line, Quantity};
 use crate::core::ids::ProductId;
 use crate::core::precondition::EntityTag;
 
-/// A write of a cart: the version that it gave to its region's row.
+/// The id of a write of a cart: a region, and the version that the write gave to the region's row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Dot {
     pub(super) version: u64,
     pub(super) region: String,
 }
 
-/// A line, and the write that put it in.
+/// A line, and the write that added it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DottedLine {
@@ -42,13 +45,13 @@ impl DottedLine {
         self.product_id == line.product_id && self.quantity == line.quantity
     }
 
-    /// The line as its customer sees it.
+    /// The line without its dot.
     pub(super) fn line(&self) -> Line {
         Line { product_id: self.product_id.clone(), quantity: self.quantity }
     }
 }
 
-/// For each region, the version of its row that is known. A region that is not in it has version 0: no row.
+/// For each region, the version of its row that is known. A missing region has version 0: no row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct VersionVector(BTreeMap<String, u64>);
@@ -78,7 +81,8 @@ impl VersionVector {
         merged
     }
 
-    /// The tag of what the known writes come to. Where a region has no peers and never had, it is the version of that region's row.
+    /// The tag of a cart with these writes. In a region that never had peers, it is the version of
+    /// the region's row.
     pub(super) fn tag(&self, peers: &[String]) -> EntityTag {
         let mut versions = self.0.values();
         match (versions.next(), versions.next()) {
@@ -97,12 +101,12 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// The lines of a row, and what the row has seen.
+    /// The lines of a row, and the writes that the row has seen.
     pub(super) fn new(lines: &[DottedLine], seen: &VersionVector) -> Self {
         Self { lines: lines.iter().cloned().collect(), seen: seen.clone() }
     }
 
-    /// What both come to.
+    /// The merge of both.
     pub(super) fn merge(&self, other: &Self) -> Self {
         let lines = self.not_removed_in(other).chain(other.not_removed_in(self)).cloned().collect();
         Self { lines, seen: self.seen.merge(&other.seen) }
@@ -145,7 +149,8 @@ mod tests {
         lines.map(|line| (line.product_id.as_str(), line.quantity.get())).collect()
     }
 
-    /// Any contents: lines of few regions, products and versions, and at least the writes that its lines name.
+    /// Any contents: few regions, products and versions, and at least the writes that the lines
+    /// name.
     fn any_contents() -> impl Strategy<Value = Contents> {
         let line = (0..3_usize, 1..4_u32, 0..3_usize, 1..4_u64)
             .prop_map(|(p, quantity, r, version)| line(PRODUCTS[p], quantity, REGIONS[r], version));

@@ -1,38 +1,46 @@
-//! Carts: what a customer means to buy, on whatever device, until an order takes it.
+//! Carts: what a customer intends to buy, the same on every device, until an order takes it.
 //!
-//! There is one cart per customer, so every session of theirs leads to it, and it outlives them all. It holds no prices and
-//! reserves nothing; both are the order's business.
+//! There is one cart per customer, shared by all sessions, which it outlives. It holds no prices
+//! and reserves nothing; the order does both.
 //!
-//! A cart is a row per region, keyed by customer and region. A region writes its own row only, and reads all of them. The cart is what
-//! they come to (`merge.rs`). A row says how often it was written (its version), and which versions of other regions' rows are part of it.
+//! A cart is stored as a row per region, keyed by customer and region. A region writes its own row
+//! only, reads all of them, and merges them (`merge.rs`). A row has a version (the number of its
+//! writes), and the versions of other regions' rows that are part of it.
 //!
-//! 1. *Read*: all rows by key, consistently, in one call. No row is a cart without lines.
-//! 2. *Replace* ([`Carts::replace`](dynamo::Carts::replace)): the region's own row is put whole, by compare-and-swap on its version, which rises by
-//!    exactly one. It has the new lines and knows everything that was read. A line that stays as it was remains the same line. A line that
-//!    is not among the new ones is removed, wherever it came from. The preconditions are held against the cart as it was read and, when
-//!    the swap was overtaken, against the cart with the row that came back with the refusal: then it is either stale, or the swap is tried
-//!    again. Without preconditions the last write in a region wins.
-//! 3. *Delete* is to replace by no lines. The row stays, since its version must not begin anew: an entity tag of before
-//!    would come true again.
-//! 4. *Order* ([`crate::commerce::orders::dynamo::PlaceOrder`]): the order's transaction puts the own row without lines
-//!    ([`CartRows::emptied`](dynamo::CartRows::emptied)), on the condition of its version. So the lines are in the cart or in one order.
+//! 1. *Read*: all rows by key, consistently, in one call. No row means an empty cart.
+//! 2. *Replace* ([`Carts::replace`](dynamo::Carts::replace)): the region's own row is put as a
+//!    whole, by compare-and-swap on its version, which rises by exactly one. It has the new lines
+//!    and knows every write that was read. An unchanged line keeps its dot. A line that is missing
+//!    among the new ones is removed, whichever region added it. Preconditions are evaluated on the
+//!    cart as it was read and, if the swap was overtaken, on the cart with the row that DynamoDB
+//!    returned: then the precondition fails, or the swap is retried. Without preconditions the last
+//!    write in a region wins.
+//! 3. *Delete* replaces the cart by no lines. The row stays, since its version must not start
+//!    again: an old entity tag would become valid again.
+//! 4. *Order* ([`crate::commerce::orders::dynamo::PlaceOrder`]): the order's transaction empties
+//!    the region's row ([`CartRows::emptied`](dynamo::CartRows::emptied)), on the condition of its
+//!    version. So the lines are either in the cart or in one order.
 //!
-//! Each replacement leaves its id in the row. A replacement that finds its own id there, because the store's answer to its first try
-//! got lost, has happened.
+//! Each replacement stores its id in the row. If the answer to its first try was lost, it finds its
+//! own id and knows that it has succeeded.
 //!
 //! # Regions
-//! Two regions may write a cart at the same time, before they hear of each other.
-//! - Lines that either added are in the cart. Lines that either removed or ordered are not, and do not come back.
-//! - Of two quantities of one product the greater one counts. A line that one region changes and the other removes or orders stays, with the
-//!   new quantity.
-//! - The entity tag has the versions of all rows, so that it means the same cart in each region. In a single region it is the version of its
-//!   row. A precondition is held against what the region knows: a write that has not arrived is not missed, but merged.
+//! Two regions may write a cart at the same time, before the writes are replicated.
+//! - Lines that either added are in the cart. Lines that either removed or ordered are not, and do
+//!   not come back.
+//! - Of two quantities of one product the greater one wins. A line that one region changes and the
+//!   other removes or orders stays, with the new quantity.
+//! - The entity tag has the versions of all rows, so that it means the same cart in each region. In
+//!   a single region it is the version of its row. A precondition is evaluated on the writes that
+//!   the region knows; a write that has not arrived is merged later.
 //!
-//! Limits: [`MAX_LINES`] lines. Regions that add lines at the same time may exceed it: such a cart is read as it is, and not ordered until
-//! lines are removed. Two regions may order one line, by two keys, before they hear of each other. By one key they make one order, which has
-//! the lines of the region whose order stands; lines that only the other one took are gone. A region that puts a line again
-//! which another has ordered, with the same quantity and before it hears of the order, puts nothing new: the order removes the line. Products
-//! are not looked up before the order: a cart may name what is not for sale.
+//! Limits: [`MAX_LINES`] lines. Regions that add lines concurrently may exceed it: such a cart is
+//! readable, and cannot be ordered until lines are removed. Two regions may order one line, with
+//! two keys, before the orders are replicated. With one key they make one order, which has the
+//! lines of the region whose order wins; lines that only the other one took are gone. If a region
+//! adds a line again that another has ordered, with the same quantity and before it knows of the
+//! order, nothing changes: the order removes the line. Products are not looked up before the order:
+//! a cart may contain products that do not exist.
 
 use std::cmp::Reverse;
 
@@ -55,7 +63,8 @@ use merge::{Contents, Dot, DottedLine, VersionVector};
 
 pub use lines::{InvalidLines, Line, Lines, MAX_LINES, MAX_QUANTITY, Quantity};
 
-/// A customer's cart, as a region knows it. The default is that of a customer who never had one.
+/// A customer's cart, as a region knows it. The default is the cart of a customer who never had
+/// one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cart {
     rows: Vec<Row>,
@@ -71,7 +80,7 @@ struct Row {
     region: String,
     /// In the customer's order.
     lines: Vec<DottedLine>,
-    /// The writes that are part of it. Of its own region that is its version.
+    /// The writes that are part of it. For its own region, its version.
     seen: VersionVector,
     updated_at: Timestamp,
     /// The latest replacement, if there was one.
@@ -95,9 +104,10 @@ impl Default for Cart {
 }
 
 impl Cart {
-    /// What the rows come to, in a region with these peers.
+    /// The merge of the rows, in a region with these peers.
     fn merged(rows: &[Row], peers: &[String]) -> Self {
-        // Rows that are part of others come last. So order and time follow from what was seen, as the lines do and the tag says.
+        // Rows that are part of other rows come last. So order and time follow from the known
+        // writes, as the lines and the tag do.
         let is_part_of_another = |row: &Row| rows.iter().any(|other| row.is_part_of(other));
         let mut sorted = rows.to_vec();
         sorted
@@ -111,7 +121,7 @@ impl Cart {
         Self { lines, tag, seen: contents.seen, rows: sorted }
     }
 
-    /// The cart once `row` has replaced the one of its region.
+    /// The cart after `row` has replaced the one of its region.
     fn with(mut self, row: Row, peers: &[String]) -> Self {
         self.rows.retain(|other| other.region != row.region);
         self.rows.push(row);
@@ -122,7 +132,7 @@ impl Cart {
         self.rows.iter().find(|row| row.region == region)
     }
 
-    /// The row by which `region` makes these the lines of the cart. A line that stays as it is keeps its dot.
+    /// The row with which `region` sets the lines of the cart. An unchanged line keeps its dot.
     fn next_row(&self, region: &str, lines: &Lines, at: Timestamp, write_id: Option<AttemptId>) -> Row {
         let dot = Dot { version: self.seen.of(region) + 1, region: region.to_owned() };
         let mut seen = self.seen.clone();
@@ -135,17 +145,15 @@ impl Cart {
         Row { region: region.to_owned(), lines, seen, updated_at: at, write_id }
     }
 
-    /// What is in it: one line a product. Perhaps more than [`MAX_LINES`].
+    /// The lines, one per product. Possibly more than [`MAX_LINES`].
     pub fn lines(&self) -> impl Iterator<Item = Line> {
         self.lines.iter().map(DottedLine::line)
     }
 
-    /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// Its entity tag.
     pub fn tag(&self) -> &EntityTag {
         &self.tag
     }
@@ -159,7 +167,7 @@ impl Cart {
         document
     }
 
-    /// What preconditions are held against. A cart without lines is as good as none: `*` does not mean it.
+    /// The state for preconditions. For `*`, an empty cart does not exist.
     pub fn current(&self) -> Current {
         Current { tag: self.tag.clone(), exists: !self.is_empty() }
     }
@@ -169,14 +177,12 @@ impl Cart {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CartDraft {
-    /// What shall be in it; perhaps nothing.
     pub lines: Lines,
 }
 
-/// What a customer wants a cart to be.
+/// A requested new state of a cart.
 #[derive(Debug, Clone)]
 pub struct Replacement {
-    /// What shall be in it.
     pub lines: Lines,
     pub preconditions: Preconditions,
 }
@@ -184,10 +190,10 @@ pub struct Replacement {
 /// Why a cart was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum CartError {
-    /// It is not the cart that the client knows.
+    /// The client's version is not the current one.
     #[error("the cart is at {0}")]
     Stale(EntityTag),
-    /// Others wrote it until the deadline.
+    /// Other writes were faster until the deadline.
     #[error("others wrote the cart until the deadline")]
     Contended,
     #[error(transparent)]

@@ -1,5 +1,6 @@
-//! Random schedules of regions that write one cart and hear of each other late. What is expected follows from a log of the writes,
-//! which knows nothing of dots. `tests/commerce/cart_regions.rs` does the same on replicating tables.
+//! Random schedules of regions that write one cart and receive each other's writes late. The
+//! expected cart follows from a log of the writes, without dots. `tests/commerce/cart_regions.rs`
+//! does the same on replicating tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use crate::core::ids::ProductId;
 const REGIONS: [&str; 3] = ["singapore", "taiwan", "tokyo"];
 const PRODUCTS: [&str; 3] = ["cup", "pot", "tea"];
 
-/// What happens in a schedule. Numbers choose, modulo what there is to choose from.
+/// A step of a schedule. Numbers are indexes, modulo the number of choices.
 #[derive(Debug, Clone)]
 enum Step {
     /// A region keeps some of the lines that it sees, and adds one. `None` adds nothing.
@@ -39,7 +40,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 /// A product, and a quantity that no other addition has.
 type Addition = (ProductId, u32);
 
-/// A write, as the log has it.
+/// A write in the log.
 struct Write {
     row: Row,
     knew: VersionVector,
@@ -59,7 +60,7 @@ struct World {
 }
 
 impl World {
-    /// Reads the cart in a region, and holds it against the log.
+    /// Reads the cart in a region, and compares it with the log.
     fn read(&mut self, region: &'static str) -> Cart {
         let arrived = self.arrived.iter().filter(|((_, to), count)| *to == region && **count > 0);
         let rows: Vec<Row> =
@@ -73,7 +74,7 @@ impl World {
         cart
     }
 
-    /// Each addition that is known, but for those that a known write knew and did not leave.
+    /// Each known addition, except those that a known write has seen and removed.
     fn expected(&self, known: &VersionVector) -> BTreeMap<ProductId, u32> {
         let mut cart = BTreeMap::new();
         for (addition, (region, version)) in &self.added {
@@ -116,7 +117,7 @@ impl World {
                 if let Some(product) = added {
                     let product: ProductId = PRODUCTS[product].parse().unwrap();
                     lines.retain(|(id, _)| *id != product);
-                    // Unlike all before: greater than some and smaller than others.
+                    // A new quantity: greater than some and smaller than others.
                     let count = u32::try_from(self.added.len()).unwrap();
                     let quantity = if count.is_multiple_of(2) { 500 + count } else { 500 - count };
                     lines.push((product, quantity));

@@ -4,14 +4,15 @@
 //! |---|---|---|
 //! | `product` | a product without its units | read-through, write-through |
 //! | `page` | a page of products without their units | read-through, in the group `products` |
-//! | `stock`, `page-stock` | units, of a product or of a page's products | read-through for five seconds; nobody invalidates them |
+//! | `stock`, `page-stock` | units, of a product or of a page's products | read-through for five seconds, without invalidation |
 //!
-//! 1. A write of a product fills `product`, and then draws a new generation of `products`: what is on which page, and what
-//!    each page shows, may have changed. `cache-invalidator` does both again for what other writers, other regions and a writer that died
-//!    have changed.
-//! 2. Loads of products and pages are consistent reads, as the cache's protocol asks. Those of units are not: they are seconds old in
-//!    any case.
-//! 3. `available` is what is shown and never what is sold: an order takes units from their row on the condition that enough are left.
+//! 1. A write of a product fills `product`, and then starts a new generation of `products`, since
+//!    the write may change which products are on a page and what it shows. `cache-invalidator` does
+//!    both again for changes by other writers, other regions and a writer that died.
+//! 2. Loads of products and pages are consistent reads, as the cache's protocol requires. Those of
+//!    units are not: they may be seconds old in any case.
+//! 3. `available` is for display only: an order takes units from their row on the condition that
+//!    enough are left.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -31,16 +32,16 @@ use crate::core::ids::ProductId;
 use crate::platform::cache::{Cache, CachePolicy, Entry, Loaded, Name, Tiers};
 use crate::platform::dynamo::DynamoError;
 
-/// What all pages depend on.
+/// The group of all pages.
 const PAGES: &str = "products";
 
-/// Products change by the hour, and a change invalidates: the term is for changes that nobody hears of.
+/// A change invalidates; the term is for changes that no invalidation reports.
 const PRODUCT_FRESH: Duration = Duration::from_mins(30);
-/// Pages likewise.
+/// Likewise.
 const PAGE_FRESH: Duration = Duration::from_mins(30);
-/// Units are told as they were a moment ago.
+/// Units may be a few seconds old.
 const STOCK_FRESH: Duration = Duration::from_secs(5);
-/// Somebody who asks for what is not there, over and over, costs two reads a minute.
+/// Repeated requests for an absent product cost two reads a minute.
 const ABSENT: Duration = Duration::from_secs(30);
 
 const PRODUCT: CachePolicy = CachePolicy {
@@ -56,7 +57,6 @@ const STOCK: CachePolicy =
     CachePolicy { entity: "stock", fresh: STOCK_FRESH, absent: STOCK_FRESH, stale: STOCK_FRESH, ..PRODUCT };
 const PAGE_STOCK: CachePolicy = CachePolicy { entity: "page-stock", group: Some(PAGES), ..STOCK };
 
-/// A product.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
 struct CachedProduct(ProductRow);
@@ -69,7 +69,6 @@ impl Entry for CachedProduct {
     }
 }
 
-/// A page.
 #[derive(Serialize, Deserialize)]
 struct CachedPage {
     id: String,
@@ -85,7 +84,6 @@ impl Entry for CachedPage {
     }
 }
 
-/// The units of a product.
 #[derive(Serialize, Deserialize)]
 struct CachedStock {
     product_id: ProductId,
@@ -100,7 +98,6 @@ impl Entry for CachedStock {
     }
 }
 
-/// The units of a page's products.
 #[derive(Serialize, Deserialize)]
 struct CachedPageStock {
     id: String,
@@ -115,12 +112,12 @@ impl Entry for CachedPageStock {
     }
 }
 
-/// What is in the cache of a product that has changed, or of a page that shows it.
+/// The cache names of a changed product: its entry, and the pages.
 pub fn names_of(product_id: &str) -> [Name; 2] {
     [Name::of::<CachedProduct>(product_id), Name::Group(PAGES)]
 }
 
-/// The catalogue in DynamoDB with a cache before it.
+/// The catalogue in DynamoDB, cached.
 #[derive(Debug, Clone)]
 pub struct Catalog {
     rows: DynamoCatalog,
@@ -133,7 +130,7 @@ impl Catalog {
         Ok(Self::new(DynamoCatalog::from_env(client, env)?, Cache::from_env(env, clock)?))
     }
 
-    /// These rows with this cache before them.
+    /// These rows with this cache.
     pub fn new(rows: DynamoCatalog, cache: Cache) -> Self {
         Self { rows, cache }
     }
@@ -157,12 +154,12 @@ impl Catalog {
         Ok(Some((product, stock.map_or(0, |stock| stock.available))))
     }
 
-    /// The units that this region can sell, now. Without a row: none.
+    /// The units that this region can sell now. No row means none.
     pub async fn available(&self, product_id: &ProductId) -> Result<u64, DynamoError> {
         self.rows.available(product_id).await
     }
 
-    /// A page of products with their units here, in no particular but a stable order, behind `cursor`.
+    /// A page of products with their units here, in a stable order, after `cursor`.
     pub async fn list(
         &self,
         cursor: Option<&str>,
@@ -171,7 +168,7 @@ impl Catalog {
     ) -> Result<Page<(Product, u64)>, CatalogError> {
         let behind =
             cursor.map(|cursor| cursor::decode::<ProductId>(DynamoCatalog::LISTING, cursor)).transpose()?;
-        // Of what the cursor says, and not of its text: one page has one name.
+        // Of the decoded cursor, not of its text: a page has one name.
         let id = format!("{limit}:{}", behind.as_ref().map_or("", ProductId::as_str));
         let load = async {
             let page = self.rows.page(behind.as_ref(), limit).await?;
@@ -202,7 +199,7 @@ impl Catalog {
     ) -> Result<HashMap<ProductId, u64>, DynamoError> {
         let load = async {
             let mut units = self.rows.available_of(products, deadline).await?;
-            // Also those without a row: it is known that there are none.
+            // Including those without a row: it is known that there are none.
             let units = products.iter().map(|product| {
                 let id = &product.product_id;
                 (id.clone(), units.remove(id).unwrap_or(0))
@@ -215,11 +212,11 @@ impl Catalog {
         if products.iter().all(|product| available.contains_key(&product.product_id)) {
             return Ok(available);
         }
-        // The page is a newer one than the units.
+        // The page is newer than the units.
         self.rows.available_of(products, deadline).await
     }
 
-    /// Writes a product whole, and tells what it has become.
+    /// Writes a whole product, and returns the result.
     pub async fn put(
         &self,
         product_id: &ProductId,

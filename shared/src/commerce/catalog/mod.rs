@@ -1,14 +1,16 @@
-//! The catalogue: what is sold, for how much, and how many are left here.
+//! The catalogue: products, prices, and the units that each region has.
 //!
-//! A product is one row, written whole by operators: the last writer wins. Its units are rows of their own, one per
-//! region, written only by that region ([`dynamo`]); `available` is what the region that answers can sell.
+//! A product is one row, written as a whole by operators: the last writer wins. Its units are
+//! separate rows, one per region, written only by that region ([`dynamo`]); `available` is what the
+//! answering region can sell.
 //!
-//! 1. Reads are public and may be of a moment ago: they go through a cache ([`cached`]). What an order costs and whether it can be
-//!    had is decided when it is placed, on consistent reads and conditional writes.
-//! 2. Orders take and give back units by conditional arithmetic on the row ([`dynamo::take`], [`dynamo::release_stock`]).
-//! 3. Operators change the units by a delta ([`dynamo::AdjustStock`]), idempotent by key: new value, record and event
-//!    are one transaction, on the condition that the value is still the one that was read. So the recorded answer says
-//!    what the change really made of it.
+//! 1. Reads are public and may be slightly old: they go through a cache ([`cached`]). The price and
+//!    availability of an order are decided when it is placed, by consistent reads and conditional
+//!    writes.
+//! 2. Orders take and return units by conditional arithmetic on the row ([`dynamo::take`],
+//!    [`dynamo::release_stock`]).
+//! 3. Operators change the units by a delta ([`dynamo::AdjustStock`]), idempotent by key: change,
+//!    record and event are one transaction.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -31,19 +33,17 @@ pub const MAX_NAME_CHARS: usize = 200;
 pub const MAX_ATTRIBUTES_BYTES: usize = 16 * 1024;
 /// Most units that one change adds or takes.
 pub const MAX_DELTA: i64 = 1_000_000;
-/// Most units of a product in a region: sums stay far from any integer's end.
+/// Most units of a product in a region, so that no sum overflows.
 pub const MAX_UNITS: u64 = 1_000_000_000;
 
-/// Something for sale.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Product {
-    /// Its id, chosen by the shop.
+    /// The id, chosen by the shop.
     pub product_id: ProductId,
-    /// What it is and what it costs.
+    /// Name, price and attributes.
     pub draft: ProductDraft,
     /// When it was last written.
     pub updated_at: Timestamp,
-    /// Rises with each write.
     pub version: u64,
 }
 
@@ -61,14 +61,14 @@ impl Product {
     }
 }
 
-/// The body of `PUT /products/{productId}`: all of a product that its operator decides.
+/// The body of `PUT /products/{productId}`: everything that the operator sets.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "Body")]
 pub struct ProductDraft {
     /// 1 to [`MAX_NAME_CHARS`] characters.
     pub name: String,
     pub price: Money,
-    /// Whatever else the shop wants to tell, up to [`MAX_ATTRIBUTES_BYTES`].
+    /// Further attributes of the shop, up to [`MAX_ATTRIBUTES_BYTES`].
     pub attributes: Map<String, Value>,
 }
 
@@ -81,7 +81,7 @@ struct Body {
     attributes: Map<String, Value>,
 }
 
-/// A body that makes no product.
+/// Why a body is not a product.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidProduct {
     #[error("a name has 1 to {MAX_NAME_CHARS} characters, not only blanks and no control characters")]
@@ -121,7 +121,7 @@ impl TryFrom<Body> for ProductDraft {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StockChange {
-    /// Units that come (or go, if negative).
+    /// Units to add, or to remove if negative.
     pub delta: Delta,
 }
 
@@ -129,7 +129,7 @@ pub struct StockChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Delta(i64);
 
-/// A number that is no [`Delta`].
+/// A number that is not a [`Delta`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a delta is from -{MAX_DELTA} to {MAX_DELTA}, and not 0")]
 pub struct InvalidDelta;
@@ -158,7 +158,7 @@ impl Delta {
         self.0
     }
 
-    /// What the change makes of `available` units.
+    /// The units after the change.
     pub fn applied_to(self, available: u64) -> Result<u64, StockRefusal> {
         match available.checked_add_signed(self.0) {
             Some(sum) if sum <= MAX_UNITS => Ok(sum),
@@ -184,21 +184,18 @@ pub enum StockRefusal {
     /// There is no such product.
     #[error("there is no product {0}")]
     UnknownProduct(ProductId),
-    /// More would go than are there.
+    /// The change would remove more units than there are.
     #[error("only {available} units are in stock")]
-    BelowZero {
-        /// Units that are there.
-        available: u64,
-    },
-    /// More would be there than a region may have.
+    BelowZero { available: u64 },
+    /// The change would pass [`MAX_UNITS`].
     #[error("a region has at most {MAX_UNITS} units of a product")]
     AboveMax,
 }
 
-/// Why there is no page of products.
+/// Why a page of products was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// The cursor is of no page of this list.
+    /// The cursor is not of this list.
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
     #[error(transparent)]

@@ -8,18 +8,18 @@ use crate::core::date_time::as_rfc3339;
 use crate::core::ids::ProductId;
 use crate::core::money::Money;
 
-/// All of it.
+/// The whole row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ProductRow {
     pub(super) product_id: ProductId,
     name: String,
     price: Money,
-    /// JSON text: DynamoDB nests 32 levels only, and has numbers of its own.
+    /// JSON text: DynamoDB allows only 32 levels of nesting, and has another number format.
     attributes: String,
     #[serde(with = "as_rfc3339")]
     updated_at: Timestamp,
-    /// Rows of before there were versions have none.
+    /// Absent in rows from before versions existed.
     #[serde(default)]
     version: u64,
 }

@@ -1,4 +1,4 @@
-//! What a customer asks for, and what it costs.
+//! The request for an order, and its prices.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use crate::commerce::carts::{Line, Lines, MAX_LINES};
 use crate::core::ids::ProductId;
 use crate::core::money::Money;
 
-/// The body of `POST /orders`: either lines, or the word that the customer's cart has them.
+/// The body of `POST /orders`: either lines, or that the cart is ordered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Body")]
 pub enum OrderRequest {
     /// These lines; at least one.
     Lines(Lines),
-    /// Those of the customer's cart, which the order empties.
+    /// The lines of the customer's cart, which the order empties.
     Cart,
 }
 
@@ -33,7 +33,7 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
     T::deserialize(deserializer).map(Some)
 }
 
-/// A body that asks for no order.
+/// Why a body is not an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOrder {
     /// Both of the two, or neither.
@@ -56,7 +56,7 @@ impl TryFrom<Body> for OrderRequest {
     }
 }
 
-/// The lines with the prices of the moment, and their sum.
+/// The lines with their current prices, and their sum.
 pub fn price(
     lines: &Lines,
     prices: &BTreeMap<ProductId, Money>,

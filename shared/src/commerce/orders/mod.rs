@@ -1,27 +1,33 @@
 //! Orders: placed, paid or cancelled, and never sold twice.
 //!
-//! An order goes `PENDING_PAYMENT -> PAID` or `PENDING_PAYMENT -> CANCELLED`, and nowhere from there. Every write raises
-//! its `version`; most writes are conditional on the version that was read, so none works on stale data.
+//! An order goes `PENDING_PAYMENT -> PAID` or `PENDING_PAYMENT -> CANCELLED`, and no further. Every
+//! write raises its `version`; most writes are conditional on the version that was read.
 //!
-//! 1. *Place* ([`dynamo::PlaceOrder`]): the lines come from the client or from its cart, the prices from the catalogue.
-//!    One transaction takes the stock (each line on the condition that enough is left), writes the order, the
-//!    idempotency record and the event, counts the order among its customer's unpaid ones (on the condition that
-//!    [`UnpaidLimits`] hold), and empties the cart (on the condition that the region's row of it is as it was read).
-//! 2. *Pay* (`commerce::payments`) and *cancel* (`commerce::cancellation`): each is one transaction on the order, its event,
-//!    and the count of unpaid orders. A cancellation also gives the stock back, so it comes back exactly once.
+//! 1. *Place* ([`dynamo::PlaceOrder`]): the lines come from the client or from the cart, the prices
+//!    from the catalogue. One transaction takes the stock (each line on the condition that enough
+//!    is left), writes the order, the idempotency record and the event, counts the order among its
+//!    customer's unpaid ones (on the condition that [`UnpaidLimits`] hold), and empties the cart
+//!    (on the condition that the region's row has not changed).
+//! 2. *Pay* (`commerce::payments`) and *cancel* (`commerce::cancellation`): each is one transaction
+//!    on the order, its event, and the count of unpaid orders. A cancellation also returns the
+//!    stock, exactly once.
 //!
-//! This module owns the orders table: no other module names an attribute of it. [`dynamo::DynamoOrders`] has all reads,
-//! [`dynamo::OrderWrites`] all writes, as actions for the transactions of whoever pays or cancels.
+//! This module owns the orders table: no other module names its attributes.
+//! [`dynamo::DynamoOrders`] has all reads, [`dynamo::OrderWrites`] all writes, as actions for the
+//! transactions of payments and cancellations.
 //!
 //! # Regions
-//! 1. The id of an order is derived from the request ([`order_id_of`]), and the ids of its events from the order. So a retry that lands in
-//!    another region before the order has been replicated makes the same order there, and consumers see one event.
-//! 2. When two orders of one id meet, the last write stands. Its `region` says from whose stock it was taken.
-//! 3. A region writes stock, counts and reservations only of orders whose `region` it is. Each region gives back, by its
-//!    [reservation](dynamo::Reservations), what it took for an order that did not stand or that another region ended.
+//! 1. The id of an order is derived from the request ([`order_id_of`]), and the ids of its events
+//!    from the order. So a retry in another region, before the order has been replicated, makes the
+//!    same order there, and consumers see one event.
+//! 2. If two orders have one id, the last write wins. Its `region` says from whose stock it was
+//!    taken.
+//! 3. A region writes stock, counts and reservations only of orders whose `region` it is. By its
+//!    [reservation](dynamo::Reservations), each region returns what it took for an order that lost
+//!    or that another region ended.
 //!
-//! Limits: [`MAX_LINES`](crate::commerce::carts::MAX_LINES) lines, [`MAX_QUANTITY`](crate::commerce::carts::MAX_QUANTITY) units a line, one
-//! currency an order.
+//! Limits: [`MAX_LINES`](crate::commerce::carts::MAX_LINES) lines,
+//! [`MAX_QUANTITY`](crate::commerce::carts::MAX_QUANTITY) units a line, one currency an order.
 
 use std::time::Duration;
 
@@ -46,12 +52,12 @@ pub mod summary;
 pub use lines::{InvalidOrder, OrderRequest, price};
 pub use shards::{DAY_SHARDS, DayShard, FAILED_SHARDS, PENDING_SHARDS, PendingShard};
 
-/// The id of the order that `request` asks for: the same in every region.
+/// The id of the order of `request`: the same in every region.
 pub fn order_id_of(request: &KeyedRequest) -> OrderId {
     ids::derived("order", &[&request.scope.record_key(), &request.fingerprint.to_text()])
 }
 
-/// The id of an order's event: each order has one event of a type at most.
+/// The id of an order's event: an order has one event of a type at most.
 fn event_id_of(order_id: &OrderId, kind: EventType) -> EventId {
     ids::derived("event", &[order_id.as_str(), kind.as_str()])
 }
@@ -64,12 +70,12 @@ pub enum OrderStatus {
     PendingPayment,
     /// A payment was captured.
     Paid,
-    /// Ended without payment; its stock was given back.
+    /// Ended without payment; its stock was returned.
     Cancelled,
 }
 
 impl OrderStatus {
-    /// As it is stored and answered.
+    /// The stored and answered form.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::PendingPayment => "PENDING_PAYMENT",
@@ -79,17 +85,16 @@ impl OrderStatus {
     }
 }
 
-/// Some units of one product, at the price of the moment.
+/// A quantity of one product, at the price of the time of the order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderLine {
     pub product_id: ProductId,
     pub quantity: Quantity,
-    /// For how much each.
     pub unit_price: Money,
 }
 
-/// A payment whose outcome is not known: it is in progress, or its answer was lost.
+/// A payment whose outcome is unknown: it is in progress, or its answer was lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnsettledPayment {
@@ -100,48 +105,46 @@ pub struct UnsettledPayment {
     pub claim_until: Timestamp,
 }
 
-/// An order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
     pub order_id: OrderId,
     pub customer_id: UserId,
     pub status: OrderStatus,
-    /// What was ordered: one line for each product.
+    /// One line for each product.
     pub lines: Vec<OrderLine>,
-    /// The sum of the lines.
     pub total: Money,
     /// The region that placed it, from whose stock it was taken.
     pub region: String,
-    /// When it was placed.
     #[serde(with = "as_rfc3339")]
     pub created_at: Timestamp,
-    /// When it was last written.
     #[serde(with = "as_rfc3339")]
     pub updated_at: Timestamp,
-    /// How many writes it has had.
+    /// The number of its writes.
     pub version: u64,
-    /// How many payments of it were declined. Each generation has one payment, with one key at the provider.
+    /// The number of declined payments. Each generation has one payment, with its own key at the
+    /// provider.
     pub payment_generation: u32,
-    /// The present generation's payment, from its first claim until its outcome is known.
+    /// The current generation's payment, from its first claim until its outcome is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment: Option<UnsettledPayment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment_id: Option<PaymentId>,
-    /// The units by which it counts towards [`UnpaidLimits`] until it is paid or cancelled.
+    /// The units that count towards [`UnpaidLimits`] until it is paid or cancelled.
     pub reserved_units: u64,
 }
 
-/// What one customer may have unpaid in a region at the same time.
+/// The limits of one customer's unpaid orders in a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnpaidLimits {
     /// Orders that await payment.
     pub orders: u32,
-    /// Units that those orders reserve.
+    /// Units that they reserve.
     pub units: u64,
 }
 
-/// Another order would pass the customer's [`UnpaidLimits`]. It will not once an order is paid, cancelled or expires.
+/// Another order would exceed the customer's [`UnpaidLimits`], until an order is paid, cancelled or
+/// expires.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{orders} orders with {units} units are unpaid; the limit is {} orders with {} units", limits.orders, limits.units
@@ -174,7 +177,7 @@ impl Order {
         })
     }
 
-    /// What events tell of the order.
+    /// The order's data in events.
     pub fn summary(&self) -> Value {
         json!({
             "orderId": self.order_id,
@@ -185,7 +188,7 @@ impl Order {
     }
 }
 
-/// An order in its customer's list: what the index `byCustomer` has of it.
+/// An order in its customer's list: the attributes in the index `byCustomer`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedOrder {
@@ -193,35 +196,32 @@ pub struct ListedOrder {
     pub status: OrderStatus,
     pub customer_id: UserId,
     pub lines: Vec<OrderLine>,
-    /// The sum of the lines.
     pub total: Money,
     /// The region that placed it.
     pub region: String,
-    /// When it was placed.
     #[serde(with = "as_rfc3339")]
     pub created_at: Timestamp,
 }
 
-/// A place in a customer's orders, behind the order that it names.
+/// A position in a customer's orders, after this order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderCursor {
     pub order_id: OrderId,
-    /// When it was placed.
     #[serde(with = "as_rfc3339")]
     pub created_at: Timestamp,
 }
 
-/// A page of an index, with places of type `C`.
+/// A page of an index, with positions of type `C`.
 #[derive(Debug)]
 pub struct OrdersPage<O, C> {
-    /// The orders, as far as they can be read.
+    /// The orders that are readable, and errors for the others.
     pub orders: Vec<Result<O, UnreadableOrder>>,
-    /// Where the next page begins; none after the last.
+    /// Where the next page begins; `None` after the last.
     pub next: Option<C>,
 }
 
-/// An order that cannot be made sense of, however often it is read.
+/// An order that is unreadable, however often it is read.
 #[derive(Debug, thiserror::Error)]
 #[error("the order {order_id} cannot be read")]
 pub struct UnreadableOrder {
@@ -234,13 +234,12 @@ pub struct UnreadableOrder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CancelReason {
-    /// Its customer cancelled it.
     Customer,
     Unpaid,
 }
 
 impl CancelReason {
-    /// As it is stored, and told by the event.
+    /// The form in rows and events.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Customer => "customer",
@@ -249,17 +248,16 @@ impl CancelReason {
     }
 }
 
-/// An order of a day: what the index `byDay` has of it.
+/// An order of a day: the attributes in the index `byDay`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderOfDay {
     pub status: OrderStatus,
     pub lines: Vec<OrderLine>,
     pub total: Money,
-    /// How many payments of it were declined.
+    /// The number of declined payments.
     #[serde(default)]
     pub payment_generation: u32,
-    /// Why it was cancelled.
     #[serde(default)]
     pub cancel_reason: Option<CancelReason>,
 }
@@ -267,36 +265,34 @@ pub struct OrderOfDay {
 /// Why an order was not placed, paid or cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderRefusal {
-    /// No such order, or somebody else's.
+    /// There is no such order, or it belongs to another customer.
     #[error("there is no order {0}")]
     NotFound(OrderId),
-    /// There is nothing in the cart.
     #[error("the cart is empty")]
     EmptyCart,
-    /// The cart has more lines than an order takes: regions added lines at the same time.
+    /// The cart has more lines than an order may have: regions added lines concurrently.
     #[error("the cart cannot be ordered: {0}")]
     InvalidCart(InvalidLines),
-    /// These products have no price.
+    /// These products do not exist.
     #[error("there is no product {}", .0.iter().map(ProductId::as_str).collect::<Vec<_>>().join(", "))]
     UnknownProducts(Vec<ProductId>),
     /// The lines have no total.
     #[error("the lines cannot be added up: {0}")]
     NoTotal(crate::core::money::MoneyError),
-    /// Of these products fewer units are left than were ordered.
+    /// Of these products fewer units are left than ordered.
     #[error("not enough units in stock of {}", .0.iter().map(ProductId::as_str).collect::<Vec<_>>().join(", "))]
     OutOfStock(Vec<ProductId>),
-    /// The customer has too much unpaid.
     #[error(transparent)]
     TooManyUnpaid(TooManyUnpaid),
-    /// The order has ended otherwise.
+    /// The order has ended with this status.
     #[error("the order is {}", .0.as_str())]
     State(OrderStatus),
 }
 
-/// Why there is no page of orders.
+/// Why a page of orders was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderQueryError {
-    /// The cursor is of no page of this list.
+    /// The cursor is not of this list.
     #[error(transparent)]
     Cursor(#[from] InvalidCursor),
     #[error(transparent)]

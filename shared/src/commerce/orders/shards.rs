@@ -1,17 +1,17 @@
-//! Partitions of the two indexes whose natural key is one value for everybody: the day, and "unpaid".
+//! Shards of the two indexes whose natural partition key has one value: the day, and "unpaid".
 //!
-//! A partition of an index takes 1,000 write units a second, one for each KB of the entry, and a hot one throttles its
-//! table. What a shard carries:
+//! A partition of an index takes 1,000 write units a second, one for each KB of the entry, and a
+//! hot one throttles its table. Capacity of a shard:
 //!
-//! - `byDay`: an entry has about 200 bytes and 80 for each line, so 1 KB with 10 lines, which counts as 2 when it is a
-//!   little more, and 8 KB with the most lines. It is written when the order is placed and again when it is paid or
-//!   cancelled; what payments write in between is not in the index. 2 writes of 2 units: 250 orders a second for a shard,
-//!   4,000 for all 16.
-//! - `pending`: keys only, 1 unit, written when the order is placed and deleted when it is paid or cancelled: 500 orders a
-//!   second for a shard, 4,000 for all 8.
+//! - `byDay`: an entry has about 200 bytes and 80 for each line, so 1 KB with 10 lines, which
+//!   counts as 2 when it is a little more, and 8 KB with the most lines. It is written when the
+//!   order is placed and again when it is paid or cancelled; the other attributes of payments are
+//!   not in the index. 2 writes of 2 units: 250 orders a second for a shard, 4,000 for all 16.
+//! - `pending`: keys only, 1 unit, written when the order is placed and deleted when it is paid or
+//!   cancelled: 500 orders a second for a shard, 4,000 for all 8.
 //!
-//! A reader of all shards makes as many queries. The numbers are part of the data: raising one is safe, lowering it hides
-//! rows.
+//! A reader of all shards makes as many queries. The numbers are part of the data: raising one is
+//! safe, lowering it hides rows.
 
 use std::fmt;
 
@@ -26,10 +26,10 @@ use crate::core::shards::spread;
 pub const DAY_SHARDS: u8 = 16;
 /// Shards of a region's unpaid orders.
 pub const PENDING_SHARDS: u8 = 8;
-/// Shards of those that a clean-up has failed with: one for each hour of a day.
+/// Shards of orders that a clean-up failed to cancel: one per hour of the day.
 pub const FAILED_SHARDS: u8 = 24;
 
-/// The orders of one UTC day, or rather a part of them: `2026-11-20#3`.
+/// A shard of the orders of one UTC day: `2026-11-20#3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DayShard {
     day: Date,
@@ -37,7 +37,7 @@ pub struct DayShard {
 }
 
 impl DayShard {
-    /// Where an order placed at `placed_at` belongs.
+    /// The shard of an order placed at `placed_at`.
     pub fn of(order_id: &OrderId, placed_at: Timestamp) -> Self {
         let day = placed_at.to_zoned(TimeZone::UTC).date();
         Self { day, shard: spread(order_id.as_str(), DAY_SHARDS) }
@@ -55,7 +55,7 @@ impl fmt::Display for DayShard {
     }
 }
 
-/// A part of a region's unpaid orders.
+/// A shard of a region's unpaid orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PendingShard {
     /// Orders that no clean-up has failed with.
@@ -65,17 +65,17 @@ pub enum PendingShard {
 }
 
 impl PendingShard {
-    /// Where a new order belongs.
+    /// The shard of a new order.
     pub fn of(order_id: &OrderId) -> Self {
         Self::Fresh(spread(order_id.as_str(), PENDING_SHARDS))
     }
 
-    /// All of orders that no clean-up has failed with.
+    /// All shards of orders that no clean-up has failed with.
     pub fn fresh() -> impl Iterator<Item = Self> {
         (0..PENDING_SHARDS).map(Self::Fresh)
     }
 
-    /// All of orders that a clean-up has failed with.
+    /// All shards of orders that a clean-up has failed with.
     pub fn failed() -> impl Iterator<Item = Self> {
         (0..FAILED_SHARDS).map(Self::Failed)
     }

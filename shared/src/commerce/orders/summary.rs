@@ -1,13 +1,17 @@
-//! A customer's orders in a few numbers, kept in the cache for two hours (cache-aside).
+//! Summaries of customers' orders, cached for two hours (cache-aside).
 //!
-//! 1. The summary is computed from the index `byCustomer`, newest orders first, [`MAX_PAGES`] pages at most.
-//! 2. It is kept in Redis only, so that an order that was answered is in the customer's next summary, whichever process answers.
-//! 3. It carries its customer's id, and is served to nobody else.
-//! 4. Who changes an order forgets the summary after the commit ([`OrderSummaries::forget`]). `cache-invalidator` hears the orders table's stream
-//!    and invalidates for everybody else: clean-ups, other regions, and processes that died in between.
-//! 5. An index follows its table in milliseconds, usually. No read of an index is consistent, so a summary that is computed right after a
-//!    change may lack the change. The row that counts the customer's unpaid orders is written with every change, and is read consistently beside the
-//!    index: for [`INDEX_SETTLES`] after the last change a summary is kept for [`UNSETTLED_FRESH`] only.
+//! 1. The summary is computed from the index `byCustomer`, newest orders first, [`MAX_PAGES`] pages
+//!    at most.
+//! 2. It is cached in Redis only, so that the customer's next summary has an answered order,
+//!    whichever process answers.
+//! 3. It contains its customer's id, and is served to nobody else.
+//! 4. A function that changes an order deletes the summary after the commit
+//!    ([`OrderSummaries::forget`]). `cache-invalidator` does so for all other changes: clean-ups,
+//!    other regions, and processes that died in between.
+//! 5. An index usually lags by milliseconds, and cannot be read consistently, so a summary right
+//!    after a change may lack the change. The row that counts the customer's unpaid orders is
+//!    written with every change, and is read consistently beside the index: for [`INDEX_SETTLES`]
+//!    after the last change a summary is cached for [`UNSETTLED_FRESH`] only.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,27 +32,25 @@ use crate::identity::principal::Credential;
 use crate::platform::cache::{Cache, CachePolicy, Entry, Loaded, Name, Tiers};
 use crate::platform::dynamo::DynamoError;
 
-/// Most pages of the index that one summary reads. A page is 1 MB of rows: thousands of orders.
+/// Most pages of the index for one summary. A page is 1 MB of rows: thousands of orders.
 pub const MAX_PAGES: usize = 4;
 
-/// Longest that the index is expected to be behind its table.
+/// Longest expected lag of the index.
 pub const INDEX_SETTLES: Duration = Duration::from_secs(10);
 
-/// How long a summary is kept that the index may have been behind for.
+/// How long a summary is cached if the index may have lagged.
 pub const UNSETTLED_FRESH: Duration = Duration::from_secs(2);
 
-/// A customer's orders in a few numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderSummary {
     pub customer_id: UserId,
     /// Orders of any status.
     pub orders: u64,
-    /// Those that await payment.
+    /// Orders that await payment.
     pub unpaid: u64,
-    /// What was paid, by currency, in minor units.
+    /// Sums of paid orders, by currency.
     pub spent: Vec<Money>,
-    /// When the latest was placed.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "as_rfc3339_if_any")]
     pub last_order_at: Option<Timestamp>,
     /// Whether all orders were counted. If not, the latest were.
@@ -72,7 +74,7 @@ impl OrderSummary {
     }
 }
 
-/// Amounts are added wider than [`Money`] has them: no sum of orders overflows.
+/// Sums in wider integers than [`Money`]: no sum of orders overflows.
 #[derive(Default)]
 struct Spent(BTreeMap<Currency, u128>);
 
@@ -81,7 +83,7 @@ impl Spent {
         *self.0.entry(money.currency).or_default() += u128::from(money.amount);
     }
 
-    /// A sum above what JSON keeps exact shows as the largest that it does.
+    /// A sum above JSON's exact range is shown as the largest exact one.
     fn into_money(self) -> Vec<Money> {
         let money = |(currency, amount): (Currency, u128)| Money {
             amount: u64::try_from(amount).unwrap_or(u64::MAX).min(Money::MAX_AMOUNT),
@@ -106,12 +108,12 @@ impl Entry for OrderSummary {
     }
 }
 
-/// What is in the cache of a customer whose orders have changed.
+/// The cache name of a customer's summary.
 pub fn name_of(customer_id: &str) -> Name {
     Name::of::<OrderSummary>(customer_id)
 }
 
-/// The summaries of customers' orders.
+/// Summaries of customers' orders.
 ///
 /// Calls `GetItem` on orders, and `Query` on its index `byCustomer`.
 #[derive(Debug, Clone)]
@@ -123,7 +125,8 @@ pub struct OrderSummaries {
 }
 
 impl OrderSummaries {
-    /// Of the orders in `ORDERS_TABLE`, with [`Cache::from_env`], in the region `AWS_REGION`.
+    /// Summaries of the orders in `ORDERS_TABLE`, with [`Cache::from_env`], in the region
+    /// `AWS_REGION`.
     pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let orders = DynamoOrders::from_env(client, env)?;
         let region = crate::platform::aws::region(env)?;
@@ -154,7 +157,7 @@ impl OrderSummaries {
         Ok(summary.unwrap_or_else(|| OrderSummary::new(customer_id.clone())))
     }
 
-    /// Forgets the summary of whoever has just changed an order, or may have.
+    /// Deletes the summary of a customer who has changed an order, or may have.
     pub async fn forget(&self, customer: &Credential) {
         self.cache.forget(&[name_of(customer.user_id().as_str())]).await;
     }

@@ -1,37 +1,44 @@
-//! Payments: an order is charged at most once, whatever gets lost on the way.
+//! Payments: an order is charged at most once, even if answers are lost.
 //!
-//! The provider is outside: no transaction holds both its charge and our order. So a payment claims, acts, completes.
+//! The provider is another system: no transaction covers both its charge and our order. So a
+//! payment has three steps: claim, act, complete.
 //!
-//! 1. *Read* order, idempotency record and session together. A recorded answer is given again; a paid or cancelled
-//!    order is refused; while a payment is in progress, the caller is told to come back.
-//! 2. *Claim*: one transaction writes the record and the order as claimed by a fresh attempt, for [`CLAIM_LIFETIME`].
-//!    From here the order has an *unsettled payment* until a definite outcome is recorded, whoever records it.
-//! 3. *Act*: [`PaymentProvider::charge`] under a [`PaymentKey`] made of the order and its *generation*, and not of the
-//!    client's key or token. The provider charges a key at most once and repeats its first outcome ever after. A new
-//!    generation begins only after a definite decline. So different clients, keys, tokens and attempts of one generation
-//!    all mean one and the same charge.
-//! 4. *Complete*: one transaction records the outcome in record and order, conditional on both being as this attempt
-//!    claimed them. Captured: PAID, with the event. Declined: the next generation. A zombie fails both conditions.
-//! 5. *Let go*, when there is no outcome (the answer was lost, the provider is down): one transaction ends the claim at
-//!    once. The payment stays unsettled. The next attempt, by any key, takes over and asks under the same payment key.
-//! 6. A process that dies in between lets go by the lapse of its claim.
-//! 7. *Void*: whoever cancels an order (`commerce::cancellation`) voids its payment key first, even if the provider has never
-//!    seen the key. If the provider has captured, the order becomes PAID instead. If not, the key is refused for ever, and the
-//!    order is CANCELLED from then on: whoever finds the key voided writes that, a payment too.
+//! 1. *Read* order, idempotency record and session together. A recorded answer is replayed; a paid
+//!    or cancelled order is refused; while a payment is in progress, the caller has to retry later.
+//! 2. *Claim*: one transaction writes the record and the order as claimed by a new attempt, for
+//!    [`CLAIM_LIFETIME`]. From here the order has an *unsettled payment* until a definite outcome
+//!    is recorded, by whichever attempt.
+//! 3. *Act*: [`PaymentProvider::charge`] with a [`PaymentKey`] derived from the order and its
+//!    *generation*, not from the client's key or token. The provider charges a key at most once and
+//!    repeats its first outcome. A new generation begins only after a definite decline. So
+//!    different clients, keys, tokens and attempts of one generation all mean the same charge.
+//! 4. *Complete*: one transaction records the outcome in record and order, conditional on this
+//!    attempt's claim in both. Captured: PAID, with the event. Declined: the next generation. An
+//!    attempt that was overtaken fails both conditions.
+//! 5. *Release*, if there is no outcome (the answer was lost, the provider is down): one
+//!    transaction ends the claim. The payment stays unsettled. The next attempt, with any key,
+//!    takes over and uses the same payment key.
+//! 6. The claim of a process that dies lapses.
+//! 7. *Void*: a cancellation (`commerce::cancellation`) first voids the order's payment key, even
+//!    if the provider has never seen the key. If the provider has captured, the order becomes PAID
+//!    instead. If not, the key is refused for ever, and the order is CANCELLED from then on: every
+//!    attempt that finds the key voided records that, including a payment.
 //!
 //! # Several regions
-//! The provider decides how an order ends, not the table. A region's copy of the order may be behind, its conditions exclude
-//! nobody in another region, and the last writer of the row wins. So PAID and CANCELLED are written only after the provider has
-//! said so:
+//! The provider decides how an order ends, not the table. A region's copy of the order may lag, its
+//! conditions exclude nobody in another region, and the last writer of the row wins. So PAID and
+//! CANCELLED are written only after the provider's decision:
 //!
-//! - All regions go through the keys of an order's generations in the same order. A declined key leads to the next one. The
-//!   first key that was captured or voided is the end of the order. It is the same for everybody, and final.
-//! - A write that was made without knowledge of the end (a claim in a region that is behind) may replace the row that had it.
-//!   The region whose row was replaced sees that in its stream, asks the provider, and writes the end again
-//!   (`commerce::reconciliation`).
+//! - All regions use the keys of an order's generations in the same order. A declined key leads to
+//!   the next one. The first key that was captured or voided decides the end of the order, for
+//!   every region and for good.
+//! - A write by a region that does not know the end (a claim in a lagging region) may overwrite it.
+//!   The region whose row was overwritten sees that in its stream, asks the provider, and writes
+//!   the end again (`commerce::reconciliation`).
 //!
-//! What the provider must promise for this: per payment key, `charge` and `void` are linearizable, for callers in all regions,
-//! and remember their first outcome for as long as an order can await payment. [`sandbox`] does.
+//! This requires of the provider: per payment key, `charge` and `void` are linearizable, for
+//! callers in all regions, and remember their first outcome for as long as an order can await
+//! payment. [`sandbox`] does.
 
 use std::future::Future;
 use std::time::Duration;
@@ -53,21 +60,22 @@ pub mod sandbox;
 
 pub use pay::Payments;
 
-/// How long the provider may take. Card networks answer in one or two seconds.
+/// The provider's timeout. Card networks answer in one or two seconds.
 pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an attempt holds its claim: as long as the provider may take. The claim keeps attempts from asking the provider
-/// twice, which is safe but useless. A longer claim makes clients wait longer after a crash.
+/// How long an attempt holds its claim: the provider's timeout. The claim keeps attempts from asking
+/// the provider twice, which is safe but useless. A longer claim makes clients wait longer after a
+/// crash.
 pub const CLAIM_LIFETIME: Duration = PROVIDER_TIMEOUT;
 
-/// Most declined payments that a region's copy of an order may be behind. Customers give up much sooner.
+/// Most declined payments that a region's copy of an order may lack. Customers give up much sooner.
 const GENERATIONS_AHEAD: usize = 100;
 
-/// What the provider calls one generation's payment of one order.
+/// The provider's key for the payment of one generation of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PaymentKey(String);
 
 impl PaymentKey {
-    /// The key of the order's present generation.
+    /// The key of the order's current generation.
     pub fn of(order: &Order) -> Self {
         Self::of_generation(&order.order_id, order.payment_generation)
     }
@@ -78,13 +86,12 @@ impl PaymentKey {
         Self(URL_SAFE_NO_PAD.encode(Sha256::digest(name.as_bytes())))
     }
 
-    /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What the client got from the provider for a card or account. Never logged, never stored.
+/// The provider's token for a card or account, from the client. Never logged, never stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentToken(Redacted<String>);
 
@@ -99,8 +106,7 @@ impl PaymentToken {
 }
 
 impl<'de> Deserialize<'de> for PaymentToken {
-    /// Refuses what is no token without repeating it: serde's own sentence would quote a card number that came as a
-    /// number, and end in a log.
+    /// The error does not contain the text: serde's own message would quote a card number in a log.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
             Value::String(text) if is_visible(&text, Self::MAX_BYTES) => Ok(Self(Redacted::new(text))),
@@ -120,14 +126,13 @@ pub struct PaymentRequest {
     pub payment_token: PaymentToken,
 }
 
-/// One charge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge<'a> {
-    /// Under which the provider charges once.
+    /// The key under which the provider charges once.
     pub key: PaymentKey,
     pub token: &'a PaymentToken,
     pub amount: Money,
-    /// For what: the reference on the statement.
+    /// The reference on the statement.
     pub order_id: &'a OrderId,
 }
 
@@ -136,14 +141,14 @@ pub struct Charge<'a> {
 pub enum ChargeOutcome {
     /// The amount was captured, by this call or an earlier one with the same key.
     Captured(PaymentId),
-    /// It was not, and under this key never will be.
+    /// The amount was not captured, and never will be with this key.
     Declined {
-        /// Why, in words for the customer.
+        /// The reason, for the customer.
         reason: String,
     },
-    /// The key was voided before, so nothing was captured under it and nothing will be.
+    /// The key was voided before: nothing was captured with it and nothing will be.
     Voided {
-        /// Why, as the first void said.
+        /// The reason of the first void.
         reason: CancelReason,
     },
 }
@@ -151,12 +156,12 @@ pub enum ChargeOutcome {
 /// A definite outcome of a void.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VoidOutcome {
-    /// Nothing was captured under this key, and nothing will be: since this call or an earlier void.
+    /// Nothing was captured with this key, and nothing will be, because of this or an earlier void.
     Voided {
-        /// Why, as the first void said.
+        /// The reason of the first void.
         reason: CancelReason,
     },
-    /// It was declined before. The next generation has a key of its own.
+    /// It was declined before. The next generation has another key.
     Declined,
     /// It was captured before.
     Captured(PaymentId),
@@ -165,18 +170,18 @@ pub enum VoidOutcome {
 /// The cause of a provider's failure, for the log.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// A provider that gave no outcome.
+/// A call to the provider without an outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// It may have done it or not.
+    /// It is unknown whether the provider acted.
     #[error("the provider did not report the outcome")]
     Timeout(#[source] Cause),
-    /// It has not done it.
+    /// The provider did not act.
     #[error("the provider is not available")]
     Unavailable(#[source] Cause),
 }
 
-/// Charges cards and accounts. See the module's last paragraph for what it must promise.
+/// Charges cards and accounts. The module's last paragraph has the requirements.
 pub trait PaymentProvider: Send + Sync {
     /// Captures an amount, once per key.
     fn charge(
@@ -184,7 +189,8 @@ pub trait PaymentProvider: Send + Sync {
         charge: &Charge<'_>,
     ) -> impl Future<Output = Result<ChargeOutcome, ProviderError>> + Send;
 
-    /// Makes sure that nothing will be captured under `key`, unless it has been. Remembers the reason.
+    /// Makes sure that nothing will be captured with `key`, unless it has been. Remembers the
+    /// reason.
     fn void(
         &self,
         key: &PaymentKey,
@@ -192,7 +198,7 @@ pub trait PaymentProvider: Send + Sync {
     ) -> impl Future<Output = Result<VoidOutcome, ProviderError>> + Send;
 }
 
-/// Charges, within the time that a provider has.
+/// Charges, with the provider's timeout.
 pub(crate) async fn charge(
     provider: &impl PaymentProvider,
     charge: &Charge<'_>,
@@ -201,15 +207,16 @@ pub(crate) async fn charge(
     in_time(provider.charge(charge), deadline).await
 }
 
-/// How an order ended. The provider decides, for good.
+/// How an order ended, decided by the provider for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OrderEnd {
     Paid(PaymentId),
-    /// It was not, and never will be.
+    /// Nothing was charged, and never will be.
     Cancelled(CancelReason),
 }
 
-/// Ends an order at the provider, which has perhaps ended before. The generations before the one of `order` were declined.
+/// Ends an order at the provider, where it may have ended before. The generations before the one of
+/// `order` were declined.
 pub(crate) async fn end_order(
     provider: &impl PaymentProvider,
     order: &Order,
@@ -238,19 +245,19 @@ async fn in_time<T>(
     cut_off.unwrap_or_else(|passed| Err(ProviderError::Timeout(passed.into())))
 }
 
-/// A payment that was captured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CapturedPayment {
-    /// Its id at the provider.
+    /// The provider's id of the payment.
     pub payment_id: PaymentId,
     pub order_id: OrderId,
     pub amount: Money,
 }
 
-/// Why there is no payment, or why an order was not cancelled because of one.
+/// Why an order was not paid, or not cancelled because of a payment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PaymentRefusal {
-    /// The order is not the caller's, or is not there yet, or does not await payment. The last of them is final.
+    /// The order is not the caller's, or does not exist yet, or does not await payment. Only the
+    /// last is final.
     #[error(transparent)]
     Order(#[from] orders::OrderRefusal),
     /// The provider declined. Final.
@@ -262,10 +269,10 @@ pub enum PaymentRefusal {
         /// When its claim lapses.
         retry_after: Duration,
     },
-    /// Nothing was charged by this attempt; the provider is down.
+    /// This attempt charged nothing; the provider is down.
     #[error("the payment provider is not available")]
     ProviderUnavailable,
-    /// Perhaps it was charged, perhaps not; asking again settles it.
+    /// It is unknown whether it was charged; a retry settles it.
     #[error("the payment provider did not report the outcome")]
     OutcomeUnknown,
 }

@@ -1,4 +1,4 @@
-//! Claim, act, complete.
+//! A payment: claim, act, complete.
 
 mod claim;
 
@@ -24,7 +24,7 @@ use crate::core::retry::Backoff;
 use crate::identity::principal::Credential;
 use crate::platform::telemetry::{self, Metric};
 
-/// Time kept back from the provider, to record how the charge ended before the invocation ends.
+/// Time reserved for recording the outcome of the charge before the invocation ends.
 const COMPLETION_MARGIN: Duration = Duration::from_secs(1);
 
 /// Payments of orders.
@@ -44,7 +44,7 @@ pub struct Payments<P> {
 pub(super) type PayError = KeyedRequestError<PaymentRefusal>;
 
 impl<P: PaymentProvider> Payments<P> {
-    /// Payments by `provider`, of requests that `requests` knows, on orders that `orders` writes.
+    /// Payments by `provider`, with idempotency by `requests`, on orders written by `orders`.
     pub fn new(
         client: Client,
         requests: KeyedRequests,
@@ -56,7 +56,8 @@ impl<P: PaymentProvider> Payments<P> {
         Self { client, requests, orders, provider, clock, ids }
     }
 
-    /// Pays the caller's order: the module's protocol, steps 1 to 5. The record keeps what `answer` makes of the outcome.
+    /// Pays the caller's order: the module's protocol, steps 1 to 5. The record keeps the answer
+    /// that `answer` gives to the outcome.
     pub async fn pay(
         &self,
         credential: &Credential,
@@ -72,7 +73,8 @@ impl<P: PaymentProvider> Payments<P> {
             let (caller, mut rows) = match self.requests.open(credential, request, keys, deadline).await? {
                 FirstRead::Answered(reply) => return Ok(reply),
                 FirstRead::New { caller, rows, stamp } => {
-                    // Due at most once a minute, and an order of a moment ago has sent it.
+                    // Due at most once a minute; the order that was just placed has usually sent
+                    // it.
                     stamp.send().await;
                     (caller, rows)
                 }
@@ -155,7 +157,7 @@ impl<P: PaymentProvider> Payments<P> {
     }
 }
 
-/// The answer to a payment that was refused, if the refusal was recorded.
+/// The answer to a refused payment, if the refusal was recorded.
 fn refused(settlement: ClaimCompletion, refusal: PaymentRefusal) -> Result<Option<Reply>, PayError> {
     match settlement {
         ClaimCompletion::Recorded => Err(KeyedRequestError::Refused(refusal)),

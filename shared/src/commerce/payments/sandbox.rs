@@ -1,5 +1,5 @@
-//! A payment provider to develop and test with. It moves no money; all else it does as a real one must: it charges a
-//! key once, remembers the first outcome, and refuses a voided key for ever.
+//! A payment provider for development and tests. It moves no money; otherwise it behaves as a real
+//! one must: it charges a key once, remembers the first outcome, and refuses a voided key for ever.
 //!
 //! | token | what happens |
 //! |---|---|
@@ -9,15 +9,15 @@
 //! | `tok_unavailable` | the provider is down; nothing happens |
 //! | any other | declined: unknown token |
 //!
-//! The ledger has a row per payment key: `orderId`, `amount`, `currency`, `state` (`captured`, `declined` or `voided`),
-//! `paymentId` or `reason`, and `charges`, the number of captures. An order's captures summed over its rows say how often it was
-//! charged.
+//! The ledger has a row per payment key: `orderId`, `amount`, `currency`, `state` (`captured`,
+//! `declined` or `voided`), `paymentId` or `reason`, and `charges`, the number of captures. The sum
+//! of an order's captures over its rows is how often it was charged.
 //!
-//! A provider is one for all regions. So regions that serve the same customers have the ledger in a strongly consistent
-//! table: a charge in one region is known to the next call in any other.
+//! A provider serves all regions. So regions that serve the same customers have the ledger in a
+//! strongly consistent table: a charge in one is visible to the next call in any other.
 //!
-//! The sandbox marks an order paid for any `tok_ok`. So a function that would use the sandbox on a live stage
-//! ([`Stage::Live`]) does not start.
+//! The sandbox marks an order paid for any `tok_ok`. So a function with the sandbox does not start
+//! on a live stage ([`Stage::Live`]).
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure::AllOld;
@@ -36,10 +36,10 @@ use crate::platform::tables;
 /// The variable that chooses the provider. The parameter `PaymentProvider` of template.yaml sets it.
 const PROVIDER: &str = "PAYMENT_PROVIDER";
 
-/// This provider's name there.
+/// This provider's value of the variable.
 const SANDBOX: &str = "sandbox";
 
-/// A key's first outcome stands for ever.
+/// A key keeps its first outcome.
 const IS_FIRST: &str = "attribute_not_exists(paymentKey)";
 
 /// The sandbox. Calls `PutItem` on the payment ledger.
@@ -72,7 +72,7 @@ enum LedgerOutcome {
     Voided { reason: CancelReason },
 }
 
-/// Whether this call made the entry or found it.
+/// Whether this call created the entry.
 enum EntryState {
     Now,
     Before(LedgerOutcome),
@@ -107,7 +107,7 @@ impl SandboxProvider {
         Ok(Self { replicas, ledger: tables::PAYMENT_LEDGER.name(env)?, ids })
     }
 
-    /// Makes the entry of a key, unless it has one.
+    /// Creates the entry of a key, unless it has one.
     async fn enter(&self, entry: &Entry) -> Result<EntryState, ProviderError> {
         let unknown = |error: DynamoError| ProviderError::Timeout(error.into());
         let item = to_item(entry)

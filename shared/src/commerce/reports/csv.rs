@@ -4,7 +4,8 @@ use super::DailyReport;
 use crate::core::csv;
 use crate::core::date_time::rfc3339;
 
-/// Writes the report. The slot, owner and fence are in it, as they are in the JSON: no two runs write the same bytes.
+/// Writes the report, including slot, owner and fence, as in the JSON: no two runs write the same
+/// bytes.
 pub(super) fn write(report: &DailyReport) -> String {
     let mut text = String::new();
     let mut row = |section: &str, name: &str, unit: &str, value: &str| {

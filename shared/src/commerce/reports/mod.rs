@@ -1,14 +1,15 @@
-//! The daily report: what one UTC day's orders came to, as JSON and CSV.
+//! The daily report: the figures of one UTC day's orders, as JSON and CSV.
 //!
-//! 1. The orders of the day are read shard by shard from the index `byDay`, a few shards at a time, page by page, and
-//!    added to a [`Tally`]: memory depends neither on the number of orders nor on that of products.
-//! 2. The report carries the slot, the owner and the fence of the run that made it.
-//! 3. It is published under names that only this run uses, and then under the day's plain names, which a run with a
-//!    smaller fence never takes back ([`s3`] has the argument).
+//! 1. The orders of the day are read shard by shard from the index `byDay`, a few shards at a time,
+//!    page by page, and added to a [`Tally`]: memory depends neither on the number of orders nor on
+//!    that of products.
+//! 2. The report contains the slot, the owner and the fence of its run.
+//! 3. It is published under names that only this run uses, and then under the day's plain names,
+//!    which a run with a smaller fence never overwrites ([`s3`] has the argument).
 //!
-//! Limits: statuses are those at the time of reading, two hours after the day; an order that is paid later still counts
-//! as pending. The index is eventually consistent. An order that cannot be read is counted as such and logged, and does
-//! not keep the others from being reported.
+//! Limits: statuses are those at the time of reading, two hours after the day; an order that is
+//! paid later counts as pending. The index is eventually consistent. An unreadable order is counted
+//! and logged, and does not fail the report.
 
 use std::collections::BTreeMap;
 
@@ -33,23 +34,23 @@ mod tally;
 pub use s3::S3Reports;
 pub use tally::{Tally, TopProducts};
 
-/// Shards read at the same time: enough to hide a query's latency behind the others', few enough that their pages (up
+/// Shards read concurrently: enough to hide the latency of queries, few enough that their pages (up
 /// to 1 MB each) are small beside the function's memory.
 const SHARDS_AT_ONCE: usize = 4;
 
-/// Outcome of publishing.
+/// The result of publishing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Publication {
-    /// It stands under the day's plain names, and for good under names of its own.
+    /// Published under the day's plain names, and permanently under its own names.
     Published(ReportKeys),
-    /// A later run has published; the day's plain names stay as that run wrote them.
+    /// A later run has published; its report stays under the day's plain names.
     Superseded {
         /// The later run's fence.
         by: u64,
     },
 }
 
-/// Where a report was put.
+/// The keys of a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReportKeys {
@@ -62,7 +63,7 @@ pub struct ReportKeys {
     pub latest_csv: String,
 }
 
-/// Why there is no report.
+/// Why a report was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The orders could not be read.
@@ -72,10 +73,10 @@ pub enum ReportError {
         #[source]
         source: DynamoError,
     },
-    /// The report could not be written as text.
+    /// The report could not be serialised.
     #[error("the report could not be written as JSON")]
     Encode(#[source] serde_json::Error),
-    /// The object store did not take an object.
+    /// The object store refused an object.
     #[error("S3 {operation} on {key} failed")]
     Store {
         operation: &'static str,
@@ -83,7 +84,7 @@ pub enum ReportError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Other writers were at the object until the deadline.
+    /// Conflicts with other writers of the object until the deadline.
     #[error("{key} was written by others at every try")]
     Contended { key: String },
     /// A run with a larger fence has published.
@@ -96,11 +97,11 @@ pub enum ReportError {
 #[serde(rename_all = "camelCase")]
 pub struct DailyReport {
     pub date: Date,
-    /// The slot whose run made it.
+    /// The slot of the run.
     pub slot: String,
-    /// The attempt that made it.
+    /// The owner of the lock.
     pub owner: AttemptId,
-    /// That attempt's fencing token. Of two reports of one slot, the larger one counts.
+    /// The fencing token. Of two reports of one slot, the larger one counts.
     pub fence: u64,
     /// When the reading began.
     #[serde(with = "as_rfc3339")]
@@ -108,24 +109,24 @@ pub struct DailyReport {
     pub orders: OrderCounts,
     /// Totals of paid orders, by currency.
     pub revenue: Vec<Revenue>,
-    /// The products of which most units were paid for.
+    /// The products with most paid units.
     pub top_products: Vec<ProductUnits>,
-    /// By how many units a figure in `top_products` can at most be too low. Zero unless the day sold more different
-    /// products than [`Tally::MAX_PRODUCTS`].
+    /// By how many units a figure in `top_products` can at most be too low. Zero unless the day
+    /// sold more different products than [`Tally::MAX_PRODUCTS`].
     pub top_products_error_units: u64,
     pub failures: Failures,
 }
 
-/// Orders that could be read, all and by status.
+/// Readable orders, all and by status.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderCounts {
     pub total: u64,
-    /// By status, as the API has it.
+    /// By status, as in the API.
     pub by_status: BTreeMap<&'static str, u64>,
 }
 
-/// What was earned in one currency. A day's sum may be larger than one order's may.
+/// The revenue in one currency. A day's sum may exceed the maximum of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Revenue {
     /// Minor units.
@@ -133,7 +134,7 @@ pub struct Revenue {
     pub currency: Currency,
 }
 
-/// How much of one product was sold.
+/// The sold units of one product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProductUnits {
@@ -142,7 +143,7 @@ pub struct ProductUnits {
     pub units: u64,
 }
 
-/// Orders that came to nothing, and payments that were refused.
+/// Orders that were not paid, declined payments, and unreadable orders.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failures {
@@ -221,7 +222,7 @@ pub async fn compile(
     })
 }
 
-/// The pages of a shard, each read when the one before has been added up.
+/// The pages of a shard, each read after the previous one has been added up.
 fn pages_of(
     orders: &DynamoOrders,
     shard: DayShard,

@@ -1,31 +1,35 @@
-//! Reports in S3, so written that the report of a later run is never replaced by that of an earlier one.
+//! Reports in S3, written so that the report of an earlier run never replaces that of a later one.
 //!
 //! | key | written |
 //! |---|---|
 //! | `reports/<date>/runs/<fence>-<owner>/daily.json`, `.csv` | once |
 //! | `reports/<date>/daily.json`, `.csv` | by each run of the slot, fences rising |
 //!
-//! S3 has no transactions with DynamoDB, so the lock cannot guard these writes. They guard themselves:
+//! S3 has no transactions with DynamoDB, so the lock cannot guard these writes. Conditional writes
+//! do:
 //!
-//! 1. A run first writes objects whose names hold its fence and its owner, with `If-None-Match: *`. No other run has
-//!    these names, so nobody can overwrite them. The lock's completion, which only the holder can make, records them:
-//!    the slot's item tells for good which run's report is the one.
-//! 2. Then it puts its report under the day's plain names by compare-and-swap. `If-None-Match: *` makes the object if
-//!    there is none. Otherwise it reads the fence and the `ETag` of the present one. A fence that is not smaller than
-//!    its own means that a later run was here: [`Publication::Superseded`]. A smaller one is replaced under
-//!    `If-Match: <that ETag>`; if that fails, somebody wrote in between, and the run looks again.
-//! 3. So each replacement was decided on the very object that it replaced, and the fence under a plain name only rises.
-//!    A zombie that wakes up between reading and writing has the `ETag` of an object that is no longer there. It cannot
-//!    have come back either: the bytes contain the fence and the owner, so no two runs write the same bytes, and an
-//!    `ETag` stands for one run.
-//! 4. A repeated request (an answer was lost) fails its own condition; the object that is there then bears the run's own
-//!    fence and owner, which counts as written.
+//! 1. A run first writes objects whose names contain its fence and its owner, with
+//!    `If-None-Match: *`. No other run uses these names. The lock's completion, which only the
+//!    holder can make, records them: the slot's item permanently names the valid report.
+//! 2. Then it puts its report under the day's plain names by compare-and-swap. `If-None-Match: *`
+//!    creates the object if there is none. Otherwise it reads the fence and the `ETag` of the
+//!    current one. A fence that is not smaller than its own means that a later run was here:
+//!    [`Publication::Superseded`]. A smaller one is replaced under `If-Match: <that ETag>`; if that
+//!    fails, another write was faster, and the run looks again.
+//! 3. So each replacement is decided on the object that it replaces, and the fence under a plain
+//!    name only rises. A paused run that wakes up between reading and writing has the `ETag` of an
+//!    object that is gone, for good: the bytes contain the fence and the owner, so no two runs
+//!    write the same bytes, and an `ETag` stands for one run.
+//! 4. A repeated request (an answer was lost) fails its own condition; the object then has the
+//!    run's own fence and owner, which counts as written.
 //!
-//! The CSV goes first: who sees a run's JSON under the plain name finds the CSV of that run, or a later one's.
+//! The CSV is written first: a reader who sees a run's JSON under the plain name finds the CSV of
+//! that run, or a later one's.
 //!
-//! Limits: whoever deletes the plain objects also deletes their fence, and a zombie of that time could write once more;
-//! the objects under `runs/` and the slot's item stay right. The `HEAD` of step 2 comes only after a refusal proved that
-//! the object is there, since without the right to list the bucket S3 answers 403 for an absent one.
+//! Limits: deleting the plain objects deletes their fence too, and a paused run could write once
+//! more; the objects under `runs/` and the slot's item stay right. The `HEAD` of step 2 follows a
+//! refusal that proved that the object exists, since without the permission to list the bucket S3
+//! answers 403 for an absent one.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
@@ -38,7 +42,7 @@ use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
 use crate::core::retry::Backoff;
 
-/// Metadata under which an object tells its run's fence and owner.
+/// The metadata with the run's fence and owner.
 const FENCE: &str = "fence";
 const OWNER: &str = "owner";
 
@@ -49,7 +53,6 @@ pub struct S3Reports {
     bucket: String,
 }
 
-/// One object to be written.
 struct Document<'a> {
     report: &'a DailyReport,
     name: &'static str,
@@ -57,18 +60,19 @@ struct Document<'a> {
     body: String,
 }
 
-/// What a conditional put came to.
+/// The result of a conditional put.
 enum Put {
     Written,
     /// 412: the condition failed.
     ConditionFailed,
-    /// 409: a conditional write of another request was in progress.
+    /// 409: a conflict with another conditional write.
     InProgress,
-    /// 404: there is no object whose `ETag` could match. Without one in the condition, there is no bucket.
+    /// 404: there is no object whose `ETag` could match. Without one in the condition, there is no
+    /// bucket.
     Absent(ReportError),
 }
 
-/// Whose object is under a plain name.
+/// Which run wrote the object under a plain name.
 enum Present {
     Ours,
     Later { fence: u64 },
@@ -109,7 +113,7 @@ impl S3Reports {
         outcome(key, Box::pin(self.put(key, document).if_none_match("*").send()).await)
     }
 
-    /// Step 1. The name is this run's alone, so what is in the way can only be its own object.
+    /// Step 1. Only this run uses the name, so an existing object is its own.
     async fn put_for_good(&self, document: &Document<'_>, deadline: Deadline) -> Result<(), ReportError> {
         let key = document.run_key();
         let mut backoff = Backoff::within(deadline);
@@ -123,7 +127,7 @@ impl S3Reports {
         }
     }
 
-    /// Step 2. Gives the fence of the later run, if there was one.
+    /// Step 2. Returns the fence of the later run, if there was one.
     async fn put_latest(
         &self,
         document: &Document<'_>,
@@ -161,7 +165,7 @@ impl S3Reports {
             Err(error) => return Err(failed("HeadObject", key, error)),
         };
         let tag = |name| head.metadata().and_then(|metadata| metadata.get(name));
-        // An object without a fence was put there by hand; every run is later than that.
+        // An object without a fence was put there manually; every run is later than that.
         let fence = tag(FENCE).and_then(|fence| fence.parse::<u64>().ok()).unwrap_or(0);
         if fence == report.fence && tag(OWNER).is_some_and(|owner| owner == report.owner.as_str()) {
             return Ok(Present::Ours);

@@ -1,4 +1,4 @@
-//! Adding up orders in bounded memory.
+//! Sums over orders in bounded memory.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -14,23 +14,24 @@ pub struct Tally {
     orders: OrderCounts,
     revenue: BTreeMap<Currency, u128>,
     units: HashMap<ProductId, u64>,
-    /// How many units a product may have had when it was dropped from `units`, all drops together.
+    /// How many units a product may have had when it was dropped from `units`, summed over all
+    /// drops.
     error_units: u64,
     failures: Failures,
 }
 
-/// The best sold products, and how exact that is.
+/// The best-selling products, and the error bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopProducts {
-    /// Most units first; of equals, the first by name.
+    /// Most units first; equal ones by name.
     pub products: Vec<ProductUnits>,
     /// By how many units a figure can at most be too low.
     pub error_units: u64,
 }
 
 impl Tally {
-    /// Products whose units are counted at the same time: some 2 MB. With more, the less sold half is dropped and the
-    /// possible error kept account of.
+    /// Products that are counted at the same time: some 2 MB. With more, the less sold half is
+    /// dropped, and the possible error is recorded.
     pub const MAX_PRODUCTS: usize = 20_000;
 
     /// Products in the report.
@@ -66,28 +67,25 @@ impl Tally {
         self.failures.unreadable_orders += 1;
     }
 
-    /// A dropped product that comes again starts from zero: its figure is then too low by at most what it had. Summed
-    /// over all drops, the largest dropped figure bounds that.
+    /// A dropped product that appears again starts from zero, so its figure is too low by at most
+    /// what it had. The sum of the largest dropped figures of all drops bounds that.
     fn drop_less_sold_half(&mut self) {
         let mut units: Vec<u64> = self.units.values().copied().collect();
         let (_, median, _) = units.select_nth_unstable(Self::MAX_PRODUCTS / 2);
         let limit = *median;
-        // At the limit itself all go: at least half is dropped, whatever the figures are.
+        // All figures equal to the limit are dropped: at least half of all.
         self.units.retain(|_, units| *units > limit);
         self.error_units += limit;
     }
 
-    /// How many orders.
     pub fn orders(&self) -> OrderCounts {
         self.orders.clone()
     }
 
-    /// What was earned, by currency.
     pub fn revenue(&self) -> Vec<Revenue> {
         self.revenue.iter().map(|(&currency, &amount)| Revenue { amount, currency }).collect()
     }
 
-    /// What went wrong.
     pub fn failures(&self) -> Failures {
         self.failures
     }

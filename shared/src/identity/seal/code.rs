@@ -1,7 +1,9 @@
-//! Codes: proof that a text was written by a holder of the sealing keys, for texts that are no secret.
+//! Message authentication codes: proof that a holder of the sealing keys wrote a text, for texts
+//! that are not secret.
 //!
-//! A code is HMAC-SHA256 (RFC 2104) over the text. Its key is derived from a sealing key by HKDF (RFC 5869), so that every region
-//! with the same sealing keys can verify it, and needs no further secret. The first sealing key makes codes; all of them verify.
+//! A code is HMAC-SHA256 (RFC 2104) over the text. Its key is derived from a sealing key by HKDF
+//! (RFC 5869), so that every region with the same sealing keys can verify it without a further
+//! secret. The first sealing key signs; all of them verify.
 
 use aws_lc_rs::hmac;
 use base64::Engine;
@@ -14,7 +16,7 @@ use crate::core::redacted::Redacted;
 /// Size of a code, in bytes.
 const CODE_BYTES: usize = 32;
 
-/// A code, and the id of the key that made it.
+/// A code, and the id of its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Code {
     kid: Kid,
@@ -22,7 +24,7 @@ pub struct Code {
 }
 
 impl Code {
-    /// As text: the key's id and the code, each in base64url, with a dot between them.
+    /// The text form: the key's id and the code, each in base64url, separated by a dot.
     pub fn expose(&self) -> String {
         format!(
             "{}.{}",
@@ -31,7 +33,7 @@ impl Code {
         )
     }
 
-    /// Reads what [`Self::expose`] wrote. Nothing of it is proven yet.
+    /// Parses the output of [`Self::expose`], without verifying it.
     pub fn read(kid: &str, bytes: &str) -> Option<Self> {
         let kid = Kid::new(String::from_utf8(URL_SAFE_NO_PAD.decode(kid).ok()?).ok()?)?;
         let bytes = URL_SAFE_NO_PAD.decode(bytes).ok()?.try_into().ok()?;
@@ -49,7 +51,7 @@ impl SealingKeys {
         Code { kid: key.kid().clone(), bytes: Redacted::new(bytes) }
     }
 
-    /// Refuses a code that is not the code of `text`. If its key is a new one, the keys are read again.
+    /// Refuses a code that is not the code of `text`. Reads the keys again if its key is unknown.
     pub async fn verify(&self, text: &str, code: &Code) -> Result<(), OpenError> {
         match self.verify_with_present(text, code) {
             Err(OpenError::UnknownKey(kid)) if self.fetch(&kid).await => self.verify_with_present(text, code),

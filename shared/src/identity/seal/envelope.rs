@@ -1,24 +1,24 @@
-//! The envelope's bytes, as the parent module lists them.
+//! The bytes of an envelope, as documented in the parent module.
 
 use aws_lc_rs::aead::NONCE_LEN;
 
-/// The only format so far. Another layout, or another cipher, takes another number.
+/// The only format so far. Another layout or cipher gets another number.
 const FORMAT: u8 = 1;
 /// The flag of [`Encoding::Gzip`].
 const GZIP: u8 = 1;
 
-/// What was sealed.
+/// The encoding of the sealed bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
-    /// The plain bytes themselves.
+    /// The plain bytes.
     Plain,
     /// The plain bytes, gzipped.
     Gzip,
 }
 
-/// An envelope, taken apart.
+/// A parsed envelope.
 pub(super) struct Envelope<'a> {
-    /// All that stands before the nonce.
+    /// The bytes before the nonce.
     pub(super) header: &'a [u8],
     pub(super) packing: Encoding,
     pub(super) kid: &'a str,
@@ -36,7 +36,7 @@ pub(super) fn header(packing: Encoding, kid: &Kid) -> Vec<u8> {
     [&[FORMAT, flags, kid.length()], kid.as_str().as_bytes()].concat()
 }
 
-/// Takes an envelope apart. Nothing of it is proven yet.
+/// Parses an envelope, without verifying it.
 pub(super) fn read(sealed: &[u8]) -> Option<Envelope<'_>> {
     let (&[format, flags, kid_length], rest) = sealed.split_first_chunk()?;
     let packing = match (format, flags) {
@@ -50,7 +50,7 @@ pub(super) fn read(sealed: &[u8]) -> Option<Envelope<'_>> {
     Some(Envelope { header, packing, kid: str::from_utf8(kid).ok()?, nonce: *nonce, body })
 }
 
-/// A key's id: 1 to 255 bytes, since one byte tells their number.
+/// A key's id: 1 to 255 bytes, since its length is stored in one byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kid(String);
 

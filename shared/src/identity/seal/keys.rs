@@ -1,9 +1,10 @@
-//! The sealing keys: a JSON Web Key set (RFC 7517) of symmetric keys (RFC 7518, section 6.4) for AES-256-GCM.
+//! The sealing keys: a JSON Web Key set (RFC 7517) of symmetric keys (RFC 7518, section 6.4) for
+//! AES-256-GCM.
 //!
-//! A rotation puts a new key into the secret while processes run that have read the old set. Such a process meets the new
-//! key's id in a value that a newer process has sealed. It then reads the secret again ([`SealingKeys::fetch`]) and goes on
-//! with the new set: no process has to be replaced. Calls that meet the id at the same time share one read, and a process
-//! reads at most once in [`REREAD_INTERVAL`].
+//! A rotation adds a new key to the secret while some processes have the old set. Such a process
+//! finds the new key's id in a value that a newer process has sealed. It then reads the secret
+//! again ([`SealingKeys::fetch`]), so no process has to be replaced. Concurrent calls share one
+//! read, and a process reads at most once in [`REREAD_INTERVAL`].
 
 use std::fmt;
 use std::iter;
@@ -27,15 +28,15 @@ use crate::platform::telemetry::chain;
 /// Size of a key: 256 bits.
 const KEY_BYTES: usize = 32;
 
-/// What the key for codes is derived for (RFC 5869, `info`). No other key is derived for the same.
+/// HKDF's `info` for the key of codes (RFC 5869). No other key is derived with the same value.
 const CODE_KEY_INFO: &[u8] = b"sojourn code";
 
-/// How often a process reads the keys again at most. A key that was removed too early is met with every request, and each
-/// of these must not become a call of Secrets Manager. Short, because Secrets Manager is eventually consistent: the first
-/// read may still bring the old set.
+/// How often a process reads the keys again at most. A key that was removed too early occurs in
+/// every request, and each of them must not call Secrets Manager. Short, because Secrets Manager is
+/// eventually consistent: the first read may still return the old set.
 pub const REREAD_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Why text is not a set of sealing keys. None of the sentences repeats any of a key.
+/// Why text is not a set of sealing keys. The messages never contain a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKeys {
     /// Not JSON of the right shape.
@@ -43,12 +44,11 @@ pub enum InvalidKeys {
         "it is not a JSON Web Key set with kty, alg, kid and k for each key, at line {line} column {column}"
     )]
     NotASet {
-        /// Where reading stopped, from 1.
+        /// Position of the error, from 1.
         line: usize,
-        /// Where reading stopped, from 1.
         column: usize,
     },
-    /// Nothing could be sealed.
+    /// No key, so nothing could be sealed.
     #[error("the set holds no key")]
     Empty,
     /// Not `kty: oct` and `alg: A256GCM`.
@@ -60,30 +60,31 @@ pub enum InvalidKeys {
     /// `k` is not 32 bytes in base64url.
     #[error("the k of the key {0:?} is not 32 bytes in base64url")]
     Size(String),
-    /// Nobody could tell which of them opens.
+    /// Two keys have this id.
     #[error("two keys have the kid {0:?}")]
     Repeated(String),
 }
 
 impl From<serde_json::Error> for InvalidKeys {
     fn from(error: serde_json::Error) -> Self {
-        // Only the place: serde's sentence may quote the text, and the text holds keys.
+        // Only the position: serde's message may quote the text, which contains keys.
         Self::NotASet { line: error.line(), column: error.column() }
     }
 }
 
-/// Keys for sealing: the first seals, all open. Clones share what was read last. `Debug` shows the ids only.
+/// Keys for sealing: the first seals, all open. Clones share the current set. `Debug` shows the ids
+/// only.
 #[derive(Clone)]
 pub struct SealingKeys(Arc<Shared>);
 
 struct Shared {
     present: RwLock<Arc<Set>>,
     source: Option<SecretsManager>,
-    /// When the source was read last. Held during a read.
+    /// When the secret was last read. Locked during a read.
     last_read: Mutex<Option<Instant>>,
 }
 
-/// The keys of one read. Never empty.
+/// A set of keys. Never empty.
 pub(super) struct Set {
     first: SealingKey,
     others: Vec<SealingKey>,
@@ -104,7 +105,7 @@ impl SealingKey {
         &self.cipher
     }
 
-    /// Derived from the key itself. One key is never used by two algorithms.
+    /// Derived from the key: one key is never used by two algorithms.
     pub(super) fn code_key(&self) -> &hmac::Key {
         &self.code_key
     }
@@ -133,19 +134,19 @@ impl SealingKeys {
         Self(Arc::new(Shared { present: RwLock::new(present), source, last_read: Mutex::new(None) }))
     }
 
-    /// These keys, read again from `source` when another one is needed.
+    /// These keys, with `source` to read them again.
     #[must_use]
     pub fn with_source(&self, source: SecretsManager) -> Self {
         Self::of(self.present(), Some(source))
     }
 
-    /// What was read last.
+    /// The current set.
     pub(super) fn present(&self) -> Arc<Set> {
         Arc::clone(&self.0.present.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes sure that the key `kid` is there, and tells whether it is. Reads the keys again if it is not, unless that was
-    /// done within [`REREAD_INTERVAL`].
+    /// Whether the key `kid` is in the set. Reads the keys again if it is not, unless that was done
+    /// within [`REREAD_INTERVAL`].
     pub async fn fetch(&self, kid: &str) -> bool {
         let Some(source) = &self.0.source else { return self.has(kid) };
         let mut last_read = self.0.last_read.lock().await;
@@ -172,7 +173,7 @@ impl SealingKeys {
         self.present().by_kid(kid).is_some()
     }
 
-    /// Reads a JWK set with the keys in their order.
+    /// Parses a JWK set. The order of the keys is kept.
     pub fn from_jwks(text: &Redacted<String>) -> Result<Self, InvalidKeys> {
         #[derive(Deserialize)]
         struct Jwks {
@@ -209,7 +210,7 @@ impl fmt::Debug for SealingKeys {
     }
 }
 
-/// A key as it is written. Members that are not ours (`use`, `key_ops`, …) are ignored, as RFC 7517 wants.
+/// A key in JSON. Unknown members (`use`, `key_ops`, …) are ignored, as RFC 7517 requires.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -220,7 +221,7 @@ struct Jwk {
 
 impl Jwk {
     fn into_key(self) -> Result<SealingKey, InvalidKeys> {
-        // A key that says what it is for is used for nothing else.
+        // A key with a declared use is used for nothing else.
         if self.kty != "oct" || self.alg != "A256GCM" {
             return Err(InvalidKeys::NotForSealing(self.kid));
         }

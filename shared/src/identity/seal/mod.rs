@@ -1,9 +1,12 @@
-//! Sealing: bytes at rest that only the holders of a key can read, and that nobody else can make, change or move.
+//! Authenticated encryption of stored data (*sealing*): only holders of a key can read, create,
+//! change or move a value.
 //!
-//! Whoever can read or write a table can neither read what is sealed in it nor pass one value off as another.
+//! Access to a table therefore does not allow reading sealed values or passing one value off as
+//! another.
 //!
-//! 1. The plain bytes are gzipped (RFC 1952) if that makes them shorter.
-//! 2. They are sealed with AES-256-GCM (NIST SP 800-38D), under the first of the [`SealingKeys`] and a random nonce.
+//! 1. The plain bytes are compressed with gzip (RFC 1952) if that makes them shorter.
+//! 2. They are encrypted with AES-256-GCM (NIST SP 800-38D), under the first of the [`SealingKeys`]
+//!    and a random nonce.
 //! 3. The envelope around them is, in this order:
 //!
 //!    | bytes | |
@@ -16,19 +19,22 @@
 //!    | … | ciphertext |
 //!    | 16 | tag |
 //!
-//! 4. The tag covers the envelope up to the nonce as well, and a *context* that is not stored: what the value belongs
-//!    to, in bytes that the caller can tell again. So a value opens where it was sealed and nowhere else.
-//! 5. Opening takes the key that the envelope names, any of the set. A key that is not there
-//!    ([`OpenError::UnknownKey`]) is told apart from a value that is not ours ([`OpenError::Refused`]): the first is
-//!    an operator's mistake, the second somebody's attempt, or a damaged row.
+//! 4. The tag also covers the envelope up to the nonce, and a *context* that is not stored: the
+//!    identity of the row that the value belongs to, which the caller knows. So a value opens in
+//!    its own row and nowhere else.
+//! 5. Opening uses the key that the envelope names. An unknown key ([`OpenError::UnknownKey`]) is
+//!    an operator's mistake; an invalid value ([`OpenError::Refused`]) is an attack or a damaged
+//!    row.
 //!
-//! Rotation: the new key is put in front of the old one. Processes that run go on with the old one until they meet a value of
-//! the new one, and read the keys again then ([`SealingKeys::fetch`]). The old key goes when nothing is left that it sealed.
+//! Rotation: the new key is put before the old one. Running processes use the old key until they
+//! meet a value of the new one, and then read the keys again ([`SealingKeys::fetch`]). The old key
+//! is removed when no value uses it any more.
 //!
-//! [`SealingKeys::sign`] proves a text that is no secret, without sealing it ([`Code`]).
+//! [`SealingKeys::sign`] authenticates a text without encrypting it ([`Code`]).
 //!
-//! Limits: with random nonces a key is good for 2^32 values (SP 800-38D, section 8.3), 136 years at one a second.
-//! The length of a value shows. Nothing tells an old value from a new one, unless the context does.
+//! Limits: with random nonces a key is good for 2^32 values (SP 800-38D, section 8.3), 136 years at
+//! one a second. The length of a value is visible. An old value cannot be told from a new one,
+//! unless the context contains a version.
 
 use std::io::Read;
 
@@ -47,8 +53,8 @@ mod tests;
 pub use code::Code;
 pub use keys::{InvalidKeys, REREAD_INTERVAL, SealingKeys};
 
-/// Most plain bytes of one value. Sixteen sealed values fit into a DynamoDB item even if none of them shrinks; and
-/// what a few gzipped bytes inflate to must not be the function's memory.
+/// Most plain bytes of one value. Sixteen sealed values fit into a DynamoDB item even if none of
+/// them shrinks. The limit also bounds what a small gzip value can inflate to.
 pub const MAX_PLAIN_BYTES: usize = 24 * 1024;
 
 /// Why something cannot be sealed. 500.
@@ -65,24 +71,24 @@ pub enum SealError {
 /// Why something cannot be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The key that it names is not in the set: taken away too early, or not yet read ([`SealingKeys::fetch`]). 500.
+    /// Its key is not in the set: removed too early, or not read yet ([`SealingKeys::fetch`]). 500.
     #[error("it was sealed with the key {0:?}, which is not among the sealing keys")]
     UnknownKey(String),
-    /// It is not what was sealed here.
+    /// It was not sealed here for this context.
     #[error("it is not what was sealed here: {0}")]
     Refused(InvalidCiphertext),
 }
 
-/// Why a value is not what was sealed here.
+/// Why a value is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCiphertext {
-    /// Too short, or of a format that is not known.
+    /// Too short, or of an unknown format.
     #[error("there is no known envelope around it")]
     Envelope,
-    /// Changed, cut, sealed by somebody else, or brought here from elsewhere.
+    /// Changed, cut, sealed with another key, or moved here from another row.
     #[error("its tag does not fit")]
     Tag,
-    /// What was sealed is no gzip, or inflates to more than [`MAX_PLAIN_BYTES`].
+    /// The sealed bytes are not gzip, or inflate to more than [`MAX_PLAIN_BYTES`].
     #[error("it does not inflate to a value of a permitted size")]
     Gzip,
 }
@@ -108,7 +114,7 @@ impl SealingKeys {
         Ok([header.as_slice(), nonce.as_ref(), body.as_slice()].concat())
     }
 
-    /// Opens what was sealed for `context`, with the key that it names.
+    /// Opens a value that was sealed for `context`, with the key that it names.
     pub fn open(&self, sealed: &[u8], context: &[u8]) -> Result<Vec<u8>, OpenError> {
         let Envelope { header, packing, kid, nonce, body } =
             envelope::read(sealed).ok_or(OpenError::Refused(InvalidCiphertext::Envelope))?;
@@ -134,7 +140,8 @@ fn gzip(plain: &[u8]) -> Option<Vec<u8>> {
     (gzipped.len() < plain.len()).then_some(gzipped)
 }
 
-/// Inflated, if it is gzip and stays within [`MAX_PLAIN_BYTES`]. No more than that is ever held.
+/// Inflated, if it is gzip and stays within [`MAX_PLAIN_BYTES`]. No more than that is ever in
+/// memory.
 fn gunzip(gzipped: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::new();
     let bound = u64::try_from(MAX_PLAIN_BYTES).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! Whatever is done to a sealed value: it opens as it was sealed, or not at all.
+//! A sealed value opens unchanged or not at all.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

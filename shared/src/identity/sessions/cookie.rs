@@ -1,21 +1,24 @@
 //! The session cookie, for browsers.
 //!
-//! Its name is `__Host-SESSION`: a browser takes a cookie of such a name only from the host itself, over TLS, for all paths
-//! (RFC 6265bis, section 4.1.3.2), so no page of a sibling host can put one of its own in its place. A shop whose hosts share
-//! the cookie names their domain (`SESSION_COOKIE_DOMAIN`); then it is `SESSION`, and every host of the domain is trusted.
+//! Its name is `__Host-SESSION`: a browser accepts a cookie with this prefix only from the host
+//! itself, over TLS, for all paths (RFC 6265bis, section 4.1.3.2), so a page of a sibling host
+//! cannot replace it. A shop whose hosts share the cookie names their domain
+//! (`SESSION_COOKIE_DOMAIN`); then the name is `SESSION`, and every host of the domain is trusted.
 //!
-//! It is not an access token: it lasts as long as the session does, a token fifteen minutes. No script can read it
-//! (`HttpOnly`), it never travels in clear text (`Secure`), and other sites' requests carry it only when a user follows
-//! a link (`SameSite=Lax`).
+//! It is not an access token: it lasts as long as the session, a token fifteen minutes. No script
+//! can read it (`HttpOnly`), it is never sent in clear text (`Secure`), and other sites' requests
+//! contain it only when a user follows a link (`SameSite=Lax`).
 //!
-//! 1. Its value is `<session id>.<user id>.<roles joined by +>.<256 random bits, base64url>`. It says
-//!    who is calling, so that a function's own reads need not wait for the session's row.
-//! 2. What it says is believed only when the row holds the hash of the *whole* value: a changed role changes the hash.
-//!    [`SessionCookie::credential`] is therefore a claim until [`check`](super::check) has seen the row, as every
-//!    function does before it tells or changes anything.
-//! 3. A region that does not have the row yet refuses the cookie (401). The page then shows its refresh token, if it has one.
-//!    A refresh token carries the hash of the cookie, so the region writes the row and accepts the cookie from then on
-//!    ([`crate::identity::sign_in`]). A browser without a refresh token waits for replication, about a second.
+//! 1. Its value is `<session id>.<user id>.<roles joined by +>.<256 random bits, base64url>`. It
+//!    names the caller, so that a function's own reads need not wait for the session's row.
+//! 2. The value is trusted only if the row contains the hash of the *whole* value: a changed role
+//!    changes the hash. [`SessionCookie::credential`] is therefore a claim until
+//!    [`check`](super::check) has read the row, which every function does before it shows or
+//!    changes anything.
+//! 3. A region without the row refuses the cookie (401). The page then sends its refresh token, if
+//!    it has one. A refresh token contains the hash of the cookie, so the region writes the row and
+//!    accepts the cookie from then on ([`crate::identity::sign_in`]). A browser without a refresh
+//!    token waits for replication, about a second.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -32,18 +35,19 @@ use crate::core::redacted::Redacted;
 use crate::identity::principal::{Credential, Role};
 use crate::identity::secret::{InvalidSecret, SecretHash};
 
-/// The name of a cookie that one host has for itself.
+/// The name of a cookie of one host.
 const HOST_NAME: &str = "__Host-SESSION";
 /// The name of a cookie that the hosts of a domain share.
 const DOMAIN_NAME: &str = "SESSION";
 
-/// What both `Set-Cookie` values end with. A browser clears only what it is told of with the same attributes.
+/// The end of both `Set-Cookie` values. A browser deletes a cookie only if the attributes are the
+/// same.
 const ATTRIBUTES: &str = "Path=/; HttpOnly; Secure; SameSite=Lax";
 
-/// How the cookie is handed to browsers.
+/// How the cookie is set in browsers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CookieSettings {
-    /// The hosts that get it; `None`: the one that sets it.
+    /// The hosts that get it; `None`: the host that sets it.
     domain: Option<String>,
 }
 
@@ -68,13 +72,13 @@ impl CookieSettings {
         if self.domain.is_some() { DOMAIN_NAME } else { HOST_NAME }
     }
 
-    /// The `Set-Cookie` value that hands `cookie` to the browser until the session ends.
+    /// The `Set-Cookie` value that sets `cookie` until the session ends.
     pub fn issue(&self, cookie: &SessionCookie, session_end: Timestamp, now: Timestamp) -> String {
         let seconds_left = session_end.as_second().saturating_sub(now.as_second()).max(0);
         self.set(&cookie.expose(), seconds_left)
     }
 
-    /// The `Set-Cookie` value that makes a browser forget its cookie.
+    /// The `Set-Cookie` value that deletes the cookie.
     pub fn clear(&self) -> String {
         self.set("", 0)
     }
@@ -107,7 +111,6 @@ impl SessionCookie {
         Ok(Self { session_id, user_id, roles, random: Redacted::new(random::bytes()?) })
     }
 
-    /// The text for the browser.
     pub fn expose(&self) -> String {
         let roles: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
         format!(
@@ -119,12 +122,12 @@ impl SessionCookie {
         )
     }
 
-    /// What is stored of it.
+    /// The stored form.
     pub fn hash(&self) -> SecretHash {
         SecretHash::of(digest(&SHA256, self.expose().as_bytes()).as_ref())
     }
 
-    /// Who the cookie says is calling; proven by the session's row and by nothing else.
+    /// The claimed caller; only the session's row proves it.
     pub fn credential(&self) -> Credential {
         Credential::of_cookie(self.user_id.clone(), self.session_id.clone(), self.roles.clone(), self.hash())
     }
@@ -142,7 +145,7 @@ impl FromStr for SessionCookie {
             roles: roles(part()?)?,
             random: random_part(part()?)?,
         };
-        // One spelling only: the hash is of the text as we would write it.
+        // One spelling only: the hash is of the canonical text.
         if cookie.expose() == text { Ok(cookie) } else { Err(InvalidSecret) }
     }
 }

@@ -1,4 +1,4 @@
-//! Sessions in DynamoDB: several small rows for each, and one for each user and region.
+//! Sessions in DynamoDB: several small rows per session, and one per user and region.
 //!
 //! | row | key `sessionId` | attributes | written |
 //! |---|---|---|---|
@@ -6,14 +6,16 @@
 //! | payload | `ses_…#payload` | `owner`, `payload` (sealed, [`SealedPayload`]), `version` | by changes of preferences |
 //! | end | `ses_…#end` | `endedAt` | once |
 //! | spared | `ses_…#spared` | `sparedAt` | by changes of the password |
-//! | refreshes | `ses_…#refresh#<region>` | `number`: that of the latest refresh token the region has handed out | by that region; only rises |
+//! | refreshes | `ses_…#refresh#<region>` | `number`: that of the latest refresh token the region has issued | by that region; only rises |
 //! | all ended | `usr_…#all-ended#<region>` | `endedBefore` (RFC 3339) | by that region; only rises |
 //!
-//! All but the last have `expiresAt` (TTL, epoch seconds): the session and its payload that of the session, the others a
-//! later one, so that they outlive the session in all regions. The last one never expires.
+//! All but the last have `expiresAt` (TTL, epoch seconds): the session and its payload that of the
+//! session, the others a later one, so that they outlive the session in all regions. The last one
+//! never expires.
 //!
-//! The session alone has `userId`, so that the index `byUser` lists sessions only. Of `sparedAt` the last writer wins. If it is the
-//! lower value of two, the session ends too early and never too late.
+//! Only the session row has `userId`, so that the index `byUser` lists sessions only. The last
+//! writer of `sparedAt` wins. If that is the lower value of two, the session ends too early and
+//! never too late.
 
 use std::time::Duration;
 
@@ -47,14 +49,15 @@ pub use chain::ExchangeOutcome;
 pub use list::ListedSession;
 pub use payload::{Replaced, parse_payload, payload_key};
 
-/// A row that is put never replaces another: two sign-ins with one id would share their rows, and an end is never changed.
+/// A put never replaces another row: two sign-ins with one id would share their rows, and an end
+/// never changes.
 const IS_NEW: &str = "attribute_not_exists(sessionId)";
 
-/// Only a session that is there is stamped, and once a minute: of many requests at once the first one writes.
-/// `lastActivity` has a fixed width, so that text compares as time does.
+/// Only an existing session is stamped, and once a minute: of many concurrent requests the first
+/// one writes. `lastActivity` has a fixed width, so that text sorts as time.
 const IS_QUIET: &str = "attribute_exists(sessionId) AND lastActivity <= :due";
 
-/// Stamps a session as in use, in a transaction with another write. A stamp never makes a row.
+/// Stamps a session as active, in a transaction with another write. A stamp never creates a row.
 const STAMP: RowUpdate = RowUpdate {
     update: "SET lastActivity = :now",
     condition: Some("attribute_exists(sessionId)"),
@@ -64,14 +67,13 @@ const STAMP: RowUpdate = RowUpdate {
 /// The session has no end.
 pub(super) const HAS_NO_END: &str = "attribute_not_exists(sessionId)";
 
-/// In this region nobody has ended all sessions of the user since the account was read. Otherwise the password that was verified may
-/// be an old one.
+/// In this region nobody has ended all sessions of the user since the account was read. Otherwise
+/// the verified password may be an old one.
 const NOT_ENDED_SINCE: &str = "attribute_not_exists(endedBefore) OR endedBefore <= :known";
 
-/// How long rows are asked for again that DynamoDB left out of its answer. The invocation's own deadline cuts in earlier.
+/// How long unprocessed rows are retried. The invocation's deadline may end the retries earlier.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The sessions table.
 #[derive(Debug, Clone)]
 pub struct DynamoSessions {
     client: Client,
@@ -81,8 +83,8 @@ pub struct DynamoSessions {
 }
 
 impl DynamoSessions {
-    /// Sessions in the table that `SESSIONS_TABLE` names, as the region `AWS_REGION` writes them and as the regions of
-    /// `PEER_REGIONS` do.
+    /// Sessions in the table that `SESSIONS_TABLE` names, with the rows of the region `AWS_REGION`
+    /// and the regions of `PEER_REGIONS`.
     pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
         let (region, peers) = (aws::region(env)?, aws::peer_regions(env));
         Ok(Self { client, table: tables::SESSIONS.name(env)?, region, peers })
@@ -108,17 +110,18 @@ pub fn end_key(id: &SessionId) -> Item {
     key_of(format!("{id}#end"))
 }
 
-/// The key of the row of a spared session.
+/// The key of the row that spares a session.
 pub fn spared_key(id: &SessionId) -> Item {
     key_of(format!("{id}#spared"))
 }
 
-/// The key of the instant up to which all sessions of a user have ended, as `region` knows it.
+/// The key of the row in which `region` stores the instant up to which all sessions of a user have
+/// ended.
 pub fn all_ended_key(user: &UserId, region: &str) -> Item {
     key_of(format!("{user}#all-ended#{region}"))
 }
 
-/// What a row of the table is about.
+/// The kinds of rows in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RowKind {
     Session,
@@ -129,7 +132,7 @@ enum RowKind {
     AllEnded,
 }
 
-/// The name that is a row's key.
+/// A row's key.
 fn name_of(row: &Item) -> &str {
     row.get(tables::SESSIONS.key.hash).and_then(|name| name.as_s().ok()).map_or("", String::as_str)
 }
@@ -146,8 +149,8 @@ fn kind_of(row: &Item) -> Option<RowKind> {
     })
 }
 
-/// Reads the rows that [`DynamoSessions::keys`] asked for, in any order; absent ones are absent. Rows of other kinds are
-/// left out.
+/// Parses the rows that [`DynamoSessions::keys`] asked for, in any order. Rows of other kinds are
+/// ignored.
 fn parse(items: &[Item]) -> Result<SessionRows, DynamoError> {
     let mut rows = SessionRows::default();
     for item in items {
@@ -181,14 +184,14 @@ fn instant(row: &Item, attribute: &str) -> Result<Timestamp, DynamoError> {
     date_time::parse(at).map_err(|error| DynamoError::unreadable("read", name_of(row), error))
 }
 
-/// The `expiresAt` of what must outlive a session that has not ended by `now`.
+/// The `expiresAt` of rows that must outlive a session that is live at `now`.
 pub(super) fn row_expiry(now: Timestamp) -> AttributeValue {
     let seconds = (SESSION_LIFETIME + END_OUTLIVES).as_secs();
     number(i128::from(now.as_second()) + i128::from(seconds))
 }
 
 impl DynamoSessions {
-    /// Stores a row that is not there.
+    /// Puts a row that must not exist yet.
     fn put_new(&self, row: Item) -> Result<TransactWriteItem, DynamoError> {
         let put = Put::builder()
             .table_name(&self.table)
@@ -200,7 +203,7 @@ impl DynamoSessions {
         Ok(TransactWriteItem::builder().put(put).build())
     }
 
-    /// An action of a transaction that writes nothing and refuses it unless `condition` holds for the row `key`.
+    /// A condition check of a transaction: `condition` must hold for the row `key`.
     pub(super) fn require<const N: usize>(
         &self,
         key: Item,
@@ -228,12 +231,13 @@ impl DynamoSessions {
         self.put_new(row)
     }
 
-    /// The key of this region's own row with the instant up to which all sessions of a user have ended.
+    /// The key of this region's row with the instant up to which all sessions of a user have ended.
     pub(super) fn own_all_ended_key(&self, user: &UserId) -> Item {
         all_ended_key(user, &self.region)
     }
 
-    /// The keys of the rows that tell up to which instant all sessions of a user have ended: one for each region.
+    /// The keys of the rows with the instants up to which all sessions of a user have ended: one
+    /// per region.
     pub(crate) fn all_ended_keys(&self, user: &str) -> impl Iterator<Item = Item> {
         self.regions().map(move |region| key_of(format!("{user}#all-ended#{region}")))
     }
@@ -242,12 +246,12 @@ impl DynamoSessions {
         std::iter::once(&self.region).chain(&self.peers).map(String::as_str)
     }
 
-    /// The keys of the rows that a session of `user` is checked with.
+    /// The keys of the rows for the check of a session of `user`.
     fn keys(&self, id: &SessionId, user: &UserId) -> Vec<Item> {
         [key(id), end_key(id)].into_iter().chain(self.all_ended_keys(user.as_str())).collect()
     }
 
-    /// The rows that a session of `user` is checked with, and `others` in the same call.
+    /// The rows for the check of a session of `user`, and `others` in the same call.
     pub(crate) async fn read_with(
         &self,
         id: &SessionId,
@@ -261,7 +265,7 @@ impl DynamoSessions {
         Ok((self.with_spared(session, id, deadline).await?, rows))
     }
 
-    /// The same with further rows of this table, which come as they are, among the others.
+    /// The same with further rows of this table, which are returned unparsed.
     async fn read_beside(
         &self,
         id: &SessionId,
@@ -276,7 +280,7 @@ impl DynamoSessions {
         Ok((session, items))
     }
 
-    /// The rows with the one that spares the session, if that decides.
+    /// Adds the row that spares the session, if it decides the check.
     async fn with_spared(
         &self,
         rows: SessionRows,
@@ -291,7 +295,7 @@ impl DynamoSessions {
         Ok(SessionRows { spared_at: parse(&spared)?.spared_at, ..rows })
     }
 
-    /// The client, for what is read beside copies, and for revocations.
+    /// The client, for reads beside the copies, and for revocations.
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
@@ -305,7 +309,8 @@ impl SessionReader for DynamoSessions {
 }
 
 impl DynamoSessions {
-    /// Sets `lastActivity` to `now`, unless the session is gone or somebody did within [`ACTIVITY_RESOLUTION`].
+    /// Sets `lastActivity` to `now`, unless the session is gone or was stamped within
+    /// [`ACTIVITY_RESOLUTION`].
     pub async fn touch(&self, id: &SessionId, now: Timestamp) -> Result<(), SessionError> {
         let due = now.checked_sub(ACTIVITY_RESOLUTION).unwrap_or(Timestamp::MIN);
         let request = self
@@ -317,15 +322,17 @@ impl DynamoSessions {
             .condition_expression(IS_QUIET)
             .expression_attribute_values(":now", text(rfc3339(now)))
             .expression_attribute_values(":due", text(rfc3339(due)))
-            // The default. The policy's condition on it needs it to be said: a key that is absent equals nothing.
+            // The default, stated explicitly: the IAM policy has a condition on it, which a missing
+            // key would not match.
             .return_values(ReturnValue::None);
-        // Refused, or another write is at the row: it is in use, and somebody says so.
+        // Refused, or a conflict: another request has stamped the session.
         Box::pin(request.send()).await.outcome("UpdateItem", &format!("session {id}"))?;
         Ok(())
     }
 
-    /// Stores a new session with its first payload. Both rows in one transaction: a session without a payload would have
-    /// no device. `ended_before` is what its user's account had when the password was verified.
+    /// Stores a new session with its first payload, in one transaction: a session without a payload
+    /// would have no device. `ended_before` is the value of its user's account when the password
+    /// was verified.
     ///
     /// # Errors
     /// [`SessionError::Busy`] if all sessions of the user were ended since. Nothing is stored then.
@@ -350,7 +357,7 @@ impl DynamoSessions {
                 Transaction::Cancelled(reasons) => reasons,
             };
             if let Some(row) = reasons.row_refusing(&SessionAction::Session) {
-                // An earlier try wrote it, whose answer got lost: nobody else has the cookie.
+                // An earlier try whose answer was lost wrote it: the cookie is unique.
                 if parse_session(row.clone())?.cookie_hash == session.cookie_hash {
                     return Ok(());
                 }
@@ -363,7 +370,7 @@ impl DynamoSessions {
         }
     }
 
-    /// Stores a session's row, unless it is there.
+    /// Puts a session's row, unless it exists.
     fn put_session(&self, session: &Session) -> Result<TransactWriteItem, DynamoError> {
         let row: Item = serde_dynamo::to_item(SessionRow::from(session))
             .map_err(|error| DynamoError::unreadable("build", format!("session {}", session.id), error))?;
@@ -381,7 +388,7 @@ enum SessionAction {
     User,
 }
 
-/// A session as it is stored, whole.
+/// A complete stored session.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SessionRow {

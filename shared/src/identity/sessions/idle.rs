@@ -1,4 +1,4 @@
-//! How long a session may be idle.
+//! The idle timeout of sessions.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::core::env::{ConfigError, Env};
 /// Seconds in an hour.
 const HOUR: u64 = 3_600;
 
-/// After how much idle time a session ends. The row has it from the sign-in on, in seconds: another setting holds for the
-/// sessions that begin with it, in all functions at once.
+/// After how much idle time a session ends. The row stores it in seconds from the sign-in on, so a
+/// changed setting applies to new sessions, in all functions at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct IdleTimeout(u64);
 
-/// A number of hours that no idle time-out may have.
+/// A number of hours out of bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is a whole number of hours, {} to {}", IdleTimeout::MIN_HOURS, IdleTimeout::MAX_HOURS)]
 pub struct InvalidIdleTimeout;
@@ -26,10 +26,10 @@ pub struct InvalidIdleTimeout;
 impl IdleTimeout {
     /// The variable with the hours.
     pub const VARIABLE: &'static str = "SESSION_IDLE_HOURS";
-    /// Longer than a socket lasts, whose handshake stamps the session and whose frames do not
-    /// ([`admit`](crate::sockets::connections::admit) holds the two together).
+    /// Longer than a socket lasts: its handshake stamps the session and its frames do not
+    /// ([`admit`](crate::sockets::connections::admit) asserts this).
     pub const MIN_HOURS: u64 = 3;
-    /// No session lasts longer, so this is none at all.
+    /// The lifetime of a session, so this means no timeout.
     pub const MAX_HOURS: u64 = SESSION_LIFETIME.as_secs() / HOUR;
 
     /// The time-out of `SESSION_IDLE_HOURS`.
@@ -42,12 +42,12 @@ impl IdleTimeout {
         self.0
     }
 
-    /// The time-out of a session that has begun, in seconds.
+    /// The timeout of an existing session, in seconds.
     pub(super) const fn of_seconds(seconds: u64) -> Self {
         Self(seconds)
     }
 
-    /// Whether it is over at `now` for somebody who was last active at `last_activity`.
+    /// Whether the timeout has passed at `now` since `last_activity`.
     pub(super) fn is_over(self, last_activity: Timestamp, now: Timestamp) -> bool {
         let end = last_activity.checked_add(Duration::from_secs(self.0));
         end.is_ok_and(|end| end <= now)

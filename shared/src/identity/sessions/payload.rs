@@ -1,8 +1,8 @@
-//! What a session keeps for its user and nobody else may read: the device's name and the preferences.
+//! The private data of a session: the device's name and the preferences.
 //!
-//! The row holds it as JSON, sealed ([`crate::identity::seal`]) for the session, its user and the payload's version. So a payload
-//! opens in its own row only, and an older one cannot be put back under the present version. Whoever can put back the
-//! whole row as it once was is not noticed.
+//! The row stores it as JSON, sealed ([`crate::identity::seal`]) for the session, its user and the
+//! payload's version. So a payload opens in its own row only, and an older one is not accepted
+//! under the current version. Restoring the whole row to an earlier state is not detected.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,13 +19,13 @@ mod tests;
 /// The version of a session's first payload. Each write is the next one.
 pub const FIRST_VERSION: u64 = 1;
 
-/// What a user calls a device, to recognise it in a list of sessions: 1 to [`Device::MAX_CHARS`] characters, none of them a
-/// control character.
+/// The user's name for a device in the list of sessions: 1 to [`Device::MAX_CHARS`] characters,
+/// without control characters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Device(String);
 
-/// Text that cannot be a device's name.
+/// Text that is not a device's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a device name has 1 to {} characters, none of them a control character", Device::MAX_CHARS)]
 pub struct InvalidDevice;
@@ -34,7 +34,6 @@ impl Device {
     /// Longest name, in characters.
     pub const MAX_CHARS: usize = 100;
 
-    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -63,15 +62,14 @@ impl<'de> Deserialize<'de> for Device {
 /// The sealed part of a session.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Payload {
-    /// What the user calls the device.
+    /// The user's name for the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<Device>,
-    /// What the user prefers.
     #[serde(default)]
     pub preferences: Preferences,
 }
 
-/// A payload as the row has it.
+/// A payload as it is stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SealedPayload {
     /// Rises with each write. The seal is bound to it.
@@ -89,29 +87,27 @@ pub enum PayloadError {
         #[source]
         source: SealError,
     },
-    /// The key that it was sealed with is not there. 500.
+    /// The key that it was sealed with is unknown. 500.
     #[error("the payload of session {session_id} cannot be opened with the sealing keys that are there")]
     UnknownKey {
         session_id: SessionId,
         #[source]
         source: OpenError,
     },
-    /// It is not what was sealed for this session at this version: the session is not to be trusted. 401.
+    /// It was not sealed for this session at this version: the session is not trusted. 401.
     #[error("the payload of session {session_id} is not its own")]
     Foreign {
-        /// In whose row it was.
+        /// The session of the row.
         session_id: SessionId,
-        /// How it was found out.
         #[source]
         source: OpenError,
     },
-    /// It was sealed here and is no payload that this code knows. 500.
+    /// It was sealed here, and its JSON is not known to this version of the code. 500.
     #[error("the payload of session {session_id} cannot be read, at line {line} column {column}")]
     Unreadable {
         session_id: SessionId,
-        /// Where reading stopped, from 1. Not serde's sentence, which may quote the payload.
+        /// Position of the error, from 1. serde's message may quote the payload.
         line: usize,
-        /// Where reading stopped, from 1.
         column: usize,
     },
 }
@@ -134,7 +130,7 @@ impl Payload {
 }
 
 impl SealedPayload {
-    /// Opens what was in the row of this session. If its key is a new one, the keys are read again.
+    /// Opens the payload of this session's row. Reads the keys again if its key is unknown.
     pub async fn open(
         &self,
         keys: &SealingKeys,
@@ -151,7 +147,7 @@ impl SealedPayload {
         }
     }
 
-    /// Opens it with the keys that are there.
+    /// Opens it with the current keys.
     fn open_with(
         &self,
         keys: &SealingKeys,
@@ -180,8 +176,8 @@ impl fmt::Debug for SealedPayload {
     }
 }
 
-/// What a seal is bound to. Ids have no line breaks, so no two payloads share these bytes; nor does whatever else may be
-/// sealed with the same keys one day.
+/// The context of the seal. Ids have no line breaks, so that no two payloads, and no other sealed
+/// values, have the same context.
 fn context(session_id: &SessionId, user_id: &UserId, version: u64) -> Vec<u8> {
     format!("session payload\n{session_id}\n{user_id}\n{version}").into_bytes()
 }

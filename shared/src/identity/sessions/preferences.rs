@@ -1,21 +1,23 @@
-//! Preferences: a JSON object whose members are the client's own affair, small, and private.
+//! Preferences: a small private JSON object whose members only the client interprets.
 //!
-//! A change is a JSON merge patch (RFC 7396), so that two devices, or two tabs, that change different members both succeed.
-//! Merging recurses as deep as the patch, so the depth of a patch is bounded.
+//! A change is a JSON merge patch (RFC 7396), so that concurrent changes of different members both
+//! succeed. Merging recurses as deep as the patch, so the depth of a patch is bounded.
 //!
-//! 1. The rows of the check and the payload are read in one call: the check
-//!    ([`check`]) costs nothing of its own, and nothing is told or changed before it.
-//! 2. The patch is applied to what was read. The result is sealed as the next version and written on the condition that the
-//!    version is still the one that was read and the session has no end.
-//! 3. Somebody was faster: begin again at 1, after a wait with jitter, inside the request's deadline. So fifty patches of
-//!    different members at once all count. With preconditions, the version that is now read is not the client's any more,
-//!    and the patch is refused ([`PreferencesError::Stale`]).
+//! 1. The rows of the check and the payload are read in one call: the check ([`check`]) costs no
+//!    call, and nothing is shown or changed before it.
+//! 2. The patch is applied to what was read. The result is sealed as the next version and written
+//!    on the condition that the version has not changed and the session has no end.
+//! 3. If another write was faster, it starts again at 1, after a wait with jitter, within the
+//!    request's deadline. So fifty concurrent patches of different members all succeed. With
+//!    preconditions, the new version is not the client's any more, and the patch is refused
+//!    ([`PreferencesError::Stale`]).
 //!
-//! A session whose payload has not arrived from another region has the preferences of a new one, at version 0. If they are
-//! changed before it arrives, the change replaces it: of two writers of a payload in two regions the last one wins.
+//! A session whose payload has not arrived from another region has empty preferences at version 0.
+//! If they are changed before it arrives, the change replaces it: the last writer of a payload in
+//! two regions wins.
 //!
-//! A payload that is not what was sealed for this session is not used for anything: its session counts as ended. Each
-//! write seals with the first key, so a rotation needs nothing but time.
+//! A payload that was not sealed for this session is not used: its session counts as ended. Each
+//! write seals with the first key, so a rotation only needs time.
 
 use std::fmt;
 
@@ -29,24 +31,26 @@ use crate::core::retry::Backoff;
 use crate::identity::principal::Credential;
 use crate::identity::seal::SealingKeys;
 
-/// Most bytes of the preferences, and of a patch, as compact JSON. They are read and written as a whole each time.
+/// Most bytes of the preferences, and of a patch, as compact JSON. They are read and written as a
+/// whole.
 pub const MAX_PREFERENCES_BYTES: usize = 16 * 1024;
-/// Most objects and arrays within each other, the outermost included. Preferences have a few; merging recurses.
+/// Deepest nesting of objects and arrays, the outermost included. Merging recurses.
 pub const MAX_PREFERENCES_DEPTH: usize = 32;
 
-/// The version of preferences whose payload has not arrived. The next one is [`FIRST_VERSION`](super::FIRST_VERSION).
+/// The version of preferences whose payload has not arrived. The next one is
+/// [`FIRST_VERSION`](super::FIRST_VERSION).
 const NOT_ARRIVED: u64 = 0;
 
-/// What a user prefers. `Debug` shows nothing of it.
+/// A user's preferences. `Debug` shows nothing of them.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Preferences(pub(super) Map<String, Value>);
 
-/// A change to preferences, of a permitted size and depth. `Debug` shows nothing of it.
+/// A change of preferences, within the limits of size and depth. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq)]
 pub struct PreferencesPatch(Map<String, Value>);
 
-/// Why preferences cannot become this. 413, 422.
+/// Why preferences cannot be changed in this way. 413, 422.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPreferences {
     /// The patch is too long.
@@ -54,7 +58,7 @@ pub enum InvalidPreferences {
     PatchTooLarge(usize),
     #[error("the patch has more than {MAX_PREFERENCES_DEPTH} objects and arrays within each other")]
     PatchTooDeep,
-    /// What came out would be too long to keep.
+    /// The result is too large.
     #[error("the preferences would have {0} bytes; at most {MAX_PREFERENCES_BYTES} are allowed")]
     TooLarge(usize),
 }
@@ -62,7 +66,7 @@ pub enum InvalidPreferences {
 impl PreferencesPatch {
     /// A patch with these members.
     pub fn new(members: Map<String, Value>) -> Result<Self, InvalidPreferences> {
-        // Depth first: what comes after recurses.
+        // The depth is checked first: the other check recurses.
         if !members.values().all(|value| is_within(value, MAX_PREFERENCES_DEPTH - 1)) {
             return Err(InvalidPreferences::PatchTooDeep);
         }
@@ -74,7 +78,7 @@ impl PreferencesPatch {
 }
 
 impl Preferences {
-    /// Applies a merge patch, or leaves everything as it was.
+    /// Applies a merge patch, or changes nothing.
     pub fn merge(&mut self, patch: PreferencesPatch) -> Result<(), InvalidPreferences> {
         let mut merged = Value::Object(self.0.clone());
         json_patch::merge(&mut merged, &Value::Object(patch.0));
@@ -99,7 +103,7 @@ fn size_bytes(members: &Map<String, Value>) -> usize {
     serde_json::json!(members).to_string().len()
 }
 
-/// Whether there are at most `levels` objects and arrays within each other.
+/// Whether objects and arrays are nested at most `levels` deep.
 fn is_within(value: &Value, levels: usize) -> bool {
     match value {
         Value::Array(items) => levels > 0 && items.iter().all(|item| is_within(item, levels - 1)),
@@ -120,7 +124,7 @@ impl fmt::Debug for PreferencesPatch {
     }
 }
 
-/// Why preferences are not told or not changed.
+/// Why preferences were not read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum PreferencesError {
     /// The session has ended (401), or the store failed.
@@ -129,13 +133,13 @@ pub enum PreferencesError {
     /// The payload is not the session's own (401), or cannot be read or written (500).
     #[error(transparent)]
     Payload(#[from] PayloadError),
-    /// The patch, or what came out of it, is too much. 413, 422.
+    /// The patch or its result is above a limit. 413, 422.
     #[error(transparent)]
     Refused(#[from] InvalidPreferences),
-    /// They are at another version than the client wants to change. 412.
+    /// The current version is not the one that the client wants to change. 412.
     #[error("the preferences are at version {0}")]
     Stale(u64),
-    /// Others were faster each time, until there was no time left. 503.
+    /// Other writes were faster until there was no time left. 503.
     #[error("too many change these preferences at once")]
     Contended,
 }
@@ -143,14 +147,13 @@ pub enum PreferencesError {
 /// Preferences at a version.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VersionedPreferences {
-    /// What the user prefers.
     pub preferences: Preferences,
-    /// Their entity tag's number.
+    /// The number in their entity tag.
     pub version: u64,
 }
 
 impl VersionedPreferences {
-    /// What preconditions are held against. Every session has preferences.
+    /// The state for preconditions. Every session has preferences.
     pub fn current(&self) -> Current {
         Current { tag: EntityTag::Version(self.version), exists: true }
     }
@@ -159,9 +162,8 @@ impl VersionedPreferences {
 /// The preferences of callers' sessions.
 #[derive(Debug)]
 pub struct SessionPreferences {
-    /// Where the sessions are.
     pub store: SessionStore,
-    /// Open and seal their payloads.
+    /// Open and seal the payloads.
     pub sealing_keys: SealingKeys,
 }
 
@@ -175,7 +177,7 @@ impl SessionPreferences {
         Ok(VersionedPreferences { preferences: payload.preferences, version })
     }
 
-    /// What the payload holds, and its version.
+    /// The content of the payload, and its version.
     async fn opened(
         &self,
         caller: &Credential,
@@ -186,7 +188,7 @@ impl SessionPreferences {
         Ok((sealed.version, payload))
     }
 
-    /// Applies `patch` to the preferences of the caller's session, and gives what came out.
+    /// Applies `patch` to the preferences of the caller's session, and returns the result.
     pub async fn patch(
         &self,
         caller: &Credential,

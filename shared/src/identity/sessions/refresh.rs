@@ -1,44 +1,50 @@
-//! Refresh tokens: each is exchanged once for the next one, in whatever region it is shown.
+//! Refresh tokens: each is exchanged once for the next one, in any region.
 //!
 //! A token is `<what its session began with>.<number>.<key id>.<code>`, in full:
-//! `<session id>.<user id>.<sign-in, ms>.<idle time-out, s>.<region>.<cookie hash>.<number>.<key id>.<code>`. The code
-//! ([`Code`]) proves the rest. All regions have the key, so that a region can verify the token of a session that it has not
-//! heard of, and write the session's row from it ([`crate::identity::sign_in`]). No token is stored.
+//! `<session id>.<user id>.<sign-in, ms>.<idle timeout, s>.<region>.<cookie hash>.<number>.<key id>.<code>`.
+//! The code ([`Code`]) authenticates the rest. All regions have the key, so that a region can
+//! verify the token of a session that it has not received yet, and write the session's row from it
+//! ([`crate::identity::sign_in`]). No token is stored.
 //!
-//! The tokens of a session are a chain with the numbers 0, 1, 2, … The successor of number *n* is number *n* + 1 and nothing else,
-//! so that everybody who exchanges the same token gets the same successor. Each region writes down the highest number that it
-//! has handed out, in a row of its own, which only rises. The highest of these numbers is the *latest* ([`presented`]):
+//! The tokens of a session are a chain with the numbers 0, 1, 2, … The successor of number *n* is
+//! number *n* + 1, so that everybody who exchanges the same token gets the same successor. Each
+//! region records the highest number that it has issued, in a row of its own, which only rises. The
+//! highest of these numbers is the *latest* ([`presented`]):
 //!
-//! 1. The latest token is exchanged: its region writes down the next number and answers the next token. A number above the latest
-//!    is exchanged as well. The token is genuine, so another region has handed it out, and its row has not arrived yet.
-//! 2. The token before the latest gets the latest again, for as long as the latest was not exchanged itself: its holder lost
-//!    the answer, or lost the race.
-//! 3. An older token was used before: two hold the chain, and one of them stole it. The session ends (RFC 9700, section
-//!    4.14).
-//! 4. A token whose code is wrong is nothing of ours. It changes nothing: who merely knows a session's id, which is no secret,
-//!    cannot end the session with it.
+//! 1. The latest token is exchanged: its region records the next number and answers the next token.
+//!    A number above the latest is exchanged as well: the token is genuine, so another region has
+//!    issued it, and its row has not arrived yet.
+//! 2. The token before the latest gets the latest again, as long as the latest was not exchanged:
+//!    its holder lost the answer, or lost the race.
+//! 3. An older token was used before: two clients hold the chain, and one of them stole it. The
+//!    session ends (RFC 9700, section 4.14).
+//! 4. A token with a wrong code is not ours. It changes nothing: knowing a session's id, which is
+//!    no secret, is not enough to end the session.
 //!
 //! # Why a retry has no time limit
 //!
-//! A client that loses an answer cannot know whether the exchange happened. It retries when it has a network again, which
-//! may be hours later. A limit in time ends the sessions of honest phones, so the limit is the successor's use: a client
-//! that uses the successor has got it, and has no reason to show the token before it.
+//! A client that loses an answer cannot know whether the exchange happened. It retries when it has
+//! a network again, which may be hours later. A time limit would end the sessions of honest phones,
+//! so the limit is the successor's use: a client that uses the successor has received it, and has
+//! no reason to show the token before it.
 //!
-//! What a retry gives away: whoever shows the previous token gets the present one, and an access token. So the previous
-//! token is worth as much as the present one until the present one is used. A thief must have stolen one of these two;
-//! every older token ends the session when it is shown.
+//! The cost of a retry: whoever shows the previous token gets the current one, and an access token.
+//! So the previous token is worth as much as the current one until the current one is used. A thief
+//! must have stolen one of these two; every older token ends the session when it is shown.
 //!
-//! When a thief and the client both hold the present token, the first exchange makes it the previous one, and the other
-//! holder's exchange is then a retry. The theft shows when one of them exchanges twice while the other does not: the
-//! other's next token is older than the previous one, and the session ends. A thief who never gets ahead, and never
-//! falls two behind, is not found out in this way. For that case there are other ends: the session ends after
-//! [`SESSION_LIFETIME`](super::SESSION_LIFETIME), its user sees it in the list and revokes it, and a new password revokes
-//! all others. A limit of seconds would find this thief sooner, and would take every phone that retries late for one.
+//! If a thief and the client both hold the current token, the first exchange makes it the previous
+//! one, and the other exchange is then a retry. The theft shows when one of them exchanges twice
+//! while the other does not: the other's next token is older than the previous one, and the session
+//! ends. A thief who never gets ahead, and never falls two behind, is not detected in this way. For
+//! that case there are other ends: the session ends after
+//! [`SESSION_LIFETIME`](super::SESSION_LIFETIME), its user sees it in the list and revokes it, and
+//! a new password revokes all others. A limit of seconds would detect this thief sooner, and would
+//! treat every phone that retries late as one.
 //!
 //! # Limits in several regions
 //!
-//! A region that lags behind takes an old token for the latest one, and exchanges it. The theft is found when the lagging rows
-//! have arrived and one of the two holders shows a token again.
+//! A region that lags accepts an old token as the latest one, and exchanges it. The theft is
+//! detected when the missing rows have arrived and one of the two holders shows a token again.
 
 use std::str::FromStr;
 
@@ -61,17 +67,17 @@ pub struct RefreshToken {
     code: Code,
 }
 
-/// What a presented token is to its chain.
+/// The position of a presented token in its chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PresentedToken {
-    /// The latest, or one that the latest has not caught up with: exchange it.
+    /// The latest, or one above the latest number known here: exchange it.
     Current,
     /// Exchanged for the latest, which was not exchanged itself.
     Retry,
     Reused,
 }
 
-/// What the token with this number is to a chain whose latest number is `latest`.
+/// The position of the token with this number in a chain whose latest number is `latest`.
 pub fn presented(number: u64, latest: u64) -> PresentedToken {
     match latest.checked_sub(number) {
         None | Some(0) => PresentedToken::Current,
@@ -88,18 +94,17 @@ impl RefreshToken {
         Self { session, number, code }
     }
 
-    /// The successor.
     #[must_use]
     pub fn next(&self, keys: &SealingKeys) -> Self {
         Self::issue(keys, &self.session, self.number.saturating_add(1))
     }
 
-    /// Refuses a token that was not issued here, or in another region of this deployment.
+    /// Refuses a token that was not issued by this deployment.
     pub async fn verify(&self, keys: &SealingKeys) -> Result<(), OpenError> {
         keys.verify(&content(&self.session, self.number), &self.code).await
     }
 
-    /// The session that the text claims to belong to.
+    /// The claimed session.
     pub fn session_id(&self) -> &SessionId {
         &self.session.id
     }
@@ -109,18 +114,17 @@ impl RefreshToken {
         &self.session
     }
 
-    /// Its place in the chain. A claim, likewise.
+    /// The position in the chain. A claim, likewise.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// The text for the client.
     pub fn expose(&self) -> String {
         format!("{}.{}", content(&self.session, self.number), self.code.expose())
     }
 }
 
-/// What the code is of.
+/// The text that the code covers.
 fn content(session: &Session, number: u64) -> String {
     format!(
         "{}.{}.{}.{}.{}.{}.{number}",
@@ -163,7 +167,7 @@ impl FromStr for RefreshToken {
 }
 
 impl<'de> Deserialize<'de> for RefreshToken {
-    /// Refuses what is none without repeating it: serde's own sentence would quote the value, and end in a log.
+    /// The error does not contain the text: serde's own message would quote it in a log.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
         let text = value.as_str().ok_or_else(|| serde::de::Error::custom("a refresh token is text"))?;

@@ -1,16 +1,18 @@
-//! Revoking: one session, all sessions of a user, or all but one.
+//! Revocation of one session, all sessions of a user, or all but one.
 //!
 //! 1. Each revocation is one transaction, with the event `sessions.revoked` in the outbox.
-//!    [`SessionRevoker::revoke`] and [`SessionRevoker::revoke_all`] run a transaction of their own. A new password and a
-//!    withdrawn role ([`crate::identity::users`]) take the actions into theirs.
-//! 2. After the commit and before the answer, [`SessionRevoker::ended`] drops the copies of the rows in Redis, and closes
-//!    the sockets of the ended sessions in this region ([`CloseSockets`]). This also happens when the condition refused
-//!    because the session had been revoked before: that invocation may have been cut off before this step.
+//!    [`SessionRevoker::revoke`] and [`SessionRevoker::revoke_all`] run a transaction of their own.
+//!    A new password and a withdrawn role ([`crate::identity::users`]) include the actions in
+//!    theirs.
+//! 2. After the commit and before the answer, [`SessionRevoker::ended`] drops the copies of the
+//!    rows in Redis, and closes the sockets of the ended sessions in this region
+//!    ([`CloseSockets`]). It does so also if the session had been revoked before: that invocation
+//!    may have been cut off before this step.
 //!
-//! A revocation holds in its region from the moment it is answered: every function reads the rows that it writes, consistently,
-//! before it tells or changes anything. In another region it holds when the rows have arrived there. Closing sockets is best
-//! effort inside the deadline. A socket that stays open is closed when the event has been published, seconds later: `ws-deliver`
-//! does that in every region.
+//! A revocation holds in its region from the moment it is answered: every function reads its rows,
+//! consistently, before it shows or changes anything. In another region it holds when the rows have
+//! arrived there. Closing sockets is best effort within the deadline. A socket that stays open is
+//! closed when the event has been published, seconds later: `ws-deliver` does that in every region.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,25 +35,26 @@ use crate::platform::dynamo::{Actions, DynamoError, Item, RowUpdate, Transaction
 use crate::platform::outbox::{self, Event, EventType};
 use crate::platform::tables;
 
-/// It is a session of the user, and has not ended by itself.
+/// It is a session of the user, and has not expired.
 const IS_OF_USER: &str = "userId = :user AND expiresAt > :nowSeconds";
-/// What began before has ended. The instant only rises.
+/// Ends earlier sessions. The instant only rises.
 const RAISE: RowUpdate = RowUpdate {
     update: "SET endedBefore = :at",
     condition: Some("attribute_not_exists(endedBefore) OR endedBefore < :at"),
     names: &[],
 };
-/// The same, from an instant that was read: a session is spared only if nobody ended all of them meanwhile.
+/// The same, from an instant that was read: a session is spared only if nobody ended all of them
+/// meanwhile.
 const RAISE_FROM: RowUpdate = RowUpdate {
     update: "SET endedBefore = :at",
     condition: Some("attribute_not_exists(endedBefore) OR endedBefore <= :known"),
     names: &[],
 };
-/// The session goes on, though it began before the instant.
+/// The session stays live, though it began before the instant.
 const SPARE: RowUpdate =
     RowUpdate { update: "SET sparedAt = :at, expiresAt = :expiresAt", condition: None, names: &[] };
-/// The same for a session that goes on only because it was spared before. One that was not has ended with all others
-/// already, and must not come back.
+/// The same for a session that is live only because it was spared before. A session that was not
+/// spared has ended already and must not come back.
 const SPARE_AGAIN: RowUpdate = RowUpdate { condition: Some("sparedAt >= :known"), ..SPARE };
 
 /// Which sessions of a user have ended.
@@ -63,7 +66,7 @@ pub enum EndedSessions {
 }
 
 impl EndedSessions {
-    /// Whether this session of the user is among them.
+    /// Whether this session of the user has ended.
     pub fn include(&self, session_id: &SessionId) -> bool {
         match self {
             Self::All => true,
@@ -73,15 +76,16 @@ impl EndedSessions {
     }
 }
 
-/// The data of the event `sessions.revoked`: one session, all but one, or all that a user had then.
+/// The data of the event `sessions.revoked`: one session, all but one, or all sessions of a user at
+/// that time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionsRevoked {
     pub user_id: UserId,
-    /// The one that ended.
+    /// The ended session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<SessionId>,
-    /// The one that was spared.
+    /// The spared session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub except_session_id: Option<SessionId>,
 }
@@ -106,13 +110,14 @@ impl SessionsRevoked {
     }
 }
 
-/// Outcome of revoking one session.
+/// The result of revoking one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revocation {
     /// The session was live until now.
     Revoked,
-    /// The user has no such session in this region, or it was revoked before or has expired. (One that ended with all others is as
-    /// good as revoked: naming it again is answered [`Self::Revoked`] and changes nothing.)
+    /// The user has no such session in this region, or it was revoked before or has expired. (A
+    /// session that ended with all others is not told apart: [`Self::Revoked`], and nothing
+    /// changes.)
     NotThere,
 }
 
@@ -125,8 +130,8 @@ enum EndAll {
 
 /// Closes the sockets of ended sessions.
 pub trait CloseSockets: fmt::Debug + Send + Sync {
-    /// Closes those of the user's sockets in this region whose sessions have ended, as far as the time until `deadline`
-    /// reaches. It reports failures itself: a revocation holds without it.
+    /// Closes the user's sockets in this region whose sessions have ended, as far as `deadline`
+    /// allows. Reports failures itself: a revocation holds without it.
     fn close_sockets<'a>(
         &'a self,
         user: &'a UserId,
@@ -135,7 +140,7 @@ pub trait CloseSockets: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'a, ()>;
 }
 
-/// Revokes sessions, and sees to their copies and sockets.
+/// Revokes sessions, drops their copies and closes their sockets.
 #[derive(Debug, Clone)]
 pub struct SessionRevoker {
     store: SessionStore,
@@ -146,14 +151,14 @@ pub struct SessionRevoker {
 }
 
 impl SessionRevoker {
-    /// Revokes sessions of `store`, with events in `OUTBOX_TABLE` from `AWS_REGION`. Sockets stay open until their next
-    /// frame.
+    /// Revokes sessions of `store`, with events in `OUTBOX_TABLE` from `AWS_REGION`. Without
+    /// [`Self::with_sockets`], sockets stay open until their next frame.
     pub fn from_env(store: SessionStore, env: &Env, ids: SharedIds) -> Result<Self, ConfigError> {
         let (outbox, region) = (tables::OUTBOX.name(env)?, aws::region(env)?);
         Ok(Self { store, sockets: None, outbox, region, ids })
     }
 
-    /// Has `sockets` close the sockets of ended sessions.
+    /// Closes the sockets of ended sessions through `sockets`.
     #[must_use]
     pub fn with_sockets(self, sockets: impl CloseSockets + 'static) -> Self {
         Self { sockets: Some(Arc::new(sockets)), ..self }
@@ -171,7 +176,8 @@ impl SessionRevoker {
         self.end_if(Some(is_of_user), id, user, deadline).await
     }
 
-    /// Revokes one session that a token or a cookie has proven to be one of `user`. Its row need not have arrived in this region.
+    /// Revokes one session that a token or a cookie has proven to be one of `user`. Its row need
+    /// not have arrived in this region.
     pub async fn revoke_proven(
         &self,
         id: &SessionId,
@@ -208,7 +214,7 @@ impl SessionRevoker {
         Ok(revocation)
     }
 
-    /// Revokes all sessions of `user`, however many there are.
+    /// Revokes all sessions of `user`.
     pub async fn revoke_all(&self, user: &UserId, deadline: Deadline) -> Result<(), SessionError> {
         let target = format!("sessions of {user}");
         let mut known = Timestamp::UNIX_EPOCH;
@@ -219,7 +225,8 @@ impl SessionRevoker {
             match actions.commit(self.store.rows().client(), &target).await? {
                 Transaction::Committed => break,
                 Transaction::Cancelled(reasons) => match reasons.row_refusing(&EndAll::Instant) {
-                    // A moment ago somebody ended them all, and a session may have begun since: right after that instant.
+                    // All sessions were ended a moment ago, and a session may have begun right
+                    // after that instant.
                     Some(row) => known = parse_all_ended(row)?,
                     None if backoff.wait().await => {}
                     None => return Err(SessionError::Busy),
@@ -230,9 +237,9 @@ impl SessionRevoker {
         Ok(())
     }
 
-    /// The actions that end all sessions of `user`: the instant and the event. The first is refused if the instant in the
-    /// region's row is not lower. `known` is the latest instant that is known. Whoever has committed them calls
-    /// [`Self::ended`].
+    /// The actions that end all sessions of `user`: the instant and the event. The first fails if
+    /// the instant in the region's row is not lower. `known` is the latest known instant. The
+    /// caller calls [`Self::ended`] after the commit.
     pub(crate) fn actions_for_all(
         &self,
         user: &UserId,
@@ -243,8 +250,9 @@ impl SessionRevoker {
         Ok([raise, self.event(user, &EndedSessions::All, self.store.now())?])
     }
 
-    /// The actions that end all sessions of `user` but one, which began at `began_at`. `known` is the latest instant of before. Refused when
-    /// all sessions have ended again since, or the spared session has ended. Whoever has committed them calls [`Self::ended`].
+    /// The actions that end all sessions of `user` but one, which began at `began_at`. `known` is
+    /// the latest known instant. They fail if all sessions have ended again since, or the spared
+    /// session has ended. The caller calls [`Self::ended`] after the commit.
     pub(crate) fn actions_for_all_but(
         &self,
         spared: &SessionId,
@@ -269,7 +277,7 @@ impl SessionRevoker {
         ])
     }
 
-    /// The instant that ends all sessions which have begun by now.
+    /// The instant that ends all sessions that have begun by now.
     fn instant_after(&self, known: Timestamp) -> Timestamp {
         let ahead = self.store.now().checked_add(END_AHEAD).unwrap_or(Timestamp::MAX);
         ahead.max(just_after(known))
@@ -279,7 +287,8 @@ impl SessionRevoker {
         self.store.rows().own_all_ended_key(user)
     }
 
-    /// Drops the copies of what has ended, and closes its sockets. Called after the commit and before the answer.
+    /// Drops the copies of ended sessions and closes their sockets. Called after the commit and
+    /// before the answer.
     pub(crate) async fn ended(&self, user: &UserId, ended: &EndedSessions, deadline: Deadline) {
         self.drop_copies(user, ended).await;
         if let Some(sockets) = &self.sockets {
@@ -287,7 +296,8 @@ impl SessionRevoker {
         }
     }
 
-    /// Only drops the copies: for a write that was refused and may have been committed before, or never.
+    /// Only drops the copies: for a write that was refused and may have been committed before, or
+    /// never.
     pub(crate) async fn drop_copies(&self, user: &UserId, ended: &EndedSessions) {
         self.store.drop_copies(user, ended).await;
     }

@@ -1,4 +1,5 @@
-//! The sessions of a deployment: rows in DynamoDB and, as a setting, copies of the rows of the check in Redis.
+//! The sessions of a deployment: rows in DynamoDB and, optionally, copies of the rows of the check
+//! in Redis.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -23,10 +24,10 @@ use crate::platform::dynamo::{RowRead, read_rows};
 use crate::platform::redis::RedisClient;
 use crate::platform::telemetry::chain;
 
-/// The variable that chooses. Absent means [`Kind::Dynamo`].
+/// The variable that chooses the store. Default: [`Kind::Dynamo`].
 const VARIABLE: &str = "SESSION_STORE";
 
-/// How long a request waits for its stamp at most. It is worth little, and the next request writes it as well.
+/// How long a request waits for its stamp at most. The next request stamps as well.
 const STAMP_PATIENCE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,14 +57,14 @@ impl FromStr for Kind {
 #[derive(Debug, Clone)]
 pub struct SessionStore {
     rows: DynamoSessions,
-    /// What the check reads first, if there are any.
+    /// The copies that the check reads first, if there are any.
     copies: Option<Arc<RedisCopies>>,
     clock: SharedClock,
 }
 
 impl SessionStore {
-    /// The store that `SESSION_STORE` names: `dynamodb`, or `redis`, which reads `REDIS_URL` and
-    /// `SESSION_COPY_KEY` as well. Connects to nothing yet.
+    /// The store that `SESSION_STORE` names: `dynamodb`, or `redis`, which also reads `REDIS_URL`
+    /// and `SESSION_COPY_KEY`. Does not connect yet.
     pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let store = Self::new(DynamoSessions::from_env(client, env)?, clock);
         let kind = env.optional(VARIABLE).map(|_| env.parse(VARIABLE)).transpose()?.unwrap_or_default();
@@ -76,34 +77,32 @@ impl SessionStore {
         })
     }
 
-    /// Sessions that every check reads from `rows`.
+    /// Every check reads from `rows`.
     pub fn new(rows: DynamoSessions, clock: SharedClock) -> Self {
         Self { rows, copies: None, clock }
     }
 
-    /// Has checks read copies of the rows in `redis`, where there are some.
+    /// Checks read copies of the rows in `redis` first.
     #[must_use]
     pub fn with_copies(self, redis: RedisClient, terms: CopyLifetimes, key: CopyKey) -> Self {
         let copies = RedisCopies::new(redis, self.rows.table(), self.clock.clone(), terms, key);
         Self { copies: Some(Arc::new(copies)), ..self }
     }
 
-    /// The rows, for what is never read from copies.
+    /// The rows, for reads that must not use copies.
     pub fn rows(&self) -> &DynamoSessions {
         &self.rows
     }
 
-    /// The table's name.
     pub(super) fn table(&self) -> &str {
         self.rows.table()
     }
 
-    /// The time that sessions go by.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The caller of `credential`, if its session is live. Once a minute this also stamps the session as in use.
+    /// The caller of `credential`, if its session is live. Stamps the session once a minute.
     pub async fn check(&self, credential: &Credential) -> Result<Principal, SessionError> {
         let rows = self.read(credential.session_id(), credential.user_id()).await?;
         self.check_rows(credential, &rows).await
@@ -123,11 +122,12 @@ impl SessionStore {
         Ok(caller)
     }
 
-    /// Checks the caller's session and reads rows: in one call where the session is read from DynamoDB, else at the same
-    /// time.
+    /// Checks the caller's session and reads rows: in one call if the session is read from
+    /// DynamoDB, else concurrently.
     ///
     /// # Errors
-    /// [`SessionError::Ended`] whatever there is to read: who has no session learns nothing.
+    /// [`SessionError::Ended`] regardless of the other rows: a caller without a session learns
+    /// nothing.
     pub async fn check_with_row<T: Send>(
         &self,
         credential: &Credential,
@@ -140,7 +140,7 @@ impl SessionStore {
             let (session, rows) = self.rows.read_with(id, user, others, deadline).await?;
             (self.check_rows(credential, &session).await?, rows)
         } else {
-            // The outcome of the read is looked at after the check.
+            // The result of the read is used after the check.
             let others =
                 async { Ok::<_, SessionError>(read_rows(self.rows.client(), others, deadline).await) };
             let (caller, rows) = tokio::try_join!(self.check(credential), others)?;
@@ -156,7 +156,7 @@ impl SessionStore {
         Ok(())
     }
 
-    /// Writes down that a refresh token was handed out, as [`DynamoSessions::exchange`] does.
+    /// Records an issued refresh token, as [`DynamoSessions::exchange`] does.
     pub async fn exchange(
         &self,
         rows: &SessionRows,
@@ -171,8 +171,8 @@ impl SessionStore {
         Ok(exchange)
     }
 
-    /// Stores a new session with its first payload, as [`DynamoSessions::create`] does. Its id is new, so that nothing can be in
-    /// the way.
+    /// Stores a new session with its first payload, as [`DynamoSessions::create`] does. The id is
+    /// new, so no row exists.
     pub async fn create(
         &self,
         session: &Session,
@@ -200,15 +200,16 @@ impl SessionStore {
         Ok(replaced)
     }
 
-    /// Drops the copies of a session's row that was written and goes on. For seconds a read may see it as it was.
+    /// Drops the copies of a session's row that was changed and stays live. For seconds a read may
+    /// see the earlier row.
     pub async fn changed(&self, id: &SessionId) {
         if let Some(copies) = &self.copies {
             copies.forget_session(id).await;
         }
     }
 
-    /// Drops the copies of the rows that say which sessions of `user` have ended. When this returns, no read that begins
-    /// then sees the rows as they were. It may take seconds, when copies can only be waited out.
+    /// Drops the copies of the rows that say which sessions of `user` have ended. When this
+    /// returns, no later read sees the earlier rows. It may take seconds if copies have to expire.
     pub(super) async fn drop_copies(&self, user: &UserId, ended: &EndedSessions) {
         if let Some(copies) = &self.copies {
             copies.withdraw(user, ended).await;
@@ -225,7 +226,7 @@ impl SessionReader for SessionStore {
     }
 }
 
-/// Waits for a stamp, if that is quickly done. That it fails is no reason to refuse the caller.
+/// Waits a short time for a stamp. A failed stamp does not fail the request.
 pub(crate) async fn stamp(touch: impl Future<Output = Result<(), SessionError>>) {
     match timeout(STAMP_PATIENCE, Box::pin(touch)).await {
         Ok(Ok(())) => {}

@@ -1,13 +1,13 @@
-//! Attempts in DynamoDB: a row for each subject that tried lately.
+//! Attempts in DynamoDB: a row per subject with recent attempts.
 //!
 //! | attribute | |
 //! |---|---|
 //! | `subject` | key: `account#<SHA-256 of the e-mail address, base64url>`, `device#<id>`, `address#<network>` or `sign-ups#<network>` |
-//! | `attempts` | reserved and not given back |
+//! | `attempts` | reserved and not refunded |
 //! | `expiresAt` | end of the window, and TTL; epoch seconds |
 //!
-//! Counting begins with a conditional put, which is all there is to it for a subject without failures. Only when there is
-//! a window does a second call add to it, and at the limit the refused put has said everything.
+//! Counting starts with a conditional put, which is the only call for a subject without failures.
+//! If there is a window, a second call adds to it; at the limit the failed put is enough.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
@@ -19,17 +19,19 @@ use crate::core::env::{ConfigError, Env};
 use crate::platform::dynamo::{DynamoError, Item, Write, WriteOutcome, number, text};
 use crate::platform::tables;
 
-/// A window begins where none is under way, or where everything was given back: nobody's failure is forgotten then.
+/// A window begins if there is none, or if all of its attempts were refunded: no failure is
+/// forgotten.
 const NO_WINDOW: &str = "attribute_not_exists(subject) OR expiresAt <= :now OR attempts = :none";
-/// An attempt joins the window while there is one and it has room. Without the time, one that joined a window that ended
-/// would outlive it.
+/// An attempt joins the window while it lasts and has room. Without the time, an attempt could join
+/// an ended window and outlive it.
 const HAS_ROOM: &str = "expiresAt > :now AND attempts < :limit";
-/// An attempt leaves the window that it joined, and no later one.
+/// An attempt leaves its own window, and no later one.
 const STILL_COUNTED: &str = "expiresAt = :window_end AND attempts > :none";
-/// In one step for all who count at once. Also takes away, with -1.
+/// Atomic for concurrent attempts. Also subtracts, with -1.
 const ADD: &str = "ADD attempts :change";
 
-/// Put and add are tried anew when a window begins or ends between them, which happens once in a window.
+/// Put and add are retried when a window begins or ends between them, which happens once per
+/// window.
 const MAX_TRIES: usize = 4;
 
 /// The table of attempts.
@@ -53,7 +55,7 @@ impl DynamoAttempts {
         Ok(Self { client, table: tables::SIGN_IN_ATTEMPTS.name(env)? })
     }
 
-    /// Begins a window with one attempt in it, or brings the one that is under way.
+    /// Begins a window with one attempt in it, or returns the current one.
     async fn begin(&self, subject: &ThrottleKey, now: Timestamp) -> Result<Write<Row>, DynamoError> {
         let window_end = now.as_second().saturating_add_unsigned(WINDOW.as_secs());
         let row = Row { subject: subject.as_str().to_owned(), attempts: 1, expires_at: window_end };
@@ -76,7 +78,7 @@ impl DynamoAttempts {
         })
     }
 
-    /// Adds an attempt to the window that is under way.
+    /// Adds an attempt to the current window.
     async fn join(
         &self,
         subject: &ThrottleKey,
@@ -93,7 +95,7 @@ impl DynamoAttempts {
             .expression_attribute_values(":change", number(1))
             .expression_attribute_values(":now", number(now.as_second()))
             .expression_attribute_values(":limit", number(limit))
-            // The window may be another by now than the one that was in the way.
+            // The window may not be the one that failed the put.
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let update = Box::pin(request.send()).await.outcome("UpdateItem", &target(subject))?;
@@ -106,7 +108,8 @@ impl DynamoAttempts {
 }
 
 impl DynamoAttempts {
-    /// Counts an attempt at `now`, unless `limit` are counted in the window already. Exact under concurrency.
+    /// Counts an attempt at `now`, unless `limit` are counted in the window already. Exact under
+    /// concurrency.
     pub async fn count(
         &self,
         subject: ThrottleKey,
@@ -130,7 +133,7 @@ impl DynamoAttempts {
                 Write::Done(row) => {
                     return Ok(CountOutcome::Counted(Counted { subject, window_end: row.end()? }));
                 }
-                // TTL took the row, or its window ended: there is room for a new one.
+                // TTL deleted the row, or its window ended: a new one can begin.
                 Write::Refused(item) if item.is_empty() => {}
                 Write::Refused(item) => {
                     let row = parse(item)?;
@@ -144,7 +147,7 @@ impl DynamoAttempts {
         Err(ThrottleError::Busy(subject))
     }
 
-    /// Takes one attempt back, if its window is still the subject's.
+    /// Uncounts one attempt, if its window is still the current one.
     pub async fn uncount_attempt(
         &self,
         Counted { subject, window_end }: Counted,
@@ -160,7 +163,7 @@ impl DynamoAttempts {
             .expression_attribute_values(":window_end", number(window_end.as_second()))
             .expression_attribute_values(":none", number(0));
         match Box::pin(request.send()).await.outcome("UpdateItem", &target(&subject))? {
-            // Refused: its window is over, and the attempt with it.
+            // Refused: its window is over.
             Write::Done(_) | Write::Refused(_) => Ok(()),
             Write::Conflict => Err(ThrottleError::Busy(subject)),
         }

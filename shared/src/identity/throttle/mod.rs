@@ -1,36 +1,45 @@
-//! How often a password may be guessed: five times in fifteen minutes for an account, a hundred for an address. And how many
-//! accounts may be opened from an address.
+//! Rate limits of password guesses: five in fifteen minutes for an account, a hundred for an
+//! address. And of sign-ups from an address.
 //!
-//! 1. Whoever wants a password verified *reserves* the attempt first ([`Throttle::reserve`]): it is counted before
-//!    anything is compared, so that of fifty guesses at once five are verified and not fifty. The caller's address is
-//!    counted first, then the account; at a limit the answer is [`ThrottleDecision::Refused`], with the time that is left. A device
-//!    that has signed in to the account before ([`device`]) is counted instead of the account, with a limit of its own.
-//! 2. An attempt that proved right is given back ([`Throttle::refund_during`]), concurrently with what follows. Only
-//!    its own: what others failed to guess meanwhile stays counted, or a thief's own sign-ins would buy him guesses.
-//! 3. A subject's window begins with its first attempt and ends fifteen minutes later. The first attempt after that
-//!    begins a new one. TTL removes the row, later.
-//! 4. A sign-up is counted for its address alone, and never given back ([`Throttle::count_sign_up`]).
+//! 1. Before a password is verified, the attempt is *reserved* ([`Throttle::reserve`]): it is
+//!    counted before anything is compared, so that of fifty concurrent guesses five are verified.
+//!    The caller's address is counted first, then the account; at a limit the answer is
+//!    [`ThrottleDecision::Refused`], with the time that is left. A device that has signed in to the
+//!    account before ([`device`]) is counted instead of the account, with its own limit.
+//! 2. An attempt with the right password is refunded ([`Throttle::refund_during`]), concurrently
+//!    with the rest of the request. Only this attempt is: others' failures stay counted; otherwise
+//!    a thief's own sign-ins would buy guesses.
+//! 3. A subject's window begins with its first attempt and ends fifteen minutes later. The first
+//!    attempt after that begins a new one. TTL removes the row later.
+//! 4. A sign-up is counted for its address only, and never refunded ([`Throttle::count_sign_up`]).
 //!
-//! An account is counted whether it exists or not, in the same requests: neither the answer nor its time tells who has
-//! one. When the address is refused the account is not counted, or somebody whose address was stopped long ago could
-//! go on to keep the owner out. When the account is refused, the address stays counted.
+//! An account is counted whether it exists or not, by the same requests: neither the answer nor its
+//! time tells who has an account. If the address is refused, the account is not counted; otherwise
+//! somebody whose address is refused could still lock the owner out. If the account is refused, the
+//! address stays counted.
 //!
-//! An e-mail address is not stored; what names its row is a hash of it. That keeps it out of sight, not secret from
-//! somebody who has the table and a list of addresses.
+//! An e-mail address is not stored; its row is named by a hash. That hides the address, but not
+//! from somebody who has the table and a list of addresses.
 //!
-//! When the store does not answer, no password is verified: 503. A reservation whose request died, or that could not be
-//! given back, stays counted until the window ends.
+//! If the store does not answer, no password is verified: 503. A reservation whose request died, or
+//! whose refund failed, stays counted until the window ends.
 //!
 //! Limits:
-//! - Anybody can keep an account from signing in on *new* devices, by five wrong guesses in each window. Sessions that were
-//!   begun go on, and devices that signed in before sign in again. A browser is known to the account that it signed in to last.
-//! - An account has five guesses for strangers, and five more for each device whose token was stolen.
-//! - Attempts in flight are counted: more than five sign-ins to one account at once are refused, right ones as well.
-//! - A window does not slide: five guesses at the end of one and five in the next may be moments apart.
+//! - Anybody can prevent sign-ins to an account on *new* devices, by five wrong guesses in each
+//!   window. Existing sessions continue, and devices that signed in before can sign in again. A
+//!   browser is known to the account that it signed in to last.
+//! - An account has five guesses for strangers, and five more for each device whose token was
+//!   stolen.
+//! - Attempts in progress are counted: more than five concurrent sign-ins to one account are
+//!   refused, right ones as well.
+//! - Windows are fixed, not sliding: five guesses at the end of one and five in the next may be
+//!   moments apart.
 //! - Each region counts for itself.
-//! - The address is the one that API Gateway sees, or that a trusted proxy tells ([`crate::edge::http::TrustedProxy`]). Behind any
-//!   other proxy or CDN it is the proxy's, and the limit its clients'.
-//! - A request that is sent again after its answer was lost may count twice: one guess fewer, or after a sign-in one more.
+//! - The address is the one that API Gateway sees, or that a trusted proxy reports
+//!   ([`crate::edge::http::TrustedProxy`]). Behind any other proxy or CDN it is the proxy's, and
+//!   its clients share the limit.
+//! - A request that is retried after a lost answer may count twice: one guess fewer, or after a
+//!   sign-in one more.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -56,19 +65,19 @@ pub use subject::ThrottleKey;
 
 /// How long attempts are counted together.
 pub const WINDOW: Duration = Duration::from_mins(15);
-/// Attempts on one account in a window: room for honest mistakes, and 480 guesses a day at most, which come to nothing
-/// against twelve characters.
+/// Attempts on one account in a window: room for honest mistakes, and 480 guesses a day at most,
+/// which are useless against twelve characters.
 pub const ACCOUNT_LIMIT: u32 = 5;
-/// Attempts from one address in a window. Many people share an address (offices, mobile networks), and most mistype
-/// sometimes.
+/// Attempts from one address in a window. Many people share an address (offices, mobile networks),
+/// and mistype sometimes.
 pub const ADDRESS_LIMIT: u32 = 100;
-/// Attempts of one known device on one account in a window: as many as the account has for strangers.
+/// Attempts of one known device on one account in a window: as many as strangers have.
 pub const DEVICE_LIMIT: u32 = ACCOUNT_LIMIT;
 
-/// What an attempt is counted under, at most: an address and an account.
+/// Most subjects of an attempt: an address and an account.
 const SUBJECTS: usize = 2;
 
-/// What an attempt is counted under, and so what can be refused.
+/// What an attempt is counted for, and so which limit can refuse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// The account, by its e-mail address.
@@ -81,7 +90,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// Its name in logs and metrics.
+    /// The name in logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Account => "account",
@@ -114,21 +123,21 @@ pub enum SignUpDecision {
     Refused(TooManyAttempts),
 }
 
-/// The right to verify one password. Dropped, it stays counted as a failure.
+/// The permission to verify one password. If it is dropped, the attempt stays counted as a failure.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "an attempt that is not given back counts as a failure"]
 pub struct AttemptPermit(Vec<Counted>);
 
-/// Where an attempt to verify a password comes from.
+/// Where a password attempt comes from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AttemptSource {
-    /// The network address, if that is known.
+    /// The network address, if it is known.
     pub address: Option<IpAddr>,
     /// The device, if it has signed in to the account before.
     pub device: Option<KnownDevice>,
 }
 
-/// Too many attempts failed lately. 429.
+/// Too many recent failures. 429.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyAttempts {
     pub limit: Limit,
@@ -140,11 +149,11 @@ pub struct TooManyAttempts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
     pub subject: ThrottleKey,
-    /// The end of the window that it was counted in, which tells this window from later ones.
+    /// The end of its window, which identifies the window.
     pub window_end: Timestamp,
 }
 
-/// Outcome of counting an attempt.
+/// The result of counting an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CountOutcome {
     Counted(Counted),
@@ -154,10 +163,10 @@ pub enum CountOutcome {
     },
 }
 
-/// Why nobody can tell whether a password may be verified.
+/// Why it is unknown whether a password may be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum ThrottleError {
-    /// The store failed. 503 when it will pass, else 500.
+    /// The store failed. 503 if a retry may succeed, else 500.
     #[error(transparent)]
     Store(#[from] DynamoError),
     /// Windows began and ended faster than they could be read. 503.
@@ -165,10 +174,9 @@ pub enum ThrottleError {
     Busy(ThrottleKey),
 }
 
-/// Says how often passwords may be guessed.
+/// Limits how often passwords may be guessed.
 #[derive(Debug)]
 pub struct Throttle {
-    /// Where attempts are counted.
     pub store: DynamoAttempts,
     pub clock: SharedClock,
 }
@@ -201,8 +209,9 @@ impl Throttle {
         Ok(ThrottleDecision::Reserved(AttemptPermit(counted)))
     }
 
-    /// Counts a sign-up from `address`, of which `limit` are taken in a window. It stays counted whatever comes of it: each
-    /// costs a password hash, and tells whether an e-mail address has an account. Without an address nothing is counted.
+    /// Counts a sign-up from `address`, of which `limit` are allowed in a window. It is never
+    /// refunded: each costs a password hash, and reveals whether an e-mail address has an account.
+    /// Without an address nothing is counted.
     pub async fn count_sign_up(
         &self,
         address: Option<IpAddr>,
@@ -218,7 +227,8 @@ impl Throttle {
         })
     }
 
-    /// Gives an attempt back whose password was right. A failure is logged and harms little: the attempt stays counted.
+    /// Refunds an attempt with the right password. A failure is logged and harms little: the
+    /// attempt stays counted.
     pub async fn refund(&self, AttemptPermit(counted): AttemptPermit) {
         let uncount_attempt = async |attempt| {
             if let Err(error) = self.store.uncount_attempt(attempt).await {
@@ -228,7 +238,8 @@ impl Throttle {
         stream::iter(counted).for_each_concurrent(SUBJECTS, uncount_attempt).await;
     }
 
-    /// Does `work` and gives the attempt back meanwhile, whatever comes of `work`: the password was right.
+    /// Runs `work` and refunds the attempt concurrently, whatever the result: the password was
+    /// right.
     pub async fn refund_during<T>(&self, reservation: AttemptPermit, work: impl Future<Output = T>) -> T {
         future::join(self.refund(reservation), work).await.1
     }

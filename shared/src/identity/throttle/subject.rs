@@ -1,4 +1,4 @@
-//! What attempts are counted under.
+//! The subjects that attempts are counted for.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,14 +10,14 @@ use sha2::{Digest, Sha256};
 use super::KnownDevice;
 use crate::identity::email::Email;
 
-/// The part of an IPv6 address that its network gave out. The other half is the client's own to choose (RFC 4291, section
-/// 2.5.4): counting it would hand out 2^64 times the limit.
+/// The network part of an IPv6 address. The client chooses the other half (RFC 4291, section
+/// 2.5.4): counting it would multiply the limit by 2^64.
 const IPV6_NETWORK_BITS: u32 = 64;
 
-/// What the keys of accounts begin with.
+/// Prefix of the keys of accounts.
 const ACCOUNT: &str = "account#";
 
-/// What the keys of devices begin with.
+/// Prefix of the keys of devices.
 const DEVICE: &str = "device#";
 
 /// An account, a device or a network address, as the key of its row.
@@ -30,13 +30,13 @@ impl ThrottleKey {
         Self(format!("{ACCOUNT}{}", URL_SAFE_NO_PAD.encode(Sha256::digest(email.as_str()))))
     }
 
-    /// A device that has signed in to an account. It is known to that account only, so its id names both.
+    /// A device that has signed in to an account. Its id is unique to that account.
     pub fn of_device(device: KnownDevice) -> Self {
         Self(format!("{DEVICE}{device}"))
     }
 
-    /// The network that an address stands for: itself (IPv4), or its /64 (IPv6). An IPv4 address that was written as an
-    /// IPv6 one is the IPv4 address.
+    /// The network of an address: the address itself (IPv4), or its /64 (IPv6). An IPv4-mapped IPv6
+    /// address counts as IPv4.
     pub fn of_address(address: IpAddr) -> Self {
         Self(format!("address#{}", network(address)))
     }
@@ -46,13 +46,12 @@ impl ThrottleKey {
         Self(format!("sign-ups#{}", network(address)))
     }
 
-    /// The key.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// For logs, which name no account, not even by a hash.
+/// For logs, which identify no account, not even by a hash.
 impl fmt::Display for ThrottleKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {

@@ -1,8 +1,8 @@
 //! The keys, as JSON Web Keys (RFC 7517, RFC 8037): Ed25519 only.
 //!
-//! Public keys are configuration (`TOKEN_JWKS`) of every function that verifies, and what `/.well-known/jwks.json`
-//! answers. The private key is a secret that one function reads when it starts. How one key follows another:
-//! [`super::rotation`].
+//! Public keys are configuration (`TOKEN_JWKS`) of every function that verifies tokens, and the
+//! answer of `/.well-known/jwks.json`. The private key is a secret that one function reads when it
+//! starts. [`super::rotation`] describes how keys are rotated.
 
 use std::fmt;
 
@@ -16,12 +16,12 @@ use crate::core::env::{ConfigError, Env};
 use crate::core::redacted::Redacted;
 use crate::platform::secrets_manager::Secret;
 
-/// Variable that holds the public keys.
+/// The variable with the public keys.
 pub const TOKEN_JWKS: &str = "TOKEN_JWKS";
 /// Size of an Ed25519 public key.
 const PUBLIC_KEY_BYTES: usize = 32;
 
-/// Why text is not a key, or not a set of keys. None of the sentences repeats any of the text.
+/// Why text is not a key or a key set. The messages never contain the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
     /// Not JSON of the right shape.
@@ -29,15 +29,14 @@ pub enum InvalidKey {
         "it is not a JSON Web Key with kty, crv, kid and x (and d, if private), at line {line} column {column}"
     )]
     NotAKey {
-        /// Where reading stopped, from 1.
+        /// Position of the error, from 1.
         line: usize,
-        /// Where reading stopped, from 1.
         column: usize,
     },
     /// Not `kty: OKP`, `crv: Ed25519`, and, if given, `alg: EdDSA` and `use: sig`.
     #[error("the key {0:?} is not an Ed25519 key for EdDSA")]
     NotEd25519(String),
-    /// A key without a name to ask for it by.
+    /// A key without an id.
     #[error("a key has an empty kid")]
     Nameless,
     /// `x` is not 32 bytes in base64url.
@@ -46,25 +45,25 @@ pub enum InvalidKey {
     /// `d` is not the private part of `x`.
     #[error("the d of the key {0:?} is not the private part of its x")]
     PrivatePart(String),
-    /// A private key among the public ones, which everybody may read.
+    /// A private key in the public set.
     #[error("the key {0:?} is there with its private part: replace that key, it is no secret any more")]
     Exposed(String),
-    /// A verifier could not tell which of them is meant.
+    /// Two keys have this id.
     #[error("two keys have the kid {0:?}")]
     Repeated(String),
-    /// A set without keys verifies nothing.
+    /// A set without keys.
     #[error("the set holds no key")]
     Empty,
 }
 
 impl From<serde_json::Error> for InvalidKey {
     fn from(error: serde_json::Error) -> Self {
-        // Only the place: serde's sentence may quote the text, and the text may be a private key.
+        // Only the position: serde's message may quote the text, which may be a private key.
         Self::NotAKey { line: error.line(), column: error.column() }
     }
 }
 
-/// A key as it is written. Members that are not ours (`key_ops`, `x5t`, …) are ignored, as RFC 7517 wants.
+/// A key in JSON. Unknown members (`key_ops`, `x5t`, …) are ignored, as RFC 7517 requires.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -102,7 +101,7 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Its name in token headers.
+    /// The id in token headers.
     pub fn kid(&self) -> &str {
         &self.kid
     }
@@ -130,7 +129,7 @@ impl Serialize for PublicKey {
     }
 }
 
-/// The public keys that tokens are verified with. Serialises as the JWK set for clients.
+/// The public keys for verification. Serialises as the JWK set for clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PublicKeys {
     keys: Vec<PublicKey>,
@@ -142,12 +141,11 @@ impl PublicKeys {
         env.parse(TOKEN_JWKS)
     }
 
-    /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &PublicKey> {
         self.keys.iter()
     }
 
-    /// Whether tokens that `key` signs can be verified with this set.
+    /// Whether this set verifies tokens signed by `key`.
     pub fn verify_what_signs(&self, key: &SigningKey) -> bool {
         self.keys.contains(key.public())
     }
@@ -193,8 +191,8 @@ impl SigningKey {
         &self.private
     }
 
-    /// Reads a private JWK, and proves that its two parts belong together: a wrong `x` would sign tokens that nobody
-    /// can verify.
+    /// Parses a private JWK, and checks that its two parts belong together: a wrong `x` would sign
+    /// tokens that nobody can verify.
     pub fn from_jwk(text: &Redacted<String>) -> Result<Self, InvalidKey> {
         let jwk: Jwk = serde_json::from_str(text.expose())?;
         let public = jwk.public()?;

@@ -41,8 +41,9 @@ impl fmt::Debug for TokenSigner {
 }
 
 impl TokenSigner {
-    /// A signer with `key`, for the `TOKEN_ISSUER` and `TOKEN_AUDIENCE` of the environment. Refused when `TOKEN_JWKS`
-    /// lacks the key's public part: no function could verify its tokens, and every sign-in would end in a 401.
+    /// A signer with `key`, for the `TOKEN_ISSUER` and `TOKEN_AUDIENCE` of the environment. Fails
+    /// if `TOKEN_JWKS` lacks the key's public part: no function could verify its tokens, and every
+    /// sign-in would end in a 401.
     pub fn from_env(env: &Env, key: SigningKey, clock: SharedClock) -> Result<Self, ConfigError> {
         if !PublicKeys::from_env(env)?.verify_what_signs(&key) {
             let reason = format!("it lacks the public part of the signing key {:?}", key.public().kid());

@@ -11,22 +11,22 @@ use crate::core::clock::SharedClock;
 use crate::core::env::{ConfigError, Env};
 use crate::identity::principal::Credential;
 
-/// Why a token is refused. One reason for the log; clients are told only that it was.
+/// Why a token is refused. For the log; clients only learn that it was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// Longer than any token of ours, or not a JWT at all.
+    /// Longer than any valid token, or not a JWT.
     #[error("the token is not a JWT")]
     Malformed,
     /// `typ` is not that of an access token.
     #[error("the token is not an access token")]
     WrongType,
-    /// `kid` is absent or names no key of ours.
+    /// `kid` is absent or unknown.
     #[error("the token was signed with an unknown key")]
     UnknownKey,
-    /// `crit` is there: it names extensions that must be understood, and none is.
+    /// `crit` is present: it names extensions that must be understood, and none is.
     #[error("the token demands an extension that is not understood")]
     Critical,
-    /// Issued in the future, or good from an instant in the future.
+    /// Issued in the future, or valid from an instant in the future.
     #[error("the token is not valid yet")]
     NotYetValid,
     /// Algorithm, signature, issuer, audience or expiry.
@@ -58,13 +58,13 @@ impl TokenVerifier {
         validation.set_issuer(&[env.required("TOKEN_ISSUER")?]);
         validation.set_audience(&[env.required("TOKEN_AUDIENCE")?]);
         validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
-        // Times are held against the injected clock below.
+        // Times are compared with the injected clock below.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         Ok(Self { keys, validation, clock })
     }
 
-    /// The caller that `token` proves.
+    /// The caller of `token`.
     pub fn verify(&self, token: &str) -> Result<Credential, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Malformed);
@@ -88,7 +88,7 @@ impl TokenVerifier {
             let expired = jsonwebtoken::errors::ErrorKind::ExpiredSignature;
             return Err(TokenError::Refused(expired.into()));
         }
-        // Beyond the calendar: nothing of ours.
+        // Beyond the calendar: not a token of ours.
         Timestamp::from_second(claims.exp).map_err(|_| TokenError::Malformed)?;
         let signed_in_at =
             Timestamp::from_millisecond(claims.auth_time_ms).map_err(|_| TokenError::Malformed)?;

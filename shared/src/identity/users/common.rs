@@ -1,27 +1,31 @@
 //! Passwords that are easy to guess.
 //!
-//! A new password is compared with common passwords and with the account's own address (NIST SP 800-63B, section
-//! 3.1.1.2). A list alone would miss `Password2026!!`, so the rule counts *parts*:
+//! A new password is compared with common passwords and with the account's own address (NIST SP
+//! 800-63B, section 3.1.1.2). A list alone would miss `Password2026!!`, so the rule counts *parts*:
 //!
 //! 1. Case does not count, and `p@ssw0rd` is read as `password`.
-//! 2. A part is a common password of the list, the account's address or the name in it, a keyboard or alphabet sequence in
-//!    either direction, up to four digits (a year, a day), or any other single character.
-//! 3. A repetition of the characters before it is no part: neither `aaa` nor `abcdabcd` gains by its length.
+//! 2. A part is a common password of the list, the account's address or the name in it, a keyboard
+//!    or alphabet sequence in either direction, up to four digits (a year, a day), or any other
+//!    single character.
+//! 3. A repetition of the characters before it is not a part: `aaa` and `abcdabcd` gain nothing by
+//!    their length.
 //! 4. A password is too common if it consists of fewer than [`MIN_PARTS`] parts.
 //!
-//! So `Password2026!!` has three parts and is refused; `correct horse battery staple` has over twenty.
+//! So `Password2026!!` has three parts and is refused; `correct horse battery staple` has over
+//! twenty.
 //!
-//! The rule is no measure of strength: it refuses what attackers try first.
+//! The rule does not measure strength: it refuses what attackers try first.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use crate::identity::email::Email;
 
-/// The list, with a comment at its head. Its origin and licence are named there.
+/// The list. A comment at its head names its origin and licence.
 const LIST: &str = include_str!("common_passwords.txt");
 
-/// Fewest parts of a password. Three common words or numbers in a row are what tools try; the fourth costs them too much.
+/// Fewest parts of a password. Tools try three common words or numbers in a row; a fourth costs
+/// them too much.
 const MIN_PARTS: usize = 4;
 
 /// Shortest sequence that is one part.
@@ -30,10 +34,10 @@ const MIN_SEQUENCE: usize = 3;
 /// Longest number that is one part.
 const MAX_DIGITS: usize = 4;
 
-/// Shortest name of an address that counts as a word. Two letters are in every second password.
+/// Shortest name of an address that counts as a word. Two letters occur in every second password.
 const MIN_NAME: usize = 3;
 
-/// Neighbours on a keyboard, and in the alphabet.
+/// Sequences on a keyboard, and in the alphabet.
 const SEQUENCES: &[&str] = &[
     "1234567890",
     "qwertyuiop[]",
@@ -54,12 +58,12 @@ static WORDS: LazyLock<HashSet<&'static str>> =
 static LONGEST_WORD: LazyLock<usize> =
     LazyLock::new(|| WORDS.iter().map(|word| word.len()).max().unwrap_or(0));
 
-/// Whether `password` is one of those that are tried first for the account of `email`.
+/// Whether `password` is one of the first guesses for the account of `email`.
 pub(super) fn is_common(password: &str, email: &Email) -> bool {
     fewest_parts(password, email) < MIN_PARTS
 }
 
-/// The number of parts, counted so that it is the smallest.
+/// The smallest possible number of parts.
 fn fewest_parts(password: &str, email: &Email) -> usize {
     let typed: Vec<char> = password.to_lowercase().chars().collect();
     let plain: Vec<char> = typed.iter().copied().map(plain).collect();
@@ -106,7 +110,7 @@ fn plain(typed: char) -> char {
     }
 }
 
-/// How many characters at the beginning of `rest` are one part without being a word: one at least.
+/// The length of the part at the start of `rest` that is not a word; at least one.
 fn one_part(rest: &[char]) -> usize {
     let digits = rest.iter().take(MAX_DIGITS).take_while(|c| c.is_ascii_digit()).count();
     let sequence = SEQUENCES.iter().map(|sequence| along(sequence, rest)).max().unwrap_or(0);
@@ -128,7 +132,7 @@ fn along(sequence: &str, rest: &[char]) -> usize {
     longest(&forwards).max(longest(&backwards))
 }
 
-/// The lengths of the listed words that `rest` begins with.
+/// The lengths of the listed words at the start of `rest`.
 fn words(rest: &[char]) -> impl Iterator<Item = usize> {
     let mut word = String::new();
     rest.iter().take(*LONGEST_WORD).enumerate().filter_map(move |(at, c)| {
@@ -137,7 +141,7 @@ fn words(rest: &[char]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The numbers of characters at the beginning of `rest` that repeat the end of what comes before. All of them: a shorter
+/// The lengths of all prefixes of `rest` that repeat the end of `before`. All of them: a shorter
 /// repetition may reach the beginning of a longer one, as in `9099990999`.
 fn repetitions(before: &[char], rest: &[char]) -> impl Iterator<Item = usize> {
     let longest = before.len().min(rest.len());

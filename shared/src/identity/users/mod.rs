@@ -1,22 +1,26 @@
-//! Accounts: signing up, proving a password, roles.
+//! Accounts: signing up, verifying passwords, roles.
 //!
-//! An account is two items of one table: the profile, by user id, and a pointer to it, by e-mail address. DynamoDB
-//! knows no unique attributes, only unique keys; the pointer makes the address one.
+//! An account is two items of one table: the profile, by user id, and a pointer to it, by e-mail
+//! address. DynamoDB has no unique attributes, only unique keys; the pointer makes the address
+//! unique.
 //!
-//! 1. [`sign_up`] refuses common passwords, hashes the password and writes both items in one transaction, each on condition that it is new. Of
-//!    any number of sign-ups with one address, one creates an account and the others learn [`SignUp::EmailTaken`]; no
-//!    half of an account is left behind.
-//! 2. [`authenticate`] reserves an attempt ([`crate::identity::throttle`]) while it follows the pointer to the profile, and verifies
-//!    the password if there is one left. An unknown address takes the same path with a profile that is not there and a
-//!    hash that no password has: same answer, same requests, same work.
-//! 3. [`DynamoRoles`](dynamo::DynamoRoles) grants and withdraws roles, each in one update that names only its own role, so that concurrent
-//!    changes all count and repeating one changes nothing. A withdrawal ends all of the
-//!    user's sessions, since what was issued with the role must not be of use any more. A grant shows with the next
-//!    access token, [`ACCESS_TOKEN_LIFETIME`](crate::identity::tokens::ACCESS_TOKEN_LIFETIME) later at the latest; a cookie keeps
-//!    its roles until the next sign-in.
+//! 1. [`sign_up`] refuses common passwords, hashes the password and writes both items in one
+//!    transaction, each on the condition that it is new. Of any number of sign-ups with one
+//!    address, one creates an account and the others get [`SignUp::EmailTaken`]; no half of an
+//!    account is left behind.
+//! 2. [`authenticate`] reserves an attempt ([`crate::identity::throttle`]) while it follows the
+//!    pointer to the profile, and verifies the password if an attempt is left. An unknown address
+//!    takes the same path with an absent profile and a hash that no password has: same answer, same
+//!    requests, same work.
+//! 3. [`DynamoRoles`](dynamo::DynamoRoles) grants and withdraws roles, each in one update of its
+//!    own role only, so that concurrent changes all succeed and repeating one changes nothing. A
+//!    withdrawal ends all of the user's sessions, whose tokens contain the role. A grant takes
+//!    effect with the next access token,
+//!    [`ACCESS_TOKEN_LIFETIME`](crate::identity::tokens::ACCESS_TOKEN_LIFETIME) later at the
+//!    latest; a cookie keeps its roles until the next sign-in.
 //!
-//! There is no proof that an address belongs to whoever signs up with it: no mail is sent. So a role is granted by user id
-//! and never by address, which somebody else may have signed up with.
+//! There is no proof that an address belongs to the person who signs up with it: no mail is sent.
+//! So a role is granted by user id and never by address.
 
 use std::collections::BTreeSet;
 
@@ -45,13 +49,11 @@ pub use password::{HashingFailed, NewPassword, Password, PasswordHash, WeakPassw
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     pub id: UserId,
-    /// The address that it signs in with.
     pub email: Email,
-    /// What it may do beyond being a customer.
     pub roles: BTreeSet<Role>,
-    /// Sessions that began at this instant or earlier have ended. The epoch if there was no such end.
+    /// Sessions that began at this instant or earlier have ended. The epoch if there was no such
+    /// end.
     pub ended_before: Timestamp,
-    /// When it signed up.
     pub created_at: Timestamp,
 }
 
@@ -60,20 +62,17 @@ pub struct User {
 pub enum SignUp {
     /// There is a new account.
     Created(User),
-    /// There was one with this address already.
+    /// The address has an account already.
     EmailTaken,
-    /// The password is one that is tried first. Nothing was looked at or changed.
+    /// The password is one of the first guesses. Nothing was read or changed.
     CommonPassword,
 }
 
-/// What somebody claims to be, and from where.
+/// The claimed identity of a caller, and its source.
 #[derive(Debug, Clone)]
 pub struct Credentials {
-    /// The account's e-mail address.
     pub email: Email,
-    /// The password that was typed.
     pub password: Password,
-    /// Where it came from.
     pub origin: AttemptSource,
 }
 
@@ -83,67 +82,66 @@ pub enum Authentication {
     /// The password is the account's.
     Accepted {
         user: User,
-        /// The attempt, to be given back.
+        /// The attempt, to be refunded.
         reservation: AttemptPermit,
     },
-    /// It is not, or there is no such account. The caller is not told which.
+    /// The password is wrong, or there is no such account. The caller is not told which.
     Refused,
-    /// Nobody looked: too many were wrong before.
+    /// Not verified: there were too many failures before.
     Throttled(TooManyAttempts),
 }
 
-/// Outcome of granting or withdrawing a role.
+/// The result of granting or withdrawing a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoleChange {
-    /// The account as it is now. The same when nothing had to be changed.
+    /// The current account. The same if nothing had to be changed.
     Settled(User),
-    /// The account as it is now, a role less. All of its sessions have ended.
+    /// The current account, without the role. All of its sessions have ended.
     Withdrawn(User),
     /// There is no account with this id.
     UnknownUser,
 }
 
-/// Why a question about accounts has no answer.
+/// Why an operation on accounts failed.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
-    /// The store failed. 503 when it will pass, else 500.
+    /// The store failed. 503 if a retry may succeed, else 500.
     #[error(transparent)]
     Store(#[from] DynamoError),
-    /// The attempt could not be counted. 503 when it will pass, else 500.
+    /// The attempt could not be counted. 503 if a retry may succeed, else 500.
     #[error(transparent)]
     Throttle(#[from] ThrottleError),
-    /// The password could not be hashed or compared. 500.
+    /// The password could not be hashed or verified. 500.
     #[error(transparent)]
     Hashing(#[from] HashingFailed),
-    /// No salt could be made. 500.
+    /// No salt could be generated. 500.
     #[error(transparent)]
     NoEntropy(#[from] NoEntropy),
-    /// Others kept writing to the same items until the deadline. Nothing was changed. 503.
+    /// Conflicts at the same items until the deadline. Nothing was changed. 503.
     #[error("the account's items were busy until the deadline")]
     Busy,
 }
 
-/// Outcome of replacing a password's hash.
+/// The result of replacing a password's hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PasswordUpdate {
-    /// Done; every session but the spared one has ended.
+    /// Every session but the spared one has ended.
     Done,
     /// The account has another password by now.
     OtherPassword,
-    /// The session that was to be spared has ended.
+    /// The session to be spared has ended.
     SessionEnded,
 }
 
-/// Outcome of changing one's password.
+/// The result of changing one's password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PasswordChange {
-    /// It is the new one.
     Changed,
-    /// The current password was not the account's.
+    /// The current password was wrong.
     Refused,
-    /// Too many passwords were wrong lately; this one was not looked at.
+    /// Too many recent failures; the password was not verified.
     Throttled(TooManyAttempts),
-    /// The new password is one that is tried first. The current one was not looked at.
+    /// The new password is one of the first guesses. The current one was not verified.
     CommonPassword,
     /// The caller's session has ended meanwhile.
     SessionEnded,
@@ -172,23 +170,20 @@ pub async fn sign_up(
     users.create(&user, &hash, deadline).await
 }
 
-/// A change of a password, as asked for.
+/// A requested change of a password.
 #[derive(Debug)]
 pub struct PasswordChangeRequest {
     /// The account, as it was just read.
     pub account: (User, PasswordHash),
-    /// The session that asks, which goes on, and when it began.
+    /// The requesting session, which is spared, and when it began.
     pub spared: (SessionId, Timestamp),
-    /// What must be the password until now.
     pub current: Password,
-    /// What is the password from now on.
     pub new: NewPassword,
-    /// Where the request comes from.
     pub origin: AttemptSource,
 }
 
-/// Replaces a password, if an attempt is left: who holds a session shall not be able to guess its password either. The new
-/// one is hashed only after the current one proved right.
+/// Replaces a password, if an attempt is left: the holder of a session must not be able to guess
+/// its password either. The new one is hashed only after the current one was verified.
 pub async fn change_password(
     passwords: &DynamoPasswords,
     throttle: &Throttle,
@@ -214,7 +209,7 @@ pub async fn change_password(
     })
 }
 
-/// Holds a password against the account of an address, if an attempt is left.
+/// Verifies a password of the account of an address, if an attempt is left.
 pub async fn authenticate(
     users: &DynamoUsers,
     throttle: &Throttle,

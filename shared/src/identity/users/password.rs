@@ -1,14 +1,15 @@
-//! Passwords, and what is stored instead of them: Argon2id with OWASP's parameters.
+//! Passwords and their stored hashes: Argon2id with OWASP's parameters.
 //!
-//! Hashing takes tens of milliseconds of pure computation and 19 MiB, so it runs on a thread for blocking work and the
-//! runtime stays free to keep time. A function's process serves one request at a time and has one such thread
-//! ([`crate::edge::boot`]), so it never hashes two passwords at once, and needs those 19 MiB once. A hash carries its parameters:
-//! raising them leaves old hashes valid.
+//! Hashing takes tens of milliseconds of computation and 19 MiB, so it runs on a blocking thread
+//! and the runtime stays responsive. A function's process serves one request at a time and has one
+//! such thread ([`crate::edge::boot`]), so it never hashes two passwords at once, and needs those
+//! 19 MiB once. A hash contains its parameters: raising them leaves old hashes valid.
 //!
-//! Keyboards write one character in different ways: `ä` is one code point or two. A password is hashed in Unicode's
-//! Normalization Form C (NIST SP 800-63B, section 3.1.1.2), so that it is the same from every keyboard. Earlier hashes were
-//! made of the text as it came. A password that is not in this form is therefore compared a second time, as it was typed,
-//! if the first comparison fails. Whether that happens depends on what was typed and not on the account.
+//! Keyboards write one character in different ways: `ä` is one code point or two. A password is
+//! hashed in Unicode's Normalization Form C (NIST SP 800-63B, section 3.1.1.2), so that it is the
+//! same from every keyboard. Older hashes were made of the text as typed. A password that is not in
+//! this form is therefore verified a second time, as typed, if the first time fails. Whether that
+//! happens depends on the typed text and not on the account.
 
 use argon2::password_hash::phc;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
@@ -21,7 +22,8 @@ use crate::core::random;
 use crate::core::redacted::Redacted;
 use crate::identity::email::Email;
 
-/// Memory, in KiB. With the next two: the first choice of OWASP's password storage cheat sheet for 19 MiB.
+/// Memory, in KiB. With the next two: OWASP's password storage cheat sheet, first choice for 19
+/// MiB.
 const MEMORY_KIB: u32 = 19_456;
 /// Passes over that memory.
 const ITERATIONS: u32 = 2;
@@ -30,21 +32,22 @@ const PARALLELISM: u32 = 1;
 /// RFC 9106, section 3.1, recommends 16 bytes of salt.
 const SALT_BYTES: usize = 16;
 
-/// The hash of no password: right parameters, arbitrary salt, and zeros, which no input is known to hash to.
+/// The hash of no password: right parameters, arbitrary salt, and zeros, which no known input
+/// hashes to.
 const HASH_OF_NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// A password that somebody typed, of any length. Only good for holding it against a hash.
+/// A typed password, of any length. Only for verification.
 #[derive(Debug, Clone)]
 pub struct Password {
     /// In Normalization Form C.
     normalized: Redacted<String>,
-    /// As it was typed, if that is another text.
+    /// As typed, if that differs.
     as_typed: Option<Redacted<String>>,
 }
 
-/// A password of a length that is fit for an account: 12 to 128 characters in Normalization Form C (NIST SP 800-63B asks for
-/// length, not for kinds of characters).
+/// A password of a valid length for an account: 12 to 128 characters in Normalization Form C (NIST
+/// SP 800-63B asks for length, not for kinds of characters).
 #[derive(Debug, Clone)]
 pub struct NewPassword(Redacted<String>);
 
@@ -53,7 +56,7 @@ pub struct NewPassword(Redacted<String>);
 #[error("a password has {} to {} characters", NewPassword::MIN_CHARS, NewPassword::MAX_CHARS)]
 pub struct WeakPassword;
 
-/// Argon2 failed: no memory, or a stored hash that is none. 500.
+/// Argon2 failed: no memory, or an invalid stored hash. 500.
 #[derive(Debug, thiserror::Error)]
 pub enum HashingFailed {
     #[error("Argon2 failed: {0}")]
@@ -64,7 +67,6 @@ pub enum HashingFailed {
 }
 
 impl Password {
-    /// A typed password.
     pub fn new(text: String) -> Self {
         let normalized = ComposingNormalizerBorrowed::new_nfc().normalize(&text).into_owned();
         let as_typed = (normalized != text).then(|| Redacted::new(text));
@@ -75,10 +77,10 @@ impl Password {
 impl NewPassword {
     /// Fewest characters.
     pub const MIN_CHARS: usize = 12;
-    /// Most characters. Long enough for any passphrase, short enough not to be a load.
+    /// Most characters: long enough for any passphrase, short enough to bound the work.
     pub const MAX_CHARS: usize = 128;
 
-    /// Whether it is one of the passwords that are tried first for the account of `email`.
+    /// Whether it is one of the first guesses for the account of `email`.
     pub fn is_common(&self, email: &Email) -> bool {
         common::is_common(self.0.expose(), email)
     }
@@ -94,7 +96,7 @@ impl TryFrom<Password> for NewPassword {
 }
 
 impl<'de> Deserialize<'de> for Password {
-    /// Refuses what is not text without repeating it: serde's own sentence would quote the value, and end in a log.
+    /// The error does not contain the text: serde's own message would quote it in a log.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
             Value::String(text) => Ok(Self::new(text)),
@@ -109,13 +111,13 @@ impl<'de> Deserialize<'de> for NewPassword {
     }
 }
 
-/// What is stored of a password: a PHC string (`$argon2id$v=19$m=…,t=…,p=…$salt$hash`).
+/// The stored form of a password: a PHC string (`$argon2id$v=19$m=…,t=…,p=…$salt$hash`).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct PasswordHash(Redacted<String>);
 
 impl PasswordHash {
-    /// A hash that no password has and that takes as long to verify as any.
+    /// A hash that no password has. Verifying it takes as long as any.
     pub fn of_nobody() -> Self {
         Self(Redacted::new(HASH_OF_NOBODY.to_owned()))
     }
@@ -144,7 +146,7 @@ pub(super) async fn hash(NewPassword(password): NewPassword) -> Result<PasswordH
     Ok(PasswordHash(Redacted::new(hash.to_string())))
 }
 
-/// Whether `password` has this hash, with the parameters that the hash carries.
+/// Whether `password` has this hash, with the hash's own parameters.
 pub(super) async fn verify(
     Password { normalized, as_typed }: Password,
     hash: PasswordHash,
@@ -170,13 +172,13 @@ async fn has_hash(text: Redacted<String>, hash: PasswordHash) -> Result<bool, Us
     Ok(result.await?)
 }
 
-/// Runs `work` beside the runtime. It is awaited, so it ends before the answer does, unless the deadline cuts the
+/// Runs `work` on a blocking thread. It ends before the answer does, unless the deadline cuts the
 /// request off; then the thread finishes within tens of milliseconds and its result is dropped.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> argon2::password_hash::Result<T> + Send + 'static,
 ) -> Result<T, HashingFailed> {
     let result = tokio::task::spawn_blocking(work).await.map_err(HashingFailed::Interrupted)?;
-    // What a test counts: no sign-in may cost one more or one fewer.
+    // Counted by a test: every sign-in must compute exactly one hash.
     tracing::debug!("Argon2id computed");
     result.map_err(HashingFailed::Argon2)
 }

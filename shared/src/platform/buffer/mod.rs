@@ -262,9 +262,7 @@ pub enum BufferError {
     Unreadable(String),
     /// The deadline passed first.
     #[error("the buffer did not {operation} in time")]
-    Late {
-        operation: &'static str,
-    },
+    Late { operation: &'static str },
     /// Redis gave no answer.
     #[error("Redis did not {operation}")]
     Redis {

@@ -90,8 +90,6 @@ async fn hide(queue: &impl Visibility, message: &Delivered, timeout: Duration) {
 }
 
 /// How long a message is hidden after its failure number `receive_count`.
-/// #10T Records the calls.
-/// #11T Each call: seconds since the beginning, and the timeout in seconds.
 fn retry_after(receive_count: u32) -> Duration {
     let doublings = receive_count.saturating_sub(1);
     let factor = 2_u32.checked_pow(doublings).unwrap_or(u32::MAX);

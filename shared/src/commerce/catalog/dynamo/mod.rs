@@ -19,14 +19,14 @@ mod stock;
 pub use products::{DynamoCatalog, Stored};
 pub use stock::{AdjustStock, StockAction, StockTables};
 
-/// Takes units, if so many are left. Without a row there are none.
+/// Takes units, if enough are left. No row means none.
 const TAKE: RowUpdate = RowUpdate {
     update: "SET available = available - :units, updatedAt = :now",
     condition: Some("available >= :units"),
     names: &[],
 };
 
-/// Gives units back. Always possible: they were taken from this row.
+/// Returns units. Always possible: they were taken from this row.
 const GIVE_BACK: RowUpdate =
     RowUpdate { update: "SET updatedAt = :now ADD available :units", condition: None, names: &[] };
 
@@ -42,7 +42,7 @@ pub fn take(
     TAKE.action(table, stock_key(product_id, region), values)
 }
 
-/// Gives `units` of a product back to a region's stock.
+/// Returns `units` of a product to a region's stock.
 pub fn release_stock(
     table: &str,
     product_id: &ProductId,

@@ -18,7 +18,7 @@ use crate::platform::aws;
 use crate::platform::dynamo::{AttributeValue, DynamoError, Item, RowKey, RowUpdate, number, read_rows};
 use crate::platform::tables;
 
-/// Writes all of a product that its operator decides. Not a put: the version goes on from what it was.
+/// Writes all attributes that the operator sets. Not a put: the version continues to rise.
 const WRITE: RowUpdate = RowUpdate {
     update: "SET #name = :name, price = :price, #attributes = :attributes, updatedAt = :now, \
              version = if_not_exists(version, :zero) + :one",
@@ -37,11 +37,10 @@ pub struct DynamoCatalog {
     region: String,
 }
 
-/// Whether a product was there before it was written.
+/// Whether a product existed before it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
     Created,
-    /// It was, and has been replaced.
     Replaced,
 }
 
@@ -72,7 +71,7 @@ impl DynamoCatalog {
         answer.item.map(parse_product).transpose()
     }
 
-    /// The units that this region can sell. Without a row: none.
+    /// The units that this region can sell. No row means none.
     pub async fn available(&self, product_id: &ProductId) -> Result<u64, DynamoError> {
         let answer = self
             .client
@@ -85,7 +84,7 @@ impl DynamoCatalog {
         Ok(answer.item.map(parse_stock).transpose()?.map_or(0, |row| row.available))
     }
 
-    /// A page of products in no particular but a stable order, behind a product. Consistent.
+    /// A page of products in a stable order, after a product. Consistent.
     pub(in crate::commerce::catalog) async fn page(
         &self,
         behind: Option<&ProductId>,
@@ -104,7 +103,7 @@ impl DynamoCatalog {
         let mut products: Vec<Product> =
             answer.items.unwrap_or_default().into_iter().map(parse_product).collect::<Result<_, _>>()?;
         let last = match cursor::cut(&mut products, limit) {
-            // Less was read than asked for: DynamoDB's megabyte was full.
+            // Fewer rows were read than requested: DynamoDB's limit of a megabyte.
             None if answer.last_evaluated_key.is_some() => products.last(),
             last => last,
         };
@@ -114,7 +113,8 @@ impl DynamoCatalog {
         Ok(Page { items: products, next_cursor })
     }
 
-    /// The units of these products that this region can sell. A product without a row is left out: there are none.
+    /// The units of these products that this region can sell. A product without a row is left out:
+    /// it has none.
     pub(in crate::commerce::catalog) async fn available_of(
         &self,
         products: &[Product],
@@ -132,7 +132,7 @@ impl DynamoCatalog {
         stock.map(|row| row.map(|row| (row.product_id, row.available))).collect()
     }
 
-    /// Writes a product whole, and tells what it has become. Its version is one more than before.
+    /// Writes a whole product, and returns the result. Its version rises by one.
     pub(in crate::commerce::catalog) async fn put(
         &self,
         product_id: &ProductId,
@@ -157,7 +157,7 @@ impl DynamoCatalog {
             .send()
             .await
             .map_err(|error| DynamoError::new("UpdateItem", product_id.as_str(), error))?;
-        // Every product has this one. Of a new product there is nothing before.
+        // Every product has this attribute. A new product has no old values.
         let before = answer.attributes.filter(|before| before.contains_key("updatedAt"));
         let stored = if before.is_some() { Stored::Replaced } else { Stored::Created };
         product.version = version_of(before.unwrap_or_default(), product_id)? + 1;
@@ -165,7 +165,7 @@ impl DynamoCatalog {
     }
 }
 
-/// The version of a row. A row of before there were versions has none.
+/// The version of a row. Rows from before versions existed have none.
 fn version_of(row: Item, product_id: &ProductId) -> Result<u64, DynamoError> {
     #[derive(Deserialize)]
     struct Versioned {

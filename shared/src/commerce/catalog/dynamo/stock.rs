@@ -1,8 +1,8 @@
-//! Changing the units on hand.
+//! Changes of the units on hand.
 //!
-//! The change is an addition, so it succeeds while the product sells: nothing that an order changes is a condition, but
-//! for the bounds. A transaction returns no new values. So the answer tells the units that were read just before, plus
-//! the change. Orders that come in between make the true number another one.
+//! The change is an addition, so it succeeds while the product sells: its only conditions are the
+//! bounds. A transaction does not return new values. So the answer has the units that were read
+//! just before, plus the change; concurrent orders make the true number another one.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -19,21 +19,21 @@ use crate::platform::dynamo::{Actions, DynamoError, Item, Reasons, RowKey, RowUp
 use crate::platform::outbox::{self, Event, EventType};
 use crate::platform::tables;
 
-/// Adds units. Without a row there are none yet. The sum stays below the most that a region may have.
+/// Adds units. No row means none. The sum stays below a region's maximum.
 const ADD: RowUpdate = RowUpdate {
     update: "SET available = if_not_exists(available, :zero) + :delta, updatedAt = :now",
     condition: Some("attribute_not_exists(available) OR available <= :most"),
     names: &[],
 };
 
-/// Takes units away, if so many are left.
+/// Removes units, if enough are left.
 const REMOVE: RowUpdate = RowUpdate {
     update: "SET available = available + :delta, updatedAt = :now",
     condition: Some("available >= :least"),
     names: &[],
 };
 
-/// Where stock changes are written.
+/// The tables that a stock change writes to.
 #[derive(Debug, Clone)]
 pub struct StockTables {
     products: String,
@@ -62,11 +62,11 @@ pub struct AdjustStock<'a> {
     pub tables: &'a StockTables,
     pub product_id: &'a ProductId,
     pub delta: Delta,
-    /// The event's id, if it comes to one.
+    /// The id of the event, if the change succeeds.
     pub event_id: EventId,
 }
 
-/// What an action of the transaction writes.
+/// The names of the transaction's actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StockAction {
     Stock,
@@ -125,7 +125,7 @@ impl Effect for AdjustStock<'_> {
         Ok(Decision::Commit { outcome, actions })
     }
 
-    /// The stock's bound was in the way, with the units as they stand.
+    /// The bound of the stock failed; the returned row has the current units.
     fn explain(&self, _: &StockLevel, reasons: &Reasons<StockAction>) -> Option<Refused<StockRefusal>> {
         let stock = reasons.row_refusing(&StockAction::Stock)?;
         let available = units_of(stock.clone()).ok()?;
@@ -133,7 +133,7 @@ impl Effect for AdjustStock<'_> {
     }
 }
 
-/// The units of a stock row. Without a row there are none.
+/// The units of a stock row. No row means none.
 fn units_of(row: Item) -> Result<u64, DynamoError> {
     if row.is_empty() { Ok(0) } else { parse_stock(row).map(|row| row.available) }
 }

@@ -7,15 +7,16 @@ use crate::platform::dynamo::{DynamoError, Item, text};
 /// One shard of a day.
 const OF_SHARD: &str = "dayShard = :shard";
 
-/// What [`OrderOfDay`] needs. It does not make the query cheaper, but the answers smaller.
+/// The attributes of [`OrderOfDay`]. They make the answers smaller, not the query cheaper.
 const NEEDED: &str = "#status, #lines, #total, paymentGeneration, cancelReason, orderId";
 
-/// A place in a shard of a day.
+/// A position in a shard of a day.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DayCursor(Item);
 
 impl DynamoOrders {
-    /// A page of a shard of a day's orders, behind `after`. Eventually consistent. Calls `Query` on the index `byDay`.
+    /// A page of a shard of a day's orders, after `after`. Eventually consistent. Calls `Query` on
+    /// the index `byDay`.
     pub async fn of_day(
         &self,
         shard: DayShard,

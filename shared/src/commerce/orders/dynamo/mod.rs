@@ -43,14 +43,14 @@ pub use read::DynamoOrders;
 pub(super) use read::SummarizedOrder;
 pub use reservation::{NoReservationKey, ReservationKey, Reservations, SettleOutcome};
 
-/// The order is new. What could be in the way is the order of the same request, whose record has expired or is of another region.
+/// The order is new. An existing one is the order of the same request, whose record has expired or
+/// is in another region.
 const IS_NEW: &str = "attribute_not_exists(orderId)";
 
-/// The order is as it was read: whatever status and payment were decided on still hold, for every write of an order
-/// raises its version.
+/// The order has not changed since it was read: every write of an order raises its version.
 const IS_AS_READ: &str = "version = :seen";
 
-/// Ends the order unpaid. It has no payment that could still be captured.
+/// Cancels the order. It has no payment that could still be captured.
 const CANCEL: RowUpdate = RowUpdate {
     update: "SET #status = :status, cancelReason = :reason, updatedAt = :now, version = version + :one \
              REMOVE payment",
@@ -58,18 +58,17 @@ const CANCEL: RowUpdate = RowUpdate {
     names: &[("#status", "status")],
 };
 
-/// What an action of a transaction about an order writes or checks.
+/// The names of the actions of a transaction on an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderAction {
     Order,
     Event,
-    /// What its region has reserved for it.
+    /// The reservation of its region.
     Reservation,
     /// The count of its customer's unpaid orders.
     Unpaid,
-    /// The stock of a product.
     Stock(ProductId),
-    /// The cart whose lines it takes.
+    /// The cart of its lines.
     Cart,
     /// The idempotency record of its payment.
     Record,
@@ -85,14 +84,14 @@ fn parse(item: Item) -> Result<Order, DynamoError> {
     from_item(item).map_err(|error| DynamoError::unreadable("read", "an order", error))
 }
 
-/// Reads an order of an index, where one that cannot be read does not keep the others from being read.
+/// Parses an order of an index. An unreadable order does not fail the page.
 fn parse_listed<O: DeserializeOwned>(item: Item) -> Result<O, UnreadableOrder> {
     let order_id = item.get(tables::ORDERS.key.hash).and_then(|id| id.as_s().ok()).cloned();
     from_item(item)
         .map_err(|error| UnreadableOrder { order_id: order_id.unwrap_or_default(), source: error.into() })
 }
 
-/// The writes that change an order, together with its stock and its event.
+/// Builds the writes that change an order, its stock and its event.
 #[derive(Debug, Clone)]
 pub struct OrderWrites {
     orders: String,
@@ -112,23 +111,22 @@ impl OrderWrites {
         })
     }
 
-    /// The region that writes.
     pub fn region(&self) -> &str {
         &self.region
     }
 
-    /// The row of an order, to be read before it is written.
+    /// The key of an order, for a read before the write.
     pub fn row(&self, order_id: &OrderId) -> RowKey<'_> {
         RowKey { table: &self.orders, key: key(order_id) }
     }
 
-    /// The order whose row was asked for, if there is one.
+    /// The order among the rows that were read, if it exists.
     pub fn order(&self, rows: &mut Rows) -> Result<Option<Order>, DynamoError> {
         rows.take_one(&self.orders).map(parse).transpose()
     }
 
-    /// A new order: the order, its event, its reservation, its count among the customer's unpaid orders, and the stock of each
-    /// line.
+    /// A new order: the order, its event, its reservation, its count among the customer's unpaid
+    /// orders, and the stock of each line.
     fn placed(&self, order: &Order, limits: UnpaidLimits) -> Result<Actions<OrderAction>, DynamoError> {
         let mut actions = Actions::from([
             (OrderAction::Order, self.put_order(order)?),
@@ -140,8 +138,9 @@ impl OrderWrites {
         Ok(actions)
     }
 
-    /// The order as it was read, cancelled: the order and its event. In the order's own region also its reservation and its count,
-    /// and its stock given back. Any other region leaves these to the order's own ([`Reservations::settle`]).
+    /// Cancels the order as it was read: the order and its event. In the order's own region also
+    /// its reservation and its count, and its stock is returned. In another region, the order's own
+    /// region does these ([`Reservations::settle`]).
     pub fn cancelled(
         &self,
         order: &Order,
@@ -164,7 +163,7 @@ impl OrderWrites {
         Ok((cancelled, actions))
     }
 
-    /// The order as it was read, cancelled, and nothing else.
+    /// Cancels the order as it was read, and nothing else.
     pub(in crate::commerce) fn cancel_order(
         &self,
         order: &Order,
@@ -182,7 +181,7 @@ impl OrderWrites {
         order.region == self.region
     }
 
-    /// The order taken from the count of unpaid ones.
+    /// Removes the order from the count of unpaid ones.
     fn uncounted(
         &self,
         order: &Order,
@@ -192,7 +191,7 @@ impl OrderWrites {
         Ok((OrderAction::Unpaid, unpaid::uncount(&self.orders, counted, order.reserved_units, now)?))
     }
 
-    /// `change` of the stock of each line.
+    /// Applies `change` to the stock of each line.
     fn stock(
         &self,
         order: &Order,
@@ -243,7 +242,7 @@ fn written(order: &Order, now: Timestamp) -> Order {
     Order { updated_at: now, version: order.version + 1, ..order.clone() }
 }
 
-/// What every write of an order as it was read fills in.
+/// The values of every write that is conditional on the order as it was read.
 fn as_read(order: &Order, now: Timestamp) -> [(&'static str, AttributeValue); 3] {
     [(":now", text(rfc3339(now))), (":one", number(1)), (":seen", number(order.version))]
 }

@@ -1,4 +1,4 @@
-//! What payments write to an order, as actions for their transactions.
+//! The writes of payments to an order, as actions of their transactions.
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
@@ -9,15 +9,15 @@ use crate::core::ids::PaymentId;
 use crate::platform::dynamo::{Actions, DynamoError, RowUpdate, text};
 use crate::platform::outbox::EventType;
 
-/// Claims the payment. As it was read, the order awaits payment and no claim on it is live; and its generation, from
-/// which the payment key is made, is still the same.
+/// Claims the payment. The order that was read awaits payment and has no live claim. The condition
+/// also covers its generation, from which the payment key is made.
 const CLAIM: RowUpdate = RowUpdate {
     update: "SET payment = :payment, updatedAt = :now, version = version + :one",
     condition: Some(IS_AS_READ),
     names: &[],
 };
 
-/// Ends the generation: it was declined for good. As it was claimed, the order has no other attempt's claim.
+/// Ends the generation: the payment was declined for good. The condition covers the claim.
 const END_GENERATION: RowUpdate = RowUpdate {
     update: "SET paymentGeneration = paymentGeneration + :one, updatedAt = :now, version = version + :one \
              REMOVE payment",
@@ -25,8 +25,8 @@ const END_GENERATION: RowUpdate = RowUpdate {
     names: &[],
 };
 
-/// Lets the claim lapse, and leaves the payment unsettled: an earlier attempt's charge may still be on its way, even
-/// when this one's came to nothing. As it was claimed, the order has no other attempt's claim.
+/// Ends the claim, and leaves the payment unsettled: an earlier attempt's charge may still arrive,
+/// even if this one's failed. The condition covers the claim.
 const RELEASE_CLAIM: RowUpdate = RowUpdate {
     update: "SET payment.claimUntil = :now, updatedAt = :now, version = version + :one",
     condition: Some(IS_AS_READ),
@@ -42,7 +42,7 @@ const PAY: RowUpdate = RowUpdate {
 };
 
 impl OrderWrites {
-    /// The order as it was read, with `payment` under way.
+    /// Claims the order as it was read for `payment`.
     pub fn claimed(
         &self,
         order: &Order,
@@ -57,17 +57,18 @@ impl OrderWrites {
         Ok((Order { payment: Some(payment), ..written(order, now) }, action))
     }
 
-    /// The order as it was claimed, in its next generation.
+    /// Moves the claimed order to its next generation.
     pub fn next_generation(&self, order: &Order, now: Timestamp) -> Result<TransactWriteItem, DynamoError> {
         END_GENERATION.action(&self.orders, key(&order.order_id), as_read(order, now))
     }
 
-    /// The order as it was claimed, with a claim that has lapsed.
+    /// Ends the claim of the order.
     pub fn release_claim(&self, order: &Order, now: Timestamp) -> Result<TransactWriteItem, DynamoError> {
         RELEASE_CLAIM.action(&self.orders, key(&order.order_id), as_read(order, now))
     }
 
-    /// The order as it was read, paid: the order, its event, and in its own region its count.
+    /// Records the payment of the order as it was read: the order, its event, and in its own region
+    /// its count.
     pub fn paid(
         &self,
         order: &Order,
@@ -93,7 +94,7 @@ impl OrderWrites {
         Ok(actions)
     }
 
-    /// The order as it was read, paid, and nothing else.
+    /// Marks the order as it was read as paid, and nothing else.
     pub(in crate::commerce) fn pay_order(
         &self,
         order: &Order,

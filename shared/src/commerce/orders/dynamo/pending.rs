@@ -1,4 +1,4 @@
-//! The region's reservations by the time they were made: the index `pending`.
+//! The region's reservations by creation time: the index `pending`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,6 @@ const PUT_BEHIND: RowUpdate = RowUpdate {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PendingReservation {
-    /// Whose units are reserved, and where.
     #[serde(rename = "orderId")]
     pub key: ReservationKey,
     /// When the order was placed.
@@ -36,8 +35,8 @@ pub struct PendingReservation {
 }
 
 impl DynamoOrders {
-    /// A page of a region's reservations in `shard` for orders that were placed before `placed_before`. Eventually
-    /// consistent: an order may have been paid or cancelled since.
+    /// A page of a region's reservations in `shard` for orders that were placed before
+    /// `placed_before`. Eventually consistent: an order may have been paid or cancelled since.
     pub async fn pending(
         &self,
         region: &str,
@@ -58,7 +57,7 @@ impl DynamoOrders {
         let to = [(":shard", text(shard.key(region)))];
         let key = reservation::row_key(order_id, region);
         let request = PUT_BEHIND.request(&self.client, &self.table, key, to);
-        // A failed condition or a conflict: the reservation is settled or about to be.
+        // A failed condition or a conflict: the reservation is settled or is being settled.
         Box::pin(request.send()).await.outcome("UpdateItem", order_id.as_str()).map(drop)
     }
 }

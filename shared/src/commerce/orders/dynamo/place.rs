@@ -23,7 +23,7 @@ use crate::platform::dynamo::{CancellationReason, DynamoError, Item, Reasons, Ro
 use crate::platform::tables;
 use crate::platform::telemetry::{self, Metric};
 
-/// Where orders are placed.
+/// The tables and limits for placing orders.
 #[derive(Debug, Clone)]
 pub struct Checkout {
     client: Client,
@@ -34,7 +34,7 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// Orders of products in `PRODUCTS_TABLE`, out of carts in `CARTS_TABLE`, within the [`UnpaidLimits`] of the
+    /// Products in `PRODUCTS_TABLE`, carts in `CARTS_TABLE`, with the [`UnpaidLimits`] of the
     /// environment.
     pub fn from_env(client: Client, env: &Env, writes: OrderWrites) -> Result<Self, ConfigError> {
         let (products, carts) = (tables::PRODUCTS.name(env)?, CartRows::from_env(env)?);
@@ -55,16 +55,15 @@ impl Checkout {
 /// stock.
 #[derive(Debug)]
 pub struct PlaceOrder<'a> {
-    /// The tables and limits.
     pub checkout: &'a Checkout,
-    /// The id that the order gets, if it comes to one: that of [`order_id_of`](crate::commerce::orders::order_id_of).
+    /// The id of the new order: that of [`order_id_of`](crate::commerce::orders::order_id_of).
     pub order_id: OrderId,
     /// The lines, or the cart.
     pub request: &'a OrderRequest,
     pub deadline: Deadline,
 }
 
-/// The lines of an order, their products, and the cart they come from.
+/// The lines of an order, their products, and the cart that they come from.
 struct Basket {
     lines: Lines,
     products: Vec<Item>,
@@ -72,7 +71,7 @@ struct Basket {
 }
 
 impl PlaceOrder<'_> {
-    /// What is ordered.
+    /// The lines of the order with their products.
     async fn basket(
         &self,
         customer_id: &UserId,
@@ -92,7 +91,7 @@ impl PlaceOrder<'_> {
             Ok(lines) => lines,
             Err(unfit) => return Ok(Err(OrderRefusal::InvalidCart(unfit))),
         };
-        // The cart tells which products to read.
+        // The cart names the products to read.
         let mut rows = read_rows(client, self.checkout.product_keys(&lines), self.deadline).await?;
         let emptied = carts.emptied(customer_id, &cart, now)?;
         Ok(Ok(Basket { lines, products: rows.take(products), emptied_cart: Some(emptied) }))
@@ -143,7 +142,7 @@ impl Effect for PlaceOrder<'_> {
         mut rows: Rows,
         now: Timestamp,
     ) -> Result<DecisionOf<Self>, DynamoError> {
-        // The record has expired, or the order has been replicated before its record.
+        // The record has expired, or the order was replicated before its record.
         if let Some(order) = self.checkout.writes.order(&mut rows)? {
             return Ok(Decision::Happened(order));
         }
@@ -169,9 +168,9 @@ impl Effect for PlaceOrder<'_> {
         Ok(Decision::Commit { outcome: order, actions })
     }
 
-    /// A reason at the cart comes first: its lines may have changed. The count's condition fails when the customer has too
-    /// many unpaid orders: that passes. A line's condition fails when fewer units are left than the line orders: final,
-    /// and every such line is named.
+    /// A reason at the cart is read first: its lines may have changed. If the count's condition
+    /// failed, the customer has too many unpaid orders, which is temporary. If a line's condition
+    /// failed, fewer units are left than ordered, which is final; every such line is named.
     fn explain(&self, _: &Order, reasons: &Reasons<OrderAction>) -> Option<Refused<OrderRefusal>> {
         if *reasons.of(&OrderAction::Cart) != CancellationReason::None {
             return None;

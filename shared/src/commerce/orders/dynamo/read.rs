@@ -29,16 +29,16 @@ const BY_CUSTOMER: &str = "byCustomer";
 /// Orders of one customer.
 const OF_CUSTOMER: &str = "customerId = :customer";
 
-/// Both ends are part of it: the last one is the period's last millisecond.
+/// Both ends are included: the last one is the period's last millisecond.
 const OF_PERIOD: &str = "customerId = :customer AND createdAt BETWEEN :first AND :last";
 
-/// What a list needs but for the customer, who is known. It does not make the query cheaper, but the answers smaller.
+/// The attributes of a list. They make the answers smaller, not the query cheaper.
 const LISTED: &str = "orderId, createdAt, #status, #region, #total, #lines";
 
-/// What a summary needs.
+/// The attributes of a summary.
 const SUMMARIZED: &str = "orderId, createdAt, #status, #total";
 
-/// The attribute that tells whose an order is.
+/// The attribute with an order's customer.
 const CUSTOMER: &str = "customerId";
 
 /// An order as a summary counts it.
@@ -51,7 +51,8 @@ pub(in crate::commerce::orders) struct SummarizedOrder {
     pub(in crate::commerce::orders) created_at: Timestamp,
 }
 
-/// Reads of the orders table. Each method says what it calls, and a function calls what its policy grants.
+/// Reads of the orders table. Each method documents its calls, which the function's policy must
+/// allow.
 #[derive(Debug, Clone)]
 pub struct DynamoOrders {
     pub(super) client: Client,
@@ -64,7 +65,7 @@ impl DynamoOrders {
         Ok(Self { client, table: tables::ORDERS.name(env)? })
     }
 
-    /// The order of that id, whoever's it is. Consistent. Calls `GetItem`.
+    /// The order with this id, of any customer. Consistent. Calls `GetItem`.
     pub async fn get(&self, order_id: &OrderId) -> Result<Option<Order>, DynamoError> {
         let answer = self
             .client
@@ -78,8 +79,8 @@ impl DynamoOrders {
         answer.item.map(parse).transpose()
     }
 
-    /// Reads the customer's order of that id. Consistent: an order is there as soon as it was answered. Calls
-    /// `BatchGetItem`.
+    /// Reads the customer's order with this id. Consistent: an order is visible as soon as it was
+    /// answered. Calls `BatchGetItem`.
     pub fn order(&self, customer_id: &UserId, order_id: &OrderId) -> RowRead<'_, Option<Order>> {
         let customer_id = customer_id.clone();
         let row = RowKey { table: &self.table, key: key(order_id) };
@@ -89,8 +90,8 @@ impl DynamoOrders {
         })
     }
 
-    /// A page of the customer's orders, newest first, behind `cursor`. Eventually consistent, as indexes are: an order
-    /// of a moment ago may be missing. Calls `Query` on the index `byCustomer`.
+    /// A page of the customer's orders, newest first, after `cursor`. Eventually consistent: a very
+    /// recent order may be missing. Calls `Query` on the index `byCustomer`.
     pub async fn list(
         &self,
         customer_id: &UserId,
@@ -119,7 +120,7 @@ impl DynamoOrders {
             (Some(last), _) => {
                 Some(OrderCursor { order_id: last.order_id.clone(), created_at: last.created_at })
             }
-            // Less was read than asked for: DynamoDB's megabyte was full.
+            // Fewer rows were read than requested: DynamoDB's limit of a megabyte.
             (None, Some(key)) => Some(end(key)?),
             (None, None) => None,
         };
@@ -127,8 +128,9 @@ impl DynamoOrders {
         Ok(Page { items, next_cursor })
     }
 
-    /// A page of the customer's orders that were placed from `first` to `last`, oldest first, behind `after`. A page is what
-    /// DynamoDB makes one: 1 MB of rows. Eventually consistent. Calls `Query` on the index `byCustomer`.
+    /// A page of the customer's orders that were placed from `first` to `last`, oldest first, after
+    /// `after`. DynamoDB limits a page to 1 MB of rows. Eventually consistent. Calls `Query` on the
+    /// index `byCustomer`.
     pub async fn of_period(
         &self,
         customer_id: &UserId,
@@ -153,8 +155,8 @@ impl DynamoOrders {
         self.page(query, customer_id, after, listed).await
     }
 
-    /// A page of the customer's orders, newest first, behind `after`. A page is what DynamoDB makes one: 1 MB of rows. Eventually
-    /// consistent. Calls `Query` on the index `byCustomer`.
+    /// A page of the customer's orders, newest first, after `after`. DynamoDB limits a page to 1 MB
+    /// of rows. Eventually consistent. Calls `Query` on the index `byCustomer`.
     pub(in crate::commerce::orders) async fn summarized(
         &self,
         customer_id: &UserId,
@@ -171,7 +173,7 @@ impl DynamoOrders {
         self.page(query, customer_id, after, parse_listed).await
     }
 
-    /// One page of a query of `byCustomer`, whose condition names the customer `:customer`.
+    /// A page of a query of `byCustomer`, whose condition names the customer `:customer`.
     async fn page<T>(
         &self,
         query: QueryFluentBuilder,
@@ -191,7 +193,8 @@ impl DynamoOrders {
         Ok(OrdersPage { orders, next: answer.last_evaluated_key.map(end).transpose()? })
     }
 
-    /// When an order of the customer last changed in the region, if one ever has. Consistent. Calls `GetItem`.
+    /// When an order of the customer last changed in the region, if ever. Consistent. Calls
+    /// `GetItem`.
     pub(in crate::commerce::orders) async fn changed_at(
         &self,
         customer_id: &UserId,
@@ -209,8 +212,8 @@ impl DynamoOrders {
         Ok(answer.item.and_then(unpaid::changed_at))
     }
 
-    /// Whose the order is; `None` if there is no such order. Consistent: an order is talked about from the moment it was
-    /// placed. Calls `GetItem`, for one attribute.
+    /// The order's customer; `None` if there is no such order. Consistent. Calls `GetItem`, for one
+    /// attribute.
     pub async fn owner(&self, order_id: &OrderId) -> Result<Option<UserId>, DynamoError> {
         let target = || format!("{} {order_id}", self.table);
         let answer = self
@@ -233,7 +236,8 @@ impl DynamoOrders {
     }
 }
 
-/// The place `after` in the index of the customer's orders. The customer is never part of a cursor.
+/// The position `after` in the index of the customer's orders. A cursor never contains the
+/// customer.
 fn start_key(customer_id: &UserId, after: &OrderCursor) -> Item {
     let mut start = key(&after.order_id);
     start.insert(CUSTOMER.to_owned(), text(customer_id.as_str()));

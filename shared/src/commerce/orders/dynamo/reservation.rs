@@ -1,25 +1,31 @@
-//! Reservations: what a region has taken for an order from its own stock.
+//! Reservations: the units that a region has taken for an order from its own stock.
 //!
-//! Two regions may place the same order before either sees the other's. One of the two stands, and the region of the other one has to
-//! give its units back. It knows them by its reservation, a row of the orders table: `orderId` is `<order>#reserved#<region>`. Only
-//! that region writes the row, so replication never has to choose between two writers.
+//! Two regions may place the same order before either sees the other's. One of the two wins, and
+//! the region of the other one has to return its units. It knows them by its reservation, a row of
+//! the orders table: `orderId` is `<order>#reserved#<region>`. Only that region writes the row, so
+//! replication never has to choose between two writers.
 //!
-//! 1. The transaction that places an order puts the reservation: the lines, the customer, and `unpaidUnits`.
-//! 2. The transaction that pays the order removes `unpaidUnits`: the order has left the count of unpaid ones.
-//! 3. The transaction that gives the units back deletes the reservation. Its condition is that the reservation is as it was read. So
-//!    units come back once, and the order leaves the count once: cancellation, clean-up and settling exclude each other, whichever is
-//!    repeated or dies.
-//! 4. [`Reservations::settle`] compares the reservation with the order. If the order is another region's now, or another region
-//!    has cancelled it, the units go back. If another region has recorded its payment, the order leaves the count. If the order is
-//!    this region's again after its units went back, the units are taken again.
-//! 5. The region's stream of the orders table tells `order-reconciler` at once (`commerce::reconciliation`). The clean-up job meets every
-//!    reservation when its order is old enough to expire, in the index `pending`, and settles what the stream has missed.
-//! 6. The reservation of a paid order then leaves the index. It stays in the table: should the order be replaced later, its units come
-//!    back all the same.
+//! 1. The transaction that places an order puts the reservation: the lines, the customer, and
+//!    `unpaidUnits`.
+//! 2. The transaction that pays the order removes `unpaidUnits`: the order has left the count of
+//!    unpaid ones.
+//! 3. The transaction that returns the units deletes the reservation, on the condition that it has
+//!    not changed since it was read. So units are returned once, and the order leaves the count
+//!    once: cancellation, clean-up and settling exclude each other, whichever is repeated or dies.
+//! 4. [`Reservations::settle`] compares the reservation with the order. If the order is another
+//!    region's now, or another region has cancelled it, the units are returned. If another region
+//!    has recorded its payment, the order leaves the count. If the order is this region's again
+//!    after its units were returned, the units are taken again.
+//! 5. The region's stream of the orders table invokes `order-reconciler` at once
+//!    (`commerce::reconciliation`). The clean-up job finds every reservation in the index `pending`
+//!    when its order is old enough to expire, and settles what the stream has missed.
+//! 6. The reservation of a paid order then leaves the index. It stays in the table: if the order is
+//!    replaced later, its units are returned all the same.
 //!
-//! So units are taken exactly as long as there is a reservation, and in the end there is a reservation exactly if the order stands
-//! in this region and is not cancelled. The order can change its region more than once: a third region that has not seen the
-//! second order yet may write the first one once more.
+//! So units are taken exactly as long as there is a reservation, and in the end there is a
+//! reservation exactly if the order is this region's and not cancelled. The order can change its
+//! region more than once: a third region that has not seen the second order yet may write the first
+//! one once more.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem};
@@ -46,17 +52,20 @@ use crate::platform::telemetry::{self, Metric};
 /// Between the order and the region in a reservation's key.
 const RESERVED: &str = "#reserved#";
 
-/// The order has left the count of unpaid ones. As it was read, the reservation is counted: nobody else has taken it from the count.
+/// The order has left the count of unpaid ones. The reservation as it was read is counted, and
+/// nobody else has uncounted it.
 const LEAVE_COUNT: RowUpdate =
     RowUpdate { update: "REMOVE unpaidUnits", condition: Some("unpaidUnits = :units"), names: &[] };
 
-/// The reservation is as it was read: counted with these units, so that nobody else has given them back or taken it from the count.
+/// The reservation has not changed: it is counted with these units, so nobody else has returned or
+/// uncounted them.
 const IS_COUNTED: &str = "unpaidUnits = :units";
 
-/// The reservation is as it was read: there, and not counted. Nobody else has given the units back.
+/// The reservation has not changed: it exists and is not counted. Nobody else has returned the
+/// units.
 const IS_NOT_COUNTED: &str = "attribute_exists(orderId) AND attribute_not_exists(unpaidUnits)";
 
-/// The order is paid: no clean-up needs to look at the reservation again.
+/// The order is paid: the clean-up need not read the reservation again.
 const LEAVE_INDEX: RowUpdate = RowUpdate {
     update: "REMOVE pendingShard",
     condition: Some("attribute_exists(pendingShard)"),
@@ -68,11 +77,11 @@ const LEAVE_INDEX: RowUpdate = RowUpdate {
 #[serde(try_from = "String", into = "String")]
 pub struct ReservationKey {
     pub order_id: OrderId,
-    /// The region that has taken its units.
+    /// The region that has taken the units.
     pub region: String,
 }
 
-/// Text that is no key of a reservation.
+/// Text that is not the key of a reservation.
 #[derive(Debug, thiserror::Error)]
 #[error("a reservation's key is an order's id, {RESERVED} and a region")]
 pub struct NoReservationKey;
@@ -99,10 +108,11 @@ impl TryFrom<String> for ReservationKey {
 struct Reservation {
     #[serde(rename = "orderId")]
     key: ReservationKey,
-    /// Whose order. `customerId` would make the row one of the customer's orders.
+    /// The order's customer. Named `customerId`, it would make the row one of the customer's
+    /// orders.
     customer: UserId,
     lines: Vec<Line>,
-    /// What the order counts towards the limits of its customer. None once it is paid.
+    /// The units that count towards the limits of the customer. `None` once the order is paid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unpaid_units: Option<u64>,
     #[serde(with = "as_rfc3339")]
@@ -111,16 +121,16 @@ struct Reservation {
     pending_shard: Option<String>,
 }
 
-/// What came of settling.
+/// The result of settling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SettleOutcome {
-    /// The units were given back by this call.
+    /// This call returned the units.
     GivenBack,
-    /// The units had been given back, and were taken again by this call.
+    /// The units had been returned, and this call took them again.
     TakenAgain,
     /// The order is paid, and the units are sold.
     Sold,
-    /// The order awaits payment, and the units are kept for it.
+    /// The order awaits payment, and the units stay reserved.
     Kept,
     /// The region has no reservation, and needs none.
     Nothing,
@@ -163,13 +173,14 @@ pub(super) fn put(orders: &str, order: &Order, is_counted: bool) -> Result<Trans
     Ok(TransactWriteItem::builder().put(put).build())
 }
 
-/// Says that the order, which is counted, leaves the count: it is paid.
+/// Records that the counted order leaves the count: it is paid.
 pub(super) fn leave_count(orders: &str, order: &Order) -> Result<TransactWriteItem, DynamoError> {
     let key = row_key(&order.order_id, &order.region);
     LEAVE_COUNT.action(orders, key, [(":units", number(order.reserved_units))])
 }
 
-/// Deletes a reservation that is as it was read: `unpaid_units` are what it counts.
+/// Deletes a reservation that has not changed since it was read: `unpaid_units` are the units that
+/// it counts.
 pub(super) fn delete(
     orders: &str,
     key: Item,
@@ -186,7 +197,7 @@ pub(super) fn delete(
     Ok(TransactWriteItem::builder().delete(delete).build())
 }
 
-/// Takes the units of an order that stands in this region again, with a reservation.
+/// Takes the units of an order of this region again, with a reservation.
 fn take_again(
     writes: &OrderWrites,
     order: &Order,
@@ -206,7 +217,7 @@ fn is_out_of_stock(reasons: &Reasons<OrderAction>) -> bool {
 }
 
 impl Reservation {
-    /// Gives the units back, and takes the order from the count if it is counted.
+    /// Returns the units, and uncounts the order if it is counted.
     fn release_stock(
         &self,
         writes: &OrderWrites,
@@ -224,7 +235,7 @@ impl Reservation {
         Ok(actions)
     }
 
-    /// Takes the paid order from the count. None if it has left it.
+    /// Uncounts the paid order. `None` if it is not counted.
     fn sell(
         &self,
         writes: &OrderWrites,
@@ -256,7 +267,7 @@ impl Reservations {
         Ok(Self { client, writes: OrderWrites::from_env(env)?, clock })
     }
 
-    /// Settles what this region has reserved for `order`, which was read just now.
+    /// Settles the reservation of this region for `order`, which was just read.
     pub async fn settle(&self, order: &Order, deadline: Deadline) -> Result<SettleOutcome, DynamoError> {
         let mut backoff = Backoff::of_conflicts(deadline);
         let target = order.order_id.as_str();
@@ -293,7 +304,7 @@ impl Reservations {
                 }
                 Transaction::Cancelled(_) => {}
             }
-            // Somebody else has settled it, or other transactions are at its rows.
+            // It was settled concurrently, or other transactions use its rows.
             telemetry::count(Metric::TransactionConflicts, 1);
             if !backoff.wait().await {
                 return Err(DynamoError::contended("TransactWriteItems", target));
@@ -301,11 +312,11 @@ impl Reservations {
         }
     }
 
-    /// Takes the reservation of a paid order out of the index: the clean-up is done with it.
+    /// Takes the reservation of a paid order out of the index, so that the clean-up skips it.
     pub async fn leave_index(&self, order_id: &OrderId) -> Result<(), DynamoError> {
         let key = row_key(order_id, &self.writes.region);
         let request = LEAVE_INDEX.request(&self.client, &self.writes.orders, key, []);
-        // A failed condition or a conflict: it has left, or was given back.
+        // A failed condition or a conflict: it has left the index, or was returned.
         Box::pin(request.send()).await.outcome("UpdateItem", order_id.as_str()).map(drop)
     }
 

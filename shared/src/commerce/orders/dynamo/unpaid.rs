@@ -1,15 +1,18 @@
-//! How many orders of a customer await payment, and how many units they reserve.
+//! The count of a customer's unpaid orders and their reserved units.
 //!
-//! One row of the orders table counts both, for one customer in one region: `orderId` is `<customer>#unpaid#<region>`, and
-//! the row is in no index. The transaction that places an order adds to the row, on the condition that the limits hold
-//! afterwards; the one that pays, cancels or expires the order takes from it. So the count is exact at any time.
+//! One row of the orders table counts both, for one customer in one region: `orderId` is
+//! `<customer>#unpaid#<region>`, and the row is in no index. The transaction that places an order
+//! adds to the row, on the condition that the limits hold afterwards; the one that pays, cancels or
+//! expires the order subtracts from it. So the count is exact at any time.
 //!
-//! `changedAt` is when the last of these transactions took place. Summaries read it ([`changed_at`]), because an index that
-//! lacks a change does not tell.
+//! `changedAt` is when the last of these transactions took place. Summaries read it
+//! ([`changed_at`]), because an index does not show that it lacks a change.
 //!
-//! The price: transactions on orders of one customer meet at this row and run one after the other.
+//! The price: transactions on orders of one customer conflict at this row and run one after the
+//! other.
 //!
-//! The [reservation](super::reservation) of an order says whether it is counted. Only the order's own region writes both rows.
+//! The [reservation](super::reservation) of an order says whether it is counted. Only the order's
+//! own region writes both rows.
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;
@@ -23,7 +26,7 @@ use crate::core::ids::UserId;
 use crate::platform::dynamo::{AttributeValue, DynamoError, Item, RowUpdate, number, text};
 use crate::platform::tables;
 
-/// Counts an order, if the limits hold with it.
+/// Counts an order, if the limits allow it.
 const COUNT: RowUpdate = RowUpdate {
     update: "SET changedAt = :now ADD unpaidOrders :one, reservedUnits :units",
     condition: Some(
@@ -33,14 +36,15 @@ const COUNT: RowUpdate = RowUpdate {
     names: &[],
 };
 
-/// Adds to the count, or takes from it. Always possible: the condition at the reservation says whether the order is counted.
+/// Adds to the count, or subtracts. Unconditional: the condition on the reservation says whether
+/// the order is counted.
 const ADD: RowUpdate = RowUpdate {
     update: "SET changedAt = :now ADD unpaidOrders :orders, reservedUnits :units",
     condition: None,
     names: &[],
 };
 
-/// What the row counts.
+/// The counts of the row.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Count {
@@ -66,7 +70,7 @@ pub(super) fn row_key(customer_id: &UserId, region: &str) -> Item {
     Item::from([(tables::ORDERS.key.hash.to_owned(), text(key))])
 }
 
-/// Counts a new order. What it reserves is not more than the limit.
+/// Counts a new order. Its reserved units are not above the limit.
 pub(super) fn count(
     orders: &str,
     order: &Order,
@@ -83,7 +87,7 @@ pub(super) fn count(
     COUNT.action(orders, row_key(&order.customer_id, &order.region), values)
 }
 
-/// Counts an order that is unpaid already, whatever the limits are.
+/// Counts an order that is unpaid already, regardless of the limits.
 pub(super) fn count_anyway(
     orders: &str,
     order: &Order,
@@ -93,7 +97,7 @@ pub(super) fn count_anyway(
     ADD.action(orders, key, added(1, i128::from(order.reserved_units), now))
 }
 
-/// Takes an order of so many units, which no longer awaits payment, from the count of the customer in the region.
+/// Uncounts an order with so many units that no longer awaits payment.
 pub(super) fn uncount(
     orders: &str,
     (customer_id, region): (&UserId, &str),
@@ -107,12 +111,12 @@ fn added(orders: i32, units: i128, now: Timestamp) -> [(&'static str, AttributeV
     [(":now", text(rfc3339(now))), (":orders", number(orders)), (":units", number(units))]
 }
 
-/// When an order of the customer last changed in the region, as the row tells.
+/// When an order of the customer last changed in the region, from the row.
 pub(super) fn changed_at(row: Item) -> Option<Timestamp> {
     from_item::<Count>(row).ok()?.changed_at?.parse().ok()
 }
 
-/// What the row that refused an order counts.
+/// The refusal, from the row that failed the condition.
 pub(super) fn refusal(row: Item, limits: UnpaidLimits) -> TooManyUnpaid {
     let count: Count = from_item(row).unwrap_or_default();
     let [orders, units] =

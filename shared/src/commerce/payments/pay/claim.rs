@@ -15,27 +15,27 @@ use crate::core::retry::Backoff;
 use crate::platform::dynamo::{Actions, Transaction};
 use crate::platform::telemetry::{self, Metric};
 
-/// The right to record how a payment ended.
+/// The right to record the outcome of a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PaymentClaim {
-    /// The idempotency record's part of it.
+    /// The claim of the idempotency record.
     claim: Claim,
     pub(super) order: Order,
 }
 
-/// What came of a try to claim.
+/// The result of claiming.
 #[derive(Debug)]
 pub(super) enum ClaimOutcome {
     /// This attempt has the claim.
     Claimed(Box<PaymentClaim>),
     /// A duplicate was faster, and this is its answer.
     Answered(Reply),
-    /// Record or order are not as they were read.
+    /// Record or order have changed since they were read.
     Changed,
 }
 
 impl<P: PaymentProvider> Payments<P> {
-    /// Claims the payment of `order`, if order and record are as they were read.
+    /// Claims the payment of `order`, if order and record have not changed.
     pub(super) async fn claim(
         &self,
         request: &KeyedRequest,
@@ -76,7 +76,7 @@ impl<P: PaymentProvider> Payments<P> {
         self.settle(claim, actions, deadline).await
     }
 
-    /// Records a decline and its answer, and begins the order's next generation.
+    /// Records a decline and its answer, and starts the order's next generation.
     pub(super) async fn decline(
         &self,
         claim: &PaymentClaim,
@@ -105,7 +105,8 @@ impl<P: PaymentProvider> Payments<P> {
         self.settle(claim, actions, deadline).await
     }
 
-    /// Ends the claim without an outcome: its record lapses, so that the key is free, and the order is changed with it.
+    /// Ends the claim without an outcome, in the record and in the order, so that the key can be
+    /// used again.
     pub(super) async fn release_claim(
         &self,
         claim: &PaymentClaim,
@@ -118,9 +119,9 @@ impl<P: PaymentProvider> Payments<P> {
         self.settle(claim, actions, deadline).await
     }
 
-    /// Runs the transaction that ends a claim. A failed condition means that a successor took over. Conflicts are
-    /// retried for as long as the claim lasts, not a few times only: the provider may have charged, and nobody else
-    /// records it sooner.
+    /// Runs the transaction that ends a claim. A failed condition means that a successor took over.
+    /// Conflicts are retried for as long as the claim lasts: the provider may have charged, and
+    /// nobody else records it sooner.
     async fn settle(
         &self,
         claim: &PaymentClaim,

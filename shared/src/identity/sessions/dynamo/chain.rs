@@ -1,4 +1,4 @@
-//! Chains of refresh tokens: the number of the latest token that each region has handed out.
+//! Chains of refresh tokens: the number of the latest token that each region has issued.
 
 use jiff::Timestamp;
 
@@ -12,26 +12,27 @@ use crate::core::ids::{SessionId, UserId};
 use crate::identity::sessions::{FIRST_NUMBER, Session, SessionError, SessionRows};
 use crate::platform::dynamo::{Actions, DynamoError, Item, RowUpdate, Transaction, number, text};
 
-/// The region's number only rises. Of many exchanges of one token at once one writes.
+/// The region's number only rises. Of many concurrent exchanges of one token, one writes.
 const RAISE: RowUpdate = RowUpdate {
     update: "SET #number = :next, expiresAt = :expiresAt",
     condition: Some("attribute_not_exists(#number) OR #number < :next"),
     names: &[("#number", "number")],
 };
 
-/// Outcome of writing down that a token was handed out.
+/// The result of recording an issued token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExchangeOutcome {
     Done,
-    /// Another exchange was faster, or the session's row has arrived. Nothing happened; read again.
+    /// Another exchange was faster, or the session's row has arrived. Nothing was changed; read
+    /// again.
     Overtaken,
-    /// The session has an end. Nothing happened.
+    /// The session has an end. Nothing was changed.
     Ended,
-    /// A transaction is at the rows. Nothing happened; try again.
+    /// A conflict with another transaction. Nothing was changed; retry.
     Conflict,
 }
 
-/// The key of the row in which `region` writes down the number of its latest token.
+/// The key of the row in which `region` records the number of its latest token.
 fn refreshes_key(id: &SessionId, region: &str) -> Item {
     key_of(format!("{id}#refresh#{region}"))
 }
@@ -42,8 +43,8 @@ fn number_of(row: &Item) -> Result<u64, DynamoError> {
 }
 
 impl DynamoSessions {
-    /// The rows to check a session of `user` with, and the number of the latest refresh token that any region has handed
-    /// out, as far as this region knows. One call, consistent.
+    /// The rows for the check of a session of `user`, and the highest number of a refresh token
+    /// that any region has issued, as far as this region knows. One call, consistent.
     pub async fn read_chain(
         &self,
         id: &SessionId,
@@ -58,8 +59,9 @@ impl DynamoSessions {
         Ok((rows, latest))
     }
 
-    /// Writes down that this region hands out the token with the number `next`, and that the session is in use, unless the session
-    /// has an end. `rows` is what was read. If the session's row is missing there, it is written from `began`.
+    /// Records that this region issues the token with the number `next`, and stamps the session,
+    /// unless it has an end. `rows` is what was read. If the session's row is missing there, it is
+    /// written from `began`.
     pub async fn exchange(
         &self,
         rows: &SessionRows,

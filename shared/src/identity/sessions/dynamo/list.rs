@@ -1,9 +1,10 @@
 //! A user's sessions, newest first.
 //!
-//! 1. The index gives the ids of a page. It follows the table by milliseconds.
+//! 1. The index returns the ids of a page. It lags by milliseconds.
 //! 2. The rows are read by key, consistently, so that a session does not show after its revocation.
-//! 3. Sessions that seem to have ended with all others may be spared ([`SessionRows::may_be_spared`]). The rows that say so
-//!    are read after the others, as the check does.
+//! 3. Sessions that seem to have ended with all others may be spared
+//!    ([`SessionRows::may_be_spared`]). The rows that say so are read after the others, as in the
+//!    check.
 //!
 //! A session whose row has not arrived from another region is left out.
 
@@ -26,26 +27,26 @@ use crate::platform::telemetry::chain;
 /// Name of the listing in its cursors.
 const LISTING: &str = "sessions";
 
-/// The index by user, which has the keys alone.
+/// The index by user, which has only the keys.
 const BY_USER: &str = "byUser";
 
 /// Sessions of one user.
 const OF_USER: &str = "userId = :user";
 
-/// Sessions in one batch: three rows each, and one of their user for each region, of the 100 rows that `BatchGetItem` takes.
+/// Sessions in one batch: three rows each, and one row per region of their user, of the 100 rows of
+/// a `BatchGetItem`.
 const BATCH: usize = 30;
 
 /// A session in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedSession {
-    /// What it is checked with.
+    /// The rows of the check.
     pub rows: SessionRows,
-    /// What only the keys open: the device's name. It may not have arrived from another region.
+    /// The payload with the device's name. It may not have arrived from another region.
     pub payload: Option<SealedPayload>,
 }
 
 impl ListedSession {
-    /// Which session it is.
     fn id(&self) -> Option<&SessionId> {
         self.rows.session.as_ref().map(|session| &session.id)
     }
@@ -55,8 +56,8 @@ impl ListedSession {
         self.rows.live(self.id()?, user, now)
     }
 
-    /// What the user calls the device. A session whose payload cannot be opened is listed without it: its user may want to
-    /// end that one in particular.
+    /// The user's name for the device. A session whose payload cannot be opened is listed without
+    /// it, so that its user can end it.
     pub async fn device(&self, keys: &SealingKeys) -> Option<Device> {
         let session = self.rows.session.as_ref()?;
         match self.payload.as_ref()?.open(keys, &session.id, &session.user_id).await {
@@ -69,7 +70,7 @@ impl ListedSession {
     }
 }
 
-/// A session in the index, and the place behind it in its user's list. The user is never part of it.
+/// A session in the index, and the list's position after it, without the user.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct IndexedSession {
@@ -113,7 +114,7 @@ impl DynamoSessions {
         answer.items.unwrap_or_default().into_iter().map(read).collect()
     }
 
-    /// The sessions as they are now, in the order of `ids`. Those that are gone are left out.
+    /// The current sessions, in the order of `ids`. Those that are gone are left out.
     async fn listed(
         &self,
         user: &UserId,
@@ -159,7 +160,7 @@ impl DynamoSessions {
         Ok(listed)
     }
 
-    /// The rows with these keys, by their names.
+    /// The rows with these keys, by key.
     async fn named(
         &self,
         keys: impl IntoIterator<Item = Item>,
@@ -170,8 +171,9 @@ impl DynamoSessions {
         Ok(rows.into_iter().map(|row| (name_of(&row).to_owned(), row)).collect())
     }
 
-    /// A page of the sessions of `user`, newest first, behind `cursor`; those that have ended among them. Consistent: one
-    /// whose revocation was acknowledged shows as revoked. `current` is listed also when it began a moment ago.
+    /// A page of the sessions of `user`, newest first, after `cursor`, including ended ones.
+    /// Consistent: an acknowledged revocation is visible. `current` is listed even if it began a
+    /// moment ago.
     pub async fn list(
         &self,
         user: &UserId,
@@ -188,7 +190,8 @@ impl DynamoSessions {
         page.truncate(limit);
         let next_cursor = page.last().filter(|_| has_next).map(next_cursor).transpose()?;
         let mut ids: Vec<SessionId> = page.into_iter().map(|indexed| indexed.session_id).collect();
-        // The index may not have the caller's own session yet. Ids rise with time: an older one is on a later page.
+        // The index may lack the caller's own session. Ids rise with time: an older session is on a
+        // later page.
         let is_newer = ids.first().is_none_or(|newest| newest < current);
         if is_first_page && is_newer && !ids.contains(current) {
             ids.insert(0, current.clone());

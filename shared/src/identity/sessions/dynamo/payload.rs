@@ -16,7 +16,7 @@ use crate::platform::dynamo::{
 };
 use crate::platform::tables;
 
-/// Nobody has written since the payload was read, so nothing of theirs is lost.
+/// Nobody has written since the payload was read, so no write is lost.
 const REPLACE: RowUpdate = RowUpdate {
     update: "SET payload = :payload, version = :version",
     condition: Some("version = :seen"),
@@ -28,7 +28,7 @@ pub fn payload_key(id: &SessionId) -> Item {
     key_of(payload_name(id))
 }
 
-/// What [`payload_key`] consists of.
+/// The text of [`payload_key`].
 pub(super) fn payload_name(id: &SessionId) -> String {
     format!("{id}#payload")
 }
@@ -65,18 +65,19 @@ pub fn parse_payload(row: &Item) -> Result<SealedPayload, DynamoError> {
     }
 }
 
-/// Outcome of a compare-and-swap of a payload.
+/// The result of a compare-and-swap of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replaced {
     Done,
-    /// Somebody else has written since, or is writing now. Nothing happened.
+    /// Another write happened since the read, or is in progress. Nothing was changed.
     Overtaken,
-    /// The session has ended. Nothing happened.
+    /// The session has ended. Nothing was changed.
     Ended,
 }
 
 impl DynamoSessions {
-    /// The rows to check a session of `user` with, and the payload if its row has arrived. Consistent.
+    /// The rows for the check of a session of `user`, and the payload if its row has arrived.
+    /// Consistent.
     pub async fn read_payload(
         &self,
         id: &SessionId,
@@ -88,8 +89,9 @@ impl DynamoSessions {
         Ok((rows, payload))
     }
 
-    /// Puts `next` in the place of the payload before it, and stamps the caller's session as in use. `rows` is what was read. A
-    /// row that has not arrived is not stamped, and a payload that has not arrived is replaced by the first version.
+    /// Replaces the payload by `next`, and stamps the caller's session. `rows` is what was read. A
+    /// row that has not arrived is not stamped, and a payload that has not arrived is replaced by
+    /// the first version.
     pub async fn replace_payload(
         &self,
         caller: &Principal,
@@ -123,7 +125,7 @@ impl DynamoSessions {
             return Ok(Replaced::Ended);
         }
         Ok(match reasons.row_refusing(&SessionAction::Payload) {
-            // An earlier try wrote it, whose answer got lost: no two seals have the same bytes.
+            // An earlier try whose answer was lost wrote it: sealed bytes are unique.
             Some(row) if is_payload(row) && parse_payload(row)? == *next => Replaced::Done,
             _ => Replaced::Overtaken,
         })

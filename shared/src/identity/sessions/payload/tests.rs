@@ -1,4 +1,4 @@
-//! A payload opens in its own row, and preferences stay within their bounds.
+//! A payload opens in its own row only, and preferences stay within their bounds.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -28,7 +28,7 @@ fn preferences(value: Value) -> Preferences {
     preferences
 }
 
-/// As many arrays within each other, in an object.
+/// `levels` nested arrays in an object.
 fn nested(levels: usize) -> Value {
     json!({"a": (1..levels).fold(json!(0), |inner, _| json!([inner]))})
 }

@@ -1,4 +1,4 @@
-//! The commands. Whatever fails here is logged here, and costs its caller no more than time.
+//! The commands. Failures are logged here, and cost the caller only time.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use crate::identity::sessions::{
 use crate::platform::redis::{Incarnation, RedisClient, RedisError};
 use crate::platform::telemetry::{self, Metric, chain};
 
-/// How long a lease keeps others from filling in. A read from DynamoDB takes milliseconds; one that takes longer than this
-/// fills in nothing, and the next reader may.
+/// How long a lease keeps others from filling. A read from DynamoDB takes milliseconds; a slower
+/// reader fills nothing, and the next reader may.
 const LEASE_LIFETIME: Duration = Duration::from_secs(1);
 
-/// Between two tries to have copies deleted that a revocation waits for.
+/// Interval between two tries to delete copies that a revocation waits for.
 const WITHDRAWAL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Sets each key that still holds the lease ARGV[1]: to its value (ARGV[3], ..), until ARGV[2].
@@ -36,14 +36,14 @@ for i = 1, #KEYS do
     end
 end";
 
-/// Whose rows a copy is made of.
+/// Whose rows a copy contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CopyOf<'a> {
     Session(&'a SessionId),
     User(&'a UserId),
 }
 
-/// What the rows of a session say. An end or a row that spares it may be absent; the session itself is there.
+/// The rows of a session. An end or a row that spares it may be absent; the session itself exists.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct SessionCopy {
@@ -53,7 +53,7 @@ struct SessionCopy {
     spared_at: Timestamp,
 }
 
-/// What the rows of a user say. All of them may be absent.
+/// The rows of a user. All of them may be absent.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct UserCopy {
@@ -71,15 +71,15 @@ pub(crate) struct RedisCopies {
     key: CopyKey,
 }
 
-/// What Redis told of a session's rows.
+/// The result of looking up a session's rows.
 enum Lookup {
     Copied(Box<SessionRows>),
-    /// Not both; where nothing was, a lease is now.
+    /// Not both exist; absent ones now have a lease.
     Missing(Missing),
     Unanswered,
 }
 
-/// Leases that may be filled in.
+/// Leases of the copies to be filled.
 struct Missing {
     lease: FillLease,
     session: Option<String>,
@@ -97,7 +97,7 @@ impl RedisCopies {
         Self { redis, table: table.to_owned(), clock, terms, key }
     }
 
-    /// The rows of the check: from the copies, or from `rows`, with copies made of them.
+    /// The rows of the check: from the copies, or from `rows`, which fills the copies.
     pub(crate) async fn read(
         &self,
         rows: &DynamoSessions,
@@ -105,9 +105,9 @@ impl RedisCopies {
         user: &UserId,
     ) -> Result<SessionRows, SessionError> {
         let missing = match self.look_up(id, user).await {
-            // A copy may lack the last stamp, and the two copies may be of different moments: a replicated end of all may be
-            // in one of them and not what spares the session in the other. That a session is idle, or has ended with all
-            // others, is not told from copies.
+            // A copy may lack the last stamp, and the two copies may be of different moments: one
+            // may contain a replicated end of all and the other not the row that spares the
+            // session. So copies do not decide that a session is idle or has ended with all others.
             Lookup::Copied(copied)
                 if !copied.may_be_spared()
                     && !copied.session.as_ref().is_some_and(|copy| copy.is_idle(self.clock.now())) =>
@@ -136,15 +136,15 @@ impl RedisCopies {
         let before = self.clock.now();
         rows.create(session, payload, ended_before).await?;
         if let Lookup::Missing(missing) = lookup {
-            // Its end or its being spared would be in rows of a later moment, whose writers drop this copy. The user's instant
-            // was read before the lease: it is no copy to be trusted.
+            // An end, or a row that spares it, would be written later, and its writer drops this
+            // copy. The user's instant was read before the lease, so it must not be copied.
             let copy = SessionRows { session: Some(session.clone()), ..SessionRows::default() };
             self.fill_in(missing, session_copy(&copy), None, before).await;
         }
         Ok(())
     }
 
-    /// Looks both rows up at one instant, and leaves leases where there is nothing.
+    /// Looks both rows up atomically, and leaves leases for absent ones.
     async fn look_up(&self, id: &SessionId, user: &UserId) -> Lookup {
         let lease = match FillLease::generate() {
             Ok(lease) => lease,
@@ -156,7 +156,8 @@ impl RedisCopies {
         let rows = [CopyOf::Session(id), CopyOf::User(user)];
         let asked = self.redis.ask::<(Option<Vec<u8>>, Option<Vec<u8>>)>(|server| {
             let mut commands = Pipeline::new();
-            // Together: a session that was spared must not be seen without the instant it was spared from.
+            // Atomically: a session that was spared must not be seen without the instant that it
+            // was spared from.
             commands.atomic();
             for key in rows.map(|row| self.name(server, row)) {
                 let set = commands.cmd("SET").arg(key).arg(lease.as_bytes());
@@ -206,7 +207,7 @@ impl RedisCopies {
         }
     }
 
-    /// Puts copies where the leases still are. `before`: an instant before the rows were read.
+    /// Fills the copies whose leases still exist. `before` is an instant before the rows were read.
     async fn fill_in(
         &self,
         missing: Missing,
@@ -240,7 +241,7 @@ impl RedisCopies {
         }
     }
 
-    /// Deletes the copy and the lease of a session's row that was written and goes on.
+    /// Deletes the copy and the lease of a session's row that was changed and stays live.
     pub(crate) async fn forget_session(&self, id: &SessionId) {
         self.forget(&[CopyOf::Session(id)]).await;
     }
@@ -251,12 +252,12 @@ impl RedisCopies {
         }
     }
 
-    /// Returns once no copy counts that was made of the rows as they were before.
+    /// Returns when no copy from before the change is valid any more.
     pub(crate) async fn withdraw(&self, user: &UserId, ended: &EndedSessions) {
         let rows: &[CopyOf<'_>] = match ended {
             EndedSessions::All => &[CopyOf::User(user)],
             EndedSessions::One(id) => &[CopyOf::Session(id)],
-            // Both: a copy of the spared session from before does not say that it is spared.
+            // Both: an earlier copy of the spared session does not say that it is spared.
             EndedSessions::AllBut(spared) => &[CopyOf::User(user), CopyOf::Session(spared)],
         };
         let all_lapsed = Instant::now() + self.terms.lifetime + self.terms.clock_skew;
@@ -276,7 +277,7 @@ impl RedisCopies {
     async fn delete(&self, rows: &[CopyOf<'_>]) -> Result<(), RedisError> {
         let deleted = self.redis.ask::<()>(|server| {
             let mut commands = Pipeline::new();
-            // One command: both rows of a session go at the same instant.
+            // One command: both rows of a session are deleted atomically.
             let keys: Vec<_> = rows.iter().map(|row| self.name(server, *row)).collect();
             commands.cmd("DEL").arg(keys).ignore();
             commands
@@ -284,7 +285,7 @@ impl RedisCopies {
         deleted.await.map(drop)
     }
 
-    /// Under which key of Redis a row's copy is. Tables of several stacks may share a Redis.
+    /// The Redis key of a row's copy. Tables of several stacks may share a Redis.
     fn name(&self, server: &Incarnation, row: CopyOf<'_>) -> String {
         let Self { table, .. } = self;
         match row {
@@ -294,7 +295,8 @@ impl RedisCopies {
     }
 }
 
-/// A copy of a session's rows. A session that has not arrived is not copied: it may arrive in a moment.
+/// A copy of a session's rows. A session that has not arrived is not copied: it may arrive in a
+/// moment.
 fn session_copy(rows: &SessionRows) -> Option<SessionCopy> {
     let session = SessionRow::from(rows.session.as_ref()?);
     Some(SessionCopy { session, has_end: rows.has_end, spared_at: rows.spared_at })
@@ -305,7 +307,7 @@ fn unanswered(error: &RedisError) -> Lookup {
     Lookup::Unanswered
 }
 
-/// One line for each call that failed. While the circuit is open that is one a second, not one a request.
+/// Logs a failed call. An open circuit breaker keeps this to one a second.
 fn report(error: &RedisError) {
     match error {
         RedisError::CircuitOpen => tracing::debug!("Redis is not asked"),

@@ -1,4 +1,4 @@
-//! What Redis holds under a key: a lease, or a copy of a row.
+//! The values in Redis: a lease, or a copy of a row.
 
 use std::fmt;
 
@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::seal::CopyKey;
 use crate::core::random::{self, NoEntropy};
 
-/// Begins every lease, and no copy: those begin with a code in base64url, which has no colon.
+/// The start of every lease. No copy has it: a copy starts with a code in base64url, which has no
+/// colon.
 const LEASE_MARK: &[u8] = b"lease:";
-/// Nobody guesses, and no two readers draw, the same.
+/// Random bytes, unique and not guessable.
 const LEASE_BYTES: usize = 16;
 
-/// The right to fill in what was not there.
+/// The right to fill an absent copy.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct FillLease(Vec<u8>);
 
@@ -34,7 +35,7 @@ impl fmt::Debug for FillLease {
     }
 }
 
-/// A row, and until when it counts.
+/// A row, and until when it is valid.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RowCopy<T> {
@@ -43,29 +44,29 @@ pub(super) struct RowCopy<T> {
     row: T,
 }
 
-/// The value to keep under `name`. A row that is no JSON is not copied; there is none.
+/// The value for `name`. `None` if the row cannot be serialised.
 pub(super) fn copy<T: Serialize>(key: &CopyKey, name: &str, row: T, until_ms: i64) -> Option<Vec<u8>> {
     let content = serde_json::to_vec(&RowCopy { until_ms, row }).ok()?;
     Some(key.seal(name, &content))
 }
 
-/// What was found under a key.
+/// The result of reading a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found<T> {
-    /// A copy that counts.
+    /// A valid copy.
     Copy(T),
-    /// Nothing: the reader's lease is there now.
+    /// Nothing: the reader's lease was set.
     Leased,
-    /// Somebody else's lease, or a copy that has lapsed: somebody is at it, or will be in a moment.
+    /// Another reader's lease, or an expired copy, which somebody refreshes or will refresh.
     Busy,
-    /// What no function wrote under this name with this key.
+    /// Not written by a function under this name with this key.
     Forged,
-    /// What another version of the functions wrote.
+    /// Written by another version of the functions.
     Garbage,
 }
 
 impl<T: DeserializeOwned> Found<T> {
-    /// Reads what was under `name` before the lease was offered.
+    /// Reads the value that `name` had before the lease was offered.
     pub(super) fn read(value: Option<&[u8]>, key: &CopyKey, name: &str, now: Timestamp) -> Self {
         let Some(value) = value else { return Self::Leased };
         if value.starts_with(LEASE_MARK) {

@@ -1,6 +1,6 @@
-//! The proof that a copy was made by one of our functions.
+//! The proof that a function of this deployment made a copy.
 //!
-//! Whoever can write to Redis could otherwise write a session of their own, of any user and with any end.
+//! Without it, write access to Redis would allow creating a session of any user.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::core::env::{ConfigError, Env};
 
-/// Between the code and what it is of. base64url has no such character.
+/// Between the code and the content. base64url does not contain it.
 const SEPARATOR: u8 = b'.';
 
-/// The key that all functions of a deployment share: they write copies and believe each other's.
+/// The key that all functions of a deployment share.
 #[derive(Clone)]
 pub struct CopyKey(hmac::Key);
 
@@ -40,7 +40,8 @@ impl CopyKey {
         [code.as_bytes(), &[SEPARATOR], content].concat()
     }
 
-    /// What was sealed under this name. `None`: nothing that was sealed under it with this key.
+    /// The content that was sealed under this name. `None` if it was not sealed with this key and
+    /// name.
     pub(super) fn open<'a>(&self, name: &str, value: &'a [u8]) -> Option<&'a [u8]> {
         let middle = value.iter().position(|byte| *byte == SEPARATOR)?;
         let (code, content) = (&value[..middle], &value[middle + 1..]);
@@ -50,7 +51,7 @@ impl CopyKey {
     }
 }
 
-/// The bytes that are signed. Names have no line breaks, so no two pairs have the same.
+/// The bytes that are signed. Names have no line breaks, so no two pairs have the same bytes.
 fn signed(name: &str, content: &[u8]) -> Vec<u8> {
     [name.as_bytes(), b"\n", content].concat()
 }

@@ -1,20 +1,20 @@
 //! Sign-up in several regions: an address has one account in the world.
 //!
-//! Two regions may receive sign-ups with one address at the same time, and the users table of each would accept its own. So
-//! the address is claimed in the agreement table:
+//! Two regions may receive sign-ups with one address at the same time, and the users table of each
+//! would accept its own. So the address is claimed in the agreement table:
 //!
-//! 0. An address that leads to an account in this region is taken.
-//! 1. *Profile*: the account's own row is put in this region's users table. Nothing leads to it yet.
-//! 2. *Claim*: one conditional put of `email#<address>` with the account's id, in the agreement table. The first one stands
-//!    for ever. Its repetition after a lost answer finds its own id.
-//! 3. *Pointer*: the row that leads from the address to the account is put in this region's users table, and replicates. Its
-//!    content follows from the claim, so every region writes the same row.
+//! 0. An address with an account in this region is taken.
+//! 1. *Profile*: the account's own row is put in this region's users table. Nothing points to it
+//!    yet.
+//! 2. *Claim*: one conditional put of `email#<address>` with the account's id, in the agreement
+//!    table. The first one wins for ever. Its repetition after a lost answer finds its own id.
+//! 3. *Pointer*: the row that points from the address to the account is put in this region's users
+//!    table, and replicates. Its content follows from the claim, so every region writes the same
+//!    row.
 //!
-//! Who finds the address claimed by another account empties the profile of step 1, repeats step 3 for the owner, and answers
-//! that the address is taken. So a sign-up that died between 2 and 3 is completed by its repetition.
-//!
-//! Limits: a sign-up that died between 1 and 2 leaves a profile that nothing leads to. If no replica of the agreement table
-//! answers, the sign-up fails: no region gives an address away by itself.
+//! A sign-up that finds the address claimed by another account empties the profile of step 1,
+//! repeats step 3 for the owner, and answers that the address is taken. So a sign-up that died
+//! between 2 and 3 is completed by its repetition.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;

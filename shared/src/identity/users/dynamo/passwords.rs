@@ -1,4 +1,5 @@
-//! A new password, and the end of every session that was opened with the old one, in one transaction.
+//! A new password, and the end of every session that was opened with the old one, in one
+//! transaction.
 
 use jiff::Timestamp;
 
@@ -10,7 +11,7 @@ use crate::identity::sessions::{EndedSessions, SessionRevoker};
 use crate::identity::users::{PasswordHash, PasswordUpdate, User, UserError};
 use crate::platform::dynamo::{Actions, RowUpdate, Transaction, text};
 
-/// The password is still the one that was held against the caller's: of two changes at once one counts.
+/// The password is still the one that was verified: of two concurrent changes one succeeds.
 const CHANGE: RowUpdate =
     RowUpdate { update: "SET passwordHash = :new", condition: Some("passwordHash = :old"), names: &[] };
 
@@ -22,13 +23,14 @@ pub struct DynamoPasswords {
 }
 
 impl DynamoPasswords {
-    /// Changes passwords of `users`, and has `revoker` end their sessions.
+    /// Changes passwords of `users`, and ends their sessions through `revoker`.
     pub fn new(users: DynamoUsers, revoker: SessionRevoker) -> Self {
         Self { users, revoker }
     }
 
-    /// Replaces the password's hash, if it is still `old`, and ends every session of `user` but `spared`, which began at the instant
-    /// beside it, both or neither. Conflicts are retried until `deadline`.
+    /// Replaces the password's hash, if it is still `old`, and ends every session of `user` but
+    /// `spared`, which began at the instant beside it, both or neither. Conflicts are retried until
+    /// `deadline`.
     pub async fn replace(
         &self,
         user: &User,
@@ -65,7 +67,7 @@ impl DynamoPasswords {
                 Transaction::Cancelled(reasons) => reasons,
             };
             match reasons.row_refusing(&AccountAction::Account) {
-                // Our own try, whose answer was lost.
+                // An earlier try of this call, whose answer was lost.
                 Some(account) if account.get("passwordHash") == Some(&text(new.expose())) => {
                     return Ok(PasswordUpdate::Done);
                 }

@@ -13,21 +13,21 @@ use crate::identity::sessions::{EndedSessions, SessionRevoker};
 use crate::identity::users::{RoleChange, User, UserError};
 use crate::platform::dynamo::{Actions, AttributeValue, DynamoError, RowUpdate, Transaction, text};
 
-/// A role is granted to an account that is there: an update would otherwise make half of one. `ADD` on a set: concurrent
-/// grants all count, a repeated one changes nothing.
+/// Only an existing account gets a role: an update would otherwise create half an account. `ADD` on
+/// a set: concurrent grants all succeed, a repeated one changes nothing.
 const GRANT: RowUpdate = RowUpdate {
     update: "ADD #roles :roles",
     condition: Some("attribute_exists(userId)"),
     names: &[("#roles", "roles")],
 };
-/// A withdrawal counts once: repeating it must not end sessions again.
+/// A withdrawal happens once: repeating it must not end sessions again.
 const WITHDRAW: RowUpdate = RowUpdate {
     update: "DELETE #roles :roles",
     condition: Some("contains(#roles, :role)"),
     names: &[("#roles", "roles")],
 };
 
-/// Finds accounts and changes their roles: what only administration may do.
+/// Finds accounts and changes their roles, for administration only.
 #[derive(Debug, Clone)]
 pub struct DynamoRoles {
     users: DynamoUsers,
@@ -35,7 +35,7 @@ pub struct DynamoRoles {
 }
 
 impl DynamoRoles {
-    /// Changes roles of `users`, and has `revoker` end their sessions.
+    /// Changes roles of `users`, and ends their sessions through `revoker`.
     pub fn new(users: DynamoUsers, revoker: SessionRevoker) -> Self {
         Self { users, revoker }
     }
@@ -46,14 +46,15 @@ impl DynamoRoles {
         Ok(self.users.profile(&user).await?.map(|(user, _)| user))
     }
 
-    /// Gives an account a role. It may have it already.
+    /// Gives an account a role. Idempotent.
     pub async fn grant(&self, user: &UserId, role: Role) -> Result<RoleChange, UserError> {
         let action = GRANT.action(&self.users.table, profile_key(user), [(":roles", set_of(role))])?;
         let actions = |_| Ok(Actions::from([(AccountAction::Account, action.clone())]));
         self.settle(user, actions, RoleChange::Settled, Deadline::after(PATIENCE)).await
     }
 
-    /// Takes a role from an account and, if it had it, ends all of its sessions. Conflicts are retried until `deadline`.
+    /// Withdraws a role from an account and, if it had the role, ends all of its sessions.
+    /// Conflicts are retried until `deadline`.
     pub async fn withdraw(
         &self,
         user: &UserId,
@@ -73,17 +74,18 @@ impl DynamoRoles {
         let change = self.settle(user, actions, RoleChange::Withdrawn, deadline).await?;
         match &change {
             RoleChange::Withdrawn(_) => self.revoker.ended(user, &EndedSessions::All, deadline).await,
-            // Withdrawn before, perhaps by an invocation that was cut off before it got here. Or the account never had
-            // the role: then its sessions go on, and so do their sockets.
+            // Withdrawn before, perhaps by an invocation that was cut off before it got here. Or
+            // the account never had the role: then its sessions and sockets continue.
             RoleChange::Settled(_) => self.revoker.drop_copies(user, &EndedSessions::All).await,
             RoleChange::UnknownUser => {}
         }
         Ok(change)
     }
 
-    /// Applies the actions to an account, and reads what it is now. If the condition on the account refuses them, there
-    /// is nothing to change, or no account. Else it is `changed`. The actions are made for the latest known end of all sessions, and made
-    /// again if there is a later one.
+    /// Applies the actions to an account, and returns its new state. If the condition on the
+    /// account fails, there is nothing to change, or no account. Otherwise the result is `changed`.
+    /// The actions are built for the latest known end of all sessions, and built again if there is
+    /// a later one.
     async fn settle(
         &self,
         user: &UserId,
