@@ -1,8 +1,9 @@
 //! `POST /activity` with the buffer in Redis and with the buffer in the process, side by side.
 //!
-//! Both runs do the same work: with Redis, `activity-writer` stores what was accepted while the load goes on; with the buffer in the
-//! process, the API stores the events before it answers, since nobody else could. So a ratio above 1 says that clients do
-//! not wait for the storing any more, and `alone ms` of the buffers says what the call to Redis adds.
+//! Both runs do the same work: with Redis, `activity-writer` stores accepted events during the
+//! load; with the buffer in the process, the API stores the events before it answers. So a ratio
+//! above 1 means that clients do not wait for the storing any more, and `alone ms` of the buffers
+//! is what the call to Redis adds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::{Figures, at, row, section, sorted};
 
 /// Events of a request: what a page of a shop collects before it sends.
 const EVENTS: usize = 20;
-/// The buffers take turns, so that what else the machine does hits both.
+/// The buffers take turns, so that other load of the machine affects both.
 const ROUNDS: u32 = 3;
 /// Load that is not counted: processes, connections.
 const WARM_UP: Duration = Duration::from_secs(1);

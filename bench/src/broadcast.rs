@@ -14,7 +14,7 @@ const SOCKETS: usize = 1_000;
 /// Broadcasts.
 const ROUNDS: usize = 5;
 
-/// Measures from the broadcast's sending to the last socket's receipt.
+/// Measures from sending the broadcast to the last socket's receipt.
 pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
     section("Broadcast", &["deliveries/s"]);
     // Fewer of each than a user may have open.

@@ -1,8 +1,9 @@
-//! The write-behind buffers side by side: events a second that each accepts while consumers drain it, how long an offer
-//! takes (also for a single producer), and how old an event is when a consumer has it. On the library alone: no HTTP, no storing.
+//! The write-behind buffers side by side: events accepted per second while consumers drain them,
+//! how long an offer takes (also for a single producer), and how old an event is when a consumer
+//! gets it. Measured on the library: no HTTP, no storing.
 //!
-//! Redis is a server of this machine; SQS is the local region's, and Kafka is librdkafka's mock cluster, both in this process:
-//! their figures say what the adapter costs, not what AWS does.
+//! Redis is a server of this machine; SQS is the local region's, and Kafka is librdkafka's mock
+//! cluster, both in this process: their figures are the cost of the adapter, not of AWS.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,11 +33,11 @@ const PAYLOAD_BYTES: usize = 200;
 const POLL: usize = 500;
 /// Longest that one operation may take.
 const OPERATION: Duration = Duration::from_secs(20);
-/// Between two offers of a producer that was refused.
+/// Pause of a producer after a refusal.
 const REFUSED_PAUSE: Duration = Duration::from_millis(1);
-/// How long a single producer offers: what an offer takes when nothing else waits.
+/// How long a single producer offers, without other load.
 const ALONE: Duration = Duration::from_secs(1);
-/// Load that is not counted: connections, groups.
+/// Load that is not counted: it opens connections and joins groups.
 const WARM_UP: Duration = Duration::from_secs(5);
 
 /// Measures all of them for so many seconds each.
@@ -95,9 +96,9 @@ async fn run(figures: &mut Figures, name: &str, seconds: u64, buffer: impl Fn() 
 
 struct Load {
     per_second: f64,
-    /// Of every accepted offer, in order.
+    /// Of every accepted offer, sorted.
     offers_ms: Vec<f64>,
-    /// Of every delivered event, in order.
+    /// Of every delivered event, sorted.
     ages_ms: Vec<f64>,
     refused: u64,
 }
@@ -187,7 +188,7 @@ fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
-/// A client that nobody calls.
+/// A client that is never called.
 fn nobody() -> Client {
     Client::from_conf(aws_sdk_sqs::Config::builder().behavior_version(BehaviorVersion::latest()).build())
 }

@@ -1,8 +1,9 @@
-//! The catalogue with and without a cache, and what the end of a hot entry's freshness costs.
+//! The catalogue with and without a cache, and the cost of the expiry of a hot entry.
 //!
-//! The library is measured, on an embedded DynamoDB and a redis-server of its own: through HTTP this machine does not carry the
-//! load. Each "process" is a cache with a connection to Redis and a tier of its own, as a function's process has one. Requests come
-//! at a fixed rate, whether or not earlier ones were answered. A request reads a product, without its units.
+//! The library is measured, with an embedded DynamoDB and a redis-server of its own: this machine
+//! cannot carry the load through HTTP. Each "process" is a cache with its own connection to Redis
+//! and its own tier, as a function's process has. Requests are sent at a fixed rate, whether or not
+//! earlier ones were answered. A request reads a product, without its units.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -35,11 +36,11 @@ use crate::{Figures, at, row, section, sorted};
 const PRODUCTS: usize = 10_000;
 /// Requests a second.
 const RATE: u64 = 2_000;
-/// Requests begin in groups, so often.
+/// Interval between two groups of requests.
 const TICK: Duration = Duration::from_millis(5);
 /// Processes that answer them.
 const PROCESSES: usize = 32;
-/// Writes at once while the shop is filled, and reads at once while the cache is.
+/// Concurrent writes while the shop is filled, and reads while the cache is.
 const AT_ONCE: usize = 16;
 /// Requests that warm the cache: those of a minute. Entries are fresh for thirty.
 const WARM_UP: usize = 60 * 2_000;
@@ -118,7 +119,7 @@ impl Entry for Row {
     }
 }
 
-/// Reads a product, and tells how long that took and whether its row was read.
+/// Reads a product. Returns how long that took and whether its row was read.
 async fn timed_read(cache: &Cache, client: &Client, id: &str) -> (f64, bool) {
     let began = Instant::now();
     let mut loaded = false;
@@ -211,7 +212,8 @@ async fn run(store: &Store, processes: &[Cache], seconds: u64) -> Run {
     Run { requests, read_units, hits: times(hits), misses: times(misses) }
 }
 
-/// The running sums of each product's share: the n-th most wanted is wanted 1/n as often as the first.
+/// The running sums of each product's share: the n-th product is requested 1/n as often as the
+/// first.
 fn zipf() -> Vec<f64> {
     let shares = (1..=PRODUCTS).scan(0.0, |sum, rank| {
         #[expect(clippy::cast_precision_loss, reason = "ten thousand is exact")]
@@ -247,8 +249,8 @@ impl Entry for Hot {
     }
 }
 
-/// Loads of an entry that every process reads a hundred times a second, for each value that was served. A process that is not
-/// connected yet loads for itself, so all of them connect first.
+/// Loads of an entry that every process reads a hundred times a second, for each value that was
+/// served. A process that is not connected yet loads by itself, so all of them connect first.
 async fn loads_per_expiry(env: &Env) -> f64 {
     let caches: Vec<_> = (0..PROCESSES)
         .map(|_| Cache::redis(RedisClient::from_env(env).unwrap(), "bench", clock::system()))
@@ -280,7 +282,7 @@ async fn loads_per_expiry(env: &Env) -> f64 {
     for reader in readers {
         served.extend(reader.await.unwrap());
     }
-    // The value of before was not loaded meanwhile.
+    // The first value was loaded before.
     let loaded = served.len() - 1;
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     let (loads, expiries) = (loads.load(Ordering::SeqCst) as f64, loaded as f64);

@@ -1,8 +1,10 @@
-//! Process spawned to first answer, the same invocation warm, and what a process weighs afterwards.
+//! Time from spawning a process to its first answer, the same invocation warm, and the memory of
+//! the process afterwards.
 //!
-//! The functions are invoked through the region's Invoke API, so a figure includes that hop (the warm figure beside
-//! it shows how much that is). The event is one of `events/` that makes the function ask DynamoDB where it has any
-//! reason to. Signing in is shown by itself: its time and its memory are the password hash's, on purpose.
+//! The functions are invoked through the region's Invoke API, so a figure includes that hop (the
+//! warm figure beside it shows how much that is). The event is one of `events/` that makes the
+//! function call DynamoDB if it ever does. Signing in is listed separately: its time and memory are
+//! those of the password hash.
 
 use std::time::Instant;
 
@@ -17,7 +19,7 @@ const ROUNDS: usize = 30;
 /// Warm invocations per function.
 const WARM_ROUNDS: usize = 200;
 
-/// Function and the event that it is measured with. The three of a socket come in the order of its life.
+/// Functions and their events. Those of a socket are in the order of its life.
 const CASES: &[(&str, &str)] = &[
     ("admin-users", "grant"),
     ("api-catalog", "get"),
@@ -40,7 +42,8 @@ pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
     let mut figures = Figures::new();
     for (function, case) in CASES {
         let event = stage.event(function, case);
-        // What the event is about comes to be, and its second time differs from its first (a job's slot is done).
+        // Creates what the event needs; the second time differs from the first (a job's slot is
+        // done).
         time(region, function, &event).await;
         let mut cold = Vec::new();
         for _ in 0..ROUNDS {

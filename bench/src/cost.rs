@@ -1,4 +1,4 @@
-//! What one operation asks of DynamoDB: requests, and capacity units as DynamoDB counts them.
+//! The DynamoDB cost of each operation: requests, and capacity units as DynamoDB counts them.
 
 use serde_json::{Value, json};
 use sojourn_tests::{TestRegion, fresh_key};

@@ -1,8 +1,9 @@
-//! Who spends the processor's time: the load generator, the region's front and Runtime API, its DynamoDB, the
-//! functions.
+//! Processor time by consumer: the load generator, the region's front and Runtime API, its
+//! DynamoDB, the functions.
 //!
-//! Read from the scheduler's own account, in nanoseconds, per thread (`/proc/<pid>/task/<tid>/schedstat`): the region is
-//! one process, but its services have threads of their own, named after them.
+//! Read from the scheduler's statistics, in nanoseconds, per thread
+//! (`/proc/<pid>/task/<tid>/schedstat`): the region is one process, but its services have threads
+//! of their own, named after them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,10 +11,10 @@ use std::path::Path;
 
 use sojourn_tests::TestRegion;
 
-/// What the threads of the embedded DynamoDB are called.
+/// Name prefix of the threads of the embedded DynamoDB.
 const DYNAMODB_THREADS: &str = "DynamoDB";
 
-/// The threads of all processes that are measured, by their ids, as they stood at one moment.
+/// The threads of all measured processes, by id, at one moment.
 #[derive(Debug)]
 pub(crate) struct Threads(BTreeMap<u64, Thread>);
 
@@ -31,7 +32,7 @@ enum Part {
     DynamoDb,
 }
 
-/// Processor time in microseconds, by who spent it.
+/// Processor time in microseconds, by consumer.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Cpu {
@@ -44,7 +45,7 @@ pub(crate) struct Cpu {
 }
 
 impl Threads {
-    /// What every thread has spent until now.
+    /// The current totals of every thread.
     pub(crate) async fn now(region: &TestRegion) -> Self {
         let mut threads = of_process(std::process::id().into(), |_| Part::Client);
         threads.extend(of_process(region.process_id().into(), |name| {
@@ -57,8 +58,8 @@ impl Threads {
         Self(threads)
     }
 
-    /// What was spent since `earlier`, for each of `requests`. Threads that have ended meanwhile are left out: they are
-    /// those of functions that idled.
+    /// Time spent since `earlier`, per request. Threads that have ended meanwhile are left out:
+    /// they belonged to idle functions.
     pub(crate) fn spent_since(&self, earlier: &Self, requests: f64) -> Cpu {
         let of_part = |part| {
             let threads = self.0.iter().filter(|(_, thread)| thread.part == part);
@@ -80,7 +81,7 @@ fn of_process(pid: u64, part: impl Fn(&str) -> Part) -> BTreeMap<u64, Thread> {
     tasks.filter_map(|task| of_thread(&task.path(), &part)).collect()
 }
 
-/// A thread that ends while it is looked at has no account.
+/// A thread that ends meanwhile has no statistics.
 fn of_thread(task: &Path, part: impl Fn(&str) -> Part) -> Option<(u64, Thread)> {
     let id = task.file_name()?.to_str()?.parse().ok()?;
     let name = fs::read_to_string(task.join("comm")).ok()?;

@@ -1,4 +1,5 @@
-//! From an order's commit to its event on the bus and its message on a socket; and how many events a second get there.
+//! Latency from an order's commit to its event on the bus and its message on a socket, and event
+//! throughput.
 
 use std::time::{Duration, Instant};
 
@@ -12,16 +13,16 @@ use crate::{Figures, at, row, section, sorted};
 
 /// Template.yaml's example of a consumer of the bus.
 const QUEUE: &str = "OrderEventsQueue";
-/// Orders whose way is timed, one after the other.
+/// Orders that are timed, one after the other.
 const TIMED: usize = 200;
-/// Orders that are placed at the same time.
+/// Orders that are placed concurrently.
 const AT_ONCE: usize = 1_000;
 /// Clients that place them.
 const CLIENTS: usize = 16;
-/// Time in which a queue that is empty stays so.
+/// A queue that is empty for this long stays empty.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Measures with a customer of its own, so that no other message comes over the socket.
+/// Measures with a customer of its own, so that no other message arrives on the socket.
 pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
     section("Events", &["median ms", "p99 ms", "events/s"]);
     let customer = &stage.crowd[0];
@@ -58,7 +59,7 @@ pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
     figures
 }
 
-/// Events a second, from the first order to the last message.
+/// Events per second, from the first order to the last message.
 async fn until_shown(region: &TestRegion, customer: &Customer, socket: &mut Socket) -> f64 {
     let began = Instant::now();
     let orders = stream::iter(0..AT_ONCE).map(|n| place(region, customer, n)).buffer_unordered(CLIENTS);

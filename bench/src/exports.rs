@@ -1,4 +1,4 @@
-//! An export of many orders: from the request to the file, and the largest the worker has been.
+//! An export of many orders: time from the request to the file, and the peak memory of the worker.
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,9 @@ use crate::{Figures, row, section};
 const ORDERS: usize = 100_000;
 /// Most rows of a `BatchWriteItem`.
 const BATCH: usize = 25;
-/// Batches under way at a time.
+/// Concurrent batches.
 const BATCHES_AT_ONCE: usize = 4;
-/// How often the export is looked at, and how long at most.
+/// Polling interval for the export, and the longest wait.
 const POLL: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_mins(5);
 
@@ -63,7 +63,7 @@ pub(crate) async fn measure(region: &TestRegion) -> Figures {
     Figures::from([(name, figure)])
 }
 
-/// Puts the customer's orders into the table: placed one by one they would take minutes.
+/// Puts the customer's orders into the table: placing them one by one would take minutes.
 async fn place(dynamodb: &Client, customer: &Customer) {
     let first: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     let batches = (0..ORDERS).collect::<Vec<_>>();
@@ -91,7 +91,7 @@ fn write(customer: &Customer, first: jiff::Timestamp, n: usize) -> WriteRequest 
     WriteRequest::builder().put_request(PutRequest::builder().set_item(Some(item)).build().unwrap()).build()
 }
 
-/// The most memory that the worker's process has had resident, from the kernel.
+/// The peak resident memory of the worker's process, from the kernel.
 async fn peak_mib(region: &TestRegion) -> f64 {
     let processes = region.processes().await;
     let worker = processes.iter().find(|process| process["function"] == "export-worker");

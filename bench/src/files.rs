@@ -1,5 +1,5 @@
-//! What a link costs: signed in this process, with no server to ask. The processor's time is the thread's own, so that what
-//! else the machine does is not counted.
+//! The cost of signing a link, in this process and without a server. Measured in processor time of
+//! the thread, so that other load of the machine does not count.
 
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
@@ -51,7 +51,7 @@ pub(crate) fn measure() -> Figures {
     figures
 }
 
-/// The links of a page, with what an answer begins with.
+/// The links of a page, including the start of an answer.
 async fn page(presigner: &Presigner, download: Download<'_>) {
     let signer = presigner.signer(None).await.unwrap();
     for _ in 0..LINKS_OF_A_PAGE {

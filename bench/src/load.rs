@@ -1,5 +1,5 @@
-//! Requests per second through the whole region: gateway, Runtime API, function processes, DynamoDB; and the processor
-//! time that each of them takes for one request.
+//! Requests per second through the whole region: gateway, Runtime API, function processes,
+//! DynamoDB; and the processor time of each per request.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use crate::cpu::Threads;
 use crate::stage::{Stage, product};
 use crate::{Figures, at, row, section, sorted};
 
-/// Connections of the load generator, one request at a time each.
+/// Connections of the load generator, with one request at a time each.
 const CONNECTIONS: usize = 32;
 
 type Http = Client<HttpConnector, Full<Bytes>>;
@@ -30,9 +30,9 @@ type Learn = dyn Fn(&[u8]) + Send + Sync;
 pub(crate) struct Case {
     name: &'static str,
     status: u16,
-    /// The n-th one.
+    /// Builds the n-th request.
     prepare: Box<Prepare>,
-    /// What is done with each answer.
+    /// Processes each answer.
     learn: Box<Learn>,
 }
 
@@ -107,7 +107,7 @@ pub(crate) async fn measure(region: &TestRegion, stage: &Stage, seconds: u64) ->
     figures
 }
 
-/// Sign-ins of as many accounts as there are connections: each has five attempts at a time.
+/// Sign-ins of as many accounts as there are connections, since each has five attempts at a time.
 fn sign_in(base: &str, stage: &Stage) -> Case {
     let (url, people) = (format!("{base}/sessions"), stage.crowd.clone());
     Case::new("POST /sessions", 201, move |n| {
@@ -117,7 +117,7 @@ fn sign_in(base: &str, stage: &Stage) -> Case {
     })
 }
 
-/// Refreshes, each with the token that an earlier one was answered with.
+/// Refreshes, each with the token of an earlier answer.
 fn refresh(base: &str, stage: &Stage) -> Case {
     let url = format!("{base}/sessions/refresh");
     let tokens: VecDeque<String> = stage.crowd.iter().map(|person| person.refresh_token.clone()).collect();
@@ -139,10 +139,10 @@ pub(crate) fn json_post(url: &str, body: &Value) -> Request<Full<Bytes>> {
     request.body(Full::from(body.to_string())).unwrap()
 }
 
-/// What a run of load came to.
+/// The results of a load run.
 pub(crate) struct Load {
     elapsed: Duration,
-    /// Of every request, milliseconds, in order.
+    /// Milliseconds of every request, sorted.
     pub(crate) latencies: Vec<f64>,
 }
 

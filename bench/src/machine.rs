@@ -1,4 +1,4 @@
-//! What the figures were measured on. Without it no figure means anything.
+//! The machine of the measurement.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{Figures, row, section};
 
-/// Processors, and how busy others keep them: with a load average near their number, halve what you read here.
+/// The processors and their load: with a load average near their number, halve the figures.
 pub(crate) fn describe() -> Figures {
     let cores = std::thread::available_parallelism().unwrap().get();
     let model = fs::read_to_string("/proc/cpuinfo").unwrap();

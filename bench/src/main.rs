@@ -1,7 +1,8 @@
-//! `cargo measure`: what the functions and the local region cost and bear.
+//! `cargo measure`: benchmarks of the functions and the local region.
 //!
-//! Builds in release, starts a region, measures, prints a table and writes `target/bench.json`. The load generator
-//! runs on the same machine, so throughput includes it; compare ratios within one run, not numbers across machines.
+//! Builds in release, starts a region, measures, prints a table and writes `target/bench.json`. The
+//! load generator runs on the same machine, so throughput includes it; compare ratios within one
+//! run, not numbers across machines.
 
 #![expect(clippy::print_stdout, reason = "the table is the product")]
 #![expect(
@@ -36,7 +37,8 @@ mod stage;
 /// Measures Sojourn.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Also build every function as it is deployed (fat LTO, minutes), measure the packages, and run those
+    /// Also build every function as it is deployed (fat LTO, minutes), measure the packages, and
+    /// run those
     #[arg(long)]
     size: bool,
     /// Measure nothing but the write-behind buffers, alone and behind the API
@@ -122,7 +124,7 @@ fn sorted(mut numbers: Vec<f64>) -> Vec<f64> {
     numbers
 }
 
-/// The number that `percent` of the others are not above.
+/// The percentile.
 fn at(sorted: &[f64], percent: usize) -> f64 {
     sorted[(sorted.len() - 1) * percent / 100]
 }

@@ -1,5 +1,6 @@
-//! What the session check adds to a read: the same order read by the same code, once alone and once together with the
-//! session's rows in one call, in turns, so that whatever else the machine does happens to both.
+//! The cost of the session check in a read: the same order read by the same code, once alone and
+//! once together with the session's rows in one call, alternating, so that other load of the
+//! machine affects both.
 
 use std::time::{Duration, Instant};
 

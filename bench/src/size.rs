@@ -20,7 +20,8 @@ pub(crate) fn measure() -> Figures {
     functions.sort();
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--workspace", "--profile", PROFILE]).current_dir(workspace());
-    // As docs/deployment.md has it: with the crates that are not deployed, their features would come along.
+    // As docs/deployment.md has it: with the crates that are not deployed, their features would
+    // come along.
     for not_deployed in ["sojourn-local", "sojourn-testing", "sojourn-tests", "sojourn-bench"] {
         build.args(["--exclude", not_deployed]);
     }

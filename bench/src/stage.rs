@@ -1,4 +1,4 @@
-//! What is there before anything is measured: people, products, an order.
+//! The data of the benchmarks: people, products, an order.
 
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, SystemClock};
@@ -6,7 +6,7 @@ use sojourn_tests::{Customer, TestRegion, fresh_key, workspace};
 
 /// Units on hand; no benchmark sells that many.
 const UNITS: i64 = 1_000_000;
-/// Products that load is spread over, as in a shop: one row would measure contention.
+/// Products that the load is spread over, as in a shop: a single row would measure contention.
 pub(crate) const PRODUCTS: usize = 64;
 /// People who sign in and stay signed in: twice as many as the load has connections.
 const CROWD: usize = 64;
@@ -21,13 +21,14 @@ pub(crate) struct Stage {
     pub(crate) operator: Customer,
     pub(crate) customer: Customer,
     pub(crate) crowd: Vec<Customer>,
-    /// An order that is there to be read.
+    /// An order to be read.
     pub(crate) order_id: String,
-    /// When the socket of the events was opened, epoch milliseconds: a recent one, or its row would count as expired.
+    /// When the socket of the events was opened, epoch milliseconds: recent, or its row would count
+    /// as expired.
     connected_at: i64,
 }
 
-/// Sets the stage.
+/// Creates the data.
 pub(crate) async fn set(region: &TestRegion) -> Stage {
     let operator = region.operator().await;
     for n in 0..PRODUCTS {

@@ -1,4 +1,4 @@
-//! Every promise, checked by reading every region's tables, and beside them what clients were told.
+//! Checks every promise by comparing every region's tables with the answers that clients got.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::world::{World, WorldError};
 /// Examples of a broken promise that are kept.
 const EXAMPLES: usize = 5;
 
-/// What became of a promise.
+/// The result of checking a promise.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Promise {
     /// What must not happen.
     pub name: &'static str,
-    /// How many things could have broken it.
+    /// How many cases were checked.
     pub examined: usize,
     pub broken: usize,
     pub examples: Vec<String>,
@@ -45,7 +45,7 @@ impl Promise {
 /// The rows of the tables that the checks need, by region.
 pub struct Rows {
     orders: BTreeMap<String, Vec<Value>>,
-    /// The payment provider's ledger. The regions that have it agree on it.
+    /// The payment provider's ledger, which the regions share.
     ledger: Vec<Value>,
     /// Stock rows, each from its own region.
     stock: Vec<Value>,
@@ -55,7 +55,7 @@ pub struct Rows {
 pub async fn read(world: &World) -> Result<Rows, WorldError> {
     let mut rows = Rows { orders: BTreeMap::new(), ledger: Vec::new(), stock: Vec::new() };
     for (name, region) in &world.regions {
-        // The customers' counters of unpaid orders and the regions' reservations are in the same table.
+        // The table also has the counters of unpaid orders and the reservations.
         let orders = region.rows(&tables::ORDERS).await?.into_iter().filter(|row| row["status"].is_string());
         rows.orders.insert(name.clone(), orders.collect());
         if rows.ledger.is_empty() && region.tables.contains_key(tables::PAYMENT_LEDGER.logical_id) {
@@ -67,7 +67,7 @@ pub async fn read(world: &World) -> Result<Rows, WorldError> {
     Ok(rows)
 }
 
-/// An order as the regions have it, from the region with its latest version.
+/// Each order, from the region with its latest version.
 fn latest(rows: &Rows) -> BTreeMap<String, Value> {
     let mut latest: BTreeMap<String, Value> = BTreeMap::new();
     for order in rows.orders.values().flatten() {
@@ -83,7 +83,7 @@ fn text(row: &Value, name: &str) -> String {
     row[name].as_str().unwrap_or_default().to_owned()
 }
 
-/// What the tables say.
+/// Checks of the tables.
 pub fn tables(rows: &Rows, entries: &Entries) -> Vec<Promise> {
     let orders = latest(rows);
     let mut promises = orders_of_clients(rows, &orders, entries);
@@ -176,7 +176,7 @@ fn stock(rows: &Rows, orders: &BTreeMap<String, Value>) -> Promise {
     Promise::new("stock that does not add up", rows.stock.len(), wrong)
 }
 
-/// What clients were shown, and how often they were asked to sign in.
+/// Checks of the messages shown to clients, and of how often they were asked to sign in.
 pub fn messages_and_sessions(entries: &Entries, customers: usize) -> Vec<Promise> {
     let acknowledged = entries.messages.values().filter(|sent| sent.acknowledged).count();
     let lost = entries.lost_messages().map(|(number, sent)| format!("message {number} to {}", sent.to));
@@ -192,7 +192,7 @@ pub fn messages_and_sessions(entries: &Entries, customers: usize) -> Vec<Promise
     ]
 }
 
-/// Whether a revoked session is accepted anywhere.
+/// Checks that no region accepts a revoked session.
 pub async fn revocations(world: &World, revocations: &[Revocation]) -> Promise {
     let http = &world.http;
     let mut undone = Vec::new();
@@ -212,7 +212,7 @@ pub async fn revocations(world: &World, revocations: &[Revocation]) -> Promise {
     Promise::new("revocations undone", revocations.len() * world.regions.len(), undone)
 }
 
-/// Whether every file that was verified can be read in every region.
+/// Checks that every verified file can be read in every region.
 pub async fn files(world: &World, files: &[UploadedFile], customers: &[Arc<Customer>]) -> Promise {
     let http = &world.http;
     let mut unreadable = Vec::new();
@@ -243,7 +243,7 @@ pub async fn files(world: &World, files: &[UploadedFile], customers: &[Arc<Custo
     Promise::new("files unreadable", files.len() * world.regions.len(), unreadable)
 }
 
-/// What is in the customer's inbox, shown as a client shows it.
+/// The customer's inbox, read as a client does.
 pub async fn read_inbox(customer: &Customer) -> Vec<Value> {
     let mut messages = Vec::new();
     let mut path = "/inbox".to_owned();
@@ -261,7 +261,7 @@ pub async fn read_inbox(customer: &Customer) -> Vec<Value> {
     messages
 }
 
-/// How often the slot of a scheduled job was completed: once is right.
+/// Checks that the slot of a scheduled job was completed once.
 pub fn job(answers: &[(String, Value)]) -> Promise {
     let completed = answers.iter().filter(|(_, answer)| answer["outcome"] == "completed").count();
     let told = answers.iter().map(|(region, answer)| format!("{region}: {}", answer["outcome"]));

@@ -1,5 +1,5 @@
-//! A client as it should be: it repeats a request with the same key until the request is answered, waits longer each time, and
-//! refreshes its access token when that is refused.
+//! A correct client: it repeats a request with the same key until it is answered, with growing
+//! pauses, and refreshes its access token when that is refused.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -20,22 +20,20 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause, also if the answer asks for more.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// An answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
-    /// The body as JSON; `Null` if it is none.
+    /// The body as JSON; `Null` if it is not JSON.
     pub body: Value,
 }
 
 impl Answer {
-    /// A text of the body; empty if there is none.
+    /// A string member of the body; empty if there is none.
     pub fn text(&self, name: &str) -> String {
         self.body[name].as_str().unwrap_or_default().to_owned()
     }
 }
 
-/// A request.
 #[derive(Debug, Clone)]
 pub struct Request {
     method: Method,
@@ -73,7 +71,7 @@ impl Request {
     }
 }
 
-/// Nobody answered for two minutes.
+/// There was no answer for two minutes.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("a request was not answered for {} s", PATIENCE.as_secs())]
 pub struct NoAnswer;
@@ -100,7 +98,7 @@ impl Tokens {
 /// A client of one customer on one device.
 #[derive(Debug)]
 pub struct Client {
-    /// The customer's place among all.
+    /// The customer's index.
     pub customer: usize,
     email: String,
     password: &'static str,
@@ -113,7 +111,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client near a region, that is not signed in. Its connections come from `address`, an address of this machine.
+    /// A client near a region, not signed in. Its connections come from `address`, an address of
+    /// this machine.
     pub fn new(
         (customer, email, password): (usize, String, &'static str),
         (base, near): (&str, &str),
@@ -134,7 +133,7 @@ impl Client {
         })
     }
 
-    /// The same customer on a device that is not signed in.
+    /// The same customer on another device, not signed in.
     #[must_use]
     pub fn another_device(&self) -> Self {
         Self {
@@ -155,7 +154,7 @@ impl Client {
         &self.near
     }
 
-    /// Where the client's connections come from.
+    /// The source address of the client's connections.
     pub fn address(&self) -> Ipv4Addr {
         self.address
     }
@@ -181,8 +180,8 @@ impl Client {
         Ok(answer)
     }
 
-    /// Sends a request with the access token until it is answered. A customer whose session is refused signs in again, which the journal
-    /// counts.
+    /// Sends a request with the access token until it is answered. A customer whose session is
+    /// refused signs in again, which the journal counts.
     pub async fn send(&self, request: &Request) -> Result<Answer, NoAnswer> {
         let used = self.tokens().await.access;
         let answer = self.until_answered(request, Some(&used)).await?;
@@ -194,7 +193,7 @@ impl Client {
         self.until_answered(request, Some(&renewed)).await
     }
 
-    /// Gets another access token in place of `used`, by refresh, or by signing in if that is refused.
+    /// Replaces the access token `used`, by refresh, or by signing in if that is refused.
     pub async fn renew(&self, used: &str) -> Result<(), NoAnswer> {
         let mut tokens = self.tokens.lock().await;
         if tokens.access != used {
@@ -217,7 +216,7 @@ impl Client {
         Ok(())
     }
 
-    /// Notes an answer that no good client expects.
+    /// Records an answer that a correct client does not expect.
     pub fn unexpected(&self, what: &str, answer: &Answer) {
         self.journal.unexpected(format!("{what}: {} {}", answer.status, answer.body));
     }
@@ -281,7 +280,8 @@ impl Client {
         Ok((region, Answer { status, body }, retry_after))
     }
 
-    /// Sends bytes to a link of S3, which is not behind the front door. Whether S3 took them.
+    /// Sends bytes to an S3 link, which does not go through the front door. Returns whether S3
+    /// accepted them.
     pub async fn put_file(&self, url: &str, headers: &Value, bytes: Vec<u8>) -> bool {
         let mut call = self.http.put(url).body(bytes);
         for (name, value) in headers.as_object().into_iter().flatten() {
@@ -290,7 +290,7 @@ impl Client {
         call.send().await.is_ok_and(|response| response.status().is_success())
     }
 
-    /// The bytes behind a link of S3.
+    /// The bytes of an S3 link.
     pub async fn get_file(&self, url: &str) -> Option<Vec<u8>> {
         let response = self.http.get(url).send().await.ok()?;
         if !response.status().is_success() {

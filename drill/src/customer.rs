@@ -1,4 +1,4 @@
-//! What a customer does: one thing after another, until the load is over.
+//! A customer's actions, one after another, until the load is over.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ const EXPORT_LIMIT: Duration = Duration::from_secs(30);
 /// A customer at work.
 pub struct Shopper {
     pub customer: Arc<Customer>,
-    /// The place among all.
+    /// The customer's index.
     pub place: usize,
     /// The others' user ids.
     pub everybody: Arc<Vec<String>>,
-    /// What the customer's socket is to send.
+    /// Messages for the customer's socket to send.
     pub letters: mpsc::UnboundedSender<OutgoingMessage>,
     /// The next message's number.
     pub numbers: Arc<AtomicU64>,
@@ -40,7 +40,7 @@ impl Shopper {
     /// Acts until `is_over` is true.
     pub async fn run(self, is_over: watch::Receiver<bool>) {
         while !*is_over.borrow() {
-            // What was given up is in the journal; the customer goes on.
+            // Given-up requests are in the journal; the customer continues.
             self.act().await.ok();
             tokio::time::sleep(PAUSE.mul_f64(rand::random())).await;
         }
@@ -117,7 +117,7 @@ impl Shopper {
                 }
             }
             tenth => {
-                // Of some payments the provider's answer is lost after the charge.
+                // For some payments, the provider's answer is lost after the charge.
                 let token = if tenth < 5 { "tok_timeout_after_charge" } else { "tok_ok" };
                 let pay = Request::post(format!("{path}/payments"), json!({"paymentToken": token})).key(&key);
                 let answer = self.send(pay).await?;
@@ -141,11 +141,11 @@ impl Shopper {
         Ok(())
     }
 
-    /// Writes to somebody.
+    /// Sends a message to another customer.
     fn write(&self) {
         let to = &self.everybody[rand::random_range(0..self.everybody.len())];
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        // The socket outlives the load, so somebody takes it.
+        // The socket outlives the load, so the channel is open.
         self.letters.send(OutgoingMessage { to: to.clone(), number }).ok();
     }
 
@@ -162,7 +162,8 @@ impl Shopper {
         }
         let url = offer.text("url");
         if !self.customer.phone.put_file(&url, &offer.body["headers"], bytes).await {
-            // The link leads to one region. A client asks for another upload when S3 does not answer.
+            // The link leads to one region. If S3 does not answer, a client would create another
+            // upload.
             return Ok(());
         }
         let upload_id = offer.text("uploadId");
@@ -237,7 +238,7 @@ impl Shopper {
 pub fn hex(bytes: &[u8]) -> String {
     let mut hex = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
-        // A `String` takes whatever is written.
+        // Writing to a `String` does not fail.
         write!(hex, "{byte:02x}").ok();
     }
     hex

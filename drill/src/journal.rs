@@ -1,4 +1,4 @@
-//! What clients did and what they were told: the drill's own record, beside which the regions' data is held.
+//! The drill's own record of requests and answers, which is compared with the regions' data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,13 +8,13 @@ use serde::Serialize;
 
 use crate::world::Link;
 
-/// What came of one attempt of a request.
+/// The result of one attempt of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AttemptOutcome {
-    /// It was answered, be it with a refusal that names the client's own mistake.
+    /// Answered, possibly with a refusal that is the client's mistake.
     Answered,
-    /// 5xx, or 429: try again.
+    /// 5xx, or 429: retry.
     Refused,
     NoAnswer,
 }
@@ -23,11 +23,10 @@ pub enum AttemptOutcome {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// When it was answered, or given up, milliseconds since the drill began.
+    /// When it was answered, or given up, in milliseconds since the drill began.
     pub at_ms: u64,
     /// Which region answered, if any.
     pub region: Option<String>,
-    /// What came of it.
     pub outcome: AttemptOutcome,
 }
 
@@ -36,24 +35,22 @@ pub struct Attempt {
 pub struct AcknowledgedOrder {
     pub order_id: String,
     pub customer_id: String,
-    /// The key of the request.
     pub key: String,
 }
 
-/// A session that was revoked, and a token of it.
+/// A revoked session, with one of its tokens.
 #[derive(Debug, Clone)]
 pub struct Revocation {
     pub session_id: String,
-    /// An access token of the session that has minutes to go.
+    /// An access token of the session that is valid for minutes.
     pub access_token: String,
     pub refresh_token: String,
 }
 
-/// A message that was acknowledged, or sent in vain.
+/// A message that was sent.
 #[derive(Debug, Clone)]
 pub struct SentMessage {
     pub to: String,
-    /// Whether it was acknowledged.
     pub acknowledged: bool,
 }
 
@@ -61,13 +58,13 @@ pub struct SentMessage {
 #[derive(Debug, Clone)]
 pub struct UploadedFile {
     pub upload_id: String,
-    /// The customer, by place.
+    /// The customer's index.
     pub customer: usize,
     /// The checksum of its bytes, lower-case hex.
     pub sha256: String,
 }
 
-/// What the control API told of replication at one moment.
+/// The state of replication at one moment, from the control API.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// When, in milliseconds since the drill began.
@@ -75,7 +72,7 @@ pub struct Sample {
     pub links: Vec<Link>,
 }
 
-/// The front door changed its belief of a region.
+/// A change of a region's health at the front door.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HealthChange {
@@ -86,12 +83,12 @@ pub struct HealthChange {
     pub healthy: bool,
 }
 
-/// All that was recorded.
+/// The recorded entries.
 #[derive(Debug, Default)]
 pub struct Entries {
     /// Every attempt of every request.
     pub attempts: Vec<Attempt>,
-    /// Attempts that were not answered, so that the client repeats the request.
+    /// Attempts without an answer, after which the client repeats the request.
     pub unanswered: usize,
     pub orders: Vec<AcknowledgedOrder>,
     /// Keys of orders that were sent, acknowledged or not, by customer.
@@ -104,20 +101,21 @@ pub struct Entries {
     pub revocations: Vec<Revocation>,
     /// Messages by the number in their body.
     pub messages: BTreeMap<u64, SentMessage>,
-    /// How often each message was shown to its receiver, who drops ids that it knows.
+    /// How often each message was shown to its receiver, who drops known ids.
     pub shown: BTreeMap<u64, u64>,
     pub files: Vec<UploadedFile>,
     /// How often a customer was asked to sign in again.
     pub sign_ins_asked: u64,
-    /// The longest that each customer waited for the answer to a request that was not answered at once, in milliseconds.
+    /// The longest time that each customer waited for a request that was not answered at once, in
+    /// milliseconds.
     pub longest_waits_ms: BTreeMap<usize, u64>,
     /// Requests that were given up.
     pub given_up: Vec<String>,
-    /// Answers that a good client does not expect.
+    /// Answers that a correct client does not expect.
     pub unexpected: Vec<String>,
     /// What happened to regions, by milliseconds.
     pub events: Vec<(u64, String)>,
-    /// What the front door came to believe of regions while the load ran.
+    /// Changes of the regions' health at the front door during the load.
     pub health: Vec<HealthChange>,
     /// Replication, sampled while the load runs.
     pub samples: Vec<Sample>,
@@ -160,7 +158,7 @@ impl Journal {
         self.entries().events.push((at_ms, what.into()));
     }
 
-    /// The front door changed its belief of a region so long ago.
+    /// A region's health at the front door changed some time ago.
     pub fn health_changed(&self, ago: Duration, region: &str, healthy: bool) {
         let at_ms = self.now_ms().saturating_sub(millis(ago));
         self.entries().health.push(HealthChange { at_ms, region: region.to_owned(), healthy });
@@ -180,19 +178,19 @@ impl Journal {
         entries.attempts.push(Attempt { at_ms, region, outcome });
     }
 
-    /// A customer waited so long for an answer, over several attempts.
+    /// A customer waited for an answer, over several attempts.
     pub fn waited(&self, customer: usize, wait: Duration) {
         let mut entries = self.entries();
         let longest = entries.longest_waits_ms.entry(customer).or_default();
         *longest = (*longest).max(millis(wait));
     }
 
-    /// A customer gave a request up.
+    /// A customer gave up a request.
     pub fn given_up(&self, what: String) {
         self.entries().given_up.push(what);
     }
 
-    /// An answer is none that a good client expects.
+    /// An answer is not one that a correct client expects.
     pub fn unexpected(&self, what: String) {
         self.entries().unexpected.push(what);
     }
@@ -250,12 +248,12 @@ impl Journal {
         *self.entries().shown.entry(number).or_default() += 1;
     }
 
-    /// Whether a message that was acknowledged was not shown.
+    /// Whether an acknowledged message was not shown.
     pub fn lacks_messages(&self) -> bool {
         self.entries().lost_messages().next().is_some()
     }
 
-    /// How the load goes, in a line.
+    /// The progress of the load, in a line.
     pub fn progress(&self) -> String {
         let entries = self.entries();
         format!(
@@ -267,7 +265,7 @@ impl Journal {
         )
     }
 
-    /// All that was recorded. The journal is empty then.
+    /// Takes the recorded entries out of the journal.
     pub fn take(&self) -> Entries {
         std::mem::take(&mut *self.entries())
     }

@@ -1,4 +1,4 @@
-//! The regions that a drill starts for itself.
+//! The regions that a drill starts itself.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,9 +11,9 @@ use crate::world::World;
 
 /// Longest wait for the regions: the functions are built first.
 const START_LIMIT: Duration = Duration::from_mins(20);
-/// How often the ready file is looked for.
+/// How often the drill looks for the ready file.
 const LOOK: Duration = Duration::from_millis(100);
-/// The shop's limit would stop customers who order every second.
+/// The shop's default would stop customers who order every second.
 const PARAMETER: &str = "UnpaidOrdersPerCustomer=1000";
 
 /// Regions in a process of their own.
@@ -25,7 +25,7 @@ pub struct LocalRegions {
 }
 
 impl LocalRegions {
-    /// Starts regions of these names, joined by commas, and waits until they serve.
+    /// Starts regions with these names, separated by commas, and waits until they serve.
     pub async fn start(names: &str) -> Result<Self, DrillError> {
         let own = std::env::current_exe().map_err(DrillError::Start)?;
         // A test's program is in a folder of its own beside the binaries.
@@ -46,9 +46,9 @@ impl LocalRegions {
         Ok(Self { world, process, folder })
     }
 
-    /// Stops them. Their log stays.
+    /// Stops them. Their log is kept.
     pub async fn stop(mut self) {
-        // Without an id it has ended.
+        // Without an id, the process has ended.
         if let Some(id) = self.process.id() {
             let interrupted = Command::new("kill").arg("-INT").arg(id.to_string()).status().await;
             if interrupted.is_ok() {
@@ -62,7 +62,7 @@ impl LocalRegions {
 async fn ready(process: &mut Child, file: &Path) -> Result<World, DrillError> {
     let began = Instant::now();
     loop {
-        // The file appears whole.
+        // The file is written atomically.
         if let Ok(text) = std::fs::read_to_string(file) {
             return serde_json::from_str(&text).map_err(DrillError::ReadyFile);
         }

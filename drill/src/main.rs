@@ -7,9 +7,11 @@ use std::time::Duration;
 use clap::Parser;
 use sojourn_drill::{DrillError, LocalRegions, Outage, Report, Settings, run};
 
-/// Loads regions as customers do, kills one in the middle or cuts it off, and checks every promise by reading the regions' data.
+/// Loads regions as customers do, kills one in the middle or cuts it off, and checks every promise
+/// by reading the regions' data.
 ///
-/// Starts the regions itself and stops them at the end. Exits 1 when a promise was broken, 2 when the drill could not be run.
+/// Starts the regions itself and stops them at the end. Exits 1 when a promise was broken, 2 when
+/// the drill could not be run.
 #[derive(Debug, Parser)]
 #[command(name = "cargo dev -- drill")]
 struct Arguments {
@@ -19,7 +21,8 @@ struct Arguments {
     /// Customers, each with a phone and a tablet
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000), value_name = "N")]
     customers: u32,
-    /// The region that goes down after a third of the time, and comes back after two; none to only load
+    /// The region that goes down after a third of the time, and comes back after two; none to only
+    /// load
     #[arg(long, default_value = "taiwan", value_name = "NAME")]
     kill: String,
     /// The region that is cut off from the others for that time instead, and goes on serving

@@ -1,17 +1,20 @@
 //! How long customers were without service, and how long they would be on AWS.
 //!
-//! 1. *Measured*: the longest time that a customer waited for the answer to a request that was not answered at once.
-//! 2. A customer near the region that died is sent there until health checks have noticed, and the DNS answer of before has run out. The
-//!    longest that this takes here is the *local share*; the front door tells it.
-//! 3. What is left of the measured time is the *software's share*: retries, and whatever the other regions need. It is zero where the
-//!    measured time is shorter than the local share.
-//! 4. On AWS the same customer waits for Route 53 instead: the *computed share*, its fastest settings at their longest. The *sum* is
-//!    the software's share and the computed share.
-//! 5. Other customers are near regions that live. Their measured time is the software's alone.
+//! 1. *Measured*: the longest time that a customer waited for the answer to a request that was not
+//!    answered at once.
+//! 2. A customer near the dead region is sent there until health checks have noticed, and the old
+//!    DNS answer has expired. The longest time for this here is the *local share*, from the front
+//!    door's settings.
+//! 3. The rest of the measured time is the *software's share*: retries, and the time that the other
+//!    regions need. It is zero if the measured time is shorter than the local share.
+//! 4. On AWS the same customer waits for Route 53 instead: the *computed share*, the worst case of
+//!    its fastest settings. The *sum* is the software's share and the computed share.
+//! 5. Other customers are near regions that work. Their measured time is the software's alone.
 //!
-//! Limits: a customer may have waited for less than the whole local share. The sum is too small by the difference, which is less than
-//! the local share. Where health checks of a region that lives fail, as on a machine that is too slow for the load, its customers may be
-//! sent to the one that died. The time line shows it; the sum does not count it.
+//! Limits: a customer may have waited for less than the whole local share. The sum is too small by
+//! the difference, which is less than the local share. If health checks of a working region fail,
+//! as on a machine that is too slow for the load, its customers may be sent to the dead one. The
+//! time line shows it; the sum does not count it.
 
 use std::collections::BTreeMap;
 
@@ -23,29 +26,29 @@ use crate::world::FailoverShare;
 /// The longest that customers may be without service, in milliseconds: five minutes.
 pub const LIMIT_MS: u64 = 300_000;
 
-/// One wait of a customer, in milliseconds.
+/// A customer's wait, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Wait {
-    /// As the customer saw it here.
+    /// As measured here.
     pub measured_ms: u64,
     /// The software's share of it.
     pub software_ms: u64,
-    /// What health checks and DNS take on AWS, computed.
+    /// The share of health checks and DNS on AWS, computed.
     pub computed_ms: u64,
     /// The software's share and the computed share.
     pub sum_ms: u64,
 }
 
 impl Wait {
-    /// Of a customer whom the front door sends to the region that died.
+    /// For a customer whom the front door sends to the dead region.
     fn for_failover(measured_ms: u64, share: FailoverShare) -> Self {
         let software_ms = measured_ms.saturating_sub(share.here_ms);
         let computed_ms = share.in_the_cloud_ms;
         Self { measured_ms, software_ms, computed_ms, sum_ms: software_ms + computed_ms }
     }
 
-    /// Of a customer who is sent to regions that live.
+    /// For a customer who is sent to working regions.
     fn for_software(measured_ms: u64) -> Self {
         Self { measured_ms, software_ms: measured_ms, computed_ms: 0, sum_ms: measured_ms }
     }
@@ -55,13 +58,13 @@ impl Wait {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Downtime {
-    /// Who: `near taiwan, which died`.
+    /// The group: `near taiwan, which died`.
     pub customers: String,
-    /// How many they are. Those who always had an answer at once have no wait.
+    /// The number of customers. Those who always had an answer at once have no wait.
     pub number: usize,
     pub median: Wait,
     pub longest: Wait,
-    /// Each customer's longest wait, the shortest first.
+    /// Each customer's longest wait, sorted.
     pub waits: Vec<Wait>,
 }
 
@@ -73,7 +76,7 @@ impl Downtime {
         Self { customers, number, median, longest, waits }
     }
 
-    /// What is told of the median and of the longest wait.
+    /// The rows of the median and of the longest wait.
     pub fn rows(&self) -> [(&'static str, String, String); 5] {
         let row = |what, of: fn(&Wait) -> u64| (what, seconds(of(&self.median)), seconds(of(&self.longest)));
         [
@@ -86,7 +89,8 @@ impl Downtime {
     }
 }
 
-/// The waits of customers near the region that died, and of the others. `near` has each customer's region.
+/// The waits of customers near the dead region, and of the others. `near` has each customer's
+/// region.
 pub fn without_service(
     longest_waits_ms: &BTreeMap<usize, u64>,
     near: &[&str],
@@ -112,7 +116,7 @@ pub fn without_service(
     }
 }
 
-/// Whether everybody would have been served again within [`LIMIT_MS`].
+/// Checks that everybody would have been served again within [`LIMIT_MS`].
 pub fn promise(groups: &[Downtime]) -> Promise {
     let too_long = groups.iter().flat_map(|group| &group.waits).filter(|wait| wait.sum_ms > LIMIT_MS);
     let too_long =

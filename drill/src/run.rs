@@ -23,36 +23,35 @@ use crate::shop::{self, Customer};
 use crate::socket::{Socket, show};
 use crate::world::{World, WorldError};
 
-/// Longest that sockets go on after the load, until what they sent is acknowledged.
+/// How long sockets stay open after the load at most, until all messages are acknowledged.
 const LAST_LETTERS: Duration = Duration::from_secs(20);
-/// Longest wait for replication to have nothing left to send.
+/// Longest wait for replication to complete.
 const SETTLE_LIMIT: Duration = Duration::from_mins(1);
 /// Longest wait, after that, for a message to be in its receiver's inbox.
 const LAST_MESSAGES: Duration = Duration::from_secs(30);
-/// How often the load tells how it goes.
+/// How often the progress of the load is reported.
 const TELL: Duration = Duration::from_secs(1);
 
-/// How a drill is run.
+/// The settings of a drill.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// How long the load lasts.
     pub duration: Duration,
     pub customers: usize,
-    /// What happens to a region; none if nothing shall.
+    /// What happens to a region; `None` for nothing.
     pub outage: Option<Outage>,
 }
 
 /// What happens to a region, by its name.
 #[derive(Debug, Clone)]
 pub enum Outage {
-    /// It dies, and comes back with what it had.
+    /// It dies, and comes back with its data.
     Kill(String),
-    /// It and the others do not reach each other. Customers reach all of them.
+    /// It and the others cannot reach each other. Customers reach all of them.
     CutOff(String),
 }
 
 impl Outage {
-    /// The region.
     pub fn region(&self) -> &str {
         let (Self::Kill(region) | Self::CutOff(region)) = self;
         region
@@ -77,20 +76,19 @@ impl fmt::Display for Outage {
     }
 }
 
-/// Why a drill could not be run to its end. A broken promise is no error: the report has it.
+/// Why a drill could not be run to its end. A broken promise is not an error: it is in the report.
 #[derive(Debug, thiserror::Error)]
 pub enum DrillError {
-    /// The regions can't be started.
     #[error("the regions can't be started: {0}")]
     Start(#[source] std::io::Error),
-    /// The regions ended before they served.
+    /// The regions ended before they were ready.
     #[error("the regions did not start ({status}):\n{said}")]
     NotStarted {
         /// How the process ended.
         status: String,
         said: String,
     },
-    /// The ready file is not as it must be.
+    /// The ready file is invalid.
     #[error("the ready file is not understood: {0}")]
     ReadyFile(#[source] serde_json::Error),
     /// The report can't be written.
@@ -99,10 +97,10 @@ pub enum DrillError {
     /// There is nothing to load.
     #[error("there is no region")]
     NoRegion,
-    /// The region to break does not run.
+    /// The region to break does not exist.
     #[error("there is no region {0}")]
     UnknownRegion(String),
-    /// Before anything was broken, something was not as it must be.
+    /// Before anything was broken, an answer was not as expected.
     #[error("the shop cannot be opened: an answer was {status} {body}")]
     Unready { status: u16, body: String },
     #[error(transparent)]
@@ -110,12 +108,12 @@ pub enum DrillError {
     /// The client can't be made.
     #[error("an HTTP client can't be made: {0}")]
     Client(#[from] reqwest::Error),
-    /// What only an operator does.
+    /// An operator's call failed.
     #[error(transparent)]
     World(#[from] WorldError),
 }
 
-/// Runs a drill. `tell` hears how it goes.
+/// Runs a drill. `tell` receives its progress.
 pub async fn run(
     world: &World,
     settings: &Settings,
@@ -194,8 +192,9 @@ fn load(
     (shoppers, sockets)
 }
 
-/// Lets the load run, breaks the region after a third of the time and mends it after two. Between them the daily report is fired for
-/// one slot in every other region, and at the end in the one that came back. The answers of the functions, by region.
+/// Runs the load, breaks the region after a third of the time and repairs it after two. In between,
+/// the daily report is fired for one slot in every other region, and at the end in the one that
+/// came back. Returns the answers of the functions, by region.
 async fn break_a_region(
     world: &World,
     settings: &Settings,
@@ -242,7 +241,7 @@ async fn break_a_region(
     Ok(answers)
 }
 
-/// Waits until so much time has passed since the load began, and tells each second how it goes.
+/// Waits until so much time has passed since the load began, and reports the progress each second.
 async fn tick(journal: &Journal, began: Instant, until: Duration, tell: &mut impl FnMut(&str)) {
     while began.elapsed() < until {
         tokio::time::sleep(TELL.min(until.saturating_sub(began.elapsed()))).await;
@@ -250,7 +249,7 @@ async fn tick(journal: &Journal, began: Instant, until: Duration, tell: &mut imp
     }
 }
 
-/// Waits until every region has sent what it has to send.
+/// Waits until every region has completed its replication.
 async fn settle(world: &World, journal: &Journal) -> Result<(), DrillError> {
     let began = Instant::now();
     loop {
@@ -264,8 +263,8 @@ async fn settle(world: &World, journal: &Journal) -> Result<(), DrillError> {
     }
 }
 
-/// Reads every customer's inbox, again and again while messages are missing: a message of another region is on its way through
-/// topic and queue when the sockets close.
+/// Reads every customer's inbox, repeatedly while messages are missing: when the sockets close, a
+/// message of another region may still be in a topic or queue.
 async fn read_inboxes(
     customers: &[Arc<Customer>],
     mut known: Vec<(usize, BTreeSet<String>)>,

@@ -1,4 +1,5 @@
-//! Looks at the regions while the load runs: how far replication is, and what the front door believes of each region.
+//! Samples the regions during the load: the state of replication, and each region's health at the
+//! front door.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -10,11 +11,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::journal::Journal;
 use crate::world::{RegionHealth, World};
 
-/// How often the control API is asked.
+/// The sampling interval.
 const SAMPLE: Duration = Duration::from_millis(250);
 
-/// Records a sample four times a second, and each change of health at the moment at which the front door noticed it. Ends when it is
-/// dropped.
+/// Records a sample four times a second, and each change of health at the time at which the front
+/// door noticed it. Ends when it is dropped.
 pub async fn sample(world: &World, journal: &Journal) -> Infallible {
     // A region is healthy until checks say otherwise.
     let mut healthy: BTreeMap<String, bool> = world.regions.keys().map(|name| (name.clone(), true)).collect();
@@ -35,6 +36,6 @@ pub async fn sample(world: &World, journal: &Journal) -> Infallible {
 
 /// How long ago the region's health changed.
 fn ago(region: &RegionHealth) -> Duration {
-    // A clock that was set back makes it negative.
+    // Negative if the clock was set back.
     Duration::try_from(SystemClock.now().duration_since(region.since)).unwrap_or_default()
 }

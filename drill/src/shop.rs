@@ -1,4 +1,5 @@
-//! What is there before the load: an operator, products with stock in every region, customers who are signed in.
+//! The data before the load: an operator, products with stock in every region, customers who are
+//! signed in.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -20,18 +21,18 @@ pub const UNITS: i64 = 1_000_000;
 const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 0);
 /// The password of everybody.
 const PASSWORD: &str = "correct horse battery staple";
-/// Longest wait for what another region has to hear first.
+/// Longest wait for replication to another region.
 const REPLICATION: Duration = Duration::from_secs(20);
-/// Customers who sign up at the same time: a password takes processor time.
+/// Concurrent sign-ups: a password takes processor time.
 const SIGN_UPS_AT_ONCE: usize = 4;
 
 /// A customer with two devices.
 #[derive(Debug)]
 pub struct Customer {
     pub user_id: String,
-    /// Where requests come from.
+    /// The device that sends requests.
     pub phone: Arc<Client>,
-    /// Where the socket is.
+    /// The device with the socket.
     pub tablet: Arc<Client>,
 }
 
@@ -40,14 +41,15 @@ pub fn product(n: usize) -> String {
     format!("drill-{}", n % PRODUCTS)
 }
 
-/// The n-th customer's address, 127.1.0.0 and up. The front door keeps DNS answers by client address: without addresses of their own
-/// customers of one place would share an answer, and change regions in the same moment.
+/// The n-th customer's address, 127.1.0.0 and up. The front door keeps DNS answers by client
+/// address: with one address, the customers of one place would share an answer, and change regions
+/// at the same moment.
 fn address(n: usize) -> Ipv4Addr {
     // There are 1,000 customers at most.
     Ipv4Addr::from_bits(FIRST_ADDRESS.to_bits() + u32::try_from(n).unwrap_or_default())
 }
 
-/// Opens the shop. Every answer must be the expected one: nothing is broken yet.
+/// Creates the data. Every answer must be the expected one: nothing is broken yet.
 pub async fn open(
     world: &World,
     customers: usize,
@@ -55,7 +57,7 @@ pub async fn open(
 ) -> Result<Vec<Customer>, DrillError> {
     let names: Vec<&String> = world.regions.keys().collect();
     let first = names.first().ok_or(DrillError::NoRegion)?;
-    // A run of before may have left its customers in the tables.
+    // An earlier run may have left its customers in the tables.
     let run = ulid::Ulid::generate().to_string().to_lowercase();
     let person = |n: usize, base: &str, near: &str| {
         let email = format!("drill-{run}-{n}@example.com");
@@ -63,7 +65,7 @@ pub async fn open(
     };
     let email = format!("drill-{run}-operator@example.com");
 
-    // Products and stock come before the load, and directly: each region's stock is its own row.
+    // Products and stock are created directly in each region: each region's stock is its own row.
     let base = &world.regions[*first].http;
     let operator =
         Client::new((usize::MAX, email.clone(), PASSWORD), (base, first), Ipv4Addr::LOCALHOST, journal)?;
@@ -85,7 +87,7 @@ pub async fn open(
             let key = ulid::Ulid::generate().to_string();
             Request::post(format!("/products/{}/stock", product(n)), json!({"delta": UNITS})).key(&key)
         };
-        // The account and its role arrive one by one. A token has the roles of its sign-in.
+        // The account and its role are replicated separately. A token has the roles of its sign-in.
         until(200, async || {
             let signed_in = operator.sign_in("desk").await?;
             if signed_in.status == 201 { operator.send(&stock(0)).await } else { Ok(signed_in) }
@@ -112,7 +114,7 @@ pub async fn open(
         .await
 }
 
-/// Repeats a call until it has the expected answer, for as long as replication may take.
+/// Repeats a call until it has the expected answer, within the time of replication.
 async fn until(status: u16, call: impl AsyncFn() -> Result<Answer, NoAnswer>) -> Result<Answer, DrillError> {
     let began = Instant::now();
     loop {

@@ -1,4 +1,5 @@
-//! A customer's socket, kept open: whenever it is lost, the client connects again and sends what was not acknowledged.
+//! A customer's socket, kept open: when it is lost, the client reconnects and resends what was not
+//! acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,9 +18,9 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::client::Client;
 use crate::journal::Journal;
 
-/// What the messages of the drill are called.
+/// The type of the drill's messages.
 pub const MESSAGE_TYPE: &str = "drill.message";
-/// A message that is not acknowledged for so long is sent again, under its id.
+/// A message that is not acknowledged within this time is sent again, with its id.
 const RESEND: Duration = Duration::from_secs(3);
 /// Pause before the client connects again.
 const RECONNECT: Duration = Duration::from_millis(300);
@@ -31,13 +32,13 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 pub struct OutgoingMessage {
     /// The receiver's user id.
     pub to: String,
-    /// Its number, which no other message of the drill has.
+    /// Its number, unique within the drill.
     pub number: u64,
 }
 
 type Stream = WebSocketStream<TcpStream>;
 
-/// What one socket knows.
+/// The state of a socket.
 pub struct Socket {
     url: String,
     client: Arc<Client>,
@@ -50,7 +51,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// A socket that is not connected yet, and how to give it letters.
+    /// A socket that is not connected yet, and the sender of its message channel.
     pub fn new(
         url: &str,
         client: Arc<Client>,
@@ -68,7 +69,8 @@ impl Socket {
         (socket, send)
     }
 
-    /// Stays connected until `is_over` is true and everything sent was acknowledged, or `limit` has passed since.
+    /// Stays connected until `is_over` is true and everything sent was acknowledged, or `limit` has
+    /// passed since.
     pub async fn run(mut self, mut is_over: watch::Receiver<bool>, limit: Duration) -> BTreeSet<String> {
         let mut ends = is_over.clone();
         let end = async move {
@@ -100,13 +102,14 @@ impl Socket {
         self.known
     }
 
-    /// Serves a connection until it is lost. True if all is said and the drill is over.
+    /// Serves a connection until it is lost. Returns true if all messages are acknowledged and the
+    /// drill is over.
     async fn serve(&mut self, mut stream: Stream, is_over: &mut watch::Receiver<bool>) -> bool {
         let mut resend = tokio::time::interval(RESEND);
         loop {
             if *is_over.borrow() && self.open.is_empty() && self.letters.is_empty() {
                 stream.close(None).await.ok();
-                // What was sent before the other side closes as well is still shown.
+                // Messages that arrive before the other side closes are still shown.
                 while let Some(Ok(frame)) = stream.next().await {
                     self.hear(&frame);
                 }
@@ -126,7 +129,8 @@ impl Socket {
                         return false;
                     }
                 },
-                // The first tick is at once: it sends what an earlier connection left open.
+                // The first tick is immediate: it resends the open messages of an earlier
+                // connection.
                 _ = resend.tick() => {
                     for (id, (number, to)) in &self.open {
                         if stream.send(frame(id, to, *number)).await.is_err() {

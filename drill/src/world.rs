@@ -1,4 +1,4 @@
-//! Where the regions are, and what only an operator may do with them.
+//! The addresses of the regions, and an operator's calls to them.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sojourn::platform::tables::Table;
 
-/// Several regions and their front door, as the ready file tells.
+/// Several regions and their front door, from the ready file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct World {
@@ -26,7 +26,6 @@ pub struct World {
     pub http: reqwest::Client,
 }
 
-/// A region.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Region {
@@ -43,26 +42,26 @@ pub struct Region {
     client: reqwest::Client,
 }
 
-/// The operator's secret is not for logs.
+/// `Debug` does not show the operator's secret.
 impl std::fmt::Debug for Region {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Region").field("http", &self.http).finish_non_exhaustive()
     }
 }
 
-/// What the control API tells of all regions.
+/// The state of all regions, from the control API.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Overview {
     pub regions: Vec<RegionHealth>,
     /// Replication from each region to each other one.
     pub links: Vec<Link>,
-    /// Versions of objects that another region has not got.
+    /// Versions of objects that have not been replicated.
     pub copies: u64,
-    /// How long clients are led to a lost region.
+    /// How long clients are sent to a lost region at most.
     pub failover: FailoverShare,
 }
 
-/// What the front door believes of a region.
+/// A region's health at the front door.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RegionHealth {
     pub name: String,
@@ -84,20 +83,20 @@ pub struct Link {
     pub oldest_ms: Option<u64>,
 }
 
-/// The longest that health checks and DNS lead a client to a lost region.
+/// The longest time that health checks and DNS lead a client to a lost region.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailoverShare {
-    /// By the local front door.
+    /// At the local front door.
     pub here_ms: u64,
-    /// By Route 53.
+    /// On AWS, by Route 53.
     pub in_the_cloud_ms: u64,
 }
 
 /// Why an operator's call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WorldError {
-    /// A region or the control API gave no answer, or a refusal.
+    /// A region or the control API gave no answer, or refused.
     #[error("{what}: {reason}")]
     Call { what: String, reason: String },
     /// A table can't be read.
@@ -106,7 +105,7 @@ pub enum WorldError {
 }
 
 impl World {
-    /// What is told of all regions.
+    /// The state of all regions.
     pub async fn overview(&self) -> Result<Overview, WorldError> {
         let told = self.control(Method::GET, "").await?;
         serde_json::from_value(told).map_err(|error| WorldError::Call {
@@ -125,7 +124,7 @@ impl World {
         self.control(Method::POST, &format!("/{name}/up")).await.map(drop)
     }
 
-    /// Cuts a region off from every other one.
+    /// Disconnects a region from all others.
     pub async fn cut_off(&self, name: &str) -> Result<(), WorldError> {
         for other in self.regions.keys().filter(|other| *other != name) {
             let url = format!("{}/_sojourn/regions/partition", self.control);
@@ -135,7 +134,7 @@ impl World {
         Ok(())
     }
 
-    /// Has all regions reach each other again.
+    /// Reconnects all regions.
     pub async fn heal(&self) -> Result<(), WorldError> {
         self.control(Method::POST, "/heal").await.map(drop)
     }
@@ -148,20 +147,20 @@ impl World {
 }
 
 impl Region {
-    /// Invokes a function, and tells its answer.
+    /// Invokes a function, and returns its answer.
     pub async fn invoke(&self, function: &str, event: &Value) -> Result<Value, WorldError> {
         let url = format!("{}/2015-03-31/functions/{function}/invocations", self.lambda);
         call(self.client.post(url).json(event), format!("invoking {function}")).await
     }
 
-    /// Fires a schedule for a slot, and tells the function's answer.
+    /// Fires a schedule for a slot, and returns the function's answer.
     pub async fn fire(&self, schedule: &str, at: &str) -> Result<Value, WorldError> {
         let body = serde_json::json!({"schedule": schedule, "at": at});
         let url = format!("{}/_sojourn/fire", self.lambda);
         call(self.client.post(url).json(&body), format!("firing {schedule}")).await
     }
 
-    /// All rows of a table as this region has them, as plain JSON.
+    /// All rows of a table in this region, as plain JSON.
     pub async fn rows(&self, table: &Table) -> Result<Vec<Value>, WorldError> {
         let failed = |reason: String| WorldError::Table {
             table: table.logical_id,

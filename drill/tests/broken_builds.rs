@@ -1,7 +1,7 @@
-//! The checks report what a broken build does wrong, and nothing else.
+//! The checks report the faults of a broken build, and nothing else.
 //!
-//! Fault rules make the functions of one region wrong: an effect comes twice, a message is forgotten. No
-//! region dies, and there is no other: what breaks between regions today would hide what is looked for.
+//! Fault rules change the functions of one region: an effect happens twice, a message is lost. No
+//! region dies, and there is only one, so that replication faults cannot hide the result.
 
 #![expect(clippy::unwrap_used, reason = "a drill that cannot be run fails its test there")]
 
@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use sojourn_drill::{LocalRegions, Report, Settings, run};
 use tokio::sync::Mutex;
 
-/// Two drills at once would take turns at the processors, and their clients would wait.
+/// Two concurrent drills would compete for the processors, and their clients would wait.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// A short drill under fault rules. How often the last of them was applied, and the promises that were broken.
+/// A short drill under fault rules. Returns how often the last of them was applied, and the broken
+/// promises.
 async fn broken_under(rules: &[Value]) -> (u64, BTreeSet<&'static str>) {
     let _alone = ONE_AT_A_TIME.lock().await;
     let regions = LocalRegions::start("tokyo").await.unwrap();
@@ -68,7 +69,8 @@ async fn an_effect_that_is_applied_twice_is_reported_as_stock_that_does_not_add_
 
 #[tokio::test]
 async fn a_message_that_is_not_stored_is_reported_as_lost() {
-    // No socket takes anything, so that every message goes to an inbox. Acknowledgements are answers and not posts.
+    // No socket accepts anything, so that every message goes to an inbox. Acknowledgements are
+    // answers and not posts.
     let full = json!({
         "match": {"service": "connections", "caller": "ws-*"},
         "effect": {"kind": "error", "error": "LimitExceeded"},

@@ -35,8 +35,8 @@ pub fn assert_width(folder: &Path) {
     assert!(wide.is_empty(), "these comments are wider than {MAX_COLUMNS} columns: {wide:#?}");
 }
 
-/// The numbers of the lines that hold nothing but a comment and are too wide. Tables, code and text
-/// without a blank, such as a URL, cannot be wrapped.
+/// The numbers of the lines that hold nothing but a comment and are too wide. Tables, code, link
+/// definitions and words longer than a line cannot be wrapped.
 fn too_wide(text: &str) -> Vec<usize> {
     let mut in_code = false;
     let mut wide = Vec::new();
@@ -47,7 +47,8 @@ fn too_wide(text: &str) -> Vec<usize> {
         };
         let comment = comment.trim_start_matches(['/', '!']).trim_start();
         in_code ^= comment.starts_with("```");
-        let can_wrap = !in_code && !comment.starts_with('|') && comment.contains(' ');
+        let is_link = comment.starts_with('[') && comment.contains("]: ");
+        let can_wrap = !in_code && !is_link && !comment.starts_with('|') && comment.contains(' ');
         if can_wrap && line.chars().count() > MAX_COLUMNS {
             wide.push(index + 1);
         }

@@ -1,4 +1,4 @@
-//! Requests made of the files in `events/`.
+//! Requests built from the files in `events/`.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use sojourn::core::deadline::{ANSWER_MARGIN, Deadline};
 use sojourn::edge::http::HttpRequest;
 
-/// The time that an invocation has.
+/// The timeout of an invocation.
 const TIMEOUT: Duration = Duration::from_secs(29);
 
-/// An event of API Gateway, on its way to a handler.
+/// An API Gateway event for a handler.
 #[must_use = "a handler takes it"]
 pub struct Event(Value);
 
@@ -55,7 +55,7 @@ impl Event {
         self
     }
 
-    /// The request that a handler gets of it.
+    /// The event as a handler gets it.
     pub fn incoming(self) -> HttpRequest {
         let request = lambda_http::request::from_str(&self.0.to_string()).unwrap();
         HttpRequest::new(request, Deadline::after(TIMEOUT).earlier_by(ANSWER_MARGIN))

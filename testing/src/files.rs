@@ -1,4 +1,4 @@
-//! An S3 of its own for each test: embedded, with one empty bucket.
+//! An S3 for each test: embedded, with one empty bucket.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -12,7 +12,7 @@ use sojourn_local::services::access::Access;
 use sojourn_local::services::s3::S3;
 use sojourn_local::template::model::Bucket;
 
-/// What `FILES_BUCKET` is.
+/// The value of `FILES_BUCKET`.
 pub const BUCKET: &str = "filesbucket";
 
 /// The embedded S3. Gone when dropped.
@@ -31,7 +31,7 @@ impl Files {
         Self { s3: S3::start(anywhere, None, &[bucket], controls.clone()).unwrap(), controls }
     }
 
-    /// The environment's part: where files are, and what may be uploaded.
+    /// The variables for files: buckets and upload limits.
     pub fn variables(&self) -> Vec<(String, String)> {
         let variables = [
             ("FILES_BUCKET", BUCKET),
@@ -45,18 +45,18 @@ impl Files {
         variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
     }
 
-    /// Credentials that S3 knows.
+    /// Valid credentials.
     pub fn credentials(&self) -> Credentials {
         let key = self.controls.access.operator();
         Credentials::new(&key.access_key_id, &key.secret_access_key, None, None, "test")
     }
 
-    /// What a function has of the SDK.
+    /// The SDK configuration of a function.
     pub fn sdk(&self) -> SdkConfig {
         self.sdk_with(self.credentials())
     }
 
-    /// The same for whoever has these credentials.
+    /// The same with these credentials.
     pub fn sdk_with(&self, credentials: Credentials) -> SdkConfig {
         SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())

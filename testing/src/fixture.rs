@@ -1,4 +1,4 @@
-//! The fixture of most tests: what a function runs on.
+//! The fixture of most tests: everything that a function needs.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use crate::{Store, TestKey, jwks, sealing_key, sealing_keys};
 /// The time on the fixture's clock when a test begins.
 const START: &str = "2026-11-20T09:30:00.123Z";
 
-/// An empty store, and everything that adapters and functions are made from.
+/// An empty store, and everything that adapters and functions are built from.
 pub struct Fixture {
     /// DynamoDB with every table.
     pub store: Store,
-    /// The variables that functions read, but for those about files.
+    /// The variables of functions, except those for files.
     pub env: Env,
     /// Stands still until the test advances it.
     pub clock: Arc<ManualClock>,
@@ -41,7 +41,7 @@ impl Fixture {
         Self::on(Store::start(), variables)
     }
 
-    /// The same on a store that has started: one of [`crate::Regions`].
+    /// The same on a started store: one of [`crate::Regions`].
     pub fn on(store: Store, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let token_key = TestKey::new("test");
         let settings = [
@@ -83,7 +83,8 @@ impl Fixture {
         }
     }
 
-    /// The access token of a new user with these roles. It is valid now: handlers run on the system's clock.
+    /// The access token of a new user with these roles. It is valid now: handlers use the system's
+    /// clock.
     pub async fn token(&self, roles: &[Role]) -> String {
         let user = User { roles: roles.iter().copied().collect(), ..new_user(SystemClock.now()) };
         let signed_in = self.session_starter(clock::system()).start(&user, None).await.unwrap();

@@ -1,7 +1,7 @@
-//! Who imports whom: the graph of a crate's modules, for the tests that hold its layers.
+//! The import graph of a crate's modules, for the tests of its layers.
 //!
-//! Every `use` and every other path that begins with `crate`, `self` or `super` counts. Test modules do not, nor do
-//! paths within macros.
+//! Every `use` and every other path that begins with `crate`, `self` or `super` counts. Test
+//! modules do not, nor do paths within macros.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 use syn::{Attribute, ItemFn, ItemImpl, ItemMod, ItemUse, UseTree};
 
-/// A module by the names on the way to it; empty for the crate itself.
+/// The path of a module; empty for the crate itself.
 pub type Module = Vec<String>;
 
 /// Which child modules of one module import which of their siblings.
 pub type Siblings = BTreeMap<String, BTreeSet<String>>;
 
-/// Holds a crate to its layers, from the bottom up. The crate's modules may import those of lower layers only, and no
-/// modules of one folder import each other in a circle.
+/// Asserts the layers of a crate, from the bottom up. Its modules may import those of lower layers
+/// only, and modules of one folder must not import each other in a circle.
 pub fn assert_layers(manifest: &str, layers: &[&[&str]]) {
     let level = |name: &str| layers.iter().position(|layer| layer.contains(&name));
     let graph = siblings(manifest);
@@ -30,10 +30,10 @@ pub fn assert_layers(manifest: &str, layers: &[&[&str]]) {
     assert!(circles.is_empty(), "circles, and what imports them, by folder: {circles:#?}");
 }
 
-/// What is left of a graph without circles: nothing.
+/// The circles of a graph: empty if there are none.
 fn circles(mut graph: BTreeMap<Module, Siblings>) -> BTreeMap<Module, Siblings> {
     for imports in graph.values_mut() {
-        // Takes away what imports nothing that is left, until nothing does.
+        // Removes modules without imports that are left, until there are none.
         while let Some(free) = imports.keys().find(|name| imports[*name].is_disjoint(&keys(imports))).cloned()
         {
             imports.remove(&free);
@@ -91,7 +91,7 @@ fn module_of(root: &Path, file: &Path) -> Option<Module> {
     Some(names)
 }
 
-/// The modules and items that the file of `module` names, from the crate on.
+/// The paths that the file of `module` names, from the crate on.
 fn paths_in(module: &Module, file: &Path) -> Vec<Module> {
     let syntax = syn::parse_file(&std::fs::read_to_string(file).unwrap()).unwrap();
     let mut paths = Paths { module, found: Vec::new() };

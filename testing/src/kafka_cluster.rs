@@ -1,5 +1,5 @@
-//! A Kafka of its own for each test: librdkafka's mock cluster, three brokers that speak the protocol on ports of this
-//! machine, consumer groups included. Other processes reach it as well. It keeps everything in memory.
+//! A Kafka for each test: librdkafka's mock cluster, three brokers on ports of this machine,
+//! including consumer groups. Other processes can connect as well. It keeps everything in memory.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
 const BROKERS: i32 = 3;
 /// Partitions of the topic: twice as many as tests have consumers.
 const PARTITIONS: i32 = 8;
-/// Longest that a record of a test is tried for.
+/// How long a record of a test is retried.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The cluster, with one topic. Gone when dropped.
@@ -29,7 +29,7 @@ impl KafkaCluster {
         Self(cluster)
     }
 
-    /// As the variable `KAFKA_BROKERS` has it.
+    /// The value of `KAFKA_BROKERS`.
     pub fn brokers(&self) -> String {
         self.0.bootstrap_servers()
     }
@@ -44,7 +44,7 @@ impl KafkaCluster {
         ]
     }
 
-    /// Its faults: what brokers answer instead, and which of them are down.
+    /// The mock, to set faults of brokers.
     pub fn mock(&self) -> &MockCluster<'static, DefaultProducerContext> {
         &self.0
     }

@@ -1,13 +1,13 @@
-//! What the tests of the library and of the functions stand on.
+//! Fixtures for the tests of the library and of the functions.
 //!
-//! Each test starts services of its own: a DynamoDB with every table ([`Store`]), an S3 with a bucket ([`Files`]), a
-//! redis-server ([`RedisServer`]), an SQS with a queue ([`MessageQueue`]), a Kafka with a topic
-//! ([`KafkaCluster`]). Nothing is shared between tests, and everything ends when dropped. [`Regions`] joins the DynamoDB of
-//! several regions by their global tables. [`Fixture`] adds what adapters and functions are made from: the variables, a clock,
-//! ids and keys.
+//! Each test starts services of its own: a DynamoDB with every table ([`Store`]), an S3 with a
+//! bucket ([`Files`]), a redis-server ([`RedisServer`]), an SQS with a queue ([`MessageQueue`]), a
+//! Kafka with a topic ([`KafkaCluster`]). Nothing is shared between tests, and everything ends when
+//! dropped. [`Regions`] joins the DynamoDB of several regions by their global tables. [`Fixture`]
+//! adds what adapters and functions are built from: the variables, a clock, ids and keys.
 //!
-//! Limits: the unit tests inside `shared/src` cannot use this crate, since it is built on the library as others see it:
-//! its types are not those of the library under test. End-to-end tests stand on `sojourn-tests`, which starts the whole
+//! Limits: the unit tests inside `shared/src` cannot use this crate: it depends on another build of
+//! the library, with other types. End-to-end tests use `sojourn-tests`, which starts the whole
 //! region.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its environment cannot start")]

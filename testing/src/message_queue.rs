@@ -1,4 +1,4 @@
-//! An SQS of its own for each test: embedded, with one queue and its dead-letter queue.
+//! An SQS for each test: embedded, with one queue and its dead-letter queue.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use sojourn_local::template::model::{Queue, Redrive};
 const QUEUE: &str = "Waiting";
 /// The name of its dead-letter queue.
 const DEAD_LETTERS: &str = "Dead";
-/// A message that was received so often is set aside. More than a test of redelivery needs.
+/// Receives after which a message goes to the dead-letter queue. More than a test of redelivery
+/// needs.
 const MAXIMUM_RECEIVES: u32 = 5;
 
 /// The embedded SQS. Gone when dropped.

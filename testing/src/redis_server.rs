@@ -1,4 +1,5 @@
-//! A real redis-server for one test: on a port of its own, to be paused, killed and restarted, empty or with what it kept.
+//! A real redis-server for one test: on a port of its own, to be paused, killed and restarted,
+//! empty or with what it kept.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -44,13 +45,14 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts a server, or says that this machine has none: then the test has nothing to stand on. Under `CI` that is a
-    /// failure, since nobody reads what a green run prints.
+    /// Starts a server, or says that this machine has none: then the test has nothing to stand on.
+    /// Under `CI` that is a failure, since nobody reads what a green run prints.
     pub fn start() -> Option<Self> {
         Self::start_with(Persistence::None, &[])
     }
 
-    /// The same with a persistence and with further options, as on the command line: `["--maxmemory", "2mb"]`.
+    /// The same with a persistence and with further options, as on the command line:
+    /// `["--maxmemory", "2mb"]`.
     #[expect(clippy::print_stderr, reason = "whoever runs the tests must know what was not tested")]
     pub fn start_with(persistence: Persistence, options: &[&str]) -> Option<Self> {
         if is_installed() {
@@ -68,7 +70,8 @@ impl RedisServer {
         format!("redis://{}", self.address)
     }
 
-    /// Stops its process (SIGSTOP): connections stay, and the kernel still takes new ones, but nothing is answered.
+    /// Stops its process (SIGSTOP): connections stay, and the kernel still takes new ones, but
+    /// nothing is answered.
     pub fn pause(&self) {
         self.signal("-STOP");
         self.wait_for(|state| state.starts_with('T'));

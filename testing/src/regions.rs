@@ -1,5 +1,6 @@
-//! The stores of several regions. Global tables replicate between them as on AWS: asynchronously, item by item, and the last
-//! writer of an item wins. Conditions and consistent reads see the copy of their own region.
+//! The stores of several regions. Global tables replicate between them as on AWS: asynchronously,
+//! item by item, and the last writer of an item wins. Conditions and consistent reads see the copy
+//! of their own region.
 //!
 //! ```text
 //! let regions = Regions::start(["tokyo", "taiwan"]);

@@ -1,7 +1,7 @@
 //! A DynamoDB of its own for each test: empty, with every table of the library.
 //!
-//! It is embedded, unless the variable `SOJOURN_TEST_DYNAMODB` names another one: AWS's DynamoDB Local, as a second judge of
-//! conditions (`.ci/dynamodb-local` starts it).
+//! It is embedded, unless the variable `SOJOURN_TEST_DYNAMODB` names another one: AWS's DynamoDB
+//! Local, as a second judge of conditions (`.ci/dynamodb-local` starts it).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -114,7 +114,8 @@ pub(crate) fn definition(table: &tables::Table) -> Table {
             .indexes
             .iter()
             .map(|index| {
-                // As narrow as in template.yaml: an attribute that the index lacks cannot be read here either.
+                // As narrow as in template.yaml: an attribute that the index lacks cannot be read
+                // here either.
                 let projection = match index.projection {
                     Projection::KeysOnly => json!({"ProjectionType": "KEYS_ONLY"}),
                     Projection::Include(attributes) => {

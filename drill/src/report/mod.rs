@@ -1,4 +1,5 @@
-//! What came of a drill: a table for the terminal, `report.json`, and `report.html`, one page that needs nothing else.
+//! The report of a drill: a table for the terminal, `report.json`, and `report.html`, a
+//! self-contained page.
 
 mod page;
 mod replication;
@@ -18,26 +19,24 @@ use crate::run::Settings;
 use crate::world::World;
 pub use replication::{LinkLag, Point};
 
-/// The report.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// How long the load lasted.
     pub duration_ms: u64,
-    /// How many customers there were.
     pub customers: usize,
     pub regions: Vec<String>,
     /// What happened to a region.
     pub outage: Option<String>,
     pub promises: Vec<Promise>,
-    /// How long customers were without service, those near the region that died first.
+    /// How long customers were without service, those near the dead region first.
     pub without_service: Vec<Downtime>,
     /// Replication between each two regions.
     pub replication: Vec<LinkLag>,
     pub seconds: Vec<Second>,
     /// What happened to regions, by milliseconds since the drill began.
     pub events: Vec<(u64, String)>,
-    /// What the front door came to believe of them. Each is healthy before the first change.
+    /// Health changes at the front door. Each region is healthy before its first change.
     pub health: Vec<HealthChange>,
 }
 
@@ -82,7 +81,7 @@ impl Report {
     pub fn table(&self) -> String {
         let mut table = format!("{:<40}{:>10}{:>10}\n", "promise: none of these", "examined", "broken");
         for promise in &self.promises {
-            // A `String` takes whatever is written.
+            // Writing to a `String` does not fail.
             writeln!(table, "{:<40}{:>10}{:>10}", promise.name, promise.examined, promise.broken).ok();
             for example in &promise.examples {
                 writeln!(table, "    {example}").ok();
@@ -115,7 +114,7 @@ impl Report {
         table
     }
 
-    /// Writes `report.json` and `report.html` into a folder, which is made if it isn't there.
+    /// Writes `report.json` and `report.html` into a folder, which is created if necessary.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         std::fs::create_dir_all(folder)?;
         std::fs::write(folder.join("report.json"), serde_json::to_vec_pretty(self)?)?;

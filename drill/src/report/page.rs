@@ -1,4 +1,4 @@
-//! `report.html`: what was measured, the time line as a picture, the promises.
+//! `report.html`: the measurements, the time line as a picture, the promises.
 
 use std::fmt::Write;
 
@@ -47,7 +47,7 @@ pub(super) fn of(report: &Report) -> String {
 fn without_service(page: &mut String, report: &Report) {
     page.push_str("<h2>Without service</h2>\n<table>");
     for group in &report.without_service {
-        // A `String` takes whatever is written.
+        // Writing to a `String` does not fail.
         writeln!(
             page,
             "<tr><th>{} of {} customers {}</th><th>p50</th><th>longest</th></tr>",

@@ -1,4 +1,4 @@
-//! How far replication was, for each link.
+//! The lag of replication, for each link.
 
 use serde::Serialize;
 

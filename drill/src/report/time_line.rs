@@ -1,4 +1,4 @@
-//! The time line: requests by second, below them replication, and what happened to regions across both.
+//! The time line: requests by second, replication below, and events of regions across both.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -17,16 +17,15 @@ const BARS: u64 = 200;
 const LANE: u64 = 16;
 /// Pixels of the highest point of a line.
 const LINES: u64 = 120;
-/// Between two panels, with the heading of the lower one.
+/// Space between two panels, with the heading of the lower one.
 const GAP: u64 = 50;
-/// Space for an event's name behind the last second.
+/// Space for an event's name after the last second.
 const TAIL: u64 = 260;
 /// Colours of regions and of links, in their order.
 const COLOURS: [&str; 6] = ["#3b6fb6", "#4f9d69", "#a06cb0", "#5aa5b5", "#d9822b", "#7a6a4f"];
 const REFUSED: &str = "#f2b134";
 const UNANSWERED: &str = "#c0392b";
 
-/// Draws it.
 pub(super) fn draw(page: &mut String, report: &Report) {
     let regions: BTreeSet<&String> =
         report.seconds.iter().flat_map(|second| second.answered.keys()).collect();
@@ -48,7 +47,7 @@ pub(super) fn draw(page: &mut String, report: &Report) {
     for (place, lag) in report.replication.iter().enumerate() {
         key(page, colour(place), &format!("{} to {}", lag.from, lag.to));
     }
-    // A `String` takes whatever is written.
+    // Writing to a `String` does not fail.
     write!(page, "</p>\n<div class=\"picture\"><svg width=\"{width}\" height=\"{height}\" role=\"img\">")
         .ok();
     bars(page, report, &regions, panels[0]);
@@ -77,7 +76,7 @@ fn colour(place: usize) -> &'static str {
     COLOURS[place % COLOURS.len()]
 }
 
-/// The attempts of each second, one upon the other.
+/// The attempts of each second, stacked.
 fn bars(page: &mut String, report: &Report, regions: &[&String], bottom: u64) {
     let total = |second: &Second| second.answered.values().sum::<u64>() + second.refused + second.unanswered;
     let most = report.seconds.iter().map(total).max().unwrap_or(1).max(1);
@@ -150,7 +149,7 @@ fn events(page: &mut String, report: &Report, bottom: u64) {
     }
 }
 
-/// The place of a moment.
+/// The x coordinate of a moment.
 fn at(ms: u64) -> u64 {
     ms * SECOND / 1_000
 }
@@ -163,7 +162,7 @@ fn key(page: &mut String, colour: &str, name: &str) {
     write!(page, "<span class=\"key\" style=\"background:{colour}\"></span>{}", escaped(name)).ok();
 }
 
-/// For HTML.
+/// Escapes text for HTML.
 pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

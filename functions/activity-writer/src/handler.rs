@@ -1,4 +1,4 @@
-//! Batches and turns to calls.
+//! Events to calls of the library.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ impl Consumer for App {
     type Error = DrainError;
 
     async fn write(&self, messages: &[Vec<u8>], deadline: Deadline) -> BTreeSet<usize> {
-        // A queue has a metric of its own.
+        // The queue has a metric of its own.
         if self.buffer.kind() == BufferKind::Kafka {
             self.buffer.record_age(messages, self.clock.now());
         }
@@ -30,7 +30,7 @@ impl Consumer for App {
 
     async fn turn(&self, deadline: Deadline) -> Result<Value, DrainError> {
         let backlog = self.buffer.size(deadline).await?;
-        // The others have event sources: two readers of one queue would only be in each other's way.
+        // The others have event sources; polling as well would compete with them.
         let drained = match self.buffer.kind() {
             BufferKind::Redis => self.writer.drain(&self.buffer, deadline).await?,
             BufferKind::Memory | BufferKind::Sqs | BufferKind::Kafka => Drained::default(),

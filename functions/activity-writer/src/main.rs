@@ -1,13 +1,13 @@
-//! Stores what waits in the write-behind buffer of activity.
+//! Stores the events of the write-behind buffer of activity.
 //!
-//! | `BUFFER` | who invokes it | with |
+//! | `BUFFER` | invoked by | with |
 //! |---|---|---|
 //! | `sqs` | an event source mapping | messages of the queue |
 //! | `kafka` | an event source mapping | records of the topic |
-//! | `redis` | a schedule, each minute, or an operator | nothing: it takes batches itself until nothing waits |
+//! | `redis` | a schedule, each minute, or an operator | nothing: it polls batches until the buffer is empty |
 //!
-//! The schedule also tells how much waits, whatever the buffer is. An operator invokes it with `{"drain": {}}`; several
-//! invocations may run at the same time.
+//! The schedule also reports how much waits, for every kind of buffer. An operator invokes the
+//! function with `{"drain": {}}`; several invocations may run concurrently.
 
 use std::process::ExitCode;
 

@@ -12,11 +12,11 @@ use sojourn::core::error_type::ErrorType;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) region: String,
-    /// None in a single region.
+    /// `None` in a single region.
     pub(crate) regions: Option<Regions>,
 }
 
-/// What the function is told to do: exactly one of these.
+/// The function's commands. An event has exactly one.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Command {
@@ -42,7 +42,7 @@ pub(crate) struct Readmit {
     region: String,
 }
 
-/// Why a command was not carried out.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
     #[error(
@@ -72,7 +72,7 @@ impl ErrorType for CommandError {
     }
 }
 
-/// Carries out one command. The result is the regions as they are now.
+/// Executes one command. Returns the current state of the regions.
 pub(crate) async fn handle(
     app: Arc<App>,
     command: Command,

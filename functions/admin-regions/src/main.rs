@@ -1,14 +1,16 @@
-//! Shows, evacuates and readmits regions. There is no route to it: whoever may invoke it by IAM may do this.
+//! Shows, evacuates and readmits regions. The function has no route: IAM decides who may invoke it.
 //!
 //! | event | does |
 //! |---|---|
-//! | `{"show": {}}` | tells which regions serve, which are evacuated, and when each had its latest heartbeat |
-//! | `{"evacuate": {"region": "ap-east-2", "successor": "ap-northeast-1"}}` | leads clients away from a region; the successor, which need not be named, cancels its expired orders meanwhile |
+//! | `{"show": {}}` | returns which regions serve, which are evacuated, and when each had its latest heartbeat |
+//! | `{"evacuate": {"region": "ap-east-2", "successor": "ap-northeast-1"}}` | leads clients away from a region; the successor (optional) cancels its expired orders meanwhile |
 //! | `{"readmit": {"region": "ap-east-2"}}` | lets clients come back |
 //!
-//! Each is answered with the regions as they are now: `{"regions": [{"region", "heartbeat", "evacuation", "fence"}]}`. It may be
-//! invoked in any region, so also when the region in question is lost. What cannot be done is a function error whose type is
-//! `InvalidCommand`, `SingleRegion`, `UnknownRegion`, `UnfitSuccessor`, `LastRegion`, `Changed` or `Unavailable`.
+//! Each returns the current state of the regions:
+//! `{"regions": [{"region", "heartbeat", "evacuation", "fence"}]}`. The function may be invoked in
+//! any region, also when the region in question is lost. A command that fails is a function error
+//! of type `InvalidCommand`, `SingleRegion`, `UnknownRegion`, `UnfitSuccessor`, `LastRegion`,
+//! `Changed` or `Unavailable`.
 
 use std::process::ExitCode;
 

@@ -13,7 +13,7 @@ use sojourn::identity::principal::Role;
 use sojourn::identity::users::dynamo::DynamoRoles;
 use sojourn::identity::users::{RoleChange, User, UserError};
 
-/// What the function is told to do: exactly one of these.
+/// The function's commands. An event has exactly one.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Command {
@@ -35,7 +35,7 @@ pub(crate) struct RoleOfAccount {
     role: Role,
 }
 
-/// Why a command was not carried out.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
     #[error(
@@ -64,7 +64,7 @@ impl ErrorType for CommandError {
     }
 }
 
-/// Carries out one command. The result is the account as it is now.
+/// Executes one command. Returns the current state of the account.
 pub(crate) async fn handle(
     roles: Arc<DynamoRoles>,
     command: Command,
@@ -80,8 +80,8 @@ pub(crate) async fn handle(
     }))
 }
 
-/// A withdrawal ends the account's sessions, and with them its sockets in this region. The sockets of other regions, and
-/// any that could not be closed now, end with the next frame from them.
+/// A withdrawal ends the account's sessions, and closes its sockets in this region. Sockets of
+/// other regions, and any that could not be closed, are closed at their next frame.
 async fn carry_out(roles: &DynamoRoles, command: Command, deadline: Deadline) -> Result<User, CommandError> {
     let (user_id, change) = match command {
         Command::Find(Address { email }) => {

@@ -1,14 +1,16 @@
-//! Finds accounts, grants and withdraws roles. There is no route to it: whoever may invoke it by IAM may do this.
+//! Finds accounts, grants and withdraws roles. The function has no route: IAM decides who may
+//! invoke it.
 //!
 //! | event | does |
 //! |---|---|
-//! | `{"find": {"email": "ann@example.com"}}` | tells whose account an address is |
+//! | `{"find": {"email": "ann@example.com"}}` | returns the account of an address |
 //! | `{"grant": {"userId": "usr_…", "role": "operator"}}` | gives the account the role |
-//! | `{"withdraw": {"userId": "usr_…", "role": "operator"}}` | takes it away, ends the account's sessions and closes its sockets |
+//! | `{"withdraw": {"userId": "usr_…", "role": "operator"}}` | withdraws the role, ends the account's sessions and closes its sockets |
 //!
-//! Each is answered with the account as it is now: `{"userId", "email", "createdAt", "roles"}`. Repeating a command changes
-//! nothing. A role is never granted by address: addresses are not verified, and somebody else may have signed up with it.
-//! What cannot be done is a function error whose type is `InvalidCommand`, `UnknownEmail`, `UnknownUser` or `Unavailable`.
+//! Each returns the current state of the account: `{"userId", "email", "createdAt", "roles"}`.
+//! Repeating a command changes nothing. A role is never granted by address: addresses are not
+//! verified, so another person may have signed up with one. A command that fails is a function
+//! error of type `InvalidCommand`, `UnknownEmail`, `UnknownUser` or `Unavailable`.
 
 use std::process::ExitCode;
 

@@ -15,13 +15,13 @@ pub(crate) struct App {
     pub(crate) authenticator: Authenticator,
     pub(crate) activity: DynamoActivity,
     pub(crate) buffer: WriteBehindBuffer,
-    /// With the buffer in this process, nobody else can write what waits. Otherwise there is none.
+    /// If the buffer is in this process, only this process can store its events. Otherwise `None`.
     pub(crate) writer: Option<ActivityWriter<SqsQueue>>,
     pub(crate) clock: SharedClock,
 }
 
 impl App {
-    /// Reads the whole configuration, and connects nothing yet.
+    /// Reads the whole configuration. Does not connect yet.
     pub(crate) fn from_env(sdk: &SdkConfig, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let dynamodb = aws_sdk_dynamodb::Client::new(sdk);
         let sqs = aws_sdk_sqs::Client::new(sdk);

@@ -14,7 +14,7 @@ use sojourn::platform::buffer::{Entry, Offered};
 
 use crate::app::App;
 
-/// What everybody may keep of the counts. They are behind anyhow, by as long as events wait in the buffer.
+/// How long anybody may cache the counts, which lag anyway while events wait in the buffer.
 const COUNTS: Caching =
     Caching::Public { max_age: Duration::from_mins(1), stale_while_revalidate: Duration::from_mins(5) };
 

@@ -1,4 +1,4 @@
-//! Activity: takes events into the write-behind buffer, and tells the counts of a product.
+//! Activity: puts events into the write-behind buffer, and returns the counts of a product.
 
 use std::process::ExitCode;
 

@@ -15,7 +15,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Reads the whole configuration, and connects nothing yet.
+    /// Reads the whole configuration. Does not connect yet.
     pub(crate) fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let carts = Carts::from_env(dynamodb.clone(), env, clock.clone(), ids::random())?;
         Ok(Self { authenticator: Authenticator::from_env(dynamodb, env, clock)?, carts })

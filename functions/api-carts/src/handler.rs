@@ -38,12 +38,12 @@ async fn delete(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     Ok(Reply::empty(204))
 }
 
-/// The caller and the cart, in one call.
+/// The checked caller and the cart, in one call.
 async fn read(app: &App, request: &HttpRequest) -> Result<(Principal, Cart), Problem> {
     request.caller_with_row(&app.authenticator, |user| app.carts.cart(user)).await
 }
 
-/// Writes on the cart that was read with the check of the session.
+/// Replaces the cart that was read with the check of the session.
 async fn replace(
     app: &App,
     request: &HttpRequest,

@@ -1,4 +1,4 @@
-//! Carts: read, replace, delete. One for each customer, whatever the device.
+//! Carts: read, replace, delete. One per customer, the same on every device.
 
 use std::process::ExitCode;
 

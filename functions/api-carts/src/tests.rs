@@ -1,4 +1,4 @@
-//! The handler, fed with the events of `events/api-carts`.
+//! Runs the handler with the events of `events/api-carts`.
 
 use std::sync::Arc;
 

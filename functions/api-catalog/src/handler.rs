@@ -16,7 +16,8 @@ use sojourn::identity::principal::Role;
 
 use crate::app::App;
 
-/// What everybody may keep of the catalogue. Prices and units on hand may be seconds old here; an order reads its own.
+/// How long anybody may cache the catalogue. Prices and units may be seconds old here; an order
+/// reads current ones.
 const CATALOGUE: Caching =
     Caching::Public { max_age: Duration::from_secs(5), stale_while_revalidate: Duration::from_secs(30) };
 

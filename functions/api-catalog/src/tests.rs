@@ -1,4 +1,5 @@
-//! The handler, fed with the events of `events/api-catalog`: every refusal is the problem that the interface promises.
+//! Runs the handler with the events of `events/api-catalog`: every refusal is the documented
+//! problem.
 
 use std::sync::Arc;
 

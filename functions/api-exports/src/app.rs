@@ -24,7 +24,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Reads the whole configuration, and connects nothing yet.
+    /// Reads the whole configuration. Does not connect yet.
     pub(crate) fn from_env(sdk: &SdkConfig, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         let ids = ids::random();
         let dynamodb = aws_sdk_dynamodb::Client::new(sdk);

@@ -1,4 +1,4 @@
-//! Exports: ask for one, and see what has become of it.
+//! Exports: request one, and follow its progress.
 
 use std::process::ExitCode;
 

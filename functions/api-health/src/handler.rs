@@ -12,23 +12,23 @@ use sojourn::edge::http::{HttpRequest, no_such_route};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// How long what is known of an evacuation holds.
+/// How long the state of the evacuation is cached.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// How long the agreement table may take. Health checks wait for a second or two; a new connection to another region takes a fifth
-/// of one.
+/// Timeout of the agreement table. Health checks wait for a second or two; a new connection to
+/// another region takes a fifth of one.
 const PATIENCE: Duration = Duration::from_millis(400);
 
 /// What the handler works with.
 #[derive(Debug)]
 pub(crate) struct App {
     region: String,
-    /// None in a single region, which nobody can evacuate.
+    /// `None` in a single region, which cannot be evacuated.
     regions: Option<Regions>,
     known: Mutex<EvacuationStatus>,
 }
 
-/// What is known of the region's evacuation.
+/// The cached state of the region's evacuation.
 #[derive(Debug, Default)]
 struct EvacuationStatus {
     is_evacuated: bool,

@@ -1,8 +1,9 @@
-//! `GET /health`: this function answers, so the region's front, Lambda and the deployed package do.
+//! `GET /health`: an answer proves that API Gateway, Lambda and the deployed package of this region
+//! work.
 //!
-//! It asks no service of its own region: a region whose database has a bad minute must not be taken out of the DNS for it.
-//! In several regions it asks the agreement table whether the region is evacuated, every few seconds. If the table does not
-//! answer, what was known last holds.
+//! It calls no service of its own region: a short outage of the database must not take the region
+//! out of the DNS. With several regions it asks the agreement table every few seconds whether the
+//! region is evacuated. If the table does not answer, the last known state holds.
 
 use std::process::ExitCode;
 

@@ -7,7 +7,8 @@ use sojourn::core::reply::Reply;
 use sojourn::edge::http::{Authenticator, HttpRequest, invalid, no_such_route};
 use sojourn::sockets::inbox::{Inbox, ReadBounds};
 
-/// Most bytes of messages in one answer. Lambda takes an answer of 6 MB, in which JSON within JSON may take twice the room.
+/// Most bytes of messages in one answer. Lambda's limit is 6 MB, and JSON within JSON may take
+/// twice the space.
 const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
 
 /// What the handler works with.

@@ -1,4 +1,4 @@
-//! The inbox: messages that no socket of their user took. Read them, and delete what was read.
+//! The inbox: reads and deletes messages that no socket of their user took.
 
 use std::process::ExitCode;
 

@@ -25,7 +25,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Reads the whole configuration, and connects nothing yet.
+    /// Reads the whole configuration. Does not connect yet.
     pub(crate) fn from_env(
         dynamodb: Client,
         provider: SandboxProvider,

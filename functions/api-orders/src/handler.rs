@@ -31,8 +31,8 @@ pub(crate) async fn handle(app: Arc<App>, request: HttpRequest) -> Result<Reply,
     }
 }
 
-/// Answers a write. Whatever comes of it, the caller's summary is forgotten: the write may have happened, now or when the request was
-/// sent first.
+/// Answers a write. The caller's cached summary is always deleted: the write may have happened, now
+/// or at an earlier try.
 async fn write(
     app: &App,
     request: &HttpRequest,

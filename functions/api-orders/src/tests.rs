@@ -1,4 +1,5 @@
-//! The handler, fed with the events of `events/api-orders`: every refusal is the problem that the interface promises.
+//! Runs the handler with the events of `events/api-orders`: every refusal is the documented
+//! problem.
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// A shop with three units of what the events order, and a customer.
+    /// A shop with three units of the ordered product, and a customer.
     async fn open() -> Self {
         let fixture = Fixture::start();
         let client = fixture.store.client.clone();

@@ -36,7 +36,7 @@ pub(crate) struct App {
     pub(crate) ids: SharedIds,
 }
 
-/// What no other function has.
+/// The keys that only this function has.
 #[derive(Debug)]
 pub(crate) struct Keys {
     signing: SigningKey,
@@ -44,7 +44,7 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Reads both from their secrets, at the same time.
+    /// Reads both secrets concurrently.
     pub(crate) async fn read(
         secrets: &aws_sdk_secretsmanager::Client,
         env: &Env,
@@ -58,7 +58,7 @@ impl Keys {
 }
 
 impl App {
-    /// Reads the whole configuration, and connects nothing yet.
+    /// Reads the whole configuration. Does not connect yet.
     pub(crate) fn from_env(
         dynamodb: &Client,
         sdk: &SdkConfig,

@@ -1,8 +1,9 @@
-//! Accounts, sessions and the public keys: the one function that can sign access tokens, and open what a session keeps for
-//! its user.
+//! Accounts, sessions and the public keys: the only function that signs access tokens and decrypts
+//! the payloads of sessions.
 //!
-//! It starts only when it can do its work: its keys are read from Secrets Manager, and the signing key must be one that
-//! `TOKEN_JWKS` lets the other functions verify. The sealing keys are read again when a new one is met.
+//! It reads its keys from Secrets Manager and does not start without them, or if `TOKEN_JWKS` lacks
+//! the signing key, since other functions could not verify its tokens. The sealing keys are read
+//! again when an unknown one is met.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The caller's sessions: the list, and their ends.
+//! The caller's sessions: list and revoke.
 
 use serde_json::{Value, json};
 use sojourn::core::date_time::rfc3339;
@@ -68,7 +68,7 @@ async fn revoke(
         request.in_time(app.revoker.revoke(id, user, deadline)).await?
     };
     match revocation {
-        // Two of the caller's requests ended it at the same time, and the other one was faster.
+        // Two concurrent requests of the caller revoked it, and the other one was faster.
         Revocation::NotThere if id == caller.session_id() => Err(SessionError::Ended.into()),
         Revocation::NotThere => Err(Problem::new(ProblemType::NotFound, format!("there is no session {id}"))),
         Revocation::Revoked if id == caller.session_id() => {

@@ -1,4 +1,4 @@
-//! Signing in, and staying signed in.
+//! Signing in, and refreshing tokens.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -56,8 +56,8 @@ pub(crate) async fn sign_in(app: &App, request: &HttpRequest) -> Result<Reply, P
     Ok(Reply::json(201, document).cookie(cookie).cookie(device_token.cookie()))
 }
 
-/// The device that the request comes from, if it has signed in to the account of `email` before: by the token in the body, or
-/// by a browser's cookie.
+/// The device of the request, if it has signed in to the account of `email` before: by the token in
+/// the body, or by a browser's cookie.
 pub(crate) fn known_device(
     app: &App,
     request: &HttpRequest,
@@ -68,7 +68,7 @@ pub(crate) fn known_device(
     app.device_tokens.known(&shown.or_else(cookie)?, email)
 }
 
-/// `POST /sessions/refresh`. The cookie is not renewed: it lasts as long as the session does.
+/// `POST /sessions/refresh`. The cookie is not renewed: it lasts as long as the session.
 pub(crate) async fn refresh(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let RefreshBody { refresh_token } = request.json()?;
     let deadline = request.deadline();
@@ -82,7 +82,7 @@ pub(crate) async fn refresh(app: &App, request: &HttpRequest) -> Result<Reply, P
             request.in_time(revoked).await?;
         }
     }
-    // One answer for all: a thief learns nothing from it.
+    // The same answer for all cases: a thief learns nothing from it.
     Err(Problem::new(ProblemType::Unauthenticated, "the refresh token is not valid; sign in again"))
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Reads the whole configuration, and connects nothing yet. Files are where `sdk` says.
+    /// Reads the whole configuration. Does not connect yet. `sdk` decides where files are.
     pub(crate) fn from_env(
         dynamodb: Client,
         sdk: &SdkConfig,

@@ -79,7 +79,7 @@ fn page_document(page: &Page<Readable>) -> Value {
     }
 }
 
-/// How the caller wants to see files.
+/// The requested disposition of downloads.
 fn disposition(request: &HttpRequest) -> Result<Disposition, Problem> {
     Ok(request.query("disposition")?.map(str::parse).transpose()?.unwrap_or_default())
 }

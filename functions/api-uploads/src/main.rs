@@ -1,4 +1,4 @@
-//! Uploads: announced, sent to the bucket past this function, completed, listed, deleted.
+//! Uploads: create, complete, list, delete. Clients send files to the bucket directly.
 
 use std::process::ExitCode;
 

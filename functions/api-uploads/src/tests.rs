@@ -1,4 +1,4 @@
-//! The handler, fed with the events of `events/api-uploads`.
+//! Runs the handler with the events of `events/api-uploads`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const GET: &str = include_str!("../../../events/api-uploads/get.json");
 const COMPLETE: &str = include_str!("../../../events/api-uploads/complete.json");
 const DELETE: &str = include_str!("../../../events/api-uploads/delete.json");
 
-/// What the event `create` announces.
+/// The file that the event `create` declares.
 const BYTES: &[u8] = b"twelve bytes";
 
 struct Stage {
@@ -55,17 +55,17 @@ impl Stage {
         Event::of(file).token(&self.token)
     }
 
-    /// The event about an upload.
+    /// An event for an upload.
     fn about(&self, file: &str, upload_id: &str) -> Event {
         self.event(file).path("uploadId", upload_id)
     }
 
-    /// Announces the file of the event `create`.
+    /// Creates the upload of the event `create`.
     async fn announced(&self) -> String {
         text(&self.ask(self.event(CREATE)).await.unwrap(), "uploadId")
     }
 
-    /// Puts it where its link leads to.
+    /// Sends the file to the upload's link.
     async fn send(&self, upload_id: &str) {
         let rows = self.fixture.store.client.scan().table_name("UploadsTable").send().await.unwrap();
         let row = rows.items().iter().find(|row| row["uploadId"].as_s().unwrap() == upload_id).unwrap();

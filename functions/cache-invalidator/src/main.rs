@@ -1,4 +1,4 @@
-//! The streams of the products and of the orders: drops what the region's cache holds of what has changed.
+//! The streams of products and orders: invalidates the region's cache.
 
 use std::process::ExitCode;
 

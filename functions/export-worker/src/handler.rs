@@ -1,4 +1,4 @@
-//! Messages of the queue run exports; messages of its dead-letter queue give them up.
+//! Messages of the queue run exports; messages of its dead-letter queue end them as failed.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use sojourn::files::exports::{ExportMessage, WorkError, Worker};
 use sojourn::platform::queue::{Delivered, SqsQueue, hold};
 use sojourn::platform::telemetry::{Metric, count_case};
 
-/// The `error_type` of a dead message that was dropped because it names no export.
+/// The `error_type` of a dead letter that was dropped because it names no export.
 const DROPPED: &str = "invalid-message-dropped";
 
 /// What the function works with.
@@ -21,11 +21,11 @@ pub(crate) struct App {
 /// Why a message failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// It names no export. The queue delivers it as often as any other; then the dead-letter queue delivers it once more, and
-    /// it is logged and dropped.
+    /// It names no export. The queue delivers it as often as any other; then the dead-letter queue
+    /// delivers it once more, and it is logged and dropped.
     #[error("the message is not {{\"exportId\": \"exp_…\"}}")]
     Message(#[source] serde_json::Error),
-    /// The export was not run to its end.
+    /// The run failed.
     #[error(transparent)]
     Work(#[from] WorkError),
 }
@@ -39,7 +39,7 @@ impl ErrorType for Failure {
     }
 }
 
-/// Does what a message asks for.
+/// Processes a message.
 pub(crate) async fn handle(app: Arc<App>, delivered: Delivered) -> Result<(), Failure> {
     let is_dead = delivered.queue_arn == app.dead_letter_queue_arn;
     let message: ExportMessage = match serde_json::from_str(&delivered.body) {

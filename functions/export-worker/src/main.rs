@@ -1,4 +1,4 @@
-//! The queue of exports: runs them, and gives up those that failed too often.
+//! The queue of exports: runs them, and ends those that failed too often.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The schedule `daily-report`: yesterday's orders in figures, to S3.
+//! The schedule `daily-report`: a report of yesterday's orders, to S3.
 
 use std::process::ExitCode;
 
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         let dynamo = aws_sdk_dynamodb::Client::new(&sdk);
         let clock = clock::system();
         let terms = LeaseSettings::JOBS;
-        // One report in the world, whichever region makes it.
+        // One report in the world, from whichever region is first.
         let locks = match Agreement::from_env(&sdk, &env)? {
             Some(agreement) => {
                 DynamoLocks::of_all_regions(agreement, aws::region(&env)?, clock.clone(), terms)

@@ -1,4 +1,5 @@
-//! A delivery of the schedule: under the slot's lock, cancel what was placed too long before the scheduled time.
+//! A delivery of the schedule: under the slot's lock, cancels orders that were placed too long
+//! before the scheduled time.
 
 use std::sync::Arc;
 
@@ -17,13 +18,14 @@ pub(crate) struct App {
     pub(crate) runner: SlotRunner,
     pub(crate) cancellations: Cancellations<SandboxProvider>,
     pub(crate) unpaid_hours: UnpaidHours,
-    /// None in a single region.
+    /// `None` in a single region.
     pub(crate) regions: Option<Regions>,
     pub(crate) own: String,
 }
 
 impl App {
-    /// The regions whose orders are cleaned up here. If nobody can tell whether others are, only this one's.
+    /// The regions whose orders are cleaned up here. If the agreement table does not answer, only
+    /// this one.
     async fn cleaned_up_here(&self, deadline: Deadline) -> Vec<String> {
         let own = vec![self.own.clone()];
         let Some(regions) = &self.regions else { return own };

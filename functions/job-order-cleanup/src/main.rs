@@ -1,4 +1,4 @@
-//! The schedule `order-cleanup`: cancels orders that stay unpaid and gives their stock back.
+//! The schedule `order-cleanup`: cancels orders that stay unpaid and returns their stock.
 
 use std::process::ExitCode;
 

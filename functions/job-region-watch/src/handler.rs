@@ -1,6 +1,6 @@
-//! A delivery of the schedule: a heartbeat, and what is due.
+//! A delivery of the schedule: records a heartbeat, and evacuates or readmits regions if necessary.
 //!
-//! Deliveries need no lock. Each region has a watch, and one that runs twice changes nothing the second time.
+//! Deliveries need no lock. Each region has a watch, and a second run changes nothing.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use sojourn::platform::telemetry::{self, Metric};
 
 /// What the function works with.
 pub(crate) struct App {
-    /// None in a single region.
+    /// `None` in a single region.
     pub(crate) regions: Option<Regions>,
 }
 

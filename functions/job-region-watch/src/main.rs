@@ -1,4 +1,4 @@
-//! The schedule `region-watch`: records that the region works, and looks after the other regions.
+//! The schedule `region-watch`: records that the region works, and watches the other regions.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! A delivery of the schedule: cleans up, under the slot's lock, what was due before the scheduled time.
+//! A delivery of the schedule: under the slot's lock, cleans up uploads that were due before the
+//! scheduled time.
 
 use std::sync::Arc;
 

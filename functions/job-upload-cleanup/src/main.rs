@@ -1,4 +1,4 @@
-//! The schedule `upload-cleanup`: deletes uploads that nobody finished, and removes what deleted ones left behind.
+//! The schedule `upload-cleanup`: deletes unfinished uploads, and the remains of deleted ones.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! The stream of the orders: the ends of orders stand, and the region's reservations follow the orders that other regions write.
+//! The stream of orders: restores ends of orders that another region overwrote, and settles the
+//! region's reservations.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The stream of the outbox's table: publishes events to the bus and to the topics.
+//! The stream of the outbox table: publishes events to the bus and to the topics.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! One handshake: origin, token, a place among the user's sockets, row, session; then the answer that opens the socket.
+//! A handshake: origin, token, registration, session; then the answer that opens the socket.
 
 use std::sync::Arc;
 

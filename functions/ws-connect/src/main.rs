@@ -1,4 +1,5 @@
-//! `$connect`: verifies the access token and registers the connection, if its session is live and its user has not too many.
+//! `$connect`: verifies the access token and registers the connection, if its session is live and
+//! its user may have one more socket.
 
 use std::process::ExitCode;
 

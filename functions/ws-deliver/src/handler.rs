@@ -1,4 +1,4 @@
-//! One message of the queue.
+//! A message of the queue.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use sojourn::sockets::delivery::{ConsumeError, TopicConsumer, TopicMessage};
 /// Why a message failed. After several failures the queue moves it to its dead-letter queue.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// It is no message of a topic of ours.
+    /// It is not a message of our topics.
     #[error("this is no message for sockets")]
     Message(#[from] serde_json::Error),
     /// It was not delivered.

@@ -1,4 +1,4 @@
-//! One ended connection.
+//! An ended connection.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use sojourn::edge::websocket::SocketEvent;
 use sojourn::platform::telemetry::chain;
 use sojourn::sockets::connections::{DynamoConnections, Removed};
 
-/// Always 200: nobody is left to read another answer, and API Gateway does not ask twice. A row that stays behind ends
-/// with the next message to it, or with its expiry.
+/// Always 200: nobody reads another answer, and API Gateway does not retry. A row that stays is
+/// removed by the next message to it, or expires.
 pub(crate) async fn handle(
     connections: Arc<DynamoConnections>,
     incoming: SocketEvent,

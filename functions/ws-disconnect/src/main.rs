@@ -1,4 +1,4 @@
-//! `$disconnect`: removes exactly the connection that ended.
+//! `$disconnect`: removes the connection that ended, and no other.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! One frame from a client, or one further hop of a delivery.
+//! A frame from a client, or a further hop of a delivery.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ pub(crate) struct App {
     pub(crate) endpoint: CallbackEndpoint,
 }
 
-/// Answers a frame with a frame. The frame itself says what it is; the route that API Gateway chose by it says no more. One that
-/// can't be read is taken as any other, so that it counts, and then refused.
+/// Answers a frame with a frame. The frame's own action counts, not the route that API Gateway
+/// chose. An unreadable frame is counted as any other, and then refused.
 pub(crate) async fn on_message(app: Arc<App>, incoming: SocketEvent) -> Result<String, Problem> {
     let frame = match read(&incoming) {
         Ok(frame) => frame,
@@ -56,9 +56,9 @@ fn read(incoming: &SocketEvent) -> Result<ClientFrame, Problem> {
 }
 
 impl App {
-    /// A refusal has the id of its message, if the sender gave one. A socket that may not stay open is closed. The
-    /// route's answer would come too late for it, so that the refusal is posted before the close. A socket that could not be
-    /// closed gets both.
+    /// A refusal contains the id of its message, if the sender gave one. For a socket that must be
+    /// closed, the route's answer would come too late, so the refusal is posted before the close. A
+    /// socket that could not be closed gets both.
     async fn refuse(
         &self,
         incoming: &SocketEvent,
@@ -78,7 +78,7 @@ impl App {
     }
 }
 
-/// A hop of a delivery that failed.
+/// A failed hop of a delivery.
 #[derive(Debug, thiserror::Error)]
 #[error("hop {number} of the message {message_id} failed")]
 pub(crate) struct HopFailed {
@@ -93,7 +93,7 @@ impl ErrorType for HopFailed {
     }
 }
 
-/// Takes a further hop. Lambda repeats a hop that fails.
+/// Runs a further hop. Lambda retries a hop that fails.
 pub(crate) async fn on_continuation(
     app: Arc<App>,
     hop: Continuation,

@@ -1,5 +1,6 @@
-//! Routes `send`, `inbox`, `ping` and `$default`: accepts clients' messages, delivers them, continues long deliveries, and
-//! reads the inbox. Closes the sockets of senders whose session has ended, and of those who send far too much.
+//! Routes `send`, `inbox`, `ping` and `$default`: accepts clients' messages, delivers them,
+//! continues long deliveries, and reads the inbox. Closes the sockets of senders whose session has
+//! ended, and of those that ignore the frame limit.
 
 use std::process::ExitCode;
 

@@ -68,7 +68,8 @@ impl Stage {
     /// The variable with the stage's name.
     pub const VARIABLE: &'static str = "STAGE";
 
-    /// The names of stages that are not live. template.yaml has the same list in its rule `SandboxIsNotLive`.
+    /// The names of stages that are not live. template.yaml has the same list in its rule
+    /// `SandboxIsNotLive`.
     pub const TRIALS: [&'static str; 4] = ["local", "dev", "test", "staging"];
 
     /// The stage that [`Stage::VARIABLE`] names.

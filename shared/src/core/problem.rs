@@ -1,8 +1,9 @@
 //! Problem details (RFC 9457): every refusal that a client sees.
 //!
-//! [`ProblemType`] is the whole list; `docs/problems.md` explains each at the anchor that its `type` points to. A
-//! capability's error becomes a `Problem` by a `From` in `edge::mapping`. The text for the client is written there. The
-//! error's own text is kept as the [`cause`](Problem::cause), for the one log line of whoever answers.
+//! [`ProblemType`] is the whole list; `docs/problems.md` explains each at the anchor that its
+//! `type` points to. A capability's error becomes a `Problem` by a `From` in `edge::mapping`. The
+//! text for the client is written there. The error's own text is kept as the
+//! [`cause`](Problem::cause), for the one log line of whoever answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

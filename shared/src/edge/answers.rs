@@ -1,4 +1,4 @@
-//! Outcomes of keyed writes to the answers that their idempotency records keep.
+//! The answers of keyed writes, which idempotency records store.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::core::problem::{Problem, ProblemType};
 use crate::core::reply::Reply;
 use crate::files::exports::Export;
 
-/// The answer to a keyed write: `done` to an outcome, a problem document to a refusal.
+/// The answer to a keyed write: `done` of the outcome, or a problem document of the refusal.
 pub fn to<O, R>(done: impl Fn(&O) -> Reply) -> impl Fn(Result<&O, &R>) -> Reply
 where
     R: Clone,
@@ -54,7 +54,7 @@ pub fn accepted(export: &Export) -> Reply {
     created(202, export.document(), format!("/exports/{}", export.export_id))
 }
 
-/// Too much waits in a buffer: 503.
+/// A buffer is full: 503.
 pub fn backpressure(retry_after: Duration) -> Problem {
     let detail = "the buffer is full; no event was accepted";
     Problem::new(ProblemType::Unavailable, detail).retry_after(retry_after)

@@ -1,7 +1,8 @@
-//! How a function process begins.
+//! Start of a function's process.
 //!
-//! One thread: a Lambda of under 1,769 MiB has less than one core, and a single-threaded runtime starts faster and is
-//! smaller. Blocking work (password hashing) goes to `spawn_blocking`, and there to one thread more.
+//! The runtime has one thread: a Lambda function of under 1,769 MiB has less than one core, and a
+//! single-threaded runtime starts faster and is smaller. Blocking work (password hashing) runs on
+//! one blocking thread.
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -9,17 +10,17 @@ use std::process::ExitCode;
 use crate::core::env::Env;
 use crate::platform::telemetry;
 
-/// A process has one invocation at a time, so one password to hash. The C library keeps memory for each thread that ever
-/// asked for some: without this bound, 180 MiB after a few hundred sign-ins.
+/// A process has one invocation at a time, so one password to hash. The C library keeps memory for
+/// each thread that ever allocated: without this limit, 180 MiB after a few hundred sign-ins.
 const BLOCKING_THREADS: usize = 1;
 
-/// Anything that keeps a function from starting, or stops it.
+/// An error that prevents a function from starting, or stops it.
 pub type BootError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the function `name` until Lambda stops the process.
 ///
-/// `start` reads its configuration, builds its adapters and serves. If it fails, one log line says why and the
-/// process ends with a failure, which Lambda reports as an init error.
+/// `start` reads the configuration, builds the adapters and serves. If it fails, the error is
+/// logged and the process exits with a failure, which Lambda reports as an init error.
 pub fn run<F>(name: &'static str, start: impl FnOnce(Env) -> F) -> ExitCode
 where
     F: Future<Output = Result<(), BootError>>,

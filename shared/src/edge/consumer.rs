@@ -1,18 +1,19 @@
-//! The edge of a buffer's consumer: one function, whatever the buffer is.
+//! The edge of a buffer's consumer: one function for every kind of buffer.
 //!
 //! | event | from | answer |
 //! |---|---|---|
 //! | `Records`, with an id and a body each | the event source mapping of an SQS queue | `batchItemFailures` |
 //! | `records`, a list for each partition of a topic | the event source mapping of a Kafka topic | a function error if a message failed |
-//! | `scheduledTime`, or `{"drain": {}}` | a schedule, or an operator | what the turn did |
+//! | `scheduledTime`, or `{"drain": {}}` | a schedule, or an operator | the result of the run |
 //!
-//! 1. The messages of a batch are handed over together: a consumer writes them together. It tells which ones failed.
-//! 2. *SQS:* messages that failed come again after their visibility timeout, and go to the dead-letter queue after some
-//!    receives. (The event source needs `ReportBatchItemFailures`.)
-//! 3. *Kafka:* offsets are committed in order, so Lambda delivers the whole batch again, until it succeeds or the topic's
-//!    retention ends. Partial batch responses exist with provisioned pollers only. (Lambda's developer guide, "Configuring
-//!    error handling controls for Kafka event sources".) A consumer therefore sets a message aside that can never be
-//!    written, and fails only for what passes.
+//! 1. The consumer gets all messages of a batch and returns which ones failed.
+//! 2. *SQS:* failed messages are delivered again after their visibility timeout, and go to the
+//!    dead-letter queue after several receives. (The event source needs `ReportBatchItemFailures`.)
+//! 3. *Kafka:* offsets are committed in order, so Lambda delivers the whole batch again, until it
+//!    succeeds or the topic's retention ends. Partial batch responses exist with provisioned
+//!    pollers only. (Lambda's developer guide, "Configuring error handling controls for Kafka event
+//!    sources".) A consumer therefore moves a message that can never be written to a dead-letter
+//!    queue, and fails only for temporary errors.
 //! 4. Work that has not ended at the deadline has failed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,20 +31,21 @@ use crate::core::error_type::ErrorType;
 use crate::edge::boot::BootError;
 use crate::edge::invocation;
 
-/// What a consumer does. Each function that consumes a buffer has one.
+/// Implemented by each function that consumes a buffer.
 pub trait Consumer: Send + Sync + 'static {
-    /// Why a turn failed.
+    /// Why a scheduled run failed.
     type Error: ErrorType + Send + 'static;
 
-    /// Writes the messages of a batch. The places of those that failed; the consumer has logged why.
+    /// Writes the messages of a batch. Returns the indexes of those that failed; the consumer has
+    /// logged why.
     fn write(&self, messages: &[Vec<u8>], deadline: Deadline)
     -> impl Future<Output = BTreeSet<usize>> + Send;
 
-    /// Does what nobody delivers: takes batches out of a buffer that has no event source, and tells how much waits.
+    /// A scheduled run: polls a buffer that has no event source, and reports how much waits.
     fn turn(&self, deadline: Deadline) -> impl Future<Output = Result<Value, Self::Error>> + Send;
 }
 
-/// What a function is invoked with.
+/// The event of an invocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Invocation {
     /// Messages of a queue, each with its id.
@@ -56,10 +58,10 @@ enum Invocation {
 /// Why an invocation failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure<E> {
-    /// The event is none of those that a consumer knows. Delivering it again will not help.
+    /// The event is not known. Delivering it again does not help.
     #[error("the event is no batch of a queue or a topic, no schedule's and no {{\"drain\": {{}}}}: {0}")]
     Event(String),
-    /// Messages of a topic were not written, and come again.
+    /// Messages of a topic were not written, and are delivered again.
     #[error("{failed} of {all} messages of the batch were not written")]
     Messages { failed: usize, all: usize },
     #[error(transparent)]
@@ -80,7 +82,7 @@ impl<E: ErrorType + 'static> ErrorType for Failure<E> {
     }
 }
 
-/// A message of SQS: what is read of it.
+/// An SQS message, as far as it is read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct QueueRecord {
@@ -88,7 +90,7 @@ struct QueueRecord {
     body: String,
 }
 
-/// A message of Kafka: what is read of it. A message without a value is a tombstone.
+/// A Kafka message, as far as it is read. A message without a value is a tombstone.
 #[derive(Deserialize)]
 struct TopicRecord {
     #[serde(default)]
@@ -197,7 +199,8 @@ mod tests {
         json!({"Records": bodies.iter().enumerate().map(record).collect::<Vec<_>>()})
     }
 
-    /// Lambda's event: developer guide, "Using Lambda with self-managed Apache Kafka", "Example event".
+    /// Lambda's event: developer guide, "Using Lambda with self-managed Apache Kafka", "Example
+    /// event".
     fn topic(values: &[&[u8]]) -> Value {
         let record = |(offset, value): (usize, &&[u8])| {
             json!({

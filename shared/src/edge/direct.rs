@@ -1,7 +1,8 @@
 //! Direct invocations: an operator's command in, its result or a function error out.
 //!
-//! There is no route to such a function: whoever may invoke it by IAM may do what it does. An event that is no command, and
-//! a command that is not carried out in time, are function errors like those of the command itself.
+//! Such a function has no route: the IAM permission to invoke it is the permission to run its
+//! commands. An invalid command, or one that is not executed in time, is a function error like an
+//! error of the command itself.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,8 +17,7 @@ use crate::core::error_type::ErrorType;
 use crate::edge::boot::BootError;
 use crate::edge::invocation;
 
-/// Serves commands of type `C` with `handler` until Lambda stops the process. `app` is what the handler works with, built
-/// once.
+/// Serves commands of type `C` with `handler` until Lambda stops the process. `app` is built once.
 pub async fn serve<A, C, R, H, F, E>(function: &'static str, app: A, handler: H) -> Result<(), BootError>
 where
     A: Send + Sync + 'static,

@@ -1,8 +1,9 @@
-//! Headers that have one value, and headers that are lists.
+//! Headers with a single value, and list headers.
 //!
-//! Whoever passes a request on may join the lines of a repeated header by commas (RFC 9110, section 5.3); API Gateway does
-//! so for every function. Of a list that changes nothing. Two values of any other header become one that nobody wrote, or
-//! that one reader takes for another than the next: it is refused.
+//! A proxy may join the lines of a repeated header by commas (RFC 9110, section 5.3); API Gateway
+//! does so for every function. That does not change a list. Of any other header, two values would
+//! become one that nobody sent, or that two readers interpret differently: such a header is
+//! refused.
 
 use std::borrow::Cow;
 
@@ -10,8 +11,8 @@ use lambda_http::http::HeaderMap;
 
 use crate::core::problem::{Problem, ProblemType};
 
-/// The value of a header that comes once at most. One that is not ASCII is there, and counts as empty: no header of ours
-/// may be so.
+/// The value of a header that may occur once. A value that is not ASCII counts as empty: no valid
+/// one is so.
 pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
     let mut lines = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or_default());
     let first = lines.next();
@@ -22,7 +23,7 @@ pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'
     Ok(first)
 }
 
-/// All lines of a list. One that is not ASCII is there, and is no list.
+/// All lines of a list. A line that is not ASCII makes the list invalid.
 pub(crate) fn list<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, str>> {
     let lines = headers.get_all(name).iter().map(|line| Cow::Borrowed(line.to_str().unwrap_or("\u{fffd}")));
     lines.reduce(|list, line| Cow::Owned(format!("{list},{line}")))

@@ -1,8 +1,8 @@
-//! One invocation, whatever its event: the loop that every function runs.
+//! One invocation of any kind of event: the loop of every function.
 //!
-//! HTTP requests, frames of sockets, schedules, messages of queues and direct invocations come through [`serve`]. Each
-//! invocation gets a log span with its request id, and a deadline. The first one of a process counts a cold start. An
-//! invocation that fails is logged and counted once, here.
+//! All edges use [`serve`]. Each invocation gets a log span with its request id, and a deadline.
+//! The first one of a process counts a cold start. A failed invocation is logged and counted once,
+//! here.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use crate::core::problem::Problem;
 use crate::edge::boot::BootError;
 use crate::platform::telemetry::{self, Metric, chain, count, count_case};
 
-/// Serves events of type `E` with `handler` until Lambda stops the process. `app` is what the handler works with, built
-/// once. The deadline is the invocation's end less the time for the answer.
+/// Serves events of type `E` with `handler` until Lambda stops the process. `app` is built once.
+/// The deadline is the invocation's end less the time for the answer.
 pub(super) async fn serve<A, E, R, H, F, X>(
     function: &'static str,
     app: A,
@@ -37,7 +37,8 @@ where
 {
     let app = Arc::new(app);
     let cold = AtomicBool::new(true);
-    // Boxed: the runtime's loop and the handler's largest state would sit on every caller's stack frame.
+    // Boxed: the runtime's loop and the handler's largest state would be on every caller's stack
+    // frame.
     Box::pin(lambda_runtime::run(service_fn(move |event: LambdaEvent<E>| {
         if cold.swap(false, Ordering::Relaxed) {
             count(Metric::ColdStart, 1);
@@ -51,7 +52,7 @@ where
     .await
 }
 
-/// Logs and counts an invocation that failed. The result is the function error that Lambda is told.
+/// Logs and counts a failed invocation. The result is the function error for Lambda.
 fn failed(error: &impl ErrorType) -> Diagnostic {
     let error_type = error.error_type();
     count_case(Metric::Errors, error_type, 1);
@@ -59,8 +60,9 @@ fn failed(error: &impl ErrorType) -> Diagnostic {
     Diagnostic { error_type: error_type.to_owned(), error_message: error.to_string() }
 }
 
-/// Logs a request or frame that is answered with a problem, once, with the chain of its causes. It is counted if the fault
-/// is ours. The detail is left out: it may repeat what the client sent, a password in the wrong place for example.
+/// Logs a request or frame that is answered with a problem, once, with its causes. It is counted if
+/// the status is 500 or above. The detail is left out: it may repeat what the client sent, for
+/// example a password in the wrong place.
 pub(super) fn refused(route: &str, problem: &Problem) {
     let (error_type, status) = (problem.kind.slug(), problem.kind.status());
     if status >= 500 {

@@ -1,5 +1,5 @@
-//! Errors to problems: the one place where a capability's error gets a status and a text for the client. The error
-//! itself, with its causes, goes along for the log and no further. Nothing is logged here: whoever answers logs once.
+//! Errors to problems: the only place where errors get a status and a text for clients. The error
+//! with its causes is kept for the log. Nothing is logged here: the edge that answers logs once.
 
 use std::time::Duration;
 
@@ -29,24 +29,23 @@ mod files;
 mod preferences;
 mod sockets;
 
-/// When a client may try again after a passing failure.
+/// `Retry-After` of a temporary failure.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The longest of [`soon`].
 const TRY_AGAIN_AT_LATEST: Duration = Duration::from_secs(4);
 
-/// When a client may try again after too many wanted the same at once: each at another second, so that they do not meet
-/// again.
+/// `Retry-After` after too many concurrent requests: random, so that they do not meet again.
 fn soon() -> Duration {
     rand::rng().random_range(TRY_AGAIN..=TRY_AGAIN_AT_LATEST)
 }
 
-/// What the client cannot help and need not know.
+/// A failure that the client cannot influence and need not know.
 fn internal(error: &dyn std::error::Error) -> Problem {
     Problem::new(ProblemType::Internal, "internal error").caused_by(chain(error))
 }
 
-/// DynamoDB's codes for what passes: too much at once, or a failure of its own. The client may come back.
+/// DynamoDB's codes of temporary failures: throttling, or a failure of its own.
 const PASSING: &[&str] = &[
     "InternalServerError",
     "ServiceUnavailable",
@@ -54,12 +53,12 @@ const PASSING: &[&str] = &[
     "ThrottlingException",
     "RequestLimitExceeded",
     "TransactionConflictException",
-    // The same, as reasons of a cancelled transaction.
+    // The same, as cancellation reasons.
     "ProvisionedThroughputExceeded",
     "ThrottlingError",
 ];
 
-/// 500, or 503 when it will pass.
+/// 500, or 503 if a retry may succeed.
 impl From<DynamoError> for Problem {
     fn from(error: DynamoError) -> Self {
         let problem = if error.code.as_deref().is_none_or(|code| PASSING.contains(&code)) {
@@ -133,7 +132,7 @@ impl From<MissingRole> for Problem {
     }
 }
 
-/// 500, or 503 when it will pass.
+/// 500, or 503 if a retry may succeed.
 impl From<UserError> for Problem {
     fn from(error: UserError) -> Self {
         match error {
@@ -153,7 +152,7 @@ impl From<UserError> for Problem {
     }
 }
 
-/// 500, or 503 when it will pass: whoever cannot be counted is not let in.
+/// 500, or 503 if a retry may succeed: an attempt that cannot be counted is not allowed.
 impl From<ThrottleError> for Problem {
     fn from(error: ThrottleError) -> Self {
         match error {

@@ -1,4 +1,4 @@
-//! The edge: events of Lambda in, answers out. The only layer that knows them.
+//! The edge: the only layer that knows Lambda's events and answers.
 
 pub mod answers;
 pub mod boot;

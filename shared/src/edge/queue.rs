@@ -1,11 +1,12 @@
 //! The edge of queues: SQS events in, the messages that failed out.
 //!
-//! 1. The messages of an event are handled one after the other, each until the invocation's deadline. Those that nobody
-//!    got to have failed. So has a message that cannot be read: it fails alone.
-//! 2. A message that failed is logged and counted here, once, and named in `batchItemFailures`. The invocation succeeds:
-//!    the messages beside it are done. (The event source needs `ReportBatchItemFailures`, or nothing would fail.)
-//! 3. Something that is no event of a queue is a function error, and so is an event with a message that has no id to be
-//!    named by. Nothing of either is handled.
+//! 1. The messages of an event are processed one after the other, each until the invocation's
+//!    deadline. Messages that were not reached have failed. An unreadable message fails alone.
+//! 2. A failed message is logged and counted here, once, and named in `batchItemFailures`. The
+//!    invocation succeeds, so that the other messages are done. (The event source needs
+//!    `ReportBatchItemFailures`; without it, no message would fail.)
+//! 3. An event that is not of a queue, or has a message without an id, is a function error. None of
+//!    its messages is processed.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -30,17 +31,17 @@ const OUT_OF_TIME: &str = "message-out-of-time";
 /// The `error_type` of a message that cannot be read.
 const UNREADABLE: &str = "message-unreadable";
 
-/// What Lambda hands over. Each message is read by itself, so that one that cannot be read fails alone.
+/// Lambda's event. Messages are parsed one by one, so that an unreadable one fails alone.
 #[derive(Debug, Deserialize)]
 struct Batch {
     #[serde(rename = "Records")]
     records: Vec<Value>,
 }
 
-/// Why a message cannot be read.
+/// Why a message is unreadable.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
-    /// It is not a message of SQS.
+    /// It is not an SQS message.
     #[error("it is not a message of SQS")]
     Form(#[from] serde_json::Error),
     /// A member is missing.
@@ -54,7 +55,7 @@ enum Unreadable {
     Time(#[from] jiff::Error),
 }
 
-/// The event is not a batch of messages that have ids.
+/// The event is not a batch of messages with ids.
 #[derive(Debug, thiserror::Error)]
 enum InvalidEvent {
     /// It has no list of records.
@@ -86,8 +87,7 @@ fn read(record: Value, deadline: Deadline) -> Result<Delivered, Unreadable> {
     })
 }
 
-/// Serves the events of queues with `handler` until Lambda stops the process. `app` is what the handler works with, built
-/// once.
+/// Serves the events of queues with `handler` until Lambda stops the process. `app` is built once.
 pub async fn serve<A, H, F, E>(function: &'static str, app: A, handler: H) -> Result<(), BootError>
 where
     A: Send + Sync + 'static,
@@ -103,7 +103,7 @@ where
     .await
 }
 
-/// Handles an event's messages. The answer names those that failed.
+/// Processes an event's messages. The answer names those that failed.
 async fn answer<F, E>(
     event: Value,
     deadline: Deadline,
@@ -134,7 +134,7 @@ where
         };
         let receive_count = message.receive_count;
         tracing::info!(message_id, receive_count, queue = message.queue_arn, "delivered");
-        // On the heap: the work is whatever a handler does.
+        // Boxed: the size of the future depends on the handler.
         let handled = async {
             if deadline.has_passed() {
                 Err(DeadlineExceeded)

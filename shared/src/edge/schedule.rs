@@ -1,11 +1,12 @@
 //! The edge of scheduled jobs: EventBridge Scheduler's events in, results or function errors out.
 //!
-//! 1. The event is `{"scheduledTime": RFC 3339, "attempt": text}`; template.yaml fills it from the scheduler's context.
-//!    The scheduled time names the slot. The attempt is for the log only: no decision hangs on it.
-//! 2. A delivery succeeds only when it has seen its slot done, by its own run or by another one. Everything else is a
-//!    function error, so that Lambda delivers the event again, and in the end to the dead-letter queue: whoever holds the
-//!    slot may be dead already, and then somebody has to come back.
-//! 3. An error's message is a sentence that tells what to do about it.
+//! 1. The event is `{"scheduledTime": RFC 3339, "attempt": text}`; template.yaml fills it from the
+//!    scheduler's context. The scheduled time names the slot. The attempt is only logged.
+//! 2. A delivery succeeds only if its slot is done, by its own run or by another one. Everything
+//!    else is a function error, so that Lambda delivers the event again, and finally to the
+//!    dead-letter queue: the holder of the slot may be dead, and another delivery has to replace
+//!    it.
+//! 3. An error's message says what to do about it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -30,11 +31,11 @@ use crate::platform::dynamo::Guard;
 pub struct Delivery {
     /// The time for which it was scheduled.
     pub scheduled_at: Timestamp,
-    /// When the invocation must have ended, less the time for the answer.
+    /// The end of the invocation, less the time for the answer.
     pub deadline: Deadline,
 }
 
-/// The event as the template composes it.
+/// The event that the template composes.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ScheduleEvent {
@@ -42,19 +43,16 @@ struct ScheduleEvent {
     attempt: String,
 }
 
-/// Why a delivery did not end with its slot done.
+/// Why a delivery ended without its slot being done.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// The event is none of a schedule's. Delivering it again will not help.
+    /// The event is not a schedule's. Delivering it again does not help.
     #[error(
         "the event is not a schedule's: {reason}; expected is {{\"scheduledTime\": \"2026-11-20T02:00:00Z\", \
          \"attempt\": \"1\"}}"
     )]
-    Event {
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Another run is at the slot.
+    Event { reason: String },
+    /// Another run holds the slot.
     #[error("the slot {slot} is held by {by} until {}; a retry after that finds it done or takes over", rfc3339(*until))]
     Held {
         slot: String,
@@ -127,7 +125,7 @@ where
     }
 }
 
-/// Answers a delivery of `slot` by `work`, if the slot's lock is to be had.
+/// Answers a delivery of `slot` by `work`, if the slot's lock can be acquired.
 pub async fn answer_turn<T, E, W>(
     runner: &SlotRunner,
     slot: &JobSlot,
@@ -147,8 +145,7 @@ where
     answer(slot, run.await?)
 }
 
-/// Serves a schedule's events with `handler` until Lambda stops the process. `app` is what the handler works with,
-/// built once.
+/// Serves a schedule's events with `handler` until Lambda stops the process. `app` is built once.
 pub async fn serve<A, H, F>(function: &'static str, app: A, handler: H) -> Result<(), BootError>
 where
     A: Send + Sync + 'static,

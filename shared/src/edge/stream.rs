@@ -1,10 +1,12 @@
-//! The edge of table streams: batches of changes in, the place to continue at out.
+//! The edge of table streams: batches of changes in, the position to continue at out.
 //!
-//! 1. The handler gets a whole batch, in order, and answers with the first change that is not done.
-//! 2. That change is named in `batchItemFailures`. Lambda then delivers the batch again from that change on, so what the
-//!    handler did behind it is done twice. (The event source needs `ReportBatchItemFailures`.)
-//! 3. An event that is no batch of changes is a function error, and nothing of it is handled. Lambda divides the batch
-//!    and tries again, and sends the place of what never passes to the event source's failure destination.
+//! 1. The handler gets a whole batch, in order, and returns the first change that is not done.
+//! 2. That change is named in `batchItemFailures`. Lambda then delivers the batch again from that
+//!    change on, so later changes that were processed are processed twice. (The event source needs
+//!    `ReportBatchItemFailures`.)
+//! 3. An event that is not a batch of changes is a function error, and none of it is processed.
+//!    Lambda splits the batch and retries, and sends the position of a batch that keeps failing to
+//!    the event source's failure destination.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -66,8 +68,9 @@ struct Failure {
     item_identifier: String,
 }
 
-/// Serves the batches of a table's stream with `handler` until Lambda stops the process. `app` is what the handler works
-/// with, built once. The handler returns the sequence number of the first change that is not done, if there is one.
+/// Serves the batches of a table's stream with `handler` until Lambda stops the process. `app` is
+/// built once. The handler returns the sequence number of the first change that is not done, if
+/// there is one.
 pub async fn serve<A, H, F>(function: &'static str, app: A, handler: H) -> Result<(), BootError>
 where
     A: Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Files in S3: links, uploads, exports. No byte of a file that a client sends or reads passes a function.
+//! Files in S3: links, uploads, exports. Clients transfer files directly to and from S3.
 
 pub mod exports;
 pub mod links;

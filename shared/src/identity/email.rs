@@ -8,7 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// An e-mail address, in lower case: two spellings of one address are one account.
 ///
 /// The plain form that mail providers assign: `local@domain`, ASCII, with letters, digits and
-/// ``!#$%&'*+/=?^_`{|}~-.`` before the `@` and a domain of two labels or more after it (RFC 5321; no quoted local parts, no address literals; international domains in their `xn--` form). RFC 5321 lets local parts differ by case. No provider does, and it would allow look-alike accounts.
+/// ``!#$%&'*+/=?^_`{|}~-.`` before the `@` and a domain of two labels or more after it (RFC 5321;
+/// no quoted local parts, no address literals; international domains in their `xn--` form).
+/// RFC 5321 lets local parts differ by case. No provider does, and it would allow look-alike
+/// accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Email(String);

@@ -50,7 +50,8 @@ use outgoing::{Destination, Outgoing, Step};
 
 mod outgoing;
 
-/// Most concurrent calls. A batch of 100 events makes 10 calls to the bus and about as many to topics.
+/// Most concurrent calls. A batch of 100 events makes 10 calls to the bus and about as many to
+/// topics.
 const MAX_CALLS: usize = 8;
 
 /// The topics that events go to.
@@ -91,7 +92,8 @@ impl Relay {
         })
     }
 
-    /// Publishes the events of `changes`. Returns the sequence number of the first one that is not published, if there is one.
+    /// Publishes the events of `changes`. Returns the sequence number of the first one that is not
+    /// published, if there is one.
     pub async fn publish(&self, changes: Vec<Change>, deadline: Deadline) -> Option<String> {
         let now = self.clock.now();
         let events = changes.into_iter().filter_map(|change| Outgoing::of(change, &self.region, now));

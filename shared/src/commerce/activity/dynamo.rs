@@ -82,7 +82,8 @@ const CONCURRENT_TRANSACTIONS: usize = 4;
 /// Sorts after every item of its day: `~` comes after `#`.
 const BEHIND_A_DAY: &str = "~";
 
-/// Activity in the table that `ACTIVITY_TABLE` names. Calls `TransactWriteItems` (`PutItem`, `UpdateItem`) and `Query`.
+/// Activity in the table that `ACTIVITY_TABLE` names. Calls `TransactWriteItems` (`PutItem`,
+/// `UpdateItem`) and `Query`.
 #[derive(Debug, Clone)]
 pub struct DynamoActivity {
     client: Client,

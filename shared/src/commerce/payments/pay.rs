@@ -29,8 +29,8 @@ const COMPLETION_MARGIN: Duration = Duration::from_secs(1);
 
 /// Payments of orders.
 ///
-/// Calls `BatchGetItem` on orders, records and sessions, `PutItem` on records; in transactions `UpdateItem` on orders,
-/// `PutItem` and `UpdateItem` on records, `PutItem` on outbox.
+/// Calls `BatchGetItem` on orders, records and sessions, `PutItem` on records; in transactions
+/// `UpdateItem` on orders, `PutItem` and `UpdateItem` on records, `PutItem` on outbox.
 #[derive(Debug, Clone)]
 pub struct Payments<P> {
     pub(super) client: Client,

@@ -33,7 +33,8 @@ use crate::platform::aws::SdkConfig;
 use crate::platform::dynamo::{DynamoError, Replicas, Write, WriteOutcome};
 use crate::platform::tables;
 
-/// The variable that chooses the provider. The parameter `PaymentProvider` of template.yaml sets it.
+/// The variable that chooses the provider. The parameter `PaymentProvider` of template.yaml sets
+/// it.
 const PROVIDER: &str = "PAYMENT_PROVIDER";
 
 /// This provider's value of the variable.

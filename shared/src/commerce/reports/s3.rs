@@ -46,7 +46,8 @@ use crate::core::retry::Backoff;
 const FENCE: &str = "fence";
 const OWNER: &str = "owner";
 
-/// Reports in a bucket. Calls `PutObject` and `HeadObject` (which needs `s3:GetObject`) under `reports/`.
+/// Reports in a bucket. Calls `PutObject` and `HeadObject` (which needs `s3:GetObject`) under
+/// `reports/`.
 #[derive(Debug, Clone)]
 pub struct S3Reports {
     client: Client,

@@ -86,8 +86,8 @@ impl JobSlot {
         Self::named(job, scheduled_at, &utc_date(scheduled_at).to_string())
     }
 
-    /// The slot of a job that runs more often: `order-cleanup#2026-11-20T09:00:00Z`. A `rate(…)` schedule does not
-    /// begin on the hour, so the slot is the scheduled second.
+    /// The slot of a job that runs more often: `order-cleanup#2026-11-20T09:00:00Z`. A `rate(…)`
+    /// schedule does not begin on the hour, so the slot is the scheduled second.
     pub fn of_second(job: &'static str, scheduled_at: Timestamp) -> Self {
         Self::named(job, scheduled_at, &format!("{scheduled_at:.0}"))
     }

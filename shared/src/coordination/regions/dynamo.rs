@@ -87,7 +87,8 @@ impl Regions {
         Self { agreement, own, names, clock }
     }
 
-    /// The regions `AWS_REGION` and `PEER_REGIONS`, in the table that `AGREEMENT_TABLE` names. `None` in a single region.
+    /// The regions `AWS_REGION` and `PEER_REGIONS`, in the table that `AGREEMENT_TABLE` names.
+    /// `None` in a single region.
     pub fn from_env(sdk: &SdkConfig, env: &Env, clock: SharedClock) -> Result<Option<Self>, ConfigError> {
         let Some(agreement) = Agreement::from_env(sdk, env)? else { return Ok(None) };
         Ok(Some(Self::new(agreement, aws::region(env)?, aws::peer_regions(env), clock)))

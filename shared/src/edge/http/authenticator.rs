@@ -1,4 +1,4 @@
-//! Who is calling: from the access token, or from the browser's cookie.
+//! The caller's credentials: the access token, or the browser's cookie.
 
 use aws_sdk_dynamodb::Client;
 use lambda_http::http::{HeaderMap, Method};
@@ -16,14 +16,16 @@ use crate::identity::tokens::TokenVerifier;
 /// Header of the access token.
 pub(super) const AUTHORIZATION: &str = "authorization";
 
-/// Reads the credentials of requests, and knows the sessions to check them with.
+/// Reads the credentials of requests, and has the sessions to check them with.
 ///
-/// `Authorization: Bearer` counts before the cookie. A browser sends its cookie whoever wrote the page, so that a request which
-/// may change something and has nothing but a cookie must state an allowed `Origin` as well: browsers state it truthfully
-/// with everything but plain navigation (RFC 6454, Fetch), and `SameSite=Lax` is not the only line of defence.
+/// `Authorization: Bearer` takes precedence over the cookie. A browser sends its cookie from pages
+/// of any site, so a request that may change something and has only a cookie must also have an
+/// allowed `Origin`: browsers send it with everything but plain navigation (RFC 6454, Fetch). This
+/// adds to `SameSite=Lax`.
 ///
-/// A credential is a claim until its session was checked: [`HttpRequest`](super::HttpRequest) has the ways to a checked caller.
-/// Only where several cookies are of the form are their sessions read here, to find the one whose session is live.
+/// A credential is a claim until its session was checked: [`HttpRequest`](super::HttpRequest) has
+/// the ways to a checked caller. Only if a request has several valid cookies, their sessions are
+/// read here, to find the live one.
 #[derive(Debug, Clone)]
 pub struct Authenticator {
     verifier: TokenVerifier,
@@ -33,8 +35,8 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Reads what [`TokenVerifier::from_env`], [`AllowedOrigins::from_env`], [`CookieSettings::from_env`] and
-    /// [`SessionStore::from_env`] read.
+    /// Reads the variables of [`TokenVerifier::from_env`], [`AllowedOrigins::from_env`],
+    /// [`CookieSettings::from_env`] and [`SessionStore::from_env`].
     pub fn from_env(dynamodb: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         Ok(Self {
             verifier: TokenVerifier::from_env(env, clock.clone())?,
@@ -44,12 +46,11 @@ impl Authenticator {
         })
     }
 
-    /// The sessions that callers are checked with.
     pub fn sessions(&self) -> &SessionStore {
         &self.sessions
     }
 
-    /// How session cookies are handed to browsers.
+    /// How session cookies are set in browsers.
     pub fn cookie(&self) -> &CookieSettings {
         &self.cookie
     }
@@ -107,7 +108,7 @@ impl Authenticator {
     }
 }
 
-/// Whether the request shows an access token, of whatever worth.
+/// Whether the request has an access token, valid or not.
 pub(super) fn shows_bearer(headers: &HeaderMap) -> bool {
     let credentials = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let scheme = credentials.and_then(|credentials| credentials.split_once(' ')).map(|(scheme, _)| scheme);

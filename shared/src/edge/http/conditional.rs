@@ -1,7 +1,9 @@
-//! Answers to reads that clients and caches may keep: entity tag, preconditions, `Cache-Control` (RFC 9110 section 13, RFC 9111).
+//! Cacheable answers to reads: entity tag, preconditions, `Cache-Control` (RFC 9110 section 13, RFC
+//! 9111).
 //!
-//! What has a version is tagged with it ([`read_version`]); every other answer is tagged with a hash of its body ([`read`]). A
-//! client that has the answer already sends its tag and gets 304 without a body. The read itself is made all the same.
+//! A versioned resource is tagged with its version ([`read_version`]); every other answer is tagged
+//! with a hash of its body ([`read`]). A client that has the current answer sends its tag and gets
+//! 304 without a body. The read itself is made all the same.
 
 use std::time::Duration;
 
@@ -10,16 +12,17 @@ use crate::core::precondition::{Current, EntityTag, Evaluation, Preconditions};
 use crate::core::problem::Problem;
 use crate::core::reply::Reply;
 
-/// How long an answer may be shown without asking again.
+/// How long an answer may be used without revalidation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caching {
-    /// Anybody may keep it (RFC 9111, section 5.2.2.9).
+    /// Any cache may store it (RFC 9111, section 5.2.2.9).
     Public {
         max_age: Duration,
-        /// After that, while a cache asks for a newer one (RFC 5861, section 3).
+        /// After that, while a cache revalidates (RFC 5861, section 3).
         stale_while_revalidate: Duration,
     },
-    /// Only the caller's own client may keep it, and asks each time whether it still stands (sections 5.2.2.7 and 5.2.2.4).
+    /// Only the caller's own client may store it, and revalidates each time (sections 5.2.2.7 and
+    /// 5.2.2.4).
     Private,
 }
 
@@ -43,7 +46,7 @@ pub fn read(request: &HttpRequest, caching: Caching, reply: Reply) -> Result<Rep
     answer(&request.preconditions()?, Current { tag, exists: true }, reply)
 }
 
-/// The answer to a read of what is the caller's own and has a version, with which `reply` is tagged.
+/// The answer to a read of the caller's own versioned resource, with which `reply` is tagged.
 pub fn read_version(request: &HttpRequest, current: Current, reply: Reply) -> Result<Reply, Problem> {
     answer(&request.preconditions()?, current, reply.header("cache-control", Caching::Private.header()))
 }

@@ -1,19 +1,20 @@
-//! Cookies of a request. Only ours are read; what the others hold is nobody's business here.
+//! Cookies of a request. Only those of this service are read.
 //!
-//! Pages of one site share their cookies, and scripts of others (analytics, consent banners) write what they like into
-//! theirs, octets beyond ASCII included (RFC 6265, section 5.4, sends them as they are). `lambda_http` makes one header of
-//! all of them, and none when a single one does not fit; so [`keep_readable`] leaves those out before.
+//! Pages of one site share their cookies, and other scripts (analytics, consent banners) may write
+//! any bytes into theirs, including non-ASCII ones (RFC 6265, section 5.4, sends them unchanged).
+//! `lambda_http` joins all cookies to one header, and drops all if a single one is invalid; so
+//! [`keep_readable`] removes those before.
 
 use lambda_http::http::{HeaderMap, HeaderValue, header::COOKIE};
 use lambda_http::request::LambdaRequest;
 
 use crate::identity::sessions::SessionCookie;
 
-/// Most session cookies of one request that are looked at. A browser sends one; several when the shop has them for a domain,
-/// and an older one of a single host is left. Each costs a read.
+/// Most session cookies of one request that are read. A browser sends one, or several if the shop
+/// sets them for a domain and an older one of a single host is left. Each costs a read.
 pub(super) const MAX_SESSION_COOKIES: usize = 4;
 
-/// Leaves out the cookies that no header can be made of. Ours are ASCII.
+/// Removes the cookies that are not valid in a header. Those of this service are ASCII.
 pub(super) fn keep_readable(event: &mut LambdaRequest) {
     if let LambdaRequest::ApiGatewayV2(event) = event
         && let Some(cookies) = &mut event.cookies
@@ -26,12 +27,13 @@ pub(super) fn keep_readable(event: &mut LambdaRequest) {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SessionCookies {
     Absent,
-    /// These are of the form, [`MAX_SESSION_COOKIES`] at most, each once; perhaps none of those that came is.
+    /// Valid session cookies, without duplicates, [`MAX_SESSION_COOKIES`] at most; none if no
+    /// cookie is valid.
     Present(Vec<SessionCookie>),
 }
 
 impl SessionCookies {
-    /// The cookies of that name.
+    /// The cookies with this name.
     pub(super) fn read(headers: &HeaderMap, name: &str) -> Self {
         let pairs =
             headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));

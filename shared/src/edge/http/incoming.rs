@@ -1,4 +1,4 @@
-//! One request, and the ways to read it. Each either gives a parsed value or the problem to answer with.
+//! A request, and its accessors. Each returns a parsed value or the problem to answer with.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ pub struct HttpRequest {
 }
 
 impl HttpRequest {
-    /// Wraps the request that `lambda_http` made of the event. It must be answered by `deadline`.
+    /// Wraps a `lambda_http` request. It must be answered by `deadline`.
     pub fn new(request: Request, deadline: Deadline) -> Self {
         let route = match request.request_context_ref() {
             Some(RequestContext::ApiGatewayV2(context)) => context.route_key.clone().unwrap_or_default(),
@@ -43,18 +43,18 @@ impl HttpRequest {
         Self { request, route, deadline }
     }
 
-    /// The route of template.yaml that matched: `GET /orders/{orderId}`.
+    /// The matched route of template.yaml: `GET /orders/{orderId}`.
     pub fn route(&self) -> &str {
         &self.route
     }
 
-    /// The instant by which the answer must be on its way.
+    /// The instant by which the answer must be sent.
     pub fn deadline(&self) -> Deadline {
         self.deadline
     }
 
-    /// The address that the request came from, as API Gateway saw it: the other end of its connection. What clients
-    /// write into `X-Forwarded-For` does not count.
+    /// The address of the connection, as API Gateway saw it. `X-Forwarded-For` is ignored, since
+    /// clients can set it.
     pub fn source_address(&self) -> Option<IpAddr> {
         match self.request.request_context_ref() {
             Some(RequestContext::ApiGatewayV2(context)) => context.http.source_ip.as_deref()?.parse().ok(),
@@ -62,46 +62,45 @@ impl HttpRequest {
         }
     }
 
-    /// The client's name for this write.
+    /// The idempotency key of this write.
     pub fn idempotency_key(&self) -> Result<IdempotencyKey, Problem> {
         Ok(IdempotencyKey::from_header(header::single(self.request.headers(), HEADER)?)?)
     }
 
-    /// The value of a header that comes once. One that comes twice says nothing.
+    /// The value of a header that may occur once; `None` if it occurs twice.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         header::single(self.request.headers(), name).unwrap_or_default()
     }
 
-    /// The value of a cookie, if there is one of this name and its value is text.
+    /// The value of a cookie with this name, if it is text.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         let lines = self.request.headers().get_all("cookie").iter();
         let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-        // Other cookies are not ours to judge: their values may be any bytes.
+        // Other cookies are ignored: their values may be any bytes.
         let mut pairs = pairs.filter_map(|pair| str::from_utf8(pair).ok()?.trim().split_once('='));
         pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
-    /// What the client wants to find, for its request to be carried out.
     pub fn preconditions(&self) -> Result<Preconditions, Problem> {
         let [if_match, if_none_match] =
             [IF_MATCH, IF_NONE_MATCH].map(|name| header::list(self.request.headers(), name));
         Ok(Preconditions::from_headers(if_match.as_deref(), if_none_match.as_deref())?)
     }
 
-    /// The challenge of a 401 (RFC 6750, section 3.1): whoever shows no access token is told the scheme only.
+    /// The challenge of a 401 (RFC 6750, section 3.1): without an access token, the scheme only.
     pub(super) fn challenge(&self) -> &'static str {
         let is_shown = authenticator::shows_bearer(self.request.headers());
         if is_shown { "Bearer error=\"invalid_token\"" } else { "Bearer" }
     }
 
-    /// A path parameter, parsed. What does not parse names nothing: 404.
+    /// A path parameter, parsed. An invalid one names nothing: 404.
     pub fn path<T: FromStr>(&self, name: &str) -> Result<T, Problem> {
         let parameters = self.request.path_parameters_ref();
         let text = parameters.and_then(|all| all.first(name)).unwrap_or_default();
         text.parse().map_err(|_| Problem::new(ProblemType::NotFound, format!("there is no {name} {text:?}")))
     }
 
-    /// A query parameter, if it was given. Those that no operation knows are nobody's business: links get them on their
+    /// A query parameter, if it was given. Unknown parameters are ignored: links get some on their
     /// way (`utm_source`).
     pub fn query(&self, name: &str) -> Result<Option<&str>, Problem> {
         let all = self.request.query_string_parameters_ref().and_then(|all| all.all(name));
@@ -112,7 +111,7 @@ impl HttpRequest {
         }
     }
 
-    /// The page size that the client asks for.
+    /// The requested page size.
     pub fn limit(&self) -> Result<u32, Problem> {
         let Some(text) = self.query("limit")? else { return Ok(DEFAULT_PAGE_SIZE) };
         let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -122,12 +121,12 @@ impl HttpRequest {
         }
     }
 
-    /// The JSON body as the client's own tree, for fingerprints.
+    /// The JSON body as a tree, for fingerprints.
     pub fn json_value(&self) -> Result<Value, Problem> {
         self.json()
     }
 
-    /// The JSON body of a request that may come without one.
+    /// The JSON body of a request that may have none.
     pub fn json_if_any<T: DeserializeOwned>(&self) -> Result<Option<T>, Problem> {
         match self.request.body() {
             Body::Text(text) if !text.is_empty() => self.json().map(Some),
@@ -159,8 +158,8 @@ impl HttpRequest {
             let detail = format!("the Content-Type is {content_type:?}, not application/json in UTF-8");
             return Err(Problem::new(ProblemType::UnsupportedMediaType, detail));
         }
-        // Of a text serde would repeat the whole, and a body that was encoded twice may be a text full of secrets; and it
-        // takes an array for an object whose members have no names.
+        // serde's errors would repeat a text as a whole, and a body that was encoded twice may be a
+        // text full of secrets. And serde accepts an array for an object.
         let text = bytes.strip_prefix(json::BYTE_ORDER_MARK).unwrap_or(bytes);
         if !text.trim_ascii_start().starts_with(b"{") {
             return Err(invalid("the body is not a JSON object"));
@@ -168,29 +167,29 @@ impl HttpRequest {
         json::parse(bytes).map_err(|error| invalid(format!("the body is not valid: {error}")))
     }
 
-    /// Who the access token or the cookie says is calling: a claim, for work that checks the session with a read of its own.
+    /// The claimed caller, for work that checks the session with a read of its own.
     pub async fn credential(&self, authenticator: &Authenticator) -> Result<Credential, Problem> {
         self.in_time(authenticator.credential(self.request.method(), self.request.headers())).await
     }
 
-    /// The same, who must claim to be an operator.
+    /// The same, for a caller who must claim to be an operator.
     pub async fn operator(&self, authenticator: &Authenticator) -> Result<Credential, Problem> {
         let credential = self.credential(authenticator).await?;
         credential.require_role(Role::Operator)?;
         Ok(credential)
     }
 
-    /// The caller, whose session is live. For work that begins with a write.
+    /// The checked caller. For work that begins with a write.
     pub async fn caller(&self, authenticator: &Authenticator) -> Result<Principal, Problem> {
         let credential = self.credential(authenticator).await?;
         self.in_time(authenticator.sessions().check(&credential)).await
     }
 
-    /// The caller, whose session is live, and what `read` finds for that user and session. The session is checked at the same
-    /// time, so that the check costs no time of its own.
+    /// The checked caller, and the result of `read` for that user and session. The session is
+    /// checked concurrently, so that the check costs no time of its own.
     ///
     /// # Errors
-    /// The check's, whatever `read` finds: something, nothing, or an error. Who has no session learns nothing.
+    /// Those of the check, whatever `read` returns: a caller without a session learns nothing.
     pub async fn caller_beside<T, E>(
         &self,
         authenticator: &Authenticator,
@@ -207,7 +206,7 @@ impl HttpRequest {
         Ok((caller, found?))
     }
 
-    /// The caller, whose session is live, and the row that `read` names: in one call where that is possible
+    /// The checked caller, and the row that `read` names: in one call where that is possible
     /// ([`SessionStore::check_with_row`]).
     ///
     /// # Errors
@@ -224,8 +223,8 @@ impl HttpRequest {
         self.in_time(authenticator.sessions().check_with_row(&credential, row, self.deadline)).await
     }
 
-    /// Runs `work` and gives it up at the deadline. What was given up may have happened or not; the caller's protocol
-    /// must survive both.
+    /// Runs `work` until the deadline. Cancelled work may have happened or not; the caller's
+    /// protocol must survive both.
     pub fn in_time<T, E>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -233,7 +232,7 @@ impl HttpRequest {
     where
         Problem: From<E>,
     {
-        // SDK calls are futures of many kilobytes, which every layer around them would carry along.
+        // SDK calls are futures of many kilobytes, which every layer around them would contain.
         let work = self.deadline.cut_off(Box::pin(work));
         async { work.await?.map_err(Problem::from) }
     }

@@ -1,8 +1,8 @@
-//! What a body says it is: `Content-Type` and `Content-Encoding`.
+//! `Content-Type` and `Content-Encoding` of a body.
 
-/// Whether a `Content-Type` (RFC 9110, section 8.3.1) says JSON in UTF-8: `application/json`, or a type with the suffix
-/// `+json` (RFC 6839). Parameters are allowed; a `charset` must be `utf-8`, which is all that JSON is sent in (RFC 8259,
-/// section 8.1).
+/// Whether a `Content-Type` (RFC 9110, section 8.3.1) means JSON in UTF-8: `application/json`, or a
+/// type with the suffix `+json` (RFC 6839). Parameters are allowed; a `charset` must be `utf-8`,
+/// the only encoding of JSON (RFC 8259, section 8.1).
 pub(super) fn is_json(content_type: &str) -> bool {
     let Some(MediaType { kind, subtype, charset }) = MediaType::parse(content_type) else { return false };
     let is_utf8 = charset.is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8"));
@@ -13,13 +13,13 @@ pub(super) fn is_json(content_type: &str) -> bool {
     is_utf8 && (is_plain || has_suffix)
 }
 
-/// Whether a body with this `Content-Encoding` is sent as it is.
+/// Whether a body with this `Content-Encoding` is not compressed.
 pub(super) fn is_identity(content_encoding: &str) -> bool {
     let mut codings = content_encoding.split(',').map(trim).filter(|coding| !coding.is_empty());
     codings.all(|coding| coding.eq_ignore_ascii_case("identity"))
 }
 
-/// A media type, and the one parameter of it that counts here.
+/// A media type and its `charset`.
 #[derive(Debug, PartialEq, Eq)]
 struct MediaType<'a> {
     kind: &'a str,
@@ -49,14 +49,14 @@ impl<'a> MediaType<'a> {
     }
 }
 
-/// The token that `text` begins with, and what is behind it.
+/// The token at the start of `text`, and the rest.
 fn token(text: &str) -> Option<(&str, &str)> {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     let end = text.bytes().position(|byte| !is_part(byte)).unwrap_or(text.len());
     text.split_at_checked(end).filter(|(token, _)| !token.is_empty())
 }
 
-/// The token or quoted string that `text` begins with, and what is behind it.
+/// The token or quoted string at the start of `text`, and the rest.
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         return token(text).map(|(value, behind)| (value.to_owned(), behind));

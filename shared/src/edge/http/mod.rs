@@ -1,8 +1,9 @@
 //! The HTTP edge: API Gateway events in, [`Reply`]s out.
 //!
-//! [`serve`] runs a handler for every event of an HTTP API (payload format 2.0). The handler gets an [`HttpRequest`]
-//! request, whose accessors parse and verify or refuse with a [`Problem`], and returns a reply or a problem. Whatever
-//! it does, the client gets JSON, and a problem is logged once, here, with its stable `error_type`.
+//! [`serve`] runs a handler for every event of an HTTP API (payload format 2.0). The handler gets
+//! an [`HttpRequest`], whose accessors parse and verify or refuse with a [`Problem`], and returns a
+//! reply or a problem. The client always gets JSON, and a problem is logged once, here, with its
+//! stable `error_type`.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -30,7 +31,7 @@ pub use conditional::{Caching, read, read_version};
 pub use incoming::{HttpRequest, MAX_BODY_BYTES, invalid};
 pub use trusted_proxy::TrustedProxy;
 
-/// Serves HTTP API events with `handler` until Lambda stops the process. `app` is what the handler works with: its
+/// Serves HTTP API events with `handler` until Lambda stops the process. `app` has its
 /// configuration and adapters, built once.
 pub async fn serve<A, H, F>(function: &'static str, app: A, handler: H) -> Result<(), BootError>
 where
@@ -55,7 +56,7 @@ where
     .await
 }
 
-/// An answer that HTTP cannot carry, such as a header with a line break. API Gateway answers 500.
+/// An answer that is not valid HTTP, such as a header with a line break. API Gateway answers 500.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer is not valid HTTP")]
 struct InvalidAnswer(#[from] http::Error);
@@ -66,7 +67,7 @@ impl ErrorType for InvalidAnswer {
     }
 }
 
-/// The HTTP answer to what a handler came to: its reply, or its problem as `problem+json`, logged once.
+/// The HTTP answer to a handler's result: its reply, or its problem as `problem+json`, logged once.
 fn answer(
     route: &str,
     challenge: &str,
@@ -93,10 +94,11 @@ fn into_response(reply: &Reply) -> Result<Response<Body>, InvalidAnswer> {
         response = response.header("content-type", "application/json");
     }
     match reply.headers.get("cache-control") {
-        // API Gateway writes the CORS headers of the page that asks; a cache must not give them to another one.
+        // API Gateway adds the CORS headers of the requesting page; a cache must not give them to
+        // another one.
         Some(control) if control.starts_with("public") => response = response.header("vary", "Origin"),
         Some(_) => {}
-        // Answers are about one caller at one moment, unless a handler says otherwise.
+        // Answers are for one caller at one moment, unless a handler says otherwise.
         None => response = response.header("cache-control", "no-store"),
     }
     for (name, value) in &reply.headers {

@@ -1,18 +1,18 @@
-//! The client's network address, behind a proxy that is trusted.
+//! The client's network address behind a trusted proxy.
 //!
-//! API Gateway tells the address of whoever is connected to it. Behind `CloudFront` that is an edge, and all clients of an edge
-//! would share the limits of one address. So a function at the edge tells the client's address, and proves that it did
-//! (docs/deployment.md has the function):
+//! API Gateway sees the address of the connection. Behind `CloudFront` that is an edge location,
+//! and all its clients would share the limits of one address. So a CloudFront function passes the
+//! client's address, and authenticates itself (docs/deployment.md has the function):
 //!
-//! 1. It sets the header `x-origin-verify` to a secret. `TRUSTED_PROXY_SECRET` holds the same secret, or two joined by a comma
-//!    while one follows the other.
-//! 2. It sets the header `x-viewer-address` to the client's address, whatever the client sent. The header is believed next to
-//!    the right secret, and nowhere else: anybody can send it. Both come from one function, so there is no set-up in which the
-//!    secret is the proxy's and the address the client's own word.
-//! 3. A request without the right secret has come another way. Its address is that of its connection, or it is refused, as
-//!    `DIRECT_REQUESTS` says.
+//! 1. It sets the header `x-origin-verify` to a secret. `TRUSTED_PROXY_SECRET` contains the same
+//!    secret, or two separated by a comma during a rotation.
+//! 2. It overwrites the header `x-viewer-address` with the client's address. The header is trusted
+//!    only together with the secret, since anybody can send it. One function sets both, so no
+//!    set-up has the proxy's secret with an address chosen by the client.
+//! 3. A request without the secret has bypassed the proxy. Its address is that of its connection,
+//!    or it is refused, as `DIRECT_REQUESTS` says.
 //!
-//! Without `TRUSTED_PROXY_SECRET` the address is that of the connection, whatever a request says.
+//! Without `TRUSTED_PROXY_SECRET` the address is always that of the connection.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -25,20 +25,20 @@ use crate::core::env::{ConfigError, Env};
 use crate::core::problem::{Problem, ProblemType};
 use crate::core::redacted::Redacted;
 
-/// Variable that holds the secret, or two of them.
+/// The variable with the secret, or two of them.
 const TRUSTED_PROXY_SECRET: &str = "TRUSTED_PROXY_SECRET";
-/// Variable that says what becomes of requests that came around the proxy.
+/// The variable for requests that bypass the proxy.
 const DIRECT_REQUESTS: &str = "DIRECT_REQUESTS";
 
-/// The header that proves the proxy.
+/// The header with the proxy's secret.
 const ORIGIN_VERIFY: &str = "x-origin-verify";
-/// The header in which the proxy tells the client's address.
+/// The header with the client's address.
 const VIEWER_ADDRESS: &str = "x-viewer-address";
 
-/// Fewest characters of a secret. Whoever guesses it chooses an address for each guess of a password.
+/// Shortest secret. Guessing it would allow choosing an address for each guess of a password.
 const MIN_SECRET_CHARS: usize = 32;
 
-/// What becomes of a request that came around the proxy.
+/// What happens to a request that bypasses the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DirectRequests {
     /// It counts for the address of its connection.
@@ -67,7 +67,8 @@ impl FromStr for DirectRequests {
 /// The proxy in front of the API, if there is one.
 #[derive(Debug, Clone)]
 pub struct TrustedProxy {
-    /// Digests of the secrets: equal in length, so that comparing them takes the same time. Empty without a proxy.
+    /// Digests of the secrets: of equal length, so that comparing them takes the same time. Empty
+    /// without a proxy.
     secrets: Vec<Redacted<Vec<u8>>>,
     direct: DirectRequests,
 }
@@ -86,7 +87,8 @@ impl TrustedProxy {
         Ok(Self { secrets: secrets.into_iter().map(digest_of).collect(), direct })
     }
 
-    /// The client's address, if that is known. 403 for a request that came around the proxy and must not.
+    /// The client's address, if it is known. 403 for a request that bypasses the proxy and must
+    /// not.
     pub fn client_address(&self, request: &HttpRequest) -> Result<Option<IpAddr>, Problem> {
         let connection = request.source_address();
         if self.secrets.is_empty() {
@@ -110,7 +112,7 @@ impl TrustedProxy {
 
     fn proves(&self, shown: &str) -> bool {
         let shown = digest_of(shown);
-        // Each is compared: the time does not tell which.
+        // All are compared: the time does not tell which one matched.
         let is_shown =
             |secret: &&Redacted<Vec<u8>>| verify_slices_are_equal(secret.expose(), shown.expose()).is_ok();
         self.secrets.iter().filter(is_shown).count() > 0

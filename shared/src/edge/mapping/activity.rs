@@ -25,7 +25,8 @@ impl From<InvalidDays> for Problem {
     }
 }
 
-/// 503, or 500 for what no client can help. Nobody knows whether the events were taken; the same events again are safe.
+/// 503, or 500 for a failure that the client cannot influence. It is unknown whether the events
+/// were accepted; sending them again is safe.
 impl From<BufferError> for Problem {
     fn from(error: BufferError) -> Self {
         let problem = match error {
@@ -41,7 +42,7 @@ impl From<BufferError> for Problem {
     }
 }
 
-/// 503: events were taken and not stored yet.
+/// 503: events were accepted and are not stored yet.
 impl From<DrainError> for Problem {
     fn from(error: DrainError) -> Self {
         let detail = "the events are not stored yet; send the same events again";

@@ -1,4 +1,4 @@
-//! Exports, and the queue that brings workers to them.
+//! Exports, and their queue.
 
 use super::TRY_AGAIN;
 use crate::core::problem::{Problem, ProblemType};
@@ -21,7 +21,7 @@ impl From<NoSuchExport> for Problem {
     }
 }
 
-/// 429: it passes when one of the customer's exports has ended.
+/// 429, until one of the customer's exports has ended.
 impl From<TooManyOpen> for Problem {
     fn from(error: TooManyOpen) -> Self {
         Self::new(ProblemType::TooManyOpenExports, error.to_string()).retry_after(SLOT_RETRY)

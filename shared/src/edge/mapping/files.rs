@@ -1,4 +1,4 @@
-//! Files, and what users upload.
+//! Files and uploads.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::files::links::disposition::InvalidDisposition;
 use crate::files::uploads::UploadError;
 use crate::platform::telemetry::chain;
 
-/// S3's codes for what passes: too much at once, or a failure of its own. The client may come back.
+/// S3's codes of temporary failures: throttling, or a failure of its own.
 const PASSING: &[&str] = &[
     "SlowDown",
     "InternalError",
@@ -19,10 +19,11 @@ const PASSING: &[&str] = &[
     "ConditionalRequestConflict",
 ];
 
-/// When a client may try again whose file is in a region that does not answer. An outage takes longer than what passes here.
+/// `Retry-After` for a file in a region that does not answer. An outage takes longer than other
+/// temporary failures.
 const HOME_AGAIN: Duration = Duration::from_secs(5);
 
-/// Whether S3's code, or the HTTP status in place of one, is of a failure that passes.
+/// Whether S3's code, or the HTTP status in place of one, is of a temporary failure.
 fn passes(code: &str) -> bool {
     match code.parse() {
         Ok(status) => matches!(status, 429 | 500..=599_u16),
@@ -30,7 +31,7 @@ fn passes(code: &str) -> bool {
     }
 }
 
-/// 500, or 503 when it will pass.
+/// 500, or 503 if a retry may succeed.
 impl From<FileError> for Problem {
     fn from(error: FileError) -> Self {
         let comes_back = match &error {

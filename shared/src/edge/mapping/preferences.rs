@@ -6,7 +6,7 @@ use crate::core::problem::{Problem, ProblemType};
 use crate::identity::sessions::{InvalidPreferences, PayloadError, PreferencesError};
 use crate::platform::telemetry::chain;
 
-/// 401 for a payload that was tampered with, 500 for one that cannot be read or written for a reason of ours.
+/// 401 for a payload that was tampered with, 500 for one that cannot be read or written.
 impl From<PayloadError> for Problem {
     fn from(error: PayloadError) -> Self {
         match error {

@@ -1,4 +1,4 @@
-//! What a client may send: `{"action": "send", …}`, `{"action": "inbox", …}` and `{"action": "ping"}`.
+//! Frames of clients: `{"action": "send", …}`, `{"action": "inbox", …}` and `{"action": "ping"}`.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -12,21 +12,21 @@ use crate::sockets::delivery::{InvalidMessageType, MessageType, Recipient, SendR
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientFrame {
     Send(SendRequest),
-    /// Read what no socket took, from the cursor of an earlier answer on.
+    /// Read undelivered messages, after the cursor of an earlier answer.
     Inbox {
         after: Option<String>,
     },
-    /// Say that the connection is in use, and see whether it still stands.
+    /// Keep the connection active, and check that it is still live.
     Ping,
 }
 
-/// Why a frame can't be acted upon. All are 400.
+/// Why a frame is invalid. All are 400.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidFrame {
-    /// Not JSON, a member twice, an unknown action or member, a value of another form.
+    /// Not JSON, a duplicate member, an unknown action or member, a value of another form.
     #[error("a frame is {{\"action\": \"send\", \"inbox\" or \"ping\", …}}: {0}")]
     Malformed(#[from] ParseError),
-    /// The message's type is none, or not the user's to send.
+    /// The message's type is invalid, or reserved for the service.
     #[error(transparent)]
     Type(#[from] InvalidMessageType),
 }

@@ -1,24 +1,25 @@
 //! Credentials of a handshake.
 //!
-//! A browser can't set headers on a WebSocket, so that its token comes as a second subprotocol:
-//! `Sec-WebSocket-Protocol: sojourn.v1, <access token>`. Others may send `Authorization: Bearer <access token>`. Never
-//! in the URL, which ends up in logs.
+//! A browser can't set headers on a WebSocket, so its token is sent as a second subprotocol:
+//! `Sec-WebSocket-Protocol: sojourn.v1, <access token>`. Other clients may send
+//! `Authorization: Bearer <access token>`. A token is never in the URL, which is logged in many
+//! places.
 
-/// The one subprotocol that is spoken here.
+/// The supported subprotocol.
 pub const SUBPROTOCOL: &str = "sojourn.v1";
 
-/// Why a handshake shows no credentials. All are 401.
+/// Why a handshake has no credentials. All are 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {
     /// Neither header has a token.
     #[error("offer the subprotocols {SUBPROTOCOL} and your access token, or send Authorization: Bearer")]
     NoToken,
-    /// More than one thing is offered beside the subprotocol.
+    /// More than one value is offered beside the subprotocol.
     #[error("offer the subprotocol {SUBPROTOCOL} and exactly one access token")]
     Ambiguous,
 }
 
-/// What a client shows when it connects.
+/// The credentials of a handshake.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Credentials<'a> {
     /// The access token, unverified.
@@ -30,8 +31,9 @@ pub struct Credentials<'a> {
 impl<'a> Credentials<'a> {
     /// Reads the lines of `Sec-WebSocket-Protocol` and the `Authorization` header.
     ///
-    /// Lists are split on commas and trimmed (RFC 6455, section 11.3.4). A token that is offered counts before one in
-    /// `Authorization`. Without `sojourn.v1` an offer is for somebody else: it is neither read nor echoed.
+    /// Lists are split on commas and trimmed (RFC 6455, section 11.3.4). An offered token takes
+    /// precedence over one in `Authorization`. Without `sojourn.v1` an offer is for another server:
+    /// it is neither read nor echoed.
     pub fn of(offered: &[&'a str], authorization: Option<&'a str>) -> Result<Self, HandshakeError> {
         let offered: Vec<&str> = offered
             .iter()

@@ -1,4 +1,4 @@
-//! One event of a WebSocket connection, read.
+//! An event of a WebSocket connection.
 
 use aws_lambda_events::apigw::ApiGatewayWebsocketProxyRequest;
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use crate::core::problem::{Problem, ProblemType};
 use crate::edge::header;
 use crate::sockets::connections::ConnectionKey;
 
-/// An event of one connection. No `Debug`: its headers hold the token.
+/// An event of one connection. No `Debug`: its headers contain the token.
 pub struct SocketEvent {
     event: ApiGatewayWebsocketProxyRequest,
     connection: ConnectionKey,
@@ -17,7 +17,7 @@ pub struct SocketEvent {
 }
 
 impl SocketEvent {
-    /// Reads API Gateway's event.
+    /// Parses API Gateway's event.
     pub(super) fn read(event: Value, deadline: Deadline) -> Result<Self, Problem> {
         let unreadable = |reason: String| {
             Problem::new(ProblemType::InvalidRequest, format!("not a WebSocket API event: {reason}"))
@@ -34,7 +34,6 @@ impl SocketEvent {
         Ok(Self { event, connection, deadline })
     }
 
-    /// Which connection it is about.
     pub fn connection(&self) -> &ConnectionKey {
         &self.connection
     }
@@ -44,18 +43,19 @@ impl SocketEvent {
         self.event.request_context.route_key.as_deref().unwrap_or_default()
     }
 
-    /// The instant by which the answer must be on its way.
+    /// The instant by which the answer must be sent.
     pub fn deadline(&self) -> Deadline {
         self.deadline
     }
 
-    /// A header of the handshake that comes once at most. Of two lines API Gateway's `headers` has the last one only.
+    /// A header of the handshake that may occur once. Of two lines, API Gateway's `headers` has
+    /// only the last one.
     pub fn header(&self, name: &str) -> Result<Option<&str>, Problem> {
         let all = &self.event.multi_value_headers;
         header::single(if all.contains_key(name) { all } else { &self.event.headers }, name)
     }
 
-    /// All of the handshake's lines of a header that may be repeated.
+    /// All lines of a header of the handshake that may be repeated.
     pub fn header_lines(&self, name: &str) -> Vec<&str> {
         let lines: Vec<&str> = self
             .event
@@ -78,7 +78,8 @@ impl SocketEvent {
         Ok(self.event.body.as_deref().unwrap_or_default())
     }
 
-    /// The close code that the connection ended with. Its reason may be the client's own text, and is not for logs.
+    /// The close code of the connection. Its reason may be the client's own text, and is not
+    /// logged.
     pub fn close_code(&self) -> Option<i64> {
         self.event.request_context.disconnect_status_code
     }

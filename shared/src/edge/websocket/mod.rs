@@ -1,11 +1,11 @@
 //! The WebSocket edge: API Gateway's events in, answers out.
 //!
-//! [`serve_lifecycle`] is for `$connect` and `$disconnect`: the handler's answer is a status and headers, as for HTTP.
-//! [`serve_messages`] is for what comes over an open socket: the answer is a frame, sent back by the route's response,
-//! and a refusal is an error frame ([`error_frame`]). The HTTP status of such an answer is always 200, since API Gateway
-//! would replace the body of any other.
+//! [`serve_lifecycle`] is for `$connect` and `$disconnect`: the handler's answer is a status and
+//! headers, as for HTTP. [`serve_messages`] is for frames of open sockets: the answer is a frame,
+//! sent by the route's response, and a refusal is an error frame ([`error_frame`]). The HTTP status
+//! of such an answer is always 200, since API Gateway would replace the body of any other.
 //!
-//! Whatever arrives, the function answers: an event that can't be read is a 400, work that reaches the deadline a 503.
+//! The function always answers: an unreadable event is a 400, work that reaches the deadline a 503.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -51,10 +51,11 @@ where
     .await
 }
 
-/// Serves what comes over open sockets with `on_message`, which answers with the text of a frame, and the function's own
-/// `{"continuation": …}` events with `on_continuation`, until Lambda stops the process.
+/// Serves frames of open sockets with `on_message`, which returns the text of a frame, and the
+/// function's own `{"continuation": …}` events with `on_continuation`, until Lambda stops the
+/// process.
 ///
-/// A continuation that fails fails its invocation, so that Lambda tries it again.
+/// A continuation that fails fails its invocation, so that Lambda retries it.
 pub async fn serve_messages<A, M, MF, C, CF, E>(
     function: &'static str,
     app: A,
@@ -97,8 +98,8 @@ where
     .await
 }
 
-/// The answer to a frame: the handler's frame, or an error frame. An event that cannot be read is no frame, and is answered
-/// with a status.
+/// The answer to a frame: the handler's frame, or an error frame. An unreadable event is not a
+/// frame, and is answered with a status.
 async fn answer_message<F>(event: Value, deadline: Deadline, work: impl FnOnce(SocketEvent) -> F) -> Value
 where
     F: Future<Output = Result<String, Problem>>,
@@ -112,8 +113,8 @@ where
     gateway_answer(Reply::json_text(200, frame))
 }
 
-/// A refusal as a frame: `{"type": "error", status, title, detail, problem, …}`. `type` says what kind of frame it is,
-/// so that the problem's own type is in `problem`.
+/// A refusal as a frame: `{"type": "error", status, title, detail, problem, …}`. `type` is the kind
+/// of the frame, so the problem's own type is in `problem`.
 pub fn error_frame(problem: &Problem) -> Value {
     let mut frame = problem.document();
     frame["problem"] = frame["type"].take();
@@ -124,13 +125,13 @@ pub fn error_frame(problem: &Problem) -> Value {
     frame
 }
 
-/// Reads an event, and reports one that cannot be read.
+/// Parses an event, and reports an unreadable one.
 fn read(event: Value, deadline: Deadline) -> Result<SocketEvent, Problem> {
     SocketEvent::read(event, deadline).inspect_err(|problem| invocation::refused("", problem))
 }
 
-/// Does `work` until the deadline, and reports a refusal. Deliveries end before the deadline by themselves; this is for a
-/// store that does not answer.
+/// Runs `work` until the deadline, and reports a refusal. Deliveries end before the deadline by
+/// themselves; this is for a store that does not answer.
 async fn in_time<T, F>(
     incoming: SocketEvent,
     deadline: Deadline,

@@ -1,4 +1,4 @@
-//! An export: what its row says.
+//! An export, as stored in its row.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,13 +23,13 @@ pub enum Status {
     Running,
     /// The list of parts is final: every worker completes the file with that list.
     Finishing,
-    /// The file is complete, and final.
+    /// The file is complete and never changes.
     Ready,
     Failed,
 }
 
 impl Status {
-    /// As it is stored.
+    /// The stored form.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "QUEUED",
@@ -40,7 +40,7 @@ impl Status {
         }
     }
 
-    /// As it is answered: clients need not know of FINISHING.
+    /// The form in answers: clients see FINISHING as RUNNING.
     pub const fn answered(self) -> &'static str {
         match self {
             Self::Finishing => Self::Running.as_str(),
@@ -56,43 +56,43 @@ pub enum Kind {
     Orders,
 }
 
-/// How far an export has come. Neither member falls while a worker runs; with the result, `rows` becomes the number in the file.
+/// The progress of an export. Neither member falls while a worker runs; at the end, `rows` becomes
+/// the number in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ExportProgress {
     /// How much of the period was read, 0 to 100. 100 means ready.
     #[serde(rename = "progress")]
     pub percent: u8,
-    /// How many orders were read.
     pub rows: u64,
 }
 
 impl ExportProgress {
-    /// The larger of each: a worker that starts over reads again what was counted before.
+    /// The larger of each: a worker that starts over reads orders again that were counted before.
     #[must_use]
     pub fn at_least(self, other: Self) -> Self {
         Self { percent: self.percent.max(other.percent), rows: self.rows.max(other.rows) }
     }
 }
 
-/// A part of the file that S3 has.
+/// A stored part of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Part {
-    /// What S3 calls its content.
+    /// S3's entity tag of its content.
     pub etag: String,
     /// S3's CRC-32 of it, in base64.
     pub crc32: String,
     pub size_bytes: u64,
 }
 
-/// One upload by which a file is written.
+/// A multipart upload of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// S3's id of it.
+    /// S3's id of the upload.
     #[serde(rename = "s3UploadId")]
     pub upload_id: MultipartId,
-    /// Part of its key, and of no other upload's.
+    /// Unique part of the object's key.
     pub mark: AttemptId,
 }
 
@@ -100,16 +100,15 @@ pub struct Attempt {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Checkpoint {
-    /// The upload that the parts belong to.
     #[serde(flatten)]
     pub attempt: Attempt,
-    /// How many parts there are, from number 1 on. Each is an item of its own.
+    /// The number of parts, each stored as an item.
     pub parts: usize,
     pub size_bytes: u64,
     /// The last order in them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<OrderCursor>,
-    /// How many orders are in them.
+    /// The number of orders in them.
     pub rows: u64,
     /// When a part was last stored, of this upload or of an aborted one.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "as_rfc3339_if_any")]
@@ -117,7 +116,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Of an upload without a part.
+    /// The checkpoint of an upload without parts.
     pub fn of(attempt: Attempt) -> Self {
         Self { attempt, parts: 0, size_bytes: 0, after: None, rows: 0, advanced_at: None }
     }
@@ -127,48 +126,42 @@ impl Checkpoint {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ResultFile {
-    /// Its key in the bucket.
     pub result_key: String,
     pub size_bytes: u64,
-    /// Since when it is there.
     #[serde(with = "as_rfc3339")]
     pub ready_at: Timestamp,
 }
 
-/// An export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Export {
     pub export_id: ExportId,
-    /// Who asked for it.
     pub customer_id: UserId,
     pub kind: Kind,
     #[serde(flatten)]
     pub period: Period,
     pub status: Status,
-    /// How far it has come.
     #[serde(flatten)]
     pub progress: ExportProgress,
-    /// When it was asked for.
     #[serde(with = "as_rfc3339")]
     pub requested_at: Timestamp,
-    /// Which of its customer's slots it takes until it ends.
+    /// The slot that it holds until it ends.
     pub slot: ExportSlot,
-    /// Why there is no result, for the customer.
+    /// Why it failed, for the customer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
     /// The result; there when [`Status::Ready`].
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub result: Option<ResultFile>,
-    /// Where to continue, once a worker has started.
+    /// Where to continue, after a worker has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Checkpoint>,
-    /// When it expires, in seconds since the epoch.
+    /// The expiry, in seconds since the epoch.
     pub expires_at: i64,
 }
 
 impl Export {
-    /// An export that is asked for now.
+    /// A new export.
     pub fn requested(
         export_id: ExportId,
         customer_id: UserId,
@@ -192,7 +185,7 @@ impl Export {
         }
     }
 
-    /// The region that works on it: the one whose queue has its message, and whose bucket gets the file.
+    /// The region that works on it: its queue has the message, and its bucket gets the file.
     pub fn region(&self) -> &str {
         self.slot.region()
     }
@@ -221,7 +214,7 @@ impl Export {
         document
     }
 
-    /// What events tell of the export.
+    /// The export's data in events.
     pub fn summary(&self) -> Value {
         json!({
             "exportId": self.export_id,
@@ -232,12 +225,11 @@ impl Export {
         })
     }
 
-    /// When it expires.
     pub fn expiry(&self) -> Timestamp {
         Timestamp::from_second(self.expires_at).unwrap_or(Timestamp::MAX)
     }
 
-    /// Key of the file that the upload of that mark writes. Only its workers write there.
+    /// The key of the file that the upload with this mark writes. Only its workers write there.
     pub fn result_key(&self, mark: &AttemptId) -> String {
         format!("exports/{}/{}/{mark}.csv", self.customer_id, self.export_id)
     }
@@ -266,7 +258,7 @@ impl Export {
         document
     }
 
-    /// What the file is called when it is saved: `orders-2026-01-01-2026-04-01.csv`.
+    /// The name of the saved file: `orders-2026-01-01-2026-04-01.csv`.
     pub fn file_name(&self) -> String {
         format!("orders-{}-{}.csv", day(self.period.from()), day(self.period.to()))
     }
@@ -283,7 +275,7 @@ pub(super) fn expires_at(now: Timestamp) -> i64 {
 /// A link to an export's file.
 #[derive(Debug)]
 pub struct Link {
-    /// The URL. Whoever has it has the file.
+    /// The URL. Possession of it grants access to the file.
     pub url: SignedUrl,
     pub expires_at: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! The orders of an export, and their lines of CSV.
+//! The orders of an export, and their CSV lines.
 
 use std::future::Future;
 
@@ -18,7 +18,8 @@ pub(super) fn write_header(text: &mut String) {
     write_row(text, &HEADER);
 }
 
-/// Writes one order: amounts in minor units, its lines as `productId*quantity@unitPrice`, joined by `;`.
+/// Writes one order: amounts in minor units, its lines as `productId*quantity@unitPrice`, joined by
+/// `;`.
 pub(super) fn write_order(text: &mut String, order: &ListedOrder) {
     let units: u64 = order.lines.iter().map(|line| u64::from(line.quantity.get())).sum();
     let lines: Vec<String> = order
@@ -41,9 +42,9 @@ pub(super) fn write_order(text: &mut String, order: &ListedOrder) {
     );
 }
 
-/// Reads a customer's orders of a period. A test reads pages that no table would make.
+/// Reads a customer's orders of a period. Tests have an implementation with pages of any size.
 pub trait CustomerOrders: Send + Sync {
-    /// A page behind `after`, the first if that is none. Eventually consistent, as indexes are.
+    /// The page after `after`; `None` is the first. Eventually consistent.
     fn page(
         &self,
         customer_id: &UserId,

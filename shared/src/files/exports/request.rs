@@ -1,4 +1,4 @@
-//! What a client asks for: the request, the period it covers, and the slot it takes.
+//! The request for an export, the period it covers, and the slot it takes.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::Kind;
 use crate::core::date_time::as_rfc3339;
 
-/// Most exports that a customer has open in a region. Each may read all of the customer's orders.
+/// Most open exports of a customer in a region. Each may read all of the customer's orders.
 pub const MAX_OPEN: u8 = 5;
 
-/// When a customer whose slots are all taken may ask again. Most exports take seconds.
+/// `Retry-After` when all slots are taken. Most exports take seconds.
 pub const SLOT_RETRY: Duration = Duration::from_secs(10);
 
-/// What orders' times are whole multiples of.
+/// The precision of orders' times.
 const TICK: SignedDuration = SignedDuration::from_millis(1);
 
-/// What a client sends to ask for an export.
+/// The body of a request for an export.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExportRequest {
@@ -25,12 +25,12 @@ pub struct ExportRequest {
     /// From this instant on.
     #[serde(with = "as_rfc3339")]
     pub from: Timestamp,
-    /// Up to this instant, which is not part of it.
+    /// Up to this instant, exclusive.
     #[serde(with = "as_rfc3339")]
     pub to: Timestamp,
 }
 
-/// From an instant up to another one, which is not part of it; whole milliseconds, never empty.
+/// A period with an exclusive end, in whole milliseconds, never empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Period {
     #[serde(with = "as_rfc3339")]
@@ -42,18 +42,18 @@ pub struct Period {
 /// A period that cannot be exported. 422.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPeriod {
-    /// No order can be in it.
+    /// It can contain no order.
     #[error("the period is empty: `from` must be before `to`, and before now")]
     Empty,
-    /// No order is as old as that. Times are compared as text, too, which sorts as time only in years of four digits.
+    /// No order is that old. (Times are also compared as text, which needs years of four digits.)
     #[error("`from` must not be before 1970")]
     BeforeEpoch,
 }
 
 impl Period {
-    /// The period that a request names, as far as it has passed at `now`.
+    /// The period of a request, as far as it has passed at `now`.
     pub fn of(request: &ExportRequest, now: Timestamp) -> Result<Self, InvalidPeriod> {
-        // Orders have whole milliseconds: none lies between an instant and the next whole one.
+        // Orders have whole milliseconds, so rounding up excludes none.
         let (from, to) = (ceiling(request.from), ceiling(request.to).min(now));
         if from < Timestamp::UNIX_EPOCH {
             return Err(InvalidPeriod::BeforeEpoch);
@@ -61,12 +61,11 @@ impl Period {
         if from < to { Ok(Self { from, to }) } else { Err(InvalidPeriod::Empty) }
     }
 
-    /// Its first instant.
     pub fn from(&self) -> Timestamp {
         self.from
     }
 
-    /// The instant behind it.
+    /// The exclusive end.
     pub fn to(&self) -> Timestamp {
         self.to
     }
@@ -76,7 +75,8 @@ impl Period {
         self.to.checked_sub(TICK).unwrap_or(self.to)
     }
 
-    /// How much of it lies before `at`, in whole percent, 99 at most: at the end of the period there is work left.
+    /// How much of it is before `at`, in whole percent, 99 at most: after the end of the period
+    /// there is work left.
     pub fn percent_before(&self, at: Timestamp) -> u8 {
         let whole = self.to.duration_since(self.from).as_millis().max(1);
         let passed = at.duration_since(self.from).as_millis().clamp(0, whole);
@@ -89,10 +89,10 @@ fn ceiling(at: Timestamp) -> Timestamp {
     at.round(rounding).unwrap_or(at)
 }
 
-/// One of a customer's slots. A customer has [`MAX_OPEN`] slots in a region, a row each, so that the exports of a lost region keep nobody
-/// from asking in another one. An export takes a free slot in the
-/// transaction that writes it, and gives it back in the transaction that ends it. A slot expires with its export, so an export
-/// that no worker ever ran holds its slot no longer than it is kept.
+/// A slot of a customer. A customer has [`MAX_OPEN`] slots in each region, a row each, so that the
+/// exports of a lost region do not block requests in another one. An export takes a free slot in
+/// the transaction that writes it, and releases it in the transaction that ends it. A slot expires
+/// with its export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ExportSlot(String);
@@ -104,17 +104,17 @@ impl ExportSlot {
         (0..MAX_OPEN).map(move |number| Self(format!("{prefix}{number}")))
     }
 
-    /// What the texts of all slots of `region` begin with.
+    /// The prefix of all slots of `region`.
     pub fn prefix(region: &str) -> String {
         format!("slot#{region}#")
     }
 
-    /// The region that it is of. The export that takes it is worked on there.
+    /// The slot's region, which works on the export.
     pub fn region(&self) -> &str {
         self.0.split('#').nth(1).unwrap_or_default()
     }
 
-    /// The slot as text: the sort key of its row.
+    /// The sort key of its row.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,12 +1,13 @@
-//! The files of exports, written to S3 in parts.
+//! The files of exports, written to S3 as multipart uploads.
 //!
-//! 1. Each upload has a key of its own, so that a late request of an aborted upload touches no other file.
-//! 2. A part is the latest that was stored under its number. Two workers may write the same number: one that was paused
-//!    before its request left, and its successor.
-//! 3. *Complete* names the parts by number and `ETag`; S3 accepts a list only if it has exactly those. A list that it refuses
-//!    (400, mostly `InvalidPart`) stays wrong: another worker has written over a part.
-//! 4. An upload that is gone (`NoSuchUpload`) was completed or aborted. The key tells which: there is a
-//!    file, or there is none.
+//! 1. Each upload has its own key, so that a late request of an aborted upload affects no other
+//!    file.
+//! 2. The latest part that was stored under a number counts. Two workers may write the same number:
+//!    one that was paused before it sent its request, and its successor.
+//! 3. *Complete* lists the parts by number and `ETag`; S3 accepts only the exact list. A refused
+//!    list (400, usually `InvalidPart`) stays wrong: another worker has overwritten a part.
+//! 4. An upload that is gone (`NoSuchUpload`) was completed or aborted. Whether there is a file at
+//!    the key tells which.
 //! 5. *Abort* ends an upload for good, and its parts are no longer billed.
 
 use std::future::Future;
@@ -28,29 +29,31 @@ use crate::core::ids::AttemptId;
 use crate::files::links::{FileError, MultipartId};
 use crate::platform::aws;
 
-/// What became of a part.
+/// The result of storing a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PartOutcome {
     Taken(Part),
-    /// There is no such upload any more.
+    /// The upload does not exist any more.
     Gone,
 }
 
-/// What became of a file.
+/// The result of completing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completion {
-    /// It is there, made of exactly the parts that were listed: by this call or by an earlier one.
+    /// The file exists and consists of exactly the listed parts: by this call or by an earlier one.
     Done,
-    /// It cannot be made of them any more: a part was replaced or lost, or the upload is gone and left no file.
+    /// The file cannot be made of these parts: a part was replaced or lost, or the upload is gone
+    /// and left no file.
     Impossible,
 }
 
-/// Writes files in parts. Nobody sees a file before it is complete. A test writes parts that are smaller than S3 takes.
+/// Writes files in parts. Nobody sees a file before it is complete. Tests have an implementation
+/// with small parts.
 pub trait ResultStore: Send + Sync {
-    /// Starts a file at `key`, which only `mark` has.
+    /// Starts a file at `key`, which is unique to `mark`.
     fn begin(&self, key: &str, mark: AttemptId) -> impl Future<Output = Result<Attempt, FileError>> + Send;
 
-    /// Stores part `number` (from 1), in place of one with that number.
+    /// Stores part `number` (from 1); replaces an earlier one with that number.
     fn put_part(
         &self,
         key: &str,
@@ -59,7 +62,7 @@ pub trait ResultStore: Send + Sync {
         bytes: Bytes,
     ) -> impl Future<Output = Result<PartOutcome, FileError>> + Send;
 
-    /// Makes the file of `parts`, which are all that it has. May be repeated with the same list.
+    /// Makes the file of `parts`. May be repeated with the same list.
     fn complete(
         &self,
         key: &str,
@@ -71,13 +74,14 @@ pub trait ResultStore: Send + Sync {
     fn abort(&self, key: &str, attempt: &Attempt) -> impl Future<Output = Result<(), FileError>> + Send;
 }
 
-/// S3's code for an upload that is not there any more.
+/// S3's code for an upload that does not exist any more.
 const NO_SUCH_UPLOAD: &str = "NoSuchUpload";
 
-/// Time limit of a call, all tries together: 5 MiB on a slow connection. A call that times out is not repeated.
+/// Timeout of a call, all tries together: 5 MiB on a slow connection. A call that times out is not
+/// retried.
 const CALL: Duration = Duration::from_secs(10);
-/// Time limit for putting the parts together, which takes S3 minutes at worst. The run ends first, and the next one asks
-/// again; asking twice at a time would not make S3 faster.
+/// Timeout for putting the parts together, which takes S3 minutes at worst. The run ends first, and
+/// the next one asks again; asking twice concurrently would not make S3 faster.
 const COMPLETION: Duration = Duration::from_mins(5);
 
 /// [`ResultStore`] in a bucket.
@@ -88,7 +92,7 @@ pub struct S3Results {
 }
 
 impl S3Results {
-    /// The client for it, with longer time limits than those that answer customers have.
+    /// The S3 client, with longer timeouts than those of functions that answer customers.
     pub fn client(env: &Env, sdk: &SdkConfig) -> Client {
         Client::from_conf(aws::s3_config(env, sdk).timeout_config(timeouts(CALL)).build())
     }
@@ -104,7 +108,7 @@ impl S3Results {
         match head {
             Ok(_) => Ok(true),
             Err(error) if status(&error) == Some(404) => Ok(false),
-            // A caller that may not list the bucket gets 403 for an absent object.
+            // A caller without the permission to list the bucket gets 403 for an absent object.
             Err(error) if status(&error) == Some(403) => {
                 tracing::warn!(key, "taken for absent: S3 does not say whether the file is there");
                 Ok(false)
@@ -153,7 +157,8 @@ impl ResultStore for S3Results {
         match Box::pin(request.send()).await {
             Ok(answer) => match (answer.e_tag, answer.checksum_crc32) {
                 (Some(etag), Some(crc32)) => Ok(PartOutcome::Taken(Part { etag, crc32, size_bytes })),
-                // An upload that was started with checksums is completed with the checksums of all its parts.
+                // An upload that was started with checksums is completed with the checksums of all
+                // its parts.
                 _ => Err(FileError::unreadable("UploadPart", key, "the answer has no ETag or no checksum")),
             },
             Err(error) if error.code() == Some(NO_SUCH_UPLOAD) => Ok(PartOutcome::Gone),
@@ -184,7 +189,7 @@ impl ResultStore for S3Results {
             Err(error) if error.code() == Some(NO_SUCH_UPLOAD) => {
                 Ok(if self.is_there(key).await? { Completion::Done } else { Completion::Impossible })
             }
-            // `InvalidPart` above all. The same list is refused the next time, too.
+            // Usually `InvalidPart`. The same list would be refused again.
             Err(error) if status(&error) == Some(400) => {
                 tracing::warn!(key, code = error.code(), "S3 does not take the list of parts");
                 Ok(Completion::Impossible)

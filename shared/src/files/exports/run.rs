@@ -1,26 +1,28 @@
-//! One run of an export: from where the last run stopped, as far as the time allows.
+//! One run of an export: from where the last run stopped, as far as time allows.
 //!
-//! 1. Read the row. If the export has ended, that is all.
+//! 1. Read the row. If the export has ended, return.
 //! 2. Without a checkpoint: start an upload, and write its id.
-//! 3. Read the orders page by page behind the checkpoint, and collect their lines. When they make a part, at a page's end:
-//!    store it as the next number, *then* write the part and the last order in it. Memory holds one page and one part.
-//! 4. Behind the last page: store the rest, and write `FINISHING` with the number of parts. The upload and that number fix the
-//!    list: from then on every worker completes the file with it.
-//! 5. Read the list of parts and complete the file with it. Write `READY` and the event, by which the
-//!    customer's sockets learn of it.
+//! 3. Read the orders page by page after the checkpoint, and collect their lines. When they fill a
+//!    part, at a page's end: store it under the next number, *then* write the part and the last
+//!    order in it. Memory holds one page and one part.
+//! 4. After the last page: store the rest, and write `FINISHING` with the number of parts. The
+//!    upload and that number fix the list: from then on every worker completes the file with it.
+//! 5. Read the list of parts and complete the file with it. Write `READY` and the event, which
+//!    notifies the customer's sockets.
 //!
 //! # Crashes
-//! A crash between any two of these leaves a row that the next run continues from: parts behind the checkpoint are stored
-//! again under the same numbers, the list of `FINISHING` is completed again. Every write to the row carries the lock's
-//! condition, so a run that was overtaken changes nothing in it. It can still store a part late. If its successor has
-//! stored that number by then, the successor's list names a part that no longer exists: S3 refuses the list, and nothing was
-//! completed. Then the upload is aborted and a fresh one starts over; only the progress stays.
-//! The same happens to an upload that is gone, and to a list of parts that has another length than the row says.
+//! A crash between any two of these leaves a row that the next run continues from: parts after the
+//! checkpoint are stored again under the same numbers, and the list of `FINISHING` is completed
+//! again. Every write to the row contains the lock's condition, so a run that was overtaken changes
+//! nothing in it. It can still store a part late. If its successor has stored that number by then,
+//! the successor's list names a part that no longer exists: S3 refuses the list, and nothing is
+//! completed. Then the upload is aborted and a new one starts over; only the progress is kept. The
+//! same happens if an upload is gone, or if the list of parts has another length than the row says.
 //!
 //! # Time
-//! No page is read after [`Slice::stop_at`]. A run that has stored a part by then is continued by another one
-//! ([`Stop::OutOfTime`] says so). A run that has not would not do better the next time: its message fails, which
-//! the queue's `maxReceiveCount` bounds.
+//! No page is read after [`Slice::stop_at`]. A run that has stored a part by then is continued by
+//! another one ([`Stop::OutOfTime`] says so). A run that has not would do no better the next time:
+//! its message fails, and the queue's `maxReceiveCount` bounds the failures.
 
 mod file;
 
@@ -41,10 +43,10 @@ use crate::files::links::FileError;
 use crate::platform::dynamo::{DynamoError, Guard};
 use crate::platform::telemetry::{Metric, count_case};
 
-/// The reason of an export that was given up after many tries.
+/// The reason of an export that failed too often.
 pub const GAVE_UP: &str = "the export failed too often; request it again";
 
-/// The time of a run.
+/// The time limits of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Slice {
     /// No page is read after this.
@@ -59,18 +61,18 @@ pub struct Slice {
 pub enum Ended {
     /// There is a file.
     Ready {
-        /// How many orders are in it.
+        /// The number of orders in the file.
         rows: u64,
         size_bytes: u64,
     },
-    /// There is none, and the row says why.
+    /// There is no file, and the row has the reason.
     Failed,
 }
 
 /// Why a run ended before the export did.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
-    /// The time is used up.
+    /// Time is up.
     #[error("out of time")]
     OutOfTime {
         /// Whether the next run continues from a later place than this one did.
@@ -79,7 +81,7 @@ pub enum Stop {
     /// There is no such export, or it has expired.
     #[error("there is no such export")]
     Unknown,
-    /// It was to be given up, and has advanced since its message was sent.
+    /// It was to be given up, but has advanced since its message was sent.
     #[error("the export has advanced since")]
     NotStuck,
     /// Another run has the lock.
@@ -90,7 +92,7 @@ pub enum Stop {
     Spoiled,
     #[error(transparent)]
     Table(#[from] DynamoError),
-    /// S3 failed. Whether the call had an effect is unknown.
+    /// S3 failed. It is unknown whether the call had an effect.
     #[error(transparent)]
     Store(#[from] FileError),
 }
@@ -118,11 +120,11 @@ pub struct Exporter<O = DynamoOrders, S = S3Results> {
     pub results: S,
     pub clock: SharedClock,
     pub ids: SharedIds,
-    /// Smallest part but the last, in bytes: [`PART_BYTES`](super::PART_BYTES) where S3 stores it.
+    /// Smallest part but the last, in bytes: [`PART_BYTES`](super::PART_BYTES) with S3.
     pub part_bytes: usize,
 }
 
-/// A run, and what it knows of its export.
+/// A run and the state of its export.
 pub(super) struct Run<'a> {
     pub(super) export: &'a Export,
     pub(super) guard: &'a Guard,
@@ -132,8 +134,8 @@ pub(super) struct Run<'a> {
 }
 
 impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
-    /// Runs the export `id` under the lock of `guard`. `has_advanced` is set as soon as the next run continues from a later
-    /// place, so that this is known of a run that is dropped, too.
+    /// Runs the export `id` under the lock of `guard`. `has_advanced` is set as soon as the next
+    /// run would continue from a later place, so that it is known even if the run is dropped.
     pub async fn run(
         &self,
         id: &ExportId,
@@ -169,7 +171,8 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
         }
     }
 
-    /// The row has ended under our own lock: an earlier request of ours wrote it, whose answer was lost; or it has expired.
+    /// The row has ended under our own lock: an earlier request of ours wrote it, whose answer was
+    /// lost; or it has expired.
     async fn ended_before(&self, id: &ExportId) -> Result<Ended, Stop> {
         let export = self.rows.get(id).await?.ok_or(Stop::Unknown)?;
         end_of(&export)?.ok_or(Stop::Overtaken)
@@ -220,7 +223,8 @@ fn end_of(export: &Export) -> Result<Option<Ended>, Stop> {
     }
 }
 
-/// Fails unless the write was done. A row that has ended under another lock, or has expired, is read again by the next run.
+/// Fails unless the write was done. If the row has ended under another lock, or has expired, the
+/// next run reads it again.
 pub(super) fn require_done(written: GuardedWrite) -> Result<(), Stop> {
     match written {
         GuardedWrite::Done => Ok(()),

@@ -1,11 +1,12 @@
-//! From a request to a message in the queue.
+//! From a request to a queue message.
 //!
-//! 1. Run the request under its key: the first one writes the export, every later one finds its answer.
-//! 2. Send the export's id to the queue. A later one does so too if the export is still `QUEUED`, since nobody knows whether the
-//!    first one came to that; but only one of them within [`SEND_EVERY`](super::dynamo::SEND_EVERY) ([`DynamoSends`]). When a
-//!    worker has begun, or the row is gone, there is nothing to send.
-//!    An export of another region is left to that region.
-//! 3. Give the answer. An export that was acknowledged is in the queue.
+//! 1. Run the request with its idempotency key: the first one writes the export, later ones find
+//!    its answer.
+//! 2. Send the export's id to the queue. A later request does so too if the export is still
+//!    `QUEUED`, since the first one may have died before; but only one within
+//!    [`SEND_EVERY`](super::dynamo::SEND_EVERY) ([`DynamoSends`]). If a worker has started, or the
+//!    row is gone, nothing is sent. An export of another region is left to that region.
+//! 3. Return the answer. An acknowledged export is in the queue.
 
 use super::ExportMessage;
 use super::dynamo::{DynamoSends, SendClaim};
@@ -17,24 +18,25 @@ use crate::platform::queue::{NotSent, Queue};
 /// Why an export was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// The table did not tell whether to send.
+    /// It is unknown whether a message has to be sent: the table failed.
     #[error(transparent)]
     Table(#[from] DynamoError),
-    /// The export is there, and nobody knows whether a worker will come. The same request makes sure of it.
+    /// The export exists, but its message may not. The same request retries.
     #[error(transparent)]
     NotSent(#[from] NotSent),
-    /// Another repetition may be sending just now. The same request finds out.
+    /// Another repetition may be sending at this moment. The same request checks again.
     #[error("another request may be sending the message")]
     BeingSent,
-    /// The export was asked for in another region, and nobody knows whether a worker will come there. 503: when a worker has begun, the
-    /// same request is answered here, too. Another request, with another key, asks for an export of this region.
+    /// The export was requested in another region, and it is unknown whether it has a message
+    /// there. 503: once a worker has started, the same request is acknowledged here, too. A request
+    /// with another key asks for an export of this region.
     #[error("the export was asked for in the region {region}, which has not begun it")]
     Elsewhere { region: String },
 }
 
-/// Has a worker come to the export that `reply` acknowledges, and gives the reply.
+/// Makes sure that the export of `reply` has a message or a worker, and returns the reply.
 pub async fn submit(reply: Reply, queue: &impl Queue, sends: &DynamoSends) -> Result<Reply, SubmitError> {
-    // A refusal that is given again names no export.
+    // A replayed refusal names no export.
     if let Some(message) = message_of(&reply) {
         if !reply.headers.contains_key(REPLAYED) {
             queue.send(&message.body()).await?;
@@ -53,7 +55,8 @@ pub async fn submit(reply: Reply, queue: &impl Queue, sends: &DynamoSends) -> Re
     Ok(reply)
 }
 
-/// The region that works on the export of an answer. Answers that were stored before exports had a region name none.
+/// The region that works on the export of an answer. Answers from before exports had a region have
+/// none.
 fn region_of(reply: &Reply) -> Option<&str> {
     reply.body.as_ref()?.get("region")?.as_str()
 }

@@ -1,19 +1,22 @@
-//! What a message of the queue leads to.
+//! Processing of a queue message.
 //!
 //! 1. Take the export's lock. If the lock is completed, the message is done.
-//! 2. Another worker holds the lock: wait long enough for a dead holder to be replaced, and no longer. A holder that is seen to
-//!    renew its lease is alive: this message is done, rather than failed, since failures are bounded. But it may be the
-//!    holder's own, delivered twice, and the holder may die; so a message that comes [later](LOOK_AGAIN) takes its place. If
-//!    nobody has renewed, this message fails, and comes again. Either way there is a message as long as the export has not
-//!    ended.
-//! 3. Run. An export that has ended completes the lock, for good. A run that was stopped, or that finds no row, releases it.
-//! 4. Out of time, or cut off, and advanced: send a fresh message, and this one is done. Else it fails, and comes
-//!    again (see [`hold`](crate::platform::queue::hold()), also for a worker that dies). A message that failed too often goes to
-//!    the dead-letter queue, which brings it to [`Worker::give_up`].
-//! 5. Give up, but only an export that has not advanced. An export that has stored a part after the dead message was sent may
-//!    have a fresh message on its way, which the dead one knows nothing of: send one more, and the dead one is done. The new
-//!    message is younger than that part, so that the next [`Worker::give_up`] fails the export unless there was another part
-//!    meanwhile; and after [`RETENTION`](super::RETENTION) there is no row.
+//! 2. If another worker holds the lock, wait long enough for a dead holder to be replaced. A holder
+//!    that renews its lease is alive: this message is done rather than failed, since failures are
+//!    bounded. But the holder may be processing a duplicate of this very message, and may die; so a
+//!    [delayed](LOOK_AGAIN) message replaces it. If nobody has renewed, this message fails, and is
+//!    delivered again. Either way there is a message as long as the export has not ended.
+//! 3. Run. An export that has ended completes the lock, for good. A run that was stopped, or that
+//!    finds no row, releases it.
+//! 4. If the run was out of time or cut off, and has advanced: send a new message, and this one is
+//!    done. Otherwise it fails, and is delivered again (see
+//!    [`hold`](crate::platform::queue::hold()), also for a worker that dies). A message that failed
+//!    too often goes to the dead-letter queue, whose handler calls [`Worker::give_up`].
+//! 5. Give up, but only if the export has not advanced. An export that has stored a part after the
+//!    dead message was sent may have a new message on its way: send one more, and the dead one is
+//!    done. The new message is younger than that part, so that the next [`Worker::give_up`] fails
+//!    the export unless there was another part meanwhile; and after [`RETENTION`](super::RETENTION)
+//!    there is no row.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,11 +33,12 @@ use crate::core::error_type::ErrorType;
 use crate::core::ids::{AttemptId, SharedIds};
 use crate::platform::queue::{NotSent, Queue, SqsQueue};
 
-/// How long before the deadline the last page is read: the time to read it (8 seconds at worst), to store a part (10), to
-/// write the checkpoint (8), and for the last steps. A run that takes even longer is cut off, and what it has stored counts.
+/// How long before the deadline the last page is read: time to read it (8 seconds at worst), to
+/// store a part (10), to write the checkpoint (8), and for the last steps. A run that takes even
+/// longer is cut off, and its stored parts count.
 const STOP_BEFORE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Time kept back at the end of a run: for releasing the lock, and for a fresh message.
+/// Time reserved at the end of a run: for releasing the lock, and for a new message.
 const LAST_STEPS: Duration = Duration::from_secs(3);
 
 /// How long to wait for the lock. A dead holder can be replaced by then.
@@ -45,10 +49,10 @@ const _: () = assert!(
     "a dead holder can be replaced within the wait"
 );
 
-/// Delay of the message that replaces one whose holder was seen alive: longer than most runs.
+/// Delay of the message that replaces one whose holder is alive: longer than most runs.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
-/// Why a message failed. Every cause may pass.
+/// Why a message failed. Every cause may be temporary.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkError {
     /// Another worker holds the export's lock, and was not seen to renew it.
@@ -59,10 +63,10 @@ pub enum WorkError {
         /// The end of its lease.
         until: Timestamp,
     },
-    /// The run did not stop in time by itself.
+    /// The run did not stop in time.
     #[error("{task} was cut off")]
     CutOff { task: Task },
-    /// The lock has changed hands.
+    /// The lock was taken over.
     #[error("{task} was taken over by a later run")]
     TakenOver { task: Task },
     #[error("{task} was stopped")]
@@ -74,7 +78,7 @@ pub enum WorkError {
     /// The lock's table failed.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The fresh message was not sent; this one has to come again.
+    /// The new message was not sent; this one has to be delivered again.
     #[error(transparent)]
     NotSent(#[from] NotSent),
 }
@@ -108,17 +112,18 @@ enum Action {
 }
 
 impl<Q: Queue> Worker<Q> {
-    /// Runs `exporter` under `locks`, and sends fresh messages to `queue`.
+    /// Runs `exporter` under `locks`, and sends new messages to `queue`.
     pub fn new(locks: DynamoLocks, exporter: Exporter, queue: Q, clock: SharedClock, ids: SharedIds) -> Self {
         Self { runner: SlotRunner::new(locks, clock, ids).patience(LOCK_WAIT), exporter, queue }
     }
 
-    /// Runs the export of a message, as far as the time until `deadline` allows.
+    /// Runs the export of a message, as far as `deadline` allows.
     pub async fn take(&self, message: &ExportMessage, deadline: Deadline) -> Result<(), WorkError> {
         self.work(Action::Run, message, deadline).await
     }
 
-    /// Ends the export of a message that failed too often, unless it has advanced since that was sent.
+    /// Ends the export of a message that failed too often, unless it has advanced since that was
+    /// sent.
     pub async fn give_up(
         &self,
         message: &ExportMessage,

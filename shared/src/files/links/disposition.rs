@@ -1,8 +1,10 @@
-//! What a browser does with a download: `Content-Disposition` (RFC 6266), with names of any alphabet (RFC 8187).
+//! Whether a browser saves or shows a download: `Content-Disposition` (RFC 6266), with names of any
+//! alphabet (RFC 8187).
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What stands for itself in an extended value: `attr-char` of RFC 8187, section 3.2.1.
+/// The characters of an extended value that need no encoding: `attr-char` of RFC 8187, section
+/// 3.2.1.
 const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -17,7 +19,8 @@ const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// What may be shown in a browser: nothing of it runs. SVG, HTML and XML do.
+/// Types that may be shown in a browser, because nothing in them runs. SVG, HTML and XML can
+/// contain scripts.
 const SHOWN: &[&str] =
     &["image/avif", "image/gif", "image/jpeg", "image/png", "image/webp", "text/plain", "application/pdf"];
 
@@ -48,7 +51,7 @@ impl std::str::FromStr for Disposition {
 }
 
 impl Disposition {
-    /// This disposition for a file of `content_type`: inline is honoured for types on a short list only.
+    /// This disposition for a file of `content_type`: inline only for types on a short list.
     #[must_use]
     pub fn of_type(self, content_type: &str) -> Self {
         match self {
@@ -58,14 +61,15 @@ impl Disposition {
     }
 }
 
-/// The header's value for a file of this name: ASCII whatever the name is. The name comes twice, as RFC 6266 advises
-/// (appendix D): for old clients with `_` in place of what could be misread there, and for all others as it is.
+/// The header's value for a file with this name, always ASCII. The name is given twice, as RFC 6266
+/// recommends (appendix D): for old clients with `_` in place of ambiguous characters, and encoded
+/// for all others.
 pub fn content_disposition(disposition: Disposition, file_name: &str) -> String {
     let kind = match disposition {
         Disposition::Attachment => "attachment",
         Disposition::Inline => "inline",
     };
-    // Quotes and backslashes end or escape, and some clients decode what follows a percent sign.
+    // Quotes and backslashes end or escape, and some clients decode percent signs.
     let plain = |c: char| if (' '..='~').contains(&c) && !matches!(c, '"' | '\\' | '%') { c } else { '_' };
     let mut value = format!("{kind}; filename=\"");
     value.extend(file_name.chars().map(plain));

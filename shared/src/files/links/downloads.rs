@@ -1,13 +1,15 @@
-//! Links to files that S3 copies to the buckets of other regions.
+//! Links to files that S3 replicates to the buckets of other regions.
 //!
-//! A file is written in one region, its *home*, and S3 copies it to the others within minutes, mostly. The row that tells of the
-//! file replicates faster than the file. So a link to a file of another region leads to
+//! A file is written in one region, its *home*, and S3 replicates it to the others, usually within
+//! minutes. The file's row replicates faster. So a link to a file of another region leads to
 //!
 //! 1. this region's bucket, if the file is there (one `HEAD`),
-//! 2. else the home's bucket. Nobody calls the home to sign the link, so this works while the home does not answer.
+//! 2. otherwise the home's bucket. Signing calls nobody, so this works while the home does not
+//!    answer.
 //!
-//! A link to a file of this region costs no call. Calls `HeadObject`, which needs `s3:GetObject`; `s3:ListBucket` makes S3 tell an
-//! absent object from one that may not be read. The links need `s3:GetObject` in all buckets.
+//! A link to a file of this region costs no call. Calls `HeadObject`, which needs `s3:GetObject`;
+//! with `s3:ListBucket`, S3 distinguishes an absent object from a forbidden one. The links need
+//! `s3:GetObject` in all buckets.
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
@@ -19,7 +21,7 @@ use crate::core::clock::SharedClock;
 use crate::core::env::{ConfigError, Env};
 use crate::platform::aws;
 
-/// Links to read, in the bucket that `FILES_BUCKET` names and in those of `PEER_BUCKETS`.
+/// Download links, for the bucket of `FILES_BUCKET` and those of `PEER_BUCKETS`.
 #[derive(Debug, Clone)]
 pub struct Downloads {
     client: Client,
@@ -43,7 +45,7 @@ impl Downloads {
         })
     }
 
-    /// Starts an answer with links. All of them end at the same time, at `ends` or sooner.
+    /// A signer for the links of one answer. All of them end at the same time, at `ends` or sooner.
     pub async fn signer(&self, ends: Option<Timestamp>) -> Result<Signer, FileError> {
         self.presigner.signer(ends).await
     }

@@ -1,24 +1,24 @@
 //! When a link ends.
 //!
-//! A presigned URL counts whole seconds from a whole second. So the start is cut to the second, and the end is what S3 itself
-//! will compute: a link is refused from that instant on.
+//! A presigned URL counts whole seconds from a whole second. So the start is truncated to the
+//! second, and the end is what S3 computes: it refuses the link from that instant on.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::LINK_LIFETIME;
 
-/// From when to when a link is good.
+/// The validity of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// The second that the link is signed in.
+    /// The second of the signature.
     pub from: Timestamp,
     /// The end, exclusive: a whole second.
     pub until: Timestamp,
 }
 
 impl Validity {
-    /// How long a link signed at `now` lasts: [`LINK_LIFETIME`], or until the first of `ends` that comes sooner. `None` when
-    /// less than a second is left.
+    /// The validity of a link signed at `now`: [`LINK_LIFETIME`], or until the first of `ends` that
+    /// comes sooner. `None` if less than a second is left.
     pub fn at(now: Timestamp, ends: impl IntoIterator<Item = Timestamp>) -> Option<Self> {
         let from = Timestamp::from_second(now.as_second()).ok()?;
         let longest = from.checked_add(LINK_LIFETIME).ok()?;

@@ -1,17 +1,20 @@
-//! Files in the bucket: links to them that anybody may follow for a while, so that no byte passes a function.
+//! Presigned links to files in the bucket, so that no file content passes a function.
 //!
-//! 1. A link is a presigned URL ([`s3::Presigner`]): it has the rights of the function that signed it, for one key, one
-//!    method and the headers that were signed. Signing calls nobody.
-//! 2. It ends [`LINK_LIFETIME`] after it was made, sooner if what it leads to ends sooner, and never promises more than the
-//!    credentials that signed it have left ([`expiry`]): S3 refuses a link whose credentials have ended.
-//! 3. A download says how its file is called and whether it may be shown ([`disposition`]). All else is saved, not shown:
-//!    a page from the bucket's address must not run.
-//! 4. A file that was written in another region may not have been copied yet: then its link leads there ([`downloads`]).
+//! 1. A link is a presigned URL ([`s3::Presigner`]): it has the permissions of the function that
+//!    signed it, for one key, one method and the signed headers. Signing needs no call.
+//! 2. It ends [`LINK_LIFETIME`] after it was made, or sooner with its file or with the credentials
+//!    that signed it ([`expiry`]): S3 refuses a link whose credentials have expired.
+//! 3. A download sets the file's name and whether it may be shown ([`disposition`]). Everything
+//!    else is saved: HTML from the bucket's address must not run.
+//! 4. A file of another region may not be replicated yet: then its link leads there
+//!    ([`downloads`]).
 //!
-//! Whoever has a link has the file. So a link is [`SignedUrl`], whose `Debug` shows nothing, and belongs in no log.
+//! Possession of a link grants access to the file. So a link is a [`SignedUrl`], whose `Debug`
+//! shows nothing, and must not be logged.
 //!
-//! Limits: a link cannot be taken back; what must end sooner than the link has to be deleted. The environment of a Lambda
-//! does not tell when its credentials end, so there the rule of 2 knows nothing, and an hour is the bound.
+//! Limits: a link cannot be revoked; the file has to be deleted instead. The environment of a
+//! Lambda function does not contain the expiry of its credentials, so there an hour is the only
+//! bound of 2.
 
 use std::time::Duration;
 
@@ -24,7 +27,8 @@ pub mod downloads;
 pub mod expiry;
 pub mod s3;
 
-/// How long a link lasts at most. Long enough to move gigabytes, short enough for a link that leaks.
+/// Longest lifetime of a link. Long enough to transfer gigabytes, short enough for a link that
+/// leaks.
 pub const LINK_LIFETIME: Duration = Duration::from_hours(1);
 
 /// A presigned URL.
@@ -37,39 +41,37 @@ impl SignedUrl {
         Self(Redacted::new(url))
     }
 
-    /// The URL, for the one who asked for it.
+    /// The URL, for the client that asked for it.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
 }
 
-/// S3's name of an upload in parts.
+/// S3's id of a multipart upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MultipartId(String);
 
 impl MultipartId {
-    /// As S3 told it.
     pub fn new(id: impl Into<String>) -> Self {
         Self(id.into())
     }
 
-    /// As text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A file that could not be reached, or a link that could not be made.
+/// A file could not be reached, or a link could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// A call failed. 503 when it will pass, else 500.
+    /// A call failed. 503 if a retry may succeed, else 500.
     #[error("S3 {operation} of {key} failed{}", code.as_ref().map(|c| format!(" ({c})")).unwrap_or_default())]
     Store {
         operation: &'static str,
         key: String,
-        /// S3's error code. Answers to HEAD have no body to tell one: then it is their HTTP status, `403`. `None`: no answer
-        /// came, and another try may get one.
+        /// S3's error code. Answers to HEAD have no body with a code: then it is their HTTP status,
+        /// `403`. `None`: no answer came, and a retry may succeed.
         code: Option<String>,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -77,7 +79,7 @@ pub enum FileError {
     /// There are no credentials to sign with. 503: Lambda renews them.
     #[error("no credentials to sign links with")]
     NoCredentials(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The credentials end within a second, or what the link leads to. 503.
+    /// The credentials, or the file, expire within a second. 503.
     #[error("a link would end as soon as it is made")]
     NoTimeLeft,
     /// The link could not be signed. 500.

@@ -1,7 +1,8 @@
-//! Links signed with Signature Version 4 in the query, and what all callers of S3 share.
+//! Links signed with Signature Version 4 in the query, and basics for all callers of S3.
 //!
-//! A link signs what its user has to send: the bytes' number, their type and their checksum are headers of the signature, so
-//! that S3 refuses anything else. The checksum that the SDK adds by itself is switched off here: it would be one of no bytes.
+//! A link signs what its user has to send: length, type and checksum are signed headers, so that S3
+//! refuses anything else. The checksum that the SDK adds by itself is switched off here: it would
+//! be that of an empty body.
 
 use std::time::SystemTime;
 
@@ -35,7 +36,7 @@ impl FileError {
         Self::Store { operation, key: key.to_owned(), code, source: Box::new(error) }
     }
 
-    /// S3 answered, and the answer lacks what it must have. Another try will not help.
+    /// S3's answer lacks a required value. A retry does not help.
     pub fn unreadable(operation: &'static str, key: &str, lacks: &'static str) -> Self {
         let code = Some("UnreadableAnswer".to_owned());
         Self::Store { operation, key: key.to_owned(), code, source: lacks.into() }
@@ -60,23 +61,22 @@ pub struct Signer {
     validity: Validity,
 }
 
-/// What a download's link says about the file.
+/// The file of a download link.
 #[derive(Debug, Clone, Copy)]
 pub struct Download<'a> {
     pub key: &'a str,
     /// The name that it is saved under.
     pub file_name: &'a str,
-    /// Its type: what the client may take it for.
     pub content_type: &'a str,
     /// What the client asked for.
     pub disposition: Disposition,
 }
 
-/// What a whole upload's link holds its user to.
+/// The requirements of a link for a whole upload.
 #[derive(Debug, Clone, Copy)]
 pub struct Put<'a> {
     pub key: &'a str,
-    /// How many bytes exactly.
+    /// The exact length.
     pub size_bytes: u64,
     pub content_type: &'a str,
     /// Their SHA-256 in base64.
@@ -89,7 +89,8 @@ impl Presigner {
         Ok(Self::new(sdk, env, env.required("FILES_BUCKET")?.to_owned(), clock))
     }
 
-    /// Links to the objects of `bucket`, which is in the region of `sdk`, signed with the credentials of `sdk`.
+    /// Links to the objects of `bucket`, which is in the region of `sdk`, signed with the
+    /// credentials of `sdk`.
     pub fn new(sdk: &SdkConfig, env: &Env, bucket: String, clock: SharedClock) -> Self {
         let config = aws::s3_config(env, sdk)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -98,8 +99,8 @@ impl Presigner {
         Self { config, credentials: sdk.credentials_provider(), bucket, clock }
     }
 
-    /// Begins an answer: asks for credentials, and finds out how long links may last. `ends` is when what they lead to
-    /// ends, if it does.
+    /// A signer for the links of one answer: gets credentials, and computes how long links may
+    /// last. `ends` is the end of their target, if it has one.
     pub async fn signer(&self, ends: Option<Timestamp>) -> Result<Signer, FileError> {
         let provider = self
             .credentials
@@ -109,14 +110,14 @@ impl Presigner {
             .provide_credentials()
             .await
             .map_err(|error| FileError::NoCredentials(Box::new(error)))?;
-        // One that cannot be told is as far away as one that there is not.
+        // An expiry beyond the calendar counts as none.
         let expiry = credentials.expiry().and_then(|expiry| Timestamp::try_from(expiry).ok());
         let validity =
             Validity::at(self.clock.now(), expiry.into_iter().chain(ends)).ok_or(FileError::NoTimeLeft)?;
         Ok(self.signer_with(credentials, validity))
     }
 
-    /// Signs links to this bucket with the credentials of `other`, which end when those of `other` do.
+    /// Signs links to this bucket with the credentials of `other`, with the same end.
     pub(super) fn signer_like(&self, other: &Signer) -> Signer {
         self.signer_with(other.credentials.clone(), other.validity)
     }
@@ -148,8 +149,8 @@ impl Signer {
         link(key, Box::pin(request).await)
     }
 
-    /// A link to upload a whole object. Its user sends the headers `content-type` and `x-amz-checksum-sha256` as signed, and
-    /// exactly so many bytes.
+    /// A link to upload a whole object. Its user sends the headers `content-type` and
+    /// `x-amz-checksum-sha256` as signed, and exactly so many bytes.
     pub async fn put(&self, put: Put<'_>) -> Result<SignedUrl, FileError> {
         let Put { key, size_bytes, content_type, sha256_base64 } = put;
         let request = self
@@ -194,7 +195,7 @@ impl Signer {
     }
 }
 
-/// What a bucket has under a key; `None` where nothing is.
+/// The metadata of an object; `None` if there is none.
 pub(in crate::files) async fn head(
     client: &Client,
     bucket: &str,

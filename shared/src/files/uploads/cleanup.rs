@@ -1,27 +1,32 @@
-//! The clean-up: deletes uploads that nobody finished, and removes what deleted uploads left behind.
+//! The clean-up: deletes unfinished uploads, and the remains of deleted ones.
 //!
-//! The index `sweep` has every upload of which an object may still be written, from its announcement on, with the time at which
-//! it is due. So whatever becomes of a client, its objects are deleted and the quota gets its share back. A run works through
-//! the index ([`backlog`]) as far as uploads are due before the scheduled time. Each of them is read again, consistently:
+//! The index `sweep` has every upload of which an object may still be written, from its creation
+//! on, with the time at which it is due. So whatever happens to a client, its objects are deleted
+//! and its quota is released. A run processes the index ([`backlog`]) for uploads that are due
+//! before the scheduled time. Each of them is read again, consistently:
 //!
-//! 1. PENDING or REJECTED: one transaction makes it DELETED, on the condition of the status that was read and of the
-//!    lock. A completion that comes first wins: the upload is READY, and its file stays. After the transaction
-//!    the parts and objects are deleted. What fails there is left to step 2.
-//! 2. DELETED, by step 1 or by its user, so long ago that no link and no running request can write an object any more
-//!    ([`Upload::settled_at`]): parts and objects are deleted, once more or for the first time. Then one transaction removes the
-//!    row, on the condition that it is still this tombstone, and gives its share back to the quota. That needs no lock: nobody
-//!    else uses the row any more.
-//! 3. READY, and its links have ended: the object that was sent to them since is deleted, and the upload leaves the index.
+//! 1. PENDING or REJECTED: one transaction makes it DELETED, on the condition of the status that
+//!    was read and of the lock. A completion that comes first wins: the upload is READY, and its
+//!    file stays. After the transaction the parts and objects are deleted. Failures are left to
+//!    step 2.
+//! 2. DELETED, by step 1 or by its user, so long ago that no link and no running request can write
+//!    an object any more ([`Upload::settled_at`]): parts and objects are deleted, once more or for
+//!    the first time. Then one transaction removes the row, on the condition that it is still this
+//!    tombstone, and releases its share of the quota. That needs no lock: nobody else uses the row
+//!    any more.
+//! 3. READY, and its links have ended: the object that was sent to them since is deleted, and the
+//!    upload leaves the index.
 //!
-//! So the quota gets each share back exactly once, and a row is removed after all that it names. Wherever a run is
-//! interrupted, the next run finds the row and starts over with it.
+//! So each share of the quota is released exactly once, and a row is removed after its objects.
+//! Wherever a run is interrupted, the next run finds the row and starts over with it.
 //!
-//! The bucket knows no lock: a run that was overtaken may still delete objects there. They only ever belong to an upload
-//! that is DELETED, which is final, or are incoming objects of a READY upload, which nobody reads.
+//! The lock does not cover the bucket: a run that was overtaken may still delete objects. They only
+//! ever belong to an upload that is DELETED, which is final, or are incoming objects of a READY
+//! upload, which nobody reads.
 //!
-//! An upload that fails or takes too long is moved behind all that is due: the next slot meets it after the others, so that
-//! failing uploads never block the rest. What a run leaves is counted ([`Metric::UploadsLeftOver`]), and an alarm watches the
-//! count.
+//! An upload that fails or takes too long is postponed: the next slot processes it after the
+//! others, so that failing uploads never block the rest. Remaining uploads are counted
+//! ([`Metric::UploadsLeftOver`]), with an alarm.
 
 use std::error::Error;
 use std::time::Duration;
@@ -42,15 +47,16 @@ use crate::files::links::LINK_LIFETIME;
 use crate::platform::dynamo::{DynamoError, Guard};
 use crate::platform::telemetry::{self, Metric, chain};
 
-/// Shards of a region's uploads in the index `sweep`. Part of the data: raising it is safe, lowering it hides rows.
+/// Shards of a region's uploads in the index `sweep`. Part of the data: raising it is safe,
+/// lowering it hides rows.
 pub const SWEEP_SHARDS: u8 = 8;
 
-/// How long after an upload was announced its links may write: [`LINK_LIFETIME`] until they end, and an hour for requests that
-/// started just before that, and for clocks that differ.
+/// How long after the creation of an upload its links may write: [`LINK_LIFETIME`] until they end,
+/// and an hour for requests that started just before that, and for clock differences.
 pub const LINKS_WRITE: Duration = LINK_LIFETIME.saturating_add(Duration::from_hours(1));
 
-/// How long after an upload ended a completion may write that started before. The request lasts half a minute, but S3 may
-/// continue after its caller hung up.
+/// How long after the end of an upload a completion may write that started before. The request
+/// lasts half a minute, but S3 may continue after its caller disconnected.
 pub const COMPLETIONS_WRITE: Duration = Duration::from_hours(1);
 
 /// One shard of a region's uploads in the index `sweep`.
@@ -58,12 +64,12 @@ pub const COMPLETIONS_WRITE: Duration = Duration::from_hours(1);
 pub struct SweepShard(u8);
 
 impl SweepShard {
-    /// Where an upload belongs.
+    /// The shard of an upload.
     pub fn of(upload_id: &UploadId) -> Self {
         Self(spread(upload_id.as_str(), SWEEP_SHARDS))
     }
 
-    /// All of them.
+    /// All shards.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..SWEEP_SHARDS).map(Self)
     }
@@ -80,23 +86,22 @@ impl SweepShard {
 pub struct SweepEntry {
     pub owner_id: UserId,
     pub upload_id: UploadId,
-    /// When it is due.
     #[serde(with = "as_rfc3339")]
     pub sweep_at: Timestamp,
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UploadCleanupResult {
-    /// The run cleaned up what was due before this.
+    /// Uploads due before this were cleaned up.
     #[serde(with = "as_rfc3339")]
     pub due_before: Timestamp,
     /// Unfinished or rejected uploads that were deleted by this run.
     pub expired: u64,
     /// Of those, uploads whose objects could not be deleted yet.
     pub objects_left: u64,
-    /// Deleted uploads whose rows were removed, with all that they named.
+    /// Deleted uploads whose rows and objects were removed.
     pub forgotten: u64,
     /// READY uploads that left the index, since their links have ended.
     pub settled: u64,
@@ -106,11 +111,11 @@ pub struct UploadCleanupResult {
     pub contended: u64,
     /// Uploads that could not be cleaned up.
     pub failed: u64,
-    /// Whether the time was used up before the last page: the next slot continues.
+    /// Whether time was up before the last page: the next slot continues.
     pub remaining: bool,
 }
 
-/// What became of one upload.
+/// The result for one upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CleanupOutcome {
     Expired,
@@ -122,15 +127,16 @@ enum CleanupOutcome {
     Overtaken,
 }
 
-/// The outcome, or why the upload could not be cleaned up.
+/// The result, or why the upload could not be cleaned up.
 type Cleaned = Result<CleanupOutcome, Box<dyn Error + Send + Sync>>;
 
-/// Most uploads at the same time. Most of them are READY, or tombstones of different users, and conflict with nobody: the
-/// bound is memory and the number of connections, of which this many are cheap. Uploads that are written under the lock are
-/// bounded by [`backlog::AT_ONCE`].
+/// Most concurrent uploads. Most are READY, or tombstones of different users, and do not conflict:
+/// the bound is for memory and connections. Uploads that are written under the lock are bounded by
+/// [`backlog::AT_ONCE`].
 const AT_ONCE: usize = 16;
 
-/// Time limit for moving an upload behind the others. It is done after the upload's own time, and before the run's ends.
+/// Timeout for postponing an upload. It happens after the upload's own time, and before the run's
+/// ends.
 const PUT_BEHIND: Duration = Duration::from_secs(1);
 
 /// Cleans up what is due.
@@ -197,7 +203,7 @@ impl DueUploads<'_> {
         }
     }
 
-    /// The next slot meets the upload after the others.
+    /// Postpones the upload to the next slot.
     async fn postpone(&self, entry: &SweepEntry) {
         let moved = self.rows.postpone(entry, self.turn.scheduled_at);
         let error = match Deadline::after(PUT_BEHIND).cut_off(moved).await {

@@ -1,4 +1,4 @@
-//! Completing: step 3 of the protocol.
+//! Completion: step 3 of the protocol.
 
 use super::s3::{AssembleOutcome, CopyOutcome};
 use super::{CompletionRequest, Home, Rejection, Transition, Upload, UploadError, UploadStatus, Uploads};
@@ -7,19 +7,19 @@ use crate::core::ids::{UploadId, UserId};
 use crate::core::retry::Backoff;
 use crate::platform::telemetry::{self, Metric, chain};
 
-/// What the bucket has of an upload.
+/// The objects of an upload.
 enum BucketState {
-    /// The final object, and it is what was announced.
+    /// The final object exists and matches the declaration.
     Right,
-    /// Something else than what was announced.
+    /// The file does not match the declaration.
     Wrong(Rejection),
-    /// Incoming was replaced or deleted while it was checked.
+    /// The incoming object was replaced or deleted during the check.
     Replaced,
-    /// No final object that is right, and no incoming one.
+    /// No valid final object, and no incoming one.
     Nothing,
 }
 
-/// What became of a completion.
+/// The result of a completion.
 enum Completion {
     /// The upload is READY.
     Ready(Upload),
@@ -28,8 +28,8 @@ enum Completion {
 }
 
 impl Uploads {
-    /// Makes the caller's upload READY if its file is what was announced, and returns it. If this region is not its home, the same
-    /// happens there.
+    /// Makes the caller's upload READY if its file matches the declaration, and returns it. If
+    /// another region is its home, this happens there.
     pub async fn complete(
         &self,
         owner: &UserId,
@@ -102,7 +102,7 @@ impl Home {
                 Transition::Done(upload) => return Ok(RowDecision::Pending(upload)),
                 Transition::Refused(row) => {
                     return Ok(match decide(row, upload_id) {
-                        // At its home, only a PENDING upload without a try left refuses one.
+                        // At its home, a PENDING upload refuses only when it has no try left.
                         RowDecision::Pending(upload) if upload.region == self.rows.region() => {
                             RowDecision::Ended(self.reject(&upload, Rejection::TooManyTries, backoff).await)
                         }
@@ -133,8 +133,8 @@ impl Home {
         })
     }
 
-    /// The end of step 3.3. Either the client has not sent the file, or another request has deleted it since the row was read.
-    /// Such a request writes the row first, so the row tells which.
+    /// The end of step 3.3. Either the client has not sent the file, or another request has deleted
+    /// it since the row was read. Such a request writes the row first, so the row tells which.
     async fn not_sent(&self, upload: &Upload) -> Result<Upload, UploadError> {
         match decide(self.rows.read(&upload.owner_id, &upload.upload_id).await?, &upload.upload_id) {
             RowDecision::Pending(_) => Err(UploadError::Incomplete),
@@ -179,8 +179,8 @@ impl Home {
         }
     }
 
-    /// Another request ended the upload meanwhile, and its outcome holds. A READY upload needs its final object; of any
-    /// other upload, the object that this completion has copied is deleted.
+    /// Another request ended the upload meanwhile, and its outcome holds. A READY upload needs its
+    /// final object; for any other upload, the object that this completion has copied is deleted.
     async fn ended_before(&self, upload: &Upload, row: Option<Upload>) -> Result<Upload, UploadError> {
         match decide(row, &upload.upload_id) {
             // A row never becomes PENDING again.
@@ -196,7 +196,8 @@ impl Home {
         }
     }
 
-    /// Deletes incoming, which nobody needs any more. If that fails, the bucket's lifecycle deletes it later.
+    /// Deletes the incoming object, which is not needed any more. If that fails, the bucket's
+    /// lifecycle deletes it later.
     async fn delete_incoming(&self, upload: &Upload) {
         if let Err(error) = self.files.delete_incoming(upload).await {
             tracing::warn!(upload = %upload.upload_id, error = chain(&error), "an object is left for the lifecycle");
@@ -204,7 +205,7 @@ impl Home {
     }
 }
 
-/// What a row says to a completion.
+/// What the row decides about a completion.
 enum RowDecision {
     Pending(Upload),
     Ended(Result<Upload, UploadError>),

@@ -1,4 +1,4 @@
-//! Announcing a file, and getting the links to send it.
+//! Creating an upload, with the links to send its file.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::core::retry::Backoff;
 use crate::files::links::SignedUrl;
 use crate::platform::telemetry::{self, Metric};
 
-/// An upload that was announced, and how to send its file.
+/// A new upload, and how to send its file.
 #[derive(Debug)]
 pub struct Offer {
     pub upload: Upload,
@@ -30,7 +30,7 @@ pub enum Method {
     Whole(SignedUrl),
     /// In parts, by a `PUT` each, in any order.
     Parts {
-        /// The size of all but the last, in bytes.
+        /// The size of all parts but the last, in bytes.
         part_size_bytes: u64,
         /// The parts: number, size in bytes, link.
         links: Vec<(i32, u64, SignedUrl)>,
@@ -38,7 +38,7 @@ pub enum Method {
 }
 
 impl Offer {
-    /// The answer to its user, who is the one to see the links.
+    /// The answer to its user, who may see the links.
     pub fn document(&self) -> Value {
         let mut document = json!({
             "uploadId": self.upload.upload_id,
@@ -49,7 +49,8 @@ impl Offer {
             Method::Whole(url) => {
                 document["method"] = "put".into();
                 document["url"] = url.expose().into();
-                // `Content-Length` is signed as well. Every client states it, and browsers let no page do so.
+                // `Content-Length` is signed as well. Every client sends it, and browsers do not
+                // let pages set it.
                 document["headers"] = json!({
                     "content-type": self.upload.content_type,
                     "x-amz-checksum-sha256": self.upload.sha256.base64(),
@@ -71,8 +72,8 @@ impl Offer {
 }
 
 impl Uploads {
-    /// What the user's uploads take, for [`create`](Self::create). A region alone makes no call: the row that counts them is part of
-    /// the transaction.
+    /// The usage of the user's uploads, for [`create`](Self::create). A single region makes no
+    /// call: the row that counts them is part of the transaction.
     pub async fn usage(&self, owner: &UserId) -> Result<UsageByRegion, UploadError> {
         match self.peers[..] {
             [] => Ok(UsageByRegion::default()),
@@ -80,8 +81,8 @@ impl Uploads {
         }
     }
 
-    /// Announces a file: takes it from the quota, and says how to send it. The row is written last, so that nothing that can
-    /// fail happens between the row and the answer.
+    /// Creates an upload: reserves its quota, and returns how to send it. The row is written last,
+    /// so that nothing can fail between the row and the answer.
     pub async fn create(
         &self,
         owner: &UserId,

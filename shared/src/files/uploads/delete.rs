@@ -1,4 +1,4 @@
-//! Deleting: step 4 of the protocol.
+//! Deletion: step 4 of the protocol.
 
 use super::read::visible;
 use super::{EndOutcome, Home, Transition, Upload, UploadError, Uploads};
@@ -8,9 +8,9 @@ use crate::core::retry::Backoff;
 use crate::platform::telemetry::{self, Metric, chain};
 
 impl Uploads {
-    /// Deletes the caller's upload, whatever its status. If nothing can write its objects any more, the quota gets it back at
-    /// once; else the clean-up does that later. A deleted upload is not found. If this region is not its home, the same happens
-    /// there.
+    /// Deletes the caller's upload, whatever its status. If nothing can write its objects any more,
+    /// its quota is released at once; otherwise the clean-up does that later. A deleted upload is
+    /// not found. If another region is its home, this happens there.
     pub async fn delete(
         &self,
         owner: &UserId,
@@ -57,7 +57,7 @@ impl Home {
         }
     }
 
-    /// The end of step 4, if its time has come. If it fails, the clean-up does it later.
+    /// The end of step 4, if it is due. If it fails, the clean-up does it later.
     async fn remove_row(&self, deleted: &Upload, mut backoff: Backoff) {
         let now = self.clock.now();
         if deleted.settled_at(now) >= now {
@@ -78,8 +78,8 @@ impl Home {
         }
     }
 
-    /// Deletes what S3 has of an upload, and tells whether that is done. What fails here, the bucket's lifecycle or the
-    /// clean-up does later.
+    /// Deletes the objects of an upload, and returns whether that succeeded. Failures are left to
+    /// the bucket's lifecycle or the clean-up.
     pub(super) async fn delete_objects(&self, upload: &Upload) -> bool {
         match self.files.delete_all(upload).await {
             Ok(()) => true,

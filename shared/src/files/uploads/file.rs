@@ -1,4 +1,4 @@
-//! What a client says about a file: its name, its type and its checksum.
+//! A client's declaration of a file: name, type and checksum.
 
 use std::str::FromStr;
 
@@ -6,16 +6,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Longest name, in bytes of UTF-8: what file systems take.
+/// Longest name, in bytes of UTF-8: the limit of file systems.
 pub const MAX_FILE_NAME_BYTES: usize = 255;
 
-/// The name of a file, without a path, and with nothing that a terminal or a header would act on. It is shown and given
-/// back, and part of no key.
+/// The name of a file, without a path and without characters that terminals or headers interpret.
+/// It is only displayed, and not part of any key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct FileName(String);
 
-/// Text that is no file's name.
+/// Text that is not a file name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a fileName has 1 to {MAX_FILE_NAME_BYTES} bytes of UTF-8, no control characters, no / and \\, and is not . or .."
@@ -42,8 +42,8 @@ impl FromStr for FileName {
     }
 }
 
-/// Line breaks that are no control characters, and marks that change the direction in which text is read: with one of them
-/// `gpj.exe` looks like `exe.jpg`.
+/// Line breaks that are no control characters, and marks that change the text direction: with one
+/// of them `gpj.exe` looks like `exe.jpg`.
 fn breaks_or_turns_text(c: char) -> bool {
     matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -62,7 +62,7 @@ const MAX_TYPE_BYTES: usize = 255;
 #[serde(transparent)]
 pub struct ContentType(String);
 
-/// Text that is no type.
+/// Text that is not a content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a contentType is type/subtype, without parameters")]
 pub struct InvalidContentType;
@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for ContentType {
     }
 }
 
-/// Which types are taken: exact ones, and whole kinds (`image/*`).
+/// Accepted types: exact ones, and whole kinds (`image/*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedTypes(Vec<Pattern>);
 
@@ -116,7 +116,7 @@ enum Pattern {
 pub struct InvalidTypes(usize);
 
 impl AllowedTypes {
-    /// Whether files of this type are taken.
+    /// Whether files of this type are accepted.
     pub fn list(&self, content_type: &ContentType) -> bool {
         self.0.iter().any(|pattern| match pattern {
             Pattern::Exactly(exact) => exact == content_type,
@@ -141,7 +141,7 @@ impl FromStr for AllowedTypes {
     }
 }
 
-/// SHA-256 of a whole file: 64 hex digits, taken in either case and kept in lower case.
+/// SHA-256 of a whole file: 64 hex digits, accepted in either case and stored in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct FileDigest(String);
@@ -154,7 +154,7 @@ pub struct InvalidDigest;
 impl FileDigest {
     const HEX_DIGITS: usize = 64;
 
-    /// As S3 writes it.
+    /// S3's form.
     pub fn base64(&self) -> String {
         let nibble = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 };
         // An even number of hex digits, by construction.

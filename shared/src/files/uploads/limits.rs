@@ -1,4 +1,4 @@
-//! What may be uploaded: the settings.
+//! The settings of uploads.
 
 use std::num::NonZeroU64;
 use std::str::FromStr;
@@ -11,15 +11,16 @@ use serde::Deserialize;
 
 const MIB: u64 = 1_024 * 1_024;
 
-/// Largest file that may be allowed, in MiB. S3 copies 5 GiB in one request, and only such a copy has a checksum of the
-/// whole; this leaves some room.
+/// Largest setting for the size of a file, in MiB. S3 copies 5 GiB in one request, and only such a
+/// copy has a checksum of the whole; this leaves some room.
 pub const MOST_MEGABYTES: u64 = 5_000;
 
-/// Most files of a user: about as many as a person can page through in a list. Their rows are a few hundred bytes each.
+/// Most files of a user: about as many as a person can page through. Their rows are a few hundred
+/// bytes each.
 pub const MAX_FILES: u64 = 10_000;
 
-/// Most tries to complete an upload, each of which asks S3 something: five minutes of trying again at the pace that a 503 asks
-/// for.
+/// Most tries to complete an upload, each of which calls S3: five minutes of retries at the pace of
+/// a 503.
 pub const MAX_TRIES: u64 = 300;
 
 /// The settings.
@@ -27,16 +28,17 @@ pub const MAX_TRIES: u64 = 300;
 pub struct UploadLimits {
     /// Largest file, in bytes.
     pub max_bytes: u64,
-    /// What a user's files may have together, in bytes.
+    /// Quota of a user, in bytes.
     pub quota_bytes: u64,
-    /// Which types are taken.
+    /// Accepted types.
     pub types: AllowedTypes,
     /// How long an upload may stay unfinished.
     pub unfinished_for: Duration,
 }
 
 impl UploadLimits {
-    /// Reads `UPLOAD_MAX_MEGABYTES`, `UPLOAD_QUOTA_MEGABYTES`, `UPLOAD_TYPES` and `UNFINISHED_UPLOAD_HOURS`.
+    /// Reads `UPLOAD_MAX_MEGABYTES`, `UPLOAD_QUOTA_MEGABYTES`, `UPLOAD_TYPES` and
+    /// `UNFINISHED_UPLOAD_HOURS`.
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
         let quota: NonZeroU64 = env.parse("UPLOAD_QUOTA_MEGABYTES")?;
         let (max_bytes, quota_bytes) =
@@ -91,14 +93,14 @@ impl FromStr for Megabytes {
     }
 }
 
-/// How long an upload may stay unfinished, in whole hours. More than a day is over before the bucket's own rule removes what
-/// came in.
+/// How long an upload may stay unfinished, in whole hours.
 #[derive(Debug, Clone, Copy)]
 struct UnfinishedHours(u8);
 
-/// The bucket expires what came in after two days. A file that is completed must still be there.
+/// The bucket expires incoming objects after two days. A file that is completed must still be
+/// there.
 const MOST_UNFINISHED_HOURS: u8 = 24;
-/// Links last an hour: a shorter time would end uploads that run.
+/// Links last an hour: a shorter time would end uploads in progress.
 const LEAST_UNFINISHED_HOURS: u8 = 2;
 
 impl UnfinishedHours {
@@ -122,9 +124,7 @@ impl FromStr for UnfinishedHours {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UploadRequest {
-    /// What the file is called.
     pub file_name: String,
-    /// What kind of file it is.
     pub content_type: String,
     #[serde(deserialize_with = "json::integer")]
     pub size_bytes: u64,
@@ -134,9 +134,7 @@ pub struct UploadRequest {
 /// A file that may be uploaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewFile {
-    /// What it is called.
     pub file_name: FileName,
-    /// What kind of file it is.
     pub content_type: ContentType,
     pub size_bytes: u64,
     pub sha256: FileDigest,

@@ -1,16 +1,18 @@
-//! How a file is sent: whole or in parts, and the list of parts that a client sends to complete it.
+//! Whole files and parts, and the list of parts that a client sends to complete a file.
 
 use serde::{Deserialize, Deserializer};
 
 use super::Upload;
 use crate::core::json;
 
-/// Largest file that is sent whole, in bytes. A larger one would have to be sent again from its start when a connection
-/// breaks.
+/// Largest file that is sent whole, in bytes. A larger one would have to be sent again from its
+/// start when a connection breaks.
 pub const MAX_WHOLE_BYTES: u64 = 5 * MIB;
-/// Smallest part, but for a file's last, in bytes. S3 takes 5 MiB at least; larger parts are fewer links.
+/// Smallest part, except a file's last, in bytes. S3's minimum is 5 MiB; larger parts need fewer
+/// links.
 pub const MIN_PART_BYTES: u64 = 8 * MIB;
-/// Most parts of a file, so that the answer with their links stays under Lambda's 6 MB. (S3 takes 10,000.)
+/// Most parts of a file, so that the answer with their links stays under Lambda's 6 MB. (S3 allows
+/// 10,000.)
 pub const MAX_PARTS: u64 = 1_000;
 
 const MIB: u64 = 1_024 * 1_024;
@@ -31,26 +33,27 @@ pub fn parts(size_bytes: u64, part_size_bytes: u64) -> impl Iterator<Item = (i32
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CompletionRequest {
-    /// The parts in their order; none for a file that was sent whole.
+    /// The parts in order; none for a file that was sent whole.
     #[serde(default, deserialize_with = "no_more_than_there_can_be")]
     pub parts: Vec<SentPart>,
 }
 
-/// One part as it was sent.
+/// A part that was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SentPart {
     #[serde(deserialize_with = "json::integer")]
     pub part_number: i32,
-    /// What S3 answered in `ETag`.
+    /// S3's `ETag` answer.
     pub etag: PartTag,
 }
 
-/// An entity tag of S3: it names the bytes of a part. Kept in double quotes, as S3 gives it.
+/// An entity tag of S3, which identifies the bytes of a part. Stored in double quotes, as S3
+/// returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartTag(String);
 
-/// Longest tag that is taken for one, in bytes, with its quotes. S3's are 32 hex digits in quotes.
+/// Longest tag that is accepted, in bytes, with its quotes. S3's are 32 hex digits in quotes.
 const MAX_TAG_BYTES: usize = 128;
 
 impl PartTag {
@@ -61,7 +64,7 @@ impl PartTag {
 }
 
 impl<'de> Deserialize<'de> for PartTag {
-    /// Takes the tag with its quotes or without: some clients strip them from the header.
+    /// Accepts the tag with its quotes or without: some clients strip them from the header.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let unquoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(&text);
@@ -84,22 +87,22 @@ fn no_more_than_there_can_be<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
     Ok(parts)
 }
 
-/// A list that is not that of the upload's parts.
+/// Why a list is not that of the upload's parts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidParts {
-    /// Parts of a file that is sent whole.
+    /// The file was sent whole and has no parts.
     #[error("this file is sent whole: it has no parts")]
     None,
-    /// Others than there are, or in another order.
+    /// Missing or additional parts, or another order.
     #[error("this file has the parts 1 to {0}, in that order")]
     Numbers(usize),
-    /// S3 has others, or not all of them.
+    /// The parts at S3 are others.
     #[error("S3 has not received these parts ({0}); send the missing parts, and complete the upload again")]
     Unknown(String),
 }
 
 impl CompletionRequest {
-    /// Whether the list is that of the upload's parts, as far as their numbers tell. S3 knows the rest.
+    /// Checks the numbers of the list. S3 checks the rest.
     pub(super) fn check(&self, upload: &Upload) -> Result<(), InvalidParts> {
         let Some(part_size) = upload.part_size_bytes else {
             return if self.parts.is_empty() { Ok(()) } else { Err(InvalidParts::None) };

@@ -13,11 +13,11 @@ use crate::files::links::disposition::Disposition;
 use crate::files::links::s3::{Download, Signer};
 use crate::platform::dynamo::RowRead;
 
-/// How many links of a page are made at the same time. Those to files of other regions need a call each, which takes milliseconds:
-/// a full page of them takes seven times as long as one.
+/// How many links of a page are made concurrently. Those to files of other regions need a call
+/// each, which takes milliseconds: a full page of them takes seven times as long as one.
 const LINKS_AT_ONCE: usize = 16;
 
-/// An upload, and a link to read it if it is READY.
+/// An upload, and a download link if it is READY.
 #[derive(Debug)]
 pub struct Readable {
     pub upload: Upload,
@@ -26,7 +26,7 @@ pub struct Readable {
 }
 
 impl Readable {
-    /// The answer to its owner, who is the one to see the link.
+    /// The answer to its owner, who may see the link.
     pub fn document(&self) -> Value {
         let mut document = self.upload.document();
         if let Some((url, expires_at)) = &self.download {
@@ -37,7 +37,7 @@ impl Readable {
     }
 }
 
-/// The upload, if clients see one.
+/// The upload, unless it is deleted.
 pub(super) fn visible(upload: Option<Upload>, upload_id: &UploadId) -> Result<Upload, UploadError> {
     upload
         .filter(|upload| upload.status != UploadStatus::Deleted)
@@ -60,8 +60,8 @@ impl Uploads {
         self.readable(visible(upload, upload_id)?, disposition).await
     }
 
-    /// The caller's uploads behind `cursor`, newest first. A page may have fewer than `limit`, or none, and still a next
-    /// one.
+    /// The caller's uploads after `cursor`, newest first. A page may have fewer than `limit`, or
+    /// none, and still a next one.
     pub async fn list(
         &self,
         owner: &UserId,

@@ -1,8 +1,9 @@
-//! Uploads in S3. Calls, on `incoming/`: `CreateMultipartUpload` and `CompleteMultipartUpload` (both need `s3:PutObject`),
-//! `AbortMultipartUpload`, `HeadObject` and the source of `CopyObject` (`s3:GetObject`), `DeleteObject`; on `uploads/`:
-//! `CopyObject` (`s3:PutObject`), `HeadObject`, `DeleteObject`. Its links to send a file need `s3:PutObject` on `incoming/`.
-//! `s3:ListBucket` makes S3 tell an absent object from one that may not be read. The bucket may be another region's: of an upload's
-//! home.
+//! Uploads in S3. Calls, on `incoming/`: `CreateMultipartUpload` and `CompleteMultipartUpload`
+//! (both need `s3:PutObject`), `AbortMultipartUpload`, `HeadObject` and the source of `CopyObject`
+//! (`s3:GetObject`), `DeleteObject`; on `uploads/`: `CopyObject` (`s3:PutObject`), `HeadObject`,
+//! `DeleteObject`. Its links to send a file need `s3:PutObject` on `incoming/`. `s3:ListBucket`
+//! makes S3 tell an absent object from one that may not be read. The bucket may be another
+//! region's: of an upload's home.
 
 use std::time::Duration;
 
@@ -23,37 +24,38 @@ use crate::files::links::s3::{Presigner, Put, Signer, head};
 use crate::files::links::{FileError, MultipartId, SignedUrl};
 use crate::platform::aws;
 
-/// Time limit of the calls that may work on gigabytes. The request ends sooner, at its own deadline. So a call that takes too
-/// long is not repeated, which would only make S3 do the work twice. A call that fails is repeated as usual.
+/// Timeout of the calls that may process gigabytes. The request ends sooner, at its own deadline.
+/// So a slow call is not retried, which would make S3 do the work twice. A failed call is retried
+/// as usual.
 const LONG_CALL: Duration = Duration::from_secs(29);
 
-/// What `CompleteMultipartUpload` says about a list of parts that is not what S3 has.
+/// S3's error codes for a list of parts that does not match.
 const UNFIT: &[&str] = &["InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML"];
 
-/// What became of an upload in parts.
+/// The result of putting a multipart upload together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AssembleOutcome {
     /// The parts are one object now.
     Assembled,
-    /// S3 does not know the upload any more: it was put together before, or aborted.
+    /// S3 does not know the multipart upload any more: it was put together before, or aborted.
     Over,
-    /// The list does not fit what S3 has. Nothing was changed.
+    /// The list does not match S3's parts. Nothing was changed.
     Invalid(InvalidParts),
 }
 
-/// The incoming object as it is.
+/// The current incoming object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct IncomingObject {
     pub(super) size_bytes: u64,
     etag: String,
 }
 
-/// What became of a copy.
+/// The result of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CopyOutcome {
-    /// The final object is there, and has this checksum in base64.
+    /// The final object exists, with this checksum in base64.
     Whole(String),
-    /// Incoming was replaced or deleted since it was checked. Nothing was changed.
+    /// The incoming object was replaced or deleted since the check. Nothing was changed.
     Replaced,
 }
 
@@ -88,12 +90,12 @@ impl S3Uploads {
         }
     }
 
-    /// Starts an answer with links. All of them end at the same time.
+    /// A signer for the links of one answer. All of them end at the same time.
     pub(super) async fn signer(&self) -> Result<Signer, FileError> {
         self.presigner.signer(None).await
     }
 
-    /// Starts an upload in parts.
+    /// Starts a multipart upload.
     pub(super) async fn begin(&self, upload: &Upload) -> Result<MultipartId, FileError> {
         let key = upload.incoming_key();
         let request = self
@@ -109,7 +111,7 @@ impl S3Uploads {
         Ok(MultipartId::new(answer.upload_id.ok_or_else(unnamed)?))
     }
 
-    /// Puts the parts together at incoming.
+    /// Puts the parts together as the incoming object.
     pub(super) async fn assemble(
         &self,
         upload: &Upload,
@@ -143,7 +145,8 @@ impl S3Uploads {
         head(&self.client, &self.bucket, &key, None).await?.map(|head| incoming_of(&key, head)).transpose()
     }
 
-    /// The checksum of the final object, in base64. `None`: there is no object, or none with a checksum of the whole.
+    /// The checksum of the final object, in base64. `None`: there is no object, or none with a
+    /// checksum of the whole.
     pub(super) async fn finished(&self, upload: &Upload) -> Result<Option<String>, FileError> {
         let key = upload.final_key();
         let head = head(&self.client, &self.bucket, &key, Some(ChecksumMode::Enabled)).await?;
@@ -152,7 +155,7 @@ impl S3Uploads {
         Ok(whole.and_then(|head| head.checksum_sha256))
     }
 
-    /// Copies incoming to final, if it is still this object.
+    /// Copies incoming to final, if incoming has not changed.
     pub(super) async fn copy(
         &self,
         upload: &Upload,
@@ -164,7 +167,7 @@ impl S3Uploads {
             .copy_object()
             .bucket(&self.bucket)
             .key(&key)
-            // The characters of our keys stand for themselves in a URL.
+            // The characters of our keys need no encoding in a URL.
             .copy_source(format!("{}/{}", self.bucket, upload.incoming_key()))
             .copy_source_if_match(&incoming.etag)
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
@@ -184,10 +187,12 @@ impl S3Uploads {
         self.delete(&upload.incoming_key()).await
     }
 
-    /// Aborts the upload in parts, if it runs, and deletes both objects. None of them has to be there.
+    /// Aborts the multipart upload, if it is open, and deletes both objects. None of them has to
+    /// exist.
     pub(super) async fn delete_all(&self, upload: &Upload) -> Result<(), FileError> {
         let (incoming, finished) = (upload.incoming_key(), upload.final_key());
-        // Parts first: put together after the deletion, they would be an object again.
+        // The multipart upload first: if it was put together after the deletion, there would be an
+        // object again.
         let aborted = match &upload.s3_upload_id {
             Some(s3_upload_id) => self.abort(&incoming, s3_upload_id).await,
             None => Ok(()),
@@ -221,7 +226,8 @@ impl S3Uploads {
     }
 }
 
-/// The incoming object that S3 tells of. One of an unknown size must not be taken for an empty one, which is rejected.
+/// The incoming object of S3's answer. An object of unknown size must not be taken for an empty
+/// one, which is rejected.
 fn incoming_of(key: &str, head: HeadObjectOutput) -> Result<IncomingObject, FileError> {
     let size_bytes = head.content_length.and_then(|length| u64::try_from(length).ok());
     match (size_bytes, head.e_tag) {
@@ -230,7 +236,7 @@ fn incoming_of(key: &str, head: HeadObjectOutput) -> Result<IncomingObject, File
     }
 }
 
-/// The checksum of the whole that a copy was given. A checksum of checksums would say nothing about the file.
+/// The checksum of the whole copy. A checksum of checksums would say nothing about the file.
 fn checksum_of(key: &str, copied: CopyObjectOutput) -> Result<String, FileError> {
     copied
         .copy_object_result

@@ -1,4 +1,4 @@
-//! An upload: what its row says.
+//! An upload, as stored in its row.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,19 +14,19 @@ use crate::files::links::MultipartId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum UploadStatus {
-    /// Announced. The file may have been sent.
+    /// Created. The file may have been sent.
     Pending,
-    /// The file is what was announced, and can be read.
+    /// The file matches its declaration, and can be read.
     Ready,
-    /// The file was something else, and is deleted.
+    /// The file did not match, and is deleted.
     Rejected,
-    /// Its user deleted it, or never finished it. Clients do not see it, but it counts towards the quota until its row is
-    /// removed.
+    /// Its user deleted it, or never finished it. Clients do not see it, but it counts towards the
+    /// quota until its row is removed.
     Deleted,
 }
 
 impl UploadStatus {
-    /// As it is stored and answered.
+    /// The form in rows and answers.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "PENDING",
@@ -41,16 +41,16 @@ impl UploadStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Rejection {
-    /// More or fewer bytes were sent.
+    /// The size was wrong.
     WrongSize,
-    /// Other bytes were sent.
+    /// The checksum was wrong.
     WrongChecksum,
     /// Its completion was tried [`MAX_TRIES`](super::MAX_TRIES) times.
     TooManyTries,
 }
 
 impl Rejection {
-    /// As it is stored and answered.
+    /// The form in rows and answers.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::WrongSize => "WRONG_SIZE",
@@ -60,34 +60,29 @@ impl Rejection {
     }
 }
 
-/// An upload, as its row has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Upload {
     pub owner_id: UserId,
-    /// Its id, which sorts by the time that it was made.
+    /// The id, which sorts by creation time.
     pub upload_id: UploadId,
-    /// What the file is called.
     pub file_name: FileName,
-    /// What kind of file it is said to be.
+    /// The declared type.
     pub content_type: ContentType,
-    /// How many bytes it must have.
+    /// The declared size.
     pub size_bytes: u64,
-    /// Which checksum it must have.
+    /// The declared checksum.
     pub sha256: FileDigest,
     pub status: UploadStatus,
-    /// The region whose bucket it is in.
+    /// The home: the region whose bucket has it.
     pub region: String,
-    /// When it was announced.
     #[serde(with = "as_rfc3339")]
     pub created_at: Timestamp,
-    /// When it became READY.
     #[serde(default, with = "as_rfc3339_if_any", skip_serializing_if = "Option::is_none")]
     pub ready_at: Option<Timestamp>,
-    /// Why it was rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejection: Option<Rejection>,
-    /// S3's name of the upload in parts, until it is READY.
+    /// S3's id of the multipart upload, until it is READY.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3_upload_id: Option<MultipartId>,
     /// The size of its parts in bytes, if it is sent in parts.
@@ -111,8 +106,8 @@ impl Upload {
         later(self.created_at, LINKS_WRITE)
     }
 
-    /// When nothing can write an object of the upload any more, if it is deleted at `now`: neither a link nor a completion
-    /// that started while it was PENDING.
+    /// When nothing can write an object of the upload any more, if it is deleted at `now`: neither
+    /// a link nor a completion that started while it was PENDING.
     pub fn settled_at(&self, now: Timestamp) -> Timestamp {
         self.links_end().max(later(self.ready_at.unwrap_or(now), COMPLETIONS_WRITE))
     }

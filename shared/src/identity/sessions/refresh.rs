@@ -1,9 +1,9 @@
 //! Refresh tokens: each is exchanged once for the next one, in any region.
 //!
-//! A token is `<what its session began with>.<number>.<key id>.<code>`, in full:
-//! `<session id>.<user id>.<sign-in, ms>.<idle timeout, s>.<region>.<cookie hash>.<number>.<key id>.<code>`.
-//! The code ([`Code`]) authenticates the rest. All regions have the key, so that a region can
-//! verify the token of a session that it has not received yet, and write the session's row from it
+//! A token is `<beginning of the session>.<number>.<key id>.<code>`. The beginning is
+//! `<session id>.<user id>.<sign-in, ms>.<idle timeout, s>.<region>.<cookie hash>`. The code
+//! ([`Code`]) authenticates the rest. All regions have the key, so that a region can verify the
+//! token of a session that it has not received yet, and write the session's row from it
 //! ([`crate::identity::sign_in`]). No token is stored.
 //!
 //! The tokens of a session are a chain with the numbers 0, 1, 2, … The successor of number *n* is

@@ -208,7 +208,8 @@ struct TakenBatch {
 /// How much waits in the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueDepth {
-    /// Entries that wait or are leased. Exact for `memory` and `redis`; see [`sqs`] and [`kafka`] for theirs.
+    /// Entries that wait or are leased. Exact for `memory` and `redis`; see [`sqs`] and [`kafka`]
+    /// for theirs.
     pub entries: u64,
     /// The age of the oldest entry, counted from `offered_at`, if the adapter knows it.
     pub oldest: Option<Duration>,
@@ -353,8 +354,8 @@ impl WriteBehindBuffer {
         }
     }
 
-    /// Offers all of `batch`, at most [`MAX_BATCH`] entries. After an error some of it may have been taken: offer the same
-    /// ids again.
+    /// Offers all of `batch`, at most [`MAX_BATCH`] entries. After an error some of it may have
+    /// been taken: offer the same ids again.
     pub async fn offer(&self, batch: &[Entry], deadline: Deadline) -> Result<Offered, BufferError> {
         check(batch)?;
         if batch.is_empty() {

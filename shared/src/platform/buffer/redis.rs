@@ -57,10 +57,11 @@ pub const UNREADABLE_KEPT: usize = 1_000;
 /// entries, so this bounds how long a script blocks Redis: 10,000 moves take about 5 ms.
 const TAKEN_BACK: usize = 10;
 
-/// KEYS: waiting, leased. ARGV: the limit, then the entries. Answers `accepted`, `full` or `out of memory`.
+/// KEYS: waiting, leased. ARGV: the limit, then the entries. Answers `accepted`, `full` or
+/// `out of memory`.
 ///
-/// It has no flags, so that Redis runs it without memory to spare and refuses the push alone, with an error that begins with
-/// `OOM`.
+/// It has no flags, so that Redis runs it without memory to spare and refuses the push alone, with
+/// an error that begins with `OOM`.
 const OFFER: &str = "
 local total = redis.call('LLEN', KEYS[1]) + tonumber(redis.call('GET', KEYS[2]) or '0')
 if total + #ARGV - 1 > tonumber(ARGV[1]) then
@@ -75,9 +76,10 @@ if type(pushed) == 'table' and pushed.err then
 end
 return 'accepted'";
 
-/// KEYS: waiting, leased, leases, the consumer's list. ARGV: n, the lease in milliseconds, the token, the prefix of lists, the
-/// most leases to take back. Answers how many entries were taken back, and the entries. Runs without memory to spare too:
-/// it only moves, and a full server is emptied by it.
+/// KEYS: waiting, leased, leases, the consumer's list. ARGV: n, the lease in milliseconds, the
+/// token, the prefix of lists, the most leases to take back. Answers how many entries were taken
+/// back, and the entries. Runs without memory to spare too: it only moves, and a full server is
+/// emptied by it.
 const POLL: &str = "#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -99,8 +101,9 @@ if #entries ~= back then
 end
 return {back, entries}";
 
-/// KEYS: leased, leases, the consumer's list, unreadable. ARGV: the token, how many unreadable messages are kept, and those
-/// that are to be. Answers how many entries were deleted: none if the token is no longer there.
+/// KEYS: leased, leases, the consumer's list, unreadable. ARGV: the token, how many unreadable
+/// messages are kept, and those that are to be. Answers how many entries were deleted: none if the
+/// token is no longer there.
 const ACK: &str = "#!lua flags=allow-oom
 if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then
     return 0
@@ -114,8 +117,9 @@ for i = 3, #ARGV do
 end
 return entries";
 
-/// KEYS: waiting, leased, leases. ARGV: the prefix of lists. Answers how many entries there are, and those that may be the
-/// oldest: the last that waits, and the first of the lease that ends first.
+/// KEYS: waiting, leased, leases. ARGV: the prefix of lists. Answers how many entries there are,
+/// and those that may be the oldest: the last that waits, and the first of the lease that ends
+/// first.
 const SIZE: &str = "#!lua flags=no-writes
 local entries = redis.call('LLEN', KEYS[1]) + tonumber(redis.call('GET', KEYS[2]) or '0')
 local oldest = {}

@@ -46,10 +46,12 @@ const FIRST_WAIT: Duration = Duration::from_millis(10);
 /// its capacity.
 const LAST_WAIT: Duration = Duration::from_millis(50);
 
-/// KEYS: entry, group's generation or none. ARGV: server, token, lease ms, ms to keep a lease, epoch ms, factor of the
-/// load's duration, ms to keep a generation. Answers {state, value, version}:
+/// KEYS: entry, group's generation or none. ARGV: server, token, lease ms, ms to keep a lease,
+/// epoch ms, factor of the load's duration, ms to keep a generation. Answers {state, value,
+/// version}:
 ///
-/// - `fresh`: serve it; - `held`: somebody loads, and the value, if any, is stale; - `leased`: the lease is yours; - `full`: no lease.
+/// - `fresh`: serve it; - `held`: somebody loads, and the value, if any, is stale; - `leased`: the
+///   lease is yours; - `full`: no lease.
 const LOOK_UP: &str = "
 local function failed(answer) return type(answer) == 'table' and answer.err end
 local generation = ''
@@ -95,8 +97,9 @@ end
 return {'leased', value, version}
 ";
 
-/// KEYS: entry. ARGV: server, token, value, version, fresh until, took, ms to keep, `leave` or `forget` if the lease is lost. The
-/// generation that the lease recorded stays: if the group has another one by now, the next lookup takes the entry for nothing.
+/// KEYS: entry. ARGV: server, token, value, version, fresh until, took, ms to keep, `leave` or
+/// `forget` if the lease is lost. The generation that the lease recorded stays: if the group has
+/// another one by now, the next lookup takes the entry for nothing.
 const FILL: &str = "
 local function failed(answer) return type(answer) == 'table' and answer.err end
 local entry = redis.pcall('HMGET', KEYS[1], 'server', 'token', 'version')
@@ -115,8 +118,8 @@ elseif ARGV[8] == 'forget' then
 end
 ";
 
-/// KEYS: entry. ARGV: server, token, lease ms, ms to keep the lease. Answers 1 if the lease is yours, 0 if Redis is full. The value is
-/// gone in any case.
+/// KEYS: entry. ARGV: server, token, lease ms, ms to keep the lease. Answers 1 if the lease is
+/// yours, 0 if Redis is full. The value is gone in any case.
 const FORCE: &str = "
 local function failed(answer) return type(answer) == 'table' and answer.err end
 local time = redis.call('TIME')

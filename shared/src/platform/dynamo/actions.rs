@@ -43,7 +43,8 @@ impl<N> IntoIterator for Actions<N> {
 }
 
 impl<N: Clone> Actions<N> {
-    /// Runs the transaction on `target`. A cancellation for anything but conditions and conflicts is an error.
+    /// Runs the transaction on `target`. A cancellation for anything but conditions and conflicts
+    /// is an error.
     pub async fn commit(
         &self,
         client: &Client,
@@ -91,7 +92,8 @@ impl<N> Reasons<N> {
             && self.0.iter().all(|(_, reason)| matches!(reason, None | Conflict))
     }
 
-    /// An error, if there is a reason that is neither a condition nor a conflict: throttling, validation.
+    /// An error, if there is a reason that is neither a condition nor a conflict: throttling,
+    /// validation.
     pub fn require_no_error(&self, target: &str) -> Result<(), DynamoError> {
         match self.0.iter().find_map(|(_, reason)| reason.error_code()) {
             Some(code) => Err(DynamoError::cancelled(target, code)),

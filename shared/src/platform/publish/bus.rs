@@ -55,7 +55,8 @@ impl EventBus {
         Ok(Self { client, name: env.required("EVENT_BUS_NAME")?.to_owned() })
     }
 
-    /// Publishes at most [`MAX_ENTRIES`](super::MAX_ENTRIES) events of at most [`MAX_BUS_BYTES`] together.
+    /// Publishes at most [`MAX_ENTRIES`](super::MAX_ENTRIES) events of at most [`MAX_BUS_BYTES`]
+    /// together.
     pub async fn put(&self, events: &[&BusEvent]) -> Vec<EntryOutcome> {
         send(events, |events| self.call(events)).await
     }

@@ -1,10 +1,12 @@
 //! Publishing in batches: events to an EventBridge bus, messages to SNS topics.
 //!
-//! `PutEvents` and `PublishBatch` answer 200 even if they published nothing. Each entry of a call has its own result, so
-//! both adapters return one [`EntryOutcome`] per entry, in the order of the entries.
+//! `PutEvents` and `PublishBatch` answer 200 even if they published nothing. Each entry of a call
+//! has its own result, so both adapters return one [`EntryOutcome`] per entry, in the order of the
+//! entries.
 //!
-//! A call that fails as a whole has failed for each entry. There is one exception: a call that is refused for its form
-//! may have one malformed entry. Then each entry is sent in a call of its own, and the malformed one is refused alone.
+//! A call that fails as a whole has failed for each entry. There is one exception: a call that is
+//! refused for its form may have one malformed entry. Then each entry is sent in a call of its own,
+//! and the malformed one is refused alone.
 
 use std::error::Error;
 use std::future::Future;

@@ -50,8 +50,8 @@ impl Topics {
         Self { client }
     }
 
-    /// Publishes at most [`MAX_ENTRIES`](super::MAX_ENTRIES) messages of at most [`MAX_TOPIC_BYTES`] together to the topic
-    /// of this ARN.
+    /// Publishes at most [`MAX_ENTRIES`](super::MAX_ENTRIES) messages of at most
+    /// [`MAX_TOPIC_BYTES`] together to the topic of this ARN.
     pub async fn publish(&self, topic_arn: &str, entries: &[&TopicEntry]) -> Vec<EntryOutcome> {
         send(entries, |entries| self.call(topic_arn, entries)).await
     }

@@ -23,7 +23,8 @@ use std::time::Duration;
 use super::Delivered;
 use crate::platform::telemetry::chain;
 
-/// How long a message is hidden after each heartbeat: two heartbeats may fail before it is received again.
+/// How long a message is hidden after each heartbeat: two heartbeats may fail before it is received
+/// again.
 pub const HELD: Duration = Duration::from_secs(30);
 
 /// The pause between two heartbeats. Each costs a request to the queue.

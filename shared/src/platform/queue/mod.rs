@@ -62,7 +62,8 @@ pub trait Queue: Send + Sync {
     fn send_later(&self, body: &str, delay: Duration) -> impl Future<Output = Result<(), NotSent>> + Send;
 }
 
-/// [`Queue`] and [`Visibility`] over one SQS queue. Calls `SendMessage` and `ChangeMessageVisibility`.
+/// [`Queue`] and [`Visibility`] over one SQS queue. Calls `SendMessage` and
+/// `ChangeMessageVisibility`.
 #[derive(Debug, Clone)]
 pub struct SqsQueue {
     client: Client,

@@ -44,8 +44,8 @@ pub enum AdmissionError {
     Registry(#[from] DynamoError),
 }
 
-/// Registers the `connection` that `credential` opens, if its user may have one more, and if the session lasts as long as the
-/// socket may.
+/// Registers the `connection` that `credential` opens, if its user may have one more, and if the
+/// session lasts as long as the socket may.
 pub async fn admit(
     registrar: &Registrar,
     sessions: &SessionStore,

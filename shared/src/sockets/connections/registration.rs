@@ -97,8 +97,8 @@ enum Action {
 }
 
 impl Registrar {
-    /// Registers in the tables of `CONNECTIONS_TABLE` and `SOCKET_LIMITS_TABLE`, with the limits of `SOCKETS_PER_USER` and
-    /// `FRAMES_PER_SOCKET`.
+    /// Registers in the tables of `CONNECTIONS_TABLE` and `SOCKET_LIMITS_TABLE`, with the limits of
+    /// `SOCKETS_PER_USER` and `FRAMES_PER_SOCKET`.
     pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         Ok(Self {
             registry: DynamoConnections::from_env(client.clone(), env, clock.clone())?,

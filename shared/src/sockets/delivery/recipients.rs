@@ -88,7 +88,8 @@ pub struct Recipients {
 }
 
 impl Recipients {
-    /// Reads the table of `ORDERS_TABLE` and counts in that of `SOCKET_LIMITS_TABLE`, with the limits of `MESSAGES_FROM` and `RECIPIENTS_PER_MINUTE`.
+    /// Reads the table of `ORDERS_TABLE` and counts in that of `SOCKET_LIMITS_TABLE`, with the
+    /// limits of `MESSAGES_FROM` and `RECIPIENTS_PER_MINUTE`.
     pub fn from_env(client: Client, env: &Env, clock: SharedClock) -> Result<Self, ConfigError> {
         Ok(Self {
             orders: DynamoOrders::from_env(client.clone(), env)?,

@@ -1,6 +1,7 @@
 //! Catalogue and stock in DynamoDB.
 //!
-//! A product is `productId`, `name`, `price`, `attributes` (JSON text), `updatedAt` and `version`. Its units are in rows of `productId`, `region`, `available` and `updatedAt`.
+//! A product is `productId`, `name`, `price`, `attributes` (JSON text), `updatedAt` and `version`.
+//! Its units are in rows of `productId`, `region`, `available` and `updatedAt`.
 
 use aws_sdk_dynamodb::types::TransactWriteItem;
 use jiff::Timestamp;

@@ -48,7 +48,8 @@ impl DynamoCatalog {
     /// Name of the listing in its cursors.
     pub(in crate::commerce::catalog) const LISTING: &str = "products";
 
-    /// The catalogue in `PRODUCTS_TABLE` and `STOCK_TABLE`, with the stock of the region `AWS_REGION`.
+    /// The catalogue in `PRODUCTS_TABLE` and `STOCK_TABLE`, with the stock of the region
+    /// `AWS_REGION`.
     pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
         let (products, stock) = (tables::PRODUCTS.name(env)?, tables::STOCK.name(env)?);
         Ok(Self { client, products, stock, region: aws::region(env)? })

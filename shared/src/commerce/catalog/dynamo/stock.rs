@@ -43,7 +43,8 @@ pub struct StockTables {
 }
 
 impl StockTables {
-    /// The tables that `PRODUCTS_TABLE`, `STOCK_TABLE` and `OUTBOX_TABLE` name, in the region `AWS_REGION`.
+    /// The tables that `PRODUCTS_TABLE`, `STOCK_TABLE` and `OUTBOX_TABLE` name, in the region
+    /// `AWS_REGION`.
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
             products: tables::PRODUCTS.name(env)?,

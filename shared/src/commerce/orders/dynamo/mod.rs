@@ -10,7 +10,8 @@
 //! | `payment?`, `paymentGeneration`, `paymentId?` | see [`UnsettledPayment`](super::UnsettledPayment) |
 //! | `reservedUnits` | what the order counts in its customer's row of `unpaid` |
 //!
-//! Beside the orders, each region has rows of its own: `reservation`, which are the index `pending`, and `unpaid`.
+//! Beside the orders, each region has rows of its own: `reservation`, which are the index
+//! `pending`, and `unpaid`.
 
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use jiff::Timestamp;
@@ -101,7 +102,8 @@ pub struct OrderWrites {
 }
 
 impl OrderWrites {
-    /// Writes to the tables that `ORDERS_TABLE`, `STOCK_TABLE` and `OUTBOX_TABLE` name, from the region `AWS_REGION`.
+    /// Writes to the tables that `ORDERS_TABLE`, `STOCK_TABLE` and `OUTBOX_TABLE` name, from the
+    /// region `AWS_REGION`.
     pub fn from_env(env: &Env) -> Result<Self, ConfigError> {
         Ok(Self {
             orders: tables::ORDERS.name(env)?,

@@ -51,8 +51,8 @@ impl Checkout {
 
 /// The effect of `POST /orders`.
 ///
-/// Reads `BatchGetItem` on orders, products and carts. Writes `PutItem` on orders, outbox and carts, `UpdateItem` on orders and
-/// stock.
+/// Reads `BatchGetItem` on orders, products and carts. Writes `PutItem` on orders, outbox and
+/// carts, `UpdateItem` on orders and stock.
 #[derive(Debug)]
 pub struct PlaceOrder<'a> {
     pub checkout: &'a Checkout,

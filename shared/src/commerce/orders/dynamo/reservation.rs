@@ -138,7 +138,8 @@ pub enum SettleOutcome {
 
 /// The reservations of this region.
 ///
-/// Calls `GetItem` and `UpdateItem` on orders; in transactions `UpdateItem` and `DeleteItem` on orders, `UpdateItem` on stock.
+/// Calls `GetItem` and `UpdateItem` on orders; in transactions `UpdateItem` and `DeleteItem` on
+/// orders, `UpdateItem` on stock.
 #[derive(Debug, Clone)]
 pub struct Reservations {
     client: Client,

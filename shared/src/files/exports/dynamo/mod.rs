@@ -1,4 +1,5 @@
-//! Exports in DynamoDB: a row for each, an item for each part of its file, and rows for its customer's slots.
+//! Exports in DynamoDB: a row per export, an item per part of its file, and rows for the customers'
+//! slots.
 //!
 //! | row | `exportId` (partition key) | `item` (sort key) |
 //! |---|---|---|
@@ -10,17 +11,18 @@
 //!
 //! | attribute | |
 //! |---|---|
-//! | `customerId`, `kind`, `from`, `to`, `requestedAt` | what was asked for |
+//! | `customerId`, `kind`, `from`, `to`, `requestedAt` | the request |
 //! | `status`, `progress`, `rows` | as in [`Export`] |
 //! | `startedAt?` | when a worker first wrote it |
-//! | `slot` | which of its customer's slots it takes until it ends |
+//! | `slot` | the slot that it holds until it ends |
 //! | `sendClaimedAt?`, `sentAt?` | when a repeated request last claimed the right to send a message, and when a message was sent |
 //! | `checkpoint?` | while a worker runs: the upload, how many parts it has, and the last order in them |
 //! | `resultKey?`, `sizeBytes?`, `readyAt?` | once it is ready |
 //! | `failure?` | once it failed |
 //! | `expiresAt` | TTL |
 //!
-//! A part has `etag`, `crc32`, `sizeBytes` and `expiresAt`; a slot has `heldBy`, an export's id, and `expiresAt`.
+//! A part has `etag`, `crc32`, `sizeBytes` and `expiresAt`; a slot has `heldBy`, an export's id,
+//! and `expiresAt`.
 
 use aws_sdk_dynamodb::Client;
 use serde_dynamo::aws_sdk_dynamodb_1::from_item;
@@ -62,7 +64,7 @@ pub fn parse(item: Item) -> Result<Export, DynamoError> {
     from_item(item).map_err(|error| DynamoError::unreadable("read", "an export", error))
 }
 
-/// Reads of the exports table. Calls `GetItem` and `BatchGetItem`, nothing else.
+/// Reads of the exports table. Calls `GetItem` and `BatchGetItem` only.
 #[derive(Debug, Clone)]
 pub struct DynamoExports {
     client: Client,
@@ -76,7 +78,8 @@ impl DynamoExports {
         Ok(Self { client, table: tables::EXPORTS.name(env)?, clock })
     }
 
-    /// The export of that id, if it has not expired. Consistent: it is there as soon as its request was answered.
+    /// The export with this id, if it has not expired. Consistent: it is visible as soon as its
+    /// request was answered.
     pub async fn get(&self, export_id: &ExportId) -> Result<Option<Export>, DynamoError> {
         let answer = self
             .client
@@ -91,7 +94,7 @@ impl DynamoExports {
         Ok(export.and_then(|export| self.unexpired(export)))
     }
 
-    /// Reads the customer's export of that id. Consistent, as [`get`](Self::get) is.
+    /// Reads the customer's export with this id. Consistent, as [`get`](Self::get) is.
     pub fn of_customer(&self, customer_id: &UserId, export_id: &ExportId) -> RowRead<'_, Option<Export>> {
         let customer_id = customer_id.clone();
         let row = RowKey { table: &self.table, key: key(export_id) };

@@ -1,8 +1,8 @@
-//! The parts of a file: an item each, so that a checkpoint writes one part and not the list of them.
+//! The parts of a file: one item each, so that a checkpoint writes one part and not the whole list.
 //!
-//! An item is written in the transaction that raises the number of parts in the export's row, under the lock's condition. Its
-//! key has the mark of its upload, which no other upload has. So the upload and the number of parts in the row name one
-//! list, and only the lock's holder adds to it.
+//! An item is written in the transaction that raises the number of parts in the export's row, under
+//! the lock's condition. Its key contains the mark of its upload, which is unique. So the upload
+//! and the number of parts in the row identify one list, and only the lock's holder adds to it.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
@@ -17,12 +17,12 @@ use crate::platform::tables::EXPIRES_AT;
 /// The parts of one upload, in the order of their numbers.
 const OF_UPLOAD: &str = "exportId = :export AND begins_with(#item, :prefix)";
 
-/// Where the items of one upload begin.
+/// Key prefix of the items of an upload.
 fn prefix(mark: &AttemptId) -> String {
     format!("part#{mark}#")
 }
 
-/// Writes the last part of `checkpoint`. The item expires with its export's row, whose result does not need it any more.
+/// Writes the last part of `checkpoint`. The item expires with its export's row.
 pub(super) fn put(
     table: &str,
     export: &Export,

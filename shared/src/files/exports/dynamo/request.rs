@@ -1,4 +1,4 @@
-//! Asking for an export.
+//! Requests for exports.
 
 use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use jiff::Timestamp;
@@ -14,10 +14,11 @@ use crate::platform::dynamo::{Actions, DynamoError, Item, Reasons, RowKey, Rows}
 use crate::platform::outbox::{self, Event, EventType};
 use crate::platform::tables;
 
-/// Export ids are new. What could be in the way is the same export, written by a try whose answer got lost.
+/// Export ids are new. An existing row is the same export, written by an earlier try whose answer
+/// was lost.
 const IS_NEW: &str = "attribute_not_exists(exportId)";
 
-/// Where exports and their events are written.
+/// The tables that a request writes to.
 #[derive(Debug, Clone)]
 pub struct ExportTables {
     pub(super) exports: String,
@@ -37,7 +38,7 @@ impl ExportTables {
         })
     }
 
-    /// The event of that kind about `export`, with more to tell.
+    /// An event of this kind about `export`, with additional data.
     pub(super) fn event(
         &self,
         kind: EventType,
@@ -74,24 +75,24 @@ impl ExportTables {
     }
 }
 
-/// One request for an export, on its way into a transaction: the row, the slot, and the event. The queue is told by whoever
-/// answers.
+/// A request for an export as a transaction: the row, the slot, and the event. The caller sends the
+/// queue message.
 #[derive(Debug)]
 pub struct RequestExport<'a> {
     pub tables: &'a ExportTables,
-    /// What it will be called.
+    /// The id of the new export.
     pub export_id: ExportId,
     /// Which of the caller's orders.
     pub request: &'a ExportRequest,
 }
 
-/// Why an export was not asked for.
+/// Why an export was not requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ExportRefusal {
-    /// Its period has no orders in it, and never will. Final.
+    /// Its period can contain no orders. Final.
     #[error(transparent)]
     Period(InvalidPeriod),
-    /// The customer has as many exports open as there may be.
+    /// The customer has the maximum of open exports.
     #[error(transparent)]
     TooManyOpen(TooManyOpen),
 }
@@ -131,7 +132,8 @@ impl Effect for RequestExport<'_> {
         Ok(Decision::Commit { outcome: export, actions })
     }
 
-    /// The id is new. If the slot is not free any more, another request of the customer was faster: there may be another one.
+    /// The id is new. If the slot is taken by now, another request of the customer was faster;
+    /// another slot may be free.
     fn explain(&self, _: &Export, _: &Reasons<&'static str>) -> Option<Refused<ExportRefusal>> {
         None
     }

@@ -1,4 +1,5 @@
-//! What workers write. Every write carries the condition of the lock, and none changes an export that has ended.
+//! The writes of workers. Every write contains the condition of the lock, and none changes an
+//! export that has ended.
 
 use std::time::Duration;
 
@@ -19,17 +20,18 @@ use crate::platform::dynamo::{Actions, DynamoError, Guard, RowUpdate, Transactio
 use crate::platform::outbox::EventType;
 use crate::platform::telemetry::{self, Metric};
 
-/// The export has not ended, and its row is still there.
+/// The export has not ended, and its row exists.
 const IS_OPEN: &str = "#status IN (:queued, :running, :finishing)";
 
 /// The values of [`IS_OPEN`].
 const OPEN: [(&str, Status); 3] =
     [(":queued", Status::Queued), (":running", Status::Running), (":finishing", Status::Finishing)];
 
-/// As [`IS_OPEN`], and the progress does not fall. Workers never lower it; this condition makes sure.
+/// As [`IS_OPEN`], and the progress does not fall. Workers never lower it; this condition enforces
+/// it.
 const IS_OPEN_AND_NOT_FURTHER: &str = "#status IN (:queued, :running, :finishing) AND progress <= :progress";
 
-/// Where to continue.
+/// Sets where to continue.
 const CHECKPOINT: RowUpdate = RowUpdate {
     update: "SET #status = :status, checkpoint = :checkpoint, progress = :progress, #rows = :rows, \
              startedAt = if_not_exists(startedAt, :now)",
@@ -37,14 +39,14 @@ const CHECKPOINT: RowUpdate = RowUpdate {
     names: &[("#status", "status"), ("#rows", "rows")],
 };
 
-/// How far it has come.
+/// Sets the progress.
 const PROGRESS: RowUpdate = RowUpdate {
     update: "SET progress = :progress, #rows = :rows",
     condition: Some(IS_OPEN_AND_NOT_FURTHER),
     names: &[("#status", "status"), ("#rows", "rows")],
 };
 
-/// The end with a result. No worker continues from here, so the checkpoint is removed.
+/// Ends the export with a result. The checkpoint is removed.
 const READY: RowUpdate = RowUpdate {
     update: "SET #status = :status, resultKey = :key, sizeBytes = :size, #rows = :rows, progress = :hundred, \
              readyAt = :now, expiresAt = :expires REMOVE checkpoint",
@@ -52,39 +54,39 @@ const READY: RowUpdate = RowUpdate {
     names: &[("#status", "status"), ("#rows", "rows")],
 };
 
-/// The end without one.
+/// Ends the export without a result.
 const FAILED: RowUpdate = RowUpdate {
     update: "SET #status = :status, failure = :failure REMOVE checkpoint",
     condition: Some(IS_OPEN),
     names: &[("#status", "status")],
 };
 
-/// How long a write is repeated that conflicts with another transaction, or with the renewal of the lock that its guard
-/// checks. Either takes milliseconds.
+/// How long a write is retried after conflicts with another transaction, or with the renewal of its
+/// lock. Both take milliseconds.
 const RETRY_CONFLICTS_FOR: Duration = Duration::from_secs(2);
 
-/// Outcome of writing under a lock.
+/// The result of a write under a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuardedWrite {
     Done,
-    /// The lock has changed hands. Nothing was changed.
+    /// The lock was taken over. Nothing was changed.
     Overtaken,
-    /// The row has ended, or is gone. Nothing was changed.
+    /// The export has ended, or its row is gone. Nothing was changed.
     Over,
 }
 
 /// The names of the actions of a worker's transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WorkerAction {
-    /// The export's row, or what changes with it.
+    /// The export's row, and the rows that change with it.
     Export,
     Guard,
 }
 
 /// The rows of exports, as a worker writes them.
 ///
-/// Calls `GetItem` and `Query` on exports; in transactions `UpdateItem`, `PutItem` and `DeleteItem` on exports, `PutItem` on
-/// outbox, and what the guard is.
+/// Calls `GetItem` and `Query` on exports; in transactions `UpdateItem`, `PutItem` and `DeleteItem`
+/// on exports, `PutItem` on outbox, and the guard.
 #[derive(Debug, Clone)]
 pub struct DynamoRows {
     client: Client,
@@ -105,13 +107,13 @@ impl DynamoRows {
         Ok(Self { reads, tables: ExportTables::from_env(env, ids)?, client, clock })
     }
 
-    /// Reads an export, consistently. One that has expired is none.
+    /// Reads an export, consistently. `None` if it has expired.
     pub async fn get(&self, id: &ExportId) -> Result<Option<Export>, DynamoError> {
         self.reads.get(id).await
     }
 
-    /// Writes where to continue, and the last part if it is new. `status` is [`Status::Running`], or
-    /// [`Status::Finishing`] if there will be no more parts.
+    /// Writes where to continue, and the last part if it is new. `status` is [`Status::Running`],
+    /// or [`Status::Finishing`] if there will be no more parts.
     pub async fn checkpoint(
         &self,
         export: &Export,
@@ -132,12 +134,12 @@ impl DynamoRows {
         self.write(id, actions, guard).await
     }
 
-    /// The parts of an upload that were written, in their order. Consistent.
+    /// The written parts of an upload, in order. Consistent.
     pub async fn parts(&self, id: &ExportId, attempt: &Attempt) -> Result<Vec<Part>, DynamoError> {
         parts::list(&self.client, &self.tables.exports, id, &attempt.mark).await
     }
 
-    /// Writes how far the reading has come.
+    /// Writes the progress.
     pub async fn progress(
         &self,
         id: &ExportId,
@@ -147,7 +149,7 @@ impl DynamoRows {
         self.write(id, vec![self.change(&PROGRESS, id, of_progress(progress))?], guard).await
     }
 
-    /// Ends the export with its file of so many `rows`, and writes the event.
+    /// Ends the export with its file of `rows` orders, and writes the event.
     pub async fn ready(
         &self,
         export: &Export,
@@ -220,11 +222,12 @@ impl DynamoRows {
                 Transaction::Committed => return Ok(GuardedWrite::Done),
                 Transaction::Cancelled(reasons) => reasons,
             };
-            // The guard decides first: a successor may have ended the export by now.
+            // The guard is checked first: a successor may have ended the export.
             if reasons.row_refusing(&WorkerAction::Guard).is_some() {
                 return Ok(GuardedWrite::Overtaken);
             }
-            // The row has ended; or another export has its slot, which is only possible when this one has expired.
+            // The export has ended; or another export has its slot, which is only possible after
+            // this one has expired.
             if reasons.refused().next().is_some() {
                 return Ok(GuardedWrite::Over);
             }

@@ -1,13 +1,15 @@
-//! Which repetition of a request sends the export's message once more.
+//! Decides which repetition of a request sends the export's message again.
 //!
-//! 1. *Claim*: a repeated request writes `sendClaimedAt`, on the condition that the export is `QUEUED` and that nobody has
-//!    claimed within [`SEND_EVERY`]. So many repetitions at once send one message.
+//! 1. *Claim*: a repeated request writes `sendClaimedAt`, on the condition that the export is
+//!    `QUEUED` and that nobody has claimed within [`SEND_EVERY`]. So many concurrent repetitions
+//!    send one message.
 //! 2. *Send*, and then write `sentAt`.
-//! 3. An export is worked on in one region, whose queue has its message. A repetition in another region sends nothing. If that region has
-//!    not heard of a worker, nothing is acknowledged: the first request may have died before it sent.
-//! 4. A request that finds a fresh claim reads whether its holder has sent. If not, the holder is about to send, or has died:
-//!    it is unknown whether there is a message, and nothing may be acknowledged. When the claim is old enough, the next
-//!    repetition takes it over.
+//! 3. One region works on an export: the one whose queue has its message. A repetition in another
+//!    region sends nothing. As long as no worker is known there, it is not acknowledged: the first
+//!    request may have died before it sent.
+//! 4. A request that finds a recent claim checks whether the claim's holder has sent. If not, the
+//!    holder is about to send, or has died: it is unknown whether there is a message, and the
+//!    request is not acknowledged. When the claim is old enough, the next repetition takes it over.
 
 use std::time::Duration;
 
@@ -25,12 +27,12 @@ use crate::files::exports::{ExportSlot, Status};
 use crate::platform::dynamo::{DynamoError, Item, RowUpdate, Write, WriteOutcome, text};
 use crate::platform::{aws, tables};
 
-/// At most one repetition within this time sends a message. Longer than sending takes, and short enough for a client to wait
-/// whose request died.
+/// At most one repetition within this time sends a message. Longer than sending takes, and short
+/// enough for a client to wait.
 pub const SEND_EVERY: Duration = Duration::from_secs(10);
 
-/// No worker has started, the export is this region's, and no other repetition may be about to send. Times have one width, so that their texts sort as the
-/// times do.
+/// No worker has started, the export is of this region, and no other repetition may be about to
+/// send. Times have a fixed width, so that text sorts as time.
 const CLAIM: RowUpdate = RowUpdate {
     update: "SET sendClaimedAt = :now",
     condition: Some(
@@ -40,23 +42,23 @@ const CLAIM: RowUpdate = RowUpdate {
     names: &[("#status", "status")],
 };
 
-/// The message was sent. The row is still there, whatever the status.
+/// The message was sent. The row exists, with any status.
 const SENT: RowUpdate =
     RowUpdate { update: "SET sentAt = :now", condition: Some("attribute_exists(exportId)"), names: &[] };
 
-/// Outcome of asking whether to send.
+/// The result of claiming.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendClaim {
     Claimed,
-    /// A message was sent lately, or the export is beyond needing one.
+    /// A message was sent recently, or the export does not need one any more.
     NotNeeded,
     /// Another repetition may be sending.
     BeingSent,
-    /// The export is this other region's, and no worker has started as far as this region has heard.
+    /// The export is of this other region, and no worker is known to have started.
     Elsewhere(String),
 }
 
-/// The stamps of the exports table. Calls `UpdateItem`, nothing else.
+/// The stamps in the exports table. Calls `UpdateItem` only.
 #[derive(Debug, Clone)]
 pub struct DynamoSends {
     client: Client,
@@ -65,7 +67,7 @@ pub struct DynamoSends {
     clock: SharedClock,
 }
 
-/// What a row that refused a claim says.
+/// The attributes of a row that refused a claim.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -83,7 +85,7 @@ impl DynamoSends {
         Ok(Self { client, table: tables::EXPORTS.name(env)?, region: aws::region(env)?, clock })
     }
 
-    /// Asks whether to send a message about the export, which `region` works on.
+    /// Claims the right to send a message about the export, which `region` works on.
     pub async fn claim(&self, id: &ExportId, region: Option<&str>) -> Result<SendClaim, DynamoError> {
         let now = self.clock.now();
         let lapsed = now.checked_sub(SEND_EVERY).unwrap_or(Timestamp::MIN);
@@ -98,7 +100,7 @@ impl DynamoSends {
             Write::Done(_) => Ok(SendClaim::Claimed),
             // A worker's first write, or another repetition's claim.
             Write::Conflict => Ok(SendClaim::BeingSent),
-            // The record of the first request has arrived here, and the row has not.
+            // The record of the first request has been replicated, and the row has not.
             Write::Refused(row) if row.is_empty() => Ok(match region {
                 Some(region) if region != self.region => SendClaim::Elsewhere(region.to_owned()),
                 _ => SendClaim::NotNeeded,
@@ -107,16 +109,16 @@ impl DynamoSends {
         }
     }
 
-    /// Writes down that the message was sent.
+    /// Records that the message was sent.
     pub async fn sent(&self, id: &ExportId) -> Result<(), DynamoError> {
         let values = [(":now", text(rfc3339(self.clock.now())))];
         let request = SENT.request(&self.client, &self.table, key(id), values);
-        // Refused: the row has expired. A conflict: the worker that got the message has started.
+        // Refused: the row has expired. A conflict: the worker of the message has started.
         Box::pin(request.send()).await.outcome("UpdateItem", id.as_str()).map(drop)
     }
 }
 
-/// What the row that refused a claim says.
+/// The result of a refused claim, from its row.
 fn judge(row: Item, here: &str) -> Result<SendClaim, DynamoError> {
     let row: Row = from_item(row).map_err(|error| DynamoError::unreadable("read", "an export", error))?;
     if row.status == Status::Queued && row.slot.region() != here {

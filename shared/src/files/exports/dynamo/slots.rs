@@ -1,4 +1,4 @@
-//! Slots as rows: who takes one and who gives it back, each as an action of a transaction.
+//! Slots as rows, taken and released by actions of transactions.
 
 use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem};
 use jiff::Timestamp;
@@ -10,10 +10,11 @@ use crate::files::exports::{Export, ExportSlot, MAX_OPEN};
 use crate::platform::dynamo::{DynamoError, Item, number, text};
 use crate::platform::tables::EXPIRES_AT;
 
-/// Nobody holds the slot, or an export that has expired. (TTL deletes late.)
+/// Nobody holds the slot, or an expired export does. (TTL deletes late.)
 const IS_FREE: &str = "attribute_not_exists(heldBy) OR expiresAt <= :nowSeconds";
 
-/// The slot is still the export's. One that is gone has expired, and so has the export: there is nothing to give back.
+/// The slot is still the export's. A slot that is gone has expired, and so has the export: there is
+/// nothing to release.
 const IS_ITS_OWN: &str = "attribute_not_exists(heldBy) OR heldBy = :export";
 
 /// The key of a customer's slot.
@@ -21,8 +22,8 @@ pub(super) fn key(customer_id: &UserId, slot: &ExportSlot) -> Item {
     row(customer_id.as_str(), slot.as_str())
 }
 
-/// A slot of `region` that none of `rows` holds at `now`. Requests of one customer at the same time look for it from different
-/// slots on, so that they seldom choose the same one.
+/// A slot of `region` that none of `rows` holds at `now`. Concurrent requests of one customer start
+/// the search at different slots, so that they seldom choose the same one.
 pub(super) fn free(rows: &[Item], region: &str, export_id: &ExportId, now: Timestamp) -> Option<ExportSlot> {
     let is_held = |slot: &ExportSlot| {
         rows.iter().any(|row| row.get(ITEM) == Some(&text(slot.as_str())) && expiry(row) > now.as_second())
@@ -34,7 +35,8 @@ pub(super) fn free(rows: &[Item], region: &str, export_id: &ExportId, now: Times
 
 fn expiry(row: &Item) -> i64 {
     let at = row.get(EXPIRES_AT).and_then(|at| at.as_n().ok()).and_then(|at| at.parse().ok());
-    // A row without its end is held for good: that shows, and a slot that is given away twice would not.
+    // A row without expiry is held for good: that is noticed, while a slot that is given away twice
+    // is not.
     at.unwrap_or(i64::MAX)
 }
 
@@ -53,7 +55,7 @@ pub(super) fn take(table: &str, export: &Export, now: Timestamp) -> Result<Trans
     Ok(TransactWriteItem::builder().put(put).build())
 }
 
-/// The export gives its slot back.
+/// The export releases its slot.
 pub(super) fn release_slot(table: &str, export: &Export) -> Result<TransactWriteItem, DynamoError> {
     let delete = Delete::builder()
         .table_name(table)

@@ -1,4 +1,4 @@
-//! How a run makes the file: steps 2 to 5 of [`run`](super::run).
+//! Making the file: steps 2 to 5 of [`run`](super::run).
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,30 +17,31 @@ use crate::files::exports::{
 };
 use crate::platform::telemetry::chain;
 
-/// How often progress is written between two parts. A customer who watches it asks once a second.
+/// How often progress is written between two parts. A client polls once a second.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// How much longer than a part the collected lines can get: the lines of one page, which is 1 MB of rows.
+/// How much longer than a part the collected lines can get: the lines of one page, which is 1 MB of
+/// rows.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// The reason of an export that would be larger than a file may be.
+/// The reason of an export that is larger than a file may be.
 const TOO_LARGE: &str = "there are too many orders for one file; ask for a shorter period";
 
-/// What a run made.
+/// The result of a run.
 pub(super) enum FileOutcome {
-    /// The file of this checkpoint, complete.
+    /// The complete file of this checkpoint.
     File(Checkpoint),
-    /// There will never be a file. The upload was started for it.
+    /// There can be no file. The upload had been started.
     Nothing { reason: String, attempt: Attempt },
 }
 
-/// How the reading of the orders ended.
+/// How reading the orders ended.
 enum ReadEnd {
     /// All parts are stored, and their list is final.
     Whole,
     /// The upload is gone.
     Spoiled,
-    /// There will never be a file, for this reason.
+    /// There can be no file, for this reason.
     Refused(String),
 }
 
@@ -49,12 +50,12 @@ struct UnstoredRows {
     lines: String,
     /// The last order that was read, if another page follows.
     after: Option<OrderCursor>,
-    /// How many orders were read, those in stored parts included.
+    /// The number of orders read, including those in stored parts.
     rows: u64,
 }
 
 impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
-    /// Makes the file, from the checkpoint on. An upload that is spoiled is replaced once.
+    /// Makes the file, from the checkpoint on. A spoiled upload is replaced once.
     pub(super) async fn make_file(&self, run: &mut Run<'_>) -> Result<FileOutcome, Stop> {
         let mut is_final = run.export.status == Status::Finishing;
         let mut checkpoint = match &run.export.checkpoint {
@@ -81,22 +82,23 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
             }
             has_started_over = true;
             self.abort(run.export, &checkpoint.attempt).await;
-            // The next run has nothing of this upload to continue from.
+            // The next run cannot continue this upload.
             run.has_advanced.store(false, Ordering::Relaxed);
             checkpoint = self.begin(run, checkpoint.advanced_at).await?;
             is_final = false;
         }
     }
 
-    /// Aborts an upload that is not needed any more. If that fails, the bucket's lifecycle removes it.
+    /// Aborts an upload that is not needed any more. If that fails, the bucket's lifecycle removes
+    /// it.
     pub(super) async fn abort(&self, export: &Export, attempt: &Attempt) {
         if let Err(error) = self.results.abort(&export.result_key(&attempt.mark), attempt).await {
             tracing::warn!(export_id = %export.export_id, error = chain(&error), "parts are left over");
         }
     }
 
-    /// Starts an upload, and writes its id. An upload whose id could not be written has no parts, and the bucket's lifecycle
-    /// removes it.
+    /// Starts an upload, and writes its id. An upload whose id could not be written has no parts,
+    /// and the bucket's lifecycle removes it.
     async fn begin(&self, run: &Run<'_>, advanced_at: Option<Timestamp>) -> Result<Checkpoint, Stop> {
         let mark: AttemptId = self.ids.next();
         let attempt = self.results.begin(&run.export.result_key(&mark), mark).await?;
@@ -134,7 +136,7 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
             for order in orders {
                 match order {
                     Ok(order) => write_order(&mut unstored.lines, &order),
-                    // Reading it again does not help.
+                    // A retry does not help.
                     Err(error) => {
                         tracing::error!(export_id = %export.export_id, error = chain(&error), "no export");
                         return Ok(ReadEnd::Refused(error.to_string()));
@@ -157,7 +159,7 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
         }
     }
 
-    /// Stores the lines as the next part, and writes the checkpoint. None: more pages follow.
+    /// Stores the lines as the next part, and writes the checkpoint. `None`: more pages follow.
     async fn store(
         &self,
         run: &Run<'_>,
@@ -202,7 +204,7 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
         Ok(self.results.complete(&key, &checkpoint.attempt, &parts).await?)
     }
 
-    /// Room for the lines of a part.
+    /// A buffer for the lines of a part.
     fn buffer(&self) -> String {
         String::with_capacity(self.part_bytes + PAGE_BYTES)
     }

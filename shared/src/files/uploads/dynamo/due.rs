@@ -11,24 +11,24 @@ use crate::platform::dynamo::{
 };
 use crate::platform::telemetry::{self, Metric};
 
-/// The uploads that need clean-up, by the time at which they are due.
+/// The uploads that need clean-up, by due time.
 const SWEEP: TimeIndex =
     TimeIndex { name: "sweep", shard: "sweepShard", before: "sweepShard = :shard AND sweepAt < :before" };
 
-/// The file stays, and nobody can send its bytes again. The index may have shown the upload as it was before.
+/// The file stays, and its bytes cannot be sent again. The index may have shown an earlier state.
 const SETTLE: RowUpdate = RowUpdate {
     update: "REMOVE sweepShard, sweepAt",
     condition: Some("#status = :ready AND sweepAt < :before"),
     names: STATUS,
 };
 
-/// Behind all that is due now. A time that was changed meanwhile is kept.
+/// After all uploads that are due now. A due time that has changed meanwhile is kept.
 const PUT_BEHIND: RowUpdate =
     RowUpdate { update: "SET sweepAt = :later", condition: Some("sweepAt = :seen"), names: &[] };
 
 impl DynamoUploads {
-    /// A page of this region's uploads in `shard` that are due before `due_before`. Eventually consistent:
-    /// [`read_due`](Self::read_due) reads each again.
+    /// A page of this region's uploads in `shard` that are due before `due_before`. Eventually
+    /// consistent: [`read_due`](Self::read_due) reads each again.
     pub async fn page_of_due(
         &self,
         shard: SweepShard,
@@ -39,7 +39,7 @@ impl DynamoUploads {
         SWEEP.page(&self.client, &self.table, &shard, due_before, after).await
     }
 
-    /// The upload as it is, if it is still due before `due_before`. Consistent.
+    /// The current upload, if it is still due before `due_before`. Consistent.
     pub async fn read_due(
         &self,
         entry: &SweepEntry,
@@ -49,7 +49,7 @@ impl DynamoUploads {
         row.filter(|row| is_due(row, due_before)).map(parse).transpose()
     }
 
-    /// The status that was read to DELETED, under the lock of `guard`.
+    /// Changes the status that was read to DELETED, under the lock of `guard`.
     pub async fn expire(
         &self,
         seen: &Upload,
@@ -67,7 +67,7 @@ impl DynamoUploads {
             }
             Transaction::Cancelled(reasons) => reasons,
         };
-        // The lock decides first: a run that was overtaken must stop.
+        // The lock is checked first: a run that was overtaken must stop.
         Ok(if reasons.row_refusing(&UploadAction::Guard).is_some() {
             EndOutcome::Overtaken
         } else if reasons.row_refusing(&UploadAction::Upload).is_some() {
@@ -89,17 +89,18 @@ impl DynamoUploads {
         })
     }
 
-    /// Makes an upload due at `later`, if it is still due when the entry says.
+    /// Makes an upload due at `later`, if its due time is still that of the entry.
     pub async fn postpone(&self, entry: &SweepEntry, later: Timestamp) -> Result<(), DynamoError> {
         let row = key(&entry.owner_id, &entry.upload_id);
         let values = [(":later", text(rfc3339(later))), (":seen", text(rfc3339(entry.sweep_at)))];
         let request = PUT_BEHIND.request(&self.client, &self.table, row, values);
-        // Refused or a conflict: another request is changing the upload, so it does not block the rest.
+        // Refused or a conflict: another request is changing the upload, so it does not block the
+        // rest.
         Box::pin(request.send()).await.outcome("UpdateItem", entry.upload_id.as_str()).map(drop)
     }
 }
 
-/// Times are texts of one width, which sort as the times do.
+/// Times have a fixed width: text sorts as time.
 fn is_due(row: &Item, before: Timestamp) -> bool {
     row.get("sweepAt").and_then(|at| at.as_s().ok()).is_some_and(|at| *at < rfc3339(before))
 }

@@ -17,11 +17,11 @@ const LISTING: &str = "uploads";
 const OF_OWNER: &str = "ownerId = :owner AND begins_with(uploadId, :prefix)";
 const PREFIX: &str = "upl_";
 
-/// Clients do not see tombstones. They are filtered out after the page was read: it may be shorter than was asked for, or
-/// empty, and the cursor continues behind it.
+/// Clients do not see tombstones. They are filtered out after the page was read: it may be shorter
+/// than requested, or empty, and the cursor continues after it.
 const NOT_DELETED: &str = "#status <> :deleted";
 
-/// The place behind an upload in its owner's list. The owner is never part of it.
+/// A position in the owner's list, without the owner.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct UploadCursor {
@@ -29,7 +29,8 @@ struct UploadCursor {
 }
 
 impl DynamoUploads {
-    /// A page of the owner's uploads behind `cursor`, newest first, without those that are DELETED: one query. Consistent.
+    /// A page of the owner's uploads after `cursor`, newest first, without those that are DELETED:
+    /// one query. Consistent.
     pub(in crate::files::uploads) async fn list(
         &self,
         owner: &UserId,
@@ -61,7 +62,7 @@ impl DynamoUploads {
             answer.items.unwrap_or_default().into_iter().map(parse).collect::<Result<_, _>>()?;
         let next_cursor = match (cursor::cut(&mut items, limit), answer.last_evaluated_key) {
             (Some(last), _) => Some(UploadCursor { upload_id: last.upload_id.clone() }),
-            // Tombstones were left out, or DynamoDB's megabyte was full.
+            // Tombstones were left out, or DynamoDB's limit of a megabyte was reached.
             (None, Some(key)) => Some(cursor_after(key)?),
             (None, None) => None,
         };

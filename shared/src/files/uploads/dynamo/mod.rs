@@ -1,4 +1,5 @@
-//! Uploads in DynamoDB: a row for each under its owner, and a row for each region that counts what the owner has there.
+//! Uploads in DynamoDB: a row for each under its owner, and a row for each region that counts what
+//! the owner has there.
 //!
 //! | attribute | |
 //! |---|---|
@@ -12,8 +13,9 @@
 //! | `sweepShard`, `sweepAt` | key of the index `sweep`: the shard, and when the upload is due for clean-up. A READY upload that is settled has neither |
 //! | `bytes`, `files` | only in the rows [`USAGE`]: the sum of the region's uploads that have a row |
 //!
-//! An upload's row is written and removed in one transaction with the row [`USAGE`] of its home, so that the sum is always that of
-//! the rows. All of these writes go to the DynamoDB of the home, from any region: no row has two writers.
+//! An upload's row is written and removed in one transaction with the row [`USAGE`] of its home, so
+//! that the sum is always that of the rows. All of these writes go to the DynamoDB of the home,
+//! from any region: no row has two writers.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ReturnValue;
@@ -35,7 +37,7 @@ mod quota;
 
 pub use quota::{Creation, Usage, UsageByRegion};
 
-/// First part of the sort key of the rows that count what a user has. The region is the second.
+/// Prefix of the sort key of usage rows. The region follows.
 pub const USAGE: &str = "usage#";
 
 const STATUS: &[(&str, &str)] = &[("#status", "status")];
@@ -43,8 +45,8 @@ const STATUS: &[(&str, &str)] = &[("#status", "status")];
 /// The upload has not ended: each end is final.
 const IS_PENDING: &str = "#status = :pending";
 
-/// A client says that the file was sent. The try is counted first, since each one costs calls of S3. Only the home counts: another
-/// region learns from the refusal where that is.
+/// A client reports that the file was sent. The try is counted first, since each one costs S3
+/// calls. Only the home counts: another region learns from the refusal where that is.
 const COUNT_TRY: RowUpdate = RowUpdate {
     update: "ADD tries :one",
     condition: Some(
@@ -53,7 +55,7 @@ const COUNT_TRY: RowUpdate = RowUpdate {
     names: &[("#status", "status"), ("#region", "region")],
 };
 
-/// The file is what was announced, and S3 knows nothing of its parts any more. The upload is due for clean-up when its
+/// The file matches, and its multipart upload has ended. The upload is due for clean-up when its
 /// links have ended.
 const FINISH: RowUpdate = RowUpdate {
     update: "SET #status = :ready, readyAt = :now, sweepAt = :linksEnd REMOVE s3UploadId",
@@ -61,15 +63,15 @@ const FINISH: RowUpdate = RowUpdate {
     names: STATUS,
 };
 
-/// The file is something else. The upload is still due for clean-up, and counts until then.
+/// The file does not match. The upload is still due for clean-up, and counts until then.
 const REJECT: RowUpdate = RowUpdate {
     update: "SET #status = :rejected, rejection = :reason",
     condition: Some(IS_PENDING),
     names: STATUS,
 };
 
-/// Deletes an upload that still has the status that was read. It is due for clean-up when nothing can write its objects any
-/// more.
+/// Deletes an upload that still has the status that was read. It is due for clean-up when nothing
+/// can write its objects any more.
 const DELETE: RowUpdate = RowUpdate {
     update: "SET #status = :deleted, sweepShard = :shard, sweepAt = :sweepAt",
     condition: Some("#status = :seen"),
@@ -84,31 +86,33 @@ enum UploadAction {
     Guard,
 }
 
-/// What became of a change of an upload's status.
+/// The result of changing an upload's status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transition {
-    /// It happened; the upload as it is now.
+    /// It was changed; this is the upload now.
     Done(Upload),
-    /// The condition refused it. The upload as it is, if it has a row. Nothing was changed.
+    /// The condition failed. The current upload, if it has a row. Nothing was changed.
     Refused(Option<Upload>),
     /// A conflict with another write of the row. Nothing was changed.
     Conflict,
 }
 
-/// What became of a change that the clean-up makes too.
+/// The result of a change that the clean-up makes too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndOutcome {
     Done,
-    /// The upload is not as it was read. Nothing was changed.
+    /// The upload has changed since it was read. Nothing was changed.
     Refused,
     /// A conflict with another write of the same rows. Nothing was changed.
     Conflict,
-    /// The lock's condition refused it: a later run holds the lock. Nothing was changed. Only under a lock.
+    /// The lock's condition failed: a later run holds the lock. Nothing was changed. Only under a
+    /// lock.
     Overtaken,
 }
 
-/// The uploads table. The API calls `GetItem`, `BatchGetItem`, `UpdateItem` and `Query`; the clean-up `GetItem`, `UpdateItem`, and
-/// `Query` on the index `sweep`. In transactions they call `PutItem`, `UpdateItem` and `DeleteItem`.
+/// The uploads table. The API calls `GetItem`, `BatchGetItem`, `UpdateItem` and `Query`; the
+/// clean-up `GetItem`, `UpdateItem`, and `Query` on the index `sweep`. In transactions they call
+/// `PutItem`, `UpdateItem` and `DeleteItem`.
 #[derive(Debug, Clone)]
 pub struct DynamoUploads {
     client: Client,
@@ -122,17 +126,17 @@ impl DynamoUploads {
         Self::in_region(client, env, aws::region(env)?)
     }
 
-    /// The same of another region, whose DynamoDB `client` calls. A global table has one name.
+    /// The uploads of another region, through `client`. A global table has the same name
+    /// everywhere.
     pub fn in_region(client: Client, env: &Env, region: String) -> Result<Self, ConfigError> {
         Ok(Self { client, table: tables::UPLOADS.name(env)?, region })
     }
 
-    /// The region whose uploads these are.
     pub fn region(&self) -> &str {
         &self.region
     }
 
-    /// The owner's upload, whatever its status. Consistent.
+    /// The owner's upload, with any status. Consistent.
     pub async fn read(&self, owner: &UserId, upload_id: &UploadId) -> Result<Option<Upload>, DynamoError> {
         self.item(owner, upload_id).await?.map(parse).transpose()
     }
@@ -143,7 +147,8 @@ impl DynamoUploads {
         RowRead::new(row, |item| item.map(parse).transpose())
     }
 
-    /// Counts a try to complete an upload of this region that is PENDING and has had fewer than [`MAX_TRIES`].
+    /// Counts a try to complete an upload of this region that is PENDING and has had fewer than
+    /// [`MAX_TRIES`].
     pub async fn count_try(&self, owner: &UserId, upload_id: &UploadId) -> Result<Transition, DynamoError> {
         let region = (":region", text(self.region.as_str()));
         let values = [pending(), region, (":one", number(1)), (":most", number(MAX_TRIES))];
@@ -187,7 +192,7 @@ impl DynamoUploads {
             .return_values(ReturnValue::AllNew);
         Ok(match Box::pin(request.send()).await.outcome("UpdateItem", upload_id.as_str())? {
             Write::Done(answer) => Transition::Done(parse(answer.attributes.unwrap_or_default())?),
-            // An empty item is no row.
+            // An empty item means no row.
             Write::Refused(item) if item.is_empty() => Transition::Refused(None),
             Write::Refused(item) => Transition::Refused(Some(parse(item)?)),
             Write::Conflict => Transition::Conflict,

@@ -13,18 +13,19 @@ use crate::core::ids::UserId;
 use crate::files::uploads::{MAX_FILES, SweepShard, Upload, UploadLimits, UploadStatus};
 use crate::platform::dynamo::{Actions, DynamoError, Item, RowUpdate, Transaction, number, text};
 
-/// Upload ids are new. A row that is there is the same upload, written by an earlier try whose answer was lost.
+/// Upload ids are new. An existing row is the same upload, written by an earlier try whose answer
+/// was lost.
 const IS_NEW: &str = "attribute_not_exists(uploadId)";
 
-/// Takes a file from its user's quota, if enough is left. A user's first file in the region creates the row; the caller has checked
-/// that it is not larger than what other regions leave of the quota.
+/// Reserves a file's quota, if enough is left. A user's first file in the region creates the row;
+/// the caller has checked that it is not larger than what other regions leave of the quota.
 const RESERVE: RowUpdate = RowUpdate {
     update: "ADD #bytes :size, #files :one",
     condition: Some("attribute_not_exists(uploadId) OR (#bytes <= :bytesBefore AND #files <= :filesBefore)"),
     names: USAGE_NAMES,
 };
 
-/// Gives a file back to its user's quota. The row is there, since it counts the file.
+/// Releases a file's quota. The row exists, since it counts the file.
 const RELEASE: RowUpdate = RowUpdate {
     update: "SET #bytes = #bytes - :size, #files = #files - :one",
     condition: Some("#bytes >= :size AND #files >= :one"),
@@ -33,17 +34,17 @@ const RELEASE: RowUpdate = RowUpdate {
 
 const USAGE_NAMES: &[(&str, &str)] = &[("#bytes", "bytes"), ("#files", "files")];
 
-/// The row is still a tombstone, and due: the index may have shown the upload as it was before its user deleted it, which
-/// is too early.
+/// The row is still a tombstone, and due: the index may have shown a state from before the
+/// deletion.
 const IS_DUE_TOMBSTONE: &str = "#status = :deleted AND sweepAt < :before";
 
-/// The rows that count what an owner has.
+/// The usage rows of an owner.
 const USAGE_OF_OWNER: &str = "ownerId = :owner AND begins_with(uploadId, :usage)";
 
-/// What a user's uploads take together, deleted ones included whose rows are not removed yet.
+/// The total of a user's uploads, including deleted ones whose rows are not removed yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub struct Usage {
-    /// Bytes, announced or stored.
+    /// Declared or stored bytes.
     pub bytes: u64,
     pub files: u64,
 }
@@ -56,7 +57,7 @@ impl Add for Usage {
     }
 }
 
-/// What a user's uploads take in this region, and in the others as far as this region has heard.
+/// A user's usage in this region, and in the others as far as it has been replicated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UsageByRegion {
     pub here: Usage,
@@ -64,7 +65,6 @@ pub struct UsageByRegion {
     pub elsewhere: Usage,
 }
 
-/// A row that counts.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct UsageRow {
@@ -73,19 +73,19 @@ struct UsageRow {
     usage: Usage,
 }
 
-/// What became of a new row.
+/// The result of creating a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Creation {
-    /// It is written, and taken from the quota.
+    /// It is written, and its quota is reserved.
     Created,
-    /// The quota has no room. This is what the user has in this region. Nothing was written.
+    /// The quota has no room. This is the usage in this region. Nothing was written.
     QuotaExceeded(Usage),
     /// A conflict with another write of the same user. Nothing was written.
     Conflict,
 }
 
 impl DynamoUploads {
-    /// What the owner's uploads take, in each region. One query. Consistent for this region.
+    /// The owner's usage in each region. One query. Consistent for this region.
     pub async fn usage(&self, owner: &UserId) -> Result<UsageByRegion, DynamoError> {
         let unreadable = |error| DynamoError::unreadable("read", "a usage row", error);
         let request = self
@@ -110,8 +110,8 @@ impl DynamoUploads {
         Ok(usage)
     }
 
-    /// Writes a new upload and takes it from its user's quota, both or neither. `elsewhere` is what the quota has lost to other
-    /// regions; the caller has checked that it leaves room for the file.
+    /// Writes a new upload and reserves its quota, both or neither. `elsewhere` is the usage in
+    /// other regions; the caller has checked that it leaves room for the file.
     pub async fn create(
         &self,
         upload: &Upload,
@@ -134,7 +134,8 @@ impl DynamoUploads {
             Transaction::Committed => return Ok(Creation::Created),
             Transaction::Cancelled(reasons) => reasons,
         };
-        // The row is there: an earlier try wrote it, whose answer was lost. That try may also have filled the quota.
+        // An earlier try wrote the row, whose answer was lost. That try may also have filled the
+        // quota.
         if reasons.row_refusing(&UploadAction::Upload).is_some() {
             return Ok(Creation::Created);
         }
@@ -146,11 +147,12 @@ impl DynamoUploads {
         }
     }
 
-    /// Removes the row of an upload that is DELETED and due before `due_before`, and gives it back to the quota, both or
-    /// neither. That condition is enough: a run that was overtaken does no harm.
+    /// Removes the row of an upload that is DELETED and due before `due_before`, and releases its
+    /// quota, both or neither. That condition is enough: a run that was overtaken does no harm.
     ///
     /// # Errors
-    /// A usage row that is less than the upload alone contradicts the uploads, which no other try changes.
+    /// A usage row that is less than the upload alone contradicts the uploads, which no retry
+    /// changes.
     pub async fn remove(&self, seen: &Upload, due_before: Timestamp) -> Result<EndOutcome, DynamoError> {
         let release = [(":size", number(seen.size_bytes)), (":one", number(1))];
         let usage = usage_key(&seen.owner_id, &seen.region);

@@ -34,7 +34,8 @@ impl CopyKey {
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes())))
     }
 
-    /// `content` under the name `name`, with its code: HMAC-SHA256 over both, as base64url, before the content.
+    /// `content` under the name `name`, with its code: HMAC-SHA256 over both, as base64url, before
+    /// the content.
     pub(super) fn seal(&self, name: &str, content: &[u8]) -> Vec<u8> {
         let code = URL_SAFE_NO_PAD.encode(hmac::sign(&self.0, &signed(name, content)));
         [code.as_bytes(), &[SEPARATOR], content].concat()

@@ -72,8 +72,8 @@ impl DynamoUsers {
         }
     }
 
-    /// Takes what is personal out of the profile of an account that no address will ever lead to. The function may not delete
-    /// accounts, so the row stays.
+    /// Takes what is personal out of the profile of an account that no address will ever lead to.
+    /// The function may not delete accounts, so the row stays.
     async fn empty_profile(&self, account: &UserId) -> Result<(), DynamoError> {
         let update = self.client.update_item().table_name(&self.table);
         let update = update.set_key(Some(profile_key(account))).update_expression(EMPTY);

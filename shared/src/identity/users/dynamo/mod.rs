@@ -6,15 +6,18 @@
 //! | pointer | `email#<address>` | `accountId` |
 //!
 //! Up to which instant all sessions of an account have ended is told by rows of the sessions table
-//! ([`crate::identity::sessions::dynamo`]), where every function reads them. They are read here together with the profile, in one
-//! transaction: a sign-in with an old password must not begin after the instant that a change of the password just set.
+//! ([`crate::identity::sessions::dynamo`]), where every function reads them. They are read here
+//! together with the profile, in one transaction: a sign-in with an old password must not begin
+//! after the instant that a change of the password just set.
 //!
-//! Requests are boxed when they are sent: the future of an SDK call is ten kilobytes, which every caller up to the
-//! handler would otherwise carry along.
+//! Requests are boxed when they are sent: the future of an SDK call is ten kilobytes, which every
+//! caller up to the handler would otherwise carry along.
 //!
-//! In several regions an address is claimed in the agreement table; the submodule `address` has the steps.
+//! In several regions an address is claimed in the agreement table; the submodule `address` has the
+//! steps.
 //!
-//! All reads are consistent: a password that was just changed, or an account that was just made, counts at once.
+//! All reads are consistent: a password that was just changed, or an account that was just made,
+//! counts at once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -45,12 +48,14 @@ mod roles;
 pub use passwords::DynamoPasswords;
 pub use roles::DynamoRoles;
 
-/// For both items of a new account: an address has one account, and an account is never overwritten.
+/// For both items of a new account: an address has one account, and an account is never
+/// overwritten.
 const IS_NEW: &str = "attribute_not_exists(userId)";
-/// A user id that is never given out, read instead of a profile when there is none, so that the number of reads does
-/// not tell whether an address has an account.
+/// A user id that is never given out, read instead of a profile when there is none, so that the
+/// number of reads does not tell whether an address has an account.
 const NOBODY: &str = "usr_00000000000000000000000000";
-/// How long a transaction at the same rows is waited for. The invocation's own deadline cuts in earlier.
+/// How long a transaction at the same rows is waited for. The invocation's own deadline cuts in
+/// earlier.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The users table, and the users' rows in the sessions table.
@@ -64,7 +69,8 @@ pub struct DynamoUsers {
 }
 
 impl DynamoUsers {
-    /// Accounts in the table that `USERS_TABLE` names, with the ends of their sessions in that of `SESSIONS_TABLE`.
+    /// Accounts in the table that `USERS_TABLE` names, with the ends of their sessions in that of
+    /// `SESSIONS_TABLE`.
     pub fn from_env(client: Client, env: &Env) -> Result<Self, ConfigError> {
         let (table, sessions) = (tables::USERS.name(env)?, DynamoSessions::from_env(client.clone(), env)?);
         Ok(Self { client, table, sessions, agreement: None })
@@ -93,7 +99,8 @@ impl DynamoUsers {
         Ok(Some(pointer.account_id))
     }
 
-    /// The account with this id, its password's hash and the end of its sessions, all as of one moment.
+    /// The account with this id, its password's hash and the end of its sessions, all as of one
+    /// moment.
     async fn snapshot(&self, user: &str) -> Result<Option<(User, PasswordHash)>, DynamoError> {
         let profile = Item::from([(tables::USERS.key.hash.to_owned(), text(user))]);
         let profile = RowKey { table: &self.table, key: profile };
@@ -196,7 +203,8 @@ impl DynamoUsers {
         Ok(self.snapshot(account.as_ref().map_or(NOBODY, UserId::as_str)).await?)
     }
 
-    /// The account with this id and its password's hash, as of one moment with the end of its sessions.
+    /// The account with this id and its password's hash, as of one moment with the end of its
+    /// sessions.
     pub async fn profile(&self, id: &UserId) -> Result<Option<(User, PasswordHash)>, UserError> {
         Ok(self.snapshot(id.as_str()).await?)
     }
