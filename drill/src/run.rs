@@ -89,7 +89,7 @@ pub enum DrillError {
         said: String,
     },
     /// The ready file is invalid.
-    #[error("the ready file is not understood: {0}")]
+    #[error("the ready file is invalid: {0}")]
     ReadyFile(#[source] serde_json::Error),
     /// The report can't be written.
     #[error("the report can't be written: {0}")]

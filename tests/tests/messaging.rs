@@ -188,7 +188,7 @@ async fn entries_that_fail_are_sent_again_and_no_others() {
     assert_eq!(shown, placed);
     assert_eq!(socket.receive_within(QUIET).await, None);
     let log = region.log();
-    assert!(log.contains("an event was not published; it is sent again"), "no entry failed");
+    assert!(log.contains("an event was not published and is retried"), "no entry failed");
 }
 
 #[tokio::test]

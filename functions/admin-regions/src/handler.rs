@@ -50,7 +50,7 @@ pub(crate) enum CommandError {
          {{\"readmit\": {{\"region\"}}}}: {0}"
     )]
     Invalid(#[from] serde_json::Error),
-    #[error("this deployment has one region, and nobody to lead its clients to")]
+    #[error("this deployment has one region: there is no other region for its clients")]
     SingleRegion,
     #[error(transparent)]
     Regions(#[from] RegionsError),

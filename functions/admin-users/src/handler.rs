@@ -71,7 +71,7 @@ pub(crate) async fn handle(
     deadline: Deadline,
 ) -> Result<Value, CommandError> {
     let user = carry_out(&roles, command, deadline).await?;
-    tracing::info!(user_id = %user.id, roles = ?user.roles, "command carried out");
+    tracing::info!(user_id = %user.id, roles = ?user.roles, "command executed");
     Ok(json!({
         "userId": user.id,
         "email": user.email,

@@ -48,7 +48,7 @@ impl App {
             match deadline.cut_off(regions.is_own_evacuated(deadline)).await {
                 Ok(Ok(is_evacuated)) => known.is_evacuated = is_evacuated,
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the agreement table did not tell whether the region is evacuated");
+                    tracing::warn!(%error, "the agreement table failed: evacuation unknown");
                 }
                 Err(error) => tracing::warn!(%error, "the agreement table did not answer in time"),
             }

@@ -30,7 +30,7 @@ impl App {
         let own = vec![self.own.clone()];
         let Some(regions) = &self.regions else { return own };
         regions.cleaned_up_here(deadline).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "whether other regions are evacuated is not known");
+            tracing::warn!(%error, "the evacuation of other regions is unknown");
             own
         })
     }

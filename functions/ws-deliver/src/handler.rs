@@ -10,7 +10,7 @@ use sojourn::sockets::delivery::{ConsumeError, TopicConsumer, TopicMessage};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// It is not a message of our topics.
-    #[error("this is no message for sockets")]
+    #[error("this is not a message for sockets")]
     Message(#[from] serde_json::Error),
     /// It was not delivered.
     #[error(transparent)]

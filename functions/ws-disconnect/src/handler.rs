@@ -19,14 +19,14 @@ pub(crate) async fn handle(
     match connections.remove(incoming.connection()).await {
         Ok(Removed::Removed) => tracing::info!(connection_id, code, "disconnected"),
         Ok(Removed::NotThere) => {
-            tracing::info!(connection_id, code, "disconnected; it was removed already");
+            tracing::info!(connection_id, code, "disconnected; the row was removed before");
         }
         Err(error) => {
             tracing::error!(
                 connection_id,
                 code,
                 error = chain(&error),
-                "disconnected; the row stays for now"
+                "disconnected; the row could not be removed now"
             );
         }
     }

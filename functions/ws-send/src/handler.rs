@@ -102,7 +102,7 @@ pub(crate) async fn on_continuation(
     let (message_id, number) = (hop.message.message_id.clone(), hop.hop);
     match app.messenger.fan_out.resume(hop, deadline).await {
         Ok(sent) => {
-            tracing::info!(message_id = message_id.as_str(), hop = number, ?sent, "hop taken");
+            tracing::info!(message_id = message_id.as_str(), hop = number, ?sent, "hop completed");
             Ok(())
         }
         Err(source) => Err(HopFailed { message_id, number, source }),

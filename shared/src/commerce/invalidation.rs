@@ -55,7 +55,7 @@ impl Invalidator {
                 tracing::error!(
                     error = chain(&error),
                     changes = changes.len(),
-                    "the cache was not told of changes"
+                    "the cache was not invalidated"
                 );
                 return changes.first().map(|change| change.sequence_number.clone());
             }

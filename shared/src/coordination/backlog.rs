@@ -85,10 +85,10 @@ pub enum BacklogProgress {
 #[derive(Debug, thiserror::Error)]
 pub enum BacklogError<E: std::error::Error + 'static> {
     /// A page of the index could not be read.
-    #[error("what is to be done could not be read")]
+    #[error("a page of the backlog could not be read")]
     Page(#[source] E),
     /// The lock's condition could not be built.
-    #[error("the lock's condition could not be made")]
+    #[error("the lock's condition could not be built")]
     Guard(#[source] DynamoError),
     /// The lock was taken over; this run must stop.
     #[error("a later run holds the lock")]
@@ -131,7 +131,7 @@ pub async fn process_backlog<B: Backlog, G: Sync>(
 ) -> Result<BacklogProgress, BacklogError<B::Error>> {
     for shard in backlog.shards() {
         if process_shard(backlog, turn, shard, &mut count).await? == BacklogProgress::OutOfTime {
-            tracing::warn!("out of time; the next slot does what remains");
+            tracing::warn!("out of time; the next slot continues");
             return Ok(BacklogProgress::OutOfTime);
         }
     }

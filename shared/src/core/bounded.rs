@@ -19,6 +19,7 @@ impl<const MIN: u16, const MAX: u16> Bounded<MIN, MAX> {
     /// The largest value.
     pub const MAX: u16 = MAX;
 
+    /// The number.
     pub const fn get(self) -> u16 {
         self.0
     }

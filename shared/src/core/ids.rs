@@ -41,6 +41,7 @@ fn refuse(kind: &'static str, expected: &'static str, text: &str) -> InvalidId {
 macro_rules! text_id {
     ($name:ident) => {
         impl $name {
+            /// The id as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

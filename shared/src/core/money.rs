@@ -14,6 +14,7 @@ use crate::core::json;
 pub struct Currency([u8; 3]);
 
 impl Currency {
+    /// The code as text.
     pub fn as_str(&self) -> &str {
         // Three ASCII capitals by construction.
         std::str::from_utf8(&self.0).unwrap_or_default()

@@ -25,7 +25,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
+/// The request header with the tags of which one must match.
 pub const IF_MATCH: &str = "if-match";
+/// The request header with the tags of which none may match.
 pub const IF_NONE_MATCH: &str = "if-none-match";
 
 /// Bytes of the hash in a tag: 128 bits, so that two never collide.

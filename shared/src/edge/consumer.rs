@@ -59,7 +59,7 @@ enum Invocation {
 #[derive(Debug, thiserror::Error)]
 enum Failure<E> {
     /// The event is not known. Delivering it again does not help.
-    #[error("the event is no batch of a queue or a topic, no schedule's and no {{\"drain\": {{}}}}: {0}")]
+    #[error("the event is not a batch of a queue or a topic, a schedule's event or {{\"drain\": {{}}}}: {0}")]
     Event(String),
     /// Messages of a topic were not written, and are delivered again.
     #[error("{failed} of {all} messages of the batch were not written")]

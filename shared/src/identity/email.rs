@@ -32,6 +32,7 @@ impl Email {
     /// Longest label of a domain (RFC 1035, section 2.3.4).
     const MAX_LABEL_CHARS: usize = 63;
 
+    /// The address as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

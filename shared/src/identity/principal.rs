@@ -142,10 +142,12 @@ impl Principal {
         Self { credential: credential.clone(), signed_in_at, session_ends_at }
     }
 
+    /// The user.
     pub fn user_id(&self) -> &UserId {
         &self.credential.user_id
     }
 
+    /// The session that the token or the cookie was issued for.
     pub fn session_id(&self) -> &SessionId {
         &self.credential.session_id
     }

@@ -144,7 +144,7 @@ impl SessionStarter {
             Ok(()) => {}
             Err(OpenError::Refused(_)) => return Ok(Renewal::Refused),
             Err(error @ OpenError::UnknownKey(_)) => {
-                tracing::warn!(error = telemetry::chain(&error), "a refresh token is refused");
+                tracing::warn!(error = telemetry::chain(&error), "refresh token refused");
                 return Ok(Renewal::Refused);
             }
         }

@@ -46,7 +46,7 @@ pub enum SecretError {
         source: Box<dyn StdError + Send + Sync>,
     },
     /// The secret is binary or empty.
-    #[error("the secret {secret} ({variable}) holds no text; put {content} into it")]
+    #[error("the secret {secret} ({variable}) has no text; put {content} into it")]
     NoText {
         /// The variable that names it.
         variable: &'static str,

@@ -338,6 +338,7 @@ pub const ACTIVITY: Table = Table {
 pub const AGREEMENT: Table =
     Table { scope: TableScope::Agreed, ..table("AgreementTable", "AGREEMENT_TABLE", key("subject")) };
 
+/// All values.
 pub const ALL: &[Table] = &[
     CONNECTIONS,
     SOCKET_LIMITS,

@@ -118,6 +118,7 @@ pub enum Metric {
 }
 
 impl Metric {
+    /// All values.
     pub const ALL: [Self; 41] = [
         Self::ColdStart,
         Self::OrdersPlaced,

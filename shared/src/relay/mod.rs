@@ -229,7 +229,7 @@ fn advance(waiting: &mut Vec<Outgoing>, mut outcomes: HashMap<StepPosition, Entr
                     Some(EntryOutcome::Failed(reason)) => {
                         count_case(Metric::EventsFailed, destination.name(), 1);
                         let (subject, to) = (&event.subject, destination.name());
-                        tracing::warn!(subject, to, reason, "an event was not published; it is sent again");
+                        tracing::warn!(subject, to, reason, "an event was not published and is retried");
                         has_failed = true;
                         Some(step)
                     }
@@ -254,7 +254,7 @@ fn published(destination: Destination, subject: &str) {
         tracing::error!(
             subject,
             error_type = "event-set-aside",
-            "an event can never be published and was set aside"
+            "an event cannot be published and was sent to the dead-letter queue"
         );
     } else {
         count_case(Metric::EventsPublished, destination.name(), 1);

@@ -70,6 +70,7 @@ pub enum ActivityKind {
     Share,
 }
 
+/// An activity event.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ActivityEvent {

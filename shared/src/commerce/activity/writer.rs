@@ -64,7 +64,7 @@ pub enum DrainError {
     #[error(transparent)]
     Store(#[from] NotStored),
     /// The dead-letter queue failed.
-    #[error("an entry could not be set aside")]
+    #[error("an entry could not be sent to the dead-letter queue")]
     SetAside(#[from] NotSent),
 }
 

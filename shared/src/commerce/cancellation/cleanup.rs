@@ -129,7 +129,7 @@ impl<P: PaymentProvider> Backlog for UnpaidOrders<'_, P> {
             && let Some(&of_this_hour) = self.turn.rotated(PendingShard::failed()).first()
             && let Err(error) = orders.postpone(&order_id, writes.region(), of_this_hour).await
         {
-            tracing::error!(%order_id, ?error, "an order that failed could not be put behind the rest");
+            tracing::error!(%order_id, ?error, "a failed order could not be postponed");
         }
         (order_id, ended)
     }

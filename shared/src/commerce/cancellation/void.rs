@@ -48,7 +48,7 @@ impl<P: PaymentProvider> Cancellations<P> {
                 Ok(VoidDecision::OrderChanged)
             }
             Err(error) => {
-                tracing::warn!(%order_id, %error, "payment could not be voided");
+                tracing::warn!(%order_id, %error, "the payment could not be voided");
                 Ok(VoidDecision::Unknown)
             }
         }

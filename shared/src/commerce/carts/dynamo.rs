@@ -46,6 +46,7 @@ impl CartRows {
         Ok(Self { table: tables::CARTS.name(env)?, region, peers })
     }
 
+    /// The table's name.
     pub fn table(&self) -> &str {
         &self.table
     }

@@ -20,6 +20,7 @@ pub const MAX_QUANTITY: u32 = 999;
 pub struct Quantity(u32);
 
 impl Quantity {
+    /// The number.
     pub fn get(self) -> u32 {
         self.0
     }

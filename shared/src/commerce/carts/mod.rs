@@ -150,10 +150,12 @@ impl Cart {
         self.lines.iter().map(DottedLine::line)
     }
 
+    /// Whether it has no lines.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
+    /// The entity tag.
     pub fn tag(&self) -> &EntityTag {
         &self.tag
     }

@@ -36,6 +36,7 @@ pub const MAX_DELTA: i64 = 1_000_000;
 /// Most units of a product in a region, so that no sum overflows.
 pub const MAX_UNITS: u64 = 1_000_000_000;
 
+/// A product.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Product {
     /// The id, chosen by the shop.

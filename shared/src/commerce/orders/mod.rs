@@ -105,6 +105,7 @@ pub struct UnsettledPayment {
     pub claim_until: Timestamp,
 }
 
+/// An order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {

@@ -41,6 +41,7 @@ pub const INDEX_SETTLES: Duration = Duration::from_secs(10);
 /// How long a summary is cached if the index may have lagged.
 pub const UNSETTLED_FRESH: Duration = Duration::from_secs(2);
 
+/// Figures of a customer's orders.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OrderSummary {
@@ -181,7 +182,7 @@ impl OrderSummaries {
                     Err(unreadable) => {
                         tracing::error!(
                             order_id = unreadable.order_id,
-                            "an order cannot be read and is not counted"
+                            "an order is unreadable and not counted"
                         );
                         summary.complete = false;
                     }

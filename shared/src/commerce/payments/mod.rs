@@ -86,6 +86,7 @@ impl PaymentKey {
         Self(URL_SAFE_NO_PAD.encode(Sha256::digest(name.as_bytes())))
     }
 
+    /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -126,6 +127,7 @@ pub struct PaymentRequest {
     pub payment_token: PaymentToken,
 }
 
+/// A charge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charge<'a> {
     /// The key under which the provider charges once.
@@ -245,6 +247,7 @@ async fn in_time<T>(
     cut_off.unwrap_or_else(|passed| Err(ProviderError::Timeout(passed.into())))
 }
 
+/// A payment that was captured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CapturedPayment {
     /// The provider's id of the payment.

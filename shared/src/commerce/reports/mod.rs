@@ -200,7 +200,7 @@ pub async fn compile(
             match order {
                 Ok(order) => tally.add(&order),
                 Err(UnreadableOrder { order_id, source }) => {
-                    tracing::error!(order_id, error = %source, "an order that cannot be read is left out of the report");
+                    tracing::error!(order_id, error = %source, "an order is unreadable and left out of the report");
                     tally.add_unreadable();
                 }
             }

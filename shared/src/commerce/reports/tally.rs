@@ -78,14 +78,17 @@ impl Tally {
         self.error_units += limit;
     }
 
+    /// The counts of orders.
     pub fn orders(&self) -> OrderCounts {
         self.orders.clone()
     }
 
+    /// The revenue by currency.
     pub fn revenue(&self) -> Vec<Revenue> {
         self.revenue.iter().map(|(&currency, &amount)| Revenue { amount, currency }).collect()
     }
 
+    /// The failures.
     pub fn failures(&self) -> Failures {
         self.failures
     }

@@ -50,7 +50,7 @@
 //! assert_eq!(Record::admit(None, payload, now), IdempotencyCheck::Start(()));
 //!
 //! // Its answer was recorded: a duplicate gets the same answer.
-//! let reply = Reply::json(201, &json!({"orderId": "ord_1"}));
+//! let reply = Reply::json(201, json!({"orderId": "ord_1"}));
 //! let expires_at = now + Duration::from_secs(60);
 //! let record = Record { fingerprint: payload, state: State::Done(reply), expires_at };
 //! let check = Record::admit(Some(record.clone()), payload, now);
@@ -146,7 +146,7 @@ pub enum KeyedRequestError<R> {
         retry_after: Duration,
     },
     /// Every try conflicted at the same rows; nothing was changed.
-    #[error("every try met a conflict at the same rows")]
+    #[error("every try conflicted at the same rows")]
     Contended,
     /// The request itself was refused.
     #[error("refused: {0}")]
@@ -220,7 +220,7 @@ pub(crate) fn time_left(until: Timestamp, now: Timestamp) -> Duration {
 
 /// Logs and counts a replay. The key is the client's own text and is not logged.
 pub fn count_replay(scope: &RequestScope) {
-    tracing::info!(operation = scope.operation, "duplicate answered from its record");
+    tracing::info!(operation = scope.operation, "duplicate answered from the record");
     telemetry::count(Metric::IdempotentReplays, 1);
 }
 

@@ -257,6 +257,7 @@ fn from_millis(ms: i64) -> Timestamp {
 }
 
 impl DynamoLocks {
+    /// The settings of leases.
     pub fn terms(&self) -> LeaseSettings {
         self.terms
     }
@@ -333,7 +334,7 @@ impl DynamoLocks {
             async { Box::pin(delete).await.outcome("DeleteItem", &target) }
         };
         if let Err(error) = self.replicas.ask(ask).await {
-            tracing::warn!(lock = %name, error = chain(&error), "an old lock is not deleted");
+            tracing::warn!(lock = %name, error = chain(&error), "an old lock was not deleted");
         }
     }
 

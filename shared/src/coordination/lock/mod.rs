@@ -55,25 +55,25 @@
 //! A nightly job that runs once, however often its schedule is delivered. It needs a DynamoDB
 //! table, so this example is compiled and not run.
 //! ```no_run
-//! use std::sync::Arc;
-//!
 //! use jiff::Timestamp;
 //! use sojourn::coordination::lock::{DynamoLocks, JobSlot, LeaseSettings, SlotRun, SlotRunner};
-//! use sojourn::core::clock::SystemClock;
 //! use sojourn::core::deadline::Deadline;
-//! use sojourn::core::ids::RandomIds;
+//! use sojourn::core::{clock, ids};
 //!
-//! # async fn run(client: aws_sdk_dynamodb::Client, scheduled: Timestamp) -> Result<(), Box<dyn std::error::Error>> {
-//! let clock = Arc::new(SystemClock);
+//! # async fn run(
+//! #     client: aws_sdk_dynamodb::Client,
+//! #     scheduled_at: Timestamp,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! let clock = clock::system();
 //! let locks = DynamoLocks::new(client, "locks", "eu-west-1", clock.clone(), LeaseSettings::JOBS);
-//! let runner = SlotRunner::new(locks, clock.clone(), Arc::new(RandomIds::new(clock)));
-//! let slot = JobSlot::of_day("nightly-cleanup", scheduled);
+//! let runner = SlotRunner::new(locks, clock, ids::random());
+//! let slot = JobSlot::of_day("nightly-cleanup", scheduled_at);
 //! let deadline = Deadline::after(std::time::Duration::from_secs(60));
 //!
 //! let outcome = runner
-//!     .run(slot.task(), deadline, async |lease| {
-//!         // Each write that the lock protects carries the condition of the lease.
-//!         Ok::<_, std::io::Error>(lease.fence.0)
+//!     .run(slot.task(), deadline, |lease| async move {
+//!         // Each write that the lock protects carries the fence, or the guard of the lease.
+//!         Ok::<u64, std::io::Error>(lease.fence.0)
 //!     })
 //!     .await?;
 //! match outcome {

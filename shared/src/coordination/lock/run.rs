@@ -100,6 +100,7 @@ impl SlotRunner {
         Self { patience: Some(patience), ..self }
     }
 
+    /// The locks.
     pub fn locks(&self) -> &DynamoLocks {
         &self.locks
     }
@@ -218,7 +219,7 @@ impl SlotRunner {
         let result = match serde_json::to_string(&value) {
             Ok(json) => Some(json),
             Err(error) => {
-                tracing::error!(lock = %lease.name, %error, "the result is not kept with the slot");
+                tracing::error!(lock = %lease.name, %error, "the result could not be stored with the slot");
                 None
             }
         };
@@ -230,10 +231,10 @@ impl SlotRunner {
 
     async fn release(&self, lease: &Lease) {
         match self.locks.release(lease).await {
-            Ok(IfHolder::Done(())) => tracing::info!(lock = %lease.name, "lock given back"),
+            Ok(IfHolder::Done(())) => tracing::info!(lock = %lease.name, "lock released"),
             Ok(IfHolder::Lost) => tracing::info!(lock = %lease.name, "lock had been taken over"),
             Err(error) => {
-                tracing::warn!(lock = %lease.name, %error, "lock not given back; its lease will run out");
+                tracing::warn!(lock = %lease.name, %error, "lock not released; its lease will expire");
             }
         }
     }

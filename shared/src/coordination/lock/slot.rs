@@ -23,6 +23,7 @@ impl LockName {
     /// Longest name, in bytes. DynamoDB allows 2,048; a name should be readable.
     pub const MAX_BYTES: usize = 255;
 
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -56,6 +57,7 @@ impl Task {
         Self { job: "export", name: LockName(format!("export#{id}")) }
     }
 
+    /// The name of its lock.
     pub fn lock_name(&self) -> &LockName {
         &self.name
     }
@@ -102,10 +104,12 @@ impl JobSlot {
         &self.task
     }
 
+    /// The name of its lock.
     pub fn lock_name(&self) -> &LockName {
         self.task.lock_name()
     }
 
+    /// The time for which it was scheduled.
     pub fn scheduled_at(&self) -> Timestamp {
         self.scheduled_at
     }

@@ -113,7 +113,7 @@ pub struct WatchReport {
 /// Why a region was not evacuated or readmitted.
 #[derive(Debug, thiserror::Error)]
 pub enum RegionsError {
-    #[error("{0} is no region of this deployment")]
+    #[error("{0} is not a region of this deployment")]
     Unknown(String),
     /// The successor is evacuated, unknown, or the region itself.
     #[error("{0} cannot be the successor: it is the region itself, or it is evacuated")]
@@ -122,7 +122,7 @@ pub enum RegionsError {
     #[error("every other region is evacuated; readmit one of them first")]
     LastOne,
     /// Another caller changed the region first.
-    #[error("the region was evacuated or readmitted meanwhile; look at it again")]
+    #[error("the region was evacuated or readmitted meanwhile; show the regions again")]
     Changed,
     /// The agreement table did not answer.
     #[error(transparent)]

@@ -46,6 +46,7 @@ impl Authenticator {
         })
     }
 
+    /// The sessions that callers are checked with.
     pub fn sessions(&self) -> &SessionStore {
         &self.sessions
     }

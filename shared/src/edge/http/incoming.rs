@@ -81,6 +81,7 @@ impl HttpRequest {
         pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
     }
 
+    /// The request's preconditions.
     pub fn preconditions(&self) -> Result<Preconditions, Problem> {
         let [if_match, if_none_match] =
             [IF_MATCH, IF_NONE_MATCH].map(|name| header::list(self.request.headers(), name));

@@ -1,7 +1,7 @@
 //! The client's network address behind a trusted proxy.
 //!
 //! API Gateway sees the address of the connection. Behind `CloudFront` that is an edge location,
-//! and all its clients would share the limits of one address. So a CloudFront function passes the
+//! and all its clients would share the limits of one address. So a `CloudFront` function passes the
 //! client's address, and authenticates itself (docs/deployment.md has the function):
 //!
 //! 1. It sets the header `x-origin-verify` to a secret. `TRUSTED_PROXY_SECRET` contains the same
@@ -105,7 +105,7 @@ impl TrustedProxy {
         }
         let viewer = request.header(VIEWER_ADDRESS).and_then(|address| address.parse().ok());
         if viewer.is_none() {
-            tracing::warn!("the proxy does not tell the client's address: limits count for its own");
+            tracing::warn!("the proxy does not send the client's address: limits count for the proxy");
         }
         Ok(viewer.or(connection))
     }

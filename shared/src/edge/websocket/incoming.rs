@@ -34,6 +34,7 @@ impl SocketEvent {
         Ok(Self { event, connection, deadline })
     }
 
+    /// The connection of the event.
     pub fn connection(&self) -> &ConnectionKey {
         &self.connection
     }

@@ -132,6 +132,7 @@ pub struct ResultFile {
     pub ready_at: Timestamp,
 }
 
+/// An export.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Export {
@@ -225,6 +226,7 @@ impl Export {
         })
     }
 
+    /// When it expires.
     pub fn expiry(&self) -> Timestamp {
         Timestamp::from_second(self.expires_at).unwrap_or(Timestamp::MAX)
     }

@@ -61,6 +61,7 @@ impl Period {
         if from < to { Ok(Self { from, to }) } else { Err(InvalidPeriod::Empty) }
     }
 
+    /// The first instant.
     pub fn from(&self) -> Timestamp {
         self.from
     }

@@ -110,7 +110,7 @@ impl S3Results {
             Err(error) if status(&error) == Some(404) => Ok(false),
             // A caller without the permission to list the bucket gets 403 for an absent object.
             Err(error) if status(&error) == Some(403) => {
-                tracing::warn!(key, "taken for absent: S3 does not say whether the file is there");
+                tracing::warn!(key, "S3 answered 403 for the file; treated as absent");
                 Ok(false)
             }
             Err(error) => Err(FileError::new("HeadObject", key, error)),
@@ -191,7 +191,7 @@ impl ResultStore for S3Results {
             }
             // Usually `InvalidPart`. The same list would be refused again.
             Err(error) if status(&error) == Some(400) => {
-                tracing::warn!(key, code = error.code(), "S3 does not take the list of parts");
+                tracing::warn!(key, code = error.code(), "S3 refused the list of parts");
                 Ok(Completion::Impossible)
             }
             Err(error) => Err(FileError::new("CompleteMultipartUpload", key, error)),

@@ -168,21 +168,21 @@ impl<Q: Queue> Worker<Q> {
             }
             SlotRun::HeldElsewhere { by, until, is_alive: false } => Err(WorkError::Held { task, by, until }),
             SlotRun::CutOff if has_advanced.load(Ordering::Relaxed) => {
-                tracing::warn!(%task, "cut off; another message continues");
+                tracing::warn!(%task, "cut off; another message was sent to continue");
                 Ok(self.queue.send(&message.body()).await?)
             }
             SlotRun::CutOff => Err(WorkError::CutOff { task }),
             SlotRun::TakenOver => Err(WorkError::TakenOver { task }),
             SlotRun::Failed(Stop::OutOfTime { has_advanced: true }) => {
-                tracing::info!(%task, "out of time; another message continues");
+                tracing::info!(%task, "out of time; another message was sent to continue");
                 Ok(self.queue.send(&message.body()).await?)
             }
             SlotRun::Failed(Stop::NotStuck) => {
-                tracing::warn!(%task, "not given up: it has advanced since; another message continues");
+                tracing::warn!(%task, "not given up: the export has advanced; another message was sent to continue");
                 Ok(self.queue.send(&message.body()).await?)
             }
             SlotRun::Failed(Stop::Unknown) => {
-                tracing::info!(%task, "there is no such export, or not any more");
+                tracing::info!(%task, "the export does not exist or has expired");
                 Ok(())
             }
             SlotRun::Failed(why) => Err(WorkError::Stopped { task, why }),

@@ -53,10 +53,12 @@ impl SignedUrl {
 pub struct MultipartId(String);
 
 impl MultipartId {
+    /// An id from S3.
     pub fn new(id: impl Into<String>) -> Self {
         Self(id.into())
     }
 
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -80,7 +82,7 @@ pub enum FileError {
     #[error("no credentials to sign links with")]
     NoCredentials(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The credentials, or the file, expire within a second. 503.
-    #[error("a link would end as soon as it is made")]
+    #[error("a link would expire at once")]
     NoTimeLeft,
     /// The link could not be signed. 500.
     #[error("the link to {key} was not signed")]

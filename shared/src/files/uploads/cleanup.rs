@@ -211,7 +211,7 @@ impl DueUploads<'_> {
             Ok(Err(error)) => chain(&error),
             Err(passed) => passed.to_string(),
         };
-        tracing::warn!(upload = %entry.upload_id, error, "an upload is not moved behind the others");
+        tracing::warn!(upload = %entry.upload_id, error, "an upload could not be postponed");
     }
 
     /// The end of step 1.
@@ -219,7 +219,7 @@ impl DueUploads<'_> {
         match self.files.delete_all(expired).await {
             Ok(()) => CleanupOutcome::Expired,
             Err(error) => {
-                tracing::warn!(upload = %expired.upload_id, error = chain(&error), "objects are left for later");
+                tracing::warn!(upload = %expired.upload_id, error = chain(&error), "objects could not be deleted and are left to a later run");
                 CleanupOutcome::ExpiredButObjects
             }
         }

@@ -200,7 +200,7 @@ impl Home {
     /// lifecycle deletes it later.
     async fn delete_incoming(&self, upload: &Upload) {
         if let Err(error) = self.files.delete_incoming(upload).await {
-            tracing::warn!(upload = %upload.upload_id, error = chain(&error), "an object is left for the lifecycle");
+            tracing::warn!(upload = %upload.upload_id, error = chain(&error), "an object could not be deleted and is left to the lifecycle");
         }
     }
 }

@@ -71,7 +71,7 @@ impl Home {
                 Ok(_) => return,
                 Err(error) => {
                     let error = chain(&error);
-                    tracing::warn!(upload = %deleted.upload_id, error, "a row is left for the clean-up");
+                    tracing::warn!(upload = %deleted.upload_id, error, "a row could not be removed and is left to the clean-up");
                     return;
                 }
             }
@@ -85,7 +85,7 @@ impl Home {
             Ok(()) => true,
             Err(error) => {
                 let error = chain(&error);
-                tracing::warn!(upload = %upload.upload_id, error, "objects are left for the clean-up");
+                tracing::warn!(upload = %upload.upload_id, error, "objects could not be deleted and are left to the clean-up");
                 false
             }
         }

@@ -60,6 +60,7 @@ impl Rejection {
     }
 }
 
+/// An upload, as stored in its row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Upload {

@@ -75,7 +75,7 @@ pub enum OpenError {
     #[error("it was sealed with the key {0:?}, which is not among the sealing keys")]
     UnknownKey(String),
     /// It was not sealed here for this context.
-    #[error("it is not what was sealed here: {0}")]
+    #[error("it was not sealed here: {0}")]
     Refused(InvalidCiphertext),
 }
 
@@ -83,10 +83,10 @@ pub enum OpenError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCiphertext {
     /// Too short, or of an unknown format.
-    #[error("there is no known envelope around it")]
+    #[error("its envelope is not valid")]
     Envelope,
     /// Changed, cut, sealed with another key, or moved here from another row.
-    #[error("its tag does not fit")]
+    #[error("its tag does not verify")]
     Tag,
     /// The sealed bytes are not gzip, or inflate to more than [`MAX_PLAIN_BYTES`].
     #[error("it does not inflate to a value of a permitted size")]

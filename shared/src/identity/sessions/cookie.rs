@@ -111,6 +111,7 @@ impl SessionCookie {
         Ok(Self { session_id, user_id, roles, random: Redacted::new(random::bytes()?) })
     }
 
+    /// The text for the browser.
     pub fn expose(&self) -> String {
         let roles: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
         format!(

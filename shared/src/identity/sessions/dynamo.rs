@@ -74,6 +74,7 @@ const NOT_ENDED_SINCE: &str = "attribute_not_exists(endedBefore) OR endedBefore 
 /// How long unprocessed rows are retried. The invocation's deadline may end the retries earlier.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The sessions table.
 #[derive(Debug, Clone)]
 pub struct DynamoSessions {
     client: Client,

@@ -34,6 +34,7 @@ impl Device {
     /// Longest name, in characters.
     pub const MAX_CHARS: usize = 100;
 
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

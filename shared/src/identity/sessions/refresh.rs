@@ -94,6 +94,7 @@ impl RefreshToken {
         Self { session, number, code }
     }
 
+    /// The successor.
     #[must_use]
     pub fn next(&self, keys: &SealingKeys) -> Self {
         Self::issue(keys, &self.session, self.number.saturating_add(1))
@@ -119,6 +120,7 @@ impl RefreshToken {
         self.number
     }
 
+    /// The text for the client.
     pub fn expose(&self) -> String {
         format!("{}.{}", content(&self.session, self.number), self.code.expose())
     }

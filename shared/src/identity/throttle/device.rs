@@ -63,10 +63,12 @@ pub struct KnownDevice([u8; ID_BYTES]);
 pub struct DeviceToken(Redacted<String>);
 
 impl DeviceToken {
+    /// A token from a client.
     pub fn new(text: String) -> Self {
         Self(Redacted::new(text))
     }
 
+    /// The text, for the client.
     pub fn expose(&self) -> &str {
         self.0.expose()
     }

@@ -232,7 +232,7 @@ impl Throttle {
     pub async fn refund(&self, AttemptPermit(counted): AttemptPermit) {
         let uncount_attempt = async |attempt| {
             if let Err(error) = self.store.uncount_attempt(attempt).await {
-                tracing::warn!(error = chain(&error), "an attempt was not given back");
+                tracing::warn!(error = chain(&error), "an attempt was not refunded");
             }
         };
         stream::iter(counted).for_each_concurrent(SUBJECTS, uncount_attempt).await;

@@ -46,6 +46,7 @@ impl ThrottleKey {
         Self(format!("sign-ups#{}", network(address)))
     }
 
+    /// The key.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -46,7 +46,7 @@ pub enum InvalidKey {
     #[error("the d of the key {0:?} is not the private part of its x")]
     PrivatePart(String),
     /// A private key in the public set.
-    #[error("the key {0:?} is there with its private part: replace that key, it is no secret any more")]
+    #[error("the key {0:?} contains its private part: replace that key, it is not secret any more")]
     Exposed(String),
     /// Two keys have this id.
     #[error("two keys have the kid {0:?}")]
@@ -141,6 +141,7 @@ impl PublicKeys {
         env.parse(TOKEN_JWKS)
     }
 
+    /// All values.
     pub fn iter(&self) -> impl Iterator<Item = &PublicKey> {
         self.keys.iter()
     }

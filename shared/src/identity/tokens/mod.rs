@@ -46,6 +46,7 @@ pub use keys::{PublicKeys, SigningKey};
 pub use signer::{AccessToken, SigningFailed, TokenSigner};
 pub use verifier::{TokenError, TokenVerifier};
 
+/// The lifetime of an access token.
 pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_mins(15);
 /// Allowed difference between the signer's clock and a verifier's.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(30);

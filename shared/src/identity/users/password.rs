@@ -67,6 +67,7 @@ pub enum HashingFailed {
 }
 
 impl Password {
+    /// A typed password.
     pub fn new(text: String) -> Self {
         let normalized = ComposingNormalizerBorrowed::new_nfc().normalize(&text).into_owned();
         let as_typed = (normalized != text).then(|| Redacted::new(text));

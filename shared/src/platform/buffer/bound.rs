@@ -50,7 +50,7 @@ impl SampledBound {
             sample
         } else {
             let entries = look.await.unwrap_or_else(|error| {
-                tracing::warn!(error = chain(&error), "the buffer does not tell how much waits");
+                tracing::warn!(error = chain(&error), "the number of waiting entries is unknown");
                 0
             });
             Sample { taken: Instant::now(), entries }

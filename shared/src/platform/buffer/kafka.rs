@@ -451,7 +451,7 @@ impl Reader {
             }
             Err(KafkaError::ConsumerCommit(code)) if is_of_another_member(code) => {
                 // The batch is stored, and may be delivered once more.
-                tracing::warn!("the group has given the batch to another member");
+                tracing::warn!("the batch belongs to another member of the group");
                 self.out.clear();
                 Ok(())
             }

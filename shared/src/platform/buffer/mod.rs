@@ -133,6 +133,7 @@ pub enum BufferKind {
 }
 
 impl BufferKind {
+    /// All values.
     pub const ALL: [Self; 4] = [Self::Memory, Self::Redis, Self::Sqs, Self::Kafka];
 
     /// The value of `BUFFER`.
@@ -307,7 +308,7 @@ pub enum BufferError {
     #[error(transparent)]
     NoEntropy(#[from] NoEntropy),
     /// The batch came from another adapter.
-    #[error("the batch is not one of this buffer's")]
+    #[error("the batch belongs to another buffer")]
     Foreign,
 }
 
@@ -344,6 +345,7 @@ impl WriteBehindBuffer {
         Ok(Self(Arc::new(adapter)))
     }
 
+    /// The adapter.
     pub fn kind(&self) -> BufferKind {
         match *self.0 {
             Adapter::Memory(_) => BufferKind::Memory,

@@ -203,7 +203,7 @@ impl RedisBuffer {
             }
             "accepted" => Ok(Offered::Accepted),
             refused => {
-                tracing::warn!(reason = refused, "the buffer in Redis takes no more");
+                tracing::warn!(reason = refused, "the memory of Redis is full");
                 Ok(backpressure())
             }
         }

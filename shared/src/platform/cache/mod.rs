@@ -344,7 +344,7 @@ impl Cache {
                 }
                 Reading::TooLarge => self.load_direct(load).await,
                 Reading::Invalid => {
-                    tracing::error!(%name, "Redis holds a value that does not belong there");
+                    tracing::error!(%name, "Redis has a value of another id or type");
                     self.forget(&[name]).await;
                     self.load_direct(load).await
                 }
@@ -454,7 +454,7 @@ impl Cache {
     /// The same for a caller that ignores failures: `cache-invalidator` sees the change as well.
     pub async fn forget(&self, names: &[Name]) {
         if let Err(error) = self.invalidate(names).await {
-            tracing::warn!(error = chain(&error), "the cache could not be told of a change");
+            tracing::warn!(error = chain(&error), "the cache was not invalidated");
         }
     }
 

@@ -225,7 +225,7 @@ impl SharedTier {
             let content = value.as_deref().map(Content::decode);
             if content == Some(None) {
                 telemetry::count(Metric::CacheFailures, 1);
-                tracing::warn!(entry = place.entry, "Redis holds bytes that are no value");
+                tracing::warn!(entry = place.entry, "Redis has bytes that are not a value");
                 if let Err(error) = self.delete(vec![place.entry.clone()]).await {
                     report(&error);
                 }
@@ -327,7 +327,7 @@ fn token() -> Option<String> {
     match lease_token() {
         Ok(token) => Some(token),
         Err(error) => {
-            tracing::error!(error = chain(&error), "no lease could be drawn");
+            tracing::error!(error = chain(&error), "no lease token could be generated");
             None
         }
     }
@@ -346,8 +346,8 @@ fn lease_token() -> Result<String, NoEntropy> {
 /// Logs and counts a failed call. An open circuit breaker keeps this to one a second.
 fn report(error: &RedisError) {
     match error {
-        RedisError::CircuitOpen => tracing::debug!("Redis is not asked"),
-        RedisError::Connecting => tracing::debug!("Redis is not reached yet"),
+        RedisError::CircuitOpen => tracing::debug!("Redis is not called: the circuit breaker is open"),
+        RedisError::Connecting => tracing::debug!("Redis is not connected yet"),
         error => {
             telemetry::count(Metric::CacheFailures, 1);
             tracing::warn!(error = chain(error), "the cache in Redis gave no answer");

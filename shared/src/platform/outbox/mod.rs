@@ -93,6 +93,7 @@ pub enum EventType {
 }
 
 impl EventType {
+    /// All values.
     pub const ALL: [Self; 8] = [
         Self::OrderPlaced,
         Self::OrderPaid,
@@ -104,6 +105,7 @@ impl EventType {
         Self::ExportFailed,
     ];
 
+    /// The type as text.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OrderPlaced => "order.placed",
@@ -118,7 +120,7 @@ impl EventType {
     }
 }
 
-/// One event.
+/// An activity event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {

@@ -85,7 +85,7 @@ async fn hide(queue: &impl Visibility, message: &Delivered, timeout: Duration) {
         tracing::warn!(
             message_id = message.message_id,
             error = chain(&error),
-            "the message is not kept hidden"
+            "the visibility timeout was not extended"
         );
     }
 }

@@ -102,10 +102,10 @@ impl RedisUse {
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
     /// Redis failed too often recently to be called now.
-    #[error("Redis is not asked: it failed too often")]
+    #[error("Redis is not called: it failed too often")]
     CircuitOpen,
     /// The connection is not open yet, and the budget was used up.
-    #[error("Redis is not reached yet")]
+    #[error("Redis is not connected yet")]
     Connecting,
     #[error("connecting to Redis took too long")]
     Unreachable,

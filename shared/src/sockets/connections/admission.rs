@@ -63,7 +63,11 @@ pub async fn admit(
         && let Err(error) = registrar.registry().remove(&connection.key).await
     {
         let connection_id = connection.key.connection_id.as_str();
-        tracing::warn!(connection_id, error = chain(&error), "a refused connection's row stays for now");
+        tracing::warn!(
+            connection_id,
+            error = chain(&error),
+            "the row of a refused connection could not be removed now"
+        );
     }
     admitted
 }

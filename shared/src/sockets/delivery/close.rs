@@ -192,7 +192,11 @@ impl SocketCloser {
         let connection_id = key.connection_id.as_str();
         let ((), told) = join(self.remove(key, deadline), self.tell(key, endpoint, last_message)).await;
         if let Err(error) = told {
-            tracing::info!(connection_id, error = chain(&error), "a socket is not told why it is closed");
+            tracing::info!(
+                connection_id,
+                error = chain(&error),
+                "the last message of a socket was not posted"
+            );
         }
         let close = || self.gateway.close(endpoint, &key.connection_id);
         let may_be_opening = || key.may_be_opening(self.clock.now());
@@ -204,7 +208,7 @@ impl SocketCloser {
                 CloseOutcome::Failed
             }
         };
-        tracing::info!(connection_id, outcome = closing.name(), "a socket ends");
+        tracing::info!(connection_id, outcome = closing.name(), "closing a socket");
         closing
     }
 
@@ -223,17 +227,17 @@ impl SocketCloser {
         let connection_id = key.connection_id.as_str();
         match deadline.earlier_by(LAST_START_MARGIN).cut_off(self.registry.remove(key)).await {
             Ok(Ok(removed)) => {
-                tracing::debug!(connection_id, ?removed, "the row of a socket that ends is removed");
+                tracing::debug!(connection_id, ?removed, "the row of a closing socket was removed");
             }
             Ok(Err(error)) => {
                 tracing::warn!(
                     connection_id,
                     error = chain(&error),
-                    "the row stays until the socket is closed"
+                    "the row could not be removed before the close"
                 );
             }
             Err(error) => {
-                tracing::warn!(connection_id, %error, "the row stays until the socket is closed");
+                tracing::warn!(connection_id, %error, "the row could not be removed before the close");
             }
         }
     }

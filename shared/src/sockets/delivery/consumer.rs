@@ -43,7 +43,7 @@ pub enum ConsumeError {
     #[error("a message was not delivered")]
     Delivery(#[from] SendError),
     /// Not all sockets of a revoked session were reached.
-    #[error("not all sockets of the user were looked at")]
+    #[error("not all sockets of the user were reached")]
     NotClosed,
 }
 

@@ -126,7 +126,7 @@ impl Deliverer {
             (None, _) => None,
             (Some(Interruption::Unreadable(error)), None) => return Err(error),
             (Some(Interruption::Unreadable(error)), Some(rest)) => {
-                tracing::warn!(error = chain(&error), "a page could not be read; the rest is handed on");
+                tracing::warn!(error = chain(&error), "a page could not be read; the next hop continues");
                 Some(rest)
             }
             (Some(Interruption::OutOfTime), served) => Some(served.unwrap_or_else(|| start.clone())),
@@ -162,15 +162,19 @@ impl Deliverer {
         let removed = match deadline.cut_off(self.registry.remove(&peer.key)).await {
             Ok(removed) => removed,
             Err(passed) => {
-                tracing::warn!(connection_id, error = %passed, "a gone connection's row stays for now");
+                tracing::warn!(connection_id, error = %passed, "the row of a gone connection could not be removed now");
                 return;
             }
         };
         match removed {
             Ok(Removed::Removed) => tracing::info!(connection_id, "removed a connection that is gone"),
-            Ok(Removed::NotThere) => tracing::debug!(connection_id, "the connection was removed already"),
+            Ok(Removed::NotThere) => tracing::debug!(connection_id, "the connection was removed before"),
             Err(error) => {
-                tracing::warn!(connection_id, error = chain(&error), "a gone connection's row stays for now");
+                tracing::warn!(
+                    connection_id,
+                    error = chain(&error),
+                    "the row of a gone connection could not be removed now"
+                );
             }
         }
     }

@@ -210,7 +210,11 @@ impl FanOut {
         sent.progress = match report.rest {
             None => DeliveryProgress::Complete,
             Some(_) if hop.hop + 1 >= MAX_HOPS => {
-                tracing::error!(message_id, error_type = ABANDONED, "a delivery used up its hops");
+                tracing::error!(
+                    message_id,
+                    error_type = ABANDONED,
+                    "a delivery exceeded the maximum of hops"
+                );
                 telemetry::count_case(Metric::Errors, ABANDONED, 1);
                 DeliveryProgress::Abandoned
             }

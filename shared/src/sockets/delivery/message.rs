@@ -57,6 +57,7 @@ impl MessageType {
         Self(kind.as_str().to_owned())
     }
 
+    /// The type as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -150,6 +151,7 @@ pub struct FrameTooLarge {
 pub struct Frame(String);
 
 impl Frame {
+    /// The message's frame.
     pub fn of(message: &Message) -> Result<Self, FrameTooLarge> {
         let Message { kind, message_id, from, sent_at, body } = message;
         let mut head = json!({"type": kind, "messageId": message_id, "sentAt": rfc3339(*sent_at)});
@@ -161,10 +163,12 @@ impl Frame {
         Self::from_text(format!("{{{members},\"body\":{}}}", body.as_str()))
     }
 
+    /// A frame of this text.
     pub fn from_text(text: String) -> Result<Self, FrameTooLarge> {
         if text.len() > MAX_FRAME_BYTES { Err(FrameTooLarge { bytes: text.len() }) } else { Ok(Self(text)) }
     }
 
+    /// The type as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

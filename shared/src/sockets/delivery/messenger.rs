@@ -104,7 +104,7 @@ pub struct Ack {
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The sender's connection is unknown or has expired. 401.
-    #[error("the sender's connection is not registered, or its time is over")]
+    #[error("the sender's connection is not registered or has expired")]
     NotConnected,
     /// The sender's session has ended, 401, or could not be checked: 500, or 503 if a retry may
     /// succeed.
@@ -164,7 +164,7 @@ pub enum SendError {
     NotPublished(#[from] NotPublished),
     /// The invocation for the rest of the audience could not be started. 503: the whole message can
     /// be sent again; receivers drop duplicates.
-    #[error("the rest of a delivery could not be handed on")]
+    #[error("the next hop of a delivery could not be started")]
     NotHandedOn(#[source] Box<dyn Error + Send + Sync>),
 }
 

@@ -76,6 +76,7 @@ pub enum PostOutcome {
 }
 
 impl PostOutcome {
+    /// All values.
     pub const ALL: [Self; 5] = [Self::Delivered, Self::Gone, Self::Throttled, Self::TooLarge, Self::Failed];
 
     /// The metric's dimension.

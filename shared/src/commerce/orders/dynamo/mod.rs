@@ -113,6 +113,7 @@ impl OrderWrites {
         })
     }
 
+    /// The region of these writes.
     pub fn region(&self) -> &str {
         &self.region
     }

@@ -299,7 +299,7 @@ impl Reservations {
                     return Ok(settled);
                 }
                 Transaction::Cancelled(reasons) if is_out_of_stock(&reasons) => {
-                    tracing::error!(%order.order_id, "the order's units were given back and sold to others");
+                    tracing::error!(%order.order_id, "the order's units were released and sold to others");
                     telemetry::count_case(Metric::OrdersReconciled, "oversold", 1);
                     return Ok(SettleOutcome::Nothing);
                 }

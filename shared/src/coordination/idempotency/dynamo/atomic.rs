@@ -166,7 +166,7 @@ impl KeyedRequests {
                     return self.refuse(request, refusal, &reply, deadline).await;
                 }
                 TryOutcome::Committed | TryOutcome::Again => {
-                    telemetry::count(Metric::TransactionConflicts, 1)
+                    telemetry::count(Metric::TransactionConflicts, 1);
                 }
             }
             if !backoff.wait().await {

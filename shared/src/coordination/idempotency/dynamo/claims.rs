@@ -66,6 +66,7 @@ impl DynamoClaims {
         })
     }
 
+    /// Records the answer.
     pub async fn complete(&self, claim: &Claim, reply: &Reply) -> Result<ClaimCompletion, DynamoError> {
         let (names, values) = is_mine(&claim.attempt);
         let written = self
@@ -92,8 +93,10 @@ impl DynamoClaims {
         let key = claim.request.scope.record_key();
         match settled {
             Ok(ClaimCompletion::Recorded) => {}
-            Ok(ClaimCompletion::Superseded) => tracing::warn!(key, "another attempt took the claim over"),
-            Err(error) => tracing::warn!(key, error = chain(&error), "the key stays claimed until it lapses"),
+            Ok(ClaimCompletion::Superseded) => tracing::warn!(key, "another attempt took over the claim"),
+            Err(error) => {
+                tracing::warn!(key, error = chain(&error), "the claim was not released and will lapse")
+            }
         }
     }
 

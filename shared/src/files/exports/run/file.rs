@@ -93,7 +93,7 @@ impl<O: CustomerOrders, S: ResultStore> Exporter<O, S> {
     /// it.
     pub(super) async fn abort(&self, export: &Export, attempt: &Attempt) {
         if let Err(error) = self.results.abort(&export.result_key(&attempt.mark), attempt).await {
-            tracing::warn!(export_id = %export.export_id, error = chain(&error), "parts are left over");
+            tracing::warn!(export_id = %export.export_id, error = chain(&error), "the upload was not aborted; its parts are left to the lifecycle");
         }
     }
 

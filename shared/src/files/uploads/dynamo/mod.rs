@@ -132,6 +132,7 @@ impl DynamoUploads {
         Ok(Self { client, table: tables::UPLOADS.name(env)?, region })
     }
 
+    /// The home region of these uploads.
     pub fn region(&self) -> &str {
         &self.region
     }

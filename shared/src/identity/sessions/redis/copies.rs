@@ -149,7 +149,7 @@ impl RedisCopies {
         let lease = match FillLease::generate() {
             Ok(lease) => lease,
             Err(error) => {
-                tracing::error!(error = chain(&error), "no lease could be drawn");
+                tracing::error!(error = chain(&error), "no lease token could be generated");
                 return Lookup::Unanswered;
             }
         };
@@ -190,12 +190,12 @@ impl RedisCopies {
             },
             (Found::Forged, _) | (_, Found::Forged) => {
                 telemetry::count(Metric::ForgedSessionCopies, 1);
-                tracing::warn!(session = %id, "Redis holds a copy of a session that no function wrote with this key");
+                tracing::warn!(session = %id, "Redis has a copy of a session that is not authentic");
                 self.forget(&rows).await;
                 Lookup::Unanswered
             }
             (Found::Garbage, _) | (_, Found::Garbage) => {
-                tracing::warn!(session = %id, "Redis holds a copy of a session that another version wrote");
+                tracing::warn!(session = %id, "Redis has a copy of a session from another version");
                 self.forget(&rows).await;
                 Lookup::Unanswered
             }
@@ -266,9 +266,7 @@ impl RedisCopies {
             let next = Instant::now() + WITHDRAWAL_INTERVAL;
             tokio::time::sleep_until(next.min(all_lapsed)).await;
             if next >= all_lapsed {
-                tracing::warn!(
-                    "a revocation waited until all copies had lapsed, because Redis did not answer"
-                );
+                tracing::warn!("Redis did not answer; the revocation waited until all copies had expired");
                 return;
             }
         }
@@ -310,9 +308,9 @@ fn unanswered(error: &RedisError) -> Lookup {
 /// Logs a failed call. An open circuit breaker keeps this to one a second.
 fn report(error: &RedisError) {
     match error {
-        RedisError::CircuitOpen => tracing::debug!("Redis is not asked"),
-        RedisError::Connecting => tracing::debug!("Redis is not reached yet"),
-        error => tracing::warn!(error = chain(error), "Redis gave no answer, DynamoDB is asked instead"),
+        RedisError::CircuitOpen => tracing::debug!("Redis is not called: the circuit breaker is open"),
+        RedisError::Connecting => tracing::debug!("Redis is not connected yet"),
+        error => tracing::warn!(error = chain(error), "Redis gave no answer; DynamoDB is asked instead"),
     }
 }
 
