@@ -60,7 +60,7 @@ impl MessageQueue {
         Client::from_conf(config.build())
     }
 
-    /// How many messages were set aside.
+    /// How many messages are in the dead-letter queue.
     pub fn dead_letters(&self) -> u64 {
         self.queues.count(DEAD_LETTERS).unwrap().visible
     }

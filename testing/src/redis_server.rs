@@ -1,5 +1,5 @@
 //! A real redis-server for one test: on a port of its own, to be paused, killed and restarted,
-//! empty or with what it kept.
+//! empty or with its persisted data.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 /// Longest that a server may take to start, or to notice a signal.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two looks.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// What a server writes to its folder.
@@ -26,7 +26,7 @@ pub enum Persistence {
 }
 
 impl Persistence {
-    /// As redis-server has it.
+    /// The options of redis-server.
     const fn options(self) -> &'static [&'static str] {
         match self {
             Self::None => &["--appendonly", "no"],
@@ -45,8 +45,8 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts a server, or says that this machine has none: then the test has nothing to stand on.
-    /// Under `CI` that is a failure, since nobody reads what a green run prints.
+    /// Starts a server. `None`, with a message, if redis-server is not installed: then the test
+    /// cannot run. Under `CI` that is a failure, since nobody reads the output of a green run.
     pub fn start() -> Option<Self> {
         Self::start_with(Persistence::None, &[])
     }
@@ -65,7 +65,7 @@ impl RedisServer {
         None
     }
 
-    /// As the variable `REDIS_URL` has it.
+    /// The value of `REDIS_URL`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
@@ -77,19 +77,19 @@ impl RedisServer {
         self.wait_for(|state| state.starts_with('T'));
     }
 
-    /// Lets it go on.
+    /// Continues its process.
     pub fn resume(&self) {
         self.signal("-CONT");
         self.wait_for(|state| !state.starts_with('T'));
     }
 
-    /// Ends it (SIGKILL). Its port is closed, and all that it did not write to its folder is gone.
+    /// Kills it (SIGKILL). Its port is closed, and everything that is not persisted is gone.
     pub fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    /// Starts it again, with what its folder has, on the same port.
+    /// Starts it again, with its persisted data, on the same port.
     pub fn restart(&mut self) {
         self.kill();
         self.process = spawn(self.address, &self.options, self.folder.path());
@@ -100,7 +100,7 @@ impl RedisServer {
         let folder = tempfile::tempdir().unwrap();
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
-            // Somebody else may take the port before the server does: then another one.
+            // Another process may take the port before the server does: then another one is chosen.
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
             let mut process = spawn(free, &options, folder.path());
             if answers(&mut process, free) {
@@ -117,7 +117,7 @@ impl RedisServer {
         assert!(sent.is_ok_and(|status| status.success()), "kill {signal}");
     }
 
-    /// Waits until the process is in the state (as `ps` tells it): a signal takes its time.
+    /// Waits until the process is in the state (as shown by `ps`): a signal is asynchronous.
     fn wait_for(&self, reached: impl Fn(&str) -> bool) {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
@@ -134,7 +134,7 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // A test may have killed it already, and a paused process dies all the same.
+        // A test may have killed it already; a paused process dies as well.
         let ended: std::io::Result<ExitStatus> = self.process.kill().and_then(|()| self.process.wait());
         assert!(ended.is_ok() || std::thread::panicking(), "redis-server does not end");
     }
@@ -152,7 +152,7 @@ fn spawn(address: SocketAddr, more: &[String], folder: &Path) -> Child {
     server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Waits until it answers. `false` when it ended instead.
+/// Waits until it answers. `false` if it ended instead.
 fn answers(process: &mut Child, address: SocketAddr) -> bool {
     let began = Instant::now();
     while began.elapsed() < PATIENCE {

@@ -1,5 +1,4 @@
-//! A redis-server that speaks TLS only, with a certificate of an authority that is made for one
-//! test.
+//! A redis-server with TLS only, with a certificate of an authority that is created for one test.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -17,8 +16,7 @@ pub struct TlsServer {
 }
 
 impl TlsServer {
-    /// Starts a server on a free port of this machine. redis-server is there: the caller has
-    /// started one.
+    /// Starts a server on a free port. redis-server is installed: the caller has started one.
     pub async fn start() -> Self {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         let folder =

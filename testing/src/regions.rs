@@ -28,7 +28,7 @@ use crate::store::definition;
 /// Longest that [`Regions::settle`] waits for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Between two looks at what is on its way.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// How many regions have the agreement table.
@@ -79,7 +79,7 @@ impl Regions {
         self.stores.keys().copied()
     }
 
-    /// Cuts every region off from every other. What is written waits.
+    /// Disconnects all regions from each other. Changes wait.
     pub fn cut(&self) {
         for (position, one) in self.names().enumerate() {
             for other in self.names().skip(position + 1) {
@@ -88,17 +88,17 @@ impl Regions {
         }
     }
 
-    /// Takes back every cut.
+    /// Reconnects all regions.
     pub fn heal(&self) {
         self.replication.heal();
     }
 
-    /// From now on every change takes this long, also those that are on their way.
+    /// From now on every change takes this long, also pending ones.
     pub fn lag(&self, lag: Duration) {
         self.replication.set_lag(Lag::always(lag));
     }
 
-    /// Waits until nothing is on its way: every region has every change.
+    /// Waits until every region has every change.
     pub async fn settle(&self) {
         let arrived = async {
             while self.replication.pending().unwrap().iter().any(|link| link.changes > 0) {

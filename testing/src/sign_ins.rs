@@ -1,4 +1,4 @@
-//! Users, their sessions as a sign-in leaves them, and the end of those.
+//! Users, sessions as a sign-in stores them, and their revocation.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use sojourn::platform::dynamo::text;
 
 use crate::Store;
 
-/// A new user without roles, who has no row.
+/// A new user without roles and without a row.
 pub fn new_user(now: Timestamp) -> User {
     User {
         id: random().next(),
@@ -28,7 +28,7 @@ pub async fn sign_in(store: &Store, user: &UserId, now: Timestamp) -> (Session, 
     sign_in_until(store, user, now, now + SESSION_LIFETIME).await
 }
 
-/// A session that ends by itself at `end`.
+/// A session with its natural end at `end`.
 pub async fn sign_in_until(
     store: &Store,
     user: &UserId,
@@ -48,7 +48,7 @@ pub async fn sign_in_until(
         id,
     };
     let sessions = DynamoSessions::from_env(store.client.clone(), &store.env).unwrap();
-    // Nobody here opens it.
+    // No test opens it.
     let payload = SealedPayload { version: FIRST_VERSION, bytes: Vec::new() };
     sessions.create(&session, &payload, Timestamp::UNIX_EPOCH).await.unwrap();
     (session, cookie.credential())
@@ -60,7 +60,7 @@ pub async fn revoke(store: &Store, session: &SessionId) {
     put.item("endedAt", text("2026-11-20T10:00:00.000Z")).send().await.unwrap();
 }
 
-/// Revokes all sessions of a user that will ever have begun.
+/// Revokes all sessions of a user, whenever they began.
 pub async fn revoke_all(store: &Store, user: &UserId) {
     let row = all_ended_key(user, "local");
     let put = store.client.put_item().table_name("SessionsTable").set_item(Some(row));

@@ -1,7 +1,7 @@
-//! A DynamoDB of its own for each test: empty, with every table of the library.
+//! A DynamoDB for each test: empty, with every table of the library.
 //!
-//! It is embedded, unless the variable `SOJOURN_TEST_DYNAMODB` names another one: AWS's DynamoDB
-//! Local, as a second judge of conditions (`.ci/dynamodb-local` starts it).
+//! It is embedded, unless the variable `SOJOURN_TEST_DYNAMODB` names another one, such as AWS's
+//! DynamoDB Local, to compare the behaviour of conditions (`.ci/dynamodb-local` starts it).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct Store {
     pub embedded: Arc<Embedded>,
     /// The real SDK's client.
     pub client: Client,
-    /// The table names, the place and the limits of sockets, for adapters that read nothing else.
+    /// The table names, the region and the limits of sockets, for adapters that read nothing else.
     pub env: Env,
     region: String,
     peers: Vec<String>,
@@ -45,7 +45,7 @@ impl Store {
     pub(crate) fn of(embedded: Embedded, region: &str, peers: &[&str]) -> Self {
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            // The server's own region: signatures name it.
+            // The server's own region, which signatures contain.
             .region(Region::new("local"))
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))
             .endpoint_url(embedded.endpoint_url())
@@ -65,14 +65,14 @@ impl Store {
         Env::of(self.variables().chain(others))
     }
 
-    /// Writes the row of an open socket, as its handshake leaves it; there is no limit here.
+    /// Writes the row of an open socket, as its handshake stores it, without a limit.
     pub async fn open_socket(&self, connection: &Connection) {
         let row = connection.row("50".parse().unwrap()).unwrap();
         let put = self.client.put_item().table_name(tables::CONNECTIONS.logical_id);
         put.set_item(Some(row)).send().await.unwrap();
     }
 
-    /// The table names, the place that every function runs in, and the limits of sockets.
+    /// The table names, the variables of every function, and the limits of sockets.
     pub(crate) fn variables(&self) -> impl Iterator<Item = (String, String)> + use<> {
         let peers: Vec<&str> = self.peers.iter().map(String::as_str).collect();
         variables(&self.region, &peers)
@@ -114,8 +114,8 @@ pub(crate) fn definition(table: &tables::Table) -> Table {
             .indexes
             .iter()
             .map(|index| {
-                // As narrow as in template.yaml: an attribute that the index lacks cannot be read
-                // here either.
+                // As narrow as in template.yaml, so that an attribute missing in the index cannot
+                // be read here either.
                 let projection = match index.projection {
                     Projection::KeysOnly => json!({"ProjectionType": "KEYS_ONLY"}),
                     Projection::Include(attributes) => {

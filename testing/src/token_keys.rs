@@ -1,4 +1,4 @@
-//! Keys and tokens for tests: made anew, in the forms that configuration and secrets have.
+//! New keys and tokens for tests, in the forms of configuration and secrets.
 
 use aws_lc_rs::encoding::AsBigEndian;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -53,7 +53,7 @@ pub fn sealing_key(kid: &str) -> Value {
     json!({"kty": "oct", "alg": "A256GCM", "kid": kid, "k": k})
 }
 
-/// These keys, of which the first seals.
+/// Sealing keys; the first one seals.
 pub fn sealing_keys(keys: &[Value]) -> SealingKeys {
     SealingKeys::from_jwks(&Redacted::new(json!({ "keys": keys }).to_string())).unwrap()
 }

@@ -28,7 +28,7 @@ impl Consumer for App {
         self.writer.write(messages, deadline).await
     }
 
-    async fn turn(&self, deadline: Deadline) -> Result<Value, DrainError> {
+    async fn run_scheduled(&self, deadline: Deadline) -> Result<Value, DrainError> {
         let backlog = self.buffer.size(deadline).await?;
         // The others have event sources; polling as well would compete with them.
         let drained = match self.buffer.kind() {

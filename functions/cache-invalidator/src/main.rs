@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     boot::run(FUNCTION, |env| async move {
         let invalidator = Invalidator::new(Cache::from_env(&env, clock::system())?);
         stream::serve(FUNCTION, invalidator, |invalidator, changes, deadline| async move {
-            invalidator.hear(&changes, deadline).await
+            invalidator.process(&changes, deadline).await
         })
         .await
     })

@@ -43,5 +43,5 @@ pub(crate) async fn handle(app: Arc<App>, delivery: Delivery) -> Result<Value, J
     let regions = app.cleaned_up_here(delivery.deadline).await;
     let regions = regions.as_slice();
     let work = |turn| async move { cleanup::run(&app.cancellations, regions, app.unpaid_hours, &turn).await };
-    schedule::answer_turn(&app.runner, &slot, delivery, work).await
+    schedule::answer_slot(&app.runner, &slot, delivery, work).await
 }

@@ -23,5 +23,5 @@ pub(crate) async fn handle(app: Arc<App>, delivery: Delivery) -> Result<Value, J
     let slot = JobSlot::of_second("upload-cleanup", delivery.scheduled_at);
     let app = &app;
     let work = |turn| async move { cleanup::run(&app.rows, &app.files, &app.clock, &turn).await };
-    schedule::answer_turn(&app.runner, &slot, delivery, work).await
+    schedule::answer_slot(&app.runner, &slot, delivery, work).await
 }

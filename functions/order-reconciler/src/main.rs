@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         let provider = SandboxProvider::from_env(&sdk, &env, ids::random())?;
         let reconciler = Reconciler::from_env(dynamo, &env, provider, clock::system())?;
         stream::serve(FUNCTION, reconciler, |reconciler, changes, deadline| async move {
-            reconciler.hear(&changes, deadline).await
+            reconciler.process(&changes, deadline).await
         })
         .await
     })

@@ -46,7 +46,7 @@ impl Invalidator {
 
     /// Invalidates for a batch of changes of products, of orders, or of both. Returns the position
     /// of the first change if Redis did not answer.
-    pub async fn hear(&self, changes: &[Change], deadline: Deadline) -> Option<String> {
+    pub async fn process(&self, changes: &[Change], deadline: Deadline) -> Option<String> {
         let names: Vec<Name> =
             changes.iter().flat_map(names_of).collect::<BTreeSet<_>>().into_iter().collect();
         let mut backoff = Backoff::within(Deadline::after(PATIENCE).min(deadline));
@@ -132,8 +132,8 @@ mod tests {
             change("2", item(&[("productId", "pot")]), None),
         ];
         let soon = Deadline::after(Duration::from_millis(50));
-        assert_eq!(invalidator.hear(&changes, soon).await, Some("1".to_owned()));
+        assert_eq!(invalidator.process(&changes, soon).await, Some("1".to_owned()));
         let nothing = [change("3", item(&[("orderId", "x")]), None)];
-        assert_eq!(invalidator.hear(&nothing, soon).await, None);
+        assert_eq!(invalidator.process(&nothing, soon).await, None);
     }
 }

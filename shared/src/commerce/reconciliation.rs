@@ -69,7 +69,7 @@ impl<P: PaymentProvider> Reconciler<P> {
 
     /// Reconciles the orders of a batch of changes. Returns the position of the first change that
     /// failed.
-    pub async fn hear(&self, changes: &[Change], deadline: Deadline) -> Option<String> {
+    pub async fn process(&self, changes: &[Change], deadline: Deadline) -> Option<String> {
         for change in changes {
             let Some(order_id) = order_of(change) else { continue };
             match self.reconcile(&order_id, is_reopened(change), deadline).await {
@@ -94,13 +94,13 @@ impl<P: PaymentProvider> Reconciler<P> {
     ) -> Result<SettleOutcome, ReconcileError> {
         let Some(mut order) = self.orders.get(order_id).await? else { return Ok(SettleOutcome::Nothing) };
         if is_reopened {
-            order = Box::pin(self.end_again(order, deadline)).await?;
+            order = Box::pin(self.restore_end(order, deadline)).await?;
         }
         Ok(self.reservations.settle(&order, deadline).await?)
     }
 
     /// Writes the end of an order that has ended at the provider. Returns the order with its end.
-    async fn end_again(&self, mut order: Order, deadline: Deadline) -> Result<Order, ReconcileError> {
+    async fn restore_end(&self, mut order: Order, deadline: Deadline) -> Result<Order, ReconcileError> {
         let mut backoff = Backoff::of_conflicts(deadline);
         while order.status == OrderStatus::PendingPayment {
             let now = self.clock.now();

@@ -3,7 +3,7 @@
 //! [`ProblemType`] is the whole list; `docs/problems.md` explains each at the anchor that its
 //! `type` points to. A capability's error becomes a `Problem` by a `From` in `edge::mapping`. The
 //! text for the client is written there. The error's own text is kept as the
-//! [`cause`](Problem::cause), for the one log line of whoever answers.
+//! [`cause`](Problem::cause), for the log line of the edge that answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -122,7 +122,7 @@ pub struct Problem {
     pub extensions: BTreeMap<&'static str, Value>,
     /// `Retry-After`, rounded up to whole seconds.
     pub retry_after: Option<Duration>,
-    /// The tag that stands: the header `ETag`, and if it is a version, `version` in the document.
+    /// The current tag: the header `ETag`, and if it is a version, `version` in the document.
     pub tag: Option<EntityTag>,
     /// The error behind it, with the chain of its causes. For the log only.
     pub cause: Option<String>,
@@ -162,7 +162,7 @@ impl Problem {
         self
     }
 
-    /// A request for something else than what stands, whose tag this is.
+    /// A failed precondition. `tag` is the current tag.
     pub fn stale(tag: EntityTag) -> Self {
         let detail = match &tag {
             EntityTag::Version(version) => {
@@ -198,7 +198,7 @@ impl Problem {
             .header("content-type", "application/problem+json");
         // RFC 9110, section 15.5.2: a 401 names the scheme that would do.
         let reply = if reply.status == 401 { reply.header("www-authenticate", "Bearer") } else { reply };
-        // Section 15.5.16: so a client tells it from a type that is not taken.
+        // Section 15.5.16: distinguishes an unsupported coding from an unsupported type.
         let reply = match self.kind {
             ProblemType::UnsupportedContentEncoding => reply.header("accept-encoding", "identity"),
             _ => reply,

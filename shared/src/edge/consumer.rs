@@ -42,7 +42,7 @@ pub trait Consumer: Send + Sync + 'static {
     -> impl Future<Output = BTreeSet<usize>> + Send;
 
     /// A scheduled run: polls a buffer that has no event source, and reports how much waits.
-    fn turn(&self, deadline: Deadline) -> impl Future<Output = Result<Value, Self::Error>> + Send;
+    fn run_scheduled(&self, deadline: Deadline) -> impl Future<Output = Result<Value, Self::Error>> + Send;
 }
 
 /// The event of an invocation.
@@ -145,7 +145,7 @@ async fn answer<C: Consumer>(
             failed => Err(Failure::Messages { failed, all: bodies.len() }),
         },
         Invocation::Scheduled => {
-            deadline.cut_off(Box::pin(consumer.turn(deadline))).await?.map_err(Failure::Scheduled)
+            deadline.cut_off(Box::pin(consumer.run_scheduled(deadline))).await?.map_err(Failure::Scheduled)
         }
     }
 }
@@ -179,7 +179,7 @@ mod tests {
             failed.map(|(place, _)| place).collect()
         }
 
-        async fn turn(&self, _: Deadline) -> Result<Value, Self::Error> {
+        async fn run_scheduled(&self, _: Deadline) -> Result<Value, Self::Error> {
             Ok(json!({"turn": true}))
         }
     }

@@ -126,7 +126,7 @@ where
 }
 
 /// Answers a delivery of `slot` by `work`, if the slot's lock can be acquired.
-pub async fn answer_turn<T, E, W>(
+pub async fn answer_slot<T, E, W>(
     runner: &SlotRunner,
     slot: &JobSlot,
     delivery: Delivery,

@@ -152,7 +152,7 @@ impl World {
     /// The reconciler of a region hears what is new.
     async fn reconcile(&mut self, region: &'static str) {
         let changes = self.news(region);
-        assert_eq!(self.reconciler(region).hear(&changes, soon()).await, None);
+        assert_eq!(self.reconciler(region).process(&changes, soon()).await, None);
     }
 
     /// Everything arrives, and every reconciler hears of it. What a reconciler writes is news to the others.
@@ -299,12 +299,12 @@ async fn stream_events_that_come_again_give_nothing_back_again() {
     let reconciler = world.reconciler(TOKYO);
     // Three deliveries at the same time, and one later.
     let (one, two, three) = tokio::join!(
-        reconciler.hear(&changes, soon()),
-        reconciler.hear(&changes, soon()),
-        reconciler.hear(&changes, soon())
+        reconciler.process(&changes, soon()),
+        reconciler.process(&changes, soon()),
+        reconciler.process(&changes, soon())
     );
     assert_eq!([one, two, three], [None, None, None]);
-    assert_eq!(reconciler.hear(&changes, soon()).await, None);
+    assert_eq!(reconciler.process(&changes, soon()).await, None);
     world.check(&ann, "tea", &id, "again and again").await;
 }
 
@@ -316,10 +316,10 @@ async fn a_reconciler_that_dies_after_its_transaction_gives_nothing_back_twice()
     let changes = world.news(TOKYO);
     let faults = world.shop(TOKYO).store.embedded.faults();
     let lost = faults.add(Rule::new(Effect::CommitThenReset).operation("TransactWriteItems"));
-    let failed = world.reconciler(TOKYO).hear(&changes, soon()).await;
+    let failed = world.reconciler(TOKYO).process(&changes, soon()).await;
     assert!(failed.is_some(), "nobody knows that it was done");
     faults.remove(lost);
-    assert_eq!(world.reconciler(TOKYO).hear(&changes, soon()).await, None);
+    assert_eq!(world.reconciler(TOKYO).process(&changes, soon()).await, None);
     world.check(&ann, "tea", &id, "after the restart").await;
 }
 

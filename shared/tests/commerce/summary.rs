@@ -120,8 +120,9 @@ async fn whoever_changes_an_order_forgets_the_summary_and_the_stream_does_for_ot
             new_image: Some(row.into()),
         })
         .collect();
-    let told =
-        Invalidator::new(cache(&shop, &redis)).hear(&changes, Deadline::after(Duration::from_secs(5))).await;
+    let told = Invalidator::new(cache(&shop, &redis))
+        .process(&changes, Deadline::after(Duration::from_secs(5)))
+        .await;
     assert_eq!((told, of(&here, &ann).await.unpaid), (None, 0));
 }
 

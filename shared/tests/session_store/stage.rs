@@ -111,7 +111,7 @@ impl Stage {
     pub(crate) async fn end_all_but(&self, store: &SessionStore, spared: &Session) {
         let users = DynamoUsers::from_env(self.dynamodb.client.clone(), &self.dynamodb.env).unwrap();
         let user = User { id: spared.user_id.clone(), ..new_user(spared.created_at) };
-        let (hash, deadline) = (PasswordHash::of_nobody(), Deadline::after(DEADLINE));
+        let (hash, deadline) = (PasswordHash::dummy(), Deadline::after(DEADLINE));
         users.create(&user, &hash, deadline).await.unwrap();
         let passwords = DynamoPasswords::new(users, self.revoker(store));
         let spared = (spared.id.clone(), spared.created_at);

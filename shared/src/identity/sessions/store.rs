@@ -212,7 +212,7 @@ impl SessionStore {
     /// returns, no later read sees the earlier rows. It may take seconds if copies have to expire.
     pub(super) async fn drop_copies(&self, user: &UserId, ended: &EndedSessions) {
         if let Some(copies) = &self.copies {
-            copies.withdraw(user, ended).await;
+            copies.invalidate(user, ended).await;
         }
     }
 }

@@ -223,7 +223,7 @@ pub async fn authenticate(
     };
     let (user, hash) = match account {
         Some((user, hash)) => (Some(user), hash),
-        None => (None, PasswordHash::of_nobody()),
+        None => (None, PasswordHash::dummy()),
     };
     let is_right = password::verify(password, hash).await?;
     Ok(match user {

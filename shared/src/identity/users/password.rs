@@ -34,7 +34,7 @@ const SALT_BYTES: usize = 16;
 
 /// The hash of no password: right parameters, arbitrary salt, and zeros, which no known input
 /// hashes to.
-const HASH_OF_NOBODY: &str =
+const DUMMY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// A typed password, of any length. Only for verification.
@@ -119,8 +119,8 @@ pub struct PasswordHash(Redacted<String>);
 
 impl PasswordHash {
     /// A hash that no password has. Verifying it takes as long as any.
-    pub fn of_nobody() -> Self {
-        Self(Redacted::new(HASH_OF_NOBODY.to_owned()))
+    pub fn dummy() -> Self {
+        Self(Redacted::new(DUMMY_HASH.to_owned()))
     }
 
     /// The PHC string, for the store.
@@ -265,11 +265,9 @@ mod tests {
     #[tokio::test]
     async fn the_hash_of_nobody_costs_what_a_real_one_costs() {
         let real = hash(fit("correct horse battery")).await.unwrap();
-        assert_eq!(parameters(&PasswordHash::of_nobody()), parameters(&real));
+        assert_eq!(parameters(&PasswordHash::dummy()), parameters(&real));
         assert_eq!(parameters(&real).2, "m=19456,t=2,p=1");
-        assert!(
-            !verify(Password::new("correct horse battery".into()), PasswordHash::of_nobody()).await.unwrap()
-        );
+        assert!(!verify(Password::new("correct horse battery".into()), PasswordHash::dummy()).await.unwrap());
     }
 
     #[tokio::test]
@@ -295,7 +293,7 @@ mod tests {
             serde_json::from_str::<Password>("{\"hunter2\":1}").unwrap_err().to_string(),
             format!("{:?}", Password::new("hunter2".into())),
             format!("{:?}", fit("hunter2hunter2")),
-            format!("{:?}", PasswordHash::of_nobody()),
+            format!("{:?}", PasswordHash::dummy()),
         ];
         for text in refusals {
             assert!(!["hunter2", "4711", "argon2id"].iter().any(|secret| text.contains(secret)), "{text}");

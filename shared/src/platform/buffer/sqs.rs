@@ -104,7 +104,7 @@ impl SqsBuffer {
             sends.push(self.send(call, deadline));
         }
         stream::iter(sends).buffer_unordered(CALLS_AT_ONCE).try_collect::<()>().await?;
-        self.saw(batch.len(), messages.len());
+        self.record_seen(batch.len(), messages.len());
         Ok(Offered::Accepted)
     }
 
@@ -165,7 +165,7 @@ impl SqsBuffer {
             if receives.is_some_and(|count| count > 1) {
                 redelivered += read.len();
             }
-            self.saw(read.len(), 1);
+            self.record_seen(read.len(), 1);
             entries.extend(read);
             handles.push(handle.to_owned());
         }
@@ -233,7 +233,7 @@ impl SqsBuffer {
         Ok(if seen == 0 { messages } else { messages.saturating_mul(entries).div_ceil(seen) })
     }
 
-    fn saw(&self, entries: usize, messages: usize) {
+    fn record_seen(&self, entries: usize, messages: usize) {
         self.entries_seen.fetch_add(entries as u64, Ordering::Relaxed);
         self.messages_seen.fetch_add(messages as u64, Ordering::Relaxed);
     }

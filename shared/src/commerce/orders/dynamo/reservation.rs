@@ -199,7 +199,7 @@ pub(super) fn delete(
 }
 
 /// Takes the units of an order of this region again, with a reservation.
-fn take_again(
+fn reserve_again(
     writes: &OrderWrites,
     order: &Order,
     now: Timestamp,
@@ -207,7 +207,7 @@ fn take_again(
     let is_counted = order.status == OrderStatus::PendingPayment;
     let mut actions = Actions::from([(OrderAction::Reservation, put(&writes.orders, order, is_counted)?)]);
     if is_counted {
-        actions.extend([(OrderAction::Unpaid, unpaid::count_anyway(&writes.orders, order, now)?)]);
+        actions.extend([(OrderAction::Unpaid, unpaid::count_unconditionally(&writes.orders, order, now)?)]);
     }
     actions.extend(writes.stock(order, catalog::dynamo::take, now)?);
     Ok(actions)
@@ -278,7 +278,7 @@ impl Reservations {
             let paid = order.status == OrderStatus::Paid;
             let (actions, settled) = match self.get(&order.order_id).await? {
                 None if !wanted => return Ok(SettleOutcome::Nothing),
-                None => (take_again(&self.writes, order, now)?, SettleOutcome::TakenAgain),
+                None => (reserve_again(&self.writes, order, now)?, SettleOutcome::TakenAgain),
                 Some(reservation) if !wanted => {
                     (reservation.release_stock(&self.writes, now)?, SettleOutcome::GivenBack)
                 }

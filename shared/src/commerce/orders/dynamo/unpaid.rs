@@ -88,7 +88,7 @@ pub(super) fn count(
 }
 
 /// Counts an order that is unpaid already, regardless of the limits.
-pub(super) fn count_anyway(
+pub(super) fn count_unconditionally(
     orders: &str,
     order: &Order,
     now: Timestamp,

@@ -95,7 +95,7 @@ impl DynamoClaims {
             Ok(ClaimCompletion::Recorded) => {}
             Ok(ClaimCompletion::Superseded) => tracing::warn!(key, "another attempt took over the claim"),
             Err(error) => {
-                tracing::warn!(key, error = chain(&error), "the claim was not released and will lapse")
+                tracing::warn!(key, error = chain(&error), "the claim was not released and will lapse");
             }
         }
     }

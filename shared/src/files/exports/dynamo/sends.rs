@@ -105,7 +105,7 @@ impl DynamoSends {
                 Some(region) if region != self.region => SendClaim::Elsewhere(region.to_owned()),
                 _ => SendClaim::NotNeeded,
             }),
-            Write::Refused(row) => judge(row, &self.region),
+            Write::Refused(row) => refused_claim(row, &self.region),
         }
     }
 
@@ -119,7 +119,7 @@ impl DynamoSends {
 }
 
 /// The result of a refused claim, from its row.
-fn judge(row: Item, here: &str) -> Result<SendClaim, DynamoError> {
+fn refused_claim(row: Item, here: &str) -> Result<SendClaim, DynamoError> {
     let row: Row = from_item(row).map_err(|error| DynamoError::unreadable("read", "an export", error))?;
     if row.status == Status::Queued && row.slot.region() != here {
         return Ok(SendClaim::Elsewhere(row.slot.region().to_owned()));

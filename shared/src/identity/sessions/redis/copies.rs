@@ -253,7 +253,7 @@ impl RedisCopies {
     }
 
     /// Returns when no copy from before the change is valid any more.
-    pub(crate) async fn withdraw(&self, user: &UserId, ended: &EndedSessions) {
+    pub(crate) async fn invalidate(&self, user: &UserId, ended: &EndedSessions) {
         let rows: &[CopyOf<'_>] = match ended {
             EndedSessions::All => &[CopyOf::User(user)],
             EndedSessions::One(id) => &[CopyOf::Session(id)],

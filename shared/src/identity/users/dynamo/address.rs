@@ -28,7 +28,7 @@ use crate::identity::email::Email;
 use crate::platform::dynamo::{Agreement, DynamoError, Item, Write, WriteOutcome, text};
 use crate::platform::tables;
 
-/// The address is nobody's, or a try whose answer was lost claimed it for the same account.
+/// The address is free, or an earlier try whose answer was lost claimed it for this account.
 const IS_FREE: &str = "attribute_not_exists(subject) OR accountId = :account";
 
 const EMPTY: &str = "REMOVE email, passwordHash";
@@ -62,7 +62,7 @@ impl DynamoUsers {
         Ok(if is_ours { SignUp::Created(user.clone()) } else { SignUp::EmailTaken })
     }
 
-    /// A row that is there already was put by an earlier try, and is the same.
+    /// An existing row was put by an earlier try, and is the same.
     async fn put_if_new(&self, key: &str, row: Item) -> Result<(), DynamoError> {
         let put = self.client.put_item().table_name(&self.table).set_item(Some(row));
         let sent = Box::pin(put.condition_expression(IS_NEW).send()).await;
@@ -72,8 +72,8 @@ impl DynamoUsers {
         }
     }
 
-    /// Takes what is personal out of the profile of an account that no address will ever lead to.
-    /// The function may not delete accounts, so the row stays.
+    /// Removes personal data from the profile of an account that no address will ever point to. The
+    /// function may not delete accounts, so the row stays.
     async fn empty_profile(&self, account: &UserId) -> Result<(), DynamoError> {
         let update = self.client.update_item().table_name(&self.table);
         let update = update.set_key(Some(profile_key(account))).update_expression(EMPTY);
@@ -83,7 +83,7 @@ impl DynamoUsers {
     }
 }
 
-/// Claims an address for `account`. Gives the account that has it from now on.
+/// Claims an address for `account`. Returns the account that owns it.
 async fn claim(
     agreement: &Agreement,
     email: &Email,
@@ -113,7 +113,7 @@ async fn claim(
                     .map_err(|error| DynamoError::unreadable("PutItem", target.as_str(), error))?;
                 return Ok(claim.account_id);
             }
-            // Another region is at the same address.
+            // Another region is claiming the same address.
             Write::Conflict if backoff.wait().await => {}
             Write::Conflict => return Err(DynamoError::contended("PutItem", target.as_str())),
         }

@@ -5,19 +5,18 @@
 //! | profile | `usr_…` | `email`, `passwordHash`, `roles?` (string set), `createdAt` |
 //! | pointer | `email#<address>` | `accountId` |
 //!
-//! Up to which instant all sessions of an account have ended is told by rows of the sessions table
+//! The instants up to which all sessions of an account have ended are in rows of the sessions table
 //! ([`crate::identity::sessions::dynamo`]), where every function reads them. They are read here
 //! together with the profile, in one transaction: a sign-in with an old password must not begin
-//! after the instant that a change of the password just set.
+//! after the instant that a concurrent change of the password sets.
 //!
 //! Requests are boxed when they are sent: the future of an SDK call is ten kilobytes, which every
-//! caller up to the handler would otherwise carry along.
+//! caller up to the handler would otherwise contain.
 //!
 //! In several regions an address is claimed in the agreement table; the submodule `address` has the
 //! steps.
 //!
-//! All reads are consistent: a password that was just changed, or an account that was just made,
-//! counts at once.
+//! All reads are consistent: a changed password or a new account is visible at once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -51,11 +50,10 @@ pub use roles::DynamoRoles;
 /// For both items of a new account: an address has one account, and an account is never
 /// overwritten.
 const IS_NEW: &str = "attribute_not_exists(userId)";
-/// A user id that is never given out, read instead of a profile when there is none, so that the
-/// number of reads does not tell whether an address has an account.
+/// A user id that is never assigned. It is read if there is no profile, so that the number of reads
+/// does not tell whether an address has an account.
 const NOBODY: &str = "usr_00000000000000000000000000";
-/// How long a transaction at the same rows is waited for. The invocation's own deadline cuts in
-/// earlier.
+/// How long conflicts are retried. The invocation's deadline may end the retries earlier.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The users table, and the users' rows in the sessions table.
@@ -64,7 +62,7 @@ pub struct DynamoUsers {
     client: Client,
     table: String,
     sessions: DynamoSessions,
-    /// Where several regions agree on who has an address.
+    /// The table of claimed addresses; `None` in a single region.
     agreement: Option<Agreement>,
 }
 
@@ -76,7 +74,7 @@ impl DynamoUsers {
         Ok(Self { client, table, sessions, agreement: None })
     }
 
-    /// Has the regions of `agreement` agree on who gets an address, if there are several.
+    /// With several regions, addresses are claimed in `agreement`.
     #[must_use]
     pub fn agreeing(self, agreement: Option<Agreement>) -> Self {
         Self { agreement, ..self }
@@ -99,8 +97,8 @@ impl DynamoUsers {
         Ok(Some(pointer.account_id))
     }
 
-    /// The account with this id, its password's hash and the end of its sessions, all as of one
-    /// moment.
+    /// The account with this id, its password's hash and the end of its sessions, as a consistent
+    /// snapshot.
     async fn snapshot(&self, user: &str) -> Result<Option<(User, PasswordHash)>, DynamoError> {
         let profile = Item::from([(tables::USERS.key.hash.to_owned(), text(user))]);
         let profile = RowKey { table: &self.table, key: profile };
@@ -137,7 +135,7 @@ impl DynamoUsers {
             Transaction::Cancelled(reasons) => reasons,
         };
         if let Some(owner) = reasons.row_refusing(&AccountAction::Address) {
-            // The commit of a try whose answer was lost is our own.
+            // An earlier try of this call, whose answer was lost.
             let ours = owner.get("accountId").and_then(|id| id.as_s().ok()) == Some(&user.id.to_string());
             return Ok(Creation::Settled(if ours {
                 SignUp::Created(user.clone())
@@ -145,7 +143,7 @@ impl DynamoUsers {
                 SignUp::EmailTaken
             }));
         }
-        // Never the reasons themselves: they carry items, and an item carries a hash.
+        // The reasons must not be logged: they contain items, and an item contains a hash.
         if reasons.row_refusing(&AccountAction::Account).is_some() {
             return Err(DynamoError::cancelled(target, "the user id is in use"));
         }
@@ -157,16 +155,15 @@ impl DynamoUsers {
 /// The names of the actions of a transaction on an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AccountAction {
-    /// The e-mail address that leads to it.
+    /// The pointer of its e-mail address.
     Address,
     Account,
     /// The end of its sessions.
     Sessions,
-    /// The event that tells of it.
     Event,
 }
 
-/// What one try to create an account came to.
+/// The result of one try to create an account.
 enum Creation {
     Settled(SignUp),
     Conflict,
@@ -197,14 +194,14 @@ impl DynamoUsers {
         }
     }
 
-    /// The account of an address, with its password's hash. Reads as much when there is none.
+    /// The account of an address, with its password's hash. Makes as many reads if there is none.
     pub async fn credentials(&self, email: &Email) -> Result<Option<(User, PasswordHash)>, UserError> {
         let account = self.account_of(email).await?;
         Ok(self.snapshot(account.as_ref().map_or(NOBODY, UserId::as_str)).await?)
     }
 
-    /// The account with this id and its password's hash, as of one moment with the end of its
-    /// sessions.
+    /// The account with this id and its password's hash, as a consistent snapshot with the end of
+    /// its sessions.
     pub async fn profile(&self, id: &UserId) -> Result<Option<(User, PasswordHash)>, UserError> {
         Ok(self.snapshot(id.as_str()).await?)
     }
@@ -214,7 +211,7 @@ fn profile_key(user: &UserId) -> Item {
     Item::from([(tables::USERS.key.hash.to_owned(), text(user.as_str()))])
 }
 
-/// The row that leads from an address to its account.
+/// The row that points from an address to its account.
 fn pointer(email: &Email, account: &UserId) -> Item {
     Item::from([
         (tables::USERS.key.hash.to_owned(), text(pointer_key(email))),
@@ -226,7 +223,7 @@ fn pointer_key(email: &Email) -> String {
     format!("email#{email}")
 }
 
-/// How errors name an item. Addresses stay out of logs.
+/// The name of an item in errors. Addresses are not logged.
 fn target(key: &str) -> String {
     match key.split_once('#') {
         Some((kind, _)) => format!("user {kind}#…"),
@@ -259,7 +256,7 @@ struct Profile {
     user_id: UserId,
     email: Email,
     password_hash: PasswordHash,
-    /// Absent when empty: DynamoDB has no empty sets.
+    /// Absent if empty: DynamoDB has no empty sets.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "serde_dynamo::string_set")]
     roles: BTreeSet<Role>,
     #[serde(with = "as_rfc3339")]
