@@ -240,9 +240,11 @@ mod tests {
     fn a_price_is_in_a_currency_of_iso_4217() {
         let body = |currency: &str| json!({"name": "Tea", "price": {"amount": 1, "currency": currency}});
         assert!(serde_json::from_value::<ProductDraft>(body("TWD")).is_ok());
-        for (currency, why) in
-            [("XYZ", "XYZ is no currency"), ("XXX", "XXX is no currency"), ("twd", "capital letters")]
-        {
+        for (currency, why) in [
+            ("XYZ", "XYZ is not an ISO 4217 currency"),
+            ("XXX", "XXX is not an ISO 4217 currency"),
+            ("twd", "capital letters"),
+        ] {
             let error = serde_json::from_value::<ProductDraft>(body(currency)).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
