@@ -18,6 +18,7 @@ mod process;
 mod queues;
 mod region;
 mod regions;
+mod rounds;
 mod shop;
 mod socket;
 
