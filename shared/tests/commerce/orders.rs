@@ -199,12 +199,10 @@ async fn a_new_order_takes_two_round_trips_and_its_replay_one() {
     shop.sell("tea", 50, 10).await;
     shop.sell("pot", 50, 10).await;
     let ann = shop.customer().await;
-    shop.store.embedded.faults().add(Rule::delay(20).service(Service::DynamoDb));
     for (what, round_trips) in [("new", 2), ("replay", 1)] {
         shop.store.embedded.usage().record();
         shop.place(&ann, "k", &[("tea", 1), ("pot", 1)]).await.unwrap();
         let usage = shop.store.embedded.usage().snapshot();
-        assert_eq!(usage.sequential_round_trips, round_trips, "{what}: {:?}", usage.log);
         assert_eq!(usage.log.len(), round_trips, "{what}: {:?}", usage.log);
     }
 }
