@@ -1,7 +1,7 @@
 //! Latency from an order's commit to its event on the bus and its message on a socket, and event
 //! throughput.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
@@ -19,8 +19,6 @@ const TIMED: usize = 200;
 const AT_ONCE: usize = 1_000;
 /// Clients that place them.
 const CLIENTS: usize = 16;
-/// A queue that is empty for this long stays empty.
-const QUIET: Duration = Duration::from_millis(500);
 
 /// Measures with a customer of its own, so that no other message arrives on the socket.
 pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
@@ -55,7 +53,7 @@ pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
     let rate = until_shown(region, customer, &mut socket).await;
     row("orders at once, to a socket", &[String::new(), String::new(), format!("{rate:.0}")]);
     figures.insert("orders at once, to a socket".to_owned(), json!({"eventsPerSecond": rate}));
-    while socket.receive_within(QUIET).await.is_some() {}
+    socket.waiting().await;
     figures
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Response;
@@ -76,9 +76,18 @@ impl Socket {
         message.expect("the socket is open")
     }
 
-    /// The next JSON message, or `None` if none comes within `wait`.
-    pub async fn receive_within(&mut self, wait: Duration) -> Option<Value> {
-        tokio::time::timeout(wait, self.next_json()).await.ok().flatten()
+    /// The messages that were posted to the socket and not received yet. Sends a ping, and tells what comes before its
+    /// answer: a socket keeps the order.
+    pub async fn waiting(&mut self) -> Vec<Value> {
+        self.send(&json!({"action": "ping"})).await;
+        let mut waiting = Vec::new();
+        loop {
+            let message = self.receive().await;
+            if message["type"] == "pong" {
+                return waiting;
+            }
+            waiting.push(message);
+        }
     }
 
     /// Waits for the server to close; tells code and reason.

@@ -21,8 +21,6 @@ const MESSAGES: usize = 5_000;
 const SENDERS: usize = 24;
 /// Users that sign in at the same time: each takes a processor for a while.
 const SETTING_UP: usize = 4;
-/// Time in which nothing must come.
-const QUIET: Duration = Duration::from_millis(300);
 
 fn to(user: &Customer, message_id: &str, body: &Value) -> Value {
     to_id(&user.user_id, message_id, body)
@@ -87,7 +85,7 @@ async fn what_was_missed_is_read_over_the_next_socket_digit_by_digit() {
     assert_eq!(sender.receive().await["stored"], true);
 
     let mut receiver = region.socket(&bob).await;
-    assert_eq!(receiver.receive_within(QUIET).await, None, "it comes when it is asked for");
+    assert!(receiver.waiting().await.is_empty(), "it comes when it is asked for");
     receiver.send(&json!({"action": "inbox"})).await;
     let text = receiver.receive_text().await;
     assert!(text.contains(&format!("\"body\":{body}")), "{text}");
@@ -144,13 +142,11 @@ async fn under_kill_nine_and_failing_posts_each_message_is_on_a_socket_or_in_the
 
     // What each user was shown: on the socket, and in the inbox.
     let heard = stream::iter(online).map(|(user_id, mut socket)| async move {
-        let mut seen = BTreeSet::new();
-        while let Some(message) = socket.receive_within(QUIET).await {
-            seen.insert(message["messageId"].as_str().unwrap().to_owned());
-        }
-        (user_id, seen)
+        let waiting = socket.waiting().await;
+        let seen = waiting.iter().map(|message| message["messageId"].as_str().unwrap().to_owned());
+        (user_id, seen.collect())
     });
-    let mut shown: BTreeMap<String, BTreeSet<String>> = heard.buffer_unordered(USERS).collect().await;
+    let mut shown: BTreeMap<String, BTreeSet<String>> = heard.buffer_unordered(SETTING_UP).collect().await;
     let over_sockets: usize = shown.values().map(BTreeSet::len).sum();
     for (user_id, message_id) in every_stored_message(&region).await {
         shown.entry(user_id).or_default().insert(message_id);
