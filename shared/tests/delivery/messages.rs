@@ -12,7 +12,7 @@ use sojourn::identity::principal::Role;
 use sojourn::identity::sessions::SessionError;
 use sojourn::sockets::connections::{ConnectionKey, FRAMES_WINDOW, MAX_REFUSED_FRAMES};
 use sojourn::sockets::delivery::{Recipient, SendError, SendRequest};
-use sojourn_local::services::faults::{Failure, Rule};
+use sojourn_local::services::faults::{Failure, Rule, When};
 use sojourn_testing::sign_ins::{revoke, revoke_all, sign_in};
 
 use crate::inbox::frames;
@@ -20,9 +20,6 @@ use crate::stage::{request, soon, stage, user};
 
 /// Frames that a socket of the stage may send within the window.
 const FRAMES: u16 = 50;
-
-/// A post takes less than a millisecond here.
-const ENOUGH_TO_POST: Duration = Duration::from_millis(300);
 
 #[tokio::test]
 async fn a_message_reaches_all_sockets_of_its_receiver_as_documented() {
@@ -195,39 +192,44 @@ async fn checking_the_session_makes_no_message_wait_longer() {
     stage.connect("bob=", &bob).await;
     let order_id = stage.order_of(&alice).await;
     let (messenger, id) = (stage.messenger(), random().next::<MessageId>());
-    stage.store.embedded.faults().add(Rule::delay(40));
-    let round_trips = async |to: Recipient, id: Option<&MessageId>| {
-        stage.store.embedded.usage().record();
-        messenger.send(&sender, request(to, id), soon()).await.unwrap();
-        let asked = stage.store.embedded.usage().snapshot();
-        assert_eq!(asked.count("BatchGetItem"), 1, "the session was read");
-        asked.sequential_round_trips
-    };
+    let send = |to, id| messenger.send(&sender, request(to, id), soon());
     let to_bob = || Recipient::UserId(bob.clone());
-    assert_eq!(round_trips(to_bob(), None).await, 2, "touch, find");
-    assert_eq!(round_trips(Recipient::OrderId(order_id), None).await, 3, "touch, the order, find");
-    assert_eq!(round_trips(to_bob(), Some(&id)).await, 4, "touch, claim, find, complete");
-    assert_eq!(round_trips(to_bob(), Some(&id)).await, 2, "touch, claim");
+    // The check is under way with the first request after the touch. The receiver is counted at that time too.
+    stage.in_rounds(&[1, 3], send(to_bob(), None)).await.expect("touch, find");
+    let to_order = Recipient::OrderId(order_id);
+    stage.in_rounds(&[1, 2, 1], send(to_order, None)).await.expect("touch, the order, find");
+    stage.in_rounds(&[1, 3, 1, 1], send(to_bob(), Some(&id))).await.expect("touch, claim, find, complete");
+    stage.in_rounds(&[1, 3], send(to_bob(), Some(&id))).await.expect("touch, claim");
 }
 
 #[tokio::test]
 async fn nobody_is_posted_to_before_the_session_is_checked() {
     let stage = stage().await;
     let bob = user();
-    let sender = stage.connect("alice=", &user()).await;
+    let (sender, other) = (stage.connect("alice=", &user()).await, stage.connect("eve=", &user()).await);
     stage.connect("bob=", &bob).await;
-    stage.store.embedded.faults().add(Rule::delay(60_000).operation("BatchGetItem"));
+    let check =
+        stage.store.embedded.faults().add(Rule::hold(When::Before).operation("BatchGetItem").times(1));
     let (messenger, usage) = (stage.messenger(), stage.store.embedded.usage());
     usage.record();
-    let sending = Box::pin(messenger.send(&sender, request(Recipient::UserId(bob), None), soon()));
-    let found = Box::pin(async {
-        while usage.snapshot().count("Query") == 0 {
+    let to_bob = || request(Recipient::UserId(bob.clone()), None);
+    let sending = Box::pin(messenger.send(&sender, to_bob(), soon()));
+    let overtaken = Box::pin(async {
+        while usage.snapshot().count("Query") == 0
+            || stage.store.embedded.faults().status(check).unwrap().held == 0
+        {
             tokio::task::yield_now().await;
         }
-        tokio::time::sleep(ENOUGH_TO_POST).await;
+        // A message that is sent later arrives first.
+        messenger.send(&other, to_bob(), soon()).await.unwrap()
     });
-    assert!(matches!(select(sending, found).await, Either::Right(_)));
-    assert_eq!(stage.gateway.posts("bob="), 0);
+    let Either::Right((ack, sending)) = select(sending, overtaken).await else {
+        panic!("the check was held")
+    };
+    assert_eq!((ack.delivered, stage.gateway.posts("bob=")), (1, 1));
+    stage.store.embedded.faults().remove(check);
+    sending.await.unwrap();
+    assert_eq!(stage.gateway.posts("bob="), 2);
 }
 
 #[tokio::test]

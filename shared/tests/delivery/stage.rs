@@ -22,10 +22,14 @@ use sojourn::sockets::delivery::{
     SocketCloser,
 };
 use sojourn::sockets::inbox::Inbox;
+use sojourn_local::services::faults::{Rule, When};
 use sojourn_testing::Store;
 use sojourn_testing::sign_ins::sign_in;
 
 use crate::gateway_double::Gateway;
+
+/// Longest wait for the requests of a round.
+const ROUND_LIMIT: Duration = Duration::from_mins(1);
 
 /// Time for everything.
 pub(crate) const AMPLE: Duration = Duration::from_secs(25);
@@ -43,6 +47,28 @@ pub(crate) async fn stage() -> Stage {
 }
 
 impl Stage {
+    /// Awaits `request`, which makes these rounds of requests to DynamoDB. The requests of a round are held until all of
+    /// them are under way. The next round begins when the round before is released.
+    pub(crate) async fn in_rounds<T>(&self, rounds: &[usize], request: impl Future<Output = T>) -> T {
+        let (faults, usage) = (self.store.embedded.faults(), self.store.embedded.usage());
+        usage.record();
+        let mut held = faults.add(Rule::hold(When::Before));
+        let release = async {
+            for (place, requests) in rounds.iter().enumerate() {
+                let all = tokio::time::timeout(ROUND_LIMIT, faults.until_held(held, *requests)).await;
+                let status = faults.status(held).unwrap();
+                assert!(all.is_ok() && status.held == *requests, "round {place} of {rounds:?}: {status:?}");
+                let next = (place + 1 < rounds.len()).then(|| faults.add(Rule::hold(When::Before)));
+                faults.remove(held);
+                held = next.unwrap_or(held);
+            }
+        };
+        let (answer, ()) = futures::join!(request, release);
+        let made = usage.snapshot().log;
+        assert_eq!(made.len(), rounds.iter().sum::<usize>(), "{rounds:?}: {made:?}");
+        answer
+    }
+
     pub(crate) fn deliverer(&self) -> Deliverer {
         Deliverer::new(self.registry.clone(), ApiGateway::new(self.gateway.sdk_config()), system())
     }
