@@ -23,6 +23,9 @@ use sojourn_testing::Store;
 
 const SETTINGS: LeaseSettings = LeaseSettings::JOBS;
 
+/// Longest wait for what must happen.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 struct Stage {
     store: Store,
     clock: Arc<ManualClock>,
@@ -57,6 +60,24 @@ impl Stage {
             ("guard", self.locks().guard(lease).unwrap().0),
         ]);
         actions.commit(&self.store.client, key).await.unwrap()
+    }
+
+    /// Waits until somebody has asked in vain for a lock since the recording began.
+    async fn until_refused(&self) {
+        let refused = async {
+            while self
+                .store
+                .embedded
+                .usage()
+                .snapshot()
+                .requests
+                .iter()
+                .all(|requests| requests.failures == 0)
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, refused).await.expect("somebody asks for the lock");
     }
 
     fn fail_next(&self, times: u64, effect: Effect) {
@@ -251,8 +272,9 @@ async fn a_second_delivery_finds_the_slot_done_and_its_result() {
 async fn a_delivery_during_a_run_waits_for_its_result() {
     let stage = Stage::new();
     let runner = runner(&stage);
-    let work = |lease: Lease| async move {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+    stage.store.embedded.usage().record();
+    let work = async |lease: Lease| {
+        stage.until_refused().await;
         Ok::<_, String>(lease.fence.0)
     };
     let slot = slot();
@@ -272,10 +294,11 @@ async fn a_delivery_during_a_run_that_crashed_takes_over_when_the_lease_has_run_
     let crashed = take(&stage.locks()).await;
     let runner = runner(&stage);
     let slot = slot();
+    stage.store.embedded.usage().record();
     let takeover =
         runner.run(slot.task(), in_a_minute(), |lease| async move { Ok::<_, String>(lease.fence.0) });
     let time_passes = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        stage.until_refused().await;
         stage.clock.advance(past_takeover());
     };
     let (run, ()) = futures::join!(takeover, time_passes);
