@@ -31,6 +31,11 @@ impl Files {
         Self { s3: S3::start(anywhere, None, &[bucket], controls.clone()).unwrap(), controls }
     }
 
+    /// Accepts parts of any size from now on.
+    pub fn accept_small_parts(&self) {
+        self.s3.accept_small_parts();
+    }
+
     /// The variables for files: buckets and upload limits.
     pub fn variables(&self) -> Vec<(String, String)> {
         let variables = [

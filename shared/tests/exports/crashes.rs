@@ -87,9 +87,9 @@ async fn whichever_requests_workers_die_at_there_is_one_result_and_progress_neve
 
 #[tokio::test]
 async fn a_worker_that_dies_in_the_middle_of_a_large_file_is_gone_on_from_where_it_was() {
-    let stage = Stage::open();
+    let stage = Stage::open_with_small_parts();
     // Two parts.
-    let orders = stage.orders(20, 300_000).await;
+    let orders = stage.orders_of_two_pages().await;
     let written = die_at_each(&stage, &orders, every(At::DynamoDb, Some("TransactWriteItems")), 1).await;
     assert!(written >= 2 * 4, "begun, two parts, ready, each before and after: not {written}");
     let stored = die_at_each(&stage, &orders, every(At::S3, None), 1).await;

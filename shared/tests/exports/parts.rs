@@ -134,8 +134,8 @@ async fn thousands_of_parts_are_listed_once_each_in_their_order_and_no_write_gro
 
 #[tokio::test]
 async fn a_list_that_lacks_a_part_makes_no_file_and_everything_begins_anew() {
-    let stage = Stage::open();
-    let orders = stage.orders(20, 300_000).await;
+    let stage = Stage::open_with_small_parts();
+    let orders = stage.orders_of_two_pages().await;
     let id = stage.request().await;
     assert!(stage.crash(&id, At::S3, hold(When::Before).operation("CompleteMultipartUpload")).await);
     let row = stage.row(&id).await;

@@ -125,8 +125,8 @@ async fn a_slice_without_time_for_a_page_has_not_advanced_and_fails_its_message(
 
 #[tokio::test]
 async fn a_slice_that_stored_a_part_has_advanced_and_the_next_one_goes_on_behind_it() {
-    let stage = Stage::open();
-    let orders = stage.orders(20, 300_000).await;
+    let stage = Stage::open_with_small_parts();
+    let orders = stage.orders_of_two_pages().await;
     let id = stage.request().await;
     let lease = stage.hold_the_lock(&id).await;
     let guard = stage.locks().guard(&lease).unwrap();
@@ -241,8 +241,8 @@ async fn an_export_that_has_advanced_since_the_dead_message_was_sent_is_not_give
 
 #[tokio::test]
 async fn a_slice_that_is_cut_off_behind_a_part_is_gone_on_from_because_of_another_message() {
-    let stage = Stage::open();
-    let orders = stage.orders(20, 300_000).await;
+    let stage = Stage::open_with_small_parts();
+    let orders = stage.orders_of_two_pages().await;
     let id = stage.request().await;
     let (worker, message) = (stage.worker(), ExportMessage { export_id: id.clone() });
     let rule = stage.faults(At::S3).add(hold(When::Before).operation("UploadPart").skip(1).times(1));

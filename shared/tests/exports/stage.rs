@@ -46,6 +46,7 @@ pub(crate) struct Stage {
     pub(crate) sent: Sent,
     files: Files,
     env: Env,
+    part_bytes: usize,
 }
 
 /// A queue that nobody takes from.
@@ -73,7 +74,15 @@ impl Stage {
     pub(crate) fn open() -> Self {
         let files = Files::start();
         let Fixture { store, env, clock, ids, .. } = Fixture::start_with(files.variables());
-        Self { store, clock, customer: ids.next(), sent: Sent::default(), files, env }
+        let (customer, sent) = (ids.next(), Sent::default());
+        Self { store, clock, customer, sent, files, env, part_bytes: PART_BYTES }
+    }
+
+    /// A stage where each page of orders is a part: with a few orders of [`Stage::orders_of_two_pages`], a file of two parts.
+    pub(crate) fn open_with_small_parts() -> Self {
+        let stage = Self { part_bytes: 1, ..Self::open() };
+        stage.files.accept_small_parts();
+        stage
     }
 
     pub(crate) fn s3(&self) -> aws_sdk_s3::Client {
@@ -94,7 +103,7 @@ impl Stage {
             results: S3Results::from_env(self.s3(), env).unwrap(),
             clock,
             ids: ids::random(),
-            part_bytes: PART_BYTES,
+            part_bytes: self.part_bytes,
         }
     }
 
@@ -238,6 +247,11 @@ impl Stage {
     pub(crate) async fn holders(&self) -> Vec<String> {
         let slots = self.items(self.customer.as_str()).await;
         slots.iter().map(|slot| slot["heldBy"].as_s().unwrap().clone()).collect()
+    }
+
+    /// Places as many orders as the store reads in two pages, of 1 MB at most.
+    pub(crate) async fn orders_of_two_pages(&self) -> Vec<OrderId> {
+        self.orders(5, 300_000).await
     }
 
     /// Places so many orders of about `bytes` each, an hour apart, from the first of November on.

@@ -15,8 +15,8 @@ use crate::stage::{At, Stage, hold};
 const AMPLE: Duration = Duration::from_mins(2);
 
 async fn stage() -> (Stage, Vec<OrderId>) {
-    let stage = Stage::open();
-    let orders = stage.orders(20, 300_000).await;
+    let stage = Stage::open_with_small_parts();
+    let orders = stage.orders_of_two_pages().await;
     (stage, orders)
 }
 

@@ -26,6 +26,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::Request;
@@ -134,6 +135,11 @@ impl S3 {
     /// The buckets, for a [`Replication`](replication::Replication).
     pub fn region_buckets(&self) -> RegionBuckets {
         RegionBuckets(Arc::clone(&self.store))
+    }
+
+    /// Accepts parts of any size from now on, for tests of many parts. AWS accepts only the last part below 5 MB.
+    pub fn accept_small_parts(&self) {
+        self.store.min_part_bytes.store(0, Ordering::Relaxed);
     }
 
     /// What `AWS_ENDPOINT_URL_S3` is set to.

@@ -25,6 +25,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, BucketVersioningStatus,
@@ -67,6 +68,8 @@ pub(super) struct Store {
     /// The buckets whose `VersioningConfiguration` is enabled, or was.
     versioned: HashSet<String>,
     replications: HashMap<String, BucketReplication>,
+    /// Smallest size of every part but the last.
+    pub(super) min_part_bytes: AtomicU64,
 }
 
 /// Why a store can't be opened.
@@ -110,6 +113,7 @@ impl Store {
                 .cloned()
                 .collect(),
             replications: replications.collect(),
+            min_part_bytes: AtomicU64::new(multipart::MIN_PART_BYTES),
         };
         for (bucket, key) in keys {
             store.show(&bucket, &key).map_err(|error| io::Error::other(error.to_string()))?;

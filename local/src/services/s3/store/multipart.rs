@@ -6,6 +6,7 @@
 //!    step, and the upload is over: of several that complete or abort it, one does, and the others find no upload.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use s3s::crypto::{Checksum as _, Md5};
@@ -30,7 +31,7 @@ use super::uploads::{StoredPart, Upload};
 const MAX_PART_NUMBER: i32 = 10_000;
 
 /// AWS's bound on every part but the last.
-const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
+pub(super) const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
 
 /// What AWS lists at once.
 const MAX_PARTS_LISTED: i32 = 1_000;
@@ -135,7 +136,7 @@ impl Store {
         let _turn = self.uploads.turns.of(&upload_id).write().await;
         let upload = self.uploads.find(&upload_id, &bucket, &key)?;
         let listed = input.multipart_upload.and_then(|list| list.parts).unwrap_or_default();
-        let parts = chosen(&upload, &listed)?;
+        let parts = chosen(&upload, &listed, self.min_part_bytes.load(Ordering::Relaxed))?;
         upload.check_list(&listed)?;
         let size_bytes: u64 = parts.iter().map(|part| part.size_bytes).sum();
         if input.mpu_object_size.is_some_and(|size| u64::try_from(size) != Ok(size_bytes)) {
@@ -230,7 +231,11 @@ fn in_range(number: i32) -> S3Result<()> {
 }
 
 /// The parts that the client lists, if it may.
-fn chosen<'a>(upload: &'a Upload, listed: &[CompletedPart]) -> S3Result<Vec<&'a StoredPart>> {
+fn chosen<'a>(
+    upload: &'a Upload,
+    listed: &[CompletedPart],
+    min_part_bytes: u64,
+) -> S3Result<Vec<&'a StoredPart>> {
     let Some((_, all_but_last)) = listed.split_last() else {
         return Err(s3_error!(MalformedXML, "You must specify at least one part"));
     };
@@ -241,7 +246,7 @@ fn chosen<'a>(upload: &'a Upload, listed: &[CompletedPart]) -> S3Result<Vec<&'a 
         ));
     }
     let parts = listed.iter().map(|part| stored(upload, part)).collect::<S3Result<Vec<_>>>()?;
-    if parts[..all_but_last.len()].iter().any(|part| part.size_bytes < MIN_PART_BYTES) {
+    if parts[..all_but_last.len()].iter().any(|part| part.size_bytes < min_part_bytes) {
         return Err(s3_error!(
             EntityTooSmall,
             "Your proposed upload is smaller than the minimum allowed size"
