@@ -45,7 +45,7 @@ fn a_set_that_cannot_be_used_stops_every_function_with_a_sentence_that_names_the
             TestKey::new("2026-11").public_jwk(),
             "two keys have the kid \"2026-11\"",
         ),
-        ("a private key", second.private_jwk(), "\"2026-12\" is there with its private part"),
+        ("a private key", second.private_jwk(), "\"2026-12\" contains its private part"),
         ("another curve", with("crv", json!("X25519")), "\"2026-12\" is not an Ed25519 key"),
         ("another curve for EdDSA", with("crv", json!("Ed448")), "\"2026-12\" is not an Ed25519 key"),
         ("a key for secrets", with("kty", json!("oct")), "\"2026-12\" is not an Ed25519 key"),
