@@ -119,7 +119,7 @@ pub enum SendError {
     /// The socket has ignored the limit too often. 429, and the socket is closed.
     #[error("too many refused frames on this socket; it is closed")]
     Flooding,
-    /// A message to another user under [`MessagesFrom::Parties`]. 403.
+    /// A message to another user under `MessagesFrom::Parties`. 403.
     #[error(
         "a message goes to the sender or is about one of the sender's orders; others need the role operator"
     )]
