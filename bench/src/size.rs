@@ -22,7 +22,7 @@ pub(crate) fn measure() -> Figures {
     build.args(["build", "--quiet", "--workspace", "--profile", PROFILE]).current_dir(workspace());
     // As docs/deployment.md has it: with the crates that are not deployed, their features would
     // come along.
-    for not_deployed in ["sojourn-local", "sojourn-testing", "sojourn-tests", "sojourn-bench"] {
+    for not_deployed in ["local-region", "sojourn-dev", "sojourn-testing", "sojourn-tests", "sojourn-bench"] {
         build.args(["--exclude", not_deployed]);
     }
     assert!(build.status().unwrap().success(), "the functions do not build");

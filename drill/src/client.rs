@@ -260,7 +260,8 @@ impl Client {
         token: Option<&str>,
     ) -> Result<(Option<String>, Answer, Option<Duration>), reqwest::Error> {
         let url = format!("{}{}", self.base, request.path);
-        let mut call = self.http.request(request.method.clone(), url).header("x-sojourn-near", &self.near);
+        let mut call =
+            self.http.request(request.method.clone(), url).header("x-local-region-near", &self.near);
         if let Some(token) = token {
             call = call.bearer_auth(token);
         }
@@ -273,7 +274,7 @@ impl Client {
         let response = call.send().await?;
         let header =
             |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let region = header("x-sojourn-region");
+        let region = header("x-local-region");
         let retry_after = header("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
         let status = response.status().as_u16();
         let body = serde_json::from_str(&response.text().await?).unwrap_or_default();

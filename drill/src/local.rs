@@ -30,7 +30,7 @@ impl LocalRegions {
         let own = std::env::current_exe().map_err(DrillError::Start)?;
         // A test's program is in a folder of its own beside the binaries.
         let beside = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).unwrap_or(&own);
-        let binary = beside.join("sojourn-local");
+        let binary = beside.join("sojourn-dev");
         let folder = std::env::temp_dir().join(format!("sojourn-drill-{}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(DrillError::Start)?;
         let ready_file = folder.join("ready.json");

@@ -179,7 +179,7 @@ fn frame(id: &str, to: &str, number: u64) -> Message {
 /// Connects from the client's own address, as its requests do.
 async fn connect(url: &str, client: &Client, token: &str) -> Result<Stream, Error> {
     let mut request = url.into_client_request()?;
-    request.headers_mut().insert("x-sojourn-near", client.near().parse()?);
+    request.headers_mut().insert("x-local-region-near", client.near().parse()?);
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse()?);
     let door = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
     let door: SocketAddr = door.parse().map_err(io::Error::other)?;

@@ -127,7 +127,7 @@ impl World {
     /// Disconnects a region from all others.
     pub async fn cut_off(&self, name: &str) -> Result<(), WorldError> {
         for other in self.regions.keys().filter(|other| *other != name) {
-            let url = format!("{}/_sojourn/regions/partition", self.control);
+            let url = format!("{}/_local-region/regions/partition", self.control);
             let cut = serde_json::json!({"between": [name, other]});
             call(self.http.post(url).json(&cut), format!("cutting {name} off from {other}")).await?;
         }
@@ -140,8 +140,8 @@ impl World {
     }
 
     async fn control(&self, method: Method, path: &str) -> Result<Value, WorldError> {
-        let url = format!("{}/_sojourn/regions{path}", self.control);
-        let what = format!("{method} /_sojourn/regions{path}");
+        let url = format!("{}/_local-region/regions{path}", self.control);
+        let what = format!("{method} /_local-region/regions{path}");
         call(self.http.request(method, url), what).await
     }
 }
@@ -156,7 +156,7 @@ impl Region {
     /// Fires a schedule for a slot, and returns the function's answer.
     pub async fn fire(&self, schedule: &str, at: &str) -> Result<Value, WorldError> {
         let body = serde_json::json!({"schedule": schedule, "at": at});
-        let url = format!("{}/_sojourn/fire", self.lambda);
+        let url = format!("{}/_local-region/fire", self.lambda);
         call(self.client.post(url).json(&body), format!("firing {schedule}")).await
     }
 

@@ -21,7 +21,7 @@ async fn broken_under(rules: &[Value]) -> (u64, BTreeSet<&'static str>) {
     let _alone = ONE_AT_A_TIME.lock().await;
     let regions = LocalRegions::start("tokyo").await.unwrap();
     let region = &regions.world.regions["tokyo"];
-    let faults = format!("{}/_sojourn/faults", region.lambda);
+    let faults = format!("{}/_local-region/faults", region.lambda);
     for rule in rules {
         post(&faults, rule).await;
     }

@@ -5,7 +5,7 @@ const LAYERS: [&[&str]; 9] = [
     &["clock", "patterns"],
     &["logs", "template"],
     &["services"],
-    &["functions", "keys"],
+    &["functions"],
     &["event_sources", "gateway", "schedules"],
     &["front_door"],
     &["region"],

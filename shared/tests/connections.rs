@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
+use local_region::services::faults::{Failure, Rule};
 use sojourn::core::clock::{Clock, ManualClock, SharedClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{ConnectionId, UserId, random};
@@ -17,7 +18,6 @@ use sojourn::sockets::connections::{
     EXPIRY_GRACE, FRAMES_WINDOW, MAX_CONNECTION_AGE, PeerPage, Registrar, Removed, SAME_OPENING, Touched,
     admit, expiry,
 };
-use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::Store;
 use sojourn_testing::sign_ins::{revoke, revoke_all, sign_in, sign_in_until};
 

@@ -5,12 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use local_region::services::Controls;
+use local_region::services::access::Access;
+use local_region::services::s3::S3;
+use local_region::template::model::Bucket;
 use sojourn::core::env::Env;
 use sojourn::platform::aws;
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::Access;
-use sojourn_local::services::s3::S3;
-use sojourn_local::template::model::Bucket;
 
 /// The value of `FILES_BUCKET`.
 pub const BUCKET: &str = "filesbucket";

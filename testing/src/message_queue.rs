@@ -7,12 +7,12 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
-use sojourn_local::clock::SystemClock;
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::Access;
-use sojourn_local::services::sqs::{Queues, Sqs};
-use sojourn_local::template::arn;
-use sojourn_local::template::model::{Queue, Redrive};
+use local_region::clock::SystemClock;
+use local_region::services::Controls;
+use local_region::services::access::Access;
+use local_region::services::sqs::{Queues, Sqs};
+use local_region::template::arn;
+use local_region::template::model::{Queue, Redrive};
 
 /// The name of the queue.
 const QUEUE: &str = "Waiting";

@@ -16,11 +16,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use local_region::services::dynamodb::Embedded;
+use local_region::services::dynamodb::replication::{Replication, Settings, StrongTables};
+use local_region::services::network::Lag;
+use local_region::template::model::Table;
 use sojourn::platform::tables::{self, TableScope};
-use sojourn_local::services::dynamodb::Embedded;
-use sojourn_local::services::dynamodb::replication::{Replication, Settings, StrongTables};
-use sojourn_local::services::network::Lag;
-use sojourn_local::template::model::Table;
 
 use crate::Store;
 use crate::store::definition;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use local_region::services::dynamodb::Embedded;
+use local_region::template::model::Table;
 use serde_json::{Value, json};
 use sojourn::core::env::Env;
 use sojourn::platform::tables::{self, Key, Projection};
 use sojourn::sockets::connections::Connection;
-use sojourn_local::services::dynamodb::Embedded;
-use sojourn_local::template::model::Table;
 
 /// The embedded DynamoDB and a client of it. Gone when its last clone is dropped.
 #[derive(Clone)]

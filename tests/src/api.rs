@@ -1,8 +1,8 @@
 //! One HTTP call and its answer.
 
 use http::HeaderMap;
+use local_region::gateway::http::CRASHED;
 use serde_json::Value;
-use sojourn_local::gateway::http::CRASHED;
 
 /// A call being put together.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What the end-to-end tests and the benchmarks stand on: a region of their own, and clients that speak HTTP and
 //! WebSocket to it.
 //!
-//! [`TestRegion::start`] builds the function binaries (once a process), starts `sojourn-local` on free ports with
+//! [`TestRegion::start`] builds the function binaries (once a process), starts `sojourn-dev` on free ports with
 //! template.yaml, and stops it when dropped. Nothing here reaches into a function: what a test knows it learned over
 //! the wire, or by reading the region's tables with the AWS SDK as an operator would.
 

@@ -17,7 +17,7 @@ const LOG_LINES: usize = 60;
 /// How a region is started.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Further arguments of `sojourn-local`.
+    /// Further arguments of `sojourn-dev`.
     pub arguments: Vec<String>,
     /// Cargo's profile of the functions, which are built already; that of this test if absent.
     pub profile: Option<String>,
@@ -25,7 +25,7 @@ pub struct Options {
     pub data: Option<PathBuf>,
 }
 
-/// `sojourn-local`, ready.
+/// `sojourn-dev`, ready.
 #[derive(Debug)]
 pub(crate) struct LocalProcess {
     child: Mutex<Child>,
@@ -40,7 +40,7 @@ impl LocalProcess {
         let directory = tempfile::tempdir().unwrap();
         let ready_file = directory.path().join("ready.json");
         let log = std::fs::File::create(directory.path().join("region.log")).unwrap();
-        let mut command = Command::new(binaries().join("sojourn-local"));
+        let mut command = Command::new(binaries().join("sojourn-dev"));
         command
             .args(["--http", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--no-build", "--log", "json"])
             .args(["--ready-file".as_ref(), ready_file.as_os_str()])
@@ -60,7 +60,7 @@ impl LocalProcess {
         if let Some(profile) = profile {
             command.args(["--profile", profile]);
         }
-        let mut child = command.spawn().expect("sojourn-local starts");
+        let mut child = command.spawn().expect("sojourn-dev starts");
 
         let began = Instant::now();
         let ready = loop {

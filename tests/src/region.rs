@@ -138,7 +138,7 @@ impl TestRegion {
 
     /// A call of the region's control interface.
     pub fn control(&self, method: &str, path: &str) -> Call {
-        Call::new(&self.http, method, &format!("{}/_sojourn{path}", self.ready.lambda))
+        Call::new(&self.http, method, &format!("{}/_local-region{path}", self.ready.lambda))
     }
 
     /// Puts a fault in force: what goes wrong, to which requests. Tells its id.

@@ -64,9 +64,9 @@ impl TestRegions {
         self.regions.iter().map(|(name, region)| (name.as_str(), region))
     }
 
-    /// A call of the API that controls them all, by what follows `/_sojourn/regions`.
+    /// A call of the API that controls them all, by what follows `/_local-region/regions`.
     pub fn control(&self, method: &str, path: &str) -> Call {
-        Call::new(&self.http, method, &format!("{}/_sojourn/regions{path}", self.control))
+        Call::new(&self.http, method, &format!("{}/_local-region/regions{path}", self.control))
     }
 
     /// Has a region fail: its endpoints refuse, its processes die.

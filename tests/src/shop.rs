@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
+use local_region::template::arn;
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::date_time::rfc3339;
 use sojourn::platform::tables;
 use sojourn::sockets::connections::MAX_HANDSHAKE;
-use sojourn_local::template::arn;
 use ulid::Ulid;
 
 use crate::api::{Answer, Call};

@@ -5,10 +5,10 @@
 use std::fs;
 use std::path::Path;
 
+use local_region::template::arn;
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::date_time::rfc3339;
-use sojourn_local::template::arn;
 use sojourn_tests::{Answer, Customer, File, TestRegion, fresh_key, workspace};
 
 /// Who the operators' placeholders of the files stand for.

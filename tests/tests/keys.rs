@@ -79,7 +79,7 @@ async fn what_is_published_verifies_what_is_issued_with_nothing_but_ed25519() {
 }
 
 fn local(arguments: &[&str], data: &Path) -> Output {
-    Command::new(binary("sojourn-local")).args(arguments).arg("--data").arg(data).output().unwrap()
+    Command::new(binary("sojourn-dev")).args(arguments).arg("--data").arg(data).output().unwrap()
 }
 
 /// Asks every function that verifies tokens, as an operator. All agree: true if they accept the token.

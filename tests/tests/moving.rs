@@ -174,9 +174,9 @@ async fn an_evacuated_region_gets_no_clients_until_it_is_readmitted() {
     let http = reqwest::Client::new();
     for _ in 0..5 {
         let url = format!("{}/health", regions.front());
-        let answer = http.get(&url).header("x-sojourn-near", "taiwan").send().await.unwrap();
+        let answer = http.get(&url).header("x-local-region-near", "taiwan").send().await.unwrap();
         assert_eq!(answer.status(), 200);
-        assert_ne!(answer.headers()["x-sojourn-region"], "taiwan");
+        assert_ne!(answer.headers()["x-local-region"], "taiwan");
     }
     // What reaches it all the same is served.
     let customer = regions.region("taiwan").customer().await;

@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use local_region::template::arn;
+use local_region::template::model::{Condition, Function, Statement};
+use local_region::template::{self, Context};
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::date_time::rfc3339;
 use sojourn::platform::tables;
-use sojourn_local::template::arn;
-use sojourn_local::template::model::{Condition, Function, Statement};
-use sojourn_local::template::{self, Context};
 use sojourn_tests::{Customer, File, PASSWORD, SOCKETS_PER_USER, Socket, TestRegion, fresh_key, workspace};
 
 /// Tries of the SDK before it gives up.

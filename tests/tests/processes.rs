@@ -133,7 +133,7 @@ async fn a_region_that_stops_removes_its_ready_file_and_one_that_was_killed_is_r
     let ready_file = region.ready_file();
     let ask = |file: &std::path::Path| {
         let asked =
-            Command::new(binary("sojourn-local")).args(["ps", "--region-file"]).arg(file).output().unwrap();
+            Command::new(binary("sojourn-dev")).args(["ps", "--region-file"]).arg(file).output().unwrap();
         (asked.status.success(), String::from_utf8_lossy(&asked.stderr).into_owned())
     };
     assert_eq!(ask(&ready_file), (true, String::new()));

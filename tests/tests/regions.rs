@@ -31,7 +31,7 @@ async fn three() -> TestRegions {
 
 /// What `cargo dev -- <arguments>` says of `regions`. Meanwhile the test's own connections see what happens to them.
 async fn ask(regions: &TestRegions, arguments: &[&str]) -> Output {
-    let mut command = Command::new(binary("sojourn-local"));
+    let mut command = Command::new(binary("sojourn-dev"));
     command.args(arguments).arg("--region-file").arg(regions.ready_file());
     tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
 }
@@ -44,7 +44,7 @@ fn said(output: &Output) -> String {
 
 /// What the start of regions is refused with.
 fn refused(names: &str) -> String {
-    let mut command = Command::new(binary("sojourn-local"));
+    let mut command = Command::new(binary("sojourn-dev"));
     command.args(["--no-build", "--regions", names]).current_dir(sojourn_tests::workspace());
     let output = command.output().unwrap();
     assert!(!output.status.success());
@@ -266,12 +266,12 @@ async fn the_front_door_leads_to_the_nearest_region_and_past_one_that_is_down() 
         let http = reqwest::Client::new().get(format!("{}/health", regions.front()));
         // While a region dies, connections break.
         let answer = http
-            .header("x-sojourn-near", "tokyo")
+            .header("x-local-region-near", "tokyo")
             .send()
             .await
             .ok()
             .filter(|answer| answer.status() == 200)?;
-        Some(answer.headers()["x-sojourn-region"].to_str().unwrap().to_owned())
+        Some(answer.headers()["x-local-region"].to_str().unwrap().to_owned())
     };
     until("tokyo", async || answered_by().await.as_deref() == Some("tokyo")).await;
     regions.down("tokyo").await;

@@ -4,11 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use local_region::template::arn;
+use local_region::template::global::{Consistency, GlobalTable};
+use local_region::template::{self, Context, model::Table};
 use serde_json::Value;
 use sojourn::platform::tables::{self, Key, Projection, TableScope};
-use sojourn_local::template::arn;
-use sojourn_local::template::global::{Consistency, GlobalTable};
-use sojourn_local::template::{self, Context, model::Table};
 use sojourn_tests::workspace;
 
 fn of_template() -> BTreeMap<String, Table> {

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use local_region::template::arn;
+use local_region::template::model::{DeleteMarkers, Function, Stack, Statement};
+use local_region::template::{self, Context};
 use sojourn::core::env::{Env, Stage};
 use sojourn::platform::tables::{self, TableScope};
-use sojourn_local::template::arn;
-use sojourn_local::template::model::{DeleteMarkers, Function, Stack, Statement};
-use sojourn_local::template::{self, Context};
 use sojourn_tests::{Options, TestRegion, fresh_key, workspace};
 
 const ROUTE: &str = "

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
+use local_region::services::Service;
+use local_region::services::faults::{Failure, Rule};
 use serde_json::json;
 use sojourn::core::clock;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn::identity::principal::Role;
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::{Event, Fixture};
 
 use crate::app::App;

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use local_region::services::Service;
+use local_region::services::faults::{Failure, Rule};
 use serde_json::json;
 use sojourn::commerce::catalog::ProductDraft;
 use sojourn::commerce::catalog::cached::Catalog;
@@ -12,8 +14,6 @@ use sojourn::core::ids;
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn::platform::dynamo::{number, text};
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::{Event, Fixture};
 
 use crate::app::App;

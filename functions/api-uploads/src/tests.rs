@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use local_region::services::Service;
+use local_region::services::faults::{Failure, Rule};
 use serde_json::{Value, json};
 use sojourn::core::clock;
 use sojourn::core::ids::{self, UploadId};
 use sojourn::core::problem::{Problem, ProblemType};
 use sojourn::core::reply::Reply;
 use sojourn::identity::sessions::SessionCookie;
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::{BUCKET, Event, Files, Fixture};
 
 use crate::app::App;

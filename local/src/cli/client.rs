@@ -44,11 +44,6 @@ struct Redelivered {
     messages: usize,
 }
 
-#[derive(Deserialize)]
-struct SealingKeys {
-    kids: Vec<String>,
-}
-
 pub(super) async fn invoke(target: &Target, function: &str, event: &Path) -> Result<(), CliError> {
     let ready = region(target)?;
     let failed = |source| CliError::Event { path: event.to_owned(), source };
@@ -133,24 +128,11 @@ pub(super) async fn redeliver(target: &Target, queue: &str) -> Result<(), CliErr
     print(&format!("messages to be delivered again: {messages}"))
 }
 
-pub(super) async fn rotate_sealing_key(target: &Target) -> Result<(), CliError> {
-    let kids = sealing_keys(target, "rotate").await?;
-    print(&format!(
-        "session payloads are sealed with the first key, and opened with all: {}",
-        kids.join(", ")
-    ))
-}
-
-pub(super) async fn drop_sealing_keys(target: &Target) -> Result<(), CliError> {
-    let kids = sealing_keys(target, "drop").await?;
-    print(&format!("session payloads are sealed and opened with {}", kids.join(", ")))
-}
-
-async fn sealing_keys(target: &Target, change: &str) -> Result<Vec<String>, CliError> {
-    let url = format!("{}{PREFIX}/sealing-keys/{change}", region(target)?.lambda);
+/// Posts nothing to a route that the program has added to the region's control API. Returns the answer.
+pub async fn post<T: DeserializeOwned>(target: &Target, route: &str) -> Result<T, CliError> {
+    let url = format!("{}{PREFIX}{route}", region(target)?.lambda);
     let response = send(&url, client(&url)?.post(&url)).await?;
-    let SealingKeys { kids } = response.json().await.map_err(|source| unreachable(&url, source))?;
-    Ok(kids)
+    response.json().await.map_err(|source| unreachable(&url, source))
 }
 
 pub(super) async fn logs(
@@ -171,7 +153,7 @@ pub(super) async fn events(target: &Target, follow: Follow) -> Result<(), CliErr
     each_line(&url, |passed: &Passed| Some(shown(passed))).await
 }
 
-/// `12:00:00 event-bus/shop  sojourn order.placed  {...}` and a line for each delivery.
+/// `12:00:00 event-bus/shop  orders order.placed  {...}` and a line for each delivery.
 fn shown(passed: &Passed) -> String {
     let Passed { at, through, id, title, body, deliveries } = passed;
     let name = through.rsplit(':').next().unwrap_or_default();

@@ -1,7 +1,10 @@
-//! `cargo dev`: serves a region or several, or asks one that runs.
+//! The command line: serves a region or several, or asks one that runs.
+//!
+//! A program with commands of its own flattens [`Command`] into its commands and [`ServeArgs`] into its arguments, makes
+//! [`Options`](crate::regions::Options) of these, changes them, and calls [`serve`]. The commands that it does not
+//! answer itself go to [`run_command`].
 
 mod client;
-mod keys;
 mod progress;
 mod regions;
 mod serve;
@@ -10,38 +13,61 @@ mod template;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
 
 use crate::front_door::Failover;
 use crate::functions::limits::DEFAULT_CONCURRENCY;
-use crate::keys::KeyError;
 use crate::logs::{Colours, Format, Metrics, Pretty};
-use crate::region::{ReadyError, RegionError};
+use crate::region::{Build, Code, ReadyError, RegionError};
 use crate::regions::places::PlaceError;
 use crate::template::TemplateError;
+use crate::template::arn::LOCAL;
 
-/// Sojourn regions on this machine.
+pub use client::post;
+pub use serve::serve;
+
+/// AWS on this machine, from a SAM template.
 ///
-/// Without a command it builds the functions, serves the region that template.yaml describes, and runs until Ctrl-C.
-/// With --regions it serves several.
+/// Without a command it serves the region that template.yaml describes, and runs until Ctrl-C. With --regions it serves
+/// several. The commands ask a region that runs.
 #[derive(Debug, Parser)]
-#[command(name = "cargo dev", bin_name = "cargo dev --", version)]
+#[command(name = "local-region", version)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
     serve: ServeArgs,
+    #[command(flatten)]
+    functions: FunctionArgs,
+}
+
+/// How the functions are built, and where their executables are.
+#[derive(Debug, Args)]
+struct FunctionArgs {
+    /// Run this shell command before the start, in the folder of the template, to build the functions
+    #[arg(long, value_name = "COMMAND")]
+    build: Option<String>,
+    /// The folder that holds the functions' executables, each under the function's short name; by default each is
+    /// bootstrap in the function's CodeUri
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
 }
 
 /// How a region is served.
 #[derive(Debug, Args)]
-struct ServeArgs {
-    /// Serve these regions: environments of samconfig.toml that have a region; by default one region, which is none of them
+pub struct ServeArgs {
+    /// Serve these regions: environments of samconfig.toml that have a region; by default one region, which is none of
+    /// them
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    regions: Vec<String>,
+    pub regions: Vec<String>,
+    /// AWS::Region of a region that runs alone
+    #[arg(long, value_name = "NAME", default_value = LOCAL, conflicts_with = "regions")]
+    aws_region: String,
     /// Address of the HTTP API; port 0 picks a free one. Of several regions the first has it, the others free ports
     #[arg(long, default_value = "127.0.0.1:3000", value_name = "IP:PORT")]
     http: SocketAddr,
@@ -57,8 +83,9 @@ struct ServeArgs {
     ready_file: Option<PathBuf>,
     #[command(flatten)]
     front: FrontArgs,
+    /// Which stack, and with which parameters
     #[command(flatten)]
-    stack: StackArgs,
+    pub stack: StackArgs,
     /// Processes of one function at once
     #[arg(long, default_value_t = DEFAULT_CONCURRENCY, value_parser = positive, value_name = "N")]
     concurrency: usize,
@@ -68,15 +95,6 @@ struct ServeArgs {
     /// Print metric lines too
     #[arg(long)]
     metrics: bool,
-    /// Build and run the functions with the release profile
-    #[arg(long, conflicts_with = "profile")]
-    release: bool,
-    /// Build and run the functions with this cargo profile
-    #[arg(long, default_value = "dev", value_name = "NAME")]
-    profile: String,
-    /// Run what is already built
-    #[arg(long)]
-    no_build: bool,
 }
 
 /// How the front door of several regions finds out that one is lost.
@@ -109,17 +127,24 @@ impl FrontArgs {
 
 /// Which stack, and with which parameters.
 #[derive(Debug, Args)]
-struct StackArgs {
-    /// The stack to run; by default template.yaml here or in the nearest folder above
+pub struct StackArgs {
+    /// The template of the stack to run; by default template.yaml here or in the nearest folder above
     #[arg(long, value_name = "FILE")]
-    template: Option<PathBuf>,
+    pub template: Option<PathBuf>,
+    /// AWS::StackName; by default samconfig.toml's stack_name, or sam-app
+    #[arg(long, value_name = "NAME")]
+    stack_name: Option<String>,
     /// A value for a parameter of the stack, before samconfig.toml's; may be given several times
     #[arg(long = "parameter", value_parser = name_and_value, value_name = "NAME=VALUE")]
-    parameters: Vec<(String, String)>,
+    pub parameters: Vec<(String, String)>,
+    /// A template of AWS::DynamoDB::GlobalTable, whose tables the regions share
+    #[arg(long, value_name = "FILE")]
+    pub global_template: Option<PathBuf>,
 }
 
+/// How log lines are printed.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum LogFormat {
+pub enum LogFormat {
     /// Coloured by function, for people
     Pretty,
     /// The raw lines
@@ -128,7 +153,7 @@ enum LogFormat {
 
 /// Which region is asked.
 #[derive(Debug, Args)]
-struct Target {
+pub struct Target {
     /// The region to ask, where several run together
     #[arg(long, value_name = "NAME")]
     region: Option<String>,
@@ -138,14 +163,16 @@ struct Target {
 
 /// What is asked, of all that runs.
 #[derive(Debug, Args)]
-struct Running {
+pub struct Running {
     /// The ready file of what to ask; by default your newest that runs
     #[arg(long, value_name = "FILE")]
     region_file: Option<PathBuf>,
 }
 
+/// The commands about regions that run together.
 #[derive(Debug, Subcommand)]
-enum RegionCommand {
+#[expect(missing_docs, reason = "flattened arguments document themselves")]
+pub enum RegionCommand {
     /// List the regions that run together
     Ls {
         #[command(flatten)]
@@ -189,15 +216,6 @@ enum RegionCommand {
     },
 }
 
-/// Becomes the drill, which is a program of its own: it knows the shop, as the local region does not.
-fn drill(arguments: Vec<std::ffi::OsString>) -> Result<(), CliError> {
-    use std::os::unix::process::CommandExt;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = std::process::Command::new(cargo);
-    command.args(["run", "--quiet", "--bin", "sojourn-drill", "--"]).args(arguments);
-    Err(command.exec().into())
-}
-
 /// `800ms` or `200ms-1s`, in milliseconds.
 fn lag(text: &str) -> Result<(u64, u64), String> {
     let millis = |text: &str| {
@@ -215,18 +233,13 @@ fn lag(text: &str) -> Result<(u64, u64), String> {
     }
 }
 
+/// The commands that ask a running region, or the template.
 #[derive(Debug, Subcommand)]
-enum Command {
-    /// Load several regions, kill one, and check every promise (drill --help)
-    #[command(disable_help_flag = true)]
-    Drill {
-        /// What the drill is given
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
-        arguments: Vec<std::ffi::OsString>,
-    },
+#[expect(missing_docs, reason = "flattened arguments document themselves")]
+pub enum Command {
     /// Invoke a function and print its answer
     Invoke {
-        /// Short name, such as admin-users
+        /// Short name
         function: String,
         /// The event; - reads it from standard input
         event: PathBuf,
@@ -294,34 +307,10 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Print as JSON how template.yaml is understood, without starting anything
+    /// Print as JSON how the template is understood, without starting anything
     Template {
         #[command(flatten)]
         stack: StackArgs,
-    },
-    /// Make a token signing key for a region in the cloud and print both halves
-    Keygen,
-    /// Have a region that is stopped sign with a new key from its next start on; tokens of the earlier ones stay good
-    RotateKey {
-        /// Where it keeps its data
-        #[arg(long, value_name = "DIR")]
-        data: PathBuf,
-    },
-    /// Have a region that is stopped refuse, from its next start on, tokens of the keys before the present one
-    DropKeys {
-        /// Where it keeps its data
-        #[arg(long, value_name = "DIR")]
-        data: PathBuf,
-    },
-    /// Have a running region seal session payloads with a new key; the earlier ones still open what they sealed
-    RotateSealingKey {
-        #[command(flatten)]
-        target: Target,
-    },
-    /// Remove the sealing keys before the present one from a running region
-    DropSealingKeys {
-        #[command(flatten)]
-        target: Target,
     },
 }
 
@@ -337,9 +326,6 @@ pub enum CliError {
     /// Regions that can't be run.
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// No key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
     /// There is no template.
     #[error("there is no template.yaml here or in any folder above; name it with --template")]
     NoTemplate,
@@ -385,39 +371,75 @@ impl CliError {
     }
 }
 
-/// Runs the command.
+impl FunctionArgs {
+    fn build(&self, template: &Path) -> Option<Build> {
+        let folder = template.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Some(Build::shell(self.build.as_ref()?, folder.unwrap_or(Path::new("."))))
+    }
+
+    fn code(self) -> Code {
+        self.binaries.map_or(Code::CodeUri, Code::Folder)
+    }
+}
+
+/// Writes this crate's own warnings to standard error. The lines of functions are printed by [`crate::logs`].
+pub fn log_to_stderr() {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")))
+        .init();
+}
+
+/// Prints why a command failed, for whoever typed it.
+#[expect(clippy::print_stderr, reason = "the last line of a command that failed")]
+pub fn exit(outcome: Result<(), CliError>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves, or runs the command.
 pub async fn run(cli: Cli) -> Result<(), CliError> {
-    match cli.command {
-        None => serve::serve(cli.serve).await,
-        Some(Command::Invoke { function, event, target }) => client::invoke(&target, &function, &event).await,
-        Some(Command::Fire { schedule, at, target }) => client::fire(&target, &schedule, at).await,
-        Some(Command::Drill { arguments }) => drill(arguments),
-        Some(Command::Region(RegionCommand::Ls { running })) => regions::list(&running).await,
-        Some(Command::Region(RegionCommand::Down { name, running })) => regions::down(&running, &name).await,
-        Some(Command::Region(RegionCommand::Up { name, running })) => regions::up(&running, &name).await,
-        Some(Command::Region(RegionCommand::Partition { a, b, running })) => {
+    let Cli { command, serve, functions } = cli;
+    if let Some(command) = command {
+        return Box::pin(run_command(command)).await;
+    }
+    let build = functions.build(&serve.stack.path()?);
+    let format = serve.format();
+    Box::pin(serve::serve(serve.options(build, functions.code())?, format)).await
+}
+
+/// Runs the command.
+pub async fn run_command(command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Invoke { function, event, target } => client::invoke(&target, &function, &event).await,
+        Command::Fire { schedule, at, target } => client::fire(&target, &schedule, at).await,
+        Command::Region(RegionCommand::Ls { running }) => regions::list(&running).await,
+        Command::Region(RegionCommand::Down { name, running }) => regions::down(&running, &name).await,
+        Command::Region(RegionCommand::Up { name, running }) => regions::up(&running, &name).await,
+        Command::Region(RegionCommand::Partition { a, b, running }) => {
             regions::partition(&running, a, b).await
         }
-        Some(Command::Region(RegionCommand::Heal { running })) => regions::heal(&running).await,
-        Some(Command::Region(RegionCommand::Lag { lag, running })) => regions::lag(&running, lag).await,
-        Some(Command::Ps { target }) => client::ps(&target).await,
-        Some(Command::Kill { function, target }) => client::kill(&target, &function).await,
-        Some(Command::Logs { function, follow, log, metrics, target }) => {
+        Command::Region(RegionCommand::Heal { running }) => regions::heal(&running).await,
+        Command::Region(RegionCommand::Lag { lag, running }) => regions::lag(&running, lag).await,
+        Command::Ps { target } => client::ps(&target).await,
+        Command::Kill { function, target } => client::kill(&target, &function).await,
+        Command::Logs { function, follow, log, metrics, target } => {
             let follow = if follow { client::Follow::Yes } else { client::Follow::No };
             client::logs(&target, function.as_deref(), follow, &log.format(metrics)).await
         }
-        Some(Command::Events { follow, target }) => {
+        Command::Events { follow, target } => {
             let follow = if follow { client::Follow::Yes } else { client::Follow::No };
             client::events(&target, follow).await
         }
-        Some(Command::Queues { target }) => client::queues(&target).await,
-        Some(Command::Redeliver { queue, target }) => client::redeliver(&target, &queue).await,
-        Some(Command::Template { stack }) => template::print(stack),
-        Some(Command::Keygen) => keys::generate(),
-        Some(Command::RotateKey { data }) => keys::rotate(&data),
-        Some(Command::DropKeys { data }) => keys::drop_earlier(&data),
-        Some(Command::RotateSealingKey { target }) => client::rotate_sealing_key(&target).await,
-        Some(Command::DropSealingKeys { target }) => client::drop_sealing_keys(&target).await,
+        Command::Queues { target } => client::queues(&target).await,
+        Command::Redeliver { queue, target } => client::redeliver(&target, &queue).await,
+        Command::Template { stack } => template::print(&stack),
     }
 }
 
@@ -439,7 +461,7 @@ fn colours(output: &impl IsTerminal) -> Colours {
 }
 
 /// Writes to standard output; a closed pipe (`| head`) is an error like any other and no panic.
-fn print(text: &str) -> Result<(), CliError> {
+pub fn print(text: &str) -> Result<(), CliError> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
@@ -470,11 +492,11 @@ mod tests {
 
     #[test]
     fn no_command_serves_with_the_documented_defaults() {
-        let cli = Cli::parse_from(["cargo dev"]);
+        let cli = Cli::parse_from(["local-region"]);
         assert!(cli.command.is_none());
         assert_eq!(cli.serve.http.to_string(), "127.0.0.1:3000");
         assert_eq!(cli.serve.ws.to_string(), "127.0.0.1:3001");
-        assert_eq!((cli.serve.concurrency, cli.serve.profile.as_str()), (10, "dev"));
+        assert_eq!((cli.serve.concurrency, cli.serve.aws_region.as_str()), (10, "local"));
         assert_eq!(cli.serve.front.failover(), Failover::default());
     }
 
@@ -486,22 +508,28 @@ mod tests {
 
     #[test]
     fn parameters_are_names_and_values() {
-        let cli = Cli::parse_from(["cargo dev", "--parameter", "A=1", "--parameter", "B=redis://x/?y=z"]);
+        let cli = Cli::parse_from(["local-region", "--parameter", "A=1", "--parameter", "B=redis://x/?y=z"]);
         let expected = [("A", "1"), ("B", "redis://x/?y=z")].map(|(a, b)| (a.to_owned(), b.to_owned()));
         assert_eq!(cli.serve.stack.parameters, expected);
         for wrong in ["A", "=1"] {
-            assert!(Cli::try_parse_from(["cargo dev", "--parameter", wrong]).is_err(), "{wrong}");
+            assert!(Cli::try_parse_from(["local-region", "--parameter", wrong]).is_err(), "{wrong}");
         }
     }
 
     #[test]
+    fn a_region_among_several_has_the_name_that_samconfig_gives_it() {
+        let both = ["local-region", "--regions", "tokyo", "--aws-region", "eu-west-1"];
+        assert!(Cli::try_parse_from(both).is_err());
+    }
+
+    #[test]
     fn regions_are_named_in_one_list() {
-        let cli = Cli::parse_from(["cargo dev", "--regions", "taiwan,tokyo"]);
+        let cli = Cli::parse_from(["local-region", "--regions", "taiwan,tokyo"]);
         assert_eq!(cli.serve.regions, ["taiwan", "tokyo"]);
     }
 
     #[test]
     fn zero_processes_are_refused() {
-        assert!(Cli::try_parse_from(["cargo dev", "--concurrency", "0"]).is_err());
+        assert!(Cli::try_parse_from(["local-region", "--concurrency", "0"]).is_err());
     }
 }

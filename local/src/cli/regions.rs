@@ -1,4 +1,4 @@
-//! `cargo dev -- region`: lists, breaks and mends regions that run together.
+//! The command `region`: lists, breaks and mends regions that run together.
 
 use serde::Serialize;
 

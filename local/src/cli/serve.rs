@@ -6,20 +6,20 @@ use super::progress::Terminal;
 use super::{CliError, ServeArgs, print, summary};
 use crate::front_door::Addresses;
 use crate::functions::Settings;
-use crate::logs::Logs;
-use crate::region::Place;
-use crate::regions::{Build, Options, Regions, places};
-use crate::template::arn::Arns;
+use crate::logs::{Format, Logs};
+use crate::region::{Build, Code};
+use crate::regions::places::Wanted;
+use crate::regions::{Options, Regions, places};
 use crate::template::samconfig::SamConfig;
 
-pub(super) async fn serve(args: ServeArgs) -> Result<(), CliError> {
+/// Serves until Ctrl-C or SIGTERM, and prints where everything is.
+pub async fn serve(options: Options, format: Format) -> Result<(), CliError> {
     // Before the first await: a signal during the start ends the start.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let logs = Logs::start(args.log.format(args.metrics))?;
-    let options = options(args)?;
+    let logs = Logs::start(format)?;
     let mut progress = Terminal::new();
-    let started = async { Regions::start(&options, &logs, &mut progress).await };
+    let started = async { Regions::start(options, &logs, &mut progress).await };
     let regions = tokio::select! {
         regions = started => regions?,
         // What was started so far is dropped, and ends with that.
@@ -35,30 +35,40 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-fn options(args: ServeArgs) -> Result<Options, CliError> {
-    let template = args.stack.path()?;
-    let config = SamConfig::beside(&template)?;
-    let wanted = Place {
-        name: String::new(),
-        arns: Arns::default(),
-        parameters: args.stack.parameters.into_iter().collect(),
-        http: args.http,
-        websocket: args.ws,
-        data: args.data,
-    };
-    let places = if args.regions.is_empty() {
-        vec![places::alone(wanted, &config)?]
-    } else {
-        places::named(&args.regions, &wanted, &config)?
-    };
-    Ok(Options {
-        template,
-        places,
-        front: Addresses { http: args.http, websocket: args.ws },
-        failover: args.front.failover(),
-        ready_file: args.ready_file,
-        profile: if args.release { "release".to_owned() } else { args.profile },
-        build: if args.no_build { Build::Not } else { Build::First },
-        settings: Settings { concurrency: args.concurrency, ..Settings::default() },
-    })
+impl ServeArgs {
+    /// What to run. Opens the data folders.
+    pub fn options(self, build: Option<Build>, code: Code) -> Result<Options, CliError> {
+        let template = self.stack.path()?;
+        let config = SamConfig::beside(&template)?;
+        let wanted = Wanted {
+            stack: self.stack.stack_name,
+            region: Some(self.aws_region),
+            parameters: self.stack.parameters.into_iter().collect(),
+            http: self.http,
+            websocket: self.ws,
+            data: self.data,
+        };
+        let places = if self.regions.is_empty() {
+            vec![places::alone(wanted, &config)?]
+        } else {
+            places::named(&self.regions, &wanted, &config)?
+        };
+        Ok(Options {
+            template,
+            global: self.stack.global_template,
+            places,
+            front: Addresses { http: self.http, websocket: self.ws },
+            failover: self.front.failover(),
+            ready_file: self.ready_file,
+            build,
+            code,
+            settings: Settings { concurrency: self.concurrency, ..Settings::default() },
+            before_serving: None,
+        })
+    }
+
+    /// How the functions' log lines are printed.
+    pub fn format(&self) -> Format {
+        self.log.format(self.metrics)
+    }
 }

@@ -28,7 +28,7 @@ fn of_several(regions: &[Region], front: Option<&FrontDoor>) -> String {
     let mut text = String::new();
     if let Some(front) = front {
         let rows = [row(["HTTP", front.http_url()]), row(["WebSocket", front.websocket_url()])];
-        section(&mut text, "Front door: the nearest healthy region (x-sojourn-near: NAME)", &rows);
+        section(&mut text, "Front door: the nearest healthy region (x-local-region-near: NAME)", &rows);
     }
     let rows = regions.iter().map(|region| {
         let Ready { region: aws, http, ws, .. } = &region.ready;
@@ -37,7 +37,7 @@ fn of_several(regions: &[Region], front: Option<&FrontDoor>) -> String {
     section(&mut text, "Regions", &rows.collect::<Vec<_>>());
     line(
         &mut text,
-        "cargo dev -- region ls, down NAME, up NAME, partition A B, heal, lag 800ms; --region NAME with the other commands.\n",
+        "Commands: region ls, down NAME, up NAME, partition A B, heal, lag 800ms; --region NAME with the others.\n",
     );
     text
 }
@@ -112,7 +112,7 @@ async fn of_one(region: &Region) -> String {
     });
     section(&mut text, "Event rules", &rules.collect::<Vec<_>>());
     let direct: Vec<_> = region.direct().map(|name| row([name])).collect();
-    section(&mut text, "By direct invocation only (cargo dev -- invoke)", &direct);
+    section(&mut text, "By direct invocation only (invoke NAME)", &direct);
     let not_run: Vec<_> = region.stack.not_run.iter().map(|resource| row([resource])).collect();
     section(&mut text, "In the template, not run here", &not_run);
     text

@@ -1,17 +1,14 @@
 //! Prints how the template is understood.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{CliError, StackArgs, print as print_text};
-use crate::region::JWKS_PARAMETER;
-use crate::template::arn::Arns;
+use crate::regions::places;
 use crate::template::samconfig::SamConfig;
 use crate::template::{self, Context};
 
 const TEMPLATE: &str = "template.yaml";
-
-/// The public keys of a region that has not started.
-const NO_KEYS: &str = r#"{"keys":[]}"#;
 
 /// Stand for the addresses that a region has once it runs.
 const HTTP_URL: &str = "http://http-api";
@@ -20,23 +17,32 @@ const SQS_URL: &str = "http://sqs";
 
 impl StackArgs {
     /// Where the template is.
-    pub(super) fn path(&self) -> Result<PathBuf, CliError> {
+    pub fn path(&self) -> Result<PathBuf, CliError> {
         match &self.template {
             Some(template) => Ok(template.clone()),
             None => nearest(&std::env::current_dir()?).ok_or(CliError::NoTemplate),
         }
     }
+
+    /// The values of parameters of a stack on this machine: samconfig.toml's, then those of the command line.
+    pub fn values(&self) -> Result<BTreeMap<String, String>, CliError> {
+        let mut values = SamConfig::beside(&self.path()?)?.local()?;
+        values.extend(self.parameters.clone());
+        Ok(values)
+    }
 }
 
 /// Prints the description as JSON.
-pub(super) fn print(stack: StackArgs) -> Result<(), CliError> {
+pub(super) fn print(stack: &StackArgs) -> Result<(), CliError> {
     let path = stack.path()?;
-    let mut parameters = SamConfig::beside(&path)?.local()?;
-    parameters.insert(JWKS_PARAMETER.to_owned(), NO_KEYS.to_owned());
-    parameters.extend(stack.parameters);
+    let parameters = stack.values()?;
+    let global_tables = match &stack.global_template {
+        Some(global) => template::shared(global, &parameters)?.of_one_region(),
+        None => Vec::new(),
+    };
     let context = Context {
-        arns: Arns::default(),
-        global_tables: template::shared(&path, &parameters)?.of_one_region(),
+        arns: places::names(stack.stack_name.as_deref(), None, &SamConfig::beside(&path)?),
+        global_tables,
         parameters,
         http_url: HTTP_URL.to_owned(),
         websocket_url: WEBSOCKET_URL.to_owned(),

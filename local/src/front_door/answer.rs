@@ -2,7 +2,7 @@
 //!
 //! Through DNS a client of a region that is down sees that its connection is refused. The front door has accepted the
 //! connection already, so it says so: 502 of the type [`REGION_UNREACHABLE`], which no region sends, and
-//! `x-sojourn-region`. The request has not left the front door: nothing has happened.
+//! `x-local-region`. The request has not left the front door: nothing has happened.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use super::continuation::Answering;
 use super::counts::Counts;
 
 /// On every answer: the region that was asked.
-pub const REGION: HeaderName = HeaderName::from_static("x-sojourn-region");
+pub const REGION: HeaderName = HeaderName::from_static("x-local-region");
 
 /// `type` of the 502: the region took no connection, and got nothing of the request.
-pub const REGION_UNREACHABLE: &str = "urn:sojourn:front-door:region-unreachable";
+pub const REGION_UNREACHABLE: &str = "urn:local-region:front-door:region-unreachable";
 
 /// `type` of the 400: there is no such place.
-pub const UNKNOWN_PLACE: &str = "urn:sojourn:front-door:unknown-place";
+pub const UNKNOWN_PLACE: &str = "urn:local-region:front-door:unknown-place";
 
 /// `type` of the 503: as many sockets are open as the front door holds.
-pub const TOO_MANY_SOCKETS: &str = "urn:sojourn:front-door:too-many-sockets";
+pub const TOO_MANY_SOCKETS: &str = "urn:local-region:front-door:too-many-sockets";
 
 /// The body of an answer.
 pub(super) type AnswerBody = Either<Relayed, Full<Bytes>>;

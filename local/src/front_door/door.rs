@@ -5,7 +5,7 @@
 //! 3. The request goes there as it came: target, `Host`, cookies and signatures are the client's, headers of the connection
 //!    stay behind (RFC 9110, section 7.6.1). Behind a custom domain name API Gateway sees the client's `Host` as well.
 //! 4. It goes over the connection of before, if that one leads to the same region and is open. Otherwise over a new one.
-//! 5. The answer goes back as it comes, with `x-sojourn-region`. Bodies stream in both directions, no faster than the
+//! 5. The answer goes back as it comes, with `x-local-region`. Bodies stream in both directions, no faster than the
 //!    slower side.
 //!
 //! **A request is sent once.** The front door never sends it again, nor to another region: it could take effect twice, and

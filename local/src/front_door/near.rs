@@ -1,6 +1,6 @@
 //! Where a client says that it is.
 //!
-//! 1. `x-sojourn-near: tokyo`; in a handshake also `?near=tokyo`, since pages cannot set headers there. The header
+//! 1. `x-local-region-near: tokyo`; in a handshake also `?near=tokyo`, since pages cannot set headers there. The header
 //!    goes before the parameter.
 //! 2. Both are for the front door, and no region sees them: a region behind DNS would not.
 //! 3. A place that does not exist is refused with 400. Taken for no place, a slip of the pen would send a client around
@@ -14,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use super::places::{Place, Places};
 
 /// Where the client is.
-pub const NEAR: HeaderName = HeaderName::from_static("x-sojourn-near");
+pub const NEAR: HeaderName = HeaderName::from_static("x-local-region-near");
 
 /// The same in the query of a handshake.
 const PARAMETER: &str = "near";
@@ -122,7 +122,7 @@ mod tests {
     fn a_place_that_does_not_exist_is_refused_with_the_ones_that_do() {
         let (place, _) = taken("/", Some("tokio"), false);
         let expected =
-            "there is no place \"tokio\"; x-sojourn-near is one of taiwan, tokyo, singapore, or absent";
+            "there is no place \"tokio\"; x-local-region-near is one of taiwan, tokyo, singapore, or absent";
         assert_eq!(place.unwrap_err(), expected);
         assert!(taken("/?near=", None, true).0.is_err());
     }

@@ -13,9 +13,9 @@ use crate::template::model::EventInvoke;
 pub struct FunctionSpec {
     /// Short name: `api-orders`.
     pub name: String,
-    /// Name in the stack: `sojourn-api-orders`.
+    /// Name in the stack: `shop-api-orders`.
     pub physical_name: String,
-    /// `arn:aws:lambda:…:function:sojourn-api-orders`.
+    /// `arn:aws:lambda:…:function:shop-api-orders`.
     pub arn: String,
     /// `Timeout`.
     pub timeout: Duration,

@@ -46,7 +46,7 @@ pub const EVENTS_LIMIT: usize = 1_000;
 /// The longest log line that is kept whole: CloudWatch's event size.
 pub const LOG_LINE_LIMIT_BYTES: usize = 256 * 1024;
 
-/// Bounds of every pool. [`Settings::default`] is what `cargo dev` runs with.
+/// Bounds of every pool. [`Settings::default`] is what the program runs with.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Processes of one function at once.

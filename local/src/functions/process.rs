@@ -57,7 +57,7 @@ struct Running {
 /// Why the region ends a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// `cargo dev -- kill`: SIGKILL, as a crash would be.
+    /// `kill`: SIGKILL, as a crash would be.
     Kill,
     /// The region shuts down: SIGTERM first.
     Shutdown,

@@ -1,7 +1,7 @@
 //! The region's log: what the functions write, and what the region says about them.
 //!
 //! 1. Every line gets a time, its function and its source, and goes to a ring of the last [`RING_LIMIT`] lines,
-//!    to whoever follows (`cargo dev -- logs -f`), and to the terminal.
+//!    to whoever follows (`logs -f`), and to the terminal.
 //! 2. One thread writes to the terminal. Its queue is bounded: a slow terminal slows the functions down, as a full
 //!    pipe would, and nothing is lost. A follower that is too slow loses lines, and is told how many.
 
@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, mpsc};
 use crate::clock;
 pub use pretty::{Colours, Metrics, Pretty};
 
-/// Lines kept for `cargo dev -- logs`.
+/// Lines kept for `logs`.
 pub const RING_LIMIT: usize = 5_000;
 
 /// Lines on their way to the terminal, and to each follower.

@@ -1,154 +1,95 @@
-//! Builds the functions with cargo, and says where their binaries are.
-//!
-//! One `cargo build --workspace --bins`, so that features are unified as in `cargo dev` itself and nothing is
-//! compiled twice.
+//! Builds the functions with a command of the caller, if there is one.
 
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
 /// Why the functions were not built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// There is no cargo.
-    #[error(
-        "cargo was not found; install Rust from https://rustup.rs, or run what is already built with --no-build"
-    )]
-    NoCargo,
-    /// Cargo can't be run.
-    #[error("cargo can't be run: {0}")]
-    Cargo(#[from] std::io::Error),
-    /// The workspace is not one that cargo understands.
-    #[error("cargo can't read the workspace:\n{0}")]
-    Metadata(String),
-    /// The functions don't compile. Holds what cargo printed.
-    #[error("the functions don't build:\n{0}")]
-    Failed(String),
-    /// A function has no binary.
-    #[error("the function {function} has no binary {}; is there a package of that name in functions/?", path.display())]
-    NoBinary {
-        /// Short name.
-        function: String,
-        /// Where it was looked for.
-        path: PathBuf,
+    /// The command's program is missing.
+    #[error("the build command can't be run: {program} was not found")]
+    NoProgram {
+        /// Its name.
+        program: String,
+    },
+    /// The command can't be run.
+    #[error("the build command can't be run: {0}")]
+    Io(#[from] std::io::Error),
+    /// The command failed. Holds what it printed.
+    #[error("the functions don't build ({status}):\n{printed}")]
+    Failed {
+        /// `exit status: 1`.
+        status: String,
+        /// Its standard error.
+        printed: String,
     },
 }
 
-/// A cargo workspace and a profile to build it with.
-#[derive(Debug, Clone)]
-pub(crate) struct Workspace {
-    root: PathBuf,
-    profile: String,
-    binaries: PathBuf,
+/// A command that builds the functions, run after the template is read and before anything starts.
+#[derive(Debug)]
+pub struct Build {
+    /// The program with its arguments, folder and environment.
+    pub command: Command,
+    /// The step of the build, if a line of the standard output names one. Other lines are not shown.
+    pub step: fn(&str) -> Option<String>,
+    /// What the command builds, for the line that is printed when it is done: `debug`.
+    pub what: String,
 }
 
-#[derive(Deserialize)]
-struct Metadata {
-    target_directory: PathBuf,
-}
-
-/// One line of `cargo build --message-format json`.
-#[derive(Deserialize)]
-struct Message {
-    reason: String,
-    target: Option<Target>,
-}
-
-#[derive(Deserialize)]
-struct Target {
-    name: String,
-}
-
-impl Workspace {
-    /// The workspace with its root at `root`.
-    pub(crate) async fn find(root: &Path, profile: &str) -> Result<Self, BuildError> {
-        let output = cargo(root).args(["metadata", "--no-deps", "--format-version", "1"]).output().await;
-        let output = output.map_err(no_cargo)?;
-        if !output.status.success() {
-            return Err(BuildError::Metadata(String::from_utf8_lossy(&output.stderr).into_owned()));
-        }
-        let metadata: Metadata = serde_json::from_slice(&output.stdout)
-            .map_err(|error| BuildError::Metadata(error.to_string()))?;
-        // The development profile is the one whose folder has another name.
-        let folder = if profile == "dev" { "debug" } else { profile };
-        Ok(Self {
-            root: root.to_owned(),
-            profile: profile.to_owned(),
-            binaries: metadata.target_directory.join(folder),
-        })
+impl Build {
+    /// `command` for the shell, in the folder of the template.
+    pub fn shell(command: &str, folder: &std::path::Path) -> Self {
+        let mut shell = Command::new("sh");
+        // Compilers and scripts complain on either output; both are shown when the build fails.
+        shell.arg("-c").arg(format!("exec 1>&2\n{command}")).current_dir(folder);
+        Self { command: shell, step: |_| None, what: command.to_owned() }
     }
 
-    /// Builds every binary. `step` hears of each that is ready.
-    pub(crate) async fn build(&self, mut step: impl FnMut(&str)) -> Result<(), BuildError> {
-        let mut child = cargo(&self.root)
-            .args(["build", "--quiet", "--workspace", "--bins", "--profile", &self.profile])
-            .args(["--message-format", "json-render-diagnostics"])
+    /// Runs the command. `step` is called for each step.
+    pub(crate) async fn run(self, mut step: impl FnMut(&str)) -> Result<(), BuildError> {
+        let Self { mut command, step: step_of, .. } = self;
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(no_cargo)?;
+            .map_err(|error| not_started(&command, error))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let messages = async {
+        let steps = async {
             let Some(stdout) = stdout else { return Ok(()) };
             let mut lines = BufReader::new(stdout).lines();
             while let Some(line) = lines.next_line().await? {
-                if let Ok(Message { reason, target: Some(target) }) = serde_json::from_str(&line)
-                    && reason == "compiler-artifact"
-                {
-                    step(&target.name);
+                if let Some(name) = step_of(&line) {
+                    step(&name);
                 }
             }
             Ok::<_, std::io::Error>(())
         };
-        let diagnostics = async {
-            let mut text = String::new();
+        let printed = async {
+            let mut printed = Vec::new();
             if let Some(mut stderr) = stderr {
-                stderr.read_to_string(&mut text).await?;
+                stderr.read_to_end(&mut printed).await?;
             }
-            Ok::<_, std::io::Error>(text)
+            Ok::<_, std::io::Error>(String::from_utf8_lossy(&printed).into_owned())
         };
-        let (read, diagnostics, status) = tokio::join!(messages, diagnostics, child.wait());
+        let (read, printed, status) = tokio::join!(steps, printed, child.wait());
         read?;
-        let diagnostics = diagnostics?;
-        if !status?.success() {
-            return Err(BuildError::Failed(diagnostics));
+        let (printed, status) = (printed?, status?);
+        if !status.success() {
+            return Err(BuildError::Failed { status: status.to_string(), printed });
         }
         Ok(())
     }
-
-    /// The binary of `function`.
-    pub(crate) fn binary(&self, function: &str) -> Result<PathBuf, BuildError> {
-        let path = self.binaries.join(function);
-        if path.is_file() {
-            return Ok(path);
-        }
-        Err(BuildError::NoBinary { function: function.to_owned(), path })
-    }
 }
 
-fn cargo(root: &Path) -> Command {
-    // Set by `cargo run`: the same cargo, whatever the PATH says.
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root);
-    // `cargo run` describes this package to us; the build to come must not believe that it is about that package.
-    for (name, _) in std::env::vars_os() {
-        let name_text = name.to_string_lossy();
-        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|prefix| name_text.starts_with(prefix))
-        {
-            command.env_remove(&name);
-        }
-    }
-    command
-}
-
-fn no_cargo(error: std::io::Error) -> BuildError {
+fn not_started(command: &Command, error: std::io::Error) -> BuildError {
     match error.kind() {
-        std::io::ErrorKind::NotFound => BuildError::NoCargo,
-        _ => BuildError::Cargo(error),
+        std::io::ErrorKind::NotFound => {
+            BuildError::NoProgram { program: command.as_std().get_program().to_string_lossy().into_owned() }
+        }
+        _ => BuildError::Io(error),
     }
 }

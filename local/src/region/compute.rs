@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use tokio::runtime::Handle;
 
 use super::control::Control;
@@ -15,7 +16,6 @@ use crate::event_sources::{EventSources, StreamParts, check_queues};
 use crate::functions::Functions;
 use crate::functions::events::Destinations;
 use crate::functions::outcome::{HandOver, HandedOver};
-use crate::keys::SealingKeys;
 use crate::schedules::{Schedules, Upcoming};
 use crate::services::delivery::InvokeFunction;
 
@@ -27,7 +27,7 @@ pub(super) struct Compute {
 }
 
 impl Compute {
-    pub(super) fn start(region: &Region, sealing_keys: &SealingKeys) -> Result<Self, RegionError> {
+    pub(super) fn start(region: &Region, routes: &Router) -> Result<Self, RegionError> {
         let Region { stack, services, controls, settings, logs, specs, .. } = region;
         let queues = &services.queues;
         let destinations = Destinations { queues: Arc::clone(queues), access: Arc::clone(&controls.access) };
@@ -51,7 +51,7 @@ impl Compute {
             queues: Arc::clone(queues),
             deliveries: Arc::clone(&services.deliveries),
             logs: logs.clone(),
-            sealing_keys: sealing_keys.clone(),
+            routes: routes.clone(),
             services: controls.clone(),
         };
         let Ports { http, websocket, lambda } = &region.ports;

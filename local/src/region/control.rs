@@ -1,5 +1,5 @@
-//! The region's own API, for `cargo dev -- ps`, `kill`, `logs`, `events`, `fire`, `queues`, `redeliver`,
-//! `rotate-sealing-key` and `drop-sealing-keys`: under `/_sojourn/`, beside Lambda's.
+//! The region's own API, for the commands `ps`, `kill`, `logs`, `events`, `fire`, `queues` and `redeliver`: under
+//! `/_local-region/`, beside Lambda's.
 //!
 //! | call | answer |
 //! |---|---|
@@ -10,10 +10,8 @@
 //! | `POST fire`, `{"schedule", "at"?}` | 200, the function's answer; 400 for a time that is none; 404; 502 if the function failed |
 //! | `GET queues` | 200 `[{"name", "visible", "inFlight", "delayed"}]`, each an [`Overview`](crate::services::sqs::Overview) |
 //! | `POST queues/{name}/redeliver` | 200 `{"messages": 2}`: what was in flight is visible now, as if its visibility timeout had passed; 404 |
-//! | `POST sealing-keys/rotate` | 200 `{"kids": ["new", "old"]}`: the first seals from now on, all of them open |
-//! | `POST sealing-keys/drop` | 200 `{"kids": ["new"]}`: only the first is left |
 //!
-//! Faults, usage and permissions: see [`crate::services::control`].
+//! Faults, usage and permissions: see [`crate::services::control`]. The caller of the library may add routes.
 
 use std::sync::Arc;
 
@@ -35,7 +33,6 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::clock::{self, SystemClock};
 use crate::functions::Functions;
 use crate::functions::outcome::Outcome;
-use crate::keys::{SealingKeys, SealingKeysError};
 use crate::logs::{Line, Logs, Source};
 use crate::schedules::Schedules;
 use crate::services::control::{JsonBody, message};
@@ -45,7 +42,7 @@ use crate::services::trail::Passed;
 use crate::services::{self, Controls};
 
 /// The prefix of every path.
-pub const PREFIX: &str = "/_sojourn";
+pub const PREFIX: &str = "/_local-region";
 
 /// What the API controls.
 #[derive(Clone)]
@@ -60,8 +57,8 @@ pub struct Control {
     pub deliveries: Arc<Deliveries>,
     /// Their lines.
     pub logs: Logs,
-    /// What seals the payloads of sessions.
-    pub sealing_keys: SealingKeys,
+    /// Routes of the caller.
+    pub routes: Router,
     /// What they may do, what goes wrong on purpose, what they asked.
     pub services: Controls,
 }
@@ -97,6 +94,7 @@ struct FireRequest {
 /// The API's routes.
 pub fn router(control: Control) -> Router {
     let services = services::control::routes(control.services.clone());
+    let own = control.routes.clone();
     let routes = Router::new()
         .route("/ps", get(processes))
         .route("/kill", post(kill))
@@ -105,10 +103,9 @@ pub fn router(control: Control) -> Router {
         .route("/fire", post(fire))
         .route("/queues", get(queues))
         .route("/queues/{name}/redeliver", post(redeliver))
-        .route("/sealing-keys/rotate", post(rotate_sealing_key))
-        .route("/sealing-keys/drop", post(drop_sealing_keys))
         .with_state(control)
-        .merge(services);
+        .merge(services)
+        .merge(own);
     Router::new().nest(PREFIX, routes)
 }
 
@@ -152,21 +149,6 @@ async fn redeliver(State(control): State<Control>, Path(name): Path<String>) -> 
     match control.queues.redeliver(&name) {
         Ok(messages) => Json(json!({ "messages": messages })).into_response(),
         Err(error) => no_queue(&error),
-    }
-}
-
-async fn rotate_sealing_key(State(control): State<Control>) -> Response {
-    kids(control.sealing_keys.rotate())
-}
-
-async fn drop_sealing_keys(State(control): State<Control>) -> Response {
-    kids(control.sealing_keys.drop_earlier())
-}
-
-fn kids(changed: Result<Vec<String>, SealingKeysError>) -> Response {
-    match changed {
-        Ok(kids) => Json(json!({ "kids": kids })).into_response(),
-        Err(error) => message(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 

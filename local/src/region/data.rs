@@ -26,17 +26,17 @@ pub enum DataError {
     },
 }
 
-/// A folder that is this region's alone until it is dropped.
+/// A folder that belongs to this process alone until it is dropped.
 #[derive(Debug)]
-pub(crate) struct DataFolder {
+pub struct DataFolder {
     path: PathBuf,
     /// Open for its lock.
     _lock: File,
 }
 
 impl DataFolder {
-    /// Makes the folder, if it isn't there, and takes it.
-    pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+    /// Makes the folder, if it isn't there, and locks it.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
         let refused = |source| DataError::Refused { path: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(refused)?;
         let lock = File::create(path.join(LOCK_FILE)).map_err(refused)?;
@@ -48,7 +48,7 @@ impl DataFolder {
     }
 
     /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -8,6 +8,9 @@ use crate::services::access::Key;
 use crate::template::arn::Arns;
 use crate::template::model::Function;
 
+/// `PATH` of a custom runtime on Lambda.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/opt/bin";
+
 /// Where the AWS SDK finds the services.
 pub(super) struct Endpoints {
     pub(super) dynamodb: String,
@@ -35,8 +38,10 @@ pub(super) fn of(
         ("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", function.physical_name)),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
         ("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023".to_owned()),
-        ("_HANDLER", "bootstrap".to_owned()),
+        ("_HANDLER", function.handler.clone()),
         ("LAMBDA_TASK_ROOT", task_root),
+        ("PATH", PATH.to_owned()),
+        ("LANG", "en_US.UTF-8".to_owned()),
         ("TZ", ":UTC".to_owned()),
         ("AWS_REGION", arns.region().to_owned()),
         ("AWS_DEFAULT_REGION", arns.region().to_owned()),

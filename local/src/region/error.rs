@@ -1,6 +1,7 @@
 //! Why a region does not start: one sentence for each thing that can be wrong.
 
 use super::build::BuildError;
+use super::code::CodeError;
 use super::data::DataError;
 use super::ports::PortError;
 use super::ready::ReadyError;
@@ -8,14 +9,13 @@ use crate::event_sources::{CheckpointError, MappingError};
 use crate::front_door;
 use crate::gateway::http::HttpApiError;
 use crate::gateway::websocket::SelectionError;
-use crate::keys::{KeyError, SealingKeysError};
 use crate::schedules::ScheduleError;
 use crate::services::StartError;
 use crate::services::dynamodb::DynamoDbError;
 use crate::services::dynamodb::replication::ReplicationError;
 use crate::services::s3::S3Error;
 use crate::services::s3::replication as buckets;
-use crate::services::secrets::{SecretError, SecretsError};
+use crate::services::secrets::SecretsError;
 use crate::services::sqs::QueueError;
 use crate::template::TemplateError;
 
@@ -28,9 +28,6 @@ pub enum RegionError {
     /// The data folder can't be used.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// No token key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
     /// Nobody could decide what regions decide together.
     #[error("the table {table} has replicas in {} only, and none of these regions is to run; name one with --regions", replicas.join(" and "))]
     NobodyDecides {
@@ -42,9 +39,25 @@ pub enum RegionError {
     /// The template is wrong.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// Regions that would not have the same shared tables.
+    #[error("the regions {one} and {other} have different values of {parameter}, so they share no tables")]
+    Apart {
+        /// The first region.
+        one: String,
+        /// One that differs.
+        other: String,
+        /// The parameter of the template of what they share.
+        parameter: String,
+    },
     /// The functions don't build.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A function has no executable.
+    #[error(transparent)]
+    Code(#[from] CodeError),
+    /// What the caller does before the regions serve.
+    #[error(transparent)]
+    BeforeServing(Box<dyn std::error::Error + Send + Sync>),
     /// DynamoDB.
     #[error(transparent)]
     DynamoDb(#[from] DynamoDbError),
@@ -54,12 +67,6 @@ pub enum RegionError {
     /// Secrets Manager.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
-    /// A key can't be stored.
-    #[error("a key can't be put into its secret: {0}")]
-    Secret(#[from] SecretError),
-    /// The sealing keys.
-    #[error(transparent)]
-    SealingKeys(#[from] SealingKeysError),
     /// The queues.
     #[error(transparent)]
     Queues(#[from] QueueError),

@@ -1,6 +1,6 @@
 //! A region, put together from the template. [`regions`](crate::regions) starts one or several.
 //!
-//! 1. A `Site`: bind every port, take the data folder, read the token keys. What can be wrong is found out first.
+//! 1. A `Site`: bind every port. What can be wrong is found out first.
 //! 2. `Region::start`: start the services with the template's tables, buckets, queues and secrets.
 //! 3. `Region::up`: start what remembers nothing (`compute`): the functions' pools (processes start with the first invocation),
 //!    the gateways, the schedules, and what hands messages to functions.
@@ -10,6 +10,7 @@
 
 mod browser_guard;
 mod build;
+mod code;
 mod compute;
 pub mod control;
 mod data;
@@ -22,22 +23,26 @@ mod services;
 mod site;
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use axum::Router;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use crate::front_door;
 use crate::functions::{FunctionSpec, Settings};
-use crate::keys::SealingKeys;
 use crate::logs::Logs;
 use crate::schedules::Upcoming;
 use crate::services::Controls;
 use crate::services::access::Access;
+use crate::services::secrets::Secrets;
 use crate::services::switch::refuse;
 use crate::template::model::{Function, Stack, Target};
-pub(crate) use build::{BuildError, Workspace};
+pub use build::{Build, BuildError};
+pub use code::{Code, CodeError};
 use compute::Compute;
-pub(crate) use data::DataFolder;
+pub use data::{DataError, DataFolder};
 use environment::Endpoints;
 pub use error::RegionError;
 pub(crate) use ports::Port;
@@ -47,7 +52,7 @@ pub use ready::{Ready, ReadyError, ReadyFile, Several};
 pub(crate) use servers::{Servers, guarded, serve_apis};
 use services::Services;
 pub use site::Place;
-pub(crate) use site::{JWKS_PARAMETER, Site};
+pub(crate) use site::Site;
 
 /// A region, up or down.
 pub struct Region {
@@ -99,20 +104,23 @@ impl Region {
     pub(crate) fn start(
         site: Site,
         stack: Stack,
-        workspace: &Workspace,
+        (code, beside): (&Code, &Path),
         settings: &Settings,
         logs: &Logs,
     ) -> Result<Self, RegionError> {
         let controls = Controls::new(Access::new(&stack));
-        let folder = site.data.as_ref().map(DataFolder::path);
-        let services = Services::start(&stack, folder, &controls, site.keys().signing(), &site.sqs)?;
-        let Site { place, http, websocket, lambda, data, .. } = site;
+        let folder = site.place.data.as_ref().map(DataFolder::path);
+        let services = Services::start(&stack, folder, &controls, &site.sqs)?;
+        let Site { place, http, websocket, lambda, .. } = site;
         let endpoints = services.endpoints(&lambda);
         let specs = stack
             .functions
             .iter()
-            .map(|function| spec(function, workspace, &controls, &endpoints))
-            .collect::<Result<_, _>>()?;
+            .map(|function| {
+                let binary = code.executable(function, beside)?;
+                Ok(spec(function, binary, &controls, &endpoints))
+            })
+            .collect::<Result<_, CodeError>>()?;
         let ready = ready(&stack, endpoints, &controls, [&http, &websocket]);
         let logs = if place.name.is_empty() { logs.clone() } else { logs.of_region(&place.name) };
         Ok(Self {
@@ -126,17 +134,17 @@ impl Region {
             specs,
             ports: Ports { http, websocket, lambda },
             state: Mutex::new(State::Down(JoinSet::new())),
-            _data: data,
+            _data: place.data,
         })
     }
 
     /// Serves, unless it does already.
-    pub(crate) async fn up(&self, sealing_keys: &SealingKeys) -> Result<(), RegionError> {
+    pub(crate) async fn up(&self, routes: &Router) -> Result<(), RegionError> {
         let mut state = self.state.lock().await;
         let State::Down(refusing) = &mut *state else { return Ok(()) };
         refusing.shutdown().await;
         self.controls.switch.turn_on();
-        match Compute::start(self, sealing_keys) {
+        match Compute::start(self, routes) {
             Ok(compute) => {
                 *state = State::Up(compute);
                 Ok(())
@@ -200,9 +208,19 @@ impl Region {
         }
     }
 
-    /// The secrets that hold the keys which seal session payloads.
-    pub(crate) fn sealing_secrets(&self) -> impl Iterator<Item = &str> {
-        services::sealing_secrets(&self.stack)
+    /// Its Secrets Manager, whose values can be changed also while the region is down.
+    pub fn secrets(&self) -> &Arc<Secrets> {
+        &self.services.secrets
+    }
+
+    /// The secrets of the stack that functions are told of in the environment variable `variable`.
+    pub fn secrets_named_by(&self, variable: &str) -> impl Iterator<Item = &str> {
+        let stack = &self.stack;
+        stack.secrets.iter().map(String::as_str).filter(move |name| {
+            let arn = stack.arns.secret(name);
+            let values = stack.functions.iter().filter_map(|function| function.environment.get(variable));
+            values.into_iter().any(|value| *value == arn || value == name)
+        })
     }
 
     /// Functions that nothing in the template triggers.
@@ -237,16 +255,10 @@ impl Region {
     }
 }
 
-fn spec(
-    function: &Function,
-    workspace: &Workspace,
-    controls: &Controls,
-    endpoints: &Endpoints,
-) -> Result<FunctionSpec, BuildError> {
-    let binary = workspace.binary(&function.name)?;
+fn spec(function: &Function, binary: PathBuf, controls: &Controls, endpoints: &Endpoints) -> FunctionSpec {
     let Access { arns, .. } = &*controls.access;
     let key = controls.access.key_of(&function.name);
-    Ok(FunctionSpec {
+    FunctionSpec {
         name: function.name.clone(),
         physical_name: function.physical_name.clone(),
         arn: arns.function(&function.physical_name),
@@ -255,7 +267,7 @@ fn spec(
         event_invoke: function.event_invoke.clone(),
         environment: environment::of(function, &binary, key, endpoints, arns),
         binary,
-    })
+    }
 }
 
 /// The WebSocket API's stage.

@@ -25,7 +25,7 @@ pub struct Ready {
     pub http: String,
     /// The WebSocket API, with its stage.
     pub ws: String,
-    /// The Lambda Invoke API, and the region's own control API under `/_sojourn/`.
+    /// The Lambda Invoke API, and the region's own control API under `/_local-region/`.
     pub lambda: String,
     /// DynamoDB.
     pub dynamodb: String,
@@ -57,7 +57,7 @@ pub struct Several {
     pub front: String,
     /// The front door's WebSocket URL, with the stage.
     pub front_ws: String,
-    /// What controls all of them, under `/_sojourn/regions`.
+    /// What controls all of them, under `/_local-region/regions`.
     pub control: String,
     /// By their names.
     pub regions: BTreeMap<String, Ready>,
@@ -140,10 +140,10 @@ pub enum ReadyError {
         known: String,
     },
     /// One region runs, which has no name.
-    #[error("one region runs, and has no name; several are started with cargo dev -- --regions NAME,NAME")]
+    #[error("one region runs, and has no name; several are started with --regions NAME,NAME")]
     Alone,
     /// No region runs.
-    #[error("no region is running; start one with cargo dev, or name its ready file with --region-file")]
+    #[error("no region is running; start one, or name its ready file with --region-file")]
     NoRegion,
 }
 
@@ -259,8 +259,8 @@ impl Drop for Published {
 
 fn folder() -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(folder) => PathBuf::from(folder).join("sojourn"),
-        None => std::env::temp_dir().join(format!("sojourn-{}", Uid::current())),
+        Some(folder) => PathBuf::from(folder).join("local-region"),
+        None => std::env::temp_dir().join(format!("local-region-{}", Uid::current())),
     }
 }
 

@@ -11,7 +11,6 @@ use super::error::RegionError;
 use super::ports::Port;
 use crate::clock::SystemClock;
 use crate::event_sources::Checkpoints;
-use crate::keys::SigningKey;
 use crate::services::Controls;
 use crate::services::delivery::Deliveries;
 use crate::services::dynamodb::{DynamoDb, Storage};
@@ -21,12 +20,6 @@ use crate::services::secrets::Secrets;
 use crate::services::sns::Sns;
 use crate::services::sqs::{Queues, Sqs};
 use crate::template::model::Stack;
-
-/// The variable by which a function is told which secret holds the signing key.
-const SIGNING_KEY_VARIABLE: &str = "TOKEN_SIGNING_KEY_SECRET";
-
-/// Likewise for the keys that seal session payloads.
-const SEALING_KEYS_VARIABLE: &str = "SESSION_SEALING_KEYS_SECRET";
 
 /// How often expired items are deleted. DynamoDB takes days; every read checks the expiry itself anyway.
 const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(1);
@@ -55,7 +48,6 @@ impl Services {
         stack: &Stack,
         data: Option<&Path>,
         controls: &Controls,
-        key: &SigningKey,
         sqs: &Port,
     ) -> Result<Self, RegionError> {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -65,9 +57,6 @@ impl Services {
         let objects = data.map(|data| data.join("s3"));
         let s3 = S3::start(any, objects.as_deref(), &stack.buckets, controls.clone())?;
         let secrets = Arc::new(Secrets::start(any, data, controls.clone())?);
-        for name in secrets_named_by(SIGNING_KEY_VARIABLE, stack) {
-            secrets.put(name, &key.private_jwk())?;
-        }
         let messages = data.map(|data| data.join(QUEUES_FILE));
         let queues = Queues::open(messages.as_deref(), &stack.queues, SystemClock)?;
         let queues = Arc::new(queues.named_by(stack.arns.clone()));
@@ -91,18 +80,4 @@ impl Services {
             lambda: format!("http://{}", lambda.address),
         }
     }
-}
-
-/// The secrets of the stack that hold sealing keys.
-pub(super) fn sealing_secrets(stack: &Stack) -> impl Iterator<Item = &str> {
-    secrets_named_by(SEALING_KEYS_VARIABLE, stack)
-}
-
-/// The secrets that functions are told of in the environment variable `variable`.
-fn secrets_named_by<'a>(variable: &str, stack: &'a Stack) -> impl Iterator<Item = &'a str> {
-    stack.secrets.iter().map(String::as_str).filter(move |name| {
-        let by_arn = stack.arns.secret(name);
-        let values = stack.functions.iter().filter_map(|function| function.environment.get(variable));
-        values.into_iter().any(|value| *value == by_arn || value == name)
-    })
 }

@@ -1,23 +1,19 @@
-//! What a region has before its template is read: its ports, its data folder, its token keys.
+//! What a region has before its template is read: its ports and its data folder.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::data::DataFolder;
 use super::error::RegionError;
 use super::ports::Port;
-use crate::keys::KeyRing;
 use crate::template::arn::Arns;
 use crate::template::global::GlobalStack;
 use crate::template::model::Stack;
 use crate::template::{self, Context, TemplateError};
 
-/// The template's parameter that takes the public keys.
-pub(crate) const JWKS_PARAMETER: &str = "TokenJwks";
-
 /// Where a region runs, and what its stack is given.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Place {
     /// Its name, if it is one of several: `taiwan`.
     pub name: String,
@@ -30,7 +26,7 @@ pub struct Place {
     /// The WebSocket API's address.
     pub websocket: SocketAddr,
     /// Where everything is kept; in memory if nowhere.
-    pub data: Option<PathBuf>,
+    pub data: Option<DataFolder>,
 }
 
 /// What one region alone has.
@@ -40,38 +36,20 @@ pub(crate) struct Site {
     pub(super) websocket: Port,
     pub(super) lambda: Port,
     pub(super) sqs: Port,
-    pub(super) data: Option<DataFolder>,
-    keys: KeyRing,
 }
 
 impl Site {
-    /// Binds every port, takes the folder, and reads the keys or makes them.
+    /// Binds every port.
     pub(crate) fn open(place: Place) -> Result<Self, RegionError> {
         let http = Port::bind(place.http, "--http")?;
         let websocket = Port::bind(place.websocket, "--ws")?;
         let (lambda, sqs) = (Port::any()?, Port::any()?);
-        let data = place.data.as_deref().map(DataFolder::open).transpose()?;
-        let keys = match &data {
-            Some(folder) => KeyRing::load_or_generate(folder.path())?,
-            None => KeyRing::generate()?,
-        };
-        Ok(Self { place, http, websocket, lambda, sqs, data, keys })
+        Ok(Self { place, http, websocket, lambda, sqs })
     }
 
-    /// What its tokens are signed with.
-    pub(crate) fn keys(&self) -> &KeyRing {
-        &self.keys
-    }
-
-    /// The template as this region has it, with the public keys of all regions and its replicas of the tables that they share.
-    pub(crate) fn stack(
-        &self,
-        template: &Path,
-        jwks: &str,
-        shared: &GlobalStack,
-    ) -> Result<Stack, TemplateError> {
-        let mut parameters = self.place.parameters.clone();
-        parameters.insert(JWKS_PARAMETER.to_owned(), jwks.to_owned());
+    /// The template as this region has it, with its replicas of the tables that all regions share.
+    pub(crate) fn stack(&self, template: &Path, shared: &GlobalStack) -> Result<Stack, TemplateError> {
+        let parameters = self.place.parameters.clone();
         let arns = self.place.arns.clone();
         let context = Context {
             global_tables: if self.place.name.is_empty() {

@@ -1,5 +1,5 @@
-//! The API that controls several regions, for `cargo dev -- region` and for tests: under `/_sojourn/regions`, on a port of its own,
-//! which answers whatever is down. Web pages are refused, as by the regions' own APIs.
+//! The API that controls several regions, for the command `region` and for tests: under `/_local-region/regions`, on a
+//! port of its own, which answers whatever is down. Web pages are refused, as by the regions' own APIs.
 //!
 //! | call | answer |
 //! |---|---|
@@ -52,7 +52,7 @@ pub struct Overview {
 }
 
 /// The path of the API.
-pub const PATH: &str = "/_sojourn/regions";
+pub const PATH: &str = "/_local-region/regions";
 
 /// One of the regions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,19 +1,15 @@
 //! What joins regions that run together: the one place that sees more than one of them.
 //!
-//! - The tables of global.yaml replicate ([`Replication`]).
+//! - The global tables replicate ([`Replication`]).
 //! - The buckets replicate by their rules ([`buckets::Replication`]).
 //! - A topic delivers to the queues of every region whose stack subscribes to it. While the regions do not reach each other, SNS
 //!   tries again.
 //! - A function calls the DynamoDB and the S3 of another region ([`DynamoDb::reach`](crate::services::dynamodb::DynamoDb::reach),
 //!   [`S3::reach`](crate::services::s3::S3::reach)).
-//! - The keys that seal session payloads are one set, as a secret that Secrets Manager replicates. A change reaches all regions at
-//!   once.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::keys::SealingKeys;
 use crate::region::{Region, RegionError};
 use crate::services::delivery::Way;
 use crate::services::dynamodb::replication::{Replication, Settings, StrongTables};
@@ -28,7 +24,6 @@ const ROUND_TRIP: Duration = Duration::from_millis(50);
 /// The links of all regions.
 #[derive(Debug)]
 pub(super) struct Links {
-    pub(super) sealing_keys: SealingKeys,
     /// None if a region runs alone.
     pub(super) replication: Option<Replications>,
 }
@@ -52,10 +47,6 @@ impl Replications {
 impl Links {
     /// Between regions whose services run and that serve nobody yet. `shared` is what they share.
     pub(super) fn between(regions: &[Region], shared: &GlobalStack) -> Result<Self, RegionError> {
-        let replicas = regions.iter().map(|region| Arc::clone(&region.services.secrets)).collect();
-        let names: BTreeSet<String> =
-            regions.iter().flat_map(Region::sealing_secrets).map(str::to_owned).collect();
-        let sealing_keys = SealingKeys::open(replicas, names)?;
         let replication = match regions {
             [] | [_] => None,
             several => {
@@ -66,7 +57,7 @@ impl Links {
                 Some(Replications { buckets, tables })
             }
         };
-        Ok(Self { sealing_keys, replication })
+        Ok(Self { replication })
     }
 }
 

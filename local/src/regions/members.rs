@@ -1,5 +1,7 @@
 //! The regions of this process and what joins them.
 
+use axum::Router;
+
 use super::links::{Links, Replications};
 use crate::region::{Region, RegionError};
 use crate::template::global::GlobalStack;
@@ -9,13 +11,19 @@ pub(super) struct Members {
     // Dropped first: nothing is sent to a region that is gone.
     links: Links,
     regions: Vec<Region>,
+    /// Of the caller of the library, for the control API of each.
+    routes: Router,
 }
 
 impl Members {
     /// Joins regions that serve nobody yet.
-    pub(super) fn join(regions: Vec<Region>, shared: &GlobalStack) -> Result<Self, RegionError> {
+    pub(super) fn join(
+        regions: Vec<Region>,
+        shared: &GlobalStack,
+        routes: Router,
+    ) -> Result<Self, RegionError> {
         let links = Links::between(&regions, shared)?;
-        Ok(Self { links, regions })
+        Ok(Self { links, regions, routes })
     }
 
     pub(super) fn all(&self) -> &[Region] {
@@ -43,7 +51,7 @@ impl Members {
 
     /// Has one of the regions serve, and be reached by the others.
     pub(super) async fn up(&self, region: &Region) -> Result<(), RegionError> {
-        region.up(&self.links.sealing_keys).await?;
+        region.up(&self.routes).await?;
         if let Some(replication) = self.replication() {
             replication.tables.resume(&region.ready.region)?;
         }

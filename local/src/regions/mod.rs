@@ -1,11 +1,12 @@
 //! One region, or several in one process, from one template.
 //!
-//! 1. Every region's ports, folder and keys, then the template as each region has it: what can be wrong is found out first. The
-//!    parameter `TokenJwks` of every region lists the public keys of all, so that a token of one is good in the others.
-//! 2. Build the functions, once, unless they are built.
-//! 3. Start every region's services, then join the regions (`links`), then have all of them serve.
-//! 4. Several regions have a front door, which leads clients to one of them, and an API that controls them ([`control`]).
-//! 5. Only then write the ready file.
+//! 1. Bind every region's ports, then read the template as each region has it: mistakes are found first.
+//! 2. Run the build command, if there is one.
+//! 3. Start every region's services, join the regions (`links`), and call [`Options::before_serving`]. Then all of them
+//!    serve.
+//! 4. Several regions have a front door, which leads clients to one of them, and an API that controls them
+//!    ([`control`]).
+//! 5. Write the ready file.
 //! 6. To stop: remove the ready file, close the front door, stop the regions.
 //!
 //! Limits: the regions share a process and a clock; what kills the process takes all of them.
@@ -15,17 +16,19 @@ mod links;
 mod members;
 pub mod places;
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
+
 use crate::front_door::{Addresses, Failover, FrontDoor};
 use crate::functions::{Settings, resident_bytes};
-use crate::keys::KeyRing;
 use crate::logs::Logs;
 use crate::region::{
-    BuildError, Place, Port, Published, ReadyFile, Region, RegionError, Servers, Several, Site, Workspace,
-    guarded, serve_apis,
+    Build, Code, Place, Port, Published, ReadyFile, Region, RegionError, Servers, Several, Site, guarded,
+    serve_apis,
 };
 use crate::template;
 use crate::template::global::{Consistency, GlobalStack};
@@ -34,10 +37,11 @@ use control::Control;
 use members::Members;
 
 /// What to run, and where.
-#[derive(Debug, Clone)]
 pub struct Options {
-    /// template.yaml.
+    /// The SAM template.
     pub template: PathBuf,
+    /// A template of the tables that regions share, if they share some.
+    pub global: Option<PathBuf>,
     /// One without a name, or several with names, which share the same global tables.
     pub places: Vec<Place>,
     /// Where the front door of several regions listens.
@@ -46,22 +50,20 @@ pub struct Options {
     pub failover: Failover,
     /// Written when all is up.
     pub ready_file: Option<PathBuf>,
-    /// Cargo's profile of the functions.
-    pub profile: String,
-    /// Whether they are built first.
-    pub build: Build,
+    /// Builds the functions, unless they are built.
+    pub build: Option<Build>,
+    /// Where the functions' executables are.
+    pub code: Code,
     /// Bounds of the pools, in each region.
     pub settings: Settings,
+    /// What the caller does before the regions serve.
+    pub before_serving: Option<BeforeServing>,
 }
 
-/// Whether the functions are built before they are run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Build {
-    /// With cargo.
-    First,
-    /// They are built already.
-    Not,
-}
+/// Called once, with the regions in the order of [`Options::places`], when their services run and no function has
+/// started. May put values into secrets. The routes are added to the control API of every region, under
+/// [`PREFIX`](crate::region::control::PREFIX).
+pub type BeforeServing = Box<dyn FnOnce(&[Region]) -> Result<Router, Box<dyn Error + Send + Sync>> + Send>;
 
 /// Hears how the start goes on.
 pub trait Progress {
@@ -88,29 +90,41 @@ pub struct Regions {
 impl Regions {
     /// Starts everything.
     pub async fn start(
-        options: &Options,
+        options: Options,
         logs: &Logs,
         progress: &mut impl Progress,
     ) -> Result<Self, RegionError> {
         let began = Instant::now();
-        let sites = options.places.iter().cloned().map(Site::open).collect::<Result<Vec<_>, _>>()?;
-        let jwks = KeyRing::public_jwks_of(&sites.iter().map(Site::keys).collect::<Vec<_>>());
-        let shared = shared(options)?;
+        let shared = shared(&options)?;
         require_a_replica(&options.places, &shared)?;
-        let stacks = sites.iter().map(|site| site.stack(&options.template, &jwks, &shared));
+        let Options { template, places, build, code, settings, before_serving, .. } = options;
+        let sites = places.into_iter().map(Site::open).collect::<Result<Vec<_>, _>>()?;
+        let stacks = sites.iter().map(|site| site.stack(&template, &shared));
         let stacks = stacks.collect::<Result<Vec<_>, _>>()?;
         let before_build = began.elapsed();
 
-        let workspace = build(options, stacks.first(), progress).await?;
+        if let Some(build) = build {
+            progress.begin("building the functions");
+            let functions = stacks.first().map_or(0, |stack| stack.functions.len());
+            let done = format!("{functions} functions built ({})", build.what);
+            build.run(|step| progress.step(step)).await?;
+            progress.done(&done);
+        }
 
         let began = Instant::now();
         progress.begin("starting tables, buckets, queues and secrets");
         let counts = stacks.first().map(summary).unwrap_or_default();
+        let beside = template.parent().unwrap_or(Path::new(""));
         let regions = sites
             .into_iter()
             .zip(stacks)
-            .map(|(site, stack)| Region::start(site, stack, &workspace, &options.settings, logs));
-        let members = Arc::new(Members::join(regions.collect::<Result<_, _>>()?, &shared)?);
+            .map(|(site, stack)| Region::start(site, stack, (&code, beside), &settings, logs));
+        let regions: Vec<Region> = regions.collect::<Result<_, _>>()?;
+        let routes = match before_serving {
+            Some(prepare) => prepare(&regions).map_err(RegionError::BeforeServing)?,
+            None => Router::new(),
+        };
+        let members = Arc::new(Members::join(regions, &shared, routes)?);
         for region in members.all() {
             members.up(region).await?;
         }
@@ -158,7 +172,6 @@ impl Regions {
     }
 }
 
-/// What the regions share: what is in global.yaml, if their parameters name it.
 /// Refuses regions that share tables and cannot reach a replica of one that is strongly consistent.
 fn require_a_replica(places: &[Place], shared: &GlobalStack) -> Result<(), RegionError> {
     let named: Vec<&str> =
@@ -176,11 +189,21 @@ fn require_a_replica(places: &[Place], shared: &GlobalStack) -> Result<(), Regio
     Ok(())
 }
 
+/// What the regions share. Refuses regions whose parameters give them different tables.
 fn shared(options: &Options) -> Result<GlobalStack, RegionError> {
-    match options.places.first() {
-        Some(place) => Ok(template::shared(&options.template, &place.parameters)?),
-        None => Ok(GlobalStack::default()),
+    let (Some(global), [first, others @ ..]) = (&options.global, &options.places[..]) else {
+        return Ok(GlobalStack::default());
+    };
+    let parameters = template::declared(global, &first.parameters)?;
+    for other in others {
+        let theirs = template::declared(global, &other.parameters)?;
+        let names = parameters.keys().chain(theirs.keys());
+        if let Some(parameter) = names.into_iter().find(|name| parameters.get(*name) != theirs.get(*name)) {
+            let (one, other, parameter) = (first.name.clone(), other.name.clone(), parameter.clone());
+            return Err(RegionError::Apart { one, other, parameter });
+        }
     }
+    Ok(template::shared(global, &parameters)?)
 }
 
 /// Opens the front door of several regions, and the API that controls them.
@@ -202,23 +225,6 @@ async fn lead(
         regions: members.all().iter().map(|region| (region.name.clone(), region.ready.clone())).collect(),
     };
     Ok((front, ready))
-}
-
-async fn build(
-    options: &Options,
-    stack: Option<&Stack>,
-    progress: &mut impl Progress,
-) -> Result<Workspace, BuildError> {
-    let root =
-        options.template.parent().filter(|root| !root.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let workspace = Workspace::find(root, &options.profile).await?;
-    if options.build == Build::First {
-        progress.begin("building the functions");
-        workspace.build(|target| progress.step(target)).await?;
-        let functions = stack.map_or(0, |stack| stack.functions.len());
-        progress.done(&format!("{functions} functions built ({})", options.profile));
-    }
-    Ok(workspace)
 }
 
 /// `1 bucket`, `2 buckets`.

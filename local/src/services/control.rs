@@ -1,5 +1,5 @@
 //! Faults, usage and permissions over HTTP, for tests and tools outside this process. The region serves it under
-//! `/_sojourn/`, beside its own.
+//! `/_local-region/`, beside its own.
 //!
 //! | call | answer |
 //! |---|---|
@@ -123,7 +123,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 }
 
 /// An error.
-pub(crate) fn message(status: StatusCode, text: &str) -> Response {
+pub fn message(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({"message": text}))).into_response()
 }
 

@@ -1,4 +1,4 @@
-//! Whether a region answers: its main switch, which `cargo dev -- region down` turns off.
+//! Whether a region answers: its main switch, which `region down` turns off.
 //!
 //! 1. While the switch is off, whoever connects is reset at once, and connections that were open are gone. Nothing that a
 //!    service keeps is lost.

@@ -1,4 +1,4 @@
-//! What passed the event buses and the topics, for `cargo dev -- events`: a ring of the last [`TRAIL_LIMIT`] events and
+//! What passed the event buses and the topics, for `events`: a ring of the last [`TRAIL_LIMIT`] events and
 //! messages, and a feed for whoever follows.
 //!
 //! An entry says what became of each delivery at the first attempt. What retries come to is in the region's log.

@@ -1,4 +1,4 @@
-//! ARNs of the local region's resources, as template.yaml's policies resolve to.
+//! ARNs of the local region's resources, as the policies of a template resolve to.
 
 use std::sync::Arc;
 
@@ -8,20 +8,21 @@ pub const ACCOUNT: &str = "000000000000";
 /// The event bus that every account has.
 pub const DEFAULT_BUS: &str = "default";
 
-/// `AWS::StackName` here.
-pub const STACK_NAME: &str = "sojourn";
+/// `AWS::StackName` where nothing else is given: the name that `sam deploy --guided` suggests.
+pub const DEFAULT_STACK: &str = "sam-app";
 
-/// `AWS::Region` of a stack that runs alone.
-const LOCAL: &str = "local";
+/// `AWS::Region` of a stack that runs alone, where nothing else is given.
+pub const LOCAL: &str = "local";
 
-/// Names the resources of one region: makes their ARNs. Resources without a region in their ARN are named by functions of
-/// this module.
+/// Names the resources of one stack in one region: makes their ARNs. Functions of this module name the
+/// resources that have no region in their ARN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arns {
     region: Arc<str>,
+    stack: Arc<str>,
 }
 
-/// Those of a stack that runs alone.
+/// Those of a stack that runs alone, with the default names.
 pub fn local() -> Arns {
     Arns::of(LOCAL)
 }
@@ -33,9 +34,20 @@ impl Default for Arns {
 }
 
 impl Arns {
-    /// Those of the region that AWS calls `region`.
+    /// Those of the stack [`DEFAULT_STACK`] in the region that AWS calls `region`.
     pub fn of(region: &str) -> Self {
-        Self { region: region.into() }
+        Self { region: region.into(), stack: DEFAULT_STACK.into() }
+    }
+
+    /// The same of the stack `stack`.
+    #[must_use]
+    pub fn in_stack(self, stack: &str) -> Self {
+        Self { stack: stack.into(), ..self }
+    }
+
+    /// `AWS::StackName`.
+    pub fn stack_name(&self) -> &str {
+        &self.stack
     }
 
     /// `AWS::Region`, as a client has to sign for it.
@@ -50,7 +62,7 @@ impl Arns {
 
     /// The stack itself: what `AWS::StackId` gives.
     pub(super) fn stack(&self) -> String {
-        self.arn("cloudformation", format_args!("stack/{STACK_NAME}/local"))
+        self.arn("cloudformation", format_args!("stack/{}/local", self.stack))
     }
 
     /// A table: what `Fn::GetAtt Table.Arn` gives.
@@ -68,13 +80,14 @@ impl Arns {
         self.arn("dynamodb", format_args!("table/{table_name}/stream/{STREAM_LABEL}"))
     }
 
-    /// The name of a bucket that the template gives none: what `Ref` gives. Names are one set in all regions and have no capitals.
-    /// `CloudFormation` makes them of the stack's name, the logical id and random characters; here the region is in their place.
+    /// The name of a bucket that the template gives none: what `Ref` gives. Bucket names are unique in all
+    /// regions and have no capitals. `CloudFormation` makes them of the stack's name, the logical id and random
+    /// characters; here the region takes the place of the random characters.
     pub fn bucket_name(&self, logical_id: &str) -> String {
         let id = logical_id.to_lowercase();
         match self.region() {
             LOCAL => id,
-            region => format!("{STACK_NAME}-{id}-{region}"),
+            region => format!("{}-{id}-{region}", self.stack),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the local region understood of a template, as `cargo dev -- template` prints it.
+//! What the local region understood of a template, as the command `template` prints it.
 //!
 //! Two halves: the [`Stack`], which the region runs, and what only matters in the cloud. The second half is read for the
 //! check that compares all of it with what SAM makes of the same template.
@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::error::Problem;
-use super::functions::{short_name, with_globals};
+use super::functions::{short_names, with_globals};
 use super::model::{HttpRoute, Stack};
 use super::properties::Properties;
 use super::scope::{Located, Scope};
@@ -61,10 +61,11 @@ impl Description {
     pub(super) fn of(stack: Stack, template: &Value, scope: &Scope<'_>) -> Result<Self, Located> {
         let mut cloud_settings = BTreeMap::new();
         let mut schedule_settings = BTreeMap::new();
+        let names = short_names(template, scope)?;
         for (id, properties) in with_globals(template, scope) {
             let properties = Properties::within(&properties, scope);
             let located = |problem| (id.to_owned(), problem);
-            let name = short_name(properties).map_err(located)?;
+            let name = names.get(id).cloned().unwrap_or_default();
             cloud_settings.insert(name, function_settings(properties).map_err(located)?);
             schedule_settings.extend(schedules(properties).map_err(located)?);
         }

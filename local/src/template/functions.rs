@@ -1,5 +1,8 @@
 //! `AWS::Serverless::Function`: settings, environment, policy and events, with `Globals.Function` merged in.
 //!
+//! Only functions of a custom runtime can be run: an executable `bootstrap` that asks the Runtime API for events. Another
+//! runtime, a container image, inline code, layers and code in S3 are refused.
+//!
 //! Globals merge as SAM merges them: maps key by key, lists one after the other, everything else by the function's
 //! own value.
 
@@ -19,6 +22,9 @@ use super::{event_invoke, policy, queues, streams};
 const DEFAULT_TIMEOUT_SECONDS: u64 = 3;
 const DEFAULT_MEMORY_MIB: u64 = 128;
 
+/// The executable of a function with a custom runtime, and its usual `Handler`.
+pub(crate) const BOOTSTRAP: &str = "bootstrap";
+
 /// Scheduler's default number of retries.
 const DEFAULT_SCHEDULE_RETRIES: u64 = 185;
 
@@ -36,8 +42,10 @@ pub(super) struct Read {
 
 pub(super) fn read(template: &Value, scope: &Scope<'_>) -> Result<Read, Located> {
     let mut all = Read::default();
+    let names = short_names(template, scope)?;
     for (id, properties) in with_globals(template, scope) {
-        function(id, &properties, scope, &mut all).map_err(|problem| (id.to_owned(), problem))?;
+        let name = names.get(id).cloned().unwrap_or_default();
+        function((id, name), &properties, scope, &mut all).map_err(|problem| (id.to_owned(), problem))?;
     }
     all.routes.sort_by(|a, b| (&a.path, &a.method).cmp(&(&b.path, &b.method)));
     all.schedules.sort_by(|a, b| a.name.cmp(&b.name));
@@ -55,15 +63,57 @@ pub(super) fn with_globals<'s>(
         .map(|(id, resource)| (id, merge(globals, resource.get("Properties").unwrap_or(&Value::Null))))
 }
 
-/// The last segment of `CodeUri`.
-pub(super) fn short_name(function: Properties<'_>) -> Result<String, Problem> {
-    let code_uri = function.text("CodeUri")?;
-    Ok(code_uri.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned())
+/// The short names of the functions, by their logical ids: the last folder of `CodeUri`, or the logical id where
+/// that folder has no name or several functions have the same.
+pub(super) fn short_names(template: &Value, scope: &Scope<'_>) -> Result<BTreeMap<String, String>, Located> {
+    let mut names = BTreeMap::new();
+    for (id, properties) in with_globals(template, scope) {
+        let code_uri = code_uri(Properties::within(&properties, scope));
+        let code_uri = code_uri.map_err(|problem| (id.to_owned(), problem))?;
+        let folder = code_uri.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+        names.insert(id.to_owned(), folder);
+    }
+    let folders: Vec<String> = names.values().cloned().collect();
+    for (id, name) in &mut names {
+        let others = folders.iter().filter(|folder| *folder == name);
+        if matches!(name.as_str(), "" | "." | "..") || others.count() > 1 {
+            id.clone_into(name);
+        }
+    }
+    Ok(names)
 }
 
-fn function(id: &str, properties: &Value, scope: &Scope<'_>, all: &mut Read) -> Result<(), Problem> {
+/// `CodeUri`, of a function that can be run here.
+fn code_uri(function: Properties<'_>) -> Result<String, Problem> {
+    let unsupported = |what: String, instead| Err(Problem::Unsupported { what, instead });
+    match function.optional_text("Runtime")?.as_deref() {
+        None | Some("provided.al2023" | "provided.al2") => {}
+        Some(other) => {
+            return unsupported(
+                format!("the runtime {other}"),
+                "use provided.al2023, with an executable named bootstrap in CodeUri",
+            );
+        }
+    }
+    for property in ["ImageUri", "InlineCode", "Layers"] {
+        if function.raw(property).is_some() {
+            return unsupported(property.to_owned(), "use CodeUri, with an executable named bootstrap");
+        }
+    }
+    let code_uri = function.text("CodeUri")?;
+    if code_uri.starts_with("s3://") {
+        return unsupported(format!("code in S3 ({code_uri})"), "use a folder on this machine");
+    }
+    Ok(code_uri)
+}
+
+fn function(
+    (id, name): (&str, String),
+    properties: &Value,
+    scope: &Scope<'_>,
+    all: &mut Read,
+) -> Result<(), Problem> {
     let properties = Properties::within(properties, scope);
-    let name = short_name(properties)?;
     let memory_mib = properties.number("MemorySize")?.unwrap_or(DEFAULT_MEMORY_MIB);
     let (event_invoke, destination) = event_invoke::read(properties)?;
     let mut policy = policy::read(properties)?;
@@ -98,6 +148,8 @@ fn function(id: &str, properties: &Value, scope: &Scope<'_>, all: &mut Read) -> 
     all.functions.push(Function {
         name: name.clone(),
         physical_name: scope.physical_name(id)?,
+        code_uri: code_uri(properties)?,
+        handler: properties.optional_text("Handler")?.unwrap_or_else(|| BOOTSTRAP.to_owned()),
         timeout: Duration::from_secs(properties.number("Timeout")?.unwrap_or(DEFAULT_TIMEOUT_SECONDS)),
         memory_mib: u32::try_from(memory_mib).map_err(|_| unexpected("MemorySize", "a number of MiB"))?,
         environment: environment(properties, scope)?,

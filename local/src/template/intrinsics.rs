@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::arn;
 use super::error::Problem;
-use super::model::{ACCOUNT, DEFAULT_BUS, STACK_NAME};
+use super::model::{ACCOUNT, DEFAULT_BUS};
 use super::scope::{Located, Scope, resource_type, scalar_text};
 
 impl Scope<'_> {
@@ -44,7 +44,7 @@ impl Scope<'_> {
                 "NoValue" => Ok(None),
                 "Region" => Ok(Some(json!(self.arns().region()))),
                 "AccountId" => Ok(Some(json!(ACCOUNT))),
-                "StackName" => Ok(Some(json!(STACK_NAME))),
+                "StackName" => Ok(Some(json!(self.arns().stack_name()))),
                 "StackId" => Ok(Some(json!(self.arns().stack()))),
                 "Partition" => Ok(Some(json!("aws"))),
                 "URLSuffix" => Ok(Some(json!("amazonaws.com"))),
@@ -116,7 +116,7 @@ impl Scope<'_> {
         let (property, default) = match resource_type(resource) {
             "AWS::DynamoDB::Table" | "AWS::DynamoDB::GlobalTable" => ("TableName", id.to_owned()),
             "AWS::S3::Bucket" => ("BucketName", self.arns().bucket_name(id)),
-            "AWS::Serverless::Function" => ("FunctionName", format!("{STACK_NAME}-{id}")),
+            "AWS::Serverless::Function" => ("FunctionName", format!("{}-{id}", self.arns().stack_name())),
             "AWS::SecretsManager::Secret" | "AWS::Events::EventBus" | "AWS::Events::Rule" => {
                 ("Name", id.to_owned())
             }

@@ -1,4 +1,4 @@
-//! template.yaml, read as `CloudFormation` and SAM would read it, into a [`Stack`].
+//! A SAM template, read as `CloudFormation` and SAM read it, into a [`Stack`].
 //!
 //! 1. YAML becomes JSON with every intrinsic function in its long form.
 //! 2. Parameters take their values from [`Context::parameters`], then from their defaults.
@@ -12,8 +12,7 @@
 //! Read for what SNS and EventBridge may deliver to: `AWS::SQS::QueuePolicy`, `AWS::Lambda::Permission`. Read for what S3 may
 //! replicate: the `AWS::IAM::Role` of the rules and its `AWS::IAM::Policy`.
 //!
-//! global.yaml, the template of what regions share, is read by [`load_global`]. Its tables are part of each region's [`Stack`], under
-//! the names that template.yaml's parameter `GlobalTables` gives.
+//! [`load_global`] reads a second template: of the tables that regions share. They are part of each region's [`Stack`].
 //!
 //! Ignored on purpose, since a laptop has no use for it: alarms, other roles (a function's own policy is enforced), log groups,
 //! API Gateway's account setting, host names and their health checks, policies of buckets, topics and roles, archives of events, and deployments. Any
@@ -57,6 +56,7 @@ use serde_json::Value;
 
 pub use description::Description;
 pub use error::{Problem, TemplateError};
+pub(crate) use functions::BOOTSTRAP;
 use global::GlobalStack;
 use model::{Stack, Subscription};
 pub use scope::Context;
@@ -102,12 +102,6 @@ const IGNORED: [&str; 17] = [
     "AWS::SecretsManager::Secret",
 ];
 
-/// The template of what regions share, beside template.yaml.
-const GLOBAL_TEMPLATE: &str = "global.yaml";
-
-/// The parameter of both templates that says what the names of global tables begin with.
-pub(crate) const GLOBAL_TABLES: &str = "GlobalTables";
-
 /// Loads the template at `path`. The replicas of [`Context::global_tables`] are among the stack's tables.
 pub fn load(path: &Path, context: &Context) -> Result<Stack, TemplateError> {
     read(path, |template| stack(template, &scope(template, context)?))
@@ -118,17 +112,25 @@ pub fn load_global(path: &Path, context: &Context) -> Result<GlobalStack, Templa
     read(path, |template| global::stack(&scope(template, context)?))
 }
 
-/// What the region of the template at `path` shares with others: nothing, unless the parameter `GlobalTables` names tables
-/// of the global.yaml beside it.
-pub fn shared(path: &Path, parameters: &BTreeMap<String, String>) -> Result<GlobalStack, TemplateError> {
-    let Some(names) = parameters.get(GLOBAL_TABLES).filter(|names| !names.is_empty()) else {
-        return Ok(GlobalStack::default());
-    };
-    let parameters = BTreeMap::from([(GLOBAL_TABLES.to_owned(), names.clone())]);
-    load_global(&path.with_file_name(GLOBAL_TEMPLATE), &Context { parameters, ..Context::default() })
+/// Those of `parameters` that the template at `path` declares.
+pub fn declared(
+    path: &Path,
+    parameters: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, TemplateError> {
+    read(path, |template| {
+        let declared = template.get("Parameters").and_then(Value::as_object);
+        let declares = |name: &String| declared.is_some_and(|declared| declared.contains_key(name));
+        Ok(parameters.clone().into_iter().filter(|(name, _)| declares(name)).collect())
+    })
 }
 
-/// What the local region understood of the template at `path`.
+/// Loads the template of what regions share, with those of a region's `parameters` that it declares.
+pub fn shared(path: &Path, parameters: &BTreeMap<String, String>) -> Result<GlobalStack, TemplateError> {
+    let parameters = declared(path, parameters)?;
+    load_global(path, &Context { parameters, ..Context::default() })
+}
+
+/// What this crate understood of the template at `path`.
 pub fn describe(path: &Path, context: &Context) -> Result<Description, TemplateError> {
     read(path, |template| {
         let scope = scope(template, context)?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::arn::Arns;
-pub use super::arn::{ACCOUNT, DEFAULT_BUS, STACK_NAME};
+pub use super::arn::{ACCOUNT, DEFAULT_BUS};
 use crate::patterns::{FilterScope, Pattern};
 
 /// One region's stack.
@@ -55,10 +55,16 @@ pub struct Stack {
 /// An `AWS::Serverless::Function`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Function {
-    /// Short name, the last segment of `CodeUri`: `api-orders`. Also the name of its cargo binary.
+    /// Short name: the last folder of `CodeUri`, or the logical id if another function has the same.
     pub name: String,
-    /// The function's name in the stack: `sojourn-api-orders`.
+    /// The function's name in the stack: `shop-api-orders`.
     pub physical_name: String,
+    /// `CodeUri`: a folder, relative to the template's.
+    #[serde(skip)]
+    pub code_uri: String,
+    /// `Handler`, which Lambda passes on to a custom runtime in `_HANDLER`.
+    #[serde(skip)]
+    pub handler: String,
     /// `Timeout`.
     pub timeout: Duration,
     /// `MemorySize` in MiB.
@@ -257,7 +263,7 @@ pub struct CorsRule {
 /// An EventBridge Scheduler schedule.
 #[derive(Debug, Clone, Serialize)]
 pub struct Schedule {
-    /// The schedule's name: what `cargo dev -- fire` takes.
+    /// The schedule's name: what `fire` takes.
     pub name: String,
     /// Its ARN.
     #[serde(skip)]

@@ -1,9 +1,10 @@
-//! samconfig.toml, so that no value is written down twice: the parameters of a stack in each environment, and which AWS region
-//! it is deployed to.
+//! samconfig.toml, so that no value is written down twice: the parameters of a stack in each environment, its name, and
+//! the AWS region it is deployed to.
 //!
-//! - `[local]` describes the region on a laptop. What it sets holds for every stack that runs here.
-//! - An environment with a `region` is a stack in the cloud. It can be run here by its name, unless it has a `template_file` of its
-//!   own.
+//! - `[local]` describes the region on a laptop. Its parameters hold for every stack that runs here.
+//! - `[default]` is SAM's own default environment. It gives the name of the stack, if `[local]` does not.
+//! - An environment with a `region` is a stack in the cloud. It can be run here by its name, unless it has a
+//!   `template_file` of its own.
 //!
 //! Both of SAM's forms of `parameter_overrides` are read: one text (`Stage="local" Architecture="x86_64"`) and a list of
 //! `Name=value`.
@@ -19,6 +20,9 @@ use super::error::TemplateError;
 /// The environment that describes the region on a laptop.
 const LOCAL: &str = "local";
 
+/// The environment that SAM takes where none is named.
+const DEFAULT: &str = "default";
+
 /// Sections of an environment that hold for its deployment, the nearest last.
 const DEPLOYED: [&str; 2] = ["global", "deploy"];
 
@@ -30,6 +34,8 @@ const INVOKED_HERE: [&str; 3] = ["global", "deploy", "local_invoke"];
 pub struct Deployment {
     /// AWS's name of the region: `ap-east-2`.
     pub region: String,
+    /// `stack_name`.
+    pub stack: Option<String>,
     /// `parameter_overrides`.
     pub parameters: BTreeMap<String, String>,
 }
@@ -74,7 +80,20 @@ impl SamConfig {
     pub fn deployment(&self, environment: &str) -> Result<Option<Deployment>, TemplateError> {
         let Some(region) = self.region(environment) else { return Ok(None) };
         let parameters = self.overrides(environment, &DEPLOYED)?;
-        Ok(Some(Deployment { region: region.to_owned(), parameters }))
+        let stack = self.stack_name(environment, &DEPLOYED);
+        Ok(Some(Deployment { region: region.to_owned(), stack, parameters }))
+    }
+
+    /// The name of a stack that runs on this machine alone.
+    pub fn local_stack(&self) -> Option<String> {
+        self.stack_name(LOCAL, &INVOKED_HERE).or_else(|| self.stack_name(DEFAULT, &DEPLOYED))
+    }
+
+    fn stack_name(&self, environment: &str, sections: &[&str]) -> Option<String> {
+        let mut names = sections.iter().rev();
+        names.find_map(|section| {
+            self.parameter(environment, section, "stack_name")?.as_str().map(str::to_owned)
+        })
     }
 
     fn region(&self, environment: &str) -> Option<&str> {
@@ -166,14 +185,24 @@ mod tests {
     #[test]
     fn an_environment_with_a_region_is_a_deployment() {
         let config = parse(
-            "[default.global.parameters]\nstack_name = 'sojourn'\n[tokyo.global.parameters]\nregion = 'ap-northeast-1'\n\
-             [tokyo.deploy.parameters]\nparameter_overrides = ['Stage=live']",
+            "[default.global.parameters]\nstack_name = 'shop'\n[tokyo.global.parameters]\nregion = 'ap-northeast-1'\n\
+             stack_name = 'shop-tokyo'\n[tokyo.deploy.parameters]\nparameter_overrides = ['Stage=live']",
         );
         assert_eq!(config.deployed().collect::<Vec<_>>(), ["tokyo"]);
         let tokyo = config.deployment("tokyo").unwrap().unwrap();
         let parameters = BTreeMap::from([("Stage".into(), "live".into())]);
-        assert_eq!(tokyo, Deployment { region: "ap-northeast-1".to_owned(), parameters });
+        let stack = Some("shop-tokyo".to_owned());
+        assert_eq!(tokyo, Deployment { region: "ap-northeast-1".to_owned(), stack, parameters });
         assert_eq!(config.deployment("default").unwrap(), None);
+    }
+
+    #[test]
+    fn the_stack_has_the_name_that_local_gives_it_or_default() {
+        let default = "[default.global.parameters]\nstack_name = 'shop'\n";
+        assert_eq!(parse(default).local_stack().as_deref(), Some("shop"));
+        let local = format!("{default}[local.global.parameters]\nstack_name = 'shop-here'");
+        assert_eq!(parse(&local).local_stack().as_deref(), Some("shop-here"));
+        assert_eq!(parse("").local_stack(), None);
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn intrinsic_functions_conditions_and_globals_end_in_the_functions_environment()
     let function = &stack.functions[0];
     assert_eq!(
         (function.name.as_str(), function.physical_name.as_str()),
-        ("api-things", "sojourn-api-things")
+        ("api-things", "sam-app-api-things")
     );
     assert_eq!((function.timeout.as_secs(), function.memory_mib), (29, 256));
     let expected = [
@@ -146,7 +146,7 @@ fn statements_routes_schedules_tables_and_what_is_not_run_are_read() {
     let schedule = &stack.schedules[0];
     assert_eq!(
         (schedule.name.as_str(), schedule.maximum_retry_attempts, schedule.enabled),
-        ("sojourn-nightly", 4, true)
+        ("sam-app-nightly", 4, true)
     );
     assert_eq!(schedule.input, r#"{"scheduledTime":"<aws.scheduler.scheduled-time>"}"#);
     assert_eq!(stack.tables.len(), 1, "a resource whose condition is false does not exist");
@@ -254,10 +254,10 @@ fn queues_and_the_functions_that_read_them_are_read() {
         retention: seconds(3600),
         receive_wait: seconds(0),
         maximum_message_bytes: 1024 * 1024,
-        redrive: Some(Redrive { dead_letter_queue: "sojourn-dead".to_owned(), maximum_receives: 10 }),
+        redrive: Some(Redrive { dead_letter_queue: "sam-app-dead".to_owned(), maximum_receives: 10 }),
     };
     let dead = Queue {
-        name: "sojourn-dead".to_owned(),
+        name: "sam-app-dead".to_owned(),
         visibility_timeout: seconds(60),
         delay: seconds(0),
         retention: seconds(4 * 24 * 3600),
@@ -277,7 +277,7 @@ fn queues_and_the_functions_that_read_them_are_read() {
         enabled: true,
     };
     let dead = EventSource {
-        queue: "sojourn-dead".to_owned(),
+        queue: "sam-app-dead".to_owned(),
         batch_size: 10,
         batching_window: seconds(0),
         answers: Answers::Ignored,
@@ -287,12 +287,12 @@ fn queues_and_the_functions_that_read_them_are_read() {
     };
     assert_eq!(stack.event_sources.len(), 2);
     assert!(stack.event_sources.contains(&jobs) && stack.event_sources.contains(&dead), "{stack:?}");
-    assert_eq!(stack.schedules[0].dead_letter_queue.as_deref(), Some("sojourn-dead"));
+    assert_eq!(stack.schedules[0].dead_letter_queue.as_deref(), Some("sam-app-dead"));
     let environment = &stack.functions[0].environment;
     assert_eq!(environment["QUEUE_URL"], "http://127.0.0.1:3002/000000000000/Jobs");
     assert_eq!(environment["SAME_URL"], environment["QUEUE_URL"]);
-    assert_eq!(environment["DEAD_ARN"], "arn:aws:sqs:local:000000000000:sojourn-dead");
-    assert_eq!(environment["DEAD_NAME"], "sojourn-dead");
+    assert_eq!(environment["DEAD_ARN"], "arn:aws:sqs:local:000000000000:sam-app-dead");
+    assert_eq!(environment["DEAD_NAME"], "sam-app-dead");
     assert!(stack.not_run.is_empty(), "{:?}", stack.not_run);
 }
 
@@ -344,7 +344,7 @@ fn what_the_cloud_refuses_of_queues_is_refused() {
         (
             "VisibilityTimeout: 60",
             "VisibilityTimeout: 59",
-            ": Worker: the property VisibilityTimeout of the queue sojourn-dead must be no less than the Timeout",
+            ": Worker: the property VisibilityTimeout of the queue sam-app-dead must be no less than the Timeout",
         ),
     ] {
         assert!(QUEUES.contains(right), "{right}");
@@ -404,7 +404,7 @@ fn streams_and_the_functions_that_read_them_are_read() {
     let relay = StreamSource {
         table: "Notes".to_owned(),
         function: "outbox-relay".to_owned(),
-        function_arn: "arn:aws:lambda:local:000000000000:function:sojourn-Relay".to_owned(),
+        function_arn: "arn:aws:lambda:local:000000000000:function:sam-app-Relay".to_owned(),
         granted_by: GrantedBy::Event,
         starting_position: StartingPosition::TrimHorizon,
         batch_size: 50,
@@ -420,7 +420,7 @@ fn streams_and_the_functions_that_read_them_are_read() {
     };
     let plain = StreamSource {
         function: "plain".to_owned(),
-        function_arn: "arn:aws:lambda:local:000000000000:function:sojourn-Plain".to_owned(),
+        function_arn: "arn:aws:lambda:local:000000000000:function:sam-app-Plain".to_owned(),
         granted_by: GrantedBy::Policies,
         starting_position: StartingPosition::Latest,
         batch_size: 100,
@@ -600,7 +600,7 @@ fn mappings_of_queues_and_of_topics_are_read() {
     let activity = KafkaSource {
         bootstrap_servers: vec!["one.example:9092".to_owned(), "127.0.0.1:9093".to_owned()],
         topic: "activity".to_owned(),
-        consumer_group: "sojourn-group".to_owned(),
+        consumer_group: "sam-app-group".to_owned(),
         function: "worker".to_owned(),
         starting_position: StartingPosition::TrimHorizon,
         batch_size: 500,

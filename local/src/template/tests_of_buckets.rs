@@ -138,6 +138,6 @@ fn what_would_be_copied_otherwise_is_refused() {
 #[test]
 fn a_bucket_without_a_name_has_one_of_its_own_in_every_region() {
     let name = |region: &str| arn::Arns::of(region).bucket_name("FilesBucket");
-    assert_eq!(name("ap-east-2"), "sojourn-filesbucket-ap-east-2");
+    assert_eq!(name("ap-east-2"), "sam-app-filesbucket-ap-east-2");
     assert_eq!(arn::local().bucket_name("FilesBucket"), "filesbucket");
 }

@@ -46,7 +46,7 @@ async fn answers_without_a_body_keep_their_headers_and_the_connection() {
         client.send(&format!("{request} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         let head = client.head().await;
         assert!(head.starts_with(&format!("http/1.1 {status}\r\n")), "{head}");
-        assert!(head.contains(header) && head.contains("x-sojourn-region: tokyo"), "{head}");
+        assert!(head.contains(header) && head.contains("x-local-region: tokyo"), "{head}");
         assert!(!head.contains("chunked") && !head.contains("connection: close"), "{head}");
     }
     client.send("GET /whole HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use local_region::front_door::{Addresses, Failover, FrontDoor, Region, StartError};
 use reqwest::{Client, StatusCode};
-use sojourn_local::front_door::{Addresses, Failover, FrontDoor, Region, StartError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -15,8 +15,8 @@ use crate::support::{FORGETFUL, LASTING, PATIENCE, QUICK, Raw, open, region, unt
 
 /// The status, and the region that was asked, over a new connection.
 async fn ask(door: &FrontDoor, near: &str) -> (StatusCode, String) {
-    let answer = Client::new().get(door.http_url()).header("x-sojourn-near", near).send().await.unwrap();
-    (answer.status(), answer.headers()["x-sojourn-region"].to_str().unwrap().to_owned())
+    let answer = Client::new().get(door.http_url()).header("x-local-region-near", near).send().await.unwrap();
+    (answer.status(), answer.headers()["x-local-region"].to_str().unwrap().to_owned())
 }
 
 fn ok(region: &str) -> (StatusCode, String) {
@@ -74,12 +74,12 @@ async fn a_client_goes_on_to_a_lost_region_while_the_ttl_lasts_over_whatever_con
     let mut regions = three().await;
     let door = open(&addresses(&regions), LASTING).await;
     let kept = Client::new();
-    let first = kept.get(door.http_url()).header("x-sojourn-near", "taiwan").send().await.unwrap();
-    assert_eq!(first.headers()["x-sojourn-region"], "taiwan");
+    let first = kept.get(door.http_url()).header("x-local-region-near", "taiwan").send().await.unwrap();
+    assert_eq!(first.headers()["x-local-region"], "taiwan");
     regions[0].down().await;
     until_healthy(&door, "taiwan", false).await;
 
-    let old = kept.get(door.http_url()).header("x-sojourn-near", "taiwan").send().await.unwrap();
+    let old = kept.get(door.http_url()).header("x-local-region-near", "taiwan").send().await.unwrap();
     assert_eq!(old.status(), StatusCode::BAD_GATEWAY);
     let (status, _) = ask(&door, "taiwan").await;
     assert_eq!(status, StatusCode::BAD_GATEWAY, "over a new connection");
@@ -93,15 +93,15 @@ async fn a_client_of_a_lost_region_moves_when_the_ttl_has_passed_over_whatever_c
     let door = open(&addresses(&regions), QUICK).await;
     let kept = Client::new();
     let resolved = Instant::now();
-    kept.get(door.http_url()).header("x-sojourn-near", "taiwan").send().await.unwrap();
+    kept.get(door.http_url()).header("x-local-region-near", "taiwan").send().await.unwrap();
     regions[0].down().await;
     until_healthy(&door, "taiwan", false).await;
 
     loop {
-        let old = kept.get(door.http_url()).header("x-sojourn-near", "taiwan").send().await.unwrap();
+        let old = kept.get(door.http_url()).header("x-local-region-near", "taiwan").send().await.unwrap();
         let new = ask(&door, "taiwan").await;
         if old.status() == StatusCode::OK && new == ok("tokyo") {
-            assert_eq!(old.headers()["x-sojourn-region"], "tokyo");
+            assert_eq!(old.headers()["x-local-region"], "tokyo");
             break;
         }
         assert!(resolved.elapsed() < PATIENCE);

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use local_region::front_door::{REGION_UNREACHABLE, UNKNOWN_PLACE};
+use local_region::functions::outcome::{Invoke, Outcome};
+use local_region::gateway::http::HttpFront;
+use local_region::template::model::{HttpApi, HttpRoute};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
-use sojourn_local::front_door::{REGION_UNREACHABLE, UNKNOWN_PLACE};
-use sojourn_local::functions::outcome::{Invoke, Outcome};
-use sojourn_local::gateway::http::HttpFront;
-use sojourn_local::template::model::{HttpApi, HttpRoute};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -27,13 +27,13 @@ async fn a_request_reaches_its_region_as_the_client_sent_it() {
         .header("cookie", "SESSION=abc; theme=dark")
         .header("authorization", "AWS4-HMAC-SHA256 Credential=x, SignedHeaders=host, Signature=y")
         .header("x-forwarded-for", "198.51.100.9")
-        .header("x-sojourn-near", "tokyo")
+        .header("x-local-region-near", "tokyo")
         .body("{\"a\":\"✓\"}")
         .send()
         .await
         .unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
-    assert_eq!(answer.headers()["x-sojourn-region"], "tokyo");
+    assert_eq!(answer.headers()["x-local-region"], "tokyo");
     assert_eq!(answer.headers()["x-own"], "1");
     let cookies: Vec<_> = answer.headers().get_all("set-cookie").iter().collect();
     assert_eq!(cookies, ["SESSION=a; HttpOnly", "theme=dark"]);
@@ -46,7 +46,7 @@ async fn a_request_reaches_its_region_as_the_client_sent_it() {
     assert_eq!(seen.header("cookie"), Some("SESSION=abc; theme=dark"));
     assert!(seen.header("authorization").unwrap().ends_with("Signature=y"));
     assert_eq!(seen.header("x-forwarded-for"), Some("198.51.100.9"));
-    assert_eq!(seen.header("x-sojourn-near"), None);
+    assert_eq!(seen.header("x-local-region-near"), None);
     assert_eq!(seen.header("via"), None);
     assert_eq!(seen.body, "{\"a\":\"✓\"}");
 }
@@ -74,7 +74,7 @@ async fn headers_of_the_connection_pass_the_front_door_in_neither_direction() {
     for gone in ["keep-alive", "x-hop", "proxy-auth"] {
         assert!(!head.contains(gone), "{head}");
     }
-    assert!(head.contains("x-end: 1\r\n") && head.contains("x-sojourn-region: tokyo\r\n"), "{head}");
+    assert!(head.contains("x-end: 1\r\n") && head.contains("x-local-region: tokyo\r\n"), "{head}");
     let got = client.rest().await;
     for gone in ["close", "x-mine: ", "te: ", "keep-alive", "proxy-auth", "upgrade"] {
         assert!(!got.contains(gone), "{gone} in {got}");
@@ -101,8 +101,8 @@ async fn a_client_that_moves_is_served_by_the_region_that_is_named_over_the_conn
     let door = open(&[regions[0].address(), regions[1].address()], QUICK).await;
     let client = Client::new();
     for near in ["taiwan", "tokyo", "tokyo", "taiwan"] {
-        let answer = client.get(door.http_url()).header("x-sojourn-near", near).send().await.unwrap();
-        assert_eq!(answer.headers()["x-sojourn-region"], near);
+        let answer = client.get(door.http_url()).header("x-local-region-near", near).send().await.unwrap();
+        assert_eq!(answer.headers()["x-local-region"], near);
         assert_eq!(answer.text().await.unwrap(), near);
     }
 }
@@ -125,17 +125,18 @@ async fn a_connection_that_the_region_has_closed_is_replaced() {
 async fn a_region_that_refuses_is_named_and_nothing_is_tried_elsewhere() {
     let mut taiwan = TestRegion::start("taiwan").await;
     let tokyo = TestRegion::start("tokyo").await;
-    let slow = sojourn_local::front_door::Failover { interval: Duration::from_mins(10), ..QUICK };
+    let slow = local_region::front_door::Failover { interval: Duration::from_mins(10), ..QUICK };
     let door = open(&[taiwan.address(), tokyo.address()], slow).await;
     let client = Client::new();
-    let post =
-        || client.post(format!("{}/orders", door.http_url())).header("x-sojourn-near", "taiwan").body("1");
-    assert_eq!(post().send().await.unwrap().headers()["x-sojourn-region"], "taiwan");
+    let post = || {
+        client.post(format!("{}/orders", door.http_url())).header("x-local-region-near", "taiwan").body("1")
+    };
+    assert_eq!(post().send().await.unwrap().headers()["x-local-region"], "taiwan");
     taiwan.down().await;
     for _ in 0..3 {
         let answer = post().send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
-        assert_eq!(answer.headers()["x-sojourn-region"], "taiwan");
+        assert_eq!(answer.headers()["x-local-region"], "taiwan");
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
         let problem: Value = answer.json().await.unwrap();
         assert_eq!((&problem["type"], &problem["status"]), (&REGION_UNREACHABLE.into(), &502.into()));
@@ -165,7 +166,7 @@ async fn a_request_that_was_sent_is_never_sent_again_and_ends_without_an_answer(
     let door = open(&[region("tokyo", tokyo, tokyo), taiwan.address()], QUICK).await;
     for method in ["GET", "PUT", "POST"] {
         let mut client = Raw::connect(door.http_url()).await;
-        let near = "x-sojourn-near: tokyo\r\ncontent-length: 1\r\n";
+        let near = "x-local-region-near: tokyo\r\ncontent-length: 1\r\n";
         client.send(&format!("{method} / HTTP/1.1\r\nhost: a\r\n{near}\r\n1")).await;
         assert_eq!(client.rest().await, "", "{method}");
     }
@@ -201,9 +202,10 @@ async fn a_client_that_leaves_ends_its_request() {
 async fn a_place_that_does_not_exist_is_refused_and_no_region_is_asked() {
     let tokyo = TestRegion::start("tokyo").await;
     let door = open(&[tokyo.address()], QUICK).await;
-    let answer = Client::new().get(door.http_url()).header("x-sojourn-near", "tokio").send().await.unwrap();
+    let answer =
+        Client::new().get(door.http_url()).header("x-local-region-near", "tokio").send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
-    assert!(!answer.headers().contains_key("x-sojourn-region"));
+    assert!(!answer.headers().contains_key("x-local-region"));
     let problem: Value = answer.json().await.unwrap();
     assert_eq!(problem["type"], UNKNOWN_PLACE);
     assert!(problem["detail"].as_str().unwrap().contains("one of tokyo, taiwan, singapore"), "{problem}");
@@ -246,7 +248,7 @@ async fn the_gateway_of_a_region_sees_the_clients_address_and_host() {
         connection.send("GET /me HTTP/1.1\r\nhost: api.example.com\r\nconnection: close\r\n\r\n").await;
         let answer = connection.rest().await;
         let (head, event) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.to_ascii_lowercase().contains("x-sojourn-region: tokyo"), "{head}");
+        assert!(head.to_ascii_lowercase().contains("x-local-region: tokyo"), "{head}");
         let event: Value = serde_json::from_str(event).unwrap();
         assert_eq!(event["requestContext"]["http"]["sourceIp"], client);
         assert_eq!(event["headers"]["x-forwarded-for"], client);
@@ -265,7 +267,7 @@ async fn many_clients_are_served_at_once() {
             tokio::spawn(async move {
                 let client = Client::new();
                 for _ in 0..20 {
-                    let request = client.request(Method::PUT, &url).header("x-sojourn-near", near);
+                    let request = client.request(Method::PUT, &url).header("x-local-region-near", near);
                     assert_eq!(request.body("1").send().await.unwrap().text().await.unwrap(), near);
                 }
             })

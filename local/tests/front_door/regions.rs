@@ -16,7 +16,7 @@ use futures::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use sojourn_local::front_door::Region;
+use local_region::front_door::Region;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;

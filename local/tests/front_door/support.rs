@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sojourn_local::front_door::{Addresses, Failover, FrontDoor, Region, RegionCounts};
+use local_region::front_door::{Addresses, Failover, FrontDoor, Region, RegionCounts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{SinkExt, StreamExt};
+use local_region::front_door::REGION_UNREACHABLE;
 use serde_json::Value;
-use sojourn_local::front_door::REGION_UNREACHABLE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -46,7 +46,7 @@ async fn a_socket_is_its_regions_from_the_handshake_to_the_close_frame() {
     let tokyo = TestRegion::start("tokyo").await;
     let door = open(&[tokyo.address()], QUICK).await;
     let headers = [
-        ("x-sojourn-near", "tokyo"),
+        ("x-local-region-near", "tokyo"),
         ("sec-websocket-protocol", "access_token"),
         ("origin", "https://shop.example"),
         ("host", "ws.example.com"),
@@ -54,13 +54,13 @@ async fn a_socket_is_its_regions_from_the_handshake_to_the_close_frame() {
     let (mut socket, answer) = connect_async(request(door.websocket_url(), &headers)).await.unwrap();
     assert_eq!(answer.status(), 101);
     assert_eq!(answer.headers()["x-own"], "1");
-    assert_eq!(answer.headers()["x-sojourn-region"], "tokyo");
+    assert_eq!(answer.headers()["x-local-region"], "tokyo");
     assert_eq!(answer.headers()["sec-websocket-protocol"], "access_token");
     let seen = tokyo.seen().remove(0);
     assert_eq!(seen.target, "/local");
     assert_eq!(seen.header("origin"), Some("https://shop.example"));
     assert_eq!(seen.header("host"), Some("ws.example.com"));
-    assert_eq!(seen.header("x-sojourn-near"), None);
+    assert_eq!(seen.header("x-local-region-near"), None);
 
     assert_eq!(next(&mut socket).await.unwrap().unwrap(), Message::text("tokyo"));
     let noise: Vec<u8> =
@@ -101,7 +101,7 @@ async fn a_handshake_that_is_refused_gets_the_regions_answer() {
     let answer = refusal(request(&url, &[])).await;
     assert_eq!(answer.status(), 403);
     assert_eq!(
-        (&answer.headers()["x-own"], &answer.headers()["x-sojourn-region"]),
+        (&answer.headers()["x-own"], &answer.headers()["x-local-region"]),
         (&"1".parse().unwrap(), &"tokyo".parse().unwrap())
     );
     assert_eq!(answer.body().as_deref(), Some(b"not you".as_slice()));
@@ -127,7 +127,7 @@ async fn the_sockets_of_a_region_that_dies_end_at_once_and_without_a_close_frame
     let mut tokyo = TestRegion::start("tokyo").await;
     let taiwan = TestRegion::start("taiwan").await;
     let door = open(&[tokyo.address(), taiwan.address()], QUICK).await;
-    let near = [("x-sojourn-near", "tokyo")];
+    let near = [("x-local-region-near", "tokyo")];
     let (mut quiet, _) = connect_async(request(door.websocket_url(), &near)).await.unwrap();
     let (mut busy, _) = connect_async(request(door.websocket_url(), &near)).await.unwrap();
     next(&mut quiet).await.unwrap().unwrap();
@@ -166,7 +166,7 @@ async fn a_handshake_with_a_region_that_is_down_is_refused_in_its_name() {
     tokyo.down().await;
     let answer = refusal(request(door.websocket_url(), &[])).await;
     assert_eq!(
-        (answer.status(), &answer.headers()["x-sojourn-region"]),
+        (answer.status(), &answer.headers()["x-local-region"]),
         (502.try_into().unwrap(), &"tokyo".parse().unwrap())
     );
     let problem: Value = serde_json::from_slice(answer.body().as_deref().unwrap()).unwrap();
@@ -178,7 +178,7 @@ async fn a_client_that_connects_again_still_finds_the_lost_region_while_the_ttl_
     let mut tokyo = TestRegion::start("tokyo").await;
     let taiwan = TestRegion::start("taiwan").await;
     let door = open(&[tokyo.address(), taiwan.address()], LASTING).await;
-    let near = [("x-sojourn-near", "tokyo")];
+    let near = [("x-local-region-near", "tokyo")];
     let (mut socket, _) = connect_async(request(door.websocket_url(), &near)).await.unwrap();
     next(&mut socket).await.unwrap().unwrap();
     tokyo.down().await;
@@ -191,7 +191,7 @@ async fn a_client_that_connects_again_finds_another_region_when_the_ttl_has_pass
     let mut tokyo = TestRegion::start("tokyo").await;
     let taiwan = TestRegion::start("taiwan").await;
     let door = open(&[tokyo.address(), taiwan.address()], QUICK).await;
-    let near = [("x-sojourn-near", "tokyo")];
+    let near = [("x-local-region-near", "tokyo")];
     let resolved = Instant::now();
     let (mut socket, _) = connect_async(request(door.websocket_url(), &near)).await.unwrap();
     next(&mut socket).await.unwrap().unwrap();
@@ -216,7 +216,7 @@ async fn an_open_socket_stays_with_a_region_that_fails_its_checks() {
     let tokyo = TestRegion::start("tokyo").await;
     let taiwan = TestRegion::start("taiwan").await;
     let door = open(&[tokyo.address(), taiwan.address()], FORGETFUL).await;
-    let near = [("x-sojourn-near", "tokyo")];
+    let near = [("x-local-region-near", "tokyo")];
     let (mut socket, _) = connect_async(request(door.websocket_url(), &near)).await.unwrap();
     next(&mut socket).await.unwrap().unwrap();
     tokyo.answer_checks_with(503);
@@ -276,7 +276,7 @@ async fn other_requests_at_the_websocket_address_are_the_regions_too() {
     let door = open(&[region("tokyo", tokyo, tokyo)], QUICK).await;
     let url = door.websocket_url().replace("ws://", "http://");
     let answer = reqwest::get(format!("{url}/@connections/abc?near=x")).await.unwrap();
-    assert_eq!(answer.headers()["x-sojourn-region"], "tokyo");
+    assert_eq!(answer.headers()["x-local-region"], "tokyo");
     assert!(answer.text().await.unwrap().starts_with("get /local/@connections/abc?near=x http/1.1\r\n"));
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use local_region::functions::Settings;
+use local_region::functions::outcome::{HandOver, HandedOver};
+use local_region::services::sqs::{Counts, Take};
+use local_region::template::arn;
+use local_region::template::model::{EventInvoke, Statement};
 use serde_json::{Value, json};
-use sojourn_local::functions::Settings;
-use sojourn_local::functions::outcome::{HandOver, HandedOver};
-use sojourn_local::services::sqs::{Counts, Take};
-use sojourn_local::template::arn;
-use sojourn_local::template::model::{EventInvoke, Statement};
 
 use crate::support::{DEAD, Fixture, Setup, start_with};
 
@@ -63,10 +63,7 @@ async fn an_event_that_fails_for_good_is_retried_and_then_recorded_in_the_destin
         assert_eq!(record["version"], "1.0");
         record["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
         let context = &record["requestContext"];
-        assert_eq!(
-            context["functionArn"],
-            "arn:aws:lambda:local:000000000000:function:sojourn-fixture:$LATEST"
-        );
+        assert_eq!(context["functionArn"], "arn:aws:lambda:local:000000000000:function:shop-fixture:$LATEST");
         assert_eq!(
             (&context["condition"], &context["approximateInvokeCount"]),
             (&json!("RetriesExhausted"), &json!(3))

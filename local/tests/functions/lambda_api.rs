@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use local_region::functions::{Settings, lambda_api};
+use local_region::services::faults::{Failure, Rule};
+use local_region::services::{Controls, Service};
+use local_region::template::model::Statement;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
-use sojourn_local::functions::{Settings, lambda_api};
-use sojourn_local::services::faults::{Failure, Rule};
-use sojourn_local::services::{Controls, Service};
-use sojourn_local::template::model::Statement;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::support::{Fixture, Setup, start_with};
 
-const ARN: &str = "arn:aws:lambda:local:000000000000:function:sojourn-fixture";
+const ARN: &str = "arn:aws:lambda:local:000000000000:function:shop-fixture";
 const SYNC_LIMIT: usize = 6 * 1024 * 1024;
 const EVENT_LIMIT: usize = 1024 * 1024;
 
@@ -70,8 +70,8 @@ fn assert_refused(response: &Response, status: u16, error: &str) {
 #[tokio::test]
 async fn a_function_is_named_in_every_form_and_has_no_version_but_the_latest() {
     let api = api().await;
-    let partial = "000000000000:function:sojourn-fixture";
-    for name in ["fixture", "sojourn-fixture", partial, ARN] {
+    let partial = "000000000000:function:shop-fixture";
+    for name in ["fixture", "shop-fixture", partial, ARN] {
         for qualified in [name, &format!("{name}:$LATEST"), &format!("{name}?Qualifier=$LATEST")] {
             let answer = api.invoke(qualified, &[], "{}").await;
             assert_eq!(answer.status(), StatusCode::OK, "{qualified}");
@@ -82,9 +82,7 @@ async fn a_function_is_named_in_every_form_and_has_no_version_but_the_latest() {
             assert_refused(&answer, 404, "ResourceNotFoundException");
             let says = answer.text().await.unwrap();
             assert!(
-                says.contains(
-                    "Function not found: arn:aws:lambda:local:000000000000:function:sojourn-fixture:"
-                ),
+                says.contains("Function not found: arn:aws:lambda:local:000000000000:function:shop-fixture:"),
                 "{says}"
             );
         }
@@ -184,9 +182,9 @@ async fn fault_rules_and_usage_see_invocations_as_they_see_other_requests() {
     usage.record();
     let failing = Rule::fail(Failure::InternalServerError).service(Service::Lambda).resource("fixture");
     faults.add(failing.operation("Invoke").caller("operator").times(1));
-    assert_refused(&api.invoke("sojourn-fixture", &[], "{}").await, 500, "ServiceException");
+    assert_refused(&api.invoke("shop-fixture", &[], "{}").await, 500, "ServiceException");
     assert!(api.fixture.functions.ps().is_empty(), "no process was started");
-    assert_eq!(api.invoke("sojourn-fixture", &[], "{}").await.status(), StatusCode::OK);
+    assert_eq!(api.invoke("shop-fixture", &[], "{}").await.status(), StatusCode::OK);
     let log = usage.snapshot().log;
     assert_eq!(log.iter().map(|row| row.status).collect::<Vec<_>>(), [Some(500), Some(200)]);
     assert!(log.iter().all(|row| row.service == Service::Lambda && row.resources == ["fixture"]), "{log:?}");

@@ -13,19 +13,17 @@ use std::time::{Duration, Instant};
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
+use local_region::clock::SystemClock;
+use local_region::event_sources::{Checkpoints, EventSources, StreamParts};
+use local_region::functions::Settings;
+use local_region::functions::events::Destinations;
+use local_region::functions::outcome::{Invoke, Outcome};
+use local_region::services::dynamodb::Embedded;
+use local_region::services::sqs::{Counts, Queues};
+use local_region::template::model::{Answers, EventSource, GrantedBy, StartingPosition, StreamSource, Table};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use sojourn_local::clock::SystemClock;
-use sojourn_local::event_sources::{Checkpoints, EventSources, StreamParts};
-use sojourn_local::functions::Settings;
-use sojourn_local::functions::events::Destinations;
-use sojourn_local::functions::outcome::{Invoke, Outcome};
-use sojourn_local::services::dynamodb::Embedded;
-use sojourn_local::services::sqs::{Counts, Queues};
-use sojourn_local::template::model::{
-    Answers, EventSource, GrantedBy, StartingPosition, StreamSource, Table,
-};
 
 use crate::support::{Fixture, Setup, all, is_alive, patient, pid, queue, start, start_with};
 
@@ -34,10 +32,10 @@ async fn a_function_answers_with_the_context_that_lambda_gives_it() {
     let fixture = patient();
     let answer = fixture.answer(json!({"do": "echo", "name": "Ana"})).await;
     assert_eq!(answer["echo"]["name"], "Ana");
-    assert_eq!(answer["arn"], "arn:aws:lambda:local:000000000000:function:sojourn-fixture");
+    assert_eq!(answer["arn"], "arn:aws:lambda:local:000000000000:function:shop-fixture");
     assert_eq!(answer["requestId"].as_str().unwrap().len(), 36);
     let deadline = answer["deadlineMs"].as_i64().unwrap();
-    let remaining = deadline - sojourn_local::clock::now().as_millisecond();
+    let remaining = deadline - local_region::clock::now().as_millisecond();
     assert!((15_000..=20_000).contains(&remaining), "{remaining}");
     fixture.functions.shut_down().await;
 }
@@ -308,7 +306,7 @@ async fn a_stream_is_read_by_real_processes_and_the_batch_of_a_crash_comes_again
     let source = StreamSource {
         table: "Notes".to_owned(),
         function: "fixture".to_owned(),
-        function_arn: "arn:aws:lambda:local:000000000000:function:sojourn-fixture".to_owned(),
+        function_arn: "arn:aws:lambda:local:000000000000:function:shop-fixture".to_owned(),
         granted_by: GrantedBy::Event,
         starting_position: StartingPosition::Latest,
         batch_size: 10,

@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
+use local_region::clock::SystemClock;
+use local_region::functions::events::Destinations;
+use local_region::functions::outcome::{Invoke, Outcome};
+use local_region::functions::{FunctionSpec, Functions, Settings};
+use local_region::logs::{Format, Logs};
+use local_region::services::Controls;
+use local_region::services::access::Access;
+use local_region::services::sqs::Queues;
+use local_region::template::model::{EventInvoke, Function, Queue, Stack, Statement};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde_json::Value;
-use sojourn_local::clock::SystemClock;
-use sojourn_local::functions::events::Destinations;
-use sojourn_local::functions::outcome::{Invoke, Outcome};
-use sojourn_local::functions::{FunctionSpec, Functions, Settings};
-use sojourn_local::logs::{Format, Logs};
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::Access;
-use sojourn_local::services::sqs::Queues;
-use sojourn_local::template::model::{EventInvoke, Function, Queue, Stack, Statement};
 
 /// The queue of the fixture's `OnFailure`.
 pub(crate) const DEAD: &str = "Dead";
@@ -35,7 +35,7 @@ pub(crate) struct Fixture {
 pub(crate) fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join("examples/fixture-function");
-    assert!(path.exists(), "{} is missing: cargo build -p sojourn-local --examples", path.display());
+    assert!(path.exists(), "{} is missing: cargo build -p local-region --examples", path.display());
     path
 }
 
@@ -54,16 +54,16 @@ pub(crate) struct Setup {
 pub(crate) fn start_with(settings: &Settings, timeout: Duration, init: &str, setup: Setup) -> Fixture {
     let Setup { reserved_concurrency, event_invoke, policy } = setup;
     let environment = [
-        ("AWS_LAMBDA_FUNCTION_NAME", "sojourn-fixture"),
+        ("AWS_LAMBDA_FUNCTION_NAME", "shop-fixture"),
         ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
-        ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/sojourn-fixture"),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/shop-fixture"),
         ("FIXTURE_INIT", init),
     ];
     let spec = FunctionSpec {
         name: "fixture".to_owned(),
-        physical_name: "sojourn-fixture".to_owned(),
-        arn: "arn:aws:lambda:local:000000000000:function:sojourn-fixture".to_owned(),
+        physical_name: "shop-fixture".to_owned(),
+        arn: "arn:aws:lambda:local:000000000000:function:shop-fixture".to_owned(),
         timeout,
         reserved_concurrency,
         event_invoke: event_invoke.clone(),
@@ -74,9 +74,11 @@ pub(crate) fn start_with(settings: &Settings, timeout: Duration, init: &str, set
     let queues = Arc::new(Queues::open(None, &[queue(DEAD)], SystemClock).unwrap());
     let function = Function {
         name: "fixture".to_owned(),
-        physical_name: "sojourn-fixture".to_owned(),
+        physical_name: "shop-fixture".to_owned(),
         timeout,
         memory_mib: 128,
+        code_uri: String::new(),
+        handler: "bootstrap".to_owned(),
         environment: BTreeMap::new(),
         policy,
         reserved_concurrency,

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use local_region::functions::outcome::Outcome;
+use local_region::template::model::Cors;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
-use sojourn_local::functions::outcome::Outcome;
-use sojourn_local::template::model::Cors;
 
 use crate::support::{Reply, Script, http_api, raw, route};
 

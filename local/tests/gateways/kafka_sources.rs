@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use local_region::event_sources::EventSources;
+use local_region::functions::outcome::Outcome;
+use local_region::services::sqs::Queues;
+use local_region::template::model::{KafkaSource, StartingPosition};
 use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -14,10 +18,6 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
-use sojourn_local::event_sources::EventSources;
-use sojourn_local::functions::outcome::Outcome;
-use sojourn_local::services::sqs::Queues;
-use sojourn_local::template::model::{KafkaSource, StartingPosition};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -46,7 +46,7 @@ impl Topic {
         KafkaSource {
             bootstrap_servers: vec![self.cluster.bootstrap_servers()],
             topic: "activity".to_owned(),
-            consumer_group: "sojourn-activity".to_owned(),
+            consumer_group: "shop-activity".to_owned(),
             function: "worker".to_owned(),
             starting_position: StartingPosition::TrimHorizon,
             batch_size: 10,
@@ -59,7 +59,7 @@ impl Topic {
     fn committed(&self) -> i64 {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.cluster.bootstrap_servers())
-            .set("group.id", "sojourn-activity")
+            .set("group.id", "shop-activity")
             .create()
             .unwrap();
         let mut partitions = TopicPartitionList::new();

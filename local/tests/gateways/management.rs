@@ -10,10 +10,10 @@ use aws_sdk_apigatewaymanagement::error::SdkError;
 use aws_sdk_apigatewaymanagement::operation::post_to_connection::PostToConnectionError;
 use aws_sdk_apigatewaymanagement::primitives::Blob;
 use futures::StreamExt;
-use sojourn_local::functions::outcome::Outcome;
-use sojourn_local::gateway::websocket::Limits;
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{Effect, Failure, Rule};
+use local_region::functions::outcome::Outcome;
+use local_region::gateway::websocket::Limits;
+use local_region::services::Service;
+use local_region::services::faults::{Effect, Failure, Rule};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 

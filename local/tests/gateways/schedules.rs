@@ -4,21 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use local_region::clock::SystemClock;
+use local_region::functions::outcome::Outcome;
+use local_region::schedules::{MAX_OVERLAPPING_DELIVERIES, Schedules};
+use local_region::services::sqs::{Queues, Take};
+use local_region::template::arn;
+use local_region::template::model::Schedule;
 use serde_json::json;
-use sojourn_local::clock::SystemClock;
-use sojourn_local::functions::outcome::Outcome;
-use sojourn_local::schedules::{MAX_OVERLAPPING_DELIVERIES, Schedules};
-use sojourn_local::services::sqs::{Queues, Take};
-use sojourn_local::template::arn;
-use sojourn_local::template::model::Schedule;
 use tokio::time::sleep;
 
 use crate::support::{PausedClock, Reply, Script, ok, queue};
 
 fn schedule(name: &str, expression: &str, retries: u32) -> Schedule {
     Schedule {
-        name: format!("sojourn-{name}"),
-        arn: arn::local().schedule(&format!("sojourn-{name}")),
+        name: format!("shop-{name}"),
+        arn: arn::local().schedule(&format!("shop-{name}")),
         expression: expression.into(),
         function: name.into(),
         input: r#"{"scheduledTime":"<aws.scheduler.scheduled-time>","attempt":"<aws.scheduler.attempt-number>","id":"<aws.scheduler.execution-id>"}"#.into(),
@@ -138,7 +138,7 @@ async fn firing_by_hand_takes_the_latest_slot_or_the_given_one_and_may_be_repeat
         Schedules::new(schedules, script.clone(), PausedClock::at("2026-11-20T09:30:00Z")).unwrap();
     let fired = schedules.fire("daily-report", None).await.unwrap();
     assert_eq!(fired, Outcome::Answered(Bytes::from_static(b"{\"done\":true}")));
-    schedules.fire("sojourn-daily-report", None).await.unwrap();
+    schedules.fire("shop-daily-report", None).await.unwrap();
     schedules.fire("daily-report", Some("2026-11-01T01:00:00Z".parse().unwrap())).await.unwrap();
     schedules.fire("once", None).await.unwrap();
     assert_eq!(
@@ -149,7 +149,7 @@ async fn firing_by_hand_takes_the_latest_slot_or_the_given_one_and_may_be_repeat
     let unknown = schedules.fire("report", None).await;
     assert!(unknown.is_ok(), "the end of a name after a dash is enough");
     let error = schedules.fire("nightly", None).await.unwrap_err().to_string();
-    assert_eq!(error, "there is no schedule `nightly`; there are: sojourn-daily-report, sojourn-once");
+    assert_eq!(error, "there is no schedule `nightly`; there are: shop-daily-report, shop-once");
 }
 
 #[test]
@@ -158,6 +158,6 @@ fn a_schedule_that_cannot_be_used_is_named() {
     let error = Schedules::new(vec![schedule("report", "daily", 0)], script, SystemClock).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "schedule `sojourn-report`: `daily` is none of cron(...), rate(...) and at(...)"
+        "schedule `shop-report`: `daily` is none of cron(...), rate(...) and at(...)"
     );
 }

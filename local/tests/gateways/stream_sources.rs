@@ -10,21 +10,21 @@ use std::time::Duration;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
-use serde_json::{Value, json};
-use sojourn_local::event_sources::{Checkpoints, EventSources, MappingError, StreamParts};
-use sojourn_local::functions::events::Destinations;
-use sojourn_local::functions::outcome::Outcome;
-use sojourn_local::patterns::Pattern;
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::Access;
-use sojourn_local::services::dynamodb::streams::{Position, Streams};
-use sojourn_local::services::dynamodb::{DynamoDb, Storage};
-use sojourn_local::services::sqs::{Queues, Take};
-use sojourn_local::template::arn;
-use sojourn_local::template::model::{
+use local_region::event_sources::{Checkpoints, EventSources, MappingError, StreamParts};
+use local_region::functions::events::Destinations;
+use local_region::functions::outcome::Outcome;
+use local_region::patterns::Pattern;
+use local_region::services::Controls;
+use local_region::services::access::Access;
+use local_region::services::dynamodb::streams::{Position, Streams};
+use local_region::services::dynamodb::{DynamoDb, Storage};
+use local_region::services::sqs::{Queues, Take};
+use local_region::template::arn;
+use local_region::template::model::{
     Answers, EventInvoke, Filter, Function, GrantedBy, Stack, StartingPosition, Statement, StreamSource,
     Table,
 };
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -37,7 +37,7 @@ fn source() -> StreamSource {
     StreamSource {
         table: "Notes".to_owned(),
         function: "relay".to_owned(),
-        function_arn: arn::local().function("sojourn-relay"),
+        function_arn: arn::local().function("shop-relay"),
         granted_by: GrantedBy::Event,
         starting_position: StartingPosition::TrimHorizon,
         batch_size: 100,
@@ -90,9 +90,11 @@ impl Ground {
         let storage = folder.map_or(Storage::Memory, Storage::Folder);
         let relay = Function {
             name: "relay".to_owned(),
-            physical_name: "sojourn-relay".to_owned(),
+            physical_name: "shop-relay".to_owned(),
             timeout: Duration::from_secs(3),
             memory_mib: 128,
+            code_uri: String::new(),
+            handler: "bootstrap".to_owned(),
             environment: BTreeMap::new(),
             policy,
             reserved_concurrency: None,
@@ -203,7 +205,7 @@ impl Stage {
 
 /// Records have the machine's time, so the clock starts there.
 fn clock() -> PausedClock {
-    PausedClock::at(&sojourn_local::clock::now().to_string())
+    PausedClock::at(&local_region::clock::now().to_string())
 }
 
 fn note(record: &Value) -> (String, usize) {
@@ -401,7 +403,7 @@ async fn what_is_given_up_is_reported_without_its_content_and_the_next_batch_com
         json!({
             "requestContext": {
                 "requestId": null,
-                "functionArn": "arn:aws:lambda:local:000000000000:function:sojourn-relay",
+                "functionArn": "arn:aws:lambda:local:000000000000:function:shop-relay",
                 "condition": "RetryAttemptsExhausted",
                 "approximateInvokeCount": 2,
             },

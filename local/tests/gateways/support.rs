@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
-use sojourn_local::clock::Clock;
-use sojourn_local::functions::outcome::{HandOver, HandedOver, Invoke, Outcome};
-use sojourn_local::gateway::http::HttpFront;
-use sojourn_local::gateway::websocket::{Limits, WebSocketFront};
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::Access;
-use sojourn_local::template::model::{
+use local_region::clock::Clock;
+use local_region::functions::outcome::{HandOver, HandedOver, Invoke, Outcome};
+use local_region::gateway::http::HttpFront;
+use local_region::gateway::websocket::{Limits, WebSocketFront};
+use local_region::services::Controls;
+use local_region::services::access::Access;
+use local_region::template::model::{
     Cors, EventInvoke, Function, HttpApi, HttpRoute, Queue, Redrive, Stack, Statement, WebSocketApi,
     WebSocketRoute,
 };
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -174,9 +174,11 @@ fn controls() -> Controls {
     }];
     let function = |name: &str, policy| Function {
         name: name.into(),
-        physical_name: format!("sojourn-{name}"),
+        physical_name: format!("shop-{name}"),
         timeout: Duration::from_secs(3),
         memory_mib: 128,
+        code_uri: String::new(),
+        handler: "bootstrap".to_owned(),
         environment: BTreeMap::new(),
         policy,
         reserved_concurrency: None,

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
+use local_region::functions::outcome::Outcome;
+use local_region::gateway::websocket::Limits;
+use local_region::template::model::WebSocketRoute;
 use serde_json::{Value, json};
-use sojourn_local::functions::outcome::Outcome;
-use sojourn_local::gateway::websocket::Limits;
-use sojourn_local::template::model::WebSocketRoute;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -97,14 +97,14 @@ async fn a_refused_handshake_gets_the_functions_status_and_no_disconnect() {
 #[tokio::test]
 async fn the_functions_subprotocol_is_sent_back_as_answered() {
     let script = Script::answering(
-        json!({"statusCode": 200, "headers": {"sec-websocket-protocol": "sojourn.v1"}, "multiValueHeaders": {}}),
+        json!({"statusCode": 200, "headers": {"sec-websocket-protocol": "shop.v1"}, "multiValueHeaders": {}}),
     );
     let (api, _) = websocket_api(script.clone(), Limits::default()).await;
     let mut request = api.ws("/local").into_client_request().unwrap();
-    request.headers_mut().insert("Sec-WebSocket-Protocol", "sojourn.v1, token".parse().unwrap());
+    request.headers_mut().insert("Sec-WebSocket-Protocol", "shop.v1, token".parse().unwrap());
     let (_client, response) = connect_async(request).await.unwrap();
-    assert_eq!(response.headers()["sec-websocket-protocol"], "sojourn.v1");
-    assert_eq!(script.events("connect")[0]["headers"]["Sec-WebSocket-Protocol"], "sojourn.v1, token");
+    assert_eq!(response.headers()["sec-websocket-protocol"], "shop.v1");
+    assert_eq!(script.events("connect")[0]["headers"]["Sec-WebSocket-Protocol"], "shop.v1, token");
 }
 
 #[tokio::test]

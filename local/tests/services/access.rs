@@ -2,9 +2,9 @@
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{ConditionCheck, Get, KeysAndAttributes, TransactGetItem, TransactWriteItem};
-use sojourn_local::services::access::Key;
-use sojourn_local::services::dynamodb::Embedded;
-use sojourn_local::template::arn;
+use local_region::services::access::Key;
+use local_region::services::dynamodb::Embedded;
+use local_region::template::arn;
 
 use crate::support::{client, client_of, function, order_entry, put_order, stack, stock_entry, text};
 
@@ -32,7 +32,7 @@ async fn a_function_may_do_what_its_policy_says_and_nothing_else() {
     assert_eq!(
         denied.message(),
         Some(
-            "User: arn:aws:sts::000000000000:assumed-role/sojourn-api-orders/sojourn-api-orders is not authorized to \
+            "User: arn:aws:sts::000000000000:assumed-role/shop-api-orders/shop-api-orders is not authorized to \
              perform: dynamodb:GetItem on resource: arn:aws:dynamodb:local:000000000000:table/Orders because no \
              identity-based policy allows the dynamodb:GetItem action"
         )
@@ -104,7 +104,7 @@ async fn a_batch_read_is_not_covered_by_get_item_and_a_transactional_read_is() {
 async fn what_a_function_used_of_its_policy_is_remembered() {
     let dynamodb = with(&[(&["dynamodb:PutItem", "dynamodb:DeleteItem"], &[arn::local().table("Orders")])]);
     put_order(&client_of(&dynamodb, Some("api-orders")), "ord_1").send().await.unwrap();
-    let actions = |grants: Vec<sojourn_local::services::access::Grant>| -> Vec<_> {
+    let actions = |grants: Vec<local_region::services::access::Grant>| -> Vec<_> {
         grants.into_iter().map(|grant| (grant.function, grant.action)).collect()
     };
     let of = |action: &str| vec![("api-orders".to_owned(), action.to_owned())];

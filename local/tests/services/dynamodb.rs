@@ -3,10 +3,10 @@
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
+use local_region::services::Controls;
+use local_region::services::access::Access;
+use local_region::services::dynamodb::{DynamoDb, Storage};
 use serde_json::json;
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::Access;
-use sojourn_local::services::dynamodb::{DynamoDb, Storage};
 
 use crate::support::{
     ANYWHERE, available, client, client_of, embedded, number, order_entry, orders, put_order, stock,

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, KeysAndAttributes, Put, PutRequest, TransactWriteItem, WriteRequest,
 };
-use sojourn_local::services::dynamodb::Embedded;
+use local_region::services::dynamodb::Embedded;
 
 use crate::support::{client_of, embedded, number, order_entry, put_order, text};
 

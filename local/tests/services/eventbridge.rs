@@ -4,10 +4,10 @@ use aws_sdk_eventbridge::error::ProvideErrorMetadata;
 use aws_sdk_eventbridge::primitives::DateTime;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_eventbridge::types::builders::PutEventsRequestEntryBuilder;
+use local_region::services::Service;
+use local_region::services::faults::{EntryFault, Rule};
+use local_region::template::arn;
 use serde_json::json;
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{EntryFault, Rule};
-use sojourn_local::template::arn;
 
 use crate::messaging::{Stage, queue};
 
@@ -23,7 +23,7 @@ fn resources() -> String {
     Type: AWS::Events::Rule
     Properties:
       EventBusName: !Ref Bus
-      EventPattern: {source: [sojourn], detail-type: [{prefix: order.}]}
+      EventPattern: {source: [shop], detail-type: [{prefix: order.}]}
       Targets:
         - {Id: all, Arn: !GetAtt Whole.Arn}
         - {Id: part, Arn: !GetAtt Part.Arn, InputPath: $.detail.order}
@@ -33,7 +33,7 @@ fn resources() -> String {
     Properties:
       EventBusName: !Ref Bus
       State: DISABLED
-      EventPattern: {source: [sojourn]}
+      EventPattern: {source: [shop]}
       Targets: [{Id: all, Arn: !GetAtt Constant.Arn}]
   RelayFunction:
     Type: AWS::Serverless::Function
@@ -51,7 +51,7 @@ fn resources() -> String {
 
 fn entry(detail_type: &str, detail: &str) -> PutEventsRequestEntryBuilder {
     PutEventsRequestEntry::builder()
-        .source("sojourn")
+        .source("shop")
         .detail_type(detail_type)
         .detail(detail)
         .event_bus_name("shop")
@@ -70,7 +70,7 @@ async fn an_event_comes_whole_in_part_or_as_a_constant() {
 
     let whole = stage.bodies("Whole");
     let expected = format!(
-        r#"{{"version":"0","id":"{id}","detail-type":"order.placed","source":"sojourn","account":"000000000000","time":"2026-11-06T21:20:00Z","region":"local","resources":["r1"],"detail":{detail}}}"#
+        r#"{{"version":"0","id":"{id}","detail-type":"order.placed","source":"shop","account":"000000000000","time":"2026-11-06T21:20:00Z","region":"local","resources":["r1"],"detail":{detail}}}"#
     );
     assert_eq!(whole, [expected]);
     assert_eq!(stage.bodies("Part"), [r#"{"a":2,"b":1.0,"n":117.63331139400017}"#]);
@@ -153,7 +153,7 @@ fn with_dead_letters() -> String {
   Orders:
     Type: AWS::Events::Rule
     Properties:
-      EventPattern: {source: [sojourn]}
+      EventPattern: {source: [shop]}
       Targets: [{Id: bad, Arn: !GetAtt Bad.Arn, Input: '1', DeadLetterConfig: {Arn: !GetAtt Dead.Arn}}]
   Other:
     Type: AWS::Events::Rule
@@ -169,8 +169,7 @@ fn with_dead_letters() -> String {
 #[tokio::test]
 async fn an_event_whose_target_lets_the_rule_not_send_is_a_dead_letter_with_the_reason() {
     let stage = Stage::start(&with_dead_letters());
-    let event =
-        PutEventsRequestEntry::builder().source("sojourn").detail_type("t").detail(r#"{"a":1}"#).build();
+    let event = PutEventsRequestEntry::builder().source("shop").detail_type("t").detail(r#"{"a":1}"#).build();
     stage.events(None).put_events().entries(event).send().await.unwrap();
     assert!(stage.bodies("Bad").is_empty());
     let dead = stage.take("Dead");
@@ -227,7 +226,7 @@ fn with_function(retry: &str) -> String {
   Orders:
     Type: AWS::Events::Rule
     Properties:
-      EventPattern: {{source: [sojourn]}}
+      EventPattern: {{source: [shop]}}
       Targets:
         - Id: worker
           Arn: !GetAtt WorkerFunction.Arn
@@ -241,8 +240,7 @@ fn with_function(retry: &str) -> String {
 async fn a_function_that_is_throttled_gets_the_event_later() {
     let stage = Stage::start(&with_function("{MaximumRetryAttempts: 2}"));
     stage.invoked.lock().unwrap().throttled = 1;
-    let event =
-        PutEventsRequestEntry::builder().source("sojourn").detail_type("t").detail(r#"{"a":1}"#).build();
+    let event = PutEventsRequestEntry::builder().source("shop").detail_type("t").detail(r#"{"a":1}"#).build();
     let put = stage.events(None).put_events().entries(event).send().await.unwrap();
     let (function, event) = stage.until_invoked().await;
     assert_eq!((function.as_str(), &event["detail"]), ("worker", &json!({"a": 1})));
@@ -257,7 +255,7 @@ async fn an_event_whose_retries_are_used_up_is_a_dead_letter() {
     {
         let stage = Stage::start(&with_function(retry));
         stage.invoked.lock().unwrap().throttled = throttled;
-        let event = PutEventsRequestEntry::builder().source("sojourn").detail_type("t").detail("{}").build();
+        let event = PutEventsRequestEntry::builder().source("shop").detail_type("t").detail("{}").build();
         stage.events(None).put_events().entries(event).send().await.unwrap();
         let dead = stage.until_any("Dead").await;
         assert_eq!(dead[0].text("ERROR_CODE"), "THROTTLING");
@@ -265,7 +263,7 @@ async fn an_event_whose_retries_are_used_up_is_a_dead_letter() {
         assert_eq!(dead[0].text("EXHAUSTED_RETRY_CONDITION"), "MaximumRetryAttempts");
         assert_eq!(
             dead[0].text("TARGET_ARN"),
-            "arn:aws:lambda:local:000000000000:function:sojourn-WorkerFunction"
+            "arn:aws:lambda:local:000000000000:function:sam-app-WorkerFunction"
         );
         assert!(stage.invoked.lock().unwrap().payloads.is_empty());
     }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{Effect, Failure, Rule, RuleId, When};
+use local_region::services::Service;
+use local_region::services::faults::{Effect, Failure, Rule, RuleId, When};
 
 use crate::support::{available, client_of, embedded, order_entry, put_order, stock_entry, text};
 

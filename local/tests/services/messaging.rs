@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use local_region::clock::SystemClock;
+use local_region::services::Controls;
+use local_region::services::access::Access;
+use local_region::services::delivery::{Deliveries, HandedOver};
+use local_region::services::events::EventBridge;
+use local_region::services::sns::Sns;
+use local_region::services::sqs::{MessageAttributes, Queues, Take};
+use local_region::template::{self, Context, arn};
 use serde_json::Value;
-use sojourn_local::clock::SystemClock;
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::Access;
-use sojourn_local::services::delivery::{Deliveries, HandedOver};
-use sojourn_local::services::events::EventBridge;
-use sojourn_local::services::sns::Sns;
-use sojourn_local::services::sqs::{MessageAttributes, Queues, Take};
-use sojourn_local::template::{self, Context, arn};
 
 use crate::support::{ANYWHERE, credentials, key};
 

@@ -7,10 +7,10 @@ use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Region};
 use aws_sdk_secretsmanager::error::ProvideErrorMetadata;
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::Access;
-use sojourn_local::services::secrets::Secrets;
-use sojourn_local::template::arn;
+use local_region::services::Controls;
+use local_region::services::access::Access;
+use local_region::services::secrets::Secrets;
+use local_region::template::arn;
 
 use crate::support::{ANYWHERE, credentials, function, key, stack};
 
@@ -78,10 +78,10 @@ async fn a_secret_without_a_value_is_not_found() {
 async fn a_kept_secret_survives_a_restart_and_only_its_owner_can_read_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("secrets");
-    Stage::start(Some(&folder)).secrets.put("sojourn/signing-key", "private").unwrap();
+    Stage::start(Some(&folder)).secrets.put("shop/signing-key", "private").unwrap();
     for entry in std::fs::read_dir(&folder).unwrap() {
         assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
     let stage = Stage::start(Some(&folder));
-    assert_eq!(stage.secrets.get("sojourn/signing-key").as_deref(), Some("private"));
+    assert_eq!(stage.secrets.get("shop/signing-key").as_deref(), Some("private"));
 }

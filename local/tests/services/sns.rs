@@ -3,10 +3,10 @@
 use aws_sdk_sns::error::ProvideErrorMetadata;
 use aws_sdk_sns::primitives::Blob;
 use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
+use local_region::services::Service;
+use local_region::services::faults::{EntryFault, Failure, Rule};
+use local_region::template::arn;
 use serde_json::{Value, json};
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{EntryFault, Failure, Rule};
-use sojourn_local::template::arn;
 
 use crate::messaging::{Stage, queue};
 

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use aws_sdk_dynamodb::types::{PutRequest, ReturnValue, WriteRequest};
 use aws_sdk_dynamodbstreams::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodbstreams::types::{OperationType, Record, ShardIteratorType};
+use local_region::services::Controls;
+use local_region::services::access::{Access, Key};
+use local_region::services::dynamodb::streams::Position;
+use local_region::services::dynamodb::{DynamoDb, Embedded, Storage};
+use local_region::template::arn;
+use local_region::template::model::Table;
 use serde_json::json;
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::{Access, Key};
-use sojourn_local::services::dynamodb::streams::Position;
-use sojourn_local::services::dynamodb::{DynamoDb, Embedded, Storage};
-use sojourn_local::template::arn;
-use sojourn_local::template::model::Table;
 
 use crate::support::{
     ANYWHERE, available, client, client_of, embedded, function, key, number, order_entry, orders, stack,
@@ -269,7 +269,7 @@ async fn a_reader_far_behind_and_one_at_the_end_see_every_record_once() {
         assert_eq!(seen.len(), MANY, "{limit} at a time");
         assert_eq!((&seen, position), (&seen_at_the_end, at_the_end), "{limit} at a time");
     }
-    let third = |record: &sojourn_local::services::dynamodb::streams::Record| record.shard == 2;
+    let third = |record: &local_region::services::dynamodb::streams::Record| record.shard == 2;
     let page = streams.read("Stock", seen_at_the_end[MANY - 500], MANY, third).unwrap();
     assert!(page.exhausted && page.end == at_the_end, "what is not wanted is passed over");
     assert!(!page.records.is_empty() && page.records.iter().all(|record| record.shard == 2));
@@ -305,7 +305,7 @@ async fn a_function_reads_the_streams_that_its_policy_names_and_no_others() {
     let refused = other.describe_stream().stream_arn(arn::local().stream("Stock")).send().await.unwrap_err();
     assert!(format!("{refused:?}").contains("AccessDenied"), "{refused:?}");
     // An iterator of somebody else opens nothing.
-    let shard = sojourn_local::services::dynamodb::streams::shard_id(0);
+    let shard = local_region::services::dynamodb::streams::shard_id(0);
     let iterator = iterator(&relay, "Stock", &shard, ShardIteratorType::Latest).await;
     let refused = other.get_records().shard_iterator(iterator).send().await.unwrap_err();
     assert!(format!("{refused:?}").contains("AccessDenied"), "{refused:?}");

@@ -8,11 +8,11 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
+use local_region::services::access::{Access, Key};
+use local_region::services::dynamodb::Embedded;
+use local_region::template::arn;
+use local_region::template::model::{EventInvoke, Function, Stack, Statement, Table};
 use serde_json::json;
-use sojourn_local::services::access::{Access, Key};
-use sojourn_local::services::dynamodb::Embedded;
-use sojourn_local::template::arn;
-use sojourn_local::template::model::{EventInvoke, Function, Stack, Statement, Table};
 
 /// Any free port of this machine.
 pub(crate) const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -56,9 +56,11 @@ pub(crate) fn stock() -> Table {
 pub(crate) fn function(name: &str, policy: &[(&[&str], &[String])]) -> Function {
     Function {
         name: name.to_owned(),
-        physical_name: format!("sojourn-{name}"),
+        physical_name: format!("shop-{name}"),
         timeout: Duration::from_secs(10),
         memory_mib: 256,
+        code_uri: String::new(),
+        handler: "bootstrap".to_owned(),
         environment: BTreeMap::new(),
         policy: policy
             .iter()

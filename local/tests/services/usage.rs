@@ -1,7 +1,7 @@
 //! What was asked, counted.
 
-use sojourn_local::services::faults::Rule;
-use sojourn_local::services::usage::{Capacity, Units};
+use local_region::services::faults::Rule;
+use local_region::services::usage::{Capacity, Units};
 
 use crate::support::{available, client_of, embedded, order_entry, put_order, stock_entry};
 

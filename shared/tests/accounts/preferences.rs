@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use futures::stream::{self, StreamExt};
+use local_region::services::faults::{Rule, When};
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, ManualClock};
 use sojourn::core::deadline::Deadline;
@@ -20,7 +21,6 @@ use sojourn::identity::sessions::{
 };
 use sojourn::identity::sign_in::SessionStarter;
 use sojourn::platform::dynamo::Item;
-use sojourn_local::services::faults::{Rule, When};
 use sojourn_testing::sign_ins::new_user;
 use sojourn_testing::{Fixture, Store, sealing_key, sealing_keys};
 

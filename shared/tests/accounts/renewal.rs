@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use local_region::services::faults::{Effect, Failure, Rule};
 use sojourn::identity::principal::Role;
 use sojourn::identity::seal::SealingKeys;
 use sojourn::identity::sessions::{FIRST_NUMBER, RefreshToken, Revocation, SESSION_LIFETIME, Session};
 use sojourn::identity::sign_in::{Renewal, Renewed};
 use sojourn::identity::users::PasswordUpdate;
-use sojourn_local::services::faults::{Effect, Failure, Rule};
 use sojourn_testing::{sealing_key, sealing_keys};
 
 use crate::stage::{Stage, at_once, soon, spared_of, stage};

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use local_region::services::faults::{Failure, Rule, When};
 use serde_json::json;
 use sojourn::core::clock::Clock;
 use sojourn::core::cursor::MAX_PAGE_SIZE;
@@ -18,7 +19,6 @@ use sojourn::identity::sign_in::{Renewal, SignInError, SignedIn};
 use sojourn::identity::users::dynamo::{DynamoPasswords, DynamoRoles};
 use sojourn::identity::users::{Authentication, PasswordChange, PasswordHash, PasswordUpdate, User};
 use sojourn::platform::dynamo::Item;
-use sojourn_local::services::faults::{Failure, Rule, When};
 
 use crate::stage::{PASSWORD, Stage, at_once, soon, spared_of, stage};
 

@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::{BehaviorVersion, Credentials, Region};
 use futures::stream::{self, StreamExt};
+use local_region::services::Controls;
+use local_region::services::access::Access;
+use local_region::services::secrets::Secrets;
 use serde_json::{Value, json};
 use sojourn::core::env::Env;
 use sojourn::identity::seal::{REREAD_INTERVAL, SealingKeys};
 use sojourn::identity::tokens::{PublicKeys, SigningKey};
 use sojourn::platform::secrets_manager::{Secret, SecretError, SecretsManager, read};
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::Access;
-use sojourn_local::services::secrets::Secrets;
 use sojourn_testing::{TestKey, jwks, sealing_key};
 
 const SECRET: &str = "sojourn-key";

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream;
 use jiff::Timestamp;
+use local_region::services::faults::{Rule, RuleId, When};
 use serde_json::Value;
 use sojourn::core::clock::{ManualClock, SharedClock};
 use sojourn::core::deadline::Deadline;
@@ -24,7 +25,6 @@ use sojourn::identity::users::{
     PasswordHash, SignUp, User,
 };
 use sojourn::platform::dynamo::Item;
-use sojourn_local::services::faults::{Rule, RuleId, When};
 use sojourn_testing::{Fixture, Regions, Store};
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";

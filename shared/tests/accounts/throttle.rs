@@ -10,6 +10,7 @@ use crate::hashes;
 use futures::StreamExt;
 use futures::stream;
 use jiff::Timestamp;
+use local_region::services::faults::{Effect, Failure, Rule};
 use serde_json::Value;
 use sojourn::core::clock::{Clock, ManualClock};
 use sojourn::core::deadline::Deadline;
@@ -24,7 +25,6 @@ use sojourn::identity::throttle::{
 };
 use sojourn::identity::users::dynamo::DynamoUsers;
 use sojourn::identity::users::{self, Authentication, Credentials, Password, UserError};
-use sojourn_local::services::faults::{Effect, Failure, Rule};
 use sojourn_testing::{Store, sealing_key, sealing_keys};
 
 const PASSWORD: &str = "correct horse battery staple";

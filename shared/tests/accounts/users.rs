@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use futures::StreamExt;
 use futures::stream;
 use jiff::Timestamp;
+use local_region::services::faults::{Effect, Rule};
 use sojourn::core::clock::{self, Clock, ManualClock, SharedClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{self, UserId};
@@ -22,7 +23,6 @@ use sojourn::identity::users::{
     self, Authentication, Credentials, NewPassword, Password, RoleChange, SignUp, User,
 };
 use sojourn::platform::dynamo::Agreement;
-use sojourn_local::services::faults::{Effect, Rule};
 use sojourn_testing::Store;
 
 const PASSWORD: &str = "correct horse battery staple";

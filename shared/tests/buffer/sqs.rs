@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use local_region::services::Service;
+use local_region::services::faults::{EntryFault, Failure, Rule};
 use sojourn::core::deadline::Deadline;
 use sojourn::platform::buffer::{BufferError, Offered};
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{EntryFault, Failure, Rule};
 
 use crate::stage::{PATIENCE, Stage, ack, assert_empty, deadline, drain, entries, offer};
 

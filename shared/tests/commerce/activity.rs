@@ -6,13 +6,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
+use local_region::services::Service;
+use local_region::services::faults::{Effect, Failure, Rule};
 use sojourn::commerce::activity::dynamo::{DynamoActivity, StoreOutcome};
 use sojourn::commerce::activity::{ActivityEvent, ActivityKind, Counts, Days};
 use sojourn::core::clock::Clock;
 use sojourn::core::deadline::Deadline;
 use sojourn::platform::tables;
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{Effect, Failure, Rule};
 use sojourn_testing::Fixture;
 use ulid::Ulid;
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
+use local_region::services::Service;
+use local_region::services::faults::{Effect, Rule};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
@@ -12,8 +14,6 @@ use sojourn::commerce::carts::{Cart, CartError};
 use sojourn::core::precondition::EntityTag;
 use sojourn::core::problem::ProblemType;
 use sojourn::platform::dynamo::{Item, text};
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{Effect, Rule};
 use sojourn_testing::Regions;
 
 use crate::shop::{Answer, Customer, Shop, kind, lines_of, member};

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use local_region::services::Service;
+use local_region::services::faults::{Effect, Failure, Rule, When};
 use serde_json::json;
 use sojourn::commerce::carts::{Cart, CartDraft, CartError, MAX_LINES, Replacement};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::ProductId;
 use sojourn::core::precondition::{EntityTag, Preconditions};
 use sojourn::core::problem::ProblemType;
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{Effect, Failure, Rule, When};
 
 use crate::shop::{Answer, Customer, Shop, is_replay, kind, lines_of, member, order_id};
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use local_region::services::faults::{Rule, When};
 use serde_json::json;
 use sojourn::commerce::catalog::MAX_UNITS;
 use sojourn::commerce::catalog::cached::Catalog;
@@ -16,7 +17,6 @@ use sojourn::core::problem::ProblemType;
 use sojourn::platform::cache::{Cache, PROCESS_LIFETIME};
 use sojourn::platform::dynamo::{number, text};
 use sojourn::platform::redis::RedisClient;
-use sojourn_local::services::faults::{Rule, When};
 use sojourn_testing::RedisServer;
 
 use crate::shop::{Shop, is_replay, kind, member};

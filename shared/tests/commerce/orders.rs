@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{self, FuturesUnordered};
+use local_region::services::Service;
+use local_region::services::faults::{Effect, Failure, Rule};
 use serde_json::{Value, json};
 use sojourn::commerce::carts::MAX_LINES;
 use sojourn::commerce::orders::OrderStatus;
 use sojourn::coordination::idempotency::RETENTION;
 use sojourn::core::problem::ProblemType;
 use sojourn::core::retry::CONFLICT_TRIES;
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{Effect, Failure, Rule};
 
 use crate::shop::{Answer, Shop, is_replay, kind, member, order_id};
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use local_region::services::Service;
+use local_region::services::faults::{Effect, Failure, Rule};
 use sojourn::commerce::orders::{CancelReason, OrderStatus};
 use sojourn::commerce::payments::sandbox::SandboxProvider;
 use sojourn::commerce::payments::{
@@ -13,8 +15,6 @@ use sojourn::commerce::payments::{
 };
 use sojourn::core::ids::OrderId;
 use sojourn::core::problem::ProblemType;
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{Effect, Failure, Rule};
 use tokio::sync::Notify;
 
 use crate::shop::{Customer, Shop, is_replay, kind, member};

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
+use local_region::services::dynamodb::streams::Position;
+use local_region::services::faults::{Effect, Rule};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sojourn::commerce::cancellation::Expiration;
@@ -20,8 +22,6 @@ use sojourn::core::ids::OrderId;
 use sojourn::core::problem::ProblemType;
 use sojourn::platform::dynamo::text;
 use sojourn::platform::stream::{Change, ChangeKind};
-use sojourn_local::services::dynamodb::streams::Position;
-use sojourn_local::services::faults::{Effect, Rule};
 use sojourn_testing::Regions;
 
 use crate::shop::{Customer, Shop, is_replay, kind, member, order_id};

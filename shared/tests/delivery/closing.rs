@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::{Either, join, select};
 use futures::stream::{self, StreamExt};
+use local_region::services::faults::{Failure, Rule};
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, SystemClock, system};
 use sojourn::core::deadline::Deadline;
@@ -12,7 +13,6 @@ use sojourn::core::ids::{SessionId, random};
 use sojourn::identity::sessions::{EndedSessions, SessionStore};
 use sojourn::sockets::connections::{Registrar, admit};
 use sojourn::sockets::delivery::{CloseOutcome, CloseReport, LAST_CLOSE_MARGIN, MAX_IN_FLIGHT};
-use sojourn_local::services::faults::{Failure, Rule};
 use sojourn_testing::sign_ins::{revoke, sign_in};
 use tokio::sync::Notify;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
+use local_region::services::faults::{Failure, Rule, When};
 use sojourn::coordination::idempotency::dynamo::DynamoClaims;
 use sojourn::core::clock::{Clock, ManualClock, SharedClock, SystemClock, system};
 use sojourn::core::ids::{EventId, MessageId, random};
@@ -11,7 +12,6 @@ use sojourn::identity::sessions::SessionsRevoked;
 use sojourn::sockets::connections::Audience;
 use sojourn::sockets::delivery::{ConsumeError, Message, Task, TopicConsumer, TopicMessage};
 use sojourn::sockets::inbox::ReadBounds;
-use sojourn_local::services::faults::{Failure, Rule, When};
 
 use crate::stage::{AMPLE, Stage, message, soon, stage, user};
 

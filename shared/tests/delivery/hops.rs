@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use local_region::services::faults::{Failure, Rule};
 use serde_json::json;
 use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::deadline::Deadline;
@@ -12,7 +13,6 @@ use sojourn::sockets::delivery::{
     Continuation, DeliveryProgress, DeliveryReport, Frame, HAND_ON_MARGIN, LAST_START_MARGIN,
     MAX_FRAME_BYTES, MAX_HOPS, MAX_IN_FLIGHT, Recipient, SendError,
 };
-use sojourn_local::services::faults::{Failure, Rule};
 
 use crate::stage::{AMPLE, Stage, message, request, soon, stage, user};
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
+use local_region::services::faults::{Effect, Failure, Rule, When};
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, ManualClock, SharedClock, SystemClock, system};
 use sojourn::core::deadline::Deadline;
@@ -17,7 +18,6 @@ use sojourn::sockets::delivery::{HAND_ON_MARGIN, LAST_START_MARGIN, Recipient, S
 use sojourn::sockets::inbox::{
     CAPACITY, Inbox, InboxError, RESERVED, RETENTION, ReadBounds, StoreOutcome, UndeliveredMessage,
 };
-use sojourn_local::services::faults::{Effect, Failure, Rule, When};
 
 use crate::stage::{Stage, request, soon, stage, user};
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 use futures::stream::{self, StreamExt};
+use local_region::services::faults::{Failure, Rule, When};
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::deadline::Deadline;
@@ -12,7 +13,6 @@ use sojourn::identity::principal::Role;
 use sojourn::identity::sessions::SessionError;
 use sojourn::sockets::connections::{ConnectionKey, FRAMES_WINDOW, MAX_REFUSED_FRAMES};
 use sojourn::sockets::delivery::{Recipient, SendError, SendRequest};
-use sojourn_local::services::faults::{Failure, Rule, When};
 use sojourn_testing::sign_ins::{revoke, revoke_all, sign_in};
 
 use crate::inbox::frames;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
+use local_region::services::faults::{Rule, When};
 use serde_json::{Value, json};
 use sojourn::coordination::idempotency::dynamo::DynamoClaims;
 use sojourn::core::clock::{Clock, SystemClock, system};
@@ -22,7 +23,6 @@ use sojourn::sockets::delivery::{
     SocketCloser,
 };
 use sojourn::sockets::inbox::Inbox;
-use sojourn_local::services::faults::{Rule, When};
 use sojourn_testing::Store;
 use sojourn_testing::sign_ins::sign_in;
 

@@ -1,7 +1,7 @@
 //! Workers that die, at every request that they make, before it and after it.
 
+use local_region::services::faults::{Rule, When};
 use sojourn::core::ids::{ExportId, OrderId};
-use sojourn_local::services::faults::{Rule, When};
 
 use crate::stage::{At, Stage, hold};
 

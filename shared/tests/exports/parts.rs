@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use local_region::services::faults::When;
 use serde_json::json;
 use sojourn::commerce::orders::{ListedOrder, OrderCursor, OrdersPage};
 use sojourn::core::date_time::rfc3339;
@@ -16,7 +17,6 @@ use sojourn::files::exports::run::{Ended, Exporter, Slice, Stop};
 use sojourn::files::exports::{Attempt, Completion, CustomerOrders, Part, PartOutcome, Period, ResultStore};
 use sojourn::files::links::{FileError, MultipartId};
 use sojourn::platform::dynamo::DynamoError;
-use sojourn_local::services::faults::When;
 
 use crate::stage::{At, Stage, hold};
 

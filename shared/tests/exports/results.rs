@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use local_region::services::faults::When;
 use serde_json::json;
 use sojourn::coordination::lock::{AcquireOutcome, IfHolder, LeaseSettings, Task};
 use sojourn::core::clock::Clock;
@@ -11,7 +12,6 @@ use sojourn::core::ids::{self, AttemptId, ExportId};
 use sojourn::files::exports::dynamo::GuardedWrite;
 use sojourn::files::exports::run::{self, Slice, Stop};
 use sojourn::files::exports::{ExportMessage, ExportProgress, RETENTION, WorkError};
-use sojourn_local::services::faults::When;
 
 use crate::stage::{At, Stage, hold};
 

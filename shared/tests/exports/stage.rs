@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{PutRequest, WriteRequest};
 use jiff::{SignedDuration, Timestamp};
+use local_region::services::faults::{Effect, Faults, Rule, RuleId, When};
 use serde_json::{Value, json};
 use sojourn::commerce::orders::dynamo::DynamoOrders;
 use sojourn::coordination::idempotency::dynamo::atomic::{Decision, Effect as _, Refused};
@@ -26,7 +27,6 @@ use sojourn::identity::principal::Principal;
 use sojourn::identity::sessions::{self, SESSION_LIFETIME, Session, SessionCookie, SessionRows};
 use sojourn::platform::dynamo::{Item, Transaction, read_rows, text};
 use sojourn::platform::queue::{NotSent, Queue};
-use sojourn_local::services::faults::{Effect, Faults, Rule, RuleId, When};
 use sojourn_testing::{BUCKET, Files, Fixture, Store};
 
 /// More than any run needs.

@@ -3,10 +3,10 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use local_region::services::faults::{Rule, RuleId, When};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{ExportId, OrderId};
 use sojourn::files::exports::{ExportMessage, WorkError};
-use sojourn_local::services::faults::{Rule, RuleId, When};
 use sojourn_testing::BUCKET;
 
 use crate::stage::{At, Stage, hold};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::Either;
 use jiff::Timestamp;
+use local_region::services::faults::{Effect, Failure, Rule, When};
 use serde_json::{Value, json};
 use sojourn::commerce::cancellation::Cancellations;
 use sojourn::commerce::cancellation::cleanup::{self, CleanupResult};
@@ -20,7 +21,6 @@ use sojourn::core::env::Env;
 use sojourn::core::ids::{self, OrderId, UserId};
 use sojourn::core::json::Plain;
 use sojourn::platform::dynamo::{AttributeValue, DynamoError, Guard, number, text};
-use sojourn_local::services::faults::{Effect, Failure, Rule, When};
 use sojourn_testing::{Fixture, Store};
 
 const STOCK: u32 = 1_000;

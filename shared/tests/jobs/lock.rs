@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::types::{Put, TransactWriteItem};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
+use local_region::services::faults::{Effect, Failure, Rule};
 use proptest::prelude::*;
 use sojourn::coordination::lock::{
     AcquireOutcome, DynamoLocks, IfHolder, JobSlot, Lease, LeaseSettings, LockName, Owner, RETENTION,
@@ -18,7 +19,6 @@ use sojourn::core::clock::{self, Clock, ManualClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids;
 use sojourn::platform::dynamo::{Actions, Agreement, Reasons, Replicas, Transaction, text};
-use sojourn_local::services::faults::{Effect, Failure, Rule};
 use sojourn_testing::Store;
 
 const SETTINGS: LeaseSettings = LeaseSettings::JOBS;

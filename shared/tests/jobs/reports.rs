@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use jiff::Timestamp;
 use jiff::civil::Date;
+use local_region::services::faults::{Effect, Failure, Rule, When};
 use serde_json::{Value, json};
 use sojourn::commerce::orders::DayShard;
 use sojourn::commerce::orders::dynamo::DynamoOrders;
@@ -15,7 +16,6 @@ use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
 use sojourn::core::ids::{self, OrderId, UserId};
 use sojourn::core::json::Plain;
-use sojourn_local::services::faults::{Effect, Failure, Rule, When};
 use sojourn_testing::{BUCKET, Files, Fixture, Store};
 
 struct Stage {

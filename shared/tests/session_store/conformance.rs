@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
+use local_region::services::faults::{Effect, Rule};
 use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids;
@@ -15,7 +16,6 @@ use sojourn::identity::sessions::{
 };
 use sojourn::platform::dynamo::{Item, RowKey, RowRead, text};
 use sojourn::platform::tables;
-use sojourn_local::services::faults::{Effect, Rule};
 
 use crate::stage::{Stage, create, is_live, sealed, session_of, warm_up};
 

@@ -1,7 +1,7 @@
 //! When copies in Redis count, and when not.
 
+use local_region::services::faults::{Rule, When};
 use sojourn::identity::sessions::{Session, SessionStore};
-use sojourn_local::services::faults::{Rule, When};
 
 use crate::stage::{SHORT, Stage, is_live, warm_up};
 

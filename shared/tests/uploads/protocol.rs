@@ -1,11 +1,11 @@
 //! Completing, where no client of the API gets to: objects that change while they are looked at, and services that fail.
 
+use local_region::services::Service;
+use local_region::services::faults::{Failure, Rule, When};
 use sojourn::core::ids::UploadId;
 use sojourn::files::uploads::{
     CompletionRequest, MAX_TRIES, Method, Offer, Rejection, Upload, UploadError, UploadStatus, UsageByRegion,
 };
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{Failure, Rule, When};
 use sojourn_testing::BUCKET;
 
 use crate::{Stage, in_a_minute, wish};

@@ -239,11 +239,11 @@ mod tests {
     #[test]
     fn a_connect_event_carries_headers_and_query_single_and_multiple() {
         let mut headers = HeaderMap::new();
-        headers.append("sec-websocket-protocol", "sojourn.v1, token".parse().unwrap());
+        headers.append("sec-websocket-protocol", "shop.v1, token".parse().unwrap());
         headers.append("x-tag", "1".parse().unwrap());
         headers.append("x-tag", "2".parse().unwrap());
         let event = event("$connect", &Happened::Connect { headers: &headers, query: "a=1&a=2&b=%20" });
-        assert_eq!(event["headers"], json!({"Sec-WebSocket-Protocol": "sojourn.v1, token", "X-Tag": "2"}));
+        assert_eq!(event["headers"], json!({"Sec-WebSocket-Protocol": "shop.v1, token", "X-Tag": "2"}));
         assert_eq!(event["multiValueHeaders"]["X-Tag"], json!(["1", "2"]));
         assert_eq!(event["queryStringParameters"], json!({"a": "2", "b": " "}));
         assert_eq!(event["multiValueQueryStringParameters"], json!({"a": ["1", "2"], "b": [" "]}));

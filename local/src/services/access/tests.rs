@@ -9,9 +9,11 @@ fn stack(statements: &[(&[&str], &[&str])]) -> Stack {
     Stack {
         functions: vec![Function {
             name: "api-orders".to_owned(),
-            physical_name: "sojourn-api-orders".to_owned(),
+            physical_name: "shop-api-orders".to_owned(),
             timeout: Duration::from_secs(10),
             memory_mib: 256,
+            code_uri: String::new(),
+            handler: "bootstrap".to_owned(),
             environment: std::collections::BTreeMap::new(),
             policy: statements
                 .iter()
@@ -70,7 +72,7 @@ fn a_call_outside_the_policy_is_denied_in_the_words_of_aws() {
     assert_eq!(access.denied(), std::slice::from_ref(&denied));
     assert_eq!(
         denied.to_string(),
-        "User: arn:aws:sts::000000000000:assumed-role/sojourn-api-orders/sojourn-api-orders is not authorized to \
+        "User: arn:aws:sts::000000000000:assumed-role/shop-api-orders/shop-api-orders is not authorized to \
          perform: dynamodb:PutItem on resource: arn:aws:dynamodb:local:000000000000:table/OrdersTable because no \
          identity-based policy allows the dynamodb:PutItem action"
     );

@@ -93,7 +93,7 @@ impl S3 {
         } else {
             let path = std::env::temp_dir();
             let temporary = tempfile::Builder::new()
-                .prefix("sojourn-s3-")
+                .prefix("local-region-s3-")
                 .tempdir()
                 .map_err(|source| S3Error::Folder { path, source: source.into() })?;
             (temporary.path().to_owned(), Some(temporary))

@@ -105,7 +105,7 @@ impl Store {
     }
 }
 
-/// Names hold slashes (`sojourn/token-key`), file names can't.
+/// Names hold slashes (`shop/token-key`), file names can't.
 fn file_name(name: &str) -> String {
     format!("{}.secret", URL_SAFE_NO_PAD.encode(name))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sojourn_local::services::dynamodb::Embedded;
+use local_region::services::dynamodb::Embedded;
 use tokio::sync::Barrier;
 
 use super::*;

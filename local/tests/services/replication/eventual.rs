@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use aws_sdk_dynamodb::types::ReturnValue;
 use aws_sdk_dynamodbstreams::types::{OperationType, Record};
-use sojourn_local::services::dynamodb::replication::ReplicationError;
+use local_region::services::dynamodb::replication::ReplicationError;
 
 use super::*;
 use crate::streams::{all, streams_of};

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
+use local_region::services::dynamodb::Embedded;
+use local_region::services::dynamodb::replication::{RegionTables, Replication, Settings};
+use local_region::services::network::Lag;
+use local_region::template::model::Table;
 use serde_json::json;
-use sojourn_local::services::dynamodb::Embedded;
-use sojourn_local::services::dynamodb::replication::{RegionTables, Replication, Settings};
-use sojourn_local::services::network::Lag;
-use sojourn_local::template::model::Table;
 
 use crate::support::{client_of, number, orders, stock, text};
 

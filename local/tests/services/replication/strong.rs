@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
 use aws_sdk_dynamodb::types::{
     DeleteRequest, KeysAndAttributes, PutRequest, TimeToLiveSpecification, WriteRequest,
 };
-use sojourn_local::services::dynamodb::replication::StrongTables;
+use local_region::services::dynamodb::replication::StrongTables;
 
 use super::*;
 use crate::streams::{all, streams_of};

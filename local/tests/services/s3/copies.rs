@@ -3,10 +3,10 @@
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::operation::copy_object::builders::CopyObjectFluentBuilder;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, MetadataDirective};
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::Access;
-use sojourn_local::services::s3::S3;
-use sojourn_local::template::arn;
+use local_region::services::Controls;
+use local_region::services::access::Access;
+use local_region::services::s3::S3;
+use local_region::template::arn;
 
 use super::multipart::{large, put_in_parts};
 use super::{BODY, BUCKET, Stage, bucket, checksum, get, put};

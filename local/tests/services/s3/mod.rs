@@ -20,13 +20,13 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use local_region::services::access::Access;
+use local_region::services::faults::{Failure, Rule};
+use local_region::services::s3::S3;
+use local_region::services::{Controls, Service};
+use local_region::template::arn;
+use local_region::template::model::{Bucket, CorsRule};
 use reqwest::StatusCode;
-use sojourn_local::services::access::Access;
-use sojourn_local::services::faults::{Failure, Rule};
-use sojourn_local::services::s3::S3;
-use sojourn_local::services::{Controls, Service};
-use sojourn_local::template::arn;
-use sojourn_local::template::model::{Bucket, CorsRule};
 
 use crate::support::{ANYWHERE, credentials, function, key, stack};
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::ReplicationStatus;
-use sojourn_local::services::network::{Lag, Network};
-use sojourn_local::services::s3::replication::Replication;
-use sojourn_local::template::model::{
+use local_region::services::network::{Lag, Network};
+use local_region::services::s3::replication::Replication;
+use local_region::template::model::{
     BucketReplication, DeleteMarkers, ReplicationRule, Statement, Versioning,
 };
 

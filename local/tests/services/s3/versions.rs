@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-use sojourn_local::template::model::Versioning;
+use local_region::template::model::Versioning;
 
 use super::multipart::put_in_parts;
 use super::*;

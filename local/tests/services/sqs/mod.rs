@@ -17,12 +17,12 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::operation::receive_message::builders::ReceiveMessageFluentBuilder;
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName};
 use jiff::{SignedDuration, Timestamp};
-use sojourn_local::clock::Clock;
-use sojourn_local::services::Controls;
-use sojourn_local::services::access::Access;
-use sojourn_local::services::sqs::{Queues, Sqs};
-use sojourn_local::template::arn;
-use sojourn_local::template::model::{Queue, Redrive, Stack};
+use local_region::clock::Clock;
+use local_region::services::Controls;
+use local_region::services::access::Access;
+use local_region::services::sqs::{Queues, Sqs};
+use local_region::template::arn;
+use local_region::template::model::{Queue, Redrive, Stack};
 
 use crate::support::{ANYWHERE, credentials, function, key};
 

@@ -5,9 +5,9 @@ use aws_sdk_sqs::operation::send_message::SendMessageError;
 use aws_sdk_sqs::types::{
     MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry, SendMessageBatchResultEntry,
 };
-use sojourn_local::services::Service;
-use sojourn_local::services::faults::{Effect, EntryFault, Failure, Rule};
-use sojourn_local::template::arn;
+use local_region::services::Service;
+use local_region::services::faults::{Effect, EntryFault, Failure, Rule};
+use local_region::template::arn;
 
 use super::{MIB, Stage, bodies, code};
 

@@ -8,7 +8,7 @@ use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, Message,
     QueueAttributeName,
 };
-use sojourn_local::services::sqs::Take;
+use local_region::services::sqs::Take;
 
 use super::{Stage, bodies, code};
 
@@ -180,8 +180,8 @@ async fn a_queue_is_purged_once_a_minute() {
 #[tokio::test]
 async fn no_more_than_120000_messages_are_in_flight() {
     let stage = Stage::start();
-    let message = sojourn_local::services::sqs::Message::new("m".to_owned(), [].into(), 1024).unwrap();
-    let one = || sojourn_local::services::sqs::Outgoing { message: &message, delay: None };
+    let message = local_region::services::sqs::Message::new("m".to_owned(), [].into(), 1024).unwrap();
+    let one = || local_region::services::sqs::Outgoing { message: &message, delay: None };
     let all: Vec<_> = std::iter::repeat_with(one).take(120_001).collect();
     stage.queues.send("Jobs", "test", &all).unwrap();
     let take = Take {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use local_region::services::faults::{Effect, Failure, Faults, Rule, When};
 use sojourn::coordination::backlog::BacklogError;
 use sojourn::core::clock::Clock;
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::UserId;
 use sojourn::files::uploads::dynamo::key;
 use sojourn::files::uploads::{SweepShard, Upload, UploadError};
-use sojourn_local::services::faults::{Effect, Failure, Faults, Rule, When};
 
 use super::stage::{LARGE, LONG, SMALL, Stage, hours, nine, user};
 

@@ -4,10 +4,10 @@
 mod interruptions;
 mod stage;
 
+use local_region::services::faults::{Failure, Rule};
 use sojourn::core::deadline::Deadline;
 use sojourn::files::uploads::Upload;
 use sojourn::files::uploads::dynamo::{key, usage_key};
-use sojourn_local::services::faults::{Failure, Rule};
 
 use stage::{LARGE, LONG, SMALL, Stage, hours, nine, user};
 

@@ -14,15 +14,15 @@ use std::sync::Arc;
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use local_region::services::secrets::{SecretError, Secrets};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::KeyError;
-use crate::services::secrets::{SecretError, Secrets};
 
 /// Why the sealing keys were not made or changed.
 #[derive(Debug, thiserror::Error)]
-pub enum SealingKeysError {
+pub(crate) enum SealingKeysError {
     /// No new key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -41,7 +41,7 @@ pub enum SealingKeysError {
 
 /// The secrets that hold sealing keys. Every region has all of them, with the same values.
 #[derive(Debug, Clone)]
-pub struct SealingKeys {
+pub(crate) struct SealingKeys {
     replicas: Vec<Arc<Secrets>>,
     names: BTreeSet<String>,
 }
@@ -73,7 +73,10 @@ impl Key {
 
 impl SealingKeys {
     /// Those in the secrets of these names, in all regions. A secret that has a value nowhere gets a set with one key.
-    pub fn open(replicas: Vec<Arc<Secrets>>, names: BTreeSet<String>) -> Result<Self, SealingKeysError> {
+    pub(crate) fn open(
+        replicas: Vec<Arc<Secrets>>,
+        names: BTreeSet<String>,
+    ) -> Result<Self, SealingKeysError> {
         let all = Self { replicas, names };
         for name in &all.names {
             // What an earlier start made has sealed what the tables hold.
@@ -94,7 +97,7 @@ impl SealingKeys {
     }
 
     /// Puts a new key in front of the others. Tells the ids of all.
-    pub fn rotate(&self) -> Result<Vec<String>, SealingKeysError> {
+    pub(crate) fn rotate(&self) -> Result<Vec<String>, SealingKeysError> {
         self.change(|keys| {
             keys.insert(0, Key::generate()?);
             Ok(())
@@ -102,7 +105,7 @@ impl SealingKeys {
     }
 
     /// Leaves only the key that seals. Tells its id.
-    pub fn drop_earlier(&self) -> Result<Vec<String>, SealingKeysError> {
+    pub(crate) fn drop_earlier(&self) -> Result<Vec<String>, SealingKeysError> {
         self.change(|keys| {
             keys.truncate(1);
             Ok(())
@@ -142,8 +145,8 @@ fn read(name: &str, text: &str) -> Result<Set, SealingKeysError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::Controls;
-    use crate::services::access::Access;
+    use local_region::services::Controls;
+    use local_region::services::access::Access;
 
     const NAME: &str = "sealing";
 

@@ -2,45 +2,50 @@
 
 use std::path::Path;
 
-use super::{CliError, print};
+use local_region::cli::print;
+use local_region::region::DataFolder;
+
+use crate::cli::DevError;
 use crate::keys::{KeyError, KeyRing, SigningKey};
-use crate::region::{DataFolder, RegionError};
 
 /// Prints both halves, each with where it goes. The private one is for a secret store and nothing else.
-pub(super) fn generate() -> Result<(), CliError> {
+pub(crate) fn generate() -> Result<(), DevError> {
     let key = SigningKey::generate()?;
     print(&format!(
         "The private key, for the secret TokenSigningKeySecret of the stack:\n{}\n\n\
          The public keys, for the SSM parameter that TokenJwks names (every region lists the keys of all):\n{}",
         key.private_jwk(),
         key.public_jwks()
-    ))
+    ))?;
+    Ok(())
 }
 
 /// Has the next start of the region with this data sign with a new key.
-pub(super) fn rotate(data: &Path) -> Result<(), CliError> {
+pub(crate) fn rotate(data: &Path) -> Result<(), DevError> {
     let ring = change(data, KeyRing::rotated)?;
     print(&format!(
         "From its next start on the region signs with {}, and accepts what was signed with {}.",
         ring.signing().kid(),
         kids(&ring).join(", ")
-    ))
+    ))?;
+    Ok(())
 }
 
 /// Has the next start of the region with this data accept only what the present key signed.
-pub(super) fn drop_earlier(data: &Path) -> Result<(), CliError> {
+pub(crate) fn drop_earlier(data: &Path) -> Result<(), DevError> {
     let ring = change(data, |ring| Ok(ring.without_earlier()))?;
-    print(&format!("From its next start on the region accepts only what {} signed.", ring.signing().kid()))
+    print(&format!("From its next start on the region accepts only what {} signed.", ring.signing().kid()))?;
+    Ok(())
 }
 
 /// Changes the keys of a region that does not run.
 fn change(
     data: &Path,
     change: impl FnOnce(KeyRing) -> Result<KeyRing, KeyError>,
-) -> Result<KeyRing, CliError> {
+) -> Result<KeyRing, DevError> {
     // Before the folder is taken, which would make it: a mistyped one stays unmade.
     KeyRing::load(data)?;
-    let folder = DataFolder::open(data).map_err(RegionError::from)?;
+    let folder = DataFolder::open(data)?;
     let ring = change(KeyRing::load(folder.path())?)?;
     ring.save(folder.path())?;
     Ok(ring)
@@ -59,8 +64,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let ring = KeyRing::load_or_generate(folder.path()).unwrap();
         let running = DataFolder::open(folder.path()).unwrap();
-        assert!(matches!(rotate(folder.path()), Err(CliError::Region(RegionError::Data(_)))));
-        assert!(matches!(drop_earlier(folder.path()), Err(CliError::Region(RegionError::Data(_)))));
+        assert!(matches!(rotate(folder.path()), Err(DevError::Data(_))));
+        assert!(matches!(drop_earlier(folder.path()), Err(DevError::Data(_))));
         drop(running);
         let after = KeyRing::load(folder.path()).unwrap();
         assert_eq!(after.public_jwks(), ring.public_jwks());
@@ -71,7 +76,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mistyped = folder.path().join("dat");
         for refused in [rotate(&mistyped), drop_earlier(&mistyped), rotate(folder.path())] {
-            assert!(matches!(refused, Err(CliError::Key(KeyError::None { .. }))));
+            assert!(matches!(refused, Err(DevError::Key(KeyError::None { .. }))));
         }
         assert!(!mistyped.exists());
     }

@@ -18,12 +18,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use ring::KeyRing;
-pub use sealing::{SealingKeys, SealingKeysError};
+pub(crate) use ring::KeyRing;
+pub(crate) use sealing::{SealingKeys, SealingKeysError};
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyError {
+pub(crate) enum KeyError {
     /// The library refused.
     #[error("a key can't be generated")]
     Generate,
@@ -53,7 +53,7 @@ pub enum KeyError {
 
 /// An Ed25519 key pair as a private JWK. Debug shows its id only.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct SigningKey {
+pub(crate) struct SigningKey {
     kty: String,
     crv: String,
     kid: String,
@@ -72,7 +72,7 @@ impl std::fmt::Debug for SigningKey {
 
 impl SigningKey {
     /// A new pair.
-    pub fn generate() -> Result<Self, KeyError> {
+    pub(crate) fn generate() -> Result<Self, KeyError> {
         let pair = Ed25519KeyPair::generate().map_err(|_| KeyError::Generate)?;
         let seed = pair.seed().and_then(|seed| seed.as_be_bytes()).map_err(|_| KeyError::Generate)?;
         let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
@@ -91,12 +91,12 @@ impl SigningKey {
     }
 
     /// Its name in token headers.
-    pub fn kid(&self) -> &str {
+    pub(crate) fn kid(&self) -> &str {
         &self.kid
     }
 
     /// The private JWK: what the signing function's secret holds.
-    pub fn private_jwk(&self) -> String {
+    pub(crate) fn private_jwk(&self) -> String {
         json!(self).to_string()
     }
 
@@ -107,7 +107,7 @@ impl SigningKey {
     }
 
     /// The JWKS with the public half: what every verifying function gets.
-    pub fn public_jwks(&self) -> String {
+    pub(crate) fn public_jwks(&self) -> String {
         json!({"keys": [self.public_jwk()]}).to_string()
     }
 }

@@ -29,7 +29,7 @@ const NEW_FILE_NAME: &str = "token-signing-keys.new";
 /// A region's keys, of which there is always one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "JwkSet", into = "JwkSet")]
-pub struct KeyRing {
+pub(crate) struct KeyRing {
     signing: SigningKey,
     earlier: Vec<SigningKey>,
 }
@@ -58,12 +58,12 @@ impl From<KeyRing> for JwkSet {
 
 impl KeyRing {
     /// With one new key.
-    pub fn generate() -> Result<Self, KeyError> {
+    pub(crate) fn generate() -> Result<Self, KeyError> {
         Ok(Self { signing: SigningKey::generate()?, earlier: Vec::new() })
     }
 
     /// The keys in `folder`, made if there are none.
-    pub fn load_or_generate(folder: &Path) -> Result<Self, KeyError> {
+    pub(crate) fn load_or_generate(folder: &Path) -> Result<Self, KeyError> {
         match Self::load(folder) {
             Err(KeyError::None { .. }) => {
                 let ring = Self::generate()?;
@@ -75,7 +75,7 @@ impl KeyRing {
     }
 
     /// The keys in `folder`.
-    pub fn load(folder: &Path) -> Result<Self, KeyError> {
+    pub(crate) fn load(folder: &Path) -> Result<Self, KeyError> {
         let path = folder.join(FILE_NAME);
         match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| KeyError::Damaged { path, source }),
@@ -87,7 +87,7 @@ impl KeyRing {
     }
 
     /// Keeps them in `folder`, readable by the owner only, as private keys have to be.
-    pub fn save(&self, folder: &Path) -> Result<(), KeyError> {
+    pub(crate) fn save(&self, folder: &Path) -> Result<(), KeyError> {
         let (new, path) = (folder.join(NEW_FILE_NAME), folder.join(FILE_NAME));
         let failed = |path: PathBuf| move |source| KeyError::File { path, source };
         OpenOptions::new()
@@ -105,35 +105,36 @@ impl KeyRing {
     }
 
     /// These keys behind a new one.
-    pub fn rotated(self) -> Result<Self, KeyError> {
+    pub(crate) fn rotated(self) -> Result<Self, KeyError> {
         let earlier = JwkSet::from(self).keys;
         Ok(Self { signing: SigningKey::generate()?, earlier })
     }
 
     /// Only the one that signs.
     #[must_use]
-    pub fn without_earlier(self) -> Self {
+    pub(crate) fn without_earlier(self) -> Self {
         Self { signing: self.signing, earlier: Vec::new() }
     }
 
     /// The one that signs.
-    pub fn signing(&self) -> &SigningKey {
+    pub(crate) fn signing(&self) -> &SigningKey {
         &self.signing
     }
 
     /// Those that signed before, newest first.
-    pub fn earlier(&self) -> &[SigningKey] {
+    pub(crate) fn earlier(&self) -> &[SigningKey] {
         &self.earlier
     }
 
     /// The JWKS with the public halves.
-    pub fn public_jwks(&self) -> String {
-        Self::public_jwks_of(&[self])
+    #[cfg(test)]
+    pub(crate) fn public_jwks(&self) -> String {
+        Self::public_jwks_of(std::slice::from_ref(self))
     }
 
     /// The JWKS with the public halves of all keys of all regions: what every verifying function gets, so that a token of one
     /// region is good in the others.
-    pub fn public_jwks_of(regions: &[&Self]) -> String {
+    pub(crate) fn public_jwks_of(regions: &[Self]) -> String {
         let all = regions.iter().flat_map(|ring| std::iter::once(&ring.signing).chain(&ring.earlier));
         json!({"keys": all.map(SigningKey::public_jwk).collect::<Vec<Value>>()}).to_string()
     }
