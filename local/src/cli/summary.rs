@@ -45,21 +45,18 @@ fn of_several(regions: &[Region], front: Option<&FrontDoor>) -> String {
 async fn of_one(region: &Region) -> String {
     let ready = &region.ready;
     let mut text = String::new();
-    section(
-        &mut text,
-        "Endpoints",
-        &[
-            row(["HTTP API", &ready.http]),
-            row(["WebSocket API", &ready.ws]),
-            row(["Lambda", &ready.lambda]),
-            row(["DynamoDB", &ready.dynamodb]),
-            row(["S3", &ready.s3]),
-            row(["SQS", &ready.sqs]),
-            row(["SNS", &ready.sns]),
-            row(["EventBridge", &ready.eventbridge]),
-            row(["Secrets Manager", &ready.secrets_manager]),
-        ],
-    );
+    let http = region.stack.http_api.iter().map(|_| row(["HTTP API", &ready.http]));
+    let websocket = region.stack.websocket_api.iter().map(|_| row(["WebSocket API", &ready.ws]));
+    let services = [
+        row(["Lambda", &ready.lambda]),
+        row(["DynamoDB", &ready.dynamodb]),
+        row(["S3", &ready.s3]),
+        row(["SQS", &ready.sqs]),
+        row(["SNS", &ready.sns]),
+        row(["EventBridge", &ready.eventbridge]),
+        row(["Secrets Manager", &ready.secrets_manager]),
+    ];
+    section(&mut text, "Endpoints", &http.chain(websocket).chain(services).collect::<Vec<_>>());
     let routes = region.stack.http_api.iter().flat_map(|api| &api.routes);
     let routes: Vec<_> = routes.map(|route| row([&route.method, &route.path, &route.function])).collect();
     section(&mut text, "HTTP routes", &routes);

@@ -15,7 +15,7 @@ use crate::services::dynamodb::DynamoDbError;
 use crate::services::dynamodb::replication::ReplicationError;
 use crate::services::s3::S3Error;
 use crate::services::s3::replication as buckets;
-use crate::services::secrets::SecretsError;
+use crate::services::secrets::{SecretError, SecretsError};
 use crate::services::sqs::QueueError;
 use crate::template::TemplateError;
 
@@ -67,6 +67,9 @@ pub enum RegionError {
     /// Secrets Manager.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    /// A value of the template can't be put into its secret.
+    #[error("a value can't be put into its secret: {0}")]
+    Secret(#[from] SecretError),
     /// The queues.
     #[error(transparent)]
     Queues(#[from] QueueError),

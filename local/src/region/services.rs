@@ -57,6 +57,11 @@ impl Services {
         let objects = data.map(|data| data.join("s3"));
         let s3 = S3::start(any, objects.as_deref(), &stack.buckets, controls.clone())?;
         let secrets = Arc::new(Secrets::start(any, data, controls.clone())?);
+        for (name, value) in &stack.secret_strings {
+            if secrets.get(name).is_none() {
+                secrets.put(name, value)?;
+            }
+        }
         let messages = data.map(|data| data.join(QUEUES_FILE));
         let queues = Queues::open(messages.as_deref(), &stack.queues, SystemClock)?;
         let queues = Arc::new(queues.named_by(stack.arns.clone()));

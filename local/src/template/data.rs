@@ -1,5 +1,7 @@
 //! Tables and secrets.
 
+use std::collections::BTreeMap;
+
 use super::error::Problem;
 use super::model::Table;
 use super::properties::{Properties, unexpected};
@@ -46,6 +48,19 @@ pub(super) fn ttl_attribute(table: Properties<'_>) -> Result<Option<String>, Pro
         return specification.text("AttributeName").map(Some);
     }
     Ok(None)
+}
+
+/// The values that the template gives to secrets, by their names. `GenerateSecretString` is not read.
+pub(super) fn secret_strings(scope: &Scope<'_>) -> Result<BTreeMap<String, String>, Located> {
+    let mut values = BTreeMap::new();
+    for (id, resource) in scope.of_type("AWS::SecretsManager::Secret") {
+        let located = |problem| (id.to_owned(), problem);
+        let value = Properties::of(resource, scope).optional_text("SecretString").map_err(located)?;
+        if let Some(value) = value {
+            values.insert(scope.physical_name(id).map_err(located)?, value);
+        }
+    }
+    Ok(values)
 }
 
 /// Physical names of all resources of `kind`.

@@ -186,6 +186,7 @@ fn stack(template: &Value, scope: &Scope<'_>) -> Result<Stack, Located> {
         tables: data::tables(scope)?.into_iter().chain(scope.context.global_tables.iter().cloned()).collect(),
         buckets: buckets::buckets(scope)?,
         secrets: data::names("AWS::SecretsManager::Secret", scope)?,
+        secret_strings: data::secret_strings(scope)?,
         queues,
         event_sources,
         stream_sources,

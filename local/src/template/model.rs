@@ -30,6 +30,9 @@ pub struct Stack {
     pub schedules: Vec<Schedule>,
     /// Physical names of every `AWS::SecretsManager::Secret`.
     pub secrets: Vec<String>,
+    /// The `SecretString` of those that have one, by physical name.
+    #[serde(skip)]
+    pub secret_strings: BTreeMap<String, String>,
     /// Every `AWS::SQS::Queue`.
     pub queues: Vec<Queue>,
     /// Every `SQS` event of a function, and every `AWS::Lambda::EventSourceMapping` of a queue.
