@@ -53,7 +53,7 @@ struct FunctionArgs {
     #[arg(long, value_name = "COMMAND")]
     build: Option<String>,
     /// The folder that holds the functions' executables, each under the function's short name; by default each is
-    /// bootstrap in the function's CodeUri
+    /// bootstrap in the function's `CodeUri`
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
 }
@@ -65,7 +65,7 @@ pub struct ServeArgs {
     /// them
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub regions: Vec<String>,
-    /// AWS::Region of a region that runs alone
+    /// The name of a region that runs alone: `AWS::Region`
     #[arg(long, value_name = "NAME", default_value = LOCAL, conflicts_with = "regions")]
     aws_region: String,
     /// Address of the HTTP API; port 0 picks a free one. Of several regions the first has it, the others free ports
@@ -131,13 +131,13 @@ pub struct StackArgs {
     /// The template of the stack to run; by default template.yaml here or in the nearest folder above
     #[arg(long, value_name = "FILE")]
     pub template: Option<PathBuf>,
-    /// AWS::StackName; by default samconfig.toml's stack_name, or sam-app
+    /// The stack's name: `AWS::StackName`; by default samconfig.toml's `stack_name`, or sam-app
     #[arg(long, value_name = "NAME")]
     stack_name: Option<String>,
     /// A value for a parameter of the stack, before samconfig.toml's; may be given several times
     #[arg(long = "parameter", value_parser = name_and_value, value_name = "NAME=VALUE")]
     pub parameters: Vec<(String, String)>,
-    /// A template of AWS::DynamoDB::GlobalTable, whose tables the regions share
+    /// A template of global tables (`AWS::DynamoDB::GlobalTable`), which the regions share
     #[arg(long, value_name = "FILE")]
     pub global_template: Option<PathBuf>,
 }

@@ -119,8 +119,8 @@ pub fn declared(
 ) -> Result<BTreeMap<String, String>, TemplateError> {
     read(path, |template| {
         let declared = template.get("Parameters").and_then(Value::as_object);
-        let declares = |name: &String| declared.is_some_and(|declared| declared.contains_key(name));
-        Ok(parameters.clone().into_iter().filter(|(name, _)| declares(name)).collect())
+        let is_there = |name: &String| declared.is_some_and(|declared| declared.contains_key(name));
+        Ok(parameters.clone().into_iter().filter(|(name, _)| is_there(name)).collect())
     })
 }
 
