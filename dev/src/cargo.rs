@@ -1,7 +1,7 @@
 //! Builds the functions with cargo, and says where their binaries are.
 //!
-//! One `cargo build --workspace --bins`, so that features are unified as in `cargo dev` itself and nothing is compiled
-//! twice.
+//! One `cargo build --workspace --bins`, so that features are unified as in `cargo dev` itself and
+//! nothing is compiled twice.
 
 use std::path::{Path, PathBuf};
 

@@ -19,8 +19,8 @@ const NO_KEYS: &str = r#"{"keys":[]}"#;
 
 /// Sojourn regions on this machine.
 ///
-/// Without a command it builds the functions, serves the region that template.yaml describes, and runs until Ctrl-C.
-/// With --regions it serves several.
+/// Without a command it builds the functions, serves the region that template.yaml describes, and
+/// runs until Ctrl-C. With --regions it serves several.
 #[derive(Debug, Parser)]
 #[command(name = "cargo dev", bin_name = "cargo dev --", version)]
 pub(crate) struct Cli {
@@ -59,19 +59,22 @@ enum Command {
     Region(cli::Command),
     /// Make a token signing key for a region in the cloud and print both halves
     Keygen,
-    /// Have a region that is stopped sign with a new key from its next start on; tokens of the earlier ones stay good
+    /// Have a region that is stopped sign with a new key from its next start on; tokens of the
+    /// earlier ones stay good
     RotateKey {
         /// Where it keeps its data
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
-    /// Have a region that is stopped refuse, from its next start on, tokens of the keys before the present one
+    /// Have a region that is stopped refuse, from its next start on, tokens of the keys before the
+    /// present one
     DropKeys {
         /// Where it keeps its data
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
-    /// Have a running region seal session payloads with a new key; the earlier ones still open what they sealed
+    /// Have a running region seal session payloads with a new key; the earlier ones still open what
+    /// they sealed
     RotateSealingKey {
         #[command(flatten)]
         target: Target,

@@ -1,8 +1,9 @@
 //! The keys of a region.
 //!
-//! - The key pairs that access tokens are signed and verified with. A region has a [`KeyRing`] of them. `cargo dev --
-//!   keygen` prints a new pair for a region in the cloud. Form: a private OKP JWK (RFC 8037), and a JWKS (RFC 7517) with
-//!   its public half. The `kid` is the key's thumbprint (RFC 7638).
+//! - The key pairs that access tokens are signed and verified with. A region has a [`KeyRing`] of
+//!   them. `cargo dev -- keygen` prints a new pair for a region in the cloud. Form: a private OKP
+//!   JWK (RFC 8037), and a JWKS (RFC 7517) with its public half. The `kid` is the key's thumbprint
+//!   (RFC 7638).
 //! - The keys that session payloads are sealed with ([`SealingKeys`]), in a secret.
 
 mod ring;

@@ -1,9 +1,10 @@
 //! `cargo dev`: the local region with what Sojourn adds to it.
 //!
 //! - The functions are built with cargo (`cargo`), and run from cargo's target folder.
-//! - Access tokens are signed with a key of the region. The parameter `TokenJwks` has the public keys of all regions that run together,
-//!   and the stack's secrets have the private ones (`keys`).
-//! - Regions know each other by parameters of the template, and share the tables of global.yaml (`regions`).
+//! - Access tokens are signed with a key of the region. The parameter `TokenJwks` has the public
+//!   keys of all regions that run together, and the stack's secrets have the private ones (`keys`).
+//! - Regions know each other by parameters of the template, and share the tables of global.yaml
+//!   (`regions`).
 //! - Commands change keys, and start the drill (`cli`).
 
 mod cargo;

@@ -1,7 +1,7 @@
 //! What several Sojourn regions are told of each other, by parameters of the template.
 //!
-//! 1. Each is told the other regions' names and files buckets (`FirstPeerRegion`, `FirstPeerBucket`, …). `FileVersions` switches on
-//!    what buckets need to replicate.
+//! 1. Each is told the other regions' names and files buckets (`FirstPeerRegion`,
+//!    `FirstPeerBucket`, …). `FileVersions` switches on what buckets need to replicate.
 //! 2. They share the tables of the global.yaml beside the template, if `GlobalTables` names them.
 //!
 //! Limits: three regions, since the template has parameters for two others.

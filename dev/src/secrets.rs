@@ -1,9 +1,10 @@
 //! Gives the keys to the regions: the public ones by a parameter, the private ones by secrets.
 //!
-//! 1. Each region has a [`KeyRing`], which it keeps with its data. `TokenJwks` of every region lists the public keys of
-//!    all, so that a token of one is good in the others.
-//! 2. Before the regions serve, each region's signing key is put into the secret that functions know by
-//!    `TOKEN_SIGNING_KEY_SECRET`, and the sealing keys of all into that of `SESSION_SEALING_KEYS_SECRET`.
+//! 1. Each region has a [`KeyRing`], which it keeps with its data. `TokenJwks` of every region
+//!    lists the public keys of all, so that a token of one is good in the others.
+//! 2. Before the regions serve, each region's signing key is put into the secret that functions
+//!    know by `TOKEN_SIGNING_KEY_SECRET`, and the sealing keys of all into that of
+//!    `SESSION_SEALING_KEYS_SECRET`.
 //! 3. The regions' control API gets two routes:
 //!
 //! | call | answer |

@@ -8,7 +8,8 @@ use local_region::region::DataFolder;
 use crate::cli::DevError;
 use crate::keys::{KeyError, KeyRing, SigningKey};
 
-/// Prints both halves, each with where it goes. The private one is for a secret store and nothing else.
+/// Prints both halves, each with where it goes. The private one is for a secret store and nothing
+/// else.
 pub(crate) fn generate() -> Result<(), DevError> {
     let key = SigningKey::generate()?;
     print(&format!(

@@ -1,9 +1,12 @@
-//! A Lambda function that misbehaves on request. The tests of the process pool run it as a real process.
+//! A Lambda function that misbehaves on request. The tests of the process pool run it as a real
+//! process.
 //!
-//! The event says what to do: `{"do": "echo"}`, `"error"`, `"crash"`, `"sleep"` with `ms`, `"fill"` with `bytes`,
-//! `"flood"` with `lines`, `"environment"`. A message of a queue says it in its body: `{"do": "fail"}` or `"crash"`, with
-//! `until`, the number of the receive that succeeds. A record of a stream says it in its item: `{"do": "crash"}` with `marker`,
-//! a file that the first crash leaves, so that the next attempt succeeds. `FIXTURE_INIT` makes the start itself fail (`crash`) or hang (`hang`).
+//! The event says what to do: `{"do": "echo"}`, `"error"`, `"crash"`, `"sleep"` with `ms`, `"fill"`
+//! with `bytes`, `"flood"` with `lines`, `"environment"`. A message of a queue says it in its body:
+//! `{"do": "fail"}` or `"crash"`, with `until`, the number of the receive that succeeds. A record
+//! of a stream says it in its item: `{"do": "crash"}` with `marker`, a file that the first crash
+//! leaves, so that the next attempt succeeds. `FIXTURE_INIT` makes the start itself fail (`crash`)
+//! or hang (`hang`).
 
 #![expect(clippy::print_stdout, reason = "a function logs to standard output")]
 

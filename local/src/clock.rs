@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
-/// The clock is looked at again after this long, since a wait doesn't notice that the machine slept or the wall clock
-/// was set.
+/// The clock is looked at again after this long, since a wait doesn't notice that the machine slept
+/// or the wall clock was set.
 const CLOCK_CHECK: Duration = Duration::from_secs(20);
 
 /// Now.

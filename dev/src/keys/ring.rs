@@ -1,15 +1,16 @@
 //! The keys of one region, across its restarts.
 //!
-//! 1. The first signs, all verify. A region makes one when it first starts, and keeps them with its data, in
-//!    `token-signing-keys.json`: a JWK set of private keys.
-//! 2. `cargo dev -- rotate-key --data DIR` puts a new one in front: the region's next start signs with it, and goes on
-//!    to accept what the earlier ones signed.
-//! 3. `cargo dev -- drop-keys --data DIR` leaves only the one that signs: what the others signed is refused from the next
-//!    start on.
+//! 1. The first signs, all verify. A region makes one when it first starts, and keeps them with its
+//!    data, in `token-signing-keys.json`: a JWK set of private keys.
+//! 2. `cargo dev -- rotate-key --data DIR` puts a new one in front: the region's next start signs
+//!    with it, and goes on to accept what the earlier ones signed.
+//! 3. `cargo dev -- drop-keys --data DIR` leaves only the one that signs: what the others signed is
+//!    refused from the next start on.
 //!
-//! A region reads them once, when it starts, and has its folder to itself while it runs: both commands refuse to touch the
-//! keys of one that does. In the cloud a rotation has one more step, since processes of two configurations run side by
-//! side there (docs/deployment.md); a region on a laptop starts as a whole.
+//! A region reads them once, when it starts, and has its folder to itself while it runs: both
+//! commands refuse to touch the keys of one that does. In the cloud a rotation has one more step,
+//! since processes of two configurations run side by side there (docs/deployment.md); a region on a
+//! laptop starts as a whole.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
@@ -132,8 +133,8 @@ impl KeyRing {
         Self::public_jwks_of(std::slice::from_ref(self))
     }
 
-    /// The JWKS with the public halves of all keys of all regions: what every verifying function gets, so that a token of one
-    /// region is good in the others.
+    /// The JWKS with the public halves of all keys of all regions: what every verifying function
+    /// gets, so that a token of one region is good in the others.
     pub(crate) fn public_jwks_of(regions: &[Self]) -> String {
         let all = regions.iter().flat_map(|ring| std::iter::once(&ring.signing).chain(&ring.earlier));
         json!({"keys": all.map(SigningKey::public_jwk).collect::<Vec<Value>>()}).to_string()

@@ -1,11 +1,14 @@
-//! The keys that session payloads are sealed with, in the region's secrets: a JWK set (RFC 7517) with `oct` keys for A256GCM
-//! (RFC 7518). The first seals, all of them open. They are made at the region's first start and kept with its secrets.
+//! The keys that session payloads are sealed with, in the region's secrets: a JWK set (RFC 7517)
+//! with `oct` keys for A256GCM (RFC 7518). The first seals, all of them open. They are made at the
+//! region's first start and kept with its secrets.
 //!
-//! They rotate while the region runs, as in the cloud: the processes of functions that have read the earlier set read the
-//! secret again when they meet the new key.
+//! They rotate while the region runs, as in the cloud: the processes of functions that have read
+//! the earlier set read the secret again when they meet the new key.
 //!
-//! Several regions have one set, as a secret that Secrets Manager replicates: what one sealed, the others open.
-//! 1. At the start the sets that the regions have kept are merged, the first region's first, and each region gets the result.
+//! Several regions have one set, as a secret that Secrets Manager replicates: what one sealed, the
+//! others open.
+//! 1. At the start the sets that the regions have kept are merged, the first region's first, and
+//!    each region gets the result.
 //! 2. A change reaches every region at once, also one that is down.
 
 use std::collections::BTreeSet;
@@ -61,7 +64,8 @@ struct Key {
 
 impl Key {
     fn generate() -> Result<Self, KeyError> {
-        // The kid stands in every sealed value, so it is short; a thumbprint of a secret is nothing to publish anyway.
+        // The kid stands in every sealed value, so it is short; a thumbprint of a secret is nothing
+        // to publish anyway.
         let (mut kid, mut key) = ([0; 6], [0; 32]);
         for bytes in [kid.as_mut_slice(), &mut key] {
             rand::fill(bytes).map_err(|_| KeyError::Generate)?;
@@ -72,7 +76,8 @@ impl Key {
 }
 
 impl SealingKeys {
-    /// Those in the secrets of these names, in all regions. A secret that has a value nowhere gets a set with one key.
+    /// Those in the secrets of these names, in all regions. A secret that has a value nowhere gets
+    /// a set with one key.
     pub(crate) fn open(
         replicas: Vec<Arc<Secrets>>,
         names: BTreeSet<String>,

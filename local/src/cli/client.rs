@@ -128,7 +128,8 @@ pub(super) async fn redeliver(target: &Target, queue: &str) -> Result<(), CliErr
     print(&format!("messages to be delivered again: {messages}"))
 }
 
-/// Posts nothing to a route that the program has added to the region's control API. Returns the answer.
+/// Posts nothing to a route that the program has added to the region's control API. Returns the
+/// answer.
 pub async fn post<T: DeserializeOwned>(target: &Target, route: &str) -> Result<T, CliError> {
     let url = format!("{}{PREFIX}{route}", region(target)?.lambda);
     let response = send(&url, client(&url)?.post(&url)).await?;

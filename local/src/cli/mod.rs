@@ -1,8 +1,8 @@
 //! The command line: serves a region or several, or asks one that runs.
 //!
-//! A program with commands of its own flattens [`Command`] into its commands and [`ServeArgs`] into its arguments, makes
-//! [`Options`](crate::regions::Options) of these, changes them, and calls [`serve`]. The commands that it does not
-//! answer itself go to [`run_command`].
+//! A program with commands of its own flattens [`Command`] into its commands and [`ServeArgs`] into
+//! its arguments, makes [`Options`](crate::regions::Options) of these, changes them, and calls
+//! [`serve`]. The commands that it does not answer itself go to [`run_command`].
 
 mod client;
 mod progress;
@@ -33,8 +33,8 @@ pub use serve::serve;
 
 /// AWS on this machine, from a SAM template.
 ///
-/// Without a command it serves the region that template.yaml describes, and runs until Ctrl-C. With --regions it serves
-/// several. The commands ask a region that runs.
+/// Without a command it serves the region that template.yaml describes, and runs until Ctrl-C. With
+/// --regions it serves several. The commands ask a region that runs.
 #[derive(Debug, Parser)]
 #[command(name = "local-region", version)]
 pub struct Cli {
@@ -49,11 +49,12 @@ pub struct Cli {
 /// How the functions are built, and where their executables are.
 #[derive(Debug, Args)]
 struct FunctionArgs {
-    /// Run this shell command before the start, in the folder of the template, to build the functions
+    /// Run this shell command before the start, in the folder of the template, to build the
+    /// functions
     #[arg(long, value_name = "COMMAND")]
     build: Option<String>,
-    /// The folder that holds the functions' executables, each under the function's short name; by default each is
-    /// bootstrap in the function's `CodeUri`
+    /// The folder that holds the functions' executables, each under the function's short name; by
+    /// default each is bootstrap in the function's `CodeUri`
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
 }
@@ -61,24 +62,26 @@ struct FunctionArgs {
 /// How a region is served.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Serve these regions: environments of samconfig.toml that have a region; by default one region, which is none of
-    /// them
+    /// Serve these regions: environments of samconfig.toml that have a region; by default one
+    /// region, which is none of them
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub regions: Vec<String>,
     /// The name of a region that runs alone: `AWS::Region`
     #[arg(long, value_name = "NAME", default_value = LOCAL, conflicts_with = "regions")]
     aws_region: String,
-    /// Address of the HTTP API; port 0 picks a free one. Of several regions the first has it, the others free ports
+    /// Address of the HTTP API; port 0 picks a free one. Of several regions the first has it, the
+    /// others free ports
     #[arg(long, default_value = "127.0.0.1:3000", value_name = "IP:PORT")]
     http: SocketAddr,
     /// Address of the WebSocket API, likewise
     #[arg(long, default_value = "127.0.0.1:3001", value_name = "IP:PORT")]
     ws: SocketAddr,
-    /// Keep everything in this folder, several regions each in a folder of its name there; without it all is gone when
-    /// the region stops
+    /// Keep everything in this folder, several regions each in a folder of its name there; without
+    /// it all is gone when the region stops
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Write the region's addresses and the operator's key to this file when all is up; removed when the region stops
+    /// Write the region's addresses and the operator's key to this file when all is up; removed
+    /// when the region stops
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
     #[command(flatten)]
@@ -128,7 +131,8 @@ impl FrontArgs {
 /// Which stack, and with which parameters.
 #[derive(Debug, Args)]
 pub struct StackArgs {
-    /// The template of the stack to run; by default template.yaml here or in the nearest folder above
+    /// The template of the stack to run; by default template.yaml here or in the nearest folder
+    /// above
     #[arg(long, value_name = "FILE")]
     pub template: Option<PathBuf>,
     /// The stack's name: `AWS::StackName`; by default samconfig.toml's `stack_name`, or sam-app
@@ -206,7 +210,8 @@ pub enum RegionCommand {
         #[command(flatten)]
         running: Running,
     },
-    /// Set what replication takes: 800ms, or 200ms-1s for a lag that is drawn for each item and object
+    /// Set what replication takes: 800ms, or 200ms-1s for a lag that is drawn for each item and
+    /// object
     Lag {
         /// The lag, or the least and the most
         #[arg(value_parser = lag)]
@@ -300,7 +305,8 @@ pub enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Deliver what is in flight in a queue again, now instead of when its visibility timeout has passed
+    /// Deliver what is in flight in a queue again, now instead of when its visibility timeout has
+    /// passed
     Redeliver {
         /// The queue's name
         queue: String,
@@ -365,7 +371,8 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// Whether the reader of the output has had enough (`| head`): nothing that anybody wants to be told.
+    /// Whether the reader of the output has had enough (`| head`): nothing that anybody wants to be
+    /// told.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
     }
@@ -382,7 +389,8 @@ impl FunctionArgs {
     }
 }
 
-/// Writes this crate's own warnings to standard error. The lines of functions are printed by [`crate::logs`].
+/// Writes this crate's own warnings to standard error. The lines of functions are printed by
+/// [`crate::logs`].
 pub fn log_to_stderr() {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

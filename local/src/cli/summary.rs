@@ -1,5 +1,6 @@
-//! The table that the start ends with: where everything is, which function answers what, when schedules fire,
-//! who reads which queue, what topics and event rules deliver to. Several regions have a few lines each: they run the same stack.
+//! The table that the start ends with: where everything is, which function answers what, when
+//! schedules fire, who reads which queue, what topics and event rules deliver to. Several regions
+//! have a few lines each: they run the same stack.
 
 use std::fmt::Write;
 

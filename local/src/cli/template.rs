@@ -24,7 +24,8 @@ impl StackArgs {
         }
     }
 
-    /// The values of parameters of a stack on this machine: samconfig.toml's, then those of the command line.
+    /// The values of parameters of a stack on this machine: samconfig.toml's, then those of the
+    /// command line.
     pub fn values(&self) -> Result<BTreeMap<String, String>, CliError> {
         let mut values = SamConfig::beside(&self.path()?)?.local()?;
         values.extend(self.parameters.clone());

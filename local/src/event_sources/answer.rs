@@ -1,8 +1,9 @@
 //! What a function's answer says of its batch (`ReportBatchItemFailures`).
 //!
-//! By the developer guide, "Implementing partial batch responses": the whole batch was handled if `batchItemFailures` is
-//! empty, null or absent, and if there is no answer at all. It was not if the answer can't be understood: no JSON, another
-//! form, an `itemIdentifier` that is missing, null, empty or no message of the batch.
+//! By the developer guide, "Implementing partial batch responses": the whole batch was handled if
+//! `batchItemFailures` is empty, null or absent, and if there is no answer at all. It was not if
+//! the answer can't be understood: no JSON, another form, an `itemIdentifier` that is missing,
+//! null, empty or no message of the batch.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,8 @@
 //! Which messages and records pass the filters of a mapping.
 //!
-//! A mapping without filters lets everything pass; otherwise one filter is enough. By the developer guide, "Properly
-//! filtering Amazon SQS messages", the body of a message and the pattern for it must be of one format:
+//! A mapping without filters lets everything pass; otherwise one filter is enough. By the developer
+//! guide, "Properly filtering Amazon SQS messages", the body of a message and the pattern for it
+//! must be of one format:
 //!
 //! | body | pattern of `body` | |
 //! |---|---|---|

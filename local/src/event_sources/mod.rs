@@ -1,11 +1,12 @@
-//! Event source mappings: what Lambda's pollers do between a queue, a stream or a topic of Kafka and a function.
+//! Event source mappings: what Lambda's pollers do between a queue, a stream or a topic of Kafka
+//! and a function.
 //!
-//! `queue` reads queues, `stream` reads streams of tables, `kafka` reads topics. The first two read the answer of a function in
-//! the same way (`answer`), and pass on only what matches the mapping's filters (`filter`). All handle everything at least
-//! once.
+//! `queue` reads queues, `stream` reads streams of tables, `kafka` reads topics. The first two read
+//! the answer of a function in the same way (`answer`), and pass on only what matches the mapping's
+//! filters (`filter`). All handle everything at least once.
 //!
-//! The poller of a queue works with the function's role, as in the cloud ([`check_queues`]). With an `SQS` event SAM gives the
-//! role what that takes.
+//! The poller of a queue works with the function's role, as in the cloud ([`check_queues`]). With
+//! an `SQS` event SAM gives the role what that takes.
 
 mod answer;
 mod filter;
@@ -69,8 +70,8 @@ impl<I: Invoke> EventSources<I> {
         self
     }
 
-    /// The same with sources that are streams. Their readers have their places when this returns, so that nothing is missed
-    /// that is written afterwards.
+    /// The same with sources that are streams. Their readers have their places when this returns,
+    /// so that nothing is missed that is written afterwards.
     pub fn with_streams(
         mut self,
         sources: &[StreamSource],
@@ -80,8 +81,9 @@ impl<I: Invoke> EventSources<I> {
         Ok(self)
     }
 
-    /// Hands messages and records to functions until `shutdown` is ready. Batches that are being handled then are given
-    /// up: their messages become visible again in time, and their records are read again at the next start.
+    /// Hands messages and records to functions until `shutdown` is ready. Batches that are being
+    /// handled then are given up: their messages become visible again in time, and their records
+    /// are read again at the next start.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         let queues = self.queue_sources.iter().filter(|source| source.enabled).map(|source| {
             let poller =

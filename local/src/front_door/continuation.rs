@@ -1,11 +1,14 @@
-//! `Expect: 100-continue`: a client's body waits until its region wants it (RFC 9110, section 10.1.1).
+//! `Expect: 100-continue`: a client's body waits until its region wants it (RFC 9110, section
+//! 10.1.1).
 //!
-//! 1. The request's head goes to the region, with the expectation. Its body is not read: reading it would make the client
-//!    send it.
+//! 1. The request's head goes to the region, with the expectation. Its body is not read: reading it
+//!    would make the client send it.
 //! 2. The region's 100 opens the body, and reading it sends the client its own 100.
-//! 3. A region that decides by the head answers at once. The client gets that answer and no 100. Its body is given up, and
-//!    with it both connections once the answer is through: what would come next on them is no request.
-//! 4. A region that says nothing for [`PATIENCE`] gets the body, as from a client that does not wait any longer.
+//! 3. A region that decides by the head answers at once. The client gets that answer and no 100.
+//!    Its body is given up, and with it both connections once the answer is through: what would
+//!    come next on them is no request.
+//! 4. A region that says nothing for [`PATIENCE`] gets the body, as from a client that does not
+//!    wait any longer.
 
 use std::convert::Infallible;
 use std::error::Error;

@@ -1,15 +1,18 @@
-//! How fast a lost region is noticed, and how long clients go on to it: Route 53's settings, and what they add up to.
+//! How fast a lost region is noticed, and how long clients go on to it: Route 53's settings, and
+//! what they add up to.
 //!
 //! A client of a lost region waits for two things, one after the other:
-//! 1. **Detection**: `threshold` checks in a row fail, one each `interval`. A check of a region that refuses fails at once;
-//!    a check of a region that is silent fails after `timeout`.
+//! 1. **Detection**: `threshold` checks in a row fail, one each `interval`. A check of a region
+//!    that refuses fails at once; a check of a region that is silent fails after `timeout`.
 //! 2. **DNS**: the client's resolver keeps the answer of before for up to `ttl`.
 //!
-//! The front door takes small values, since nobody wants to watch a laptop for 96 seconds. The control API tells what both add up
-//! to, so that a report can put [`ROUTE_53`]'s share in the place of the local one.
+//! The front door takes small values, since nobody wants to watch a laptop for 96 seconds. The
+//! control API tells what both add up to, so that a report can put [`ROUTE_53`]'s share in the
+//! place of the local one.
 //!
-//! Limits: Route 53 has many checkers, which do not coordinate, and takes a region out when at most 18 percent of them
-//! still find it healthy. The time that its name servers need to hear of it is not documented. Neither is counted here.
+//! Limits: Route 53 has many checkers, which do not coordinate, and takes a region out when at most
+//! 18 percent of them still find it healthy. The time that its name servers need to hear of it is
+//! not documented. Neither is counted here.
 
 use std::time::Duration;
 
@@ -20,7 +23,8 @@ pub struct Failover {
     pub interval: Duration,
     /// So many checks in a row must fail, or pass, before a region's health changes.
     pub threshold: u32,
-    /// A check fails if the answer's status has not come by then, counted from the connection attempt.
+    /// A check fails if the answer's status has not come by then, counted from the connection
+    /// attempt.
     pub timeout: Duration,
     /// How long a client's resolver keeps an answer.
     pub ttl: Duration,
@@ -28,12 +32,13 @@ pub struct Failover {
 
 /// The fastest that Route 53 offers.
 ///
-/// - interval and threshold: `RequestInterval` is 10 or 30 s, `FailureThreshold` 1 to 10 with a default of 3
+/// - interval and threshold: `RequestInterval` is 10 or 30 s, `FailureThreshold` 1 to 10 with a
+///   default of 3
 ///   (<https://docs.aws.amazon.com/Route53/latest/APIReference/API_HealthCheckConfig.html>);
 /// - timeout: 4 s to connect, then 2 s for a status of 2xx or 3xx
 ///   (<https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/dns-failover-determining-health-of-endpoints.html>);
-/// - TTL: AWS advises 60 s or less for records with health checks, and takes 60 s itself for the aliases whose TTL it
-///   names (<https://aws.amazon.com/route53/faqs/>).
+/// - TTL: AWS advises 60 s or less for records with health checks, and takes 60 s itself for the
+///   aliases whose TTL it names (<https://aws.amazon.com/route53/faqs/>).
 pub const ROUTE_53: Failover = Failover {
     interval: Duration::from_secs(10),
     threshold: 3,
@@ -44,8 +49,8 @@ pub const ROUTE_53: Failover = Failover {
 /// Thresholds that Route 53 accepts.
 const THRESHOLDS: std::ops::RangeInclusive<u32> = 1..=10;
 
-/// For a laptop: a region that refuses is noticed within a second, and forgotten a second later. The timeout is longer than a
-/// busy laptop takes for an answer.
+/// For a laptop: a region that refuses is noticed within a second, and forgotten a second later.
+/// The timeout is longer than a busy laptop takes for an answer.
 impl Default for Failover {
     fn default() -> Self {
         Self {

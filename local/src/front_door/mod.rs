@@ -1,7 +1,8 @@
-//! The front door of several regions: what custom domain names, Route 53's latency records and health checks are in AWS.
+//! The front door of several regions: what custom domain names, Route 53's latency records and
+//! health checks are in AWS.
 //!
-//! A client connects to one address for HTTP and one for sockets, and is served by a region's gateways as if DNS had
-//! sent it there:
+//! A client connects to one address for HTTP and one for sockets, and is served by a region's
+//! gateways as if DNS had sent it there:
 //! 1. `near`, `places`: where the client says that it is, and which regions are near;
 //! 2. `health`: which regions are healthy, by their `GET /health` and by nothing else;
 //! 3. `resolver`: the nearest healthy region, and how long clients keep an answer;
@@ -9,7 +10,8 @@
 //! 5. `tunnel`: a socket;
 //! 6. `counts`: what went where.
 //!
-//! Deliberately absent: retries. A region that is down is seen by its clients until they are told of another one.
+//! Deliberately absent: retries. A region that is down is seen by its clients until they are told
+//! of another one.
 
 mod answer;
 mod continuation;
@@ -46,7 +48,8 @@ use self::resolver::Resolver;
 use self::tunnel::Sockets;
 use crate::gateway::listener;
 
-/// Open client connections of one listener that are not sockets. Each costs two file descriptors and some 40 KB.
+/// Open client connections of one listener that are not sockets. Each costs two file descriptors
+/// and some 40 KB.
 const MAX_CONNECTIONS: usize = 4_096;
 
 /// A region, and where its gateways answer.
@@ -96,7 +99,8 @@ pub enum StartError {
     },
 }
 
-/// A front door that is open. It closes when it is dropped; [`stop`](Self::stop) lets requests end first.
+/// A front door that is open. It closes when it is dropped; [`stop`](Self::stop) lets requests end
+/// first.
 pub struct FrontDoor {
     http_url: String,
     websocket_url: String,

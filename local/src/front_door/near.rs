@@ -1,10 +1,10 @@
 //! Where a client says that it is.
 //!
-//! 1. `x-local-region-near: tokyo`; in a handshake also `?near=tokyo`, since pages cannot set headers there. The header
-//!    goes before the parameter.
+//! 1. `x-local-region-near: tokyo`; in a handshake also `?near=tokyo`, since pages cannot set
+//!    headers there. The header goes before the parameter.
 //! 2. Both are for the front door, and no region sees them: a region behind DNS would not.
-//! 3. A place that does not exist is refused with 400. Taken for no place, a slip of the pen would send a client around
-//!    the world and make a report wrong without a word.
+//! 3. A place that does not exist is refused with 400. Taken for no place, a slip of the pen would
+//!    send a client around the world and make a report wrong without a word.
 
 use http::header::HeaderName;
 use http::request::Parts;

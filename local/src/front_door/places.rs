@@ -1,14 +1,16 @@
 //! Where clients can be, and which regions are nearest to each place.
 //!
-//! Places are those of the table and the regions themselves. A place that is in no table (a region of another name) is
-//! nearest to itself; the regions whose distance is not known come last, in the order of the list.
+//! Places are those of the table and the regions themselves. A place that is in no table (a region
+//! of another name) is nearest to itself; the regions whose distance is not known come last, in the
+//! order of the list.
 
 /// Round trips in milliseconds. They are rough, and only their order counts.
 ///
 /// Tokyo to Singapore: 74 ms on average between AWS's regions
-/// (<https://acomputerscientistlearnsaws.blogspot.com/2017/04/aws-regions.html>). No table with AWS's Taiwan region is
-/// public. Its figures follow from 2,100 km to Tokyo and 3,250 km to Singapore: light in glass goes 204 km in a
-/// millisecond, and cables are about half as long again (<https://areapac-161.pages.dev/en/kb/latency-explained>).
+/// (<https://acomputerscientistlearnsaws.blogspot.com/2017/04/aws-regions.html>). No table with
+/// AWS's Taiwan region is public. Its figures follow from 2,100 km to Tokyo and 3,250 km to
+/// Singapore: light in glass goes 204 km in a millisecond, and cables are about half as long again
+/// (<https://areapac-161.pages.dev/en/kb/latency-explained>).
 const ROUND_TRIPS_MS: [(&str, &str, u32); 3] =
     [("taiwan", "tokyo", 31), ("taiwan", "singapore", 48), ("tokyo", "singapore", 74)];
 

@@ -1,19 +1,23 @@
-//! One name of the front door, as DNS would answer for it: latency records with health checks, and the caches of clients.
+//! One name of the front door, as DNS would answer for it: latency records with health checks, and
+//! the caches of clients.
 //!
-//! 1. A client that says where it is gets the nearest healthy region; another one gets the healthy regions in turn.
+//! 1. A client that says where it is gets the nearest healthy region; another one gets the healthy
+//!    regions in turn.
 //! 2. If no region is healthy, all count as healthy
 //!    (<https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/health-checks-how-route-53-chooses-records.html>).
 //! 3. The answer is kept for the TTL, whatever becomes of the region meanwhile.
 //!
-//! **Who keeps it.** A name is resolved by a machine, not by a connection: whoever connects again after a failure still finds
-//! the old answer. So the answer for a place is kept for the client's address and that place, as by the machine's
-//! resolver, and a new connection does not get around the TTL. A client that names no place gives nothing to know its
-//! machine by: every client on a laptop is 127.0.0.1. Its answer is kept for its connection, and each connection gets the
-//! next region.
+//! **Who keeps it.** A name is resolved by a machine, not by a connection: whoever connects again
+//! after a failure still finds the old answer. So the answer for a place is kept for the client's
+//! address and that place, as by the machine's resolver, and a new connection does not get around
+//! the TTL. A client that names no place gives nothing to know its machine by: every client on a
+//! laptop is 127.0.0.1. Its answer is kept for its connection, and each connection gets the next
+//! region.
 //!
-//! Limits: clients of the same address and place share a cache, so they change regions in the same moment. A client
-//! with an address of its own (127.0.0.2, …) has a cache of its own. A connection that is kept open asks again when the TTL has
-//! passed; many real clients stay with their connection for as long as it lives. Sockets always do.
+//! Limits: clients of the same address and place share a cache, so they change regions in the same
+//! moment. A client with an address of its own (127.0.0.2, …) has a cache of its own. A connection
+//! that is kept open asks again when the TTL has passed; many real clients stay with their
+//! connection for as long as it lives. Sockets always do.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -70,7 +74,8 @@ impl Resolver {
         region
     }
 
-    /// Where the client of a connection goes that has said nothing. `kept` is the connection's last answer.
+    /// Where the client of a connection goes that has said nothing. `kept` is the connection's last
+    /// answer.
     pub(super) fn anywhere(&self, kept: &mut Option<Answer>) -> usize {
         let now = Instant::now();
         if let Some(kept) = kept.filter(|kept| now < kept.until) {

@@ -1,10 +1,13 @@
 //! Sockets: after the 101, bytes in both directions, as they come.
 //!
-//! 1. Nothing is parsed: frames, close frames and their codes are the client's and the region's own.
-//! 2. A side that is not read is not written to for long: each direction holds one buffer, and then waits.
-//! 3. A side that ends its stream is told to the other one at once. The other one may finish what it says (a close frame), for
-//!    [`LINGER`] at most.
-//! 4. A connection that breaks ends both at once. A client whose region died sees an end without a close frame: 1006.
+//! 1. Nothing is parsed: frames, close frames and their codes are the client's and the region's
+//!    own.
+//! 2. A side that is not read is not written to for long: each direction holds one buffer, and then
+//!    waits.
+//! 3. A side that ends its stream is told to the other one at once. The other one may finish what
+//!    it says (a close frame), for [`LINGER`] at most.
+//! 4. A connection that breaks ends both at once. A client whose region died sees an end without a
+//!    close frame: 1006.
 
 use std::io;
 use std::pin::pin;

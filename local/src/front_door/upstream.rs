@@ -1,11 +1,12 @@
 //! A connection to a region.
 //!
-//! Through DNS a client connects to the region itself, and the region's gateway takes `sourceIp` from the connection. So a
-//! client's requests go over a connection of its own, and that connection has the client's address as its source: any address
-//! of 127.0.0.0/8 can be the source of a connection on this machine.
+//! Through DNS a client connects to the region itself, and the region's gateway takes `sourceIp`
+//! from the connection. So a client's requests go over a connection of its own, and that connection
+//! has the client's address as its source: any address of 127.0.0.0/8 can be the source of a
+//! connection on this machine.
 //!
-//! Limits: an address of another machine cannot be the source. The region then sees the front door's address, and the
-//! front door names the client in `X-Forwarded-For`.
+//! Limits: an address of another machine cannot be the source. The region then sees the front
+//! door's address, and the front door names the client in `X-Forwarded-For`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +18,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
-/// As long as Route 53's checkers wait for a connection. Regions are on this machine: they take one at once, or refuse.
+/// As long as Route 53's checkers wait for a connection. Regions are on this machine: they take one
+/// at once, or refuse.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Why there is no connection.

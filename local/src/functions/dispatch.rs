@@ -1,6 +1,7 @@
 //! Which process of a function gets which invocation.
 //!
-//! 1. An invocation goes to the process that became idle last (its caches are warmest, and the others can retire).
+//! 1. An invocation goes to the process that became idle last (its caches are warmest, and the
+//!    others can retire).
 //! 2. Without one it joins a FIFO queue.
 //! 3. A process that calls `next` takes the head of the queue, or becomes idle.
 //! 4. An invocation that was meant for a process that died before it took it goes back to the head.
@@ -134,7 +135,8 @@ impl Dispatch {
         self.lock().idle.clear();
     }
 
-    /// The id of a process that is to be started, if the queue needs one more and the limit allows it.
+    /// The id of a process that is to be started, if the queue needs one more and the limit allows
+    /// it.
     pub(super) fn start_one(&self, settings: &Settings) -> Option<u64> {
         let mut state = self.lock();
         let due = !state.stopping && state.starting < state.queue.len() && state.alive < settings.concurrency;

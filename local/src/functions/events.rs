@@ -1,13 +1,16 @@
-//! Asynchronous invocations (`InvocationType: Event`): accepted at once, run later, retried, and recorded when they fail.
+//! Asynchronous invocations (`InvocationType: Event`): accepted at once, run later, retried, and
+//! recorded when they fail.
 //!
 //! 1. An event keeps its request id through all attempts.
 //! 2. Errors, crashes and timeouts are retried `MaximumRetryAttempts` times, after
-//!    [`limits::EVENT_RETRY_DELAYS`](super::limits::EVENT_RETRY_DELAYS). Throttling is waited out without counting, with a
-//!    pause that doubles up to [`limits::THROTTLED_PAUSE_LIMIT`](super::limits::THROTTLED_PAUSE_LIMIT).
-//! 3. An event is given up when its retries are used up (`RetriesExhausted`) or when it would be older than
-//!    `MaximumEventAgeInSeconds` at its next attempt (`EventAgeExceeded`).
-//! 4. What is given up is a record in the queue of the function's `OnFailure` destination ("Capturing records of Lambda
-//!    asynchronous invocations" in Lambda's developer guide), if its role may send to it, and a line in the function's log.
+//!    [`limits::EVENT_RETRY_DELAYS`](super::limits::EVENT_RETRY_DELAYS). Throttling is waited out
+//!    without counting, with a pause that doubles up to
+//!    [`limits::THROTTLED_PAUSE_LIMIT`](super::limits::THROTTLED_PAUSE_LIMIT).
+//! 3. An event is given up when its retries are used up (`RetriesExhausted`) or when it would be
+//!    older than `MaximumEventAgeInSeconds` at its next attempt (`EventAgeExceeded`).
+//! 4. What is given up is a record in the queue of the function's `OnFailure` destination
+//!    ("Capturing records of Lambda asynchronous invocations" in Lambda's developer guide), if its
+//!    role may send to it, and a line in the function's log.
 //!
 //! What waits is lost when the region stops: Lambda's own queue outlives everything.
 

@@ -21,8 +21,8 @@ pub(super) struct Job {
     pub(super) tail: Option<Tail>,
 }
 
-/// The end of one invocation's log, which `LogType: Tail` asks for. Shared by who asks for it and the process that writes
-/// it.
+/// The end of one invocation's log, which `LogType: Tail` asks for. Shared by who asks for it and
+/// the process that writes it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tail(Arc<Mutex<Vec<u8>>>);
 

@@ -1,13 +1,15 @@
 //! The Lambda Invoke API: `POST /2015-03-31/functions/{function}/invocations`.
 //!
-//! The function is named as in AWS: name, partial ARN or ARN, with or without a qualifier; its short name works too. There
-//! are neither versions nor aliases, so every qualifier but `$LATEST` is not found. A function that calls needs
-//! `lambda:InvokeFunction` in its policy; a request without credentials is the operator's (`curl` at this machine).
+//! The function is named as in AWS: name, partial ARN or ARN, with or without a qualifier; its
+//! short name works too. There are neither versions nor aliases, so every qualifier but `$LATEST`
+//! is not found. A function that calls needs `lambda:InvokeFunction` in its policy; a request
+//! without credentials is the operator's (`curl` at this machine).
 //!
-//! Fault rules and usage see it as `lambda`: the operation `Invoke` on the function's short name. What the region itself
-//! invokes (routes, schedules, queues) does not pass here.
+//! Fault rules and usage see it as `lambda`: the operation `Invoke` on the function's short name.
+//! What the region itself invokes (routes, schedules, queues) does not pass here.
 //!
-//! Every answer has `x-amzn-requestid`: the request id that the function sees. `ClientContext` is not passed on.
+//! Every answer has `x-amzn-requestid`: the request id that the function sees. `ClientContext` is
+//! not passed on.
 
 use std::sync::Arc;
 
@@ -47,7 +49,8 @@ struct Served {
     controls: Controls,
 }
 
-/// The API's routes. A request whose connection is to be closed is answered with [`Hangup`](crate::services::Hangup) as an extension.
+/// The API's routes. A request whose connection is to be closed is answered with
+/// [`Hangup`](crate::services::Hangup) as an extension.
 pub fn router(functions: Arc<Functions>, controls: Controls) -> Router {
     Router::new()
         .route("/2015-03-31/functions/{function}/invocations", post(invoke))

@@ -1,14 +1,14 @@
 //! The life of one function process: started, watched, timed and ended.
 //!
-//! 1. A listener of its own is bound and the binary started with its address in `AWS_LAMBDA_RUNTIME_API`: whoever
-//!    speaks there is this process and no other.
+//! 1. A listener of its own is bound and the binary started with its address in
+//!    `AWS_LAMBDA_RUNTIME_API`: whoever speaks there is this process and no other.
 //! 2. Until its first `next` it has [`limits::INIT_LIMIT`](super::limits::INIT_LIMIT).
-//! 3. It ends by itself (a crash), by its timeout, by idleness, by `kill` or with the region. Whatever the cause,
-//!    an invocation that it held is answered at once, and exactly that one.
+//! 3. It ends by itself (a crash), by its timeout, by idleness, by `kill` or with the region.
+//!    Whatever the cause, an invocation that it held is answered at once, and exactly that one.
 //!
-//! A process that outlives a killed region (`kill -9` on the region itself) ends by itself: the runtime gives up
-//! when the connection of its `next` or of its answer breaks. Nothing here needs a parent-death signal, which
-//! Rust can't ask for without `unsafe`.
+//! A process that outlives a killed region (`kill -9` on the region itself) ends by itself: the
+//! runtime gives up when the connection of its `next` or of its answer breaks. Nothing here needs a
+//! parent-death signal, which Rust can't ask for without `unsafe`.
 
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -58,8 +58,8 @@ async fn spawn(spec: &FunctionSpec) -> std::io::Result<(Child, TcpListener)> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // A group of its own: Ctrl-C at the terminal reaches the region only, which then stops its processes
-        // in order; and a kill takes whatever the function itself started along.
+        // A group of its own: Ctrl-C at the terminal reaches the region only, which then stops its
+        // processes in order; and a kill takes whatever the function itself started along.
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
@@ -92,7 +92,8 @@ async fn watch(
     end.when
 }
 
-/// Waits for the end of the process, or ends it when that is due; how it ended, and whether its init took too long.
+/// Waits for the end of the process, or ends it when that is due; how it ended, and whether its
+/// init took too long.
 async fn until_exit(
     process: &Process,
     child: &mut Child,

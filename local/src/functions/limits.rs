@@ -5,13 +5,15 @@ use std::time::Duration;
 /// Time a new process has until its first `next`: Lambda's init phase.
 pub const INIT_LIMIT: Duration = Duration::from_secs(10);
 
-/// An idle process is stopped after this long. Lambda keeps one for minutes; a laptop wants its memory back.
+/// An idle process is stopped after this long. Lambda keeps one for minutes; a laptop wants its
+/// memory back.
 pub const IDLE_LIMIT: Duration = Duration::from_mins(1);
 
 /// Between SIGTERM and SIGKILL, as Lambda grants it at shutdown.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
-/// Largest answer of a synchronous invocation: 6 MB and the 100 bytes that Lambda adds for its envelope.
+/// Largest answer of a synchronous invocation: 6 MB and the 100 bytes that Lambda adds for its
+/// envelope.
 pub const RESPONSE_LIMIT_BYTES: usize = 6 * 1024 * 1024 + 100;
 
 /// Largest payload of an asynchronous invocation: 1 MB.
@@ -20,8 +22,8 @@ pub const EVENT_LIMIT_BYTES: usize = 1024 * 1024;
 /// Processes of one function at once, unless `--concurrency` says otherwise.
 pub const DEFAULT_CONCURRENCY: usize = 10;
 
-/// Invocations of one function that wait for a process. Lambda would throttle at once, but its own limit is a
-/// thousand environments and not ten: a burst that the cloud takes must not fail here.
+/// Invocations of one function that wait for a process. Lambda would throttle at once, but its own
+/// limit is a thousand environments and not ten: a burst that the cloud takes must not fail here.
 pub const QUEUE_LIMIT: usize = 1_000;
 
 /// How long one of them waits before it is throttled after all: API Gateway's integration timeout.
@@ -30,8 +32,8 @@ pub const QUEUE_WAIT: Duration = Duration::from_secs(29);
 /// Processes in a row that may fail to start before the invocations that wait for one are given up.
 pub const INIT_ATTEMPTS: u32 = 2;
 
-/// Pauses before the two retries of an asynchronous invocation. Lambda waits one minute, then two; nobody at a
-/// laptop would see the retry then.
+/// Pauses before the two retries of an asynchronous invocation. Lambda waits one minute, then two;
+/// nobody at a laptop would see the retry then.
 pub const EVENT_RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
 /// Pause before a throttled asynchronous invocation is tried again; it doubles each time.

@@ -3,7 +3,8 @@
 //! [`Functions`] is what everything else invokes through, by the trait [`Invoke`]. What it
 //! promises:
 //!
-//! 1. One invocation at a time per process; more processes under load, up to a limit; idle ones are stopped.
+//! 1. One invocation at a time per process; more processes under load, up to a limit; idle ones are
+//!    stopped.
 //! 2. Timeouts, payload limits and crashes end as in Lambda, and are told apart by [`Outcome`].
 //! 3. After [`Functions::shut_down`] and [`Functions::die`] no process is left.
 
@@ -75,7 +76,8 @@ impl Functions {
         self.pools.keys().map(String::as_str)
     }
 
-    /// The short name for a short name, a physical name, an ARN or a partial ARN, without a qualifier.
+    /// The short name for a short name, a physical name, an ARN or a partial ARN, without a
+    /// qualifier.
     pub fn resolve(&self, name: &str) -> Option<&str> {
         match self.pools.get_key_value(name) {
             Some((name, _)) => Some(name),
@@ -118,8 +120,8 @@ impl Functions {
         self.pools.values().flat_map(|pool| pool.ps()).collect()
     }
 
-    /// Kills (SIGKILL) all processes of `function` and waits until they are gone; their pids, or nothing when there is
-    /// no such function.
+    /// Kills (SIGKILL) all processes of `function` and waits until they are gone; their pids, or
+    /// nothing when there is no such function.
     pub async fn kill(&self, function: &str) -> Option<Vec<u32>> {
         Some(self.pool(function)?.kill().await)
     }
@@ -129,7 +131,8 @@ impl Functions {
         self.end(Stop::Shutdown).await;
     }
 
-    /// Ends every process at once (SIGKILL), as when their machine dies. No invocation succeeds afterwards.
+    /// Ends every process at once (SIGKILL), as when their machine dies. No invocation succeeds
+    /// afterwards.
     pub async fn die(&self) {
         self.end(Stop::Kill).await;
     }

@@ -12,23 +12,26 @@ use serde_json::json;
 
 use super::limits::RESPONSE_LIMIT_BYTES;
 
-/// Largest request or response of a synchronous invocation, in bytes (Lambda quota "Invocation payload").
+/// Largest request or response of a synchronous invocation, in bytes (Lambda quota "Invocation
+/// payload").
 pub const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
 
 /// Runs functions by name.
 pub trait Invoke: Send + Sync + 'static {
     /// Invokes `function` (short name: `api-orders`) synchronously with `payload`, a JSON document.
     ///
-    /// It always ends: an implementation bounds the wait by the function's own timeout. Dropping the future gives
-    /// up on the answer, not on the invocation, as with Lambda.
+    /// It always ends: an implementation bounds the wait by the function's own timeout. Dropping
+    /// the future gives up on the answer, not on the invocation, as with Lambda.
     fn invoke(&self, function: &str, payload: Bytes) -> impl Future<Output = Outcome> + Send;
 }
 
 pub use crate::services::delivery::HandedOver;
 
-/// Hands events over to functions: Lambda's asynchronous invocation, which ends before the function has run.
+/// Hands events over to functions: Lambda's asynchronous invocation, which ends before the function
+/// has run.
 pub trait HandOver: Send + Sync + 'static {
-    /// Has `function` (short name) invoked with `payload` some time, and retried as its `EventInvokeConfig` says.
+    /// Has `function` (short name) invoked with `payload` some time, and retried as its
+    /// `EventInvokeConfig` says.
     fn hand_over(&self, function: &str, payload: Bytes) -> HandedOver;
 }
 
@@ -55,8 +58,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What Lambda answers in the function's place: `{"errorType", "errorMessage"}`. `None` for what is no failure of a
-    /// function.
+    /// What Lambda answers in the function's place: `{"errorType", "errorMessage"}`. `None` for
+    /// what is no failure of a function.
     pub(super) fn failure_document(&self, request_id: &str, timeout: Duration) -> Option<Bytes> {
         let (kind, message) = match self {
             Self::FunctionError { payload } => return Some(payload.clone()),

@@ -1,9 +1,11 @@
 //! What a function process writes, line by line, into the log.
 //!
-//! The pipe is read no faster than the log takes the lines, so a flood slows the function down and not the region.
+//! The pipe is read no faster than the log takes the lines, so a flood slows the function down and
+//! not the region.
 //!
-//! A function's answer comes by another way than its lines, and may be faster. Whoever wants the lines of before the answer
-//! asks for them with [`Flush`]: what the pipes hold at that moment is forwarded.
+//! A function's answer comes by another way than its lines, and may be faster. Whoever wants the
+//! lines of before the answer asks for them with [`Flush`]: what the pipes hold at that moment is
+//! forwarded.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -112,7 +114,8 @@ impl Reader {
         }
     }
 
-    /// Forwards the lines that end in `bytes`. One beyond [`LOG_LINE_LIMIT_BYTES`] is cut into several.
+    /// Forwards the lines that end in `bytes`. One beyond [`LOG_LINE_LIMIT_BYTES`] is cut into
+    /// several.
     async fn take(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = LOG_LINE_LIMIT_BYTES - self.line.len();

@@ -1,13 +1,15 @@
 //! All processes of one function.
 //!
-//! An invocation that finds no idle process waits, and a process is started unless enough are starting or the limit is
-//! reached (see `dispatch`).
+//! An invocation that finds no idle process waits, and a process is started unless enough are
+//! starting or the limit is reached (see `dispatch`).
 //!
-//! A function's reserved concurrency is a limit of its own, beyond which an invocation is throttled at once, as in Lambda.
+//! A function's reserved concurrency is a limit of its own, beyond which an invocation is throttled
+//! at once, as in Lambda.
 //!
-//! Deviation from Lambda: at the account's concurrency limit Lambda throttles at once too. Here that limit is ten and not
-//! a thousand, so invocations wait: at most [`limits::QUEUE_LIMIT`](super::limits::QUEUE_LIMIT) of them, each at
-//! most [`limits::QUEUE_WAIT`](super::limits::QUEUE_WAIT).
+//! Deviation from Lambda: at the account's concurrency limit Lambda throttles at once too. Here
+//! that limit is ten and not a thousand, so invocations wait: at most
+//! [`limits::QUEUE_LIMIT`](super::limits::QUEUE_LIMIT) of them, each at most
+//! [`limits::QUEUE_WAIT`](super::limits::QUEUE_WAIT).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,10 +1,11 @@
 //! One function process: what it is doing, and the invocation that it holds.
 //!
-//! It is starting until its first `next`; then idle and busy in turns, one invocation at a time. `life` starts and ends
-//! it, `runtime_api` speaks with it.
+//! It is starting until its first `next`; then idle and busy in turns, one invocation at a time.
+//! `life` starts and ends it, `runtime_api` speaks with it.
 //!
-//! The timer costs nothing per invocation. All invocations of a function have the same timeout T, so one that
-//! begins after a look at the clock cannot be overdue before T has passed since: the watch sleeps until then.
+//! The timer costs nothing per invocation. All invocations of a function have the same timeout T,
+//! so one that begins after a look at the clock cannot be overdue before T has passed since: the
+//! watch sleeps until then.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -122,7 +123,8 @@ impl Process {
             Phase::Idle { since } => *since,
             Phase::Gone => return Check::LookAgainAt(now + timeout),
         };
-        // The dispatch has the last word: only a process that it withdraws from the idle ones can't be given work.
+        // The dispatch has the last word: only a process that it withdraws from the idle ones can't
+        // be given work.
         if since + idle_limit <= now && self.dispatch.withdraw(self.id) {
             return Check::Retire;
         }

@@ -1,12 +1,12 @@
 //! The Lambda Runtime API for one process: `/2018-06-01/runtime/…`.
 //!
-//! 1. `GET invocation/next` is a long poll. It answers the event with its request id, its deadline, the function's
-//!    ARN and a trace id in the headers.
+//! 1. `GET invocation/next` is a long poll. It answers the event with its request id, its deadline,
+//!    the function's ARN and a trace id in the headers.
 //! 2. `POST invocation/{id}/response` or `…/error` ends that invocation; any other id is refused.
 //! 3. `POST init/error` is logged; the runtime exits after it, and that exit is what counts.
 //!
-//! `lambda_runtime`'s graceful shutdown registers an internal extension, so that much of the Extensions API is
-//! here: registration, and a `next` that stays open until the process ends.
+//! `lambda_runtime`'s graceful shutdown registers an internal extension, so that much of the
+//! Extensions API is here: registration, and a `next` that stays open until the process ends.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -37,7 +37,8 @@ const EXTENSION_NEXT: &str = "/2020-01-01/extension/event/next";
 /// Connections of one process at a time. A runtime uses one, with an extension two.
 const CONNECTIONS_LIMIT: usize = 8;
 
-/// Serves `process` on `connections` until the future is dropped. Whoever owns the connections ends them.
+/// Serves `process` on `connections` until the future is dropped. Whoever owns the connections ends
+/// them.
 pub(super) async fn serve(listener: TcpListener, process: Arc<Process>, connections: &mut JoinSet<()>) {
     loop {
         tokio::select! {
@@ -213,8 +214,8 @@ fn refusal(status: StatusCode, kind: &str, message: &str) -> Response<Full<Bytes
     response
 }
 
-/// A `next` that waits. When its connection breaks (the process was killed) with work already on the way, that
-/// work goes back to the queue: nobody has seen it.
+/// A `next` that waits. When its connection breaks (the process was killed) with work already on
+/// the way, that work goes back to the queue: nobody has seen it.
 struct Waiter<'a> {
     receiver: oneshot::Receiver<Job>,
     dispatch: &'a Dispatch,
@@ -224,7 +225,8 @@ impl Waiter<'_> {
     async fn job(mut self) -> Job {
         match (&mut self.receiver).await {
             Ok(job) => job,
-            // Withdrawn: the process is about to be stopped. An answer now would only make it complain.
+            // Withdrawn: the process is about to be stopped. An answer now would only make it
+            // complain.
             Err(_) => std::future::pending().await,
         }
     }

@@ -1,4 +1,5 @@
-//! Headers that concern one connection and not the message: an intermediary takes them out (RFC 9110, section 7.6.1).
+//! Headers that concern one connection and not the message: an intermediary takes them out (RFC
+//! 9110, section 7.6.1).
 
 use http::header::{
     CONNECTION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,

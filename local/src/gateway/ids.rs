@@ -6,10 +6,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
-/// A request or connection id: 11 random bytes in base64, so 15 characters and a `=` (`L0SM9cOFvHcCIhw=`).
+/// A request or connection id: 11 random bytes in base64, so 15 characters and a `=`
+/// (`L0SM9cOFvHcCIhw=`).
 ///
-/// The standard alphabet is AWS's: an id may hold `/`, `+` and always holds `=`, so whoever puts it into a URL has to
-/// encode it, here as there.
+/// The standard alphabet is AWS's: an id may hold `/`, `+` and always holds `=`, so whoever puts it
+/// into a URL has to encode it, here as there.
 pub(crate) fn short_id() -> String {
     STANDARD.encode(rand::random::<[u8; 11]>())
 }

@@ -25,8 +25,8 @@ pub(crate) enum Integration {
 
 /// Invokes `function`, waiting at most `patience`.
 ///
-/// A function that runs into its own timeout counts as failed: Lambda reports that as a function error, and only the
-/// gateway's own limit as a timeout.
+/// A function that runs into its own timeout counts as failed: Lambda reports that as a function
+/// error, and only the gateway's own limit as a timeout.
 pub(crate) async fn invoke<I: Invoke>(
     functions: &I,
     function: &str,

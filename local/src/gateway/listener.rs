@@ -1,8 +1,10 @@
-//! The accept loop of both fronts and of Lambda's API: HTTP/1.1 with keep-alive on one listener, until told to stop.
+//! The accept loop of both fronts and of Lambda's API: HTTP/1.1 with keep-alive on one listener,
+//! until told to stop.
 //!
-//! 1. A connection takes a slot before it is accepted, so that the process never holds more than the limit; callers
-//!    beyond it wait in the kernel's queue.
-//! 2. On shutdown nothing more is accepted, requests that have begun are answered, idle connections are closed.
+//! 1. A connection takes a slot before it is accepted, so that the process never holds more than
+//!    the limit; callers beyond it wait in the kernel's queue.
+//! 2. On shutdown nothing more is accepted, requests that have begun are answered, idle connections
+//!    are closed.
 //! 3. What has not ended after [`SHUTDOWN_GRACE`] is cut off.
 
 use std::error::Error;
@@ -27,7 +29,8 @@ use crate::services::Hangup;
 /// How long requests in flight may take to finish once the region stops.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
-/// An idle keep-alive connection is closed after this long; also bounds a client that trickles its headers.
+/// An idle keep-alive connection is closed after this long; also bounds a client that trickles its
+/// headers.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
 
 /// Pause after a failed accept: the usual cause, no file descriptors left, doesn't pass at once.

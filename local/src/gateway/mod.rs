@@ -1,11 +1,13 @@
-//! API Gateway's two fronts: an HTTP API (payload format 2.0) and a WebSocket API with `@connections`.
+//! API Gateway's two fronts: an HTTP API (payload format 2.0) and a WebSocket API with
+//! `@connections`.
 //!
-//! Both turn a request into the event that API Gateway would send, invoke the route's function through
-//! [`Invoke`](crate::functions::outcome::Invoke) and turn the outcome into what API Gateway would answer. They decide
-//! nothing else: a function can't tell them from the real ones by its event, nor a client by the answer.
+//! Both turn a request into the event that API Gateway would send, invoke the route's function
+//! through [`Invoke`](crate::functions::outcome::Invoke) and turn the outcome into what API Gateway
+//! would answer. They decide nothing else: a function can't tell them from the real ones by its
+//! event, nor a client by the answer.
 //!
-//! Left out, since the template can't ask for it: authorizers, stages of an HTTP API other than `$default`, mapping
-//! templates, integrations other than Lambda proxies, access logs.
+//! Left out, since the template can't ask for it: authorizers, stages of an HTTP API other than
+//! `$default`, mapping templates, integrations other than Lambda proxies, access logs.
 
 pub(crate) mod hop_by_hop;
 pub mod http;

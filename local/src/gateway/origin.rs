@@ -34,7 +34,8 @@ impl Origin {
     /// Reads the caller from the connection and the request.
     ///
     /// # Errors
-    /// The request has not exactly one valid `Host`: RFC 9112, section 3.2, wants it refused with 400.
+    /// The request has not exactly one valid `Host`: RFC 9112, section 3.2, wants it refused with
+    /// 400.
     pub(crate) fn of(peer: SocketAddr, target: &Uri, headers: &HeaderMap) -> Result<Self, InvalidHost> {
         Ok(Self {
             source_ip: peer.ip().to_string(),
@@ -49,7 +50,8 @@ impl Origin {
     }
 }
 
-/// The one `Host`: a name or address that a URL can have, and no user. A target in absolute form must have the same.
+/// The one `Host`: a name or address that a URL can have, and no user. A target in absolute form
+/// must have the same.
 fn host(target: &Uri, headers: &HeaderMap) -> Result<Authority, InvalidHost> {
     let mut lines = headers.get_all(HOST).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return Err(InvalidHost) };
@@ -62,8 +64,8 @@ fn host(target: &Uri, headers: &HeaderMap) -> Result<Authority, InvalidHost> {
     if is_host && is_target { Ok(host) } else { Err(InvalidHost) }
 }
 
-/// Makes of a client's headers what a function gets: without those of the connection, with `X-Forwarded-*` and, unless the
-/// caller brought one, `X-Amzn-Trace-Id`.
+/// Makes of a client's headers what a function gets: without those of the connection, with
+/// `X-Forwarded-*` and, unless the caller brought one, `X-Amzn-Trace-Id`.
 pub(crate) fn forward(headers: &mut HeaderMap, origin: &Origin, port: u16, at: Timestamp) {
     hop_by_hop::remove(headers);
     let chain = match headers.get(FORWARDED_FOR) {

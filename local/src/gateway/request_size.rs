@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, Method, Uri};
 
-/// Request line and headers, in bytes: API Gateway's quota "Total combined size of request line and header values". Names
-/// are counted here too.
+/// Request line and headers, in bytes: API Gateway's quota "Total combined size of request line and
+/// header values". Names are counted here too.
 pub(super) const MAX_REQUEST_BYTES: usize = 10_240;
 
 /// The bytes of request line and headers as HTTP/1.1 writes them.

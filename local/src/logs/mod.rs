@@ -1,9 +1,10 @@
 //! The region's log: what the functions write, and what the region says about them.
 //!
-//! 1. Every line gets a time, its function and its source, and goes to a ring of the last [`RING_LIMIT`] lines,
-//!    to whoever follows (`logs -f`), and to the terminal.
-//! 2. One thread writes to the terminal. Its queue is bounded: a slow terminal slows the functions down, as a full
-//!    pipe would, and nothing is lost. A follower that is too slow loses lines, and is told how many.
+//! 1. Every line gets a time, its function and its source, and goes to a ring of the last
+//!    [`RING_LIMIT`] lines, to whoever follows (`logs -f`), and to the terminal.
+//! 2. One thread writes to the terminal. Its queue is bounded: a slow terminal slows the functions
+//!    down, as a full pipe would, and nothing is lost. A follower that is too slow loses lines, and
+//!    is told how many.
 
 mod pretty;
 
@@ -125,8 +126,8 @@ impl Logs {
                 ring.pop_front();
             }
             ring.push_back(Arc::clone(&line));
-            // Inside the lock, so that a new follower sees every line exactly once: in the ring or live.
-            // Without followers it fails, and that is fine.
+            // Inside the lock, so that a new follower sees every line exactly once: in the ring or
+            // live. Without followers it fails, and that is fine.
             if self.0.followers.receiver_count() > 0 && self.0.followers.send(Arc::clone(&line)).is_err() {
                 tracing::debug!("the last follower left");
             }

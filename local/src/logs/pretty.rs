@@ -1,8 +1,9 @@
-//! Log lines for people: time, function in its colour, level, message, request id, the other fields.
+//! Log lines for people: time, function in its colour, level, message, request id, the other
+//! fields.
 //!
-//! A JSON line of the functions' own format (`{"timestamp", "level", "fields": {"message"}, …}` or flat) is taken
-//! apart; anything else is shown as it is. Metric lines (CloudWatch EMF, recognised by `_aws`) are hidden unless
-//! asked for, and then shown as `name=value`.
+//! A JSON line of the functions' own format (`{"timestamp", "level", "fields": {"message"}, …}` or
+//! flat) is taken apart; anything else is shown as it is. Metric lines (CloudWatch EMF, recognised
+//! by `_aws`) are hidden unless asked for, and then shown as `name=value`.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fmt::Write;
@@ -90,7 +91,8 @@ impl Pretty {
 
     fn event(&self, object: &Map<String, Value>) -> String {
         let mut fields = object.clone();
-        // tracing's JSON puts the event's own fields into an object, and those of its span into another.
+        // tracing's JSON puts the event's own fields into an object, and those of its span into
+        // another.
         for nested in ["span", "fields"] {
             if let Some(Value::Object(inner)) = fields.remove(nested) {
                 fields.extend(inner);

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::wildcard::Wildcard;
 use super::{Dialect, PatternError, invalid};
 
-/// The values that `numeric` takes (`EventBridge` user guide, "Numeric matching"; SNS's are within).
+/// The values that `numeric` takes (`EventBridge` user guide, "Numeric matching"; SNS's are
+/// within).
 const NUMBERS: std::ops::RangeInclusive<f64> = -5e9..=5e9;
 const SNS_NUMBERS: std::ops::RangeInclusive<f64> = -1e9..=1e9;
 

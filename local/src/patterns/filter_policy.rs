@@ -7,7 +7,8 @@ use super::{Dialect, Field, Object, Pattern, PatternError, invalid};
 /// Keys that hold a list of conditions (SNS developer guide, "Filter policy constraints").
 const MAX_KEYS: usize = 5;
 
-/// Product of the numbers of values of all keys; in a body each counts once for each level of nesting.
+/// Product of the numbers of values of all keys; in a body each counts once for each level of
+/// nesting.
 const MAX_COMBINATIONS: usize = 150;
 
 /// What a filter policy looks at (`FilterPolicyScope`).
@@ -44,7 +45,8 @@ impl Pattern {
 }
 
 impl Object {
-    /// Depth and number of values of every key that holds conditions. An alternative is at its object's own depth.
+    /// Depth and number of values of every key that holds conditions. An alternative is at its
+    /// object's own depth.
     fn keys(&self, depth: usize, keys: &mut Vec<(usize, usize)>) {
         for (_, field) in &self.fields {
             match field {

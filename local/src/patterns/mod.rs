@@ -1,20 +1,24 @@
-//! Event patterns: of `EventBridge` rules, of Lambda's `FilterCriteria`, and the filter policies of SNS subscriptions.
+//! Event patterns: of `EventBridge` rules, of Lambda's `FilterCriteria`, and the filter policies of
+//! SNS subscriptions.
 //!
 //! 1. [`Pattern::parse`] reads a pattern, and refuses what AWS refuses when the rule is deployed.
-//! 2. [`Pattern::matches`] compares a pattern with an event. All fields of a pattern must match; of the conditions of
-//!    one field, one must match. `$or` needs one of its patterns.
-//! 3. A list in an event matches a field when one of its elements does. All fields within one object of a pattern match
-//!    in the same element of a list of objects.
-//! 4. A condition sees leaves only: a text, a number, `true`, `false` or `null`. A field that holds an object or an empty
-//!    list does not exist, neither for `exists` nor for the others (`EventBridge` user guide, "Comparison operators for
-//!    use in event patterns").
-//! 5. A number of a pattern equals the same digits only: `300` is not `300.0`. `numeric` compares values.
-//! 6. [`Pattern::parse_filter_policy`] reads SNS's dialect, with SNS's limits (SNS developer guide, "Filter policy
-//!    constraints").
+//! 2. [`Pattern::matches`] compares a pattern with an event. All fields of a pattern must match; of
+//!    the conditions of one field, one must match. `$or` needs one of its patterns.
+//! 3. A list in an event matches a field when one of its elements does. All fields within one
+//!    object of a pattern match in the same element of a list of objects.
+//! 4. A condition sees leaves only: a text, a number, `true`, `false` or `null`. A field that holds
+//!    an object or an empty list does not exist, neither for `exists` nor for the others
+//!    (`EventBridge` user guide, "Comparison operators for use in event patterns").
+//! 5. A number of a pattern equals the same digits only: `300` is not `300.0`. `numeric` compares
+//!    values.
+//! 6. [`Pattern::parse_filter_policy`] reads SNS's dialect, with SNS's limits (SNS developer guide,
+//!    "Filter policy constraints").
 //!
-//! The crate `quamina` is not used: version 0.7 has no `$or`, and patterns here need AWS's own refusals.
+//! The crate `quamina` is not used: version 0.7 has no `$or`, and patterns here need AWS's own
+//! refusals.
 //!
-//! Limits: where AWS is silent, a pattern is refused rather than accepted (an empty `prefix`, a `$or` of one pattern).
+//! Limits: where AWS is silent, a pattern is refused rather than accepted (an empty `prefix`, a
+//! `$or` of one pattern).
 
 mod condition;
 mod filter_policy;
@@ -33,8 +37,8 @@ const MAX_PATTERN_CHARACTERS: usize = 2_048;
 /// Levels of objects in a pattern. A bound of this region: the recursion must end.
 const MAX_DEPTH: usize = 64;
 
-/// Combinations that the alternatives of a pattern may have (`EventBridge` user guide, "Complex example with multiple
-/// matching": over 1,000 are refused).
+/// Combinations that the alternatives of a pattern may have (`EventBridge` user guide, "Complex
+/// example with multiple matching": over 1,000 are refused).
 const MAX_COMBINATIONS: usize = 1_000;
 
 /// The key that holds alternatives.

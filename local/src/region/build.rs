@@ -32,7 +32,8 @@ pub enum BuildError {
 pub struct Build {
     /// The program with its arguments, folder and environment.
     pub command: Command,
-    /// The step of the build, if a line of the standard output names one. Other lines are not shown.
+    /// The step of the build, if a line of the standard output names one. Other lines are not
+    /// shown.
     pub step: fn(&str) -> Option<String>,
     /// What the command builds, for the line that is printed when it is done: `debug`.
     pub what: String,

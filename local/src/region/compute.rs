@@ -1,6 +1,6 @@
-//! What runs in a region and remembers nothing: the functions' processes, the gateways, Lambda's API and the region's own, the
-//! schedules, and what hands messages and records to functions. All of it ends when the region goes down, and is made anew when
-//! it comes up.
+//! What runs in a region and remembers nothing: the functions' processes, the gateways, Lambda's
+//! API and the region's own, the schedules, and what hands messages and records to functions. All
+//! of it ends when the region goes down, and is made anew when it comes up.
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use crate::functions::outcome::{HandOver, HandedOver};
 use crate::schedules::{Schedules, Upcoming};
 use crate::services::delivery::InvokeFunction;
 
-/// Ends with [`Compute::stop`] or [`Compute::die`]. Dropped, its tasks end, and its processes when their connections break.
+/// Ends with [`Compute::stop`] or [`Compute::die`]. Dropped, its tasks end, and its processes when
+/// their connections break.
 pub(super) struct Compute {
     pub(super) functions: Arc<Functions>,
     pub(super) upcoming: Vec<Upcoming>,
@@ -66,7 +67,8 @@ impl Compute {
         Ok(Self { functions, upcoming, servers })
     }
 
-    /// Accepts nothing new, answers what has begun, ends the processes. When it returns, none is left.
+    /// Accepts nothing new, answers what has begun, ends the processes. When it returns, none is
+    /// left.
     pub(super) async fn stop(self) {
         // The gateways answer what has begun while the functions still run.
         self.servers.stop().await;
@@ -80,8 +82,9 @@ impl Compute {
     }
 }
 
-/// How SNS and `EventBridge` invoke functions. They call from threads of their own, and what an invocation spawns belongs
-/// to the region's runtime. Functions that have gone with their region are throttled: the delivery is tried again.
+/// How SNS and `EventBridge` invoke functions. They call from threads of their own, and what an
+/// invocation spawns belongs to the region's runtime. Functions that have gone with their region
+/// are throttled: the delivery is tried again.
 fn invoke(functions: &Arc<Functions>) -> InvokeFunction {
     let (functions, runtime) = (Arc::downgrade(functions), Handle::current());
     Box::new(move |function, payload| {

@@ -1,5 +1,5 @@
-//! The region's own API, for the commands `ps`, `kill`, `logs`, `events`, `fire`, `queues` and `redeliver`: under
-//! `/_local-region/`, beside Lambda's.
+//! The region's own API, for the commands `ps`, `kill`, `logs`, `events`, `fire`, `queues` and
+//! `redeliver`: under `/_local-region/`, beside Lambda's.
 //!
 //! | call | answer |
 //! |---|---|
@@ -11,7 +11,8 @@
 //! | `GET queues` | 200 `[{"name", "visible", "inFlight", "delayed"}]`, each an [`Overview`](crate::services::sqs::Overview) |
 //! | `POST queues/{name}/redeliver` | 200 `{"messages": 2}`: what was in flight is visible now, as if its visibility timeout had passed; 404 |
 //!
-//! Faults, usage and permissions: see [`crate::services::control`]. The caller of the library may add routes.
+//! Faults, usage and permissions: see [`crate::services::control`]. The caller of the library may
+//! add routes.
 
 use std::sync::Arc;
 

@@ -1,10 +1,11 @@
-//! The folder that keeps a region's data across restarts. One region has it at a time: two that write to the same tables
-//! would each believe what the other has changed.
+//! The folder that keeps a region's data across restarts. One region has it at a time: two that
+//! write to the same tables would each believe what the other has changed.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// Locked while a region has the folder. The system lets go of it with the process, however that ends.
+/// Locked while a region has the folder. The system lets go of it with the process, however that
+/// ends.
 const LOCK_FILE: &str = "region.lock";
 
 /// Why a folder can't be used.

@@ -2,10 +2,12 @@
 //!
 //! 1. A `Site`: bind every port. What can be wrong is found out first.
 //! 2. `Region::start`: start the services with the template's tables, buckets, queues and secrets.
-//! 3. `Region::up`: start what remembers nothing (`compute`): the functions' pools (processes start with the first invocation),
-//!    the gateways, the schedules, and what hands messages to functions.
-//! 4. `Region::down`: as when the region is lost. Its processes are killed, its connections break, whoever connects is
-//!    reset. What its services keep stays, and `Region::up` brings it back at the same addresses.
+//! 3. `Region::up`: start what remembers nothing (`compute`): the functions' pools (processes start
+//!    with the first invocation), the gateways, the schedules, and what hands messages to
+//!    functions.
+//! 4. `Region::down`: as when the region is lost. Its processes are killed, its connections break,
+//!    whoever connects is reset. What its services keep stays, and `Region::up` brings it back at
+//!    the same addresses.
 //! 5. `Region::stop`: accept nothing new, answer what has begun, end the processes.
 
 mod browser_guard;
@@ -100,7 +102,8 @@ pub enum Condition {
 }
 
 impl Region {
-    /// Starts the services of `site` with what `stack` says. Nothing is served before [`Region::up`].
+    /// Starts the services of `site` with what `stack` says. Nothing is served before
+    /// [`Region::up`].
     pub(crate) fn start(
         site: Site,
         stack: Stack,

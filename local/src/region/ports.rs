@@ -1,5 +1,6 @@
-//! The addresses that a region answers on. All are bound before anything else happens, so that a port that is taken
-//! is found out before the first compilation. They stay bound while the region is down: it comes back where it was.
+//! The addresses that a region answers on. All are bound before anything else happens, so that a
+//! port that is taken is found out before the first compilation. They stay bound while the region
+//! is down: it comes back where it was.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

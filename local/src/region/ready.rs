@@ -1,9 +1,10 @@
-//! What a running region, or several that run together, tell others about themselves: the ready file, and the list of what the
-//! user runs.
+//! What a running region, or several that run together, tell others about themselves: the ready
+//! file, and the list of what the user runs.
 //!
-//! Both hold the same JSON, a [`ReadyFile`]. A file appears whole (it is renamed into place), only when everything is up, and can be
-//! read by its owner only: it holds the operator's key. The process removes both when it stops. One that was killed
-//! leaves them: whoever reads the list removes its entry, and whoever reads its ready file is told that nothing answers.
+//! Both hold the same JSON, a [`ReadyFile`]. A file appears whole (it is renamed into place), only
+//! when everything is up, and can be read by its owner only: it holds the operator's key. The
+//! process removes both when it stops. One that was killed leaves them: whoever reads the list
+//! removes its entry, and whoever reads its ready file is told that nothing answers.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
@@ -198,7 +199,8 @@ impl ReadyFile {
         serde_json::from_slice(&bytes).map_err(|source| ReadyError::Form { path: path.to_owned(), source })
     }
 
-    /// Whether somebody listens where the region was: a pid may have gone to another process, a port hardly has.
+    /// Whether somebody listens where the region was: a pid may have gone to another process, a
+    /// port hardly has.
     fn answers(&self) -> bool {
         let address = self.address().strip_prefix("http://").and_then(|address| address.parse().ok());
         address.is_some_and(|address| TcpStream::connect_timeout(&address, ANSWER_LIMIT).is_ok())

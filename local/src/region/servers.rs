@@ -21,7 +21,8 @@ use crate::gateway::websocket::{Limits, WebSocketFront};
 use crate::services::{Controls, Hangup};
 use crate::template::model::Stack;
 
-/// Open connections to Lambda's API and the region's own. Each function that invokes others has one or two.
+/// Open connections to Lambda's API and the region's own. Each function that invokes others has one
+/// or two.
 const MAX_API_CONNECTIONS: usize = 1_024;
 
 /// Running tasks.

@@ -1,5 +1,5 @@
-//! The AWS services of one region, and what they keep. They outlive an outage of the region: while its switch is off they answer
-//! nobody, and what they keep stays.
+//! The AWS services of one region, and what they keep. They outlive an outage of the region: while
+//! its switch is off they answer nobody, and what they keep stays.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,7 +21,8 @@ use crate::services::sns::Sns;
 use crate::services::sqs::{Queues, Sqs};
 use crate::template::model::Stack;
 
-/// How often expired items are deleted. DynamoDB takes days; every read checks the expiry itself anyway.
+/// How often expired items are deleted. DynamoDB takes days; every read checks the expiry itself
+/// anyway.
 const TTL_SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Where the messages of the queues are, in the data folder.

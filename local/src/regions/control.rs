@@ -1,5 +1,6 @@
-//! The API that controls several regions, for the command `region` and for tests: under `/_local-region/regions`, on a
-//! port of its own, which answers whatever is down. Web pages are refused, as by the regions' own APIs.
+//! The API that controls several regions, for the command `region` and for tests: under
+//! `/_local-region/regions`, on a port of its own, which answers whatever is down. Web pages are
+//! refused, as by the regions' own APIs.
 //!
 //! | call | answer |
 //! |---|---|
@@ -87,7 +88,8 @@ pub struct LinkStatus {
     pub oldest_ms: Option<u64>,
 }
 
-/// The longest that a client of a lost region is sent there: until checks have noticed, and the DNS answer of before has run out.
+/// The longest that a client of a lost region is sent there: until checks have noticed, and the DNS
+/// answer of before has run out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailoverShare {

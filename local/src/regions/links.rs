@@ -2,9 +2,10 @@
 //!
 //! - The global tables replicate ([`Replication`]).
 //! - The buckets replicate by their rules ([`buckets::Replication`]).
-//! - A topic delivers to the queues of every region whose stack subscribes to it. While the regions do not reach each other, SNS
-//!   tries again.
-//! - A function calls the DynamoDB and the S3 of another region ([`DynamoDb::reach`](crate::services::dynamodb::DynamoDb::reach),
+//! - A topic delivers to the queues of every region whose stack subscribes to it. While the regions
+//!   do not reach each other, SNS tries again.
+//! - A function calls the DynamoDB and the S3 of another region
+//!   ([`DynamoDb::reach`](crate::services::dynamodb::DynamoDb::reach),
 //!   [`S3::reach`](crate::services::s3::S3::reach)).
 
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use crate::services::s3::replication as buckets;
 use crate::services::sns::Peer;
 use crate::template::global::{Consistency, GlobalStack};
 
-/// What a call of another region takes beside its work. Between the three regions it is 35 to 70 ms.
+/// What a call of another region takes beside its work. Between the three regions it is 35 to 70
+/// ms.
 const ROUND_TRIP: Duration = Duration::from_millis(50);
 
 /// The links of all regions.

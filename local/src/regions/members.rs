@@ -39,7 +39,8 @@ impl Members {
         self.links.replication.as_ref()
     }
 
-    /// AWS's name of the region that is called `name`. Other names stand for themselves: the witness has no other.
+    /// AWS's name of the region that is called `name`. Other names stand for themselves: the
+    /// witness has no other.
     pub(super) fn aws_name<'a>(&'a self, name: &'a str) -> &'a str {
         self.find(name).map_or(name, |region| &region.ready.region)
     }

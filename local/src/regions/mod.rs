@@ -1,11 +1,12 @@
 //! One region, or several in one process, from one template.
 //!
-//! 1. Bind every region's ports, then read the template as each region has it: mistakes are found first.
+//! 1. Bind every region's ports, then read the template as each region has it: mistakes are found
+//!    first.
 //! 2. Run the build command, if there is one.
-//! 3. Start every region's services, join the regions (`links`), and call [`Options::before_serving`]. Then all of them
-//!    serve.
-//! 4. Several regions have a front door, which leads clients to one of them, and an API that controls them
-//!    ([`control`]).
+//! 3. Start every region's services, join the regions (`links`), and call
+//!    [`Options::before_serving`]. Then all of them serve.
+//! 4. Several regions have a front door, which leads clients to one of them, and an API that
+//!    controls them ([`control`]).
 //! 5. Write the ready file.
 //! 6. To stop: remove the ready file, close the front door, stop the regions.
 //!
@@ -60,9 +61,9 @@ pub struct Options {
     pub before_serving: Option<BeforeServing>,
 }
 
-/// Called once, with the regions in the order of [`Options::places`], when their services run and no function has
-/// started. May put values into secrets. The routes are added to the control API of every region, under
-/// [`PREFIX`](crate::region::control::PREFIX).
+/// Called once, with the regions in the order of [`Options::places`], when their services run and
+/// no function has started. May put values into secrets. The routes are added to the control API of
+/// every region, under [`PREFIX`](crate::region::control::PREFIX).
 pub type BeforeServing = Box<dyn FnOnce(&[Region]) -> Result<Router, Box<dyn Error + Send + Sync>> + Send>;
 
 /// Hears how the start goes on.
@@ -153,7 +154,8 @@ impl Regions {
         self.members.all()
     }
 
-    /// Resident memory of this process, which does not include that of the functions; `None` where the system doesn't tell.
+    /// Resident memory of this process, which does not include that of the functions; `None` where
+    /// the system doesn't tell.
     pub fn resident_bytes(&self) -> Option<u64> {
         resident_bytes(std::process::id())
     }

@@ -1,9 +1,12 @@
 //! Which regions run, and with which parameters, names and addresses.
 //!
-//! 1. One region runs alone, or several run by the names of samconfig.toml's environments. An environment needs a
-//!    `region`; it gives AWS's name of the region, the name of the stack and its parameters.
-//! 2. Parameters of samconfig.toml's `[local]` come before those of an environment, `--parameter` before both.
-//! 3. Of several regions the front door has the addresses of `--http` and `--ws`; the regions have free ports.
+//! 1. One region runs alone, or several run by the names of samconfig.toml's environments. An
+//!    environment needs a `region`; it gives AWS's name of the region, the name of the stack and
+//!    its parameters.
+//! 2. Parameters of samconfig.toml's `[local]` come before those of an environment, `--parameter`
+//!    before both.
+//! 3. Of several regions the front door has the addresses of `--http` and `--ws`; the regions have
+//!    free ports.
 //! 4. Each of several regions keeps its data in a folder of its own name.
 
 use std::collections::BTreeMap;

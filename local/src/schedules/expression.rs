@@ -1,9 +1,11 @@
 //! Schedule expressions of `EventBridge` Scheduler, in UTC.
 //!
-//! - `cron(minutes hours day-of-month month day-of-week year)`: lists, ranges, steps and names; Sunday is 1; exactly
-//!   one of the two day fields is `?`. `L`, `W` and `#` are not supported here.
-//! - `rate(value minutes|hours|days)`: the cloud counts from the schedule's creation. Here the slots are the multiples
-//!   since 1970-01-01T00:00Z, so that a restart of the region neither moves nor repeats them.
+//! - `cron(minutes hours day-of-month month day-of-week year)`: lists, ranges, steps and names;
+//!   Sunday is 1; exactly one of the two day fields is `?`. `L`, `W` and `#` are not supported
+//!   here.
+//! - `rate(value minutes|hours|days)`: the cloud counts from the schedule's creation. Here the
+//!   slots are the multiples since 1970-01-01T00:00Z, so that a restart of the region neither moves
+//!   nor repeats them.
 //! - `at(yyyy-mm-ddThh:mm:ss)`: once.
 
 use std::str::FromStr;

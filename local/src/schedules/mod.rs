@@ -1,19 +1,22 @@
 //! Schedules, as `EventBridge` Scheduler runs them: by the clock, and by hand.
 //!
-//! 1. Each schedule waits for its next slot by itself. Up to [`MAX_OVERLAPPING_DELIVERIES`] deliveries of one schedule may be
-//!    retried at the same time, later slots are skipped with a warning.
-//! 2. A delivery fills the placeholders of `Input` (`<aws.scheduler.scheduled-time>`, `<aws.scheduler.execution-id>`,
-//!    `<aws.scheduler.attempt-number>`, `<aws.scheduler.schedule-arn>`) and hands the event over to Lambda. It ends there:
-//!    what becomes of a run is between Lambda and the function (`functions::events`).
-//! 3. If Lambda does not take the event, the delivery is tried again, `maximum_retry_attempts` times at most: the same slot,
-//!    the next attempt number, a new execution id. Then it is given up with a dead-letter line in the log, which carries
-//!    the input; the input is also the body of a message in the queue of the schedule's `DeadLetterConfig`.
+//! 1. Each schedule waits for its next slot by itself. Up to [`MAX_OVERLAPPING_DELIVERIES`]
+//!    deliveries of one schedule may be retried at the same time, later slots are skipped with a
+//!    warning.
+//! 2. A delivery fills the placeholders of `Input` (`<aws.scheduler.scheduled-time>`,
+//!    `<aws.scheduler.execution-id>`, `<aws.scheduler.attempt-number>`,
+//!    `<aws.scheduler.schedule-arn>`) and hands the event over to Lambda. It ends there: what
+//!    becomes of a run is between Lambda and the function (`functions::events`).
+//! 3. If Lambda does not take the event, the delivery is tried again, `maximum_retry_attempts`
+//!    times at most: the same slot, the next attempt number, a new execution id. Then it is given
+//!    up with a dead-letter line in the log, which carries the input; the input is also the body of
+//!    a message in the queue of the schedule's `DeadLetterConfig`.
 //!
 //! By hand a run is invoked synchronously and once: whoever fires it wants to see its outcome.
 //!
-//! Different from the cloud: pauses between attempts are short (see [`RETRY_PAUSE`]), and slots that pass while the
-//! machine sleeps or the region is down are not made up for. As in the cloud, delivery is at least once: a function
-//! that ran and then failed gets its slot again.
+//! Different from the cloud: pauses between attempts are short (see [`RETRY_PAUSE`]), and slots
+//! that pass while the machine sleeps or the region is down are not made up for. As in the cloud,
+//! delivery is at least once: a function that ran and then failed gets its slot again.
 
 mod expression;
 mod input;
@@ -39,7 +42,8 @@ use crate::template::model::Schedule;
 /// Deliveries of one schedule that are under way at the same time.
 pub const MAX_OVERLAPPING_DELIVERIES: usize = 10;
 
-/// Pause before the first retry; it doubles with each, up to [`MAX_RETRY_PAUSE`]. The cloud waits minutes.
+/// Pause before the first retry; it doubles with each, up to [`MAX_RETRY_PAUSE`]. The cloud waits
+/// minutes.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// The longest pause between two attempts.
@@ -120,8 +124,8 @@ impl<I: Invoke + HandOver, C: Clock> Schedules<I, C> {
         self.entries.iter().map(upcoming).collect()
     }
 
-    /// Fires the enabled schedules by the clock until `shutdown` is ready. Deliveries that have begun then are given up with
-    /// their retries: the functions stop with the region.
+    /// Fires the enabled schedules by the clock until `shutdown` is ready. Deliveries that have
+    /// begun then are given up with their retries: the functions stop with the region.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         let enabled = self.entries.iter().filter(|entry| entry.schedule.enabled);
         // As many as the template has.
@@ -152,7 +156,8 @@ impl<I: Invoke + HandOver, C: Clock> Schedules<I, C> {
             } else {
                 tracing::warn!(schedule = name, %slot, "skipped: too many earlier deliveries are still tried");
             }
-            // After a long sleep of the machine: on from now, not through every slot that was missed.
+            // After a long sleep of the machine: on from now, not through every slot that was
+            // missed.
             last = slot.max(entry.expression.last_before(self.clock.now()).unwrap_or(slot));
         }
         // No slot left; what is under way may end.
@@ -161,8 +166,9 @@ impl<I: Invoke + HandOver, C: Clock> Schedules<I, C> {
 
     /// Runs the schedule `name` now, once, disabled or not, and gives the function's outcome.
     ///
-    /// `name` may leave out the stack's prefix (`daily-report`). `at` is the scheduled time that the function is told;
-    /// by default the most recent slot, or for a schedule that had none yet, its first.
+    /// `name` may leave out the stack's prefix (`daily-report`). `at` is the scheduled time that
+    /// the function is told; by default the most recent slot, or for a schedule that had none yet,
+    /// its first.
     pub async fn fire(&self, name: &str, at: Option<Timestamp>) -> Result<Outcome, UnknownSchedule> {
         let entry = self.find(name)?;
         let now = self.clock.now();

@@ -50,10 +50,11 @@ pub struct Call {
     pub caller: Caller,
     /// Which service is asked.
     pub service: Service,
-    /// The API's name of the operation: `TransactWriteItems`, `PutObject`, `SendMessage`, `GetSecretValue`, `Invoke`,
-    /// `PostToConnection`.
+    /// The API's name of the operation: `TransactWriteItems`, `PutObject`, `SendMessage`,
+    /// `GetSecretValue`, `Invoke`, `PostToConnection`.
     pub operation: String,
-    /// What it is about: table names, `bucket/key`, a queue's, a topic's, a bus's, a secret's or a function's name, a connection id.
+    /// What it is about: table names, `bucket/key`, a queue's, a topic's, a bus's, a secret's or a
+    /// function's name, a connection id.
     pub resources: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
-//! Faults, usage and permissions over HTTP, for tests and tools outside this process. The region serves it under
-//! `/_local-region/`, beside its own.
+//! Faults, usage and permissions over HTTP, for tests and tools outside this process. The region
+//! serves it under `/_local-region/`, beside its own.
 //!
 //! | call | answer |
 //! |---|---|
@@ -15,7 +15,8 @@
 //! | `DELETE /usage` | 200, the last snapshot; counting ends |
 //! | `GET /access` | 200 `{"used": [...], "unused": [...], "denied": [...]}`, [`Grant`](super::access::Grant)s and [`Denied`](super::access::Denied) |
 //!
-//! Errors are `{"message": "..."}`, here and in the other control APIs, which use `JsonBody` and `message` as well.
+//! Errors are `{"message": "..."}`, here and in the other control APIs, which use `JsonBody` and
+//! `message` as well.
 
 use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -109,8 +110,8 @@ fn found(id: u64, status: Option<Status>) -> Response {
 /// A request's body. One that is no JSON, or not of type `T`, is refused with 400.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
-/// By way of a `Value`: serde finds no numbers in tagged types of JSON text otherwise, since `serde_json` keeps their digits
-/// (`arbitrary_precision`).
+/// By way of a `Value`: serde finds no numbers in tagged types of JSON text otherwise, since
+/// `serde_json` keeps their digits (`arbitrary_precision`).
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Response;
 

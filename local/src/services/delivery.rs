@@ -1,16 +1,19 @@
-//! How SNS and `EventBridge` deliver: to a queue or to a function, with the permission of the target's own policy.
+//! How SNS and `EventBridge` deliver: to a queue or to a function, with the permission of the
+//! target's own policy.
 //!
-//! 1. The target's resource policy must let the service deliver for this topic or rule ([`ServicePermission`]). The role of
-//!    whoever published plays no part.
-//! 2. The first attempt is made before the publisher has its answer. When it reads the answer, the messages are in the
-//!    queues.
-//! 3. A refusal (no permission, a message that the queue does not accept) is for good. Anything else (a throttled
-//!    function, a queue that can't be written) is tried again as the service does.
-//! 4. What is given up goes to the dead-letter queue, if there is one and its policy lets the service send to it.
+//! 1. The target's resource policy must let the service deliver for this topic or rule
+//!    ([`ServicePermission`]). The role of whoever published plays no part.
+//! 2. The first attempt is made before the publisher has its answer. When it reads the answer, the
+//!    messages are in the queues.
+//! 3. A refusal (no permission, a message that the queue does not accept) is for good. Anything
+//!    else (a throttled function, a queue that can't be written) is tried again as the service
+//!    does.
+//! 4. What is given up goes to the dead-letter queue, if there is one and its policy lets the
+//!    service send to it.
 //!
-//! Limits: AWS delivers after its answer, at least once, and from a standard topic or a bus in any order. Here each
-//! delivery is made once, and deliveries to one queue keep the order of the calls, except for one that is tried again.
-//! Retries are lost when the region stops.
+//! Limits: AWS delivers after its answer, at least once, and from a standard topic or a bus in any
+//! order. Here each delivery is made once, and deliveries to one queue keep the order of the calls,
+//! except for one that is tried again. Retries are lost when the region stops.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -158,7 +161,8 @@ impl Failure {
 pub struct Deliveries {
     queues: Arc<Queues>,
     permissions: Vec<ServicePermission>,
-    /// Functions start after the services that deliver to them, and anew when their region was down.
+    /// Functions start after the services that deliver to them, and anew when their region was
+    /// down.
     invoke: RwLock<Option<InvokeFunction>>,
     waiting: AtomicUsize,
     /// What was published and what became of it.

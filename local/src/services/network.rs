@@ -1,10 +1,11 @@
 //! Which regions reach each other, and how long what they send takes.
 //!
-//! Two regions reach each other if both run and nobody cut the pair. The witness of strongly consistent tables is a region
-//! like any other here.
+//! Two regions reach each other if both run and nobody cut the pair. The witness of strongly
+//! consistent tables is a region like any other here.
 //!
-//! What happens between regions happens in [`Network::holding`], which no cut and no stop interrupts: once
-//! [`Network::cut`] has returned, nothing that a cut pair exchanged is still on its way.
+//! What happens between regions happens in [`Network::holding`], which no cut and no stop
+//! interrupts: once [`Network::cut`] has returned, nothing that a cut pair exchanged is still on
+//! its way.
 
 use std::collections::BTreeSet;
 use std::sync::{PoisonError, RwLock};
@@ -37,7 +38,8 @@ impl Lag {
 }
 
 impl Default for Lag {
-    /// Mostly within a second, as AWS says of tables (DynamoDB developer guide, "Global tables core concepts").
+    /// Mostly within a second, as AWS says of tables (DynamoDB developer guide, "Global tables core
+    /// concepts").
     fn default() -> Self {
         Self { min: Duration::from_millis(200), max: Duration::from_secs(1) }
     }

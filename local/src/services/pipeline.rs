@@ -2,21 +2,23 @@
 //!
 //! 1. Operation: what the request asks for ([`Api::operation`]).
 //! 2. Authenticate: whose access key signed it ([`Api::authenticate`]).
-//! 3. Read: the resources, the permissions that it needs, and the rest of the request ([`Api::read`]).
+//! 3. Read: the resources, the permissions that it needs, and the rest of the request
+//!    ([`Api::read`]).
 //! 4. Policy: [`Access`] holds every permission against the caller's policy.
-//! 5. Faults: [`Faults`] may delay, hold, fail or cut off the request.
-//!    Rules for entries of a batch, and rules that alter a request, are handed to the service ([`Api::fail_entries`],
+//! 5. Faults: [`Faults`] may delay, hold, fail or cut off the request. Rules for entries of a
+//!    batch, and rules that alter a request, are handed to the service ([`Api::fail_entries`],
 //!    [`Api::alter`]).
 //! 6. Perform: the service does its work ([`Api::perform`]).
 //! 7. Settle: a fault rule may hold the answer back, or lose it.
 //! 8. Note: [`Usage`] counts the request, if somebody measures.
 //!
-//! A service joins with an implementation of [`Api`]: how requests name their operation, resources and permissions, how
-//! they are performed, and what refusals look like on the wire. [`run`] does the rest.
+//! A service joins with an implementation of [`Api`]: how requests name their operation, resources
+//! and permissions, how they are performed, and what refusals look like on the wire. [`run`] does
+//! the rest.
 //!
-//! S3 does not use [`run`]. Its library verifies signatures and routes, and calls back in between. So S3's access check
-//! calls [`Controls::enter`] (steps 4 and 5), and its endpoint [`Passage::leave`] (steps 7 and 8). `run` is made of the
-//! same two.
+//! S3 does not use [`run`]. Its library verifies signatures and routes, and calls back in between.
+//! So S3's access check calls [`Controls::enter`] (steps 4 and 5), and its endpoint
+//! [`Passage::leave`] (steps 7 and 8). `run` is made of the same two.
 //!
 //! Limits: a request that is refused in the first three steps is not counted.
 
@@ -33,7 +35,8 @@ use super::faults::{Aftermath, Alteration, EntryFault, Failure, Faults};
 use super::switch::Switch;
 use super::usage::{Units, Usage};
 
-/// The policies, fault rules, counters and main switch of one region. Cheap to clone; all clones are one.
+/// The policies, fault rules, counters and main switch of one region. Cheap to clone; all clones
+/// are one.
 #[derive(Debug, Clone)]
 pub struct Controls {
     /// Who may do what.
@@ -59,7 +62,8 @@ pub(crate) trait Api: Sync {
     /// What is left to be performed.
     type Work: Send;
 
-    /// What the request asks for, before anybody looks who asks. `Err` answers a request that asks for nothing known.
+    /// What the request asks for, before anybody looks who asks. `Err` answers a request that asks
+    /// for nothing known.
     fn operation(&self, head: &Parts) -> Result<Self::Operation, Refused<Self::Answer>>;
 
     /// Who asks.
@@ -67,7 +71,8 @@ pub(crate) trait Api: Sync {
         access.authenticate(headers)
     }
 
-    /// Resources, permissions and the rest of the request. `Err` answers a request that cannot be read.
+    /// Resources, permissions and the rest of the request. `Err` answers a request that cannot be
+    /// read.
     fn read(
         &self,
         operation: Self::Operation,
@@ -114,7 +119,8 @@ pub(crate) enum Refusal {
     Injected(Failure),
 }
 
-/// Capacity that a request consumed, by table: an extension of the answer that [`run`] takes out again.
+/// Capacity that a request consumed, by table: an extension of the answer that [`run`] takes out
+/// again.
 #[derive(Debug, Clone)]
 pub(crate) struct Consumed(pub(crate) Vec<(String, Units)>);
 
@@ -178,7 +184,8 @@ impl Controls {
         Self { access: Arc::new(access), faults, usage, switch }
     }
 
-    /// Steps 4 and 5 for a request that was received at `start`. A refused request leaves like any other.
+    /// Steps 4 and 5 for a request that was received at `start`. A refused request leaves like any
+    /// other.
     pub(crate) async fn enter(
         &self,
         call: Call,

@@ -1,13 +1,15 @@
 //! A loopback HTTP server on a thread and a runtime of its own.
 //!
-//! 1. The port is bound before [`Server::start`] returns, so a taken port is the caller's error and not a log line.
-//! 2. The handler may block its thread: `SQLite` is called where the request is parsed. That is why the server never
-//!    shares the runtime of the region.
-//! 3. A handler that answers [`Hangup`] closes the connection without a byte: what a client sees of a server that died.
-//! 4. While its region's [`Switch`] is off, nobody is answered: connections are dropped with what was asked on them, and new
-//!    ones are reset.
-//! 5. Dropping the server stops it and waits for its thread; requests that are still waiting (held by a fault rule, for
-//!    example) lose their connection.
+//! 1. The port is bound before [`Server::start`] returns, so a taken port is the caller's error and
+//!    not a log line.
+//! 2. The handler may block its thread: `SQLite` is called where the request is parsed. That is why
+//!    the server never shares the runtime of the region.
+//! 3. A handler that answers [`Hangup`] closes the connection without a byte: what a client sees of
+//!    a server that died.
+//! 4. While its region's [`Switch`] is off, nobody is answered: connections are dropped with what
+//!    was asked on them, and new ones are reset.
+//! 5. Dropping the server stops it and waits for its thread; requests that are still waiting (held
+//!    by a fault rule, for example) lose their connection.
 //!
 //! Limits: HTTP/1.1 only, bodies up to the bound that the handler sets.
 
@@ -32,8 +34,9 @@ use tokio::task::JoinSet;
 use super::call::Hangup;
 use super::switch::{self, Switch};
 
-/// Worker threads of one server. `SQLite` is behind one lock, and on the two cores that region, functions and clients share
-/// a second worker waits for that lock more than it gets done: 0.42 ms of processor time an order instead of 0.39.
+/// Worker threads of one server. `SQLite` is behind one lock, and on the two cores that region,
+/// functions and clients share a second worker waits for that lock more than it gets done: 0.42 ms
+/// of processor time an order instead of 0.39.
 const WORKERS: usize = 1;
 
 /// Pause after a failed accept: the usual cause, no file descriptors left, doesn't pass at once.
@@ -171,7 +174,8 @@ async fn accept<H: Handler>(listener: TcpListener, handler: Arc<H>, switch: Swit
             Ok((stream, _)) => {
                 connections.spawn(serve(stream, Arc::clone(&handler)));
             }
-            // Out of file descriptors, or the peer gave up: neither is a reason to stop serving the others.
+            // Out of file descriptors, or the peer gave up: neither is a reason to stop serving the
+            // others.
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -190,7 +194,8 @@ async fn serve<H: Handler>(stream: TcpStream, handler: Arc<H>) {
         async move { handler.answer(request).await }
     });
     let served = hyper::server::conn::http1::Builder::new()
-        // A pooled connection stays open however long its client idles: closing it would race with the next request.
+        // A pooled connection stays open however long its client idles: closing it would race with
+        // the next request.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service)
         .await;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-/// Opens the database in `file`, or one in memory, with the tables of `schema`. A commit survives a `kill -9` of the region.
+/// Opens the database in `file`, or one in memory, with the tables of `schema`. A commit survives a
+/// `kill -9` of the region.
 pub(crate) fn open(file: Option<&Path>, schema: &str) -> rusqlite::Result<Connection> {
     let connection = match file {
         Some(file) => {

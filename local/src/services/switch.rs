@@ -1,10 +1,12 @@
 //! Whether a region answers: its main switch, which `region down` turns off.
 //!
-//! 1. While the switch is off, whoever connects is reset at once, and connections that were open are gone. Nothing that a
-//!    service keeps is lost.
-//! 2. The port stays bound, so that no other process takes it and the region comes back at the same addresses.
+//! 1. While the switch is off, whoever connects is reset at once, and connections that were open
+//!    are gone. Nothing that a service keeps is lost.
+//! 2. The port stays bound, so that no other process takes it and the region comes back at the same
+//!    addresses.
 //!
-//! Limit: a connection is accepted before it is reset, so a client sees a reset where a host without a listener would refuse.
+//! Limit: a connection is accepted before it is reset, so a client sees a reset where a host
+//! without a listener would refuse.
 
 use std::future::Future;
 use std::pin::pin;

@@ -1,7 +1,8 @@
-//! What passed the event buses and the topics, for `events`: a ring of the last [`TRAIL_LIMIT`] events and
-//! messages, and a feed for whoever follows.
+//! What passed the event buses and the topics, for `events`: a ring of the last [`TRAIL_LIMIT`]
+//! events and messages, and a feed for whoever follows.
 //!
-//! An entry says what became of each delivery at the first attempt. What retries come to is in the region's log.
+//! An entry says what became of each delivery at the first attempt. What retries come to is in the
+//! region's log.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,7 +71,8 @@ impl Trail {
         while ring.len() > TRAIL_LIMIT || (bytes > TRAIL_BYTES && ring.len() > 1) {
             bytes -= ring.pop_front().map_or(0, |oldest| oldest.body.len());
         }
-        // Inside the lock, so that a new follower sees every entry exactly once: in the ring or live.
+        // Inside the lock, so that a new follower sees every entry exactly once: in the ring or
+        // live.
         if self.followers.receiver_count() > 0 && self.followers.send(passed).is_err() {
             tracing::debug!("the last follower left");
         }

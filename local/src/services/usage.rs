@@ -1,12 +1,15 @@
-//! What was asked of the services: counters, capacity units and a log of every request with its instants.
+//! What was asked of the services: counters, capacity units and a log of every request with its
+//! instants.
 //!
-//! 1. Nothing is counted until [`Usage::record`], which begins anew; [`Usage::snapshot`] can be read at any time.
-//! 2. Capacity is what DynamoDB itself says (`ReturnConsumedCapacity`), asked for on the request's behalf while
-//!    recording and taken out of the answer again.
-//! 3. [`Snapshot::sequential_round_trips`] tells how many requests can't have been under way at once: the longest chain
-//!    in which each one starts after the one before has ended. Requests to a database on the same machine end within
-//!    microseconds, so two that a function sends together may still be served one after the other. A test that counts
-//!    round trips adds a fault rule that delays every request; then the chain shows what the function waited for.
+//! 1. Nothing is counted until [`Usage::record`], which begins anew; [`Usage::snapshot`] can be
+//!    read at any time.
+//! 2. Capacity is what DynamoDB itself says (`ReturnConsumedCapacity`), asked for on the request's
+//!    behalf while recording and taken out of the answer again.
+//! 3. [`Snapshot::sequential_round_trips`] tells how many requests can't have been under way at
+//!    once: the longest chain in which each one starts after the one before has ended. Requests to
+//!    a database on the same machine end within microseconds, so two that a function sends together
+//!    may still be served one after the other. A test that counts round trips adds a fault rule
+//!    that delays every request; then the chain shows what the function waited for.
 //!
 //! Limits: the log keeps the first [`LOG_CAPACITY`] requests and counts the others.
 
@@ -134,7 +137,8 @@ pub struct Snapshot {
     pub requests: Vec<Requests>,
     /// Capacity by caller, operation and table.
     pub capacity: Vec<Capacity>,
-    /// The length of the longest chain of requests in which each starts after the one before has ended.
+    /// The length of the longest chain of requests in which each starts after the one before has
+    /// ended.
     pub sequential_round_trips: usize,
     /// Every request.
     pub log: Vec<Entry>,
@@ -159,8 +163,8 @@ impl Usage {
         self.recording.load(Ordering::Acquire)
     }
 
-    /// Counts one request that was received at `start`, if somebody measures. `status` is the answer's, if it has one;
-    /// `consumed` is the capacity by table.
+    /// Counts one request that was received at `start`, if somebody measures. `status` is the
+    /// answer's, if it has one; `consumed` is the capacity by table.
     pub fn note(&self, call: &Call, start: Instant, status: Option<u16>, consumed: Vec<(String, Units)>) {
         if !self.is_recording() {
             return;

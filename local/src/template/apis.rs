@@ -1,4 +1,5 @@
-//! The two APIs: `AWS::Serverless::HttpApi` and the `AWS::ApiGatewayV2` resources of the WebSocket API.
+//! The two APIs: `AWS::Serverless::HttpApi` and the `AWS::ApiGatewayV2` resources of the WebSocket
+//! API.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -120,7 +121,8 @@ fn integrations(
         let properties = Properties::of(resource, scope);
         let kind = properties.text("IntegrationType").map_err(located)?;
         let uri = properties.text("IntegrationUri").map_err(located)?;
-        // arn:aws:apigateway:{region}:lambda:path/2015-03-31/functions/{ARN of the function}/invocations
+        // arn:aws:apigateway:{region}:lambda:path/2015-03-31/functions/{ARN of the
+        // function}/invocations
         let arn = uri.split_once("/functions/").map_or(uri.as_str(), |(_, rest)| rest);
         let function = functions.get(arn.trim_end_matches("/invocations"));
         if let ("AWS_PROXY", Some(function)) = (kind.as_str(), function) {

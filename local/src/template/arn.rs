@@ -14,8 +14,8 @@ pub const DEFAULT_STACK: &str = "sam-app";
 /// `AWS::Region` of a stack that runs alone, where nothing else is given.
 pub const LOCAL: &str = "local";
 
-/// Names the resources of one stack in one region: makes their ARNs. Functions of this module name the
-/// resources that have no region in their ARN.
+/// Names the resources of one stack in one region: makes their ARNs. Functions of this module name
+/// the resources that have no region in their ARN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arns {
     region: Arc<str>,
@@ -80,9 +80,9 @@ impl Arns {
         self.arn("dynamodb", format_args!("table/{table_name}/stream/{STREAM_LABEL}"))
     }
 
-    /// The name of a bucket that the template gives none: what `Ref` gives. Bucket names are unique in all
-    /// regions and have no capitals. `CloudFormation` makes them of the stack's name, the logical id and random
-    /// characters; here the region takes the place of the random characters.
+    /// The name of a bucket that the template gives none: what `Ref` gives. Bucket names are unique
+    /// in all regions and have no capitals. `CloudFormation` makes them of the stack's name, the
+    /// logical id and random characters; here the region takes the place of the random characters.
     pub fn bucket_name(&self, logical_id: &str) -> String {
         let id = logical_id.to_lowercase();
         match self.region() {
@@ -91,7 +91,8 @@ impl Arns {
         }
     }
 
-    /// A secret: what `Ref` gives. AWS ends it with six characters of its own choice; here it follows from the name.
+    /// A secret: what `Ref` gives. AWS ends it with six characters of its own choice; here it
+    /// follows from the name.
     pub fn secret(&self, name: &str) -> String {
         self.arn("secretsmanager", format_args!("secret:{name}"))
     }
@@ -136,7 +137,8 @@ impl Arns {
         self.arn("events", format_args!("event-bus/{name}"))
     }
 
-    /// A rule: what `Fn::GetAtt Rule.Arn` gives. Those of the bus `default` are named without their bus.
+    /// A rule: what `Fn::GetAtt Rule.Arn` gives. Those of the bus `default` are named without their
+    /// bus.
     pub fn rule(&self, bus: &str, name: &str) -> String {
         let bus = if bus == DEFAULT_BUS { String::new() } else { format!("{bus}/") };
         self.arn("events", format_args!("rule/{bus}{name}"))

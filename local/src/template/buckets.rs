@@ -1,14 +1,15 @@
 //! `AWS::S3::Bucket`: its name, CORS rules, versioning and replication.
 //!
-//! What S3 refuses of a `ReplicationConfiguration` when the stack is deployed is refused here at the start (user guide, "Replication
-//! configuration file elements"):
+//! What S3 refuses of a `ReplicationConfiguration` when the stack is deployed is refused here at
+//! the start (user guide, "Replication configuration file elements"):
 //!
 //! - rules without versioning, no rule at all, or two rules of one priority;
 //! - a rule with `Filter` and without `Priority` or `DeleteMarkerReplication`;
 //! - the bucket itself as a destination.
 //!
-//! Limits: what S3 would copy otherwise is refused too: rules by tags, rules of the earlier schema (`Prefix` outside of `Filter`),
-//! destinations with another owner, storage class or key, and existing replicas' changes. The role must be of the same template.
+//! Limits: what S3 would copy otherwise is refused too: rules by tags, rules of the earlier schema
+//! (`Prefix` outside of `Filter`), destinations with another owner, storage class or key, and
+//! existing replicas' changes. The role must be of the same template.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

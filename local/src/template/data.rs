@@ -28,7 +28,8 @@ pub(super) fn tables(scope: &Scope<'_>) -> Result<Vec<Table>, Located> {
         .collect()
 }
 
-/// The region keeps both images of every record and hides what the view does not show. So it must know the view.
+/// The region keeps both images of every record and hides what the view does not show. So it must
+/// know the view.
 pub(super) fn check_view(table: Properties<'_>) -> Result<(), Problem> {
     let Some(specification) = table.raw("StreamSpecification") else { return Ok(()) };
     let view = Properties::within(specification, table.scope()).text("StreamViewType")?;
@@ -50,7 +51,8 @@ pub(super) fn ttl_attribute(table: Properties<'_>) -> Result<Option<String>, Pro
     Ok(None)
 }
 
-/// The values that the template gives to secrets, by their names. `GenerateSecretString` is not read.
+/// The values that the template gives to secrets, by their names. `GenerateSecretString` is not
+/// read.
 pub(super) fn secret_strings(scope: &Scope<'_>) -> Result<BTreeMap<String, String>, Located> {
     let mut values = BTreeMap::new();
     for (id, resource) in scope.of_type("AWS::SecretsManager::Secret") {

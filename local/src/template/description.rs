@@ -1,7 +1,7 @@
 //! What the local region understood of a template, as the command `template` prints it.
 //!
-//! Two halves: the [`Stack`], which the region runs, and what only matters in the cloud. The second half is read for the
-//! check that compares all of it with what SAM makes of the same template.
+//! Two halves: the [`Stack`], which the region runs, and what only matters in the cloud. The second
+//! half is read for the check that compares all of it with what SAM makes of the same template.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,8 @@ pub struct Description {
     cloud_settings: BTreeMap<String, FunctionSettings>,
     /// By the name of the schedule.
     schedule_settings: BTreeMap<String, ScheduleSettings>,
-    /// Who may invoke which function: those of the template, and one for each HTTP route, which SAM adds.
+    /// Who may invoke which function: those of the template, and one for each HTTP route, which SAM
+    /// adds.
     permissions: BTreeSet<Permission>,
 }
 

@@ -1,4 +1,5 @@
-//! Why a template can't be run: always the file, the place in it, what is wrong and what would be right.
+//! Why a template can't be run: always the file, the place in it, what is wrong and what would be
+//! right.
 
 use std::path::PathBuf;
 
@@ -23,7 +24,8 @@ pub enum TemplateError {
         /// Where and why.
         source: serde_yaml_ng::Error,
     },
-    /// samconfig.toml is not TOML, or its `parameter_overrides` are neither text nor a list of texts.
+    /// samconfig.toml is not TOML, or its `parameter_overrides` are neither text nor a list of
+    /// texts.
     #[error("{} can't be used: {reason}", path.display())]
     SamConfig {
         /// The file.

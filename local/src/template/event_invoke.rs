@@ -1,4 +1,5 @@
-//! `EventInvokeConfig` of a function: how asynchronous invocations are retried, and where failures go.
+//! `EventInvokeConfig` of a function: how asynchronous invocations are retried, and where failures
+//! go.
 
 use std::time::Duration;
 
@@ -41,8 +42,8 @@ pub(super) fn read(function: Properties<'_>) -> Result<(EventInvoke, Option<Stat
     Ok((EventInvoke { maximum_retry_attempts, maximum_event_age, on_failure }, statement))
 }
 
-/// The queue of `OnFailure` in a `DestinationConfig`, and the statement that SAM adds to the role if a `Type` says what it
-/// is.
+/// The queue of `OnFailure` in a `DestinationConfig`, and the statement that SAM adds to the role
+/// if a `Type` says what it is.
 pub(super) fn on_failure(
     destinations: Properties<'_>,
 ) -> Result<Option<(String, Option<Statement>)>, Problem> {

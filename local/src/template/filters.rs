@@ -1,10 +1,12 @@
-//! `FilterCriteria` of an event source (Lambda's developer guide, "Control which events Lambda sends to your function").
+//! `FilterCriteria` of an event source (Lambda's developer guide, "Control which events Lambda
+//! sends to your function").
 //!
-//! A record passes if it matches one of the filters, or if there are none. Patterns are those of EventBridge
-//! ([`patterns`](crate::patterns)).
+//! A record passes if it matches one of the filters, or if there are none. Patterns are those of
+//! EventBridge ([`patterns`](crate::patterns)).
 //!
-//! What Lambda refuses when the mapping is made is refused here: more than five filters (the quota of an account that has
-//! not asked for more), a pattern that is not valid, a pattern of a key that can't be filtered by.
+//! What Lambda refuses when the mapping is made is refused here: more than five filters (the quota
+//! of an account that has not asked for more), a pattern that is not valid, a pattern of a key that
+//! can't be filtered by.
 //!
 //! Limits: a pattern has 2,048 characters at most; Lambda takes 4,096.
 
@@ -15,15 +17,17 @@ use super::model::Filter;
 use super::properties::{Properties, unexpected};
 use crate::patterns::Pattern;
 
-/// Filters of one mapping (developer guide: "By default, you can have five different filters per event source").
+/// Filters of one mapping (developer guide: "By default, you can have five different filters per
+/// event source").
 const MAX_FILTERS: usize = 5;
 
-/// What a pattern for a message of a queue may name ("Using event filtering with an Amazon SQS event source").
+/// What a pattern for a message of a queue may name ("Using event filtering with an Amazon SQS
+/// event source").
 pub(super) const QUEUE_KEYS: &[&str] = &["body"];
 
-/// What a pattern for a record of a stream may name. Lambda's guide has `dynamodb` only; DynamoDB's guide filters by the two
-/// others as well ("Tutorial #2: Using filters to process some events with DynamoDB and Lambda", "DynamoDB Streams and Time
-/// to Live").
+/// What a pattern for a record of a stream may name. Lambda's guide has `dynamodb` only; DynamoDB's
+/// guide filters by the two others as well ("Tutorial #2: Using filters to process some events with
+/// DynamoDB and Lambda", "DynamoDB Streams and Time to Live").
 pub(super) const STREAM_KEYS: &[&str] = &["dynamodb", "eventName", "userIdentity"];
 
 /// The filters of an event or a mapping. Patterns may name `keys` of a record and no others.

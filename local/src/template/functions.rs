@@ -1,10 +1,12 @@
-//! `AWS::Serverless::Function`: settings, environment, policy and events, with `Globals.Function` merged in.
+//! `AWS::Serverless::Function`: settings, environment, policy and events, with `Globals.Function`
+//! merged in.
 //!
-//! Only functions of a custom runtime can be run: an executable `bootstrap` that asks the Runtime API for events. Another
-//! runtime, a container image, inline code, layers and code in S3 are refused.
+//! Only functions of a custom runtime can be run: an executable `bootstrap` that asks the Runtime
+//! API for events. Another runtime, a container image, inline code, layers and code in S3 are
+//! refused.
 //!
-//! Globals merge as SAM merges them: maps key by key, lists one after the other, everything else by the function's
-//! own value.
+//! Globals merge as SAM merges them: maps key by key, lists one after the other, everything else by
+//! the function's own value.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -63,8 +65,8 @@ pub(super) fn with_globals<'s>(
         .map(|(id, resource)| (id, merge(globals, resource.get("Properties").unwrap_or(&Value::Null))))
 }
 
-/// The short names of the functions, by their logical ids: the last folder of `CodeUri`, or the logical id where
-/// that folder has no name or several functions have the same.
+/// The short names of the functions, by their logical ids: the last folder of `CodeUri`, or the
+/// logical id where that folder has no name or several functions have the same.
 pub(super) fn short_names(template: &Value, scope: &Scope<'_>) -> Result<BTreeMap<String, String>, Located> {
     let mut names = BTreeMap::new();
     for (id, properties) in with_globals(template, scope) {

@@ -1,13 +1,16 @@
 //! `AWS::DynamoDB::GlobalTable`: the tables of global.yaml, which regions share.
 //!
-//! 1. A property that is not understood is an error, of a table and of a replica. So is a resource of another type.
-//! 2. What AWS refuses when the stack is deployed is refused here. Replicas with eventual consistency need streams with both
-//!    images. Strong consistency needs three replicas, or two and a witness, and has no TTL
-//!    (`CloudFormation` reference, `AWS::DynamoDB::GlobalTable`; DynamoDB developer guide, "How DynamoDB global tables work").
-//! 3. `LocalSecondaryIndexes` are refused, and capacity that is provisioned: no table here has them.
+//! 1. A property that is not understood is an error, of a table and of a replica. So is a resource
+//!    of another type.
+//! 2. What AWS refuses when the stack is deployed is refused here. Replicas with eventual
+//!    consistency need streams with both images. Strong consistency needs three replicas, or two
+//!    and a witness, and has no TTL (`CloudFormation` reference, `AWS::DynamoDB::GlobalTable`;
+//!    DynamoDB developer guide, "How DynamoDB global tables work").
+//! 3. `LocalSecondaryIndexes` are refused, and capacity that is provisioned: no table here has
+//!    them.
 //!
-//! Limits: which regions of AWS may hold a strongly consistent table together is not checked, since AWS adds to them.
-//! Encryption, recovery and deletion protection are for the cloud.
+//! Limits: which regions of AWS may hold a strongly consistent table together is not checked, since
+//! AWS adds to them. Encryption, recovery and deletion protection are for the cloud.
 
 use std::collections::BTreeSet;
 
@@ -80,7 +83,8 @@ pub struct GlobalTable {
 pub enum Consistency {
     /// Replication is asynchronous, and the last writer of an item wins.
     Eventual,
-    /// A write is accepted by a majority of the three regions, and a consistent read sees every accepted write.
+    /// A write is accepted by a majority of the three regions, and a consistent read sees every
+    /// accepted write.
     Strong {
         /// The region that votes and has no replica, if there are two of them.
         witness: Option<String>,

@@ -1,7 +1,9 @@
-//! Evaluation: conditions, references and the other intrinsic functions, in their long form. One file, since each of
-//! them may hold the others: a `Ref` gives a resource's name, and that may be a `Sub`.
+//! Evaluation: conditions, references and the other intrinsic functions, in their long form. One
+//! file, since each of them may hold the others: a `Ref` gives a resource's name, and that may be a
+//! `Sub`.
 //!
-//! A value of nothing is `AWS::NoValue`: whatever holds it (a property, an item of a list) is left out.
+//! A value of nothing is `AWS::NoValue`: whatever holds it (a property, an item of a list) is left
+//! out.
 
 use serde_json::{Map, Value, json};
 

@@ -1,15 +1,19 @@
-//! `AWS::Lambda::EventSourceMapping` of a topic of a Kafka cluster of one's own (`SelfManagedEventSource`).
+//! `AWS::Lambda::EventSourceMapping` of a topic of a Kafka cluster of one's own
+//! (`SelfManagedEventSource`).
 //!
-//! By Lambda's API reference (`CreateEventSourceMapping`, `SelfManagedEventSource`, `SelfManagedKafkaEventSourceConfig`) and
-//! its developer guide ("Configuring self-managed Apache Kafka event sources for Lambda"):
+//! By Lambda's API reference (`CreateEventSourceMapping`, `SelfManagedEventSource`,
+//! `SelfManagedKafkaEventSourceConfig`) and its developer guide ("Configuring self-managed Apache
+//! Kafka event sources for Lambda"):
 //!
 //! 1. One topic, 1 to 10 bootstrap servers, a starting position, a batch of 1 to 10,000 records.
-//! 2. A batch that is not full waits for half a second, or for 0 to 300 seconds if the template says so.
+//! 2. A batch that is not full waits for half a second, or for 0 to 300 seconds if the template
+//!    says so.
 //! 3. Two mappings share no consumer group.
 //!
-//! A property that is not understood is an error. So are those of provisioned pollers: retries that end, halves of batches,
-//! and partial batch responses exist with these only. Access to the cluster by secrets is not run: the brokers of a laptop
-//! take everybody. Subnets and security groups mean nothing here.
+//! A property that is not understood is an error. So are those of provisioned pollers: retries that
+//! end, halves of batches, and partial batch responses exist with these only. Access to the cluster
+//! by secrets is not run: the brokers of a laptop take everybody. Subnets and security groups mean
+//! nothing here.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -83,7 +87,8 @@ pub(super) fn mapping(mapping: Properties<'_>, function: &str) -> Result<KafkaSo
     })
 }
 
-/// API reference, `CreateEventSourceMapping`, `Topics`: at most 249 characters of `[a-zA-Z0-9\\-_.]`, and not `.`.
+/// API reference, `CreateEventSourceMapping`, `Topics`: at most 249 characters of
+/// `[a-zA-Z0-9\\-_.]`, and not `.`.
 fn is_topic(topic: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=MAX_TOPIC_CHARS).contains(&topic.len())
@@ -127,7 +132,8 @@ fn is_server(server: &str) -> bool {
         && server.split_once(':').is_some_and(|(host, port)| host.split('.').all(is_label) && is_port(port))
 }
 
-/// The cloud makes a group if the template has none. Here it would be another one after each start, so one must be named.
+/// The cloud makes a group if the template has none. Here it would be another one after each start,
+/// so one must be named.
 fn group(config: Properties<'_>) -> Result<String, Problem> {
     let group = config.optional_text("ConsumerGroupId")?.ok_or_else(|| Problem::Missing {
         property: "SelfManagedKafkaEventSourceConfig.ConsumerGroupId".to_owned(),
@@ -167,8 +173,8 @@ fn access(configurations: &Value) -> Result<(), Problem> {
     Ok(())
 }
 
-/// API reference, `SelfManagedKafkaEventSourceConfig`: "The value that you specify for Kafka consumer group ID must be unique
-/// among all your Kafka event sources."
+/// API reference, `SelfManagedKafkaEventSourceConfig`: "The value that you specify for Kafka
+/// consumer group ID must be unique among all your Kafka event sources."
 pub(super) fn check_groups(sources: &[KafkaSource]) -> Result<(), Located> {
     let twice = sources.iter().enumerate().find(|(index, source)| {
         sources[..*index].iter().any(|other| other.consumer_group == source.consumer_group)

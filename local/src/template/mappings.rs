@@ -1,4 +1,5 @@
-//! `AWS::Lambda::EventSourceMapping`: of a queue, of a stream, of a topic of Kafka. What it reads from decides which.
+//! `AWS::Lambda::EventSourceMapping`: of a queue, of a stream, of a topic of Kafka. What it reads
+//! from decides which.
 
 use std::collections::BTreeMap;
 

@@ -2,21 +2,25 @@
 //!
 //! 1. YAML becomes JSON with every intrinsic function in its long form.
 //! 2. Parameters take their values from [`Context::parameters`], then from their defaults.
-//! 3. Conditions drop resources and choose values; `Globals.Function` is merged into every function.
+//! 3. Conditions drop resources and choose values; `Globals.Function` is merged into every
+//!    function.
 //! 4. What the region runs is read property by property, each resolved when it is read.
 //!
-//! Run: `AWS::Serverless::Function` (with `HttpApi`, `ScheduleV2`, `SQS` and `DynamoDB` events), `AWS::Serverless::HttpApi`,
-//! `AWS::ApiGatewayV2` (WebSocket), `AWS::DynamoDB::Table`, `AWS::S3::Bucket`, `AWS::SecretsManager::Secret`,
-//! `AWS::SQS::Queue`, `AWS::Lambda::EventSourceMapping` (of queues, streams and Kafka), `AWS::SNS::Topic`, `AWS::SNS::Subscription`,
-//! `AWS::Events::EventBus`, `AWS::Events::Rule`.
-//! Read for what SNS and EventBridge may deliver to: `AWS::SQS::QueuePolicy`, `AWS::Lambda::Permission`. Read for what S3 may
-//! replicate: the `AWS::IAM::Role` of the rules and its `AWS::IAM::Policy`.
+//! Run: `AWS::Serverless::Function` (with `HttpApi`, `ScheduleV2`, `SQS` and `DynamoDB` events),
+//! `AWS::Serverless::HttpApi`, `AWS::ApiGatewayV2` (WebSocket), `AWS::DynamoDB::Table`,
+//! `AWS::S3::Bucket`, `AWS::SecretsManager::Secret`, `AWS::SQS::Queue`,
+//! `AWS::Lambda::EventSourceMapping` (of queues, streams and Kafka), `AWS::SNS::Topic`,
+//! `AWS::SNS::Subscription`, `AWS::Events::EventBus`, `AWS::Events::Rule`. Read for what SNS and
+//! EventBridge may deliver to: `AWS::SQS::QueuePolicy`, `AWS::Lambda::Permission`. Read for what S3
+//! may replicate: the `AWS::IAM::Role` of the rules and its `AWS::IAM::Policy`.
 //!
-//! [`load_global`] reads a second template: of the tables that regions share. They are part of each region's [`Stack`].
+//! [`load_global`] reads a second template: of the tables that regions share. They are part of each
+//! region's [`Stack`].
 //!
-//! Ignored on purpose, since a laptop has no use for it: alarms, other roles (a function's own policy is enforced), log groups,
-//! API Gateway's account setting, host names and their health checks, policies of buckets, topics and roles, archives of events, and deployments. Any
-//! other type is listed in [`Stack::not_run`], and shown at the start.
+//! Ignored on purpose, since a laptop has no use for it: alarms, other roles (a function's own
+//! policy is enforced), log groups, API Gateway's account setting, host names and their health
+//! checks, policies of buckets, topics and roles, archives of events, and deployments. Any other
+//! type is listed in [`Stack::not_run`], and shown at the start.
 
 mod apis;
 pub mod arn;
@@ -102,7 +106,8 @@ const IGNORED: [&str; 17] = [
     "AWS::SecretsManager::Secret",
 ];
 
-/// Loads the template at `path`. The replicas of [`Context::global_tables`] are among the stack's tables.
+/// Loads the template at `path`. The replicas of [`Context::global_tables`] are among the stack's
+/// tables.
 pub fn load(path: &Path, context: &Context) -> Result<Stack, TemplateError> {
     read(path, |template| stack(template, &scope(template, context)?))
 }
@@ -124,7 +129,8 @@ pub fn declared(
     })
 }
 
-/// Loads the template of what regions share, with those of a region's `parameters` that it declares.
+/// Loads the template of what regions share, with those of a region's `parameters` that it
+/// declares.
 pub fn shared(path: &Path, parameters: &BTreeMap<String, String>) -> Result<GlobalStack, TemplateError> {
     let parameters = declared(path, parameters)?;
     load_global(path, &Context { parameters, ..Context::default() })

@@ -1,4 +1,5 @@
-//! What the rest of the region reads of template.yaml: plain values, every intrinsic function already resolved.
+//! What the rest of the region reads of template.yaml: plain values, every intrinsic function
+//! already resolved.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -37,7 +38,8 @@ pub struct Stack {
     pub queues: Vec<Queue>,
     /// Every `SQS` event of a function, and every `AWS::Lambda::EventSourceMapping` of a queue.
     pub event_sources: Vec<EventSource>,
-    /// Every `DynamoDB` event of a function, and every `AWS::Lambda::EventSourceMapping` of a stream.
+    /// Every `DynamoDB` event of a function, and every `AWS::Lambda::EventSourceMapping` of a
+    /// stream.
     pub stream_sources: Vec<StreamSource>,
     /// Every `AWS::Lambda::EventSourceMapping` of a topic of Kafka.
     pub kafka_sources: Vec<KafkaSource>,
@@ -49,16 +51,19 @@ pub struct Stack {
     pub event_buses: Vec<String>,
     /// Every `AWS::Events::Rule`.
     pub rules: Vec<Rule>,
-    /// What services may deliver to: of every `AWS::SQS::QueuePolicy` and `AWS::Lambda::Permission`.
+    /// What services may deliver to: of every `AWS::SQS::QueuePolicy` and
+    /// `AWS::Lambda::Permission`.
     pub service_permissions: Vec<ServicePermission>,
-    /// Resources of types that the local region neither runs nor ignores on purpose, as `LogicalId (Type)`.
+    /// Resources of types that the local region neither runs nor ignores on purpose, as
+    /// `LogicalId (Type)`.
     pub not_run: Vec<String>,
 }
 
 /// An `AWS::Serverless::Function`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Function {
-    /// Short name: the last folder of `CodeUri`, or the logical id if another function has the same.
+    /// Short name: the last folder of `CodeUri`, or the logical id if another function has the
+    /// same.
     pub name: String,
     /// The function's name in the stack: `shop-api-orders`.
     pub physical_name: String,
@@ -74,7 +79,8 @@ pub struct Function {
     pub memory_mib: u32,
     /// `Environment.Variables`, globals merged in.
     pub environment: BTreeMap<String, String>,
-    /// What its role may do: the inline statements of `Policies`, and what SAM adds for `on_failure`.
+    /// What its role may do: the inline statements of `Policies`, and what SAM adds for
+    /// `on_failure`.
     pub policy: Vec<Statement>,
     /// `ReservedConcurrentExecutions`, if any.
     pub reserved_concurrency: Option<usize>,
@@ -83,7 +89,8 @@ pub struct Function {
     pub event_invoke: EventInvoke,
 }
 
-/// How asynchronous invocations of a function are tried again, and what becomes of those that fail for good.
+/// How asynchronous invocations of a function are tried again, and what becomes of those that fail
+/// for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventInvoke {
     /// `MaximumRetryAttempts`.
@@ -119,7 +126,8 @@ pub enum Condition {
     Attributes(BTreeSet<String>),
     /// `StringEquals` of `dynamodb:ReturnValues`: the request names one of these.
     ReturnValues(BTreeSet<String>),
-    /// `StringEqualsIfExists` of `dynamodb:ReturnValues`: the request names one of these, or none at all.
+    /// `StringEqualsIfExists` of `dynamodb:ReturnValues`: the request names one of these, or none
+    /// at all.
     ReturnValuesIfExists(BTreeSet<String>),
 }
 
@@ -187,8 +195,8 @@ pub struct Table {
     pub logical_id: String,
     /// Physical name: what `Ref` gives.
     pub name: String,
-    /// The resource's resolved properties as the `CreateTable` API takes them (`KeySchema`, `AttributeDefinitions`,
-    /// `GlobalSecondaryIndexes`, `StreamSpecification`, `BillingMode`).
+    /// The resource's resolved properties as the `CreateTable` API takes them (`KeySchema`,
+    /// `AttributeDefinitions`, `GlobalSecondaryIndexes`, `StreamSpecification`, `BillingMode`).
     pub create: serde_json::Value,
     /// TTL attribute, if enabled.
     pub ttl_attribute: Option<String>,
@@ -248,7 +256,8 @@ pub enum DeleteMarkers {
     Kept,
 }
 
-/// Who may ask a bucket from a web page, and how. One `*` in an origin or a header stands for any text.
+/// Who may ask a bucket from a web page, and how. One `*` in an origin or a header stands for any
+/// text.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct CorsRule {
     /// `AllowedOrigins`.
@@ -281,7 +290,8 @@ pub struct Schedule {
     pub maximum_retry_attempts: u32,
     /// False when the template disables it.
     pub enabled: bool,
-    /// Name of the queue that the input of a run goes to that was given up; only if it is one of the template's.
+    /// Name of the queue that the input of a run goes to that was given up; only if it is one of
+    /// the template's.
     pub dead_letter_queue: Option<String>,
 }
 
@@ -396,10 +406,11 @@ pub struct KafkaSource {
 /// Where a role has the permission to read a queue or a stream from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum GrantedBy {
-    /// SAM gives the role `AWSLambdaDynamoDBExecutionRole` with a `DynamoDB` event, and `AWSLambdaSQSQueueExecutionRole` with
-    /// an `SQS` event.
+    /// SAM gives the role `AWSLambdaDynamoDBExecutionRole` with a `DynamoDB` event, and
+    /// `AWSLambdaSQSQueueExecutionRole` with an `SQS` event.
     Event,
-    /// The `Policies` of the function must say it: for an `AWS::Lambda::EventSourceMapping` nobody adds anything.
+    /// The `Policies` of the function must say it: for an `AWS::Lambda::EventSourceMapping` nobody
+    /// adds anything.
     Policies,
 }
 
@@ -438,7 +449,8 @@ pub enum Answers {
 pub struct Topic {
     /// What `GetAtt TopicName` gives.
     pub name: String,
-    /// `MaximumMessageSize`: body and attributes of a message, and all messages of a batch together.
+    /// `MaximumMessageSize`: body and attributes of a message, and all messages of a batch
+    /// together.
     pub maximum_message_bytes: usize,
 }
 
@@ -470,7 +482,8 @@ pub struct Subscription {
     pub topic_arn: String,
     /// Where messages go.
     pub target: Target,
-    /// Whether the message is delivered as it was published (`RawMessageDelivery`), without SNS's envelope.
+    /// Whether the message is delivered as it was published (`RawMessageDelivery`), without SNS's
+    /// envelope.
     pub raw: bool,
     /// Which messages go there; all without one.
     pub filter: Option<FilterPolicy>,

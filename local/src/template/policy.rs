@@ -1,7 +1,8 @@
 //! `Policies` of a function, or of a role: their `Allow` statements.
 //!
-//! Of conditions those are understood that confine an update to some attributes of a row. Everything else is refused: a
-//! statement or a condition that is read over allows more here than in the cloud.
+//! Of conditions those are understood that confine an update to some attributes of a row.
+//! Everything else is refused: a statement or a condition that is read over allows more here than
+//! in the cloud.
 
 use serde_json::Value;
 
@@ -90,7 +91,8 @@ fn read_statement(statement: Properties<'_>) -> Result<Statement, Problem> {
         let property = "Action and Resource of a statement in Policies".to_owned();
         return Err(Problem::Missing { property });
     }
-    // `${aws:…}` is filled in by IAM for each request; taken as text it would match nothing, or too much.
+    // `${aws:…}` is filled in by IAM for each request; taken as text it would match nothing, or too
+    // much.
     if let Some(variable) = resources.iter().find(|resource| resource.contains("${")) {
         return Err(Problem::Unsupported {
             what: format!("the policy variable in {variable}"),

@@ -1,5 +1,5 @@
-//! Reading a resource's properties: each is evaluated when it is read, and only then. So a property that the local
-//! region has no use for may refer to anything.
+//! Reading a resource's properties: each is evaluated when it is read, and only then. So a property
+//! that the local region has no use for may refer to anything.
 
 use serde_json::Value;
 
@@ -53,7 +53,8 @@ impl<'a> Properties<'a> {
         }
     }
 
-    /// An object or a list that holds properties of its own, evaluated; nothing when absent or `AWS::NoValue`.
+    /// An object or a list that holds properties of its own, evaluated; nothing when absent or
+    /// `AWS::NoValue`.
     pub(super) fn part(&self, name: &str) -> Result<Value, Problem> {
         Ok(self.value(name)?.unwrap_or(Value::Null))
     }

@@ -1,7 +1,7 @@
 //! `AWS::SQS::Queue`, and the `SQS` events and mappings by which functions read them.
 //!
-//! What the cloud refuses when the stack is deployed is refused here at the start: numbers out of their range, a mapping
-//! whose queue hides a message for less time than its function may take.
+//! What the cloud refuses when the stack is deployed is refused here at the start: numbers out of
+//! their range, a mapping whose queue hides a message for less time than its function may take.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -28,8 +28,8 @@ const DEFAULT_BATCH_SIZE: u64 = 10;
 /// A larger batch needs a window to be collected in.
 const MAX_BATCH_SIZE_WITHOUT_WINDOW: u64 = 10;
 
-/// What a mapping of a queue may have, besides who reads what. A property that is not understood would change what the
-/// function gets.
+/// What a mapping of a queue may have, besides who reads what. A property that is not understood
+/// would change what the function gets.
 const MAPPING_PROPERTIES: &[&str] = &[
     "BatchSize",
     "MaximumBatchingWindowInSeconds",

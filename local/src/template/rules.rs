@@ -1,8 +1,9 @@
 //! `AWS::Events::EventBus` and `AWS::Events::Rule`.
 //!
-//! What AWS refuses when the stack is deployed is refused here. Refused as well, since it is not done here: rules with a
-//! `ScheduleExpression`, rules of buses that the template does not have, `InputTransformer` and `RoleArn` of a target, and
-//! targets that are neither a queue nor a function of the template.
+//! What AWS refuses when the stack is deployed is refused here. Refused as well, since it is not
+//! done here: rules with a `ScheduleExpression`, rules of buses that the template does not have,
+//! `InputTransformer` and `RoleArn` of a target, and targets that are neither a queue nor a
+//! function of the template.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +24,8 @@ pub(super) const RULE: &str = "AWS::Events::Rule";
 /// Targets of one rule (EventBridge quota "Targets per rule").
 const MAX_TARGETS: usize = 5;
 
-/// A target's `RetryPolicy`: the defaults are the most that it may have (EventBridge API reference, `RetryPolicy`).
+/// A target's `RetryPolicy`: the defaults are the most that it may have (EventBridge API reference,
+/// `RetryPolicy`).
 const MOST_RETRIES: u32 = 185;
 const EVENT_AGE_SECONDS: std::ops::RangeInclusive<u64> = 60..=86_400;
 

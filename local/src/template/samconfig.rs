@@ -1,13 +1,15 @@
-//! samconfig.toml, so that no value is written down twice: the parameters of a stack in each environment, its name, and
-//! the AWS region it is deployed to.
+//! samconfig.toml, so that no value is written down twice: the parameters of a stack in each
+//! environment, its name, and the AWS region it is deployed to.
 //!
-//! - `[local]` describes the region on a laptop. Its parameters hold for every stack that runs here.
-//! - `[default]` is SAM's own default environment. It gives the name of the stack, if `[local]` does not.
-//! - An environment with a `region` is a stack in the cloud. It can be run here by its name, unless it has a
-//!   `template_file` of its own.
+//! - `[local]` describes the region on a laptop. Its parameters hold for every stack that runs
+//!   here.
+//! - `[default]` is SAM's own default environment. It gives the name of the stack, if `[local]`
+//!   does not.
+//! - An environment with a `region` is a stack in the cloud. It can be run here by its name, unless
+//!   it has a `template_file` of its own.
 //!
-//! Both of SAM's forms of `parameter_overrides` are read: one text (`Stage="local" Architecture="x86_64"`) and a list of
-//! `Name=value`.
+//! Both of SAM's forms of `parameter_overrides` are read: one text
+//! (`Stage="local" Architecture="x86_64"`) and a list of `Name=value`.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

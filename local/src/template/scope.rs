@@ -1,5 +1,5 @@
-//! What the names of a template stand for: parameters, conditions and resources, as they are written there. What they
-//! evaluate to is in `intrinsics`.
+//! What the names of a template stand for: parameters, conditions and resources, as they are
+//! written there. What they evaluate to is in `intrinsics`.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

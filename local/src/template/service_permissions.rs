@@ -2,12 +2,12 @@
 //!
 //! 1. An `Allow` statement for `sqs:SendMessage` lets its service principals deliver to its queues.
 //! 2. A permission for `lambda:InvokeFunction` lets its principal invoke its function.
-//! 3. Of conditions `aws:SourceArn` and `aws:SourceAccount` are read. A statement whose source account is another one
-//!    allows nothing here.
+//! 3. Of conditions `aws:SourceArn` and `aws:SourceAccount` are read. A statement whose source
+//!    account is another one allows nothing here.
 //!
-//! Limits: a `Deny` is read over if it denies requests without TLS, since every delivery is the region's own; any other
-//! one is refused, and so is a condition of another kind. AWS has one policy a queue, and the one that is deployed last
-//! wins: two for one queue are refused.
+//! Limits: a `Deny` is read over if it denies requests without TLS, since every delivery is the
+//! region's own; any other one is refused, and so is a condition of another kind. AWS has one
+//! policy a queue, and the one that is deployed last wins: two for one queue are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,8 @@ use super::topics::unsupported;
 /// The actions that let a service deliver, in lower case: IAM compares actions without case.
 const SENDS: [&str; 3] = ["sqs:sendmessage", "sqs:*", "*"];
 
-/// Whose deliveries are made here. Permissions of other principals (API Gateway's) are not enforced.
+/// Whose deliveries are made here. Permissions of other principals (API Gateway's) are not
+/// enforced.
 const DELIVERING: [&str; 3] = ["*", "events.amazonaws.com", "sns.amazonaws.com"];
 
 /// The ARNs that a statement is for.
@@ -147,7 +148,8 @@ fn sources(statement: Properties<'_>) -> Result<Sources, Problem> {
             let values = Properties::within(keys, statement.scope()).texts(key)?;
             let has_wildcard = values.iter().any(|value| value.contains(['*', '?']));
             match (operator.as_str(), key.to_lowercase().as_str()) {
-                // `StringEquals` knows no wildcards, and those of `StringLike` are others than an ARN's.
+                // `StringEquals` knows no wildcards, and those of `StringLike` are others than an
+                // ARN's.
                 ("StringEquals", "aws:sourcearn") if has_wildcard => {
                     return Err(unsupported("wildcards in StringEquals of aws:SourceArn", "use ArnLike"));
                 }

@@ -1,13 +1,14 @@
 //! Functions that read streams of tables: `DynamoDB` events, and `AWS::Lambda::EventSourceMapping`.
 //!
-//! 1. A property that is not understood is an error. Read over, it would change what the function gets.
+//! 1. A property that is not understood is an error. Read over, it would change what the function
+//!    gets.
 //! 2. Numbers out of Lambda's ranges are errors, as they are when the stack is deployed.
-//! 3. SAM gives the role of a function the managed policy `AWSLambdaDynamoDBExecutionRole` with a `DynamoDB` event, and the
-//!    permission to send to the queue of `OnFailure` if that has a `Type`. An `AWS::Lambda::EventSourceMapping` brings no
-//!    permission ([`GrantedBy`]).
+//! 3. SAM gives the role of a function the managed policy `AWSLambdaDynamoDBExecutionRole` with a
+//!    `DynamoDB` event, and the permission to send to the queue of `OnFailure` if that has a
+//!    `Type`. An `AWS::Lambda::EventSourceMapping` brings no permission ([`GrantedBy`]).
 //!
-//! Limits: the managed policy is for Lambda's poller here. A function that calls DynamoDB Streams itself must say so in its
-//! policy.
+//! Limits: the managed policy is for Lambda's poller here. A function that calls DynamoDB Streams
+//! itself must say so in its policy.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -29,7 +30,8 @@ pub(super) struct Reader<'a> {
     pub(super) arn: &'a str,
 }
 
-/// Lambda's default and ranges: developer guide, "Lambda parameters for Amazon DynamoDB event source mappings".
+/// Lambda's default and ranges: developer guide, "Lambda parameters for Amazon DynamoDB event
+/// source mappings".
 const DEFAULT_BATCH_SIZE: u64 = 100;
 const BATCH_SIZE: RangeInclusive<u64> = 1..=10_000;
 const WINDOW_SECONDS: RangeInclusive<u64> = 0..=300;
@@ -52,7 +54,8 @@ const PROPERTIES: [&str; 11] = [
     "Enabled",
 ];
 
-/// An event of type `DynamoDB` of `function`, whose logical id is `id`, and the statement that SAM adds to its role.
+/// An event of type `DynamoDB` of `function`, whose logical id is `id`, and the statement that SAM
+/// adds to its role.
 pub(super) fn event(
     id: &str,
     event: Properties<'_>,
@@ -71,8 +74,8 @@ pub(super) fn mapping(mapping: Properties<'_>, reader: &Reader<'_>) -> Result<St
     Ok(source(mapping, "EventSourceArn", function, arn.to_owned(), GrantedBy::Policies)?.0)
 }
 
-/// One reader of each stream for each function: Lambda refuses the second one ("The event source arn and function name
-/// provided mapping already exists").
+/// One reader of each stream for each function: Lambda refuses the second one ("The event source
+/// arn and function name provided mapping already exists").
 pub(super) fn check_pairs(sources: &[StreamSource]) -> Result<(), Located> {
     let twice = sources.iter().enumerate().find(|(index, source)| {
         sources[..*index]

@@ -1,9 +1,11 @@
 //! `AWS::SNS::Topic` and `AWS::SNS::Subscription`.
 //!
-//! A subscription may name a topic of another region. It is read and delivers nothing here: one region runs at a time.
+//! A subscription may name a topic of another region. It is read and delivers nothing here: one
+//! region runs at a time.
 //!
-//! What AWS refuses when the stack is deployed is refused here. Refused as well, since it is not done here: FIFO topics,
-//! the property `Subscription` of a topic, and other protocols than `sqs` and `lambda`.
+//! What AWS refuses when the stack is deployed is refused here. Refused as well, since it is not
+//! done here: FIFO topics, the property `Subscription` of a topic, and other protocols than `sqs`
+//! and `lambda`.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +21,8 @@ use crate::patterns::{FilterScope, Pattern};
 pub(super) const TOPIC: &str = "AWS::SNS::Topic";
 pub(super) const SUBSCRIPTION: &str = "AWS::SNS::Subscription";
 
-/// `MaximumMessageSize` of a topic: its default and its range (SNS developer guide, "Publishing large messages").
+/// `MaximumMessageSize` of a topic: its default and its range (SNS developer guide, "Publishing
+/// large messages").
 const DEFAULT_MESSAGE_BYTES: u64 = 256 * 1024;
 const MESSAGE_BYTES: std::ops::RangeInclusive<u64> = 1_024..=1_048_576;
 

@@ -1,5 +1,5 @@
-//! YAML to JSON, with `CloudFormation`'s tags in their long form: `!Ref X` becomes `{"Ref": "X"}`, `!GetAtt A.B`
-//! `{"Fn::GetAtt": ["A", "B"]}`. From here on there is one form of everything.
+//! YAML to JSON, with `CloudFormation`'s tags in their long form: `!Ref X` becomes `{"Ref": "X"}`,
+//! `!GetAtt A.B` `{"Fn::GetAtt": ["A", "B"]}`. From here on there is one form of everything.
 
 use serde_json::{Map, Number, Value};
 use serde_yaml_ng::Value as Yaml;

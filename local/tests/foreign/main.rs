@@ -1,4 +1,5 @@
-//! The program runs any SAM template: here examples/guestbook, whose functions are scripts. Needs `python3` and `curl`.
+//! The program runs any SAM template: here examples/guestbook, whose functions are scripts. Needs
+//! `python3` and `curl`.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 

@@ -1,4 +1,5 @@
-//! The front door, spoken to by real HTTP and WebSocket clients, before real servers that stand where regions are.
+//! The front door, spoken to by real HTTP and WebSocket clients, before real servers that stand
+//! where regions are.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test fails the test")]
 

@@ -1,7 +1,7 @@
 //! Servers that stand where regions are.
 //!
-//! - [`TestRegion`]: an HTTP and a WebSocket server that tell their name, can be made to fail their checks, go down and come
-//!   up again.
+//! - [`TestRegion`]: an HTTP and a WebSocket server that tell their name, can be made to fail their
+//!   checks, go down and come up again.
 //! - [`scripted`]: a server whose every byte is the test's.
 
 use std::net::SocketAddr;
@@ -212,8 +212,8 @@ async fn serve_websocket(stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// A server whose answers are written by hand: `answer` gets each request's head, in lower case, and its connection. Checks
-/// pass.
+/// A server whose answers are written by hand: `answer` gets each request's head, in lower case,
+/// and its connection. Checks pass.
 pub(crate) async fn scripted<F>(
     answer: impl Fn(String, TcpStream) -> F + Clone + Send + 'static,
 ) -> SocketAddr

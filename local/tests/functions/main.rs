@@ -1,4 +1,5 @@
-//! The process pool and the Runtime API, with a real function process (`examples/fixture-function.rs`).
+//! The process pool and the Runtime API, with a real function process
+//! (`examples/fixture-function.rs`).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,5 +1,5 @@
-//! Queues that functions read, on a clock that the test moves: tokio's, paused. Where every task waits, time leaps to the
-//! next instant that one of them waits for.
+//! Queues that functions read, on a clock that the test moves: tokio's, paused. Where every task
+//! waits, time leaps to the next instant that one of them waits for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

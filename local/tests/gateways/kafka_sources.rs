@@ -1,4 +1,5 @@
-//! Topics of Kafka that functions read: librdkafka's mock brokers, its real consumers, and a script in Lambda's place.
+//! Topics of Kafka that functions read: librdkafka's mock brokers, its real consumers, and a script
+//! in Lambda's place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use crate::support::{PausedClock, Reply, Script, answered};
 
 const PARTITIONS: i32 = 3;
 
-/// Longest wait for records to arrive: a consumer group takes seconds to form, and may form more than once.
+/// Longest wait for records to arrive: a consumer group takes seconds to form, and may form more
+/// than once.
 const PATIENCE: Duration = Duration::from_mins(3);
 
 struct Topic {
@@ -241,7 +243,8 @@ async fn pollers_share_the_partitions_and_records_of_a_partition_stay_in_order()
             let (partition, offset) =
                 (record["partition"].as_i64().unwrap(), record["offset"].as_i64().unwrap());
             let before = last.get(&partition).copied().unwrap_or(-1);
-            // A group that forms anew begins behind what was committed: some records come again, and none is passed over.
+            // A group that forms anew begins behind what was committed: some records come again,
+            // and none is passed over.
             assert!(offset <= before + 1, "partition {partition}: {offset} after {before}");
             last.insert(partition, before.max(offset));
         }

@@ -1,4 +1,5 @@
-//! Streams of tables that functions read, on a clock that the test moves (see `event_sources`). The table is a real one.
+//! Streams of tables that functions read, on a clock that the test moves (see `event_sources`). The
+//! table is a real one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -538,7 +539,8 @@ async fn records_that_are_too_old_are_given_up_and_younger_ones_are_not() {
     let [report] = reports.as_slice() else { panic!("{reports:?}") };
     assert_eq!(report["requestContext"]["condition"], "RecordAgeExceeded");
     assert_eq!(report["requestContext"]["approximateInvokeCount"], stage.numbers().len());
-    // Written at the machine's time, which is more than a minute behind the clock by now: nobody sees it.
+    // Written at the machine's time, which is more than a minute behind the clock by now: nobody
+    // sees it.
     stage.write(&[("a", 2)]);
     sleep(MOMENT).await;
     assert!(!stage.numbers().contains(&vec![2]));

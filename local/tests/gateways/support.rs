@@ -164,7 +164,8 @@ pub(crate) async fn http_api(routes: Vec<HttpRoute>, cors: Option<Cors>, functio
     Running { address, stop: Some(stop), served: tokio::spawn(front.serve(listener, stopped)) }
 }
 
-/// Only the function `allowed` may use `@connections`; the function `other` has a key and no policy.
+/// Only the function `allowed` may use `@connections`; the function `other` has a key and no
+/// policy.
 fn controls() -> Controls {
     let resource = "arn:aws:execute-api:local:000000000000:WebSocketApi/local/*";
     let policy = vec![Statement {

@@ -1,5 +1,5 @@
-//! What DynamoDB refuses, by its quotas and the developer guide, "Quotas in Amazon DynamoDB". The engine must refuse the
-//! same.
+//! What DynamoDB refuses, by its quotas and the developer guide, "Quotas in Amazon DynamoDB". The
+//! engine must refuse the same.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;

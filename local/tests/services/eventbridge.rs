@@ -13,7 +13,8 @@ use crate::messaging::{Stage, queue};
 
 const EVENTS: &str = "events.amazonaws.com";
 
-/// A bus with a rule for orders to a queue, one for a part of them, and a function that may put events.
+/// A bus with a rule for orders to a queue, one for a part of them, and a function that may put
+/// events.
 fn resources() -> String {
     [
         "

@@ -78,7 +78,8 @@ impl Stage {
         Self { controls, deliveries, invoked, queues, sns, events }
     }
 
-    /// A client of SNS with a function's key, or the operator's. It does not retry: each answer is seen.
+    /// A client of SNS with a function's key, or the operator's. It does not retry: each answer is
+    /// seen.
     pub(crate) fn sns(&self, function: Option<&str>) -> aws_sdk_sns::Client {
         aws_sdk_sns::Client::from_conf(
             aws_sdk_sns::Config::builder()

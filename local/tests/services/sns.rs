@@ -172,7 +172,8 @@ async fn a_function_publishes_where_its_policy_lets_it() {
     assert_eq!(stage.controls.access.denied().len(), 2);
 }
 
-/// A topic with subscriptions `Good` and `Bad`: the policy of the queue of `Bad` is for another topic.
+/// A topic with subscriptions `Good` and `Bad`: the policy of the queue of `Bad` is for another
+/// topic.
 fn with_dead_letters(dead_letters_for: &str) -> String {
     [
         "
@@ -230,7 +231,8 @@ async fn a_raw_message_of_more_than_ten_attributes_is_given_up() {
     assert_eq!(stage.take("Wrapped")[0].json()["MessageAttributes"].as_object().unwrap().len(), 11);
 }
 
-/// A topic whose subscriptions have these filter policies and scopes, each with a queue `Q0`, `Q1`...
+/// A topic whose subscriptions have these filter policies and scopes, each with a queue `Q0`,
+/// `Q1`...
 fn filtered(policies: &[(Value, &str)]) -> String {
     let subscription = |(number, (policy, scope)): (usize, &(Value, &str))| {
         let subscription = format!(

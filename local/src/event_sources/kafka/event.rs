@@ -1,5 +1,5 @@
-//! The event that Lambda makes of records of a topic: developer guide, "Using Lambda with self-managed Apache Kafka",
-//! "Example event".
+//! The event that Lambda makes of records of a topic: developer guide, "Using Lambda with
+//! self-managed Apache Kafka", "Example event".
 
 use std::collections::BTreeMap;
 

@@ -1,19 +1,23 @@
-//! Topics of Kafka as event sources, by Lambda's developer guide: "Using Lambda with self-managed Apache Kafka", "Batching
-//! behavior", "Configuring error handling controls for Kafka event sources".
+//! Topics of Kafka as event sources, by Lambda's developer guide: "Using Lambda with self-managed
+//! Apache Kafka", "Batching behavior", "Configuring error handling controls for Kafka event
+//! sources".
 //!
-//! [`POLLERS`] consumers of the mapping's group share the partitions of the topic. A poller works alone:
+//! [`POLLERS`] consumers of the mapping's group share the partitions of the topic. A poller works
+//! alone:
 //!
-//! 1. Collect a batch: as many records as the mapping says and as fit into an event. A batch that is not full waits for more
-//!    as long as the batching window says, from its first record on.
-//! 2. Invoke the function with Lambda's event ([`event`]). A failure, a crash, a timeout or a throttle: the whole batch again,
-//!    until it succeeds. That is what Lambda does without provisioned pollers: nothing is given up before the topic's own
-//!    retention ends.
+//! 1. Collect a batch: as many records as the mapping says and as fit into an event. A batch that
+//!    is not full waits for more as long as the batching window says, from its first record on.
+//! 2. Invoke the function with Lambda's event ([`event`]). A failure, a crash, a timeout or a
+//!    throttle: the whole batch again, until it succeeds. That is what Lambda does without
+//!    provisioned pollers: nothing is given up before the topic's own retention ends.
 //! 3. Commit the offsets behind the batch. Only then read on.
 //!
-//! So every record is handled at least once, and in order within its partition. A region that stops, or is killed, reads what
-//! was not committed again. So does another poller that a partition goes to in between.
+//! So every record is handled at least once, and in order within its partition. A region that
+//! stops, or is killed, reads what was not committed again. So does another poller that a partition
+//! goes to in between.
 //!
-//! Different from the cloud: the number of pollers does not follow the load, and offsets are committed by librdkafka.
+//! Different from the cloud: the number of pollers does not follow the load, and offsets are
+//! committed by librdkafka.
 
 mod event;
 
@@ -48,7 +52,8 @@ const BATCH_BYTES: usize = MAX_PAYLOAD_BYTES - 64 * 1024;
 /// A poller that waits for its function is alive, however long that takes: librdkafka's longest.
 const MAX_POLL_INTERVAL: &str = "86400000";
 
-/// A poller that died without leaving the group is missed after so many milliseconds, and its partitions go to the others.
+/// A poller that died without leaving the group is missed after so many milliseconds, and its
+/// partitions go to the others.
 const SESSION_TIMEOUT: &str = "10000";
 
 /// Reads the topic of `source` for as long as it is polled.

@@ -1,19 +1,23 @@
 //! Queues as event sources.
 //!
-//! 1. Wait for messages: for one that is sent, and for the instant at which one becomes visible. Nothing is asked again
-//!    and again.
-//! 2. Receive a batch, at most as many messages as the mapping says and as fit into an event. A batch that is not full
-//!    waits for more as long as the batching window says, from its first message on.
-//!    A message that matches no filter of the mapping is deleted at once, and counts for no batch.
-//! 3. Invoke the function with the event that Lambda makes of the batch; up to the mapping's maximum concurrency at a
-//!    time. Beyond it messages stay in the queue.
-//! 4. Delete what was handled: the batch, or what the function did not list under `batchItemFailures`. Everything else
-//!    becomes visible again when its visibility timeout has passed, whether the function failed, crashed, ran out of time
-//!    or was throttled; after `maxReceiveCount` receives it goes to the dead-letter queue.
+//! 1. Wait for messages: for one that is sent, and for the instant at which one becomes visible.
+//!    Nothing is asked again and again.
+//! 2. Receive a batch, at most as many messages as the mapping says and as fit into an event. A
+//!    batch that is not full waits for more as long as the batching window says, from its first
+//!    message on. A message that matches no filter of the mapping is deleted at once, and counts
+//!    for no batch.
+//! 3. Invoke the function with the event that Lambda makes of the batch; up to the mapping's
+//!    maximum concurrency at a time. Beyond it messages stay in the queue.
+//! 4. Delete what was handled: the batch, or what the function did not list under
+//!    `batchItemFailures`. Everything else becomes visible again when its visibility timeout has
+//!    passed, whether the function failed, crashed, ran out of time or was throttled; after
+//!    `maxReceiveCount` receives it goes to the dead-letter queue.
 //!
-//! So every message is handled at least once. A region that stops, or is killed, leaves what was being handled in flight.
+//! So every message is handled at least once. A region that stops, or is killed, leaves what was
+//! being handled in flight.
 //!
-//! Different from the cloud: the number of batches at a time does not grow with the load (see [`DEFAULT_CONCURRENCY`]).
+//! Different from the cloud: the number of batches at a time does not grow with the load (see
+//! [`DEFAULT_CONCURRENCY`]).
 
 mod event;
 
@@ -30,16 +34,19 @@ use crate::functions::outcome::{Invoke, MAX_PAYLOAD_BYTES, Outcome};
 use crate::services::sqs::{QueueError, Queues, Received, Take, Watch};
 use crate::template::model::{Answers, EventSource};
 
-/// Batches of one mapping that are handled at a time, if the template doesn't say: as many as Lambda begins with.
+/// Batches of one mapping that are handled at a time, if the template doesn't say: as many as
+/// Lambda begins with.
 pub const DEFAULT_CONCURRENCY: usize = 5;
 
 /// Pause after a queue could not be read: a disk that is full is not empty a moment later.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
-/// What a message is counted with besides its body and attributes: names, ids, digests and times in its record.
+/// What a message is counted with besides its body and attributes: names, ids, digests and times in
+/// its record.
 const RECORD_BYTES: usize = 1024;
 
-/// What the messages of an event may come to. In JSON a character may take two bytes instead of one.
+/// What the messages of an event may come to. In JSON a character may take two bytes instead of
+/// one.
 const BATCH_BYTES: usize = MAX_PAYLOAD_BYTES / 2;
 
 /// A batch is added to while this is left: whatever comes then has room.
@@ -117,7 +124,8 @@ impl<I: Invoke> Poller<I> {
         Ok(batch.messages)
     }
 
-    /// Adds to the batch what passes the filters, and deletes what does not. How many messages were received.
+    /// Adds to the batch what passes the filters, and deletes what does not. How many messages were
+    /// received.
     fn receive(&self, source: &EventSource, batch: &mut Batch) -> Result<usize, QueueError> {
         let messages = self.queues.receive(&source.queue, batch.room(source))?;
         let received = messages.len();

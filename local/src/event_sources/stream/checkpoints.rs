@@ -1,7 +1,8 @@
-//! How far each reader of a stream has come, in `SQLite`: in memory, or in a file of the data folder.
+//! How far each reader of a stream has come, in `SQLite`: in memory, or in a file of the data
+//! folder.
 //!
-//! A reader saves its place when a batch is done with. After a crash, the records behind the saved place are read again. So
-//! every record is handled at least once.
+//! A reader saves its place when a batch is done with. After a crash, the records behind the saved
+//! place are read again. So every record is handled at least once.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -55,8 +56,8 @@ impl Checkpoints {
         Ok(transaction.commit()?)
     }
 
-    /// Where the `lanes` readers of `mapping` go on. A new mapping begins at `start`. If the number of readers has changed,
-    /// all of them go on at the place of the slowest one.
+    /// Where the `lanes` readers of `mapping` go on. A new mapping begins at `start`. If the number
+    /// of readers has changed, all of them go on at the place of the slowest one.
     pub(super) fn begin(
         &self,
         mapping: &str,

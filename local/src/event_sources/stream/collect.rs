@@ -44,7 +44,8 @@ struct Batch {
 }
 
 impl Batch {
-    /// Takes records until the event is full. Moves `position` behind what was taken or passed over.
+    /// Takes records until the event is full. Moves `position` behind what was taken or passed
+    /// over.
     fn add(&mut self, page: Page, position: &mut Position) -> serde_json::Result<()> {
         for record in page.records {
             let json = record.in_event()?.to_string();

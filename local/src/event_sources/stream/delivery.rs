@@ -1,18 +1,23 @@
 //! What becomes of a batch.
 //!
-//! 1. A batch is handled when the function answers, and does not report failures. The place behind it is saved.
-//! 2. If the function reports failures (`ReportBatchItemFailures`), everything before the lowest sequence number is handled.
-//!    That record and all behind it are tried again.
-//! 3. If the function fails, all are tried again. An answer that can't be understood is a failure of all.
-//! 4. With `BisectBatchOnFunctionError` a failed batch is tried again in two halves. A reported failure splits it at the
-//!    reported record; if that is the first one, in two halves. A split does not count as a retry.
+//! 1. A batch is handled when the function answers, and does not report failures. The place behind
+//!    it is saved.
+//! 2. If the function reports failures (`ReportBatchItemFailures`), everything before the lowest
+//!    sequence number is handled. That record and all behind it are tried again.
+//! 3. If the function fails, all are tried again. An answer that can't be understood is a failure
+//!    of all.
+//! 4. With `BisectBatchOnFunctionError` a failed batch is tried again in two halves. A reported
+//!    failure splits it at the reported record; if that is the first one, in two halves. A split
+//!    does not count as a retry.
 //! 5. Before each retry there is a pause, from [`FIRST_PAUSE`] doubled up to [`LONGEST_PAUSE`].
-//! 6. A batch is given up after `MaximumRetryAttempts` retries. Retries of what is left of a batch after a reported failure
-//!    count together with those before. Records are given up without being tried (again) when they are older than
-//!    `MaximumRecordAgeInSeconds`, or than the stream keeps them. What is given up is reported ([`failure`](super::failure)),
-//!    and the reader goes on behind it. So good records behind a bad one of the same batch are given up with it, as in
+//! 6. A batch is given up after `MaximumRetryAttempts` retries. Retries of what is left of a batch
+//!    after a reported failure count together with those before. Records are given up without being
+//!    tried (again) when they are older than `MaximumRecordAgeInSeconds`, or than the stream keeps
+//!    them. What is given up is reported ([`failure`](super::failure)), and the reader goes on
+//!    behind it. So good records behind a bad one of the same batch are given up with it, as in
 //!    Lambda, unless the mapping splits batches.
-//! 7. A function that was not invoked, because it was throttled, is tried again. That does not count as a retry.
+//! 7. A function that was not invoked, because it was throttled, is tried again. That does not
+//!    count as a retry.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,7 +36,8 @@ use crate::template::model::Answers;
 /// Pause before the first retry.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// The longest pause. AWS does not say its own. Somebody who corrects a function on a laptop doesn't want to wait longer.
+/// The longest pause. AWS does not say its own. Somebody who corrects a function on a laptop
+/// doesn't want to wait longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A part of a batch that is still to be handled.

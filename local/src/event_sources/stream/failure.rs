@@ -1,6 +1,6 @@
-//! The report of records that were given up, in the queue that the mapping names as its `OnFailure` destination. It says
-//! where the records are and not what they are: developer guide, "Retain discarded records for a DynamoDB event source in
-//! Lambda".
+//! The report of records that were given up, in the queue that the mapping names as its `OnFailure`
+//! destination. It says where the records are and not what they are: developer guide, "Retain
+//! discarded records for a DynamoDB event source in Lambda".
 //!
 //! Limits: the request id of the report is its own, not that of the last invocation.
 
@@ -72,7 +72,8 @@ struct BatchInfo {
 }
 
 impl<I: Invoke> Reader<I> {
-    /// Reports `entries`. A report that can't be sent is a line in the log, as it is only a metric in the cloud.
+    /// Reports `entries`. A report that can't be sent is a line in the log, as it is only a metric
+    /// in the cloud.
     pub(super) fn give_up(
         &self,
         entries: &[Entry],

@@ -1,21 +1,24 @@
-//! Streams of tables as event sources, by the developer guide: "Using AWS Lambda with Amazon DynamoDB", "Configuring partial
-//! batch response with DynamoDB and Lambda", "Retain discarded records for a DynamoDB event source in Lambda".
+//! Streams of tables as event sources, by the developer guide: "Using AWS Lambda with Amazon
+//! DynamoDB", "Configuring partial batch response with DynamoDB and Lambda", "Retain discarded
+//! records for a DynamoDB event source in Lambda".
 //!
-//! Every shard has as many readers as `ParallelizationFactor` says. All records of one item come to one reader: beyond a
-//! factor of one, Lambda promises an order for the records of an item and no more. A reader works alone:
+//! Every shard has as many readers as `ParallelizationFactor` says. All records of one item come to
+//! one reader: beyond a factor of one, Lambda promises an order for the records of an item and no
+//! more. A reader works alone:
 //!
-//! 1. Collect a batch: as many records as the mapping says and as fit into an event. A batch that is not full waits for more
-//!    as long as the batching window says, from its first record on. Records that match no filter are passed over
-//!    ([`collect`]).
-//! 2. Invoke the function, and do it again until the batch is done with: handled, or given up ([`delivery`]). Nothing behind
-//!    the batch is read meanwhile. Other readers go on.
-//! 3. Save the place behind the batch ([`checkpoints`]). A reader also saves its place when it has passed over what others
-//!    read, so that it does not read that again after a restart.
+//! 1. Collect a batch: as many records as the mapping says and as fit into an event. A batch that
+//!    is not full waits for more as long as the batching window says, from its first record on.
+//!    Records that match no filter are passed over ([`collect`]).
+//! 2. Invoke the function, and do it again until the batch is done with: handled, or given up
+//!    ([`delivery`]). Nothing behind the batch is read meanwhile. Other readers go on.
+//! 3. Save the place behind the batch ([`checkpoints`]). A reader also saves its place when it has
+//!    passed over what others read, so that it does not read that again after a restart.
 //!
-//! A reader goes on at its own place and reads nothing twice. What wakes it is a write to its table. It also looks every
-//! [`LOOK_AGAIN`], in case it was not woken.
+//! A reader goes on at its own place and reads nothing twice. What wakes it is a write to its
+//! table. It also looks every [`LOOK_AGAIN`], in case it was not woken.
 //!
-//! When a mapping is made, the role of the function must be allowed what Lambda's poller does ([`create`]).
+//! When a mapping is made, the role of the function must be allowed what Lambda's poller does
+//! ([`create`]).
 
 mod checkpoints;
 mod collect;
@@ -36,7 +39,8 @@ use crate::services::access::{Caller, Denied};
 use crate::services::dynamodb::streams::{Position, Record, SHARDS, StreamError, Streams};
 use crate::template::model::{GrantedBy, StartingPosition, StreamSource};
 
-/// A reader looks at its stream again after this long, whatever it was told. Nothing is known that would need it.
+/// A reader looks at its stream again after this long, whatever it was told. Nothing is known that
+/// would need it.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// A reader that finds nothing of its own saves its place this often at most.
@@ -122,8 +126,8 @@ struct Reader<I> {
     lane: usize,
 }
 
-/// Makes the mappings, as `CreateEventSourceMapping` does: the role is checked, and each new reader gets its first place.
-/// A mapping that is disabled is made and not served.
+/// Makes the mappings, as `CreateEventSourceMapping` does: the role is checked, and each new reader
+/// gets its first place. A mapping that is disabled is made and not served.
 pub(super) fn create(sources: &[StreamSource], parts: &StreamParts) -> Result<Vec<Mapping>, MappingError> {
     let names: Vec<_> = sources.iter().map(name).collect();
     parts.checkpoints.retain(&names)?;
@@ -207,7 +211,8 @@ impl<I: Invoke> Reader<I> {
         }
     }
 
-    /// Whether a record is one of this reader's. All records of an item are of one shard and one reader.
+    /// Whether a record is one of this reader's. All records of an item are of one shard and one
+    /// reader.
     fn is_mine(&self, record: &Record) -> bool {
         let readers = self.source.parallelization_factor;
         record.shard * readers + record.bucket(readers) == self.lane

@@ -1,7 +1,8 @@
 //! Cross-origin requests, answered by the gateway as an HTTP API with `CorsConfiguration` does.
 //!
-//! 1. A preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) never reaches a function: it gets
-//!    `204`, with CORS headers if origin, method and headers are all allowed, without them if not.
+//! 1. A preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) never reaches a
+//!    function: it gets `204`, with CORS headers if origin, method and headers are all allowed,
+//!    without them if not.
 //! 2. On every other answer the integration's CORS headers are replaced by the configured ones.
 
 use bytes::Bytes;
@@ -77,7 +78,8 @@ impl Cors {
         Some(response)
     }
 
-    /// Replaces the CORS headers of an answer to a request of `origin`, the request's `Origin` header.
+    /// Replaces the CORS headers of an answer to a request of `origin`, the request's `Origin`
+    /// header.
     pub(super) fn replace(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
         for name in [
             ACCESS_CONTROL_ALLOW_CREDENTIALS,

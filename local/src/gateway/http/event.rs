@@ -1,11 +1,14 @@
 //! The event of an HTTP API, payload format 2.0, written in one pass from the request.
 //!
-//! - Header names are lower case, repeated headers are joined by commas; `Cookie` headers become the list `cookies`.
-//! - `rawPath`, `requestContext.http.path` and `pathParameters` are percent-decoded (yes, `rawPath` too);
-//!   `rawQueryString` is as it came, `queryStringParameters` decoded and repeated ones joined by commas.
-//! - The body is text if its content type is a text type and its bytes are UTF-8, else base64. A form
-//!   (`application/x-www-form-urlencoded`) is not a text type to API Gateway.
-//! - What a request doesn't have, its event doesn't have: no empty `cookies`, `pathParameters` or `body`.
+//! - Header names are lower case, repeated headers are joined by commas; `Cookie` headers become
+//!   the list `cookies`.
+//! - `rawPath`, `requestContext.http.path` and `pathParameters` are percent-decoded (yes, `rawPath`
+//!   too); `rawQueryString` is as it came, `queryStringParameters` decoded and repeated ones joined
+//!   by commas.
+//! - The body is text if its content type is a text type and its bytes are UTF-8, else base64. A
+//!   form (`application/x-www-form-urlencoded`) is not a text type to API Gateway.
+//! - What a request doesn't have, its event doesn't have: no empty `cookies`, `pathParameters` or
+//!   `body`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -3,15 +3,17 @@
 //! A request takes these steps; each may end it:
 //! 1. Request line and headers over 10,240 bytes: `431`. Not exactly one valid `Host`: `400`.
 //! 2. A CORS preflight: answered here (see `cors`).
-//! 3. The route, by API Gateway's precedence (see `routes`): `404 {"message":"Not Found"}` without one.
-//! 4. The body, up to 10 MB, then the event of payload format 2.0, up to Lambda's 6 MB: `413` beyond.
-//! 5. The function, at most 30 s: `503 {"message":"Service Unavailable"}` after that, or if Lambda throttles; `500
-//!    {"message":"Internal Server Error"}` if its process died, if it failed, ran into its own timeout or answered
-//!    with something that isn't a response.
+//! 3. The route, by API Gateway's precedence (see `routes`): `404 {"message":"Not Found"}` without
+//!    one.
+//! 4. The body, up to 10 MB, then the event of payload format 2.0, up to Lambda's 6 MB: `413`
+//!    beyond.
+//! 5. The function, at most 30 s: `503 {"message":"Service Unavailable"}` after that, or if Lambda
+//!    throttles; `500 {"message":"Internal Server Error"}` if its process died, if it failed, ran
+//!    into its own timeout or answered with something that isn't a response.
 //! 6. The response (see `response`), the configured CORS headers, and `apigw-requestid`.
 //!
-//! One header is the local region's own: [`CRASHED`], so that a test which kills processes can tell a crash from an error
-//! that the function reported.
+//! One header is the local region's own: [`CRASHED`], so that a test which kills processes can tell
+//! a crash from an error that the function reported.
 
 mod cors;
 mod event;
@@ -49,8 +51,8 @@ use crate::template::model::HttpApi;
 /// Body, in bytes (quota "Payload size").
 const MAX_BODY_BYTES: usize = 10 * 1024 * 1024;
 
-/// How much more of a refused body is read and thrown away, so that the client, still writing, gets to see the answer
-/// instead of a reset connection.
+/// How much more of a refused body is read and thrown away, so that the client, still writing, gets
+/// to see the answer instead of a reset connection.
 const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Quota "Maximum integration timeout".
@@ -82,7 +84,8 @@ pub struct HttpFront<I> {
     functions: Arc<I>,
 }
 
-/// Serves `api` on `listener` until `shutdown` is ready, and returns when the requests in flight are answered.
+/// Serves `api` on `listener` until `shutdown` is ready, and returns when the requests in flight
+/// are answered.
 pub async fn serve<I: Invoke>(
     listener: TcpListener,
     api: HttpApi,

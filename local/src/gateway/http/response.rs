@@ -1,8 +1,9 @@
 //! From a function's response document to an HTTP response, and the gateway's own answers.
 //!
-//! A document with `statusCode` is taken by its fields (`headers`, `cookies`, `body`, `isBase64Encoded`). One without
-//! is the body itself, as `200 application/json`. Anything else (not JSON, a status out of range, a header that HTTP
-//! can't carry, bad base64) is `500 {"message":"Internal Server Error"}`.
+//! A document with `statusCode` is taken by its fields (`headers`, `cookies`, `body`,
+//! `isBase64Encoded`). One without is the body itself, as `200 application/json`. Anything else
+//! (not JSON, a status out of range, a header that HTTP can't carry, bad base64) is
+//! `500 {"message":"Internal Server Error"}`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

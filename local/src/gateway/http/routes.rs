@@ -2,11 +2,13 @@
 //!
 //! Of the routes that match path *and* method, the most specific wins:
 //! 1. a full match before a greedy one (`{name+}`), and both before `$default`;
-//! 2. of two full or two greedy matches, the one with a literal where the other has a variable, from the left;
+//! 2. of two full or two greedy matches, the one with a literal where the other has a variable,
+//!    from the left;
 //! 3. the method itself before `ANY`.
 //!
-//! Paths are compared after percent-decoding, as an HTTP API does: `%2F` separates segments like `/`. A variable takes
-//! one segment, a greedy one at least one; neither takes nothing. `/orders` and `/orders/` are different paths.
+//! Paths are compared after percent-decoding, as an HTTP API does: `%2F` separates segments like
+//! `/`. A variable takes one segment, a greedy one at least one; neither takes nothing. `/orders`
+//! and `/orders/` are different paths.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -143,7 +145,8 @@ impl Pattern {
         Some(Self::Path { segments, greedy })
     }
 
-    /// Smaller is more specific. A greedy match ranks by its segments too; of two, the longer literal prefix wins.
+    /// Smaller is more specific. A greedy match ranks by its segments too; of two, the longer
+    /// literal prefix wins.
     fn rank(&self) -> (u8, Vec<u8>) {
         match self {
             Self::Path { segments, greedy } => {
@@ -206,7 +209,8 @@ mod tests {
         routes.find(method, path).map(|(route, _)| route.key.clone())
     }
 
-    /// The example of "Working with routes for HTTP APIs" in the developer guide, in no helpful order.
+    /// The example of "Working with routes for HTTP APIs" in the developer guide, in no helpful
+    /// order.
     #[test]
     fn precedence_follows_the_developer_guide() {
         let routes = routes(&[

@@ -1,7 +1,8 @@
 //! The connections that are open, as `@connections` sees them.
 //!
-//! A connection is here from the moment its `$connect` was accepted until it ends; before and after, its id is
-//! unknown ("gone"). Posting puts a message into the connection's bounded buffer and never waits for the client.
+//! A connection is here from the moment its `$connect` was accepted until it ends; before and
+//! after, its id is unknown ("gone"). Posting puts a message into the connection's bounded buffer
+//! and never waits for the client.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,7 +1,8 @@
 //! The events of a WebSocket API.
 //!
-//! `CONNECT` carries the handshake's headers and query; `MESSAGE` its `body` and a `messageId`; `DISCONNECT` why the
-//! connection ended. `connectedAt` is never the same twice ([`JITTER_MS`]). Header names keep the case in which HTTP/1.1 clients write them (`Sec-WebSocket-Protocol`).
+//! `CONNECT` carries the handshake's headers and query; `MESSAGE` its `body` and a `messageId`;
+//! `DISCONNECT` why the connection ended. `connectedAt` is never the same twice ([`JITTER_MS`]).
+//! Header names keep the case in which HTTP/1.1 clients write them (`Sec-WebSocket-Protocol`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,8 +16,8 @@ use crate::gateway::WEBSOCKET_API_ID;
 use crate::gateway::ids::{log_time, short_id};
 use crate::gateway::origin::text_of;
 
-/// How far `connectedAt` of a later event is from the one of `CONNECT`, at most, in milliseconds. AWS does not say that they
-/// are equal: here they never are, so that no function relies on it.
+/// How far `connectedAt` of a later event is from the one of `CONNECT`, at most, in milliseconds.
+/// AWS does not say that they are equal: here they never are, so that no function relies on it.
 const JITTER_MS: i64 = 5;
 
 /// What happened on a connection.

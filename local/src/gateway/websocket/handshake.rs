@@ -82,8 +82,8 @@ impl<I: Invoke> WebSocketFront<I> {
             Connection::new(short_id(), origin, connected_at, self.limits.outgoing_messages);
         let candidate = Candidate { parts, accept, connection, outgoing, upgrade };
         let (answer, answered) = oneshot::channel();
-        // A task of its own: it outlives this request, and a client that leaves while `$connect` runs must not take
-        // the bookkeeping with it.
+        // A task of its own: it outlives this request, and a client that leaves while `$connect`
+        // runs must not take the bookkeeping with it.
         let mut front_died = lifecycle.front_died.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -230,7 +230,8 @@ fn decide(payload: &[u8], request_id: String) -> Decision {
             Ok(protocol) => Decision::Accepted { protocol },
             Err(_) => Decision::failed(StatusCode::BAD_GATEWAY, request_id),
         },
-        // A refusal is a client or server error; anything else can't be sent in place of a handshake.
+        // A refusal is a client or server error; anything else can't be sent in place of a
+        // handshake.
         Ok(status) if status.is_client_error() || status.is_server_error() => {
             let message = status.canonical_reason().unwrap_or("Forbidden").to_owned();
             Decision::Refused { status, message, request_id }

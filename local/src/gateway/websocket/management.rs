@@ -1,11 +1,13 @@
 //! `@connections`: how a function sends to a client, looks at a connection, or ends it.
 //!
-//! Errors have the shape of the API Gateway management API (`x-amzn-ErrorType` and a message), so the SDKs turn them
-//! into their typed errors. A call passes these checks, in this order: a caller (403 without credentials), its policy
-//! (403 `ForbiddenException`), injected faults, the size (413 `PayloadTooLargeException`), the connection
-//! (410 `GoneException`), room in the client's buffer (429 `LimitExceededException`).
+//! Errors have the shape of the API Gateway management API (`x-amzn-ErrorType` and a message), so
+//! the SDKs turn them into their typed errors. A call passes these checks, in this order: a caller
+//! (403 without credentials), its policy (403 `ForbiddenException`), injected faults, the size (413
+//! `PayloadTooLargeException`), the connection (410 `GoneException`), room in the client's buffer
+//! (429 `LimitExceededException`).
 //!
-//! Signatures aren't verified: the access key only says which function calls. Every call is counted as usage.
+//! Signatures aren't verified: the access key only says which function calls. Every call is counted
+//! as usage.
 
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
@@ -27,8 +29,8 @@ use crate::services::{Call, Hangup, Service};
 const ACTION: &str = "execute-api:ManageConnections";
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
-/// How much of a request's body is read before it is refused as too large: more than any message may have, so that
-/// the caller has written it all and sees the answer.
+/// How much of a request's body is read before it is refused as too large: more than any message
+/// may have, so that the caller has written it all and sees the answer.
 const MAX_READ_BYTES: usize = 16 * 1024 * 1024;
 
 /// The calls about one connection.

@@ -16,7 +16,8 @@ use crate::gateway::ids::short_id;
 use crate::gateway::invocation::{self, Integration};
 use crate::template::model::WebSocketRoute;
 
-/// The part of a proxy response that a route response sends. The status isn't sent: a socket has no place for it.
+/// The part of a proxy response that a route response sends. The status isn't sent: a socket has no
+/// place for it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer<'a> {

@@ -1,17 +1,21 @@
 //! The WebSocket API front, and `@connections` on the same listener.
 //!
 //! A connection lives like this:
-//! 1. The handshake on `/{stage}` waits until the `$connect` function has answered. Not 2xx: the handshake is refused
-//!    with that status, and the connection never was. 2xx: it is entered among the open connections, so a post from
-//!    now on reaches it, then the client gets its 101 with the `Sec-WebSocket-Protocol` that the function answered.
+//! 1. The handshake on `/{stage}` waits until the `$connect` function has answered. Not 2xx: the
+//!    handshake is refused with that status, and the connection never was. 2xx: it is entered among
+//!    the open connections, so a post from now on reaches it, then the client gets its 101 with the
+//!    `Sec-WebSocket-Protocol` that the function answered.
 //! 2. Each text message selects a route (see `selection`) and is given to its function; up to
-//!    [`Limits::concurrent_messages`] at a time, so answers may overtake each other, as in the cloud. The answer's body
-//!    goes back only on a route with a route response; a failed function gives an error frame on every route.
-//! 3. Whoever ends it (client, `@connections`, a limit, the region), the connection is first taken off the open ones,
-//!    then closed, and `$disconnect` is invoked exactly once, with the status and reason of the close. Nothing retries
-//!    a `$disconnect` that fails, and a region that is killed sends none: best effort, as in the cloud.
+//!    [`Limits::concurrent_messages`] at a time, so answers may overtake each other, as in the
+//!    cloud. The answer's body goes back only on a route with a route response; a failed function
+//!    gives an error frame on every route.
+//! 3. Whoever ends it (client, `@connections`, a limit, the region), the connection is first taken
+//!    off the open ones, then closed, and `$disconnect` is invoked exactly once, with the status
+//!    and reason of the close. Nothing retries a `$disconnect` that fails, and a region that is
+//!    killed sends none: best effort, as in the cloud.
 //!
-//! Limits and close codes: 1001 idle or too old or the region stops, 1003 binary, 1009 too large (see [`Limits`]).
+//! Limits and close codes: 1001 idle or too old or the region stops, 1003 binary, 1009 too large
+//! (see [`Limits`]).
 
 mod connections;
 mod event;
@@ -65,8 +69,8 @@ pub struct WebSocketFront<I> {
     connections: Connections,
 }
 
-/// Serves `api` on `listener` with API Gateway's limits until `shutdown` is ready, and returns when every connection
-/// is closed and its `$disconnect` done, or after a few seconds of grace.
+/// Serves `api` on `listener` with API Gateway's limits until `shutdown` is ready, and returns when
+/// every connection is closed and its `$disconnect` done, or after a few seconds of grace.
 pub async fn serve<I: Invoke>(
     listener: TcpListener,
     api: WebSocketApi,
@@ -158,7 +162,8 @@ impl<I: Invoke> WebSocketFront<I> {
 struct Lifecycle {
     /// Closed when the region stops.
     stopping: watch::Receiver<()>,
-    /// Closed when the front is dropped while it serves: its connections die with it, without a close frame.
+    /// Closed when the front is dropped while it serves: its connections die with it, without a
+    /// close frame.
     front_died: watch::Receiver<()>,
     /// Held as long as the task lives.
     _alive: mpsc::Sender<Infallible>,

@@ -1,8 +1,9 @@
 //! Route selection: which route key a message asks for.
 //!
-//! `$request.body.action` (any dotted path, also written `${request.body.action}`) is looked up in the message as
-//! JSON. No JSON, no such field, or a field that is neither text, number nor boolean selects nothing, and `$default`
-//! takes the message. A message can't select `$connect` or `$disconnect`: those are the gateway's to send.
+//! `$request.body.action` (any dotted path, also written `${request.body.action}`) is looked up in
+//! the message as JSON. No JSON, no such field, or a field that is neither text, number nor boolean
+//! selects nothing, and `$default` takes the message. A message can't select `$connect` or
+//! `$disconnect`: those are the gateway's to send.
 
 use serde_json::Value;
 

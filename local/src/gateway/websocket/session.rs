@@ -1,8 +1,9 @@
 //! An established connection: frames in, messages out, until something ends it.
 //!
-//! One task owns the socket. It waits for whatever comes first: a frame, a message to send, an answer of a function,
-//! a call to close, a timer. Writing is bounded by [`Limits::write_stall`](super::Limits::write_stall), so a client
-//! that doesn't read holds up only itself; posts to it fill its buffer and then get 429.
+//! One task owns the socket. It waits for whatever comes first: a frame, a message to send, an
+//! answer of a function, a call to close, a timer. Writing is bounded by
+//! [`Limits::write_stall`](super::Limits::write_stall), so a client that doesn't read holds up only
+//! itself; posts to it fill its buffer and then get 429.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +102,8 @@ pub(super) async fn run<I: Invoke>(
     let mut in_flight: JoinSet<Option<Utf8Bytes>> = JoinSet::new();
     let ending = loop {
         let active = tokio::select! {
-            // An error means that the gateway died without a word. Its connections break with it: no close frame.
+            // An error means that the gateway died without a word. Its connections break with it:
+            // no close frame.
             Ok(()) = stopping.changed() => break Ending::by_gateway(CloseCode::Away, "Going away"),
             () = session.connection.closing.notified() => {
                 // What was posted before the call to close was accepted: it goes out first.
@@ -137,7 +139,8 @@ pub(super) async fn run<I: Invoke>(
             Err(ending) => break ending,
         }
     };
-    // What functions are still working on was accepted: it is carried through, only its answers have nowhere to go.
+    // What functions are still working on was accepted: it is carried through, only its answers
+    // have nowhere to go.
     in_flight.detach_all();
     Ended { ending, socket: Some(socket) }
 }
@@ -183,7 +186,8 @@ async fn write(
     }
 }
 
-/// Closes the socket: the close frame, the client's answer to it, then the TCP connection; within `patience`.
+/// Closes the socket: the close frame, the client's answer to it, then the TCP connection; within
+/// `patience`.
 pub(super) async fn close(socket: Option<Socket>, ending: &Ending, patience: Duration) {
     let Some(mut socket) = socket else { return };
     let handshake = async {
@@ -192,8 +196,9 @@ pub(super) async fn close(socket: Option<Socket>, ending: &Ending, patience: Dur
             socket.send(Message::Close(Some(frame))).await?;
         }
         if ending.status_code == u16::from(CloseCode::Size) {
-            // The rest of the refused message has no frames to parse. It has to be read all the same: closing with
-            // unread data resets the connection, and the client would never see the close frame.
+            // The rest of the refused message has no frames to parse. It has to be read all the
+            // same: closing with unread data resets the connection, and the client would never see
+            // the close frame.
             let mut discarded = [0; 8 * 1024];
             while socket.get_mut().read(&mut discarded).await? > 0 {}
         } else {

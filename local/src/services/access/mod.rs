@@ -1,20 +1,23 @@
 //! Who may do what: the policies of template.yaml, enforced on this machine.
 //!
-//! 1. Every function gets an access key of its own, so an endpoint knows by the `SigV4` `Credential` who calls.
-//! 2. A call of a function is held against the `Allow` statements of its own policy. One that is missing in the template
-//!    fails here with AWS's own answer, before it fails in the cloud.
-//! 3. A statement's `Condition` confines `dynamodb:UpdateItem` to the attributes that it lists (`dynamodb:Attributes`), and
-//!    what the update may return (`dynamodb:ReturnValues`). The request shows which ones it names; see [`Details`].
+//! 1. Every function gets an access key of its own, so an endpoint knows by the `SigV4`
+//!    `Credential` who calls.
+//! 2. A call of a function is held against the `Allow` statements of its own policy. One that is
+//!    missing in the template fails here with AWS's own answer, before it fails in the cloud.
+//! 3. A statement's `Condition` confines `dynamodb:UpdateItem` to the attributes that it lists
+//!    (`dynamodb:Attributes`), and what the update may return (`dynamodb:ReturnValues`). The
+//!    request shows which ones it names; see [`Details`].
 //! 4. The operator's key may do everything, as the account's administrator may.
-//! 5. Which statement, action and resource a call needed is remembered, and what was refused, so that a test finds what
-//!    nothing uses and what is missing.
+//! 5. Which statement, action and resource a call needed is remembered, and what was refused, so
+//!    that a test finds what nothing uses and what is missing.
 //!
-//! DynamoDB and Secrets Manager look at the key id only and don't verify the signature: everything here listens on
-//! 127.0.0.1, and what is to be found is a missing permission, not a forger. S3 verifies signatures, since presigned URLs
-//! are made of nothing else.
+//! DynamoDB and Secrets Manager look at the key id only and don't verify the signature: everything
+//! here listens on 127.0.0.1, and what is to be found is a missing permission, not a forger. S3
+//! verifies signatures, since presigned URLs are made of nothing else.
 //!
-//! Limits: `Allow` statements only; no `Deny`, no other conditions, no permission boundaries. A template with a `Deny` or
-//! another condition is refused at the start. Resource policies decide over deliveries only, in `services/delivery.rs`.
+//! Limits: `Allow` statements only; no `Deny`, no other conditions, no permission boundaries. A
+//! template with a `Deny` or another condition is refused at the start. Resource policies decide
+//! over deliveries only, in `services/delivery.rs`.
 
 mod policy;
 mod signature;
@@ -37,8 +40,8 @@ use crate::template::model::Stack;
 /// Random bytes of the secret key that all callers of one start share.
 const SECRET_BYTES: usize = 30;
 
-/// Different refusals that are remembered: a function has no more than some hundred calls in its code, but a resource
-/// can be any object or connection.
+/// Different refusals that are remembered: a function has no more than some hundred calls in its
+/// code, but a resource can be any object or connection.
 const DENIED_CAPACITY: usize = 1_000;
 
 /// An access key: what a client signs with.
@@ -119,7 +122,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// A key for the operator and one for each of the stack's functions; the secret is new at every start.
+    /// A key for the operator and one for each of the stack's functions; the secret is new at every
+    /// start.
     pub fn new(stack: &Stack) -> Self {
         let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; SECRET_BYTES]>());
         let key = |name: &str| Key {
@@ -148,7 +152,8 @@ impl Access {
         Self { arns, operator, functions, callers, strangers, denied: Arc::default() }
     }
 
-    /// The same callers, who ask another region: its resources are meant, and a signature must be for it.
+    /// The same callers, who ask another region: its resources are meant, and a signature must be
+    /// for it.
     pub(in crate::services) fn in_region(&self, arns: Arns) -> Self {
         Self {
             arns,
@@ -198,7 +203,8 @@ impl Access {
         if region == self.arns.region() { Ok(caller) } else { Err(Unauthenticated::OtherRegion) }
     }
 
-    /// Whether `caller` may do `action` (`dynamodb:GetItem`) to `resource` (an ARN, or `*` where the action has none).
+    /// Whether `caller` may do `action` (`dynamodb:GetItem`) to `resource` (an ARN, or `*` where
+    /// the action has none).
     pub fn check(&self, caller: &Caller, action: &str, resource: &str) -> Result<(), Denied> {
         self.check_permission(caller, &Permission::new(action, resource))
     }

@@ -1,9 +1,10 @@
 //! The statements of one function, compiled.
 //!
-//! A statement is the product of its actions and its resources; each pair is a grant of its own here, so that a pair
-//! that nothing uses is seen even when its statement is used for another one.
+//! A statement is the product of its actions and its resources; each pair is a grant of its own
+//! here, so that a pair that nothing uses is seen even when its statement is used for another one.
 //!
-//! A statement with conditions allows a request only by what is known of it: one that shows nothing meets none.
+//! A statement with conditions allows a request only by what is known of it: one that shows nothing
+//! meets none.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,8 +57,9 @@ pub struct Details {
 }
 
 impl Details {
-    /// A key that the request does not have fails `StringEquals` and passes the operators that end with `IfExists` or begin
-    /// with `ForAllValues` (IAM User Guide, "IAM JSON policy elements: Condition operators").
+    /// A key that the request does not have fails `StringEquals` and passes the operators that end
+    /// with `IfExists` or begin with `ForAllValues` (IAM User Guide, "IAM JSON policy elements:
+    /// Condition operators").
     fn meet(&self, condition: &Condition) -> bool {
         match condition {
             Condition::Attributes(allowed) => self.attributes.is_subset(allowed),
@@ -144,11 +146,12 @@ pub(in crate::services) enum Case {
     Ignored,
 }
 
-/// Components of an ARN: `arn:partition:service:region:account:resource`. The last one may hold colons.
+/// Components of an ARN: `arn:partition:service:region:account:resource`. The last one may hold
+/// colons.
 const ARN_COMPONENTS: usize = 6;
 
-/// Whether the ARN `pattern` of a statement covers `resource`. A wildcard stays within its component of the ARN, as with
-/// `ArnLike`; `*` alone is everything.
+/// Whether the ARN `pattern` of a statement covers `resource`. A wildcard stays within its
+/// component of the ARN, as with `ArnLike`; `*` alone is everything.
 pub(in crate::services) fn covers(pattern: &str, resource: &str) -> bool {
     if pattern == "*" {
         return true;
@@ -165,7 +168,8 @@ pub(in crate::services) fn matches(pattern: &str, text: &str, case: Case) -> boo
     let same = |a: u8, b: u8| a == b || (case == Case::Ignored && a.eq_ignore_ascii_case(&b));
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
-    // Where to go on when the characters after the last `*` turn out not to match: one character further.
+    // Where to go on when the characters after the last `*` turn out not to match: one character
+    // further.
     let mut retry: Option<(usize, usize)> = None;
     while t < text.len() {
         match pattern.get(p) {

@@ -1,12 +1,14 @@
 //! Requests of a function that is broken on purpose: fault rules forget or repeat its writes.
 //!
-//! - *Forget*: the write has no effect, and is answered as if it had. In a transaction its condition still counts, so that a
-//!   cancellation has a reason for each entry.
-//! - *Repeat*: an update is done a second time without its condition, in a request of its own, if the first time succeeded.
+//! - *Forget*: the write has no effect, and is answered as if it had. In a transaction its
+//!   condition still counts, so that a cancellation has a reason for each entry.
+//! - *Repeat*: an update is done a second time without its condition, in a request of its own, if
+//!   the first time succeeded.
 //!
 //! Only writes to tables that the rule names are altered.
 //!
-//! Limits: `BatchWriteItem` passes unaltered. Alone, a forgotten write ignores its condition and returns no values.
+//! Limits: `BatchWriteItem` passes unaltered. Alone, a forgotten write ignores its condition and
+//! returns no values.
 
 use std::collections::BTreeSet;
 

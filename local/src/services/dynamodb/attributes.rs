@@ -1,4 +1,5 @@
-//! The attributes that an update or condition expression names: what IAM knows as `dynamodb:Attributes`.
+//! The attributes that an update or condition expression names: what IAM knows as
+//! `dynamodb:Attributes`.
 //!
 //! Top-level ones only: `#a.b[3]` names what `#a` stands for. A word is one of them unless it
 //! - goes on with a path (`.b`, `[3]`),
@@ -6,7 +7,8 @@
 //! - is a keyword, which no attribute is called without an alias,
 //! - is a function: `(` follows.
 //!
-//! A word that the grammar doesn't have counts as an attribute, so that what isn't understood is not allowed.
+//! A word that the grammar doesn't have counts as an attribute, so that what isn't understood is
+//! not allowed.
 
 /// All of them are reserved words.
 const KEYWORDS: [&str; 9] = ["SET", "REMOVE", "ADD", "DELETE", "AND", "OR", "NOT", "BETWEEN", "IN"];

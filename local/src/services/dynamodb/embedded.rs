@@ -21,7 +21,8 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts a DynamoDB that holds exactly `tables`, empty. Any credentials are accepted and may do everything.
+    /// Starts a DynamoDB that holds exactly `tables`, empty. Any credentials are accepted and may
+    /// do everything.
     pub fn start(tables: &[Table]) -> Result<Self, DynamoDbError> {
         Self::with(Storage::Memory, tables, Controls::new(Access::unrestricted()))
     }
@@ -31,12 +32,14 @@ impl Embedded {
         Self::with(Storage::Folder(folder), tables, Controls::new(Access::unrestricted()))
     }
 
-    /// The same, with the rows in another DynamoDB: see [`Storage::Remote`]. Faults and usage are still this one's.
+    /// The same, with the rows in another DynamoDB: see [`Storage::Remote`]. Faults and usage are
+    /// still this one's.
     pub fn start_over(url: &str, tables: &[Table]) -> Result<Self, DynamoDbError> {
         Self::with(Storage::Remote(url), tables, Controls::new(Access::unrestricted()))
     }
 
-    /// The same with the stack's tables and its functions' policies: clients need a key of [`Access`].
+    /// The same with the stack's tables and its functions' policies: clients need a key of
+    /// [`Access`].
     pub fn start_guarded(stack: &Stack) -> Result<Self, DynamoDbError> {
         Self::with(Storage::Memory, &stack.tables, Controls::new(Access::new(stack)))
     }

@@ -1,12 +1,13 @@
-//! The database engine, opened in memory or on a file, and given what it lacks: an index, and the rules of streams.
+//! The database engine, opened in memory or on a file, and given what it lacks: an index, and the
+//! rules of streams.
 //!
-//! A write to a table with a stream takes the number after the stream's last one, and the engine finds that by reading
-//! every record of the stream: the ten-thousandth order would pay for all before it. With [`STREAM_INDEX`] it is one
-//! step, however long the stream is. The index goes into the file and stays there; an engine that brings one of its own
-//! some day does not mind.
+//! A write to a table with a stream takes the number after the stream's last one, and the engine
+//! finds that by reading every record of the stream: the ten-thousandth order would pay for all
+//! before it. With [`STREAM_INDEX`] it is one step, however long the stream is. The index goes into
+//! the file and stays there; an engine that brings one of its own some day does not mind.
 //!
-//! Records of a stream that can't be read any more are deleted when the file is opened, and every stream in the file keeps
-//! both images from then on (see [`streams`](super::streams)).
+//! Records of a stream that can't be read any more are deleted when the file is opened, and every
+//! stream in the file keeps both images from then on (see [`streams`](super::streams)).
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -25,7 +26,8 @@ use crate::clock;
 const STREAM_INDEX: &str = "CREATE INDEX IF NOT EXISTS stream_order \
      ON _stream_records (table_name, CAST(sequence_number AS INTEGER))";
 
-/// Both images, whatever the template says: without them, a write that changes nothing looks like any other.
+/// Both images, whatever the template says: without them, a write that changes nothing looks like
+/// any other.
 const KEEP_BOTH_IMAGES: &str =
     "UPDATE _tables SET stream_view_type = 'NEW_AND_OLD_IMAGES' WHERE stream_enabled = 1";
 
@@ -65,8 +67,8 @@ impl Engine {
 
 /// An empty database that is gone when it is closed.
 pub(super) fn in_memory() -> Result<Database, DynoxideError> {
-    // The engine does not give its connection away. So the index is made in another database, which has a name by
-    // which it can be copied, and is gone at the end of this function.
+    // The engine does not give its connection away. So the index is made in another database, which
+    // has a name by which it can be copied, and is gone at the end of this function.
     let name = format!("file:{}?mode=memory&cache=shared", Ulid::generate());
     let prepared = Storage::new(&name)?;
     prepared.conn().execute_batch(STREAM_INDEX)?;

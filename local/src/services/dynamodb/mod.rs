@@ -1,8 +1,10 @@
-//! DynamoDB in the process: the template's tables over an embedded SQLite-backed engine, behind our own endpoint.
+//! DynamoDB in the process: the template's tables over an embedded SQLite-backed engine, behind our
+//! own endpoint.
 //!
 //! The tables of several regions can be joined to global tables ([`replication`]).
 //!
-//! Limits of the engine: reads are always consistent, nothing is ever throttled and no transaction conflicts by itself.
+//! Limits of the engine: reads are always consistent, nothing is ever throttled and no transaction
+//! conflicts by itself.
 
 mod altered;
 mod attributes;
@@ -116,7 +118,8 @@ impl fmt::Debug for DynamoDb {
 }
 
 impl DynamoDb {
-    /// Opens the database, makes `tables` exist and serves them on `address` (port 0 picks a free one).
+    /// Opens the database, makes `tables` exist and serves them on `address` (port 0 picks a free
+    /// one).
     pub fn start(
         address: SocketAddr,
         storage: Storage<'_>,
@@ -144,8 +147,8 @@ impl DynamoDb {
         Ok(Self { server, sweeper: None, engine, endpoint, others, folder })
     }
 
-    /// Answers for `others` from now on, each request after `round_trip`, as far as `network` lets regions reach each other.
-    /// Only the first call counts.
+    /// Answers for `others` from now on, each request after `round_trip`, as far as `network` lets
+    /// regions reach each other. Only the first call counts.
     pub(crate) fn reach<'a>(
         &self,
         others: impl Iterator<Item = &'a Self>,
@@ -187,7 +190,8 @@ impl DynamoDb {
         }
     }
 
-    /// The tables, for a [`Replication`](replication::Replication); `None` if they are in another DynamoDB.
+    /// The tables, for a [`Replication`](replication::Replication); `None` if they are in another
+    /// DynamoDB.
     pub fn region_tables(&self) -> Option<RegionTables> {
         match &*self.engine {
             Engine::Embedded { database, streams, membership, .. } => Some(RegionTables {

@@ -1,10 +1,11 @@
 //! One DynamoDB request on the embedded database: operation name and JSON body in, JSON body out.
 //!
-//! The database is called by its typed API and not through its own HTTP server, so a request costs no second hop and
-//! the capacity that it consumed is read from the typed answer.
+//! The database is called by its typed API and not through its own HTTP server, so a request costs
+//! no second hop and the capacity that it consumed is read from the typed answer.
 //!
-//! Limits: a request that no SDK builds (a number where a string belongs, JSON nested thousands deep) is refused as
-//! DynamoDB refuses it, by type and status, but not always in DynamoDB's exact words.
+//! Limits: a request that no SDK builds (a number where a string belongs, JSON nested thousands
+//! deep) is refused as DynamoDB refuses it, by type and status, but not always in DynamoDB's exact
+//! words.
 
 use dynoxide::types::ConsumedCapacity;
 use dynoxide::{Database, DynoxideError, actions};
@@ -143,7 +144,8 @@ fn consumed(list: &[ConsumedCapacity]) -> Vec<Consumed> {
         .collect()
 }
 
-/// The description of a table in this region's words: the engine has a region name and streams of its own.
+/// The description of a table in this region's words: the engine has a region name and streams of
+/// its own.
 fn describe(answer: &impl Serialize, member: &str, streams: &Streams) -> Result<Answer, DynoxideError> {
     let internal = |error: serde_json::Error| DynoxideError::InternalServerError(error.to_string());
     let text = serde_json::to_string(answer).map_err(internal)?;

@@ -1,8 +1,10 @@
 //! Makes the template's tables exist.
 //!
-//! 1. A table that isn't there is created from its `CloudFormation` properties, which are `CreateTable`'s own.
-//! 2. A table that is there (kept in a file from an earlier start) is left alone if its keys and indexes are the
-//!    template's, and is an error that names the difference if they aren't: data is never thrown away silently.
+//! 1. A table that isn't there is created from its `CloudFormation` properties, which are
+//!    `CreateTable`'s own.
+//! 2. A table that is there (kept in a file from an earlier start) is left alone if its keys and
+//!    indexes are the template's, and is an error that names the difference if they aren't: data is
+//!    never thrown away silently.
 //! 3. TTL is switched on where the template says so.
 
 use std::collections::BTreeMap;
@@ -99,7 +101,8 @@ pub(super) fn create_request(table: &Table) -> Value {
             request[property] = value.clone();
         }
     }
-    // CloudFormation leaves out what the API asks for: a stream of a template is enabled by being there.
+    // CloudFormation leaves out what the API asks for: a stream of a template is enabled by being
+    // there.
     if let Some(stream) = request.get_mut("StreamSpecification").and_then(Value::as_object_mut) {
         stream.insert("StreamEnabled".to_owned(), Value::Bool(true));
     }
@@ -142,7 +145,8 @@ struct Shape {
     global_secondary_indexes: Vec<SecondaryIndex>,
     #[serde(default)]
     local_secondary_indexes: Vec<SecondaryIndex>,
-    /// Only whether there is one: records are kept with both images, so what readers see may change.
+    /// Only whether there is one: records are kept with both images, so what readers see may
+    /// change.
     stream_specification: Option<Stream>,
 }
 

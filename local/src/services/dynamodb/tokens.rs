@@ -1,12 +1,14 @@
 //! `ClientRequestToken`: a transaction that is sent twice has its effect once.
 //!
-//! 1. The token of a transaction that committed is remembered for ten minutes, as DynamoDB does, with a digest of its
-//!    items. The same token with the same items is answered without another effect.
+//! 1. The token of a transaction that committed is remembered for ten minutes, as DynamoDB does,
+//!    with a digest of its items. The same token with the same items is answered without another
+//!    effect.
 //! 2. The same token with other items is an `IdempotentParameterMismatchException`.
 //! 3. A transaction that was refused or cancelled leaves no token: sent again, it is tried again.
 //!
-//! The engine could do this too, but looks through all tokens of ten minutes for each transaction, so that one under
-//! load would be slower than the one before. Here the oldest are at the head of a queue.
+//! The engine could do this too, but looks through all tokens of ten minutes for each transaction,
+//! so that one under load would be slower than the one before. Here the oldest are at the head of a
+//! queue.
 //!
 //! Limits: at most [`CAPACITY`] tokens; an answer from memory names no capacity units.
 
@@ -25,7 +27,8 @@ const WINDOW: Duration = Duration::from_mins(10);
 /// DynamoDB's longest token. The engine refuses what is longer, with the right words.
 const MAX_TOKEN_BYTES: usize = 36;
 
-/// Tokens at once, some 20 MB: a minute of all that this machine can do. A retry comes within seconds.
+/// Tokens at once, some 20 MB: a minute of all that this machine can do. A retry comes within
+/// seconds.
 const CAPACITY: usize = 100_000;
 
 /// The transactions that committed lately.
@@ -42,8 +45,8 @@ struct Committed {
 impl Tokens {
     /// Executes `request`, unless its token says that this was done.
     ///
-    /// The lock is held meanwhile, so that of two at once the second finds the first one's token. It costs nothing:
-    /// the engine takes one request at a time anyway.
+    /// The lock is held meanwhile, so that of two at once the second finds the first one's token.
+    /// It costs nothing: the engine takes one request at a time anyway.
     pub(super) fn once(
         &self,
         mut request: TransactWriteItemsRequest,

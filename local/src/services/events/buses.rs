@@ -18,7 +18,8 @@ use crate::template::model::{DEFAULT_BUS, Input, Rule, RuleTarget, Stack, Target
 /// Who delivers.
 const PRINCIPAL: &str = "events.amazonaws.com";
 
-/// The longest pause between two attempts. `EventBridge` says of its pauses that they grow exponentially and have jitter.
+/// The longest pause between two attempts. `EventBridge` says of its pauses that they grow
+/// exponentially and have jitter.
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 
 /// Characters of the error in a dead letter.

@@ -1,17 +1,19 @@
 //! Failures on purpose: rules that fail, delay, hold or cut off requests to the region's services.
 //!
-//! 1. A rule matches requests by service, operation, resource and caller. It lets the first `skip` of them pass, then
-//!    applies its effect to the next `times` of them (with `probability`), and counts both.
-//! 2. Before a request has its effect, all rules are asked in the order in which they were added. Delays and holds add
-//!    up; the first error or reset ends the request.
+//! 1. A rule matches requests by service, operation, resource and caller. It lets the first `skip`
+//!    of them pass, then applies its effect to the next `times` of them (with `probability`), and
+//!    counts both.
+//! 2. Before a request has its effect, all rules are asked in the order in which they were added.
+//!    Delays and holds add up; the first error or reset ends the request.
 //! 3. `failEntries` has entries of a batch fail, each by itself, in an answer that is 200.
 //!    `forget` and `repeat` change what a request to DynamoDB does, as if the function were wrong.
-//! 4. After the effect, `commitThenReset` loses the answer and `hold` with `"when": "after"` keeps it back.
-//! 5. A held request waits until its rule is released or removed, or until its client is gone: a request held *before*
-//!    its effect whose client was killed never has one.
+//! 4. After the effect, `commitThenReset` loses the answer and `hold` with `"when": "after"` keeps
+//!    it back.
+//! 5. A held request waits until its rule is released or removed, or until its client is gone: a
+//!    request held *before* its effect whose client was killed never has one.
 //!
-//! So a test stops a process between two steps without a guess at timing: hold the second step, wait for
-//! [`Faults::until_held`], kill the process, release.
+//! So a test stops a process between two steps without a guess at timing: hold the second step,
+//! wait for [`Faults::until_held`], kill the process, release.
 
 mod rule;
 
@@ -172,7 +174,8 @@ impl Faults {
         self.any.store(false, Ordering::Release);
     }
 
-    /// Lets the held requests of a rule go on; from now on it holds none. False for an unknown rule.
+    /// Lets the held requests of a rule go on; from now on it holds none. False for an unknown
+    /// rule.
     pub fn release(&self, id: RuleId) -> bool {
         self.find(id).is_some_and(|rule| {
             rule.released.send_replace(true);
@@ -196,8 +199,8 @@ impl Faults {
         rule.held.subscribe().wait_for(|&held| held >= requests).await.is_ok()
     }
 
-    /// What is to become of `call`, and of its answer. Waits as long as delays and holds say. A call that is cut off
-    /// fails too, and its answer is lost.
+    /// What is to become of `call`, and of its answer. Waits as long as delays and holds say. A
+    /// call that is cut off fails too, and its answer is lost.
     pub async fn before(&self, call: &Call) -> (Aftermath, Result<(), Failure>) {
         let mut aftermath = Aftermath::default();
         if !self.any.load(Ordering::Acquire) {

@@ -8,13 +8,16 @@
 //! }
 //! ```
 //!
-//! Everything but `effect` may be left out: an empty match covers every request, `times` without a number is always.
-//! Other effects: `{"kind": "delay", "millis": 50}`, `{"kind": "reset"}`, `{"kind": "commitThenReset"}`,
-//! `{"kind": "hold", "when": "before"}` (or `"after"`), and for `PutEvents`, `PublishBatch` and `SendMessageBatch`
-//! `{"kind": "failEntries", "positions": [0, 2], "containing": "ord_1", "code": "ThrottlingException"}`: see [`EntryFault`].
+//! Everything but `effect` may be left out: an empty match covers every request, `times` without a
+//! number is always. Other effects: `{"kind": "delay", "millis": 50}`, `{"kind": "reset"}`,
+//! `{"kind": "commitThenReset"}`, `{"kind": "hold", "when": "before"}` (or `"after"`), and for
+//! `PutEvents`, `PublishBatch` and `SendMessageBatch`
+//! `{"kind": "failEntries", "positions": [0, 2], "containing": "ord_1", "code": "ThrottlingException"}`:
+//! see [`EntryFault`].
 //!
-//! `{"kind": "forget"}` (or `"only": "Update"`) and `{"kind": "repeat"}` make a function wrong instead of unlucky: they show whether a check would
-//! notice. A rule for `OutboxTable` forgets the event of a transaction and leaves the rest of it.
+//! `{"kind": "forget"}` (or `"only": "Update"`) and `{"kind": "repeat"}` make a function wrong
+//! instead of unlucky: they show whether a check would notice. A rule for `OutboxTable` forgets the
+//! event of a transaction and leaves the rest of it.
 
 use serde::{Deserialize, Serialize};
 
@@ -55,8 +58,8 @@ pub struct Matcher {
     /// Only this operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
-    /// Only requests about it, among others: a table, `bucket/key`, the name of a queue, a topic, an event bus, a secret or
-    /// a function, or a connection id.
+    /// Only requests about it, among others: a table, `bucket/key`, the name of a queue, a topic,
+    /// an event bus, a secret or a function, or a connection id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
     /// Only requests of this function, or of `operator`.
@@ -111,15 +114,15 @@ pub enum Effect {
         #[serde(flatten)]
         fault: EntryFault,
     },
-    /// DynamoDB: the writes to the rule's tables are answered as done and have no effect. In a transaction their conditions
-    /// still count. Other requests pass.
+    /// DynamoDB: the writes to the rule's tables are answered as done and have no effect. In a
+    /// transaction their conditions still count. Other requests pass.
     Forget {
         /// Only writes of this kind.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         only: Option<WriteKind>,
     },
-    /// DynamoDB: the updates of the rule's tables are done twice, the second time without their condition. Other requests
-    /// pass.
+    /// DynamoDB: the updates of the rule's tables are done twice, the second time without their
+    /// condition. Other requests pass.
     Repeat,
 }
 
@@ -203,7 +206,8 @@ pub enum When {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "error")]
 pub enum Failure {
-    /// `TransactionCanceledException` whose reasons are `TransactionConflict` at these positions and `None` elsewhere.
+    /// `TransactionCanceledException` whose reasons are `TransactionConflict` at these positions
+    /// and `None` elsewhere.
     TransactionConflict {
         /// Positions in `TransactItems`, from 0.
         #[serde(default)]

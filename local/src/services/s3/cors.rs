@@ -1,12 +1,12 @@
 //! A bucket's `CorsConfiguration`: which pages' requests their browsers let pass.
 //!
-//! 1. A preflight (`OPTIONS`) is answered here, unsigned as it is: 200 with what the first rule that fits origin, method
-//!    and headers allows, 403 if none does.
-//! 2. Every other answer, errors too, gets the headers of the first rule that fits its request's origin and method; or
-//!    none, and the browser keeps the answer from the page.
+//! 1. A preflight (`OPTIONS`) is answered here, unsigned as it is: 200 with what the first rule
+//!    that fits origin, method and headers allows, 403 if none does.
+//! 2. Every other answer, errors too, gets the headers of the first rule that fits its request's
+//!    origin and method; or none, and the browser keeps the answer from the page.
 //!
-//! Not the rules of an HTTP API (`gateway::http::cors`): there is one, it answers 204 either way, and its wildcards are
-//! others.
+//! Not the rules of an HTTP API (`gateway::http::cors`): there is one, it answers 204 either way,
+//! and its wildcards are others.
 
 use std::collections::HashMap;
 

@@ -73,7 +73,8 @@ impl Endpoint {
             tracing::error!(?error, "S3 could not answer");
             Hangup
         })?;
-        // An answer that says "as you have it" has no body, RFC 9110 15.4.5; `s3s` gives it the one of an error.
+        // An answer that says "as you have it" has no body, RFC 9110 15.4.5; `s3s` gives it the one
+        // of an error.
         let response = match response.status() {
             StatusCode::NOT_MODIFIED => response.map(|_| empty()),
             _ => response.map(BodyExt::boxed_unsync),

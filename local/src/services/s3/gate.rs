@@ -1,4 +1,5 @@
-//! What the S3 store asks before it acts: whose key that is, whether its owner may, and whether it is to fail.
+//! What the S3 store asks before it acts: whose key that is, whether its owner may, and whether it
+//! is to fail.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -24,7 +25,8 @@ const MAX_DELETED: usize = 1_000;
 /// The longest name of a file.
 const MAX_FILE_NAME_BYTES: usize = 255;
 
-/// What `s3s-fs` makes of a key, its bytes in base64, besides the bucket's name, in the names of two files.
+/// What `s3s-fs` makes of a key, its bytes in base64, besides the bucket's name, in the names of
+/// two files.
 const FILE_NAME_OVERHEAD_BYTES: usize = ".bucket-.object-.metadata.json".len();
 
 /// What the gate learned about a request, for the endpoint that put the slot into it.
@@ -159,7 +161,8 @@ impl S3Access for Gate {
             return Err(s3_error!(MalformedXML, "At most 1000 keys can be deleted at once."));
         }
         delete.objects.iter().try_for_each(|object| check_key(bucket, &object.key))?;
-        // One key that may not be deleted refuses the whole request; the cloud refuses that key alone.
+        // One key that may not be deleted refuses the whole request; the cloud refuses that key
+        // alone.
         delete.objects.iter().try_for_each(|object| {
             let action = Of::named(object.version_id.as_ref()).delete();
             self.check(&caller, action, &arn::object(bucket, &object.key))

@@ -1,18 +1,25 @@
 //! S3 on this machine: the template's buckets, one folder each.
 //!
-//! 1. Signatures are verified for real, also those of presigned URLs: headers that were signed (length, type, checksum)
-//!    must come as they were signed, no `x-amz-*` header may come unsigned, and an expired URL is refused (see `signed`).
-//! 2. The function whose key signed is held against its policy; a presigned URL has the rights of who made it.
-//! 3. A body that isn't what its checksum says is refused with `BadDigest` and replaces nothing. Of two conditional
-//!    writes at once, one succeeds.
-//! 4. Objects may come in parts, from several callers; a copy has the checksum of all of its bytes (see `store`).
-//! 5. A missing object is 404 only for a caller that may list the bucket, and 403 for everybody else, as in the cloud.
-//! 6. A bucket may keep versions of its objects, and copy them to buckets of other regions (see `store::versions`, [`replication`]).
-//! 7. A request that is signed for another region's S3 goes there, if that has joined (see `services::cross_region`).
+//! 1. Signatures are verified for real, also those of presigned URLs: headers that were signed
+//!    (length, type, checksum) must come as they were signed, no `x-amz-*` header may come
+//!    unsigned, and an expired URL is refused (see `signed`).
+//! 2. The function whose key signed is held against its policy; a presigned URL has the rights of
+//!    who made it.
+//! 3. A body that isn't what its checksum says is refused with `BadDigest` and replaces nothing. Of
+//!    two conditional writes at once, one succeeds.
+//! 4. Objects may come in parts, from several callers; a copy has the checksum of all of its bytes
+//!    (see `store`).
+//! 5. A missing object is 404 only for a caller that may list the bucket, and 403 for everybody
+//!    else, as in the cloud.
+//! 6. A bucket may keep versions of its objects, and copy them to buckets of other regions (see
+//!    `store::versions`, [`replication`]).
+//! 7. A request that is signed for another region's S3 goes there, if that has joined (see
+//!    `services::cross_region`).
 //! 8. Pages of the origins in a bucket's `CorsConfiguration` may use presigned URLs (see `cors`).
 //!
-//! Limits: no tagging, lifecycle or encryption; bucket names follow AWS's rules; path-style addressing only
-//! (`force_path_style(true)` in clients, or `AWS_ENDPOINT_URL_S3` with an IP address).
+//! Limits: no tagging, lifecycle or encryption; bucket names follow AWS's rules; path-style
+//! addressing only (`force_path_style(true)` in clients, or `AWS_ENDPOINT_URL_S3` with an IP
+//! address).
 
 mod cors;
 mod endpoint;
@@ -80,8 +87,8 @@ pub enum S3Error {
 }
 
 impl S3 {
-    /// Makes `buckets` exist and serves them on `address` (port 0 picks a free one). Without `folder`, objects are gone
-    /// when the service stops.
+    /// Makes `buckets` exist and serves them on `address` (port 0 picks a free one). Without
+    /// `folder`, objects are gone when the service stops.
     pub fn start(
         address: SocketAddr,
         folder: Option<&Path>,
@@ -110,8 +117,8 @@ impl S3 {
         Ok(Self { server, store, cors, controls, others, temporary })
     }
 
-    /// Answers for `others` from now on, each request after `round_trip`, as far as `network` lets regions reach each other.
-    /// Only the first call counts.
+    /// Answers for `others` from now on, each request after `round_trip`, as far as `network` lets
+    /// regions reach each other. Only the first call counts.
     pub(crate) fn reach<'a>(
         &self,
         others: impl Iterator<Item = &'a Self>,

@@ -1,17 +1,20 @@
-//! Replication of buckets between the regions of one process, by the rules of each bucket (user guide, "Replicating objects within and
-//! across Regions").
+//! Replication of buckets between the regions of one process, by the rules of each bucket (user
+//! guide, "Replicating objects within and across Regions").
 //!
-//! 1. Every version that a rule fits is copied, and so is a delete marker if the rule says so: by itself, with a lag that it draws for
-//!    itself. The copy has the id and the time of its source, so that the regions agree on the current version, whatever arrives
-//!    first.
-//! 2. `x-amz-replication-status` is PENDING until every destination has it, then COMPLETED; of a copy it is REPLICA. It is FAILED if the
-//!    destination is no versioned bucket of any region, or the role of the rules may not do what it takes. Nobody tries again then.
-//! 3. Copies are not copied further. Deletions of one version are not copied, nor is what was written before there were rules.
+//! 1. Every version that a rule fits is copied, and so is a delete marker if the rule says so: by
+//!    itself, with a lag that it draws for itself. The copy has the id and the time of its source,
+//!    so that the regions agree on the current version, whatever arrives first.
+//! 2. `x-amz-replication-status` is PENDING until every destination has it, then COMPLETED; of a
+//!    copy it is REPLICA. It is FAILED if the destination is no versioned bucket of any region, or
+//!    the role of the rules may not do what it takes. Nobody tries again then.
+//! 3. Copies are not copied further. Deletions of one version are not copied, nor is what was
+//!    written before there were rules.
 //! 4. What can't be sent waits in the source's index, until the regions reach each other again.
 //!
 //! One thread does all of it, one copy after the other. No request waits for another region.
 //!
-//! Limits: the lag is that of tables; S3 itself promises minutes. Of tags, ACLs and object locks there is nothing to copy.
+//! Limits: the lag is that of tables; S3 itself promises minutes. Of tags, ACLs and object locks
+//! there is nothing to copy.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -192,8 +195,8 @@ impl Member {
     }
 }
 
-/// What the role of the bucket's rules would need to make a copy and may not do (user guide, "Setting up permissions for live
-/// replication").
+/// What the role of the bucket's rules would need to make a copy and may not do (user guide,
+/// "Setting up permissions for live replication").
 fn lacking(from: &Member, copy: &Waiting) -> Option<Permission> {
     let Waiting { version, destination, .. } = copy;
     let policy = from.store.replication(&version.bucket).map_or(&[][..], |replication| &replication.policy);

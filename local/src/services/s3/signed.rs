@@ -1,5 +1,5 @@
-//! What a request says of its own signature (AWS Signature Version 4), and which of it S3 refuses although the signature is
-//! right.
+//! What a request says of its own signature (AWS Signature Version 4), and which of it S3 refuses
+//! although the signature is right.
 //!
 //! 1. A URL is valid for a week at most.
 //! 2. The signature is for this region.
@@ -10,7 +10,8 @@ use http::{StatusCode, Uri};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use url::form_urlencoded;
 
-/// The longest validity of a presigned URL, by the API reference, "Authenticating Requests: Using Query Parameters".
+/// The longest validity of a presigned URL, by the API reference, "Authenticating Requests: Using
+/// Query Parameters".
 const MAX_EXPIRES_SECONDS: u64 = 604_800;
 
 /// The scope of a signature.

@@ -1,10 +1,13 @@
 //! Secrets Manager on this machine: `GetSecretValue`, and values that the region puts.
 //!
-//! 1. A secret exists when the template has it; its value is put by the region (made at the first start).
+//! 1. A secret exists when the template has it; its value is put by the region (made at the first
+//!    start).
 //! 2. With a data folder, each value is a file of its own there that only its owner can read.
-//! 3. `GetSecretValue` takes the name or the ARN. A secret without a value is not found, as in the cloud.
+//! 3. `GetSecretValue` takes the name or the ARN. A secret without a value is not found, as in the
+//!    cloud.
 //!
-//! Limits: text values, one version (`AWSCURRENT`), no rotation; nothing is encrypted, since the key would lie beside it.
+//! Limits: text values, one version (`AWSCURRENT`), no rotation; nothing is encrypted, since the
+//! key would lie beside it.
 
 mod endpoint;
 mod store;

@@ -1,5 +1,6 @@
-//! What a subscription gets of a message: the message itself, SNS's envelope (SNS developer guide, "HTTP/HTTPS notification
-//! JSON format", which queues get too) or a Lambda event (Lambda developer guide, "Using AWS Lambda with Amazon SNS").
+//! What a subscription gets of a message: the message itself, SNS's envelope (SNS developer guide,
+//! "HTTP/HTTPS notification JSON format", which queues get too) or a Lambda event (Lambda developer
+//! guide, "Using AWS Lambda with Amazon SNS").
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ const PRINCIPAL: &str = "sns.amazonaws.com";
 /// What stands in for the signature and what belongs to it.
 const NOT_SIGNED: &str = "messages of the local region are not signed";
 
-/// Attempts of a delivery to a queue or a function, and how long they last at most ("Message delivery retries").
+/// Attempts of a delivery to a queue or a function, and how long they last at most ("Message
+/// delivery retries").
 const ATTEMPTS: u32 = 100_015;
 const LONGEST: Duration = Duration::from_hours(24 * 24);
 
@@ -49,7 +51,8 @@ pub(super) fn to(subscription: &Subscription, published: &Published<'_>, way: Op
     }
 }
 
-/// Three at once, two after a second each, ten that grow from 1 to 20 seconds, then every 20 seconds.
+/// Three at once, two after a second each, ten that grow from 1 to 20 seconds, then every 20
+/// seconds.
 fn pause(retry: u32) -> Duration {
     const LONGEST: Duration = Duration::from_secs(20);
     match retry {

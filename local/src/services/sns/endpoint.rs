@@ -19,7 +19,8 @@ use crate::services::pipeline::{self, Api, Reading, Refused};
 use crate::services::server::Body;
 use crate::template::model::Topic;
 
-/// A batch of 1 MiB whose characters are all escaped in a form (`%00`) is three times as long; then there are the keys.
+/// A batch of 1 MiB whose characters are all escaped in a form (`%00`) is three times as long; then
+/// there are the keys.
 pub(super) const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Entries of a `PublishBatch`, and characters of an entry's id.
@@ -158,7 +159,8 @@ impl SnsApi {
         Ok(self.topics.publish(topic, &notification))
     }
 
-    /// Entries that are not accepted are listed as failed and don't keep the others from being published.
+    /// Entries that are not accepted are listed as failed and don't keep the others from being
+    /// published.
     fn publish_batch(&self, topic_arn: &str, entries: Vec<Entry>) -> Result<Response<Body>, Refusal> {
         let topic = self.topics.find(topic_arn)?;
         check(&entries, topic)?;

@@ -40,7 +40,8 @@ impl<'a> Part<'a> {
         self.form.0.get(&format!("{}{name}", self.prefix)).map(String::as_str)
     }
 
-    /// The elements of a list or the entries of a map: `name` is what stands before their numbers, which begin at 1.
+    /// The elements of a list or the entries of a map: `name` is what stands before their numbers,
+    /// which begin at 1.
     pub(super) fn numbered(&self, name: &str) -> impl Iterator<Item = Part<'a>> {
         let (form, path) = (self.form, format!("{}{name}", self.prefix));
         (1..)

@@ -74,7 +74,8 @@ impl Notification {
     /// Whether a subscription with that filter policy gets it.
     pub(super) fn passes(&self, filter: &FilterPolicy) -> bool {
         let seen = match filter.scope {
-            // Not even `{"exists": false}` matches a message without attributes ("Key matching" in the SNS developer guide).
+            // Not even `{"exists": false}` matches a message without attributes ("Key matching" in
+            // the SNS developer guide).
             FilterScope::MessageAttributes if self.attributes.is_empty() => return false,
             FilterScope::MessageAttributes => self.attributes_seen(),
             // What is no JSON object matches no policy ("Filter policy scope", same guide).
@@ -83,7 +84,8 @@ impl Notification {
         filter.pattern.matches(&seen)
     }
 
-    /// Policies see texts, lists of texts and numbers, not binaries ("Filter policy constraints", same guide).
+    /// Policies see texts, lists of texts and numbers, not binaries ("Filter policy constraints",
+    /// same guide).
     fn attributes_seen(&self) -> Value {
         let seen = |(name, value): (&String, &MessageAttribute)| {
             let text = value.string_value.as_deref()?;
@@ -109,7 +111,8 @@ fn elements(attribute: &MessageAttribute) -> Option<Value> {
     value.as_array()?.iter().all(is_leaf).then_some(value)
 }
 
-/// ASCII that begins with a letter, digit or punctuation mark and has no control characters (`Publish`).
+/// ASCII that begins with a letter, digit or punctuation mark and has no control characters
+/// (`Publish`).
 fn is_subject(subject: &str) -> bool {
     (1..=MAX_SUBJECT_CHARACTERS).contains(&subject.len())
         && subject.starts_with(|first: char| first.is_ascii_graphic())

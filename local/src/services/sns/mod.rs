@@ -1,16 +1,19 @@
-//! SNS on this machine: the template's topics and subscriptions, behind the service's query protocol.
+//! SNS on this machine: the template's topics and subscriptions, behind the service's query
+//! protocol.
 //!
 //! 1. `Publish` and `PublishBatch` check a message as SNS does, and answer with its id.
-//! 2. Each subscription of the topic whose filter policy matches gets the message: a queue as it was published (raw) or in
-//!    SNS's envelope, a function as a Lambda event. How deliveries fail and are tried again: `services/delivery.rs`.
-//! 3. A subscription to a topic of another region is known from the template. It gets messages if that region runs in the same
-//!    process ([`Sns::add`]), with retries while the regions do not reach each other.
+//! 2. Each subscription of the topic whose filter policy matches gets the message: a queue as it
+//!    was published (raw) or in SNS's envelope, a function as a Lambda event. How deliveries fail
+//!    and are tried again: `services/delivery.rs`.
+//! 3. A subscription to a topic of another region is known from the template. It gets messages if
+//!    that region runs in the same process ([`Sns::add`]), with retries while the regions do not
+//!    reach each other.
 //!
-//! Sources of the limits: SNS API reference, `Publish` and `PublishBatch`; SNS developer guide, "Publishing large messages",
-//! "Message attributes", "Message delivery retries".
+//! Sources of the limits: SNS API reference, `Publish` and `PublishBatch`; SNS developer guide,
+//! "Publishing large messages", "Message attributes", "Message delivery retries".
 //!
-//! Limits: standard topics only. Refused: `TargetArn` and `PhoneNumber`, `MessageStructure`, `MessageGroupId`,
-//! `MessageDeduplicationId`. Envelopes are not signed.
+//! Limits: standard topics only. Refused: `TargetArn` and `PhoneNumber`, `MessageStructure`,
+//! `MessageGroupId`, `MessageDeduplicationId`. Envelopes are not signed.
 
 mod delivery;
 mod endpoint;

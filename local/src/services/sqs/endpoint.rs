@@ -29,7 +29,8 @@ pub(super) struct SqsApi {
     pub(super) url: String,
 }
 
-/// What is served, and what a policy has to allow for it. Whoever may do something to one message may do it to several.
+/// What is served, and what a policy has to allow for it. Whoever may do something to one message
+/// may do it to several.
 const OPERATIONS: [(&str, &str); 10] = [
     ("SendMessage", "sqs:SendMessage"),
     ("SendMessageBatch", "sqs:SendMessage"),

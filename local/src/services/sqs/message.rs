@@ -161,7 +161,8 @@ impl MessageAttribute {
     }
 }
 
-/// Digits of a number, and its size but for 0: by the developer guide, "Amazon SQS message metadata".
+/// Digits of a number, and its size but for 0: by the developer guide, "Amazon SQS message
+/// metadata".
 const MAX_DIGITS: usize = 38;
 const NUMBERS: RangeInclusive<f64> = 1e-128..=1e126;
 
@@ -183,8 +184,9 @@ pub fn body_digest(body: &str) -> String {
     hex(Md5::digest(body))
 }
 
-/// `MD5OfMessageAttributes`; nothing without attributes. By the developer guide, "Calculating the MD5 message digest for
-/// message attributes": each in the order of the names, every part after its length.
+/// `MD5OfMessageAttributes`; nothing without attributes. By the developer guide, "Calculating the
+/// MD5 message digest for message attributes": each in the order of the names, every part after its
+/// length.
 pub fn attributes_digest(attributes: &MessageAttributes) -> Option<String> {
     let mut digest = Md5::new();
     for (name, attribute) in attributes {

@@ -1,22 +1,25 @@
 //! SQS on this machine: the template's queues, behind the service's JSON protocol.
 //!
-//! 1. A queue exists when the template has it, with its visibility timeout, delay, retention, message size and redrive
-//!    policy. Its URL is where this endpoint is, so that it works for every client.
-//! 2. What was sent is kept before the answer leaves: with a data folder in a file there, which a `kill -9` does not
-//!    undo (see [`Queues::send`]).
-//! 3. A receive hides a message for the visibility timeout and gives a new receipt handle. The handle deletes the message,
-//!    also after the timeout, until somebody else has received it: from then on it deletes nothing. While the message is
-//!    hidden the handle changes how long it stays hidden: 12 hours from the receive at most.
-//! 4. A message that was received `maxReceiveCount` times goes to the dead-letter queue instead of being received once
-//!    more. It keeps its id, its age and its count of receives.
+//! 1. A queue exists when the template has it, with its visibility timeout, delay, retention,
+//!    message size and redrive policy. Its URL is where this endpoint is, so that it works for
+//!    every client.
+//! 2. What was sent is kept before the answer leaves: with a data folder in a file there, which a
+//!    `kill -9` does not undo (see [`Queues::send`]).
+//! 3. A receive hides a message for the visibility timeout and gives a new receipt handle. The
+//!    handle deletes the message, also after the timeout, until somebody else has received it: from
+//!    then on it deletes nothing. While the message is hidden the handle changes how long it stays
+//!    hidden: 12 hours from the receive at most.
+//! 4. A message that was received `maxReceiveCount` times goes to the dead-letter queue instead of
+//!    being received once more. It keeps its id, its age and its count of receives.
 //! 5. Messages come in the order in which they became visible, each at least once.
 //!
-//! Served: `SendMessage`, `DeleteMessage`, `ChangeMessageVisibility` and their batches, `ReceiveMessage` (waiting too),
-//! `GetQueueUrl`, `GetQueueAttributes`, `PurgeQueue`. Functions read queues by [`event_sources`](crate::event_sources), which asks [`Queues`] itself:
-//! neither faults nor usage see that, as nobody sees Lambda's own calls.
+//! Served: `SendMessage`, `DeleteMessage`, `ChangeMessageVisibility` and their batches,
+//! `ReceiveMessage` (waiting too), `GetQueueUrl`, `GetQueueAttributes`, `PurgeQueue`. Functions
+//! read queues by [`event_sources`](crate::event_sources), which asks [`Queues`] itself: neither
+//! faults nor usage see that, as nobody sees Lambda's own calls.
 //!
-//! Limits: standard queues only, no encryption (`SqsManagedSseEnabled` is passed over); a sender's `AWSTraceHeader` is not
-//! delivered.
+//! Limits: standard queues only, no encryption (`SqsManagedSseEnabled` is passed over); a sender's
+//! `AWSTraceHeader` is not delivered.
 
 mod endpoint;
 mod message;
@@ -48,7 +51,8 @@ pub struct Sqs {
 }
 
 impl Sqs {
-    /// Serves the queues on `listener`, which is bound before: the queues' URLs are in the template.
+    /// Serves the queues on `listener`, which is bound before: the queues' URLs are in the
+    /// template.
     pub fn start(listener: TcpListener, queues: Arc<Queues>, controls: Controls) -> Result<Self, StartError> {
         let address =
             listener.local_addr().map_err(|source| StartError::Thread { service: "SQS", source })?;

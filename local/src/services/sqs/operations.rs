@@ -38,7 +38,8 @@ const MESSAGES: RangeInclusive<i64> = 1..=10;
 /// The one system attribute that a sender may set. It is not delivered here.
 const TRACE_HEADER: &str = "AWSTraceHeader";
 
-/// What a receiver may ask for besides `All`. Those that only FIFO queues have are absent from every message.
+/// What a receiver may ask for besides `All`. Those that only FIFO queues have are absent from
+/// every message.
 const SYSTEM_ATTRIBUTES: [&str; 9] = [
     "SenderId",
     "SentTimestamp",

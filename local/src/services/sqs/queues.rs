@@ -18,7 +18,8 @@ use crate::clock::{self, Clock};
 use crate::template::arn::{self, Arns};
 use crate::template::model::Queue;
 
-/// Messages of one queue that may be in flight, by the developer guide, "Amazon SQS message quotas".
+/// Messages of one queue that may be in flight, by the developer guide, "Amazon SQS message
+/// quotas".
 pub const MAX_IN_FLIGHT: usize = 120_000;
 
 /// A queue can be purged once in this time.
@@ -94,7 +95,8 @@ struct Entry {
     purged_ms: AtomicI64,
 }
 
-/// Every queue of the stack. Calls block while the store works, which takes well under a millisecond.
+/// Every queue of the stack. Calls block while the store works, which takes well under a
+/// millisecond.
 pub struct Queues {
     arns: Arns,
     entries: BTreeMap<String, Entry>,
@@ -139,7 +141,8 @@ impl Queues {
         self.entry(name).map(|entry| &entry.queue)
     }
 
-    /// Sends messages, all of them or none; their ids. A message that was sent is kept when this returns.
+    /// Sends messages, all of them or none; their ids. A message that was sent is kept when this
+    /// returns.
     pub fn send(
         &self,
         name: &str,
@@ -161,8 +164,9 @@ impl Queues {
         Ok(ids.pop().unwrap_or_default())
     }
 
-    /// Receives messages that are visible, none if there are none: each is hidden from others for the visibility
-    /// timeout. A message that was received too often before goes to the dead-letter queue instead.
+    /// Receives messages that are visible, none if there are none: each is hidden from others for
+    /// the visibility timeout. A message that was received too often before goes to the dead-letter
+    /// queue instead.
     pub fn receive(&self, name: &str, take: Take) -> Result<Vec<Received>, QueueError> {
         let Entry { queue, .. } = self.entry(name)?;
         let taken = {
@@ -238,7 +242,8 @@ impl Queues {
         self.entries.keys().map(overview).collect()
     }
 
-    /// Makes everything visible that is in flight, as if its visibility timeout had passed; how many messages.
+    /// Makes everything visible that is in flight, as if its visibility timeout had passed; how
+    /// many messages.
     pub fn redeliver(&self, name: &str) -> Result<usize, QueueError> {
         let Entry { queue, news, .. } = self.entry(name)?;
         let messages = self.store().redeliver(queue, self.now())?;
@@ -289,8 +294,9 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// For whoever has received all there was: waits until a message is or may be visible, because one was sent, or
-    /// because the delay or the visibility timeout of one has passed. There may be nothing after all.
+    /// For whoever has received all there was: waits until a message is or may be visible, because
+    /// one was sent, or because the delay or the visibility timeout of one has passed. There may be
+    /// nothing after all.
     pub async fn wait(&mut self) -> Result<(), QueueError> {
         let next = self.queues.next_visible(&self.name)?;
         let due = async {

@@ -1,7 +1,7 @@
 //! SQS's errors on the wire.
 //!
-//! A client that speaks JSON reads the type in the body. SDKs show the code of the older query protocol instead, which
-//! is in the header `x-amzn-query-error`: both are sent, as SQS does.
+//! A client that speaks JSON reads the type in the body. SDKs show the code of the older query
+//! protocol instead, which is in the header `x-amzn-query-error`: both are sent, as SQS does.
 
 use http::{HeaderValue, Response, StatusCode};
 

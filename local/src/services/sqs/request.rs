@@ -1,4 +1,5 @@
-//! Requests of the operations, as the JSON protocol writes them. Members that are not listed here are passed over.
+//! Requests of the operations, as the JSON protocol writes them. Members that are not listed here
+//! are passed over.
 
 use std::collections::BTreeMap;
 
@@ -93,8 +94,8 @@ pub(super) struct GetQueueAttributes {
     pub(super) attribute_names: Vec<String>,
 }
 
-/// The body as a request. By way of a `Value`: serde finds no numbers in flattened fields of JSON text otherwise, since
-/// `serde_json` keeps their digits (`arbitrary_precision`).
+/// The body as a request. By way of a `Value`: serde finds no numbers in flattened fields of JSON
+/// text otherwise, since `serde_json` keeps their digits (`arbitrary_precision`).
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     let value = serde_json::from_slice::<Value>(body).and_then(serde_json::from_value);
     value.map_err(|error| Refusal::malformed(&error.to_string()))

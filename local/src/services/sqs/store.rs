@@ -1,7 +1,8 @@
 //! The messages, in `SQLite`: in memory, or in a file of the data folder.
 //!
-//! A file is written ahead (WAL) before a call returns, so what was acknowledged survives the end of the process,
-//! however it ends. It is not synced to the disk with every message: a machine that loses power loses the last ones.
+//! A file is written ahead (WAL) before a call returns, so what was acknowledged survives the end
+//! of the process, however it ends. It is not synced to the disk with every message: a machine that
+//! loses power loses the last ones.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,8 +19,9 @@ use crate::template::model::Queue;
 /// How long a message may be hidden after a receive, however often its timeout is changed.
 const MAX_HIDDEN: Duration = Duration::from_hours(12);
 
-/// `receipt` is that of the latest receive, and absent before the first one in this queue. `receives` counts those in all
-/// queues, as `ApproximateReceiveCount` does; `receives_here` those that count towards `maxReceiveCount`.
+/// `receipt` is that of the latest receive, and absent before the first one in this queue.
+/// `receives` counts those in all queues, as `ApproximateReceiveCount` does; `receives_here` those
+/// that count towards `maxReceiveCount`.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS messages (
         sequence INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -59,7 +59,8 @@ async fn a_remote_write_never_overwrites_a_later_local_one_also_if_that_is_made_
     let mut expected = BTreeMap::new();
     for (tag, number) in numbers {
         let product = format!("p{}", tag.rsplit('#').next().unwrap());
-        // Tags begin with the region's name: of two numbers that are equal, the greater name is the later write.
+        // Tags begin with the region's name: of two numbers that are equal, the greater name is the
+        // later write.
         let last = expected.entry(product).or_insert((number, tag.clone()));
         *last = (number, tag).max(last.clone());
     }

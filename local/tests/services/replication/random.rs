@@ -1,4 +1,5 @@
-//! Random writes, partitions, stops and lags: in the end every region has the last write of each item.
+//! Random writes, partitions, stops and lags: in the end every region has the last write of each
+//! item.
 //!
 //! The writes are made one after the other, so the last one is the one with the greatest timestamp.
 

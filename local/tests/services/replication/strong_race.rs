@@ -1,7 +1,8 @@
 //! Strongly consistent tables are linearizable, whatever the network does.
 //!
-//! Tasks in both replicas' regions count up one register by compare-and-set. Each success is acknowledged once, so the
-//! register ends at their number. What was acknowledged before a read began is a bound below what it may return.
+//! Tasks in both replicas' regions count up one register by compare-and-set. Each success is
+//! acknowledged once, so the register ends at their number. What was acknowledged before a read
+//! began is a bound below what it may return.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! Conditions and ranges of downloads, as a browser or a download manager sends them: RFC 9110, 13 and 14.
+//! Conditions and ranges of downloads, as a browser or a download manager sends them: RFC 9110, 13
+//! and 14.
 
 use std::time::Duration;
 

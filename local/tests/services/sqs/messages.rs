@@ -146,7 +146,8 @@ async fn a_receiver_waits_for_a_message_that_is_sent_later() {
     let stage = Stage::start();
     stage.controls.usage.record();
     let waiting = tokio::spawn(stage.receiving("Jobs").wait_time_seconds(20).send());
-    // Nothing tells when the request has arrived; if the message is there before it, the answer is the same.
+    // Nothing tells when the request has arrived; if the message is there before it, the answer is
+    // the same.
     stage.send("one").await;
     assert_eq!(bodies(waiting.await.unwrap().unwrap().messages()), ["one"]);
     assert_eq!(stage.controls.usage.snapshot().count("ReceiveMessage"), 1);

@@ -11,11 +11,12 @@ use dynoxide::{Database, DynoxideError, Item};
 /// Bytes of a write unit (developer guide, "Capacity unit consumption for write operations").
 const WRITE_UNIT_BYTES: usize = 1024;
 
-/// Which write an item is from. The greater one wins: the later one, or of two at the same time the one from the region
-/// with the greater name.
+/// Which write an item is from. The greater one wins: the later one, or of two at the same time the
+/// one from the region with the greater name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Version {
-    /// When it was written, in microseconds since 1970. Two writes of one table in one region never have the same.
+    /// When it was written, in microseconds since 1970. Two writes of one table in one region never
+    /// have the same.
     pub(super) written_us: i64,
     /// Where it was written.
     pub(super) region: Arc<str>,
@@ -46,7 +47,8 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// Writes the item with the engine's own API: no permission is asked for, and no fault rule hits it.
+    /// Writes the item with the engine's own API: no permission is asked for, and no fault rule
+    /// hits it.
     pub(super) fn write_to(&self, database: &Database) -> Result<(), DynoxideError> {
         let table_name = self.item.table.to_string();
         if let Some(item) = self.image.clone() {

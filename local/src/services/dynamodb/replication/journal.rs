@@ -1,7 +1,8 @@
-//! The journal of strongly consistent tables: every change in its order, until every replica has taken it over.
+//! The journal of strongly consistent tables: every change in its order, until every replica has
+//! taken it over.
 //!
-//! A replica whose data is in a file also notes which items it wrote. After a restart, which empties the journal, [`level`] gives them to
-//! the others.
+//! A replica whose data is in a file also notes which items it wrote. After a restart, which
+//! empties the journal, [`level`] gives them to the others.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -78,7 +79,8 @@ impl Journal {
         self.trimmed = everybody;
     }
 
-    /// The copy is going to write the item: should the process end, the others have to take it over.
+    /// The copy is going to write the item: should the process end, the others have to take it
+    /// over.
     pub(super) fn keep(&mut self, copy: &Copy, item: &ItemKey) -> rusqlite::Result<()> {
         if let Some(kept) = &copy.kept {
             self.kept = true;

@@ -1,12 +1,16 @@
-//! What a region whose data is in a file must know of replication after a restart, in a file beside it.
+//! What a region whose data is in a file must know of replication after a restart, in a file beside
+//! it.
 //!
 //! Every change that arrives:
 //!
-//! 1. Before it is written: what it is, and behind which record of the stream its own will be. Nobody else writes then.
+//! 1. Before it is written: what it is, and behind which record of the stream its own will be.
+//!    Nobody else writes then.
 //! 2. After it is written: the place of its record, or that it has none.
-//! 3. If the process ended in between, the record behind that place is the change's, or nothing was written.
+//! 3. If the process ended in between, the record behind that place is the change's, or nothing was
+//!    written.
 //!
-//! Every write of a strongly consistent table: which item it is about, before it is made, until every replica has it.
+//! Every write of a strongly consistent table: which item it is about, before it is made, until
+//! every replica has it.
 //!
 //! Limits: as long as records of a stream, which is 24 hours.
 

@@ -1,19 +1,22 @@
-//! Global tables: the tables of several regions in one process, joined as AWS joins them (developer guide, "Global tables
-//! core concepts", version 2019.11.21).
+//! Global tables: the tables of several regions in one process, joined as AWS joins them (developer
+//! guide, "Global tables core concepts", version 2019.11.21).
 //!
 //! Eventually consistent tables (MREC), by `replica` and `link`:
 //!
 //! 1. Every region accepts reads and writes. Conditions and `ConsistentRead` see the local copy.
-//! 2. Each change of an item goes to every other region by itself, with a lag. A transaction arrives item by item.
-//! 3. Of several writes of an item the last one wins, by the time at which each was made. Deletions are writes. Items
-//!    that TTL deletes are deleted everywhere.
-//! 4. A change that arrives is a record in the region's own stream. Nothing marks it: version 2019.11.21 adds no attributes,
-//!    and `userIdentity` says that TTL deleted an item only in the region where TTL did.
+//! 2. Each change of an item goes to every other region by itself, with a lag. A transaction
+//!    arrives item by item.
+//! 3. Of several writes of an item the last one wins, by the time at which each was made. Deletions
+//!    are writes. Items that TTL deletes are deleted everywhere.
+//! 4. A change that arrives is a record in the region's own stream. Nothing marks it: version
+//!    2019.11.21 adds no attributes, and `userIdentity` says that TTL deleted an item only in the
+//!    region where TTL did.
 //! 5. What can't be sent waits, until the regions reach each other again.
 //!
 //! Strongly consistent tables (MRSC), by `strong` and `journal`.
 //!
-//! One thread does all of it. No request waits for another region, but those of strongly consistent tables.
+//! One thread does all of it. No request waits for another region, but those of strongly consistent
+//! tables.
 //!
 //! Limits: regions join once, when they start. The rest is in the modules.
 
@@ -148,7 +151,8 @@ impl Membership {
         self.turn.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a request needs the agreement of other regions, by its operation, its tables or its body.
+    /// Whether a request needs the agreement of other regions, by its operation, its tables or its
+    /// body.
     pub(super) fn must_agree(&self, operation: &str, tables: &[String], body: &str) -> bool {
         self.strong.as_ref().is_some_and(|strong| strong.concerns(&self.region, operation, tables, body))
     }
@@ -167,7 +171,8 @@ impl Membership {
     }
 }
 
-/// Regions that replicate to each other until this is dropped, which is to be before the regions are.
+/// Regions that replicate to each other until this is dropped, which is to be before the regions
+/// are.
 pub struct Replication {
     // Dropped first: nothing is sent any more.
     worker: Worker,
@@ -237,7 +242,8 @@ impl Replication {
         self.shared.network.heal();
     }
 
-    /// `region` neither sends nor receives from now on. Its own endpoint goes on: whoever stops the region closes it.
+    /// `region` neither sends nor receives from now on. Its own endpoint goes on: whoever stops the
+    /// region closes it.
     pub fn stop(&self, region: &str) -> Result<(), ReplicationError> {
         self.shared.known(region)?;
         self.shared.network.stop(region);
@@ -278,14 +284,16 @@ impl Replication {
         Ok(())
     }
 
-    /// What a write of a strongly consistent table takes from now on, and a strongly consistent read.
+    /// What a write of a strongly consistent table takes from now on, and a strongly consistent
+    /// read.
     pub fn set_round_trip(&self, round_trip: Duration) {
         if let Some(strong) = &self.shared.strong {
             strong.set_round_trip(round_trip);
         }
     }
 
-    /// What waits on each link, of all that was written before this call. Without the strongly consistent tables.
+    /// What waits on each link, of all that was written before this call. Without the strongly
+    /// consistent tables.
     pub fn pending(&self) -> Result<Vec<Pending>, ReplicationError> {
         let now_us = clock::now().as_microsecond();
         Ok(self.shared.links.iter().map(|link| link.pending(now_us)).collect::<Result<_, _>>()?)

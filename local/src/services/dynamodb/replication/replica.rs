@@ -1,24 +1,30 @@
-//! One region's copies of the replicated tables: what was written here, what still has to be sent, and what arrives.
+//! One region's copies of the replicated tables: what was written here, what still has to be sent,
+//! and what arrives.
 //!
-//! 1. The engine numbers the records of a stream by the time of the write, in microseconds, and in the transaction of the
-//!    write. So the record of a local write says when it was made, and costs a local write nothing.
-//! 2. Learning reads the new records: each is a local write, becomes the version of its item, and waits for every other
-//!    region.
-//! 3. A local write holds its turn (a lock that local writes share) until its record can be read. A change that arrives
-//!    takes the turn alone. So nobody writes meanwhile, and after learning the versions are those of the items.
-//! 4. The change is written if its version is greater than the item's, and is otherwise forgotten. Learning then goes on
-//!    behind the record of that write: what arrived is never sent on.
-//! 5. A deleted item keeps its version, its tombstone: an older change that arrives later does not bring it back.
-//! 6. A version that is older than everything that can still arrive says no more than none, and is forgotten.
+//! 1. The engine numbers the records of a stream by the time of the write, in microseconds, and in
+//!    the transaction of the write. So the record of a local write says when it was made, and costs
+//!    a local write nothing.
+//! 2. Learning reads the new records: each is a local write, becomes the version of its item, and
+//!    waits for every other region.
+//! 3. A local write holds its turn (a lock that local writes share) until its record can be read. A
+//!    change that arrives takes the turn alone. So nobody writes meanwhile, and after learning the
+//!    versions are those of the items.
+//! 4. The change is written if its version is greater than the item's, and is otherwise forgotten.
+//!    Learning then goes on behind the record of that write: what arrived is never sent on.
+//! 5. A deleted item keeps its version, its tombstone: an older change that arrives later does not
+//!    bring it back.
+//! 6. A version that is older than everything that can still arrive says no more than none, and is
+//!    forgotten.
 //!
-//! What it costs: a local write waits while a change is applied, and changes wait for the local writes under way. Without
-//! changes that arrive it is one shared lock.
+//! What it costs: a local write waits while a change is applied, and changes wait for the local
+//! writes under way. Without changes that arrive it is one shared lock.
 //!
-//! After a restart with data in a file, a region sends all of its own writes that its stream still has, with the versions
-//! that they had. What others know already, they forget. Which records are of changes that arrived is in another file
-//! ([`kept`](super::kept)).
+//! After a restart with data in a file, a region sends all of its own writes that its stream still
+//! has, with the versions that they had. What others know already, they forget. Which records are
+//! of changes that arrived is in another file ([`kept`](super::kept)).
 //!
-//! Limits: what waits is in memory. The deletion of an item that is not here leaves no record, and wins against nothing.
+//! Limits: what waits is in memory. The deletion of an item that is not here leaves no record, and
+//! wins against nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -187,8 +193,8 @@ impl Replica {
         Ok(Arrival::Applied)
     }
 
-    /// Forgets versions that are older than everything that can still arrive: the changes that wait, from `oldest_us` on,
-    /// and those that are made from `now_us` on.
+    /// Forgets versions that are older than everything that can still arrive: the changes that
+    /// wait, from `oldest_us` on, and those that are made from `now_us` on.
     pub(super) fn forget_before(&self, oldest_us: i64, now_us: i64) {
         let oldest = oldest_us.min(now_us.saturating_sub(CLOCK_SETBACK_US));
         self.learned().versions.retain(|_, version| version.written_us >= oldest);
@@ -197,7 +203,8 @@ impl Replica {
     fn learn(&self, learned: &mut Learned) -> Result<(), ReplicaError> {
         let Learned { tables, versions, outgoing, arrived } = learned;
         for (table, place) in tables {
-            // Before the stream is read: what is written meanwhile may be missed and is counted later.
+            // Before the stream is read: what is written meanwhile may be missed and is counted
+            // later.
             let writes = self.streams.writes(table)?;
             if place.writes == Some(writes) {
                 continue;
@@ -239,7 +246,8 @@ impl Replica {
     }
 
     fn learned(&self) -> MutexGuard<'_, Learned> {
-        // What was learned is whole at any time: the place is moved together with what it is behind.
+        // What was learned is whole at any time: the place is moved together with what it is
+        // behind.
         self.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,22 +1,28 @@
 //! Strongly consistent tables (MRSC): what one region wrote, every region reads.
 //!
-//! Three members, of which one may be a witness, agree on every write (developer guide, "Global tables core concepts",
-//! consistency modes):
+//! Three members, of which one may be a witness, agree on every write (developer guide, "Global
+//! tables core concepts", consistency modes):
 //!
-//! 1. A write, or a strongly consistent read, of a region that does not reach a majority of the members is refused.
-//! 2. It takes a round trip. While a write does, another region's write of the same item is refused with a
-//!    `ReplicatedWriteConflictException`. Writes of one region wait for each other.
-//! 3. Then the journal, which a majority has, is locked. The region's copy takes over what it lacks. The request is
-//!    performed on it, and what it changed is added to the journal. So all of these requests have one order.
-//! 4. The other replica takes the change over a round trip later, or before it answers a request of step 3. Until then its
-//!    eventually consistent reads, which see the local copy and ask nobody, are stale.
+//! 1. A write, or a strongly consistent read, of a region that does not reach a majority of the
+//!    members is refused.
+//! 2. It takes a round trip. While a write does, another region's write of the same item is refused
+//!    with a `ReplicatedWriteConflictException`. Writes of one region wait for each other.
+//! 3. Then the journal, which a majority has, is locked. The region's copy takes over what it
+//!    lacks. The request is performed on it, and what it changed is added to the journal. So all of
+//!    these requests have one order.
+//! 4. The other replica takes the change over a round trip later, or before it answers a request of
+//!    step 3. Until then its eventually consistent reads, which see the local copy and ask nobody,
+//!    are stale.
 //!
-//! A majority is enough for step 3: a change is known to two members, and of those every majority has one.
+//! A majority is enough for step 3: a change is known to two members, and of those every majority
+//! has one.
 //!
-//! There are no transactions, no TTL and no local secondary indexes; a region that is no replica has no such table.
+//! There are no transactions, no TTL and no local secondary indexes; a region that is no replica
+//! has no such table.
 //!
-//! Limits: which error an isolated region answers, and in which words the rest is refused, is not documented: it is a 500,
-//! `InternalServerError`, which SDKs retry, and a `ValidationException`. `PartiQL` statements that write are refused.
+//! Limits: which error an isolated region answers, and in which words the rest is refused, is not
+//! documented: it is a 500, `InternalServerError`, which SDKs retry, and a `ValidationException`.
+//! `PartiQL` statements that write are refused.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -280,7 +286,8 @@ impl Strong {
         })
     }
 
-    /// The item with the key among `attributes`, unless the table is another one or the key is not whole.
+    /// The item with the key among `attributes`, unless the table is another one or the key is not
+    /// whole.
     fn target(&self, table: &str, attributes: &Value) -> Option<Target> {
         let (table, names) = self.tables.get_key_value(table)?;
         let part = |name: &String| {

@@ -1,7 +1,8 @@
-//! DynamoDB Streams' API: `ListStreams`, `DescribeStream`, `GetShardIterator` and `GetRecords`, by the API reference
-//! ("Amazon DynamoDB Streams").
+//! DynamoDB Streams' API: `ListStreams`, `DescribeStream`, `GetShardIterator` and `GetRecords`, by
+//! the API reference ("Amazon DynamoDB Streams").
 //!
-//! Limits: no record is too old for a sequence number to name it (`TrimmedDataAccessException`): the next one is read.
+//! Limits: no record is too old for a sequence number to name it (`TrimmedDataAccessException`):
+//! the next one is read.
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -23,7 +24,8 @@ const MAX_RECORDS: usize = 1_000;
 /// What they may come to: 1 MB.
 const MAX_RECORDS_BYTES: usize = 1024 * 1024;
 
-/// Pages of the engine that one `GetRecords` reads, at most: an answer may have fewer records than there are.
+/// Pages of the engine that one `GetRecords` reads, at most: an answer may have fewer records than
+/// there are.
 const MAX_PAGES: usize = 10;
 
 /// Lengths that a sequence number may have.

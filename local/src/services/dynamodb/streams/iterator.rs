@@ -1,5 +1,6 @@
-//! A shard iterator: whose stream, which shard, which place, and when it was given out. All of it is in its text, so that
-//! nothing needs to be remembered, and so that the endpoint knows whose stream a `GetRecords` is about.
+//! A shard iterator: whose stream, which shard, which place, and when it was given out. All of it
+//! is in its text, so that nothing needs to be remembered, and so that the endpoint knows whose
+//! stream a `GetRecords` is about.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,17 +1,20 @@
 //! The streams of the template's tables: what changed, in order, for 24 hours.
 //!
-//! 1. The engine writes a record in the transaction of the change itself. So a change and its record exist together or not
-//!    at all, also after the process was killed.
-//! 2. The engine keeps both images of every record. A reader gets what the table's `StreamViewType` says.
-//! 3. A stream has [`SHARDS`] shards. The partition key of the item decides on the shard. Readers see an order within a
-//!    shard, and no order between shards, as in AWS.
-//! 4. A write that changes nothing leaves no record (developer guide, "Change data capture for DynamoDB Streams"). The
-//!    engine writes one; readers never see it.
-//! 5. Records that are older than [`RETENTION`] are never read. They are deleted from the file at the next start.
-//! 6. However many readers a stream has, its newest records are read from the engine once (`recent`).
+//! 1. The engine writes a record in the transaction of the change itself. So a change and its
+//!    record exist together or not at all, also after the process was killed.
+//! 2. The engine keeps both images of every record. A reader gets what the table's `StreamViewType`
+//!    says.
+//! 3. A stream has [`SHARDS`] shards. The partition key of the item decides on the shard. Readers
+//!    see an order within a shard, and no order between shards, as in AWS.
+//! 4. A write that changes nothing leaves no record (developer guide, "Change data capture for
+//!    DynamoDB Streams"). The engine writes one; readers never see it.
+//! 5. Records that are older than [`RETENTION`] are never read. They are deleted from the file at
+//!    the next start.
+//! 6. However many readers a stream has, its newest records are read from the engine once
+//!    (`recent`).
 //!
-//! Limits: streams of tables that are created at run time can't be read. Shards are never split or closed. In memory,
-//! records are kept until the region stops.
+//! Limits: streams of tables that are created at run time can't be read. Shards are never split or
+//! closed. In memory, records are kept until the region stops.
 
 pub(super) mod api;
 mod iterator;
@@ -36,17 +39,19 @@ use crate::template::arn::Arns;
 use crate::template::model::Table;
 use recent::Recent;
 
-/// Shards of a stream. AWS has one for each partition of the table, so at least one; a reader that depends on a single
-/// shard is found out with any number above one.
+/// Shards of a stream. AWS has one for each partition of the table, so at least one; a reader that
+/// depends on a single shard is found out with any number above one.
 pub const SHARDS: usize = 4;
 
-/// How long a record can be read (developer guide, "Change data capture for DynamoDB Streams": 24 hours).
+/// How long a record can be read (developer guide, "Change data capture for DynamoDB Streams": 24
+/// hours).
 pub const RETENTION: Duration = Duration::from_hours(24);
 
 /// Records that are read from the engine at a time. It serves nobody else meanwhile.
 const PAGE: usize = 1_000;
 
-/// The same for a reader that wants few: one shard has a quarter of them, and a reader may share its shard with nine others.
+/// The same for a reader that wants few: one shard has a quarter of them, and a reader may share
+/// its shard with nine others.
 const SMALL_PAGE: usize = 100;
 
 /// Records that are read for each one that is wanted.
@@ -158,8 +163,8 @@ impl Streams {
         &self.arns
     }
 
-    /// Up to `limit` records of `table` behind `after` that are `wanted`. Reads one page of the engine at most, so that
-    /// there may be fewer although the stream has more.
+    /// Up to `limit` records of `table` behind `after` that are `wanted`. Reads one page of the
+    /// engine at most, so that there may be fewer although the stream has more.
     pub fn read(
         &self,
         table: &str,
@@ -178,7 +183,8 @@ impl Streams {
                 none => none.insert(Recent::from(self.latest(table)?)),
             };
             if recent.reaches(after) {
-                // Before the engine is asked: what is written meanwhile may be missed and is counted later.
+                // Before the engine is asked: what is written meanwhile may be missed and is
+                // counted later.
                 let writes = stream.writes.load(Ordering::SeqCst);
                 let complete = recent.is_complete(writes);
                 let exhausted = if complete {
@@ -226,8 +232,8 @@ impl Streams {
         Ok(page)
     }
 
-    /// Up to `limit` records behind `after` as the engine keeps them: also old ones, and those of writes that changed
-    /// nothing.
+    /// Up to `limit` records behind `after` as the engine keeps them: also old ones, and those of
+    /// writes that changed nothing.
     pub(super) fn stored(
         &self,
         table: &str,
@@ -287,7 +293,8 @@ impl Streams {
         Ok(self.stream(table)?.news.subscribe())
     }
 
-    /// Somebody may have written to `tables`, or to any table if there are none: a statement does not name its table here.
+    /// Somebody may have written to `tables`, or to any table if there are none: a statement does
+    /// not name its table here.
     pub(super) fn written(&self, tables: &[String]) {
         for (table, stream) in &self.by_table {
             if tables.is_empty() || tables.contains(table) {

@@ -1,12 +1,13 @@
 //! The newest records of a stream, read from the engine once for all of its readers.
 //!
-//! 1. A write wakes every reader of the stream at the same time. The first one reads what is new from the engine; the
-//!    others find it here.
-//! 2. After each write the stream counts up (`Streams::written`). What is here is complete as of the count that it was read
-//!    at, and older than [`LOOK_AGAIN`] it is read on in any case.
+//! 1. A write wakes every reader of the stream at the same time. The first one reads what is new
+//!    from the engine; the others find it here.
+//! 2. After each write the stream counts up (`Streams::written`). What is here is complete as of
+//!    the count that it was read at, and older than [`LOOK_AGAIN`] it is read on in any case.
 //! 3. Records that readers never see are not kept: those of writes that changed nothing.
 //!
-//! Limits: [`CAPACITY`] records and [`CAPACITY_BYTES`]. A reader that is further behind reads from the engine.
+//! Limits: [`CAPACITY`] records and [`CAPACITY_BYTES`]. A reader that is further behind reads from
+//! the engine.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use super::{Page, Position, Record};
 
-/// Records that are kept. A reader that works a batch off meanwhile is not further behind, unless the function is slow.
+/// Records that are kept. A reader that works a batch off meanwhile is not further behind, unless
+/// the function is slow.
 const CAPACITY: usize = 1_000;
 
 /// What they may come to.
@@ -55,7 +57,8 @@ impl Recent {
         after >= self.begin
     }
 
-    /// Adds what the engine had behind [`end`](Self::end). `writes` is the count from before the engine was asked.
+    /// Adds what the engine had behind [`end`](Self::end). `writes` is the count from before the
+    /// engine was asked.
     pub(super) fn add(&mut self, page: Page, writes: u64) {
         self.end = page.end;
         if page.exhausted {

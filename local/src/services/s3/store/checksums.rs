@@ -1,7 +1,9 @@
-//! Checksums of uploads in parts, by the user guide, "Checking object integrity for data uploads in Amazon S3".
+//! Checksums of uploads in parts, by the user guide, "Checking object integrity for data uploads in
+//! Amazon S3".
 //!
-//! 1. An upload has the algorithm that it was begun with, or none. Every part must come with a checksum of that algorithm,
-//!    and with no other. (A part of an upload of type `FULL_OBJECT` may come without one.)
+//! 1. An upload has the algorithm that it was begun with, or none. Every part must come with a
+//!    checksum of that algorithm, and with no other. (A part of an upload of type `FULL_OBJECT` may
+//!    come without one.)
 //! 2. The list that completes a composite upload must name the checksum of each part.
 //! 3. A checksum of the object that the completion declares must be right.
 

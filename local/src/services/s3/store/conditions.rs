@@ -2,12 +2,13 @@
 //!
 //! 1. `If-Match`, or without it `If-Unmodified-Since`, does not hold: 412.
 //! 2. `If-None-Match`, or without it `If-Modified-Since`, does not hold: 304.
-//! 3. `Range` counts if `If-Range` holds or is absent. A range of another unit, an invalid one and several ranges count for
-//!    nothing, so that the whole object is the answer. One that begins behind the object's end: 416.
+//! 3. `Range` counts if `If-Range` holds or is absent. A range of another unit, an invalid one and
+//!    several ranges count for nothing, so that the whole object is the answer. One that begins
+//!    behind the object's end: 416.
 //!
-//! `s3s` refuses headers of these names that it can't read, and where RFC 9110 has lists it reads one entity tag. So the
-//! endpoint sets them aside before `s3s` sees them, except for those that are signed: without them the signature would be
-//! wrong.
+//! `s3s` refuses headers of these names that it can't read, and where RFC 9110 has lists it reads
+//! one entity tag. So the endpoint sets them aside before `s3s` sees them, except for those that
+//! are signed: without them the signature would be wrong.
 
 use http::header::{
     CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,

@@ -1,9 +1,10 @@
 //! `CopyObject`.
 //!
 //! 1. The source is opened once, and its conditions are checked on what was opened.
-//! 2. Its bytes go to a temporary file while their checksum is computed: the source may be replaced meanwhile.
-//! 3. They become an object as those of any `PutObject` do, with an `ETag` and a checksum of their own, also if the source
-//!    came in parts.
+//! 2. Its bytes go to a temporary file while their checksum is computed: the source may be replaced
+//!    meanwhile.
+//! 3. They become an object as those of any `PutObject` do, with an `ETag` and a checksum of their
+//!    own, also if the source came in parts.
 
 use s3s::dto::{
     Checksum, ChecksumMode, ChecksumType, CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopySource,

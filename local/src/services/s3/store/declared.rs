@@ -1,4 +1,5 @@
-//! What a client says of the bytes that it sends: in headers, as presigned URLs have it, or after them in trailers.
+//! What a client says of the bytes that it sends: in headers, as presigned URLs have it, or after
+//! them in trailers.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -65,7 +66,8 @@ impl Declared {
         hasher(&self.checksum, self.algorithm.as_ref())
     }
 
-    /// Whether the bytes are those that were declared. Not before they have been read: trailers come last.
+    /// Whether the bytes are those that were declared. Not before they have been read: trailers
+    /// come last.
     pub(super) fn check(self, staged: &Staged) -> S3Result<()> {
         if self.md5.is_some_and(|md5| md5 != STANDARD.encode(staged.md5.0)) {
             return Err(s3_error!(

@@ -1,8 +1,9 @@
-//! Which versions of which keys there are, and which of them are still to be copied to other buckets: in a database beside the
-//! files, so that it outlives a restart.
+//! Which versions of which keys there are, and which of them are still to be copied to other
+//! buckets: in a database beside the files, so that it outlives a restart.
 //!
-//! The versions of a key are in the order in which they were written, whatever the region and whenever they arrived; two of the same
-//! microsecond are in the order of their ids. So all regions have the same current version in the end.
+//! The versions of a key are in the order in which they were written, whatever the region and
+//! whenever they arrived; two of the same microsecond are in the order of their ids. So all regions
+//! have the same current version in the end.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,9 @@
-//! The objects: `s3s-fs` keeps them, each as a file, and lists and deletes them. What it does otherwise than AWS's S3 is
-//! done here: writing, copying, uploads in parts and versions.
+//! The objects: `s3s-fs` keeps them, each as a file, and lists and deletes them. What it does
+//! otherwise than AWS's S3 is done here: writing, copying, uploads in parts and versions.
 //!
-//! Limits: a key can't be an object and at the same time a prefix of others, as no path is a file and a folder; an object
-//! has the checksums that its writer asked for and no other, and one that came in parts has none until it is copied.
+//! Limits: a key can't be an object and at the same time a prefix of others, as no path is a file
+//! and a folder; an object has the checksums that its writer asked for and no other, and one that
+//! came in parts has none until it is copied.
 
 mod checksums;
 mod conditions;
@@ -84,7 +85,8 @@ pub enum OpenError {
 }
 
 impl Store {
-    /// The store in `root`, where `buckets` come to be. No bucket's name begins with a dot: the store's own folders do.
+    /// The store in `root`, where `buckets` come to be. No bucket's name begins with a dot: the
+    /// store's own folders do.
     pub(super) fn open(root: &Path, buckets: &[Bucket]) -> Result<Self, OpenError> {
         let folder = root.join(VERSIONS);
         for name in buckets.iter().map(|bucket| &bucket.name) {
@@ -153,7 +155,8 @@ fn internal_request<T>(input: T) -> S3Request<T> {
 /// Serves a store that others use too.
 pub(super) struct Served(pub(super) Arc<Store>);
 
-/// Which operations are served here, in a bucket that must exist, and which by the files as they are.
+/// Which operations are served here, in a bucket that must exist, and which by the files as they
+/// are.
 macro_rules! operations {
     (
         here { $($operation:ident($input:ty) -> $output:ty: |$store:ident, $request:ident| $answer:expr;)* }

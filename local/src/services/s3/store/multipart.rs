@@ -1,9 +1,11 @@
 //! Objects in parts.
 //!
-//! 1. An upload belongs to its bucket and key and to nobody else: whoever the gate lets through may go on with it.
+//! 1. An upload belongs to its bucket and key and to nobody else: whoever the gate lets through may
+//!    go on with it.
 //! 2. A part is stored when all of its bytes are there and are what their checksum says.
-//! 3. `CompleteMultipartUpload` checks the whole list before it changes anything. Then the parts become an object in one
-//!    step, and the upload is over: of several that complete or abort it, one does, and the others find no upload.
+//! 3. `CompleteMultipartUpload` checks the whole list before it changes anything. Then the parts
+//!    become an object in one step, and the upload is over: of several that complete or abort it,
+//!    one does, and the others find no upload.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -255,7 +257,8 @@ fn chosen<'a>(
     Ok(parts)
 }
 
-/// What a part in the client's list is: with that number, `ETag` and, if the client says it, checksum.
+/// What a part in the client's list is: with that number, `ETag` and, if the client says it,
+/// checksum.
 fn stored<'a>(upload: &'a Upload, listed: &CompletedPart) -> S3Result<&'a StoredPart> {
     let said = said(listed);
     let part = listed.part_number.and_then(|number| upload.parts.get(&number)).filter(|part| {

@@ -1,11 +1,13 @@
 //! Objects in one piece.
 //!
 //! 1. What is to become an object is complete and checked before its turn comes (see `staged`).
-//! 2. In its turn, conditions are checked and the object is replaced: of two conditional writers one wins, and a reader
-//!    gets bytes, description and `ETag` of one and the same object.
+//! 2. In its turn, conditions are checked and the object is replaced: of two conditional writers
+//!    one wins, and a reader gets bytes, description and `ETag` of one and the same object.
 //! 3. A reader's conditions and range are held against the object that it gets (see `conditions`).
-//! 4. In a bucket with versions the object is not replaced: it gets one more version (see `versions`).
-//! 5. An object whose `ETag` isn't the MD5 of its bytes has it among its metadata, where no client sees it.
+//! 4. In a bucket with versions the object is not replaced: it gets one more version (see
+//!    `versions`).
+//! 5. An object whose `ETag` isn't the MD5 of its bytes has it among its metadata, where no client
+//!    sees it.
 
 use s3s::dto::{
     Checksum, ChecksumMode, ChecksumType, ETag, ETagCondition, GetObjectInput, GetObjectOutput,
@@ -164,7 +166,8 @@ impl Store {
         Ok((output, place))
     }
 
-    /// Whether the key is only the beginning of others. The files would show the folder as an object.
+    /// Whether the key is only the beginning of others. The files would show the folder as an
+    /// object.
     pub(super) fn is_folder(&self, bucket: &str, key: &str) -> bool {
         !key.ends_with('/') && self.root.join(bucket).join(key).is_dir()
     }

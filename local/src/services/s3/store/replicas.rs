@@ -1,10 +1,12 @@
 //! What replication asks of a store: which copies a version needs, and to take one.
 //!
-//! 1. A version that is written here is copied to the destination of every rule that fits its key; of several rules with one
-//!    destination, the one with the highest priority decides about delete markers. A copy is copied no further.
-//! 2. Whether that is so is found out when the version is written, in the same transaction. What was written before there were rules is
-//!    not copied.
-//! 3. A copy has the version id, the time, the metadata, the `ETag` and the checksums of its source.
+//! 1. A version that is written here is copied to the destination of every rule that fits its key;
+//!    of several rules with one destination, the one with the highest priority decides about delete
+//!    markers. A copy is copied no further.
+//! 2. Whether that is so is found out when the version is written, in the same transaction. What
+//!    was written before there were rules is not copied.
+//! 3. A copy has the version id, the time, the metadata, the `ETag` and the checksums of its
+//!    source.
 
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use ulid::Ulid;
@@ -84,8 +86,8 @@ impl Store {
         self.index.failed(copy).map_err(unreadable)
     }
 
-    /// Takes a copy from another store, if the regions reach each other in the end. Nothing is seen of it before. Returns whether it
-    /// is there.
+    /// Takes a copy from another store, if the regions reach each other in the end. Nothing is seen
+    /// of it before. Returns whether it is there.
     pub(in crate::services::s3) async fn take(
         &self,
         from: &Self,

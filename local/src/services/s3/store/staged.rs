@@ -1,6 +1,8 @@
-//! Bytes in a temporary file: whole, and known by their digests, before anything is replaced by them.
+//! Bytes in a temporary file: whole, and known by their digests, before anything is replaced by
+//! them.
 //!
-//! A slow client keeps nobody waiting, and a body that breaks off or isn't what its checksum says leaves no trace.
+//! A slow client keeps nobody waiting, and a body that breaks off or isn't what its checksum says
+//! leaves no trace.
 
 use std::fmt;
 use std::io;
@@ -85,7 +87,8 @@ impl fmt::Display for Md5Digest {
     }
 }
 
-/// The disk failed, or the client's body broke off: nothing that a client which is still there could do better.
+/// The disk failed, or the client's body broke off: nothing that a client which is still there
+/// could do better.
 pub(super) fn internal(error: io::Error) -> S3Error {
     S3Error::internal_error(error)
 }

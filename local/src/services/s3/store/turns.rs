@@ -1,4 +1,5 @@
-//! Who waits for whom: readers of an object for its writer, and changes of one upload for each other.
+//! Who waits for whom: readers of an object for its writer, and changes of one upload for each
+//! other.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};

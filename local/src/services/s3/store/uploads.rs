@@ -1,6 +1,7 @@
 //! Uploads on the disk: a folder each, with a file for each part and one that says which they are.
 //!
-//! That file is replaced as a whole, so a part is there or not; a folder without it is an upload that is over.
+//! That file is replaced as a whole, so a part is there or not; a folder without it is an upload
+//! that is over.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -134,7 +135,8 @@ impl Uploads {
             .map_err(internal)
     }
 
-    /// Those under way in a bucket, under keys with `prefix`, in the order of their keys and then of their beginnings.
+    /// Those under way in a bucket, under keys with `prefix`, in the order of their keys and then
+    /// of their beginnings.
     pub(super) fn under_way(&self, bucket: &str, prefix: &str) -> S3Result<Vec<(String, Upload)>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.folder).map_err(internal)? {

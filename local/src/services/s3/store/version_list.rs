@@ -1,6 +1,7 @@
 //! `ListObjectVersions`: keys in their order, the versions of each from the current one back.
 //!
-//! What was there before the bucket had versions, and every object of a bucket without them, is listed as the version `null`.
+//! What was there before the bucket had versions, and every object of a bucket without them, is
+//! listed as the version `null`.
 
 use std::collections::BTreeMap;
 

@@ -1,17 +1,20 @@
-//! Versioned buckets (user guide, "Retaining multiple versions of objects with S3 Versioning" and "Working with delete markers").
+//! Versioned buckets (user guide, "Retaining multiple versions of objects with S3 Versioning" and
+//! "Working with delete markers").
 //!
-//! 1. A write adds a version with an id of its own and replaces nothing. A deletion without an id adds a delete marker: the object
-//!    is 404 from then on, with `x-amz-delete-marker: true`, and in no list of objects.
-//! 2. A version is read and deleted by its id. A delete marker that is read so is 405. When the current version is deleted, the one
-//!    before it is the current one again.
+//! 1. A write adds a version with an id of its own and replaces nothing. A deletion without an id
+//!    adds a delete marker: the object is 404 from then on, with `x-amz-delete-marker: true`, and
+//!    in no list of objects.
+//! 2. A version is read and deleted by its id. A delete marker that is read so is 405. When the
+//!    current version is deleted, the one before it is the current one again.
 //! 3. What was there before the bucket had versions is the version `null`.
 //!
-//! The bytes of every version are a file of its own, under a name that is used once. `index` says which versions there are, and is
-//! believed. The bucket's own folder has a link to the bytes of each current version, so that objects are listed as in other
-//! buckets. What a crash left undone there is done at the next start.
+//! The bytes of every version are a file of its own, under a name that is used once. `index` says
+//! which versions there are, and is believed. The bucket's own folder has a link to the bytes of
+//! each current version, so that objects are listed as in other buckets. What a crash left undone
+//! there is done at the next start.
 //!
-//! Limits: a bucket that has versions goes on making them, also when the template says `Suspended`. No `MFADelete`; no change of a
-//! bucket's versioning at run time.
+//! Limits: a bucket that has versions goes on making them, also when the template says `Suspended`.
+//! No `MFADelete`; no change of a bucket's versioning at run time.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
