@@ -44,7 +44,7 @@ pub(crate) fn add(options: &mut Options) -> Result<(), KeyError> {
     for place in &mut options.places {
         place.parameters.insert(JWKS_PARAMETER.to_owned(), jwks.clone());
     }
-    options.before_serving = Some(Box::new(move |regions| Ok(put(regions, &rings)?)));
+    options.before_serving = Some(Box::new(move |regions| put(regions, &rings)));
     Ok(())
 }
 

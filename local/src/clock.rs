@@ -1,4 +1,4 @@
-//! The region's wall clock: the one place that asks the system for the time of day.
+//! The wall clock: the only module that asks the system for the time of day.
 
 use std::time::Duration;
 

@@ -23,7 +23,7 @@ pub(super) enum Follow {
     No,
 }
 
-/// What the region answers when it refuses.
+/// The body of an error.
 #[derive(Deserialize)]
 struct Refusal {
     message: String,
@@ -189,7 +189,7 @@ fn region(target: &Target) -> Result<Ready, CliError> {
     Ok(running(&target.running)?.region(target.region.as_deref())?)
 }
 
-/// What runs and is meant.
+/// The regions that a command is for.
 pub(super) fn running(running: &Running) -> Result<ReadyFile, CliError> {
     Ok(match &running.region_file {
         Some(path) => ReadyFile::running(path)?,
@@ -197,12 +197,12 @@ pub(super) fn running(running: &Running) -> Result<ReadyFile, CliError> {
     })
 }
 
-/// A region is on this machine, where no proxy leads.
+/// Without a proxy: regions are on this machine.
 pub(super) fn client(url: &str) -> Result<Client, CliError> {
     Client::builder().no_proxy().build().map_err(|source| unreachable(url, source))
 }
 
-/// Sends, and turns a refusal into its own words.
+/// Sends, and turns an error answer into its message.
 pub(super) async fn send(url: &str, request: RequestBuilder) -> Result<Response, CliError> {
     let response = request.send().await.map_err(|source| unreachable(url, source))?;
     if response.status().is_success() {

@@ -320,7 +320,7 @@ pub enum Command {
     },
 }
 
-/// Why a command fails. Every one is a sentence for whoever typed it.
+/// Why a command fails. Each is a sentence for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// The region doesn't start.
@@ -354,7 +354,7 @@ pub enum CliError {
         /// Why not.
         source: reqwest::Error,
     },
-    /// The region said no.
+    /// The region refused the command.
     #[error("{0}")]
     Refused(String),
     /// The function failed; its answer has been printed.
@@ -371,8 +371,7 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// Whether the reader of the output has had enough (`| head`): nothing that anybody wants to be
-    /// told.
+    /// Whether the reader of the output has closed it (`| head`), which is not reported.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
     }

@@ -1,4 +1,4 @@
-//! What the start shows: a spinner on a terminal, plain lines elsewhere.
+//! The progress of a start: a spinner on a terminal, plain lines elsewhere.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::colours;
 use crate::logs::Colours;
 use crate::regions::Progress;
 
-/// Fast enough to look alive.
+/// The period of the spinner.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Shows the phases of a start on standard error, so that standard output holds log lines only.

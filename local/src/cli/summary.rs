@@ -1,6 +1,6 @@
-//! The table that the start ends with: where everything is, which function answers what, when
-//! schedules fire, who reads which queue, what topics and event rules deliver to. Several regions
-//! have a few lines each: they run the same stack.
+//! The table that is printed after the start: endpoints, routes, schedules, event sources,
+//! subscriptions and event rules. Several regions have a few lines each, because they run the same
+//! stack.
 
 use std::fmt::Write;
 

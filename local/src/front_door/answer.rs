@@ -1,9 +1,9 @@
-//! What a client gets: a region's answer, or a word of the front door's own.
+//! What a client gets: a region's answer, or an error of the front door.
 //!
 //! Through DNS a client of a region that is down sees that its connection is refused. The front
-//! door has accepted the connection already, so it says so: 502 of the type [`REGION_UNREACHABLE`],
-//! which no region sends, and `x-local-region`. The request has not left the front door: nothing
-//! has happened.
+//! door has accepted the connection already. It answers 502 with the problem type
+//! [`REGION_UNREACHABLE`], which no region sends, and with `x-local-region`. The request has not
+//! left the front door and had no effect.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ pub(super) fn problem(kind: &str, status: StatusCode, title: &str, detail: &str)
     response
 }
 
-/// A region's body. If it breaks off, the client's connection does: no answer is made to look
-/// whole.
+/// A region's body. If it breaks off, the client's connection is closed, so that the answer does
+/// not look complete.
 pub(super) struct Relayed {
     body: Incoming,
     counts: Arc<Counts>,

@@ -5,10 +5,10 @@
 //!    would make the client send it.
 //! 2. The region's 100 opens the body, and reading it sends the client its own 100.
 //! 3. A region that decides by the head answers at once. The client gets that answer and no 100.
-//!    Its body is given up, and with it both connections once the answer is through: what would
-//!    come next on them is no request.
-//! 4. A region that says nothing for [`PATIENCE`] gets the body, as from a client that does not
-//!    wait any longer.
+//!    Its body is discarded, and both connections are closed after the answer, because the next
+//!    bytes on them are not a request.
+//! 4. A region that sends nothing for [`PATIENCE`] gets the body, as from a client that stops
+//!    waiting.
 
 use std::convert::Infallible;
 use std::error::Error;

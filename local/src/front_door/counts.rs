@@ -1,4 +1,4 @@
-//! What went to each region, for a report.
+//! Counts of requests and sockets of each region.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,27 +1,27 @@
 //! One name of the front door, and a client's connection to it.
 //!
 //! 1. The client's place is taken out of the request (see `near`). An unknown one: 400.
-//! 2. The resolver says which region it is (see `resolver`).
-//! 3. The request goes there as it came: target, `Host`, cookies and signatures are the client's,
-//!    headers of the connection stay behind (RFC 9110, section 7.6.1). Behind a custom domain name
-//!    API Gateway sees the client's `Host` as well.
-//! 4. It goes over the connection of before, if that one leads to the same region and is open.
-//!    Otherwise over a new one.
-//! 5. The answer goes back as it comes, with `x-local-region`. Bodies stream in both directions, no
-//!    faster than the slower side.
+//! 2. The resolver chooses the region (see `resolver`).
+//! 3. The request is forwarded unchanged: target, `Host`, cookies and signatures are the client's;
+//!    hop-by-hop headers are removed (RFC 9110, section 7.6.1). Behind a custom domain name API
+//!    Gateway sees the client's `Host` as well.
+//! 4. It uses the previous connection, if that one is open and leads to the same region; otherwise
+//!    a new one.
+//! 5. The answer is passed back, with `x-local-region`. Bodies stream in both directions, no faster
+//!    than the slower side.
 //!
-//! **A request is sent once.** The front door never sends it again, nor to another region: it could
-//! take effect twice, and what clients do then is what a drill measures. Two things are not a
-//! second time: a connection of before that had ended, and gave the request back unsent, and a new
-//! connection to the same region after that.
+//! **A request is sent once.** The front door never repeats it, not even in another region: the
+//! request could have two effects, and the retries of clients are what a test measures. One case is
+//! not a repetition: a kept connection had ended and returned the request unsent, and a new
+//! connection to the same region sends it.
 //!
 //! What a client sees of a region that is down is in `answer`. If the region's connection breaks
 //! after the request was sent, the client's connection is closed without an answer, as it would be
-//! through DNS: nobody knows what happened.
+//! through DNS: the outcome is unknown.
 //!
 //! Limits: no `Via` is added, since DNS adds none. Trailers and 1xx answers other than 100 are not
-//! passed on. A region may take as long as it likes to answer: its gateway ends requests after 30
-//! s, and a client that leaves ends its request at once.
+//! passed on. The front door has no timeout: the gateway of a region ends requests after 30 s, and
+//! a client that disconnects ends its request at once.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

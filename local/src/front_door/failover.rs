@@ -1,14 +1,13 @@
-//! How fast a lost region is noticed, and how long clients go on to it: Route 53's settings, and
-//! what they add up to.
+//! How fast a lost region is detected, and how long clients still go there: Route 53's settings and
+//! their sum.
 //!
 //! A client of a lost region waits for two things, one after the other:
 //! 1. **Detection**: `threshold` checks in a row fail, one each `interval`. A check of a region
 //!    that refuses fails at once; a check of a region that is silent fails after `timeout`.
-//! 2. **DNS**: the client's resolver keeps the answer of before for up to `ttl`.
+//! 2. **DNS**: the client's resolver caches the old answer for up to `ttl`.
 //!
-//! The front door takes small values, since nobody wants to watch a laptop for 96 seconds. The
-//! control API tells what both add up to, so that a report can put [`ROUTE_53`]'s share in the
-//! place of the local one.
+//! The front door has small values by default, because 96 seconds are long on a laptop. The control
+//! API returns both sums, so that a report can replace the local one by that of [`ROUTE_53`].
 //!
 //! Limits: Route 53 has many checkers, which do not coordinate, and takes a region out when at most
 //! 18 percent of them still find it healthy. The time that its name servers need to hear of it is

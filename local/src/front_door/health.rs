@@ -1,14 +1,14 @@
-//! Which regions are healthy, as Route 53's health checks would tell.
+//! Which regions are healthy, by checks like Route 53's.
 //!
 //! 1. Each region is asked `GET /health` every [`interval`](Failover::interval), over a new
 //!    connection.
 //! 2. A status of 2xx or 3xx within [`timeout`](Failover::timeout) passes. Everything else fails.
 //! 3. [`threshold`](Failover::threshold) failures in a row make a region unhealthy, as many passes
 //!    in a row healthy again. One threshold serves both directions, as `FailureThreshold` does.
-//! 4. Each change is logged, and kept in a list of bounded length. The control API tells what is
-//!    believed now, and since when.
+//! 4. Each change is logged, and kept in a list of bounded length. The control API returns the
+//!    health of each region, and since when.
 //!
-//! A region is healthy until checks say otherwise, as a new health check is in Route 53
+//! A region is healthy until checks fail, like a new health check in Route 53
 //! (<https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/dns-failover-determining-health-of-endpoints.html>).
 //! Limits: one checker, where Route 53 asks from many places.
 

@@ -8,10 +8,10 @@
 //! 3. `resolver`: the nearest healthy region, and how long clients keep an answer;
 //! 4. `door`, `answer`, `continuation`, `upstream`: a request on its way there and back;
 //! 5. `tunnel`: a socket;
-//! 6. `counts`: what went where.
+//! 6. `counts`: how many requests went to each region.
 //!
-//! Deliberately absent: retries. A region that is down is seen by its clients until they are told
-//! of another one.
+//! Deliberately absent: retries. Clients see the failure of a region until the resolver names
+//! another one.
 
 mod answer;
 mod continuation;

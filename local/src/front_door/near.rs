@@ -1,10 +1,11 @@
-//! Where a client says that it is.
+//! The place that a client states.
 //!
 //! 1. `x-local-region-near: tokyo`; in a handshake also `?near=tokyo`, since pages cannot set
 //!    headers there. The header goes before the parameter.
-//! 2. Both are for the front door, and no region sees them: a region behind DNS would not.
-//! 3. A place that does not exist is refused with 400. Taken for no place, a slip of the pen would
-//!    send a client around the world and make a report wrong without a word.
+//! 2. Both are removed before the request is forwarded: a region behind DNS does not see them,
+//!    either.
+//! 3. A place that does not exist is refused with 400. Otherwise a typing mistake would send a
+//!    client to a distant region without a notice.
 
 use http::header::HeaderName;
 use http::request::Parts;

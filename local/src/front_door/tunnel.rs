@@ -2,10 +2,9 @@
 //!
 //! 1. Nothing is parsed: frames, close frames and their codes are the client's and the region's
 //!    own.
-//! 2. A side that is not read is not written to for long: each direction holds one buffer, and then
-//!    waits.
-//! 3. A side that ends its stream is told to the other one at once. The other one may finish what
-//!    it says (a close frame), for [`LINGER`] at most.
+//! 2. Each direction holds one buffer. A side that does not read makes the other side wait.
+//! 3. The end of one side's stream is passed to the other side at once. The other side may finish
+//!    (a close frame) within [`LINGER`].
 //! 4. A connection that breaks ends both at once. A client whose region died sees an end without a
 //!    close frame: 1006.
 

@@ -3,8 +3,8 @@
 //!
 //! 1. An event keeps its request id through all attempts.
 //! 2. Errors, crashes and timeouts are retried `MaximumRetryAttempts` times, after
-//!    [`limits::EVENT_RETRY_DELAYS`](super::limits::EVENT_RETRY_DELAYS). Throttling is waited out
-//!    without counting, with a pause that doubles up to
+//!    [`limits::EVENT_RETRY_DELAYS`](super::limits::EVENT_RETRY_DELAYS). Throttled attempts do not
+//!    count; they are repeated with a pause that doubles up to
 //!    [`limits::THROTTLED_PAUSE_LIMIT`](super::limits::THROTTLED_PAUSE_LIMIT).
 //! 3. An event is given up when its retries are used up (`RetriesExhausted`) or when it would be
 //!    older than `MaximumEventAgeInSeconds` at its next attempt (`EventAgeExceeded`).
@@ -12,7 +12,7 @@
 //!    ("Capturing records of Lambda asynchronous invocations" in Lambda's developer guide), if its
 //!    role may send to it, and a line in the function's log.
 //!
-//! What waits is lost when the region stops: Lambda's own queue outlives everything.
+//! Waiting events are lost when the region stops; Lambda's queue is durable.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,7 +1,7 @@
 //! The life of one function process: started, watched, timed and ended.
 //!
 //! 1. A listener of its own is bound and the binary started with its address in
-//!    `AWS_LAMBDA_RUNTIME_API`: whoever speaks there is this process and no other.
+//!    `AWS_LAMBDA_RUNTIME_API`: so that every caller at this address is this process.
 //! 2. Until its first `next` it has [`limits::INIT_LIMIT`](super::limits::INIT_LIMIT).
 //! 3. It ends by itself (a crash), by its timeout, by idleness, by `kill` or with the region.
 //!    Whatever the cause, an invocation that it held is answered at once, and exactly that one.

@@ -1,4 +1,4 @@
-//! The numbers of Lambda that the region enforces, and the few that are its own.
+//! Lambda's limits that are enforced here, and a few of this crate's own.
 
 use std::time::Duration;
 

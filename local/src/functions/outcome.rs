@@ -1,8 +1,9 @@
-//! The seam between what triggers functions (gateways, schedules, queues) and what runs them.
+//! The interface between triggers of functions (gateways, schedules, queues) and the processes.
 //!
-//! A trigger knows a function by its short name, hands over the event's bytes and gets an [`Outcome`]: what
-//! Lambda's Invoke API would have told API Gateway or `EventBridge` Scheduler. How an outcome becomes a status code,
-//! a closed socket or a retry is the trigger's business, so nothing here speaks HTTP.
+//! A trigger knows a function by its short name and hands over the bytes of an event. The
+//! [`Outcome`] is what Lambda's Invoke API would tell API Gateway or `EventBridge` Scheduler. The
+//! trigger turns an outcome into a status code, a closed socket or a retry; nothing here depends on
+//! HTTP.
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a function process writes, line by line, into the log.
+//! Copies the output of a function process into the log, line by line.
 //!
 //! The pipe is read no faster than the log takes the lines, so a flood slows the function down and
 //! not the region.

@@ -1,7 +1,7 @@
 //! One function process: what it is doing, and the invocation that it holds.
 //!
 //! It is starting until its first `next`; then idle and busy in turns, one invocation at a time.
-//! `life` starts and ends it, `runtime_api` speaks with it.
+//! `life` starts and ends it, `runtime_api` serves it.
 //!
 //! The timer costs nothing per invocation. All invocations of a function have the same timeout T,
 //! so one that begins after a look at the clock cannot be overdue before T has passed since: the

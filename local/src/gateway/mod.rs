@@ -3,8 +3,7 @@
 //!
 //! Both turn a request into the event that API Gateway would send, invoke the route's function
 //! through [`Invoke`](crate::functions::outcome::Invoke) and turn the outcome into what API Gateway
-//! would answer. They decide nothing else: a function can't tell them from the real ones by its
-//! event, nor a client by the answer.
+//! would answer. They do nothing else: events and answers are those of API Gateway.
 //!
 //! Left out, since the template can't ask for it: authorizers, stages of an HTTP API other than
 //! `$default`, mapping templates, integrations other than Lambda proxies, access logs.

@@ -1,15 +1,15 @@
 //! Keeps web pages away from Lambda's API and the region's own.
 //!
-//! Both take orders without a password, since whoever reaches this machine's loopback is its user.
-//! A page in that user's browser reaches it too: a `POST` of text needs no preflight, so any web
-//! site could have `admin-users` invoked. Two things tell a page from a tool:
+//! Both accept requests without a password, because only the user of this machine reaches its
+//! loopback address. A page in that user's browser reaches it, too: a `POST` of text needs no
+//! preflight, so any web site could invoke functions. Two things tell a page from a tool:
 //! 1. a browser states the `Origin` of every request that a page may not read freely, of each
 //!    `POST` among them;
 //! 2. a page whose host name was pointed at this machine (DNS rebinding) names that host.
 //!
-//! Either is refused with 403. DynamoDB and the rest need a header that a page can't send without a
-//! preflight, which nobody there answers. S3 does, for the origins in the template, and serves
-//! nothing without a signature.
+//! Either is refused with 403. DynamoDB and most services need a header that a page can't send
+//! without a preflight, which they don't answer. S3 answers preflights for the origins in the
+//! template, and serves only signed requests.
 
 use axum::Json;
 use axum::extract::Request;

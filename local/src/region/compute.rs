@@ -1,6 +1,6 @@
-//! What runs in a region and remembers nothing: the functions' processes, the gateways, Lambda's
-//! API and the region's own, the schedules, and what hands messages and records to functions. All
-//! of it ends when the region goes down, and is made anew when it comes up.
+//! The stateless part of a region: the functions' processes, the gateways, Lambda's API and the
+//! control API, the schedules and the event sources. It ends when the region goes down, and is
+//! started again when it comes up.
 
 use std::sync::Arc;
 
@@ -67,15 +67,15 @@ impl Compute {
         Ok(Self { functions, upcoming, servers })
     }
 
-    /// Accepts nothing new, answers what has begun, ends the processes. When it returns, none is
+    /// Accepts no requests, answers the pending ones, ends the processes. When it returns, none is
     /// left.
     pub(super) async fn stop(self) {
-        // The gateways answer what has begun while the functions still run.
+        // The gateways answer pending requests while the functions still run.
         self.servers.stop().await;
         self.functions.shut_down().await;
     }
 
-    /// Ends everything at once, whatever has begun. When it returns, no process is left.
+    /// Ends everything at once, pending requests too. When it returns, no process is left.
     pub(super) async fn die(self) {
         self.servers.die().await;
         self.functions.die().await;

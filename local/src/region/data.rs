@@ -1,5 +1,5 @@
-//! The folder that keeps a region's data across restarts. One region has it at a time: two that
-//! write to the same tables would each believe what the other has changed.
+//! The folder that keeps a region's data across restarts. A lock gives it to one region at a time:
+//! two regions that write to the same files would damage them.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The environment of a function's processes: what Lambda sets, where the services are, what the
-//! template says. Nothing of the region's own environment is passed on, so that what works here
-//! does not depend on this machine.
+//! template says. No variable of this process's own environment is passed on, so that functions do
+//! not depend on this machine.
 
 use std::collections::BTreeMap;
 use std::path::Path;

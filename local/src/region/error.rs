@@ -1,4 +1,4 @@
-//! Why a region does not start: one sentence for each thing that can be wrong.
+//! Why a region does not start: one sentence for each reason.
 
 use super::build::BuildError;
 use super::code::CodeError;

@@ -1,14 +1,13 @@
 //! A region, put together from the template. [`regions`](crate::regions) starts one or several.
 //!
-//! 1. A `Site`: bind every port. What can be wrong is found out first.
+//! 1. A `Site`: bind every port. Mistakes are found first.
 //! 2. `Region::start`: start the services with the template's tables, buckets, queues and secrets.
-//! 3. `Region::up`: start what remembers nothing (`compute`): the functions' pools (processes start
-//!    with the first invocation), the gateways, the schedules, and what hands messages to
-//!    functions.
+//! 3. `Region::up`: start what has no state (`compute`): the functions' pools (processes start with
+//!    the first invocation), the gateways, the schedules, and what hands messages to functions.
 //! 4. `Region::down`: as when the region is lost. Its processes are killed, its connections break,
-//!    whoever connects is reset. What its services keep stays, and `Region::up` brings it back at
+//!    new connections are reset. The data of its services stays, and `Region::up` brings it back at
 //!    the same addresses.
-//! 5. `Region::stop`: accept nothing new, answer what has begun, end the processes.
+//! 5. `Region::stop`: accept no requests, answer the pending ones, end the processes.
 
 mod browser_guard;
 mod build;
@@ -71,7 +70,7 @@ pub struct Region {
     specs: Vec<FunctionSpec>,
     ports: Ports,
     state: Mutex<State>,
-    /// Last: the next region may have the folder when nothing writes to it any more.
+    /// Dropped last: the next region may take the folder when nothing writes to it.
     _data: Option<DataFolder>,
 }
 
@@ -88,7 +87,7 @@ enum State {
     Down(JoinSet<()>),
 }
 
-/// What is known of a region at a moment.
+/// The state of a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Condition {
@@ -141,7 +140,7 @@ impl Region {
         })
     }
 
-    /// Serves, unless it does already.
+    /// Serves, unless it is up.
     pub(crate) async fn up(&self, routes: &Router) -> Result<(), RegionError> {
         let mut state = self.state.lock().await;
         let State::Down(refusing) = &mut *state else { return Ok(()) };
@@ -160,7 +159,7 @@ impl Region {
         }
     }
 
-    /// Is lost at once, unless it is down already. Nothing is lost that its services keep.
+    /// Stops at once, unless it is down. The data of its services stays.
     pub(crate) async fn down(&self) -> Result<(), RegionError> {
         let mut state = self.state.lock().await;
         if matches!(&*state, State::Down(_)) {
@@ -174,7 +173,7 @@ impl Region {
         Ok(())
     }
 
-    /// Resets whoever connects to what is not of its services.
+    /// Resets new connections to the gateways and the control API.
     fn refuse(&self) -> Result<JoinSet<()>, PortError> {
         let Ports { http, websocket, lambda } = &self.ports;
         let mut refusing = JoinSet::new();
@@ -201,7 +200,7 @@ impl Region {
         }
     }
 
-    /// Where the front door finds its gateways.
+    /// The addresses of its gateways, for the front door.
     pub(crate) fn gateways(&self) -> front_door::Region {
         front_door::Region {
             name: self.name.clone(),

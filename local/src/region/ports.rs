@@ -1,6 +1,6 @@
-//! The addresses that a region answers on. All are bound before anything else happens, so that a
-//! port that is taken is found out before the first compilation. They stay bound while the region
-//! is down: it comes back where it was.
+//! The addresses of a region. All are bound first, so that a taken port is found before the
+//! functions are built. They stay bound while the region is down, so that it comes back at the same
+//! addresses.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 /// An address that can't be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
-    /// Somebody else has it.
+    /// Another process has it.
     #[error(
         "{address} is taken, perhaps by a region that still runs; stop it, or choose another address with {option} (port 0 picks a free one)"
     )]
@@ -30,7 +30,7 @@ pub enum PortError {
     },
 }
 
-/// A port of ours.
+/// A port that this process has bound.
 pub(crate) struct Port {
     pub(crate) address: SocketAddr,
     option: &'static str,
@@ -59,7 +59,7 @@ impl Port {
         Self::bind(SocketAddr::from(([127, 0, 0, 1], 0)), "another one")
     }
 
-    /// A listener for a server. The port stays ours when the server drops it.
+    /// A listener for a server. The port stays bound when the server drops it.
     pub(crate) fn listener(&self) -> Result<tokio::net::TcpListener, PortError> {
         self.duplicate().and_then(tokio::net::TcpListener::from_std).map_err(|source| self.refused(source))
     }

@@ -1,10 +1,9 @@
-//! What a running region, or several that run together, tell others about themselves: the ready
-//! file, and the list of what the user runs.
+//! How a running region is found: the ready file, and the list of the user's running regions.
 //!
-//! Both hold the same JSON, a [`ReadyFile`]. A file appears whole (it is renamed into place), only
-//! when everything is up, and can be read by its owner only: it holds the operator's key. The
-//! process removes both when it stops. One that was killed leaves them: whoever reads the list
-//! removes its entry, and whoever reads its ready file is told that nothing answers.
+//! Both hold the same JSON, a [`ReadyFile`]. A file is written when everything is up, and renamed
+//! into place, so that it is never read in part. Only its owner can read it, because it holds the
+//! operator's key. The process removes both when it stops. A killed process leaves them: readers of
+//! the list remove its entry, and readers of its ready file get an error that nothing answers.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};

@@ -1,4 +1,4 @@
-//! What answers requests and what fires by itself: tasks that end when the region stops.
+//! The tasks of a region, which end when it stops.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The AWS services of one region, and what they keep. They outlive an outage of the region: while
-//! its switch is off they answer nobody, and what they keep stays.
+//! The AWS services of one region and their data. They outlive an outage of the region: while its
+//! switch is off they do not answer, and their data stays.
 
 use std::net::SocketAddr;
 use std::path::Path;

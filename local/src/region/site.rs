@@ -1,4 +1,4 @@
-//! What a region has before its template is read: its ports and its data folder.
+//! The ports of a region, bound before its template is read.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ pub struct Place {
     pub http: SocketAddr,
     /// The WebSocket API's address.
     pub websocket: SocketAddr,
-    /// Where everything is kept; in memory if nowhere.
+    /// Where the data is kept; in memory if absent.
     pub data: Option<DataFolder>,
 }
 

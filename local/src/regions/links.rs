@@ -1,9 +1,9 @@
-//! What joins regions that run together: the one place that sees more than one of them.
+//! Links between regions that run together: the only module that sees more than one of them.
 //!
 //! - The global tables replicate ([`Replication`]).
 //! - The buckets replicate by their rules ([`buckets::Replication`]).
 //! - A topic delivers to the queues of every region whose stack subscribes to it. While the regions
-//!   do not reach each other, SNS tries again.
+//!   are partitioned, SNS retries.
 //! - A function calls the DynamoDB and the S3 of another region
 //!   ([`DynamoDb::reach`](crate::services::dynamodb::DynamoDb::reach),
 //!   [`S3::reach`](crate::services::s3::S3::reach)).

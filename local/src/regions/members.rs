@@ -1,4 +1,4 @@
-//! The regions of this process and what joins them.
+//! The regions of this process and their links.
 
 use axum::Router;
 
@@ -8,7 +8,7 @@ use crate::template::global::GlobalStack;
 
 /// Every region, in the order in which they were named, and their links.
 pub(super) struct Members {
-    // Dropped first: nothing is sent to a region that is gone.
+    // Dropped first, so that nothing is sent to a region that has ended.
     links: Links,
     regions: Vec<Region>,
     /// Of the caller of the library, for the control API of each.
@@ -50,7 +50,7 @@ impl Members {
         self.regions.iter().find(|region| region.ready.region == aws).map_or(aws, |region| &region.name)
     }
 
-    /// Has one of the regions serve, and be reached by the others.
+    /// Brings up a region, and connects it with the others.
     pub(super) async fn up(&self, region: &Region) -> Result<(), RegionError> {
         region.up(&self.routes).await?;
         if let Some(replication) = self.replication() {
@@ -59,7 +59,7 @@ impl Members {
         Ok(())
     }
 
-    /// Has one of the regions be lost: nobody is served there, and no other region reaches it.
+    /// Takes down a region: it serves nobody, and no other region reaches it.
     pub(super) async fn down(&self, region: &Region) -> Result<(), RegionError> {
         if let Some(replication) = self.replication() {
             replication.tables.stop(&region.ready.region)?;

@@ -10,7 +10,7 @@
 //! 5. Write the ready file.
 //! 6. To stop: remove the ready file, close the front door, stop the regions.
 //!
-//! Limits: the regions share a process and a clock; what kills the process takes all of them.
+//! Limits: the regions share a process and a clock; if the process is killed, all of them end.
 
 pub mod control;
 mod links;
@@ -66,7 +66,7 @@ pub struct Options {
 /// every region, under [`PREFIX`](crate::region::control::PREFIX).
 pub type BeforeServing = Box<dyn FnOnce(&[Region]) -> Result<Router, Box<dyn Error + Send + Sync>> + Send>;
 
-/// Hears how the start goes on.
+/// Is told the progress of a start.
 pub trait Progress {
     /// A phase begins.
     fn begin(&mut self, phase: &str);
@@ -208,7 +208,7 @@ fn shared(options: &Options) -> Result<GlobalStack, RegionError> {
     Ok(template::shared(global, &parameters)?)
 }
 
-/// Opens the front door of several regions, and the API that controls them.
+/// Starts the front door of several regions, and the API that controls them.
 async fn lead(
     members: &Arc<Members>,
     (addresses, failover): (Addresses, Failover),

@@ -31,7 +31,7 @@ pub struct Wanted {
     pub http: SocketAddr,
     /// The WebSocket API's address.
     pub websocket: SocketAddr,
-    /// Where everything is kept; in memory if nowhere.
+    /// Where the data is kept; in memory if absent.
     pub data: Option<PathBuf>,
 }
 

@@ -5,17 +5,17 @@
 //!    warning.
 //! 2. A delivery fills the placeholders of `Input` (`<aws.scheduler.scheduled-time>`,
 //!    `<aws.scheduler.execution-id>`, `<aws.scheduler.attempt-number>`,
-//!    `<aws.scheduler.schedule-arn>`) and hands the event over to Lambda. It ends there: what
-//!    becomes of a run is between Lambda and the function (`functions::events`).
+//!    `<aws.scheduler.schedule-arn>`) and hands the event over to Lambda. The delivery ends there:
+//!    Lambda retries the function (`functions::events`).
 //! 3. If Lambda does not take the event, the delivery is tried again, `maximum_retry_attempts`
 //!    times at most: the same slot, the next attempt number, a new execution id. Then it is given
 //!    up with a dead-letter line in the log, which carries the input; the input is also the body of
 //!    a message in the queue of the schedule's `DeadLetterConfig`.
 //!
-//! By hand a run is invoked synchronously and once: whoever fires it wants to see its outcome.
+//! By hand a run is invoked synchronously and once, so that the caller sees its outcome.
 //!
 //! Different from the cloud: pauses between attempts are short (see [`RETRY_PAUSE`]), and slots
-//! that pass while the machine sleeps or the region is down are not made up for. As in the cloud,
+//! that are due while the machine sleeps or the region is down are skipped. As in the cloud,
 //! delivery is at least once: a function that ran and then failed gets its slot again.
 
 mod expression;

@@ -1,20 +1,18 @@
 //! Requests to the DynamoDB or the S3 of another region.
 //!
-//! On AWS a client that is made for another region calls that region's endpoint. Here a function
-//! knows one address, that of its own region's endpoint, and signs for the region that it means. A
-//! presigned URL of another region has that address, too:
+//! On AWS a client for another region calls that region's endpoint. Here a function knows one
+//! address, its own region's endpoint, and signs for the region that it means. A presigned URL of
+//! another region has that address, too:
 //!
 //! 1. The region in the signature's scope is the one that answers.
-//! 2. The caller's own policy is held against ARNs of that region.
+//! 2. The caller's policy is checked against ARNs of that region.
 //! 3. Fault rules, counters, tables and buckets are those of that region.
 //! 4. The request takes a round trip between the two regions.
-//! 5. If the two do not reach each other, nothing comes back, as when packets are dropped. That
-//!    holds for the request, which then changes nothing, and for its answer, after which the change
-//!    is made and nobody is told.
+//! 5. If the two are partitioned, there is no answer, as when packets are dropped. Either the
+//!    request is lost and has no effect, or its answer is lost after the effect.
 //!
-//! Limits: DynamoDB and S3 only. Every pair of regions has the same round trip. Whoever follows a
-//! link to another region's bucket has the way of the region that signed it, and not one of their
-//! own.
+//! Limits: DynamoDB and S3 only. Every pair of regions has the same round trip. A client that
+//! follows a link to another region's bucket goes through the region that signed the link.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

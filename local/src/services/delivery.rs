@@ -2,14 +2,13 @@
 //! target's own policy.
 //!
 //! 1. The target's resource policy must let the service deliver for this topic or rule
-//!    ([`ServicePermission`]). The role of whoever published plays no part.
+//!    ([`ServicePermission`]). The role of the publisher does not matter.
 //! 2. The first attempt is made before the publisher has its answer. When it reads the answer, the
 //!    messages are in the queues.
-//! 3. A refusal (no permission, a message that the queue does not accept) is for good. Anything
-//!    else (a throttled function, a queue that can't be written) is tried again as the service
-//!    does.
-//! 4. What is given up goes to the dead-letter queue, if there is one and its policy lets the
-//!    service send to it.
+//! 3. A refusal (no permission, a message that the queue does not accept) is final. Anything else
+//!    (a throttled function, a queue that can't be written) is retried as the service does.
+//! 4. A delivery that is given up goes to the dead-letter queue, if there is one and its policy
+//!    allows it.
 //!
 //! Limits: AWS delivers after its answer, at least once, and from a standard topic or a bus in any
 //! order. Here each delivery is made once, and deliveries to one queue keep the order of the calls,

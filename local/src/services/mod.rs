@@ -1,14 +1,13 @@
 //! The AWS services that the region's functions call, in this process: DynamoDB, S3, SQS, SNS,
 //! `EventBridge` and Secrets Manager.
 //!
-//! The AWS SDK in the functions is the real one and is pointed here by `AWS_ENDPOINT_URL_*`; so
-//! each service is an HTTP endpoint on 127.0.0.1 that speaks the service's own protocol. Every
-//! request takes the same path, `pipeline`: who calls ([`access`]), whether its policy allows it,
-//! whether a fault rule hits it ([`faults`]), then the service's work; at the end it is counted
-//! ([`usage`]). Lambda's Invoke API (`functions`) and `@connections` (`gateway`) take the same
-//! path.
+//! The AWS SDK in the functions is the real one and is pointed here by `AWS_ENDPOINT_URL_*`; each
+//! service is an HTTP endpoint on 127.0.0.1 that speaks the service's own protocol. Every request
+//! takes the same path, `pipeline`: who calls ([`access`]), whether its policy allows it, whether a
+//! fault rule hits it ([`faults`]), then the service's work; at the end it is counted ([`usage`]).
+//! Lambda's Invoke API (`functions`) and `@connections` (`gateway`) take the same path.
 //!
-//! SNS and `EventBridge` deliver by one module, [`delivery`]; what passed them is in the [`trail`].
+//! SNS and `EventBridge` share [`delivery`]; [`trail`] lists their events and messages.
 
 pub mod access;
 mod call;

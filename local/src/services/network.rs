@@ -1,11 +1,10 @@
-//! Which regions reach each other, and how long what they send takes.
+//! Which regions reach each other, and the delay between them.
 //!
-//! Two regions reach each other if both run and nobody cut the pair. The witness of strongly
-//! consistent tables is a region like any other here.
+//! Two regions reach each other if both run and the pair is not partitioned. The witness of
+//! strongly consistent tables counts as a region here.
 //!
-//! What happens between regions happens in [`Network::holding`], which no cut and no stop
-//! interrupts: once [`Network::cut`] has returned, nothing that a cut pair exchanged is still on
-//! its way.
+//! Work between regions is done in [`Network::holding`], which a cut or a stop does not interrupt:
+//! when [`Network::cut`] has returned, no message of that pair is in flight.
 
 use std::collections::BTreeSet;
 use std::sync::{PoisonError, RwLock};

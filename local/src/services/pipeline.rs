@@ -4,13 +4,13 @@
 //! 2. Authenticate: whose access key signed it ([`Api::authenticate`]).
 //! 3. Read: the resources, the permissions that it needs, and the rest of the request
 //!    ([`Api::read`]).
-//! 4. Policy: [`Access`] holds every permission against the caller's policy.
+//! 4. Policy: [`Access`] checks every permission against the caller's policy.
 //! 5. Faults: [`Faults`] may delay, hold, fail or cut off the request. Rules for entries of a
 //!    batch, and rules that alter a request, are handed to the service ([`Api::fail_entries`],
 //!    [`Api::alter`]).
 //! 6. Perform: the service does its work ([`Api::perform`]).
-//! 7. Settle: a fault rule may hold the answer back, or lose it.
-//! 8. Note: [`Usage`] counts the request, if somebody measures.
+//! 7. Settle: a fault rule may delay the answer, or drop it.
+//! 8. Note: [`Usage`] counts the request, if recording is on.
 //!
 //! A service joins with an implementation of [`Api`]: how requests name their operation, resources
 //! and permissions, how they are performed, and what refusals look like on the wire. [`run`] does

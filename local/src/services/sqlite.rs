@@ -1,4 +1,4 @@
-//! Where services and event sources keep what outlives a restart of the region.
+//! The `SQLite` files in which services and event sources keep data across restarts.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
-//! Whether a region answers: its main switch, which `region down` turns off.
+//! Whether a region answers: a switch, which the command `region down` turns off.
 //!
-//! 1. While the switch is off, whoever connects is reset at once, and connections that were open
-//!    are gone. Nothing that a service keeps is lost.
+//! 1. While the switch is off, new connections are reset at once, and open ones are closed. The
+//!    data of the services stays.
 //! 2. The port stays bound, so that no other process takes it and the region comes back at the same
 //!    addresses.
 //!

@@ -1,7 +1,7 @@
-//! What passed the event buses and the topics, for `events`: a ring of the last [`TRAIL_LIMIT`]
-//! events and messages, and a feed for whoever follows.
+//! Events and messages of event buses and topics, for the command `events`: a ring of the last
+//! [`TRAIL_LIMIT`] events and messages, and a feed for whoever follows.
 //!
-//! An entry says what became of each delivery at the first attempt. What retries come to is in the
+//! An entry has the outcome of each delivery's first attempt. Outcomes of retries are in the
 //! region's log.
 
 use std::collections::VecDeque;

@@ -1,5 +1,4 @@
-//! What was asked of the services: counters, capacity units and a log of every request with its
-//! instants.
+//! Usage of the services: counters, capacity units and a log of every request with its times.
 //!
 //! 1. Nothing is counted until [`Usage::record`], which begins anew; [`Usage::snapshot`] can be
 //!    read at any time.

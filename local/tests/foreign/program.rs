@@ -9,7 +9,7 @@ use local_region::region::{Ready, ReadyFile};
 use tempfile::TempDir;
 
 /// Longest wait for the region to be up.
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) struct Program {
     child: Child,

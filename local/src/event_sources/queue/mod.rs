@@ -1,7 +1,7 @@
 //! Queues as event sources.
 //!
 //! 1. Wait for messages: for one that is sent, and for the instant at which one becomes visible.
-//!    Nothing is asked again and again.
+//!    There is no polling.
 //! 2. Receive a batch, at most as many messages as the mapping says and as fit into an event. A
 //!    batch that is not full waits for more as long as the batching window says, from its first
 //!    message on. A message that matches no filter of the mapping is deleted at once, and counts

@@ -1,8 +1,8 @@
-//! How far each reader of a stream has come, in `SQLite`: in memory, or in a file of the data
-//! folder.
+//! Checkpoints: the position of each reader of a stream, in `SQLite`, in memory or in a file of the
+//! data folder.
 //!
-//! A reader saves its place when a batch is done with. After a crash, the records behind the saved
-//! place are read again. So every record is handled at least once.
+//! A reader saves its position after each batch. After a crash, the records behind that position
+//! are read again. So every record is handled at least once.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! What becomes of a batch.
+//! The outcome of a batch: handled, retried or given up.
 //!
 //! 1. A batch is handled when the function answers, and does not report failures. The place behind
 //!    it is saved.

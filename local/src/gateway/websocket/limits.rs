@@ -1,4 +1,4 @@
-//! The limits of a WebSocket API, in one place so that a test can shorten the long ones.
+//! The limits of a WebSocket API. Tests can shorten the long ones.
 
 use std::time::Duration;
 

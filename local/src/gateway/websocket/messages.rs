@@ -1,4 +1,4 @@
-//! One message: select its route, invoke the function, say what goes back to the client.
+//! One message: select its route, invoke the function, and choose the answer to the client.
 
 use std::borrow::Cow;
 

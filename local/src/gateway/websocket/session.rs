@@ -1,4 +1,4 @@
-//! An established connection: frames in, messages out, until something ends it.
+//! An established connection: frames in, messages out, until it ends.
 //!
 //! One task owns the socket. It waits for whatever comes first: a frame, a message to send, an
 //! answer of a function, a call to close, a timer. Writing is bounded by

@@ -1,19 +1,19 @@
-//! Who may do what: the policies of template.yaml, enforced on this machine.
+//! Who may do what: the policies of the template, enforced on this machine.
 //!
-//! 1. Every function gets an access key of its own, so an endpoint knows by the `SigV4`
-//!    `Credential` who calls.
-//! 2. A call of a function is held against the `Allow` statements of its own policy. One that is
-//!    missing in the template fails here with AWS's own answer, before it fails in the cloud.
+//! 1. Every function gets its own access key, so that an endpoint knows the caller by the `SigV4`
+//!    `Credential`.
+//! 2. A call of a function is checked against the `Allow` statements of its policy. A missing
+//!    statement fails here with AWS's error, before it fails in the cloud.
 //! 3. A statement's `Condition` confines `dynamodb:UpdateItem` to the attributes that it lists
 //!    (`dynamodb:Attributes`), and what the update may return (`dynamodb:ReturnValues`). The
 //!    request shows which ones it names; see [`Details`].
 //! 4. The operator's key may do everything, as the account's administrator may.
-//! 5. Which statement, action and resource a call needed is remembered, and what was refused, so
-//!    that a test finds what nothing uses and what is missing.
+//! 5. The statements, actions and resources that calls needed are recorded, and those that were
+//!    denied, so that a test finds unused and missing permissions.
 //!
 //! DynamoDB and Secrets Manager look at the key id only and don't verify the signature: everything
-//! here listens on 127.0.0.1, and what is to be found is a missing permission, not a forger. S3
-//! verifies signatures, since presigned URLs are made of nothing else.
+//! here listens on 127.0.0.1, and the check is for missing permissions, not for forged signatures.
+//! S3 verifies signatures, because presigned URLs depend on them.
 //!
 //! Limits: `Allow` statements only; no `Deny`, no other conditions, no permission boundaries. A
 //! template with a `Deny` or another condition is refused at the start. Resource policies decide

@@ -1,10 +1,10 @@
 //! The statements of one function, compiled.
 //!
 //! A statement is the product of its actions and its resources; each pair is a grant of its own
-//! here, so that a pair that nothing uses is seen even when its statement is used for another one.
+//! here, so that an unused pair is found even when its statement is used for another one.
 //!
-//! A statement with conditions allows a request only by what is known of it: one that shows nothing
-//! meets none.
+//! A statement with conditions allows a request only by its known details: a request without
+//! details meets no condition.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -7,8 +7,8 @@
 //! - is a keyword, which no attribute is called without an alias,
 //! - is a function: `(` follows.
 //!
-//! A word that the grammar doesn't have counts as an attribute, so that what isn't understood is
-//! not allowed.
+//! An unknown word counts as an attribute, so that an expression that isn't understood is not
+//! allowed.
 
 /// All of them are reserved words.
 const KEYWORDS: [&str; 9] = ["SET", "REMOVE", "ADD", "DELETE", "AND", "OR", "NOT", "BETWEEN", "IN"];

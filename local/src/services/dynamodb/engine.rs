@@ -1,10 +1,10 @@
-//! The database engine, opened in memory or on a file, and given what it lacks: an index, and the
-//! rules of streams.
+//! The database engine, in memory or in a file, with two additions: an index, and the rules of
+//! streams.
 //!
 //! A write to a table with a stream takes the number after the stream's last one, and the engine
 //! finds that by reading every record of the stream: the ten-thousandth order would pay for all
 //! before it. With [`STREAM_INDEX`] it is one step, however long the stream is. The index goes into
-//! the file and stays there; an engine that brings one of its own some day does not mind.
+//! the file and stays there; a later engine with such an index is not disturbed.
 //!
 //! Records of a stream that can't be read any more are deleted when the file is opened, and every
 //! stream in the file keeps both images from then on (see [`streams`](super::streams)).

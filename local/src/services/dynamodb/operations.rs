@@ -1,7 +1,7 @@
 //! One DynamoDB request on the embedded database: operation name and JSON body in, JSON body out.
 //!
-//! The database is called by its typed API and not through its own HTTP server, so a request costs
-//! no second hop and the capacity that it consumed is read from the typed answer.
+//! The database is called by its typed API and not through its own HTTP server, so that a request
+//! has no second hop, and its consumed capacity is read from the typed answer.
 //!
 //! Limits: a request that no SDK builds (a number where a string belongs, JSON nested thousands
 //! deep) is refused as DynamoDB refuses it, by type and status, but not always in DynamoDB's exact

@@ -1,12 +1,12 @@
-//! Another DynamoDB behind this endpoint: each request is passed on as it came.
+//! Another DynamoDB behind this endpoint: each request is passed on unchanged.
 //!
 //! Tests use it to run against AWS's own DynamoDB Local. Fault rules, policies and the log of
 //! requests work as with the embedded engine, because they belong to the endpoint. The access key
 //! is new for each [`Remote`], and DynamoDB Local keeps one database per access key, so no test
 //! sees another test's rows.
 //!
-//! Limits: capacity units are not counted, and TTL is not enabled: the rows of a test whose clock
-//! stands in the past would be deleted under it.
+//! Limits: capacity units are not counted, and TTL is not enabled: a test with a clock in the past
+//! would lose its rows.
 
 use http::{Response, StatusCode};
 use reqwest::Client;

@@ -1,5 +1,5 @@
-//! What a request is about, read from its body without building the request: tables, index,
-//! transaction entries. And which permissions it needs.
+//! The outline of a request, read from its body without building the request: tables, index,
+//! transaction entries, and the permissions that it needs.
 //!
 //! - An operation on an item or a table needs the action of its own name on the table.
 //! - Query and Scan on an index need it on the index and not on the table.
@@ -7,7 +7,7 @@
 //!   action of its kind (`PutItem`, `UpdateItem`, `DeleteItem`, `ConditionCheckItem`, `GetItem`) on
 //!   its table.
 //! - `BatchGetItem` and `BatchWriteItem` are actions of their own, needed on every table they name.
-//! - What has no resource (`ListTables`, `ListStreams`) is needed on `*`.
+//! - Actions without a resource (`ListTables`, `ListStreams`) are needed on `*`.
 //! - An update, alone or as an entry, shows which attributes its key, expressions and older
 //!   parameters name and what it is asked to return, so that a policy may allow some updates of a
 //!   table and not others. What the request does not say is absent.

@@ -4,7 +4,7 @@
 //!    `CreateTable`'s own.
 //! 2. A table that is there (kept in a file from an earlier start) is left alone if its keys and
 //!    indexes are the template's, and is an error that names the difference if they aren't: data is
-//!    never thrown away silently.
+//!    never deleted silently.
 //! 3. TTL is switched on where the template says so.
 
 use std::collections::BTreeMap;

@@ -6,9 +6,8 @@
 //! 2. The same token with other items is an `IdempotentParameterMismatchException`.
 //! 3. A transaction that was refused or cancelled leaves no token: sent again, it is tried again.
 //!
-//! The engine could do this too, but looks through all tokens of ten minutes for each transaction,
-//! so that one under load would be slower than the one before. Here the oldest are at the head of a
-//! queue.
+//! The engine has this, too, but scans all tokens of ten minutes for each transaction, which
+//! becomes slow under load. Here a queue has the oldest tokens first.
 //!
 //! Limits: at most [`CAPACITY`] tokens; an answer from memory names no capacity units.
 

@@ -1,4 +1,4 @@
-//! The buses of the stack, their rules, and what targets get.
+//! The buses of the stack, their rules, and the events that targets get.
 
 use std::sync::Arc;
 use std::time::Duration;

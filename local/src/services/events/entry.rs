@@ -1,4 +1,4 @@
-//! An entry of `PutEvents`: its checks, and the event that becomes of it.
+//! An entry of `PutEvents`: its checks, and the event made from it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -6,16 +6,16 @@
 //! 2. An event goes to the targets of every enabled rule of its bus whose pattern it matches: the
 //!    whole event, a part of it (`InputPath`) or a constant (`Input`). How deliveries fail and are
 //!    tried again: `services/delivery.rs`.
-//! 3. What a target can't get goes to its dead-letter queue, with the reason in the message's
-//!    attributes.
+//! 3. An event that a target can't get goes to its dead-letter queue, with the reason in the
+//!    message's attributes.
 //!
 //! Sources of the limits: `EventBridge` API reference, `PutEvents` and `PutEventsResultEntry`; its
 //! user guide, "Calculating event entry size", with the limit of 1 MB of January 2026, "Retrying to
 //! deliver events", "Using dead-letter queues".
 //!
-//! Stricter than AWS: an entry for a bus that the template does not have fails (AWS answers with an
-//! id and drops it), and a `Detail` that is nested more than 128 levels deep is malformed (AWS
-//! takes 1,100).
+//! Stricter than AWS: an entry for a bus that is not in the template fails (AWS answers with an id
+//! and drops it), and a `Detail` that is nested more than 128 levels deep is malformed (AWS takes
+//! 1,100).
 //!
 //! Limits: no archives, replays, global endpoints, or events of AWS's own services.
 

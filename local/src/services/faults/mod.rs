@@ -1,4 +1,4 @@
-//! Failures on purpose: rules that fail, delay, hold or cut off requests to the region's services.
+//! Injected faults: rules that fail, delay, hold or cut off requests to the region's services.
 //!
 //! 1. A rule matches requests by service, operation, resource and caller. It lets the first `skip`
 //!    of them pass, then applies its effect to the next `times` of them (with `probability`), and
@@ -7,12 +7,12 @@
 //!    Delays and holds add up; the first error or reset ends the request.
 //! 3. `failEntries` has entries of a batch fail, each by itself, in an answer that is 200.
 //!    `forget` and `repeat` change what a request to DynamoDB does, as if the function were wrong.
-//! 4. After the effect, `commitThenReset` loses the answer and `hold` with `"when": "after"` keeps
-//!    it back.
+//! 4. After the effect, `commitThenReset` drops the answer, and `hold` with `"when": "after"`
+//!    delays it.
 //! 5. A held request waits until its rule is released or removed, or until its client is gone: a
 //!    request held *before* its effect whose client was killed never has one.
 //!
-//! So a test stops a process between two steps without a guess at timing: hold the second step,
+//! So a test stops a process between two steps without depending on time: hold the second step,
 //! wait for [`Faults::until_held`], kill the process, release.
 
 mod rule;

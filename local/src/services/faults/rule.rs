@@ -15,9 +15,9 @@
 //! `{"kind": "failEntries", "positions": [0, 2], "containing": "ord_1", "code": "ThrottlingException"}`:
 //! see [`EntryFault`].
 //!
-//! `{"kind": "forget"}` (or `"only": "Update"`) and `{"kind": "repeat"}` make a function wrong
-//! instead of unlucky: they show whether a check would notice. A rule for `OutboxTable` forgets the
-//! event of a transaction and leaves the rest of it.
+//! `{"kind": "forget"}` (or `"only": "Update"`) and `{"kind": "repeat"}` simulate a wrong function:
+//! they show whether a check detects it. A rule for `OutboxTable` forgets the event of a
+//! transaction and leaves the rest of it.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! A bucket's `CorsConfiguration`: which pages' requests their browsers let pass.
+//! A bucket's `CorsConfiguration`: the origins whose pages may call S3 from a browser.
 //!
 //! 1. A preflight (`OPTIONS`) is answered here, unsigned as it is: 200 with what the first rule
 //!    that fits origin, method and headers allows, 403 if none does.

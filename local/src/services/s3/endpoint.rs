@@ -1,4 +1,4 @@
-//! S3 over HTTP: the store's own service, with what the gate decided carried out on its answer.
+//! S3 over HTTP: the service of the store, with the decisions of the gate applied to its answer.
 
 use std::sync::Arc;
 

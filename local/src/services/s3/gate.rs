@@ -1,5 +1,4 @@
-//! What the S3 store asks before it acts: whose key that is, whether its owner may, and whether it
-//! is to fail.
+//! The checks before an S3 operation: the caller's key, its policy, and fault rules.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

@@ -3,8 +3,7 @@
 //! 1. Signatures are verified for real, also those of presigned URLs: headers that were signed
 //!    (length, type, checksum) must come as they were signed, no `x-amz-*` header may come
 //!    unsigned, and an expired URL is refused (see `signed`).
-//! 2. The function whose key signed is held against its policy; a presigned URL has the rights of
-//!    who made it.
+//! 2. The policy of the signing function is checked; a presigned URL has the rights of its signer.
 //! 3. A body that isn't what its checksum says is refused with `BadDigest` and replaces nothing. Of
 //!    two conditional writes at once, one succeeds.
 //! 4. Objects may come in parts, from several callers; a copy has the checksum of all of its bytes

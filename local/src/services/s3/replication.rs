@@ -6,15 +6,15 @@
 //!    so that the regions agree on the current version, whatever arrives first.
 //! 2. `x-amz-replication-status` is PENDING until every destination has it, then COMPLETED; of a
 //!    copy it is REPLICA. It is FAILED if the destination is no versioned bucket of any region, or
-//!    the role of the rules may not do what it takes. Nobody tries again then.
+//!    the role of the rules may not do what it takes. A failed copy is not retried.
 //! 3. Copies are not copied further. Deletions of one version are not copied, nor is what was
 //!    written before there were rules.
 //! 4. What can't be sent waits in the source's index, until the regions reach each other again.
 //!
 //! One thread does all of it, one copy after the other. No request waits for another region.
 //!
-//! Limits: the lag is that of tables; S3 itself promises minutes. Of tags, ACLs and object locks
-//! there is nothing to copy.
+//! Limits: the lag is that of tables; S3 itself promises minutes. There are no tags, ACLs and
+//! object locks to copy.
 
 use std::convert::Infallible;
 use std::fmt;

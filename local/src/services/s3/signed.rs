@@ -1,5 +1,5 @@
-//! What a request says of its own signature (AWS Signature Version 4), and which of it S3 refuses
-//! although the signature is right.
+//! The parts of a request's signature (AWS Signature Version 4), and those that S3 refuses although
+//! the signature is right.
 //!
 //! 1. A URL is valid for a week at most.
 //! 2. The signature is for this region.

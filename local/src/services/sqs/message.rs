@@ -1,4 +1,4 @@
-//! What a message holds: body and attributes, within SQS's limits, and their digests.
+//! A message: body and attributes, within SQS's limits, and their digests.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

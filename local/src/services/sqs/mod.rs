@@ -15,8 +15,8 @@
 //!
 //! Served: `SendMessage`, `DeleteMessage`, `ChangeMessageVisibility` and their batches,
 //! `ReceiveMessage` (waiting too), `GetQueueUrl`, `GetQueueAttributes`, `PurgeQueue`. Functions
-//! read queues by [`event_sources`](crate::event_sources), which asks [`Queues`] itself: neither
-//! faults nor usage see that, as nobody sees Lambda's own calls.
+//! read queues by [`event_sources`](crate::event_sources), which asks [`Queues`] itself: fault
+//! rules and usage do not see this, like Lambda's own calls on AWS.
 //!
 //! Limits: standard queues only, no encryption (`SqsManagedSseEnabled` is passed over); a sender's
 //! `AWSTraceHeader` is not delivered.

@@ -1,4 +1,4 @@
-//! The queues of the region: the store, the clock that it goes by, and who waits for messages.
+//! The queues of the region: the store, its clock, and the receivers that wait for messages.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! The messages, in `SQLite`: in memory, or in a file of the data folder.
 //!
-//! A file is written ahead (WAL) before a call returns, so what was acknowledged survives the end
-//! of the process, however it ends. It is not synced to the disk with every message: a machine that
-//! loses power loses the last ones.
+//! A write-ahead log (WAL) is written before a call returns, so that acknowledged messages survive
+//! the end of the process. It is not synced with every message: a power failure loses the last
+//! ones.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! What a region whose data is in a file must know of replication after a restart, in a file beside
-//! it.
+//! The state of replication that a region needs after a restart, in a file beside its data.
 //!
 //! Every change that arrives:
 //!

@@ -1,9 +1,9 @@
 //! The way from one region to another.
 //!
 //! Each change draws a lag of its own from the link's range, and arrives when that has passed since
-//! the write. So items arrive in another order than they were written in, also those of one
-//! transaction. An update that is overtaken by a later one of the same item is not written any
-//! more: updates coalesce.
+//! the write. So items arrive in another order than they were written, also those of one
+//! transaction. An update that is overtaken by a later one of the same item is dropped: updates
+//! coalesce.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -11,7 +11,7 @@
 //! 4. A change that arrives is a record in the region's own stream. Nothing marks it: version
 //!    2019.11.21 adds no attributes, and `userIdentity` says that TTL deleted an item only in the
 //!    region where TTL did.
-//! 5. What can't be sent waits, until the regions reach each other again.
+//! 5. Changes that can't be sent wait until the partition is healed.
 //!
 //! Strongly consistent tables (MRSC), by `strong` and `journal`.
 //!

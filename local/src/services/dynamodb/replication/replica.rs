@@ -13,15 +13,15 @@
 //!    Learning then goes on behind the record of that write: what arrived is never sent on.
 //! 5. A deleted item keeps its version, its tombstone: an older change that arrives later does not
 //!    bring it back.
-//! 6. A version that is older than everything that can still arrive says no more than none, and is
-//!    forgotten.
+//! 6. A version that is older than every change that can still arrive is not needed any more, and
+//!    is dropped.
 //!
-//! What it costs: a local write waits while a change is applied, and changes wait for the local
-//! writes under way. Without changes that arrive it is one shared lock.
+//! Cost: a local write waits while a change is applied, and changes wait for the local writes under
+//! way. Without arriving changes the cost is one shared lock.
 //!
 //! After a restart with data in a file, a region sends all of its own writes that its stream still
-//! has, with the versions that they had. What others know already, they forget. Which records are
-//! of changes that arrived is in another file ([`kept`](super::kept)).
+//! has, with the versions that they had. Other regions ignore versions that they already have.
+//! Which records are of changes that arrived is in another file ([`kept`](super::kept)).
 //!
 //! Limits: what waits is in memory. The deletion of an item that is not here leaves no record, and
 //! wins against nothing.

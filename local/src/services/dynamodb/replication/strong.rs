@@ -1,4 +1,4 @@
-//! Strongly consistent tables (MRSC): what one region wrote, every region reads.
+//! Strongly consistent tables (MRSC): every region reads what any region wrote.
 //!
 //! Three members, of which one may be a witness, agree on every write (developer guide, "Global
 //! tables core concepts", consistency modes):

@@ -1,6 +1,6 @@
-//! A shard iterator: whose stream, which shard, which place, and when it was given out. All of it
-//! is in its text, so that nothing needs to be remembered, and so that the endpoint knows whose
-//! stream a `GetRecords` is about.
+//! A shard iterator: the stream, the shard, the position and the time of issue. All of it is in the
+//! text of the iterator, so that there is no state, and so that the endpoint knows the stream of a
+//! `GetRecords`.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,5 +1,5 @@
-//! What a client says of the bytes that it sends: in headers, as presigned URLs have it, or after
-//! them in trailers.
+//! What a client declares about the bytes that it sends: in headers, in a presigned URL, or in
+//! trailers.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

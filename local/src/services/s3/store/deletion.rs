@@ -1,7 +1,7 @@
 //! Deleting objects and buckets.
 //!
-//! 1. An object is deleted in its turn, on its conditions.
-//! 2. What is not there is deleted: there is nothing to tell.
+//! 1. Deletions of an object are serialized, and depend on its conditions.
+//! 2. The deletion of a missing object succeeds.
 //! 3. In a bucket with versions a deletion is one more version (see `versions`), unless it names
 //!    the version that is to go.
 //! 4. A bucket is deleted when it is empty.

@@ -1,4 +1,4 @@
-//! What is kept about an object besides its bytes.
+//! The metadata that is stored with an object.
 
 use s3s::dto::{
     CopyObjectInput, CreateMultipartUploadInput, ETag, GetObjectOutput, Metadata, PutObjectInput, Timestamp,

@@ -1,7 +1,7 @@
 //! Objects in parts.
 //!
-//! 1. An upload belongs to its bucket and key and to nobody else: whoever the gate lets through may
-//!    go on with it.
+//! 1. An upload belongs to its bucket and key, not to a caller: every caller with the permission
+//!    may continue it.
 //! 2. A part is stored when all of its bytes are there and are what their checksum says.
 //! 3. `CompleteMultipartUpload` checks the whole list before it changes anything. Then the parts
 //!    become an object in one step, and the upload is over: of several that complete or abort it,

@@ -1,8 +1,7 @@
-//! Bytes in a temporary file: whole, and known by their digests, before anything is replaced by
-//! them.
+//! Bytes in a temporary file, complete and with their digests, before they replace an object.
 //!
-//! A slow client keeps nobody waiting, and a body that breaks off or isn't what its checksum says
-//! leaves no trace.
+//! A slow client does not block others, and a body that breaks off or does not match its checksum
+//! is discarded.
 
 use std::fmt;
 use std::io;

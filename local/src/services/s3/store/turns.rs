@@ -1,5 +1,4 @@
-//! Who waits for whom: readers of an object for its writer, and changes of one upload for each
-//! other.
+//! Locks: readers of an object wait for its writer, and changes of one upload wait for each other.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
