@@ -1,4 +1,4 @@
-//! The keys of a region.
+//! The keys of a region: token signing keys and sealing keys.
 //!
 //! - The key pairs that access tokens are signed and verified with. A region has a [`KeyRing`] of
 //!   them. `cargo dev -- keygen` prints a new pair for a region in the cloud. Form: a private OKP

@@ -1,16 +1,15 @@
-//! The keys of one region, across its restarts.
+//! The token signing keys of one region, across its restarts.
 //!
-//! 1. The first signs, all verify. A region makes one when it first starts, and keeps them with its
-//!    data, in `token-signing-keys.json`: a JWK set of private keys.
-//! 2. `cargo dev -- rotate-key --data DIR` puts a new one in front: the region's next start signs
-//!    with it, and goes on to accept what the earlier ones signed.
-//! 3. `cargo dev -- drop-keys --data DIR` leaves only the one that signs: what the others signed is
-//!    refused from the next start on.
+//! 1. The first key signs, all keys verify. A region makes a key when it first starts, and keeps its
+//!    keys with its data, in `token-signing-keys.json`: a JWK set of private keys.
+//! 2. `cargo dev -- rotate-key --data DIR` puts a new key in front. From its next start on, the
+//!    region signs with the new key and still accepts tokens of the earlier ones.
+//! 3. `cargo dev -- drop-keys --data DIR` leaves only the signing key. From its next start on, the
+//!    region refuses tokens of the other keys.
 //!
-//! A region reads them once, when it starts, and has its folder to itself while it runs: both
-//! commands refuse to touch the keys of one that does. In the cloud a rotation has one more step,
-//! since processes of two configurations run side by side there (docs/deployment.md); a region on a
-//! laptop starts as a whole.
+//! A region reads its keys once, when it starts, and locks its data folder while it runs: both
+//! commands refuse to change the keys of a running region. In the cloud a rotation has one more
+//! step, because processes of two configurations run side by side there (docs/deployment.md).
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};

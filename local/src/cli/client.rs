@@ -16,7 +16,7 @@ use crate::region::{Ready, ReadyFile};
 use crate::services::sqs::Overview;
 use crate::services::trail::{Delivered, Passed};
 
-/// Whether `logs` and `events` go on.
+/// Whether `logs` and `events` keep following.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Follow {
     Yes,

@@ -69,15 +69,15 @@ pub struct ServeArgs {
     /// The name of a region that runs alone: `AWS::Region`
     #[arg(long, value_name = "NAME", default_value = LOCAL, conflicts_with = "regions")]
     aws_region: String,
-    /// Address of the HTTP API; port 0 picks a free one. Of several regions the first has it, the
-    /// others free ports
+    /// Address of the HTTP API; port 0 picks a free one. With several regions, the address of the
+    /// front door
     #[arg(long, default_value = "127.0.0.1:3000", value_name = "IP:PORT")]
     http: SocketAddr,
-    /// Address of the WebSocket API, likewise
+    /// Address of the WebSocket API; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:3001", value_name = "IP:PORT")]
     ws: SocketAddr,
     /// Keep everything in this folder, several regions each in a folder of its name there; without
-    /// it all is gone when the region stops
+    /// it nothing is kept when the region stops
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Write the region's addresses and the operator's key to this file when all is up; removed
@@ -106,13 +106,13 @@ struct FrontArgs {
     /// Pause between two health checks of a region
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..), value_name = "MS")]
     check_interval_ms: u64,
-    /// So many checks in a row fail, or pass, before a region's health changes
+    /// The number of checks in a row that must fail, or pass, before a region's health changes
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=10), value_name = "N")]
     check_threshold: u32,
     /// A check without an answer has failed after this
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..), value_name = "MS")]
     check_timeout_ms: u64,
-    /// How long a client goes on to the region that it was told
+    /// How long a client keeps the answer of the resolver
     #[arg(long, default_value_t = 1_000, value_name = "MS")]
     dns_ttl_ms: u64,
 }
@@ -165,7 +165,7 @@ pub struct Target {
     running: Running,
 }
 
-/// What is asked, of all that runs.
+/// Which running program is asked.
 #[derive(Debug, Args)]
 pub struct Running {
     /// The ready file of what to ask; by default your newest that runs
@@ -280,7 +280,7 @@ pub enum Command {
     Logs {
         /// Only this function's
         function: Option<String>,
-        /// Go on with what comes
+        /// Keep printing new lines
         #[arg(short, long)]
         follow: bool,
         /// How the lines are printed
@@ -294,7 +294,7 @@ pub enum Command {
     },
     /// Print what recently passed the event buses and the topics, and where it went
     Events {
-        /// Go on with what comes
+        /// Keep printing new lines
         #[arg(short, long)]
         follow: bool,
         #[command(flatten)]
@@ -397,7 +397,7 @@ pub fn log_to_stderr() {
         .init();
 }
 
-/// Prints why a command failed, for whoever typed it.
+/// Prints why a command failed.
 #[expect(clippy::print_stderr, reason = "the last line of a command that failed")]
 pub fn exit(outcome: Result<(), CliError>) -> ExitCode {
     match outcome {

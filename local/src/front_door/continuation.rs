@@ -66,7 +66,7 @@ pub(super) fn forwarded(request: Request<Incoming>) -> (Request<Forwarded>, Answ
 async fn wanted(mut opened: watch::Receiver<bool>) -> bool {
     match timeout(PATIENCE, opened.wait_for(|open| *open)).await {
         Ok(Ok(_)) | Err(_) => true,
-        // Nobody can open it any more: the answer has come.
+        // The answer has arrived: the body stays closed.
         Ok(Err(_)) => false,
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 pub struct Failover {
     /// The pause between two checks of a region.
     pub interval: Duration,
-    /// So many checks in a row must fail, or pass, before a region's health changes.
+    /// The number of checks in a row that must fail, or pass, before a region's health changes.
     pub threshold: u32,
     /// A check fails if the answer's status has not come by then, counted from the connection
     /// attempt.

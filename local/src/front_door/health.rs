@@ -28,7 +28,7 @@ use super::failover::Failover;
 use super::upstream::{ConnectError, Source, connect};
 use crate::clock;
 
-/// What is asked of each region's HTTP API.
+/// The path of a health check.
 const PATH: &str = "/health";
 
 /// Changes that are kept; a region that comes and goes each second fills the list in four minutes.
@@ -154,7 +154,7 @@ async fn check(region: SocketAddr) -> Result<StatusCode, Failure> {
 /// The last checks of one region.
 struct Streak {
     healthy: bool,
-    /// So many checks in a row said the opposite.
+    /// The number of checks in a row with the opposite result.
     against: u32,
 }
 

@@ -49,7 +49,7 @@ impl Places {
         &self.0[place.0].1
     }
 
-    /// The names, for whoever asked for another one.
+    /// The names, for the error about an unknown one.
     pub(super) fn names(&self) -> String {
         self.0.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
     }

@@ -7,11 +7,11 @@
 //!    (<https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/health-checks-how-route-53-chooses-records.html>).
 //! 3. The answer is cached for the TTL, whatever happens to the region.
 //!
-//! **Who keeps it.** A name is resolved by a machine, not by a connection: whoever connects again
-//! after a failure still finds the old answer. So the answer for a place is kept for the client's
-//! address and that place, as by the machine's resolver, and a new connection does not get around
-//! the TTL. Clients without a place cannot be told apart: every client on a laptop is 127.0.0.1.
-//! Their answer is cached per connection, and each connection gets the next region.
+//! **Whose cache.** A machine resolves a name, not a connection: a client that connects again after
+//! a failure still gets the old answer. So the answer for a place is kept for the client's address
+//! and that place, as by the machine's resolver, and a new connection does not get around the TTL.
+//! Clients without a place cannot be told apart: every client on a laptop is 127.0.0.1. Their
+//! answer is cached per connection, and each connection gets the next region.
 //!
 //! Limits: clients of the same address and place share a cache, so they change regions in the same
 //! moment. A client with an address of its own (127.0.0.2, …) has a cache of its own. A connection

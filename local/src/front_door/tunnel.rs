@@ -25,7 +25,7 @@ use super::counts::OpenSocket;
 /// Sockets at a time. Each costs two file descriptors and some 20 KB.
 const MAX_SOCKETS: usize = 4_096;
 
-/// How long one side may go on after the other one has ended its stream.
+/// How long one side may send after the other one has ended its stream.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// The sockets that are open.

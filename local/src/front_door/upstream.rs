@@ -25,10 +25,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
-    /// The system says so; mostly nobody listens.
+    /// The system's error; mostly there is no listener.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Nobody answered.
+    /// No answer in time.
     #[error("no connection within {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut,
     /// The connection broke at once.
@@ -51,7 +51,7 @@ where
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
-            // Whoever has sent a request hears of it too.
+            // The sender of a request gets the error, too.
             tracing::debug!(%region, %error, "a region's connection broke");
         }
     });

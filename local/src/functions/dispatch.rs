@@ -58,7 +58,7 @@ pub(super) enum First {
     No,
 }
 
-/// How far a process got before it was gone.
+/// How far a process got before it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     /// Before its first `next`, by itself.
@@ -179,7 +179,7 @@ impl Dispatch {
 }
 
 impl State {
-    /// Gives `job` to the process that became idle last; gives it back if there is none.
+    /// Gives `job` to the process that became idle last. Returns it if there is none.
     fn hand_over(&mut self, mut job: Job) -> Result<(), Job> {
         while let Some((_, process)) = self.idle.pop() {
             match process.send(job) {

@@ -3,8 +3,8 @@
 //! 1. A listener of its own is bound and the binary started with its address in
 //!    `AWS_LAMBDA_RUNTIME_API`: so that every caller at this address is this process.
 //! 2. Until its first `next` it has [`limits::INIT_LIMIT`](super::limits::INIT_LIMIT).
-//! 3. It ends by itself (a crash), by its timeout, by idleness, by `kill` or with the region.
-//!    Whatever the cause, an invocation that it held is answered at once, and exactly that one.
+//! 3. It ends by itself (a crash), by its timeout, by idleness, by `kill` or with the region. In
+//!    each case the invocation that it held is answered at once.
 //!
 //! A process that outlives a killed region (`kill -9` on the region itself) ends by itself: the
 //! runtime gives up when the connection of its `next` or of its answer breaks. Nothing here needs a

@@ -33,7 +33,7 @@ pub const QUEUE_WAIT: Duration = Duration::from_secs(29);
 pub const INIT_ATTEMPTS: u32 = 2;
 
 /// Pauses before the two retries of an asynchronous invocation. Lambda waits one minute, then two;
-/// nobody at a laptop would see the retry then.
+/// which is too long to wait at a laptop.
 pub const EVENT_RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
 /// Pause before a throttled asynchronous invocation is tried again; it doubles each time.

@@ -3,9 +3,8 @@
 //! The pipe is read no faster than the log takes the lines, so a flood slows the function down and
 //! not the region.
 //!
-//! A function's answer comes by another way than its lines, and may be faster. Whoever wants the
-//! lines of before the answer asks for them with [`Flush`]: what the pipes hold at that moment is
-//! forwarded.
+//! A function's answer may arrive before the lines that were written earlier. [`Flush`] forwards
+//! the lines that the pipes hold at that moment.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

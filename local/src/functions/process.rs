@@ -157,7 +157,7 @@ impl Process {
         Some(first)
     }
 
-    /// Takes `job` on. A process that is gone gives it back.
+    /// Accepts `job`. A process that has ended returns it.
     pub(super) fn begin(&self, job: Job) -> Result<Handover, Job> {
         let mut state = self.lock();
         if !matches!(state.phase, Phase::Idle { .. }) {

@@ -215,7 +215,7 @@ fn refusal(status: StatusCode, kind: &str, message: &str) -> Response<Full<Bytes
 }
 
 /// A `next` that waits. When its connection breaks (the process was killed) with work already on
-/// the way, that work goes back to the queue: nobody has seen it.
+/// the way, that work goes back to the queue, because no function has seen it.
 struct Waiter<'a> {
     receiver: oneshot::Receiver<Job>,
     dispatch: &'a Dispatch,

@@ -1,10 +1,10 @@
 //! The region's log: what the functions write, and what the region says about them.
 //!
 //! 1. Every line gets a time, its function and its source, and goes to a ring of the last
-//!    [`RING_LIMIT`] lines, to whoever follows (`logs -f`), and to the terminal.
+//!    [`RING_LIMIT`] lines, to followers (`logs -f`), and to the terminal.
 //! 2. One thread writes to the terminal. Its queue is bounded: a slow terminal slows the functions
-//!    down, as a full pipe would, and nothing is lost. A follower that is too slow loses lines, and
-//!    is told how many.
+//!    down, as a full pipe would, and nothing is lost. A follower that is too slow loses lines and
+//!    gets their number.
 
 mod pretty;
 

@@ -28,7 +28,7 @@ const COLOURS: [AnsiColors; 10] = [
     AnsiColors::BrightYellow,
 ];
 
-/// Fields that every line has and nobody reads here, or that are shown in a place of their own.
+/// Fields that are not shown, or that have their own column.
 const NOT_REPEATED: [&str; 14] = [
     "timestamp",
     "time",

@@ -156,7 +156,7 @@ async fn redeliver(State(control): State<Control>, Path(name): Path<String>) -> 
 fn no_queue(error: &QueueError) -> Response {
     let status = match error {
         QueueError::Unknown { .. } => StatusCode::NOT_FOUND,
-        // All that can happen to what is asked for here is that the file fails.
+        // The only other error is one of the file.
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     message(status, &error.to_string())

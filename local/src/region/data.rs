@@ -4,8 +4,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// Locked while a region has the folder. The system lets go of it with the process, however that
-/// ends.
+/// Locked while a region uses the folder. The system releases the lock when the process ends.
 const LOCK_FILE: &str = "region.lock";
 
 /// Why a folder can't be used.

@@ -28,7 +28,7 @@ pub enum RegionError {
     /// The data folder can't be used.
     #[error(transparent)]
     Data(#[from] DataError),
-    /// Nobody could decide what regions decide together.
+    /// No region has a replica of a strongly consistent table.
     #[error("the table {table} has replicas in {} only, and none of these regions is to run; name one with --regions", replicas.join(" and "))]
     NobodyDecides {
         /// A strongly consistent table.

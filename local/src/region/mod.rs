@@ -83,7 +83,7 @@ struct Ports {
 
 enum State {
     Up(Compute),
-    /// With what resets whoever connects.
+    /// With the tasks that reset new connections.
     Down(JoinSet<()>),
 }
 

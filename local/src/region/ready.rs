@@ -198,8 +198,8 @@ impl ReadyFile {
         serde_json::from_slice(&bytes).map_err(|source| ReadyError::Form { path: path.to_owned(), source })
     }
 
-    /// Whether somebody listens where the region was: a pid may have gone to another process, a
-    /// port hardly has.
+    /// Whether the region's address has a listener. A pid may belong to another process by now, a
+    /// port rarely does.
     fn answers(&self) -> bool {
         let address = self.address().strip_prefix("http://").and_then(|address| address.parse().ok());
         address.is_some_and(|address| TcpStream::connect_timeout(&address, ANSWER_LIMIT).is_ok())
@@ -284,7 +284,7 @@ fn newest_in(folder: &Path) -> Result<ReadyFile, ReadyError> {
     ReadyFile::read(&newest.ok_or(ReadyError::NoRegion)?.1)
 }
 
-/// Other files in the folder are none of ours.
+/// Whether a file of the folder is an entry of the list.
 fn is_entry(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.strip_prefix("region-").and_then(|rest| rest.strip_suffix(".json")).is_some()

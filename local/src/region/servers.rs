@@ -77,7 +77,7 @@ impl Servers {
 pub(crate) type Stopped = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 async fn stopped(mut shutdown: watch::Receiver<()>) {
-    // An error means that the region itself is gone.
+    // An error means that the region was dropped.
     if shutdown.changed().await.is_err() {
         tracing::debug!("the region was dropped");
     }

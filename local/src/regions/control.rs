@@ -88,8 +88,8 @@ pub struct LinkStatus {
     pub oldest_ms: Option<u64>,
 }
 
-/// The longest that a client of a lost region is sent there: until checks have noticed, and the DNS
-/// answer of before has run out.
+/// The longest that a client of a lost region is sent there: until checks have failed and the
+/// cached DNS answer has expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailoverShare {

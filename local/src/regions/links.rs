@@ -47,7 +47,7 @@ impl Replications {
 }
 
 impl Links {
-    /// Between regions whose services run and that serve nobody yet. `shared` is what they share.
+    /// Between regions whose services run and that do not serve yet. `shared` is what they share.
     pub(super) fn between(regions: &[Region], shared: &GlobalStack) -> Result<Self, RegionError> {
         let replication = match regions {
             [] | [_] => None,

@@ -16,7 +16,7 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// Joins regions that serve nobody yet.
+    /// Links regions that do not serve yet.
     pub(super) fn join(
         regions: Vec<Region>,
         shared: &GlobalStack,

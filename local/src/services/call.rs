@@ -46,7 +46,7 @@ impl fmt::Display for Service {
 /// One request whose caller, operation and resources are known.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
     /// Which service is asked.
     pub service: Service,

@@ -44,7 +44,7 @@ pub(super) struct Other<H> {
     pub(super) service: H,
 }
 
-/// Answers what is asked of this region, and hands on the rest.
+/// Answers requests for this region, and forwards the others.
 pub(super) struct Router<O, H> {
     pub(super) here: String,
     pub(super) own: O,
@@ -62,7 +62,7 @@ impl<O: Handler, H: Handler> Handler for Router<O, H> {
         });
         match found {
             Some((way, other)) => way.ask(&self.here, other, request).await,
-            // A region that nobody has joined is refused with the signature.
+            // An unknown region is refused like a wrong signature.
             None => self.own.answer(request).await,
         }
     }

@@ -156,11 +156,11 @@ impl Failure {
     }
 }
 
-/// The targets of the region, and who may deliver to them.
+/// The targets of the region, and the permissions to deliver to them.
 pub struct Deliveries {
     queues: Arc<Queues>,
     permissions: Vec<ServicePermission>,
-    /// Functions start after the services that deliver to them, and anew when their region was
+    /// Functions start after the services that deliver to them, and again when their region was
     /// down.
     invoke: RwLock<Option<InvokeFunction>>,
     waiting: AtomicUsize,

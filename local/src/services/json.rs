@@ -47,7 +47,7 @@ impl<A: Api<Body = Bytes, Answer = Body> + Send + 'static> Endpoint<A> {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Hangup> {
         let (head, body) = request.into_parts();
-        // A body that breaks off or has no end has nobody left to be answered.
+        // A client whose body breaks off is not answered.
         let body = Limited::new(body, self.max_body_bytes).collect().await.map_err(|_| Hangup)?.to_bytes();
         let request = Request::from_parts(head, body);
         let mut response = pipeline::run(&self.api, controls, request).await?;

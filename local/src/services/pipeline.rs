@@ -59,14 +59,14 @@ pub(crate) trait Api: Sync {
     type Answer: Send;
     /// What step 1 found out.
     type Operation;
-    /// What is left to be performed.
+    /// The rest of the request, for [`Api::perform`].
     type Work: Send;
 
-    /// What the request asks for, before anybody looks who asks. `Err` answers a request that asks
-    /// for nothing known.
+    /// The operation, before the caller is authenticated. `Err` answers a request that asks for
+    /// nothing known.
     fn operation(&self, head: &Parts) -> Result<Self::Operation, Refused<Self::Answer>>;
 
-    /// Who asks.
+    /// The caller.
     fn authenticate(&self, access: &Access, headers: &HeaderMap) -> Result<Caller, Unauthenticated> {
         access.authenticate(headers)
     }
@@ -104,14 +104,14 @@ pub(crate) struct Reading<W> {
     pub(crate) resources: Vec<String>,
     /// All of them are needed.
     pub(crate) permissions: Vec<Permission>,
-    /// What is left to be performed.
+    /// The rest of the request, for [`Api::perform`].
     pub(crate) work: W,
 }
 
 /// Why the pipeline refuses a request.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// Nobody knows who asks.
+    /// The caller is unknown.
     Unauthenticated(Unauthenticated),
     /// The caller's policy does not allow it.
     Denied(Denied),
@@ -124,7 +124,7 @@ pub(crate) enum Refusal {
 #[derive(Debug, Clone)]
 pub(crate) struct Consumed(pub(crate) Vec<(String, Units)>);
 
-/// A request between steps 5 and 7. It must leave, whatever becomes of it, or it is not counted.
+/// A request between steps 5 and 7. It must leave in any case, or it is not counted.
 #[derive(Debug)]
 #[must_use = "the request is counted when it leaves"]
 pub(crate) struct Passage {
@@ -160,7 +160,7 @@ pub(crate) async fn run<A: Api>(
     passage.leave(response.status(), consumed).await.map(|()| response)
 }
 
-/// Who asks for what.
+/// Origin and method of a request.
 type Admitted<A> = (Caller, Reading<<A as Api>::Work>);
 
 /// Steps 1 to 3.

@@ -6,7 +6,7 @@
 //!    the server never shares the runtime of the region.
 //! 3. A handler that answers [`Hangup`] closes the connection without a byte: what a client sees of
 //!    a server that died.
-//! 4. While its region's [`Switch`] is off, nobody is answered: connections are dropped with what
+//! 4. While its region's [`Switch`] is off, there are no answers: connections are dropped with what
 //!    was asked on them, and new ones are reset.
 //! 5. Dropping the server stops it and waits for its thread; requests that are still waiting (held
 //!    by a fault rule, for example) lose their connection.

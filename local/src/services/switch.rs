@@ -28,7 +28,7 @@ enum State {
     Off,
 }
 
-/// A region answers until it is told not to.
+/// On at first.
 impl Default for Switch {
     fn default() -> Self {
         Self(watch::Sender::new(State::On))
@@ -64,7 +64,7 @@ impl Switch {
     }
 }
 
-/// Resets whoever connects, until `until` is ready.
+/// Resets new connections, until `until` is ready.
 pub(crate) async fn refuse(listener: &TcpListener, until: impl Future<Output = ()>) {
     let mut until = pin!(until);
     loop {

@@ -1,5 +1,5 @@
 //! Events and messages of event buses and topics, for the command `events`: a ring of the last
-//! [`TRAIL_LIMIT`] events and messages, and a feed for whoever follows.
+//! [`TRAIL_LIMIT`] events and messages, and a feed for followers.
 //!
 //! An entry has the outcome of each delivery's first attempt. Outcomes of retries are in the
 //! region's log.
@@ -13,10 +13,10 @@ use tokio::sync::broadcast;
 /// Entries kept.
 pub const TRAIL_LIMIT: usize = 1_000;
 
-/// What the bodies of the kept entries may come to. The newest entry is kept, whatever its size.
+/// The limit of the bodies of all entries together. The newest entry is kept in any case.
 const TRAIL_BYTES: usize = 16 * 1024 * 1024;
 
-/// Entries on their way to each follower. One that is slower misses some, and is told.
+/// Entries on their way to each follower. A slower one misses some, and gets a note.
 const FOLLOW_LIMIT: usize = 1_024;
 
 /// One event or message.

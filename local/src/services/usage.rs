@@ -1,7 +1,7 @@
 //! Usage of the services: counters, capacity units and a log of every request with its times.
 //!
-//! 1. Nothing is counted until [`Usage::record`], which begins anew; [`Usage::snapshot`] can be
-//!    read at any time.
+//! 1. Nothing is counted until [`Usage::record`], which starts from zero; [`Usage::snapshot`] can
+//!    be read at any time.
 //! 2. Capacity is what DynamoDB itself says (`ReturnConsumedCapacity`), asked for on the request's
 //!    behalf while recording and taken out of the answer again.
 //! 3. [`Snapshot::sequential_round_trips`] tells how many requests can't have been under way at
@@ -128,7 +128,7 @@ pub struct Capacity {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
-    /// Whether counting goes on.
+    /// Whether counting is on.
     pub recording: bool,
     /// Microseconds since the recording began.
     pub elapsed_micros: u64,
@@ -169,7 +169,7 @@ impl Usage {
             return;
         }
         let mut state = self.lock();
-        // A request from before the recording belongs to nobody's measurement.
+        // A request from before the recording is not counted.
         let Some(started) = start.checked_duration_since(state.since) else { return };
         let caller = call.caller.name();
         let key = (caller.to_owned(), call.service, call.operation.clone(), call.resources.clone());
@@ -228,7 +228,7 @@ impl Usage {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Plain counters: whole after every statement, whatever panicked elsewhere.
+        // Plain counters: a panic elsewhere leaves them valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

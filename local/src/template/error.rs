@@ -94,7 +94,7 @@ pub enum Problem {
         /// `a text`, `a list`, ...
         wanted: &'static str,
     },
-    /// A value for a parameter that is not declared: misspelled, or gone.
+    /// A value for a parameter that is not declared: misspelled, or removed.
     #[error(
         "the template declares no such parameter; declare it, or correct the name that was given a value"
     )]

@@ -2,8 +2,7 @@
 //! file, since each of them may hold the others: a `Ref` gives a resource's name, and that may be a
 //! `Sub`.
 //!
-//! A value of nothing is `AWS::NoValue`: whatever holds it (a property, an item of a list) is left
-//! out.
+//! No value stands for `AWS::NoValue`: the property or list item that holds it is left out.
 
 use serde_json::{Map, Value, json};
 

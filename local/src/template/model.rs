@@ -256,7 +256,7 @@ pub enum DeleteMarkers {
     Kept,
 }
 
-/// Who may ask a bucket from a web page, and how. One `*` in an origin or a header stands for any
+/// Which web pages may call a bucket, and how. One `*` in an origin or a header stands for any
 /// text.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct CorsRule {
@@ -310,7 +310,7 @@ pub struct Queue {
     pub receive_wait: Duration,
     /// Largest message, body and attributes.
     pub maximum_message_bytes: usize,
-    /// Where messages go that nobody could handle.
+    /// Where messages go that were received too often.
     pub redrive: Option<Redrive>,
 }
 
@@ -389,7 +389,7 @@ pub struct KafkaSource {
     pub bootstrap_servers: Vec<String>,
     /// The topic.
     pub topic: String,
-    /// The consumer group, whose committed offsets say where the mapping goes on.
+    /// The consumer group, whose committed offsets are the position of the mapping.
     pub consumer_group: String,
     /// Short name of the function.
     pub function: String,

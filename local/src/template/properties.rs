@@ -35,7 +35,7 @@ impl<'a> Properties<'a> {
         self.value.get(name)
     }
 
-    /// What is there, by name.
+    /// The names of the properties.
     pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
         self.value.as_object().into_iter().flat_map(|object| object.keys().map(String::as_str))
     }

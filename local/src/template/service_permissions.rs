@@ -172,7 +172,7 @@ fn sources(statement: Properties<'_>) -> Result<Sources, Problem> {
     Ok(if is_foreign { Sources::Foreign } else { sources })
 }
 
-/// Nothing for a permission that lets nobody invoke, or that is not for this account.
+/// None for a permission that allows no invocation, or that is not for this account.
 fn lambda_permission(
     permission: Properties<'_>,
     functions: &BTreeMap<String, String>,

@@ -20,7 +20,7 @@ use super::queues::{answers, size, within};
 use super::scope::{Located, Scope};
 use super::{event_invoke, filters};
 
-/// The type of a mapping that stands by itself.
+/// The type of a mapping outside of a function's events.
 pub(super) const MAPPING: &str = "AWS::Lambda::EventSourceMapping";
 
 /// The function that a mapping invokes.

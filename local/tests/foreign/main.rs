@@ -142,3 +142,17 @@ async fn a_secret_has_the_value_that_the_template_gives_it() {
     let value = secrets.get_secret_value().secret_id("Key").send().await.unwrap();
     assert_eq!(value.secret_string(), Some("hello"));
 }
+
+#[tokio::test]
+async fn environments_of_samconfig_run_as_regions_with_stacks_of_their_own() {
+    let folder = program::copy(&guestbook());
+    let config = "[one.global.parameters]\nregion = 'eu-west-1'\nstack_name = 'first'\n\
+                  [two.global.parameters]\nregion = 'eu-central-1'\n";
+    std::fs::write(folder.path().join("samconfig.toml"), config).unwrap();
+    let program = Program::start(folder.path(), &["--regions", "one,two"]).await;
+    let answer = get(&program, "/health").await;
+    assert_eq!(answer.text().await.unwrap(), "first-HealthFunction in eu-west-1");
+    let regions = program.command(&["region", "ls"]);
+    assert!(regions.contains("one          eu-west-1        up"), "{regions}");
+    assert!(regions.contains("two          eu-central-1     up"), "{regions}");
+}

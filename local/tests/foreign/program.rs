@@ -13,6 +13,7 @@ const START_LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) struct Program {
     child: Child,
+    /// The region, or the first of several.
     pub(crate) ready: Ready,
     directory: TempDir,
 }
@@ -61,7 +62,12 @@ impl Program {
             assert!(ended.is_none() && began.elapsed() < START_LIMIT, "no region ({ended:?}):\n{}", log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let ready = ReadyFile::read(&ready).unwrap().region(None).unwrap();
+        let ready = ReadyFile::read(&ready).unwrap();
+        let first = match &ready {
+            ReadyFile::Several(several) => several.regions.keys().next().cloned(),
+            ReadyFile::One(_) => None,
+        };
+        let ready = ready.region(first.as_deref()).unwrap();
         Self { child, ready, directory }
     }
 

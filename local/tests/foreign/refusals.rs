@@ -83,3 +83,23 @@ fn tables_that_regions_share_in_a_template_that_is_missing() {
     let said = refused(&guestbook(), &["--global-template", "global.yaml"]);
     assert!(said.contains("global.yaml can't be read"), "{said}");
 }
+
+#[test]
+fn regions_whose_parameters_give_them_different_tables() {
+    let folder = copy(&guestbook());
+    let config = "[one.global.parameters]\nregion = 'eu-west-1'\nparameter_overrides = ['Greeting=a']\n\
+                  [two.global.parameters]\nregion = 'eu-central-1'\nparameter_overrides = ['Greeting=b']\n";
+    std::fs::write(folder.path().join("samconfig.toml"), config).unwrap();
+    std::fs::write(folder.path().join("global.yaml"), "Parameters: {Greeting: {Type: String}}\n").unwrap();
+    let said = refused(folder.path(), &["--regions", "one,two", "--global-template", "global.yaml"]);
+    assert!(
+        said.contains("the regions one and two have different values of Greeting, so they share no tables"),
+        "{said}"
+    );
+}
+
+#[test]
+fn regions_that_samconfig_does_not_have() {
+    let said = refused(&guestbook(), &["--regions", "tokyo"]);
+    assert!(said.contains("samconfig.toml has no environment tokyo with a region"), "{said}");
+}

@@ -52,7 +52,7 @@ const BATCH_BYTES: usize = MAX_PAYLOAD_BYTES - 64 * 1024;
 /// A poller that waits for its function is alive, however long that takes: librdkafka's longest.
 const MAX_POLL_INTERVAL: &str = "86400000";
 
-/// A poller that died without leaving the group is missed after so many milliseconds, and its
+/// Milliseconds after which a poller that died without leaving the group is removed, and its
 /// partitions go to the others.
 const SESSION_TIMEOUT: &str = "10000";
 

@@ -49,7 +49,7 @@ const RECORD_BYTES: usize = 1024;
 /// one.
 const BATCH_BYTES: usize = MAX_PAYLOAD_BYTES / 2;
 
-/// A batch is added to while this is left: whatever comes then has room.
+/// A batch grows while this much is left, so that the next message always fits.
 const LARGEST_MESSAGE_BYTES: usize = 1024 * 1024 + RECORD_BYTES;
 
 /// What reads the queues.

@@ -44,7 +44,7 @@ impl Checkpoints {
         Ok(Self(Mutex::new(sqlite::open(file, SCHEMA)?)))
     }
 
-    /// Forgets the places of all other mappings: in the cloud they are gone with the mapping.
+    /// Deletes the positions of all other mappings: AWS deletes them with the mapping.
     pub(super) fn retain(&self, mappings: &[String]) -> Result<(), CheckpointError> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
@@ -56,8 +56,8 @@ impl Checkpoints {
         Ok(transaction.commit()?)
     }
 
-    /// Where the `lanes` readers of `mapping` go on. A new mapping begins at `start`. If the number
-    /// of readers has changed, all of them go on at the place of the slowest one.
+    /// The positions of the `lanes` readers of `mapping`. A new mapping begins at `start`. If the
+    /// number of readers has changed, all of them start at the position of the slowest one.
     pub(super) fn begin(
         &self,
         mapping: &str,

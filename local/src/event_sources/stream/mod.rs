@@ -10,12 +10,12 @@
 //!    is not full waits for more as long as the batching window says, from its first record on.
 //!    Records that match no filter are passed over ([`collect`]).
 //! 2. Invoke the function, and do it again until the batch is done with: handled, or given up
-//!    ([`delivery`]). Nothing behind the batch is read meanwhile. Other readers go on.
+//!    ([`delivery`]). Nothing behind the batch is read meanwhile. Other readers are not affected.
 //! 3. Save the place behind the batch ([`checkpoints`]). A reader also saves its place when it has
 //!    passed over what others read, so that it does not read that again after a restart.
 //!
-//! A reader goes on at its own place and reads nothing twice. What wakes it is a write to its
-//! table. It also looks every [`LOOK_AGAIN`], in case it was not woken.
+//! A reader continues at its own position and reads nothing twice. A write to its table wakes it.
+//! It also looks every [`LOOK_AGAIN`], in case it was not woken.
 //!
 //! When a mapping is made, the role of the function must be allowed what Lambda's poller does
 //! ([`create`]).
@@ -58,7 +58,7 @@ const READS: [&str; 4] =
 pub struct StreamParts {
     /// The streams of the tables.
     pub streams: Arc<Streams>,
-    /// Where readers go on after a restart.
+    /// The positions of readers after a restart.
     pub checkpoints: Arc<Checkpoints>,
     /// Where reports of batches go that are given up, and what roles may do.
     pub destinations: Destinations,

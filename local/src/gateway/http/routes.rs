@@ -17,7 +17,7 @@ use http::Method;
 
 use crate::template::model::HttpRoute;
 
-/// The route for whatever no other route takes.
+/// The route for requests without another route.
 const DEFAULT: &str = "$default";
 const ANY: &str = "ANY";
 

@@ -14,7 +14,7 @@ pub struct Limits {
     /// No frame in either direction for this long: close 1001 (quota "Idle connection timeout", 10
     /// minutes).
     pub idle: Duration,
-    /// Close 1001 after this long whatever happens (quota "Connection duration", 2 hours).
+    /// Close 1001 after this long in any case (quota "Connection duration", 2 hours).
     pub lifetime: Duration,
     /// How long a function may take to answer (quota "Integration timeout", 29 s).
     pub integration: Duration,

@@ -138,7 +138,7 @@ impl<I: Invoke> WebSocketFront<I> {
 
     fn delete(&self, id: &str) -> Response<Full<Bytes>> {
         let Some(connection) = self.connections.get(id) else { return gone() };
-        // Off the list at once: from the caller's answer on, the connection is gone.
+        // Removed at once: after the caller's answer the connection is gone.
         self.connections.remove(id);
         connection.closing.notify_one();
         let mut response = Response::new(Full::default());

@@ -9,10 +9,10 @@
 //!    [`Limits::concurrent_messages`] at a time, so answers may overtake each other, as in the
 //!    cloud. The answer's body goes back only on a route with a route response; a failed function
 //!    gives an error frame on every route.
-//! 3. Whoever ends it (client, `@connections`, a limit, the region), the connection is first taken
-//!    off the open ones, then closed, and `$disconnect` is invoked exactly once, with the status
-//!    and reason of the close. Nothing retries a `$disconnect` that fails, and a region that is
-//!    killed sends none: best effort, as in the cloud.
+//! 3. At its end, whether by the client, `@connections`, a limit or the region, the connection is
+//!    first removed from the open ones, then closed, and `$disconnect` is invoked exactly once,
+//!    with the status and reason of the close. Nothing retries a `$disconnect` that fails, and a
+//!    region that is killed sends none: best effort, as in the cloud.
 //!
 //! Limits and close codes: 1001 idle or too old or the region stops, 1003 binary, 1009 too large
 //! (see [`Limits`]).

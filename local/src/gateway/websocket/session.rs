@@ -102,8 +102,8 @@ pub(super) async fn run<I: Invoke>(
     let mut in_flight: JoinSet<Option<Utf8Bytes>> = JoinSet::new();
     let ending = loop {
         let active = tokio::select! {
-            // An error means that the gateway died without a word. Its connections break with it:
-            // no close frame.
+            // An error means that the gateway was killed. Its connections break with it: no close
+            // frame.
             Ok(()) = stopping.changed() => break Ending::by_gateway(CloseCode::Away, "Going away"),
             () = session.connection.closing.notified() => {
                 // What was posted before the call to close was accepted: it goes out first.

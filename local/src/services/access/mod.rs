@@ -59,7 +59,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Who calls.
+/// The caller of a service.
 #[derive(Debug, Clone)]
 pub enum Caller {
     /// The person at the machine, or a tool of theirs.
@@ -102,7 +102,7 @@ pub struct Denied {
     pub resource: String,
 }
 
-/// What a key id that nobody was given means.
+/// What an unknown key id means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strangers {
     Refused,
@@ -165,7 +165,7 @@ impl Access {
         }
     }
 
-    /// Whoever calls is the operator, whatever the key: for library tests, which have no template.
+    /// Every caller is the operator: for library tests, which have no template.
     ///
     /// S3 verifies signatures, so its clients still need [`Access::operator`]'s key.
     pub fn unrestricted() -> Self {
@@ -233,7 +233,7 @@ impl Access {
     }
 
     fn all_denied(&self) -> MutexGuard<'_, BTreeSet<Denied>> {
-        // A set is whole between two calls, whatever panicked elsewhere.
+        // A panic elsewhere leaves no half-written set.
         self.denied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use super::request::table_name;
 use crate::services::faults::{Alteration, Rewrite, WriteKind};
 
-/// What is left of a request.
+/// The altered request.
 #[derive(Debug, PartialEq)]
 pub(super) struct Altered {
     /// The request; `None` if all of it is forgotten.

@@ -1,4 +1,4 @@
-//! A DynamoDB for one test: the given tables, in memory, on a free port, gone when dropped.
+//! A DynamoDB for one test: the given tables, in memory, on a free port, deleted when dropped.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

@@ -65,7 +65,7 @@ impl Engine {
     }
 }
 
-/// An empty database that is gone when it is closed.
+/// An empty database in memory.
 pub(super) fn in_memory() -> Result<Database, DynoxideError> {
     // The engine does not give its connection away. So the index is made in another database, which
     // has a name by which it can be copied, and is gone at the end of this function.

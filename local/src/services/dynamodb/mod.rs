@@ -1,5 +1,5 @@
-//! DynamoDB in the process: the template's tables over an embedded SQLite-backed engine, behind our
-//! own endpoint.
+//! DynamoDB in the process: the template's tables over an embedded SQLite-backed engine, behind an
+//! endpoint of this crate.
 //!
 //! The tables of several regions can be joined to global tables ([`replication`]).
 //!
@@ -52,7 +52,7 @@ use tokens::Tokens;
 /// Where the rows live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage<'a> {
-    /// Gone when the service stops.
+    /// Deleted when the service stops.
     Memory,
     /// In `dynamodb.sqlite3` in this folder, which must exist.
     Folder(&'a Path),

@@ -30,7 +30,7 @@ pub(super) enum Metering {
 pub(super) struct Answer {
     /// The JSON body.
     pub(super) body: String,
-    /// What it consumed, per table; empty when nobody asked.
+    /// The consumed capacity, per table; empty if it was not requested.
     pub(super) consumed: Vec<Consumed>,
 }
 

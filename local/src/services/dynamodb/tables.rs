@@ -50,7 +50,7 @@ pub enum TableError {
     },
 }
 
-/// Creates what is missing and checks what is there.
+/// Creates missing tables and checks existing ones.
 pub(super) fn ensure(database: &Database, tables: &[Table]) -> Result<(), TableError> {
     for table in tables {
         let refused = |reason: String| TableError::Refused {

@@ -122,7 +122,7 @@ impl Api for EventsApi {
     }
 }
 
-/// What a policy has to name: the bus, or whatever else the entry names.
+/// The ARN that a policy has to name: of the bus, or the ARN in the entry.
 fn bus_arn(bus: &str, arns: &Arns) -> String {
     if bus.starts_with("arn:") { bus.to_owned() } else { arns.event_bus(bus) }
 }

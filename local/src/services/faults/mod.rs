@@ -5,8 +5,8 @@
 //!    counts both.
 //! 2. Before a request has its effect, all rules are asked in the order in which they were added.
 //!    Delays and holds add up; the first error or reset ends the request.
-//! 3. `failEntries` has entries of a batch fail, each by itself, in an answer that is 200.
-//!    `forget` and `repeat` change what a request to DynamoDB does, as if the function were wrong.
+//! 3. `failEntries` fails single entries of a batch, in an answer with status 200. `forget` and
+//!    `repeat` change what a request to DynamoDB does, as if the function were wrong.
 //! 4. After the effect, `commitThenReset` drops the answer, and `hold` with `"when": "after"`
 //!    delays it.
 //! 5. A held request waits until its rule is released or removed, or until its client is gone: a
@@ -58,7 +58,7 @@ pub struct Aftermath {
     reset: bool,
     /// What is to fail of a batch.
     pub(super) entries: Vec<EntryFault>,
-    /// What the request does otherwise than it says.
+    /// How the request is altered.
     pub(super) alterations: Vec<Alteration>,
 }
 
@@ -174,7 +174,7 @@ impl Faults {
         self.any.store(false, Ordering::Release);
     }
 
-    /// Lets the held requests of a rule go on; from now on it holds none. False for an unknown
+    /// Releases the held requests of a rule, which holds none from then on. False for an unknown
     /// rule.
     pub fn release(&self, id: RuleId) -> bool {
         self.find(id).is_some_and(|rule| {

@@ -198,7 +198,7 @@ impl EntryFault {
 pub enum When {
     /// Nothing has happened yet.
     Before,
-    /// All has happened, and nobody knows.
+    /// The request had its effect, and the caller gets no answer.
     After,
 }
 
@@ -219,7 +219,7 @@ pub enum Failure {
     ProvisionedThroughputExceededException,
     /// The account is asked too much; S3 says `SlowDown`.
     ThrottlingException,
-    /// 500, and nobody knows whether it happened. (Here it didn't.)
+    /// 500: the caller doesn't know whether the request had an effect. (Here it had none.)
     InternalServerError,
     /// 410, the connection is no more.
     Gone,

@@ -34,7 +34,7 @@ pub(super) struct Cors {
 pub(super) enum Preflight {
     Allowed(HeaderMap),
     Forbidden,
-    /// It doesn't say who asks for what.
+    /// It has no origin or no method.
     Incomplete,
 }
 

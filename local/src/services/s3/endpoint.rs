@@ -122,7 +122,7 @@ fn error(method: &Method, status: StatusCode, code: &str, message: &str) -> Resu
     let body = if method == Method::HEAD {
         empty()
     } else {
-        // Nothing in it needs escaping: ARNs, action names and our own sentences hold no markup.
+        // Nothing in it needs escaping: ARNs, action names and messages hold no markup.
         let xml = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
         );

@@ -3,7 +3,7 @@
 //!
 //! 1. Every version that a rule fits is copied, and so is a delete marker if the rule says so: by
 //!    itself, with a lag that it draws for itself. The copy has the id and the time of its source,
-//!    so that the regions agree on the current version, whatever arrives first.
+//!    so that the regions agree on the current version in any order of arrival.
 //! 2. `x-amz-replication-status` is PENDING until every destination has it, then COMPLETED; of a
 //!    copy it is REPLICA. It is FAILED if the destination is no versioned bucket of any region, or
 //!    the role of the rules may not do what it takes. A failed copy is not retried.
@@ -32,7 +32,7 @@ use crate::services::access::{Permission, Policy};
 use crate::services::network::{Lag, Network};
 use crate::template::arn;
 
-/// Between two looks at what is due.
+/// The pause between two looks at due changes.
 const ROUND: Duration = Duration::from_millis(20);
 
 /// How long a region's copies rest after a failure.

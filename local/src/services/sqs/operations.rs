@@ -200,7 +200,7 @@ pub(super) async fn receive(queues: &Arc<Queues>, name: &str, body: &[u8]) -> Re
     let wait = seconds("WaitTimeSeconds", request.wait_time_seconds, WAIT_SECONDS)?;
     let wait = wait.unwrap_or(queues.queue(name)?.receive_wait);
     let received = match tokio::time::timeout(wait, first(queues, name, take)).await {
-        // Only who does not wait is told.
+        // Only a receive that does not wait gets the error.
         Ok(Err(QueueError::OverLimit)) if !wait.is_zero() => Vec::new(),
         Ok(received) => received?,
         Err(_) => Vec::new(),

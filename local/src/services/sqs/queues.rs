@@ -280,7 +280,7 @@ impl Queues {
     }
 }
 
-/// Wakes whoever waits for the messages of one queue.
+/// Wakes the receivers that wait for messages of one queue.
 pub struct Watch {
     queues: Arc<Queues>,
     name: String,
@@ -294,9 +294,9 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// For whoever has received all there was: waits until a message is or may be visible, because
-    /// one was sent, or because the delay or the visibility timeout of one has passed. There may be
-    /// nothing after all.
+    /// For a receiver that has received all messages: waits until a message is or may be visible,
+    /// because one was sent, or because the delay or the visibility timeout of one has passed.
+    /// There may be nothing after all.
     pub async fn wait(&mut self) -> Result<(), QueueError> {
         let next = self.queues.next_visible(&self.name)?;
         let due = async {

@@ -2,8 +2,8 @@
 //!
 //! Every change that arrives:
 //!
-//! 1. Before it is written: what it is, and behind which record of the stream its own will be.
-//!    Nobody else writes then.
+//! 1. Before it is written: what it is, and behind which record of the stream its own will be. No
+//!    other write is made at that time.
 //! 2. After it is written: the place of its record, or that it has none.
 //! 3. If the process ended in between, the record behind that place is the change's, or nothing was
 //!    written.

@@ -64,7 +64,7 @@ impl Link {
         *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag;
     }
 
-    /// Delivers what is due, if the regions reach each other.
+    /// Delivers the changes that are due, if the regions reach each other.
     pub(super) fn deliver(&self, network: &Network, now_us: i64) {
         let mut rests_until = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
         if rests_until.is_some_and(|until| Instant::now() < until)

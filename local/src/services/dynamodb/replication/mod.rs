@@ -4,7 +4,7 @@
 //! Eventually consistent tables (MREC), by `replica` and `link`:
 //!
 //! 1. Every region accepts reads and writes. Conditions and `ConsistentRead` see the local copy.
-//! 2. Each change of an item goes to every other region by itself, with a lag. A transaction
+//! 2. Each change of an item goes to every other region separately, with a lag. A transaction
 //!    arrives item by item.
 //! 3. Of several writes of an item the last one wins, by the time at which each was made. Deletions
 //!    are writes. Items that TTL deletes are deleted everywhere.

@@ -7,10 +7,11 @@
 //! 2. Learning reads the new records: each is a local write, becomes the version of its item, and
 //!    waits for every other region.
 //! 3. A local write holds its turn (a lock that local writes share) until its record can be read. A
-//!    change that arrives takes the turn alone. So nobody writes meanwhile, and after learning the
-//!    versions are those of the items.
+//!    change that arrives takes the turn alone. So there is no write meanwhile, and after learning
+//!    the versions are those of the items.
 //! 4. The change is written if its version is greater than the item's, and is otherwise forgotten.
-//!    Learning then goes on behind the record of that write: what arrived is never sent on.
+//!    Learning then continues behind the record of that write: changes that arrived are never
+//!    forwarded.
 //! 5. A deleted item keeps its version, its tombstone: an older change that arrives later does not
 //!    bring it back.
 //! 6. A version that is older than every change that can still arrive is not needed any more, and

@@ -11,7 +11,8 @@ use std::time::Duration;
 use super::Shared;
 use crate::clock;
 
-/// Between two looks at what is due. A look that finds nothing new costs a counter for each table.
+/// The pause between two looks at due changes. A look that finds nothing new costs a counter for
+/// each table.
 const ROUND: Duration = Duration::from_millis(5);
 
 /// Rounds between two looks at what can be forgotten. It reads everything that waits.

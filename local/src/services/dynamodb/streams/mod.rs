@@ -47,7 +47,7 @@ pub const SHARDS: usize = 4;
 /// hours).
 pub const RETENTION: Duration = Duration::from_hours(24);
 
-/// Records that are read from the engine at a time. It serves nobody else meanwhile.
+/// Records that are read from the engine at a time. Other requests wait meanwhile.
 const PAGE: usize = 1_000;
 
 /// The same for a reader that wants few: one shard has a quarter of them, and a reader may share
@@ -176,7 +176,7 @@ impl Streams {
         let oldest = clock::now().as_second().saturating_sub_unsigned(RETENTION.as_secs());
         let wanted = |record: &Record| record.created_seconds >= oldest && wanted(record);
         {
-            // What is there is whole at any time: a panic elsewhere leaves it as it was.
+            // A panic elsewhere leaves no half-written state.
             let mut recent = stream.recent.lock().unwrap_or_else(PoisonError::into_inner);
             let recent = match &mut *recent {
                 Some(recent) => recent,

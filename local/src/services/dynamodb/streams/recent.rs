@@ -22,7 +22,7 @@ const CAPACITY: usize = 1_000;
 /// What they may come to.
 const CAPACITY_BYTES: usize = 16 * 1024 * 1024;
 
-/// In case something is written that nobody counts. Nothing is known that would.
+/// In case a write is not counted. No such write is known.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// All records between two places.

@@ -36,7 +36,7 @@ impl Store {
         Ok(DeleteObjectOutput { delete_marker: is_marker, version_id, ..Default::default() })
     }
 
-    /// Each is deleted or not, whatever becomes of the others.
+    /// Each is deleted or not, independent of the others.
     pub(super) async fn delete_all(&self, input: DeleteObjectsInput) -> S3Result<DeleteObjectsOutput> {
         let is_quiet = input.delete.quiet == Some(true);
         let (mut deleted, mut errors) = (Vec::new(), Vec::new());

@@ -238,7 +238,7 @@ impl Index {
         transaction.commit()
     }
 
-    /// What the lock guards is whole between two transactions, whatever panicked elsewhere.
+    /// A panic elsewhere leaves no half-written transaction.
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

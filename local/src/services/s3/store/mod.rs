@@ -1,5 +1,5 @@
-//! The objects: `s3s-fs` keeps them, each as a file, and lists and deletes them. What it does
-//! otherwise than AWS's S3 is done here: writing, copying, uploads in parts and versions.
+//! The objects: `s3s-fs` keeps them, each as a file, and lists and deletes them. Where it differs
+//! from AWS's S3, this module replaces it: writing, copying, uploads in parts and versions.
 //!
 //! Limits: a key can't be an object and at the same time a prefix of others, as no path is a file
 //! and a folder; an object has the checksums that its writer asked for and no other, and one that

@@ -3,7 +3,8 @@
 //! 1. What is to become an object is complete and checked before its turn comes (see `staged`).
 //! 2. In its turn, conditions are checked and the object is replaced: of two conditional writers
 //!    one wins, and a reader gets bytes, description and `ETag` of one and the same object.
-//! 3. A reader's conditions and range are held against the object that it gets (see `conditions`).
+//! 3. A reader's conditions and range are checked against the object that it gets (see
+//!    `conditions`).
 //! 4. In a bucket with versions the object is not replaced: it gets one more version (see
 //!    `versions`).
 //! 5. An object whose `ETag` isn't the MD5 of its bytes has it among its metadata, where no client
@@ -25,7 +26,7 @@ use super::{Store, internal_request};
 /// AWS's bound on what comes in one piece, an object or a part: 5 GiB.
 const MAX_PUT_BYTES: i64 = 5 * 1024 * 1024 * 1024;
 
-/// What S3 says of an object of which nobody said it.
+/// S3's default content type.
 const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
 
 /// Two output types have the same fields: shows them as S3 does.
@@ -127,7 +128,7 @@ impl Store {
         let portion = conditions.check(&seen)?;
         let input =
             GetObjectInput { range: portion.range(), key: place.key.clone(), version_id: None, ..input };
-        // What was opened is read to its end, whatever becomes of the key.
+        // An opened object is read to its end, also if its key is replaced.
         let mut output = place.files.get_object(internal_request(input)).await?.output;
         Ok(shown!(output, place, mode))
     }

@@ -17,7 +17,7 @@ use super::versions::{carry, unreadable};
 use crate::services::network::Network;
 use crate::template::model::{BucketReplication, DeleteMarkers};
 
-/// Why a copy can't be made, whatever is tried: the store that is to take it says so.
+/// Why a copy can't be made, as the destination's store says.
 #[derive(Debug)]
 pub(in crate::services::s3) struct Refused(S3Error);
 

@@ -21,7 +21,7 @@ use tokio_util::io::ReaderStream;
 /// What is read from a file at once.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The file is gone when this is dropped.
+/// The file is deleted when this is dropped.
 pub(super) struct Staged {
     path: TempPath,
     pub(super) size_bytes: u64,

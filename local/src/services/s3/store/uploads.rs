@@ -61,7 +61,7 @@ struct StoredChecksum {
 #[derive(Debug)]
 pub(super) struct Uploads {
     folder: PathBuf,
-    /// Whoever changes an upload has its turn; one that is over is found to be over then.
+    /// Changes of an upload are serialized; an upload that has ended is found to have ended then.
     pub(super) turns: Turns,
 }
 

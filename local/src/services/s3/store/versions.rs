@@ -13,8 +13,8 @@
 //! each current version, so that objects are listed as in other buckets. What a crash left undone
 //! there is done at the next start.
 //!
-//! Limits: a bucket that has versions goes on making them, also when the template says `Suspended`.
-//! No `MFADelete`; no change of a bucket's versioning at run time.
+//! Limits: a bucket with versions keeps making them, also when the template says `Suspended`. No
+//! `MFADelete`; no change of a bucket's versioning at run time.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -296,7 +296,7 @@ fn check_id(id: &str) -> S3Result<&str> {
     Err(s3_error!(InvalidArgument, "Invalid version id specified"))
 }
 
-/// What a delete marker answers, to whoever asked for it by its id or for the current version.
+/// The answer for a delete marker, requested by its id or as the current version.
 fn marker(marker: &Version, asked: Option<&str>) -> S3Error {
     let mut headers = HeaderMap::new();
     headers.insert(DELETE_MARKER, HeaderValue::from_static("true"));
