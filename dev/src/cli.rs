@@ -150,7 +150,7 @@ async fn serve_regions(serve: ServeArgs, cargo: CargoArgs) -> Result<(), DevErro
     let build = (!cargo.no_build).then(|| workspace.build());
     let format = serve.format();
     let mut options = serve.options(build, Code::Folder(workspace.binaries().to_owned()))?;
-    regions::introduce(&mut options);
+    regions::introduce(&mut options)?;
     secrets::add(&mut options)?;
     Ok(cli::serve(options, format).await?)
 }
@@ -159,8 +159,11 @@ async fn serve_regions(serve: ServeArgs, cargo: CargoArgs) -> Result<(), DevErro
 fn with_keys_and_tables(mut stack: StackArgs) -> Result<StackArgs, DevError> {
     // First, so that a given value wins.
     stack.parameters.insert(0, (JWKS_PARAMETER.to_owned(), NO_KEYS.to_owned()));
-    if stack.global_template.is_none() {
-        stack.global_template = regions::global_template(&stack.path()?, &stack.values()?);
+    if stack.global_template.is_none()
+        && let Some(global) = regions::global_template(&stack.path()?, &stack.values()?)
+    {
+        stack.global_template = Some(global.path);
+        stack.global_parameters = global.parameters.into_iter().collect();
     }
     Ok(stack)
 }

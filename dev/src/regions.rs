@@ -7,10 +7,11 @@
 //! Limits: three regions, since the template has parameters for two others.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use local_region::region::Place;
 use local_region::regions::Options;
+use local_region::template::GlobalTemplate;
 use local_region::template::arn::Arns;
 
 /// The parameter of both templates that says what the names of global tables begin with.
@@ -32,36 +33,53 @@ const FILES_BUCKET: &str = "FilesBucket";
 /// A region and its peers. With more of them some topics would not be delivered everywhere.
 const MAX_REGIONS: usize = PEERS.len() + 1;
 
-/// More regions than the template's parameters can name.
+/// Regions that can't run together.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{count} regions are named, and no more than {MAX_REGIONS} run together: the template names each region's peers in {}",
-    PEERS.map(|(region, _)| region).join(" and ")
-)]
-pub(crate) struct PeerError {
-    count: usize,
+pub(crate) enum PeerError {
+    /// More than the template's parameters can name.
+    #[error(
+        "{count} regions are named, and no more than {MAX_REGIONS} run together: the template names each region's peers in {}",
+        PEERS.map(|(region, _)| region).join(" and ")
+    )]
+    TooMany { count: usize },
+    /// Their tables would not replicate.
+    #[error(
+        "the regions {one} and {other} have different values of {GLOBAL_TABLES}, so they share no tables"
+    )]
+    Apart { one: String, other: String },
 }
 
 /// Refuses more regions than can be told of each other.
 pub(crate) fn check(names: &[String]) -> Result<(), PeerError> {
     let count = names.len();
-    if count > MAX_REGIONS { Err(PeerError { count }) } else { Ok(()) }
+    if count > MAX_REGIONS { Err(PeerError::TooMany { count }) } else { Ok(()) }
 }
 
 /// Tells each region of the others, and all of the tables that they share.
-pub(crate) fn introduce(options: &mut Options) {
+pub(crate) fn introduce(options: &mut Options) -> Result<(), PeerError> {
     name_peers(&mut options.places);
-    if options.global.is_none() {
-        let mut templates =
-            options.places.iter().map(|place| global_template(&options.template, &place.parameters));
-        options.global = templates.find_map(|template| template);
+    let global = shared(&options.template, &options.places)?;
+    options.global = options.global.take().or(global);
+    Ok(())
+}
+
+fn shared(template: &Path, places: &[Place]) -> Result<Option<GlobalTemplate>, PeerError> {
+    let [first, others @ ..] = places else { return Ok(None) };
+    let names = |place: &Place| place.parameters.get(GLOBAL_TABLES).cloned();
+    if let Some(other) = others.iter().find(|other| names(other) != names(first)) {
+        return Err(PeerError::Apart { one: first.name.clone(), other: other.name.clone() });
     }
+    Ok(global_template(template, &first.parameters))
 }
 
 /// The template of what regions share, if a stack with these parameters uses it.
-pub(crate) fn global_template(template: &Path, parameters: &BTreeMap<String, String>) -> Option<PathBuf> {
-    let names = parameters.get(GLOBAL_TABLES).filter(|names| !names.is_empty());
-    names.map(|_| template.with_file_name(GLOBAL_TEMPLATE))
+pub(crate) fn global_template(
+    template: &Path,
+    parameters: &BTreeMap<String, String>,
+) -> Option<GlobalTemplate> {
+    let names = parameters.get(GLOBAL_TABLES).filter(|names| !names.is_empty())?;
+    let parameters = [(GLOBAL_TABLES.to_owned(), names.clone())].into();
+    Some(GlobalTemplate { path: template.with_file_name(GLOBAL_TEMPLATE), parameters })
 }
 
 fn name_peers(places: &mut [Place]) {
@@ -131,9 +149,20 @@ mod tests {
     fn global_tables_are_used_where_the_parameter_names_them() {
         let template = |names: &str| {
             let parameters = [("GlobalTables".to_owned(), names.to_owned())].into();
-            global_template(Path::new("here/template.yaml"), &parameters)
+            global_template(Path::new("here/template.yaml"), &parameters).map(|global| global.path)
         };
         assert_eq!(template("live"), Some("here/global.yaml".into()));
         assert_eq!(template(""), None);
+    }
+
+    #[test]
+    fn regions_that_share_different_tables_are_refused() {
+        let mut places = ["ap-east-2", "ap-northeast-1"].map(place);
+        assert!(shared(Path::new("template.yaml"), &places).unwrap().is_none());
+        places[1].parameters.insert(GLOBAL_TABLES.to_owned(), "dev".to_owned());
+        assert_eq!(
+            shared(Path::new("template.yaml"), &places).unwrap_err().to_string(),
+            "the regions ap-east-2 and ap-northeast-1 have different values of GlobalTables, so they share no tables"
+        );
     }
 }

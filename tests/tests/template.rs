@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use local_region::template::arn;
+use local_region::template::global::GlobalStack;
 use local_region::template::model::{DeleteMarkers, Function, Stack, Statement};
-use local_region::template::{self, Context};
+use local_region::template::{self, Context, GlobalTemplate};
 use sojourn::core::env::{Env, Stage};
 use sojourn::platform::tables::{self, TableScope};
 use sojourn_tests::{Options, TestRegion, fresh_key, workspace};
@@ -59,7 +60,12 @@ fn stack_with(parameters: &[(&str, &str)]) -> Stack {
     let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
     let path = workspace().join("template.yaml");
     let parameters: BTreeMap<_, _> = parameters.iter().map(owned).collect();
-    let shared = template::shared(&path, &parameters).expect("global.yaml is read");
+    let names = parameters.get_key_value("GlobalTables");
+    let shared = names.map_or_else(GlobalStack::default, |(name, value)| {
+        let parameters = [(name.clone(), value.clone())].into();
+        let global = GlobalTemplate { path: path.with_file_name("global.yaml"), parameters };
+        global.load().expect("global.yaml is read")
+    });
     let context = Context {
         arns: arn::local(),
         global_tables: shared.of_one_region(),

@@ -144,6 +144,14 @@ pub struct StackArgs {
     /// A template of global tables (`AWS::DynamoDB::GlobalTable`), which the regions share
     #[arg(long, value_name = "FILE")]
     pub global_template: Option<PathBuf>,
+    /// A value for a parameter of the global template; may be given several times
+    #[arg(
+        long = "global-parameter",
+        value_parser = name_and_value,
+        value_name = "NAME=VALUE",
+        requires = "global_template"
+    )]
+    pub global_parameters: Vec<(String, String)>,
 }
 
 /// How log lines are printed.

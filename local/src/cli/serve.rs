@@ -40,6 +40,7 @@ impl ServeArgs {
     pub fn options(self, build: Option<Build>, code: Code) -> Result<Options, CliError> {
         let template = self.stack.path()?;
         let config = SamConfig::beside(&template)?;
+        let global = self.stack.global();
         let wanted = Wanted {
             stack: self.stack.stack_name,
             region: Some(self.aws_region),
@@ -55,7 +56,7 @@ impl ServeArgs {
         };
         Ok(Options {
             template,
-            global: self.stack.global_template,
+            global,
             places,
             front: Addresses { http: self.http, websocket: self.ws },
             failover: self.front.failover(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{CliError, StackArgs, print as print_text};
 use crate::regions::places;
 use crate::template::samconfig::SamConfig;
-use crate::template::{self, Context};
+use crate::template::{self, Context, GlobalTemplate};
 
 const TEMPLATE: &str = "template.yaml";
 
@@ -24,6 +24,12 @@ impl StackArgs {
         }
     }
 
+    /// The template of what regions share.
+    pub(super) fn global(&self) -> Option<GlobalTemplate> {
+        let parameters = self.global_parameters.iter().cloned().collect();
+        Some(GlobalTemplate { path: self.global_template.clone()?, parameters })
+    }
+
     /// The values of parameters of a stack on this machine: samconfig.toml's, then those of the
     /// command line.
     pub fn values(&self) -> Result<BTreeMap<String, String>, CliError> {
@@ -37,8 +43,8 @@ impl StackArgs {
 pub(super) fn print(stack: &StackArgs) -> Result<(), CliError> {
     let path = stack.path()?;
     let parameters = stack.values()?;
-    let global_tables = match &stack.global_template {
-        Some(global) => template::shared(global, &parameters)?.of_one_region(),
+    let global_tables = match stack.global() {
+        Some(global) => global.load()?.of_one_region(),
         None => Vec::new(),
     };
     let context = Context {

@@ -39,16 +39,6 @@ pub enum RegionError {
     /// The template is wrong.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// Regions that would not have the same shared tables.
-    #[error("the regions {one} and {other} have different values of {parameter}, so they share no tables")]
-    Apart {
-        /// The first region.
-        one: String,
-        /// One that differs.
-        other: String,
-        /// The parameter of the template of what they share.
-        parameter: String,
-    },
     /// The functions don't build.
     #[error(transparent)]
     Build(#[from] BuildError),

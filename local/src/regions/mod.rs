@@ -31,7 +31,7 @@ use crate::region::{
     Build, Code, Place, Port, Published, ReadyFile, Region, RegionError, Servers, Several, Site, guarded,
     serve_apis,
 };
-use crate::template;
+use crate::template::GlobalTemplate;
 use crate::template::global::{Consistency, GlobalStack};
 use crate::template::model::Stack;
 use control::Control;
@@ -42,7 +42,7 @@ pub struct Options {
     /// The SAM template.
     pub template: PathBuf,
     /// A template of the tables that regions share, if they share some.
-    pub global: Option<PathBuf>,
+    pub global: Option<GlobalTemplate>,
     /// One without a name, or several with names, which share the same global tables.
     pub places: Vec<Place>,
     /// Where the front door of several regions listens.
@@ -96,7 +96,8 @@ impl Regions {
         progress: &mut impl Progress,
     ) -> Result<Self, RegionError> {
         let began = Instant::now();
-        let shared = shared(&options)?;
+        let shared =
+            options.global.as_ref().map_or_else(|| Ok(GlobalStack::default()), GlobalTemplate::load)?;
         require_a_replica(&options.places, &shared)?;
         let Options { template, places, build, code, settings, before_serving, .. } = options;
         let sites = places.into_iter().map(Site::open).collect::<Result<Vec<_>, _>>()?;
@@ -189,23 +190,6 @@ fn require_a_replica(places: &[Place], shared: &GlobalStack) -> Result<(), Regio
         }
     }
     Ok(())
-}
-
-/// What the regions share. Refuses regions whose parameters give them different tables.
-fn shared(options: &Options) -> Result<GlobalStack, RegionError> {
-    let (Some(global), [first, others @ ..]) = (&options.global, &options.places[..]) else {
-        return Ok(GlobalStack::default());
-    };
-    let parameters = template::declared(global, &first.parameters)?;
-    for other in others {
-        let theirs = template::declared(global, &other.parameters)?;
-        let names = parameters.keys().chain(theirs.keys());
-        if let Some(parameter) = names.into_iter().find(|name| parameters.get(*name) != theirs.get(*name)) {
-            let (one, other, parameter) = (first.name.clone(), other.name.clone(), parameter.clone());
-            return Err(RegionError::Apart { one, other, parameter });
-        }
-    }
-    Ok(template::shared(global, &parameters)?)
 }
 
 /// Starts the front door of several regions, and the API that controls them.

@@ -54,7 +54,7 @@ mod topics;
 mod yaml;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -117,23 +117,21 @@ pub fn load_global(path: &Path, context: &Context) -> Result<GlobalStack, Templa
     read(path, |template| global::stack(&scope(template, context)?))
 }
 
-/// Those of `parameters` that the template at `path` declares.
-pub fn declared(
-    path: &Path,
-    parameters: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, TemplateError> {
-    read(path, |template| {
-        let declared = template.get("Parameters").and_then(Value::as_object);
-        let is_there = |name: &String| declared.is_some_and(|declared| declared.contains_key(name));
-        Ok(parameters.clone().into_iter().filter(|(name, _)| is_there(name)).collect())
-    })
+/// A template of what regions share, and the values of its parameters.
+#[derive(Debug, Clone)]
+pub struct GlobalTemplate {
+    /// The file.
+    pub path: PathBuf,
+    /// Values of its parameters.
+    pub parameters: BTreeMap<String, String>,
 }
 
-/// Loads the template of what regions share, with those of a region's `parameters` that it
-/// declares.
-pub fn shared(path: &Path, parameters: &BTreeMap<String, String>) -> Result<GlobalStack, TemplateError> {
-    let parameters = declared(path, parameters)?;
-    load_global(path, &Context { parameters, ..Context::default() })
+impl GlobalTemplate {
+    /// Loads the template.
+    pub fn load(&self) -> Result<GlobalStack, TemplateError> {
+        let parameters = self.parameters.clone();
+        load_global(&self.path, &Context { parameters, ..Context::default() })
+    }
 }
 
 /// What this crate understood of the template at `path`.

@@ -85,15 +85,13 @@ fn tables_that_regions_share_in_a_template_that_is_missing() {
 }
 
 #[test]
-fn regions_whose_parameters_give_them_different_tables() {
+fn a_parameter_that_the_global_template_does_not_declare() {
     let folder = copy(&guestbook());
-    let config = "[one.global.parameters]\nregion = 'eu-west-1'\nparameter_overrides = ['Greeting=a']\n\
-                  [two.global.parameters]\nregion = 'eu-central-1'\nparameter_overrides = ['Greeting=b']\n";
-    std::fs::write(folder.path().join("samconfig.toml"), config).unwrap();
-    std::fs::write(folder.path().join("global.yaml"), "Parameters: {Greeting: {Type: String}}\n").unwrap();
-    let said = refused(folder.path(), &["--regions", "one,two", "--global-template", "global.yaml"]);
+    std::fs::write(folder.path().join("global.yaml"), "Resources: {}\n").unwrap();
+    let said =
+        refused(folder.path(), &["--global-template", "global.yaml", "--global-parameter", "Nobody=1"]);
     assert!(
-        said.contains("the regions one and two have different values of Greeting, so they share no tables"),
+        said.contains("global.yaml: Parameters.Nobody: the template declares no such parameter"),
         "{said}"
     );
 }
