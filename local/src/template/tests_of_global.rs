@@ -75,7 +75,14 @@ fn region_with(parameters: &[(&str, &str)]) -> Result<Stack, TemplateError> {
     std::fs::write(&path, READER).unwrap();
     let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
     let parameters: BTreeMap<_, _> = parameters.iter().map(owned).collect();
-    let global_tables = shared(&path, &parameters)?.of_one_region();
+    let global_tables = match parameters.get_key_value("GlobalTables") {
+        None => Vec::new(),
+        Some((name, value)) => {
+            let parameters = [(name.clone(), value.clone())].into();
+            let global = GlobalTemplate { path: path.with_file_name("global.yaml"), parameters };
+            global.load()?.of_one_region()
+        }
+    };
     load(&path, &Context { parameters, global_tables, ..Context::default() })
 }
 

@@ -112,8 +112,8 @@ async fn entries_fail_one_by_one_and_in_their_places() {
 async fn a_call_that_breaks_a_limit_is_refused_whole() {
     let stage = Stage::start(&resources());
     let sized = |bytes: usize| {
-        // `{"p":""}` is 8 bytes, source and detail type are 19.
-        entry("order.placed", &format!(r#"{{"p":"{}"}}"#, "x".repeat(bytes - 8 - 19))).build()
+        // `{"p":""}` is 8 bytes, source and detail type are 16.
+        entry("order.placed", &format!(r#"{{"p":"{}"}}"#, "x".repeat(bytes - 8 - 16))).build()
     };
     let limit = 1024 * 1024;
     for entries in [
