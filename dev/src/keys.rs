@@ -31,13 +31,11 @@ pub(crate) enum KeyError {
     /// Nobody has made any.
     #[error("there are no token signing keys in {}: a region makes them when it first starts there", folder.display())]
     None {
-        /// The folder.
         folder: PathBuf,
     },
     /// The file can't be read or written.
     #[error("the token signing keys {} can't be read or written: {source}", path.display())]
     File {
-        /// The file.
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
@@ -45,9 +43,7 @@ pub(crate) enum KeyError {
     /// The file holds something else.
     #[error("the token signing keys {} are damaged ({source}); remove them to have a new one made", path.display())]
     Damaged {
-        /// The file.
         path: PathBuf,
-        /// Where and why.
         source: serde_json::Error,
     },
 }

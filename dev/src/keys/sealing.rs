@@ -35,7 +35,6 @@ pub(crate) enum SealingKeysError {
     /// The secret holds something else.
     #[error("the secret {name} holds no set of sealing keys ({source})")]
     Damaged {
-        /// Its name.
         name: String,
         /// Where and why. Not the text, which holds keys.
         source: serde_json::Error,

@@ -349,7 +349,6 @@ pub enum CliError {
     /// The event can't be read.
     #[error("the event {} can't be read: {source}", path.display())]
     Event {
-        /// The file.
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
@@ -357,9 +356,7 @@ pub enum CliError {
     /// The region did not answer.
     #[error("the region at {url} doesn't answer: {source}")]
     Unreachable {
-        /// What was asked.
         url: String,
-        /// Why not.
         source: reqwest::Error,
     },
     /// The region refused the command.
@@ -368,7 +365,6 @@ pub enum CliError {
     /// The function failed; its answer has been printed.
     #[error("{function} failed: {kind}")]
     FunctionFailed {
-        /// The function.
         function: String,
         /// `X-Amz-Function-Error`.
         kind: String,

@@ -9,7 +9,6 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegionCounts {
-    /// Its name.
     pub region: String,
     /// Requests and handshakes whose clients were sent there.
     pub requests: u64,

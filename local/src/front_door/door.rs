@@ -91,7 +91,6 @@ struct Handshake {
 
 /// Why a region gave no answer.
 enum Unanswered {
-    /// Nothing was sent.
     Refused(ConnectError),
     /// The request was sent, all of it or a part.
     Lost(hyper::Error),

@@ -38,7 +38,6 @@ const MAX_CHANGES: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegionHealth {
-    /// Its name.
     pub region: String,
     /// Whether clients are sent there.
     pub healthy: bool,
@@ -52,7 +51,6 @@ pub struct RegionHealth {
 pub struct HealthChange {
     /// When the check that decided it had ended.
     pub at: Timestamp,
-    /// The region's name.
     pub region: String,
     /// What it has become.
     pub healthy: bool,

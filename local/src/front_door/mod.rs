@@ -68,9 +68,7 @@ pub struct Region {
 /// Where the front door listens. Port 0 picks a free one.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
-    /// For HTTP.
     pub http: SocketAddr,
-    /// For sockets.
     pub websocket: SocketAddr,
 }
 
@@ -92,9 +90,7 @@ pub enum StartError {
     /// A port is taken, or may not be used.
     #[error("the front door can't listen on {address}")]
     Listen {
-        /// The address.
         address: SocketAddr,
-        /// The system's reason.
         source: io::Error,
     },
 }

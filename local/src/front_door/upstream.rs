@@ -63,7 +63,6 @@ where
 pub(super) enum Source {
     /// The one that the system chooses is right: the client has the same.
     System,
-    /// The client's.
     Client(IpAddr),
     /// The front door's, since the client's cannot be had.
     FrontDoor,

@@ -47,7 +47,6 @@ pub(super) enum Offer {
 pub(super) enum Next {
     /// Work that was waiting.
     Job(Job),
-    /// Nothing yet.
     Wait(oneshot::Receiver<Job>),
 }
 

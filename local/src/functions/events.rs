@@ -37,7 +37,6 @@ pub(crate) const SEND: &str = "sqs:SendMessage";
 /// Where records of failed events go, and who may send them there.
 #[derive(Clone)]
 pub struct Destinations {
-    /// The stack's queues.
     pub queues: Arc<Queues>,
     /// The policies of the functions' roles.
     pub access: Arc<Access>,

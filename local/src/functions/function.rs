@@ -23,7 +23,6 @@ pub struct FunctionSpec {
     pub reserved_concurrency: Option<usize>,
     /// `EventInvokeConfig`.
     pub event_invoke: EventInvoke,
-    /// What to run.
     pub binary: PathBuf,
     /// The whole environment of its processes, but for what differs between processes.
     pub environment: BTreeMap<String, String>,

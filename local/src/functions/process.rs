@@ -36,7 +36,6 @@ struct State {
     phase: Phase,
     started: jiff::Timestamp,
     invocations: u64,
-    /// Of its output.
     flush: Flush,
 }
 
@@ -76,7 +75,6 @@ pub struct ProcessStatus {
     pub state: String,
     /// The request that it is busy with.
     pub request_id: Option<String>,
-    /// When it was started.
     pub started_at: String,
     /// Invocations handed to it so far.
     pub invocations: u64,

@@ -60,7 +60,6 @@ pub struct Line {
 pub enum Format {
     /// Coloured by function, key fields picked out of JSON lines.
     Pretty(Pretty),
-    /// The raw lines.
     Raw,
     /// Nothing is printed: for tests.
     Silent,

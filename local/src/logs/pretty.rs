@@ -50,9 +50,7 @@ const NOT_REPEATED: [&str; 14] = [
 /// How lines are shown.
 #[derive(Debug, Clone)]
 pub struct Pretty {
-    /// ANSI colours.
     pub colours: Colours,
-    /// Metric lines.
     pub metrics: Metrics,
 }
 
@@ -70,7 +68,6 @@ pub enum Colours {
 pub enum Metrics {
     /// As `name=value`, dimmed.
     Shown,
-    /// Not at all.
     Hidden,
 }
 

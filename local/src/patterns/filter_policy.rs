@@ -14,7 +14,6 @@ const MAX_COMBINATIONS: usize = 150;
 /// What a filter policy looks at (`FilterPolicyScope`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub enum FilterScope {
-    /// The message's attributes.
     #[default]
     MessageAttributes,
     /// The message itself, which must be a JSON object.

@@ -11,7 +11,6 @@ pub enum BuildError {
     /// The command's program is missing.
     #[error("the build command can't be run: {program} was not found")]
     NoProgram {
-        /// Its name.
         program: String,
     },
     /// The command can't be run.
@@ -20,9 +19,7 @@ pub enum BuildError {
     /// The command failed. Holds what it printed.
     #[error("the functions don't build ({status}):\n{printed}")]
     Failed {
-        /// `exit status: 1`.
         status: String,
-        /// Its standard error.
         printed: String,
     },
 }

@@ -48,7 +48,6 @@ pub const PREFIX: &str = "/_local-region";
 /// What the API controls.
 #[derive(Clone)]
 pub struct Control {
-    /// Their processes.
     pub functions: Arc<Functions>,
     /// What fires some of them.
     pub schedules: Arc<Schedules<Functions, SystemClock>>,
@@ -56,7 +55,6 @@ pub struct Control {
     pub queues: Arc<Queues>,
     /// What passed the event buses and the topics.
     pub deliveries: Arc<Deliveries>,
-    /// Their lines.
     pub logs: Logs,
     /// Routes of the caller.
     pub routes: Router,

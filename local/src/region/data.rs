@@ -13,7 +13,6 @@ pub enum DataError {
     /// It can't be made or written to.
     #[error("the data folder {} can't be used: {source}", path.display())]
     Refused {
-        /// The folder.
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
@@ -21,7 +20,6 @@ pub enum DataError {
     /// Another region has it.
     #[error("the data folder {} belongs to a region that still runs; stop it, or choose another with --data", path.display())]
     InUse {
-        /// The folder.
         path: PathBuf,
     },
 }

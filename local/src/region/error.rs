@@ -54,7 +54,6 @@ pub enum RegionError {
     /// S3.
     #[error(transparent)]
     S3(#[from] S3Error),
-    /// Secrets Manager.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
     /// A value of the template can't be put into its secret.
@@ -69,22 +68,16 @@ pub enum RegionError {
     /// A function that may not read a queue or a stream.
     #[error("an event source can't be made: {0}")]
     Mapping(#[from] MappingError),
-    /// SQS.
     #[error(transparent)]
     Sqs(#[from] StartError),
-    /// The HTTP API.
     #[error("the HTTP API can't be served: {0}")]
     Http(#[from] HttpApiError),
-    /// The WebSocket API.
     #[error("the WebSocket API can't be served: {0}")]
     WebSocket(#[from] SelectionError),
-    /// A schedule.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
-    /// Replication between regions.
     #[error(transparent)]
     Replication(#[from] ReplicationError),
-    /// Replication of buckets.
     #[error("the thread that replicates buckets can't start: {0}")]
     Buckets(#[source] std::io::Error),
     /// What is still to be copied between buckets.
@@ -93,7 +86,6 @@ pub enum RegionError {
     /// The front door of several regions.
     #[error(transparent)]
     FrontDoor(#[from] front_door::StartError),
-    /// The ready file.
     #[error(transparent)]
     Ready(#[from] ReadyError),
 }

@@ -61,7 +61,6 @@ pub struct Region {
     pub name: String,
     /// What the template says.
     pub stack: Stack,
-    /// Where everything is.
     pub ready: Ready,
     pub(crate) services: Services,
     controls: Controls,
@@ -91,12 +90,9 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Condition {
-    /// It answers.
     Up {
-        /// Of its functions.
         processes: usize,
     },
-    /// It does not.
     Down,
 }
 

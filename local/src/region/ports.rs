@@ -13,15 +13,12 @@ pub enum PortError {
         "{address} is taken, perhaps by a region that still runs; stop it, or choose another address with {option} (port 0 picks a free one)"
     )]
     Taken {
-        /// The address.
         address: SocketAddr,
         /// The option that chooses it.
         option: &'static str,
     },
-    /// Any other reason.
     #[error("{address} can't be used: {source}; choose another address with {option}")]
     Refused {
-        /// The address.
         address: SocketAddr,
         /// The option that chooses it.
         option: &'static str,

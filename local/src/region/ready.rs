@@ -21,21 +21,16 @@ const ANSWER_LIMIT: Duration = Duration::from_millis(200);
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ready {
-    /// The HTTP API.
     pub http: String,
     /// The WebSocket API, with its stage.
     pub ws: String,
     /// The Lambda Invoke API, and the region's own control API under `/_local-region/`.
     pub lambda: String,
-    /// DynamoDB.
     pub dynamodb: String,
     /// S3, path-style.
     pub s3: String,
-    /// Secrets Manager.
     pub secrets_manager: String,
-    /// SQS.
     pub sqs: String,
-    /// SNS.
     pub sns: String,
     /// `EventBridge`.
     pub eventbridge: String,
@@ -43,7 +38,6 @@ pub struct Ready {
     pub region: String,
     /// The tables' names, by their logical ids.
     pub tables: BTreeMap<String, String>,
-    /// The operator's key.
     pub access_key_id: String,
     /// Its secret; new at every start.
     pub secret_access_key: String,
@@ -59,7 +53,6 @@ pub struct Several {
     pub front_ws: String,
     /// What controls all of them, under `/_local-region/regions`.
     pub control: String,
-    /// By their names.
     pub regions: BTreeMap<String, Ready>,
 }
 
@@ -67,9 +60,7 @@ pub struct Several {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ReadyFile {
-    /// Several regions.
     Several(Several),
-    /// One region.
     One(Box<Ready>),
 }
 
@@ -90,7 +81,6 @@ pub enum ReadyError {
     /// The file can't be written.
     #[error("{} can't be written: {source}", path.display())]
     Write {
-        /// The file.
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
@@ -98,7 +88,6 @@ pub enum ReadyError {
     /// The file can't be read.
     #[error("{} can't be read: {source}", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
@@ -106,13 +95,11 @@ pub enum ReadyError {
     /// There is no such file.
     #[error("{} is not there: its region has not started or has stopped", path.display())]
     Missing {
-        /// The file.
         path: PathBuf,
     },
     /// Nothing listens where the file's region was.
     #[error("nothing answers at {address}: the region of {} has ended without removing it", path.display())]
     Ended {
-        /// The file.
         path: PathBuf,
         /// Where the region was.
         address: String,
@@ -120,15 +107,12 @@ pub enum ReadyError {
     /// The file is not a region's.
     #[error("{} doesn't describe a region: {source}", path.display())]
     Form {
-        /// The file.
         path: PathBuf,
-        /// Where and why.
         source: serde_json::Error,
     },
     /// Which of several regions is meant?
     #[error("several regions run; choose one with --region: {known}")]
     Choose {
-        /// Their names.
         known: String,
     },
     /// None of that name.
@@ -136,7 +120,6 @@ pub enum ReadyError {
     Unknown {
         /// What was asked for.
         name: String,
-        /// Their names.
         known: String,
     },
     /// One region runs, which has no name.

@@ -58,15 +58,12 @@ pub const PATH: &str = "/_local-region/regions";
 /// One of the regions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Its name.
     pub name: String,
     /// AWS's name of it.
     pub region: String,
     /// Whether it is up.
     pub condition: Condition,
-    /// Its HTTP API.
     pub http: String,
-    /// Its WebSocket API.
     pub ws: String,
     /// Whether the front door sends clients there: what its health checks found last.
     pub healthy: bool,
@@ -80,7 +77,6 @@ pub struct Status {
 pub struct LinkStatus {
     /// Where they were made, by name.
     pub from: String,
-    /// Where they go.
     pub to: String,
     /// Changes of items that have not arrived.
     pub pending: usize,
@@ -163,7 +159,6 @@ async fn list(State(control): State<Control>) -> Response {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
-    /// Their names.
     pub between: [String; 2],
 }
 
@@ -173,7 +168,6 @@ pub struct Partition {
 pub struct LagRequest {
     /// The least, in milliseconds.
     pub min_ms: u64,
-    /// The most.
     pub max_ms: u64,
 }
 

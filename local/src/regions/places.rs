@@ -49,7 +49,6 @@ pub enum PlaceError {
     /// The list names one twice.
     #[error("the region {name} is named twice")]
     Twice {
-        /// Which.
         name: String,
     },
     /// samconfig.toml.

@@ -32,7 +32,6 @@ pub enum ExpressionError {
     /// None of the three kinds.
     #[error("`{0}` is none of cron(...), rate(...) and at(...)")]
     Kind(String),
-    /// Not six fields.
     #[error("`{0}` needs six fields: minutes, hours, day of month, month, day of week, year")]
     Fields(String),
     /// Both day fields, or neither, are `?`.
@@ -44,7 +43,6 @@ pub enum ExpressionError {
     /// A field that cron doesn't allow.
     #[error("`{expression}` is not a cron expression: {reason}")]
     Cron {
-        /// The expression.
         expression: String,
         /// What the parser found.
         reason: String,

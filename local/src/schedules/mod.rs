@@ -56,7 +56,6 @@ const SENDER: &str = "scheduler";
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("schedule `{name}`: {source}")]
 pub struct ScheduleError {
-    /// The schedule's name.
     pub name: String,
     /// What is wrong with it.
     pub source: ExpressionError,
@@ -73,9 +72,7 @@ pub struct UnknownSchedule {
 /// A schedule as start-up shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upcoming {
-    /// The schedule's name.
     pub name: String,
-    /// Its expression.
     pub expression: String,
     /// Its next slot; `None` if it is disabled or has none left.
     pub next: Option<Timestamp>,

@@ -12,17 +12,11 @@ use super::access::Caller;
 pub enum Service {
     /// Tables and their streams.
     DynamoDb,
-    /// Buckets.
     S3,
-    /// Queues.
     Sqs,
-    /// Topics.
     Sns,
-    /// Event buses.
     EventBridge,
-    /// Secrets Manager.
     Secrets,
-    /// Lambda's Invoke API.
     Lambda,
     /// The WebSocket API's `@connections`.
     Connections,

@@ -54,9 +54,7 @@ pub(super) struct Delivery {
     pub(super) principal: &'static str,
     /// The topic or the rule.
     pub(super) source_arn: String,
-    /// Where it goes.
     pub(super) target: Target,
-    /// What is delivered.
     pub(super) content: Content,
     /// How often, and for how long.
     pub(super) retries: Retries,
@@ -106,7 +104,6 @@ pub(super) struct Retries {
 /// What goes to a dead-letter queue.
 #[derive(Debug, Clone)]
 pub(super) struct DeadLetter {
-    /// The queue's name.
     pub(super) queue: String,
     pub(super) content: Content,
     /// What the service says about the failure there.
@@ -133,13 +130,11 @@ pub(super) enum Exhausted {
 /// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
-    /// The target's policy.
     #[error("{principal} may not deliver to it for {source_arn}: its policy does not allow that")]
     NoPermission { principal: &'static str, source_arn: String },
     /// A message that the target does not accept.
     #[error("{0}")]
     Refused(String),
-    /// No such target.
     #[error("there is no such target")]
     NoTarget,
     /// Too much at once.

@@ -16,7 +16,6 @@ use super::server::{Body, Handler};
 /// Which protocol, told by the content type of answers.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Protocol {
-    /// DynamoDB and SQS.
     Json10,
     /// Secrets Manager and `EventBridge`.
     Json11,
@@ -28,7 +27,6 @@ pub(super) enum Protocol {
 pub(super) struct Endpoint<A> {
     pub(super) api: A,
     pub(super) protocol: Protocol,
-    /// The longest request.
     pub(super) max_body_bytes: usize,
     pub(super) controls: Controls,
 }

@@ -13,9 +13,7 @@ use std::time::Duration;
 /// How long a change takes from one region to another: anything between the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lag {
-    /// The shortest.
     pub min: Duration,
-    /// The longest.
     pub max: Duration,
 }
 

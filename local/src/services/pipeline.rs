@@ -43,7 +43,6 @@ pub struct Controls {
     pub access: Arc<Access>,
     /// What goes wrong on purpose.
     pub faults: Arc<Faults>,
-    /// What was asked.
     pub usage: Arc<Usage>,
     /// Whether anybody is answered at all.
     pub switch: Switch,

@@ -63,19 +63,15 @@ pub enum StartError {
     /// The address can't be bound.
     #[error("{service} can't listen on {address}")]
     Listen {
-        /// Which service.
         service: &'static str,
         /// The address that was asked for.
         address: SocketAddr,
-        /// The system's reason.
         source: io::Error,
     },
     /// The thread or its runtime can't be made, or the port can't be served by it.
     #[error("{service} can't start its thread")]
     Thread {
-        /// Which service.
         service: &'static str,
-        /// The system's reason.
         source: io::Error,
     },
 }

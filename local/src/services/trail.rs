@@ -33,7 +33,6 @@ pub struct Passed {
     pub title: String,
     /// An event's detail, or the message.
     pub body: String,
-    /// Where it went.
     pub deliveries: Vec<Delivered>,
 }
 

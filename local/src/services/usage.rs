@@ -63,9 +63,7 @@ struct Count {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Units {
-    /// Read units.
     pub read: f64,
-    /// Write units.
     pub write: f64,
 }
 
@@ -77,9 +75,7 @@ pub struct Entry {
     pub sequence: u64,
     /// The function's short name, or `operator`.
     pub caller: String,
-    /// Which service.
     pub service: Service,
-    /// Which operation.
     pub operation: String,
     /// What it was about: see [`Call::resources`].
     pub resources: Vec<String>,
@@ -97,13 +93,10 @@ pub struct Entry {
 pub struct Requests {
     /// The function's short name, or `operator`.
     pub caller: String,
-    /// Which service.
     pub service: Service,
-    /// Which operation.
     pub operation: String,
     /// What it was about.
     pub resources: Vec<String>,
-    /// How many.
     pub requests: u64,
     /// How many of them ended with a status of 400 or more, or with none.
     pub failures: u64,
@@ -115,11 +108,9 @@ pub struct Requests {
 pub struct Capacity {
     /// The function's short name, or `operator`.
     pub caller: String,
-    /// Which operation.
     pub operation: String,
     /// Which table, its indexes included.
     pub table: String,
-    /// How much.
     #[serde(flatten)]
     pub units: Units,
 }
@@ -139,7 +130,6 @@ pub struct Snapshot {
     /// The length of the longest chain of requests in which each starts after the one before has
     /// ended.
     pub sequential_round_trips: usize,
-    /// Every request.
     pub log: Vec<Entry>,
     /// Requests that found the log full.
     pub unlogged: u64,

@@ -11,7 +11,6 @@ pub enum TemplateError {
     /// The file is missing or unreadable.
     #[error("{} can't be read: {source}", path.display())]
     Read {
-        /// The file.
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
@@ -19,28 +18,22 @@ pub enum TemplateError {
     /// The file is not YAML.
     #[error("{} is not valid YAML: {source}", path.display())]
     Yaml {
-        /// The file.
         path: PathBuf,
-        /// Where and why.
         source: serde_yaml_ng::Error,
     },
     /// samconfig.toml is not TOML, or its `parameter_overrides` are neither text nor a list of
     /// texts.
     #[error("{} can't be used: {reason}", path.display())]
     SamConfig {
-        /// The file.
         path: PathBuf,
-        /// Where and why.
         reason: String,
     },
     /// One resource, parameter or condition is wrong.
     #[error("{}: {place}: {problem}", path.display())]
     Invalid {
-        /// The file.
         path: PathBuf,
         /// Logical id, or `Parameters.Name`, `Conditions.Name`.
         place: String,
-        /// What is wrong.
         problem: Problem,
     },
 }
@@ -53,15 +46,12 @@ pub enum Problem {
         "{name} is referred to, but no parameter, resource or condition has that name; add it or correct the name"
     )]
     UnknownName {
-        /// The name.
         name: String,
     },
     /// An attribute that the resource has not, or that the local region doesn't know.
     #[error("{resource} has no attribute {attribute} that the local region knows; use Ref or Arn")]
     UnknownAttribute {
-        /// Logical id.
         resource: String,
-        /// The attribute.
         attribute: String,
     },
     /// An intrinsic function outside the supported set.
@@ -75,21 +65,17 @@ pub enum Problem {
     /// An intrinsic function with arguments that don't fit it.
     #[error("{name} is written wrongly: it takes {wanted}")]
     Arguments {
-        /// The function.
         name: &'static str,
-        /// Its arguments.
         wanted: &'static str,
     },
     /// A property that must be there.
     #[error("the property {property} is missing; add it")]
     Missing {
-        /// With its path.
         property: String,
     },
     /// A property of another type.
     #[error("the property {property} must be {wanted}")]
     Unexpected {
-        /// With its path.
         property: String,
         /// `a text`, `a list`, ...
         wanted: &'static str,
@@ -112,17 +98,13 @@ pub enum Problem {
     /// A parameter with a value outside `AllowedValues`.
     #[error("{value:?} is not one of its AllowedValues ({allowed})")]
     NotAllowed {
-        /// The value.
         value: String,
-        /// Comma separated.
         allowed: String,
     },
     /// Something that is right in the cloud and not run here.
     #[error("{what} can't be run locally; {instead}")]
     Unsupported {
-        /// What.
         what: String,
-        /// What to do.
         instead: &'static str,
     },
     /// An event pattern or a filter policy that AWS refuses.
@@ -131,7 +113,6 @@ pub enum Problem {
     /// Names that refer to each other.
     #[error("{name} refers to itself")]
     Circular {
-        /// One of them.
         name: String,
     },
 }

@@ -74,7 +74,6 @@ pub struct GlobalTable {
     pub table: Table,
     /// AWS's names of the regions that have one, in the template's order.
     pub replicas: Vec<String>,
-    /// How replicas agree.
     pub consistency: Consistency,
 }
 

@@ -113,7 +113,6 @@ impl Default for EventInvoke {
 pub struct Statement {
     /// `dynamodb:GetItem`, wildcards allowed.
     pub actions: Vec<String>,
-    /// ARNs, wildcards allowed.
     pub resources: Vec<String>,
     /// What must hold of a request as well: all of it.
     pub conditions: Vec<Condition>,
@@ -134,7 +133,6 @@ pub enum Condition {
 /// The HTTP API (payload format 2.0).
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct HttpApi {
-    /// Its routes.
     pub routes: Vec<HttpRoute>,
     /// `CorsConfiguration`, if any.
     pub cors: Option<Cors>,
@@ -175,7 +173,6 @@ pub struct WebSocketApi {
     pub route_selection_expression: String,
     /// Route key (`$connect`, `send`, ...) to route.
     pub routes: BTreeMap<String, WebSocketRoute>,
-    /// The stage's name.
     pub stage: String,
 }
 
@@ -277,7 +274,6 @@ pub struct CorsRule {
 pub struct Schedule {
     /// The schedule's name: what `fire` takes.
     pub name: String,
-    /// Its ARN.
     #[serde(skip)]
     pub arn: String,
     /// `cron(...)`, `rate(...)` or `at(...)`, in UTC.
@@ -326,7 +322,6 @@ pub struct Redrive {
 /// A queue as a function's event source.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EventSource {
-    /// The queue's name.
     pub queue: String,
     /// Short name of the function.
     pub function: String,
@@ -349,11 +344,9 @@ pub struct EventSource {
 /// The stream of a table as a function's event source.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StreamSource {
-    /// The table's name.
     pub table: String,
     /// Short name of the function.
     pub function: String,
-    /// The function's ARN.
     #[serde(skip)]
     pub function_arn: String,
     /// Who lets the function's role read the stream.
@@ -387,7 +380,6 @@ pub struct StreamSource {
 pub struct KafkaSource {
     /// `KafkaBootstrapServers`: `host:port` each.
     pub bootstrap_servers: Vec<String>,
-    /// The topic.
     pub topic: String,
     /// The consumer group, whose committed offsets are the position of the mapping.
     pub consumer_group: String,
@@ -418,9 +410,7 @@ pub enum GrantedBy {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Filter {
-    /// The pattern's JSON.
     pub document: serde_json::Value,
-    /// The pattern.
     #[serde(skip)]
     pub pattern: Pattern,
 }
@@ -476,11 +466,9 @@ impl Target {
 /// A subscription of a topic.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Subscription {
-    /// Its logical id.
     pub id: String,
     /// The topic. One of another region delivers nothing here.
     pub topic_arn: String,
-    /// Where messages go.
     pub target: Target,
     /// Whether the message is delivered as it was published (`RawMessageDelivery`), without SNS's
     /// envelope.
@@ -498,7 +486,6 @@ pub struct FilterPolicy {
     pub policy: Value,
     /// What it looks at.
     pub scope: FilterScope,
-    /// The policy, compiled.
     #[serde(skip)]
     pub pattern: Pattern,
 }
@@ -506,13 +493,10 @@ pub struct FilterPolicy {
 /// A rule of an event bus.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rule {
-    /// Its name.
     pub name: String,
-    /// The bus's name.
     pub bus: String,
     /// As the template has it.
     pub event_pattern: Value,
-    /// The same, compiled.
     #[serde(skip)]
     pub pattern: Pattern,
     /// False when the template disables it.
@@ -542,7 +526,6 @@ pub struct RuleTarget {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Input {
-    /// The event.
     Event,
     /// This text instead (`Input`).
     Constant(String),

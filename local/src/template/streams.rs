@@ -25,7 +25,6 @@ pub(super) const MAPPING: &str = "AWS::Lambda::EventSourceMapping";
 
 /// The function that a mapping invokes.
 pub(super) struct Reader<'a> {
-    /// Its short name.
     pub(super) function: &'a str,
     pub(super) arn: &'a str,
 }

@@ -39,7 +39,6 @@ struct Attribute<'a> {
     binary_value: Option<&'a str>,
     /// Always empty: SQS has lists in its interface and does not take them.
     string_list_values: [&'a str; 0],
-    /// Likewise.
     binary_list_values: [&'a str; 0],
     data_type: &'a str,
 }

@@ -48,7 +48,6 @@ struct Piece<'a> {
     retries: usize,
     /// How often the function was invoked with these records.
     invocations: usize,
-    /// The last answer.
     response: Option<Response>,
 }
 

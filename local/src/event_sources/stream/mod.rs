@@ -69,23 +69,18 @@ pub struct StreamParts {
 /// Why a mapping can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum MappingError {
-    /// In Lambda's words.
     #[error(
         "Cannot access stream {stream}. Please ensure the role can perform the GetRecords, GetShardIterator, \
          DescribeStream, and ListStreams Actions on your stream in IAM. ({denied})"
     )]
     Stream {
-        /// Its ARN.
         stream: String,
-        /// What is missing.
         denied: Denied,
     },
-    /// In Lambda's words.
     #[error("The provided execution role does not have permissions to call {} on SQS ({denied})", action.trim_start_matches("sqs:"))]
     Queue {
         /// What the poller does.
         action: &'static str,
-        /// What is missing.
         denied: Denied,
     },
     /// The report of a batch that is given up could never be sent.
@@ -93,15 +88,12 @@ pub enum MappingError {
         "The function execution role does not have permissions to call SendMessage on {queue} ({denied})"
     )]
     Destination {
-        /// The queue's ARN.
         queue: String,
-        /// What is missing.
         denied: Denied,
     },
     /// The stack has no such function.
     #[error("the function {0} reads a queue or a stream and has no role")]
     NoRole(String),
-    /// The stream.
     #[error(transparent)]
     Read(#[from] StreamError),
     /// The places of its readers.
@@ -122,7 +114,6 @@ struct Reader<I> {
     source: Arc<StreamSource>,
     parts: StreamParts,
     functions: Arc<I>,
-    /// Which one.
     lane: usize,
 }
 

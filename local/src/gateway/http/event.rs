@@ -29,7 +29,6 @@ use crate::template::model::ACCOUNT;
 /// What an event is made of.
 pub(super) struct Source<'a> {
     pub(super) request: &'a Parts,
-    /// Percent-decoded.
     pub(super) path: &'a str,
     pub(super) body: &'a [u8],
     pub(super) route_key: &'a str,

@@ -59,21 +59,17 @@ pub enum RouteError {
     /// Not a method of HTTP.
     #[error("route `{method} {path}`: `{method}` is not a method")]
     Method {
-        /// The route's method.
         method: String,
-        /// The route's path.
         path: String,
     },
     /// The path doesn't start with `/`, or a greedy variable isn't its end.
     #[error("route `{path}`: a path starts with `/` and may end, only end, with one `{{name+}}`")]
     Path {
-        /// The route's path.
         path: String,
     },
     /// Two routes have one key.
     #[error("route `{key}` is there twice")]
     Twice {
-        /// The route's key.
         key: String,
     },
 }

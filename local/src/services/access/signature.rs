@@ -31,9 +31,7 @@ impl Unauthenticated {
 /// What a signature says of itself: `<id>/<date>/<region>/<service>/aws4_request`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credential<'a> {
-    /// Whose key.
     pub access_key_id: &'a str,
-    /// What region it is for.
     pub region: &'a str,
 }
 

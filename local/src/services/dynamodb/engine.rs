@@ -37,7 +37,6 @@ const TRIM: &str = "DELETE FROM _stream_records WHERE created_at < ?1";
 pub(super) enum Engine {
     /// A database in this process.
     Embedded {
-        /// The rows.
         database: Database,
         /// The tokens of transactions.
         tokens: Tokens,
@@ -46,7 +45,6 @@ pub(super) enum Engine {
         /// Empty unless the region has joined others.
         membership: Arc<OnceLock<Membership>>,
     },
-    /// Another DynamoDB.
     Remote(Remote),
 }
 

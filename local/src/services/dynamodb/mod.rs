@@ -71,13 +71,11 @@ pub enum DynamoDbError {
     Open {
         /// The file, or `memory`.
         path: PathBuf,
-        /// The engine's words.
         reason: String,
     },
     /// Expired items can't be deleted.
     #[error("expired items can't be deleted: {reason}")]
     Sweep {
-        /// The engine's words.
         reason: String,
     },
     /// A table can't be made.

@@ -28,7 +28,6 @@ pub(super) enum Metering {
 /// What an operation answered.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// The JSON body.
     pub(super) body: String,
     /// The consumed capacity, per table; empty if it was not requested.
     pub(super) consumed: Vec<Consumed>,
@@ -37,7 +36,6 @@ pub(super) struct Answer {
 /// Capacity units that one request consumed on one table.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Consumed {
-    /// The table.
     pub(super) table: String,
     /// Read or write units, by the kind of the operation.
     pub(super) units: f64,

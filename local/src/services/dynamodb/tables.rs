@@ -30,11 +30,9 @@ pub enum TableError {
     /// The template's properties are not a table.
     #[error("table {table} ({logical_id}) can't be created: {reason}")]
     Refused {
-        /// Physical name.
         table: String,
         /// Name in the template.
         logical_id: String,
-        /// DynamoDB's words.
         reason: String,
     },
     /// The data folder holds a table of that name with another schema.
@@ -43,9 +41,7 @@ pub enum TableError {
          start with another data folder, or move this one away"
     )]
     Differs {
-        /// Physical name.
         table: String,
-        /// What differs.
         difference: String,
     },
 }

@@ -37,7 +37,6 @@ pub(super) struct Tokens(Mutex<Committed>);
 #[derive(Debug, Default)]
 struct Committed {
     digests: HashMap<String, u64>,
-    /// Oldest first.
     order: VecDeque<(Instant, String)>,
 }
 

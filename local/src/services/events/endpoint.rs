@@ -38,7 +38,6 @@ pub(super) struct EventsApi {
 pub(super) enum Work {
     Put(Vec<Entry>),
     ListBuses,
-    /// Of this bus.
     ListRules(String),
 }
 

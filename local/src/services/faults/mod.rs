@@ -38,9 +38,7 @@ pub struct RuleId(pub u64);
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// Which rule.
     pub id: RuleId,
-    /// The rule itself.
     pub rule: Rule,
     /// Requests that matched, skipped ones included.
     pub matched: u64,

@@ -55,7 +55,6 @@ pub struct Matcher {
     /// Only requests to this service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
-    /// Only this operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<String>,
     /// Only requests about it, among others: a table, `bucket/key`, the name of a queue, a topic,
@@ -90,13 +89,11 @@ impl Matcher {
 pub enum Effect {
     /// Refused with an error of the service, without any effect.
     Error {
-        /// Which error.
         #[serde(flatten)]
         failure: Failure,
     },
     /// Kept waiting before its effect.
     Delay {
-        /// For how long.
         millis: u64,
     },
     /// Cut off before its effect.
@@ -154,7 +151,6 @@ pub(crate) enum Rewrite {
 pub(crate) struct Alteration {
     /// What happens to its writes.
     pub(crate) rewrite: Rewrite,
-    /// Which of them.
     pub(crate) matches: Matcher,
 }
 

@@ -75,9 +75,7 @@ pub enum S3Error {
     /// The objects' folder can't be used.
     #[error("the S3 data in {path} can't be used")]
     Folder {
-        /// Which folder.
         path: PathBuf,
-        /// The system's reason.
         source: OpenError,
     },
     /// The endpoint can't be served.

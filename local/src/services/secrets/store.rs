@@ -27,7 +27,6 @@ pub enum SecretError {
         path: PathBuf,
         /// `read` or `written`.
         doing: &'static str,
-        /// The system's reason.
         source: io::Error,
     },
 }

@@ -28,7 +28,6 @@ pub struct Peer {
     pub subscriptions: Vec<Subscription>,
     /// Delivers to its queues and functions.
     pub deliveries: Arc<Deliveries>,
-    /// Leads there.
     pub way: Way,
 }
 

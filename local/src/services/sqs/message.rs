@@ -35,7 +35,6 @@ pub struct MessageAttribute {
 /// Why a message is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    /// Nothing in it.
     #[error("The request must contain the parameter MessageBody.")]
     Empty,
     /// Body and attributes together.
@@ -49,15 +48,12 @@ pub enum MessageError {
         "Invalid characters were found. Valid unicode characters are: #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF"
     )]
     Characters,
-    /// An attribute.
     #[error("The message attribute '{name}' is invalid: {reason}.")]
     Attribute {
-        /// Its name.
         name: String,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Too many attributes.
     #[error("Number of message attributes [{count}] exceeds the allowed maximum [{MAX_ATTRIBUTES}].")]
     Attributes {
         /// How many there are.

@@ -31,7 +31,6 @@ pub enum QueueError {
     /// The template has none of that name.
     #[error("there is no queue {name}; there are: {known}")]
     Unknown {
-        /// The name.
         name: String,
         /// Those that there are.
         known: String,
@@ -59,7 +58,6 @@ pub enum QueueError {
     /// The queue was purged less than a minute ago.
     #[error("Only one PurgeQueue operation on {0} is allowed every 60 seconds.")]
     Purging(String),
-    /// The file.
     #[error("the queues can't be read or written")]
     Store(#[from] rusqlite::Error),
 }
@@ -68,7 +66,6 @@ pub enum QueueError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Overview {
-    /// Its name.
     pub name: String,
     /// Messages to be received.
     pub visible: u64,
@@ -81,7 +78,6 @@ pub struct Overview {
 /// A message to be sent, and when it may be received.
 #[derive(Debug)]
 pub struct Outgoing<'a> {
-    /// The message.
     pub message: &'a Message,
     /// How long it is hidden at first; as the queue says if absent.
     pub delay: Option<Duration>,

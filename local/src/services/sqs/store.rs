@@ -101,13 +101,11 @@ pub struct Received {
     pub message_id: String,
     /// Deletes the message, until somebody else has received it.
     pub receipt_handle: String,
-    /// What it says.
     pub body: String,
     /// What is said about it.
     pub attributes: MessageAttributes,
     /// Body and attributes, as the limits count them.
     pub size_bytes: usize,
-    /// Who sent it.
     pub sender: String,
     /// When, in milliseconds since 1970.
     pub sent_ms: i64,
@@ -137,7 +135,6 @@ impl Received {
 /// How many messages a queue has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// To be received.
     pub visible: u64,
     /// Received, and neither deleted nor visible again.
     pub in_flight: u64,
@@ -148,7 +145,6 @@ pub struct Counts {
 /// How much a receive may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Take {
-    /// Messages.
     pub messages: usize,
     /// Bodies and attributes together; one message is taken however large it is.
     pub bytes: usize,

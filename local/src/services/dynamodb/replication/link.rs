@@ -25,9 +25,7 @@ const REST: Duration = Duration::from_secs(1);
 pub struct Pending {
     /// Where the changes were made.
     pub from: String,
-    /// Where they go.
     pub to: String,
-    /// Changes that wait.
     pub changes: usize,
     /// How long ago the oldest of them was made.
     pub oldest: Option<Duration>,

@@ -54,7 +54,6 @@ use worker::Worker;
 pub struct Settings {
     /// Eventually consistent tables. Every region has them.
     pub tables: Vec<String>,
-    /// Strongly consistent tables.
     pub strong: Option<StrongTables>,
     /// Of every link, until it is changed.
     pub lag: Lag,
@@ -72,7 +71,6 @@ impl Default for Settings {
 /// Strongly consistent tables and the three regions that agree on them.
 #[derive(Debug, Clone)]
 pub struct StrongTables {
-    /// The tables.
     pub tables: Vec<String>,
     /// Two regions and a witness, or three regions.
     pub replicas: Vec<String>,
@@ -88,16 +86,13 @@ pub enum ReplicationError {
     Invalid {
         /// The region or the table.
         subject: String,
-        /// What is wrong.
         reason: String,
     },
     /// There is no such region.
     #[error("there is no region {0}")]
     UnknownRegion(String),
-    /// A stream.
     #[error("what was written can't be read: {0}")]
     Read(String),
-    /// The thread.
     #[error("the thread of the replication can't start")]
     Thread(#[source] io::Error),
 }

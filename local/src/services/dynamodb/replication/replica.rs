@@ -45,15 +45,11 @@ const CLOCK_SETBACK_US: i64 = 60_000_000;
 /// Why a change could not be learned or written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReplicaError {
-    /// The stream.
     #[error(transparent)]
     Stream(#[from] StreamError),
-    /// The engine.
     #[error("an item of {table} can't be written: {reason}")]
     Write {
-        /// The table.
         table: String,
-        /// The engine's words.
         reason: String,
     },
     /// The file beside the data.
@@ -62,9 +58,7 @@ pub(super) enum ReplicaError {
     /// A key can't be written as JSON.
     #[error("a key of {table} can't be read: {source}")]
     Key {
-        /// The table.
         table: String,
-        /// What is wrong.
         source: serde_json::Error,
     },
 }

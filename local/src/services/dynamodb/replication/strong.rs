@@ -56,7 +56,6 @@ pub(super) struct Strong {
     /// The names of the attributes of their keys.
     tables: BTreeMap<Arc<str>, Vec<String>>,
     members: Vec<String>,
-    /// By region.
     copies: BTreeMap<String, Copy>,
     network: Arc<Network>,
     round_trip: Mutex<Duration>,
@@ -67,9 +66,7 @@ pub(super) struct Strong {
 
 /// What a request asks of the members.
 enum Demand {
-    /// Nothing.
     Local,
-    /// The newest items.
     Read,
     /// These items to be written.
     Write(Vec<Target>),

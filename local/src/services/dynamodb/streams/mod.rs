@@ -66,15 +66,11 @@ pub enum StreamError {
     /// The template has no such table, or the table has no stream.
     #[error("the table {table} has no stream")]
     NoStream {
-        /// The table.
         table: String,
     },
-    /// The engine.
     #[error("the stream of {table} can't be read: {reason}")]
     Engine {
-        /// The table.
         table: String,
-        /// The engine's words.
         reason: String,
     },
 }
@@ -102,7 +98,6 @@ impl Position {
 /// Records of a shard, or of a part of one.
 #[derive(Debug)]
 pub struct Page {
-    /// In order.
     pub records: Vec<Arc<Record>>,
     /// Where the next page begins, also if there are no records.
     pub end: Position,

@@ -13,7 +13,6 @@ use crate::template::arn::Arns;
 #[derive(Debug)]
 pub struct Record {
     arns: Arns,
-    /// Behind this record.
     pub position: Position,
     /// When the item was written, in seconds since 1970.
     pub created_seconds: i64,

@@ -109,7 +109,6 @@ pub(in crate::services::s3) struct Content {
 #[derive(Debug, Clone)]
 pub(in crate::services::s3) struct Waiting {
     pub(in crate::services::s3) number: i64,
-    /// The bucket.
     pub(in crate::services::s3) destination: String,
     /// From 0 to 1: how long it takes within the lag.
     pub(in crate::services::s3) luck: f64,

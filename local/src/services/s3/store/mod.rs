@@ -76,7 +76,6 @@ pub(super) struct Store {
 /// Why a store can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The files.
     #[error(transparent)]
     Files(#[from] io::Error),
     /// The index of versions.

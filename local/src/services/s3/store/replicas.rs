@@ -31,7 +31,6 @@ impl std::fmt::Display for Refused {
 #[derive(Debug)]
 pub(in crate::services::s3) struct Way<'a> {
     pub(in crate::services::s3) network: &'a Network,
-    /// Names of regions.
     pub(in crate::services::s3) from: &'a str,
     pub(in crate::services::s3) to: &'a str,
 }
