@@ -30,9 +30,7 @@ pub(crate) enum KeyError {
     Generate,
     /// Nobody has made any.
     #[error("there are no token signing keys in {}: a region makes them when it first starts there", folder.display())]
-    None {
-        folder: PathBuf,
-    },
+    None { folder: PathBuf },
     /// The file can't be read or written.
     #[error("the token signing keys {} can't be read or written: {source}", path.display())]
     File {
@@ -42,10 +40,7 @@ pub(crate) enum KeyError {
     },
     /// The file holds something else.
     #[error("the token signing keys {} are damaged ({source}); remove them to have a new one made", path.display())]
-    Damaged {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
+    Damaged { path: PathBuf, source: serde_json::Error },
 }
 
 /// An Ed25519 key pair as a private JWK. Debug shows its id only.

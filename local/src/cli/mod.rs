@@ -355,10 +355,7 @@ pub enum CliError {
     },
     /// The region did not answer.
     #[error("the region at {url} doesn't answer: {source}")]
-    Unreachable {
-        url: String,
-        source: reqwest::Error,
-    },
+    Unreachable { url: String, source: reqwest::Error },
     /// The region refused the command.
     #[error("{0}")]
     Refused(String),

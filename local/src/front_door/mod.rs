@@ -89,10 +89,7 @@ pub enum StartError {
     Stages,
     /// A port is taken, or may not be used.
     #[error("the front door can't listen on {address}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    Listen { address: SocketAddr, source: io::Error },
 }
 
 /// A front door that is open. It closes when it is dropped; [`stop`](Self::stop) lets requests end

@@ -10,18 +10,13 @@ use tokio::process::Command;
 pub enum BuildError {
     /// The command's program is missing.
     #[error("the build command can't be run: {program} was not found")]
-    NoProgram {
-        program: String,
-    },
+    NoProgram { program: String },
     /// The command can't be run.
     #[error("the build command can't be run: {0}")]
     Io(#[from] std::io::Error),
     /// The command failed. Holds what it printed.
     #[error("the functions don't build ({status}):\n{printed}")]
-    Failed {
-        status: String,
-        printed: String,
-    },
+    Failed { status: String, printed: String },
 }
 
 /// A command that builds the functions, run after the template is read and before anything starts.

@@ -19,9 +19,7 @@ pub enum DataError {
     },
     /// Another region has it.
     #[error("the data folder {} belongs to a region that still runs; stop it, or choose another with --data", path.display())]
-    InUse {
-        path: PathBuf,
-    },
+    InUse { path: PathBuf },
 }
 
 /// A folder that belongs to this process alone until it is dropped.

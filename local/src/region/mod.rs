@@ -90,9 +90,7 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Condition {
-    Up {
-        processes: usize,
-    },
+    Up { processes: usize },
     Down,
 }
 

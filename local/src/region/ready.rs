@@ -94,9 +94,7 @@ pub enum ReadyError {
     },
     /// There is no such file.
     #[error("{} is not there: its region has not started or has stopped", path.display())]
-    Missing {
-        path: PathBuf,
-    },
+    Missing { path: PathBuf },
     /// Nothing listens where the file's region was.
     #[error("nothing answers at {address}: the region of {} has ended without removing it", path.display())]
     Ended {
@@ -106,15 +104,10 @@ pub enum ReadyError {
     },
     /// The file is not a region's.
     #[error("{} doesn't describe a region: {source}", path.display())]
-    Form {
-        path: PathBuf,
-        source: serde_json::Error,
-    },
+    Form { path: PathBuf, source: serde_json::Error },
     /// Which of several regions is meant?
     #[error("several regions run; choose one with --region: {known}")]
-    Choose {
-        known: String,
-    },
+    Choose { known: String },
     /// None of that name.
     #[error("no region {name} runs; there are: {known}")]
     Unknown {

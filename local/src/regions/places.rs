@@ -48,9 +48,7 @@ pub enum PlaceError {
     },
     /// The list names one twice.
     #[error("the region {name} is named twice")]
-    Twice {
-        name: String,
-    },
+    Twice { name: String },
     /// samconfig.toml.
     #[error(transparent)]
     Config(#[from] TemplateError),

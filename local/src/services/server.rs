@@ -70,10 +70,7 @@ pub enum StartError {
     },
     /// The thread or its runtime can't be made, or the port can't be served by it.
     #[error("{service} can't start its thread")]
-    Thread {
-        service: &'static str,
-        source: io::Error,
-    },
+    Thread { service: &'static str, source: io::Error },
 }
 
 /// A running server. Stops when dropped.

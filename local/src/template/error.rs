@@ -17,17 +17,11 @@ pub enum TemplateError {
     },
     /// The file is not YAML.
     #[error("{} is not valid YAML: {source}", path.display())]
-    Yaml {
-        path: PathBuf,
-        source: serde_yaml_ng::Error,
-    },
+    Yaml { path: PathBuf, source: serde_yaml_ng::Error },
     /// samconfig.toml is not TOML, or its `parameter_overrides` are neither text nor a list of
     /// texts.
     #[error("{} can't be used: {reason}", path.display())]
-    SamConfig {
-        path: PathBuf,
-        reason: String,
-    },
+    SamConfig { path: PathBuf, reason: String },
     /// One resource, parameter or condition is wrong.
     #[error("{}: {place}: {problem}", path.display())]
     Invalid {
@@ -45,15 +39,10 @@ pub enum Problem {
     #[error(
         "{name} is referred to, but no parameter, resource or condition has that name; add it or correct the name"
     )]
-    UnknownName {
-        name: String,
-    },
+    UnknownName { name: String },
     /// An attribute that the resource has not, or that the local region doesn't know.
     #[error("{resource} has no attribute {attribute} that the local region knows; use Ref or Arn")]
-    UnknownAttribute {
-        resource: String,
-        attribute: String,
-    },
+    UnknownAttribute { resource: String, attribute: String },
     /// An intrinsic function outside the supported set.
     #[error(
         "the intrinsic function {name} is not supported locally; use Ref, GetAtt, Sub, Join, Select, Split, If, Equals, And, Or, Not or Condition"
@@ -64,15 +53,10 @@ pub enum Problem {
     },
     /// An intrinsic function with arguments that don't fit it.
     #[error("{name} is written wrongly: it takes {wanted}")]
-    Arguments {
-        name: &'static str,
-        wanted: &'static str,
-    },
+    Arguments { name: &'static str, wanted: &'static str },
     /// A property that must be there.
     #[error("the property {property} is missing; add it")]
-    Missing {
-        property: String,
-    },
+    Missing { property: String },
     /// A property of another type.
     #[error("the property {property} must be {wanted}")]
     Unexpected {
@@ -97,22 +81,14 @@ pub enum Problem {
     NoSsmValue,
     /// A parameter with a value outside `AllowedValues`.
     #[error("{value:?} is not one of its AllowedValues ({allowed})")]
-    NotAllowed {
-        value: String,
-        allowed: String,
-    },
+    NotAllowed { value: String, allowed: String },
     /// Something that is right in the cloud and not run here.
     #[error("{what} can't be run locally; {instead}")]
-    Unsupported {
-        what: String,
-        instead: &'static str,
-    },
+    Unsupported { what: String, instead: &'static str },
     /// An event pattern or a filter policy that AWS refuses.
     #[error(transparent)]
     Pattern(PatternError),
     /// Names that refer to each other.
     #[error("{name} refers to itself")]
-    Circular {
-        name: String,
-    },
+    Circular { name: String },
 }

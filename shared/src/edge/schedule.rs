@@ -92,7 +92,7 @@ impl Delivery {
         let event: ScheduleEvent =
             serde_json::from_value(event).map_err(|error| JobError::Event { reason: error.to_string() })?;
         let scheduled_at = event.scheduled_time.parse::<Timestamp>().map_err(|error| JobError::Event {
-            reason: format!("scheduledTime {:?} is no time ({error})", event.scheduled_time),
+            reason: format!("scheduledTime {:?} is not a time ({error})", event.scheduled_time),
         })?;
         tracing::info!(scheduled_at = %rfc3339(scheduled_at), attempt = event.attempt, "delivered");
         Ok(Self { scheduled_at, deadline })

@@ -20,7 +20,7 @@ impl AllowedOrigins {
         for origin in &origins {
             let url = url::Url::parse(origin).map_err(|error| invalid(format!("{origin:?}: {error}")))?;
             if url.origin().ascii_serialization() != *origin {
-                return Err(invalid(format!("{origin:?} is no origin: scheme, host and port only")));
+                return Err(invalid(format!("{origin:?} is not an origin: scheme, host and port only")));
             }
         }
         Ok(Self(origins))

@@ -116,7 +116,7 @@ impl Outgoing {
         let (row, document) = match read() {
             Ok(read) => read,
             Err(error) => {
-                let reason = format!("the row is no event: {error}");
+                let reason = format!("the row is not an event: {error}");
                 let text = json!({"reason": reason, "destination": "none", "event": item}).to_string();
                 let subject = sequence_number.clone();
                 return Some(Self {

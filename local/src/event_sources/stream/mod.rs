@@ -73,10 +73,7 @@ pub enum MappingError {
         "Cannot access stream {stream}. Please ensure the role can perform the GetRecords, GetShardIterator, \
          DescribeStream, and ListStreams Actions on your stream in IAM. ({denied})"
     )]
-    Stream {
-        stream: String,
-        denied: Denied,
-    },
+    Stream { stream: String, denied: Denied },
     #[error("The provided execution role does not have permissions to call {} on SQS ({denied})", action.trim_start_matches("sqs:"))]
     Queue {
         /// What the poller does.
@@ -87,10 +84,7 @@ pub enum MappingError {
     #[error(
         "The function execution role does not have permissions to call SendMessage on {queue} ({denied})"
     )]
-    Destination {
-        queue: String,
-        denied: Denied,
-    },
+    Destination { queue: String, denied: Denied },
     /// The stack has no such function.
     #[error("the function {0} reads a queue or a stream and has no role")]
     NoRole(String),

@@ -58,20 +58,13 @@ pub(crate) type PathParameters<'a> = BTreeMap<&'a str, String>;
 pub enum RouteError {
     /// Not a method of HTTP.
     #[error("route `{method} {path}`: `{method}` is not a method")]
-    Method {
-        method: String,
-        path: String,
-    },
+    Method { method: String, path: String },
     /// The path doesn't start with `/`, or a greedy variable isn't its end.
     #[error("route `{path}`: a path starts with `/` and may end, only end, with one `{{name+}}`")]
-    Path {
-        path: String,
-    },
+    Path { path: String },
     /// Two routes have one key.
     #[error("route `{key}` is there twice")]
-    Twice {
-        key: String,
-    },
+    Twice { key: String },
 }
 
 impl Routes {

@@ -75,9 +75,7 @@ pub enum DynamoDbError {
     },
     /// Expired items can't be deleted.
     #[error("expired items can't be deleted: {reason}")]
-    Sweep {
-        reason: String,
-    },
+    Sweep { reason: String },
     /// A table can't be made.
     #[error(transparent)]
     Table(#[from] TableError),

@@ -40,10 +40,7 @@ pub enum TableError {
         "table {table} was kept from an earlier start and differs from the template in {difference}: \
          start with another data folder, or move this one away"
     )]
-    Differs {
-        table: String,
-        difference: String,
-    },
+    Differs { table: String, difference: String },
 }
 
 /// Creates missing tables and checks existing ones.

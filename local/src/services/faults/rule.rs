@@ -93,9 +93,7 @@ pub enum Effect {
         failure: Failure,
     },
     /// Kept waiting before its effect.
-    Delay {
-        millis: u64,
-    },
+    Delay { millis: u64 },
     /// Cut off before its effect.
     Reset,
     /// Done, and its answer lost.

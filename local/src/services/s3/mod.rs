@@ -74,10 +74,7 @@ impl fmt::Debug for S3 {
 pub enum S3Error {
     /// The objects' folder can't be used.
     #[error("the S3 data in {path} can't be used")]
-    Folder {
-        path: PathBuf,
-        source: OpenError,
-    },
+    Folder { path: PathBuf, source: OpenError },
     /// The endpoint can't be served.
     #[error(transparent)]
     Start(#[from] StartError),

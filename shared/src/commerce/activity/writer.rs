@@ -168,7 +168,7 @@ impl<Q: Queue> ActivityWriter<Q> {
             Ok(event) => Ok(Some(event)),
             // The error's own text would contain a part of the payload.
             Err(error) => {
-                let why = format!("an entry is no event, from its character {} on", error.column());
+                let why = format!("an entry is not an event: error at character {}", error.column());
                 self.set_aside(entry.payload.as_bytes(), &why).await?;
                 Ok(None)
             }

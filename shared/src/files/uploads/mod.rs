@@ -30,7 +30,7 @@
 //!       try did this. A list that does not match S3's parts is refused, and the client may send
 //!       another one.
 //!    3. If the final object has the declared checksum, an earlier try came this far: continue with
-//!       6. If there is no incoming object either, the row is read once more. If it is still
+//!       step 3.6. If there is no incoming object either, the row is read once more. If it is still
 //!       PENDING, the client has not sent the file; otherwise another request has ended the upload
 //!       and deleted the object, and the row decides as in 1. An incoming object of another size is
 //!       rejected.
@@ -190,7 +190,7 @@ impl Uploads {
     /// The home of uploads of another region.
     fn peer(&self, region: &str) -> Result<&Home, UploadError> {
         let unknown =
-            || UploadError::HomeSilent { region: region.to_owned(), source: "it is no peer".into() };
+            || UploadError::HomeSilent { region: region.to_owned(), source: "it is not a peer".into() };
         self.peers.iter().find(|home| home.rows.region() == region).ok_or_else(unknown)
     }
 }

@@ -61,7 +61,7 @@ impl CookieSettings {
                 && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         if domain.split('.').count() < 2 || !domain.split('.').all(is_label) {
-            let reason = "it is no domain in lower case, such as shop.example".to_owned();
+            let reason = "it is not a domain in lower case, such as shop.example".to_owned();
             return Err(ConfigError::Invalid { variable: SESSION_COOKIE_DOMAIN, reason });
         }
         Ok(Self { domain: Some(domain.to_owned()) })

@@ -173,7 +173,7 @@ impl<'de> Deserialize<'de> for RefreshToken {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
         let text = value.as_str().ok_or_else(|| serde::de::Error::custom("a refresh token is text"))?;
-        text.parse().map_err(|_| serde::de::Error::custom("this is no refresh token"))
+        text.parse().map_err(|_| serde::de::Error::custom("this is not a refresh token"))
     }
 }
 

@@ -93,7 +93,7 @@ pub fn decode(message: &[u8]) -> Result<Vec<Entry>, BufferError> {
     }
     let entry = |Read { id, at, payload }: Read<'_>| {
         let offered_at = Timestamp::from_millisecond(at)
-            .map_err(|_| BufferError::Unreadable("its time is none".to_owned()))?;
+            .map_err(|_| BufferError::Unreadable("its time is not valid".to_owned()))?;
         Ok(Entry { id, offered_at, payload: payload.get().to_owned() })
     };
     entries.into_iter().map(entry).collect()

@@ -48,19 +48,13 @@ pub(super) enum ReplicaError {
     #[error(transparent)]
     Stream(#[from] StreamError),
     #[error("an item of {table} can't be written: {reason}")]
-    Write {
-        table: String,
-        reason: String,
-    },
+    Write { table: String, reason: String },
     /// The file beside the data.
     #[error("the file of the replication can't be read or written")]
     Kept(#[from] rusqlite::Error),
     /// A key can't be written as JSON.
     #[error("a key of {table} can't be read: {source}")]
-    Key {
-        table: String,
-        source: serde_json::Error,
-    },
+    Key { table: String, source: serde_json::Error },
 }
 
 /// What became of a change that arrived.

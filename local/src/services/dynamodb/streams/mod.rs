@@ -65,14 +65,9 @@ const PUBLIC_OFFSET: u128 = 100_000_000_000_000_000_000;
 pub enum StreamError {
     /// The template has no such table, or the table has no stream.
     #[error("the table {table} has no stream")]
-    NoStream {
-        table: String,
-    },
+    NoStream { table: String },
     #[error("the stream of {table} can't be read: {reason}")]
-    Engine {
-        table: String,
-        reason: String,
-    },
+    Engine { table: String, reason: String },
 }
 
 /// A place in a stream: behind the record with this number. 0 is the beginning.
