@@ -192,7 +192,7 @@ async fn checking_the_session_makes_no_message_wait_longer() {
     stage.connect("bob=", &bob).await;
     let order_id = stage.order_of(&alice).await;
     let (messenger, id) = (stage.messenger(), random().next::<MessageId>());
-    let send = |to, id| messenger.send(&sender, request(to, id), soon());
+    let send = |to, id| Box::pin(messenger.send(&sender, request(to, id), soon()));
     let to_bob = || Recipient::UserId(bob.clone());
     // The check is under way with the first request after the touch. The receiver is counted at that time too.
     stage.in_rounds(&[1, 3], send(to_bob(), None)).await.expect("touch, find");

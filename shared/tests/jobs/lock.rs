@@ -77,7 +77,7 @@ impl Stage {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, refused).await.expect("somebody asks for the lock");
+        tokio::time::timeout(PATIENCE, refused).await.unwrap();
     }
 
     fn fail_next(&self, times: u64, effect: Effect) {
