@@ -12,6 +12,7 @@ import pathlib
 import subprocess
 import sys
 
+import cloudformation
 import sam
 import self_test
 
@@ -61,7 +62,7 @@ PARAMETERS = {
 
 def local_region(template, parameters):
     """The local region's side."""
-    command = ["cargo", "run", "--quiet", "--bin", "sojourn-dev", "--", "template", "--template", str(template)]
+    command = ["cargo", "run", "--quiet", "--bin", "sojourn-dev", "--", "template", "--stack-name", cloudformation.STACK, "--template", str(template)]
     for name, value in parameters.items():
         command += ["--parameter", f"{name}={value}"]
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
