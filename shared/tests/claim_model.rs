@@ -1,10 +1,11 @@
-//! Claim, act, complete, checked in every order of steps: payments of one order, by several clients, beside its
-//! cancellation.
+//! Claim, act, complete, checked in every order of steps: payments of one order, by several
+//! clients, beside its cancellation.
 //!
-//! The model is the protocol of `payments` without the wire: an order and the clients' idempotency records, written
-//! together by conditional transactions; a provider outside, which repeats the first outcome of a payment key; processes
-//! that may be late at every step, crash, lose the provider's answer, or leave a charge behind that arrives at any later
-//! time. Claims may lapse at any moment, so no clock is needed.
+//! The model is the protocol of `payments` without the wire: an order and the clients' idempotency
+//! records, written together by conditional transactions; a provider outside, which repeats the
+//! first outcome of a payment key; processes that may be late at every step, crash, lose the
+//! provider's answer, or leave a charge behind that arrives at any later time. Claims may lapse at
+//! any moment, so no clock is needed.
 //!
 //! Each protection is also taken away once, and the checker must find the harm: the model can fail.
 

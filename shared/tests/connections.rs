@@ -75,7 +75,8 @@ impl Stage {
         self.registry.find(audience, cursor).await.unwrap()
     }
 
-    /// Every peer of the audience behind `cursor`, in the order of the pages, and the number of pages.
+    /// Every peer of the audience behind `cursor`, in the order of the pages, and the number of
+    /// pages.
     async fn all(&self, audience: &Audience, cursor: Cursor) -> (Vec<ConnectionId>, usize) {
         let (mut found, mut pages, mut next) = (Vec::new(), 0, Some(cursor));
         while let Some(cursor) = next {

@@ -1,9 +1,10 @@
 //! The lock's protocol, checked in every order of steps.
 //!
-//! The model is `lock/dynamo.rs` without the wire: the item with its conditional updates, and processes that may be
-//! paused anywhere (a step of theirs can be arbitrarily late), crash, have clocks apart by the allowed skew, lose
-//! answers and send again, while the older copy of a request still travels and may arrive at any later time. A process
-//! in the model never looks at its lease before it writes: what holds here, holds without that courtesy.
+//! The model is `lock/dynamo.rs` without the wire: the item with its conditional updates, and
+//! processes that may be paused anywhere (a step of theirs can be arbitrarily late), crash, have
+//! clocks apart by the allowed skew, lose answers and send again, while the older copy of a request
+//! still travels and may arrive at any later time. A process in the model never looks at its lease
+//! before it writes: what holds here, holds without that courtesy.
 //!
 //! Times are relative to now and stop at [`FLOOR`], so the space is finite without an end of time.
 //! Each protection is also taken away once, and the checker must find the harm: the model can fail.
@@ -279,7 +280,8 @@ impl Process {
         self.awaited.is_some() || matches!(self.phase, Phase::Holding { .. })
     }
 
-    /// Whether it would say now, by its own clock, that it holds the lock. One that gives it back does not.
+    /// Whether it would say now, by its own clock, that it holds the lock. One that gives it back
+    /// does not.
     fn believes(&self) -> bool {
         let gives_back = matches!(self.awaited, Some(Request::Release { .. } | Request::Complete { .. }));
         matches!(self.phase, Phase::Holding { until, .. } if until >= self.ahead) && !gives_back
@@ -303,7 +305,8 @@ impl Request {
 }
 
 impl State {
-    /// Processes with one clock are alike, so they begin in their order: other orders are the same under other names.
+    /// Processes with one clock are alike, so they begin in their order: other orders are the same
+    /// under other names.
     fn is_next(&self, who: usize) -> bool {
         let ahead = self.processes[who].ahead;
         !self.processes[..who].iter().any(|other| other.ahead == ahead && other.phase == Phase::Fresh)
@@ -327,8 +330,8 @@ impl Model for LockModel {
     type State = State;
     type Action = Step;
 
-    /// All clocks are together, or the first process's is apart from the others' by the whole skew. Which process it is
-    /// does not matter: they are alike.
+    /// All clocks are together, or the first process's is apart from the others' by the whole skew.
+    /// Which process it is does not matter: they are alike.
     fn init_states(&self) -> Vec<State> {
         let process =
             |ahead| Process { ahead, phase: Phase::Fresh, awaited: None, travelling: None, wrote: false };

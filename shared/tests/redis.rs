@@ -13,7 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Longest that a client may take to find its way back.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Ten budgets of a call: twice what opens the breaker when calls fail, and less than the budget of a connection.
+/// Ten budgets of a call: twice what opens the breaker when calls fail, and less than the budget of
+/// a connection.
 const SLOW: Duration = Duration::from_millis(100);
 /// Tells a test's second process where the server is.
 const TLS_URL: &str = "SOJOURN_TEST_REDIS_TLS_URL";
@@ -94,8 +95,8 @@ async fn an_answer_with_an_error_is_a_failure() {
     ping_until_answered(&client).await;
 }
 
-/// Passes everything on to the server at `address`, beginning late. Gives the address of the door, and counts the
-/// connections.
+/// Passes everything on to the server at `address`, beginning late. Gives the address of the door,
+/// and counts the connections.
 async fn slow_door(address: String, delay: Duration) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let door = listener.local_addr().unwrap().to_string();
@@ -167,7 +168,8 @@ async fn a_server_that_cannot_be_connected_to_costs_the_connections_budget_and_i
     let mut asked = 0;
     while matches!(ping(&client).await, Err(RedisError::Connecting)) {
         asked += 1;
-        // 300 ms in pieces of 10 ms, and not less: a piece may be longer than that on a busy machine.
+        // 300 ms in pieces of 10 ms, and not less: a piece may be longer than that on a busy
+        // machine.
         assert!(asked <= 30, "connecting is never given up");
     }
     assert!(matches!(ping(&client).await, Err(RedisError::CircuitOpen)));
@@ -184,7 +186,8 @@ async fn a_server_without_tls_is_not_spoken_to_in_the_clear_when_tls_was_asked_f
     }
 }
 
-/// The roots that a process trusts are those of its environment, so a second process of this test is the client.
+/// The roots that a process trusts are those of its environment, so a second process of this test
+/// is the client.
 #[tokio::test]
 async fn a_tls_handshake_that_takes_ten_budgets_ends() {
     const NAME: &str = "a_tls_handshake_that_takes_ten_budgets_ends";

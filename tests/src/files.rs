@@ -169,7 +169,8 @@ impl TestRegion {
         (number("bytes"), number("files"))
     }
 
-    /// Makes the time come at which all that a customer deleted has to be looked after, and has the clean-up do so.
+    /// Makes the time come at which all that a customer deleted has to be looked after, and has the
+    /// clean-up do so.
     pub async fn sweep_deleted_uploads(&self, who: &Customer) {
         /// Each run is a slot of its own.
         static SLOT: AtomicU64 = AtomicU64::new(1);

@@ -1,4 +1,5 @@
-//! The process of a region, or of several: started with the functions that are built already, and stopped when dropped.
+//! The process of a region, or of several: started with the functions that are built already, and
+//! stopped when dropped.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Longest wait for a region to be up. It takes well under a second; a loaded CI machine may take its time.
+/// Longest wait for a region to be up. It takes well under a second; a loaded CI machine may take
+/// its time.
 const START_LIMIT: Duration = Duration::from_mins(1);
 /// Longest wait for a region to stop before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -44,7 +46,8 @@ impl LocalProcess {
         command
             .args(["--http", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--no-build", "--log", "json"])
             .args(["--ready-file".as_ref(), ready_file.as_os_str()])
-            // Everybody here signs up from one address. A test of that limit sets it anew: the last value counts.
+            // Everybody here signs up from one address. A test of that limit sets it anew: the last
+            // value counts.
             .args(["--parameter", "SignUpsPerAddress=1000000"])
             // A test sees at once what another process wrote. Tests of the cache set it anew.
             .args(["--parameter", "Cache=none"])

@@ -11,8 +11,8 @@ use crate::TestRegion;
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(30);
 
 impl TestRegion {
-    /// Receives and deletes the messages of `queue`, in the order in which they come, until `is_enough` of what came. Each is
-    /// JSON.
+    /// Receives and deletes the messages of `queue`, in the order in which they come, until
+    /// `is_enough` of what came. Each is JSON.
     pub async fn take_messages(&self, queue: &str, is_enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let began = Instant::now();
         let mut messages = Vec::new();

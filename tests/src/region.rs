@@ -38,7 +38,8 @@ pub(crate) struct Ready {
     secret_access_key: String,
 }
 
-/// A region of this test's own, or one of several. Stopped, with all its processes, when dropped with the others.
+/// A region of this test's own, or one of several. Stopped, with all its processes, when dropped
+/// with the others.
 #[derive(Debug)]
 pub struct TestRegion {
     process: Arc<LocalProcess>,
@@ -185,7 +186,8 @@ impl TestRegion {
         }
     }
 
-    /// Makes everything that is in flight in a queue visible, as if its visibility timeout had passed.
+    /// Makes everything that is in flight in a queue visible, as if its visibility timeout had
+    /// passed.
     pub async fn redeliver(&self, queue: &str) {
         self.control("POST", &format!("/queues/{queue}/redeliver")).send().await.expect(200);
     }
@@ -205,7 +207,8 @@ impl TestRegion {
         self.control("GET", "/usage").send().await.expect(200).body
     }
 
-    /// What callers of that name did since [`TestRegion::record`]: `api-*`. Events of an order are published meanwhile.
+    /// What callers of that name did since [`TestRegion::record`]: `api-*`. Events of an order are
+    /// published meanwhile.
     pub async fn usage_of(&self, callers: &str) -> Value {
         self.control("GET", &format!("/usage?caller={callers}")).send().await.expect(200).body
     }
@@ -278,7 +281,8 @@ impl TestRegion {
         self.process.ready_file()
     }
 
-    /// Asks the region to stop and waits. It stops its functions by itself, and their last lines are in the log then.
+    /// Asks the region to stop and waits. It stops its functions by itself, and their last lines
+    /// are in the log then.
     pub fn end(&mut self) {
         self.process.end();
     }

@@ -11,7 +11,8 @@ use crate::api::{Answer, Call};
 use crate::process::{LocalProcess, Options};
 use crate::region::{Ready, TestRegion, plain_http};
 
-/// Longest wait for replication, which takes a second: every test of the workspace shares the machine.
+/// Longest wait for replication, which takes a second: every test of the workspace shares the
+/// machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What they write when all are up.
@@ -22,7 +23,8 @@ struct ReadyFile {
     regions: BTreeMap<String, Ready>,
 }
 
-/// Regions of this test's own, by the names of samconfig.toml. Stopped, with all their processes, when dropped.
+/// Regions of this test's own, by the names of samconfig.toml. Stopped, with all their processes,
+/// when dropped.
 #[derive(Debug)]
 pub struct TestRegions {
     process: Arc<LocalProcess>,

@@ -1,4 +1,5 @@
-//! Round trips by happens-before: which requests of functions are under way at the same time, and which wait for others.
+//! Round trips by happens-before: which requests of functions are under way at the same time, and
+//! which wait for others.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -11,19 +12,19 @@ use crate::TestRegion;
 const ROUND_LIMIT: Duration = Duration::from_mins(1);
 
 impl TestRegion {
-    /// Makes `request`, whose answer waits for exactly these rounds of requests of API functions. Each round is the
-    /// number of requests that are under way at the same time.
+    /// Makes `request`, whose answer waits for exactly these rounds of requests of API functions.
+    /// Each round is the number of requests that are under way at the same time.
     ///
-    /// 1. A fault rule holds every request until as many are held as the round has. A function that sends them one
-    ///    after the other never sends the second one, and the test fails.
+    /// 1. A fault rule holds every request until as many are held as the round has. A function that
+    ///    sends them one after the other never sends the second one, and the test fails.
     /// 2. The rule of the next round is added, and this round is released.
     /// 3. After the last round the answer must arrive. No other request may have been made.
     pub async fn in_rounds<T>(&self, rounds: &[u64], request: impl Future<Output = T>) -> T {
         self.in_rounds_and(rounds, 0, request).await
     }
 
-    /// The same with `others` requests after the rounds, which are counted and not held: requests that a function does
-    /// not wait for long.
+    /// The same with `others` requests after the rounds, which are counted and not held: requests
+    /// that a function does not wait for long.
     pub async fn in_rounds_and<T>(&self, rounds: &[u64], others: u64, request: impl Future<Output = T>) -> T {
         let mut rule = if rounds.is_empty() { None } else { Some(self.hold_api_functions().await) };
         self.record().await;

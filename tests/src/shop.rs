@@ -118,7 +118,8 @@ impl TestRegion {
         }
     }
 
-    /// Units that this region can sell: of the row, since the catalogue shows them as they were some seconds ago.
+    /// Units that this region can sell: of the row, since the catalogue shows them as they were
+    /// some seconds ago.
     pub async fn available(&self, product_id: &str) -> i64 {
         let client = self.dynamodb();
         let row = client.get_item().table_name(tables::STOCK.logical_id).consistent_read(true);
@@ -198,7 +199,8 @@ impl TestRegion {
         }
     }
 
-    /// Makes an order look like one that `placed_in` has placed, and that has replaced another region's.
+    /// Makes an order look like one that `placed_in` has placed, and that has replaced another
+    /// region's.
     pub async fn replace_order(&self, order_id: &str, placed_in: &str) {
         let update = self.dynamodb().update_item().table_name(tables::ORDERS.logical_id);
         let update = update.key("orderId", AttributeValue::S(order_id.to_owned()));
@@ -227,8 +229,8 @@ impl TestRegion {
         row.item.unwrap()["lastActivity"].as_s().unwrap().parse().unwrap()
     }
 
-    /// Leaves a row of a socket of `who` that is gone without a `$disconnect`, as a lost event does. Somebody of theirs has
-    /// to be connected.
+    /// Leaves a row of a socket of `who` that is gone without a `$disconnect`, as a lost event
+    /// does. Somebody of theirs has to be connected.
     pub async fn lost_socket(&self, who: &Customer) {
         let table = tables::CONNECTIONS.logical_id;
         let rows = self.dynamodb().scan().table_name(table).send().await.unwrap();

@@ -59,7 +59,8 @@ impl Socket {
         serde_json::from_str(&self.receive_text().await).expect("messages are JSON")
     }
 
-    /// The next message of this type. Others are passed over: the service tells a customer of each order, at its own time.
+    /// The next message of this type. Others are passed over: the service tells a customer of each
+    /// order, at its own time.
     pub async fn told(&mut self, kind: &str) -> Value {
         loop {
             let message = self.receive().await;
@@ -76,8 +77,8 @@ impl Socket {
         message.expect("the socket is open")
     }
 
-    /// The messages that were posted to the socket and not received yet. Sends a ping, and tells what comes before its
-    /// answer: a socket keeps the order.
+    /// The messages that were posted to the socket and not received yet. Sends a ping, and tells
+    /// what comes before its answer: a socket keeps the order.
     pub async fn waiting(&mut self) -> Vec<Value> {
         self.send(&json!({"action": "ping"})).await;
         let mut waiting = Vec::new();
@@ -119,7 +120,8 @@ impl Socket {
         tokio::time::timeout(RECEIVE_LIMIT, until_closed).await.expect("the server closes in time")
     }
 
-    /// Sends frames as fast as it can until the server closes, and tells what came until then, and the close.
+    /// Sends frames as fast as it can until the server closes, and tells what came until then, and
+    /// the close.
     pub async fn flood(&mut self, frames: impl Iterator<Item = String>) -> (Vec<Value>, Option<CloseFrame>) {
         let (mut sink, mut source) = (&mut self.stream).split();
         let sending = async {

@@ -1,7 +1,7 @@
 //! Activity, from a client's request to the counts of a product, through each of the buffers.
 //!
-//! The binaries and the template are the same for all of them: `Buffer` is the only difference. Redis is a redis-server of the
-//! test's own, Kafka is a cluster of librdkafka's mock brokers.
+//! The binaries and the template are the same for all of them: `Buffer` is the only difference.
+//! Redis is a redis-server of the test's own, Kafka is a cluster of librdkafka's mock brokers.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -24,7 +24,8 @@ use sojourn_tests::{Answer, Customer, Options, TestRegion, binary};
 use tokio::time::sleep;
 use ulid::Ulid;
 
-/// Longest wait for what was accepted to be stored. It takes seconds, and a lease more after a kill.
+/// Longest wait for what was accepted to be stored. It takes seconds, and a lease more after a
+/// kill.
 const STORE_LIMIT: Duration = Duration::from_secs(90);
 
 /// Pause of those who look whether something has happened.

@@ -1,5 +1,5 @@
-//! Browsers: the cookie that signs them in, what it may do without a word about where the page comes from, and the
-//! answers to preflights.
+//! Browsers: the cookie that signs them in, what it may do without a word about where the page
+//! comes from, and the answers to preflights.
 
 use serde_json::json;
 use sojourn_tests::{Answer, Call, Customer, File, Options, TestRegion, fresh_key, order_of};
@@ -182,8 +182,8 @@ async fn a_cookie_that_was_not_issued_like_this_is_worth_nothing() {
     }
 }
 
-/// Paths of everything that the customer can read: each thing that is there, and one of its kind that is not; and lists, with
-/// cursors of which no page is.
+/// Paths of everything that the customer can read: each thing that is there, and one of its kind
+/// that is not; and lists, with cursors of which no page is.
 async fn readable_paths(region: &TestRegion, customer: &Customer) -> Vec<String> {
     let order = order(region, customer).header("origin", OURS).send().await.expect(201).text_of("orderId");
     let file = File::text("a.txt", "twelve bytes");

@@ -1,4 +1,5 @@
-//! The catalogue and order summaries with a cache in Redis: what others see, who sees what, and what Redis's death costs.
+//! The catalogue and order summaries with a cache in Redis: what others see, who sees what, and
+//! what Redis's death costs.
 
 use std::time::{Duration, Instant};
 
@@ -101,7 +102,8 @@ async fn summary(region: &TestRegion, who: &Customer) -> Answer {
     region.call_as(who, "GET", "/orders/summary").send().await.expect(200)
 }
 
-/// Waits until the summary counts so many orders and unpaid ones: an index follows its table, and a stream its table.
+/// Waits until the summary counts so many orders and unpaid ones: an index follows its table, and a
+/// stream its table.
 async fn until_summed_up(region: &TestRegion, who: &Customer, orders: u64, unpaid: u64) -> Answer {
     let began = Instant::now();
     loop {

@@ -177,7 +177,8 @@ async fn until_final(region: &TestRegion, who: &Customer, key: &str) -> Answer {
     }
 }
 
-/// Fills the cart and orders it until the time is over: each order must have emptied the cart of its round, once.
+/// Fills the cart and orders it until the time is over: each order must have emptied the cart of
+/// its round, once.
 async fn shop(region: &TestRegion, who: &Customer, over: &AtomicBool) -> Vec<(String, Value)> {
     let mut acknowledged = Vec::new();
     let mut round = 0;

@@ -1,4 +1,5 @@
-//! Function processes die at random under traffic; nothing that was acknowledged is lost or done twice.
+//! Function processes die at random under traffic; nothing that was acknowledged is lost or done
+//! twice.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -136,8 +137,8 @@ async fn a_minute_of_kill_nine_under_order_traffic_loses_and_doubles_nothing() {
     assert_eq!(events.len(), expected.len());
 }
 
-/// The types of the events of each order, as a consumer sees them that drops the ids that it has seen. Waits for `total` events,
-/// and then until nothing comes any more.
+/// The types of the events of each order, as a consumer sees them that drops the ids that it has
+/// seen. Waits for `total` events, and then until nothing comes any more.
 async fn events_of_orders(region: &TestRegion, total: usize) -> HashMap<String, Vec<String>> {
     let mut seen = HashSet::new();
     let mut events: HashMap<String, Vec<String>> = HashMap::new();
@@ -159,7 +160,8 @@ async fn events_of_orders(region: &TestRegion, total: usize) -> HashMap<String, 
     }
 }
 
-/// Orders until the time is over; some orders are paid, some cancelled. Tells what was acknowledged.
+/// Orders until the time is over; some orders are paid, some cancelled. Tells what was
+/// acknowledged.
 async fn shop<'a>(
     region: &TestRegion,
     customer: &'a Customer,

@@ -1,7 +1,7 @@
 //! The documents say the same as the template and the code: routes, actions, events, problem types.
 //!
-//! template.yaml is read here as plain YAML, not by the local region's loader: what both would misread in the same way
-//! would otherwise pass.
+//! template.yaml is read here as plain YAML, not by the local region's loader: what both would
+//! misread in the same way would otherwise pass.
 
 #![expect(clippy::unwrap_used, reason = "a document of another shape fails the test where it is read")]
 
@@ -48,8 +48,10 @@ fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
 /// What starts a function, by the name of the function's folder.
 type Triggers = BTreeMap<String, BTreeSet<String>>;
 
-/// `GET /orders` for a route, `$connect` or `send` for a WebSocket route, `schedule` for a schedule, `queue:` and its name for
-/// a queue, `stream:` and its table for a stream, `topic:Kafka` for a topic of Kafka, `continuation` for a function that may invoke itself. A function without a trigger is invoked directly.
+/// `GET /orders` for a route, `$connect` or `send` for a WebSocket route, `schedule` for a
+/// schedule, `queue:` and its name for a queue, `stream:` and its table for a stream, `topic:Kafka`
+/// for a topic of Kafka, `continuation` for a function that may invoke itself. A function without a
+/// trigger is invoked directly.
 fn triggers(template: &Value) -> Triggers {
     let resources = &template["Resources"];
     let mut triggers = Triggers::new();
@@ -199,7 +201,8 @@ fn every_error_answer_names_its_problem_types_and_they_have_its_status() {
             assert!(content.is_object(), "{operation} {status} is not problem+json");
         }
     }
-    // A handshake's refusals are no operation of either document; asyncapi.yaml's introduction names them.
+    // A handshake's refusals are no operation of either document; asyncapi.yaml's introduction
+    // names them.
     let asyncapi = yaml("asyncapi.yaml");
     seen.extend(named_problems(text(&asyncapi["info"]["description"])).into_iter().map(str::to_owned));
     let all: BTreeSet<String> = ProblemType::ALL.iter().map(|kind| kind.slug().to_owned()).collect();
@@ -333,7 +336,8 @@ fn websocket_events_carry_the_event_type_of_their_route() {
     }
 }
 
-/// A metric of ours as CloudWatch finds it: its name and all of its dimensions, or nothing is found.
+/// A metric of ours as CloudWatch finds it: its name and all of its dimensions, or nothing is
+/// found.
 fn as_written(metric: Metric) -> (String, Vec<String>) {
     let dimensions = ["function", "region"].into_iter().chain(metric.dimension());
     (metric.name().to_owned(), dimensions.map(str::to_owned).collect())
@@ -458,7 +462,8 @@ fn an_index_is_watched_wherever_its_table_is() {
         for kind in ["Read", "Write"] {
             let table_watched = watched.contains(&metric(kind, json!([name])));
             for index in table["Properties"]["GlobalSecondaryIndexes"].as_array().into_iter().flatten() {
-                // CloudWatch counts what an index throttles under both names, and not under the table's alone.
+                // CloudWatch counts what an index throttles under both names, and not under the
+                // table's alone.
                 let index = json!({"Name": "GlobalSecondaryIndexName", "Value": index["IndexName"]});
                 let index_watched = watched.contains(&metric(kind, json!([name, index])));
                 assert!(index_watched || !table_watched, "{kind}s of {id}, {index}");
@@ -476,7 +481,8 @@ fn a_job_that_stops_is_noticed_and_one_that_has_not_begun_is_not() {
         alarms(&template).filter(|(_, a)| a["MetricName"] == Metric::JobsCompleted.name()).collect();
     assert_eq!(jobs.len(), 3);
     for (id, alarm) in jobs {
-        // Missing data is a state of its own, in which the alarm of a new stack begins: only a change of state notifies.
+        // Missing data is a state of its own, in which the alarm of a new stack begins: only a
+        // change of state notifies.
         assert_eq!(alarm["TreatMissingData"], "missing", "{id}");
         assert!(!alarm["InsufficientDataActions"].is_null(), "{id} notifies nobody");
     }
@@ -496,7 +502,8 @@ fn no_route_has_a_limit_that_one_client_could_use_up_for_all() {
     let template = yaml("template.yaml");
     let api = &template["Resources"]["HttpApi"]["Properties"];
     assert!(api["RouteSettings"].is_null(), "{}", api["RouteSettings"]);
-    // "Amazon API Gateway quotas": what an account has in the regions where it is least. More fails there.
+    // "Amazon API Gateway quotas": what an account has in the regions where it is least. More fails
+    // there.
     for settings in [api, &template["Resources"]["WebSocketStage"]["Properties"]] {
         let limits = &settings["DefaultRouteSettings"];
         assert_eq!(
@@ -508,7 +515,8 @@ fn no_route_has_a_limit_that_one_client_could_use_up_for_all() {
 
 #[test]
 fn this_machine_has_one_name() {
-    // To a browser `localhost` and 127.0.0.1 are two sites, and a cookie of one is not sent to the other.
+    // To a browser `localhost` and 127.0.0.1 are two sites, and a cookie of one is not sent to the
+    // other.
     let documents =
         ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/deployment.md", "docs/problems.md"];
     let interfaces = ["openapi.yaml", "asyncapi.yaml", "template.yaml", "samconfig.toml"];

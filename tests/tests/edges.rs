@@ -1,5 +1,5 @@
-//! The edges of HTTP and JSON, through the gateway: headers that come twice, conditional requests, spellings of numbers and
-//! dates, ends of lists, and what a body says it is.
+//! The edges of HTTP and JSON, through the gateway: headers that come twice, conditional requests,
+//! spellings of numbers and dates, ends of lists, and what a body says it is.
 
 use serde_json::{Value, json};
 use sojourn_tests::{Answer, Call, Customer, TestRegion, fresh_key, order_of};

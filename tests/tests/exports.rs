@@ -100,7 +100,8 @@ async fn an_export_is_made_told_of_and_downloaded_by_its_customer_alone() {
     assert_eq!(file.header("content-type"), Some("text/csv; charset=utf-8; header=present"));
     assert!(ready.text_of("downloadExpiresAt") <= ready.text_of("expiresAt"));
 
-    // The same request again is the same export. There is nothing left to be done, and nobody is sent for.
+    // The same request again is the same export. There is nothing left to be done, and nobody is
+    // sent for.
     let broken = json!({
         "match": {"service": "sqs", "operation": "SendMessage", "caller": "api-exports"},
         "effect": {"kind": "error", "error": "InternalServerError"},
@@ -211,7 +212,8 @@ async fn a_killed_worker_is_replaced_within_a_minute_and_there_is_one_result() {
     region.until_held(rule).await;
     assert_eq!(region.kill("export-worker").await, 1);
     region.lift(rule).await;
-    // Nobody delivers the message again but the queue, whose own visibility timeout is nine minutes.
+    // Nobody delivers the message again but the queue, whose own visibility timeout is nine
+    // minutes.
     let export = region.ended_export(&buyer.customer, &id).await;
     assert_whole(&region, &export, &buyer).await;
     let prefix = format!("exports/{}/", buyer.customer.user_id);
@@ -250,7 +252,8 @@ async fn kill_at_the_end(when: &str) {
     region.kill("export-worker").await;
     region.lift(rule).await;
     region.redeliver("ExportsQueue").await;
-    // The event is part of the transaction: the customer is told, whether the worker lived to see its answer or not.
+    // The event is part of the transaction: the customer is told, whether the worker lived to see
+    // its answer or not.
     assert_eq!(socket.told("export.ready").await["body"]["exportId"], json!(id));
     let export = region.ended_export(&buyer.customer, &id).await;
     assert_whole(&region, &export, &buyer).await;
@@ -267,7 +270,8 @@ async fn a_worker_killed_when_it_has_said_that_the_export_is_ready_is_replaced()
     kill_at_the_end("after").await;
 }
 
-/// One request makes the export and tells the queue. Killed between the two, it has not been answered.
+/// One request makes the export and tells the queue. Killed between the two, it has not been
+/// answered.
 #[tokio::test]
 async fn a_request_that_died_before_it_told_the_queue_is_made_good_by_its_repetition() {
     let region = shop().await;

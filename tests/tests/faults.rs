@@ -130,8 +130,8 @@ async fn a_throttled_store_is_503_with_a_time_to_come_back() {
     assert!(!answer.text.contains("Provisioned"), "nothing internal leaks: {}", answer.text);
 }
 
-/// Sends a message to another user while a fault rule applies. Returns the acknowledgement, and how many messages the
-/// other user's socket got.
+/// Sends a message to another user while a fault rule applies. Returns the acknowledgement, and how
+/// many messages the other user's socket got.
 async fn deliver_under(rule: Value) -> (Value, usize) {
     let region = TestRegion::start().await;
     let (alice, bob) = (region.customer().await, region.customer().await);

@@ -175,8 +175,8 @@ struct Attempt {
     is_acknowledged: bool,
 }
 
-/// Sends messages to users at random, until so many are acknowledged. What is not acknowledged, its process being killed,
-/// is given up: it may have been delivered or not.
+/// Sends messages to users at random, until so many are acknowledged. What is not acknowledged, its
+/// process being killed, is given up: it may have been delivered or not.
 async fn send_all(region: &TestRegion, sender: &Customer, users: &[String]) -> Vec<Attempt> {
     let mut socket = region.socket(sender).await;
     let (mut attempts, mut acknowledged) = (Vec::new(), 0);

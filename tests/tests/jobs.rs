@@ -18,8 +18,8 @@ fn tomorrow_at_two() -> (String, String) {
     (rfc3339(now)[..10].to_owned(), format!("{}T02:00:00Z", &rfc3339(tomorrow)[..10]))
 }
 
-/// Of several deliveries of one slot, one runs. The others find it done, or held: then they fail, so that whoever
-/// delivers tries again.
+/// Of several deliveries of one slot, one runs. The others find it done, or held: then they fail,
+/// so that whoever delivers tries again.
 #[track_caller]
 fn assert_one_ran(deliveries: &[Answer]) {
     assert!(deliveries.iter().any(|answer| answer.status == 200), "{deliveries:?}");
@@ -181,7 +181,8 @@ async fn upload_cleanup_ends_what_nobody_finished_although_it_is_delivered_twice
         region.overdue_upload(&ann, id).await;
     }
 
-    // Two hours later their rows go as well, with their share of the quota and whatever the dead process left.
+    // Two hours later their rows go as well, with their share of the quota and whatever the dead
+    // process left.
     let later = SystemClock.now().checked_add(Duration::from_secs(1)).unwrap();
     region.fire("upload-cleanup", &rfc3339(later)).await.expect(200);
     let rows = region.dynamodb().scan().table_name("UploadsTable").send().await.unwrap();

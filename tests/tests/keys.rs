@@ -1,7 +1,9 @@
-//! Signing keys: what the gateway publishes verifies what it issues, also for those who have nothing of ours, and one key
-//! follows another without anybody being signed out. Sealing keys: they rotate while processes run.
+//! Signing keys: what the gateway publishes verifies what it issues, also for those who have
+//! nothing of ours, and one key follows another without anybody being signed out. Sealing keys:
+//! they rotate while processes run.
 //!
-//! Tokens are taken apart by hand here, and held against the published key with nothing but Ed25519.
+//! Tokens are taken apart by hand here, and held against the published key with nothing but
+//! Ed25519.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -82,7 +84,8 @@ fn local(arguments: &[&str], data: &Path) -> Output {
     Command::new(binary("sojourn-dev")).args(arguments).arg("--data").arg(data).output().unwrap()
 }
 
-/// Asks every function that verifies tokens, as an operator. All agree: true if they accept the token.
+/// Asks every function that verifies tokens, as an operator. All agree: true if they accept the
+/// token.
 async fn accepted_everywhere(region: &TestRegion, who: &Customer) -> bool {
     let orders = region.call_as(who, "GET", "/orders").send().await;
     let sessions = region.call_as(who, "GET", "/sessions").send().await;
@@ -137,8 +140,8 @@ async fn a_rotation_signs_nobody_out_and_a_dropped_key_proves_nothing_any_more()
     assert!(accepted_everywhere(&region, &late).await, "signed after it");
     drop(region);
 
-    // Without the old key its tokens are nothing, though their time is not over and their sessions stand: these go on with
-    // tokens of the present key.
+    // Without the old key its tokens are nothing, though their time is not over and their sessions
+    // stand: these go on with tokens of the present key.
     assert!(local(&["drop-keys"], data).status.success());
     let region = start().await;
     assert_eq!(kids(&region).await, std::slice::from_ref(new));
@@ -186,7 +189,8 @@ async fn sealing_keys_rotate_while_processes_run_and_every_payload_stays_readabl
     let rotated = region.control("POST", "/sealing-keys/rotate").send().await.expect(200);
     let [new, old] = rotated.body["kids"].as_array().unwrap().as_slice() else { panic!("{}", rotated.text) };
 
-    // A second process begins after the rotation, because the first one is busy. It seals with the new key.
+    // A second process begins after the rotation, because the first one is busy. It seals with the
+    // new key.
     let rule = hold(&region, 1).await;
     let later = async {
         region.until_held(rule).await;
@@ -212,7 +216,8 @@ async fn sealing_keys_rotate_while_processes_run_and_every_payload_stays_readabl
     assert_eq!(api_sessions(&region).await, both, "no process was replaced");
     region.log_with("sealing keys read again").await;
 
-    // Taken away too early: an error that tells the client nothing, and the operator which key is missing.
+    // Taken away too early: an error that tells the client nothing, and the operator which key is
+    // missing.
     let dropped = region.control("POST", "/sealing-keys/drop").send().await.expect(200);
     assert_eq!(dropped.body["kids"], json!([new]));
     region.kill("api-sessions").await;

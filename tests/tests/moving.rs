@@ -1,5 +1,5 @@
-//! A customer moves between regions while these have not heard of each other's writes: sessions go on and stay ended, one request
-//! makes one order.
+//! A customer moves between regions while these have not heard of each other's writes: sessions go
+//! on and stay ended, one request makes one order.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 

@@ -6,7 +6,8 @@ use futures::stream::{self, StreamExt};
 use serde_json::json;
 use sojourn_tests::{Answer, TestRegion, fresh_key, order_of};
 
-/// Calls under way at once: as many as a busy client would have, fewer than the sockets of this machine.
+/// Calls under way at once: as many as a busy client would have, fewer than the sockets of this
+/// machine.
 const AT_ONCE: usize = 50;
 
 #[tokio::test]

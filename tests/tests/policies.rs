@@ -1,7 +1,7 @@
 //! The IAM policies of template.yaml cover exactly the calls that the functions make.
 //!
-//! The local region enforces them, so every other test shows that nothing is missing. This one drives each function
-//! through everything it does and then asks which permissions nobody used.
+//! The local region enforces them, so every other test shows that nothing is missing. This one
+//! drives each function through everything it does and then asks which permissions nobody used.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -157,7 +157,8 @@ async fn use_everything(region: &TestRegion) {
     clean_uploads(region, &now).await;
     give_up_events(region).await;
 
-    // A session ends: its sockets are closed, and no other is opened. Nor does one speak whose row was removed.
+    // A session ends: its sockets are closed, and no other is opened. Nor does one speak whose row
+    // was removed.
     let withdraw = json!({"withdraw": {"userId": operator.user_id, "role": "operator"}});
     region.invoke("admin-users", &withdraw).await.expect(200);
     while socket.receive().await["type"] != "session.revoked" {}
@@ -236,7 +237,8 @@ async fn give_up_events(region: &TestRegion) {
     region.lift(unread).await;
 }
 
-/// What another region publishes, and what the relay cannot. `crowd` is all the sockets of `customer`.
+/// What another region publishes, and what the relay cannot. `crowd` is all the sockets of
+/// `customer`.
 async fn use_topics(region: &TestRegion, customer: &Customer, crowd: &mut [Socket]) {
     let message = |to: Value| {
         let message = json!({"type": "news", "messageId": fresh_key(), "sentAt": "2026-11-20T09:31:05.250Z", "body": "{}"});
@@ -287,7 +289,8 @@ async fn use_belongings(region: &TestRegion, customer: &Customer) {
     preferences("GET").send().await.expect(200);
     preferences("PATCH").json(&json!({"theme": "dark"})).send().await.expect(200);
 
-    // Nobody has a socket yet: the message is stored, read over HTTP and over a socket, and deleted.
+    // Nobody has a socket yet: the message is stored, read over HTTP and over a socket, and
+    // deleted.
     let sender = region.customer().await;
     region.store_message(customer, &sender).await;
     let page = region.call_as(customer, "GET", "/inbox").send().await.expect(200);
@@ -318,7 +321,8 @@ async fn use_exports(region: &TestRegion, customer: &Customer) {
     region.quiet_session(&customer.session_id, 2).await;
     region.exported(customer, &id).await;
 
-    // The file cannot be completed, and a message that was sent before its part was stored is dead: it gets another one.
+    // The file cannot be completed, and a message that was sent before its part was stored is dead:
+    // it gets another one.
     let begins = json!({
         "match": {"service": "s3", "operation": "CreateMultipartUpload", "caller": "export-worker"},
         "times": 1, "effect": {"kind": "hold", "when": "before"},

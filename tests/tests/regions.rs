@@ -1,5 +1,6 @@
-//! Several regions in one process: tokens and sealing keys are good in all, shared tables and files replicate, messages cross, the
-//! front door leads past a region that is down, and such a region takes nothing with it but what runs.
+//! Several regions in one process: tokens and sealing keys are good in all, shared tables and files
+//! replicate, messages cross, the front door leads past a region that is down, and such a region
+//! takes nothing with it but what runs.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -29,7 +30,8 @@ async fn three() -> TestRegions {
     TestRegions::start(&AWS.map(|(name, _)| name)).await
 }
 
-/// What `cargo dev -- <arguments>` says of `regions`. Meanwhile the test's own connections see what happens to them.
+/// What `cargo dev -- <arguments>` says of `regions`. Meanwhile the test's own connections see what
+/// happens to them.
 async fn ask(regions: &TestRegions, arguments: &[&str]) -> Output {
     let mut command = Command::new(binary("sojourn-dev"));
     command.args(arguments).arg("--region-file").arg(regions.ready_file());

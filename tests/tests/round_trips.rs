@@ -1,8 +1,9 @@
 //! How many round trips to DynamoDB, and to queues, an answer waits for.
 //!
-//! A test names the rounds of a request: `&[2, 1]` is two requests at the same time, and one that waits for them.
-//! `TestRegion::in_rounds` holds the requests of each round until all of them are under way. The numbers hold for
-//! template.yaml's defaults in one region: sessions in DynamoDB, no Redis, no cache.
+//! A test names the rounds of a request: `&[2, 1]` is two requests at the same time, and one that
+//! waits for them. `TestRegion::in_rounds` holds the requests of each round until all of them are
+//! under way. The numbers hold for template.yaml's defaults in one region: sessions in DynamoDB, no
+//! Redis, no cache.
 
 use std::time::{Duration, Instant};
 
@@ -93,7 +94,8 @@ async fn an_announcement_waits_for_two_round_trips_and_reading_an_upload_for_one
 async fn signing_in_waits_for_three_round_trips_with_its_attempt_counted() {
     let region = TestRegion::start().await;
     let customer = region.customer().await;
-    // Pointer, profile; the session. The attempt is counted during the first two and given back during the third.
+    // Pointer, profile; the session. The attempt is counted during the first two and given back
+    // during the third.
     region.in_rounds(&[2, 2, 3], region.sign_in(&customer.email)).await;
     let usage = region.usage_of("api-*").await;
     assert!(usage.to_string().contains("SignInAttemptsTable"), "the attempt was counted: {usage}");
@@ -154,8 +156,8 @@ async fn an_order_of_a_quiet_minute_stamps_the_session_and_waits_for_no_more() {
     let an_hour_ago = SystemClock.now().checked_sub(Duration::from_hours(1)).unwrap_or_default();
     assert!(region.last_activity(&customer.session_id).await > an_hour_ago);
 
-    // A function that sends one after the other never has both under way. One that sends both at the same time gives up
-    // the stamp soon, so a busy machine may need several orders.
+    // A function that sends one after the other never has both under way. One that sends both at
+    // the same time gives up the stamp soon, so a busy machine may need several orders.
     let began = Instant::now();
     while !stamps_during_the_transaction(&region, &customer).await {
         assert!(
@@ -206,8 +208,8 @@ async fn a_new_password_waits_for_five_round_trips() {
     let customer = region.customer().await;
     region.sign_in(&customer.email).await;
     let body = json!({"current": PASSWORD, "new": "another password of hers"});
-    // Session and account together; the attempt, by address and by account; the transaction, with the attempt given
-    // back; the sockets to close.
+    // Session and account together; the attempt, by address and by account; the transaction, with
+    // the attempt given back; the sockets to close.
     let change = region.call_as(&customer, "PUT", "/users/me/password").json(&body);
     region.in_rounds(&[2, 1, 1, 3, 1], change.send()).await.expect(204);
 }
@@ -216,8 +218,8 @@ async fn a_new_password_waits_for_five_round_trips() {
 async fn asking_for_an_export_waits_for_three_round_trips_and_a_replay_that_finds_it_sent_for_two() {
     let region = TestRegion::start().await;
     let (customer, key) = (region.customer().await, fresh_key());
-    // The third request sends the message to the queue. The first replay does not know of it: it claims the right to
-    // send, sends, and writes that down. The next replay finds that.
+    // The third request sends the message to the queue. The first replay does not know of it: it
+    // claims the right to send, sends, and writes that down. The next replay finds that.
     for (replayed, rounds) in
         [(None, [1, 1, 1].as_slice()), (Some("true"), &[1, 1, 1, 1]), (Some("true"), &[1, 1])]
     {

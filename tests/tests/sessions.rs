@@ -1,4 +1,5 @@
-//! Sessions over HTTP: renewed, listed and ended; and what has ended is refused by every function's very next answer.
+//! Sessions over HTTP: renewed, listed and ended; and what has ended is refused by every function's
+//! very next answer.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -56,7 +57,8 @@ async fn is_refused_everywhere(region: &TestRegion, who: &Customer) {
     assert_eq!(region.available("lamp").await, before, "a refused write changed something");
 }
 
-/// A region with an operator, signed in on two devices. Operators may do everything, so that a refusal is the session's.
+/// A region with an operator, signed in on two devices. Operators may do everything, so that a
+/// refusal is the session's.
 async fn two_devices() -> (TestRegion, Customer, Customer) {
     let region = TestRegion::start().await;
     let phone = region.operator().await;
@@ -163,7 +165,8 @@ async fn the_list_shows_the_callers_live_sessions_newest_first() {
     assert_eq!((&items[0]["device"], &items[0]["current"]), (&json!("Ann's phone"), &json!(false)));
     assert_eq!((&items[1]["device"], &items[1]["current"]), (&json!(null), &json!(true)));
     assert!(items.iter().all(|item| item["region"] == "local" && item["createdAt"].is_string()));
-    // Listing is a use as well: the second list shows what the first one stamped, an hour after it was seen last.
+    // Listing is a use as well: the second list shows what the first one stamped, an hour after it
+    // was seen last.
     let stamped = listed(&region, &ann).await[1]["lastActivity"].as_str().unwrap().to_owned();
     assert!(stamped.as_str() >= items[1]["createdAt"].as_str().unwrap(), "{stamped}");
 

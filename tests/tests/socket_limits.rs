@@ -1,4 +1,5 @@
-//! What one user may do with sockets: how many they open, how fast they send, and whom they write to.
+//! What one user may do with sockets: how many they open, how fast they send, and whom they write
+//! to.
 
 use std::time::Duration;
 

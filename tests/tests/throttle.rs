@@ -93,7 +93,8 @@ async fn strangers_cannot_keep_a_device_out_that_signed_in_before() {
     }
     try_password(&region, &ann.email, PASSWORD).await.expect_problem(429, "too-many-requests");
 
-    // An app shows the token in the body, a browser in a cookie, beside whatever other sites left there.
+    // An app shows the token in the body, a browser in a cookie, beside whatever other sites left
+    // there.
     let token = phone.text_of("deviceToken");
     let body = json!({"email": ann.email, "password": PASSWORD, "deviceToken": token});
     let again = region.call("POST", "/sessions").json(&body).send().await.expect(201);

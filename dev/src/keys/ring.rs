@@ -1,7 +1,7 @@
 //! The token signing keys of one region, across its restarts.
 //!
-//! 1. The first key signs, all keys verify. A region makes a key when it first starts, and keeps its
-//!    keys with its data, in `token-signing-keys.json`: a JWK set of private keys.
+//! 1. The first key signs, all keys verify. A region makes a key when it first starts, and keeps
+//!    its keys with its data, in `token-signing-keys.json`: a JWK set of private keys.
 //! 2. `cargo dev -- rotate-key --data DIR` puts a new key in front. From its next start on, the
 //!    region signs with the new key and still accepts tokens of the earlier ones.
 //! 3. `cargo dev -- drop-keys --data DIR` leaves only the signing key. From its next start on, the

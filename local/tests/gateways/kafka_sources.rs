@@ -177,7 +177,8 @@ async fn a_batch_that_fails_comes_again_before_anything_behind_it() {
     let batches =
         events.iter().map(|event| values(event).iter().map(|value| value.parse().unwrap()).collect());
     let batches: Vec<Vec<usize>> = batches.collect();
-    // A poller that joins the group may take the partition and deliver a batch once more. None may skip a record.
+    // A poller that joins the group may take the partition and deliver a batch once more. None may
+    // skip a record.
     let mut handled = 0;
     for (try_number, batch) in batches.iter().enumerate() {
         assert!(batch.len() <= 10, "{batches:?}");

@@ -377,7 +377,7 @@ mod tests {
         };
         let [no_event] = &waiting([json!({"subject": "a", "eventId": "b"})])[..] else { panic!("one row") };
         let [step] = &no_event.steps[..] else { panic!("{no_event:?}") };
-        assert!(text(step)["reason"].as_str().unwrap().starts_with("the row is no event"), "{step:?}");
+        assert!(text(step)["reason"].as_str().unwrap().starts_with("the row is not an event"), "{step:?}");
 
         let nobodys = row(EventType::OrderPaid, "a", &json!({"orderId": "a"}));
         let [nobodys] = &waiting([nobodys])[..] else { panic!("one row") };

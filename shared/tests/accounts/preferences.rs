@@ -1,4 +1,5 @@
-//! The sealed part of a session on the embedded DynamoDB: what is told, what is refused, and who wins.
+//! The sealed part of a session on the embedded DynamoDB: what is told, what is refused, and who
+//! wins.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +86,8 @@ impl Stage {
             .await
     }
 
-    /// Opens a connection for each of [`CALLERS`]: whoever had one first would otherwise be done before the others begin.
+    /// Opens a connection for each of [`CALLERS`]: whoever had one first would otherwise be done
+    /// before the others begin.
     async fn warm_up(&self, caller: &Credential) {
         for outcome in at_once((0..CALLERS).map(|_| self.read(caller))).await {
             outcome.unwrap();
@@ -302,7 +304,8 @@ async fn a_read_that_a_change_of_the_password_tore_shows_the_spared_session() {
     all_ended.insert("endedBefore".into(), at());
     let mut spared = dynamo::spared_key(ann.session_id());
     spared.insert("sparedAt".into(), at());
-    // The batch is answered with the instant of after. What spares the session is written before the second read.
+    // The batch is answered with the instant of after. What spares the session is written before
+    // the second read.
     stage.put(all_ended).await;
     let faults = stage.store.embedded.faults();
     let first = faults.add(Rule::hold(When::After).operation("BatchGetItem").times(1));

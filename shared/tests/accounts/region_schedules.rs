@@ -1,8 +1,8 @@
-//! Random schedules of sign-ins, refreshes, revocations and new passwords in three regions that replicate, are cut off from
-//! each other and meet again.
+//! Random schedules of sign-ins, refreshes, revocations and new passwords in three regions that
+//! replicate, are cut off from each other and meet again.
 //!
-//! After all regions have met: a session that somebody revoked is over in all of them, a session that nobody revoked is live in
-//! all of them, and regions never disagree.
+//! After all regions have met: a session that somebody revoked is over in all of them, a session
+//! that nobody revoked is live in all of them, and regions never disagree.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -128,7 +128,8 @@ impl Schedule<'_> {
         let update =
             stage.passwords.replace(&user, &hash, &hash, &spared_of(signed_in), soon()).await.unwrap();
         assert_eq!(update, PasswordUpdate::Done, "{:?}", self.steps);
-        // An end of all that is on its way counts as if it had come before or after the new password.
+        // An end of all that is on its way counts as if it had come before or after the new
+        // password.
         if self.is_end_on_its_way && !self.sessions[chosen].has_end {
             self.sessions[chosen].fate = Fate::Either;
         }
@@ -146,7 +147,8 @@ impl Schedule<'_> {
 }
 
 impl Held {
-    /// Whether the session is live in a region: by its token, its cookie and its refresh token, which never disagree.
+    /// Whether the session is live in a region: by its token, its cookie and its refresh token,
+    /// which never disagree.
     async fn is_live(&mut self, stage: &Stage, hint: &[String]) -> bool {
         let by_token = stage.stands(&self.signed_in).await;
         let by_cookie = stage.is_live(&self.signed_in.cookie.credential()).await;

@@ -1,4 +1,5 @@
-//! Sessions in two regions, whose rows arrive late, in any order, and overwrite each other: the last writer of a row wins.
+//! Sessions in two regions, whose rows arrive late, in any order, and overwrite each other: the
+//! last writer of a row wins.
 
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ impl Stage {
         self.store.client.scan().table_name(table).send().await.unwrap().items.unwrap()
     }
 
-    /// Has the row with this key of the sessions table arrive in the other region, over whatever is there.
+    /// Has the row with this key of the sessions table arrive in the other region, over whatever is
+    /// there.
     async fn send(&self, other: &Self, key: Item) {
         let get = self.store.client.get_item().table_name("SessionsTable").set_key(Some(key));
         let row = get.send().await.unwrap().item.unwrap();
@@ -51,7 +53,8 @@ impl Stage {
         self.sessions.read(&session.id, &session.user_id).await.unwrap().session.is_some()
     }
 
-    /// Whether the session is live by its token, its cookie and its first refresh token. None of these may say otherwise.
+    /// Whether the session is live by its token, its cookie and its first refresh token. None of
+    /// these may say otherwise.
     async fn is_over(&self, signed_in: &SignedIn) -> bool {
         let by_token = self.stands(signed_in).await;
         let by_cookie = self.is_live(&signed_in.cookie.credential()).await;
@@ -140,7 +143,8 @@ async fn no_write_of_a_region_that_has_not_heard_of_an_end_undoes_it() {
     let session = here.sign_in(&ann).await;
     here.send_all(&there, "SessionsTable").await;
     here.revoker.revoke(&session.session.id, &ann.id, soon()).await.unwrap();
-    // The other region goes on: a stamp, a change of preferences, a refresh. It wrote last, so its rows win.
+    // The other region goes on: a stamp, a change of preferences, a refresh. It wrote last, so its
+    // rows win.
     there.clock.advance(Duration::from_mins(2));
     assert!(there.stands(&session).await);
     there.prefer(&there.caller(&session)).await;

@@ -1,4 +1,5 @@
-//! Refresh tokens on the embedded DynamoDB: exchanged once, however many ask, and of no use once the session has ended.
+//! Refresh tokens on the embedded DynamoDB: exchanged once, however many ask, and of no use once
+//! the session has ended.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -245,7 +246,8 @@ async fn no_token_of_a_renewal_that_raced_with_the_revocation_of_all_is_good() {
     println!("{handed_out} tokens were handed out in {ROUNDS} races");
 }
 
-/// How many tokens the renewals handed out; none of them may be good, for access or for the next renewal.
+/// How many tokens the renewals handed out; none of them may be good, for access or for the next
+/// renewal.
 async fn none_is_good(stage: &Stage, renewals: &[Renewal]) -> usize {
     let mut handed_out = 0;
     for renewal in renewals {

@@ -1,4 +1,5 @@
-//! The ends of sessions on the embedded DynamoDB: one, all, all but one; and what happens when they meet.
+//! The ends of sessions on the embedded DynamoDB: one, all, all but one; and what happens when they
+//! meet.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,7 +46,8 @@ impl Stage {
         get.send().await.unwrap().item
     }
 
-    /// Runs `work`, and `change` after the first of its reads of this kind was made and before it is answered.
+    /// Runs `work`, and `change` after the first of its reads of this kind was made and before it
+    /// is answered.
     async fn during<T>(
         &self,
         operation: &str,
@@ -408,7 +410,8 @@ async fn a_sign_in_with_the_old_password_while_a_change_is_on_its_way_has_no_ses
     let account = stage.account(&ann).await;
     let write = stage.hold("TransactWriteItems");
     let change = stage.change_password(&account, &current, PASSWORD, NEW_PASSWORD);
-    // The change has taken its instant. The clock goes on, and the session is stored before the change is.
+    // The change has taken its instant. The clock goes on, and the session is stored before the
+    // change is.
     let sign_in = async {
         stage.clock.advance(Duration::from_secs(8));
         stage.sign_in(&ann).await

@@ -48,7 +48,8 @@ async fn read_secret<S: Secret>(value: Option<&str>) -> Result<S, SecretError> {
     read(&client_of(&secrets), &Env::of([(S::VARIABLE, SECRET)])).await
 }
 
-/// The keys of a function that began when the secret held `set`, and reads it again when it needs to.
+/// The keys of a function that began when the secret held `set`, and reads it again when it needs
+/// to.
 async fn keys_of_a_function(secrets: &Secrets, set: &str) -> SealingKeys {
     secrets.put(SECRET, set).unwrap();
     let (client, env) = (client_of(secrets), Env::of([(SealingKeys::VARIABLE, SECRET)]));

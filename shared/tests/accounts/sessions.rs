@@ -1,4 +1,5 @@
-//! Sessions on the embedded DynamoDB: what a sign-in stores and hands out, and when it stops to stand.
+//! Sessions on the embedded DynamoDB: what a sign-in stores and hands out, and when it stops to
+//! stand.
 
 use std::sync::Arc;
 use std::time::Duration;

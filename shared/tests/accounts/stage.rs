@@ -1,4 +1,5 @@
-//! Everything that accounts and their sessions take, on the embedded DynamoDB, with a clock that is set by hand.
+//! Everything that accounts and their sessions take, on the embedded DynamoDB, with a clock that is
+//! set by hand.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,7 +52,8 @@ pub(crate) fn stage() -> Stage {
     stage_of(fixture, starter, verifier)
 }
 
-/// Two regions with the same keys and one clock. Nothing is replicated between them unless a test does it.
+/// Two regions with the same keys and one clock. Nothing is replicated between them unless a test
+/// does it.
 pub(crate) fn regions() -> [Stage; 2] {
     let [taiwan, tokyo] = ["taiwan", "tokyo"];
     let place = |region: &str, peer: &str| {

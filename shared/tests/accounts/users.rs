@@ -178,8 +178,8 @@ async fn an_unknown_address_costs_the_same_requests_and_the_same_work_as_a_known
     new_user(&users(&store), "ann@example.com").await;
     let usage = store.embedded.usage();
     let hashes = hashes::count();
-    // The second time the window of the first is in the way, which costs a call more. What is typed in another normalization
-    // form is compared as it came, too.
+    // The second time the window of the first is in the way, which costs a call more. What is typed
+    // in another normalization form is compared as it came, too.
     for (password, computed) in [("wrong", 1), ("wrong", 1), ("wro\u{308}ng", 2)] {
         let mut costs = Vec::new();
         for (from, address) in [("192.0.2.1", "ann@example.com"), ("192.0.2.2", "nobody@example.com")] {

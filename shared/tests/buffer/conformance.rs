@@ -248,13 +248,15 @@ conformance! {
             assert!(began.elapsed() < PATIENCE, "only {} came", stored.0.len());
             let consumer = stage.buffer();
             let leased = loop {
-                // A consumer that gets nothing polls on. A new one would have to join its group first.
+                // A consumer that gets nothing polls on. A new one would have to join its group
+                // first.
                 match consumer.poll(30, deadline()).await.unwrap() {
                     Some(leased) => break leased,
                     None => assert!(began.elapsed() < PATIENCE, "only {} came", stored.0.len()),
                 }
             };
-            // Every second one dies: before it has stored anything, or after it, and before it acknowledges.
+            // Every second one dies: before it has stored anything, or after it, and before it
+            // acknowledges.
             killed += 1;
             match killed % 4 {
                 1 => {}

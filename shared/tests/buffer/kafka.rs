@@ -1,4 +1,5 @@
-//! What only Kafka can do: have brokers that refuse or are down, and a group whose members come and go.
+//! What only Kafka can do: have brokers that refuse or are down, and a group whose members come and
+//! go.
 
 use std::time::{Duration, Instant};
 
@@ -72,7 +73,8 @@ async fn a_batch_is_committed_only_when_those_before_it_are() {
     ack(&consumer, second).await;
     assert_eq!(size(&consumer).await.entries, 40, "what comes before is not stored yet");
     drop((first, consumer));
-    // The consumer is gone with its first batch: both come again, and storing twice is storing once.
+    // The consumer is gone with its first batch: both come again, and storing twice is storing
+    // once.
     let mut stored = Stored::default();
     stored.store(second_entries);
     for (id, entry) in drain(&stage.buffer(), batch.len()).await.0 {

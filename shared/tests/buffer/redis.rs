@@ -26,7 +26,8 @@ async fn offer_until_accepted(buffer: &WriteBehindBuffer, name: &str, number: us
     }
 }
 
-/// How many of 1,000 accepted entries, 300 of them leased, are there after redis-server was killed and started again.
+/// How many of 1,000 accepted entries, 300 of them leased, are there after redis-server was killed
+/// and started again.
 async fn left_after_a_kill(persistence: Persistence) -> Option<u64> {
     let server = RedisServer::start_with(persistence, &[])?;
     let mut stage = Stage::redis_at(server, &[("BUFFER_LEASE_SECONDS", "1")]);

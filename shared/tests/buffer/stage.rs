@@ -1,4 +1,5 @@
-//! A service to buffer in, and any number of buffers on it, each as a process of its own would have one.
+//! A service to buffer in, and any number of buffers on it, each as a process of its own would have
+//! one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,8 +15,8 @@ use sojourn_testing::{KafkaCluster, MessageQueue, RedisServer};
 
 /// Longest that one operation may take.
 const OPERATION: Duration = Duration::from_secs(20);
-/// Longest that a test waits for what has to come. On a busy machine a new member of a Kafka group may get one record a turn, and takes
-/// seconds to join.
+/// Longest that a test waits for what has to come. On a busy machine a new member of a Kafka group
+/// may get one record a turn, and takes seconds to join.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(6);
 
 /// Under which keys the buffer of the stage is in Redis.
@@ -89,8 +90,9 @@ impl Stage {
         true
     }
 
-    /// Somebody who polls while `consumer` has a batch. In Kafka nobody joins a group whose members do not answer (and the mock
-    /// cluster ends the process when one tries), so there it is the same consumer that polls once more.
+    /// Somebody who polls while `consumer` has a batch. In Kafka nobody joins a group whose members
+    /// do not answer (and the mock cluster ends the process when one tries), so there it is the
+    /// same consumer that polls once more.
     pub(crate) fn other_consumer(&self, consumer: &WriteBehindBuffer) -> WriteBehindBuffer {
         match self.service {
             Service::Kafka(_) => consumer.clone(),
@@ -98,8 +100,8 @@ impl Stage {
         }
     }
 
-    /// Whether a batch may come twice because the number of consumers changes: a group that is about to change refuses
-    /// commits (the mock cluster more often than a real one).
+    /// Whether a batch may come twice because the number of consumers changes: a group that is
+    /// about to change refuses commits (the mock cluster more often than a real one).
     pub(crate) fn delivers_again_when_a_consumer_comes(&self) -> bool {
         matches!(self.service, Service::Kafka(_))
     }

@@ -55,7 +55,8 @@ async fn what_is_not_there_is_remembered_for_a_while_and_found_once_it_is_there(
         );
         assert_eq!(stage.truth.loads(), if caches { 1 } else { 2 }, "{kind}");
         stage.truth.write("tea", "green");
-        // Nobody tells the cache. The longest that it may believe otherwise: its term, the jitter on it, and the process's own tier.
+        // Nobody tells the cache. The longest that it may believe otherwise: its term, the jitter
+        // on it, and the process's own tier.
         stage.manual.advance(Item::POLICY.absent.mul_f64(1.1) + PROCESS_LIFETIME);
         assert_eq!(stage.text(&cache, "tea").await, "green", "{kind}");
     }

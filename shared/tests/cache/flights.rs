@@ -12,7 +12,8 @@ use crate::stage::{Down, GROUP, Item, Listing, Stage, item_name};
 
 /// Processes, each with a connection of its own.
 const PROCESSES: usize = 200;
-/// How long a load takes here: the processes of a test share two cores, and all of them are to miss before it ends.
+/// How long a load takes here: the processes of a test share two cores, and all of them are to miss
+/// before it ends.
 const SLOW_LOAD: Duration = Duration::from_millis(100);
 
 async fn processes(stage: &Stage, count: usize) -> Vec<Cache> {

@@ -1,5 +1,5 @@
-//! The cache: what every tier promises (memory, Redis, none), races between processes, and what happens when Redis is dead, slow,
-//! emptied, restarted, full, or holds wrong bytes.
+//! The cache: what every tier promises (memory, Redis, none), races between processes, and what
+//! happens when Redis is dead, slow, emptied, restarted, full, or holds wrong bytes.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 

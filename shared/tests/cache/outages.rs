@@ -1,4 +1,5 @@
-//! Redis is dead, paused, emptied, restarted, full, or holds what nobody wrote: every read is answered, and rightly.
+//! Redis is dead, paused, emptied, restarted, full, or holds what nobody wrote: every read is
+//! answered, and rightly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

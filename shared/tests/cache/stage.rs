@@ -1,4 +1,5 @@
-//! A source of truth that counts its loads, perhaps a Redis, and any number of caches, each as a process of its own would have one.
+//! A source of truth that counts its loads, perhaps a Redis, and any number of caches, each as a
+//! process of its own would have one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,8 @@ use sojourn::platform::cache::{Cache, CachePolicy, Entry, Loaded, Name, Tiers};
 use sojourn::platform::redis::RedisClient;
 use sojourn_testing::{Persistence, RedisServer};
 
-/// What callers of a test's cache wait for an answer of Redis: all of them share two cores, and a call that is late is a load.
+/// What callers of a test's cache wait for an answer of Redis: all of them share two cores, and a
+/// call that is late is a load.
 const BUDGET: Duration = Duration::from_secs(5);
 
 /// When a test's manual clock starts.

@@ -79,7 +79,8 @@ pub(crate) async fn held_load(stage: &Stage, cache: &Cache, begun: &Notify, end:
     cache.read_through("tea", load).await.unwrap().unwrap()
 }
 
-/// The time at which a value was filled whose load took at least 100 ms, and is fresh for exactly its term.
+/// The time at which a value was filled whose load took at least 100 ms, and is fresh for exactly
+/// its term.
 async fn filled_by_a_load_of_100_ms(stage: &Stage) -> Cache {
     let cache = stage.shared().await.with_random(MIDDLE);
     stage.truth.write("tea", "green");
@@ -143,7 +144,8 @@ async fn a_value_past_its_freshness_is_served_while_one_loads_and_if_the_load_fa
     stage.truth.write("tea", "black");
     stage.manual.advance(Item::POLICY.fresh + Duration::from_secs(1));
     let failing = async {
-        // The lease is taken. A reader that waited for the lease to lapse would load the other value.
+        // The lease is taken. A reader that waited for the lease to lapse would load the other
+        // value.
         assert_eq!(stage.text(&other, "tea").await, "green");
         Err::<Loaded<Item>, _>(Down)
     };

@@ -1,4 +1,5 @@
-//! Carts that several regions write at the same time: nothing that was added is lost, and nothing that was ordered comes back.
+//! Carts that several regions write at the same time: nothing that was added is lost, and nothing
+//! that was ordered comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -323,7 +324,8 @@ impl Log {
         self.writes.push(Write { region, version, known, left, is_order });
     }
 
-    /// The cart of whoever knows these writes: each addition but those that one of the writes knew and did not leave.
+    /// The cart of whoever knows these writes: each addition but those that one of the writes knew
+    /// and did not leave.
     fn cart(&self, known: &Known) -> BTreeMap<String, u32> {
         let writes = || self.writes.iter().filter(|write| knows(known, (write.region, write.version)));
         let mut cart = BTreeMap::new();
@@ -365,7 +367,8 @@ fn known_of(cart: &Cart) -> Known {
 }
 
 impl Schedule {
-    /// Reads the cart in a region: it is what the log says of the writes that the tag names, and no write is forgotten.
+    /// Reads the cart in a region: it is what the log says of the writes that the tag names, and no
+    /// write is forgotten.
     async fn read(&mut self, world: &World, region: &'static str) -> Cart {
         let cart = world.shop(region).cart(&self.ann).await;
         let known = known_of(&cart);

@@ -83,7 +83,8 @@ async fn a_product_that_sells_is_restocked_with_the_first_try() {
     let shop = Shop::open();
     shop.sell("tea", 50, 5).await;
     let (operator, ann) = (shop.customer().await, shop.customer().await);
-    // The restocking has read the stock, and an order takes some of it before the restocking writes.
+    // The restocking has read the stock, and an order takes some of it before the restocking
+    // writes.
     let faults = shop.store.embedded.faults();
     let held = faults.add(Rule::hold(When::Before).operation("TransactWriteItems").times(1));
     shop.store.embedded.usage().record();

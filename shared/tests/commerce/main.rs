@@ -1,5 +1,5 @@
-//! Catalogue, orders, payments and the keys that make them idempotent, on the embedded DynamoDB: races are real tasks
-//! against a real server, failures are injected into real requests.
+//! Catalogue, orders, payments and the keys that make them idempotent, on the embedded DynamoDB:
+//! races are real tasks against a real server, failures are injected into real requests.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its stage breaks")]
 

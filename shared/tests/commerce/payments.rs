@@ -66,7 +66,8 @@ impl PaymentProvider for Pausing {
     }
 }
 
-/// Pays with `key` and is paused; meanwhile its claim lapses and `then` happens. What the zombie is told in the end.
+/// Pays with `key` and is paused; meanwhile its claim lapses and `then` happens. What the zombie is
+/// told in the end.
 async fn zombie<F: Future<Output = ()>>(
     shop: &Shop,
     ann: &Customer,
@@ -267,7 +268,8 @@ async fn an_order_whose_charge_turns_out_captured_is_paid_instead_of_cancelled()
     assert_eq!((shop.available("tea").await, shop.events("order.paid", id.as_str()).await), (6, 1));
 }
 
-/// The charge of an order's present generation, as a process makes it whose claim this copy of the order does not show.
+/// The charge of an order's present generation, as a process makes it whose claim this copy of the
+/// order does not show.
 async fn charge_without_a_claim(shop: &Shop, ann: &Customer, id: &OrderId) -> ChargeOutcome {
     let order = shop.order(ann, id).await;
     assert_eq!(order.payment, None);

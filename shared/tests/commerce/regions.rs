@@ -1,5 +1,5 @@
-//! Orders in regions that replicate: the same request makes the same order, whoever writes an order last it ends as the payment
-//! provider decided, and every unit is given back once.
+//! Orders in regions that replicate: the same request makes the same order, whoever writes an order
+//! last it ends as the payment provider decided, and every unit is given back once.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -155,7 +155,8 @@ impl World {
         assert_eq!(self.reconciler(region).process(&changes, soon()).await, None);
     }
 
-    /// Everything arrives, and every reconciler hears of it. What a reconciler writes is news to the others.
+    /// Everything arrives, and every reconciler hears of it. What a reconciler writes is news to
+    /// the others.
     async fn meet_and_reconcile(&mut self) {
         self.meet().await;
         for _ in 0..ROUNDS {
@@ -199,7 +200,8 @@ impl World {
         stock.item.unwrap()["available"].as_n().unwrap().parse().unwrap()
     }
 
-    /// The order that stands in every region, and that each region's stock and count are what it has left of it.
+    /// The order that stands in every region, and that each region's stock and count are what it
+    /// has left of it.
     async fn check(&self, ann: &Customer, product: &str, order_id: &OrderId, hint: &str) -> Order {
         let order = self.shop(TOKYO).order(ann, order_id).await;
         for region in [SINGAPORE, TAIWAN] {
@@ -221,7 +223,8 @@ impl World {
         order
     }
 
-    /// Places one order in both regions while they do not reach each other. Taiwan's is the later one and stands.
+    /// Places one order in both regions while they do not reach each other. Taiwan's is the later
+    /// one and stands.
     async fn placed_twice(&self, ann: &Customer) -> OrderId {
         self.regions.cut();
         let first = order_id(&self.shop(TOKYO).place(ann, "k", &[("tea", ORDERED)]).await.unwrap());
@@ -424,7 +427,8 @@ async fn an_order_paid_in_one_region_and_claimed_later_by_one_that_has_not_seen_
     world.meet().await;
     world.regions.cut();
     assert_eq!(world.shop(TOKYO).pay(&ann, "p", &id, "tok_ok").await.unwrap().status, 201);
-    // Taiwan claims the order and does not get an answer: its row, which awaits payment, is the last one written.
+    // Taiwan claims the order and does not get an answer: its row, which awaits payment, is the
+    // last one written.
     assert!(world.shop(TAIWAN).pay(&ann, "q", &id, "tok_unavailable").await.is_err());
     world.meet().await;
     assert_eq!(world.shop(TOKYO).status(&ann, &id).await, OrderStatus::PendingPayment, "the last writer won");

@@ -1,4 +1,5 @@
-//! A shop to test in: the library's adapters wired as the functions wire them, and a clock that stands still.
+//! A shop to test in: the library's adapters wired as the functions wire them, and a clock that
+//! stands still.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,7 +81,8 @@ impl Shop {
         Self::on(store.clone(), store, limits)
     }
 
-    /// The shop of the region that has this store. The payment provider keeps its ledger in another one: all regions have one provider.
+    /// The shop of the region that has this store. The payment provider keeps its ledger in another
+    /// one: all regions have one provider.
     pub(crate) fn on(store: Store, ledger: Store, limits: UnpaidLimits) -> Self {
         let variables = [
             ("UNPAID_ORDERS_PER_CUSTOMER".to_owned(), limits.orders.to_string()),
@@ -300,7 +302,8 @@ impl Shop {
         rows.into_iter().filter(|row| row.contains_key("customerId")).collect()
     }
 
-    /// How many orders of a customer await payment, and how many units they reserve, by the row that counts them.
+    /// How many orders of a customer await payment, and how many units they reserve, by the row
+    /// that counts them.
     pub(crate) async fn unpaid(&self, caller: &Customer) -> (i64, i64) {
         let key = format!("{}#unpaid#{}", caller.user_id(), self.store.region());
         let row = self.store.client.get_item().table_name("OrdersTable").key("orderId", text(key));

@@ -180,8 +180,8 @@ async fn of_many_who_close_a_socket_at_once_none_fails() {
     assert_eq!((outcomes[0], &outcomes[1..]), (CloseOutcome::Closed, [CloseOutcome::Gone; 7].as_slice()));
 }
 
-/// Each handshake registers and then looks; the revocation is committed and then looks. Whatever comes first, one of them
-/// sees the other.
+/// Each handshake registers and then looks; the revocation is committed and then looks. Whatever
+/// comes first, one of them sees the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_amid_handshakes_leaves_no_socket_of_the_session() {
     let stage = Arc::new(stage().await);

@@ -1,4 +1,5 @@
-//! An HTTP endpoint that answers as API Gateway's `@connections` and Lambda's `Invoke` do, by a script.
+//! An HTTP endpoint that answers as API Gateway's `@connections` and Lambda's `Invoke` do, by a
+//! script.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -176,8 +176,8 @@ async fn what_the_deadline_leaves_is_handed_on_until_everybody_is_served_exactly
         stage.gateway.always(id, 410);
     }
     let fan_out = stage.fan_out();
-    // The first hop cannot serve everybody in its time; each later one has twice as much, so that a slow
-    // machine does not run out of hops.
+    // The first hop cannot serve everybody in its time; each later one has twice as much, so that a
+    // slow machine does not run out of hops.
     let deadline = |hop: u32| {
         let budget = Duration::from_millis(100) * 2_u32.pow(hop);
         Deadline::after(HAND_ON_MARGIN + LAST_START_MARGIN + budget)

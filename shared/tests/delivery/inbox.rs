@@ -160,7 +160,8 @@ async fn a_message_that_could_not_be_stored_is_an_error_and_its_repetition_deliv
 
 #[tokio::test]
 async fn a_message_is_stored_once_whichever_request_of_its_store_dies() {
-    // Reading the head, and the transaction: each fails before it happens, or after it has happened.
+    // Reading the head, and the transaction: each fails before it happens, or after it has
+    // happened.
     for operation in ["GetItem", "TransactWriteItems"] {
         for effect in [Effect::Reset, Effect::CommitThenReset] {
             let stage = stage().await;
@@ -202,7 +203,8 @@ async fn stores_at_once_get_positions_without_gaps_in_the_order_of_their_visibil
         seen
     };
     let (_, mut seen) = tokio::join!(stream::iter(stores).buffer_unordered(8).collect::<Vec<()>>(), reader);
-    // Somebody who reads behind a cursor meanwhile misses nothing, since nothing ever becomes visible before it.
+    // Somebody who reads behind a cursor meanwhile misses nothing, since nothing ever becomes
+    // visible before it.
     seen.sort_by_key(|frame| frame.parse::<u32>().unwrap());
     assert_eq!(seen, (0..40).map(|n| n.to_string()).collect::<Vec<_>>());
 }
@@ -413,7 +415,8 @@ async fn a_store_that_does_not_answer_is_given_up_in_time() {
     assert!(matches!(failed, Err(SendError::Store(_))), "{failed:?}");
 }
 
-/// The inboxes as a region stores and reads them, beside another region. In this test both have one copy of the table.
+/// The inboxes as a region stores and reads them, beside another region. In this test both have one
+/// copy of the table.
 fn inbox_of(stage: &Stage, region: &str, peer: &str) -> Inbox {
     let env = stage.store.env_with(&[("AWS_REGION", region), ("PEER_REGIONS", peer)]);
     Inbox::from_env(stage.store.client.clone(), &env, system()).unwrap()

@@ -34,7 +34,8 @@ async fn a_message_reaches_all_sockets_of_its_receiver_as_documented() {
     let ack = stage.messenger().send(&sender, request(Recipient::UserId(bob), None), soon()).await.unwrap();
     let asked = usage.snapshot();
     let count = |operation| asked.count(operation);
-    // The socket is touched and the receiver counted; the session is read, and the receiver's sockets.
+    // The socket is touched and the receiver counted; the session is read, and the receiver's
+    // sockets.
     assert_eq!((count("UpdateItem"), count("BatchGetItem"), count("Query"), asked.total()), (2, 1, 1, 4));
     assert_eq!(
         json!(ack),
@@ -194,7 +195,8 @@ async fn checking_the_session_makes_no_message_wait_longer() {
     let (messenger, id) = (stage.messenger(), random().next::<MessageId>());
     let send = |to, id| Box::pin(messenger.send(&sender, request(to, id), soon()));
     let to_bob = || Recipient::UserId(bob.clone());
-    // The check is under way with the first request after the touch. The receiver is counted at that time too.
+    // The check is under way with the first request after the touch. The receiver is counted at
+    // that time too.
     stage.in_rounds(&[1, 3], send(to_bob(), None)).await.expect("touch, find");
     let to_order = Recipient::OrderId(order_id);
     stage.in_rounds(&[1, 2, 1], send(to_order, None)).await.expect("touch, the order, find");
@@ -404,7 +406,8 @@ async fn where_users_write_to_parties_only_a_stranger_gets_nothing() {
     }
 }
 
-/// Receivers are counted by the minute: a test that begins shortly before its end begins with the next one.
+/// Receivers are counted by the minute: a test that begins shortly before its end begins with the
+/// next one.
 async fn until_a_minute_has_time_left() {
     let into_minute = SystemClock.now().as_second().rem_euclid(60);
     if into_minute >= 50 {

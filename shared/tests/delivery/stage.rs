@@ -47,8 +47,9 @@ pub(crate) async fn stage() -> Stage {
 }
 
 impl Stage {
-    /// Awaits `request`, which makes these rounds of requests to DynamoDB. The requests of a round are held until all of
-    /// them are under way. The next round begins when the round before is released.
+    /// Awaits `request`, which makes these rounds of requests to DynamoDB. The requests of a round
+    /// are held until all of them are under way. The next round begins when the round before is
+    /// released.
     pub(crate) async fn in_rounds<T>(&self, rounds: &[usize], request: impl Future<Output = T>) -> T {
         let (faults, usage) = (self.store.embedded.faults(), self.store.embedded.usage());
         usage.record();

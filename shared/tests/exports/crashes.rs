@@ -5,7 +5,8 @@ use sojourn::core::ids::{ExportId, OrderId};
 
 use crate::stage::{At, Stage, hold};
 
-/// A rule about each of the requests that `rule` matches, in turn: hold it before its effect, and after it.
+/// A rule about each of the requests that `rule` matches, in turn: hold it before its effect, and
+/// after it.
 fn every(at: At, operation: Option<&'static str>) -> impl Iterator<Item = (At, Rule)> {
     (0..).flat_map(move |skip| {
         [When::Before, When::After].map(|when| {
@@ -15,7 +16,8 @@ fn every(at: At, operation: Option<&'static str>) -> impl Iterator<Item = (At, R
     })
 }
 
-/// So many workers die at each of those requests, one after the other, and one more ends the export. Tells how many died.
+/// So many workers die at each of those requests, one after the other, and one more ends the
+/// export. Tells how many died.
 async fn die_at_each(
     stage: &Stage,
     orders: &[OrderId],

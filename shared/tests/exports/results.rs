@@ -187,8 +187,9 @@ async fn a_worker_that_finds_another_one_at_it_fails_its_message_and_disturbs_no
     assert_eq!(stage.row(&id).await.document()["status"], "QUEUED");
 }
 
-/// Ten of them are enough for the dead-letter queue. None of them may bring an export there that somebody works on, and none
-/// may be the last: one of them may be the holder's own, delivered twice.
+/// Ten of them are enough for the dead-letter queue. None of them may bring an export there that
+/// somebody works on, and none may be the last: one of them may be the holder's own, delivered
+/// twice.
 #[tokio::test]
 async fn messages_too_many_wait_outside_of_the_lock_while_the_holder_renews_and_their_verdict_fails_nothing()
 {

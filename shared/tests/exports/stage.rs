@@ -78,7 +78,8 @@ impl Stage {
         Self { store, clock, customer, sent, files, env, part_bytes: PART_BYTES }
     }
 
-    /// A stage where each page of orders is a part: with a few orders of [`Stage::orders_of_two_pages`], a file of two parts.
+    /// A stage where each page of orders is a part: with a few orders of
+    /// [`Stage::orders_of_two_pages`], a file of two parts.
     pub(crate) fn open_with_small_parts() -> Self {
         let stage = Self { part_bytes: 1, ..Self::open() };
         stage.files.accept_small_parts();
@@ -155,7 +156,8 @@ impl Stage {
         self.clock.advance(terms.lease + terms.clock_skew + Duration::from_millis(1));
     }
 
-    /// The worker that takes `id` dies at the request that `rule` is about. Whether it came that far.
+    /// The worker that takes `id` dies at the request that `rule` is about. Whether it came that
+    /// far.
     pub(crate) async fn crash(&self, id: &ExportId, at: At, rule: Rule) -> bool {
         let rule = self.faults(at).add(rule.times(1));
         let crashed = {
@@ -191,7 +193,8 @@ impl Stage {
         self.ask(from, to).await.unwrap()
     }
 
-    /// Asks for an export in the transaction of a request, without its idempotency record; or is told why there is none.
+    /// Asks for an export in the transaction of a request, without its idempotency record; or is
+    /// told why there is none.
     pub(crate) async fn ask(&self, from: &str, to: &str) -> Result<ExportId, Problem> {
         let body = json!({"kind": "orders", "from": from, "to": to});
         let request: ExportRequest = serde_json::from_value(body).unwrap();

@@ -20,7 +20,8 @@ async fn stage() -> (Stage, Vec<OrderId>) {
     (stage, orders)
 }
 
-/// Lets `worker` run until the rule holds a request of it. From then on nobody moves it: it is paused.
+/// Lets `worker` run until the rule holds a request of it. From then on nobody moves it: it is
+/// paused.
 async fn run_until_held(
     stage: &Stage,
     at: At,
@@ -34,8 +35,8 @@ async fn run_until_held(
     }
 }
 
-/// A worker is paused while its request is held by `rule`; another one takes over and ends the export, of orders that are
-/// paid by now. Then the request goes on, and the first worker wakes up.
+/// A worker is paused while its request is held by `rule`; another one takes over and ends the
+/// export, of orders that are paid by now. Then the request goes on, and the first worker wakes up.
 async fn wake_up_too_late(at: At, rule: Rule) {
     let (stage, orders) = stage().await;
     let id = stage.request().await;
@@ -116,7 +117,8 @@ async fn wake_up_before_the_end(rule: Rule) {
     stage.assert_ready(&id, &orders).await;
 }
 
-/// While its successor is at work the row is open, and only the lock's condition stands between it and a late write.
+/// While its successor is at work the row is open, and only the lock's condition stands between it
+/// and a late write.
 async fn wake_up_beside_its_successor(writes_before: u64) {
     let (stage, orders) = stage().await;
     let id = stage.request().await;
@@ -153,8 +155,8 @@ async fn a_late_end_does_not_forestall_a_successor_that_is_at_work() {
     wake_up_beside_its_successor(3).await;
 }
 
-/// Nobody can keep a part from arriving that a worker sent before it was overtaken. It makes the successor's list untrue, and
-/// S3 says so.
+/// Nobody can keep a part from arriving that a worker sent before it was overtaken. It makes the
+/// successor's list untrue, and S3 says so.
 #[tokio::test]
 async fn a_part_that_is_written_over_is_found_out_and_everything_begins_anew() {
     let (stage, orders) = stage().await;

@@ -1,4 +1,5 @@
-//! The order clean-up on an embedded DynamoDB: stock comes back exactly once, whatever happens to the run.
+//! The order clean-up on an embedded DynamoDB: stock comes back exactly once, whatever happens to
+//! the run.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -195,7 +196,8 @@ async fn stale_unpaid_orders_are_cancelled_and_no_others() {
 async fn two_runs_at_the_same_time_give_the_stock_back_once() {
     let (stage, _) = Stage::with_unpaid(60).await;
     let lease = stage.lease().await;
-    // Two slots' runs beside each other: each has its own lock, so neither guard keeps the other out.
+    // Two slots' runs beside each other: each has its own lock, so neither guard keeps the other
+    // out.
     let other_slot = JobSlot::of_second("order-cleanup", now() - Duration::from_hours(1));
     let AcquireOutcome::Acquired(other) =
         stage.locks().acquire(other_slot.lock_name(), &ids::random().next()).await.unwrap()
@@ -313,7 +315,8 @@ async fn a_thousand_orders_that_always_fail_do_not_keep_the_others_waiting() {
     let first = stage.run(&stage.turn(&lease, TIME_FOR_ALL)).await.unwrap();
     assert_eq!((first.expired, first.failed), (0, u64::try_from(POISONED).unwrap()));
 
-    // They are older than these, and still behind them: the next run reads these first, and dies at the one after.
+    // They are older than these, and still behind them: the next run reads these first, and dies at
+    // the one after.
     let mut others = Vec::new();
     for _ in 0..20 {
         others.push(stage.place(now() - Duration::from_hours(30), "PENDING_PAYMENT").await);

@@ -387,7 +387,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..40)
 }
 
-/// Every acquisition has a larger fence than the one before, and of all leases ever given only the last can be valid.
+/// Every acquisition has a larger fence than the one before, and of all leases ever given only the
+/// last can be valid.
 async fn fences_only_rise(stage: &Stage, name: &LockName, steps: &[Step]) -> Result<(), TestCaseError> {
     let locks = stage.locks();
     let mut leases: Vec<Lease> = Vec::new();
@@ -428,7 +429,8 @@ fn the_fence_never_goes_back_whatever_is_done() {
         .unwrap();
 }
 
-/// Locks in the agreement table, as processes of `region` see them. Its replicas are the stage's store, after `silent` ones.
+/// Locks in the agreement table, as processes of `region` see them. Its replicas are the stage's
+/// store, after `silent` ones.
 fn of_all_regions(stage: &Stage, region: &str, silent: &[Client]) -> DynamoLocks {
     let mut replicas = silent.to_vec();
     replicas.push(stage.store.client.clone());

@@ -194,13 +194,14 @@ async fn a_later_run_replaces_the_report_and_an_earlier_one_does_not() {
     assert_eq!(kept["owner"], json!(first.owner), "the run's own object was replaced");
 }
 
-/// The zombie has looked, and decided to replace what it saw; its write is held up on the way while a later run
-/// publishes.
+/// The zombie has looked, and decided to replace what it saw; its write is held up on the way while
+/// a later run publishes.
 #[tokio::test]
 async fn a_write_that_was_held_up_does_not_replace_a_later_report() {
     let stage = Stage::new();
     published(stage.publish(&lease(1)).await);
-    // Of the zombie's puts under the plain CSV name: the first finds the object there, the second replaces it.
+    // Of the zombie's puts under the plain CSV name: the first finds the object there, the second
+    // replaces it.
     let replacement = Rule::hold(When::Before)
         .operation("PutObject")
         .resource(format!("{BUCKET}/reports/2026-11-19/daily.csv"))

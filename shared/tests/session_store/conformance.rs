@@ -48,7 +48,8 @@ macro_rules! conformance {
     };
 }
 
-/// Whoever revokes nothing tells Redis of its write within the budget or not at all. A busy machine may need several.
+/// Whoever revokes nothing tells Redis of its write within the budget or not at all. A busy machine
+/// may need several.
 async fn until_seen(writer: &SessionStore, session: &Session, seen: impl AsyncFn() -> bool) {
     for _ in 0..MENTIONS {
         if seen().await {
@@ -164,7 +165,8 @@ conformance! {
                 warm_up(stage, &store, &session).await;
                 let read = async { assert_eq!(read(name).await.unwrap(), is_there) };
                 requests = stage.requests(Box::pin(read)).await;
-                // Redis answers within the budget or not at all: then DynamoDB is asked for the session as well.
+                // Redis answers within the budget or not at all: then DynamoDB is asked for the
+                // session as well.
                 if requests == 1 || stage.redis.is_none() {
                     break;
                 }

@@ -37,8 +37,9 @@ async fn a_miss_asks_dynamodb_once() {
     assert_eq!(stage.requests(async { assert!(is_live(&store, &session).await) }).await, 1);
 }
 
-/// A reader has read the session from DynamoDB and is held before it hears of that; meanwhile the session is revoked, and
-/// then `mishap` befalls Redis. Whatever the reader fills in comes too late.
+/// A reader has read the session from DynamoDB and is held before it hears of that; meanwhile the
+/// session is revoked, and then `mishap` befalls Redis. Whatever the reader fills in comes too
+/// late.
 async fn with_a_late_filler(stage: &mut Stage, mishap: impl AsyncFnOnce(&mut Stage)) {
     let (late, writer, reader) = (stage.store(), stage.store(), stage.store());
     let other = stage.session(&writer).await;

@@ -1,5 +1,5 @@
-//! Redis is down, slow, or loses everything in the middle of traffic: no session is lost, no read fails, and no revocation
-//! is answered before it holds.
+//! Redis is down, slow, or loses everything in the middle of traffic: no session is lost, no read
+//! fails, and no revocation is answered before it holds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -94,7 +94,8 @@ async fn traffic_goes_on_while_redis_is_paused_killed_and_restarted_empty() {
     assert!(!is_live(&reader, &session).await);
 }
 
-/// Revokes through `writer`, and tells whether `reader` took the session for live once that was answered.
+/// Revokes through `writer`, and tells whether `reader` took the session for live once that was
+/// answered.
 async fn is_live_after_revocation(
     stage: &Stage,
     writer: &SessionStore,

@@ -1,4 +1,5 @@
-//! Tables, perhaps a Redis, and any number of stores on them, each as a process of its own would have one.
+//! Tables, perhaps a Redis, and any number of stores on them, each as a process of its own would
+//! have one.
 
 use std::time::Duration;
 

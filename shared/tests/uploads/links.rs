@@ -26,7 +26,8 @@ fn seconds(url: &SignedUrl) -> u64 {
     rest.split('&').next().unwrap().parse().unwrap()
 }
 
-/// A link as a function makes it that has these credentials, at this time; and the end that it tells.
+/// A link as a function makes it that has these credentials, at this time; and the end that it
+/// tells.
 async fn link(
     files: &Files,
     credentials: Credentials,

@@ -1,4 +1,5 @@
-//! Completing, where no client of the API gets to: objects that change while they are looked at, and services that fail.
+//! Completing, where no client of the API gets to: objects that change while they are looked at,
+//! and services that fail.
 
 use local_region::services::Service;
 use local_region::services::faults::{Failure, Rule, When};
@@ -49,7 +50,8 @@ async fn an_object_that_is_replaced_while_it_is_looked_at_is_looked_at_again() {
     }
 }
 
-/// A completion that has found no final object, and looks for the incoming one only after `meanwhile`.
+/// A completion that has found no final object, and looks for the incoming one only after
+/// `meanwhile`.
 async fn complete_around<T>(
     stage: &Stage,
     offer: &Offer,

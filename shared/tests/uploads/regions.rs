@@ -120,8 +120,8 @@ fn of(files: u64) -> Usage {
     Usage { bytes: 12 * files, files }
 }
 
-/// With one row that two regions write, the last writer wins, and an upload can be more than what is counted: its deletion fails
-/// for ever.
+/// With one row that two regions write, the last writer wins, and an upload can be more than what
+/// is counted: its deletion fails for ever.
 #[tokio::test]
 async fn two_regions_that_count_at_the_same_time_lose_no_upload_of_the_quota() {
     let world = World::new();

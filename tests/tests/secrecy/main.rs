@@ -1,9 +1,10 @@
-//! Nothing secret is logged: by no function, at no level, not by the region, and not by API Gateway.
+//! Nothing secret is logged: by no function, at no level, not by the region, and not by API
+//! Gateway.
 //!
 //! 1. A region is visited in every right way and in many wrong ones ([`visit`]).
 //! 2. It is stopped, so that no line is on its way any more.
-//! 3. Its whole log is searched for any piece of any secret in any spelling ([`secrets`]): what was sent and handed out,
-//!    the hashes of passwords, the private key that signs.
+//! 3. Its whole log is searched for any piece of any secret in any spelling ([`secrets`]): what was
+//!    sent and handed out, the hashes of passwords, the private key that signs.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
 
@@ -16,7 +17,8 @@ use sojourn_tests::{Options, TestRegion, workspace};
 use secrets::Secrets;
 use visit::Visit;
 
-/// What API Gateway may log: nothing of it is a client's own text. `path` and the query string would be, and headers.
+/// What API Gateway may log: nothing of it is a client's own text. `path` and the query string
+/// would be, and headers.
 const LOGGED_BY_API_GATEWAY: &[&str] = &[
     "requestId",
     "requestTime",

@@ -8,7 +8,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sojourn_tests::{Answer, fresh_key};
 
-/// So many characters of a secret in a row are a leak. Fewer would be found by chance, as parts of ids.
+/// So many characters of a secret in a row are a leak. Fewer would be found by chance, as parts of
+/// ids.
 const PIECE: usize = 12;
 
 /// What no log may hold.
@@ -41,8 +42,8 @@ impl Secrets {
         self.keep_bytes(what, secret.as_bytes());
     }
 
-    /// A token of parts between dots: the last part is secret, and of a signed token what it says as well. Ids in front of it
-    /// name things, and are no secrets.
+    /// A token of parts between dots: the last part is secret, and of a signed token what it says
+    /// as well. Ids in front of it name things, and are no secrets.
     pub(crate) fn keep_token(&mut self, what: &str, token: &str) {
         let parts: Vec<&str> = token.split('.').collect();
         let secret = match parts[..] {
@@ -96,7 +97,8 @@ impl Secrets {
         }
     }
 
-    /// The lines of `log` that hold a piece of a secret, with what it is. They are shown to whoever reads a failed test.
+    /// The lines of `log` that hold a piece of a secret, with what it is. They are shown to whoever
+    /// reads a failed test.
     pub(crate) fn leaks<'a>(&self, log: &'a str) -> Vec<(&str, &'a str)> {
         let mut pieces: HashMap<&[u8], &str> = HashMap::new();
         for (what, spelling) in &self.spellings {

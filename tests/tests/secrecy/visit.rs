@@ -1,5 +1,6 @@
-//! A visit to the shop by somebody who does everything right, and everything wrong: secrets turn up in every place that a
-//! request has. What is answered does not matter here, but that it is answered.
+//! A visit to the shop by somebody who does everything right, and everything wrong: secrets turn up
+//! in every place that a request has. What is answered does not matter here, but that it is
+//! answered.
 
 use serde_json::{Value, json};
 use sojourn::core::clock::{Clock, SystemClock};
@@ -154,7 +155,8 @@ impl<'a> Visit<'a> {
         }
     }
 
-    /// Links, which are as good as the files that they lead to: given, followed, refused, and made in vain.
+    /// Links, which are as good as the files that they lead to: given, followed, refused, and made
+    /// in vain.
     async fn files(&mut self, visitor: &Visitor) {
         let region = self.region;
         for file in [File::text("note.txt", "twelve bytes"), File::of_size(6 * 1024 * 1024)] {

@@ -10,8 +10,8 @@ use tokio::process::Command;
 const MIB: usize = 1024 * 1024;
 const FUNCTION: &str = "api-uploads";
 
-/// Whether there is a `curl` to send with. If not, it is said what is not tested. Under `CI` that is a failure, since nobody
-/// reads what a green run prints.
+/// Whether there is a `curl` to send with. If not, it is said what is not tested. Under `CI` that
+/// is a failure, since nobody reads what a green run prints.
 async fn has_curl() -> bool {
     let asked = Command::new("curl").arg("--version").stdout(Stdio::null()).status().await;
     let found = asked.is_ok_and(|status| status.success());
@@ -39,7 +39,8 @@ async fn curl_part(url: &str, file: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Kills the function's processes until so many were killed; there is always one after a request was answered.
+/// Kills the function's processes until so many were killed; there is always one after a request
+/// was answered.
 async fn kill(region: &TestRegion) -> u64 {
     region.kill(FUNCTION).await
 }
@@ -104,7 +105,8 @@ async fn a_hundred_megabytes_arrive_whole_although_the_function_is_killed_again_
     }
     let parts = json!({"parts": parts});
 
-    // What is held before its effect still takes it when it is let go, as a request does whose sender has died.
+    // What is held before its effect still takes it when it is let go, as a request does whose
+    // sender has died.
     for call in [
         ("dynamodb", "BatchGetItem", "after"),
         ("s3", "CompleteMultipartUpload", "before"),
@@ -226,7 +228,8 @@ async fn a_function_killed_around_the_transaction_of_an_announcement_loses_no_qu
         };
         let (answer, ()) = futures::future::join(region.announce(&ann, &file), killing).await;
         assert!(answer.status >= 500, "{when}: {}", answer.text);
-        // Whatever was reserved is in the list, where it can be deleted, and in the index, where the clean-up finds it.
+        // Whatever was reserved is in the list, where it can be deleted, and in the index, where
+        // the clean-up finds it.
         let list = region.call_as(&ann, "GET", "/uploads").send().await.expect(200);
         let items = list.body["items"].as_array().unwrap().clone();
         let taken = region.quota_taken(&ann).await;

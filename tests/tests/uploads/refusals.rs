@@ -11,7 +11,8 @@ async fn status_of(region: &TestRegion, who: &Customer, id: &str) -> Value {
     region.call_as(who, "GET", &format!("/uploads/{id}")).send().await.expect(200).body
 }
 
-/// An upload that must be rejected is so for good, leaves no object, and gives its quota back when it is deleted.
+/// An upload that must be rejected is so for good, leaves no object, and gives its quota back when
+/// it is deleted.
 async fn assert_rejected(region: &TestRegion, who: &Customer, id: &str, body: &Value, reason: &str) {
     for _ in 0..2 {
         let refused = region.complete(who, id, body).await.expect_problem(422, "upload-mismatch");

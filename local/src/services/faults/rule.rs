@@ -12,7 +12,7 @@
 //! number is always. Other effects: `{"kind": "delay", "millis": 50}`, `{"kind": "reset"}`,
 //! `{"kind": "commitThenReset"}`, `{"kind": "hold", "when": "before"}` (or `"after"`), and for
 //! `PutEvents`, `PublishBatch` and `SendMessageBatch`
-//! `{"kind": "failEntries", "positions": [0, 2], "containing": "ord_1", "code": "ThrottlingException"}`:
+//! `{"kind": "failEntries", "positions": [0, 2], "containing": "ord_1", "code": "Throttled"}`:
 //! see [`EntryFault`].
 //!
 //! `{"kind": "forget"}` (or `"only": "Update"`) and `{"kind": "repeat"}` simulate a wrong function:

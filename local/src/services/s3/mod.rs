@@ -138,7 +138,8 @@ impl S3 {
         RegionBuckets(Arc::clone(&self.store))
     }
 
-    /// Accepts parts of any size from now on, for tests of many parts. AWS accepts only the last part below 5 MB.
+    /// Accepts parts of any size from now on, for tests of many parts. AWS accepts only the last
+    /// part below 5 MB.
     pub fn accept_small_parts(&self) {
         self.store.min_part_bytes.store(0, Ordering::Relaxed);
     }

@@ -65,7 +65,8 @@ impl<P: PaymentProvider> Effect for CancelOrder<'_, P> {
         if order.status != OrderStatus::PendingPayment {
             return for_good(orders::OrderRefusal::State(order.status));
         }
-        // Once the key is voided no payment can be captured, so a claim of another request is written over.
+        // Once the key is voided no payment can be captured, so a claim of another request is
+        // written over.
         if !self.has_voided.load(Ordering::Relaxed)
             && let Some(retry_after) = order.payment_in_progress(now)
         {

@@ -62,9 +62,9 @@ pub use pay::Payments;
 
 /// The provider's timeout. Card networks answer in one or two seconds.
 pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an attempt holds its claim: the provider's timeout. The claim keeps attempts from asking
-/// the provider twice, which is safe but useless. A longer claim makes clients wait longer after a
-/// crash.
+/// How long an attempt holds its claim: the provider's timeout. The claim keeps attempts from
+/// asking the provider twice, which is safe but useless. A longer claim makes clients wait longer
+/// after a crash.
 pub const CLAIM_LIFETIME: Duration = PROVIDER_TIMEOUT;
 
 /// Most declined payments that a region's copy of an order may lack. Customers give up much sooner.

@@ -148,7 +148,8 @@ fn claims_that_say_something_twice_are_refused() {
 fn claims_that_are_no_object_are_refused() {
     let stage = stage();
     let (inner, claims) = (stage.genuine(), stage.claims().to_string());
-    // The last but one is a nested token, as `cty: JWT` announces; the array has the claims in the order of their declaration.
+    // The last but one is a nested token, as `cty: JWT` announces; the array has the claims in the
+    // order of their declaration.
     let now = stage.clock.now().as_second();
     let array = json!([ISSUER, AUDIENCE, stage.user, stage.session, 7, [], now, now + 900]).to_string();
     for text in ["", "null", "[]", "\"\"", "{}", &format!("{claims}{claims}"), &inner, &array] {

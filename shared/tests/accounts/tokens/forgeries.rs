@@ -1,4 +1,5 @@
-//! Signatures that are none, or another's, or made with what everybody may have (RFC 8725, sections 2.1, 3.1 to 3.3).
+//! Signatures that are none, or another's, or made with what everybody may have (RFC 8725, sections
+//! 2.1, 3.1 to 3.3).
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
@@ -163,7 +164,8 @@ fn a_signature_has_one_form_only() {
     let token = stage.genuine();
     let (message, signature) = parts(&token);
 
-    // Adding the group's order to S gives the same S to a careless verifier (RFC 8032, section 8.4).
+    // Adding the group's order to S gives the same S to a careless verifier (RFC 8032, section
+    // 8.4).
     let mut second = signature.clone();
     let mut carry = 0;
     for (byte, order) in second[32..].iter_mut().zip(GROUP_ORDER) {

@@ -1,4 +1,5 @@
-//! The text: three parts in base64url, spelled in one way. No text makes the verifier panic, and no changed token verifies.
+//! The text: three parts in base64url, spelled in one way. No text makes the verifier panic, and no
+//! changed token verifies.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -72,7 +73,8 @@ fn the_bits_that_the_last_character_of_a_signature_does_not_use_are_zero() {
 #[test]
 fn the_other_base64_is_not_read() {
     let stage = stage();
-    // Claims in which the two alphabets differ, with and without a signature over exactly this text.
+    // Claims in which the two alphabets differ, with and without a signature over exactly this
+    // text.
     let claims = stage.claims().to_string().replacen('{', "{\"note\":\"~~~???>>>\",", 1);
     let genuine = signed_texts(&stage.header().to_string(), &claims, &stage.key);
     stage.verifier.verify(&genuine).unwrap();

@@ -1,4 +1,5 @@
-//! The header: type, key and what it may not demand (RFC 8725, sections 3.10 and 3.11; RFC 9068, section 4).
+//! The header: type, key and what it may not demand (RFC 8725, sections 3.10 and 3.11; RFC 9068,
+//! section 4).
 
 use serde_json::json;
 use sojourn::identity::tokens::TokenError;
@@ -77,7 +78,8 @@ fn a_token_of_an_unknown_key_is_refused() {
 #[test]
 fn a_token_that_demands_an_extension_is_refused() {
     let stage = stage();
-    // Empty is against RFC 7515, section 4.1.11; `exp` is nothing of the header's; `b64` would change what is signed.
+    // Empty is against RFC 7515, section 4.1.11; `exp` is nothing of the header's; `b64` would
+    // change what is signed.
     for crit in [json!([]), json!(["exp"]), json!(["b64"]), json!(["urn:example:x"])] {
         let token = stage.with_header("crit", crit.clone());
         assert!(matches!(stage.refusal(&token), TokenError::Critical), "{crit}");

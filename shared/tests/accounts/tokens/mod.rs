@@ -1,7 +1,8 @@
-//! Access tokens: what is signed verifies, and nothing else does (RFC 8725, and RFC 9068 for their type).
+//! Access tokens: what is signed verifies, and nothing else does (RFC 8725, and RFC 9068 for their
+//! type).
 //!
-//! Each forgery is genuine but for the one thing that its test is about, and signed with the right key wherever the
-//! forger could have it: so no other check can be what refuses it.
+//! Each forgery is genuine but for the one thing that its test is about, and signed with the right
+//! key wherever the forger could have it: so no other check can be what refuses it.
 
 mod claims;
 mod forgeries;

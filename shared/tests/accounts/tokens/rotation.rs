@@ -1,9 +1,10 @@
 //! One signing key follows another, and nobody is signed out: the runbook, played minute by minute.
 //!
-//! A plan is a list of deployments. While one is carried out, processes of the old and of the new configuration run side by
-//! side and all of them sign and verify; beside them, clients verify with copies of the published set that are as old
-//! as they may be. Clocks of verifiers are off by the allowed skew in both directions. A plan is good if at no moment
-//! a token that its client was told to be valid is refused by anybody.
+//! A plan is a list of deployments. While one is carried out, processes of the old and of the new
+//! configuration run side by side and all of them sign and verify; beside them, clients verify with
+//! copies of the published set that are as old as they may be. Clocks of verifiers are off by the
+//! allowed skew in both directions. A plan is good if at no moment a token that its client was told
+//! to be valid is refused by anybody.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use super::stage::{env, signing_key};
 
 /// How long a deployment takes, from the first new process to the end of the last old one.
 const ROLLOUT: Duration = Duration::from_mins(2);
-/// How often everybody signs and verifies. It divides all the durations, so that their ends are met exactly.
+/// How often everybody signs and verifies. It divides all the durations, so that their ends are met
+/// exactly.
 const TICK: Duration = Duration::from_secs(30);
 /// When the first deployment begins.
 const BEGINNING: Duration = Duration::from_mins(1);
@@ -32,7 +34,8 @@ struct Configuration<'a> {
     signs: &'a TestKey,
 }
 
-/// Configurations in the order of their deployments, each with the wait after the deployment before it was finished.
+/// Configurations in the order of their deployments, each with the wait after the deployment before
+/// it was finished.
 type Plan<'a> = Vec<(Duration, Configuration<'a>)>;
 
 /// A configuration and the span in which processes of it run.
@@ -78,7 +81,8 @@ fn sign(configuration: &Configuration<'_>, at: Duration) -> String {
     signer.sign(&ids.next(), &ids.next(), instant(at), &BTreeSet::new()).unwrap().text.expose().clone()
 }
 
-/// Whether a verifier with these keys refuses the token, by a clock that is right, behind, or ahead.
+/// Whether a verifier with these keys refuses the token, by a clock that is right, behind, or
+/// ahead.
 fn refused(verifies: &[&TestKey], token: &str, at: Duration) -> bool {
     let right = instant(at);
     [right - CLOCK_SKEW, right, right + CLOCK_SKEW].into_iter().any(|now| {
@@ -99,7 +103,8 @@ fn refusals(plan: &Plan<'_>) -> BTreeSet<Duration> {
             tokens.push(Token { text: sign(&process.configuration, at), signed: at });
         }
         tokens.retain(|token| at < token.signed + ACCESS_TOKEN_LIFETIME);
-        // A copy may be as old as its age allows: the sets of processes that have ended are in use for a while.
+        // A copy may be as old as its age allows: the sets of processes that have ended are in use
+        // for a while.
         let verifiers =
             running.iter().filter(|one| one.from <= at && at < one.until.saturating_add(JWKS_MAX_AGE));
         for verifier in verifiers {

@@ -75,7 +75,8 @@ async fn an_upload_that_expires_before_its_completion_ends_is_gone() {
     assert_eq!(stage.taken(&ann).await, (SMALL, 1));
 }
 
-/// The index is late: it names an upload that its user has deleted since. Its tombstone has an hour to go.
+/// The index is late: it names an upload that its user has deleted since. Its tombstone has an hour
+/// to go.
 #[tokio::test]
 async fn an_upload_that_is_deleted_under_the_runs_eyes_keeps_its_tombstone() {
     let stage = Stage::new();
@@ -97,8 +98,8 @@ async fn an_upload_that_is_deleted_under_the_runs_eyes_keeps_its_tombstone() {
     assert_eq!(stage.taken(&ann).await, (SMALL, 1));
 }
 
-/// Stops a run at its n-th request to one service, before or after the request's effect, for every n that there is; then
-/// lets the same slot and later ones run.
+/// Stops a run at its n-th request to one service, before or after the request's effect, for every
+/// n that there is; then lets the same slot and later ones run.
 async fn die_at_every_request(stage: &Stage, faults: &Faults, when: When) -> u64 {
     for survived in 0.. {
         let ann = user();
@@ -171,7 +172,8 @@ async fn two_runs_at_the_same_time_give_the_quota_back_once() {
         stage.ready(owner).await;
     }
     stage.a_day_later();
-    // Two slots' runs beside each other: each has its own lock, so neither guard keeps the other out.
+    // Two slots' runs beside each other: each has its own lock, so neither guard keeps the other
+    // out.
     let other = nine() + hours(1);
     let one = stage.turn(nine(), &stage.lease(nine()).await, LONG);
     let two = stage.turn(other, &stage.lease(other).await, LONG);

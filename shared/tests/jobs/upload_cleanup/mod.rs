@@ -1,5 +1,5 @@
-//! The upload clean-up on an embedded DynamoDB and an embedded S3: quotas come back exactly once and nothing is left, whatever
-//! happens to the run.
+//! The upload clean-up on an embedded DynamoDB and an embedded S3: quotas come back exactly once
+//! and nothing is left, whatever happens to the run.
 
 mod interruptions;
 mod stage;
