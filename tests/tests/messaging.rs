@@ -231,7 +231,7 @@ async fn a_poison_event_is_set_aside_and_holds_up_nobody() {
     assert_eq!((&message["type"], &message["body"]["orderId"]), (&json!("order.placed"), &json!(order)));
     let set_aside = region.take_messages(UNPUBLISHED, |all| all.len() >= 3).await;
     let reasons: Vec<&str> = set_aside.iter().map(|one| one["reason"].as_str().unwrap()).collect();
-    assert!(reasons.iter().any(|reason| reason.starts_with("the row is no event")), "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.starts_with("the row is not an event")), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("at most 262144 pass")), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.starts_with("MalformedDetail")), "{reasons:?}");
     let on_the_bus = region.take_messages(ORDER_EVENTS, |all| all.len() >= 2).await;
