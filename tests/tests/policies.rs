@@ -339,7 +339,7 @@ async fn use_exports(region: &TestRegion, customer: &Customer) {
     let dead = region.sqs().send_message().set_queue_url(queue.queue_url).delay_seconds(2);
     dead.message_body(json!({"exportId": id}).to_string()).send().await.unwrap();
     region.lift(begins).await;
-    region.log_with("another message continues").await;
+    region.log_with("another message was sent to continue").await;
     assert_eq!(region.ended_export(customer, &id).await.body["status"], "READY");
 
     let unlucky = region.customer().await;
