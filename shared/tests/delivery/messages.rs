@@ -6,7 +6,7 @@ use futures::future::{Either, select};
 use futures::stream::{self, StreamExt};
 use local_region::services::faults::{Failure, Rule, When};
 use serde_json::{Value, json};
-use sojourn::core::clock::{Clock, SystemClock};
+use sojourn::core::clock::{Clock, ManualClock, SystemClock};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::ids::{MessageId, OrderId, UserId, random};
 use sojourn::identity::principal::Role;
@@ -319,7 +319,8 @@ async fn a_socket_that_sends_too_fast_is_told_so_and_at_last_has_to_be_closed() 
     let (alice, bob) = (user(), user());
     let sender = stage.connect("alice=", &alice).await;
     let bystander = stage.connect("bob=", &bob).await;
-    let messenger = stage.messenger();
+    // Time stands still, so the window of the limit does not end.
+    let messenger = stage.messenger_at(ManualClock::at(SystemClock.now()));
     for _ in 0..FRAMES {
         messenger.touch(&sender).await.unwrap();
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use local_region::services::faults::{Rule, When};
 use serde_json::{Value, json};
 use sojourn::coordination::idempotency::dynamo::DynamoClaims;
-use sojourn::core::clock::{Clock, SystemClock, system};
+use sojourn::core::clock::{Clock, SharedClock, SystemClock, system};
 use sojourn::core::deadline::Deadline;
 use sojourn::core::env::Env;
 use sojourn::core::ids::{MessageId, OrderId, SessionId, UserId, random};
@@ -105,6 +105,13 @@ impl Stage {
             clock: system(),
             ids: random(),
         }
+    }
+
+    /// One whose limits on frames go by another clock.
+    pub(crate) fn messenger_at(&self, clock: SharedClock) -> Messenger {
+        let (client, env) = (self.store.client.clone(), &self.store.env);
+        let registry = DynamoConnections::from_env(client, env, clock.clone()).unwrap();
+        Messenger { registry, clock, ..self.messenger() }
     }
 
     pub(crate) fn closer(&self) -> SocketCloser {
