@@ -12,6 +12,10 @@ pub const IDLE_LIMIT: Duration = Duration::from_mins(1);
 /// Between SIGTERM and SIGKILL, as Lambda grants it at shutdown.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
+/// How long an invocation waits for a process that has just answered before another is started. A
+/// runtime asks for its next event within a millisecond.
+pub const RETURN_TIME: Duration = Duration::from_millis(5);
+
 /// Largest answer of a synchronous invocation: 6 MB and the 100 bytes that Lambda adds for its
 /// envelope.
 pub const RESPONSE_LIMIT_BYTES: usize = 6 * 1024 * 1024 + 100;
@@ -57,6 +61,8 @@ pub struct Settings {
     pub init_limit: Duration,
     /// See [`IDLE_LIMIT`].
     pub idle_limit: Duration,
+    /// See [`RETURN_TIME`].
+    pub return_time: Duration,
     /// See [`QUEUE_LIMIT`].
     pub queue_limit: usize,
     /// See [`QUEUE_WAIT`].
@@ -73,6 +79,7 @@ impl Default for Settings {
             concurrency: DEFAULT_CONCURRENCY,
             init_limit: INIT_LIMIT,
             idle_limit: IDLE_LIMIT,
+            return_time: RETURN_TIME,
             queue_limit: QUEUE_LIMIT,
             queue_wait: QUEUE_WAIT,
             init_attempts: INIT_ATTEMPTS,

@@ -1,7 +1,9 @@
 //! All processes of one function.
 //!
 //! An invocation that finds no idle process waits, and a process is started unless enough are
-//! starting or the limit is reached (see `dispatch`).
+//! starting or the limit is reached (see `dispatch`). When a process has just answered, it is given
+//! [`limits::RETURN_TIME`](super::limits::RETURN_TIME) to ask for the next event first: a client that
+//! sends one request after the other is served by one process.
 //!
 //! A function's reserved concurrency is a limit of its own, beyond which an invocation is throttled
 //! at once, as in Lambda.
@@ -68,10 +70,16 @@ impl Pool {
             Offer::HandedOver => {}
             Offer::Refused => return Outcome::Throttled,
             Offer::Queued => {
-                self.scale();
+                let waiting = async {
+                    if self.is_one_returning() {
+                        tokio::time::sleep(settings.return_time).await;
+                    }
+                    self.scale();
+                    tokio::time::sleep(settings.queue_wait).await;
+                };
                 tokio::select! {
                     outcome = &mut outcome => return outcome.unwrap_or(Outcome::Crashed),
-                    () = tokio::time::sleep(settings.queue_wait) => {
+                    () = waiting => {
                         if self.dispatch.leave_queue(&id) {
                             return Outcome::Throttled;
                         }
@@ -81,6 +89,10 @@ impl Pool {
         }
         // The sender is dropped without an answer only when the region shuts down.
         outcome.await.unwrap_or(Outcome::Crashed)
+    }
+
+    fn is_one_returning(&self) -> bool {
+        self.processes().values().any(|process| process.is_returning())
     }
 
     /// Starts as many processes as the queue needs and the limit allows.

@@ -1,6 +1,7 @@
 //! One function process: what it is doing, and the invocation that it holds.
 //!
-//! It is starting until its first `next`; then idle and busy in turns, one invocation at a time.
+//! It is starting until its first `next`; then idle and busy in turns, one invocation at a time. In
+//! between, from its answer until its next `next`, it is *returning*.
 //! `life` starts and ends it, `runtime_api` serves it.
 //!
 //! The timer costs nothing per invocation. All invocations of a function have the same timeout T,
@@ -43,6 +44,7 @@ enum Phase {
     Starting { until: Instant },
     Idle { since: Instant },
     Busy(Running),
+    Returning { since: Instant },
     Gone,
 }
 
@@ -71,7 +73,7 @@ pub struct ProcessStatus {
     pub function: String,
     /// Process id; none while it is being spawned.
     pub pid: Option<u32>,
-    /// `starting`, `idle`, `busy` or `gone`.
+    /// `starting`, `idle`, `busy`, `returning` or `gone`.
     pub state: String,
     /// The request that it is busy with.
     pub request_id: Option<String>,
@@ -118,7 +120,7 @@ impl Process {
             Phase::Starting { until } => return Check::LookAgainAt((*until).min(now + timeout)),
             Phase::Busy(running) if running.deadline <= now => return Check::TimedOut,
             Phase::Busy(running) => return Check::LookAgainAt(running.deadline),
-            Phase::Idle { since } => *since,
+            Phase::Idle { since } | Phase::Returning { since } => *since,
             Phase::Gone => return Check::LookAgainAt(now + timeout),
         };
         // The dispatch has the last word: only a process that it withdraws from the idle ones can't
@@ -148,7 +150,7 @@ impl Process {
         let mut state = self.lock();
         let first = match state.phase {
             Phase::Starting { .. } => First::Yes,
-            Phase::Idle { .. } => First::No,
+            Phase::Idle { .. } | Phase::Returning { .. } => First::No,
             Phase::Busy(_) | Phase::Gone => return None,
         };
         state.phase = Phase::Idle { since: Instant::now() };
@@ -198,8 +200,13 @@ impl Process {
     pub(super) fn tail(&self) -> Option<Tail> {
         match &self.lock().phase {
             Phase::Busy(running) => running.tail.clone(),
-            Phase::Starting { .. } | Phase::Idle { .. } | Phase::Gone => None,
+            Phase::Starting { .. } | Phase::Idle { .. } | Phase::Returning { .. } | Phase::Gone => None,
         }
+    }
+
+    /// Whether it has answered, and has not asked for its next event yet.
+    pub(super) fn is_returning(&self) -> bool {
+        matches!(self.lock().phase, Phase::Returning { .. })
     }
 
     /// Ends the open invocation `request_id`; false when it isn't open (any more).
@@ -246,6 +253,7 @@ impl Process {
         let (name, request_id) = match &state.phase {
             Phase::Starting { .. } => ("starting", None),
             Phase::Idle { .. } => ("idle", None),
+            Phase::Returning { .. } => ("returning", None),
             Phase::Busy(running) => ("busy", Some(running.request_id.clone())),
             Phase::Gone => ("gone", None),
         };
@@ -262,7 +270,7 @@ impl Process {
 
     fn take_running(&self) -> Option<Running> {
         let mut state = self.lock();
-        match std::mem::replace(&mut state.phase, Phase::Idle { since: Instant::now() }) {
+        match std::mem::replace(&mut state.phase, Phase::Returning { since: Instant::now() }) {
             Phase::Busy(running) => Some(running),
             other => {
                 state.phase = other;
@@ -285,7 +293,7 @@ impl Process {
                 self.answer(running.reply, Outcome::Crashed);
                 End { when: Ended::Afterwards, unexpected: true, request_id: Some(running.request_id) }
             }
-            Phase::Idle { .. } | Phase::Gone => {
+            Phase::Idle { .. } | Phase::Returning { .. } | Phase::Gone => {
                 End { when: Ended::Afterwards, unexpected: false, request_id: None }
             }
         }

@@ -285,6 +285,17 @@ async fn a_queue_is_read_by_real_processes_and_what_failed_is_delivered_again() 
 }
 
 #[tokio::test]
+async fn one_process_serves_a_client_that_sends_one_request_after_the_other() {
+    let settings = Settings { return_time: Duration::from_mins(1), ..Settings::default() };
+    let fixture = start(&settings, Duration::from_secs(20), "");
+    for number in 0..200 {
+        fixture.answer(json!({"do": "echo", "number": number})).await;
+    }
+    assert_eq!(fixture.functions.ps().len(), 1);
+    fixture.functions.shut_down().await;
+}
+
+#[tokio::test]
 async fn an_unknown_function_is_not_found() {
     assert_eq!(patient().functions.invoke("nobody", Bytes::new()).await, Outcome::NotFound);
 }
