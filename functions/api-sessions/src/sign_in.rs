@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sojourn::core::problem::{Problem, ProblemType};
+use sojourn::core::redacted::Redacted;
 use sojourn::core::reply::Reply;
 use sojourn::edge::http::HttpRequest;
 use sojourn::identity::email::Email;
@@ -26,7 +27,7 @@ struct SignInBody {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RefreshBody {
-    refresh_token: RefreshToken,
+    refresh_token: Redacted<String>,
 }
 
 /// `POST /sessions`.
@@ -71,6 +72,11 @@ pub(crate) fn known_device(
 /// `POST /sessions/refresh`. The cookie is not renewed: it lasts as long as the session.
 pub(crate) async fn refresh(app: &App, request: &HttpRequest) -> Result<Reply, Problem> {
     let RefreshBody { refresh_token } = request.json()?;
+    let refused = || {
+        // The same answer for all cases: a thief learns nothing from it.
+        Problem::new(ProblemType::Unauthenticated, "the refresh token is not valid; sign in again")
+    };
+    let refresh_token: RefreshToken = refresh_token.expose().parse().map_err(|_| refused())?;
     let deadline = request.deadline();
     match request.in_time(app.starter.renew(&app.users, &refresh_token, deadline)).await? {
         Renewal::Renewed(Renewed { session, access, refresh }) => {
@@ -82,8 +88,7 @@ pub(crate) async fn refresh(app: &App, request: &HttpRequest) -> Result<Reply, P
             request.in_time(revoked).await?;
         }
     }
-    // The same answer for all cases: a thief learns nothing from it.
-    Err(Problem::new(ProblemType::Unauthenticated, "the refresh token is not valid; sign in again"))
+    Err(refused())
 }
 
 fn document(session: &Session, access: &AccessToken, refresh: &RefreshToken) -> Value {
