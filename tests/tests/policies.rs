@@ -12,6 +12,7 @@ use local_region::template::arn;
 use local_region::template::model::{Condition, Function, Statement};
 use local_region::template::{self, Context};
 use serde_json::{Value, json};
+use sojourn::commerce::reconciliation::ABANDONED_AFTER;
 use sojourn::core::clock::{Clock, SystemClock};
 use sojourn::core::date_time::rfc3339;
 use sojourn::platform::tables;
@@ -138,7 +139,9 @@ async fn use_everything(region: &TestRegion) {
     use_exports(region, &customer).await;
     drop(crowd);
 
-    use_reconciler(region, &order().await).await;
+    let (charged, order_id) = (order().await, order().await);
+    region.pay(&customer, &fresh_key(), &charged, "tok_timeout_after_charge").await.expect(503);
+    use_reconciler(region, &order_id, &charged).await;
 
     // Jobs, with an order to expire and one whose charge was lost.
     let (stale, lost) = (order().await, order().await);
@@ -203,9 +206,10 @@ async fn miss_sockets(region: &TestRegion) {
     socket.closed().await;
 }
 
-/// The order is another region's, then this region's again, and then it has ended.
-async fn use_reconciler(region: &TestRegion, order_id: &str) {
-    let hear = async |file: &str| {
+/// The order is another region's, then this region's again, and then it has ended. Nobody tries again to
+/// pay the one that was charged.
+async fn use_reconciler(region: &TestRegion, order_id: &str, charged: &str) {
+    let hear = async |file: &str, order_id: &str| {
         let file = workspace().join("events/order-reconciler").join(file);
         let event = std::fs::read_to_string(file).unwrap().replace("${ORDER_ID}", order_id);
         let event = serde_json::from_str(&event).unwrap();
@@ -213,10 +217,12 @@ async fn use_reconciler(region: &TestRegion, order_id: &str) {
         assert_eq!(answer.body["batchItemFailures"], json!([]));
     };
     region.replace_order(order_id, "elsewhere").await;
-    hear("order-replaced.json").await;
+    hear("order-replaced.json", order_id).await;
     region.replace_order(order_id, "local").await;
-    hear("order-replaced.json").await;
-    hear("order-reopened.json").await;
+    hear("order-replaced.json", order_id).await;
+    hear("order-reopened.json", order_id).await;
+    tokio::time::sleep(ABANDONED_AFTER).await;
+    hear("payment-begun.json", charged).await;
 }
 
 /// An asynchronous invocation that fails for good, of each function that has a destination for it.

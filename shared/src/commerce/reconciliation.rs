@@ -2,12 +2,16 @@
 //! reservations for them are settled once.
 //!
 //! The stream of the region's own copy of the orders table has every change, including replicated
-//! ones. Three of them matter:
+//! ones. Four of them matter:
 //!
 //! 1. *An order that had ended awaits payment again.* Another region wrote the order without
 //!    knowing its end, and the last writer won. The provider knows the end, which is written again.
 //! 2. *An order has ended*, or *belongs to another region than before*: two regions placed it, and
 //!    one of the two wins. This region's reservation for it is settled ([`Reservations::settle`]).
+//! 3. *A payment of an order of this region has begun*, and the change comes late: [`ABANDONED_AFTER`]
+//!    the end of the payment's claim. Then the region was lost and is back, and nobody has recorded
+//!    the outcome. If the provider knows it, it is recorded now. A payment that begins while the
+//!    stream is read in time has its customer to try again; the clean-up job settles it at the latest.
 //!
 //! Each order is read in its current state, so a batch that is delivered again finds nothing to do.
 //! The clean-up job ([`cleanup`](crate::commerce::cancellation::cleanup)) settles what the stream
@@ -15,12 +19,14 @@
 //!
 //! A single region has nothing to reconcile: its event source is off.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::Client;
 use serde_dynamo::{AttributeValue, Item};
 
 use super::orders::dynamo::{DynamoOrders, OrderAction, OrderWrites, Reservations, SettleOutcome};
-use super::orders::{CancelReason, Order, OrderStatus};
-use super::payments::{OrderEnd, PaymentProvider, ProviderError, end_order};
+use super::orders::{CancelReason, Order, OrderStatus, UnsettledPayment};
+use super::payments::{OrderEnd, PaymentProvider, ProviderError, end_order, find_end};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
@@ -31,10 +37,14 @@ use crate::platform::stream::Change;
 use crate::platform::tables;
 use crate::platform::telemetry::{self, Metric, chain};
 
+/// How long after the end of its claim a payment counts as abandoned. A customer who was told to try
+/// again does so sooner, and gets the answer to the payment.
+pub const ABANDONED_AFTER: Duration = Duration::from_secs(1);
+
 /// Reconciles this region's orders and reservations with the writes of other regions.
 ///
-/// Calls `GetItem` on orders; in transactions `UpdateItem` on orders; and the calls of
-/// [`Reservations`] and the provider.
+/// Calls `GetItem` on orders; in transactions `UpdateItem` on orders, `PutItem` on outbox; and the
+/// calls of [`Reservations`] and the provider.
 #[derive(Debug, Clone)]
 pub struct Reconciler<P> {
     client: Client,
@@ -95,8 +105,36 @@ impl<P: PaymentProvider> Reconciler<P> {
         let Some(mut order) = self.orders.get(order_id).await? else { return Ok(SettleOutcome::Nothing) };
         if is_reopened {
             order = Box::pin(self.restore_end(order, deadline)).await?;
+        } else if self.has_abandoned_payment(&order) {
+            order = Box::pin(self.settle_payment(order, deadline)).await?;
         }
         Ok(self.reservations.settle(&order, deadline).await?)
+    }
+
+    fn has_abandoned_payment(&self, order: &Order) -> bool {
+        let now = self.clock.now();
+        let is_old = |payment: &UnsettledPayment| {
+            payment.claim_until.checked_add(ABANDONED_AFTER).is_ok_and(|abandoned_at| abandoned_at <= now)
+        };
+        order.status == OrderStatus::PendingPayment
+            && order.region == self.writes.region()
+            && order.payment.as_ref().is_some_and(is_old)
+    }
+
+    /// Records that an order was paid, if the provider has captured its payment. Returns the order as
+    /// it is then.
+    async fn settle_payment(&self, order: Order, deadline: Deadline) -> Result<Order, ReconcileError> {
+        let Some(OrderEnd::Paid(payment_id)) = find_end(&self.provider, &order, deadline).await? else {
+            return Ok(order);
+        };
+        let target = order.order_id.as_str();
+        let actions = self.writes.paid(&order, &payment_id, self.clock.now())?;
+        // Refused when the order has changed meanwhile, which is the next change in the stream.
+        if actions.commit(&self.client, target).await? == Transaction::Committed {
+            tracing::info!(order_id = target, "the outcome of an abandoned payment was recorded");
+            telemetry::count_case(Metric::Payments, "settled", 1);
+        }
+        Ok(self.orders.get(&order.order_id).await?.unwrap_or(order))
     }
 
     /// Writes the end of an order that has ended at the provider. Returns the order with its end.

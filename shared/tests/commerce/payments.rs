@@ -64,6 +64,10 @@ impl PaymentProvider for Pausing {
     async fn void(&self, key: &PaymentKey, reason: CancelReason) -> Result<VoidOutcome, ProviderError> {
         self.sandbox.void(key, reason).await
     }
+
+    async fn find(&self, key: &PaymentKey) -> Result<Option<ChargeOutcome>, ProviderError> {
+        self.sandbox.find(key).await
+    }
 }
 
 /// Pays with `key` and is paused; meanwhile its claim lapses and `then` happens. What the zombie is

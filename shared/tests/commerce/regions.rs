@@ -13,8 +13,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sojourn::commerce::cancellation::Expiration;
 use sojourn::commerce::orders::{Order, OrderStatus, PendingShard};
+use sojourn::commerce::payments::CLAIM_LIFETIME;
 use sojourn::commerce::payments::sandbox::SandboxProvider;
-use sojourn::commerce::reconciliation::Reconciler;
+use sojourn::commerce::reconciliation::{ABANDONED_AFTER, Reconciler};
 use sojourn::coordination::idempotency::RETENTION;
 use sojourn::core::clock::Clock;
 use sojourn::core::deadline::Deadline;
@@ -450,6 +451,55 @@ async fn an_order_cancelled_in_one_region_is_not_paid_in_another_that_has_not_se
     assert_eq!(world.available(TOKYO, "tea").await, UNITS, "Tokyo found that the order is cancelled");
     world.meet_and_reconcile().await;
     assert_eq!(world.check(&ann, "tea", &id, "met").await.status, OrderStatus::Cancelled);
+}
+
+/// A customer pays in Tokyo, which dies after the charge: the outcome is not recorded, and neither is
+/// the end of the claim.
+async fn die_after_the_charge(world: &World, ann: &Customer, id: &OrderId) {
+    let tokyo = world.shop(TOKYO);
+    let faults = tokyo.store.embedded.faults();
+    let dead = faults.add(Rule::new(Effect::Reset).operation("TransactWriteItems").skip(1));
+    assert!(tokyo.pay(ann, "p", id, "tok_ok").await.is_err());
+    faults.remove(dead);
+    assert_eq!(tokyo.charges(id).await, 1);
+    assert_eq!(tokyo.status(ann, id).await, OrderStatus::PendingPayment);
+}
+
+#[tokio::test]
+async fn a_charge_that_was_not_recorded_before_its_region_died_is_recorded_when_the_region_is_back() {
+    let (mut world, ann) = World::with("tea").await;
+    world.regions.cut();
+    let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
+    die_after_the_charge(&world, &ann, &id).await;
+    assert_eq!(kind(world.shop(TAIWAN).pay(&ann, "p", &id, "tok_ok").await), ProblemType::NotFound);
+    world.advance(CLAIM_LIFETIME + ABANDONED_AFTER);
+    world.meet_and_reconcile().await;
+    assert_eq!(world.check(&ann, "tea", &id, "met").await.status, OrderStatus::Paid);
+    assert_eq!(world.shop(TOKYO).events("order.paid", id.as_str()).await, 1);
+}
+
+#[tokio::test]
+async fn a_payment_that_may_be_tried_again_is_left_to_its_customer() {
+    let (mut world, ann) = World::with("tea").await;
+    let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
+    die_after_the_charge(&world, &ann, &id).await;
+    world.meet_and_reconcile().await;
+    assert_eq!(world.check(&ann, "tea", &id, "in progress").await.status, OrderStatus::PendingPayment);
+    world.advance(CLAIM_LIFETIME);
+    assert_eq!(world.shop(TOKYO).pay(&ann, "p", &id, "tok_ok").await.unwrap().status, 201);
+    world.meet_and_reconcile().await;
+    assert_eq!(world.check(&ann, "tea", &id, "met").await.status, OrderStatus::Paid);
+}
+
+#[tokio::test]
+async fn a_payment_that_never_reached_the_provider_stays_unpaid_when_the_region_is_back() {
+    let (mut world, ann) = World::with("tea").await;
+    world.regions.cut();
+    let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
+    assert!(world.shop(TOKYO).pay(&ann, "p", &id, "tok_unavailable").await.is_err());
+    world.advance(Duration::from_mins(1));
+    world.meet_and_reconcile().await;
+    assert_eq!(world.check(&ann, "tea", &id, "met").await.status, OrderStatus::PendingPayment);
 }
 
 #[tokio::test]

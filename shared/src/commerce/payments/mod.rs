@@ -19,6 +19,8 @@
 //!    transaction ends the claim. The payment stays unsettled. The next attempt, with any key,
 //!    takes over and uses the same payment key.
 //! 6. The claim of a process that dies lapses.
+//!    If its region was lost meanwhile and nobody tries again, the stream of orders has the outcome
+//!    recorded when the region is back (`commerce::reconciliation`).
 //! 7. *Void*: a cancellation (`commerce::cancellation`) first voids the order's payment key, even
 //!    if the provider has never seen the key. If the provider has captured, the order becomes PAID
 //!    instead. If not, the key is refused for ever, and the order is CANCELLED from then on: every
@@ -198,6 +200,12 @@ pub trait PaymentProvider: Send + Sync {
         key: &PaymentKey,
         reason: CancelReason,
     ) -> impl Future<Output = Result<VoidOutcome, ProviderError>> + Send;
+
+    /// The outcome of `key`, if it has one. Changes nothing.
+    fn find(
+        &self,
+        key: &PaymentKey,
+    ) -> impl Future<Output = Result<Option<ChargeOutcome>, ProviderError>> + Send;
 }
 
 /// Charges, with the provider's timeout.
@@ -225,18 +233,46 @@ pub(crate) async fn end_order(
     reason: CancelReason,
     deadline: Deadline,
 ) -> Result<OrderEnd, ProviderError> {
-    let generations = order.payment_generation..;
-    for generation in generations.take(GENERATIONS_AHEAD) {
-        let key = PaymentKey::of_generation(&order.order_id, generation);
+    for key in keys_from(order) {
         match in_time(provider.void(&key, reason), deadline).await? {
             VoidOutcome::Voided { reason } => return Ok(OrderEnd::Cancelled(reason)),
             VoidOutcome::Captured(payment_id) => return Ok(OrderEnd::Paid(payment_id)),
             VoidOutcome::Declined => {}
         }
     }
-    Err(ProviderError::Unavailable(
+    Err(too_many_declined())
+}
+
+/// The end of an order, if it has ended at the provider. The generations before the one of `order`
+/// were declined.
+pub(crate) async fn find_end(
+    provider: &impl PaymentProvider,
+    order: &Order,
+    deadline: Deadline,
+) -> Result<Option<OrderEnd>, ProviderError> {
+    for key in keys_from(order) {
+        match in_time(provider.find(&key), deadline).await? {
+            None => return Ok(None),
+            Some(ChargeOutcome::Voided { reason }) => return Ok(Some(OrderEnd::Cancelled(reason))),
+            Some(ChargeOutcome::Captured(payment_id)) => return Ok(Some(OrderEnd::Paid(payment_id))),
+            Some(ChargeOutcome::Declined { .. }) => {}
+        }
+    }
+    Err(too_many_declined())
+}
+
+/// The keys of the generation of `order` and of the ones after it.
+fn keys_from(order: &Order) -> impl Iterator<Item = PaymentKey> {
+    let generations = order.payment_generation..;
+    generations
+        .take(GENERATIONS_AHEAD)
+        .map(|generation| PaymentKey::of_generation(&order.order_id, generation))
+}
+
+fn too_many_declined() -> ProviderError {
+    ProviderError::Unavailable(
         format!("{GENERATIONS_AHEAD} more payments were declined than are known").into(),
-    ))
+    )
 }
 
 async fn in_time<T>(

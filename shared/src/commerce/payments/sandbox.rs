@@ -30,7 +30,7 @@ use crate::core::env::{ConfigError, Env, Stage};
 use crate::core::ids::{OrderId, PaymentId, SharedIds};
 use crate::core::money::Money;
 use crate::platform::aws::SdkConfig;
-use crate::platform::dynamo::{DynamoError, Replicas, Write, WriteOutcome};
+use crate::platform::dynamo::{DynamoError, Replicas, Write, WriteOutcome, text};
 use crate::platform::tables;
 
 /// The variable that chooses the provider. The parameter `PaymentProvider` of template.yaml sets
@@ -43,7 +43,7 @@ const SANDBOX: &str = "sandbox";
 /// A key keeps its first outcome.
 const IS_FIRST: &str = "attribute_not_exists(paymentKey)";
 
-/// The sandbox. Calls `PutItem` on the payment ledger.
+/// The sandbox. Calls `PutItem` and `GetItem` on the payment ledger.
 #[derive(Debug, Clone)]
 pub struct SandboxProvider {
     replicas: Replicas,
@@ -71,6 +71,16 @@ enum LedgerOutcome {
     Captured { payment_id: PaymentId },
     Declined { reason: String },
     Voided { reason: CancelReason },
+}
+
+impl From<LedgerOutcome> for ChargeOutcome {
+    fn from(outcome: LedgerOutcome) -> Self {
+        match outcome {
+            LedgerOutcome::Captured { payment_id } => Self::Captured(payment_id),
+            LedgerOutcome::Declined { reason } => Self::Declined { reason },
+            LedgerOutcome::Voided { reason } => Self::Voided { reason },
+        }
+    }
 }
 
 /// Whether this call created the entry.
@@ -158,11 +168,7 @@ impl PaymentProvider for SandboxProvider {
             }
             EntryState::Now => entry.outcome,
         };
-        Ok(match outcome {
-            LedgerOutcome::Captured { payment_id } => ChargeOutcome::Captured(payment_id),
-            LedgerOutcome::Declined { reason } => ChargeOutcome::Declined { reason },
-            LedgerOutcome::Voided { reason } => ChargeOutcome::Voided { reason },
-        })
+        Ok(outcome.into())
     }
 
     async fn void(&self, key: &PaymentKey, reason: CancelReason) -> Result<VoidOutcome, ProviderError> {
@@ -182,5 +188,22 @@ impl PaymentProvider for SandboxProvider {
             LedgerOutcome::Declined { .. } => VoidOutcome::Declined,
             LedgerOutcome::Voided { reason } => VoidOutcome::Voided { reason },
         })
+    }
+
+    async fn find(&self, key: &PaymentKey) -> Result<Option<ChargeOutcome>, ProviderError> {
+        let unavailable = |error: DynamoError| ProviderError::Unavailable(error.into());
+        let get = |client: Client| {
+            let get = client
+                .get_item()
+                .table_name(&self.ledger)
+                .key("paymentKey", text(key.as_str()))
+                .consistent_read(true)
+                .send();
+            async { Box::pin(get).await.map_err(|error| DynamoError::new("GetItem", key.as_str(), error)) }
+        };
+        let Some(item) = self.replicas.ask(get).await.map_err(unavailable)?.item else { return Ok(None) };
+        let entry: Entry = from_item(item)
+            .map_err(|error| unavailable(DynamoError::unreadable("GetItem", key.as_str(), error)))?;
+        Ok(Some(entry.outcome.into()))
     }
 }
