@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(call(&controls, "GET", "/usage", Value::Null).await.1["recording"], false);
         assert_eq!(call(&controls, "POST", "/usage", Value::Null).await.0, 200);
         let (_, usage) = call(&controls, "GET", "/usage?reset=true", Value::Null).await;
-        assert_eq!((&usage["recording"], &usage["sequentialRoundTrips"]), (&json!(true), &json!(0)));
+        assert_eq!(usage["recording"], true);
         assert_eq!(call(&controls, "DELETE", "/usage", Value::Null).await.1["recording"], false);
     }
 }

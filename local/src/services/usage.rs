@@ -4,11 +4,6 @@
 //!    be read at any time.
 //! 2. Capacity is what DynamoDB itself says (`ReturnConsumedCapacity`), asked for on the request's
 //!    behalf while recording and taken out of the answer again.
-//! 3. [`Snapshot::sequential_round_trips`] tells how many requests can't have been under way at
-//!    once: the longest chain in which each one starts after the one before has ended. Requests to
-//!    a database on the same machine end within microseconds, so two that a function sends together
-//!    may still be served one after the other. A test that counts round trips adds a fault rule
-//!    that delays every request; then the chain shows what the function waited for.
 //!
 //! Limits: the log keeps the first [`LOG_CAPACITY`] requests and counts the others.
 
@@ -127,9 +122,6 @@ pub struct Snapshot {
     pub requests: Vec<Requests>,
     /// Capacity by caller, operation and table.
     pub capacity: Vec<Capacity>,
-    /// The length of the longest chain of requests in which each starts after the one before has
-    /// ended.
-    pub sequential_round_trips: usize,
     pub log: Vec<Entry>,
     /// Requests that found the log full.
     pub unlogged: u64,
@@ -211,7 +203,6 @@ impl Usage {
             elapsed_micros: micros(state.since.elapsed()),
             requests: requests.collect(),
             capacity: capacity.collect(),
-            sequential_round_trips: longest_chain(&state.log),
             log: state.log.clone(),
             unlogged: state.unlogged,
         }
@@ -231,7 +222,6 @@ impl Snapshot {
         self.requests.retain(|row| fits(&row.caller));
         self.capacity.retain(|row| fits(&row.caller));
         self.log.retain(|entry| fits(&entry.caller));
-        self.sequential_round_trips = longest_chain(&self.log);
         self
     }
 
@@ -244,22 +234,6 @@ impl Snapshot {
     pub fn count(&self, operation: &str) -> u64 {
         self.requests.iter().filter(|row| row.operation == operation).map(|row| row.requests).sum()
     }
-}
-
-/// The length of the longest chain of requests in which each starts after the one before has ended.
-fn longest_chain(log: &[Entry]) -> usize {
-    let mut spans: Vec<_> = log.iter().map(|entry| (entry.end_micros, entry.start_micros)).collect();
-    spans.sort_unstable();
-    let mut chain = 0;
-    let mut free_from = None;
-    for (end, start) in spans {
-        // The one that ends first leaves the most room for others: the classic greedy choice.
-        if free_from.is_none_or(|free| start >= free) {
-            chain += 1;
-            free_from = Some(end);
-        }
-    }
-    chain
 }
 
 fn micros(duration: std::time::Duration) -> u64 {

@@ -1,6 +1,5 @@
 //! What was asked, counted.
 
-use local_region::services::faults::Rule;
 use local_region::services::usage::{Capacity, Units};
 
 use crate::support::{available, client_of, embedded, order_entry, put_order, stock_entry};
@@ -52,21 +51,6 @@ async fn a_client_that_asks_for_its_capacity_still_gets_it() {
         .await
         .unwrap();
     assert_eq!(answer.consumed_capacity().unwrap().capacity_units(), Some(2.0));
-}
-
-#[tokio::test]
-async fn two_requests_sent_together_are_one_round_trip_and_two_in_a_row_are_two() {
-    let dynamodb = embedded();
-    let client = client_of(&dynamodb, None);
-    dynamodb.faults().add(Rule::delay(50));
-    dynamodb.usage().record();
-    let (first, second) =
-        tokio::join!(put_order(&client, "ord_1").send(), put_order(&client, "ord_2").send());
-    first.unwrap();
-    second.unwrap();
-    assert_eq!(dynamodb.usage().snapshot().sequential_round_trips, 1);
-    put_order(&client, "ord_3").send().await.unwrap();
-    assert_eq!(dynamodb.usage().snapshot().sequential_round_trips, 2);
 }
 
 #[tokio::test]
