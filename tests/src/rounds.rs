@@ -59,7 +59,8 @@ impl TestRegion {
         answer
     }
 
-    /// A process that was started for an earlier request reads its secrets first, which would count.
+    /// A process that was started for an earlier request may still read its secrets, which would
+    /// count.
     async fn until_api_functions_are_idle(&self) {
         let began = Instant::now();
         loop {

@@ -206,8 +206,8 @@ async fn miss_sockets(region: &TestRegion) {
     socket.closed().await;
 }
 
-/// The order is another region's, then this region's again, and then it has ended. Nobody tries again to
-/// pay the one that was charged.
+/// The order is another region's, then this region's again, and then it has ended. Nobody tries
+/// again to pay the one that was charged.
 async fn use_reconciler(region: &TestRegion, order_id: &str, charged: &str) {
     let hear = async |file: &str, order_id: &str| {
         let file = workspace().join("events/order-reconciler").join(file);

@@ -1,9 +1,9 @@
 //! All processes of one function.
 //!
 //! An invocation that finds no idle process waits, and a process is started unless enough are
-//! starting or the limit is reached (see `dispatch`). When a process has just answered, it is given
-//! [`limits::RETURN_TIME`](super::limits::RETURN_TIME) to ask for the next event first: a client that
-//! sends one request after the other is served by one process.
+//! starting or the limit is reached (see `dispatch`). A process that has just answered is given
+//! [`limits::RETURN_TIME`](super::limits::RETURN_TIME) to ask for the next event first. So a client
+//! that sends one request after the other is served by one process.
 //!
 //! A function's reserved concurrency is a limit of its own, beyond which an invocation is throttled
 //! at once, as in Lambda.

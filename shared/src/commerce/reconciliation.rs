@@ -8,10 +8,10 @@
 //!    knowing its end, and the last writer won. The provider knows the end, which is written again.
 //! 2. *An order has ended*, or *belongs to another region than before*: two regions placed it, and
 //!    one of the two wins. This region's reservation for it is settled ([`Reservations::settle`]).
-//! 3. *A payment of an order of this region has begun*, and the change comes late: [`ABANDONED_AFTER`]
-//!    the end of the payment's claim. Then the region was lost and is back, and nobody has recorded
-//!    the outcome. If the provider knows it, it is recorded now. A payment that begins while the
-//!    stream is read in time has its customer to try again; the clean-up job settles it at the latest.
+//! 3. *A payment of an order of this region has begun*, its claim lapsed [`ABANDONED_AFTER`] ago,
+//!    and nobody has recorded the outcome. So the change comes late: the region was lost and is
+//!    back. If the provider has charged, the payment is recorded. If the change comes in time, the
+//!    payment is left to the customer, who tries again, and to the clean-up job.
 //!
 //! Each order is read in its current state, so a batch that is delivered again finds nothing to do.
 //! The clean-up job ([`cleanup`](crate::commerce::cancellation::cleanup)) settles what the stream
@@ -37,8 +37,8 @@ use crate::platform::stream::Change;
 use crate::platform::tables;
 use crate::platform::telemetry::{self, Metric, chain};
 
-/// How long after the end of its claim a payment counts as abandoned. A customer who was told to try
-/// again does so sooner, and gets the answer to the payment.
+/// How long after the end of its claim a payment counts as abandoned. A customer who was told to
+/// try again does so sooner, and gets the answer to the payment.
 pub const ABANDONED_AFTER: Duration = Duration::from_secs(1);
 
 /// Reconciles this region's orders and reservations with the writes of other regions.
@@ -121,8 +121,8 @@ impl<P: PaymentProvider> Reconciler<P> {
             && order.payment.as_ref().is_some_and(is_old)
     }
 
-    /// Records that an order was paid, if the provider has captured its payment. Returns the order as
-    /// it is then.
+    /// Records that an order was paid, if the provider has captured its payment. Returns the
+    /// current order.
     async fn settle_payment(&self, order: Order, deadline: Deadline) -> Result<Order, ReconcileError> {
         let Some(OrderEnd::Paid(payment_id)) = find_end(&self.provider, &order, deadline).await? else {
             return Ok(order);

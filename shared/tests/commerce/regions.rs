@@ -453,8 +453,8 @@ async fn an_order_cancelled_in_one_region_is_not_paid_in_another_that_has_not_se
     assert_eq!(world.check(&ann, "tea", &id, "met").await.status, OrderStatus::Cancelled);
 }
 
-/// A customer pays in Tokyo, which dies after the charge: the outcome is not recorded, and neither is
-/// the end of the claim.
+/// A customer pays in Tokyo, which dies after the charge: neither the outcome nor the end of the
+/// claim is recorded.
 async fn die_after_the_charge(world: &World, ann: &Customer, id: &OrderId) {
     let tokyo = world.shop(TOKYO);
     let faults = tokyo.store.embedded.faults();
