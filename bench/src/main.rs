@@ -30,12 +30,14 @@ mod exports;
 mod files;
 mod load;
 mod machine;
+mod peers;
 mod session_check;
 mod size;
 mod stage;
 
 /// Measures Sojourn.
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct Arguments {
     /// Also build every function as it is deployed (fat LTO, minutes), measure the packages, and
     /// run those
@@ -47,6 +49,9 @@ struct Arguments {
     /// Measure nothing but the cache
     #[arg(long)]
     cache: bool,
+    /// Measure nothing but an order, beside the same in Node.js and in Python
+    #[arg(long)]
+    peers: bool,
     /// Seconds of load for each throughput figure
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -61,6 +66,10 @@ async fn main() {
     let mut report: BTreeMap<&str, Figures> = BTreeMap::new();
     let mut options = Options::default();
 
+    if arguments.peers {
+        peers::measure(arguments.seconds).await;
+        return;
+    }
     if arguments.cache {
         cache::measure(arguments.seconds).await;
         return;

@@ -19,7 +19,9 @@ const LOG_LINES: usize = 60;
 /// How a region is started.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Further arguments of `sojourn-dev`.
+    /// Another template than that of the workspace, with its functions built beside it.
+    pub template: Option<PathBuf>,
+    /// Further arguments of the program.
     pub arguments: Vec<String>,
     /// Cargo's profile of the functions, which are built already; that of this test if absent.
     pub profile: Option<String>,
@@ -27,7 +29,7 @@ pub struct Options {
     pub data: Option<PathBuf>,
 }
 
-/// `sojourn-dev`, ready.
+/// `sojourn-dev`, or `local-region` for another template, ready.
 #[derive(Debug)]
 pub(crate) struct LocalProcess {
     child: Mutex<Child>,
@@ -42,15 +44,10 @@ impl LocalProcess {
         let directory = tempfile::tempdir().unwrap();
         let ready_file = directory.path().join("ready.json");
         let log = std::fs::File::create(directory.path().join("region.log")).unwrap();
-        let mut command = Command::new(binaries().join("sojourn-dev"));
+        let mut command = program(options.template.as_deref());
         command
-            .args(["--http", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--no-build", "--log", "json"])
+            .args(["--http", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--log", "json"])
             .args(["--ready-file".as_ref(), ready_file.as_os_str()])
-            // Everybody here signs up from one address. A test of that limit sets it anew: the last
-            // value counts.
-            .args(["--parameter", "SignUpsPerAddress=1000000"])
-            // A test sees at once what another process wrote. Tests of the cache set it anew.
-            .args(["--parameter", "Cache=none"])
             .args(&options.arguments)
             .current_dir(workspace())
             .stdin(Stdio::null())
@@ -60,10 +57,10 @@ impl LocalProcess {
             command.args(["--data".as_ref(), data.as_os_str()]);
         }
         let profile = options.profile.as_deref().or(is_release().then_some("release"));
-        if let Some(profile) = profile {
+        if let Some(profile) = profile.filter(|_| options.template.is_none()) {
             command.args(["--profile", profile]);
         }
-        let mut child = command.spawn().expect("sojourn-dev starts");
+        let mut child = command.spawn().expect("the region's program starts");
 
         let began = Instant::now();
         let ready = loop {
@@ -132,6 +129,24 @@ impl LocalProcess {
         println!("--- end of the region's log ---");
         lines[lines.len().saturating_sub(LOG_LINES)..].iter().for_each(|line| println!("{line}"));
     }
+}
+
+/// What runs the workspace's template, or another one.
+fn program(template: Option<&Path>) -> Command {
+    let Some(template) = template else {
+        let mut command = Command::new(binaries().join("sojourn-dev"));
+        command
+            .arg("--no-build")
+            // Everybody here signs up from one address. A test of that limit sets it anew: the last
+            // value counts.
+            .args(["--parameter", "SignUpsPerAddress=1000000"])
+            // A test sees at once what another process wrote. Tests of the cache set it anew.
+            .args(["--parameter", "Cache=none"]);
+        return command;
+    };
+    let mut command = Command::new(binaries().join("local-region"));
+    command.args(["--template".as_ref(), template.as_os_str()]);
+    command
 }
 
 impl Drop for LocalProcess {
