@@ -139,9 +139,7 @@ async fn use_everything(region: &TestRegion) {
     use_exports(region, &customer).await;
     drop(crowd);
 
-    let (charged, order_id) = (order().await, order().await);
-    region.pay(&customer, &fresh_key(), &charged, "tok_timeout_after_charge").await.expect(503);
-    use_reconciler(region, &order_id, &charged).await;
+    use_reconciler(region, &customer, &order().await, &order().await).await;
 
     // Jobs, with an order to expire and one whose charge was lost.
     let (stale, lost) = (order().await, order().await);
@@ -206,9 +204,10 @@ async fn miss_sockets(region: &TestRegion) {
     socket.closed().await;
 }
 
-/// The order is another region's, then this region's again, and then it has ended. Nobody tries
-/// again to pay the one that was charged.
-async fn use_reconciler(region: &TestRegion, order_id: &str, charged: &str) {
+/// An order is another region's, then this region's again, and then it has ended. Another one is
+/// charged, and its customer does not try again.
+async fn use_reconciler(region: &TestRegion, customer: &Customer, order_id: &str, charged: &str) {
+    region.pay(customer, &fresh_key(), charged, "tok_timeout_after_charge").await.expect(503);
     let hear = async |file: &str, order_id: &str| {
         let file = workspace().join("events/order-reconciler").join(file);
         let event = std::fs::read_to_string(file).unwrap().replace("${ORDER_ID}", order_id);

@@ -8,10 +8,10 @@
 //!    knowing its end, and the last writer won. The provider knows the end, which is written again.
 //! 2. *An order has ended*, or *belongs to another region than before*: two regions placed it, and
 //!    one of the two wins. This region's reservation for it is settled ([`Reservations::settle`]).
-//! 3. *A payment of an order of this region has begun*, its claim lapsed [`ABANDONED_AFTER`] ago,
-//!    and nobody has recorded the outcome. So the change comes late: the region was lost and is
-//!    back. If the provider has charged, the payment is recorded. If the change comes in time, the
-//!    payment is left to the customer, who tries again, and to the clean-up job.
+//! 3. *A payment of an order of this region has begun*, and its claim lapsed [`ABANDONED_AFTER`]
+//!    ago, but nobody has recorded the outcome: its process has died, perhaps with the region. If
+//!    the provider has charged, the payment is recorded. A payment in progress is waited for. If
+//!    the stream falls behind for that, later changes are old enough, and are not waited for.
 //!
 //! Each order is read in its current state, so a batch that is delivered again finds nothing to do.
 //! The clean-up job ([`cleanup`](crate::commerce::cancellation::cleanup)) settles what the stream
@@ -22,10 +22,11 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
+use jiff::Timestamp;
 use serde_dynamo::{AttributeValue, Item};
 
 use super::orders::dynamo::{DynamoOrders, OrderAction, OrderWrites, Reservations, SettleOutcome};
-use super::orders::{CancelReason, Order, OrderStatus, UnsettledPayment};
+use super::orders::{CancelReason, Order, OrderStatus};
 use super::payments::{OrderEnd, PaymentProvider, ProviderError, end_order, find_end};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
@@ -62,6 +63,8 @@ enum ReconcileError {
     Store(#[from] DynamoError),
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    #[error("the payment of the order is in progress for longer than this invocation lasts")]
+    PaymentInProgress,
 }
 
 impl<P: PaymentProvider> Reconciler<P> {
@@ -105,33 +108,41 @@ impl<P: PaymentProvider> Reconciler<P> {
         let Some(mut order) = self.orders.get(order_id).await? else { return Ok(SettleOutcome::Nothing) };
         if is_reopened {
             order = Box::pin(self.restore_end(order, deadline)).await?;
-        } else if self.has_abandoned_payment(&order) {
+        } else if order.status == OrderStatus::PendingPayment && order.region == self.writes.region() {
             order = Box::pin(self.settle_payment(order, deadline)).await?;
         }
         Ok(self.reservations.settle(&order, deadline).await?)
     }
 
-    fn has_abandoned_payment(&self, order: &Order) -> bool {
-        let now = self.clock.now();
-        let is_old = |payment: &UnsettledPayment| {
-            payment.claim_until.checked_add(ABANDONED_AFTER).is_ok_and(|abandoned_at| abandoned_at <= now)
-        };
-        order.status == OrderStatus::PendingPayment
-            && order.region == self.writes.region()
-            && order.payment.as_ref().is_some_and(is_old)
-    }
-
-    /// Records that an order was paid, if the provider has captured its payment. Returns the
-    /// current order.
+    /// Records the payment of an order that its process has abandoned. Waits as long as the process
+    /// or the customer may still record it. Returns the current order.
     async fn settle_payment(&self, order: Order, deadline: Deadline) -> Result<Order, ReconcileError> {
+        let (now, target) = (self.clock.now(), order.order_id.as_str());
+        let Some(payment) = &order.payment else { return Ok(order) };
+        let abandoned_at = payment.claim_until.checked_add(ABANDONED_AFTER).unwrap_or(Timestamp::MAX);
+        if let Ok(wait) = Duration::try_from(abandoned_at.duration_since(now))
+            && !wait.is_zero()
+        {
+            // The process has ended its claim itself, and told the customer to try again.
+            if payment.claim_until <= order.updated_at {
+                return Ok(order);
+            }
+            if wait > deadline.remaining() {
+                return Err(ReconcileError::PaymentInProgress);
+            }
+            tokio::time::sleep(wait).await;
+            let current = self.orders.get(&order.order_id).await?;
+            if current.as_ref() != Some(&order) {
+                return Ok(current.unwrap_or(order));
+            }
+        }
         let Some(OrderEnd::Paid(payment_id)) = find_end(&self.provider, &order, deadline).await? else {
             return Ok(order);
         };
-        let target = order.order_id.as_str();
         let actions = self.writes.paid(&order, &payment_id, self.clock.now())?;
         // Refused when the order has changed meanwhile, which is the next change in the stream.
         if actions.commit(&self.client, target).await? == Transaction::Committed {
-            tracing::info!(order_id = target, "the outcome of an abandoned payment was recorded");
+            tracing::info!(order_id = target, "an abandoned payment was recorded");
             telemetry::count_case(Metric::Payments, "settled", 1);
         }
         Ok(self.orders.get(&order.order_id).await?.unwrap_or(order))

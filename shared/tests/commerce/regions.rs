@@ -483,10 +483,25 @@ async fn a_payment_that_may_be_tried_again_is_left_to_its_customer() {
     let (mut world, ann) = World::with("tea").await;
     let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
     die_after_the_charge(&world, &ann, &id).await;
-    world.meet_and_reconcile().await;
-    assert_eq!(world.check(&ann, "tea", &id, "in progress").await.status, OrderStatus::PendingPayment);
+    world.meet().await;
+    let news = world.news(TOKYO);
+    let too_soon = Deadline::after(Duration::from_secs(1));
+    assert!(world.reconciler(TOKYO).process(&news, too_soon).await.is_some(), "the change comes again");
+    assert_eq!(world.shop(TOKYO).status(&ann, &id).await, OrderStatus::PendingPayment);
     world.advance(CLAIM_LIFETIME);
     assert_eq!(world.shop(TOKYO).pay(&ann, "p", &id, "tok_ok").await.unwrap().status, 201);
+    assert_eq!(world.reconciler(TOKYO).process(&news, soon()).await, None);
+    world.meet_and_reconcile().await;
+    assert_eq!(world.check(&ann, "tea", &id, "met").await.status, OrderStatus::Paid);
+}
+
+#[tokio::test]
+async fn a_payment_in_progress_is_waited_for() {
+    let (mut world, ann) = World::with("tea").await;
+    let id = order_id(&world.shop(TOKYO).place(&ann, "k", &[("tea", ORDERED)]).await.unwrap());
+    die_after_the_charge(&world, &ann, &id).await;
+    let almost = CLAIM_LIFETIME + ABANDONED_AFTER.checked_sub(Duration::from_millis(1)).unwrap();
+    world.advance(almost);
     world.meet_and_reconcile().await;
     assert_eq!(world.check(&ann, "tea", &id, "met").await.status, OrderStatus::Paid);
 }
