@@ -18,9 +18,8 @@
 //! 5. *Release*, if there is no outcome (the answer was lost, the provider is down): one
 //!    transaction ends the claim. The payment stays unsettled. The next attempt, with any key,
 //!    takes over and uses the same payment key.
-//! 6. The claim of a process that dies lapses.
-//!    If its region was lost meanwhile and nobody tries again, the stream of orders has the outcome
-//!    recorded when the region is back (`commerce::reconciliation`).
+//! 6. The claim of a process that dies lapses. If nobody tries again, the outcome is recorded from
+//!    the stream of orders (`commerce::reconciliation`), or in a single region by the clean-up job.
 //! 7. *Void*: a cancellation (`commerce::cancellation`) first voids the order's payment key, even
 //!    if the provider has never seen the key. If the provider has captured, the order becomes PAID
 //!    instead. If not, the key is refused for ever, and the order is CANCELLED from then on: every
