@@ -10,8 +10,9 @@
 //!    one of the two wins. This region's reservation for it is settled ([`Reservations::settle`]).
 //! 3. *A payment of an order of this region has begun*, and its claim lapsed [`ABANDONED_AFTER`]
 //!    ago, but nobody has recorded the outcome: its process has died, perhaps with the region. If
-//!    the provider has charged, the payment is recorded. A payment in progress is waited for. If
-//!    the stream falls behind for that, later changes are old enough, and are not waited for.
+//!    the provider has charged, the payment is recorded. A payment in progress is waited for. Later
+//!    changes wait in the stream meanwhile; most are old enough when they are read. A process that
+//!    charges even later is left to the clean-up job.
 //!
 //! Each order is read in its current state, so a batch that is delivered again finds nothing to do.
 //! The clean-up job ([`cleanup`](crate::commerce::cancellation::cleanup)) settles what the stream
@@ -24,10 +25,11 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use jiff::Timestamp;
 use serde_dynamo::{AttributeValue, Item};
+use tokio::time::Instant;
 
 use super::orders::dynamo::{DynamoOrders, OrderAction, OrderWrites, Reservations, SettleOutcome};
 use super::orders::{CancelReason, Order, OrderStatus};
-use super::payments::{OrderEnd, PaymentProvider, ProviderError, end_order, find_end};
+use super::payments::{OrderEnd, PROVIDER_TIMEOUT, PaymentProvider, ProviderError, end_order, find_end};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
@@ -38,9 +40,15 @@ use crate::platform::stream::Change;
 use crate::platform::tables;
 use crate::platform::telemetry::{self, Metric, chain};
 
-/// How long after the end of its claim a payment counts as abandoned. A customer who was told to
-/// try again does so sooner, and gets the answer to the payment.
-pub const ABANDONED_AFTER: Duration = Duration::from_secs(1);
+/// How long after the end of its claim a payment counts as abandoned. Until then the customer may
+/// try again, and gets the answer to the payment.
+pub const ABANDONED_AFTER: Duration = Duration::from_secs(2);
+
+/// How often a payment in progress is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// The time to ask the provider and to record its answer.
+const TIME_TO_SETTLE: Duration = PROVIDER_TIMEOUT.saturating_add(Duration::from_secs(2));
 
 /// Reconciles this region's orders and reservations with the writes of other regions.
 ///
@@ -90,6 +98,10 @@ impl<P: PaymentProvider> Reconciler<P> {
                     tracing::info!(%order_id, ?settled, "the order's reservation was settled");
                 }
                 Ok(SettleOutcome::Sold | SettleOutcome::Kept | SettleOutcome::Nothing) => {}
+                Err(ReconcileError::PaymentInProgress) => {
+                    tracing::info!(%order_id, "a payment is still in progress; the change comes again");
+                    return Some(change.sequence_number.clone());
+                }
                 Err(error) => {
                     tracing::error!(%order_id, error = chain(&error), "an order could not be reconciled");
                     return Some(change.sequence_number.clone());
@@ -108,44 +120,64 @@ impl<P: PaymentProvider> Reconciler<P> {
         let Some(mut order) = self.orders.get(order_id).await? else { return Ok(SettleOutcome::Nothing) };
         if is_reopened {
             order = Box::pin(self.restore_end(order, deadline)).await?;
-        } else if order.status == OrderStatus::PendingPayment && order.region == self.writes.region() {
-            order = Box::pin(self.settle_payment(order, deadline)).await?;
         }
-        Ok(self.reservations.settle(&order, deadline).await?)
+        let settled = self.reservations.settle(&order, deadline).await?;
+        Box::pin(self.settle_payment(order, deadline)).await?;
+        Ok(settled)
     }
 
-    /// Records the payment of an order that its process has abandoned. Waits as long as the process
-    /// or the customer may still record it. Returns the current order.
-    async fn settle_payment(&self, order: Order, deadline: Deadline) -> Result<Order, ReconcileError> {
-        let (now, target) = (self.clock.now(), order.order_id.as_str());
-        let Some(payment) = &order.payment else { return Ok(order) };
-        let abandoned_at = payment.claim_until.checked_add(ABANDONED_AFTER).unwrap_or(Timestamp::MAX);
-        if let Ok(wait) = Duration::try_from(abandoned_at.duration_since(now))
-            && !wait.is_zero()
-        {
-            // The process has ended its claim itself, and told the customer to try again.
-            if payment.claim_until <= order.updated_at {
-                return Ok(order);
-            }
-            if wait > deadline.remaining() {
+    /// Records a captured payment whose process died before it recorded it. Waits as long as the
+    /// process or the customer may still do so.
+    async fn settle_payment(&self, order: Order, deadline: Deadline) -> Result<(), ReconcileError> {
+        let Some(wait) = self.time_until_abandoned(&order) else { return Ok(()) };
+        let is_unchanged =
+            async || Ok::<_, DynamoError>(self.orders.get(&order.order_id).await?.as_ref() == Some(&order));
+        let abandoned_at = Instant::now() + wait;
+        while Instant::now() < abandoned_at {
+            if deadline.remaining() < TIME_TO_SETTLE {
                 return Err(ReconcileError::PaymentInProgress);
             }
-            tokio::time::sleep(wait).await;
-            let current = self.orders.get(&order.order_id).await?;
-            if current.as_ref() != Some(&order) {
-                return Ok(current.unwrap_or(order));
+            tokio::time::sleep_until(abandoned_at.min(Instant::now() + LOOK_EVERY)).await;
+            if !is_unchanged().await? {
+                return Ok(());
             }
         }
-        let Some(OrderEnd::Paid(payment_id)) = find_end(&self.provider, &order, deadline).await? else {
-            return Ok(order);
+        let payment_id = match find_end(&self.provider, &order, deadline).await {
+            Ok(Some(OrderEnd::Paid(payment_id))) => payment_id,
+            Ok(Some(OrderEnd::Cancelled(_)) | None) => return Ok(()),
+            // Other orders do not wait for the provider.
+            Err(error) => {
+                tracing::warn!(order_id = %order.order_id, %error, "the outcome of a payment is not known");
+                return Ok(());
+            }
         };
-        let actions = self.writes.paid(&order, &payment_id, self.clock.now())?;
-        // Refused when the order has changed meanwhile, which is the next change in the stream.
-        if actions.commit(&self.client, target).await? == Transaction::Committed {
-            tracing::info!(order_id = target, "an abandoned payment was recorded");
-            telemetry::count_case(Metric::Payments, "settled", 1);
+        let mut backoff = Backoff::of_conflicts(deadline);
+        while is_unchanged().await? {
+            let (now, target) = (self.clock.now(), order.order_id.as_str());
+            let actions = self.writes.paid(&order, &payment_id, now)?;
+            if actions.commit(&self.client, target).await? == Transaction::Committed {
+                tracing::info!(order_id = target, "the payment of a process that died was recorded");
+                telemetry::count_case(Metric::Payments, "settled", 1);
+                return Ok(());
+            }
+            if !backoff.wait().await {
+                return Err(DynamoError::contended("TransactWriteItems", target).into());
+            }
         }
-        Ok(self.orders.get(&order.order_id).await?.unwrap_or(order))
+        Ok(())
+    }
+
+    /// How long the payment of an order of this region may still be recorded by its process or its
+    /// customer. `None` if there is nothing to record.
+    fn time_until_abandoned(&self, order: &Order) -> Option<Duration> {
+        let is_ours = order.status == OrderStatus::PendingPayment && order.region == self.writes.region();
+        let payment = order.payment.as_ref().filter(|_| is_ours)?;
+        // The process has ended its claim itself, and told the customer to try again.
+        if payment.claim_until <= order.updated_at {
+            return None;
+        }
+        let abandoned_at = payment.claim_until.checked_add(ABANDONED_AFTER).unwrap_or(Timestamp::MAX);
+        Some(Duration::try_from(abandoned_at.duration_since(self.clock.now())).unwrap_or_default())
     }
 
     /// Writes the end of an order that has ended at the provider. Returns the order with its end.
