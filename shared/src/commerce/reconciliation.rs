@@ -9,8 +9,9 @@
 //! 2. *An order has ended*, or *belongs to another region than before*: two regions placed it, and
 //!    one of the two wins. This region's reservation for it is settled ([`Reservations::settle`]).
 //! 3. *A payment of an order of this region has begun*, and its claim lapsed [`ABANDONED_AFTER`]
-//!    ago, but nobody has recorded the outcome: its process has died, perhaps with the region. If
-//!    the provider has charged, the payment is recorded. A payment in progress is waited for. Later
+//!    ago, but nobody has recorded the outcome. Its process has died, perhaps with the region, or
+//!    got no answer from the provider and told the customer to try again, who could not. If the
+//!    provider has charged, the payment is recorded. A payment in progress is waited for. Later
 //!    changes wait in the stream meanwhile; most are old enough when they are read. A process that
 //!    charges even later is left to the clean-up job.
 //!
@@ -126,7 +127,7 @@ impl<P: PaymentProvider> Reconciler<P> {
         Ok(settled)
     }
 
-    /// Records a captured payment whose process died before it recorded it. Waits as long as the
+    /// Records a captured payment that nobody else has recorded. Waits as long as the
     /// process or the customer may still do so.
     async fn settle_payment(&self, order: Order, deadline: Deadline) -> Result<(), ReconcileError> {
         let Some(wait) = self.time_until_abandoned(&order) else { return Ok(()) };
@@ -155,10 +156,15 @@ impl<P: PaymentProvider> Reconciler<P> {
         while is_unchanged().await? {
             let (now, target) = (self.clock.now(), order.order_id.as_str());
             let actions = self.writes.paid(&order, &payment_id, now)?;
-            if actions.commit(&self.client, target).await? == Transaction::Committed {
-                tracing::info!(order_id = target, "the payment of a process that died was recorded");
-                telemetry::count_case(Metric::Payments, "settled", 1);
-                return Ok(());
+            match actions.commit(&self.client, target).await? {
+                Transaction::Committed => {
+                    tracing::info!(order_id = target, "an abandoned payment was recorded");
+                    telemetry::count_case(Metric::Payments, "settled", 1);
+                    return Ok(());
+                }
+                // The order has changed, or had ended before: that is a change of its own.
+                Transaction::Cancelled(reasons) if reasons.refused().next().is_some() => return Ok(()),
+                Transaction::Cancelled(_) => {}
             }
             if !backoff.wait().await {
                 return Err(DynamoError::contended("TransactWriteItems", target).into());
@@ -172,10 +178,6 @@ impl<P: PaymentProvider> Reconciler<P> {
     fn time_until_abandoned(&self, order: &Order) -> Option<Duration> {
         let is_ours = order.status == OrderStatus::PendingPayment && order.region == self.writes.region();
         let payment = order.payment.as_ref().filter(|_| is_ours)?;
-        // The process has ended its claim itself, and told the customer to try again.
-        if payment.claim_until <= order.updated_at {
-            return None;
-        }
         let abandoned_at = payment.claim_until.checked_add(ABANDONED_AFTER).unwrap_or(Timestamp::MAX);
         Some(Duration::try_from(abandoned_at.duration_since(self.clock.now())).unwrap_or_default())
     }
