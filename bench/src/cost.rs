@@ -56,6 +56,7 @@ pub(crate) async fn measure(region: &TestRegion, stage: &Stage) -> Figures {
     figures
 }
 
-fn sum(usage: &Value, list: &str, member: &str) -> f64 {
+/// The total of a member over a list of the usage.
+pub(crate) fn sum(usage: &Value, list: &str, member: &str) -> f64 {
     usage[list].as_array().unwrap().iter().map(|entry| entry[member].as_f64().unwrap()).sum()
 }

@@ -11,11 +11,11 @@ use std::time::Instant;
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sojourn_tests::{MANY_ORDERS, Options, TestRegion, fresh_key, order_of, workspace};
+use sojourn_tests::{Options, TestRegion, fresh_key, order_of, workspace};
 
 use crate::cpu::Threads;
 use crate::stage::{self, PRODUCTS, product};
-use crate::{at, machine, section, sorted, target_folder};
+use crate::{at, cost, machine, section, sorted, target_folder};
 
 /// Rounds: in each, everybody is measured once.
 const ROUNDS: usize = 3;
@@ -61,9 +61,7 @@ pub(crate) async fn measure(seconds: u64) {
     require("wrk", &["-v"], "apt-get install wrk");
     let template = build();
     machine::describe();
-    let more = MANY_ORDERS.iter().flat_map(|setting| ["--parameter", *setting]);
-    let arguments = more.map(str::to_owned).collect();
-    let ours = TestRegion::start_with(Options { arguments, ..Options::default() }).await;
+    let ours = TestRegion::start_for_many_orders().await;
     let stage = stage::set(&ours).await;
     let theirs = TestRegion::start_with(Options { template: Some(template), ..Options::default() }).await;
     stock(&theirs).await;
@@ -157,18 +155,14 @@ impl Contender<'_> {
         self.order().await;
         let usage = self.region.usage_of(self.function).await;
         self.region.control("DELETE", "/usage").send().await.expect(200);
-        let units = |kind: &str| {
-            let capacity = usage["capacity"].as_array().unwrap();
-            capacity.iter().map(|entry| entry[kind].as_f64().unwrap()).sum::<f64>()
-        };
         vec![
             at(&sorted(cold), 50),
             alone.p50_ms,
             cpu.functions / 1_000.0,
             together.requests / together.seconds,
             memory,
-            units("read"),
-            units("write"),
+            cost::sum(&usage, "capacity", "read"),
+            cost::sum(&usage, "capacity", "write"),
         ]
     }
 
