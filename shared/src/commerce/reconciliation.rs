@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use super::orders::dynamo::{DynamoOrders, OrderAction, OrderWrites, Reservations, SettleOutcome};
 use super::orders::{CancelReason, Order, OrderStatus};
-use super::payments::{OrderEnd, PROVIDER_TIMEOUT, PaymentProvider, ProviderError, end_order, find_end};
+use super::payments::{OrderEnd, PROVIDER_TIMEOUT, PaymentProvider, ProviderError, end_order, find_captured};
 use crate::core::clock::SharedClock;
 use crate::core::deadline::Deadline;
 use crate::core::env::{ConfigError, Env};
@@ -143,9 +143,9 @@ impl<P: PaymentProvider> Reconciler<P> {
                 return Ok(());
             }
         }
-        let payment_id = match find_end(&self.provider, &order, deadline).await {
-            Ok(Some(OrderEnd::Paid(payment_id))) => payment_id,
-            Ok(Some(OrderEnd::Cancelled(_)) | None) => return Ok(()),
+        let payment_id = match find_captured(&self.provider, &order, deadline).await {
+            Ok(Some(payment_id)) => payment_id,
+            Ok(None) => return Ok(()),
             // Other orders do not wait for the provider.
             Err(error) => {
                 tracing::warn!(order_id = %order.order_id, %error, "the outcome of a payment is not known");

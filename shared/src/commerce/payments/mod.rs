@@ -242,18 +242,17 @@ pub(crate) async fn end_order(
     Err(too_many_declined())
 }
 
-/// The end of an order, if it has ended at the provider. The generations before the one of `order`
-/// were declined.
-pub(crate) async fn find_end(
+/// The payment of an order that the provider has captured, if any. The generations before the one
+/// of `order` were declined.
+pub(crate) async fn find_captured(
     provider: &impl PaymentProvider,
     order: &Order,
     deadline: Deadline,
-) -> Result<Option<OrderEnd>, ProviderError> {
+) -> Result<Option<PaymentId>, ProviderError> {
     for key in keys_from(order) {
         match in_time(provider.find(&key), deadline).await? {
-            None => return Ok(None),
-            Some(ChargeOutcome::Voided { reason }) => return Ok(Some(OrderEnd::Cancelled(reason))),
-            Some(ChargeOutcome::Captured(payment_id)) => return Ok(Some(OrderEnd::Paid(payment_id))),
+            None | Some(ChargeOutcome::Voided { .. }) => return Ok(None),
+            Some(ChargeOutcome::Captured(payment_id)) => return Ok(Some(payment_id)),
             Some(ChargeOutcome::Declined { .. }) => {}
         }
     }
